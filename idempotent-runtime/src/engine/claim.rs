@@ -1,0 +1,167 @@
+//! Becoming the one who runs, or learning what to answer instead.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::wait::Waiter;
+use super::{
+    Answer, DescribeAbandoned, Detach, Engine, Held, Intent, Outcome, Refusal, catch_unwind,
+};
+use crate::policy::{OnAbandoned, Policy};
+use crate::record::{Owner, StoredResponse, Token};
+use crate::recovery::Recovery;
+use crate::store::{Claim, ClaimRequest, StoreError};
+
+/// A [`Claim`] whose acquisition is already being kept.
+enum Claimed {
+    Held(Held),
+    Completed(Arc<StoredResponse>),
+    InFlight { lease_left: Duration },
+    Abandoned { attempt: u32, age: Duration },
+    Mismatch,
+}
+
+/// What to do about an abandoned attempt.
+enum Decision {
+    Refuse,
+    Run,
+    Settle(Arc<StoredResponse>),
+}
+
+impl Engine {
+    /// Claims, waits or recovers as the policy says.
+    ///
+    /// Dropping the returned future is safe at every point: a claim that was on its way is
+    /// awaited in the background and released, and a waiter just leaves.
+    pub(crate) async fn enter(
+        &self,
+        intent: Intent,
+        policy: &Policy,
+        describe: DescribeAbandoned<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let token = Token::random()?;
+        let mut waiter = Waiter::new(policy);
+        let mut take_over = None;
+        let mut settlement = None;
+        loop {
+            match self.claim(intent, policy, token, take_over.take()).await? {
+                Claimed::Held(held) => return Ok(run_or_settle(held, settlement).await),
+                Claimed::Completed(response) => return Ok(Outcome::Replay(response)),
+                Claimed::Mismatch => return Ok(Outcome::Mismatch),
+                Claimed::InFlight { lease_left } => {
+                    if !waiter.wait(self.store(), &intent.key, lease_left).await {
+                        return Ok(Outcome::InFlight { lease_left });
+                    }
+                }
+                Claimed::Abandoned { attempt, age } => {
+                    settlement = match decide(policy, describe, attempt, age).await {
+                        Decision::Refuse => return Ok(Outcome::Unknown),
+                        Decision::Run => None,
+                        Decision::Settle(response) => Some(response),
+                    };
+                    take_over = Some(attempt);
+                }
+            }
+        }
+    }
+
+    async fn claim(
+        &self,
+        intent: Intent,
+        policy: &Policy,
+        token: Token,
+        take_over: Option<u32>,
+    ) -> Result<Claimed, Refusal> {
+        let request = ClaimRequest {
+            owner: Owner {
+                key: intent.key,
+                token,
+            },
+            fingerprint: intent.fingerprint,
+            lease: policy.lease,
+            ttl: policy.ttl,
+            take_over,
+        };
+        let engine = self.clone();
+        Detach::new(self.tasks(), async move {
+            engine.claim_attached(&request).await
+        })
+        .await
+    }
+
+    /// Must run to its end: a claim that happened is either kept or released.
+    async fn claim_attached(self, request: &ClaimRequest) -> Result<Claimed, Refusal> {
+        // The token comes before the look at the flag, so that a shutdown that was not seen here
+        // sees the token and waits.
+        let running = self.tasks().token();
+        if self.is_closing() {
+            return Err(Refusal::ShuttingDown);
+        }
+        let asked_at = Instant::now();
+        match self.ask(request).await {
+            Ok(Claim::Acquired { attempt, age }) => Ok(Claimed::Held(Held::new(
+                &self, request, attempt, age, asked_at, running,
+            ))),
+            Ok(Claim::Completed(response)) => Ok(Claimed::Completed(response)),
+            Ok(Claim::InFlight { lease_left }) => Ok(Claimed::InFlight { lease_left }),
+            Ok(Claim::Abandoned { attempt, age }) => Ok(Claimed::Abandoned { attempt, age }),
+            Ok(Claim::Mismatch) => Ok(Claimed::Mismatch),
+            Err(error) => {
+                if error.may_have_happened() {
+                    self.release_in_background(request.owner, asked_at + request.lease);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Asks twice when a reply was lost: the token makes the second question the same claim.
+    async fn ask(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+        match self.timed(self.store().claim(request)).await {
+            Err(error) if error.may_have_happened() => {
+                tracing::debug!(record = %request.owner.key,
+                    error = &error as &dyn std::error::Error, "no reply to a claim, asking again");
+                self.timed(self.store().claim(request)).await
+            }
+            reply => reply,
+        }
+    }
+}
+
+async fn run_or_settle(held: Held, settlement: Option<Arc<StoredResponse>>) -> Outcome {
+    let Some(response) = settlement else {
+        return Outcome::Run(held);
+    };
+    match held.begin().complete(Arc::clone(&response)).await {
+        Answer::Own => Outcome::Replay(response),
+        Answer::Stored(stored) => Outcome::Replay(stored),
+        Answer::InFlight { lease_left } => Outcome::InFlight { lease_left },
+        Answer::Unknown => Outcome::Unknown,
+    }
+}
+
+async fn decide(
+    policy: &Policy,
+    describe: DescribeAbandoned<'_>,
+    attempt: u32,
+    age: Duration,
+) -> Decision {
+    let recover = match policy.on_abandoned {
+        OnAbandoned::Reject => return Decision::Refuse,
+        OnAbandoned::Retry => return Decision::Run,
+        OnAbandoned::Recover(recover) => recover,
+    };
+    let abandoned = describe(attempt, age);
+    let record = abandoned.record_key();
+    match catch_unwind(async move { recover(abandoned).await }).await {
+        Ok(Recovery::Replay(response)) => Decision::Settle(Arc::from(response)),
+        Ok(Recovery::Retry) => Decision::Run,
+        Ok(Recovery::Unknown) => Decision::Refuse,
+        Err(_) => {
+            tracing::error!(%record, attempt, "recovery function panicked, outcome stays unknown");
+            Decision::Refuse
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The engine: the claim protocol, and nothing of HTTP.
+//!
+//! It turns "this key, this fingerprint, this policy" into one of a few outcomes, keeps the lease
+//! of whoever runs, and sees to it that what was claimed is completed or released whatever happens
+//! to the caller: a future that is dropped half-way, a store that is away, a claim that was lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use crate::fingerprint::Fingerprint;
+use crate::key::RecordKey;
+use crate::record::{RecordState, StoredResponse};
+use crate::recovery::Abandoned;
+use crate::store::{Store, StoreError};
+
+mod background;
+mod claim;
+mod detach;
+mod held;
+mod leases;
+mod unwind;
+mod wait;
+
+pub(crate) use detach::Detach;
+pub(crate) use held::{Answer, Held};
+pub(crate) use unwind::catch_unwind;
+
+/// Shared by every clone of an [`Idempotency`](crate::Idempotency).
+#[derive(Clone, Debug)]
+pub(crate) struct Engine(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<dyn Store>,
+    store_timeout: Duration,
+    leases: leases::Leases,
+    tasks: TaskTracker,
+    cleanups: background::Limit,
+    closing: AtomicBool,
+}
+
+/// One request, as far as the engine knows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Intent {
+    pub(crate) key: RecordKey,
+    pub(crate) fingerprint: Fingerprint,
+}
+
+/// What becomes of an [`Intent`].
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// This caller runs.
+    Run(Held),
+    /// It was done before.
+    Replay(Arc<StoredResponse>),
+    /// Somebody else is at it.
+    InFlight { lease_left: Duration },
+    /// Somebody was at it and crashed, and the policy is not to run again.
+    Unknown,
+    /// The key is another request's.
+    Mismatch,
+}
+
+/// Why there is no outcome. Nothing has run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("the service is shutting down")]
+    ShuttingDown,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("no random token")]
+    NoToken(#[from] getrandom::Error),
+}
+
+/// Describes an abandoned attempt to a recovery function; called only when there is one.
+pub(crate) type DescribeAbandoned<'a> = &'a (dyn Fn(u32, Duration) -> Abandoned + Send + Sync);
+
+impl Engine {
+    pub(crate) fn new(store: Arc<dyn Store>, store_timeout: Duration) -> Self {
+        Self(Arc::new(Inner {
+            leases: leases::Leases::new(Arc::clone(&store), store_timeout),
+            store,
+            store_timeout,
+            tasks: TaskTracker::new(),
+            cleanups: background::Limit::default(),
+            closing: AtomicBool::new(false),
+        }))
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
+    }
+
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.0.tasks
+    }
+
+    /// Stops claiming, waits for what runs, and says how many claims and tasks were left at the
+    /// deadline.
+    pub(crate) async fn shutdown(&self, deadline: Duration) -> usize {
+        self.0.closing.store(true, Ordering::Release);
+        self.0.tasks.close();
+        match tokio::time::timeout(deadline, self.0.tasks.wait()).await {
+            Ok(()) => 0,
+            Err(_) => self.0.tasks.len(),
+        }
+    }
+
+    /// The stored response of exactly this request, if there is one.
+    pub(crate) async fn peek(&self, intent: Intent) -> Option<Arc<StoredResponse>> {
+        let record = self.timed(self.0.store.get(&intent.key)).await.ok()??;
+        match record.state {
+            RecordState::Completed(stored) if record.fingerprint == intent.fingerprint => {
+                Some(stored)
+            }
+            _ => None,
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.0.closing.load(Ordering::Acquire)
+    }
+
+    /// Bounds a store call in time.
+    async fn timed<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        leases::timed(&self.0.store, self.0.store_timeout, call).await
+    }
+}

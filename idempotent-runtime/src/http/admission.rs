@@ -1,0 +1,232 @@
+//! May this request run? The way from a request to a claim.
+
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+
+use super::handle::OnStoreFailure;
+use super::inputs::Inputs;
+use super::problem::{Problem, ProblemCode};
+use super::request::Head;
+use crate::canonical::canonicalize;
+use crate::engine::{Held, Intent, Outcome, Refusal};
+use crate::fingerprint::{Content, Fingerprint};
+use crate::key::{InvalidKey, Key};
+use crate::policy::{FingerprintOf, Policy};
+use crate::recovery::Abandoned;
+use crate::store::StoreErrorKind;
+
+/// What becomes of a request.
+pub(super) enum Admission {
+    /// It is answered without running.
+    Answer(Response),
+    /// It runs, and nothing is kept.
+    Unprotected(Mark),
+    /// It runs, and is kept.
+    Run(Held),
+}
+
+/// What an unprotected response is marked with.
+pub(super) enum Mark {
+    /// Nothing: being unprotected is what was asked for.
+    None,
+    /// The store was away.
+    Degraded,
+}
+
+struct Identified {
+    intent: Intent,
+    key: Key,
+    operation: String,
+}
+
+impl Mark {
+    pub(super) fn apply(self, mut response: Response) -> Response {
+        if let Self::Degraded = self {
+            let value = HeaderValue::from_static("true");
+            response
+                .headers_mut()
+                .insert(super::IDEMPOTENCY_DEGRADED, value);
+        }
+        response
+    }
+}
+
+impl Head {
+    pub(super) async fn admit(&self, policy: &Policy, inputs: Inputs, body: &Bytes) -> Admission {
+        // GET, HEAD, OPTIONS and TRACE are idempotent by themselves (RFC 9110, section 9.2.2).
+        if self.method.is_safe() {
+            return Admission::Unprotected(Mark::None);
+        }
+        let identified = match self.identify(policy, inputs, body) {
+            Ok(Some(identified)) => identified,
+            Ok(None) => return Admission::Unprotected(Mark::None),
+            Err(problem) => return Admission::Answer(self.idempotency.problem(&problem)),
+        };
+        let describe = |attempt, age| Abandoned {
+            key: identified.key.clone(),
+            record: identified.intent.key,
+            operation: identified.operation.clone(),
+            attempt,
+            age,
+            extensions: self.idempotency.extensions().clone(),
+        };
+        match self
+            .idempotency
+            .engine()
+            .enter(identified.intent, policy, &describe)
+            .await
+        {
+            Ok(Outcome::Run(held)) => Admission::Run(held),
+            Ok(Outcome::Replay(stored)) => Admission::Answer(self.idempotency.replay(&stored)),
+            Ok(Outcome::InFlight { lease_left }) => {
+                Admission::Answer(self.idempotency.in_flight(lease_left))
+            }
+            Ok(Outcome::Unknown) => self.refuse(ProblemCode::OutcomeUnknown),
+            Ok(Outcome::Mismatch) => self.refuse(ProblemCode::KeyReused),
+            Err(refusal) => self.refused(&refusal),
+        }
+    }
+
+    /// Answers a request whose last argument was rejected. It never takes a claim.
+    ///
+    /// A retry of a completed request still gets its answer, even if the rules for bodies have
+    /// become stricter since. That goes for rejections that judge the content only: who may not
+    /// see the answer (401, 403, ...) does not see it.
+    pub(super) async fn reject(
+        &self,
+        policy: &Policy,
+        inputs: Option<Inputs>,
+        body: &Bytes,
+        rejection: Response,
+    ) -> Response {
+        let judges_content = matches!(
+            rejection.status(),
+            StatusCode::BAD_REQUEST
+                | StatusCode::UNSUPPORTED_MEDIA_TYPE
+                | StatusCode::UNPROCESSABLE_ENTITY
+        );
+        if !judges_content || self.method.is_safe() {
+            return rejection;
+        }
+        let Some(inputs) = inputs else {
+            return rejection;
+        };
+        let Ok(Some(identified)) = self.identify(policy, inputs, body) else {
+            return rejection;
+        };
+        match self.idempotency.engine().peek(identified.intent).await {
+            Some(stored) => self.idempotency.replay(&stored),
+            None => rejection,
+        }
+    }
+
+    fn refuse(&self, code: ProblemCode) -> Admission {
+        Admission::Answer(self.idempotency.problem(&Problem::new(code)))
+    }
+
+    fn refused(&self, refusal: &Refusal) -> Admission {
+        let code = match refusal {
+            Refusal::ShuttingDown => ProblemCode::ShuttingDown,
+            Refusal::Store(_) | Refusal::NoToken(_) => {
+                tracing::error!(
+                    error = refusal as &dyn std::error::Error,
+                    "could not claim a key"
+                );
+                ProblemCode::StoreUnavailable
+            }
+        };
+        // A record that is there but cannot be read is the opposite of a licence to run.
+        let may_be_done =
+            matches!(refusal, Refusal::Store(error) if error.kind() == StoreErrorKind::Corrupt);
+        if code == ProblemCode::StoreUnavailable
+            && !may_be_done
+            && self.idempotency.on_store_failure() == OnStoreFailure::RunUnprotected
+        {
+            return Admission::Unprotected(Mark::Degraded);
+        }
+        let problem = Problem::new(code).retry_after(std::time::Duration::from_secs(1));
+        Admission::Answer(self.idempotency.problem(&problem))
+    }
+
+    /// `None` when there is no key and none is required.
+    fn identify(
+        &self,
+        policy: &Policy,
+        inputs: Inputs,
+        body: &Bytes,
+    ) -> Result<Option<Identified>, Problem> {
+        let resolved = if inputs.scope.is_some() {
+            None
+        } else {
+            self.scope.error.as_ref()
+        };
+        if let Some(error) = inputs.error.as_ref().or(resolved) {
+            tracing::error!(%error, "could not serialize what identifies a request");
+            return Err(Problem::new(ProblemCode::UnusableInput));
+        }
+        let Some(key) = self.key(policy, inputs.key)? else {
+            return Ok(None);
+        };
+        let operation = self.operation(policy);
+        let scope = inputs.scope.as_deref().or(self.scope.scope.as_deref());
+        let intent = Intent {
+            key: self
+                .idempotency
+                .record_keys()
+                .derive(&operation, scope, &key),
+            fingerprint: self.fingerprint(policy, inputs.fingerprint.as_deref(), body),
+        };
+        Ok(Some(Identified {
+            intent,
+            key,
+            operation,
+        }))
+    }
+
+    fn key(&self, policy: &Policy, serialized: Option<Vec<u8>>) -> Result<Option<Key>, Problem> {
+        let missing = |header| {
+            if policy.required {
+                Err(Problem::missing_key(header))
+            } else {
+                Ok(None)
+            }
+        };
+        match serialized.as_deref() {
+            Some(b"null") => return missing(None),
+            Some(br#""""#) => return Err(Problem::invalid_key(InvalidKey::Empty)),
+            Some(_) => return Ok(serialized.map(Key::from_serialized)),
+            None => {}
+        }
+        let mut values = self.headers.get_all(policy.header).iter();
+        let Some(value) = values.next() else {
+            return missing(Some(policy.header));
+        };
+        if values.next().is_some() {
+            return Err(Problem::invalid_key(InvalidKey::Repeated));
+        }
+        Key::parse(value.as_bytes(), self.idempotency.key_syntax())
+            .map(Some)
+            .map_err(Problem::invalid_key)
+    }
+
+    fn fingerprint(&self, policy: &Policy, fields: Option<&[u8]>, body: &Bytes) -> Fingerprint {
+        let json;
+        let content = match (policy.fingerprint, fields) {
+            (FingerprintOf::Fields, Some(fields)) => Content::Fields(fields),
+            (FingerprintOf::Json, _) => {
+                json = canonicalize(body);
+                json.as_deref()
+                    .map_or(Content::Body(body), Content::CanonicalJson)
+            }
+            (FingerprintOf::Body | FingerprintOf::Fields, _) => Content::Body(body),
+        };
+        let content_type = self.header(&http::header::CONTENT_TYPE);
+        Fingerprint::of_request(
+            self.method.as_str(),
+            self.path_and_query(),
+            content_type,
+            content,
+        )
+    }
+}

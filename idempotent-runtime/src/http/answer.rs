@@ -1,0 +1,115 @@
+//! Answers that do not come from a handler.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName};
+use http::{HeaderValue, StatusCode};
+use http_body::{Frame, SizeHint};
+
+use super::handle::Idempotency;
+use super::problem::{Problem, ProblemCode};
+use crate::record::StoredResponse;
+
+/// Headers that describe a body, and so do not describe the problem that takes its place.
+static BODY_HEADERS: [HeaderName; 9] = [
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_RANGE,
+    header::CONTENT_DISPOSITION,
+    header::ETAG,
+    header::LAST_MODIFIED,
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+];
+
+impl Idempotency {
+    /// The stored response, marked as a replay.
+    pub(super) fn replay(&self, stored: &StoredResponse) -> Response {
+        let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
+        let mut response = match &stored.body {
+            Some(body) => respond(status, stored.headers.clone(), body.clone()),
+            None => self.not_retained(status, &stored.headers),
+        };
+        let marker = HeaderValue::from_static("true");
+        response
+            .headers_mut()
+            .insert(super::IDEMPOTENT_REPLAYED, marker);
+        response
+    }
+
+    pub(super) fn in_flight(&self, lease_left: Duration) -> Response {
+        self.problem(&Problem::new(ProblemCode::InFlight).retry_after(lease_left))
+    }
+
+    pub(super) fn problem(&self, problem: &Problem) -> Response {
+        tracing::debug!(
+            code = problem.code().as_str(),
+            "answered without running the handler"
+        );
+        self.problems().render(problem)
+    }
+
+    /// Status and headers as stored, and a problem for a body.
+    fn not_retained(&self, status: StatusCode, stored: &HeaderMap) -> Response {
+        let problem = Problem::new(ProblemCode::ResponseNotRetained).with_status(status);
+        let (mut parts, body) = self.problems().render(&problem).into_parts();
+        let mut headers = stored.clone();
+        for name in &BODY_HEADERS {
+            headers.remove(name);
+        }
+        if let Some(content_type) = parts.headers.remove(header::CONTENT_TYPE) {
+            headers.insert(header::CONTENT_TYPE, content_type);
+        }
+        if let Some(link) = parts.headers.remove(header::LINK) {
+            headers.append(header::LINK, link);
+        }
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+/// Puts a response together; 204, 205 and 304 have neither body nor length.
+pub(super) fn respond(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response {
+    let body = match status {
+        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED => {
+            Body::new(NoBody)
+        }
+        _ => Body::from(body),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// A body that is at its end but does not claim a length of zero: axum would announce that length
+/// (RFC 9110, section 8.6, forbids it for 204).
+struct NoBody;
+
+impl http_body::Body for NoBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::new()
+    }
+}

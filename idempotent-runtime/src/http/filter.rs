@@ -1,0 +1,142 @@
+//! Which response headers are stored.
+
+use std::collections::HashSet;
+
+use http::header::{self, HeaderMap, HeaderName};
+
+/// What is never stored unless the application insists.
+///
+/// Hop-by-hop fields belong to the connection (RFC 9110, section 7.6.1). The rest is true of one
+/// moment or one caller only: a replay a day later must not set the first caller's session cookie,
+/// repeat a stale `Date`, or hand out an old trace.
+static NEVER_STORED: [HeaderName; 30] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::DATE,
+    header::CONTENT_LENGTH,
+    header::SET_COOKIE,
+    header::AUTHORIZATION,
+    HeaderName::from_static("authentication-info"),
+    HeaderName::from_static("proxy-authentication-info"),
+    header::RETRY_AFTER,
+    header::AGE,
+    HeaderName::from_static("alt-svc"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("server-timing"),
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    header::ACCESS_CONTROL_EXPOSE_HEADERS,
+    header::ACCESS_CONTROL_MAX_AGE,
+    HeaderName::from_static("access-control-allow-private-network"),
+    super::IDEMPOTENT_REPLAYED,
+    super::IDEMPOTENCY_DEGRADED,
+];
+
+/// Which headers of a response are stored with it, and so replayed.
+///
+/// Everything is, in order and with repeats, except hop-by-hop headers, those that `Connection`
+/// names, and `Date`, `Content-Length` (computed anew), `Set-Cookie`, `Authorization` and its
+/// kin, `Retry-After`, `Age`, `Alt-Svc`, `Traceparent`, `Tracestate`, `Server-Timing` and the CORS
+/// headers.
+///
+/// ```
+/// use http::HeaderName;
+/// use idempotent_runtime::HeaderFilter;
+///
+/// let filter = HeaderFilter::default()
+///     .never_store(HeaderName::from_static("x-request-id"))
+///     .store(&HeaderName::from_static("retry-after"));
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct HeaderFilter {
+    never_stored: HashSet<HeaderName>,
+}
+
+impl HeaderFilter {
+    /// Keeps one more header out of the records.
+    pub fn never_store(mut self, name: HeaderName) -> Self {
+        self.never_stored.insert(name);
+        self
+    }
+
+    /// Stores a header that is left out by default.
+    pub fn store(mut self, name: &HeaderName) -> Self {
+        self.never_stored.remove(name);
+        self
+    }
+
+    pub(super) fn apply(&self, headers: &HeaderMap) -> HeaderMap {
+        let mut stored = HeaderMap::with_capacity(headers.len());
+        for (name, value) in headers {
+            if !self.never_stored.contains(name) {
+                stored.append(name.clone(), value.clone());
+            }
+        }
+        for name in connection_options(headers) {
+            stored.remove(name);
+        }
+        stored
+    }
+}
+
+/// The headers that `Connection` names belong to the connection too.
+fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(header::CONNECTION).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+impl Default for HeaderFilter {
+    fn default() -> Self {
+        Self {
+            never_stored: NEVER_STORED.iter().cloned().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn what_belongs_to_one_moment_or_connection_is_not_stored() {
+        let mut headers = HeaderMap::new();
+        for name in &NEVER_STORED {
+            headers.append(name, HeaderValue::from_static("x"));
+        }
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close, X-Hop"));
+        headers.insert("x-hop", HeaderValue::from_static("1"));
+        headers.insert("x-kept", HeaderValue::from_static("1"));
+        let stored = HeaderFilter::default().apply(&headers);
+        assert_eq!(
+            stored.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
+            ["x-kept"]
+        );
+    }
+
+    #[test]
+    fn the_application_decides() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::SET_COOKIE, HeaderValue::from_static("a=1"));
+        headers.insert("x-request-id", HeaderValue::from_static("7"));
+        let filter = HeaderFilter::default()
+            .store(&header::SET_COOKIE)
+            .never_store(HeaderName::from_static("x-request-id"));
+        let stored = filter.apply(&headers);
+        assert!(stored.contains_key(header::SET_COOKIE) && !stored.contains_key("x-request-id"));
+    }
+}

@@ -1,0 +1,331 @@
+//! [`Idempotency`]: what an application puts into its state.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::response::Response;
+use http::Extensions;
+use http::request::Parts;
+use serde::Serialize;
+
+use super::filter::HeaderFilter;
+use super::inputs::Inputs;
+use super::problem::{Problem, Problems};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::key::{KeySyntax, RecordKeys};
+use crate::store::Store;
+
+type ScopeResolver = Box<dyn Fn(&Parts) -> Inputs + Send + Sync>;
+
+/// The application's idempotency: a store, and what all its operations share.
+///
+/// Cheap to clone. A handler under `#[idempotent]` reaches it through axum's
+/// [`FromRef`](axum::extract::FromRef): either it is the router's state itself, or a field of a state
+/// that derives `FromRef`. An application whose state has none does not compile.
+///
+/// ```
+/// use axum::{Router, extract::FromRef, routing::post};
+/// use idempotent_runtime::{Idempotency, idempotent, store::memory::MemoryStore};
+///
+/// #[derive(Clone)]
+/// struct AppState {
+///     idempotency: Idempotency,
+/// }
+///
+/// impl FromRef<AppState> for Idempotency {
+///     fn from_ref(state: &AppState) -> Self {
+///         state.idempotency.clone()
+///     }
+/// }
+///
+/// #[idempotent(ttl_hours = 24)]
+/// async fn create_order() -> &'static str {
+///     "ordered"
+/// }
+///
+/// let idempotency = Idempotency::builder(MemoryStore::new())
+///     .namespace("shop")
+///     .scope(|parts| parts.headers.get("x-tenant").map(|tenant| tenant.as_bytes().to_vec()))
+///     .build();
+/// let app: Router = Router::new()
+///     .route("/orders", post(create_order))
+///     .with_state(AppState { idempotency });
+/// ```
+#[derive(Clone)]
+pub struct Idempotency(Arc<Settings>);
+
+struct Settings {
+    engine: Engine,
+    keys: RecordKeys,
+    syntax: KeySyntax,
+    scope: Option<ScopeResolver>,
+    headers: HeaderFilter,
+    problems: Problems,
+    on_store_failure: OnStoreFailure,
+    extensions: Extensions,
+}
+
+/// What happens to a request whose key cannot be looked up because the store is away or full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnStoreFailure {
+    /// 503 `store-unavailable` with `Retry-After`; the handler does not run. The default, and the
+    /// only choice that never charges twice.
+    #[default]
+    Reject,
+    /// The handler runs without protection, and its response is marked `Idempotency-Degraded:
+    /// true`. **A retry may then run it again.** For operations that rather happen twice than not
+    /// at all.
+    RunUnprotected,
+}
+
+/// Settings of an [`Idempotency`].
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct Builder {
+    store: Arc<dyn Store>,
+    store_timeout: Duration,
+    namespace: String,
+    secret: Option<Vec<u8>>,
+    syntax: KeySyntax,
+    scope: Option<ScopeResolver>,
+    headers: HeaderFilter,
+    problems: Problems,
+    on_store_failure: OnStoreFailure,
+    extensions: Extensions,
+}
+
+impl Idempotency {
+    /// All defaults, on this store.
+    pub fn new(store: impl Store) -> Self {
+        Self::builder(store).build()
+    }
+
+    /// Other settings, on this store.
+    pub fn builder(store: impl Store) -> Builder {
+        Builder {
+            store: Arc::new(store),
+            store_timeout: Duration::from_secs(2),
+            namespace: String::new(),
+            secret: None,
+            syntax: KeySyntax::default(),
+            scope: None,
+            headers: HeaderFilter::default(),
+            problems: Problems::default(),
+            on_store_failure: OnStoreFailure::default(),
+            extensions: Extensions::new(),
+        }
+    }
+
+    /// All defaults, on the store that a URL names: `memory:`.
+    ///
+    /// For other settings, connect to the store and pass it on:
+    /// `Idempotency::builder(store::connect(url).await?)`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] says what is wrong with the URL, or which cargo feature its store needs.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Ok(Self::new(crate::store::connect(url).await?))
+    }
+
+    /// The store, for operators: to look at a record, to remove one, to purge.
+    #[must_use]
+    pub fn store(&self) -> &dyn Store {
+        &**self.0.engine.store()
+    }
+
+    /// Takes no new claims from now on (503 `shutting-down`), waits until the handlers that run have
+    /// been recorded, those included whose client went away, and returns how many were not done by
+    /// the deadline.
+    ///
+    /// Call it after the server has stopped accepting, and before the process ends; what is not
+    /// done by then is found abandoned when its lease has ended.
+    ///
+    /// ```no_run
+    /// # use idempotent_runtime::Idempotency;
+    /// # use std::time::Duration;
+    /// # async fn serve(app: axum::Router, idempotency: Idempotency) -> std::io::Result<()> {
+    /// # let stop = std::future::pending::<()>();
+    /// # let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    /// axum::serve(listener, app).with_graceful_shutdown(stop).await?;
+    /// let unfinished = idempotency.shutdown(Duration::from_secs(30)).await;
+    /// # drop(unfinished);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn shutdown(&self, deadline: Duration) -> usize {
+        let unfinished = self.0.engine.shutdown(deadline).await;
+        if unfinished > 0 {
+            tracing::warn!(unfinished, "shut down before all requests were recorded");
+        }
+        unfinished
+    }
+
+    /// How much [`shutdown`](Self::shutdown) would wait for: one for each handler that runs under a
+    /// claim, and one more for each piece of work in the background (a handler whose client went
+    /// away, a response whose storing is being retried).
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.0.engine.tasks().len()
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    pub(super) fn record_keys(&self) -> &RecordKeys {
+        &self.0.keys
+    }
+
+    pub(super) fn key_syntax(&self) -> KeySyntax {
+        self.0.syntax
+    }
+
+    pub(super) fn response_headers(&self) -> &HeaderFilter {
+        &self.0.headers
+    }
+
+    pub(super) fn problems(&self) -> &Problems {
+        &self.0.problems
+    }
+
+    pub(super) fn on_store_failure(&self) -> OnStoreFailure {
+        self.0.on_store_failure
+    }
+
+    pub(super) fn extensions(&self) -> &Extensions {
+        &self.0.extensions
+    }
+
+    pub(super) fn resolve_scope(&self, parts: &Parts) -> Inputs {
+        self.0
+            .scope
+            .as_ref()
+            .map_or_else(Inputs::new, |resolve| resolve(parts))
+    }
+}
+
+impl Builder {
+    /// A name that separates this application's records from those of others on the same store.
+    /// Default: empty.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// A secret for the record keys: HMAC-SHA-256 instead of SHA-256, so that who reads the store
+    /// cannot test guesses of clients' keys. Changing it forgets every key.
+    pub fn secret(mut self, secret: impl Into<Vec<u8>>) -> Self {
+        self.secret = Some(secret.into());
+        self
+    }
+
+    /// Whose key it is, for handlers that do not say so themselves (`scope = expr`).
+    ///
+    /// The same key from two scopes is two records. **Without a scope, two tenants who happen to
+    /// send the same key meet**: same request, and the second is shown the first one's answer. The
+    /// value is anything that serializes; `None` puts the request into a scope of its own that
+    /// all anonymous requests share.
+    ///
+    /// It runs for each request, so it should be cheap. What an authentication layer has put into
+    /// the extensions is there; what a handler's extractors find out is not.
+    pub fn scope<F, T>(mut self, resolve: F) -> Self
+    where
+        F: Fn(&Parts) -> Option<T> + Send + Sync + 'static,
+        T: Serialize,
+    {
+        self.scope = Some(Box::new(move |parts| match resolve(parts) {
+            Some(scope) => Inputs::new().scope(&scope),
+            None => Inputs::new(),
+        }));
+        self
+    }
+
+    /// How strictly the key's header is read. Default [`KeySyntax::Lenient`].
+    pub fn key_syntax(mut self, syntax: KeySyntax) -> Self {
+        self.syntax = syntax;
+        self
+    }
+
+    /// How long one store call may take. Default 2 s. A claim is asked for twice before it is given
+    /// up, so a request waits for at most twice that.
+    pub fn store_timeout(mut self, timeout: Duration) -> Self {
+        self.store_timeout = timeout;
+        self
+    }
+
+    /// What happens to a request while the store is away or full. Default
+    /// [`OnStoreFailure::Reject`].
+    pub fn on_store_failure(mut self, choice: OnStoreFailure) -> Self {
+        self.on_store_failure = choice;
+        self
+    }
+
+    /// Which response headers are stored. Default: [`HeaderFilter`]'s.
+    pub fn response_headers(mut self, filter: HeaderFilter) -> Self {
+        self.headers = filter;
+        self
+    }
+
+    /// Where this application documents its problems, as a URL: the `type` member and the `Link` of
+    /// a problem are this, `#` and the code. Default: the documentation of
+    /// [`ProblemCode`](super::ProblemCode).
+    pub fn documentation(mut self, url: impl Into<String>) -> Self {
+        self.problems.documentation = url.into().into();
+        self
+    }
+
+    /// Renders problems in the application's own format. The response should keep
+    /// [`Problem::status`], and name [`Problem::retry_after_secs`] in `Retry-After`.
+    pub fn render_problems<F>(mut self, render: F) -> Self
+    where
+        F: Fn(&Problem) -> Response + Send + Sync + 'static,
+    {
+        self.problems.renderer = Some(Arc::new(render));
+        self
+    }
+
+    /// Something that recovery functions need, such as a database pool: they get it from
+    /// [`Abandoned::extension`](crate::Abandoned::extension).
+    pub fn extension<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.extensions.insert(value);
+        self
+    }
+
+    /// Makes the handle.
+    #[must_use]
+    pub fn build(self) -> Idempotency {
+        Idempotency(Arc::new(Settings {
+            engine: Engine::new(self.store, self.store_timeout),
+            keys: RecordKeys::new(&self.namespace, self.secret.as_deref()),
+            syntax: self.syntax,
+            scope: self.scope,
+            headers: self.headers,
+            problems: self.problems,
+            on_store_failure: self.on_store_failure,
+            extensions: self.extensions,
+        }))
+    }
+}
+
+impl fmt::Debug for Idempotency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Idempotency")
+            .field("store", &self.0.engine.store())
+            .field("keys", &self.0.keys)
+            .field("on_store_failure", &self.0.on_store_failure)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("store", &self.store)
+            .field("namespace", &self.namespace)
+            .field("store_timeout", &self.store_timeout)
+            .field("on_store_failure", &self.on_store_failure)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,28 @@
+//! HTTP: everything that knows a request or a response.
+
+mod admission;
+mod answer;
+mod attempt;
+mod capture;
+mod filter;
+mod handle;
+mod inputs;
+mod problem;
+mod recorder;
+mod request;
+
+pub use attempt::{Attempt, Release};
+pub use filter::HeaderFilter;
+pub use handle::{Builder, Idempotency, OnStoreFailure};
+pub use inputs::Inputs;
+pub use problem::{Problem, ProblemCode};
+pub use request::IdempotentRequest;
+
+use http::HeaderName;
+
+/// `true` on every response that comes from a record and not from the handler.
+pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// `true` on a response that was made without protection, because the store was away and
+/// [`OnStoreFailure::RunUnprotected`] says to go on.
+pub const IDEMPOTENCY_DEGRADED: HeaderName = HeaderName::from_static("idempotency-degraded");

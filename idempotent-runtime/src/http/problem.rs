@@ -1,0 +1,310 @@
+//! What a client is told when its request was not run: `application/problem+json` (RFC 9457).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{CONTENT_TYPE, LINK, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+
+use crate::key::InvalidKey;
+
+/// Where the problems are documented unless the application says otherwise.
+const DOCUMENTATION: &str =
+    "https://docs.rs/idempotent-runtime/latest/idempotent_runtime/enum.ProblemCode.html";
+
+/// The stable name of a problem: clients may rely on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ProblemCode {
+    /// 400 `missing-key`: the operation requires a key.
+    MissingKey,
+    /// 400 `invalid-key`: empty, too long, badly quoted, sent twice, or with a forbidden character.
+    InvalidKey,
+    /// 422 `key-reused`: the key belongs to another request.
+    KeyReused,
+    /// 409 `in-flight`: the first request with this key is still running.
+    InFlight,
+    /// 409 `outcome-unknown`: the first request crashed, and whether it took effect is not known.
+    OutcomeUnknown,
+    /// The stored status, `response-not-retained`: it was done, but the body was too large to keep.
+    ResponseNotRetained,
+    /// 503 `store-unavailable`: the store is away or full. Nothing was run.
+    StoreUnavailable,
+    /// 503 `shutting-down`: this instance takes no new work. Nothing was run.
+    ShuttingDown,
+    /// 500 `handler-failed`: the handler panicked, or its response body broke off.
+    HandlerFailed,
+    /// 500 `unusable-input`: a `scope`, `key` or `fingerprint` expression could not be serialized.
+    /// Nothing was run.
+    UnusableInput,
+}
+
+/// A problem, to be rendered.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    code: ProblemCode,
+    status: StatusCode,
+    detail: Cow<'static, str>,
+    retry_after: Option<Duration>,
+}
+
+/// Renders a problem in the application's own way.
+pub(super) type Renderer = Arc<dyn Fn(&Problem) -> Response + Send + Sync>;
+
+/// How problems become responses.
+#[derive(Clone)]
+pub(super) struct Problems {
+    pub(super) documentation: Arc<str>,
+    pub(super) renderer: Option<Renderer>,
+}
+
+impl ProblemCode {
+    /// Every code there is.
+    pub const ALL: &'static [Self] = &[
+        Self::MissingKey,
+        Self::InvalidKey,
+        Self::KeyReused,
+        Self::InFlight,
+        Self::OutcomeUnknown,
+        Self::ResponseNotRetained,
+        Self::StoreUnavailable,
+        Self::ShuttingDown,
+        Self::HandlerFailed,
+        Self::UnusableInput,
+    ];
+
+    /// The code as it is written in the answer's `code` member.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MissingKey => "missing-key",
+            Self::InvalidKey => "invalid-key",
+            Self::KeyReused => "key-reused",
+            Self::InFlight => "in-flight",
+            Self::OutcomeUnknown => "outcome-unknown",
+            Self::ResponseNotRetained => "response-not-retained",
+            Self::StoreUnavailable => "store-unavailable",
+            Self::ShuttingDown => "shutting-down",
+            Self::HandlerFailed => "handler-failed",
+            Self::UnusableInput => "unusable-input",
+        }
+    }
+
+    /// The status code; for [`ResponseNotRetained`](Self::ResponseNotRetained) the stored one takes
+    /// its place.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::MissingKey | Self::InvalidKey => StatusCode::BAD_REQUEST,
+            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InFlight | Self::OutcomeUnknown => StatusCode::CONFLICT,
+            Self::ResponseNotRetained => StatusCode::OK,
+            Self::StoreUnavailable | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::HandlerFailed | Self::UnusableInput => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// A short summary, the same for every occurrence.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::MissingKey => "Idempotency key missing",
+            Self::InvalidKey => "Idempotency key invalid",
+            Self::KeyReused => "Idempotency key reused for another request",
+            Self::InFlight => "Request still running",
+            Self::OutcomeUnknown => "Outcome unknown",
+            Self::ResponseNotRetained => "Response not retained",
+            Self::StoreUnavailable => "Idempotency store unavailable",
+            Self::ShuttingDown => "Service shutting down",
+            Self::HandlerFailed => "Request failed",
+            Self::UnusableInput => "Request could not be identified",
+        }
+    }
+
+    const fn detail(self) -> &'static str {
+        match self {
+            Self::MissingKey => {
+                "This operation needs an idempotency key. Make one for each intent, for example a \
+                 UUID, and send the same one with every retry."
+            }
+            Self::InvalidKey => "The idempotency key is invalid.",
+            Self::KeyReused => {
+                "This idempotency key was used with another request. Send the first request \
+                 unchanged, or use a new key for a new intent."
+            }
+            Self::InFlight => {
+                "The first request with this idempotency key is still running. Retry with the same \
+                 key after the time in Retry-After."
+            }
+            Self::OutcomeUnknown => {
+                "The first request with this idempotency key was cut off, and whether it took \
+                 effect is not known. Look at the resource before you try again with a new key."
+            }
+            Self::ResponseNotRetained => {
+                "The request was carried out before, with this status. Its response body was too \
+                 large to keep."
+            }
+            Self::StoreUnavailable => {
+                "The request was not carried out, because the idempotency store cannot be used at \
+                 the moment. Retry with the same key."
+            }
+            Self::ShuttingDown => {
+                "The request was not carried out, because this instance is shutting down. Retry \
+                 with the same key."
+            }
+            Self::HandlerFailed => "The request failed unexpectedly. It may have taken effect.",
+            Self::UnusableInput => {
+                "The request was not carried out, because the server could not work out what \
+                 identifies it."
+            }
+        }
+    }
+}
+
+impl fmt::Display for ProblemCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Problem {
+    pub(super) fn new(code: ProblemCode) -> Self {
+        Self {
+            code,
+            status: code.status(),
+            detail: code.detail().into(),
+            retry_after: None,
+        }
+    }
+
+    /// `header` is where a key was looked for; `None` when it is made from the request itself.
+    pub(super) fn missing_key(header: Option<&str>) -> Self {
+        let problem = Self::new(ProblemCode::MissingKey);
+        let Some(header) = header else { return problem };
+        let detail = format!(
+            "This operation needs an idempotency key in the header `{header}`. Make one for each \
+             intent, for example a UUID, and send the same one with every retry."
+        );
+        Self {
+            detail: detail.into(),
+            ..problem
+        }
+    }
+
+    pub(super) fn invalid_key(cause: InvalidKey) -> Self {
+        let detail = match cause {
+            InvalidKey::Empty => "The idempotency key is empty.",
+            InvalidKey::TooLong => "The idempotency key is longer than 255 bytes.",
+            InvalidKey::Character => {
+                "The idempotency key has a character that is not allowed. Use visible ASCII without \
+                 commas, semicolons and quotes, or a quoted string."
+            }
+            InvalidKey::Quoting => {
+                "The idempotency key is not a well-formed quoted string: it ends with the closing \
+                 quote, and \\\" and \\\\ are the only escapes."
+            }
+            InvalidKey::NotQuoted => {
+                "The idempotency key must be a quoted string, as in \"8e03978e-40d5-43dd-bc93\"."
+            }
+            InvalidKey::Repeated => "The idempotency key was sent more than once.",
+        };
+        Self {
+            detail: detail.into(),
+            ..Self::new(ProblemCode::InvalidKey)
+        }
+    }
+
+    /// Rounded up to whole seconds, at least one.
+    pub(super) fn retry_after(mut self, after: Duration) -> Self {
+        let secs = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        self.retry_after = Some(Duration::from_secs(secs.max(1)));
+        self
+    }
+
+    pub(super) fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// What kind of problem it is.
+    #[must_use]
+    pub fn code(&self) -> ProblemCode {
+        self.code
+    }
+
+    /// The answer's status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// An explanation for the client's developer, with what to do.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The value for `Retry-After`, in seconds.
+    #[must_use]
+    pub fn retry_after_secs(&self) -> Option<u64> {
+        self.retry_after.map(|after| after.as_secs())
+    }
+}
+
+impl Problems {
+    pub(super) fn render(&self, problem: &Problem) -> Response {
+        match &self.renderer {
+            Some(renderer) => renderer(problem),
+            None => self.render_default(problem),
+        }
+    }
+
+    fn render_default(&self, problem: &Problem) -> Response {
+        let kind = format!("{}#{}", self.documentation, problem.code);
+        let body = json!({
+            "type": kind,
+            "title": problem.code.title(),
+            "status": problem.status.as_u16(),
+            "detail": problem.detail,
+            "code": problem.code.as_str(),
+        });
+        let mut response = Response::new(Body::from(body.to_string()));
+        *response.status_mut() = problem.status;
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        // RFC 8288: the description of the problem, for whoever debugs the client.
+        if let Ok(link) = HeaderValue::from_str(&format!("<{kind}>; rel=\"describedby\"")) {
+            headers.insert(LINK, link);
+        }
+        if let Some(secs) = problem.retry_after_secs() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(secs));
+        }
+        response
+    }
+}
+
+impl Default for Problems {
+    fn default() -> Self {
+        Self {
+            documentation: DOCUMENTATION.into(),
+            renderer: None,
+        }
+    }
+}
+
+impl fmt::Debug for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Problems")
+            .field("documentation", &self.documentation)
+            .field("own_renderer", &self.renderer.is_some())
+            .finish()
+    }
+}

@@ -1,0 +1,205 @@
+//! The last argument of a handler, wrapped: where the attribute meets axum.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+
+use axum::RequestExt;
+use axum::body::{Body, HttpBody};
+use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, MatchedPath, OriginalUri, Request};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, Method, Uri};
+
+use super::admission::Admission;
+use super::capture;
+use super::{Attempt, Idempotency, Inputs};
+use crate::engine::Detach;
+use crate::policy::Policy;
+
+/// A request whose body is buffered, whose last argument is extracted, and about which nothing is
+/// decided yet.
+///
+/// `M` is axum's marker for the two kinds of extractors; it is inferred.
+pub struct IdempotentRequest<T, M> {
+    pub(super) head: Head,
+    pub(super) body: Bytes,
+    extracted: Result<T, Response>,
+    marker: PhantomData<fn() -> M>,
+}
+
+/// What identifies a request, kept while the rest goes to the handler's own extractor.
+pub(super) struct Head {
+    pub(super) idempotency: Idempotency,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) route: Option<MatchedPath>,
+    pub(super) headers: HeaderMap,
+    pub(super) scope: Inputs,
+    pub(super) attempt: Attempt,
+}
+
+impl<S, T, M> FromRequest<S> for IdempotentRequest<T, M>
+where
+    S: Send + Sync,
+    T: FromRequest<S, M>,
+    Idempotency: FromRef<S>,
+{
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let idempotency = Idempotency::from_ref(state);
+        let (mut parts, body) = request.with_limited_body().into_parts();
+        let body = buffer(body).await?;
+        let head = Head::new(idempotency, &mut parts);
+        let request = Request::from_parts(parts, Body::from(body.clone()));
+        let extracted = T::from_request(request, state)
+            .await
+            .map_err(IntoResponse::into_response);
+        Ok(Self {
+            head,
+            body,
+            extracted,
+            marker: PhantomData,
+        })
+    }
+}
+
+/// Reads a body whose limit is applied already, with the rejections of axum's own extractors.
+async fn buffer(body: Body) -> Result<Bytes, Response> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let mut carrier = Request::new(body);
+    DefaultBodyLimit::disable().apply(&mut carrier);
+    Bytes::from_request(carrier, &())
+        .await
+        .map_err(IntoResponse::into_response)
+}
+
+impl Head {
+    fn new(idempotency: Idempotency, parts: &mut Parts) -> Self {
+        Self {
+            scope: idempotency.resolve_scope(parts),
+            attempt: Attempt::of(&mut parts.extensions),
+            // In a nested router `uri` has lost its prefix.
+            uri: match parts.extensions.get::<OriginalUri>() {
+                Some(OriginalUri(uri)) => uri.clone(),
+                None => parts.uri.clone(),
+            },
+            route: parts.extensions.get::<MatchedPath>().cloned(),
+            method: parts.method.clone(),
+            headers: parts.headers.clone(),
+            idempotency,
+        }
+    }
+}
+
+impl<T, M> IdempotentRequest<T, M> {
+    /// Runs the handler under the policy, or answers from the record.
+    pub async fn run<A, F, Fut>(self, policy: &'static Policy, args: A, handler: F) -> Response
+    where
+        A: Send + 'static,
+        T: Send + 'static,
+        F: FnOnce(A, T) -> Fut + Send + 'static,
+        Fut: Future<Output: IntoResponse> + Send + 'static,
+    {
+        self.protect(policy, Some(Inputs::new()), args, handler)
+            .await
+    }
+
+    /// As [`run`](Self::run), with expressions over the handler's arguments.
+    pub async fn run_with<A, I, F, Fut>(
+        self,
+        policy: &'static Policy,
+        args: A,
+        inputs: I,
+        handler: F,
+    ) -> Response
+    where
+        A: Send + 'static,
+        T: Send + 'static,
+        I: FnOnce(&A, &T) -> Inputs,
+        F: FnOnce(A, T) -> Fut + Send + 'static,
+        Fut: Future<Output: IntoResponse> + Send + 'static,
+    {
+        let inputs = self.extracted.as_ref().ok().map(|last| inputs(&args, last));
+        self.protect(policy, inputs, args, handler).await
+    }
+
+    /// `inputs` is `None` when the last argument was rejected and there are expressions, which
+    /// cannot be evaluated then.
+    fn protect<A, F, Fut>(
+        self,
+        policy: &'static Policy,
+        inputs: Option<Inputs>,
+        args: A,
+        handler: F,
+    ) -> impl Future<Output = Response> + Send
+    where
+        A: Send + 'static,
+        T: Send + 'static,
+        F: FnOnce(A, T) -> Fut + Send + 'static,
+        Fut: Future<Output: IntoResponse> + Send + 'static,
+    {
+        let Self {
+            head,
+            body,
+            extracted,
+            ..
+        } = self;
+        async move {
+            let last = match extracted {
+                Ok(last) => last,
+                Err(rejection) => return head.reject(policy, inputs, &body, rejection).await,
+            };
+            let inputs = inputs.unwrap_or_default();
+            match head.admit(policy, inputs, &body).await {
+                Admission::Answer(response) => response,
+                Admission::Unprotected(mark) => {
+                    mark.apply(handler(args, last).await.into_response())
+                }
+                Admission::Run(held) => {
+                    head.attempt.begin(&held);
+                    let idempotency = head.idempotency.clone();
+                    let tasks = idempotency.engine().tasks();
+                    let run = async move { handler(args, last).await.into_response() };
+                    let run = capture::run(held, policy, head.idempotency, run);
+                    Detach::new(tasks, run).await
+                }
+            }
+        }
+    }
+}
+
+impl Head {
+    /// The operation: stable over renames of functions, the same on every instance.
+    pub(super) fn operation(&self, policy: &Policy) -> String {
+        match (policy.name, &self.route) {
+            (Some(name), _) => name.to_owned(),
+            (None, Some(route)) => format!("{} {}", self.method, route.as_str()),
+            // A fallback handler has no route.
+            (None, None) => format!("{} {}", self.method, self.uri.path()),
+        }
+    }
+
+    pub(super) fn path_and_query(&self) -> &str {
+        self.uri
+            .path_and_query()
+            .map_or("/", http::uri::PathAndQuery::as_str)
+    }
+
+    pub(super) fn header(&self, name: &HeaderName) -> Option<&[u8]> {
+        self.headers.get(name).map(http::HeaderValue::as_bytes)
+    }
+}
+
+impl<T, M> fmt::Debug for IdempotentRequest<T, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdempotentRequest")
+            .field("method", &self.head.method)
+            .field("route", &self.head.route)
+            .finish_non_exhaustive()
+    }
+}

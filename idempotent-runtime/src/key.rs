@@ -1,0 +1,245 @@
+//! Keys: what a client sent, and the 32 bytes that a store looks up.
+//!
+//! The raw key is a client's secret as much as its idempotency: a store, a log line or a metric
+//! never sees it. What they see is the [`RecordKey`], a digest of namespace, operation, scope and
+//! key together, so that the same key from another tenant, on another route or of another
+//! application is another record.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+use crate::digest::Frames;
+
+/// The longest key accepted, in bytes (after unquoting).
+pub const MAX_KEY_BYTES: usize = 255;
+
+/// What a client sent to name one intent: 1 to 255 bytes.
+///
+/// From a header it is visible ASCII, plus spaces when it came quoted. Made from a handler's
+/// arguments (`key = expr`) it is the canonical JSON of that expression.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key(Box<[u8]>);
+
+/// How strictly a key's header is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeySyntax {
+    /// A quoted string (`"abc"`) or a bare token (`abc`); both name the same key. The default,
+    /// because most clients in the field send the bare form.
+    #[default]
+    Lenient,
+    /// Only the quoted Structured Field string that
+    /// draft-ietf-httpapi-idempotency-key-header-07, section 2.1, specifies.
+    Strict,
+}
+
+/// Why a key was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidKey {
+    /// The value is empty, or an empty quoted string.
+    #[error("the key is empty")]
+    Empty,
+    /// More than [`MAX_KEY_BYTES`].
+    #[error("the key is longer than 255 bytes")]
+    TooLong,
+    /// A byte that a key may not have: control characters, anything beyond ASCII, and in the bare
+    /// form also spaces, commas, semicolons and quotes.
+    #[error("the key has a character that is not allowed")]
+    Character,
+    /// A quoted string that does not end, ends early, or has an unknown escape.
+    #[error("the key is not a well-formed quoted string")]
+    Quoting,
+    /// A bare key where [`KeySyntax::Strict`] asks for a quoted one.
+    #[error("the key must be a quoted string")]
+    NotQuoted,
+    /// The header came more than once.
+    #[error("the key was sent more than once")]
+    Repeated,
+}
+
+impl Key {
+    /// Reads the value of a key header.
+    ///
+    /// The quoted form is the string of RFC 9651, section 3.3.3: `\"` and `\\` are its only
+    /// escapes. Parameters after it (`"abc";a=1`) are refused: no client sends them and a key that
+    /// silently lost a part would be another key. In the bare form a comma is refused too: it is
+    /// how an intermediary joins two fields of the same name.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`] says which rule the value breaks.
+    pub fn parse(value: &[u8], syntax: KeySyntax) -> Result<Self, InvalidKey> {
+        let value = value.trim_ascii();
+        match (value.first(), syntax) {
+            (None, _) => Err(InvalidKey::Empty),
+            (Some(b'"'), _) => unquote(value).and_then(Self::bounded),
+            (Some(_), KeySyntax::Strict) => Err(InvalidKey::NotQuoted),
+            (Some(_), KeySyntax::Lenient) => {
+                if value.iter().all(|byte| is_bare(*byte)) {
+                    Self::bounded(value.to_vec())
+                } else {
+                    Err(InvalidKey::Character)
+                }
+            }
+        }
+    }
+
+    /// A key made by the application, of any bytes.
+    pub(crate) fn from_serialized(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The key as text, for a recovery function that looks for it in the application's own data.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    fn bounded(bytes: Vec<u8>) -> Result<Self, InvalidKey> {
+        match bytes.len() {
+            0 => Err(InvalidKey::Empty),
+            1..=MAX_KEY_BYTES => Ok(Self(bytes.into())),
+            _ => Err(InvalidKey::TooLong),
+        }
+    }
+}
+
+/// Never the key itself: it may be a capability.
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({} bytes)", self.0.len())
+    }
+}
+
+fn is_bare(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';')
+}
+
+fn unquote(value: &[u8]) -> Result<Vec<u8>, InvalidKey> {
+    let mut key = Vec::with_capacity(value.len());
+    let mut rest = value.iter().copied().skip(1);
+    loop {
+        match rest.next() {
+            Some(b'"') => break,
+            Some(b'\\') => match rest.next() {
+                Some(escaped @ (b'"' | b'\\')) => key.push(escaped),
+                _ => return Err(InvalidKey::Quoting),
+            },
+            Some(byte @ 0x20..=0x7e) => key.push(byte),
+            Some(_) => return Err(InvalidKey::Character),
+            None => return Err(InvalidKey::Quoting),
+        }
+    }
+    if rest.next().is_some() {
+        Err(InvalidKey::Quoting)
+    } else {
+        Ok(key)
+    }
+}
+
+/// The 32-byte look-up key of a record: a digest of (namespace, operation, scope, key).
+///
+/// It displays as its first four bytes in hexadecimal, which is what logs show.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordKey([u8; 32]);
+
+impl RecordKey {
+    /// Wraps 32 bytes, for a store that reads keys back and for tests.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, to be stored as they are: a column of binary type, never text.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// The bytes are uniform already, so eight of them are the hash.
+impl Hash for RecordKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+    }
+}
+
+impl fmt::Display for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, ..] = self.0;
+        write!(f, "{a:02x}{b:02x}{c:02x}{d:02x}")
+    }
+}
+
+impl fmt::Debug for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RecordKey({self})")
+    }
+}
+
+/// Makes record keys: SHA-256, or HMAC-SHA-256 under the application's secret.
+#[derive(Clone)]
+pub(crate) struct RecordKeys {
+    namespace: Box<[u8]>,
+    secret: Option<Hmac<Sha256>>,
+}
+
+impl RecordKeys {
+    const VERSION: u8 = 1;
+
+    pub(crate) fn new(namespace: &str, secret: Option<&[u8]>) -> Self {
+        // HMAC takes a secret of any length (RFC 2104, section 3), so this is never an error.
+        let secret = secret.and_then(|secret| Hmac::new_from_slice(secret).ok());
+        Self {
+            namespace: namespace.as_bytes().into(),
+            secret,
+        }
+    }
+
+    /// The record key of what `key` names for `scope` at `operation`.
+    pub(crate) fn derive(&self, operation: &str, scope: Option<&[u8]>, key: &Key) -> RecordKey {
+        match &self.secret {
+            None => RecordKey(
+                self.frames(Sha256::new(), operation, scope, key)
+                    .finalize()
+                    .into(),
+            ),
+            Some(secret) => {
+                let mac = self.frames(secret.clone(), operation, scope, key);
+                RecordKey(mac.finalize().into_bytes().into())
+            }
+        }
+    }
+
+    fn frames<D: sha2::digest::Update>(
+        &self,
+        digest: D,
+        operation: &str,
+        scope: Option<&[u8]>,
+        key: &Key,
+    ) -> D {
+        Frames::new(digest, Self::VERSION)
+            .field(&self.namespace)
+            .field(operation.as_bytes())
+            .optional(scope)
+            .field(key.as_bytes())
+            .into_inner()
+    }
+}
+
+/// Never the secret.
+impl fmt::Debug for RecordKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordKeys")
+            .field("keyed", &self.secret.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,279 @@
+//! Policies: what one operation wants.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::recovery::{Abandoned, Recovery};
+
+/// The settings of one operation. Each argument of `#[idempotent]` is a method here.
+///
+/// The macro makes one `static` of it per handler; every method is `const`.
+///
+/// ```
+/// use idempotent_runtime::{InFlight, Policy, StoreErrors};
+///
+/// static CREATE_PAYMENT: Policy = Policy::new()
+///     .ttl_hours(48)
+///     .in_flight(InFlight::Wait)
+///     .store_errors(StoreErrors::Client);
+/// assert_eq!(CREATE_PAYMENT.ttl().as_secs(), 48 * 3600);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    pub(crate) ttl: Duration,
+    pub(crate) lease: Duration,
+    pub(crate) wait: Duration,
+    pub(crate) header: &'static str,
+    pub(crate) name: Option<&'static str>,
+    pub(crate) required: bool,
+    pub(crate) fingerprint: FingerprintOf,
+    pub(crate) in_flight: InFlight,
+    pub(crate) on_abandoned: OnAbandoned,
+    pub(crate) store_errors: StoreErrors,
+    pub(crate) max_response_bytes: usize,
+}
+
+/// What a request is compared by when its key comes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FingerprintOf {
+    /// The body's bytes as they came. The default.
+    Body,
+    /// The body as canonical JSON (RFC 8785, with integers exact): spelling does not matter. A body
+    /// that is no JSON is compared by its bytes.
+    Json,
+    /// Chosen fields, serialized: `fingerprint = (payment.amount, &payment.order_id)`.
+    Fields,
+}
+
+/// What a duplicate of a request that is still running gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InFlight {
+    /// 409 at once, with `Retry-After`. The default.
+    Reject,
+    /// The first request's answer, when it comes within [`Policy::wait_millis`]; else 409.
+    Wait,
+}
+
+/// What happens to a key whose attempt crashed: claimed, not completed, its lease ended.
+///
+/// Whether the effect happened is then unknown to everybody but the systems it happened in.
+#[derive(Clone, Copy)]
+pub enum OnAbandoned {
+    /// 409 `outcome-unknown`: the handler never runs twice. The default.
+    Reject,
+    /// Run the handler again, as the next attempt: **at least once** after a crash. For handlers
+    /// whose effects are idempotent themselves.
+    Retry,
+    /// Ask the application, which can look: see [`Recovery`].
+    Recover(fn(Abandoned) -> Pin<Box<dyn Future<Output = Recovery> + Send>>),
+}
+
+impl fmt::Debug for OnAbandoned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reject => "Reject",
+            Self::Retry => "Retry",
+            Self::Recover(_) => "Recover(..)",
+        })
+    }
+}
+
+/// Which error answers are stored and replayed like a success.
+///
+/// An answer that is not stored frees its key: the next request with it runs the handler again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreErrors {
+    /// 4xx and 5xx are stored. The default, and what Stripe does: a handler that failed may have
+    /// charged before it did.
+    All,
+    /// 4xx are stored; a 5xx frees the key. Only for handlers whose 5xx mean that nothing happened.
+    Client,
+    /// Neither is stored.
+    None,
+}
+
+impl Policy {
+    /// The defaults: 24 h TTL, 30 s lease, key in `Idempotency-Key` and required, fingerprint of
+    /// the body, duplicates and abandoned keys rejected, errors stored, 1 MiB of response kept.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            ttl: Duration::from_secs(24 * 60 * 60),
+            lease: Duration::from_secs(30),
+            wait: Duration::from_secs(5),
+            header: "idempotency-key",
+            name: None,
+            required: true,
+            fingerprint: FingerprintOf::Body,
+            in_flight: InFlight::Reject,
+            on_abandoned: OnAbandoned::Reject,
+            store_errors: StoreErrors::All,
+            max_response_bytes: 1024 * 1024,
+        }
+    }
+
+    /// How long a completed response is replayed, in hours, counted from the claim. Default 24.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero; in a `static` that is a compile error.
+    #[must_use]
+    pub const fn ttl_hours(self, hours: u64) -> Self {
+        self.ttl_secs(hours.saturating_mul(3600))
+    }
+
+    /// As [`ttl_hours`](Self::ttl_hours), in minutes.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[must_use]
+    pub const fn ttl_minutes(self, minutes: u64) -> Self {
+        self.ttl_secs(minutes.saturating_mul(60))
+    }
+
+    /// As [`ttl_hours`](Self::ttl_hours), in seconds.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[must_use]
+    pub const fn ttl_secs(self, secs: u64) -> Self {
+        self.ttl_millis(secs.saturating_mul(1000))
+    }
+
+    /// As [`ttl_hours`](Self::ttl_hours), in milliseconds.
+    ///
+    /// A TTL shorter than the lease makes the lease as short: a record must outlive its lease.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[must_use]
+    pub const fn ttl_millis(mut self, millis: u64) -> Self {
+        assert!(millis > 0, "a TTL of zero forgets a payment at once");
+        self.ttl = Duration::from_millis(millis);
+        if self.lease.as_nanos() > self.ttl.as_nanos() {
+            self.lease = self.ttl;
+        }
+        self
+    }
+
+    /// The TTL.
+    #[must_use]
+    pub const fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// How long a claim is held without renewal, in milliseconds. Default 30,000.
+    ///
+    /// It is renewed every third of it while the handler runs, so it bounds how long a *crashed*
+    /// attempt blocks its key, not how long a handler may take. A pause of the process (or of its
+    /// connection to the store) longer than this loses the claim.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero, or longer than the TTL.
+    #[must_use]
+    pub const fn lease_millis(mut self, millis: u64) -> Self {
+        assert!(millis > 0, "a lease of zero is lost at once");
+        self.lease = Duration::from_millis(millis);
+        assert!(
+            self.lease.as_nanos() <= self.ttl.as_nanos(),
+            "a lease must not outlive its record"
+        );
+        self
+    }
+
+    /// The lease.
+    #[must_use]
+    pub const fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// What a duplicate of a running request gets. Default [`InFlight::Reject`].
+    #[must_use]
+    pub const fn in_flight(mut self, in_flight: InFlight) -> Self {
+        self.in_flight = in_flight;
+        self
+    }
+
+    /// How long a duplicate waits under [`InFlight::Wait`], in milliseconds. Default 5,000.
+    #[must_use]
+    pub const fn wait_millis(mut self, millis: u64) -> Self {
+        self.wait = Duration::from_millis(millis);
+        self
+    }
+
+    /// What happens to the key of a crashed attempt. Default [`OnAbandoned::Reject`].
+    #[must_use]
+    pub const fn on_abandoned(mut self, on_abandoned: OnAbandoned) -> Self {
+        self.on_abandoned = on_abandoned;
+        self
+    }
+
+    /// Which error answers are stored. Default [`StoreErrors::All`].
+    #[must_use]
+    pub const fn store_errors(mut self, store_errors: StoreErrors) -> Self {
+        self.store_errors = store_errors;
+        self
+    }
+
+    /// What a request is compared by. Default [`FingerprintOf::Body`].
+    #[must_use]
+    pub const fn fingerprint(mut self, of: FingerprintOf) -> Self {
+        self.fingerprint = of;
+        self
+    }
+
+    /// The header that carries the key, in lower case. Default `idempotency-key`.
+    #[must_use]
+    pub const fn header(mut self, name: &'static str) -> Self {
+        self.header = name;
+        self
+    }
+
+    /// Whether a request without a key is refused (400). Default `true`; with `false` it runs
+    /// without protection.
+    #[must_use]
+    pub const fn required(mut self, required: bool) -> Self {
+        self.required = required;
+        self
+    }
+
+    /// The largest response body kept, in bytes. Default 1 MiB. Beyond it the record is a
+    /// tombstone: status and headers are replayed, the body is not, the handler never runs again.
+    #[must_use]
+    pub const fn max_response_bytes(mut self, bytes: usize) -> Self {
+        self.max_response_bytes = bytes;
+        self
+    }
+
+    /// The operation's name, part of every record key. Default: the method and the matched route
+    /// (`POST /payments`). Set it when a route may be renamed while keys are alive.
+    #[must_use]
+    pub const fn name(mut self, name: &'static str) -> Self {
+        self.name = Some(name);
+        self
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl StoreErrors {
+    /// Whether an answer with this status is stored.
+    pub(crate) const fn keeps(self, status: u16) -> bool {
+        match self {
+            Self::All => true,
+            Self::Client => status < 500,
+            Self::None => status < 400,
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Records: what a store holds for one key.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::fingerprint::Fingerprint;
+use crate::key::RecordKey;
+
+mod codec;
+
+pub use codec::DecodeError;
+
+/// The random owner of one claim: 128 bits from the operating system.
+///
+/// It is the fencing token of this crate: every write after the claim names it, and a store
+/// refuses a write whose token is not the record's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token([u8; 16]);
+
+impl Token {
+    /// A new token.
+    ///
+    /// The operating system is asked each time, because a generator in the process repeats itself
+    /// after a fork or a restored snapshot of the machine, and two owners with one token are two
+    /// charges.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system has no random source.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(bytes))
+    }
+
+    /// Wraps 16 bytes, for a store that reads tokens back and for tests.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, to be stored as they are.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+/// Never the token: who has it can complete the claim.
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// Who holds a claim: the record, and the token it was claimed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// The record.
+    pub key: RecordKey,
+    /// The claim of it.
+    pub token: Token,
+}
+
+/// An answer as it is kept: status, headers in order with repeats, and the body's bytes.
+///
+/// Cloning is cheap for the body (shared) and copies the headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredResponse {
+    /// The status code, 100 to 999; 0 for a result that was no HTTP response.
+    pub status: u16,
+    /// The headers, as they will be replayed.
+    pub headers: HeaderMap,
+    /// The body; `None` when it was larger than `max_response_bytes` and was not kept. Such a
+    /// record is a tombstone: the key is used up, the handler never runs again for it.
+    pub body: Option<Bytes>,
+}
+
+impl StoredResponse {
+    /// About how many bytes this response occupies, which is what a bounded store counts.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + 64)
+            .sum();
+        size_of::<Self>() + headers + self.body.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// What a store says of one record, by its own clock, at one moment.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// What the record's request was.
+    pub fingerprint: Fingerprint,
+    /// Which claim of this record is the latest: 1, 2, ...
+    pub attempt: u32,
+    /// The time since the first claim.
+    pub age: Duration,
+    /// The time until the record is gone.
+    pub expires_in: Duration,
+    /// What has become of it.
+    pub state: RecordState,
+}
+
+/// The state of a [`Record`].
+#[derive(Clone, Debug)]
+pub enum RecordState {
+    /// Claimed, and its lease has not ended.
+    Running {
+        /// The time until the lease ends unless it is renewed.
+        lease_left: Duration,
+    },
+    /// Claimed, not completed, and its lease has ended: nobody knows whether the effect happened.
+    Abandoned,
+    /// Completed. The response never changes.
+    Completed(Arc<StoredResponse>),
+}

@@ -1,0 +1,163 @@
+//! The bytes of a stored response: a version byte, then postcard.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::StoredResponse;
+
+const VERSION: u8 = 1;
+
+/// Why the bytes of a stored response could not be read.
+///
+/// A store reports it as corruption. It must never take such a record as absent: the effect it
+/// stands for has happened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Written by a newer release of this crate.
+    #[error("stored response has format version {0}, this release reads up to 1")]
+    Version(u8),
+    /// Not what any release wrote.
+    #[error("stored response is malformed")]
+    Malformed(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Wire<'a> {
+    status: u16,
+    #[serde(borrow)]
+    headers: Vec<(Raw<'a>, Raw<'a>)>,
+    #[serde(borrow)]
+    body: Option<Raw<'a>>,
+}
+
+/// Bytes that serde moves as one piece and not as a list of numbers.
+struct Raw<'a>(&'a [u8]);
+
+impl Serialize for Raw<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&'a [u8]>::deserialize(deserializer).map(Raw)
+    }
+}
+
+impl StoredResponse {
+    /// The response as bytes, for a store that holds bytes.
+    ///
+    /// The first byte is the format's version, so that a later release can read what this one
+    /// wrote and this one refuses what it cannot read.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let wire = Wire {
+            status: self.status,
+            headers: self
+                .headers
+                .iter()
+                .map(|(name, value)| (Raw(name.as_str().as_bytes()), Raw(value.as_bytes())))
+                .collect(),
+            body: self.body.as_deref().map(Raw),
+        };
+        let mut bytes = Vec::with_capacity(self.size_bytes());
+        bytes.push(VERSION);
+        // Into a growing vector: there is nothing in `Wire` that postcard can refuse.
+        postcard::to_extend(&wire, bytes).unwrap_or_default()
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote. The body is a copy.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when the bytes are another version's or damaged.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (version, rest) = bytes
+            .split_first()
+            .ok_or_else(|| DecodeError::Malformed("no version byte".into()))?;
+        if *version != VERSION {
+            return Err(DecodeError::Version(*version));
+        }
+        let (wire, left): (Wire<'_>, _) = postcard::take_from_bytes(rest).map_err(malformed)?;
+        if !left.is_empty() {
+            return Err(DecodeError::Malformed("bytes after the end".into()));
+        }
+        let mut headers = HeaderMap::with_capacity(wire.headers.len());
+        for (name, value) in wire.headers {
+            let name = HeaderName::from_bytes(name.0).map_err(malformed)?;
+            headers.append(name, HeaderValue::from_bytes(value.0).map_err(malformed)?);
+        }
+        let body = wire.body.map(|body| Bytes::copy_from_slice(body.0));
+        Ok(Self {
+            status: wire.status,
+            headers,
+            body,
+        })
+    }
+}
+
+fn malformed(error: impl std::error::Error + Send + Sync + 'static) -> DecodeError {
+    DecodeError::Malformed(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response() -> StoredResponse {
+        let mut headers = HeaderMap::new();
+        headers.append("x-multi", HeaderValue::from_static("1"));
+        headers.append("location", HeaderValue::from_static("/payments/1"));
+        headers.append("x-multi", HeaderValue::from_bytes(b"\xff\xfe").unwrap());
+        let body = Some(Bytes::from((0..=255).collect::<Vec<u8>>()));
+        StoredResponse {
+            status: 201,
+            headers,
+            body,
+        }
+    }
+
+    #[test]
+    fn every_byte_survives() {
+        for response in [
+            response(),
+            StoredResponse {
+                body: None,
+                ..response()
+            },
+            StoredResponse {
+                body: Some(Bytes::new()),
+                ..response()
+            },
+        ] {
+            let decoded = StoredResponse::decode(&response.encode()).unwrap();
+            assert_eq!(decoded, response);
+            assert_eq!(decoded.headers.get_all("x-multi").iter().count(), 2);
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_and_named() {
+        let mut bytes = response().encode();
+        bytes[0] = 9;
+        assert!(matches!(
+            StoredResponse::decode(&bytes),
+            Err(DecodeError::Version(9))
+        ));
+    }
+
+    #[test]
+    fn damage_is_an_error_and_never_a_response() {
+        let bytes = response().encode();
+        for length in 0..bytes.len() {
+            assert!(
+                StoredResponse::decode(&bytes[..length]).is_err(),
+                "cut to {length}"
+            );
+        }
+        assert!(StoredResponse::decode(&[bytes, vec![0]].concat()).is_err());
+    }
+}

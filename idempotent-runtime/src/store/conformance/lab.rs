@@ -1,0 +1,293 @@
+//! What a case works with: fresh keys, the store, and its time.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use tokio::time::Instant;
+
+use super::case::{Failure, Verdict, must_be};
+use super::{Flow, Rule, TestBed, Timing};
+use crate::fingerprint::Fingerprint;
+use crate::key::RecordKey;
+use crate::record::{Owner, Record, RecordState, StoredResponse, Token};
+use crate::store::{Claim, ClaimRequest, Completion, Store};
+
+/// One run of one case.
+pub(super) struct Lab<'a> {
+    pub(super) store: Arc<dyn Store>,
+    bed: &'a dyn TestBed,
+    timing: Timing,
+    used: Mutex<Used>,
+}
+
+#[derive(Default)]
+struct Used {
+    advanced: Duration,
+    keys: Vec<RecordKey>,
+}
+
+impl<'a> Lab<'a> {
+    pub(super) fn new(bed: &'a dyn TestBed, timing: Timing) -> Self {
+        Self {
+            store: bed.store(),
+            bed,
+            timing,
+            used: Mutex::default(),
+        }
+    }
+
+    /// A claim of a new key, with a lease and a TTL that last.
+    pub(super) fn request(&self) -> Result<ClaimRequest, Failure> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key)?;
+        self.request_of(RecordKey::from_bytes(key))
+    }
+
+    /// A claim of this key, which the caller has made random.
+    pub(super) fn request_of(&self, key: RecordKey) -> Result<ClaimRequest, Failure> {
+        let mut fingerprint = [0; 32];
+        getrandom::fill(&mut fingerprint)?;
+        self.with_used(|used| used.keys.push(key));
+        Ok(ClaimRequest {
+            owner: Owner {
+                key,
+                token: Token::random()?,
+            },
+            fingerprint: Fingerprint::from_bytes(fingerprint),
+            lease: self.lasting(),
+            ttl: self.lasting() * 6,
+            take_over: None,
+        })
+    }
+
+    /// A claim by somebody else that wants to take over this attempt, with times that last.
+    pub(super) fn heir(&self, of: &ClaimRequest, attempt: u32) -> Result<ClaimRequest, Failure> {
+        let (lease, ttl) = (self.lasting(), self.lasting() * 6);
+        Ok(ClaimRequest {
+            take_over: Some(attempt),
+            lease,
+            ttl,
+            ..rival(of)?
+        })
+    }
+
+    /// A claim that will be abandoned once [`Lab::end_leases`] has been called.
+    pub(super) fn brief_request(&self) -> Result<ClaimRequest, Failure> {
+        Ok(ClaimRequest {
+            lease: self.lease(),
+            ..self.request()?
+        })
+    }
+
+    /// A claim that expires once [`Lab::end_lives`] has been called.
+    pub(super) fn mortal_request(&self) -> Result<ClaimRequest, Failure> {
+        Ok(ClaimRequest {
+            ttl: self.ttl(),
+            ..self.brief_request()?
+        })
+    }
+
+    /// Claims; it must be the key's first claim.
+    pub(super) async fn claimed(&self, request: ClaimRequest) -> Result<ClaimRequest, Failure> {
+        self.claims_first(&request)
+            .await
+            .map_err(|failure| failure.against(Rule::AtomicClaim))?;
+        Ok(request)
+    }
+
+    async fn claims_first(&self, request: &ClaimRequest) -> Verdict {
+        let claim = self.store.claim(request).await?;
+        must_be!(
+            "the first claim of a key",
+            claim,
+            Claim::Acquired { attempt: 1, .. }
+        );
+        Ok(())
+    }
+
+    /// Claims, and lets the lease end.
+    pub(super) async fn abandoned(&self) -> Result<ClaimRequest, Failure> {
+        let request = self.claimed(self.brief_request()?).await?;
+        self.end_leases().await;
+        self.must_be_abandoned(&request).await?;
+        Ok(request)
+    }
+
+    /// The lease of this claim has ended, and its record must be there and say so.
+    pub(super) async fn must_be_abandoned(&self, request: &ClaimRequest) -> Verdict {
+        let is_abandoned = self.is_abandoned(request).await;
+        is_abandoned.map_err(|failure| failure.against(Rule::LeaseIsNotLife))
+    }
+
+    async fn is_abandoned(&self, request: &ClaimRequest) -> Verdict {
+        let record = self.store.get(&request.owner.key).await?;
+        let state = record.map(|record| record.state);
+        must_be!(
+            "reading an abandoned claim",
+            state,
+            Some(RecordState::Abandoned)
+        );
+        Ok(())
+    }
+
+    /// A claim whose lease has ended, and the one that took it over.
+    pub(super) async fn taken_over(&self) -> Result<(ClaimRequest, ClaimRequest), Failure> {
+        let old = self.abandoned().await?;
+        let new = self.heir(&old, 1)?;
+        self.takes_over(&new)
+            .await
+            .map_err(|failure| failure.against(Rule::AtomicClaim))?;
+        Ok((old, new))
+    }
+
+    async fn takes_over(&self, new: &ClaimRequest) -> Verdict {
+        let claim = self.store.claim(new).await?;
+        must_be!(
+            "taking over attempt 1",
+            claim,
+            Claim::Acquired { attempt: 2, .. }
+        );
+        Ok(())
+    }
+
+    /// Completes a claim of that owner.
+    pub(super) async fn completed(&self, owner: &Owner) -> Result<Arc<StoredResponse>, Failure> {
+        let response = answer("the first answer");
+        let completion = self.store.complete(owner, &response).await?;
+        must_be!("completing an own claim", completion, Completion::Stored);
+        Ok(response)
+    }
+
+    /// The record, which must be there.
+    pub(super) async fn record(&self, key: &RecordKey) -> Result<Record, Failure> {
+        let absent = || Failure::unexpected("reading a live record", "Some(_)", &None::<Record>);
+        self.store.get(key).await?.ok_or_else(absent)
+    }
+
+    pub(super) fn lease(&self) -> Duration {
+        self.timing.lease()
+    }
+
+    pub(super) fn ttl(&self) -> Duration {
+        self.timing.ttl()
+    }
+
+    /// A lease that does not end while a case runs, however slow the machine is.
+    pub(super) fn lasting(&self) -> Duration {
+        Duration::from_secs(10 * 60) + self.ttl() * 4
+    }
+
+    /// How far two clocks may differ over the length of a case.
+    pub(super) fn tolerance(&self) -> Duration {
+        self.lease() / 4
+    }
+
+    pub(super) async fn advance(&self, by: Duration) {
+        self.bed.advance(by).await;
+        self.with_used(|used| used.advanced += by);
+    }
+
+    /// Lets every lease end that is as long as [`Lab::lease`].
+    pub(super) async fn end_leases(&self) {
+        self.advance(self.lease() + self.tolerance()).await;
+    }
+
+    /// Lets every record expire whose TTL is [`Lab::ttl`].
+    pub(super) async fn end_lives(&self) {
+        self.advance(self.ttl() + self.tolerance()).await;
+    }
+
+    pub(super) fn stopwatch(&self) -> Stopwatch<'_> {
+        Stopwatch {
+            lab: self,
+            started: Instant::now(),
+            advanced: self.advanced(),
+        }
+    }
+
+    /// Removes what the case has written. The case is judged already, so errors do not matter.
+    pub(super) async fn clean_up(&self) {
+        for key in self.with_used(|used| std::mem::take(&mut used.keys)) {
+            drop(self.store.remove(&key).await);
+        }
+    }
+
+    fn advanced(&self) -> Duration {
+        self.with_used(|used| used.advanced)
+    }
+
+    fn with_used<T>(&self, f: impl FnOnce(&mut Used) -> T) -> T {
+        f(&mut self.used.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The most time that the store can have seen pass since it was started.
+pub(super) struct Stopwatch<'a> {
+    lab: &'a Lab<'a>,
+    started: Instant,
+    advanced: Duration,
+}
+
+impl Stopwatch<'_> {
+    pub(super) fn elapsed(&self) -> Duration {
+        match self.lab.timing.flow {
+            Flow::Real => self.started.elapsed(),
+            Flow::Manual => self.lab.advanced().saturating_sub(self.advanced),
+        }
+    }
+
+    /// Ends the case without a judgement unless less than `limit` has passed for certain: started
+    /// before a claim and asked after a look at it, it tells whether the lease could have ended.
+    pub(super) fn must_be_within(&self, limit: Duration) -> Verdict {
+        if self.elapsed() < limit {
+            Ok(())
+        } else {
+            Err(Failure::Inconclusive)
+        }
+    }
+}
+
+/// The same claim by somebody else: another token.
+pub(super) fn rival(of: &ClaimRequest) -> Result<ClaimRequest, Failure> {
+    Ok(ClaimRequest {
+        owner: stranger(&of.owner)?,
+        take_over: None,
+        ..*of
+    })
+}
+
+/// The same claim for another request.
+pub(super) fn other_request(of: &ClaimRequest) -> ClaimRequest {
+    let [first, rest @ ..] = *of.fingerprint.as_bytes();
+    let mut bytes = [!first; 32];
+    bytes
+        .iter_mut()
+        .skip(1)
+        .zip(rest)
+        .for_each(|(to, from)| *to = from);
+    ClaimRequest {
+        fingerprint: Fingerprint::from_bytes(bytes),
+        ..*of
+    }
+}
+
+/// Another token for the same key.
+pub(super) fn stranger(to: &Owner) -> Result<Owner, Failure> {
+    Ok(Owner {
+        token: Token::random()?,
+        ..*to
+    })
+}
+
+/// A response that differs from others by its text.
+pub(super) fn answer(text: &'static str) -> Arc<StoredResponse> {
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", HeaderValue::from_static("text/plain"));
+    Arc::new(StoredResponse {
+        status: 201,
+        headers,
+        body: Some(Bytes::from_static(text.as_bytes())),
+    })
+}

@@ -1,0 +1,158 @@
+//! Leases: their end makes a claim abandoned, and nothing else; renewal puts it off.
+
+use super::case::{Failure, Verdict, cases, must_be};
+use super::lab::{Lab, rival};
+use crate::record::{Owner, RecordState};
+use crate::store::{Claim, ClaimRequest, Release, Renewal};
+
+cases! {
+    LeaseIsNotLife:
+        ended_lease_is_abandonment_and_not_absence,
+        owner_completes_and_releases_after_its_lease,
+        renewal_extends_the_lease,
+        ended_lease_is_renewed_by_its_owner,
+        renewal_keeps_a_record_alive_beyond_its_ttl,
+        renewal_does_not_shorten_the_life;
+}
+
+async fn ended_lease_is_abandonment_and_not_absence(lab: &Lab<'_>) -> Verdict {
+    let watch = lab.stopwatch();
+    let request = lab.claimed(lab.mortal_request()?).await?;
+    // Early in the time between the end of the lease and that of the life, and late in it.
+    for (wait, least) in [(5, 1), (8, 3)] {
+        lab.advance(lab.lease() * wait / 4).await;
+        let claim = lab.store.claim(&rival(&request)?).await?;
+        let record = lab.store.get(&request.owner.key).await?;
+        let most = watch.elapsed() + lab.tolerance();
+        watch.must_be_within(lab.ttl())?;
+        must_be!(
+            "claiming after the lease and within the TTL", claim,
+            Claim::Abandoned { attempt: 1, age } if age >= lab.lease() * least && age <= most
+        );
+        must_be!(
+            "reading it",
+            record.map(|record| (record.attempt, record.state)),
+            Some((1, RecordState::Abandoned))
+        );
+    }
+    Ok(())
+}
+
+async fn owner_completes_and_releases_after_its_lease(lab: &Lab<'_>) -> Verdict {
+    let to_complete = lab.claimed(lab.brief_request()?).await?;
+    let to_release = lab.abandoned().await?;
+    let response = lab.completed(&to_complete.owner).await?;
+    let claim = lab.store.claim(&rival(&to_complete)?).await?;
+    must_be!("claiming it after that", claim, Claim::Completed(got) if got == response);
+    let release = lab.store.release(&to_release.owner).await?;
+    must_be!(
+        "releasing an own claim after its lease",
+        release,
+        Release::Released
+    );
+    must_be!(
+        "reading it after that",
+        lab.store.get(&to_release.owner.key).await?,
+        None
+    );
+    Ok(())
+}
+
+async fn renewal_extends_the_lease(lab: &Lab<'_>) -> Verdict {
+    let brief = lab.brief_request()?;
+    let claimed = lab.stopwatch();
+    lab.claimed(brief).await?;
+    lab.advance(lab.lease() / 2).await;
+    let renewed = lab.stopwatch();
+    let lost = renew(lab, &brief).await?;
+    claimed.must_be_within(lab.lease())?;
+    must_be!("renewing an own claim", lost, lost if lost.is_empty());
+    lab.advance(lab.lease() * 5 / 8).await;
+    let claim = lab.store.claim(&rival(&brief)?).await?;
+    renewed.must_be_within(lab.lease())?;
+    must_be!(
+        "a second token after the lease and within its renewal", claim,
+        Claim::InFlight { lease_left } if !lease_left.is_zero() && lease_left <= lab.lease()
+    );
+    lab.end_leases().await;
+    let claim = lab.store.claim(&rival(&brief)?).await?;
+    must_be!(
+        "a second token after the renewal",
+        claim,
+        Claim::Abandoned { attempt: 1, .. }
+    );
+    Ok(())
+}
+
+async fn ended_lease_is_renewed_by_its_owner(lab: &Lab<'_>) -> Verdict {
+    let request = lab.abandoned().await?;
+    let lost = renew(
+        lab,
+        &ClaimRequest {
+            lease: lab.lasting(),
+            ..request
+        },
+    )
+    .await?;
+    must_be!("renewing after the lease when nobody took over", lost, lost if lost.is_empty());
+    let claim = lab.store.claim(&rival(&request)?).await?;
+    must_be!("a second token after that", claim, Claim::InFlight { .. });
+    Ok(())
+}
+
+async fn renewal_keeps_a_record_alive_beyond_its_ttl(lab: &Lab<'_>) -> Verdict {
+    let watch = lab.stopwatch();
+    let request = lab.claimed(lab.mortal_request()?).await?;
+    let lost = renew(
+        lab,
+        &ClaimRequest {
+            lease: lab.lasting(),
+            ..request
+        },
+    )
+    .await?;
+    watch.must_be_within(lab.ttl())?;
+    must_be!("renewing for longer than the TTL", lost, lost if lost.is_empty());
+    lab.end_lives().await;
+    let claim = lab.store.claim(&rival(&request)?).await?;
+    must_be!(
+        "a second token after the TTL and within the lease",
+        claim,
+        Claim::InFlight { .. }
+    );
+    lab.completed(&request.owner).await?;
+    let claim = lab.store.claim(&rival(&request)?).await?;
+    must_be!(
+        "claiming what was completed then",
+        claim,
+        Claim::Completed(_)
+    );
+    Ok(())
+}
+
+async fn renewal_does_not_shorten_the_life(lab: &Lab<'_>) -> Verdict {
+    let request = lab.claimed(lab.request()?).await?;
+    let lost = renew(
+        lab,
+        &ClaimRequest {
+            lease: lab.lease(),
+            ..request
+        },
+    )
+    .await?;
+    must_be!("renewing for less than the TTL", lost, lost if lost.is_empty());
+    let left = lab.record(&request.owner.key).await?.expires_in;
+    must_be!("the life after that", left, left if left > request.ttl / 2 && left <= request.ttl);
+    Ok(())
+}
+
+/// Renews for the request's lease.
+async fn renew(lab: &Lab<'_>, request: &ClaimRequest) -> Result<Vec<Owner>, Failure> {
+    Ok(lab
+        .store
+        .renew(&[Renewal {
+            owner: request.owner,
+            lease: request.lease,
+        }])
+        .await?)
+}

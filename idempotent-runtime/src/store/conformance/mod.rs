@@ -1,0 +1,250 @@
+//! The conformance kit: finds out whether a [`Store`] keeps the contract.
+//!
+//! # The problem
+//!
+//! A store that is wrong looks right. It passes the tests one thinks of, and then, under load, on
+//! the day a machine dies, two requests own one key: between its look and its write somebody else
+//! wrote, or the row vanished together with the lease. Every author of a store makes the same few
+//! mistakes, so the cases that find them are written once, here, and every store runs them: the
+//! ones of this crate, yours, and anything that wraps another store.
+//!
+//! # Using it
+//!
+//! Describe how to get at your store and its time with a [`TestBed`], and [`run`] the kit in a
+//! test. The [`Report`] says which [`Rule`] was broken, by which case, and what was seen.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use async_trait::async_trait;
+//! use idempotent_runtime::ManualClock;
+//! use idempotent_runtime::store::Store;
+//! use idempotent_runtime::store::conformance::{self, TestBed, Timing};
+//! # use idempotent_runtime::store::memory::MemoryStore;
+//!
+//! struct Bed {
+//!     store: Arc<MemoryStore>,
+//!     clock: Arc<ManualClock>,
+//! }
+//!
+//! #[async_trait]
+//! impl TestBed for Bed {
+//!     fn store(&self) -> Arc<dyn Store> {
+//!         self.store.clone()
+//!     }
+//!
+//!     async fn advance(&self, by: Duration) {
+//!         self.clock.advance(by);
+//!     }
+//!
+//!     fn timing(&self) -> Timing {
+//!         Timing::manual()
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! // Inside a `#[tokio::test(flavor = "multi_thread")]`:
+//! let clock = Arc::new(ManualClock::new());
+//! let store = Arc::new(MemoryStore::builder().clock(clock.clone()).build());
+//! conformance::run(&Bed { store, clock }).await.assert_conformant();
+//! # }
+//! ```
+//!
+//! A store whose time cannot be moved, because it is a server's, sleeps. The default [`Timing`]
+//! fits, and a shorter lease makes the kit quicker:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use std::time::Duration;
+//! # use async_trait::async_trait;
+//! # use idempotent_runtime::store::Store;
+//! # use idempotent_runtime::store::conformance::{TestBed, Timing};
+//! struct ServerBed(Arc<dyn Store>);
+//!
+//! #[async_trait]
+//! impl TestBed for ServerBed {
+//!     fn store(&self) -> Arc<dyn Store> {
+//!         self.0.clone()
+//!     }
+//!
+//!     async fn advance(&self, by: Duration) {
+//!         tokio::time::sleep(by).await;
+//!     }
+//!
+//!     fn timing(&self) -> Timing {
+//!         Timing::real(Duration::from_millis(400))
+//!     }
+//! }
+//! ```
+//!
+//! # What it can tell
+//!
+//! * Run it on a **multi-threaded** tokio runtime with its time driver: on a single thread the
+//!   racing cases interleave only where the store awaits.
+//! * A slow machine does not make a right store fail. Whatever must exist for a while gets a lease
+//!   of minutes; where a case needs "still running" close to the end of a lease it measures how
+//!   long it really took, and when the lease could have ended it is not judged but run again with
+//!   twice the time. What stays unjudged is in [`Report::inconclusive`].
+//! * All keys are random and removed at the end, so a shared server will do. Others may use it
+//!   meanwhile.
+//! * It is a test and no proof. It does not kill the server, nor cut its connections: what a store
+//!   loses in a crash is for its author to test and to document.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use self::case::{Case, Failure};
+use self::lab::Lab;
+use super::Store;
+
+mod case;
+mod lab;
+mod report;
+
+mod bytes;
+mod claims;
+mod fencing;
+mod fingerprints;
+mod leases;
+mod lifetime;
+mod operators;
+mod races;
+mod subscriptions;
+mod take_over;
+
+pub use report::{Report, Rule, Violation};
+
+/// How the kit gets at a store and at the store's time.
+#[async_trait]
+pub trait TestBed: Send + Sync {
+    /// The store, the same one each time.
+    fn store(&self) -> Arc<dyn Store>;
+
+    /// Lets at least this much time pass by the store's clock: moves a manual clock, or sleeps.
+    async fn advance(&self, by: Duration);
+
+    /// How long leases and lives are in the cases that wait for their end.
+    fn timing(&self) -> Timing {
+        Timing::default()
+    }
+}
+
+/// The lengths of time that the kit works with. A TTL is always four leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    lease: Duration,
+    flow: Flow,
+}
+
+/// What time does between two calls of [`TestBed::advance`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// It goes on.
+    Real,
+    /// It stands still.
+    Manual,
+}
+
+impl Timing {
+    /// For a store whose time stands still unless it is [advanced](TestBed::advance).
+    #[must_use]
+    pub const fn manual() -> Self {
+        Self {
+            lease: Duration::from_secs(1),
+            flow: Flow::Manual,
+        }
+    }
+
+    /// For a store in real time. The kit takes about 50 of these leases, and longer on a machine
+    /// that is slow compared with them.
+    ///
+    /// Choose a whole number of the smallest unit in which the store keeps time, and many of them.
+    #[must_use]
+    pub const fn real(lease: Duration) -> Self {
+        Self {
+            lease,
+            flow: Flow::Real,
+        }
+    }
+
+    /// The length of a lease that a case waits for.
+    #[must_use]
+    pub const fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// The length of a record's life that a case waits for.
+    #[must_use]
+    pub const fn ttl(&self) -> Duration {
+        self.lease.saturating_mul(4)
+    }
+
+    const fn doubled(self) -> Self {
+        Self {
+            lease: self.lease.saturating_mul(2),
+            ..self
+        }
+    }
+}
+
+/// Real time, a lease of a second and a TTL of four.
+impl Default for Timing {
+    fn default() -> Self {
+        Self::real(Duration::from_secs(1))
+    }
+}
+
+/// How often a case that was too slow to be judged is run, each time with twice the lease.
+const TRIES: usize = 6;
+
+/// Runs every case, one after the other.
+///
+/// A case that ends in a [`StoreError`](super::StoreError) is a violation too: the store under
+/// test is expected to be up.
+pub async fn run(bed: &dyn TestBed) -> Report {
+    let mut report = Report::new(bed.store().name());
+    for case in all_cases() {
+        report.ran(case.name);
+        match judge(bed, case).await {
+            Ok(()) => {}
+            Err(Failure::Violated(rule, detail)) => report.violated(case, rule, detail),
+            Err(Failure::Inconclusive) => report.not_judged(case.name),
+        }
+    }
+    report
+}
+
+fn all_cases() -> impl Iterator<Item = &'static Case> {
+    [
+        claims::CASES,
+        races::CASES,
+        take_over::CASES,
+        fencing::CASES,
+        fingerprints::CASES,
+        leases::CASES,
+        lifetime::CASES,
+        bytes::CASES,
+        operators::CASES,
+        subscriptions::CASES,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+async fn judge(bed: &dyn TestBed, case: &Case) -> case::Verdict {
+    let mut timing = bed.timing();
+    for _ in 0..TRIES {
+        let lab = Lab::new(bed, timing);
+        let verdict = (case.run)(&lab).await;
+        lab.clean_up().await;
+        if !matches!(verdict, Err(Failure::Inconclusive)) {
+            return verdict;
+        }
+        timing = timing.doubled();
+    }
+    Err(Failure::Inconclusive)
+}

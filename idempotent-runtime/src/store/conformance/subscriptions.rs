@@ -1,0 +1,60 @@
+//! Subscriptions: who waits for a notification that is never lost must get it.
+//!
+//! A store that gives none, or only a hint, is not judged: its waiters poll.
+
+use std::time::Duration;
+
+use super::case::{Failure, Verdict, cases, must_be};
+use super::lab::Lab;
+use crate::store::{Release, Subscription};
+
+cases! {
+    Documented:
+        completion_wakes_those_who_wait,
+        release_wakes_those_who_wait,
+        change_between_subscribing_and_waiting_is_not_missed;
+}
+
+/// How long a notification may take: long, because it is waited for in full only when it is lost.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn must_wake(what: &str, subscription: Subscription) -> Verdict {
+    let woken = tokio::time::timeout(PATIENCE, subscription.changed()).await;
+    woken.map_err(|_| Failure::unexpected(what, "the waiter woken", &"nothing for 30 s"))
+}
+
+async fn completion_wakes_those_who_wait(lab: &Lab<'_>) -> Verdict {
+    let request = lab.claimed(lab.request()?).await?;
+    let subscription = lab.store.subscribe(&request.owner.key);
+    if !subscription.is_reliable() {
+        return Ok(());
+    }
+    let waiting = must_wake("completing what is waited for", subscription);
+    let (woken, completed) = tokio::join!(waiting, lab.completed(&request.owner));
+    completed?;
+    woken
+}
+
+async fn release_wakes_those_who_wait(lab: &Lab<'_>) -> Verdict {
+    let request = lab.claimed(lab.request()?).await?;
+    let subscription = lab.store.subscribe(&request.owner.key);
+    if !subscription.is_reliable() {
+        return Ok(());
+    }
+    let waiting = must_wake("releasing what is waited for", subscription);
+    let (woken, released) = tokio::join!(waiting, lab.store.release(&request.owner));
+    must_be!("releasing what is waited for", released?, Release::Released);
+    woken
+}
+
+async fn change_between_subscribing_and_waiting_is_not_missed(lab: &Lab<'_>) -> Verdict {
+    let request = lab.claimed(lab.request()?).await?;
+    let subscriptions = [(); 3].map(|()| lab.store.subscribe(&request.owner.key));
+    lab.completed(&request.owner).await?;
+    for subscription in subscriptions {
+        if subscription.is_reliable() {
+            must_wake("completing before the wait has begun", subscription).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,364 @@
+//! The in-process store: for one process, for development, and for tests.
+//!
+//! # What it guarantees
+//!
+//! Every rule of [`Store`], for as long as the process lives. A restart forgets every key, and two
+//! processes do not see each other's: a service with more than one instance, or one that must not
+//! charge twice after a crash, wants a store outside the process.
+//!
+//! # Bounds
+//!
+//! The store holds at most [`max_records`](MemoryStoreBuilder::max_records) records and
+//! [`max_bytes`](MemoryStoreBuilder::max_bytes) bytes. At a bound a **new** claim is refused
+//! ([`StoreErrorKind::Full`], answered 503); a record that is alive is never dropped to make room,
+//! because a dropped record is a second charge. Replays and completions go on as ever.
+//!
+//! Expired records are freed as new claims come in, a few at a time, found by their expiry and not
+//! by a scan.
+//!
+//! ```
+//! use idempotent_runtime::Idempotency;
+//! use idempotent_runtime::store::memory::MemoryStore;
+//!
+//! let store = MemoryStore::builder().max_records(100_000).max_bytes(256 * 1024 * 1024).build();
+//! let idempotency = Idempotency::new(store);
+//! # drop(idempotency);
+//! ```
+
+use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use dashmap::DashMap;
+use dashmap::mapref::entry::{Entry as Slot, OccupiedEntry};
+
+use self::entry::Entry;
+use self::expiry::ExpiryQueue;
+use super::{
+    Claim, ClaimRequest, Completion, Release, Renewal, Store, StoreError, StoreErrorKind,
+    Subscription,
+};
+use crate::clock::{Clock, SystemClock};
+use crate::key::RecordKey;
+use crate::record::{Owner, Record, StoredResponse};
+
+mod entry;
+mod expiry;
+#[cfg(test)]
+mod tests;
+
+/// How many expired records one claim frees at most: more than one, so that the store drains.
+const SWEEP_PER_CLAIM: usize = 4;
+
+/// How many expired records a claim frees before it is refused for want of room.
+const SWEEP_WHEN_FULL: usize = 256;
+
+/// Records in this process's memory. See the [module](self).
+pub struct MemoryStore {
+    records: DashMap<RecordKey, Entry, BuildHasherDefault<Uniform>>,
+    expiries: ExpiryQueue,
+    clock: Arc<dyn Clock>,
+    max_records: usize,
+    max_bytes: usize,
+    count: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// Settings of a [`MemoryStore`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct MemoryStoreBuilder {
+    max_records: usize,
+    max_bytes: usize,
+    clock: Arc<dyn Clock>,
+}
+
+impl MemoryStore {
+    /// A store with the default bounds.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// A store with other bounds.
+    pub fn builder() -> MemoryStoreBuilder {
+        MemoryStoreBuilder {
+            max_records: 1_000_000,
+            max_bytes: 1024 * 1024 * 1024,
+            clock: Arc::new(SystemClock::default()),
+        }
+    }
+
+    /// How many records there are, expired ones that were not freed yet included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are no records.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// About how many bytes the records occupy, by the same count as
+    /// [`max_bytes`](MemoryStoreBuilder::max_bytes).
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn try_claim(&self, request: &ClaimRequest, now: Duration) -> Result<Claim, StoreError> {
+        match self.records.entry(request.owner.key) {
+            Slot::Occupied(mut slot) if slot.get().is_expired(now) => {
+                let expired = slot.insert(Entry::claimed(request, now));
+                self.resize(expired.size_bytes(), Entry::BASE_BYTES);
+                expired.wake();
+            }
+            Slot::Occupied(mut slot) => return Ok(self.claim_existing(&mut slot, request, now)),
+            Slot::Vacant(slot) => {
+                self.reserve()?;
+                slot.insert(Entry::claimed(request, now));
+            }
+        }
+        self.expiries.push(now + request.ttl, request.owner.key);
+        Ok(Claim::Acquired {
+            attempt: 1,
+            age: Duration::ZERO,
+        })
+    }
+
+    fn claim_existing(
+        &self,
+        slot: &mut OccupiedEntry<'_, RecordKey, Entry>,
+        request: &ClaimRequest,
+        now: Duration,
+    ) -> Claim {
+        let claim = slot.get_mut().claim(request, now);
+        if request.take_over.is_some() && matches!(claim, Claim::Acquired { .. }) {
+            self.expiries.push(slot.get().expires_at, request.owner.key);
+        }
+        claim
+    }
+
+    /// Counts one more record, unless a bound forbids it.
+    fn reserve(&self) -> Result<(), StoreError> {
+        let full = || StoreError::new(NAME, StoreErrorKind::Full);
+        if self.bytes.load(Ordering::Relaxed) + Entry::BASE_BYTES > self.max_bytes {
+            return Err(full());
+        }
+        let within = |count| (count < self.max_records).then_some(count + 1);
+        self.count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within)
+            .map_err(|_| full())?;
+        self.bytes.fetch_add(Entry::BASE_BYTES, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn resize(&self, from: usize, to: usize) {
+        if to >= from {
+            self.bytes.fetch_add(to - from, Ordering::Relaxed);
+        } else {
+            self.bytes.fetch_sub(from - to, Ordering::Relaxed);
+        }
+    }
+
+    fn forget(&self, entry: &Entry) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.resize(entry.size_bytes(), 0);
+        entry.wake();
+    }
+
+    /// Frees up to `limit` expired records.
+    fn sweep(&self, now: Duration, limit: usize) -> usize {
+        let mut freed = 0;
+        for key in self.expiries.take_due(now, limit) {
+            match self
+                .records
+                .remove_if(&key, |_, entry| entry.is_expired(now))
+            {
+                Some((_, entry)) => {
+                    self.forget(&entry);
+                    freed += 1;
+                }
+                // A renewal has moved its expiry: look again then. (A new claim has queued its own.)
+                None => self.requeue(key, now),
+            }
+        }
+        freed
+    }
+
+    fn requeue(&self, key: RecordKey, now: Duration) {
+        if let Some(mut entry) = self.records.get_mut(&key)
+            && !entry.is_expired(now)
+            && std::mem::take(&mut entry.was_renewed)
+        {
+            self.expiries.push(entry.expires_at, key);
+        }
+    }
+}
+
+const NAME: &str = "memory";
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+        let now = self.clock.now();
+        self.sweep(now, SWEEP_PER_CLAIM);
+        match self.try_claim(request, now) {
+            Err(_) if self.sweep(now, SWEEP_WHEN_FULL) > 0 => self.try_claim(request, now),
+            claim => claim,
+        }
+    }
+
+    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
+        let now = self.clock.now();
+        let lost = |renewal: &&Renewal| {
+            let entry = self.records.get_mut(&renewal.owner.key);
+            !entry.is_some_and(|mut entry| entry.renew(renewal, now))
+        };
+        Ok(renewals
+            .iter()
+            .filter(lost)
+            .map(|renewal| renewal.owner)
+            .collect())
+    }
+
+    async fn complete(
+        &self,
+        owner: &Owner,
+        response: &Arc<StoredResponse>,
+    ) -> Result<Completion, StoreError> {
+        let Some(mut entry) = self.records.get_mut(&owner.key) else {
+            return Ok(Completion::Lost);
+        };
+        let before = entry.size_bytes();
+        let completion = entry.complete(owner, response, self.clock.now());
+        self.resize(before, entry.size_bytes());
+        Ok(completion)
+    }
+
+    async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
+        let now = self.clock.now();
+        let mine = |_: &RecordKey, entry: &Entry| entry.is_held_by(owner, now);
+        Ok(match self.records.remove_if(&owner.key, mine) {
+            Some((_, entry)) => {
+                self.forget(&entry);
+                Release::Released
+            }
+            None => Release::Lost,
+        })
+    }
+
+    async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        let now = self.clock.now();
+        Ok(self.records.get(key).and_then(|entry| entry.record(now)))
+    }
+
+    async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        Ok(self.records.remove(key).is_some_and(|(_, entry)| {
+            self.forget(&entry);
+            !entry.is_expired(now)
+        }))
+    }
+
+    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+        Ok(self.sweep(self.clock.now(), limit))
+    }
+
+    fn subscribe(&self, key: &RecordKey) -> Subscription {
+        match self
+            .records
+            .get_mut(key)
+            .and_then(|mut entry| entry.changed())
+        {
+            Some(changed) => Subscription::reliable(changed),
+            // Nobody is running: there is something new to see at once.
+            None => Subscription::reliable(std::future::ready(())),
+        }
+    }
+}
+
+impl MemoryStoreBuilder {
+    /// The most records held at a time. Default 1,000,000.
+    pub fn max_records(mut self, records: usize) -> Self {
+        self.max_records = records;
+        self
+    }
+
+    /// The most bytes that records may occupy, about. Default 1 GiB.
+    ///
+    /// It is checked when a claim comes in, when the size of its response is not known yet: with
+    /// `n` handlers running, the bound can be passed by `n` responses.
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// The clock, for tests. Default [`SystemClock`].
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Makes the store.
+    #[must_use]
+    pub fn build(self) -> MemoryStore {
+        MemoryStore {
+            records: DashMap::default(),
+            expiries: ExpiryQueue::default(),
+            clock: self.clock,
+            max_records: self.max_records,
+            max_bytes: self.max_bytes,
+            count: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("records", &self.len())
+            .field("bytes", &self.size_bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A hasher for [`RecordKey`]s, which are digests: hashing them again would only cost time.
+#[derive(Debug, Default)]
+struct Uniform(u64);
+
+impl Hasher for Uniform {
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word.iter_mut()
+                .zip(chunk)
+                .for_each(|(to, from)| *to = *from);
+            self.0 ^= u64::from_le_bytes(word);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

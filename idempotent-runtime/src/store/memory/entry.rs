@@ -1,0 +1,177 @@
+//! One record of the in-process store, and what each operation does to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
+
+use crate::fingerprint::Fingerprint;
+use crate::key::RecordKey;
+use crate::record::{Owner, Record, RecordState, StoredResponse, Token};
+use crate::store::{Claim, ClaimRequest, Completion, Renewal};
+
+/// Always used under its shard's lock, so that each method is one atomic step.
+#[derive(Debug)]
+pub(super) struct Entry {
+    fingerprint: Fingerprint,
+    token: Token,
+    attempt: u32,
+    created_at: Duration,
+    lease_until: Duration,
+    pub(super) expires_at: Duration,
+    /// Whether a renewal has moved the expiry away from where the queue has it.
+    pub(super) was_renewed: bool,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The notifier exists from the first waiter on.
+    Running(Option<Arc<Notify>>),
+    Completed(Arc<StoredResponse>),
+}
+
+impl Entry {
+    /// What a record without its response occupies: itself and its key in a table that is at most
+    /// seven eighths full, and its place in the expiry queue.
+    pub(super) const BASE_BYTES: usize =
+        (size_of::<Self>() + size_of::<RecordKey>()) * 3 / 2 + size_of::<RecordKey>() * 2;
+
+    pub(super) fn claimed(request: &ClaimRequest, now: Duration) -> Self {
+        Self {
+            fingerprint: request.fingerprint,
+            token: request.owner.token,
+            attempt: 1,
+            created_at: now,
+            lease_until: now + request.lease,
+            expires_at: now + request.ttl,
+            was_renewed: false,
+            state: State::Running(None),
+        }
+    }
+
+    pub(super) fn is_expired(&self, now: Duration) -> bool {
+        now >= self.expires_at
+    }
+
+    /// Whether this owner may write: its token, still running, not expired.
+    pub(super) fn is_held_by(&self, owner: &Owner, now: Duration) -> bool {
+        matches!(self.state, State::Running(_))
+            && self.token == owner.token
+            && !self.is_expired(now)
+    }
+
+    /// Steps 2 to 7 of [`Store::claim`](crate::store::Store::claim).
+    pub(super) fn claim(&mut self, request: &ClaimRequest, now: Duration) -> Claim {
+        let age = now.saturating_sub(self.created_at);
+        if self.fingerprint != request.fingerprint {
+            return Claim::Mismatch;
+        }
+        if let State::Completed(response) = &self.state {
+            return Claim::Completed(Arc::clone(response));
+        }
+        if self.token == request.owner.token {
+            return Claim::Acquired {
+                attempt: self.attempt,
+                age,
+            };
+        }
+        if now < self.lease_until {
+            return Claim::InFlight {
+                lease_left: self.lease_until - now,
+            };
+        }
+        if request.take_over != Some(self.attempt) {
+            return Claim::Abandoned {
+                attempt: self.attempt,
+                age,
+            };
+        }
+        self.token = request.owner.token;
+        self.attempt += 1;
+        self.lease_until = now + request.lease;
+        self.expires_at = now + request.ttl;
+        self.wake();
+        Claim::Acquired {
+            attempt: self.attempt,
+            age,
+        }
+    }
+
+    /// Says whether the claim was this owner's to renew.
+    pub(super) fn renew(&mut self, renewal: &Renewal, now: Duration) -> bool {
+        let held = self.is_held_by(&renewal.owner, now);
+        if held {
+            self.lease_until = now + renewal.lease;
+            if self.expires_at < self.lease_until {
+                self.expires_at = self.lease_until;
+                self.was_renewed = true;
+            }
+        }
+        held
+    }
+
+    pub(super) fn complete(
+        &mut self,
+        owner: &Owner,
+        response: &Arc<StoredResponse>,
+        now: Duration,
+    ) -> Completion {
+        if self.token != owner.token || self.is_expired(now) {
+            return Completion::Lost;
+        }
+        if matches!(self.state, State::Completed(_)) {
+            return Completion::AlreadyMine;
+        }
+        self.wake();
+        self.state = State::Completed(Arc::clone(response));
+        Completion::Stored
+    }
+
+    pub(super) fn record(&self, now: Duration) -> Option<Record> {
+        if self.is_expired(now) {
+            return None;
+        }
+        let state = match &self.state {
+            State::Completed(response) => RecordState::Completed(Arc::clone(response)),
+            State::Running(_) if now < self.lease_until => RecordState::Running {
+                lease_left: self.lease_until - now,
+            },
+            State::Running(_) => RecordState::Abandoned,
+        };
+        Some(Record {
+            fingerprint: self.fingerprint,
+            attempt: self.attempt,
+            age: now.saturating_sub(self.created_at),
+            expires_in: self.expires_at - now,
+            state,
+        })
+    }
+
+    /// Resolves at the next change; `None` when nothing will change any more.
+    pub(super) fn changed(&mut self) -> Option<OwnedNotified> {
+        match &mut self.state {
+            State::Running(waiters) => {
+                let notify = waiters.get_or_insert_with(Arc::default);
+                Some(Arc::clone(notify).notified_owned())
+            }
+            State::Completed(_) => None,
+        }
+    }
+
+    /// Wakes all who wait for a change.
+    pub(super) fn wake(&self) {
+        if let State::Running(Some(waiters)) = &self.state {
+            waiters.notify_waiters();
+        }
+    }
+
+    pub(super) fn size_bytes(&self) -> usize {
+        let response = match &self.state {
+            State::Completed(response) => response.size_bytes(),
+            State::Running(_) => 0,
+        };
+        Self::BASE_BYTES + response
+    }
+}

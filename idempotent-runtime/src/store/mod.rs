@@ -1,0 +1,257 @@
+//! Stores: where records live, and the contract that makes them safe.
+//!
+//! # The problem
+//!
+//! Two copies of one request arrive at once, on two machines. One must run, the other must not,
+//! and if the first machine dies nobody may mistake its silence for permission. All of that rests
+//! on the store being **atomic** and otherwise **dumb**: it knows neither HTTP nor policy, it
+//! compares and sets.
+//!
+//! # Writing a store
+//!
+//! Implement [`Store`], then run the conformance kit (feature `conformance`): it knows the usual
+//! ways to be wrong. The five rules, which the kit checks one by one:
+//!
+//! 1. **One atomic step each.** Never get-then-set. [`claim`](Store::claim) is idempotent per
+//!    token, because its reply may be lost and the caller will ask again; so is
+//!    [`complete`](Store::complete).
+//! 2. **Every write after the claim compares the token**, and that the record is still running.
+//! 3. **Fingerprint before state.** Another fingerprint is [`Claim::Mismatch`] whether the record
+//!    is running, completed or abandoned.
+//! 4. **Lease and TTL are two things.** The lease is a field of the record, not the life of the
+//!    row: a record whose lease has ended says [`Claim::Abandoned`]. The store's clock decides
+//!    both.
+//! 5. **A completed record neither changes nor goes before it expires**, and completing does not
+//!    move its expiry. Expired is absent, whether or not it was swept.
+//!
+//! A record's times, by the store's clock:
+//!
+//! | | `created_at` | `lease_until` | `expires_at` |
+//! | --- | --- | --- | --- |
+//! | first claim | now | now + lease | now + TTL |
+//! | take-over | stays | now + lease | now + TTL |
+//! | renewal | stays | now + lease | the later of itself and `lease_until` |
+//! | completion | stays | - | stays |
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::fingerprint::Fingerprint;
+use crate::key::RecordKey;
+use crate::record::{Owner, Record, StoredResponse};
+
+mod connect;
+mod error;
+mod subscription;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+#[cfg(feature = "memory")]
+pub mod memory;
+
+pub use connect::connect;
+pub use error::{StoreError, StoreErrorKind};
+pub use subscription::Subscription;
+
+/// A request to become the one who runs.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimRequest {
+    /// The record, and the token that this claim will be known by. A caller that got no reply asks
+    /// again with the same token.
+    pub owner: Owner,
+    /// What the record's request must be equal to.
+    pub fingerprint: Fingerprint,
+    /// How long the claim is held without renewal.
+    pub lease: Duration,
+    /// How long the record lives; at least as long as the lease.
+    pub ttl: Duration,
+    /// The abandoned attempt to take over; `None` takes over none. A number and not a flag: who
+    /// decided to take over attempt 1 has not decided anything about attempt 2.
+    pub take_over: Option<u32>,
+}
+
+/// What became of a [`ClaimRequest`].
+#[derive(Clone, Debug)]
+pub enum Claim {
+    /// The caller is the one who runs. Also the answer to a repeated request of a token that holds
+    /// the claim already, even when its lease has ended.
+    Acquired {
+        /// Which claim of this record it is: 1, or more after a take-over.
+        attempt: u32,
+        /// The time since the first claim: zero when this call made it.
+        age: Duration,
+    },
+    /// Somebody has completed it.
+    Completed(Arc<StoredResponse>),
+    /// Somebody else is running it.
+    InFlight {
+        /// The time until that claim's lease ends unless it is renewed.
+        lease_left: Duration,
+    },
+    /// Somebody was running it, and the lease has ended.
+    Abandoned {
+        /// The attempt that was abandoned.
+        attempt: u32,
+        /// The time since the first claim.
+        age: Duration,
+    },
+    /// The record is another request's.
+    Mismatch,
+}
+
+/// One claim to be renewed.
+#[derive(Clone, Copy, Debug)]
+pub struct Renewal {
+    /// Whose claim.
+    pub owner: Owner,
+    /// For how long from now, by the store's clock.
+    pub lease: Duration,
+}
+
+/// What became of a completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// The response is stored.
+    Stored,
+    /// This token had completed it before (the reply was lost); the response of that time stays.
+    AlreadyMine,
+    /// The claim is not this token's any more, or the record is gone. Nothing was written.
+    Lost,
+}
+
+/// What became of a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// The record is gone and the key is free.
+    Released,
+    /// The claim is not this token's, or it is completed, or the record is gone. Nothing was
+    /// written.
+    Lost,
+}
+
+/// A store of records.
+///
+/// The [module documentation](self) has the rules. Methods must be cancel-safe in this sense: when
+/// a returned future is dropped, the operation has either happened as a whole or not at all.
+#[async_trait]
+pub trait Store: Debug + Send + Sync + 'static {
+    /// The store's name for logs and errors: `memory`, `redis`, ...
+    fn name(&self) -> &'static str;
+
+    /// Becomes the one who runs, or learns who is or was, in one atomic step:
+    ///
+    /// 1. no record, or an expired one: write it as running, [`Claim::Acquired`] with attempt 1;
+    /// 2. another fingerprint: [`Claim::Mismatch`];
+    /// 3. completed: [`Claim::Completed`];
+    /// 4. running with this token: [`Claim::Acquired`] as before, nothing changed;
+    /// 5. running, lease not ended: [`Claim::InFlight`];
+    /// 6. lease ended, and `take_over` names this attempt: it is this token's now, with the next
+    ///    attempt number and new lease and TTL, [`Claim::Acquired`];
+    /// 7. lease ended: [`Claim::Abandoned`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; unless its kind says that nothing was written, the claim may have happened.
+    async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError>;
+
+    /// Sets each lease to end its own length from now, and returns the owners that hold their claim
+    /// no more, in any order. A claim whose lease has ended but that nobody took over is renewed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; some of the renewals may have happened.
+    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError>;
+
+    /// Stores the response of a running claim of this token, even if its lease has ended; the
+    /// record's expiry stays.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the completion may have happened.
+    async fn complete(
+        &self,
+        owner: &Owner,
+        response: &Arc<StoredResponse>,
+    ) -> Result<Completion, StoreError>;
+
+    /// Removes the record of a running claim of this token, even if its lease has ended: nothing
+    /// happened, the key is free.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the release may have happened.
+    async fn release(&self, owner: &Owner) -> Result<Release, StoreError>;
+
+    /// Reads a record without changing anything; `None` when there is none or it has expired.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; a record that cannot be read is an error and never `None`.
+    async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError>;
+
+    /// Removes a record whatever its state, and says whether there was one (of an expired record
+    /// that was not swept yet, either answer is right). For operators: it makes the key run again.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the removal may have happened.
+    async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError>;
+
+    /// Frees the room of expired records, at most `limit` of them, and says how many. Correctness
+    /// never depends on it. A store whose server does this by itself returns 0.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError>;
+
+    /// A hint for those who wait for a running record: it must resolve on completion and release,
+    /// should on removal and take-over, and may resolve for no reason, as when nobody is running. A
+    /// store that cannot give one returns [`Subscription::none`], and they poll.
+    fn subscribe(&self, key: &RecordKey) -> Subscription;
+}
+
+macro_rules! delegate {
+    ($pointer:ident) => {
+        #[async_trait]
+        impl<S: Store + ?Sized> Store for $pointer<S> {
+            fn name(&self) -> &'static str {
+                (**self).name()
+            }
+            async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+                (**self).claim(request).await
+            }
+            async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
+                (**self).renew(renewals).await
+            }
+            async fn complete(
+                &self,
+                owner: &Owner,
+                response: &Arc<StoredResponse>,
+            ) -> Result<Completion, StoreError> {
+                (**self).complete(owner, response).await
+            }
+            async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
+                (**self).release(owner).await
+            }
+            async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+                (**self).get(key).await
+            }
+            async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
+                (**self).remove(key).await
+            }
+            async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+                (**self).purge_expired(limit).await
+            }
+            fn subscribe(&self, key: &RecordKey) -> Subscription {
+                (**self).subscribe(key)
+            }
+        }
+    };
+}
+
+delegate!(Arc);
+delegate!(Box);

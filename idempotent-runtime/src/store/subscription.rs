@@ -1,0 +1,64 @@
+use std::fmt;
+use std::future::{Future, pending};
+use std::pin::Pin;
+
+/// A hint that a record has changed, which saves a waiter from polling.
+///
+/// It covers changes from the moment [`Store::subscribe`](super::Store::subscribe) returned it, so
+/// a waiter subscribes, looks once more, and only then waits. The end of a lease is no change: a
+/// waiter minds that itself.
+pub struct Subscription {
+    changed: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    reliable: bool,
+}
+
+impl Subscription {
+    /// No hint: the waiter polls.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            changed: None,
+            reliable: false,
+        }
+    }
+
+    /// A hint that may get lost (a pub/sub message): the waiter polls too, less often.
+    #[must_use]
+    pub fn hint(changed: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self {
+            changed: Some(Box::pin(changed)),
+            reliable: false,
+        }
+    }
+
+    /// A notification that is never lost: the waiter does not poll.
+    #[must_use]
+    pub fn reliable(changed: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self {
+            changed: Some(Box::pin(changed)),
+            reliable: true,
+        }
+    }
+
+    /// Whether a change can go by unnoticed.
+    #[must_use]
+    pub fn is_reliable(&self) -> bool {
+        self.reliable
+    }
+
+    /// Waits for the change; for ever when there is no hint.
+    pub async fn changed(self) {
+        match self.changed {
+            Some(changed) => changed.await,
+            None => pending().await,
+        }
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("reliable", &self.reliable)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,148 @@
+//! The ways to be wrong, and which cases of the kit must find them.
+
+use idempotent_runtime::store::conformance::Rule;
+
+macro_rules! faults {
+    ($($(#[doc = $what:literal])+ $fault:ident => $rule:ident, [$($case:ident),+];)+) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Fault {
+            $($(#[doc = $what])+ $fault,)+
+            /// Every call is an error. No rule in particular.
+            Unavailable,
+        }
+
+        /// Each fault, the rule it breaks, and cases that must say so.
+        pub(crate) const FAULTS: &[(Fault, Rule, &[&str])] = &[
+            $((Fault::$fault, Rule::$rule, &[$(stringify!($case)),+]),)+
+        ];
+    };
+}
+
+faults! {
+    /// A stranger's completion is taken.
+    UnfencedCompletion => Fencing, [
+        only_the_owner_completes,
+        taken_over_owner_can_write_no_more,
+        strangers_lose_every_race
+    ];
+    /// A stranger's release is taken.
+    UnfencedRelease => Fencing, [only_the_owner_releases, released_key_is_free];
+    /// A stranger's renewal is taken.
+    UnfencedRenewal => Fencing, [only_the_owner_renews, renewal_tells_the_lost_from_the_held];
+    /// A release does not look at the state.
+    CompletedIsReleased => Fencing, [
+        completed_record_takes_no_writes,
+        owner_completes_or_releases_and_never_both
+    ];
+    /// A take-over leaves the claim with the old owner.
+    TakeOverKeepsTheToken => Fencing, [
+        taken_over_owner_can_write_no_more,
+        taken_over_token_is_a_stranger_to_claims,
+        new_owner_can_write
+    ];
+    /// Tokens are compared but for their last byte.
+    TokenWithoutItsLastByte => Fencing, [tokens_one_bit_apart_are_strangers];
+    /// One lost claim fails the renewal of all.
+    RenewalLosesAllOrNothing => Fencing, [
+        renewal_tells_the_lost_from_the_held,
+        absent_record_takes_no_writes
+    ];
+    /// The empty list makes no valid statement.
+    RenewalOfNothingFails => Fencing, [renewal_of_nothing_loses_nothing];
+    /// A release leaves the row, abandoned.
+    ReleaseEndsTheLeaseOnly => Fencing, [released_key_is_free, new_owner_can_write];
+    /// A claim looks, and writes later what it then decided.
+    GetThenSet => AtomicClaim, [
+        one_of_sixteen_claims_is_acquired,
+        one_of_sixteen_take_overs_is_acquired
+    ];
+    /// The owner is told that somebody is running it.
+    ClaimForgetsItsToken => AtomicClaim, [
+        claim_is_idempotent_per_token,
+        all_claims_of_one_token_are_acquired
+    ];
+    /// The owner is told that somebody has abandoned it.
+    ClaimForgetsItsTokenWithTheLease => AtomicClaim, [
+        claim_is_idempotent_per_token_after_its_lease
+    ];
+    /// A repeated take-over finds itself in flight.
+    TakeOverForgetsItsToken => AtomicClaim, [take_over_is_idempotent_per_token];
+    /// `take_over` is a flag.
+    TakeOverOfAnyAttempt => AtomicClaim, [take_over_names_the_attempt];
+    /// A take-over begins a record of its own.
+    TakeOverResetsTheAge => AtomicClaim, [take_over_counts_and_the_age_goes_on];
+    /// A first claim is held for as long as the record lives.
+    LeaseIsAsLongAsTheTtl => AtomicClaim, [absent_key_is_acquired, second_token_finds_it_in_flight];
+    /// The first claim counts from the attempt that it would take over.
+    FirstClaimTakesTheAttempt => AtomicClaim, [absent_key_is_acquired_whatever_is_taken_over];
+    /// A column that is one byte too short.
+    KeyWithoutItsLastByte => AtomicClaim, [keys_one_bit_apart_never_meet];
+    /// A column of text without regard to case.
+    KeyWithoutCase => AtomicClaim, [keys_that_text_would_merge_never_meet];
+    /// The fingerprint is compared when nothing else has answered.
+    StateBeforeFingerprint => FingerprintFirst, [
+        another_request_while_running_is_a_mismatch,
+        another_request_when_abandoned_is_a_mismatch,
+        another_request_when_completed_is_a_mismatch
+    ];
+    /// Fingerprints are compared but for their last byte.
+    FingerprintWithoutItsLastByte => FingerprintFirst, [fingerprints_one_bit_apart_are_apart];
+    /// The row goes when the lease ends.
+    LeaseIsTheTtl => LeaseIsNotLife, [
+        ended_lease_is_abandonment_and_not_absence,
+        ended_lease_is_renewed_by_its_owner
+    ];
+    /// The lease is not looked at when a take-over names the attempt.
+    TakeOverOfALiveLease => LeaseIsNotLife, [live_lease_is_not_taken_over];
+    /// The second attempt dies with the first.
+    TakeOverKeepsTheExpiry => LeaseIsNotLife, [take_over_begins_a_new_life];
+    /// Whose lease has ended cannot complete.
+    CompletionNeedsALease => LeaseIsNotLife, [owner_completes_and_releases_after_its_lease];
+    /// Claims are held, and not extended.
+    RenewalDoesNothing => LeaseIsNotLife, [renewal_extends_the_lease];
+    /// A renewal after the lease is taken and does nothing.
+    RenewalNeedsALease => LeaseIsNotLife, [ended_lease_is_renewed_by_its_owner];
+    /// The record goes while its claim is held.
+    RenewalKeepsTheExpiry => LeaseIsNotLife, [renewal_keeps_a_record_alive_beyond_its_ttl];
+    /// The record goes with its lease once it was renewed.
+    RenewalShortensTheLife => LeaseIsNotLife, [renewal_does_not_shorten_the_life];
+    /// Completed late, kept late.
+    CompletionMovesTheExpiry => Immutable, [completion_does_not_move_the_expiry];
+    /// The last completion wins.
+    SecondCompletionOverwrites => Immutable, [first_completion_stays];
+    /// A repeated completion says that it was the first.
+    SecondCompletionIsStored => Immutable, [first_completion_stays];
+    /// A completed record is abandoned when its lease ends.
+    LeaseEndsCompletion => Immutable, [completed_outlives_its_lease];
+    /// Expired is absent only once it was swept.
+    ExpiredIsStillThere => Immutable, [
+        expired_is_absent_to_every_operation,
+        expired_key_starts_over
+    ];
+    /// A claim of an expired key goes on counting.
+    ExpiredKeyGoesOn => Immutable, [expired_key_starts_over];
+    /// The sweep goes by the lease.
+    PurgeTakesAbandoned => Immutable, [purge_takes_nothing_alive];
+    /// The sweep takes all there is.
+    PurgeHasNoLimit => Immutable, [purge_takes_nothing_alive];
+    /// A column of text.
+    BodyIsText => Immutable, [bodies_come_back_byte_for_byte];
+    /// A body that was not kept comes back empty.
+    NoBodyIsAnEmptyBody => Immutable, [bodies_come_back_byte_for_byte];
+    /// One value for each header.
+    HeadersAreAMap => Immutable, [headers_come_back_in_order];
+    /// Headers in the order of their names.
+    HeadersAreSorted => Immutable, [headers_come_back_in_order];
+    /// A read counts as a use.
+    ReadingProlongs => Documented, [reading_tells_the_state_and_changes_nothing];
+    /// Only what is not completed can be removed.
+    CompletedIsNotRemoved => Documented, [removed_key_is_free];
+    /// Waiters wait for ever.
+    NobodyIsWoken => Documented, [
+        completion_wakes_those_who_wait,
+        release_wakes_those_who_wait,
+        change_between_subscribing_and_waiting_is_not_missed
+    ];
+    /// A subscription begins when it is waited for.
+    SubscriptionBeginsLate => Documented, [change_between_subscribing_and_waiting_is_not_missed];
+}

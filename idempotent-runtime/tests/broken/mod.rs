@@ -1,0 +1,277 @@
+//! A store that is right in as few lines as will do, and wrong in one way at a time.
+//!
+//! It keeps its rows in a map under one lock. Without a [`Fault`] it passes the kit, so that what
+//! the kit finds with one is that fault.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use idempotent_runtime::store::{
+    Claim, ClaimRequest, Completion, Release, Renewal, Store, StoreError, StoreErrorKind,
+    Subscription,
+};
+use idempotent_runtime::{Clock, ManualClock, Owner, Record, RecordKey, StoredResponse};
+use tokio::sync::Notify;
+
+use self::row::Row;
+
+mod fault;
+mod row;
+
+pub(crate) use fault::{FAULTS, Fault};
+
+#[derive(Debug)]
+pub(crate) struct MutexStore {
+    clock: Arc<ManualClock>,
+    fault: Option<Fault>,
+    rows: Mutex<HashMap<[u8; 32], Row>>,
+    changed: Arc<Notify>,
+}
+
+type Rows<'a> = MutexGuard<'a, HashMap<[u8; 32], Row>>;
+
+/// What a claim comes to: an answer, and the row that has to be written for it.
+enum Decision {
+    Answer(Claim),
+    Write(Row),
+}
+
+impl Decision {
+    fn carry_out(self, mut rows: Rows<'_>, index: [u8; 32], now: Duration) -> Claim {
+        match self {
+            Self::Answer(claim) => claim,
+            Self::Write(row) => {
+                let claim = Claim::Acquired {
+                    attempt: row.attempt,
+                    age: row.age(now),
+                };
+                rows.insert(index, row);
+                claim
+            }
+        }
+    }
+}
+
+impl MutexStore {
+    pub(crate) fn new(clock: Arc<ManualClock>, fault: Option<Fault>) -> Self {
+        Self {
+            clock,
+            fault,
+            rows: Mutex::default(),
+            changed: Arc::default(),
+        }
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.fault == Some(fault)
+    }
+
+    fn lock(&self) -> Result<Rows<'_>, StoreError> {
+        if self.has(Fault::Unavailable) {
+            let error = StoreError::new("mutex", StoreErrorKind::Unavailable);
+            return Err(error.with_source("unplugged"));
+        }
+        Ok(self.rows.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn index(&self, key: &RecordKey) -> [u8; 32] {
+        let mut index = *key.as_bytes();
+        if self.has(Fault::KeyWithoutItsLastByte) {
+            index[31] = 0;
+        }
+        if self.has(Fault::KeyWithoutCase) {
+            index.make_ascii_lowercase();
+        }
+        index
+    }
+
+    fn is_live(&self, row: &Row, now: Duration) -> bool {
+        let running = row.response.is_none();
+        let lease_is_over = running && self.has(Fault::LeaseIsTheTtl) && row.lease_until <= now;
+        self.has(Fault::ExpiredIsStillThere) || (row.expires_at > now && !lease_is_over)
+    }
+
+    /// Whether this owner may end the row's claim or renew it, by a rule that `unfenced` suspends.
+    fn is_held(&self, row: &Row, owner: &Owner, unfenced: Fault) -> bool {
+        self.is_live(row, self.clock.now())
+            && row.response.is_none()
+            && (row.is_owned_by(owner, self.fault) || self.has(unfenced))
+    }
+
+    fn decide(&self, row: Option<&Row>, request: &ClaimRequest, now: Duration) -> Decision {
+        let Some(row) = row.filter(|row| self.is_live(row, now)) else {
+            return Decision::Write(self.first_row(row, request, now));
+        };
+        let late = self.has(Fault::StateBeforeFingerprint);
+        if !late && row.fingerprint_differs(&request.fingerprint, self.fault) {
+            return Decision::Answer(Claim::Mismatch);
+        }
+        row.decide(request, now, self.fault)
+    }
+
+    fn first_row(&self, old: Option<&Row>, request: &ClaimRequest, now: Duration) -> Row {
+        let mut row = Row::first(request, now);
+        match (self.fault, old) {
+            (Some(Fault::ExpiredKeyGoesOn), Some(old)) => row.attempt = old.attempt + 1,
+            (Some(Fault::FirstClaimTakesTheAttempt), _) => {
+                row.attempt = request.take_over.map_or(1, |attempt| attempt + 1);
+            }
+            (Some(Fault::LeaseIsAsLongAsTheTtl), _) => row.lease_until = row.expires_at,
+            _ => {}
+        }
+        row
+    }
+
+    fn wake(&self) {
+        if !self.has(Fault::NobodyIsWoken) {
+            self.changed.notify_waiters();
+        }
+    }
+}
+
+#[async_trait]
+impl Store for MutexStore {
+    fn name(&self) -> &'static str {
+        "mutex"
+    }
+
+    async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+        let now = self.clock.now();
+        let index = self.index(&request.owner.key);
+        if self.has(Fault::GetThenSet) {
+            let decision = self.decide(self.lock()?.get(&index), request, now);
+            tokio::task::yield_now().await;
+            return Ok(decision.carry_out(self.lock()?, index, now));
+        }
+        let rows = self.lock()?;
+        let decision = self.decide(rows.get(&index), request, now);
+        Ok(decision.carry_out(rows, index, now))
+    }
+
+    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
+        let now = self.clock.now();
+        let mut rows = self.lock()?;
+        let mut lost = Vec::new();
+        for renewal in renewals {
+            let row = rows.get_mut(&self.index(&renewal.owner.key));
+            match row.filter(|row| self.is_held(row, &renewal.owner, Fault::UnfencedRenewal)) {
+                Some(row) => row.renew(renewal, now, self.fault),
+                None => lost.push(renewal.owner),
+            }
+        }
+        let refused = match self.fault {
+            Some(Fault::RenewalLosesAllOrNothing) => !lost.is_empty(),
+            Some(Fault::RenewalOfNothingFails) => renewals.is_empty(),
+            _ => false,
+        };
+        if refused {
+            return Err(StoreError::new("mutex", StoreErrorKind::Rejected));
+        }
+        Ok(lost)
+    }
+
+    async fn complete(
+        &self,
+        owner: &Owner,
+        response: &Arc<StoredResponse>,
+    ) -> Result<Completion, StoreError> {
+        let now = self.clock.now();
+        let mut rows = self.lock()?;
+        let row = rows
+            .get_mut(&self.index(&owner.key))
+            .filter(|row| self.is_live(row, now));
+        let Some(row) = row else {
+            return Ok(Completion::Lost);
+        };
+        if !row.is_owned_by(owner, self.fault) && !self.has(Fault::UnfencedCompletion) {
+            return Ok(Completion::Lost);
+        }
+        let completion = row.complete(response, now, self.fault);
+        self.wake();
+        Ok(completion)
+    }
+
+    async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
+        let mut rows = self.lock()?;
+        let index = self.index(&owner.key);
+        let held = rows.get(&index).is_some_and(|row| {
+            self.is_held(row, owner, Fault::UnfencedRelease)
+                || self.has(Fault::CompletedIsReleased)
+                    && self.is_live(row, self.clock.now())
+                    && row.is_owned_by(owner, self.fault)
+        });
+        if !held {
+            return Ok(Release::Lost);
+        }
+        if self.has(Fault::ReleaseEndsTheLeaseOnly) {
+            rows.entry(index)
+                .and_modify(|row| row.lease_until = Duration::ZERO);
+        } else {
+            rows.remove(&index);
+        }
+        self.wake();
+        Ok(Release::Released)
+    }
+
+    async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        let now = self.clock.now();
+        let mut rows = self.lock()?;
+        let row = rows
+            .get_mut(&self.index(key))
+            .filter(|row| self.is_live(row, now));
+        Ok(row.map(|row| {
+            let record = row.record(now);
+            if self.has(Fault::ReadingProlongs) {
+                row.expires_at += Duration::from_secs(1);
+            }
+            record
+        }))
+    }
+
+    async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        let index = self.index(key);
+        let mut rows = self.lock()?;
+        if self.has(Fault::CompletedIsNotRemoved)
+            && rows.get(&index).is_some_and(|row| row.response.is_some())
+        {
+            return Ok(false);
+        }
+        Ok(rows
+            .remove(&index)
+            .is_some_and(|row| self.is_live(&row, now)))
+    }
+
+    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        let mut rows = self.lock()?;
+        let is_due = |row: &Row| {
+            row.expires_at <= now || self.has(Fault::PurgeTakesAbandoned) && row.lease_until <= now
+        };
+        let limit = if self.has(Fault::PurgeHasNoLimit) {
+            usize::MAX
+        } else {
+            limit
+        };
+        let due: Vec<_> = rows
+            .iter()
+            .filter(|(_, row)| is_due(row))
+            .map(|(key, _)| *key)
+            .take(limit)
+            .collect();
+        for key in &due {
+            rows.remove(key);
+        }
+        Ok(due.len())
+    }
+
+    fn subscribe(&self, _: &RecordKey) -> Subscription {
+        let changed = Arc::clone(&self.changed);
+        if self.has(Fault::SubscriptionBeginsLate) {
+            return Subscription::reliable(async move { changed.notified().await });
+        }
+        Subscription::reliable(changed.notified_owned())
+    }
+}

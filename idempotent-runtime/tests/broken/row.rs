@@ -1,0 +1,199 @@
+//! One row, and what each operation makes of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use idempotent_runtime::store::{Claim, ClaimRequest, Completion, Renewal};
+use idempotent_runtime::{Fingerprint, Owner, Record, RecordState, StoredResponse, Token};
+
+use super::{Decision, Fault};
+
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    fingerprint: Fingerprint,
+    token: Token,
+    pub(super) attempt: u32,
+    created_at: Duration,
+    pub(super) lease_until: Duration,
+    pub(super) expires_at: Duration,
+    pub(super) response: Option<Arc<StoredResponse>>,
+}
+
+impl Row {
+    pub(super) fn first(request: &ClaimRequest, now: Duration) -> Self {
+        Self {
+            fingerprint: request.fingerprint,
+            token: request.owner.token,
+            attempt: 1,
+            created_at: now,
+            lease_until: now + request.lease,
+            expires_at: now + request.ttl,
+            response: None,
+        }
+    }
+
+    pub(super) fn age(&self, now: Duration) -> Duration {
+        now - self.created_at
+    }
+
+    pub(super) fn is_owned_by(&self, owner: &Owner, fault: Option<Fault>) -> bool {
+        match fault {
+            Some(Fault::TokenWithoutItsLastByte) => {
+                self.token.as_bytes()[..15] == owner.token.as_bytes()[..15]
+            }
+            _ => self.token == owner.token,
+        }
+    }
+
+    pub(super) fn fingerprint_differs(&self, other: &Fingerprint, fault: Option<Fault>) -> bool {
+        match fault {
+            Some(Fault::FingerprintWithoutItsLastByte) => {
+                self.fingerprint.as_bytes()[..31] != other.as_bytes()[..31]
+            }
+            _ => self.fingerprint != *other,
+        }
+    }
+
+    /// What a claim comes to, given that the row has not expired.
+    pub(super) fn decide(
+        &self,
+        request: &ClaimRequest,
+        now: Duration,
+        fault: Option<Fault>,
+    ) -> Decision {
+        let (attempt, age) = (self.attempt, self.age(now));
+        if let Some(response) = &self.response
+            && !(fault == Some(Fault::LeaseEndsCompletion) && self.lease_until <= now)
+        {
+            return Decision::Answer(Claim::Completed(Arc::clone(response)));
+        }
+        if self.is_owned_by(&request.owner, fault) && !self.has_forgotten(request, now, fault) {
+            return Decision::Answer(Claim::Acquired { attempt, age });
+        }
+        let names_it = match fault {
+            Some(Fault::TakeOverOfAnyAttempt) => request.take_over.is_some(),
+            _ => request.take_over == Some(attempt),
+        };
+        let live = self.lease_until > now;
+        if live && !(names_it && fault == Some(Fault::TakeOverOfALiveLease)) {
+            return Decision::Answer(Claim::InFlight {
+                lease_left: self.lease_until - now,
+            });
+        }
+        if fault == Some(Fault::StateBeforeFingerprint) && self.fingerprint != request.fingerprint {
+            return Decision::Answer(Claim::Mismatch);
+        }
+        if !names_it {
+            return Decision::Answer(Claim::Abandoned { attempt, age });
+        }
+        Decision::Write(self.taken_over(request, now, fault))
+    }
+
+    fn has_forgotten(&self, request: &ClaimRequest, now: Duration, fault: Option<Fault>) -> bool {
+        match fault {
+            Some(Fault::ClaimForgetsItsToken) => true,
+            Some(Fault::ClaimForgetsItsTokenWithTheLease) => self.lease_until <= now,
+            Some(Fault::TakeOverForgetsItsToken) => request.take_over.is_some(),
+            _ => false,
+        }
+    }
+
+    fn taken_over(&self, request: &ClaimRequest, now: Duration, fault: Option<Fault>) -> Self {
+        let mut row = Self {
+            attempt: self.attempt + 1,
+            created_at: self.created_at,
+            ..Self::first(request, now)
+        };
+        match fault {
+            Some(Fault::TakeOverKeepsTheToken) => row.token = self.token,
+            Some(Fault::TakeOverKeepsTheExpiry) => row.expires_at = self.expires_at,
+            Some(Fault::TakeOverResetsTheAge) => row.created_at = now,
+            _ => {}
+        }
+        row
+    }
+
+    pub(super) fn renew(&mut self, renewal: &Renewal, now: Duration, fault: Option<Fault>) {
+        match fault {
+            Some(Fault::RenewalDoesNothing) => return,
+            Some(Fault::RenewalNeedsALease) if self.lease_until <= now => return,
+            _ => self.lease_until = now + renewal.lease,
+        }
+        match fault {
+            Some(Fault::RenewalKeepsTheExpiry) => {}
+            Some(Fault::RenewalShortensTheLife) => self.expires_at = self.lease_until,
+            _ => self.expires_at = self.expires_at.max(self.lease_until),
+        }
+    }
+
+    /// Completes it, given that the owner may.
+    pub(super) fn complete(
+        &mut self,
+        response: &Arc<StoredResponse>,
+        now: Duration,
+        fault: Option<Fault>,
+    ) -> Completion {
+        if fault == Some(Fault::CompletionNeedsALease) && self.lease_until <= now {
+            return Completion::Lost;
+        }
+        let again = self.response.is_some();
+        if !again || fault == Some(Fault::SecondCompletionOverwrites) {
+            self.response = Some(kept(response, fault));
+        }
+        if fault == Some(Fault::CompletionMovesTheExpiry) {
+            self.expires_at += now - self.created_at;
+        }
+        match (again, fault) {
+            (false, _) | (true, Some(Fault::SecondCompletionIsStored)) => Completion::Stored,
+            (true, _) => Completion::AlreadyMine,
+        }
+    }
+
+    pub(super) fn record(&self, now: Duration) -> Record {
+        let state = match &self.response {
+            Some(response) => RecordState::Completed(Arc::clone(response)),
+            None if self.lease_until > now => RecordState::Running {
+                lease_left: self.lease_until - now,
+            },
+            None => RecordState::Abandoned,
+        };
+        Record {
+            fingerprint: self.fingerprint,
+            attempt: self.attempt,
+            age: self.age(now),
+            expires_in: self.expires_at.saturating_sub(now),
+            state,
+        }
+    }
+}
+
+/// The response as it will come back.
+fn kept(response: &Arc<StoredResponse>, fault: Option<Fault>) -> Arc<StoredResponse> {
+    let mut kept = StoredResponse::clone(response);
+    match fault {
+        Some(Fault::BodyIsText) => {
+            let text = |body: Bytes| String::from_utf8_lossy(&body).into_owned().into();
+            kept.body = kept.body.map(text);
+        }
+        Some(Fault::NoBodyIsAnEmptyBody) => kept.body = Some(kept.body.unwrap_or_default()),
+        Some(Fault::HeadersAreAMap) => {
+            let mut once = HeaderMap::new();
+            for (name, value) in &response.headers {
+                once.insert(name.clone(), value.clone());
+            }
+            kept.headers = once;
+        }
+        Some(Fault::HeadersAreSorted) => {
+            let mut sorted: Vec<_> = response.headers.iter().collect();
+            sorted.sort_by_key(|(name, _)| name.as_str());
+            kept.headers = HeaderMap::new();
+            for (name, value) in sorted {
+                kept.headers.append(name.clone(), value.clone());
+            }
+        }
+        _ => {}
+    }
+    Arc::new(kept)
+}

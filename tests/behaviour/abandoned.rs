@@ -1,0 +1,254 @@
+//! Leases: kept while a handler runs, and what becomes of a key whose attempt is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::routing::post;
+use http::Request;
+use http_body_util::BodyExt;
+use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::{
+    Abandoned, Attempt, Idempotency, ManualClock, Recovery, StoredResponse, idempotent,
+};
+use tower::ServiceExt;
+
+use crate::support::{App, Probe, Server, reply, serve_on_manual_clock, serve_with};
+
+const LEASE: Duration = Duration::from_secs(30);
+
+#[idempotent]
+async fn reject(State(probe): State<Probe>) -> String {
+    probe.run_gated().await.to_string()
+}
+
+#[idempotent(on_abandoned = "retry")]
+async fn retry(attempt: Attempt, State(probe): State<Probe>) -> String {
+    let run = probe.run_gated().await;
+    format!("attempt {} in run {run}", attempt.number())
+}
+
+#[idempotent(on_abandoned = look, name = "recovered")]
+async fn recover(attempt: Attempt, State(probe): State<Probe>, body: String) -> String {
+    let run = probe.run_gated().await;
+    format!("{body}: attempt {} in run {run}", attempt.number())
+}
+
+/// What the recovery function is to find, and what it was asked.
+#[derive(Clone, Default)]
+struct Ledger {
+    finding: Arc<std::sync::Mutex<&'static str>>,
+    asked: Arc<std::sync::Mutex<Vec<String>>>,
+}
+
+async fn look(abandoned: Abandoned) -> Recovery {
+    let ledger: &Ledger = abandoned.extension().unwrap();
+    ledger.asked.lock().unwrap().push(format!(
+        "{} {} {} {}",
+        abandoned.operation(),
+        abandoned.key().as_str(),
+        abandoned.attempt(),
+        abandoned.age().as_secs(),
+    ));
+    let finding = *ledger.finding.lock().unwrap();
+    match finding {
+        "done" => Recovery::Replay(Box::new(StoredResponse {
+            status: 201,
+            headers: http::HeaderMap::new(),
+            body: Some("found".into()),
+        })),
+        "not done" => Recovery::Retry,
+        "panic" => panic!("the ledger is gone"),
+        _ => Recovery::Unknown,
+    }
+}
+
+fn routes() -> Router<App> {
+    Router::new()
+        .route("/reject", post(reject))
+        .route("/retry", post(retry))
+        .route("/recover", post(recover))
+}
+
+/// Begins a request, and lets its lease end while it is running: to everybody else it looks as if
+/// its process had stopped.
+async fn stalled(
+    server: &Server,
+    clock: &ManualClock,
+    path: &str,
+) -> tokio::task::JoinHandle<crate::support::Reply> {
+    let running = server.spawn(server.post(path, "key", "10"));
+    server.probe.started().await;
+    clock.advance(LEASE);
+    running
+}
+
+#[tokio::test]
+async fn an_abandoned_key_is_refused_by_default() {
+    let (server, clock) = serve_on_manual_clock(routes()).await;
+    let stalled = stalled(&server, &clock, "/reject").await;
+    let duplicate = reply(server.post("/reject", "key", "10")).await;
+    duplicate.assert_problem(409, "outcome-unknown");
+    assert_eq!(duplicate.header("retry-after"), None);
+    reply(server.post("/reject", "key", "11"))
+        .await
+        .assert_problem(422, "key-reused");
+
+    // It was only slow: nobody has taken its claim, so its answer counts.
+    server.probe.open();
+    let first = stalled.await.unwrap();
+    assert_eq!((first.status, first.is_replay()), (200, false));
+    reply(server.post("/reject", "key", "10"))
+        .await
+        .assert_replay_of(&first);
+    assert_eq!(server.probe.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_stale_owner_changes_nothing_and_answers_with_what_is_stored() {
+    let (server, clock) = serve_on_manual_clock(routes()).await;
+    let stale = stalled(&server, &clock, "/retry").await;
+    let second = server.spawn(server.post("/retry", "key", "10"));
+    server.probe.started().await;
+
+    // Both are running. Permits go out in order: the stale owner asked first and finishes first,
+    // finds its claim taken by somebody who is still running, and may not answer on its own.
+    server.probe.open();
+    stale.await.unwrap().assert_problem(409, "in-flight");
+    server.probe.open();
+    let second = second.await.unwrap();
+    assert_eq!(
+        (second.text(), second.is_replay()),
+        ("attempt 2 in run 2", false)
+    );
+    reply(server.post("/retry", "key", "10"))
+        .await
+        .assert_replay_of(&second);
+}
+
+#[idempotent(on_abandoned = "retry")]
+async fn slow_at_first(attempt: Attempt, State(probe): State<Probe>) -> String {
+    if attempt.number() == 1 {
+        probe.run_gated().await;
+    }
+    format!("attempt {}", attempt.number())
+}
+
+#[tokio::test]
+async fn a_stale_owner_that_comes_last_replays_the_stored_answer() {
+    let (server, clock) =
+        serve_on_manual_clock(Router::new().route("/", post(slow_at_first))).await;
+    let stale = stalled(&server, &clock, "/").await;
+    let second = reply(server.post("/", "key", "10")).await;
+    assert_eq!((second.text(), second.is_replay()), ("attempt 2", false));
+    server.probe.open();
+    stale.await.unwrap().assert_replay_of(&second);
+    reply(server.post("/", "key", "10"))
+        .await
+        .assert_replay_of(&second);
+}
+
+async fn recovering() -> (Server, Arc<ManualClock>, Ledger) {
+    let clock = Arc::new(ManualClock::new());
+    let ledger = Ledger::default();
+    let store = MemoryStore::builder().clock(clock.clone()).build();
+    let builder = Idempotency::builder(store).extension(ledger.clone());
+    (serve_with(builder, routes()).await, clock, ledger)
+}
+
+#[tokio::test]
+async fn a_recovery_function_that_finds_the_effect_settles_the_key() {
+    let (server, clock, ledger) = recovering().await;
+    let stale = stalled(&server, &clock, "/recover").await;
+
+    *ledger.finding.lock().unwrap() = "unknown";
+    reply(server.post("/recover", "key", "10"))
+        .await
+        .assert_problem(409, "outcome-unknown");
+    *ledger.finding.lock().unwrap() = "panic";
+    reply(server.post("/recover", "key", "10"))
+        .await
+        .assert_problem(409, "outcome-unknown");
+    *ledger.finding.lock().unwrap() = "done";
+    for _ in 0..2 {
+        let found = reply(server.post("/recover", "key", "10")).await;
+        assert_eq!(
+            (found.status, found.text(), found.is_replay()),
+            (201, "found", true)
+        );
+    }
+    assert_eq!(*ledger.asked.lock().unwrap(), vec!["recovered key 1 30"; 3]);
+
+    server.probe.open();
+    let stale = stale.await.unwrap();
+    assert_eq!(
+        (stale.status, stale.text(), stale.is_replay()),
+        (201, "found", true)
+    );
+    assert_eq!(server.probe.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_recovery_function_that_finds_nothing_runs_the_handler_again() {
+    let (server, clock, ledger) = recovering().await;
+    let stale = stalled(&server, &clock, "/recover").await;
+    stale.abort();
+    *ledger.finding.lock().unwrap() = "not done";
+    let second = server.spawn(server.post("/recover", "key", "10"));
+    server.probe.started().await;
+    server.probe.open();
+    server.probe.open();
+    let second = second.await.unwrap();
+    assert!(
+        second.text().starts_with("10: attempt 2 in run "),
+        "{}",
+        second.text()
+    );
+    reply(server.post("/recover", "key", "10"))
+        .await
+        .assert_replay_of(&second);
+}
+
+#[idempotent]
+async fn takes_ten_leases(State(probe): State<Probe>) -> String {
+    tokio::time::sleep(10 * LEASE).await;
+    probe.run().to_string()
+}
+
+/// On tokio's paused clock, which the leases, their renewal and the store all follow.
+#[tokio::test(start_paused = true)]
+async fn a_handler_longer_than_its_lease_keeps_it() {
+    let probe = Probe::default();
+    let idempotency = Idempotency::new(MemoryStore::new());
+    let app = Router::new()
+        .route("/", post(takes_ten_leases))
+        .with_state(App {
+            idempotency,
+            probe: probe.clone(),
+        });
+    let ask = |app: Router| async move {
+        let request = Request::post("/")
+            .header("idempotency-key", "key")
+            .body(Body::empty());
+        let answer = app.oneshot(request.unwrap()).await.unwrap();
+        (
+            answer.status().as_u16(),
+            answer.into_body().collect().await.unwrap().to_bytes(),
+        )
+    };
+    let first = tokio::spawn(ask(app.clone()));
+    for _ in 0..9 {
+        tokio::time::sleep(LEASE).await;
+        let (status, body) = ask(app.clone()).await;
+        assert_eq!(status, 409);
+        assert!(
+            body.windows(11).any(|window| window == b"\"in-flight\""),
+            "{body:?}"
+        );
+    }
+    assert_eq!(first.await.unwrap(), (200, "1".into()));
+    assert_eq!(ask(app).await, (200, "1".into()));
+    assert_eq!(probe.runs(), 1);
+}

@@ -1,0 +1,196 @@
+//! Same key, another request.
+
+use axum::extract::State;
+use axum::routing::{post, put};
+use axum::{Json, Router};
+use idempotent_runtime::idempotent;
+use serde::Deserialize;
+
+use crate::support::{App, Probe, Server, reply, serve};
+
+#[idempotent]
+async fn pay(State(probe): State<Probe>, body: String) -> String {
+    format!("{body} in run {}", probe.run())
+}
+
+#[idempotent]
+async fn slow(State(probe): State<Probe>, body: String) -> String {
+    format!("{body} in run {}", probe.run_gated().await)
+}
+
+#[idempotent(fingerprint = json)]
+async fn by_json(State(probe): State<Probe>, body: String) -> String {
+    format!("{} bytes in run {}", body.len(), probe.run())
+}
+
+#[derive(Deserialize)]
+struct Payment {
+    amount: u64,
+    currency: String,
+    #[serde(rename = "note")]
+    _note: Option<String>,
+}
+
+#[idempotent(fingerprint = (payment.amount, &payment.currency))]
+async fn by_fields(State(probe): State<Probe>, Json(payment): Json<Payment>) -> String {
+    format!(
+        "{} {} in run {}",
+        payment.amount,
+        payment.currency,
+        probe.run()
+    )
+}
+
+fn routes() -> Router<App> {
+    Router::new()
+        .route("/pay", post(pay))
+        .route("/pay/again", post(pay))
+        .route("/pay/{id}", put(pay))
+        .route("/slow", post(slow))
+        .route("/json", post(by_json))
+        .route("/fields", post(by_fields))
+}
+
+fn json(server: &Server, path: &str, body: &str) -> reqwest::RequestBuilder {
+    server
+        .post(path, "key", body)
+        .header("content-type", "application/json")
+}
+
+#[tokio::test]
+async fn same_key_with_another_body_is_422() {
+    let server = serve(routes()).await;
+    let first = reply(server.post("/pay", "key", "10")).await;
+    let other = reply(server.post("/pay", "key", "11")).await;
+    other.assert_problem(422, "key-reused");
+    assert_eq!(other.header("retry-after"), None);
+    reply(server.post("/pay", "key", "10"))
+        .await
+        .assert_replay_of(&first);
+    assert_eq!(server.probe.runs(), 1);
+}
+
+#[tokio::test]
+async fn another_body_while_running_is_422_and_does_not_poison() {
+    let server = serve(routes()).await;
+    let running = server.spawn(server.post("/slow", "key", "10"));
+    server.probe.started().await;
+    reply(server.post("/slow", "key", "11"))
+        .await
+        .assert_problem(422, "key-reused");
+    reply(server.post("/slow", "key", "10"))
+        .await
+        .assert_problem(409, "in-flight");
+    server.probe.open();
+    let first = running.await.unwrap();
+    assert_eq!(first.text(), "10 in run 1");
+    reply(server.post("/slow", "key", "10"))
+        .await
+        .assert_replay_of(&first);
+    reply(server.post("/slow", "key", "11"))
+        .await
+        .assert_problem(422, "key-reused");
+}
+
+#[tokio::test]
+async fn path_parameters_and_query_are_part_of_the_request() {
+    let server = serve(routes()).await;
+    let put = |path: &str| server.request(reqwest::Method::PUT, path, "key").body("10");
+    assert_eq!(reply(put("/pay/1")).await.status, 200);
+    reply(put("/pay/2")).await.assert_problem(422, "key-reused");
+    reply(put("/pay/1?dry=1"))
+        .await
+        .assert_problem(422, "key-reused");
+    assert!(reply(put("/pay/1")).await.is_replay());
+}
+
+#[tokio::test]
+async fn the_key_on_another_route_does_not_meet() {
+    let server = serve(routes()).await;
+    assert_eq!(
+        reply(server.post("/pay", "key", "10")).await.text(),
+        "10 in run 1"
+    );
+    assert_eq!(
+        reply(server.post("/pay/again", "key", "10")).await.text(),
+        "10 in run 2"
+    );
+}
+
+#[tokio::test]
+async fn the_media_type_counts_and_its_parameters_do_not() {
+    let server = serve(routes()).await;
+    let typed = |media: &str| {
+        server
+            .post("/pay", "key", "10")
+            .header("content-type", media)
+    };
+    let first = reply(typed("text/plain")).await;
+    reply(typed("Text/Plain; charset=utf-8"))
+        .await
+        .assert_replay_of(&first);
+    reply(typed("application/json"))
+        .await
+        .assert_problem(422, "key-reused");
+    reply(server.post("/pay", "key", "10"))
+        .await
+        .assert_problem(422, "key-reused");
+}
+
+#[tokio::test]
+async fn json_is_compared_by_value_when_asked() {
+    let server = serve(routes()).await;
+    let first = reply(json(&server, "/json", r#"{"amount": 10, "to": "é"}"#)).await;
+    let spelled = reply(json(
+        &server,
+        "/json",
+        "{\"to\":\"\\u00e9\",\n \"amount\":1.0e1}",
+    ))
+    .await;
+    spelled.assert_replay_of(&first);
+    let other = reply(json(&server, "/json", r#"{"amount": 11, "to": "é"}"#)).await;
+    other.assert_problem(422, "key-reused");
+}
+
+#[tokio::test]
+async fn big_integers_in_json_stay_apart() {
+    let server = serve(routes()).await;
+    reply(json(&server, "/json", r#"{"id":9007199254740993}"#)).await;
+    let near = reply(json(&server, "/json", r#"{"id":9007199254740992}"#)).await;
+    near.assert_problem(422, "key-reused");
+}
+
+#[tokio::test]
+async fn what_is_no_json_is_compared_by_its_bytes() {
+    let server = serve(routes()).await;
+    let first = reply(server.post("/json", "key", "{oops")).await;
+    reply(server.post("/json", "key", "{oops"))
+        .await
+        .assert_replay_of(&first);
+    reply(server.post("/json", "key", "{oops "))
+        .await
+        .assert_problem(422, "key-reused");
+}
+
+#[tokio::test]
+async fn chosen_fields_decide_when_asked() {
+    let server = serve(routes()).await;
+    let first = reply(json(
+        &server,
+        "/fields",
+        r#"{"amount":10,"currency":"USD","note":"a"}"#,
+    ))
+    .await;
+    let noted = reply(json(
+        &server,
+        "/fields",
+        r#"{"amount":10,"currency":"USD","note":"b"}"#,
+    ));
+    noted.await.assert_replay_of(&first);
+    let other = reply(json(
+        &server,
+        "/fields",
+        r#"{"amount":100,"currency":"USD","note":"a"}"#,
+    ));
+    other.await.assert_problem(422, "key-reused");
+}

@@ -1,0 +1,214 @@
+//! The key: where it comes from and what is refused.
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::{Idempotency, KeySyntax, idempotent};
+use serde::Deserialize;
+
+use crate::support::{App, Probe, raw, reply, serve, serve_with};
+
+#[idempotent]
+async fn pay(State(probe): State<Probe>, body: String) -> String {
+    format!("run {} of {body}", probe.run())
+}
+
+fn routes() -> Router<App> {
+    Router::new().route("/pay", post(pay))
+}
+
+#[tokio::test]
+async fn missing_key_is_400_and_nothing_runs() {
+    let server = serve(routes()).await;
+    let answer = reply(server.post_without_key("/pay").body("10")).await;
+    answer.assert_problem(400, "missing-key");
+    assert!(
+        answer.text().contains("`idempotency-key`"),
+        "names the header: {}",
+        answer.text()
+    );
+    assert_eq!(server.probe.runs(), 0);
+    assert!(server.stored_nothing());
+}
+
+#[tokio::test]
+async fn bad_keys_are_400_and_nothing_runs() {
+    let server = serve(routes()).await;
+    let too_long = "k".repeat(256);
+    let bad: [&[u8]; 17] = [
+        b"",
+        b"   ",
+        br#""""#,
+        too_long.as_bytes(),
+        "clé".as_bytes(),
+        "\"clé\"".as_bytes(),
+        b"\xff\xfe",
+        b"a\tb",
+        b"\"a\tb\"",
+        b"two words",
+        b"one,two",
+        b"one;two",
+        b"in\"side",
+        b"\"unterminated",
+        br#""early" end"#,
+        br#""escape\n""#,
+        br#""trailing\"#,
+    ];
+    for key in bad {
+        let mut request = b"POST /pay HTTP/1.1\r\nhost: example.com\r\nconnection: close\r\n\
+            content-length: 2\r\nidempotency-key: "
+            .to_vec();
+        request.extend_from_slice(key);
+        request.extend_from_slice(b"\r\n\r\n10");
+        let answer = raw(server.address, request).await;
+        let shown = String::from_utf8_lossy(key);
+        assert_eq!(answer.status_line(), b"HTTP/1.1 400 Bad Request", "{shown}");
+        let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(problem["code"], "invalid-key", "{shown}: {problem}");
+    }
+    assert_eq!(server.probe.runs(), 0);
+    assert!(server.stored_nothing());
+}
+
+#[tokio::test]
+async fn a_control_character_never_reaches_the_handler() {
+    let server = serve(routes()).await;
+    let request = "POST /pay HTTP/1.1\r\nhost: example.com\r\nconnection: close\r\n\
+        idempotency-key: a\x01b\r\ncontent-length: 2\r\n\r\n10";
+    let answer = raw(server.address, request).await;
+    assert_eq!(answer.status_line(), b"HTTP/1.1 400 Bad Request");
+    assert_eq!(server.probe.runs(), 0);
+}
+
+#[tokio::test]
+async fn a_key_sent_twice_is_400() {
+    let server = serve(routes()).await;
+    let request = server
+        .post("/pay", "one", "10")
+        .header("idempotency-key", "one");
+    reply(request).await.assert_problem(400, "invalid-key");
+    assert_eq!(server.probe.runs(), 0);
+}
+
+#[tokio::test]
+async fn a_key_of_255_bytes_is_fine() {
+    let server = serve(routes()).await;
+    let first = reply(server.post("/pay", &"k".repeat(255), "10")).await;
+    assert_eq!(first.status, 200);
+    reply(server.post("/pay", &"k".repeat(255), "10"))
+        .await
+        .assert_replay_of(&first);
+}
+
+#[tokio::test]
+async fn quoted_equals_bare() {
+    let server = serve(routes()).await;
+    let first = reply(server.post("/pay", "abc-1", "10")).await;
+    reply(server.post("/pay", r#""abc-1""#, "10"))
+        .await
+        .assert_replay_of(&first);
+    assert_eq!(server.probe.runs(), 1);
+}
+
+#[tokio::test]
+async fn keys_that_nearly_agree_do_not_meet() {
+    let server = serve(routes()).await;
+    for key in [
+        "abc",
+        "ABC",
+        r#""abc ""#,
+        r#"" abc""#,
+        r#""a\"bc""#,
+        r#""a\\bc""#,
+        "ab-c",
+    ] {
+        assert!(
+            !reply(server.post("/pay", key, "10")).await.is_replay(),
+            "{key}"
+        );
+    }
+    assert_eq!(server.probe.runs(), 7);
+}
+
+#[tokio::test]
+async fn strict_syntax_accepts_the_quoted_form_only() {
+    let strict = Idempotency::builder(MemoryStore::new()).key_syntax(KeySyntax::Strict);
+    let server = serve_with(strict, routes()).await;
+    reply(server.post("/pay", "bare", "10"))
+        .await
+        .assert_problem(400, "invalid-key");
+    assert_eq!(
+        reply(server.post("/pay", r#""quoted""#, "10")).await.status,
+        200
+    );
+}
+
+#[idempotent(required = false)]
+async fn optional(State(probe): State<Probe>) -> String {
+    probe.run().to_string()
+}
+
+#[tokio::test]
+async fn without_a_key_an_optional_one_runs_unprotected() {
+    let server = serve(Router::new().route("/", post(optional))).await;
+    assert_eq!(reply(server.post_without_key("/")).await.text(), "1");
+    assert_eq!(reply(server.post_without_key("/")).await.text(), "2");
+    assert!(server.stored_nothing());
+    reply(server.post("/", "", ""))
+        .await
+        .assert_problem(400, "invalid-key");
+    let first = reply(server.post("/", "key", "")).await;
+    reply(server.post("/", "key", ""))
+        .await
+        .assert_replay_of(&first);
+}
+
+#[idempotent(header = "X-Request-Token")]
+async fn other_header(State(probe): State<Probe>) -> String {
+    probe.run().to_string()
+}
+
+#[tokio::test]
+async fn the_key_can_come_in_another_header() {
+    let server = serve(Router::new().route("/", post(other_header))).await;
+    let answer = reply(server.post("/", "in the usual header", "")).await;
+    answer.assert_problem(400, "missing-key");
+    assert!(answer.text().contains("`x-request-token`"));
+    let request = || server.post_without_key("/").header("X-REQUEST-TOKEN", "1");
+    let first = reply(request()).await;
+    reply(request()).await.assert_replay_of(&first);
+}
+
+#[derive(Deserialize)]
+struct Order {
+    id: Option<u64>,
+}
+
+#[idempotent(key = order.id)]
+async fn by_order(State(probe): State<Probe>, Json(order): Json<Order>) -> String {
+    format!("{:?} in run {}", order.id, probe.run())
+}
+
+#[tokio::test]
+async fn a_key_can_be_made_from_the_arguments() {
+    let server = serve(Router::new().route("/", post(by_order))).await;
+    let order = |body: &'static str| {
+        server
+            .post_without_key("/")
+            .header("content-type", "application/json")
+            .body(body)
+    };
+    let first = reply(order(r#"{"id":9007199254740993}"#)).await;
+    reply(order(r#"{"id":9007199254740993}"#))
+        .await
+        .assert_replay_of(&first);
+    assert!(!reply(order(r#"{"id":9007199254740992}"#)).await.is_replay());
+    reply(order(r#"{"id":9007199254740993,"more":1}"#))
+        .await
+        .assert_problem(422, "key-reused");
+    reply(order(r#"{"id":null}"#))
+        .await
+        .assert_problem(400, "missing-key");
+    assert_eq!(server.probe.runs(), 2);
+}

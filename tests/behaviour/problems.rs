@@ -1,0 +1,105 @@
+//! How a refusal looks.
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::routing::post;
+use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::{Idempotency, ProblemCode, idempotent};
+
+use crate::support::{App, Probe, reply, serve, serve_with};
+
+#[idempotent]
+async fn pay(State(probe): State<Probe>) -> String {
+    probe.run_gated().await.to_string()
+}
+
+fn routes() -> Router<App> {
+    Router::new().route("/pay", post(pay))
+}
+
+#[tokio::test]
+async fn a_problem_has_every_member_of_rfc_9457_and_a_link() {
+    let server = serve(routes()).await;
+    let answer = reply(server.post_without_key("/pay")).await;
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/problem+json")
+    );
+    let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    let kind = problem["type"].as_str().unwrap();
+    assert!(
+        kind.starts_with("https://") && kind.ends_with("#missing-key"),
+        "{kind}"
+    );
+    assert_eq!(problem["status"], 400);
+    assert_eq!(problem["code"], "missing-key");
+    assert_eq!(problem["title"], ProblemCode::MissingKey.title());
+    assert!(
+        problem["detail"]
+            .as_str()
+            .is_some_and(|detail| !detail.is_empty())
+    );
+    let link = format!("<{kind}>; rel=\"describedby\"");
+    assert_eq!(answer.header("link"), Some(link.as_str()));
+}
+
+#[tokio::test]
+async fn the_application_can_set_where_problems_are_documented() {
+    let url = "https://example.com/errors";
+    let builder = Idempotency::builder(MemoryStore::new()).documentation(url);
+    let server = serve_with(builder, routes()).await;
+    let answer = reply(server.post_without_key("/pay")).await;
+    let link = "<https://example.com/errors#missing-key>; rel=\"describedby\"";
+    assert_eq!(answer.header("link"), Some(link));
+}
+
+#[tokio::test]
+async fn the_application_can_render_problems_itself() {
+    let builder = Idempotency::builder(MemoryStore::new()).render_problems(|problem| {
+        let retry = problem.retry_after_secs().unwrap_or_default();
+        (
+            problem.status(),
+            format!("{} {retry} {}", problem.code(), problem.detail()),
+        )
+            .into_response()
+    });
+    let server = serve_with(builder, routes()).await;
+    let missing = reply(server.post_without_key("/pay")).await;
+    assert_eq!(missing.status, 400);
+    assert!(
+        missing.text().starts_with("missing-key 0 This operation"),
+        "{}",
+        missing.text()
+    );
+
+    let running = server.spawn(server.post("/pay", "key", ""));
+    server.probe.started().await;
+    let duplicate = reply(server.post("/pay", "key", "")).await;
+    assert_eq!(
+        (duplicate.status, duplicate.header("retry-after")),
+        (409, None)
+    );
+    assert!(
+        duplicate.text().starts_with("in-flight 30 "),
+        "{}",
+        duplicate.text()
+    );
+    server.probe.open();
+    assert_eq!(running.await.unwrap().status, 200);
+}
+
+#[test]
+fn codes_are_distinct_and_say_their_status() {
+    let codes: std::collections::HashSet<_> =
+        ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(codes.len(), ProblemCode::ALL.len());
+    for code in ProblemCode::ALL {
+        assert!(
+            code.as_str()
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+        );
+        assert!(!code.status().is_informational() && !code.status().is_redirection());
+    }
+}

@@ -1,0 +1,121 @@
+//! Response bodies of unknown length.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::post;
+use futures_util::stream;
+use idempotent_runtime::idempotent;
+use tokio::io::AsyncReadExt;
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::support::{App, Probe, Server, raw_stream, reply, serve};
+
+type Chunk = Result<Bytes, std::io::Error>;
+
+/// Where the test feeds the body from.
+#[derive(Clone)]
+struct Feed(Arc<Mutex<UnboundedReceiver<Chunk>>>);
+
+async fn streamed(probe: &Probe, Feed(feed): Feed) -> Response {
+    probe.run();
+    let chunks = stream::unfold(feed, |feed| async move {
+        let chunk = feed.lock().await.recv().await?;
+        Some((chunk, feed))
+    });
+    Response::new(Body::from_stream(chunks))
+}
+
+#[idempotent(max_response_bytes = 10)]
+async fn stream_up_to_ten(
+    State(probe): State<Probe>,
+    axum::Extension(feed): axum::Extension<Feed>,
+) -> Response {
+    streamed(&probe, feed).await
+}
+
+async fn streaming() -> (Server, UnboundedSender<Chunk>) {
+    let (sender, receiver) = unbounded_channel();
+    let feed = Feed(Arc::new(Mutex::new(receiver)));
+    let routes = Router::<App>::new().route("/", post(stream_up_to_ten));
+    (serve(routes.layer(axum::Extension(feed))).await, sender)
+}
+
+const REQUEST: &str =
+    "POST / HTTP/1.1\r\nhost: example.com\r\nidempotency-key: key\r\ncontent-length: 0\r\n\r\n";
+
+async fn read_until(stream: &mut tokio::net::TcpStream, what: &str) {
+    let mut seen = Vec::new();
+    while !seen
+        .windows(what.len())
+        .any(|window| window == what.as_bytes())
+    {
+        let byte = stream.read_u8().await.expect("more bytes");
+        seen.push(byte);
+    }
+}
+
+#[tokio::test]
+async fn chunks_pass_as_they_come_and_the_whole_is_replayed() {
+    let (server, feed) = streaming().await;
+    let mut client = raw_stream(server.address, REQUEST).await;
+    feed.send(Ok("12345".into())).unwrap();
+    read_until(&mut client, "12345").await;
+    reply(server.post("/", "key", ""))
+        .await
+        .assert_problem(409, "in-flight");
+    feed.send(Ok("67890".into())).unwrap();
+    read_until(&mut client, "67890").await;
+    drop(feed);
+    // Who has seen the end can rely on the record.
+    read_until(&mut client, "0\r\n\r\n").await;
+    let replay = reply(server.post("/", "key", "")).await;
+    assert_eq!((replay.text(), replay.is_replay()), ("1234567890", true));
+    assert_eq!(server.probe.runs(), 1);
+}
+
+#[tokio::test]
+async fn beyond_the_limit_the_record_is_a_tombstone_and_the_stream_goes_on() {
+    let (server, feed) = streaming().await;
+    let mut client = raw_stream(server.address, REQUEST).await;
+    feed.send(Ok("1234567890".into())).unwrap();
+    feed.send(Ok("+".into())).unwrap();
+    read_until(&mut client, "+").await;
+    let replay = reply(server.post("/", "key", "")).await;
+    replay.assert_problem(200, "response-not-retained");
+    assert!(replay.is_replay());
+    feed.send(Ok("the rest".into())).unwrap();
+    read_until(&mut client, "the rest").await;
+    assert_eq!(server.probe.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_whose_client_goes_away_is_recorded_to_its_end() {
+    let (server, feed) = streaming().await;
+    let mut client = raw_stream(server.address, REQUEST).await;
+    feed.send(Ok("12345".into())).unwrap();
+    read_until(&mut client, "12345").await;
+    drop(client);
+    feed.send(Ok("67890".into())).unwrap();
+    drop(feed);
+    let replay = server.settled(server.post("/", "key", "")).await;
+    assert_eq!((replay.text(), replay.is_replay()), ("1234567890", true));
+    assert_eq!(server.probe.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_is_a_tombstone_and_never_a_whole_answer() {
+    let (server, feed) = streaming().await;
+    let mut client = raw_stream(server.address, REQUEST).await;
+    feed.send(Ok("12345".into())).unwrap();
+    read_until(&mut client, "12345").await;
+    feed.send(Err(std::io::Error::other("gone"))).unwrap();
+    let replay = server.settled(server.post("/", "key", "")).await;
+    replay.assert_problem(200, "response-not-retained");
+    assert!(replay.is_replay());
+    assert_eq!(server.probe.runs(), 1);
+}
