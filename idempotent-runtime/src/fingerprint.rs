@@ -80,3 +80,6 @@ impl fmt::Debug for Fingerprint {
         write!(f, "Fingerprint({a:02x}{b:02x}{c:02x}{d:02x})")
     }
 }
+
+#[cfg(test)]
+mod tests;

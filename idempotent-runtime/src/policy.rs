@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::recovery::{Abandoned, Recovery};
 
+const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The settings of one operation. Each argument of `#[idempotent]` is a method here.
 ///
 /// The macro makes one `static` of it per handler; every method is `const`.
@@ -22,7 +24,8 @@ use crate::recovery::{Abandoned, Recovery};
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    pub(crate) ttl: Duration,
+    /// `None` until it is set: then the handle's default counts.
+    ttl: Option<Duration>,
     pub(crate) lease: Duration,
     pub(crate) wait: Duration,
     pub(crate) header: &'static str,
@@ -101,7 +104,7 @@ impl Policy {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            ttl: Duration::from_secs(24 * 60 * 60),
+            ttl: None,
             lease: Duration::from_secs(30),
             wait: Duration::from_secs(5),
             header: "idempotency-key",
@@ -115,7 +118,8 @@ impl Policy {
         }
     }
 
-    /// How long a completed response is replayed, in hours, counted from the claim. Default 24.
+    /// How long a completed response is replayed, in hours, counted from the claim. Default: the
+    /// handle's ([`Builder::ttl`](crate::Builder::ttl)), which is 24.
     ///
     /// # Panics
     ///
@@ -155,17 +159,33 @@ impl Policy {
     #[must_use]
     pub const fn ttl_millis(mut self, millis: u64) -> Self {
         assert!(millis > 0, "a TTL of zero forgets a payment at once");
-        self.ttl = Duration::from_millis(millis);
-        if self.lease.as_nanos() > self.ttl.as_nanos() {
-            self.lease = self.ttl;
-        }
-        self
+        self.ttl = Some(Duration::from_millis(millis));
+        self.with_lease_within_ttl()
     }
 
-    /// The TTL.
+    /// The TTL: 24 h if it was not set.
     #[must_use]
     pub const fn ttl(&self) -> Duration {
-        self.ttl
+        match self.ttl {
+            Some(ttl) => ttl,
+            None => DEFAULT_TTL,
+        }
+    }
+
+    /// This policy, with a TTL where it has none of its own.
+    pub(crate) const fn or_ttl(mut self, ttl: Option<Duration>) -> Self {
+        if self.ttl.is_none() {
+            self.ttl = ttl;
+        }
+        self.with_lease_within_ttl()
+    }
+
+    const fn with_lease_within_ttl(mut self) -> Self {
+        let ttl = self.ttl();
+        if self.lease.as_nanos() > ttl.as_nanos() {
+            self.lease = ttl;
+        }
+        self
     }
 
     /// How long a claim is held without renewal, in milliseconds. Default 30,000.
@@ -182,7 +202,7 @@ impl Policy {
         assert!(millis > 0, "a lease of zero is lost at once");
         self.lease = Duration::from_millis(millis);
         assert!(
-            self.lease.as_nanos() <= self.ttl.as_nanos(),
+            self.lease.as_nanos() <= self.ttl().as_nanos(),
             "a lease must not outlive its record"
         );
         self

@@ -148,6 +148,23 @@ async fn when_its_ttl_has_passed_a_key_runs_again() {
     assert_eq!((again.is_replay(), again.text()), (false, "2"));
 }
 
+#[tokio::test]
+async fn the_handles_ttl_is_for_operations_that_have_none_of_their_own() {
+    let clock = std::sync::Arc::new(idempotent_runtime::ManualClock::new());
+    let store = MemoryStore::builder().clock(clock.clone()).build();
+    let routes = Router::new()
+        .route("/own", post(short_lived))
+        .route("/none", post(read));
+    let ttl = std::time::Duration::from_secs(10);
+    let server = serve_with(Idempotency::builder(store).ttl(ttl), routes).await;
+    for path in ["/own", "/none"] {
+        assert!(!reply(server.post(path, "key", "")).await.is_replay());
+    }
+    clock.advance(ttl);
+    assert!(reply(server.post("/own", "key", "")).await.is_replay());
+    assert!(!reply(server.post("/none", "key", "")).await.is_replay());
+}
+
 #[idempotent]
 async fn read(State(probe): State<Probe>) -> String {
     probe.run().to_string()

@@ -81,7 +81,7 @@ impl Engine {
             },
             fingerprint: intent.fingerprint,
             lease: policy.lease,
-            ttl: policy.ttl,
+            ttl: policy.ttl(),
             take_over,
         };
         let engine = self.clone();

@@ -64,6 +64,7 @@ struct Settings {
     headers: HeaderFilter,
     problems: Problems,
     on_store_failure: OnStoreFailure,
+    ttl: Option<Duration>,
     extensions: Extensions,
 }
 
@@ -92,6 +93,7 @@ pub struct Builder {
     headers: HeaderFilter,
     problems: Problems,
     on_store_failure: OnStoreFailure,
+    ttl: Option<Duration>,
     extensions: Extensions,
 }
 
@@ -113,6 +115,7 @@ impl Idempotency {
             headers: HeaderFilter::default(),
             problems: Problems::default(),
             on_store_failure: OnStoreFailure::default(),
+            ttl: None,
             extensions: Extensions::new(),
         }
     }
@@ -194,6 +197,10 @@ impl Idempotency {
         self.0.on_store_failure
     }
 
+    pub(super) fn ttl(&self) -> Option<Duration> {
+        self.0.ttl
+    }
+
     pub(super) fn extensions(&self) -> &Extensions {
         &self.0.extensions
     }
@@ -262,6 +269,21 @@ impl Builder {
         self
     }
 
+    /// How long a completed response is replayed where the operation does not say so itself, for an
+    /// application that reads it from its configuration. Default 24 h.
+    ///
+    /// # Panics
+    ///
+    /// If it is shorter than a millisecond.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        assert!(
+            ttl >= Duration::from_millis(1),
+            "a TTL of zero forgets a payment at once"
+        );
+        self.ttl = Some(ttl);
+        self
+    }
+
     /// Which response headers are stored. Default: [`HeaderFilter`]'s.
     pub fn response_headers(mut self, filter: HeaderFilter) -> Self {
         self.headers = filter;
@@ -304,6 +326,7 @@ impl Builder {
             headers: self.headers,
             problems: self.problems,
             on_store_failure: self.on_store_failure,
+            ttl: self.ttl,
             extensions: self.extensions,
         }))
     }

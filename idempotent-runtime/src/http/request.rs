@@ -150,12 +150,13 @@ impl<T, M> IdempotentRequest<T, M> {
             ..
         } = self;
         async move {
+            let resolved = policy.or_ttl(head.idempotency.ttl());
             let last = match extracted {
                 Ok(last) => last,
-                Err(rejection) => return head.reject(policy, inputs, &body, rejection).await,
+                Err(rejection) => return head.reject(&resolved, inputs, &body, rejection).await,
             };
             let inputs = inputs.unwrap_or_default();
-            match head.admit(policy, inputs, &body).await {
+            match head.admit(&resolved, inputs, &body).await {
                 Admission::Answer(response) => response,
                 Admission::Unprotected(mark) => {
                     mark.apply(handler(args, last).await.into_response())
