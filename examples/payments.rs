@@ -216,13 +216,13 @@ fn print_guide(url: &str) {
         r#"Listening on {url}
 
 1. Pay:
-   curl -i {url}/api/payments -H 'Idempotency-Key: order-1-payment' --json '{{"amount":1000,"currency":"USD","order_id":"order-1"}}'
+   curl -i {url}/api/payments -H 'Idempotency-Key: order-1-payment' -H 'content-type: application/json' -d '{{"amount":1000,"currency":"USD","order_id":"order-1"}}'
 
 2. Retry, as a client does that lost the answer: the same answer, marked `idempotent-replayed: true`, and no second charge:
-   curl -i {url}/api/payments -H 'Idempotency-Key: order-1-payment' --json '{{"amount":1000,"currency":"USD","order_id":"order-1"}}'
+   curl -i {url}/api/payments -H 'Idempotency-Key: order-1-payment' -H 'content-type: application/json' -d '{{"amount":1000,"currency":"USD","order_id":"order-1"}}'
 
 3. The same key with another amount: 422:
-   curl -i {url}/api/payments -H 'Idempotency-Key: order-1-payment' --json '{{"amount":2000,"currency":"USD","order_id":"order-1"}}'
+   curl -i {url}/api/payments -H 'Idempotency-Key: order-1-payment' -H 'content-type: application/json' -d '{{"amount":2000,"currency":"USD","order_id":"order-1"}}'
 
 What was charged: curl {url}/api/payments
 Other outcomes: add "network":"decline" or "network":"unreachable" to the payment, with a new key.

@@ -1,7 +1,79 @@
-//! Idempotency keys for axum handlers.
+//! Idempotency keys for [axum](https://docs.rs/axum) handlers: run once, store the response, replay
+//! it byte for byte.
+//!
+//! # The problem
+//!
+//! A client that gets no answer cannot know whether its request was carried out. It must send it
+//! again, and a service that takes the second request for a new one charges twice. So the client
+//! makes up a key for each *intent*, sends it with every try, and the service sees to it that an
+//! intent is carried out once
+//! ([draft-ietf-httpapi-idempotency-key-header-07](https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/07/)).
+//! What makes that hard is everything that happens between the effect and the answer: a crash, a
+//! slow handler, a client that hangs up, a store that fails.
+//!
+//! # The attribute
+//!
+//! ```
+//! use axum::{Router, routing::post};
+//! use idempotent_runtime::{Idempotency, idempotent};
+//!
+//! #[idempotent(ttl_hours = 24)]
+//! async fn create_payment(amount: String) -> String {
+//!     format!("charged {amount}")
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), idempotent_runtime::Error> {
+//! let idempotency = Idempotency::connect("memory:").await?;
+//! let app: Router = Router::new()
+//!     .route("/payments", post(create_payment))
+//!     .with_state(idempotency);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A request to `/payments` needs an `Idempotency-Key`. The first one with a key runs the handler;
+//! a retry gets the same answer, with `Idempotent-Replayed: true`. The same key with another body
+//! is a 422, and while the first is still running a 409 with `Retry-After`. [`macro@idempotent`] has
+//! all arguments, [`answers`] all answers, [`Idempotency`] what an application sets up once.
+//!
+//! # What is guaranteed
+//!
+//! * **One run for a key**, across threads and, with a shared store, processes: whoever has the
+//!   claim runs, and a claim is one atomic step of the store.
+//! * **The handler survives its client.** It is run in place, and when the server drops it because
+//!   its client has gone, the rest moves to a background task. [`Idempotency::shutdown`] waits for
+//!   those.
+//! * **Reply only after stored.** An answer that a client has seen is the answer that every retry
+//!   will see, until the TTL ends.
+//! * **Nobody else's claim is touched.** Every write names the random [`Token`] of its claim; who has
+//!   lost it changes nothing, and answers with what is stored.
+//!
+//! # What is not
+//!
+//! * After a **crash** between effect and record nobody knows whether the effect took place. The
+//!   default says so (`outcome-unknown`) and never runs twice; see [`OnAbandoned`] for the other
+//!   choices and their price.
+//! * A store can only keep what it has. The in-process store forgets at the end of the process.
+//! * A request is replayed to whoever sends the same key in the same scope. **Set a scope where
+//!   there is more than one tenant** (`scope = expr`, or [`Builder::scope`]).
+//!
+//! # Cargo features
+//!
+//! | feature | default | what it brings |
+//! | --- | --- | --- |
+//! | `memory` | yes | [`store::memory`], the in-process store |
+//! | `conformance` | no | [`store::conformance`], the test kit for stores |
+//!
+//! # What is logged
+//!
+//! Through [`tracing`]: claims that were lost and store calls that failed as warnings, panics of
+//! handlers and responses that could not be stored as errors. A record appears as the first four
+//! bytes of its digest; keys, scopes, bodies and tokens never appear.
 
 #![forbid(unsafe_code)]
 
+pub mod answers;
 mod canonical;
 mod clock;
 mod digest;
@@ -35,7 +107,8 @@ pub mod __private {
     pub use axum::response::Response;
 
     pub use crate::http::{IdempotentRequest, Inputs};
-
-    /// Fails to compile, at the type, when a handler returns what is no response.
-    pub fn assert_answer<T: axum::response::IntoResponse>() {}
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -11,7 +11,7 @@ const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The settings of one operation. Each argument of `#[idempotent]` is a method here.
 ///
-/// The macro makes one `static` of it per handler; every method is `const`.
+/// The macro makes one constant of it per handler; every method is `const`.
 ///
 /// ```
 /// use idempotent_runtime::{InFlight, Policy, StoreErrors};

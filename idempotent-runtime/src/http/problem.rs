@@ -9,15 +9,16 @@ use axum::body::Body;
 use axum::response::Response;
 use http::header::{CONTENT_TYPE, LINK, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::key::InvalidKey;
 
 /// Where the problems are documented unless the application says otherwise.
 const DOCUMENTATION: &str =
-    "https://docs.rs/idempotent-runtime/latest/idempotent_runtime/enum.ProblemCode.html";
+    "https://docs.rs/idempotent-runtime/latest/idempotent_runtime/answers/index.html";
 
-/// The stable name of a problem: clients may rely on it.
+/// The stable name of a problem: clients may rely on it. [`answers`](crate::answers) says what a
+/// client does about each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProblemCode {
@@ -61,6 +62,17 @@ pub(super) type Renderer = Arc<dyn Fn(&Problem) -> Response + Send + Sync>;
 pub(super) struct Problems {
     pub(super) documentation: Arc<str>,
     pub(super) renderer: Option<Renderer>,
+}
+
+/// The members of RFC 9457, and `code`.
+#[derive(Serialize)]
+struct Members<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
 }
 
 impl ProblemCode {
@@ -266,14 +278,16 @@ impl Problems {
 
     fn render_default(&self, problem: &Problem) -> Response {
         let kind = format!("{}#{}", self.documentation, problem.code);
-        let body = json!({
-            "type": kind,
-            "title": problem.code.title(),
-            "status": problem.status.as_u16(),
-            "detail": problem.detail,
-            "code": problem.code.as_str(),
-        });
-        let mut response = Response::new(Body::from(body.to_string()));
+        let body = Members {
+            kind: &kind,
+            title: problem.code.title(),
+            status: problem.status.as_u16(),
+            detail: &problem.detail,
+            code: problem.code.as_str(),
+        };
+        // Strings and a number: there is nothing here that JSON cannot say.
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
         *response.status_mut() = problem.status;
         let headers = response.headers_mut();
         headers.insert(

@@ -1,0 +1,241 @@
+//! Tokens only: what they do is in the runtime.
+
+use proc_macro2::{Literal, Span, TokenStream};
+use quote::{ToTokens as _, format_ident, quote, quote_spanned};
+use syn::spanned::Spanned as _;
+use syn::{Attribute, Block, GenericParam, Ident, ItemFn, Path, ReturnType, Signature, Visibility};
+
+use crate::args::{Args, Call};
+use crate::handler::{Handler, Home};
+use crate::pattern;
+use crate::value::Value;
+
+/// The outer function, which the router sees, with the user's function inside of it or beside it.
+pub(crate) fn handler(args: &Args, handler: &Handler) -> TokenStream {
+    let Handler {
+        outside,
+        function,
+        home,
+        ..
+    } = handler;
+    let Signature {
+        asyncness,
+        fn_token,
+        ident,
+        generics,
+        ..
+    } = &function.sig;
+    let (vis, where_clause) = (&function.vis, &generics.where_clause);
+    let runtime = &args.runtime;
+    let names = Names::of(handler);
+    let arguments = outer_arguments(runtime, handler, &names);
+    let run = run(args, handler, &names);
+    let users = users_function(handler);
+    let (inside, beside) = match home {
+        Home::Inside => (Some(users), None),
+        Home::Beside => (None, Some(users)),
+    };
+    let body = body(&function.block, quote!(#inside #run));
+    quote! {
+        #(#outside)*
+        #vis #asyncness #fn_token #ident #generics(#arguments) -> #runtime::__private::Response
+        #where_clause
+        #body
+        #beside
+    }
+}
+
+/// What the generated code calls the handler's arguments. Nothing of the user's can see these names.
+struct Names {
+    /// All but the last.
+    first: Vec<Ident>,
+    /// The last one; nothing if there are no arguments.
+    last: Option<Ident>,
+    /// The last one, or `()`, before the runtime has unwrapped it.
+    wrapped: Ident,
+}
+
+impl Names {
+    fn of(handler: &Handler) -> Self {
+        let name = |index| format_ident!("__a{index}", span = Span::mixed_site());
+        let mut first: Vec<Ident> = (0..handler.arguments.len()).map(name).collect();
+        let last = first.pop();
+        let wrapped = Ident::new("__last", Span::mixed_site());
+        Self {
+            first,
+            last,
+            wrapped,
+        }
+    }
+}
+
+/// Every argument with its type as written, the last one's wrapped.
+fn outer_arguments(runtime: &Path, handler: &Handler, names: &Names) -> TokenStream {
+    let Names { first, wrapped, .. } = names;
+    let mut types: Vec<_> = handler
+        .arguments
+        .iter()
+        .map(|it| it.ty.to_token_stream())
+        .collect();
+    let last = types.pop().unwrap_or_else(|| quote!(()));
+    quote! {
+        #(#first: #types,)*
+        #wrapped: #runtime::__private::IdempotentRequest<#last, impl ::core::marker::Send + 'static>,
+    }
+}
+
+/// A block with the user's braces: by their span the compiler takes the function for the user's, and warns
+/// when it is never used.
+fn body(users: &Block, statements: TokenStream) -> TokenStream {
+    let mut body = TokenStream::new();
+    users
+        .brace_token
+        .surround(&mut body, |inside| inside.extend(statements));
+    body
+}
+
+/// `__last.run(..).await`: the one call in which everything happens. It is located at the return type, because
+/// that is what is wrong when the compiler does not like what the handler answers.
+fn run(args: &Args, handler: &Handler, names: &Names) -> TokenStream {
+    let here = Span::mixed_site().located_at(answer(&handler.function.sig));
+    let (runtime, first) = (&args.runtime, &names.first);
+    let wrapped = Ident::new(&names.wrapped.to_string(), here);
+    let (policy, call) = (policy(args), call(handler, names));
+    // A `const` block, unlike a `static`, may name the function's generics and `Self`, and has no name itself.
+    let arguments = quote!(const { &#runtime::Policy::new() #policy }, (#(#first,)*));
+    match inputs(args, handler) {
+        None => quote_spanned!(here=> #wrapped.run(#arguments, #call).await),
+        Some(inputs) => quote_spanned!(here=> #wrapped.run_with(#arguments, #inputs, #call).await),
+    }
+}
+
+/// Where the return type is, or the name of a handler that has none.
+fn answer(sig: &Signature) -> Span {
+    match &sig.output {
+        ReturnType::Type(_, answer) => answer.span(),
+        ReturnType::Default => sig.ident.span(),
+    }
+}
+
+/// The settings known at compile time, as calls of the policy's builder.
+fn policy(args: &Args) -> TokenStream {
+    let runtime = &args.runtime;
+    let call = |Call { method, value }: &Call| {
+        let value = match value {
+            Value::Switch(switch) => quote!(#switch),
+            Value::Number(number) => Literal::u64_unsuffixed(*number).into_token_stream(),
+            Value::Text(text) => quote!(#text),
+            Value::Variant(name, variant) => {
+                let (name, variant) = (format_ident!("{name}"), format_ident!("{variant}"));
+                quote!(#runtime::#name::#variant)
+            }
+            Value::Recover(function) => recover(runtime, function),
+            Value::Borrowed(_) if method == "fingerprint" => {
+                quote!(#runtime::FingerprintOf::Fields)
+            }
+            Value::Borrowed(_) | Value::Runtime(_) => return None,
+        };
+        Some(quote!(.#method(#value)))
+    };
+    args.calls.iter().filter_map(call).collect()
+}
+
+/// The user's recovery function, its future boxed.
+fn recover(runtime: &Path, function: &Path) -> TokenStream {
+    let here = Span::mixed_site().located_at(function.span());
+    quote_spanned! {here=>
+        #runtime::OnAbandoned::Recover(|__abandoned| {
+            ::std::boxed::Box::pin(#function(__abandoned))
+        })
+    }
+}
+
+/// The closure that computes the user's expressions, if there are any. It is given references, so that is what
+/// the patterns bind.
+fn inputs(args: &Args, handler: &Handler) -> Option<TokenStream> {
+    let runtime = &args.runtime;
+    let calls = args
+        .calls
+        .iter()
+        .filter_map(|Call { method, value }| match value {
+            Value::Borrowed(it) => {
+                let borrowed = quote_spanned!(it.span()=> &(#it));
+                Some(quote!(.#method(#borrowed)))
+            }
+            _ => None,
+        });
+    let calls: Vec<_> = calls.collect();
+    if calls.is_empty() {
+        return None;
+    }
+    let patterns = || handler.arguments.iter().map(|it| &*it.pat);
+    let bindings = pattern::bindings(patterns());
+    // Not every expression uses every binding, and the compiler would say so.
+    let used = (!bindings.is_empty()).then(|| quote!(let _ = (#(&#bindings,)*);));
+    let mut first: Vec<_> = patterns().map(pattern::by_reference).collect();
+    let last = first
+        .pop()
+        .map_or_else(|| quote!(()), |last| last.to_token_stream());
+    Some(quote! {
+        |(#(#first,)*), #last| {
+            #used
+            #runtime::__private::Inputs::new() #(#calls)*
+        }
+    })
+}
+
+/// The closure that calls the user's function.
+fn call(handler: &Handler, Names { first, last, .. }: &Names) -> TokenStream {
+    let Signature {
+        ident, generics, ..
+    } = &handler.function.sig;
+    let function = match handler.home {
+        Home::Inside => ident.to_token_stream(),
+        Home::Beside => {
+            let ident = beside(ident);
+            quote!(Self::#ident)
+        }
+    };
+    // Spelt out, because a parameter may be in the body only.
+    let parameters = generics
+        .params
+        .iter()
+        .filter_map(|parameter| match parameter {
+            GenericParam::Type(parameter) => Some(&parameter.ident),
+            GenericParam::Const(parameter) => Some(&parameter.ident),
+            GenericParam::Lifetime(_) => None,
+        });
+    let parameters: Vec<_> = parameters.collect();
+    let turbofish = (!parameters.is_empty()).then(|| quote!(::<#(#parameters),*>));
+    let unwrapped = last
+        .as_ref()
+        .map_or_else(|| quote!(()), |last| quote!(#last));
+    quote!(|(#(#first,)*), #unwrapped| #function #turbofish(#(#first,)* #last))
+}
+
+/// The user's function, tokens untouched. Beside the outer one it has another name, and needs its lints.
+fn users_function(handler: &Handler) -> ItemFn {
+    let mut function = handler.function.clone();
+    function.vis = Visibility::Inherited;
+    if handler.home == Home::Beside {
+        function.sig.ident = beside(&function.sig.ident);
+        function.attrs.extend(
+            handler
+                .outside
+                .iter()
+                .filter(|it| !is_for_callers(it))
+                .cloned(),
+        );
+    }
+    function
+}
+
+fn is_for_callers(attribute: &Attribute) -> bool {
+    ["deprecated", "doc", "must_use"]
+        .iter()
+        .any(|name| attribute.path().is_ident(name))
+}
+
+fn beside(ident: &Ident) -> Ident {
+    format_ident!("__idempotent_{ident}")
+}

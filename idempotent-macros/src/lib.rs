@@ -1,0 +1,128 @@
+//! The `#[idempotent]` attribute of `idempotent-runtime`. Depend on that crate, not on this one: it re-exports
+//! the attribute, and what the attribute expands to calls it.
+//!
+//! The attribute knows the handler's signature and nothing of idempotency. It turns its arguments into constants
+//! and closures, and hands them to one function of the runtime, where all behaviour lives.
+
+use proc_macro::TokenStream;
+use proc_macro2::TokenStream as TokenStream2;
+
+mod args;
+mod error;
+mod expand;
+mod handler;
+mod list;
+mod pattern;
+mod value;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+/// Makes an axum handler idempotent: it runs once for a key, and whoever sends the key again gets the first answer.
+///
+/// A client that gets no answer cannot know whether its request was lost on the way there or on the way back. It
+/// has to send it again, and a handler that charges a card charges it twice. With this attribute the client sends
+/// a key of its own making with every attempt, the handler runs for the first of them, and the rest are answered
+/// from its stored response, byte for byte.
+///
+/// ```text
+/// #[idempotent(ttl_hours = 24, scope = user.id)]
+/// async fn create_payment(
+///     State(ledger): State<Ledger>,
+///     user: User,
+///     Json(payment): Json<PaymentRequest>,
+/// ) -> Result<(StatusCode, Json<Payment>), PaymentError> {
+///     ledger.charge(payment).await
+/// }
+/// ```
+///
+/// The application's state has to hold an `Idempotency` (`FromRef`), or the router does not compile.
+///
+/// # Arguments
+///
+/// All are optional, and each may be given once. Each is a method of `Policy`, or of what the handler's arguments
+/// are looked at with. Durations are a whole number and a unit, `ms`, `s`, `m`, `h` or `d`, in quotes.
+///
+/// | argument | default | meaning |
+/// | --- | --- | --- |
+/// | `ttl_hours`, `ttl_minutes`, `ttl_secs`, or `ttl = "24h"` | 24 hours | how long a completed response is replayed, counted from the claim; at most ten years |
+/// | `header = "..."` | `"Idempotency-Key"` | the request header that the key is in |
+/// | `required = bool` | `true` | what happens without a key: 400, or the handler runs unprotected |
+/// | `key = expr` | none | the key, made from the handler's arguments (`key = order.id`) instead of a header |
+/// | `scope = expr` | the handle's, else none | whose key it is (`scope = user.id`); the same key of another scope is another key |
+/// | `fingerprint = body`, `json` or `expr` | `body` | what has to be equal under one key: the body's bytes, its canonical JSON, or chosen fields (`(payment.amount, &payment.currency)`) |
+/// | `lease = "..."` | `"30s"` | how long a claim is held without renewal, which is how long a crash blocks its key; 10 ms to 24 h, at most the TTL |
+/// | `in_flight = "reject"` or `"wait"` | `"reject"` | what a duplicate of a running request gets: 409 at once, or that request's answer |
+/// | `wait = "..."` | `"5s"` | how long it waits before its 409; 1 ms to 1 h, only with `in_flight = "wait"` |
+/// | `on_abandoned = "reject"`, `"retry"` or a path | `"reject"` | the key of a crashed attempt: refused (never twice), run again (at least once), or your `async fn(Abandoned) -> Recovery` decides |
+/// | `store_errors = "all"`, `"client"` or `"none"` | `"all"` | which error answers are stored and replayed: 4xx and 5xx, only 4xx, or neither |
+/// | `max_response_bytes = n` | `1048576` | the largest body that is stored, in bytes, at most 1 GiB; after a larger one the handler still never runs again |
+/// | `name = "..."` | method and matched route | the operation, which is part of every key; set it before you rename a route |
+/// | `crate = path` | `::idempotent_runtime` | where the runtime is, for crates that re-export it |
+///
+/// # Expressions
+///
+/// `key`, `scope` and `fingerprint` may name whatever the handler's argument patterns bind, and have to be
+/// `Serialize`. They see references: `user` above is a `&User`, and `scope = user.id` borrows the field. They are
+/// computed once a request, after the extractors have run and before a claim is taken.
+///
+/// `fingerprint = body` and `fingerprint = json` are the two words of the table, also when a binding is called so;
+/// `fingerprint = (body)` is the binding.
+///
+/// # What it expands to
+///
+/// A function of the same name, visibility and generics, which takes the same arguments, the last one wrapped, and
+/// runs your function, which it contains as you wrote it:
+///
+/// ```text
+/// async fn create_payment(
+///     __a0: State<Ledger>,
+///     __a1: User,
+///     __last: __private::IdempotentRequest<Json<PaymentRequest>, impl Send + 'static>,
+/// ) -> __private::Response {
+///     async fn create_payment(/* your arguments */) -> Result<(StatusCode, Json<Payment>), PaymentError> {
+///         /* your body */
+///     }
+///     __last.run_with(
+///         const { &Policy::new().ttl_millis(86400000) },
+///         (__a0, __a1),
+///         |(State(ledger), user), Json(payment)| Inputs::new().scope(&(user.id)),
+///         |(__a0, __a1), __a2| create_payment(__a0, __a1, __a2),
+///     ).await
+/// }
+/// ```
+///
+/// So the arguments before the last are extracted first, on replays too: an authentication that fails is answered
+/// as such, whatever is stored. A body is buffered and then given to the last extractor.
+///
+/// # Other attributes
+///
+/// Documentation, `cfg`, lints, `deprecated` and `must_use` describe the outer function. Every other attribute below
+/// this one goes to your function: `#[tracing::instrument]` is inside of what the client sees, and
+/// `#[axum::debug_handler]` checks the arguments as you wrote them. An attribute that looks a handler up by its
+/// path, as documentation generators do, has to be above this one.
+///
+/// # Limitations
+///
+/// * The handler is an `async fn` of at most 16 arguments, without `self`; an associated function is fine.
+/// * An associated function that uses the generics of its `impl` block has to say `Self` somewhere (`where Self: Sized`
+///   is enough). Its body is then a second associated function, which is also why the attribute is of no use in the
+///   `impl` of a trait.
+/// * The outer function is for the router. To call the handler from other code, give its body a function of its own.
+/// * `#[cfg]` on an argument is refused: put it on the function.
+#[proc_macro_attribute]
+pub fn idempotent(args: TokenStream, item: TokenStream) -> TokenStream {
+    expand(args.into(), item.into()).into()
+}
+
+/// Parse, validate, expand; with a mistake anywhere, the mistakes and the function as the user wrote it.
+fn expand(args: TokenStream2, item: TokenStream2) -> TokenStream2 {
+    let mut errors = error::Errors::default();
+    let args = args::Args::parse(args, &mut errors);
+    let handler = handler::Handler::parse(item.clone(), &mut errors);
+    match errors.finish(handler) {
+        Ok(handler) => expand::handler(&args, &handler),
+        Err(mistakes) => [mistakes, handler::as_written(item)].into_iter().collect(),
+    }
+}

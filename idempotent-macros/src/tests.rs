@@ -1,0 +1,173 @@
+//! The expansion as a user would read it, and where things go in it.
+//!
+//! `BLESS=1 cargo test -p idempotent-macros` writes the snapshots anew; read the difference before you commit it.
+
+use std::path::Path;
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use crate::error::Errors;
+
+mod arguments;
+
+#[test]
+fn payments() {
+    let item = quote! {
+        async fn create_payment(
+            State(ledger): State<Ledger>,
+            Json(payment): Json<PaymentRequest>,
+        ) -> Result<(StatusCode, Json<Payment>), PaymentError> {
+            ledger.charge(payment).await
+        }
+    };
+    snapshot("payments", quote!(ttl_hours = 24), item);
+}
+
+#[test]
+fn no_arguments() {
+    let item = quote! {
+        /// Answers nothing.
+        pub(crate) async fn ping() {}
+    };
+    snapshot("no_arguments", quote!(), item);
+}
+
+#[test]
+fn expressions_over_any_patterns() {
+    let args = quote! {
+        scope = &user.tenant, key = (order, line), fingerprint = (amount, &currency),
+        in_flight = "wait", wait = "2s", on_abandoned = recovery::ask, crate = api::idempotent
+    };
+    let item = quote! {
+        #[doc = "Adds a line."]
+        #[tracing::instrument(skip_all)]
+        #[allow(clippy::unused_async)]
+        pub async fn add_line(
+            mut user: User,
+            _: HeaderMap,
+            Path((order, mut line)): Path<(u64, u32)>,
+            State(&Config { ref limits, .. }): State<&'static Config>,
+            Json(Line { amount, currency: mut currency @ Currency(..), .. }): Json<Line>,
+        ) -> impl IntoResponse {
+            line += 1;
+        }
+    };
+    snapshot("expressions", args, item);
+}
+
+#[test]
+fn generic() {
+    let args = quote!(
+        name = "notes.create",
+        required = false,
+        store_errors = "none"
+    );
+    let item = quote! {
+        async fn create_note<'a, S: Store, const N: usize>(State(store): State<S>, body: String) -> String
+        where
+            S: Clone + Send + Sync + 'static,
+        {
+            store.put::<N>(body)
+        }
+    };
+    snapshot("generic", args, item);
+}
+
+#[test]
+fn associated_function_that_says_self() {
+    let item = quote! {
+        /// Starts a job.
+        #[must_use]
+        #[expect(unused_variables)]
+        #[warn(missing_docs)]
+        pub async fn start(State(jobs): State<Self>, Path(id): Path<u32>) -> StatusCode {
+            Self::ACCEPTED
+        }
+    };
+    snapshot(
+        "associated",
+        quote!(scope = Self::tenant(jobs), lease = "1500ms"),
+        item,
+    );
+}
+
+#[test]
+fn several_mistakes_and_the_function_is_still_there() {
+    let args = quote!(
+        ttl_hour = 24,
+        lease,
+        required = "no",
+        ttl_hours = 0,
+        ttl = "1d"
+    );
+    let item = quote! {
+        fn create_payment(#[tx] tx: &mut PgConnection, Json(payment): Json<PaymentRequest>) -> StatusCode {
+            StatusCode::OK
+        }
+    };
+    snapshot("mistakes", args, item);
+}
+
+#[test]
+fn self_of_an_item_in_the_body_is_not_the_handlers() {
+    let item = quote! {
+        async fn free() {
+            struct Local;
+            impl Local { fn new() -> Self { Self } }
+            drop(Local::new());
+        }
+    };
+    assert!(!expand(quote!(), item).contains("Self ::"));
+    let in_a_macro = quote!(
+        async fn of_an_impl() {
+            println!("{}", Self::NAME);
+        }
+    );
+    assert!(expand(quote!(), in_a_macro).contains("Self :: __idempotent_of_an_impl"));
+}
+
+#[test]
+fn a_conditional_attribute_goes_where_its_content_goes() {
+    let item = quote! {
+        #[cfg_attr(test, allow(dead_code))]
+        #[cfg_attr(all(test, feature = "trace"), instrument)]
+        async fn handler() {}
+    };
+    let expanded = expand(quote!(), item);
+    let (outside, inside) = expanded.split_once('{').unwrap();
+    assert!(
+        outside.contains("dead_code") && !outside.contains("instrument"),
+        "{expanded}"
+    );
+    assert!(
+        inside.contains("instrument") && !inside.contains("dead_code"),
+        "{expanded}"
+    );
+}
+
+#[test]
+#[should_panic(expected = "nobody asked")]
+fn a_forgotten_sink_panics() {
+    drop(Errors::default());
+}
+
+fn expand(args: TokenStream, item: TokenStream) -> String {
+    crate::expand(args, item).to_string()
+}
+
+fn snapshot(name: &str, args: TokenStream, item: TokenStream) {
+    let file = syn::parse2(crate::expand(args, item)).unwrap();
+    let expanded = prettyplease::unparse(&file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/tests/{name}.expanded.rs"));
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, &expanded).unwrap();
+    }
+    let blessed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(
+        expanded,
+        blessed,
+        "{} is not what the attribute expands to",
+        path.display()
+    );
+}

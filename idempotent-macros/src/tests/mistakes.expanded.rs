@@ -1,0 +1,27 @@
+::core::compile_error! {
+    "unknown argument `ttl_hour` (did you mean `ttl_hours`?): the arguments are `ttl_hours`, `ttl_minutes`, `ttl_secs`, `ttl`, `header`, `required`, `key`, `scope`, `fingerprint`, `lease`, `in_flight`, `wait`, `on_abandoned`, `store_errors`, `max_response_bytes`, `name` or `crate`"
+}
+::core::compile_error! {
+    "`lease` needs a value: write `lease = \"30s\"`"
+}
+::core::compile_error! {
+    "`required` takes `true` or `false`: write `required = false`"
+}
+::core::compile_error! {
+    "`ttl_hours` has to be more than zero and at most ten years: write `ttl_hours = 24`"
+}
+::core::compile_error! {
+    "`ttl` says again what `ttl_hours` has said: remove one of the two"
+}
+::core::compile_error! {
+    "a handler is `async`: write `async fn create_payment`"
+}
+::core::compile_error! {
+    "`#[tx]` is not available in this version"
+}
+async fn create_payment(
+    tx: &mut PgConnection,
+    Json(payment): Json<PaymentRequest>,
+) -> StatusCode {
+    StatusCode::OK
+}

@@ -1,0 +1,192 @@
+//! The values of arguments: each reader says what it wanted if it got another thing.
+
+use std::ops::RangeInclusive;
+
+use proc_macro2::Ident;
+use syn::{Error, Expr, ExprUnary, Lit, LitStr, Path, Result, UnOp};
+
+use crate::words::{did_you_mean, example, one_of};
+
+/// The units of a duration, in milliseconds.
+const UNITS: [(&str, u64); 5] = [
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
+
+/// One `name = value` of the attribute.
+pub(crate) struct Argument {
+    pub(crate) name: Ident,
+    pub(crate) value: Expr,
+}
+
+/// What a method of the runtime is called with.
+pub(crate) enum Value {
+    Switch(bool),
+    Number(u64),
+    Text(String),
+    /// A variant of one of the runtime's enums.
+    Variant(&'static str, &'static str),
+    /// The user's recovery function.
+    Recover(Path),
+    /// An expression over the handler's arguments, by reference.
+    Borrowed(Expr),
+    /// No call: where the runtime is.
+    Runtime(Path),
+}
+
+impl Argument {
+    pub(crate) fn switch(&self) -> Result<Value> {
+        match self.literal() {
+            Some(Lit::Bool(switch)) => Ok(Value::Switch(switch.value)),
+            _ => Err(self.wants("`true` or `false`")),
+        }
+    }
+
+    /// One of an enum's variants, in lower case and in quotes.
+    pub(crate) fn word(&self, of: &'static str, variants: &[&'static str]) -> Result<Value> {
+        let words: Vec<_> = variants.iter().map(|it| it.to_ascii_lowercase()).collect();
+        let wanted = one_of(words.iter().map(|word| format!("\"{word}\"")));
+        let word = self.string(&wanted)?.value();
+        let known = variants.iter().find(|it| it.to_ascii_lowercase() == word);
+        known
+            .map(|variant| Value::Variant(of, variant))
+            .ok_or_else(|| {
+                let hint = did_you_mean(&word, words.iter().map(String::as_str));
+                self.error(format!(
+                    "`{}` is {wanted}, not `\"{word}\"`{hint}",
+                    self.name
+                ))
+            })
+    }
+
+    /// A whole number without sign and suffix, times a unit.
+    pub(crate) fn number(
+        &self,
+        unit: u64,
+        range: RangeInclusive<u64>,
+        rule: &str,
+    ) -> Result<Value> {
+        let Some(Lit::Int(number)) = self.literal() else {
+            return Err(match self.is_negative() {
+                true => self.correction("cannot be negative"),
+                false => self.wants("a whole number"),
+            });
+        };
+        if !number.suffix().is_empty() {
+            let (name, number, suffix) = (&self.name, number.base10_digits(), number.suffix());
+            return Err(self.error(format!(
+                "`{name}` takes a number without the suffix `{suffix}`: write `{name} = {number}`"
+            )));
+        }
+        let number = number.base10_parse().unwrap_or(u64::MAX);
+        self.within(number.saturating_mul(unit), range, rule)
+    }
+
+    /// A duration in quotes, such as `"30s"`, in milliseconds.
+    pub(crate) fn duration(&self, range: RangeInclusive<u64>, rule: &str) -> Result<Value> {
+        let units = one_of(UNITS.iter().map(|(unit, _)| unit));
+        let wanted = format!("a whole number and a unit ({units}) in quotes");
+        let text = self.string(&wanted)?.value();
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (count, unit) = text.split_at(digits);
+        let Some((_, unit)) = UNITS.iter().find(|(name, _)| *name == unit) else {
+            return Err(self.wants(&wanted));
+        };
+        let count: u64 = count.parse().map_err(|_| self.wants(&wanted))?;
+        self.within(count.saturating_mul(*unit), range, rule)
+    }
+
+    pub(crate) fn text(&self, rule: &str, is_good: impl Fn(&str) -> bool) -> Result<String> {
+        let text = self.string("a string")?.value();
+        if is_good(&text) {
+            Ok(text)
+        } else {
+            Err(self.correction(rule))
+        }
+    }
+
+    pub(crate) fn path(&self, wanted: &str) -> Result<Path> {
+        match self.peeled() {
+            Expr::Path(path) if path.qself.is_none() => Ok(path.path.clone()),
+            _ => Err(self.wants(wanted)),
+        }
+    }
+
+    /// An expression over the handler's arguments. A literal is none: it would be the same for everybody.
+    pub(crate) fn expression(&self, wanted: &str) -> Result<Value> {
+        match self.literal() {
+            Some(_) => Err(self.wants(wanted)),
+            None => Ok(Value::Borrowed(self.value.clone())),
+        }
+    }
+
+    /// The value, if it is one word without quotes.
+    pub(crate) fn bare_word(&self) -> Option<String> {
+        match self.peeled() {
+            Expr::Path(path) => path.path.get_ident().map(Ident::to_string),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_string(&self) -> bool {
+        matches!(self.literal(), Some(Lit::Str(_)))
+    }
+
+    /// A mistake in the value.
+    pub(crate) fn error(&self, message: impl std::fmt::Display) -> Error {
+        Error::new_spanned(&self.value, message)
+    }
+
+    /// "`ttl_hours` <the rule>: write `ttl_hours = 24`".
+    fn correction(&self, rule: &str) -> Error {
+        let name = self.name.to_string();
+        self.error(format!("`{name}` {rule}: write `{}`", example(&name)))
+    }
+
+    fn wants(&self, wanted: &str) -> Error {
+        self.correction(&format!("takes {wanted}"))
+    }
+
+    fn within(&self, number: u64, range: RangeInclusive<u64>, rule: &str) -> Result<Value> {
+        match range.contains(&number) {
+            true => Ok(Value::Number(number)),
+            false => Err(self.correction(rule)),
+        }
+    }
+
+    fn string(&self, wanted: &str) -> Result<&LitStr> {
+        match self.literal() {
+            Some(Lit::Str(text)) if text.suffix().is_empty() => Ok(text),
+            _ => Err(self.wants(wanted)),
+        }
+    }
+
+    fn literal(&self) -> Option<&Lit> {
+        match self.peeled() {
+            Expr::Lit(literal) => Some(&literal.lit),
+            _ => None,
+        }
+    }
+
+    fn is_negative(&self) -> bool {
+        matches!(
+            self.peeled(),
+            Expr::Unary(ExprUnary {
+                op: UnOp::Neg(_),
+                ..
+            })
+        )
+    }
+
+    /// The value without the invisible group around it that a `macro_rules` variable leaves.
+    fn peeled(&self) -> &Expr {
+        let mut value = &self.value;
+        while let Expr::Group(group) = value {
+            value = &group.expr;
+        }
+        value
+    }
+}

@@ -1,0 +1,84 @@
+//! What a client can be answered, and what it does then. This module holds documentation only.
+//!
+//! A request that is let through gets its handler's answer, and a retry of it the stored one with
+//! the header `Idempotent-Replayed: true`. A request that is not let through gets a problem
+//! (RFC 9457) whose `code` is one of the following, also found as [`ProblemCode`]. Unless a section
+//! says otherwise, **nothing was run** for such a request.
+//!
+//! # The rule for clients
+//!
+//! Make the key once for each intent, before the first try, and keep it over retries, page reloads
+//! and restarts. Never make a new key for the same intent. Wait between tries: as long as
+//! `Retry-After` says where there is one, otherwise 1 s, 2 s, 4 s and so on, with jitter. Stop when
+//! the key's life is over (24 h unless the service says otherwise): from then on it would run again.
+//!
+//! | code | status | retry with the same key? |
+//! | --- | --- | --- |
+//! | [`missing-key`](#missing-key) | 400 | with a key |
+//! | [`invalid-key`](#invalid-key) | 400 | with a valid key |
+//! | [`key-reused`](#key-reused) | 422 | no |
+//! | [`in-flight`](#in-flight) | 409 | after `Retry-After` |
+//! | [`outcome-unknown`](#outcome-unknown) | 409 | no: look first |
+//! | [`response-not-retained`](#response-not-retained) | the first answer's | no need |
+//! | [`store-unavailable`](#store-unavailable) | 503 | after `Retry-After` |
+//! | [`shutting-down`](#shutting-down) | 503 | after `Retry-After` |
+//! | [`handler-failed`](#handler-failed) | 500 | it would be answered the same |
+//! | [`unusable-input`](#unusable-input) | 500 | no: a bug in the service |
+//!
+//! ## missing-key
+//!
+//! The operation requires a key and the request has none. Send one in the header that the problem's
+//! `detail` names. (An operation with `required = false` runs without one, unprotected.)
+//!
+//! ## invalid-key
+//!
+//! A key is 1 to 255 bytes long. It comes as a quoted string (`"8e03978e-40d5-43dd-bc93"`, RFC 9651,
+//! section 3.3.3: printable ASCII, with `\"` and `\\` as the only escapes) or bare (visible ASCII
+//! without quotes, commas and semicolons), and once. A service can insist on the quoted form.
+//!
+//! ## key-reused
+//!
+//! The key belongs to another request: another path, query, media type or body. Either the client
+//! has changed its request between two tries, or it has used a key twice. The first request and its
+//! answer are as they were.
+//!
+//! ## in-flight
+//!
+//! The first request with this key is still running. `Retry-After` is the time left of its lease, in
+//! seconds: it may well be done sooner, and if its process has crashed that is known by then.
+//!
+//! ## outcome-unknown
+//!
+//! The first request with this key was cut off: its process died, or was away for longer than its
+//! lease. Whether it took effect is not known, so it is neither repeated nor answered. Look at the
+//! resource (was the payment made?) and then either be content, or try again with a **new** key. The
+//! operation's settings can resolve this state by themselves, see
+//! [`OnAbandoned`](crate::OnAbandoned).
+//!
+//! ## response-not-retained
+//!
+//! The request was carried out, with this status and these headers. Its body was larger than the
+//! operation keeps (`max_response_bytes`), or its stream broke off, so it cannot be shown again. The
+//! answer is marked as a replay. Ask for the resource instead.
+//!
+//! ## store-unavailable
+//!
+//! The records cannot be read or written at the moment, so whether this request is a retry cannot be
+//! known. Try again with the same key.
+//!
+//! ## shutting-down
+//!
+//! This instance takes no new work. Another one will.
+//!
+//! ## handler-failed
+//!
+//! The handler panicked, or the body of its answer broke off. It **was** run and may have taken
+//! effect, which is why this answer is stored like any other 5xx.
+//!
+//! ## unusable-input
+//!
+//! What identifies the request (its scope, key or fingerprint) could not be serialized. The service's
+//! log has the cause.
+
+#[cfg(doc)]
+use crate::ProblemCode;

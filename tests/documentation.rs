@@ -1,0 +1,79 @@
+//! What the documents say is what the code does.
+
+use std::collections::BTreeSet;
+
+use idempotent_runtime::ProblemCode;
+
+const README: &str = include_str!("../README.md");
+const ANSWERS: &str = include_str!("../idempotent-runtime/src/answers.rs");
+const CRATE: &str = include_str!("../idempotent-runtime/src/lib.rs");
+const MANIFEST: &str = include_str!("../idempotent-runtime/Cargo.toml");
+
+/// The rows of the table with this head, each a list of its cells.
+fn table<'a>(text: &'a str, head: &str) -> Vec<Vec<&'a str>> {
+    let (_, rows) = text
+        .split_once(head)
+        .unwrap_or_else(|| panic!("no table {head}"));
+    let rows = rows
+        .lines()
+        .skip(1)
+        .map(|line| line.trim_start_matches("//!").trim());
+    let rows = rows.skip_while(|line| line.starts_with("| ---"));
+    rows.take_while(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect()
+}
+
+fn code(cell: &str) -> Option<&str> {
+    cell.split('`').nth(1)
+}
+
+#[test]
+fn the_feature_tables_list_the_features_of_the_manifest() {
+    let (_, features) = MANIFEST.split_once("[features]").unwrap();
+    let features = features.split("\n[").next().unwrap();
+    let features = features.lines().filter_map(|line| line.split_once(" = "));
+    let features: BTreeSet<_> = features
+        .map(|(name, _)| name)
+        .filter(|name| *name != "default")
+        .collect();
+    for text in [README, CRATE] {
+        let rows = table(text, "| feature | default | what it brings |");
+        let documented: BTreeSet<_> = rows.iter().filter_map(|row| code(row[0])).collect();
+        assert_eq!(documented, features);
+        for row in rows {
+            let is_default =
+                MANIFEST.contains(&format!("default = [\"{}\"]", code(row[0]).unwrap()));
+            assert_eq!(row[1], if is_default { "yes" } else { "no" }, "{row:?}");
+        }
+    }
+}
+
+#[test]
+fn the_answer_tables_list_every_problem_with_its_status() {
+    let readme = table(README, "| case | answer |");
+    let answers = table(ANSWERS, "| code | status | retry with the same key? |");
+    for problem in ProblemCode::ALL {
+        let name = format!("`{problem}`");
+        let status = problem.status().as_u16().to_string();
+        let row = readme.iter().find(|row| row[1].contains(&name));
+        let row = row.unwrap_or_else(|| panic!("{name} is not in the README"));
+        let guide = answers.iter().find(|row| row[0].contains(&name));
+        let guide = guide.unwrap_or_else(|| panic!("{name} is not in the guide"));
+        assert!(
+            ANSWERS.contains(&format!("//! ## {problem}\n")),
+            "{name} has no section"
+        );
+        if *problem != ProblemCode::ResponseNotRetained {
+            assert!(row[1].starts_with(&status), "{row:?}");
+            assert_eq!(guide[1], status, "{guide:?}");
+        }
+    }
+    assert_eq!(answers.len(), ProblemCode::ALL.len());
+}
+
+#[test]
+fn the_readme_names_the_two_commands() {
+    assert!(README.contains("\ncargo run --example payments "));
+    assert!(README.contains("\ncargo xtask test "));
+}

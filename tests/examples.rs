@@ -1,0 +1,195 @@
+//! The examples, as processes, through the same requests that they invite.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+
+/// A running example; it is killed when the test is over.
+struct Example {
+    process: Child,
+    url: String,
+    client: Client,
+}
+
+impl Example {
+    /// Starts an example on a free port and waits for the line that names its URL.
+    fn start(name: &str, arguments: &[&str]) -> Self {
+        let mut process = Command::new(path_to(name))
+            .args(["--addr", "127.0.0.1:0"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the example starts");
+        let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
+        let url = lines.find_map(|line| {
+            let line = line.expect("text");
+            line.find("http://").map(|at| line[at..].to_owned())
+        });
+        Self {
+            process,
+            url: url.expect("a line with a URL"),
+            client: Client::new(),
+        }
+    }
+
+    async fn ask(&self, method: Method, path: &str, key: &str, body: &str) -> (u16, bool, Vec<u8>) {
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        let request = request
+            .header("content-type", "application/json")
+            .body(body.to_owned());
+        let request = if key.is_empty() {
+            request
+        } else {
+            request.header("idempotency-key", key)
+        };
+        let answer = request.send().await.expect("an answer");
+        let replayed = answer.headers().contains_key("idempotent-replayed");
+        (
+            answer.status().as_u16(),
+            replayed,
+            answer.bytes().await.expect("a body").to_vec(),
+        )
+    }
+
+    async fn post(&self, path: &str, key: &str, body: &str) -> (u16, bool, Vec<u8>) {
+        self.ask(Method::POST, path, key, body).await
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let (_, _, body) = self.ask(Method::GET, path, "", "").await;
+        serde_json::from_slice(&body).expect("JSON")
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Cargo builds the examples before it runs the tests, next to them.
+fn path_to(name: &str) -> PathBuf {
+    let mut path = std::env::current_exe().expect("the path of this test");
+    path.pop();
+    path.pop();
+    path.push("examples");
+    path.push(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    assert!(
+        path.exists(),
+        "build the examples first: cargo build --examples"
+    );
+    path
+}
+
+#[tokio::test]
+async fn payments_charges_once() {
+    let shop = Example::start("payments", &[]);
+    let payment =
+        |amount| json!({"amount": amount, "currency": "USD", "order_id": "1"}).to_string();
+    let (status, replayed, first) = shop.post("/api/payments", "key", &payment(1000)).await;
+    assert_eq!((status, replayed), (201, false));
+    let retry = shop.post("/api/payments", "key", &payment(1000)).await;
+    assert_eq!(retry, (201, true, first));
+    assert_eq!(
+        shop.post("/api/payments", "key", &payment(2000)).await.0,
+        422
+    );
+    assert_eq!(shop.get("/api/payments").await.as_array().unwrap().len(), 1);
+
+    // A refusal is final, an unreachable network is not.
+    let with = |network: &str| {
+        json!({"amount": 1, "currency": "USD", "order_id": "2", "network": network}).to_string()
+    };
+    for replayed in [false, true] {
+        let declined = shop
+            .post("/api/payments", "declined", &with("decline"))
+            .await;
+        assert_eq!((declined.0, declined.1), (402, replayed));
+        let away = shop
+            .post("/api/payments", "away", &with("unreachable"))
+            .await;
+        assert_eq!((away.0, away.1), (503, false));
+    }
+    for replayed in [false, true] {
+        let order = shop
+            .post("/api/orders", "key", r#"{"item":"book","quantity":2}"#)
+            .await;
+        assert_eq!((order.0, order.1), (201, replayed));
+    }
+    assert_eq!(shop.get("/api/payments").await.as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn conformance_server_does_what_its_table_says() {
+    let server = Example::start("conformance_server", &["--store", "memory:"]);
+    let bytes: Vec<u8> = (0..=255).collect();
+    let routes: [(&str, u16, &[u8]); 8] = [
+        ("/echo", 201, b"{}"),
+        ("/status/418", 418, b"status:418"),
+        ("/status/503", 503, b"status:503"),
+        ("/slow?ms=1", 200, b"slept:1"),
+        ("/wait?ms=1", 200, b"slept:1"),
+        ("/large?bytes=5", 200, b"xxxxx"),
+        ("/binary", 200, &bytes),
+        ("/headers", 200, b""),
+    ];
+    for (path, status, body) in routes {
+        for replayed in [false, true] {
+            let answer = server.post(path, path, "{}").await;
+            assert_eq!(answer, (status, replayed, body.to_vec()), "{path}");
+        }
+        assert_eq!(
+            server.post(path, "", "{}").await.0,
+            400,
+            "{path} requires a key"
+        );
+    }
+    assert_eq!(server.post("/panic", "key", "").await.0, 500);
+    assert_eq!(
+        server.get("/counter").await,
+        json!({"count": routes.len() + 1})
+    );
+    assert_eq!(server.post("/reset", "", "").await.0, 204);
+    assert_eq!(server.get("/counter").await, json!({"count": 0}));
+}
+
+#[tokio::test]
+async fn conformance_server_forgets_after_ttl_ms() {
+    let server = Example::start("conformance_server", &["--ttl-ms", "500"]);
+    assert_eq!(server.post("/echo", "key", "one").await.0, 201);
+    // The key is another request's until it is forgotten: a wait for an event, with a bound.
+    for _ in 0..1_000 {
+        let (status, replayed, body) = server.post("/echo", "key", "two").await;
+        if status == 201 {
+            assert_eq!((replayed, body), (false, b"two".to_vec()));
+            return;
+        }
+        assert_eq!(status, 422);
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the key was never forgotten");
+}
+
+#[test]
+fn a_wrong_argument_is_an_error_that_says_so() {
+    for (arguments, message) in [
+        (
+            ["--store", "redish://example.com"],
+            "unknown store scheme `redish:`",
+        ),
+        (["--store", "memory"], "store URL has no scheme"),
+        (["--addr", "nowhere"], "nowhere"),
+    ] {
+        let output = Command::new(path_to("payments"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(message), "{said}");
+    }
+}

@@ -1,0 +1,14 @@
+//! The key in two places.
+
+use axum::Router;
+use axum::routing::post;
+use idempotent_runtime::{Idempotency, idempotent};
+
+#[idempotent(key = body, header = "X-Key")]
+async fn create_order(body: String) -> String {
+    body
+}
+
+fn main() {
+    let _: Router<Idempotency> = Router::new().route("/orders", post(create_order));
+}

@@ -1,0 +1,14 @@
+//! Two letters of a word are swapped.
+
+use axum::Router;
+use axum::routing::post;
+use idempotent_runtime::{Idempotency, idempotent};
+
+#[idempotent(in_flight = "wiat")]
+async fn create_order(body: String) -> String {
+    body
+}
+
+fn main() {
+    let _: Router<Idempotency> = Router::new().route("/orders", post(create_order));
+}

@@ -1,0 +1,14 @@
+//! More than is ever stored.
+
+use axum::Router;
+use axum::routing::post;
+use idempotent_runtime::{Idempotency, idempotent};
+
+#[idempotent(max_response_bytes = 10_000_000_000)]
+async fn create_order(body: String) -> String {
+    body
+}
+
+fn main() {
+    let _: Router<Idempotency> = Router::new().route("/orders", post(create_order));
+}
