@@ -1,0 +1,95 @@
+//! The invariants of ARCHITECTURE.md that can be read off the sources.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a source file");
+                found.push((path, text));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join(folder),
+        &mut found,
+    );
+    assert!(!found.is_empty(), "{folder} has no sources");
+    found
+}
+
+/// The code of a file, without its comments.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with("//"))
+}
+
+#[track_caller]
+fn assert_absent(folder: &str, except: &[&str], words: &[&str]) {
+    for (path, text) in sources(folder) {
+        if except
+            .iter()
+            .any(|except| path.to_string_lossy().contains(except))
+        {
+            continue;
+        }
+        for line in code(&text) {
+            let word = words.iter().find(|word| line.contains(**word));
+            assert!(word.is_none(), "{} has {word:?}: {line}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_engine_knows_no_http() {
+    assert_absent(
+        "idempotent-runtime/src/engine",
+        &[],
+        &["axum", "http::", "StatusCode", "HeaderMap"],
+    );
+}
+
+#[test]
+fn a_store_knows_neither_http_nor_policy() {
+    let except = ["/conformance/", "/tests.rs"];
+    assert_absent(
+        "idempotent-runtime/src/store",
+        &except,
+        &["axum", "http::", "policy", "Policy"],
+    );
+}
+
+#[test]
+fn only_http_and_private_name_axum() {
+    assert_absent(
+        "idempotent-runtime/src",
+        &["/src/http/", "/src/lib.rs"],
+        &["axum"],
+    );
+}
+
+#[test]
+fn the_attribute_knows_no_semantics() {
+    let words = ["Idempotency-Key\"", "409", "422", "sha2", "tokio", "axum::"];
+    assert_absent("idempotent-macros/src", &["/tests", "/words.rs"], &words);
+}
+
+#[test]
+fn there_is_no_unsafe_code() {
+    let manifest = include_str!("../Cargo.toml");
+    assert!(manifest.contains("unsafe_code = \"forbid\""));
+    for member in ["idempotent-macros", "idempotent-runtime", "xtask"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join(member)
+            .join("Cargo.toml");
+        let manifest = fs::read_to_string(path).expect("a manifest");
+        assert!(manifest.contains("[lints]\nworkspace = true"), "{member}");
+    }
+}
