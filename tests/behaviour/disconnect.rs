@@ -1,16 +1,22 @@
 //! Handlers survive their client.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use http::StatusCode;
-use idempotent_runtime::{Idempotency, idempotent};
+use http_body_util::BodyExt;
+use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::{Idempotency, ManualClock, idempotent};
 use tokio::io::AsyncWriteExt;
+use tower::ServiceExt;
 use tower_http::timeout::TimeoutLayer;
 
-use crate::support::{App, Probe, Server, raw_stream, reply, serve};
+use crate::support::{
+    App, Fault, FaultyStore, Operation, Probe, Server, raw_stream, reply, serve, serve_on,
+};
 
 #[idempotent]
 async fn pay(State(probe): State<Probe>) -> String {
@@ -38,13 +44,25 @@ async fn assert_ran_once(server: &Server) {
 
 /// Waits until a handler has moved to the background: besides the claim there is a task then.
 async fn noticed(idempotency: &Idempotency) {
+    pending(idempotency, 2).await;
+}
+
+/// Waits until nothing goes on in the background.
+async fn drained(idempotency: &Idempotency) {
+    pending(idempotency, 0).await;
+}
+
+async fn pending(idempotency: &Idempotency, count: usize) {
     for _ in 0..2_000 {
-        if idempotency.pending() == 2 {
+        if idempotency.pending() == count {
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("the server did not notice that its client went away");
+    panic!(
+        "{} pending after ten seconds, not {count}",
+        idempotency.pending()
+    );
 }
 
 #[tokio::test]
@@ -116,4 +134,81 @@ async fn a_panic_in_the_background_is_stored_too() {
     retry.assert_problem(500, "handler-failed");
     assert!(retry.is_replay());
     assert_eq!(server.probe.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_during_the_claim_leaves_no_claim_behind() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let server = serve_on(store.clone(), routes()).await;
+    store.script(Operation::Claim, Fault::Waits);
+    let stream = raw_stream(server.address, REQUEST).await;
+    store.waiting().await;
+    drop(stream);
+    noticed(&server.idempotency).await;
+    store.proceed();
+    drained(&server.idempotency).await;
+    assert_eq!(
+        (server.probe.runs(), store.calls(Operation::Release)),
+        (0, 1)
+    );
+    server.probe.open();
+    let retry = reply(server.post("/pay", "key", "")).await;
+    assert_eq!((retry.text(), retry.is_replay()), ("1", false));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_during_the_completion_finds_it_completed() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let server = serve_on(store.clone(), routes()).await;
+    store.script(Operation::Complete, Fault::Waits);
+    server.probe.open();
+    let stream = raw_stream(server.address, REQUEST).await;
+    store.waiting().await;
+    drop(stream);
+    noticed(&server.idempotency).await;
+    store.proceed();
+    let retry = server.settled(server.post("/pay", "key", "")).await;
+    assert_eq!((retry.text(), retry.is_replay()), ("1", true));
+    assert_eq!(server.probe.runs(), 1);
+}
+
+/// A runtime that ends in the middle of a handler is what a crash looks like from the inside: the
+/// effect may have happened, so the key must not be free.
+#[test]
+fn a_handler_that_is_cut_off_leaves_its_key_taken() {
+    let clock = Arc::new(ManualClock::new());
+    let store = MemoryStore::builder().clock(clock.clone()).build();
+    let probe = Probe::default();
+    let state = App {
+        idempotency: Idempotency::new(store),
+        probe: probe.clone(),
+    };
+    let app = routes().with_state(state);
+    let ask = |app: Router| async move {
+        let request = http::Request::post("/pay").header("idempotency-key", "key");
+        let answer = app
+            .oneshot(request.body(axum::body::Body::empty()).unwrap())
+            .await
+            .unwrap();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(body.to_vec()).unwrap()
+    };
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+
+    let first = runtime();
+    first.block_on(async {
+        tokio::spawn(ask(app.clone()));
+        probe.started().await;
+    });
+    drop(first);
+    let second = runtime();
+    assert!(second.block_on(ask(app.clone())).contains("\"in-flight\""));
+    clock.advance(Duration::from_secs(30));
+    assert!(second.block_on(ask(app)).contains("\"outcome-unknown\""));
+    assert_eq!((probe.runs(), probe.finished()), (1, 0));
 }

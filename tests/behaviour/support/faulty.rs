@@ -7,6 +7,7 @@ use idempotent_runtime::store::{
     Subscription,
 };
 use idempotent_runtime::{Owner, Record, RecordKey, StoredResponse};
+use tokio::sync::Semaphore;
 
 /// The operations that can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum Fault {
     ReplyLost,
     /// It happens, and the caller is never told anything.
     Hangs,
+    /// It waits until the test says [`FaultyStore::proceed`], and then works.
+    Waits,
     /// Nothing out of the ordinary.
     Works,
 }
@@ -36,6 +39,8 @@ pub struct FaultyStore {
     inner: Arc<dyn Store>,
     script: Arc<Mutex<VecDeque<(Operation, Fault)>>>,
     calls: Arc<Mutex<Vec<Operation>>>,
+    waiting: Arc<Semaphore>,
+    proceed: Arc<Semaphore>,
 }
 
 impl FaultyStore {
@@ -44,12 +49,24 @@ impl FaultyStore {
             inner: Arc::new(inner),
             script: Arc::default(),
             calls: Arc::default(),
+            waiting: Arc::new(Semaphore::new(0)),
+            proceed: Arc::new(Semaphore::new(0)),
         }
     }
 
     /// The next unscripted call of this operation goes like this.
     pub fn script(&self, operation: Operation, fault: Fault) {
         self.script.lock().unwrap().push_back((operation, fault));
+    }
+
+    /// Waits until a call waits.
+    pub async fn waiting(&self) {
+        self.waiting.acquire().await.unwrap().forget();
+    }
+
+    /// Lets a call that waits go on.
+    pub fn proceed(&self) {
+        self.proceed.add_permits(1);
     }
 
     /// How often an operation was called.
@@ -84,6 +101,11 @@ impl FaultyStore {
             Fault::ReplyLost => {
                 call.await?;
                 Err(StoreError::new("faulty", StoreErrorKind::Unavailable))
+            }
+            Fault::Waits => {
+                self.waiting.add_permits(1);
+                self.proceed.acquire().await.unwrap().forget();
+                call.await
             }
             Fault::Hangs => {
                 call.await?;
