@@ -16,15 +16,17 @@ use crate::digest::Frames;
 /// The longest key accepted, in bytes (after unquoting).
 pub const MAX_KEY_BYTES: usize = 255;
 
-/// What a client sent to name one intent: 1 to 255 bytes.
+/// What names one intent.
 ///
-/// From a header it is visible ASCII, plus spaces when it came quoted. Made from a handler's
-/// arguments (`key = expr`) it is the canonical JSON of that expression.
+/// From a header it is 1 to 255 bytes of visible ASCII, plus spaces when it came quoted. Made from
+/// a handler's arguments (`key = expr`) it is the canonical JSON of that expression, of any length:
+/// a string has its quotes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key(Box<[u8]>);
 
 /// How strictly a key's header is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KeySyntax {
     /// A quoted string (`"abc"`) or a bare token (`abc`); both name the same key. The default,
     /// because most clients in the field send the bare form.

@@ -42,8 +42,8 @@
 //! * **One run for a key**, across threads and, with a shared store, processes: whoever has the
 //!   claim runs, and a claim is one atomic step of the store.
 //! * **The handler survives its client.** It is run in place, and when the server drops it because
-//!   its client has gone, the rest moves to a background task. [`Idempotency::shutdown`] waits for
-//!   those.
+//!   its client has gone, the rest moves to a background task, with its tracing span (but without
+//!   tokio's task-locals, which cannot move). [`Idempotency::shutdown`] waits for those.
 //! * **Reply only after stored.** An answer that a client has seen is the answer that every retry
 //!   will see, until the TTL ends.
 //! * **Nobody else's claim is touched.** Every write names the random [`Token`] of its claim; who has

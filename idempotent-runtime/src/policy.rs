@@ -26,7 +26,7 @@ const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Policy {
     /// `None` until it is set: then the handle's default counts.
     ttl: Option<Duration>,
-    pub(crate) lease: Duration,
+    lease: Duration,
     pub(crate) wait: Duration,
     pub(crate) header: &'static str,
     pub(crate) name: Option<&'static str>,
@@ -53,6 +53,7 @@ pub enum FingerprintOf {
 
 /// What a duplicate of a request that is still running gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InFlight {
     /// 409 at once, with `Retry-After`. The default.
     Reject,
@@ -64,6 +65,7 @@ pub enum InFlight {
 ///
 /// Whether the effect happened is then unknown to everybody but the systems it happened in.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub enum OnAbandoned {
     /// 409 `outcome-unknown`: the handler never runs twice. The default.
     Reject,
@@ -88,6 +90,7 @@ impl fmt::Debug for OnAbandoned {
 ///
 /// An answer that is not stored frees its key: the next request with it runs the handler again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StoreErrors {
     /// 4xx and 5xx are stored. The default, and what Stripe does: a handler that failed may have
     /// charged before it did.
@@ -151,8 +154,6 @@ impl Policy {
 
     /// As [`ttl_hours`](Self::ttl_hours), in milliseconds.
     ///
-    /// A TTL shorter than the lease makes the lease as short: a record must outlive its lease.
-    ///
     /// # Panics
     ///
     /// If it is zero.
@@ -160,7 +161,7 @@ impl Policy {
     pub const fn ttl_millis(mut self, millis: u64) -> Self {
         assert!(millis > 0, "a TTL of zero forgets a payment at once");
         self.ttl = Some(Duration::from_millis(millis));
-        self.with_lease_within_ttl()
+        self
     }
 
     /// The TTL: 24 h if it was not set.
@@ -177,14 +178,6 @@ impl Policy {
         if self.ttl.is_none() {
             self.ttl = ttl;
         }
-        self.with_lease_within_ttl()
-    }
-
-    const fn with_lease_within_ttl(mut self) -> Self {
-        let ttl = self.ttl();
-        if self.lease.as_nanos() > ttl.as_nanos() {
-            self.lease = ttl;
-        }
         self
     }
 
@@ -192,26 +185,28 @@ impl Policy {
     ///
     /// It is renewed every third of it while the handler runs, so it bounds how long a *crashed*
     /// attempt blocks its key, not how long a handler may take. A pause of the process (or of its
-    /// connection to the store) longer than this loses the claim.
+    /// connection to the store) longer than this loses the claim. A lease longer than the TTL is as
+    /// long as the TTL: a record must outlive its lease.
     ///
     /// # Panics
     ///
-    /// If it is zero, or longer than the TTL.
+    /// If it is zero.
     #[must_use]
     pub const fn lease_millis(mut self, millis: u64) -> Self {
         assert!(millis > 0, "a lease of zero is lost at once");
         self.lease = Duration::from_millis(millis);
-        assert!(
-            self.lease.as_nanos() <= self.ttl().as_nanos(),
-            "a lease must not outlive its record"
-        );
         self
     }
 
-    /// The lease.
+    /// The lease: never longer than the TTL.
     #[must_use]
     pub const fn lease(&self) -> Duration {
-        self.lease
+        let ttl = self.ttl();
+        if self.lease.as_nanos() > ttl.as_nanos() {
+            ttl
+        } else {
+            self.lease
+        }
     }
 
     /// What a duplicate of a running request gets. Default [`InFlight::Reject`].

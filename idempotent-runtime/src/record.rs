@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
@@ -31,7 +31,7 @@ impl Token {
     /// # Errors
     ///
     /// When the operating system has no random source.
-    pub fn random() -> Result<Self, getrandom::Error> {
+    pub fn random() -> std::io::Result<Self> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
         Ok(Self(bytes))
@@ -69,18 +69,55 @@ pub struct Owner {
 /// An answer as it is kept: status, headers in order with repeats, and the body's bytes.
 ///
 /// Cloning is cheap for the body (shared) and copies the headers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StoredResponse {
-    /// The status code, 100 to 999; 0 for a result that was no HTTP response.
+    /// The status code; 0 for a result that was no HTTP response.
     pub status: u16,
     /// The headers, as they will be replayed.
     pub headers: HeaderMap,
-    /// The body; `None` when it was larger than `max_response_bytes` and was not kept. Such a
-    /// record is a tombstone: the key is used up, the handler never runs again for it.
+    /// The body. `None` makes the record a tombstone: there was a body, larger than
+    /// `max_response_bytes` or broken off, and it was not kept. The key is used up all the same.
     pub body: Option<Bytes>,
 }
 
 impl StoredResponse {
+    /// A response that is kept whole; for a 204, an empty body.
+    ///
+    /// Headers that belong to one connection (`Content-Length`, `Transfer-Encoding`, `Connection`)
+    /// are taken out: they are made anew for each replay.
+    #[must_use]
+    pub fn new(status: StatusCode, headers: HeaderMap, body: impl Into<Bytes>) -> Self {
+        Self {
+            body: Some(body.into()),
+            ..Self::tombstone(status, headers)
+        }
+    }
+
+    /// A response whose body is not kept.
+    #[must_use]
+    pub fn tombstone(status: StatusCode, headers: HeaderMap) -> Self {
+        let of_connection = |name: &HeaderName| {
+            matches!(
+                *name,
+                header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::CONNECTION
+            )
+        };
+        let headers = if headers.keys().any(of_connection) {
+            // Not by removing, which would reorder what is left.
+            let kept = headers.iter().filter(|(name, _)| !of_connection(name));
+            kept.map(|(name, value)| (name.clone(), value.clone()))
+                .collect()
+        } else {
+            headers
+        };
+        Self {
+            status: status.as_u16(),
+            headers,
+            body: None,
+        }
+    }
+
     /// About how many bytes this response occupies, which is what a bounded store counts.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
@@ -90,6 +127,17 @@ impl StoredResponse {
             .map(|(name, value)| name.as_str().len() + value.len() + 64)
             .sum();
         size_of::<Self>() + headers + self.body.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// Never the contents: a response may hold what no log may.
+impl fmt::Debug for StoredResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredResponse")
+            .field("status", &self.status)
+            .field("headers", &self.headers.len())
+            .field("body_bytes", &self.body.as_ref().map(Bytes::len))
+            .finish()
     }
 }
 

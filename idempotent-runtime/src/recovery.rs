@@ -9,8 +9,8 @@ use crate::record::StoredResponse;
 /// A crashed attempt, as a recovery function sees it.
 ///
 /// It carries what is needed to look for the effect in the systems where it happens: the client's
-/// key (send it to the payment provider as reference), the operation, and whatever the request's
-/// extensions hold (an `axum::Extension` layer with a database handle, an authenticated user).
+/// key, the operation, and what the application has given to
+/// [`Builder::extension`](crate::Builder::extension), such as a database pool.
 pub struct Abandoned {
     pub(crate) key: Key,
     pub(crate) record: RecordKey,
@@ -25,9 +25,10 @@ pub struct Abandoned {
 /// It may be asked by several duplicates at once, so it must only look, not act. Whatever it says
 /// is applied only if the attempt it was asked about is still the latest.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Recovery {
     /// The effect happened, and this is its answer: it is stored and replayed from now on.
-    Replay(Box<StoredResponse>),
+    Replay(StoredResponse),
     /// The effect did not happen: run the handler, as the next attempt.
     Retry,
     /// Nobody knows (yet): 409 `outcome-unknown`, and the record stays as it is.
@@ -65,7 +66,7 @@ impl Abandoned {
         self.age
     }
 
-    /// An extension of the request that asks now, such as what an `axum::Extension` layer put there.
+    /// What the application has given to [`Builder::extension`](crate::Builder::extension).
     #[must_use]
     pub fn extension<T: Clone + Send + Sync + 'static>(&self) -> Option<&T> {
         self.extensions.get()

@@ -54,11 +54,11 @@ async fn look(abandoned: Abandoned) -> Recovery {
     ));
     let finding = *ledger.finding.lock().unwrap();
     match finding {
-        "done" => Recovery::Replay(Box::new(StoredResponse {
-            status: 201,
-            headers: http::HeaderMap::new(),
-            body: Some("found".into()),
-        })),
+        "done" => Recovery::Replay(StoredResponse::new(
+            http::StatusCode::CREATED,
+            http::HeaderMap::new(),
+            "found",
+        )),
         "not done" => Recovery::Retry,
         "panic" => panic!("the ledger is gone"),
         _ => Recovery::Unknown,

@@ -32,7 +32,7 @@ const REQUEST: &str =
 
 /// The client is gone: waits until the server has noticed, lets the handler finish, and retries.
 async fn assert_ran_once(server: &Server) {
-    noticed(&server.idempotency).await;
+    noticed(server).await;
     server.probe.open();
     let retry = server.settled(server.post("/pay", "key", "")).await;
     assert_eq!(
@@ -43,26 +43,8 @@ async fn assert_ran_once(server: &Server) {
 }
 
 /// Waits until a handler has moved to the background: besides the claim there is a task then.
-async fn noticed(idempotency: &Idempotency) {
-    pending(idempotency, 2).await;
-}
-
-/// Waits until nothing goes on in the background.
-async fn drained(idempotency: &Idempotency) {
-    pending(idempotency, 0).await;
-}
-
-async fn pending(idempotency: &Idempotency, count: usize) {
-    for _ in 0..2_000 {
-        if idempotency.pending() == count {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!(
-        "{} pending after ten seconds, not {count}",
-        idempotency.pending()
-    );
+async fn noticed(server: &Server) {
+    server.pending(2).await;
 }
 
 #[tokio::test]
@@ -96,7 +78,7 @@ async fn http_2_reset() {
     server.probe.started().await;
     request.abort();
     assert!(request.await.unwrap_err().is_cancelled());
-    noticed(&server.idempotency).await;
+    noticed(&server).await;
     server.probe.open();
     let retry = client.post(&url).header("idempotency-key", "key");
     let retry = server.settled(retry).await;
@@ -128,7 +110,7 @@ async fn a_panic_in_the_background_is_stored_too() {
     let stream = raw_stream(server.address, REQUEST).await;
     server.probe.started().await;
     drop(stream);
-    noticed(&server.idempotency).await;
+    noticed(&server).await;
     server.probe.open();
     let retry = server.settled(server.post("/pay", "key", "")).await;
     retry.assert_problem(500, "handler-failed");
@@ -144,9 +126,9 @@ async fn a_client_that_leaves_during_the_claim_leaves_no_claim_behind() {
     let stream = raw_stream(server.address, REQUEST).await;
     store.waiting().await;
     drop(stream);
-    noticed(&server.idempotency).await;
+    noticed(&server).await;
     store.proceed();
-    drained(&server.idempotency).await;
+    server.pending(0).await;
     assert_eq!(
         (server.probe.runs(), store.calls(Operation::Release)),
         (0, 1)
@@ -165,7 +147,7 @@ async fn a_client_that_leaves_during_the_completion_finds_it_completed() {
     let stream = raw_stream(server.address, REQUEST).await;
     store.waiting().await;
     drop(stream);
-    noticed(&server.idempotency).await;
+    noticed(&server).await;
     store.proceed();
     let retry = server.settled(server.post("/pay", "key", "")).await;
     assert_eq!((retry.text(), retry.is_replay()), ("1", true));

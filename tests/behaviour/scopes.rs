@@ -162,6 +162,16 @@ async fn a_named_operation_is_one_wherever_it_is_mounted() {
 }
 
 #[tokio::test]
+async fn the_path_of_a_nested_router_counts_with_its_prefix() {
+    let api = || Router::<App>::new().route("/pay", post(named));
+    let server = serve(Router::new().nest("/v1", api()).nest("/v2", api())).await;
+    assert_eq!(reply(server.post("/v1/pay", "key", "")).await.text(), "1");
+    reply(server.post("/v2/pay", "key", ""))
+        .await
+        .assert_problem(422, "key-reused");
+}
+
+#[tokio::test]
 async fn a_fallback_is_known_by_its_path() {
     let server = serve(Router::new().fallback(unscoped)).await;
     assert_eq!(reply(server.post("/a", "key", "")).await.text(), "1");

@@ -36,17 +36,6 @@ async fn faulty() -> (Server, FaultyStore) {
     (serve_on(store.clone(), routes()).await, store)
 }
 
-/// Waits until nothing goes on in the background.
-async fn settled(server: &Server) {
-    for _ in 0..2_000 {
-        if server.idempotency.pending() == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("background work goes on after ten seconds");
-}
-
 #[tokio::test]
 async fn down_before_the_handler_is_503_and_nothing_runs() {
     let (server, store) = faulty().await;
@@ -56,7 +45,7 @@ async fn down_before_the_handler_is_503_and_nothing_runs() {
     refused.assert_problem(503, "store-unavailable");
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert_eq!(server.probe.runs(), 0);
-    settled(&server).await;
+    server.pending(0).await;
     assert_eq!(reply(server.post("/pay", "key", "")).await.text(), "1");
 }
 
@@ -83,7 +72,7 @@ async fn a_claim_that_happened_unheard_twice_is_released() {
     reply(server.post("/pay", "key", ""))
         .await
         .assert_problem(503, "store-unavailable");
-    settled(&server).await;
+    server.pending(0).await;
     assert_eq!(store.calls(Operation::Release), 2, "one failed, one worked");
     let retry = reply(server.post("/pay", "key", "")).await;
     assert_eq!(
@@ -104,13 +93,13 @@ async fn a_store_that_hangs_is_a_503_in_bounded_time() {
     reply(server.post("/pay", "key", ""))
         .await
         .assert_problem(503, "store-unavailable");
-    settled(&server).await;
+    server.pending(0).await;
     assert_eq!(reply(server.post("/pay", "key", "")).await.text(), "1");
 
     store.script(Operation::Complete, Fault::Hangs);
     let first = reply(server.post("/pay", "other", "")).await;
     assert_eq!(first.status, 200);
-    settled(&server).await;
+    server.pending(0).await;
     reply(server.post("/pay", "other", ""))
         .await
         .assert_replay_of(&first);
@@ -127,7 +116,7 @@ async fn down_after_the_handler_answers_and_goes_on_completing() {
         (first.status, first.text(), first.is_replay()),
         (200, "1", false)
     );
-    settled(&server).await;
+    server.pending(0).await;
     assert_eq!(store.calls(Operation::Complete), 4);
     reply(server.post("/pay", "key", ""))
         .await
@@ -143,7 +132,7 @@ async fn a_lost_completion_reply_changes_nothing() {
     reply(server.post("/pay", "key", ""))
         .await
         .assert_replay_of(&first);
-    settled(&server).await;
+    server.pending(0).await;
 }
 
 #[tokio::test]
@@ -151,7 +140,7 @@ async fn a_failed_release_is_tried_again() {
     let (server, store) = faulty().await;
     store.script(Operation::Release, AWAY);
     assert_eq!(reply(server.post("/refuse", "key", "")).await.text(), "1");
-    settled(&server).await;
+    server.pending(0).await;
     assert_eq!(reply(server.post("/refuse", "key", "")).await.text(), "2");
 }
 

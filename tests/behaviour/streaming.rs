@@ -100,6 +100,8 @@ async fn a_stream_whose_client_goes_away_is_recorded_to_its_end() {
     feed.send(Ok("12345".into())).unwrap();
     read_until(&mut client, "12345").await;
     drop(client);
+    // The claim, and the task that reads on.
+    server.pending(2).await;
     feed.send(Ok("67890".into())).unwrap();
     drop(feed);
     let replay = server.settled(server.post("/", "key", "")).await;

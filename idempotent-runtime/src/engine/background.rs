@@ -8,26 +8,33 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until};
 use tracing::Instrument;
 
+use super::held::{Answer, Interrupted};
 use super::{Engine, Held};
 use crate::record::{Owner, StoredResponse};
-use crate::store::{Completion, StoreError};
 
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The most claims that are being given up at a time. A store that is down fails every claim, and
+/// each would leave a task behind; what is over the limit is left as it is, and if it was claimed
+/// after all its key is `outcome-unknown` once its lease has ended.
+const MOST_GIVEN_UP: usize = 4096;
 
-/// The most releases that are retried at a time. A store that is down fails every claim, and each
-/// would leave a task behind; what is over the limit waits for its lease to end instead.
-const MOST_RELEASES: usize = 1024;
+/// The longest pause between two tries to give up a claim.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Counts the releases that are being retried.
+/// Counts the claims that are being given up.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Limit(Arc<AtomicUsize>);
 
 struct Permit(Arc<AtomicUsize>);
 
+/// Pauses between tries: they double, up to a bound.
+struct Pauses {
+    next: Duration,
+    longest: Duration,
+}
+
 impl Limit {
     fn acquire(&self) -> Option<Permit> {
-        let within = |count| (count < MOST_RELEASES).then_some(count + 1);
+        let within = |count| (count < MOST_GIVEN_UP).then_some(count + 1);
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within)
             .ok()?;
@@ -41,73 +48,132 @@ impl Drop for Permit {
     }
 }
 
+impl Pauses {
+    fn up_to(longest: Duration) -> Self {
+        Self {
+            next: Duration::from_millis(50),
+            longest,
+        }
+    }
+
+    /// Waits, and says whether there is still time; the last try is at `until`.
+    async fn pause(&mut self, until: Instant) -> bool {
+        let now = Instant::now();
+        if now >= until {
+            return false;
+        }
+        sleep_until(until.min(now + self.next)).await;
+        self.next = (self.next * 2).min(self.longest);
+        true
+    }
+}
+
 impl Engine {
-    /// Frees a key that was claimed, or may have been, and for which nothing has run.
-    pub(super) fn release_in_background(&self, owner: Owner, until: Instant) {
-        let (Ok(runtime), Some(permit)) = (Handle::try_current(), self.0.cleanups.acquire()) else {
+    /// Gives up a claim that was acquired, and for which nothing has run.
+    pub(super) fn give_up_in_background(
+        &self,
+        owner: Owner,
+        is_first: bool,
+        until: Instant,
+        runtime: &Handle,
+    ) {
+        let Some(permit) = self.0.given_up.acquire() else {
             tracing::warn!(record = %owner.key, "left a claim to the end of its lease");
             return;
         };
         let engine = self.clone();
-        let release = async move {
+        let give_up = async move {
             let _permit = permit;
-            let call = || engine.timed(engine.store().release(&owner));
-            if retry(until, call).await.is_none() {
-                tracing::warn!(record = %owner.key, "could not release a claim before its lease ended");
-            }
+            engine.give_up_until(&owner, is_first, until).await;
         };
-        self.tasks().spawn_on(release.in_current_span(), &runtime);
+        let runtime = Handle::try_current().unwrap_or_else(|_| runtime.clone());
+        self.tasks().spawn_on(give_up.in_current_span(), &runtime);
+    }
+
+    /// Gives up a claim that got no reply, and so may have been acquired or may still be: one that
+    /// arrives late is given up late.
+    pub(super) fn give_up_unheard(
+        &self,
+        owner: Owner,
+        is_first: bool,
+        lease_until: Instant,
+        until: Instant,
+    ) {
+        let Some(permit) = self.0.given_up.acquire() else {
+            tracing::warn!(record = %owner.key, "left a claim that may have happened to the end of its lease");
+            return;
+        };
+        let engine = self.clone();
+        let tasks = self.tasks().clone();
+        let give_up = async move {
+            engine.give_up_until(&owner, is_first, until).await;
+            // Not tracked: a shutdown need not wait for what probably never happened. Also after a
+            // success, because it was asked for twice.
+            let late = async move {
+                let _permit = permit;
+                let mut pauses = Pauses::up_to(LONGEST_PAUSE);
+                while !engine.is_closing() && pauses.pause(lease_until).await {
+                    // If the store is away again, the next try will do.
+                    let _ = engine.give_up(&owner, is_first).await;
+                }
+            };
+            tokio::spawn(late.in_current_span());
+        };
+        tasks.spawn(give_up.in_current_span());
+    }
+
+    /// Tries until the store has replied.
+    async fn give_up_until(&self, owner: &Owner, is_first: bool, until: Instant) {
+        let mut pauses = Pauses::up_to(LONGEST_PAUSE);
+        loop {
+            match self.give_up(owner, is_first).await {
+                Ok(_) => return,
+                Err(error) if !pauses.pause(until).await => {
+                    tracing::warn!(record = %owner.key, error = &error as &dyn std::error::Error,
+                        "could not give up a claim");
+                    return;
+                }
+                Err(_) => {}
+            }
+        }
     }
 }
 
 impl Held {
-    /// Goes on storing a response whose handler has run and whose answer has gone out.
+    /// Goes on storing a response whose handler has run, for as long as the record would live.
     ///
     /// There is no limit to these tasks but the number of handlers that ran: each stands for an
-    /// effect that must not happen twice.
+    /// effect that must not happen twice. While the store is away no new handler begins.
     pub(super) fn complete_in_background(self, response: Arc<StoredResponse>) {
         let tasks = self.engine().tasks().clone();
-        let store = async move {
-            let record = self.owner().key;
-            // Renewed as long as the store can be reached, so the end may move.
-            let outcome = loop {
-                let until = self.lease_until();
-                let outcome = retry(until, || self.store_response(&response)).await;
-                if outcome.is_some() || Instant::now() >= self.lease_until() {
-                    break outcome;
+        tasks.spawn(self.complete_until_expiry(response).in_current_span());
+    }
+
+    async fn complete_until_expiry(self, mut response: Arc<StoredResponse>) {
+        let record = self.owner().key;
+        let mut pauses = Pauses::up_to(Duration::from_secs(2));
+        while pauses.pause(self.expires_at()).await {
+            match self.try_complete(&response).await {
+                Ok(Answer::Own) => return tracing::info!(%record, "stored a response late"),
+                Ok(_) => {
+                    return tracing::error!(%record, "answered with a response, and then lost the claim");
                 }
-            };
-            match outcome {
-                Some(Completion::Stored | Completion::AlreadyMine) => {
-                    tracing::info!(%record, "stored a response late");
-                }
-                Some(Completion::Lost) => {
-                    tracing::error!(%record, "response was answered but could not be stored: claim lost");
-                }
-                None => {
-                    tracing::error!(%record, "response was answered but could not be stored: lease ended");
+                Err(Interrupted { error, .. }) if error.may_have_happened() => {}
+                // The store does not take this response, and would not later either. That the
+                // request is done can perhaps still be said.
+                Err(Interrupted { error, .. }) => {
+                    tracing::error!(%record, error = &error as &dyn std::error::Error,
+                        "the store refuses a response");
+                    if response.body.is_none() {
+                        return;
+                    }
+                    response = Arc::new(StoredResponse {
+                        body: None,
+                        ..(*response).clone()
+                    });
                 }
             }
-        };
-        tasks.spawn(store.in_current_span());
-    }
-}
-
-/// Calls until it succeeds, with growing pauses; the last call is at `until`.
-async fn retry<T, F>(until: Instant, call: impl Fn() -> F) -> Option<T>
-where
-    F: Future<Output = Result<T, StoreError>>,
-{
-    let mut pause = FIRST_PAUSE;
-    loop {
-        if let Ok(done) = call().await {
-            return Some(done);
         }
-        let now = Instant::now();
-        if now >= until {
-            return None;
-        }
-        sleep_until(until.min(now + pause)).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        tracing::error!(%record, "answered with a response that could not be stored while it was alive");
     }
 }

@@ -30,6 +30,12 @@ enum Decision {
     Settle(Arc<StoredResponse>),
 }
 
+/// The answer that a recovery function has found for one attempt.
+struct Settlement {
+    attempt: u32,
+    response: Arc<StoredResponse>,
+}
+
 impl Engine {
     /// Claims, waits or recovers as the policy says.
     ///
@@ -47,11 +53,11 @@ impl Engine {
         let mut settlement = None;
         loop {
             match self.claim(intent, policy, token, take_over.take()).await? {
-                Claimed::Held(held) => return Ok(run_or_settle(held, settlement).await),
+                Claimed::Held(held) => return Ok(self.run_or_settle(held, settlement).await),
                 Claimed::Completed(response) => return Ok(Outcome::Replay(response)),
                 Claimed::Mismatch => return Ok(Outcome::Mismatch),
                 Claimed::InFlight { lease_left } => {
-                    if !waiter.wait(self.store(), &intent.key, lease_left).await {
+                    if !waiter.wait(&self.0.watches, &intent.key, lease_left).await {
                         return Ok(Outcome::InFlight { lease_left });
                     }
                 }
@@ -59,12 +65,28 @@ impl Engine {
                     settlement = match decide(policy, describe, attempt, age).await {
                         Decision::Refuse => return Ok(Outcome::Unknown),
                         Decision::Run => None,
-                        Decision::Settle(response) => Some(response),
+                        Decision::Settle(response) => Some(Settlement { attempt, response }),
                     };
                     take_over = Some(attempt);
                 }
             }
         }
+    }
+
+    async fn run_or_settle(&self, held: Held, settlement: Option<Settlement>) -> Outcome {
+        // Of another attempt than the one that was taken over nothing has been found.
+        let Some(found) = settlement.filter(|found| held.attempt() == found.attempt + 1) else {
+            return Outcome::Run(held);
+        };
+        Detach::new(self.tasks(), async move {
+            match held.begin().complete(Arc::clone(&found.response)).await {
+                Answer::Own => Outcome::Replay(found.response),
+                Answer::Stored(stored) => Outcome::Replay(stored),
+                Answer::InFlight { lease_left } => Outcome::InFlight { lease_left },
+                Answer::Unknown => Outcome::Unknown,
+            }
+        })
+        .await
     }
 
     async fn claim(
@@ -80,7 +102,7 @@ impl Engine {
                 token,
             },
             fingerprint: intent.fingerprint,
-            lease: policy.lease,
+            lease: policy.lease(),
             ttl: policy.ttl(),
             take_over,
         };
@@ -97,48 +119,44 @@ impl Engine {
         // sees the token and waits.
         let running = self.tasks().token();
         if self.is_closing() {
-            return Err(Refusal::ShuttingDown);
+            return match self.peek(request.owner.key, request.fingerprint).await {
+                Some(stored) => Ok(Claimed::Completed(stored)),
+                None => Err(Refusal::ShuttingDown),
+            };
         }
+        self.0.sweeper.run(self.store());
         let asked_at = Instant::now();
-        match self.ask(request).await {
-            Ok(Claim::Acquired { attempt, age }) => Ok(Claimed::Held(Held::new(
+        match self.ask(request, asked_at).await? {
+            Claim::Acquired { attempt, age } => Ok(Claimed::Held(Held::new(
                 &self, request, attempt, age, asked_at, running,
             ))),
-            Ok(Claim::Completed(response)) => Ok(Claimed::Completed(response)),
-            Ok(Claim::InFlight { lease_left }) => Ok(Claimed::InFlight { lease_left }),
-            Ok(Claim::Abandoned { attempt, age }) => Ok(Claimed::Abandoned { attempt, age }),
-            Ok(Claim::Mismatch) => Ok(Claimed::Mismatch),
-            Err(error) => {
-                if error.may_have_happened() {
-                    self.release_in_background(request.owner, asked_at + request.lease);
-                }
-                Err(error.into())
-            }
+            Claim::Completed(response) => Ok(Claimed::Completed(response)),
+            Claim::InFlight { lease_left } => Ok(Claimed::InFlight { lease_left }),
+            Claim::Abandoned { attempt, age } => Ok(Claimed::Abandoned { attempt, age }),
+            Claim::Mismatch => Ok(Claimed::Mismatch),
         }
     }
 
-    /// Asks twice when a reply was lost: the token makes the second question the same claim.
-    async fn ask(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
-        match self.timed(self.store().claim(request)).await {
-            Err(error) if error.may_have_happened() => {
-                tracing::debug!(record = %request.owner.key,
-                    error = &error as &dyn std::error::Error, "no reply to a claim, asking again");
-                self.timed(self.store().claim(request)).await
-            }
-            reply => reply,
+    /// Asks twice when a reply was lost: the token makes the second question the same claim. If
+    /// that is of no help either, what may have been claimed is given up.
+    async fn ask(&self, request: &ClaimRequest, asked_at: Instant) -> Result<Claim, StoreError> {
+        let first = match self.timed(self.store().claim(request)).await {
+            Err(error) if error.may_have_happened() => error,
+            reply => return reply,
+        };
+        tracing::debug!(record = %request.owner.key, error = &first as &dyn std::error::Error,
+            "no reply to a claim, asking again");
+        let second = self.timed(self.store().claim(request)).await;
+        if second.is_err() {
+            let (owner, is_first) = (request.owner, request.take_over.is_none());
+            self.give_up_unheard(
+                owner,
+                is_first,
+                asked_at + request.lease,
+                asked_at + request.ttl,
+            );
         }
-    }
-}
-
-async fn run_or_settle(held: Held, settlement: Option<Arc<StoredResponse>>) -> Outcome {
-    let Some(response) = settlement else {
-        return Outcome::Run(held);
-    };
-    match held.begin().complete(Arc::clone(&response)).await {
-        Answer::Own => Outcome::Replay(response),
-        Answer::Stored(stored) => Outcome::Replay(stored),
-        Answer::InFlight { lease_left } => Outcome::InFlight { lease_left },
-        Answer::Unknown => Outcome::Unknown,
+        second
     }
 }
 
@@ -156,7 +174,7 @@ async fn decide(
     let abandoned = describe(attempt, age);
     let record = abandoned.record_key();
     match catch_unwind(async move { recover(abandoned).await }).await {
-        Ok(Recovery::Replay(response)) => Decision::Settle(Arc::from(response)),
+        Ok(Recovery::Replay(response)) => Decision::Settle(Arc::new(response)),
         Ok(Recovery::Retry) => Decision::Run,
         Ok(Recovery::Unknown) => Decision::Refuse,
         Err(_) => {

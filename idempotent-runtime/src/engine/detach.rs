@@ -8,7 +8,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
@@ -20,9 +20,45 @@ use tracing::{Instrument, Span};
 /// `Drop`.
 pub(crate) struct Detach<T: Send + 'static> {
     future: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
-    begun: bool,
+    progress: Progress,
+    mover: Mover,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Progress {
+    NotBegun,
+    /// Being polled; found in a drop, it says that the poll has panicked.
+    Polling,
+    Waiting,
+}
+
+/// Moves work to a task.
+#[derive(Clone)]
+pub(crate) struct Mover {
     tasks: TaskTracker,
+    runtime: Option<Handle>,
     span: Span,
+}
+
+impl Mover {
+    /// Moves to the runtime and the span that this is called in.
+    pub(crate) fn new(tasks: &TaskTracker) -> Self {
+        let runtime = Handle::try_current().ok();
+        Self {
+            tasks: tasks.clone(),
+            runtime,
+            span: Span::current(),
+        }
+    }
+
+    pub(crate) fn spawn(&self, rest: impl Future<Output = ()> + Send + 'static) {
+        // Without a runtime nothing can go on; the lease will tell.
+        if let Some(runtime) = Handle::try_current().ok().or_else(|| self.runtime.clone()) {
+            tracing::debug!(parent: &self.span, "caller went away, going on in the background");
+            self.tasks
+                .spawn_on(rest.instrument(self.span.clone()), &runtime);
+        }
+    }
 }
 
 impl<T: Send + 'static> Detach<T> {
@@ -32,9 +68,8 @@ impl<T: Send + 'static> Detach<T> {
     ) -> Self {
         Self {
             future: Some(Box::pin(future)),
-            begun: false,
-            tasks: tasks.clone(),
-            span: Span::current(),
+            progress: Progress::NotBegun,
+            mover: Mover::new(tasks),
         }
     }
 }
@@ -43,30 +78,24 @@ impl<T: Send + 'static> Future for Detach<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        self.begun = true;
+        self.progress = Progress::Polling;
         let Some(future) = self.future.as_mut() else {
             // Polled again after its end: as a fused future, it stays pending.
             return Poll::Pending;
         };
-        let output = ready!(future.as_mut().poll(cx));
-        self.future = None;
-        Poll::Ready(output)
+        let poll = future.as_mut().poll(cx);
+        self.progress = Progress::Waiting;
+        if poll.is_ready() {
+            self.future = None;
+        }
+        poll
     }
 }
 
 impl<T: Send + 'static> Drop for Detach<T> {
     fn drop(&mut self) {
-        let Some(rest) = self.future.take() else {
-            return;
-        };
-        if !self.begun || std::thread::panicking() {
-            return;
-        }
-        // Without a runtime (it is being shut down) nothing can go on; the lease will tell.
-        if let Ok(runtime) = Handle::try_current() {
-            tracing::debug!(parent: &self.span, "caller went away, going on in the background");
-            let rest = async move { drop(rest.await) }.instrument(self.span.clone());
-            self.tasks.spawn_on(rest, &runtime);
+        if let (Some(rest), Progress::Waiting) = (self.future.take(), &self.progress) {
+            self.mover.spawn(async move { drop(rest.await) });
         }
     }
 }
@@ -74,7 +103,7 @@ impl<T: Send + 'static> Drop for Detach<T> {
 impl<T: Send + 'static> fmt::Debug for Detach<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Detach")
-            .field("begun", &self.begun)
+            .field("progress", &self.progress)
             .finish_non_exhaustive()
     }
 }

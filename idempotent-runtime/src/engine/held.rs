@@ -9,12 +9,12 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::Engine;
 use super::leases::LeaseGuard;
 use crate::record::{Owner, RecordState, StoredResponse};
-use crate::store::{Claim, ClaimRequest, Completion, Release, StoreError};
+use crate::store::{Claim, ClaimRequest, Completion, Release, Renewal, StoreError};
 
 /// An acquired claim. Its lease is renewed for as long as this value lives.
 ///
-/// Dropped before [`begin`](Self::begin), it releases the key: nothing has happened. Dropped after,
-/// it leaves the record alone, to be found abandoned: something may have.
+/// Dropped before [`begin`](Self::begin), it gives the claim up: this attempt has done nothing.
+/// Dropped after, it leaves the record alone, to be found abandoned: something may have happened.
 #[derive(Debug)]
 pub(crate) struct Held {
     engine: Engine,
@@ -39,6 +39,14 @@ pub(crate) enum Answer {
     InFlight { lease_left: Duration },
     /// The claim was lost, and nothing can be said.
     Unknown,
+}
+
+/// A completion that got no further for now.
+#[derive(Debug)]
+pub(super) struct Interrupted {
+    pub(super) error: StoreError,
+    /// What can be answered meanwhile.
+    answer: Answer,
 }
 
 impl Held {
@@ -80,8 +88,9 @@ impl Held {
         &self.request.owner
     }
 
-    pub(super) fn lease_until(&self) -> Instant {
-        self.lease.until()
+    /// The end of the record's life, if nothing moves it.
+    pub(super) fn expires_at(&self) -> Instant {
+        self.claimed_at + self.request.ttl
     }
 
     /// From here on something may have happened.
@@ -93,37 +102,53 @@ impl Held {
     /// Stores the response, and says what to answer.
     ///
     /// When the store is away the answer goes out all the same, and completing goes on in the
-    /// background until the lease ends.
+    /// background.
     pub(crate) async fn complete(self, response: Arc<StoredResponse>) -> Answer {
-        match self.store_response(&response).await {
-            Ok(Completion::Stored | Completion::AlreadyMine) => Answer::Own,
-            Ok(Completion::Lost) => self.restore(&response).await,
-            Err(error) => {
+        match self.try_complete(&response).await {
+            Ok(answer) => answer,
+            Err(Interrupted { error, answer }) => {
                 tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
                     "could not store a response, trying again in the background");
                 self.complete_in_background(response);
-                Answer::Own
+                answer
             }
         }
     }
 
-    /// Frees the key, and says what to answer.
-    pub(crate) async fn release(self) -> Answer {
-        let store = self.engine.store();
-        match self.engine.timed(store.release(self.owner())).await {
-            Ok(Release::Released) => Answer::Own,
-            Ok(Release::Lost) => self.look().await,
-            Err(error) => {
-                tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
-                    "could not release a key, trying again in the background");
-                self.engine
-                    .release_in_background(*self.owner(), self.lease_until());
-                Answer::Own
+    /// Completes, and if the claim was lost finds out why. If that is because the record is gone (a
+    /// store that was restarted or has failed over), puts it back with the response.
+    pub(super) async fn try_complete(
+        &self,
+        response: &Arc<StoredResponse>,
+    ) -> Result<Answer, Interrupted> {
+        for answer in [Answer::Own, Answer::Unknown] {
+            match self.store_response(response).await {
+                Ok(Completion::Stored | Completion::AlreadyMine) => return Ok(Answer::Own),
+                Ok(Completion::Lost) => {}
+                Err(error) => return Err(Interrupted { error, answer }),
+            }
+            tracing::warn!(record = %self.owner().key, "lost the claim before its response was stored");
+            let again = ClaimRequest {
+                take_over: None,
+                ..self.request
+            };
+            match self.engine.timed(self.engine.store().claim(&again)).await {
+                Ok(Claim::Acquired { .. }) => {}
+                Ok(Claim::Completed(stored)) => return Ok(Answer::Stored(stored)),
+                Ok(Claim::InFlight { lease_left }) => return Ok(Answer::InFlight { lease_left }),
+                Ok(Claim::Abandoned { .. } | Claim::Mismatch) => return Ok(Answer::Unknown),
+                Err(error) => {
+                    return Err(Interrupted {
+                        error,
+                        answer: Answer::Unknown,
+                    });
+                }
             }
         }
+        Ok(Answer::Unknown)
     }
 
-    pub(super) async fn store_response(
+    async fn store_response(
         &self,
         response: &Arc<StoredResponse>,
     ) -> Result<Completion, StoreError> {
@@ -132,29 +157,34 @@ impl Held {
             .await
     }
 
-    /// The claim was lost. If that is because the record is gone (a store that was restarted or
-    /// failed over), puts it back with the response; otherwise answers from what is there.
-    async fn restore(&self, response: &Arc<StoredResponse>) -> Answer {
-        let record = self.owner().key;
-        tracing::warn!(%record, "lost the claim before its response was stored");
-        let again = ClaimRequest {
-            take_over: None,
-            ..self.request
-        };
-        match self.engine.timed(self.engine.store().claim(&again)).await {
-            Ok(Claim::Acquired { .. }) => match self.store_response(response).await {
-                Ok(Completion::Stored | Completion::AlreadyMine) | Err(_) => Answer::Own,
-                Ok(Completion::Lost) => Answer::Unknown,
-            },
-            Ok(Claim::Completed(stored)) => Answer::Stored(stored),
-            Ok(Claim::InFlight { lease_left }) => Answer::InFlight { lease_left },
-            Ok(Claim::Abandoned { .. } | Claim::Mismatch) => Answer::Unknown,
+    /// Frees the key, because nothing happened, and says what to answer.
+    ///
+    /// After a take-over this attempt cannot speak for the ones before it: the key then becomes what
+    /// it was, abandoned.
+    pub(crate) async fn release(mut self) -> Answer {
+        // Whatever comes of it, there is nothing more to do when this value is dropped.
+        self.begun = true;
+        self.lease.stop();
+        match self.engine.give_up(self.owner(), self.attempt == 1).await {
+            Ok(true) => Answer::Own,
+            Ok(false) => self.look().await,
             Err(error) => {
-                tracing::warn!(%record, error = &error as &dyn std::error::Error,
-                    "could not read the record of a lost claim");
-                Answer::Unknown
+                tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
+                    "could not release a key, trying again in the background");
+                self.give_up_in_background();
+                Answer::Own
             }
         }
+    }
+
+    fn give_up_in_background(&self) {
+        let (owner, expires_at) = (*self.owner(), self.expires_at());
+        self.engine.give_up_in_background(
+            owner,
+            self.attempt == 1,
+            expires_at,
+            self.lease.runtime(),
+        );
     }
 
     /// The key could not be released because somebody else has the claim, or nobody.
@@ -172,11 +202,29 @@ impl Held {
     }
 }
 
+impl Engine {
+    /// Ends a claim that has had no effect, and says whether it was still this owner's.
+    ///
+    /// The first attempt's record is removed. A later attempt's stays, with its lease ended: what the
+    /// attempts before it have done is as unknown as it was.
+    pub(super) async fn give_up(&self, owner: &Owner, is_first: bool) -> Result<bool, StoreError> {
+        if is_first {
+            let released = self.timed(self.store().release(owner)).await?;
+            return Ok(released == Release::Released);
+        }
+        let end = Renewal {
+            owner: *owner,
+            lease: Duration::ZERO,
+        };
+        let lost = self.timed(self.store().renew(&[end])).await?;
+        Ok(lost.is_empty())
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         if !self.begun {
-            self.engine
-                .release_in_background(*self.owner(), self.lease_until());
+            self.give_up_in_background();
         }
     }
 }

@@ -1,13 +1,19 @@
-//! Leases: one task per process renews all that run, in batches.
+//! Leases: one task renews all that run, in batches. No request has a timer of its own.
+//!
+//! The task lives on the runtime of the handlers whose leases it renews. An application has one
+//! runtime as a rule; where it has several (one a worker thread, one a test), each has its own task,
+//! because a runtime that stands still or is gone must not take the others' leases with it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::{self, Handle};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::unwind::catch_unwind;
 use crate::record::{Owner, Token};
 use crate::store::{Renewal, Store, StoreError, StoreErrorKind};
 
@@ -17,17 +23,20 @@ const BATCH: usize = 1000;
 /// The claims of this process that are to be kept.
 #[derive(Debug)]
 pub(super) struct Leases {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
     store: Arc<dyn Store>,
     store_timeout: Duration,
+    renewers: Arc<Mutex<HashMap<runtime::Id, Arc<Renewer>>>>,
+}
+
+/// The leases of one runtime.
+#[derive(Debug)]
+struct Renewer {
+    store: Arc<dyn Store>,
+    store_timeout: Duration,
+    runtime: Handle,
     table: Mutex<Table>,
-    /// The table has an earlier renewal than the task knows of, or the process is done.
+    /// The table has an earlier renewal than the task knows of, or the application is done.
     wake: Notify,
-    task_runs: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -43,92 +52,103 @@ struct Lease {
     owner: Owner,
     length: Duration,
     renew_at: Instant,
-    /// The end of the lease as this process knows it, never later than the store's.
-    until: Instant,
 }
 
 /// Keeps one lease for as long as it lives.
 #[derive(Debug)]
 pub(super) struct LeaseGuard {
-    shared: Arc<Shared>,
+    renewer: Arc<Renewer>,
     token: Token,
-    until: Instant,
 }
 
 impl Leases {
     pub(super) fn new(store: Arc<dyn Store>, store_timeout: Duration) -> Self {
         Self {
-            shared: Arc::new(Shared {
-                store,
-                store_timeout,
-                table: Mutex::default(),
-                wake: Notify::new(),
-                task_runs: AtomicBool::new(false),
-                closed: AtomicBool::new(false),
-            }),
+            store,
+            store_timeout,
+            renewers: Arc::default(),
         }
     }
 
-    /// Keeps a claim that was asked for at `asked_at`.
+    /// Keeps a claim that was asked for at `asked_at`, by the task of the runtime it runs on.
     pub(super) fn keep(&self, owner: Owner, length: Duration, asked_at: Instant) -> LeaseGuard {
-        let lease = Lease {
+        let renewer = self.renewer();
+        renewer.insert(Lease {
             owner,
             length,
             renew_at: asked_at + length / 3,
-            until: asked_at + length,
-        };
-        let is_earlier = {
-            let mut table = self.shared.table();
-            table.leases.insert(owner.token, lease);
-            table.next_look.is_none_or(|next| lease.renew_at < next)
-        };
-        if is_earlier {
-            self.shared.wake.notify_one();
-        }
-        if !self.shared.task_runs.swap(true, Ordering::AcqRel) {
-            tokio::spawn(renew_all(RunningTask(Arc::clone(&self.shared))));
-        }
+        });
         LeaseGuard {
-            shared: Arc::clone(&self.shared),
+            renewer,
             token: owner.token,
-            until: lease.until,
         }
+    }
+
+    fn renewer(&self) -> Arc<Renewer> {
+        let runtime = Handle::current();
+        let mut renewers = lock(&self.renewers);
+        let renewer = renewers.entry(runtime.id()).or_insert_with(|| {
+            let renewer = Arc::new(Renewer {
+                store: Arc::clone(&self.store),
+                store_timeout: self.store_timeout,
+                runtime: runtime.clone(),
+                table: Mutex::default(),
+                wake: Notify::new(),
+                closed: AtomicBool::new(false),
+            });
+            let task = RunningTask {
+                renewer: Arc::clone(&renewer),
+                renewers: Arc::clone(&self.renewers),
+            };
+            runtime.spawn(renew_all(task));
+            renewer
+        });
+        Arc::clone(renewer)
     }
 }
 
 impl Drop for Leases {
     fn drop(&mut self) {
-        self.shared.closed.store(true, Ordering::Release);
-        self.shared.wake.notify_one();
+        for renewer in lock(&self.renewers).values() {
+            renewer.closed.store(true, Ordering::Release);
+            renewer.wake.notify_one();
+        }
     }
 }
 
 impl LeaseGuard {
-    /// The end of the lease, as far as this process knows.
-    pub(super) fn until(&self) -> Instant {
-        self.shared
-            .table()
-            .leases
-            .get(&self.token)
-            .map_or(self.until, |lease| lease.until)
+    /// Lets the lease end by itself.
+    pub(super) fn stop(&self) {
+        lock(&self.renewer.table).leases.remove(&self.token);
+    }
+
+    /// The runtime on which the claim was made.
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.renewer.runtime
     }
 }
 
 impl Drop for LeaseGuard {
     fn drop(&mut self) {
-        self.shared.table().leases.remove(&self.token);
+        self.stop();
     }
 }
 
-impl Shared {
-    fn table(&self) -> MutexGuard<'_, Table> {
-        // Every change of the table is one insert, one remove or one assignment.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+impl Renewer {
+    fn insert(&self, lease: Lease) {
+        let is_earlier = {
+            let mut table = lock(&self.table);
+            table.leases.insert(lease.owner.token, lease);
+            table.next_look.is_none_or(|next| lease.renew_at < next)
+        };
+        if is_earlier {
+            self.wake.notify_one();
+        }
     }
 
     /// Decides when to look next.
     fn plan(&self) -> Option<Instant> {
-        let mut table = self.table();
+        let mut table = lock(&self.table);
         table.next_look = table.leases.values().map(|lease| lease.renew_at).min();
         table.next_look
     }
@@ -136,7 +156,7 @@ impl Shared {
     /// What is due, or nearly: within a sixth of its lease, so that leases which began one after
     /// the other are renewed together.
     fn due(&self, now: Instant) -> Vec<Renewal> {
-        let table = self.table();
+        let table = lock(&self.table);
         let is_due = |lease: &&Lease| lease.renew_at <= now + lease.length / 6;
         let renewal = |lease: &Lease| Renewal {
             owner: lease.owner,
@@ -145,11 +165,19 @@ impl Shared {
         table.leases.values().filter(is_due).map(renewal).collect()
     }
 
+    /// Renews, in a time that leaves room for another try before the shortest lease ends.
     async fn renew(&self, due: &[Renewal]) {
         let asked_at = Instant::now();
-        match timed(&self.store, self.store_timeout, self.store.renew(due)).await {
-            Ok(lost) => self.renewed(due, &lost, asked_at),
-            Err(error) => {
+        let shortest = due
+            .iter()
+            .map(|renewal| renewal.lease)
+            .min()
+            .unwrap_or_default();
+        let limit = self.store_timeout.min(shortest / 6);
+        let renewal = catch_unwind(timed(&self.store, limit, self.store.renew(due)));
+        match renewal.await {
+            Ok(Ok(lost)) => self.renewed(due, &lost, asked_at),
+            Ok(Err(error)) => {
                 tracing::warn!(
                     claims = due.len(),
                     error = &error as &dyn std::error::Error,
@@ -157,14 +185,17 @@ impl Shared {
                 );
                 self.postpone(due);
             }
+            Err(_) => {
+                tracing::error!(claims = due.len(), "store panicked while renewing leases");
+                self.postpone(due);
+            }
         }
     }
 
     fn renewed(&self, due: &[Renewal], lost: &[Owner], asked_at: Instant) {
-        let mut table = self.table();
+        let mut table = lock(&self.table);
         for renewal in due {
             if let Some(lease) = table.leases.get_mut(&renewal.owner.token) {
-                lease.until = asked_at + lease.length;
                 lease.renew_at = asked_at + lease.length / 3;
             }
         }
@@ -179,7 +210,7 @@ impl Shared {
     /// After a failure: again in a twelfth of the lease, at most a second.
     fn postpone(&self, due: &[Renewal]) {
         let now = Instant::now();
-        let mut table = self.table();
+        let mut table = lock(&self.table);
         for renewal in due {
             if let Some(lease) = table.leases.get_mut(&renewal.owner.token) {
                 lease.renew_at = now + (lease.length / 12).min(Duration::from_secs(1));
@@ -188,30 +219,32 @@ impl Shared {
     }
 }
 
-/// Says that the task runs, until it ends: also when the runtime it runs on is shut down.
-struct RunningTask(Arc<Shared>);
+/// Forgets its runtime when it ends, which is when the runtime does.
+struct RunningTask {
+    renewer: Arc<Renewer>,
+    renewers: Arc<Mutex<HashMap<runtime::Id, Arc<Renewer>>>>,
+}
 
 impl Drop for RunningTask {
     fn drop(&mut self) {
-        self.0.table().next_look = None;
-        self.0.task_runs.store(false, Ordering::Release);
+        lock(&self.renewers).remove(&self.renewer.runtime.id());
     }
 }
 
 async fn renew_all(task: RunningTask) {
-    let shared = &*task.0;
-    while !shared.closed.load(Ordering::Acquire) {
-        match shared.plan() {
-            None => shared.wake.notified().await,
+    let renewer = &*task.renewer;
+    while !renewer.closed.load(Ordering::Acquire) {
+        match renewer.plan() {
+            None => renewer.wake.notified().await,
             Some(next) => {
                 tokio::select! {
                     () = sleep_until(next) => {}
-                    () = shared.wake.notified() => {}
+                    () = renewer.wake.notified() => {}
                 }
             }
         }
-        for batch in shared.due(Instant::now()).chunks(BATCH) {
-            shared.renew(batch).await;
+        for batch in renewer.due(Instant::now()).chunks(BATCH) {
+            renewer.renew(batch).await;
         }
     }
 }
@@ -226,4 +259,10 @@ pub(super) async fn timed<T>(
         Ok(result) => result,
         Err(_) => Err(StoreError::new(store.name(), StoreErrorKind::TimedOut)),
     }
+}
+
+/// Every change under these locks is one insert, one remove or one assignment, so a panic leaves
+/// nothing half done.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -21,10 +21,11 @@ mod claim;
 mod detach;
 mod held;
 mod leases;
+mod sweep;
 mod unwind;
 mod wait;
 
-pub(crate) use detach::Detach;
+pub(crate) use detach::{Detach, Mover};
 pub(crate) use held::{Answer, Held};
 pub(crate) use unwind::catch_unwind;
 
@@ -37,8 +38,10 @@ struct Inner {
     store: Arc<dyn Store>,
     store_timeout: Duration,
     leases: leases::Leases,
+    watches: wait::Watches,
+    sweeper: sweep::Sweeper,
     tasks: TaskTracker,
-    cleanups: background::Limit,
+    given_up: background::Limit,
     closing: AtomicBool,
 }
 
@@ -72,20 +75,26 @@ pub(crate) enum Refusal {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("no random token")]
-    NoToken(#[from] getrandom::Error),
+    NoToken(#[from] std::io::Error),
 }
 
 /// Describes an abandoned attempt to a recovery function; called only when there is one.
 pub(crate) type DescribeAbandoned<'a> = &'a (dyn Fn(u32, Duration) -> Abandoned + Send + Sync);
 
 impl Engine {
-    pub(crate) fn new(store: Arc<dyn Store>, store_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        store_timeout: Duration,
+        sweep_every: Duration,
+    ) -> Self {
         Self(Arc::new(Inner {
             leases: leases::Leases::new(Arc::clone(&store), store_timeout),
+            watches: wait::Watches::new(Arc::clone(&store), store_timeout),
+            sweeper: sweep::Sweeper::new(sweep_every),
             store,
             store_timeout,
             tasks: TaskTracker::new(),
-            cleanups: background::Limit::default(),
+            given_up: background::Limit::default(),
             closing: AtomicBool::new(false),
         }))
     }
@@ -110,12 +119,14 @@ impl Engine {
     }
 
     /// The stored response of exactly this request, if there is one.
-    pub(crate) async fn peek(&self, intent: Intent) -> Option<Arc<StoredResponse>> {
-        let record = self.timed(self.0.store.get(&intent.key)).await.ok()??;
+    pub(crate) async fn peek(
+        &self,
+        key: RecordKey,
+        fingerprint: Fingerprint,
+    ) -> Option<Arc<StoredResponse>> {
+        let record = self.timed(self.0.store.get(&key)).await.ok()??;
         match record.state {
-            RecordState::Completed(stored) if record.fingerprint == intent.fingerprint => {
-                Some(stored)
-            }
+            RecordState::Completed(stored) if record.fingerprint == fingerprint => Some(stored),
             _ => None,
         }
     }

@@ -1,24 +1,133 @@
 //! Waiting for somebody else's answer.
+//!
+//! A store that tells reliably of changes wakes its waiters. For any other, one task a key and process
+//! looks at the record every now and then, helped by the store's hints, and wakes all who wait for
+//! that key here. Waiters hold nothing but memory.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
+use tokio::time::{Instant, sleep, sleep_until};
 
+use super::leases::{lock, timed};
 use crate::key::RecordKey;
 use crate::policy::{InFlight, Policy};
-use crate::record::Token;
-use crate::store::{Store, Subscription};
+use crate::record::{RecordState, Token};
+use crate::store::{Store, StoreError};
 
 const FIRST_POLL: Duration = Duration::from_millis(50);
 const SLOWEST_POLL: Duration = Duration::from_secs(1);
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
-/// Paces the looks at one record. It holds nothing but memory.
+type Change = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The keys that somebody in this process waits for, and that are being looked at.
+#[derive(Clone, Debug)]
+pub(super) struct Watches {
+    store: Arc<dyn Store>,
+    store_timeout: Duration,
+    by_key: Arc<Mutex<HashMap<RecordKey, Weak<Watch>>>>,
+}
+
+/// One key that is being looked at, for as long as somebody waits.
+#[derive(Debug, Default)]
+struct Watch {
+    changed: Arc<Notify>,
+}
+
+impl Watches {
+    pub(super) fn new(store: Arc<dyn Store>, store_timeout: Duration) -> Self {
+        Self {
+            store,
+            store_timeout,
+            by_key: Arc::default(),
+        }
+    }
+
+    /// A change from this moment on. The end of a lease is none.
+    fn change(&self, key: &RecordKey) -> Change {
+        let subscription = self.store.subscribe(key);
+        if subscription.is_reliable() {
+            return Box::pin(subscription.changed());
+        }
+        drop(subscription);
+        let (watch, changed) = self.watch(key);
+        Box::pin(async move {
+            changed.await;
+            drop(watch);
+        })
+    }
+
+    /// Under the lock, so that whoever joins a watch is told of all that happens to it afterwards.
+    fn watch(&self, key: &RecordKey) -> (Arc<Watch>, OwnedNotified) {
+        let mut by_key = lock(&self.by_key);
+        let watch = by_key.get(key).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let watch = Arc::new(Watch::default());
+            by_key.insert(*key, Arc::downgrade(&watch));
+            tokio::spawn(self.clone().look(*key, Arc::downgrade(&watch)));
+            watch
+        });
+        let changed = Arc::clone(&watch.changed).notified_owned();
+        (watch, changed)
+    }
+
+    /// Looks at one record until it has changed or nobody waits for it any more.
+    async fn look(self, key: RecordKey, watch: Weak<Watch>) {
+        let mut poll = FIRST_POLL;
+        let mut first_seen = None;
+        while watch.strong_count() > 0 {
+            let hint = self.store.subscribe(&key);
+            match self.running_attempt(&key).await {
+                Ok(attempt)
+                    if attempt.is_some() && *first_seen.get_or_insert(attempt) == attempt => {}
+                // A waiter that looks for itself is told what is wrong with the store.
+                Ok(_) | Err(_) => break,
+            }
+            tokio::select! {
+                () = hint.changed() => {}
+                () = sleep(jittered(poll)) => {}
+            }
+            poll = (poll * 2).min(SLOWEST_POLL);
+        }
+        let mut by_key = lock(&self.by_key);
+        // Under the lock, so that who comes now begins anew. Another task may have begun already.
+        if by_key
+            .get(&key)
+            .is_some_and(|current| current.ptr_eq(&watch))
+        {
+            by_key.remove(&key);
+        }
+        drop(by_key);
+        if let Some(watch) = watch.upgrade() {
+            watch.changed.notify_waiters();
+        }
+    }
+
+    async fn running_attempt(&self, key: &RecordKey) -> Result<Option<u32>, StoreError> {
+        let record = timed(&self.store, self.store_timeout, self.store.get(key)).await?;
+        Ok(record
+            .filter(|record| matches!(record.state, RecordState::Running { .. }))
+            .map(|record| record.attempt))
+    }
+}
+
+/// Between half and all of a pause, so that processes do not look all at once.
+fn jittered(pause: Duration) -> Duration {
+    let random = Token::random().map_or(128, |token| token.as_bytes()[0]);
+    pause / 2 + pause * u32::from(random) / 512
+}
+
+/// Paces one request's looks at a record.
 pub(super) struct Waiter {
     deadline: Option<Instant>,
-    subscription: Option<Subscription>,
-    poll: Duration,
+    change: Option<Change>,
+    /// How long to pause at least before the next wait: nothing at first, and more each time that a
+    /// change turned out to be none.
+    pause: Duration,
 }
 
 impl Waiter {
@@ -29,8 +138,8 @@ impl Waiter {
         };
         Self {
             deadline,
-            subscription: None,
-            poll: FIRST_POLL,
+            change: None,
+            pause: Duration::ZERO,
         }
     }
 
@@ -40,7 +149,7 @@ impl Waiter {
     /// there was a subscription; the next one waits.
     pub(super) async fn wait(
         &mut self,
-        store: &Arc<dyn Store>,
+        watches: &Watches,
         key: &RecordKey,
         lease_left: Duration,
     ) -> bool {
@@ -51,29 +160,17 @@ impl Waiter {
         if now >= deadline {
             return false;
         }
-        let Some(subscription) = self.subscription.take() else {
-            self.subscription = Some(store.subscribe(key));
+        let Some(change) = self.change.take() else {
+            sleep_until(deadline.min(now + self.pause)).await;
+            self.change = Some(watches.change(key));
             return true;
         };
-        // A lease that ends is no change of the record, so nobody tells.
-        let pause = if subscription.is_reliable() {
-            lease_left
-        } else {
-            lease_left.min(self.next_poll())
-        };
-        let until = deadline.min(now + pause.max(SHORTEST_WAIT));
+        self.pause = (self.pause * 2).clamp(SHORTEST_WAIT, FIRST_POLL);
         tokio::select! {
-            () = subscription.changed() => {}
-            () = sleep_until(until) => {}
+            () = change => {}
+            // A lease that ends is no change of the record, so nobody tells.
+            () = sleep_until(deadline.min(now + lease_left.max(SHORTEST_WAIT))) => {}
         }
         true
-    }
-
-    /// Between half and all of a pause that doubles, so that waiters do not look all at once.
-    fn next_poll(&mut self) -> Duration {
-        let pause = self.poll;
-        self.poll = (pause * 2).min(SLOWEST_POLL);
-        let random = Token::random().map_or(128, |token| token.as_bytes()[0]);
-        pause / 2 + pause * u32::from(random) / 512
     }
 }

@@ -53,16 +53,18 @@ impl Mark {
 }
 
 impl Head {
-    pub(super) async fn admit(&self, policy: &Policy, inputs: Inputs, body: &Bytes) -> Admission {
+    pub(super) async fn admit(&self, policy: &Policy, inputs: Inputs, body: Bytes) -> Admission {
         // GET, HEAD, OPTIONS and TRACE are idempotent by themselves (RFC 9110, section 9.2.2).
         if self.method.is_safe() {
             return Admission::Unprotected(Mark::None);
         }
-        let identified = match self.identify(policy, inputs, body) {
+        let identified = match self.identify(policy, inputs, &body) {
             Ok(Some(identified)) => identified,
             Ok(None) => return Admission::Unprotected(Mark::None),
             Err(problem) => return Admission::Answer(self.idempotency.problem(&problem)),
         };
+        // A waiter may wait for long, and what it needs of the body is in the fingerprint.
+        drop(body);
         let describe = |attempt, age| Abandoned {
             key: identified.key.clone(),
             record: identified.intent.key,
@@ -91,8 +93,9 @@ impl Head {
     /// Answers a request whose last argument was rejected. It never takes a claim.
     ///
     /// A retry of a completed request still gets its answer, even if the rules for bodies have
-    /// become stricter since. That goes for rejections that judge the content only: who may not
-    /// see the answer (401, 403, ...) does not see it.
+    /// become stricter since. That goes for rejections of the content only: by status, and because
+    /// the extractor has read the body. Who may not see the answer does not see it, whatever
+    /// extractor says so and in which words.
     pub(super) async fn reject(
         &self,
         policy: &Policy,
@@ -100,22 +103,27 @@ impl Head {
         body: &Bytes,
         rejection: Response,
     ) -> Response {
-        let judges_content = matches!(
+        let is_about_content = matches!(
             rejection.status(),
             StatusCode::BAD_REQUEST
                 | StatusCode::UNSUPPORTED_MEDIA_TYPE
                 | StatusCode::UNPROCESSABLE_ENTITY
-        );
-        if !judges_content || self.method.is_safe() {
+        ) && self.attempt.body_was_read();
+        if !is_about_content || self.method.is_safe() {
             return rejection;
         }
         let Some(inputs) = inputs else {
             return rejection;
         };
-        let Ok(Some(identified)) = self.identify(policy, inputs, body) else {
+        let Ok(Some(Identified { intent, .. })) = self.identify(policy, inputs, body) else {
             return rejection;
         };
-        match self.idempotency.engine().peek(identified.intent).await {
+        match self
+            .idempotency
+            .engine()
+            .peek(intent.key, intent.fingerprint)
+            .await
+        {
             Some(stored) => self.idempotency.replay(&stored),
             None => rejection,
         }

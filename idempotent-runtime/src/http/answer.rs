@@ -16,7 +16,8 @@ use super::problem::{Problem, ProblemCode};
 use crate::record::StoredResponse;
 
 /// Headers that describe a body, and so do not describe the problem that takes its place.
-static BODY_HEADERS: [HeaderName; 9] = [
+static BODY_HEADERS: [HeaderName; 10] = [
+    header::CONTENT_TYPE,
     header::CONTENT_ENCODING,
     header::CONTENT_LANGUAGE,
     header::CONTENT_RANGE,
@@ -31,7 +32,8 @@ static BODY_HEADERS: [HeaderName; 9] = [
 impl Idempotency {
     /// The stored response, marked as a replay.
     pub(super) fn replay(&self, stored: &StoredResponse) -> Response {
-        let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
+        let status =
+            StatusCode::from_u16(stored.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = match &stored.body {
             Some(body) => respond(status, stored.headers.clone(), body.clone()),
             None => self.not_retained(status, &stored.headers),
@@ -69,20 +71,24 @@ impl Idempotency {
         if let Some(link) = parts.headers.remove(header::LINK) {
             headers.append(header::LINK, link);
         }
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        response
+        respond(status, headers, body)
     }
 }
 
+/// Statuses that are never followed by a body.
+pub(super) fn is_bodyless(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
+    )
+}
+
 /// Puts a response together; 204, 205 and 304 have neither body nor length.
-pub(super) fn respond(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response {
-    let body = match status {
-        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED => {
-            Body::new(NoBody)
-        }
-        _ => Body::from(body),
+pub(super) fn respond(status: StatusCode, headers: HeaderMap, body: impl Into<Body>) -> Response {
+    let body = if is_bodyless(status) {
+        Body::new(NoBody)
+    } else {
+        body.into()
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;

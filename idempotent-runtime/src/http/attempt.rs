@@ -1,6 +1,7 @@
 //! What a handler can ask and say about its own run.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -29,7 +30,14 @@ use crate::engine::Held;
 /// # axum::Router::<idempotent_runtime::Idempotency>::new().route("/", axum::routing::post(settle));
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Attempt(Arc<OnceLock<Run>>);
+pub struct Attempt(Arc<Cell>);
+
+/// What becomes known of a request after its extensions were handed to the extractors.
+#[derive(Debug, Default)]
+struct Cell {
+    run: OnceLock<Run>,
+    body_was_read: AtomicBool,
+}
 
 #[derive(Debug)]
 struct Run {
@@ -43,13 +51,14 @@ impl Attempt {
     /// nothing is protected, see [`is_protected`](Self::is_protected).
     #[must_use]
     pub fn number(&self) -> u32 {
-        self.0.get().map_or(1, |run| run.number)
+        self.0.run.get().map_or(1, |run| run.number)
     }
 
     /// The time since the first attempt of this key began.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.0
+            .run
             .get()
             .map_or(Duration::ZERO, |run| run.age + run.since.elapsed())
     }
@@ -59,12 +68,21 @@ impl Attempt {
     /// chose to run unprotected.
     #[must_use]
     pub fn is_protected(&self) -> bool {
-        self.0.get().is_some()
+        self.0.run.get().is_some()
     }
 
     /// The one of this request: the same wherever in its arguments a handler asks for it.
     pub(super) fn of(extensions: &mut Extensions) -> Self {
         extensions.get_or_insert_default::<Self>().clone()
+    }
+
+    /// The last argument's extractor has asked for the body.
+    pub(super) fn note_body_read(&self) {
+        self.0.body_was_read.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn body_was_read(&self) -> bool {
+        self.0.body_was_read.load(Ordering::Relaxed)
     }
 
     pub(super) fn begin(&self, held: &Held) {
@@ -74,7 +92,7 @@ impl Attempt {
             since: Instant::now(),
         };
         // A request has one claim, so this is the first time.
-        let _ = self.0.set(run);
+        let _ = self.0.run.set(run);
     }
 }
 

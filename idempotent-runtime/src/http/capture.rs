@@ -5,11 +5,10 @@ use std::sync::Arc;
 use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use bytes::Bytes;
-use http::StatusCode;
 use http::response::Parts;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Collected, Full};
 
-use super::answer::respond;
+use super::answer::{is_bodyless, respond};
 use super::attempt::NotStored;
 use super::handle::Idempotency;
 use super::problem::{Problem, ProblemCode};
@@ -52,27 +51,34 @@ async fn store(
     parts: Parts,
     body: Body,
 ) -> Response {
-    let stored = StoredResponse {
-        status: parts.status.as_u16(),
-        headers: idempotency.response_headers().apply(&parts.headers),
-        body: None,
+    let headers = idempotency.response_headers().apply(&parts.headers);
+    let tombstone = StoredResponse::tombstone(parts.status, headers);
+    // What is not sent need not be read.
+    let body = if is_bodyless(parts.status) {
+        Body::empty()
+    } else {
+        body
     };
     let limit = policy.max_response_bytes;
     match body.size_hint().exact() {
-        Some(length) if length <= limit as u64 => match body.collect().await {
-            Ok(body) => store_whole(held, idempotency, stored, parts, body.to_bytes()).await,
-            Err(error) => {
+        Some(length) if length <= limit as u64 => match catch_unwind(body.collect()).await {
+            Ok(Ok(body)) => store_whole(held, idempotency, tombstone, parts, body).await,
+            Ok(Err(error)) => {
                 tracing::error!(record = %held.owner().key, %error, "response body broke off");
+                store_failure(held, idempotency).await
+            }
+            Err(_) => {
+                tracing::error!(record = %held.owner().key, "response body panicked");
                 store_failure(held, idempotency).await
             }
         },
         Some(_) => {
-            let answer = held.complete(Arc::new(stored)).await;
+            let answer = held.complete(Arc::new(tombstone)).await;
             idempotency.answer(answer, Response::from_parts(parts, body))
         }
         None => {
-            let tasks = idempotency.engine().tasks().clone();
-            let recorder = Recorder::new(body, held, stored, limit, tasks);
+            let recorder =
+                Recorder::new(body, held, tombstone, limit, idempotency.engine().tasks());
             Response::from_parts(parts, Body::new(recorder))
         }
     }
@@ -81,15 +87,24 @@ async fn store(
 async fn store_whole(
     held: Held,
     idempotency: &Idempotency,
-    stored: StoredResponse,
+    tombstone: StoredResponse,
     mut parts: Parts,
-    body: Bytes,
+    body: Collected<Bytes>,
 ) -> Response {
+    let trailers = body.trailers().cloned();
+    let body = body.to_bytes();
     let stored = StoredResponse {
         body: Some(body.clone()),
-        ..stored
+        ..tombstone
     };
     let answer = held.complete(Arc::new(stored)).await;
+    // Trailers are for whoever is there to get them; a replay has none.
+    let body = match trailers {
+        None => Body::from(body),
+        Some(trailers) => {
+            Body::new(Full::new(body).with_trailers(std::future::ready(Some(Ok(trailers)))))
+        }
+    };
     let mut own = respond(parts.status, std::mem::take(&mut parts.headers), body);
     *own.extensions_mut() = parts.extensions;
     idempotency.answer(answer, own)
@@ -100,17 +115,16 @@ async fn store_whole(
 async fn store_failure(held: Held, idempotency: &Idempotency) -> Response {
     let problem = idempotency.problem(&Problem::new(ProblemCode::HandlerFailed));
     let (parts, body) = problem.into_parts();
-    let body = body
-        .collect()
-        .await
-        .map(http_body_util::Collected::to_bytes)
-        .unwrap_or_default();
-    let stored = StoredResponse {
-        status: StatusCode::INTERNAL_SERVER_ERROR.as_u16(),
-        headers: idempotency.response_headers().apply(&parts.headers),
-        body: None,
-    };
-    store_whole(held, idempotency, stored, parts, body).await
+    let headers = idempotency.response_headers().apply(&parts.headers);
+    let tombstone = StoredResponse::tombstone(parts.status, headers);
+    match body.collect().await {
+        Ok(body) => store_whole(held, idempotency, tombstone, parts, body).await,
+        // A renderer of the application whose bodies fail as well.
+        Err(_) => {
+            let answer = held.complete(Arc::new(tombstone)).await;
+            idempotency.answer(answer, Response::from_parts(parts, Body::empty()))
+        }
+    }
 }
 
 impl Idempotency {

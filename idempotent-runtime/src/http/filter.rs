@@ -77,14 +77,17 @@ impl HeaderFilter {
     }
 
     pub(super) fn apply(&self, headers: &HeaderMap) -> HeaderMap {
+        let of_connection: Vec<&str> = connection_options(headers).collect();
+        let is_stored = |name: &HeaderName| {
+            !self.never_stored.contains(name)
+                && !of_connection
+                    .iter()
+                    .any(|option| name.as_str().eq_ignore_ascii_case(option))
+        };
+        // Appended one by one, because removing from a header map reorders it.
         let mut stored = HeaderMap::with_capacity(headers.len());
-        for (name, value) in headers {
-            if !self.never_stored.contains(name) {
-                stored.append(name.clone(), value.clone());
-            }
-        }
-        for name in connection_options(headers) {
-            stored.remove(name);
+        for (name, value) in headers.iter().filter(|(name, _)| is_stored(name)) {
+            stored.append(name.clone(), value.clone());
         }
         stored
     }

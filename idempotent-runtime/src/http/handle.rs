@@ -70,6 +70,7 @@ struct Settings {
 
 /// What happens to a request whose key cannot be looked up because the store is away or full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnStoreFailure {
     /// 503 `store-unavailable` with `Retry-After`; the handler does not run. The default, and the
     /// only choice that never charges twice.
@@ -86,6 +87,7 @@ pub enum OnStoreFailure {
 pub struct Builder {
     store: Arc<dyn Store>,
     store_timeout: Duration,
+    sweep_every: Duration,
     namespace: String,
     secret: Option<Vec<u8>>,
     syntax: KeySyntax,
@@ -108,6 +110,7 @@ impl Idempotency {
         Builder {
             store: Arc::new(store),
             store_timeout: Duration::from_secs(2),
+            sweep_every: Duration::from_secs(60),
             namespace: String::new(),
             secret: None,
             syntax: KeySyntax::default(),
@@ -262,6 +265,13 @@ impl Builder {
         self
     }
 
+    /// How often expired records are swept, a thousand at a time. Default: every minute; zero means
+    /// never. They are absent whether or not they were swept, so this is about room only.
+    pub fn sweep_every(mut self, period: Duration) -> Self {
+        self.sweep_every = period;
+        self
+    }
+
     /// What happens to a request while the store is away or full. Default
     /// [`OnStoreFailure::Reject`].
     pub fn on_store_failure(mut self, choice: OnStoreFailure) -> Self {
@@ -319,7 +329,7 @@ impl Builder {
     #[must_use]
     pub fn build(self) -> Idempotency {
         Idempotency(Arc::new(Settings {
-            engine: Engine::new(self.store, self.store_timeout),
+            engine: Engine::new(self.store, self.store_timeout, self.sweep_every),
             keys: RecordKeys::new(&self.namespace, self.secret.as_deref()),
             syntax: self.syntax,
             scope: self.scope,

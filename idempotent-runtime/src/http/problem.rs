@@ -162,17 +162,17 @@ impl ProblemCode {
                  large to keep."
             }
             Self::StoreUnavailable => {
-                "The request was not carried out, because the idempotency store cannot be used at \
-                 the moment. Retry with the same key."
+                "Nothing was done this time, because the idempotency store cannot be used at the \
+                 moment. Retry with the same key."
             }
             Self::ShuttingDown => {
-                "The request was not carried out, because this instance is shutting down. Retry \
-                 with the same key."
+                "Nothing was done this time, because this instance is shutting down. Retry with the \
+                 same key."
             }
             Self::HandlerFailed => "The request failed unexpectedly. It may have taken effect.",
             Self::UnusableInput => {
-                "The request was not carried out, because the server could not work out what \
-                 identifies it."
+                "Nothing was done this time, because the server could not work out what identifies \
+                 the request."
             }
         }
     }
@@ -253,6 +253,12 @@ impl Problem {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// A short summary, the same for every occurrence: [`ProblemCode::title`].
+    #[must_use]
+    pub fn title(&self) -> &'static str {
+        self.code.title()
     }
 
     /// An explanation for the client's developer, with what to do.

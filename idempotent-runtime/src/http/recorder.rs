@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -10,11 +11,9 @@ use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
 use http_body::Frame;
 use http_body_util::BodyExt;
-use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, Span};
 
-use crate::engine::Held;
+use crate::engine::{Held, Mover};
 use crate::record::StoredResponse;
 
 type Completing = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -28,8 +27,7 @@ pub(super) struct Recorder {
     inner: Body,
     state: State,
     limit: usize,
-    tasks: TaskTracker,
-    span: Span,
+    mover: Mover,
 }
 
 enum State {
@@ -52,7 +50,7 @@ impl Recorder {
         held: Held,
         stored: StoredResponse,
         limit: usize,
-        tasks: TaskTracker,
+        tasks: &TaskTracker,
     ) -> Self {
         let recording = Recording {
             held,
@@ -64,8 +62,7 @@ impl Recorder {
             inner,
             state,
             limit,
-            tasks,
-            span: Span::current(),
+            mover: Mover::new(tasks),
         }
     }
 
@@ -128,7 +125,7 @@ impl HttpBody for Recorder {
                     return Poll::Ready(frame);
                 }
                 State::Recording(_) => {
-                    let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+                    let frame = ready!(poll_guarded(&mut self.inner, cx));
                     match self.record(frame.as_ref()) {
                         Some(completing) => self.state = State::Completing(completing, frame),
                         None => return Poll::Ready(frame),
@@ -146,22 +143,31 @@ impl HttpBody for Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        if matches!(self.state, State::Passing) || std::thread::panicking() {
+        if matches!(self.state, State::Passing) {
             return;
         }
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        tracing::debug!(parent: &self.span, "client went away, recording the rest in the background");
         let rest = Self {
             inner: std::mem::take(&mut self.inner),
             state: std::mem::replace(&mut self.state, State::Passing),
             limit: self.limit,
-            tasks: self.tasks.clone(),
-            span: self.span.clone(),
+            mover: self.mover.clone(),
         };
-        self.tasks
-            .spawn_on(rest.finish().instrument(self.span.clone()), &runtime);
+        self.mover.spawn(rest.finish());
+    }
+}
+
+/// A body that panics has broken off.
+fn poll_guarded(
+    body: &mut Body,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *body).poll_frame(cx))) {
+        Ok(poll) => poll,
+        Err(_) => {
+            // Not to be looked at again, which is what makes the assertion above true.
+            *body = Body::empty();
+            Poll::Ready(Some(Err(axum::Error::new("the response body panicked"))))
+        }
     }
 }
 

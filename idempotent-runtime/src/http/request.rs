@@ -1,8 +1,11 @@
 //! The last argument of a handler, wrapped: where the attribute meets axum.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use axum::RequestExt;
 use axum::body::{Body, HttpBody};
@@ -11,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Uri};
+use http_body::{Frame, SizeHint};
 
 use super::admission::Admission;
 use super::capture;
@@ -53,7 +57,11 @@ where
         let (mut parts, body) = request.with_limited_body().into_parts();
         let body = buffer(body).await?;
         let head = Head::new(idempotency, &mut parts);
-        let request = Request::from_parts(parts, Body::from(body.clone()));
+        let handed = Handed {
+            bytes: Some(body.clone()),
+            attempt: head.attempt.clone(),
+        };
+        let request = Request::from_parts(parts, Body::new(handed));
         let extracted = T::from_request(request, state)
             .await
             .map_err(IntoResponse::into_response);
@@ -156,21 +164,54 @@ impl<T, M> IdempotentRequest<T, M> {
                 Err(rejection) => return head.reject(&resolved, inputs, &body, rejection).await,
             };
             let inputs = inputs.unwrap_or_default();
-            match head.admit(&resolved, inputs, &body).await {
+            let admission = head.admit(&resolved, inputs, body).await;
+            // What is left of the request need not be kept while the handler runs.
+            let Head {
+                idempotency,
+                attempt,
+                ..
+            } = head;
+            match admission {
                 Admission::Answer(response) => response,
                 Admission::Unprotected(mark) => {
                     mark.apply(handler(args, last).await.into_response())
                 }
                 Admission::Run(held) => {
-                    head.attempt.begin(&held);
-                    let idempotency = head.idempotency.clone();
-                    let tasks = idempotency.engine().tasks();
+                    attempt.begin(&held);
+                    let tasks = idempotency.engine().tasks().clone();
                     let run = async move { handler(args, last).await.into_response() };
-                    let run = capture::run(held, policy, head.idempotency, run);
-                    Detach::new(tasks, run).await
+                    Detach::new(&tasks, capture::run(held, policy, idempotency, run)).await
                 }
             }
         }
+    }
+}
+
+/// The buffered body on its way to the last argument's extractor, which tells whether it was read.
+struct Handed {
+    bytes: Option<Bytes>,
+    attempt: Attempt,
+}
+
+impl HttpBody for Handed {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.attempt.note_body_read();
+        let bytes = self.bytes.take().filter(|bytes| !bytes.is_empty());
+        Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.as_ref().is_none_or(Bytes::is_empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
     }
 }
 

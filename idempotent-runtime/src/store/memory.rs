@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dashmap::DashMap;
-use dashmap::mapref::entry::{Entry as Slot, OccupiedEntry};
+use dashmap::mapref::entry::Entry as Slot;
 
 use self::entry::Entry;
 use self::expiry::ExpiryQueue;
@@ -114,34 +114,24 @@ impl MemoryStore {
     fn try_claim(&self, request: &ClaimRequest, now: Duration) -> Result<Claim, StoreError> {
         match self.records.entry(request.owner.key) {
             Slot::Occupied(mut slot) if slot.get().is_expired(now) => {
-                let expired = slot.insert(Entry::claimed(request, now));
+                let entry = slot.get_mut();
+                self.expiries.remove(entry.queued, &request.owner.key);
+                let expired = std::mem::replace(entry, Entry::claimed(request, now));
+                self.expiries.insert(entry.queued, request.owner.key);
                 self.resize(expired.size_bytes(), Entry::BASE_BYTES);
                 expired.wake();
             }
-            Slot::Occupied(mut slot) => return Ok(self.claim_existing(&mut slot, request, now)),
+            Slot::Occupied(mut slot) => return Ok(slot.get_mut().claim(request, now)),
             Slot::Vacant(slot) => {
                 self.reserve()?;
-                slot.insert(Entry::claimed(request, now));
+                let entry = slot.insert(Entry::claimed(request, now));
+                self.expiries.insert(entry.queued, request.owner.key);
             }
         }
-        self.expiries.push(now + request.ttl, request.owner.key);
         Ok(Claim::Acquired {
             attempt: 1,
             age: Duration::ZERO,
         })
-    }
-
-    fn claim_existing(
-        &self,
-        slot: &mut OccupiedEntry<'_, RecordKey, Entry>,
-        request: &ClaimRequest,
-        now: Duration,
-    ) -> Claim {
-        let claim = slot.get_mut().claim(request, now);
-        if request.take_over.is_some() && matches!(claim, Claim::Acquired { .. }) {
-            self.expiries.push(slot.get().expires_at, request.owner.key);
-        }
-        claim
     }
 
     /// Counts one more record, unless a bound forbids it.
@@ -166,7 +156,9 @@ impl MemoryStore {
         }
     }
 
-    fn forget(&self, entry: &Entry) {
+    /// Counts one record less, and tells those who wait for it.
+    fn forget(&self, key: &RecordKey, entry: &Entry) {
+        self.expiries.remove(entry.queued, key);
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.resize(entry.size_bytes(), 0);
         entry.wake();
@@ -174,30 +166,24 @@ impl MemoryStore {
 
     /// Frees up to `limit` expired records.
     fn sweep(&self, now: Duration, limit: usize) -> usize {
-        let mut freed = 0;
-        for key in self.expiries.take_due(now, limit) {
-            match self
-                .records
-                .remove_if(&key, |_, entry| entry.is_expired(now))
-            {
-                Some((_, entry)) => {
-                    self.forget(&entry);
-                    freed += 1;
-                }
-                // A renewal has moved its expiry: look again then. (A new claim has queued its own.)
-                None => self.requeue(key, now),
-            }
-        }
-        freed
+        let due = self.expiries.take_due(now, limit);
+        due.iter().filter(|key| self.free_expired(key, now)).count()
     }
 
-    fn requeue(&self, key: RecordKey, now: Duration) {
-        if let Some(mut entry) = self.records.get_mut(&key)
-            && !entry.is_expired(now)
-            && std::mem::take(&mut entry.was_renewed)
+    fn free_expired(&self, key: &RecordKey, now: Duration) -> bool {
+        if let Some((_, entry)) = self
+            .records
+            .remove_if(key, |_, entry| entry.is_expired(now))
         {
-            self.expiries.push(entry.expires_at, key);
+            self.forget(key, &entry);
+            return true;
         }
+        // It lives on, because a renewal or a take-over has moved its expiry: look again then.
+        if let Some(mut entry) = self.records.get_mut(key) {
+            entry.queued = ExpiryQueue::second(entry.expires_at);
+            self.expiries.insert(entry.queued, *key);
+        }
+        false
     }
 }
 
@@ -249,8 +235,8 @@ impl Store for MemoryStore {
         let now = self.clock.now();
         let mine = |_: &RecordKey, entry: &Entry| entry.is_held_by(owner, now);
         Ok(match self.records.remove_if(&owner.key, mine) {
-            Some((_, entry)) => {
-                self.forget(&entry);
+            Some((key, entry)) => {
+                self.forget(&key, &entry);
                 Release::Released
             }
             None => Release::Lost,
@@ -264,8 +250,8 @@ impl Store for MemoryStore {
 
     async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
         let now = self.clock.now();
-        Ok(self.records.remove(key).is_some_and(|(_, entry)| {
-            self.forget(&entry);
+        Ok(self.records.remove(key).is_some_and(|(key, entry)| {
+            self.forget(&key, &entry);
             !entry.is_expired(now)
         }))
     }

@@ -158,7 +158,9 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError>;
 
     /// Sets each lease to end its own length from now, and returns the owners that hold their claim
-    /// no more, in any order. A claim whose lease has ended but that nobody took over is renewed.
+    /// no more, in any order. A claim whose lease has ended but that nobody took over is renewed. A
+    /// length of zero ends the lease at once: the record is abandoned from then on, which is how an
+    /// attempt after a crash gives up.
     ///
     /// # Errors
     ///

@@ -102,6 +102,8 @@ faults! {
     RenewalDoesNothing => LeaseIsNotLife, [renewal_extends_the_lease];
     /// A renewal after the lease is taken and does nothing.
     RenewalNeedsALease => LeaseIsNotLife, [ended_lease_is_renewed_by_its_owner];
+    /// A renewal for no time is taken for none.
+    RenewalOfZeroIsNone => LeaseIsNotLife, [renewal_of_zero_ends_the_lease];
     /// The record goes while its claim is held.
     RenewalKeepsTheExpiry => LeaseIsNotLife, [renewal_keeps_a_record_alive_beyond_its_ttl];
     /// The record goes with its lease once it was renewed.

@@ -118,6 +118,7 @@ impl Row {
     pub(super) fn renew(&mut self, renewal: &Renewal, now: Duration, fault: Option<Fault>) {
         match fault {
             Some(Fault::RenewalDoesNothing) => return,
+            Some(Fault::RenewalOfZeroIsNone) if renewal.lease.is_zero() => return,
             Some(Fault::RenewalNeedsALease) if self.lease_until <= now => return,
             _ => self.lease_until = now + renewal.lease,
         }

@@ -175,6 +175,20 @@ impl Server {
         tokio::spawn(reply(request))
     }
 
+    /// Waits until this much goes on: a wait for an event, with a generous bound.
+    pub async fn pending(&self, count: usize) {
+        for _ in 0..2_000 {
+            if self.idempotency.pending() == count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!(
+            "{} pending after ten seconds, not {count}",
+            self.idempotency.pending()
+        );
+    }
+
     /// Retries until the answer is not "in flight": a wait for an event, with a generous bound.
     pub async fn settled(&self, request: RequestBuilder) -> Reply {
         for _ in 0..2_000 {

@@ -41,14 +41,14 @@ impl<'a> Lab<'a> {
     /// A claim of a new key, with a lease and a TTL that last.
     pub(super) fn request(&self) -> Result<ClaimRequest, Failure> {
         let mut key = [0; 32];
-        getrandom::fill(&mut key)?;
+        getrandom::fill(&mut key).map_err(std::io::Error::from)?;
         self.request_of(RecordKey::from_bytes(key))
     }
 
     /// A claim of this key, which the caller has made random.
     pub(super) fn request_of(&self, key: RecordKey) -> Result<ClaimRequest, Failure> {
         let mut fingerprint = [0; 32];
-        getrandom::fill(&mut fingerprint)?;
+        getrandom::fill(&mut fingerprint).map_err(std::io::Error::from)?;
         self.with_used(|used| used.keys.push(key));
         Ok(ClaimRequest {
             owner: Owner {

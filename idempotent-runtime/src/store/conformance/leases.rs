@@ -1,5 +1,7 @@
 //! Leases: their end makes a claim abandoned, and nothing else; renewal puts it off.
 
+use std::time::Duration;
+
 use super::case::{Failure, Verdict, cases, must_be};
 use super::lab::{Lab, rival};
 use crate::record::{Owner, RecordState};
@@ -11,6 +13,7 @@ cases! {
         owner_completes_and_releases_after_its_lease,
         renewal_extends_the_lease,
         ended_lease_is_renewed_by_its_owner,
+        renewal_of_zero_ends_the_lease,
         renewal_keeps_a_record_alive_beyond_its_ttl,
         renewal_does_not_shorten_the_life;
 }
@@ -97,6 +100,23 @@ async fn ended_lease_is_renewed_by_its_owner(lab: &Lab<'_>) -> Verdict {
     must_be!("renewing after the lease when nobody took over", lost, lost if lost.is_empty());
     let claim = lab.store.claim(&rival(&request)?).await?;
     must_be!("a second token after that", claim, Claim::InFlight { .. });
+    Ok(())
+}
+
+async fn renewal_of_zero_ends_the_lease(lab: &Lab<'_>) -> Verdict {
+    let request = lab.claimed(lab.request()?).await?;
+    let end = ClaimRequest {
+        lease: Duration::ZERO,
+        ..request
+    };
+    let lost = renew(lab, &end).await?;
+    must_be!("ending an own lease", lost, lost if lost.is_empty());
+    let claim = lab.store.claim(&rival(&request)?).await?;
+    must_be!(
+        "a second token after that",
+        claim,
+        Claim::Abandoned { attempt: 1, .. }
+    );
     Ok(())
 }
 

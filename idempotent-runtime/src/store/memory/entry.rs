@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
+use super::expiry::ExpiryQueue;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, RecordState, StoredResponse, Token};
@@ -20,8 +22,8 @@ pub(super) struct Entry {
     created_at: Duration,
     lease_until: Duration,
     pub(super) expires_at: Duration,
-    /// Whether a renewal has moved the expiry away from where the queue has it.
-    pub(super) was_renewed: bool,
+    /// The second under which the expiry queue has this record.
+    pub(super) queued: u64,
     state: State,
 }
 
@@ -46,7 +48,7 @@ impl Entry {
             created_at: now,
             lease_until: now + request.lease,
             expires_at: now + request.ttl,
-            was_renewed: false,
+            queued: ExpiryQueue::second(now + request.ttl),
             state: State::Running(None),
         }
     }
@@ -104,10 +106,8 @@ impl Entry {
         let held = self.is_held_by(&renewal.owner, now);
         if held {
             self.lease_until = now + renewal.lease;
-            if self.expires_at < self.lease_until {
-                self.expires_at = self.lease_until;
-                self.was_renewed = true;
-            }
+            // The queue is not told: it finds out when it comes to the old expiry.
+            self.expires_at = self.expires_at.max(self.lease_until);
         }
         held
     }
@@ -125,7 +125,7 @@ impl Entry {
             return Completion::AlreadyMine;
         }
         self.wake();
-        self.state = State::Completed(Arc::clone(response));
+        self.state = State::Completed(unshared(response));
         Completion::Stored
     }
 
@@ -174,4 +174,14 @@ impl Entry {
         };
         Self::BASE_BYTES + response
     }
+}
+
+/// The response with a body of its own: ten bytes cut out of an upload would keep all of it alive,
+/// and no bound would know.
+fn unshared(response: &StoredResponse) -> Arc<StoredResponse> {
+    let body = response.body.as_deref().map(Bytes::copy_from_slice);
+    Arc::new(StoredResponse {
+        body,
+        ..response.clone()
+    })
 }

@@ -1,66 +1,111 @@
 //! Which records expire next, without looking at all of them.
 
-use std::collections::BTreeMap;
+use std::collections::hash_set::IntoIter;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::Uniform;
 use crate::key::RecordKey;
 
-/// Keys by the second in which they have expired.
+type Bucket = HashSet<RecordKey, BuildHasherDefault<Uniform>>;
+
+/// Keys by the second in which they have expired: each record is in one bucket.
 ///
-/// Records that were claimed in the same second with the same TTL share a bucket, so adding one is
-/// a push, and taking the due ones is a look at the first bucket. A key may be in here more than
-/// once, or be long gone: the record itself says when it expires.
+/// Records that were claimed in the same second with the same TTL share a bucket, so adding and
+/// removing one is a look-up, and taking the due ones is a look at the first bucket.
+///
+/// Its lock is taken under a record's, never the other way round.
 #[derive(Debug)]
 pub(super) struct ExpiryQueue {
-    buckets: Mutex<BTreeMap<u64, Vec<RecordKey>>>,
-    /// The first bucket's second, to be read without the lock.
+    queue: Mutex<Queue>,
+    /// The first second at which something may be due, to be read without the lock.
     next: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    buckets: BTreeMap<u64, Bucket>,
+    /// What is left of the bucket that became due last.
+    due: Option<IntoIter<RecordKey>>,
 }
 
 impl Default for ExpiryQueue {
     fn default() -> Self {
         Self {
-            buckets: Mutex::default(),
+            queue: Mutex::default(),
             next: AtomicU64::new(u64::MAX),
         }
     }
 }
 
 impl ExpiryQueue {
-    pub(super) fn push(&self, expires_at: Duration, key: RecordKey) {
-        // The second that begins at or after the expiry: all in the bucket is due when it is.
-        let second = expires_at.as_secs() + u64::from(expires_at.subsec_nanos() > 0);
-        let mut buckets = self.lock();
-        buckets.entry(second).or_default().push(key);
+    /// The second that begins at or after the expiry: all in its bucket is due when it begins.
+    pub(super) fn second(expires_at: Duration) -> u64 {
+        expires_at.as_secs() + u64::from(expires_at.subsec_nanos() > 0)
+    }
+
+    pub(super) fn insert(&self, second: u64, key: RecordKey) {
+        let mut queue = self.lock();
+        queue.buckets.entry(second).or_default().insert(key);
         self.next.fetch_min(second, Ordering::Relaxed);
     }
 
-    /// Takes up to `limit` keys whose expiry has passed.
+    /// Takes a key out; one that is due already may still come up.
+    pub(super) fn remove(&self, second: u64, key: &RecordKey) {
+        let mut queue = self.lock();
+        if let Some(bucket) = queue.buckets.get_mut(&second) {
+            bucket.remove(key);
+            if bucket.is_empty() {
+                queue.buckets.remove(&second);
+            }
+        }
+    }
+
+    /// Takes up to `limit` keys whose second has come.
     pub(super) fn take_due(&self, now: Duration, limit: usize) -> Vec<RecordKey> {
         if now.as_secs() < self.next.load(Ordering::Relaxed) {
             return Vec::new();
         }
-        let mut due = Vec::new();
-        let mut buckets = self.lock();
-        while due.len() < limit
-            && let Some(mut first) = buckets.first_entry()
-            && *first.key() <= now.as_secs()
-        {
-            let keep = first.get().len().saturating_sub(limit - due.len());
-            due.append(&mut first.get_mut().split_off(keep));
-            if keep == 0 {
-                first.remove();
-            }
+        let mut taken = Vec::new();
+        let mut queue = self.lock();
+        while taken.len() < limit && queue.has_due(now) {
+            let more = limit - taken.len();
+            taken.extend(queue.due.iter_mut().flatten().take(more));
         }
-        let next = buckets.keys().next().copied().unwrap_or(u64::MAX);
+        let is_left = queue.due.as_ref().is_some_and(|due| due.len() > 0);
+        let next = if is_left { 0 } else { queue.first_second() };
         self.next.store(next, Ordering::Relaxed);
-        due
+        taken
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Vec<RecordKey>>> {
-        // A push or a split leaves the map whole at every point where it could panic.
-        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Each change is one insert or remove, so a panic leaves nothing half done.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    /// Whether `due` has a key, after having opened the next bucket if there is one to open.
+    fn has_due(&mut self, now: Duration) -> bool {
+        if self.due.as_ref().is_some_and(|due| due.len() > 0) {
+            return true;
+        }
+        self.due = None;
+        if self.first_second() <= now.as_secs() {
+            self.due = self
+                .buckets
+                .pop_first()
+                .map(|(_, bucket)| bucket.into_iter());
+        }
+        self.due.is_some()
+    }
+
+    fn first_second(&self) -> u64 {
+        self.buckets
+            .first_key_value()
+            .map_or(u64::MAX, |(second, _)| *second)
     }
 }

@@ -1,0 +1,69 @@
+//! Sweeping: expired records are absent whether or not they were swept, but they take room.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::store::Store;
+
+/// How many records one store call frees at most: small enough not to be in anybody's way.
+const BATCH: usize = 1000;
+
+/// Sees to it that there is one sweeping task, begun by the first claim.
+#[derive(Debug)]
+pub(super) struct Sweeper {
+    every: Duration,
+    runs: Arc<AtomicBool>,
+}
+
+/// Says that the task runs, until it ends: also when its runtime is shut down.
+struct Running(Arc<AtomicBool>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl Sweeper {
+    pub(super) fn new(every: Duration) -> Self {
+        Self {
+            every,
+            runs: Arc::default(),
+        }
+    }
+
+    /// Costs nothing once the task runs.
+    pub(super) fn run(&self, store: &Arc<dyn Store>) {
+        if self.every.is_zero() || self.runs.load(Ordering::Acquire) {
+            return;
+        }
+        if !self.runs.swap(true, Ordering::AcqRel) {
+            let running = Running(Arc::clone(&self.runs));
+            tokio::spawn(sweep_every(self.every, Arc::downgrade(store), running));
+        }
+    }
+}
+
+/// Ends with the last handle on the store.
+async fn sweep_every(every: Duration, store: Weak<dyn Store>, _running: Running) {
+    loop {
+        sleep(every).await;
+        let Some(store) = store.upgrade() else { return };
+        loop {
+            match store.purge_expired(BATCH).await {
+                Ok(freed) if freed >= BATCH => {}
+                Ok(freed) => {
+                    tracing::trace!(freed, "swept expired records");
+                    break;
+                }
+                Err(error) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "could not sweep");
+                    break;
+                }
+            }
+        }
+    }
+}
