@@ -17,6 +17,9 @@
 //! | `GET /counter` | `{"count": n}`: how often a handler has run |
 //! | `POST /reset` | 204, the counter is 0 (not idempotent, needs no key) |
 //!
+//! The store can also come from `IDEMPOTENCY_URL`; any but `memory:` needs its feature, as in
+//! `cargo run --features redis --example conformance_server -- --store redis://127.0.0.1`.
+//!
 //! All `POST` routes but `/reset` require an `Idempotency-Key`. `--ttl-ms` is the life of every
 //! record, in milliseconds (default 24 h); leases are 30 s, or as short as that life.
 
@@ -207,7 +210,7 @@ impl Options {
         use lexopt::prelude::*;
         let mut options = Self {
             addr: "127.0.0.1:3001".to_owned(),
-            store: "memory:".to_owned(),
+            store: std::env::var("IDEMPOTENCY_URL").unwrap_or_else(|_| "memory:".to_owned()),
             ttl: None,
         };
         let mut arguments = lexopt::Parser::from_env();

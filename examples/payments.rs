@@ -4,6 +4,9 @@
 //! cargo run --example payments [-- --addr 127.0.0.1:3000] [--store memory:]
 //! ```
 //!
+//! The store can also come from `IDEMPOTENCY_URL`; any but `memory:` needs its feature, as in
+//! `cargo run --features redis --example payments -- --store redis://127.0.0.1`.
+//!
 //! It prints three `curl` commands to paste: pay, retry, and the same key with another amount.
 
 use std::error::Error;
@@ -31,7 +34,7 @@ struct PaymentRequest {
     amount: u64,
     currency: String,
     order_id: String,
-    /// What the fake card network is to do: `approve` (the default), `decline`, `unreachable`.
+    /// What the fake card network is to do: `approve` (the default), `slow`, `decline`, `unreachable`.
     #[serde(default)]
     network: Network,
 }
@@ -41,6 +44,7 @@ struct PaymentRequest {
 enum Network {
     #[default]
     Approve,
+    Slow,
     Decline,
     Unreachable,
 }
@@ -126,8 +130,11 @@ impl Ledger {
         if let Network::Unreachable = request.network {
             return Err(PaymentError::Unreachable);
         }
-        // The network takes its time: long enough to press Ctrl-C on the client.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::time::sleep(match request.network {
+            Network::Slow => Duration::from_secs(10),
+            _ => Duration::from_millis(300),
+        })
+        .await;
         if let Network::Decline = request.network {
             return Err(PaymentError::Declined);
         }
@@ -225,10 +232,13 @@ fn print_guide(url: &str) {
    curl -i {url}/api/payments -H 'Idempotency-Key: order-1-payment' -H 'content-type: application/json' -d '{{"amount":2000,"currency":"USD","order_id":"order-1"}}'
 
 What was charged: curl {url}/api/payments
-Other outcomes: add "network":"decline" or "network":"unreachable" to the payment, with a new key.
+Other outcomes, with a new key each: add "network":"decline" or "network":"unreachable" to the payment. Or "network":"slow",
+press Ctrl-C on the client before it has answered, and retry: 409 while it runs, then the answer, and one charge.
 "#
     );
 }
+
+const USAGE: &str = "usage: payments [--addr 127.0.0.1:3000] [--store memory:]";
 
 struct Options {
     addr: String,
@@ -240,13 +250,14 @@ impl Options {
         use lexopt::prelude::*;
         let mut options = Self {
             addr: "127.0.0.1:3000".to_owned(),
-            store: "memory:".to_owned(),
+            store: std::env::var("IDEMPOTENCY_URL").unwrap_or_else(|_| "memory:".to_owned()),
         };
         let mut arguments = lexopt::Parser::from_env();
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("addr") => options.addr = arguments.value()?.string()?,
                 Long("store") => options.store = arguments.value()?.string()?,
+                Long("help") => return Err(USAGE.into()),
                 _ => return Err(argument.unexpected()),
             }
         }

@@ -62,7 +62,7 @@ fn a_store_knows_neither_http_nor_policy() {
     assert_absent(
         "idempotent-runtime/src/store",
         &except,
-        &["axum", "http::", "policy", "Policy"],
+        &["axum", "http::", "crate::policy", "Policy::"],
     );
 }
 

@@ -1,9 +1,12 @@
 //! Tokens only: what they do is in the runtime.
 
-use proc_macro2::{Literal, Span, TokenStream};
+use proc_macro2::{Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
-use syn::{Attribute, Block, GenericParam, Ident, ItemFn, Path, ReturnType, Signature, Visibility};
+use syn::{
+    Attribute, Block, Expr, GenericParam, Ident, ItemFn, Path, ReturnType, Signature, Visibility,
+    parse_quote,
+};
 
 use crate::args::{Args, Call};
 use crate::handler::{Handler, Home};
@@ -30,7 +33,7 @@ pub(crate) fn handler(args: &Args, handler: &Handler) -> TokenStream {
     let names = Names::of(handler);
     let arguments = outer_arguments(runtime, handler, &names);
     let run = run(args, handler, &names);
-    let users = users_function(handler);
+    let users = users_function(args, handler);
     let (inside, beside) = match home {
         Home::Inside => (Some(users), None),
         Home::Beside => (None, Some(users)),
@@ -213,10 +216,18 @@ fn call(handler: &Handler, Names { first, last, .. }: &Names) -> TokenStream {
     quote!(|(#(#first,)*), #unwrapped| #function #turbofish(#(#first,)* #last))
 }
 
-/// The user's function, tokens untouched. Beside the outer one it has another name, and needs its lints.
-fn users_function(handler: &Handler) -> ItemFn {
+/// The user's function, as written. Beside the outer one it has another name, and needs its lints.
+fn users_function(args: &Args, handler: &Handler) -> ItemFn {
     let mut function = handler.function.clone();
     function.vis = Visibility::Inherited;
+    // An argument that only an expression names is used, and the compiler cannot know.
+    let patterns = handler.arguments.iter().map(|it| &*it.pat);
+    let mut named = pattern::bindings(patterns);
+    named.retain(|binding| expressions(args).any(|it| mentions(it.to_token_stream(), binding)));
+    if !named.is_empty() {
+        let used = parse_quote!(let _ = (#(&#named,)*););
+        function.block.stmts.insert(0, used);
+    }
     if handler.home == Home::Beside {
         function.sig.ident = beside(&function.sig.ident);
         function.attrs.extend(
@@ -228,6 +239,21 @@ fn users_function(handler: &Handler) -> ItemFn {
         );
     }
     function
+}
+
+fn expressions(args: &Args) -> impl Iterator<Item = &Expr> {
+    args.calls.iter().filter_map(|call| match &call.value {
+        Value::Borrowed(expression) => Some(expression),
+        _ => None,
+    })
+}
+
+fn mentions(tokens: TokenStream, name: &Ident) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Group(group) => mentions(group.stream(), name),
+        TokenTree::Ident(ident) => ident == *name,
+        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+    })
 }
 
 fn is_for_callers(attribute: &Attribute) -> bool {

@@ -27,7 +27,7 @@ mod tests;
 /// from its stored response, byte for byte.
 ///
 /// ```text
-/// #[idempotent(ttl_hours = 24, scope = user.id)]
+/// #[idempotent(ttl_hours = 24, scope = (&user.tenant, user.id))]
 /// async fn create_payment(
 ///     State(ledger): State<Ledger>,
 ///     user: User,
@@ -50,13 +50,13 @@ mod tests;
 /// | `header = "..."` | `"Idempotency-Key"` | the request header that the key is in |
 /// | `required = bool` | `true` | what happens without a key: 400, or the handler runs unprotected |
 /// | `key = expr` | none | the key, made from the handler's arguments (`key = order.id`) instead of a header |
-/// | `scope = expr` | the handle's, else none | whose key it is (`scope = user.id`); the same key of another scope is another key |
+/// | `scope = expr` | the handle's, else none | whose key it is (`scope = (&user.tenant, user.id)`); the same key of another scope is another key |
 /// | `fingerprint = body`, `json` or `expr` | `body` | what has to be equal under one key: the body's bytes, its canonical JSON, or chosen fields (`(payment.amount, &payment.currency)`) |
 /// | `lease = "..."` | `"30s"` | how long a claim is held without renewal, which is how long a crash blocks its key; 10 ms to 24 h, at most the TTL |
 /// | `in_flight = "reject"` or `"wait"` | `"reject"` | what a duplicate of a running request gets: 409 at once, or that request's answer |
 /// | `wait = "..."` | `"5s"` | how long it waits before its 409; 1 ms to 1 h, only with `in_flight = "wait"` |
 /// | `on_abandoned = "reject"`, `"retry"` or a path | `"reject"` | the key of a crashed attempt: refused (never twice), run again (at least once), or your `async fn(Abandoned) -> Recovery` decides |
-/// | `store_errors = "all"`, `"client"` or `"none"` | `"all"` | which error answers are stored and replayed: 4xx and 5xx, only 4xx, or neither |
+/// | `store_errors = "all"`, `"client"` or `"none"` | `"all"` | which error answers are stored and replayed: 4xx and 5xx, only 4xx, or neither; what is not stored frees the key, and a retry runs the handler again |
 /// | `max_response_bytes = n` | `1048576` | the largest body that is stored, in bytes, at most 1 GiB; after a larger one the handler still never runs again |
 /// | `name = "..."` | method and matched route | the operation, which is part of every key; set it before you rename a route |
 /// | `crate = path` | `::idempotent_runtime` | where the runtime is, for crates that re-export it |
@@ -64,7 +64,8 @@ mod tests;
 /// # Expressions
 ///
 /// `key`, `scope` and `fingerprint` may name whatever the handler's argument patterns bind, and have to be
-/// `Serialize`. They see references: `user` above is a `&User`, and `scope = user.id` borrows the field. They are
+/// `Serialize`. They see references: `user` above is a `&User`, and `scope = user.id` borrows the field. In a tuple, write `&` before
+/// what is not `Copy`. They are
 /// computed once a request, after the extractors have run and before a claim is taken.
 ///
 /// `fingerprint = body` and `fingerprint = json` are the two words of the table, also when a binding is called so;
@@ -87,7 +88,7 @@ mod tests;
 ///     __last.run_with(
 ///         const { &Policy::new().ttl_millis(86400000) },
 ///         (__a0, __a1),
-///         |(State(ledger), user), Json(payment)| Inputs::new().scope(&(user.id)),
+///         |(State(ledger), user), Json(payment)| Inputs::new().scope(&((&user.tenant, user.id))),
 ///         |(__a0, __a1), __a2| create_payment(__a0, __a1, __a2),
 ///     ).await
 /// }

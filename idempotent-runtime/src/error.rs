@@ -1,7 +1,6 @@
 use std::fmt;
 
 /// Why an [`Idempotency`](crate::Idempotency) could not be set up.
-#[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
     message: String,
@@ -18,6 +17,11 @@ pub enum ErrorKind {
     UnknownScheme,
     /// The store exists, but its cargo feature is off; the message names the feature.
     FeatureDisabled,
+    /// The name of a table or a prefix is not a plain identifier.
+    InvalidName,
+    /// The store cannot be used: it is not there, refuses us, or is not as it should be. The
+    /// [`source`](std::error::Error::source) says why.
+    Store,
 }
 
 impl Error {
@@ -27,6 +31,24 @@ impl Error {
             message: message.into(),
             source: None,
         }
+    }
+
+    /// The same error, with what caused it.
+    #[cfg_attr(
+        not(any(
+            feature = "redis",
+            feature = "postgres",
+            feature = "sqlite",
+            feature = "mysql"
+        )),
+        expect(dead_code, reason = "only stores with a server have causes")
+    )]
+    pub(crate) fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.source = Some(source.into());
+        self
     }
 
     /// What kind of failure it is.
@@ -39,6 +61,19 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
+    }
+}
+
+/// The message and its causes: this is what an application shows that returns it from `main`.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
     }
 }
 

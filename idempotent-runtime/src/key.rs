@@ -166,6 +166,14 @@ impl RecordKey {
     }
 }
 
+impl RecordKey {
+    /// All 32 bytes in hexadecimal, for an application that keeps it beside an effect.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 /// The bytes are uniform already, so eight of them are the hash.
 impl Hash for RecordKey {
     fn hash<H: Hasher>(&self, state: &mut H) {

@@ -54,7 +54,7 @@
 //! * After a **crash** between effect and record nobody knows whether the effect took place. The
 //!   default says so (`outcome-unknown`) and never runs twice; see [`OnAbandoned`] for the other
 //!   choices and their price.
-//! * A store can only keep what it has. The in-process store forgets at the end of the process.
+//! * A store can only keep what it has: [`choosing_a_store`] says what each of them can lose.
 //! * A request is replayed to whoever sends the same key in the same scope. **Set a scope where
 //!   there is more than one tenant** (`scope = expr`, or [`Builder::scope`]).
 //!
@@ -62,8 +62,12 @@
 //!
 //! | feature | default | what it brings |
 //! | --- | --- | --- |
-//! | `memory` | yes | [`store::memory`], the in-process store |
-//! | `conformance` | no | [`store::conformance`], the test kit for stores |
+//! | `memory` | yes | the in-process store |
+//! | `redis` | no | records in Redis, Valkey, Redis Cluster |
+//! | `postgres` | no | records in PostgreSQL |
+//! | `sqlite` | no | records in a SQLite file |
+//! | `mysql` | no | records in MySQL or MariaDB |
+//! | `conformance` | no | the test kit for stores |
 //!
 //! # What is logged
 //!
@@ -75,6 +79,7 @@
 
 pub mod answers;
 mod canonical;
+pub mod choosing_a_store;
 mod clock;
 mod digest;
 mod engine;

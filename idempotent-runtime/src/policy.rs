@@ -9,7 +9,7 @@ use crate::recovery::{Abandoned, Recovery};
 
 const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The settings of one operation. Each argument of `#[idempotent]` is a method here.
+/// The settings of one operation: the arguments of `#[idempotent]` that are known when it is compiled.
 ///
 /// The macro makes one constant of it per handler; every method is `const`.
 ///
@@ -290,5 +290,38 @@ impl StoreErrors {
             Self::Client => status < 500,
             Self::None => status < 400,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_ttl_and_lease_does_not_matter() {
+        let day_and_a_half = 36 * 60 * 60 * 1000;
+        let policies = [
+            Policy::new().ttl_hours(48).lease_millis(day_and_a_half),
+            Policy::new().lease_millis(day_and_a_half).ttl_hours(48),
+        ];
+        for policy in policies {
+            assert_eq!(policy.ttl(), Duration::from_hours(48));
+            assert_eq!(policy.lease(), Duration::from_hours(36));
+        }
+    }
+
+    #[test]
+    fn a_lease_is_never_longer_than_the_ttl_wherever_that_comes_from() {
+        let minute = Duration::from_mins(1);
+        let set = Policy::new().ttl_secs(60).lease_millis(61_000);
+        assert_eq!(set.lease(), minute);
+        let of_the_handle = Policy::new().lease_millis(61_000).or_ttl(Some(minute));
+        assert_eq!(of_the_handle.lease(), minute);
+        assert_eq!(
+            Policy::new().ttl_millis(1).lease(),
+            Duration::from_millis(1)
+        );
+        // A TTL that is set later makes room again.
+        assert_eq!(set.ttl_hours(1).lease(), Duration::from_secs(61));
     }
 }

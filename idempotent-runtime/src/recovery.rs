@@ -8,13 +8,56 @@ use crate::record::StoredResponse;
 
 /// A crashed attempt, as a recovery function sees it.
 ///
-/// It carries what is needed to look for the effect in the systems where it happens: the client's
-/// key, the operation, and what the application has given to
-/// [`Builder::extension`](crate::Builder::extension), such as a database pool.
+/// It carries what is needed to look for the effect where it happens: the record's key, and what the
+/// application has given to [`Builder::extension`](crate::Builder::extension), such as a database
+/// pool.
+///
+/// **Look by [`record_key`](Self::record_key), never by the client's key alone**: two tenants may send
+/// the same key, and the record key is made of operation, scope and key together. A handler gets it
+/// from [`Attempt::record_key`](crate::Attempt::record_key) and writes it beside its effect:
+///
+/// ```
+/// use std::collections::HashMap;
+/// use std::sync::{Arc, Mutex};
+///
+/// use axum::extract::State;
+/// use http::{HeaderMap, StatusCode};
+/// use idempotent_runtime::{Abandoned, Attempt, Recovery, StoredResponse, idempotent};
+///
+/// /// The application's own table of charges.
+/// #[derive(Clone, Default)]
+/// struct Charges(Arc<Mutex<HashMap<String, String>>>);
+///
+/// #[idempotent(ttl_hours = 24, on_abandoned = look)]
+/// async fn pay(attempt: Attempt, State(charges): State<Charges>) -> (StatusCode, String) {
+///     let charge = "charge 1".to_owned();
+///     if let Some(record) = attempt.record_key() {
+///         charges.0.lock().unwrap().insert(record.to_hex(), charge.clone());
+///     }
+///     (StatusCode::CREATED, charge)
+/// }
+///
+/// /// `Idempotency::builder(store).extension(charges)` has made the table known.
+/// async fn look(abandoned: Abandoned) -> Recovery {
+///     let Some(charges) = abandoned.extension::<Charges>() else { return Recovery::Unknown };
+///     match charges.0.lock().unwrap().get(&abandoned.record_key().to_hex()) {
+///         Some(charge) => Recovery::Replay(StoredResponse::new(
+///             StatusCode::CREATED,
+///             HeaderMap::new(),
+///             charge.clone(),
+///         )),
+///         None => Recovery::Retry,
+///     }
+/// }
+/// ```
+///
+/// To test a recovery function, give a [`MemoryStore`](crate::store::memory::MemoryStore) a
+/// [`ManualClock`](crate::ManualClock) and move it past the lease while a handler runs.
 pub struct Abandoned {
     pub(crate) key: Key,
     pub(crate) record: RecordKey,
     pub(crate) operation: String,
+    pub(crate) scope: Option<Vec<u8>>,
     pub(crate) attempt: u32,
     pub(crate) age: Duration,
     pub(crate) extensions: http::Extensions,
@@ -36,13 +79,15 @@ pub enum Recovery {
 }
 
 impl Abandoned {
-    /// The client's key. Treat it as a secret: it must not reach a log.
+    /// The client's key, which another scope may have used too. Treat it as a secret: it must not
+    /// reach a log.
     #[must_use]
     pub fn key(&self) -> &Key {
         &self.key
     }
 
-    /// The record's key, whose short form is what the logs show.
+    /// The record's key: what [`Attempt::record_key`](crate::Attempt::record_key) told the crashed
+    /// attempt.
     #[must_use]
     pub fn record_key(&self) -> RecordKey {
         self.record
@@ -52,6 +97,14 @@ impl Abandoned {
     #[must_use]
     pub fn operation(&self) -> &str {
         &self.operation
+    }
+
+    /// Whose key it is, as canonical JSON; `None` without a scope.
+    #[must_use]
+    pub fn scope(&self) -> Option<&str> {
+        self.scope
+            .as_deref()
+            .and_then(|scope| std::str::from_utf8(scope).ok())
     }
 
     /// Which attempt crashed: 1, 2, ...

@@ -169,7 +169,7 @@ async fn guarded_last(State(probe): State<Probe>, _: Authenticated) -> String {
 }
 
 #[tokio::test]
-async fn the_401_of_an_auth_extractor_wins_over_a_replay() {
+async fn the_refusal_of_an_auth_extractor_wins_over_a_replay() {
     let routes = Router::new()
         .route("/first/{status}", post(guarded_first))
         .route("/last/{status}", post(guarded_last));
@@ -181,6 +181,10 @@ async fn the_401_of_an_auth_extractor_wins_over_a_replay() {
         "/last/403",
         "/last/404",
         "/last/503",
+        // Those that a content extractor answers as well: this one has not read the content.
+        "/last/400",
+        "/last/415",
+        "/last/422",
     ] {
         // A path of its own is a request of its own, so it needs a key of its own.
         let first = reply(

@@ -1,21 +1,23 @@
 //! Handlers survive their client.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::routing::post;
+use axum::{Extension, Router};
+use futures_util::future::join;
 use http::StatusCode;
-use http_body_util::BodyExt;
 use idempotent_runtime::store::memory::MemoryStore;
-use idempotent_runtime::{Idempotency, ManualClock, idempotent};
+use idempotent_runtime::{ManualClock, idempotent};
 use tokio::io::AsyncWriteExt;
-use tower::ServiceExt;
+use tokio::sync::oneshot;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::support::{
-    App, Fault, FaultyStore, Operation, Probe, Server, raw_stream, reply, serve, serve_on,
+    App, Fault, FaultyStore, Local, Operation, Probe, Server, raw_stream, reply, serve, serve_on,
 };
 
 #[idempotent]
@@ -99,6 +101,51 @@ async fn a_timeout_layer() {
     assert_ran_once(&server).await;
 }
 
+/// When told to, the first request's task panics.
+#[derive(Clone)]
+struct Bomb(Arc<Mutex<Option<oneshot::Receiver<()>>>>);
+
+async fn armed(Extension(Bomb(bomb)): Extension<Bomb>, request: Request, next: Next) -> Response {
+    let bomb = bomb.lock().unwrap().take();
+    let explode = async {
+        if let Some(bomb) = bomb {
+            bomb.await.unwrap();
+            panic!("next to the handler");
+        }
+    };
+    join(next.run(request), explode).await.0
+}
+
+#[tokio::test]
+async fn a_panic_in_a_layer() {
+    let (fuse, bomb) = oneshot::channel();
+    let bomb = Bomb(Arc::new(Mutex::new(Some(bomb))));
+    let layered = routes().layer(from_fn(armed)).layer(Extension(bomb));
+    let server = serve(layered).await;
+    let request = tokio::spawn(server.post("/pay", "key", "").send());
+    server.probe.started().await;
+    fuse.send(()).unwrap();
+    assert!(request.await.unwrap().is_err());
+    assert_ran_once(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_drop_on_a_thread_that_has_no_runtime() {
+    let local = Local::new(MemoryStore::new(), routes());
+    let asking = local.clone();
+    let mut request = Box::pin(async move { asking.post("/pay", "key").await });
+    tokio::select! {
+        _ = &mut request => panic!("the gate is closed"),
+        () = local.probe.started() => {}
+    }
+    std::thread::spawn(move || drop(request)).join().unwrap();
+    local.pending(2).await;
+    local.probe.open();
+    local.pending(0).await;
+    let retry = local.post("/pay", "key").await;
+    assert_eq!((retry.text(), retry.is_replay()), ("1", true));
+}
+
 #[tokio::test]
 async fn a_panic_in_the_background_is_stored_too() {
     #[idempotent]
@@ -160,21 +207,7 @@ async fn a_client_that_leaves_during_the_completion_finds_it_completed() {
 fn a_handler_that_is_cut_off_leaves_its_key_taken() {
     let clock = Arc::new(ManualClock::new());
     let store = MemoryStore::builder().clock(clock.clone()).build();
-    let probe = Probe::default();
-    let state = App {
-        idempotency: Idempotency::new(store),
-        probe: probe.clone(),
-    };
-    let app = routes().with_state(state);
-    let ask = |app: Router| async move {
-        let request = http::Request::post("/pay").header("idempotency-key", "key");
-        let answer = app
-            .oneshot(request.body(axum::body::Body::empty()).unwrap())
-            .await
-            .unwrap();
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
-        String::from_utf8(body.to_vec()).unwrap()
-    };
+    let local = Local::new(store, routes());
     let runtime = || {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -184,13 +217,14 @@ fn a_handler_that_is_cut_off_leaves_its_key_taken() {
 
     let first = runtime();
     first.block_on(async {
-        tokio::spawn(ask(app.clone()));
-        probe.started().await;
+        local.spawn("/pay", "key");
+        local.probe.started().await;
     });
     drop(first);
     let second = runtime();
-    assert!(second.block_on(ask(app.clone())).contains("\"in-flight\""));
+    let ask = || second.block_on(local.post("/pay", "key"));
+    ask().assert_problem(409, "in-flight");
     clock.advance(Duration::from_secs(30));
-    assert!(second.block_on(ask(app)).contains("\"outcome-unknown\""));
-    assert_eq!((probe.runs(), probe.finished()), (1, 0));
+    ask().assert_problem(409, "outcome-unknown");
+    assert_eq!((local.probe.runs(), local.probe.finished()), (1, 0));
 }

@@ -1,5 +1,7 @@
 //! Same key, another request.
 
+use std::collections::HashMap;
+
 use axum::extract::State;
 use axum::routing::{post, put};
 use axum::{Json, Router};
@@ -41,6 +43,16 @@ async fn by_fields(State(probe): State<Probe>, Json(payment): Json<Payment>) -> 
     )
 }
 
+/// Each time in another order, and with numbers that are awkward to write out.
+fn estimates() -> HashMap<u32, f64> {
+    (0..50).map(|n| (n, 1e300)).collect()
+}
+
+#[idempotent(fingerprint = estimates())]
+async fn by_map(State(probe): State<Probe>) -> String {
+    probe.run().to_string()
+}
+
 fn routes() -> Router<App> {
     Router::new()
         .route("/pay", post(pay))
@@ -49,6 +61,7 @@ fn routes() -> Router<App> {
         .route("/slow", post(slow))
         .route("/json", post(by_json))
         .route("/fields", post(by_fields))
+        .route("/map", post(by_map))
 }
 
 fn json(server: &Server, path: &str, body: &str) -> reqwest::RequestBuilder {
@@ -193,4 +206,13 @@ async fn chosen_fields_decide_when_asked() {
         r#"{"amount":100,"currency":"USD","note":"a"}"#,
     ));
     other.await.assert_problem(422, "key-reused");
+}
+
+#[tokio::test]
+async fn the_order_of_a_map_does_not_matter() {
+    let server = serve(routes()).await;
+    let first = reply(server.post("/map", "key", "")).await;
+    reply(server.post("/map", "key", ""))
+        .await
+        .assert_replay_of(&first);
 }

@@ -1,4 +1,5 @@
-//! Behaviour through real HTTP on real sockets: one module for each part of the contract.
+//! Behaviour through real HTTP: one module for each part of the contract. On real sockets, but where
+//! a fault has to be placed exactly or time has to stand still.
 
 mod support;
 
@@ -8,6 +9,8 @@ mod disconnect;
 mod fingerprint;
 mod in_flight;
 mod keys;
+mod leases;
+mod lost_records;
 mod outcomes;
 mod problems;
 mod replay;
@@ -15,4 +18,5 @@ mod scopes;
 mod shutdown;
 mod store_failures;
 mod streaming;
+mod takeovers;
 mod waiting;

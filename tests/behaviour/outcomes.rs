@@ -1,13 +1,18 @@
 //! What the handler answers, fails with or panics with, and what is kept of it.
 
+use std::convert::Infallible;
+
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http_body_util::{BodyExt, Full};
+use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{Attempt, Release, idempotent};
 
-use crate::support::{App, Probe, reply, serve};
+use crate::support::{App, Local, Probe, reply, serve};
 
 fn status(probe: &Probe, code: u16) -> (StatusCode, String) {
     (
@@ -83,6 +88,28 @@ async fn optional(attempt: Attempt) -> String {
     format!("{} {}", attempt.is_protected(), attempt.number())
 }
 
+/// A body of four bytes, with trailers.
+fn with_trailers(
+    trailers: impl Future<Output = Option<Result<HeaderMap, Infallible>>> + Send + 'static,
+) -> Response {
+    Response::new(Body::new(Full::from("body").with_trailers(trailers)))
+}
+
+#[idempotent]
+async fn panic_in_body(State(probe): State<Probe>) -> Response {
+    probe.run();
+    with_trailers(async { panic!("card 4242 behind the body") })
+}
+
+#[idempotent]
+async fn trailers(State(probe): State<Probe>) -> Response {
+    probe.run();
+    let sum = HeaderValue::from_static("1");
+    with_trailers(async { Some(Ok(HeaderMap::from_iter([(SUM, sum)]))) })
+}
+
+const SUM: HeaderName = HeaderName::from_static("x-sum");
+
 fn routes() -> Router<App> {
     Router::new()
         .route("/all/{code}", post(all))
@@ -91,6 +118,8 @@ fn routes() -> Router<App> {
         .route("/panic/at-once", post(panic_at_once))
         .route("/panic/later", post(panic_later))
         .route("/panic/unstored", post(panic_unstored))
+        .route("/panic/in-body", post(panic_in_body))
+        .route("/trailers", post(trailers))
         .route("/refused", post(refused))
         .route("/large/{bytes}", post(large))
         .route("/attempt", post(attempt))
@@ -128,7 +157,7 @@ async fn failures_are_stored_by_policy() {
 #[tokio::test]
 async fn a_panic_is_a_stored_500_that_leaks_nothing() {
     let server = serve(routes()).await;
-    for path in ["/panic/at-once", "/panic/later"] {
+    for path in ["/panic/at-once", "/panic/later", "/panic/in-body"] {
         server.probe.open();
         let first = reply(server.post(path, "key", "")).await;
         first.assert_problem(500, "handler-failed");
@@ -137,7 +166,24 @@ async fn a_panic_is_a_stored_500_that_leaks_nothing() {
             .await
             .assert_replay_of(&first);
     }
-    assert_eq!(server.probe.runs(), 2);
+    assert_eq!(server.probe.runs(), 3);
+}
+
+/// In process, because a client that reads trailers is rare.
+#[tokio::test]
+async fn trailers_reach_the_first_client_and_are_not_replayed() {
+    let local = Local::new(MemoryStore::new(), routes());
+    for is_sent in [true, false] {
+        let body = local.response("/trailers", "key").await.into_body();
+        let body = body.collect().await.unwrap();
+        let trailers = body.trailers();
+        assert_eq!(
+            trailers.is_some_and(|trailers| trailers.contains_key(SUM)),
+            is_sent
+        );
+        assert_eq!(body.to_bytes(), "body");
+    }
+    assert_eq!(local.probe.runs(), 1);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::extract::State;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{Idempotency, ProblemCode, idempotent};
@@ -78,7 +78,7 @@ async fn the_application_can_render_problems_itself() {
     let duplicate = reply(server.post("/pay", "key", "")).await;
     assert_eq!(
         (duplicate.status, duplicate.header("retry-after")),
-        (409, None)
+        (409, Some("30"))
     );
     assert!(
         duplicate.text().starts_with("in-flight 30 "),
@@ -87,6 +87,45 @@ async fn the_application_can_render_problems_itself() {
     );
     server.probe.open();
     assert_eq!(running.await.unwrap().status, 200);
+}
+
+#[idempotent]
+async fn panics(State(probe): State<Probe>) -> String {
+    panic!("in run {}", probe.run());
+}
+
+#[tokio::test]
+async fn a_renderer_that_panics_leaves_the_key_taken() {
+    let builder =
+        Idempotency::builder(MemoryStore::new()).render_problems(|problem| match problem.code() {
+            ProblemCode::HandlerFailed => panic!("in a template"),
+            _ => problem.title().into_response(),
+        });
+    let server = serve_with(builder, Router::new().route("/", post(panics))).await;
+    let lost = server.post("/", "key", "").send().await;
+    assert!(lost.is_err(), "{lost:?}");
+    server.pending(0).await;
+    let duplicate = reply(server.post("/", "key", "")).await;
+    assert_eq!(duplicate.text(), ProblemCode::InFlight.title());
+    assert_eq!(server.probe.runs(), 1);
+}
+
+#[idempotent(max_response_bytes = 3)]
+async fn large_pdf(State(probe): State<Probe>) -> Response {
+    probe.run();
+    ([("content-type", "application/pdf")], "large").into_response()
+}
+
+#[tokio::test]
+async fn a_problem_never_has_the_content_type_of_what_it_stands_for() {
+    let builder = Idempotency::builder(MemoryStore::new())
+        .render_problems(|_| Response::new("not kept".into()));
+    let server = serve_with(builder, Router::new().route("/", post(large_pdf))).await;
+    let first = reply(server.post("/", "key", "")).await;
+    assert_eq!(first.header("content-type"), Some("application/pdf"));
+    let replay = reply(server.post("/", "key", "")).await;
+    assert_eq!((replay.text(), replay.is_replay()), ("not kept", true));
+    assert_eq!(replay.header("content-type"), None);
 }
 
 #[test]

@@ -59,6 +59,36 @@ async fn a_replay_is_equal_byte_for_byte() {
     assert_eq!(server.probe.runs(), 1);
 }
 
+#[idempotent]
+async fn of_this_connection(State(probe): State<Probe>) -> Response {
+    let headers = [
+        ("connection", "x-hop"),
+        ("x-hop", "1"),
+        ("x-a", "1"),
+        ("keep-alive", "timeout=5"),
+        ("x-b", "2"),
+        ("x-c", "3"),
+    ];
+    (headers, format!("run {}", probe.run())).into_response()
+}
+
+#[tokio::test]
+async fn headers_that_are_left_out_do_not_reorder_the_others() {
+    let server = serve(Router::new().route("/", post(of_this_connection))).await;
+    for _ in 0..2 {
+        let answer = raw(server.address, close("/", "key")).await;
+        let names = answer
+            .head
+            .iter()
+            .filter(|line| line.starts_with(b"x-") && !line.starts_with(b"x-hop"));
+        let names: Vec<_> = names.map(|line| &line[..3]).collect();
+        assert_eq!(names, [b"x-a", b"x-b", b"x-c"], "{answer:?}");
+    }
+    let replay = raw(server.address, close("/", "key")).await;
+    assert!(replay.values("x-hop").is_empty(), "{replay:?}");
+    assert_eq!(server.probe.runs(), 1);
+}
+
 #[tokio::test]
 async fn the_application_chooses_which_headers_are_stored() {
     let filter = HeaderFilter::default()

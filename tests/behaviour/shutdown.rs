@@ -74,3 +74,18 @@ async fn shutdown_of_an_idle_application_is_immediate() {
     assert_eq!(server.idempotency.pending(), 0);
     assert_eq!(server.idempotency.shutdown(Duration::ZERO).await, 0);
 }
+
+#[tokio::test]
+async fn what_is_stored_is_replayed_during_a_shutdown() {
+    let server = serve(routes()).await;
+    server.probe.open();
+    let first = reply(server.post("/pay", "key", "")).await;
+    assert_eq!(server.idempotency.shutdown(LONG).await, 0);
+    reply(server.post("/pay", "key", ""))
+        .await
+        .assert_replay_of(&first);
+    reply(server.post("/pay", "key", "another body"))
+        .await
+        .assert_problem(503, "shutting-down");
+    assert_eq!(server.probe.runs(), 1);
+}

@@ -10,7 +10,7 @@ use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{Idempotency, OnStoreFailure, Release, idempotent};
 
 use crate::support::{
-    App, Fault, FaultyStore, Operation, Probe, Server, reply, serve_on, serve_with,
+    App, Fault, FaultyStore, Local, Operation, Probe, Server, reply, serve_on, serve_with,
 };
 
 #[idempotent]
@@ -30,6 +30,8 @@ fn routes() -> Router<App> {
 }
 
 const AWAY: Fault = Fault::Refused(StoreErrorKind::Unavailable);
+
+const LEASE: Duration = Duration::from_secs(30);
 
 async fn faulty() -> (Server, FaultyStore) {
     let store = FaultyStore::new(MemoryStore::new());
@@ -83,6 +85,68 @@ async fn a_claim_that_happened_unheard_twice_is_released() {
 }
 
 #[tokio::test]
+async fn a_claim_that_happened_unheard_and_was_then_refused_is_released() {
+    let (server, store) = faulty().await;
+    store.script(Operation::Claim, Fault::ReplyLost);
+    let rejected = Fault::Refused(StoreErrorKind::Rejected);
+    store.script(Operation::Claim, rejected);
+    reply(server.post("/pay", "key", ""))
+        .await
+        .assert_problem(503, "store-unavailable");
+    server.pending(0).await;
+    assert_eq!(reply(server.post("/pay", "key", "")).await.text(), "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unheard_claim_is_released_even_if_the_store_is_away_for_longer_than_its_lease() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let local = Local::new(store.clone(), routes());
+    store.script_times(2, Operation::Claim, Fault::ReplyLost);
+    store.script_times(25, Operation::Release, AWAY);
+    let refused = local.post("/pay", "key").await;
+    refused.assert_problem(503, "store-unavailable");
+    tokio::time::sleep(2 * LEASE).await;
+    let early = local.post("/pay", "key").await;
+    early.assert_problem(409, "outcome-unknown");
+    tokio::time::sleep(2 * LEASE).await;
+    assert_eq!(local.idempotency.pending(), 0);
+    assert_eq!(local.post("/pay", "key").await.text(), "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_comes_after_its_release_is_released_too() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let local = Local::new(store.clone(), routes());
+    store.script_times(2, Operation::Claim, Fault::Late);
+    let refused = local.post("/pay", "key").await;
+    refused.assert_problem(503, "store-unavailable");
+    local.pending(0).await;
+    store.proceed();
+    store.proceed();
+    tokio::task::yield_now().await;
+    let taken = local.post("/pay", "key").await;
+    taken.assert_problem(409, "in-flight");
+    tokio::time::sleep(LEASE / 2).await;
+    assert_eq!(local.post("/pay", "key").await.text(), "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_comes_after_its_owner_has_released_it_is_released_too() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let local = Local::new(store.clone(), routes());
+    // The first question is lost on its way, and the second is answered.
+    store.script(Operation::Claim, Fault::Late);
+    assert_eq!(local.post("/refuse", "key").await.text(), "1");
+    local.pending(0).await;
+    store.proceed();
+    tokio::task::yield_now().await;
+    let taken = local.post("/refuse", "key").await;
+    taken.assert_problem(409, "in-flight");
+    tokio::time::sleep(LEASE / 2).await;
+    assert_eq!(local.post("/refuse", "key").await.text(), "2");
+}
+
+#[tokio::test]
 async fn a_store_that_hangs_is_a_503_in_bounded_time() {
     let store = FaultyStore::new(MemoryStore::new());
     let timeout = Duration::from_millis(20);
@@ -121,6 +185,34 @@ async fn down_after_the_handler_answers_and_goes_on_completing() {
     reply(server.post("/pay", "key", ""))
         .await
         .assert_replay_of(&first);
+    assert_eq!(server.probe.runs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn completing_goes_on_for_longer_than_the_lease() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let local = Local::new(store.clone(), routes());
+    store.script_times(25, Operation::Complete, AWAY);
+    store.script_times(60, Operation::Renew, AWAY);
+    let first = local.post("/pay", "key").await;
+    assert_eq!((first.status, first.text()), (200, "1"));
+    tokio::time::sleep(LEASE + LEASE / 10).await;
+    let early = local.post("/pay", "key").await;
+    early.assert_problem(409, "outcome-unknown");
+    tokio::time::sleep(LEASE).await;
+    local.post("/pay", "key").await.assert_replay_of(&first);
+}
+
+#[tokio::test]
+async fn a_response_that_the_store_does_not_take_leaves_a_tombstone() {
+    let store = FaultyStore::new(MemoryStore::new()).refusing_bodies();
+    let server = serve_on(store, routes()).await;
+    let first = reply(server.post("/pay", "key", "")).await;
+    assert_eq!((first.status, first.text()), (200, "1"));
+    server.pending(0).await;
+    let replay = reply(server.post("/pay", "key", "")).await;
+    replay.assert_problem(200, "response-not-retained");
+    assert!(replay.is_replay());
     assert_eq!(server.probe.runs(), 1);
 }
 
@@ -195,94 +287,4 @@ async fn a_full_store_refuses_new_keys_and_replays_old_ones() {
         .assert_replay_of(&first);
     clock.advance(Duration::from_secs(24 * 60 * 60));
     assert_eq!(reply(server.post("/pay", "three", "")).await.text(), "3");
-}
-
-#[tokio::test]
-async fn a_record_lost_by_the_store_is_put_back_with_its_answer() {
-    #[idempotent]
-    async fn gated(State(probe): State<Probe>) -> String {
-        probe.run_gated().await.to_string()
-    }
-    let store = MemoryStore::new();
-    let store = std::sync::Arc::new(store);
-    let spy = Spy::new(store.clone());
-    let server = serve_on(spy.clone(), Router::new().route("/", post(gated))).await;
-    let running = server.spawn(server.post("/", "key", ""));
-    server.probe.started().await;
-    // As if the store had been restarted without its data.
-    assert!(spy.forget_claimed().await);
-    server.probe.open();
-    let first = running.await.unwrap();
-    assert_eq!((first.text(), first.is_replay()), ("1", false));
-    reply(server.post("/", "key", ""))
-        .await
-        .assert_replay_of(&first);
-    assert_eq!(server.probe.runs(), 1);
-}
-
-use spy::Spy;
-
-/// A store that remembers which key was claimed last.
-mod spy {
-    use std::sync::{Arc, Mutex};
-
-    use async_trait::async_trait;
-    use idempotent_runtime::store::*;
-    use idempotent_runtime::{Owner, Record, RecordKey, StoredResponse};
-
-    #[derive(Clone, Debug)]
-    pub struct Spy {
-        inner: Arc<dyn Store>,
-        last: Arc<Mutex<Option<RecordKey>>>,
-    }
-
-    impl Spy {
-        pub fn new(inner: Arc<dyn Store>) -> Self {
-            Self {
-                inner,
-                last: Arc::default(),
-            }
-        }
-
-        pub async fn forget_claimed(&self) -> bool {
-            let key = self.last.lock().unwrap().expect("a claim");
-            self.inner.remove(&key).await.unwrap()
-        }
-    }
-
-    #[async_trait]
-    impl Store for Spy {
-        fn name(&self) -> &'static str {
-            "spy"
-        }
-        async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
-            *self.last.lock().unwrap() = Some(request.owner.key);
-            self.inner.claim(request).await
-        }
-        async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
-            self.inner.renew(renewals).await
-        }
-        async fn complete(
-            &self,
-            owner: &Owner,
-            response: &Arc<StoredResponse>,
-        ) -> Result<Completion, StoreError> {
-            self.inner.complete(owner, response).await
-        }
-        async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
-            self.inner.release(owner).await
-        }
-        async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
-            self.inner.get(key).await
-        }
-        async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
-            self.inner.remove(key).await
-        }
-        async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
-            self.inner.purge_expired(limit).await
-        }
-        fn subscribe(&self, key: &RecordKey) -> Subscription {
-            self.inner.subscribe(key)
-        }
-    }
 }

@@ -1,13 +1,16 @@
 //! Response bodies of unknown length.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
+use axum::middleware::map_response;
 use axum::response::Response;
 use axum::routing::post;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
+use http_body_util::BodyExt;
 use idempotent_runtime::idempotent;
 use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
@@ -119,5 +122,54 @@ async fn a_stream_that_breaks_off_is_a_tombstone_and_never_a_whole_answer() {
     let replay = server.settled(server.post("/", "key", "")).await;
     replay.assert_problem(200, "response-not-retained");
     assert!(replay.is_replay());
+    assert_eq!(server.probe.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_panics_is_a_tombstone_too() {
+    #[idempotent]
+    async fn panics(State(probe): State<Probe>) -> Response {
+        probe.run();
+        let chunks = stream::iter(["12345", ""]).map(|chunk| match chunk {
+            "" => panic!("in the middle of a body"),
+            chunk => Chunk::Ok(chunk.into()),
+        });
+        Response::new(Body::from_stream(chunks))
+    }
+    let server = serve(Router::new().route("/", post(panics))).await;
+    let mut client = raw_stream(server.address, REQUEST).await;
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+    assert!(!answer.ends_with(b"0\r\n\r\n"), "it looks whole");
+    let replay = server.settled(server.post("/", "key", "")).await;
+    replay.assert_problem(200, "response-not-retained");
+    assert!(replay.is_replay());
+    assert_eq!(server.probe.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_is_recorded_to_its_end_when_a_layer_around_it_panics() {
+    // The first chunk that passes is the first answer's.
+    let is_armed = Arc::new(AtomicBool::new(true));
+    let layer = map_response(move |response: Response| {
+        let is_armed = Arc::clone(&is_armed);
+        let pass = move |frame| match is_armed.swap(false, Ordering::SeqCst) {
+            true => panic!("around a body"),
+            false => frame,
+        };
+        async move { response.map(|body| Body::new(body.map_frame(pass.clone()))) }
+    });
+    let (sender, receiver) = unbounded_channel();
+    let feed = Feed(Arc::new(Mutex::new(receiver)));
+    let routes = Router::<App>::new().route("/", post(stream_up_to_ten));
+    let server = serve(routes.layer(axum::Extension(feed)).layer(layer)).await;
+    let mut client = raw_stream(server.address, REQUEST).await;
+    sender.send(Ok("12345".into())).unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+    sender.send(Ok("67890".into())).unwrap();
+    drop(sender);
+    let replay = server.settled(server.post("/", "key", "")).await;
+    assert_eq!((replay.text(), replay.is_replay()), ("1234567890", true));
     assert_eq!(server.probe.runs(), 1);
 }

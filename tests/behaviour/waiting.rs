@@ -1,16 +1,13 @@
 //! `in_flight = "wait"`: duplicates get the first answer when it comes.
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::State;
 use axum::routing::post;
-use http::Request;
-use http_body_util::BodyExt;
 use idempotent_runtime::store::memory::MemoryStore;
-use idempotent_runtime::{Idempotency, Release, idempotent};
-use tower::ServiceExt;
+use idempotent_runtime::{Release, idempotent};
+use tokio::time::{Duration, sleep};
 
-use crate::support::{App, Fault, FaultyStore, Operation, Probe, reply, serve, serve_on};
+use crate::support::{App, Fault, FaultyStore, Local, Operation, Probe, reply, serve, serve_on};
 
 #[idempotent(in_flight = "wait", wait = "1h")]
 async fn patient(State(probe): State<Probe>) -> String {
@@ -37,30 +34,6 @@ fn routes() -> Router<App> {
         .route("/released", post(released))
 }
 
-/// Requests without sockets, so that there can be more of them than a process has descriptors.
-async fn in_process(app: Router, path: &'static str) -> (u16, bool, bytes::Bytes) {
-    let request = Request::post(path)
-        .header("idempotency-key", "key")
-        .body(Body::empty())
-        .unwrap();
-    let answer = app.oneshot(request).await.unwrap();
-    let replayed = answer.headers().contains_key("idempotent-replayed");
-    let status = answer.status().as_u16();
-    (
-        status,
-        replayed,
-        answer.into_body().collect().await.unwrap().to_bytes(),
-    )
-}
-
-fn app(probe: &Probe) -> Router {
-    let idempotency = Idempotency::new(MemoryStore::new());
-    routes().with_state(App {
-        idempotency,
-        probe: probe.clone(),
-    })
-}
-
 #[tokio::test]
 async fn a_waiter_gets_the_first_answer() {
     let server = serve(routes()).await;
@@ -78,25 +51,24 @@ async fn a_waiter_gets_the_first_answer() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn ten_thousand_waiters_on_one_key_get_one_answer() {
-    let probe = Probe::default();
-    let app = app(&probe);
-    let first = tokio::spawn(in_process(app.clone(), "/patient"));
-    probe.started().await;
+    let local = Local::new(MemoryStore::new(), routes());
+    let first = local.spawn("/patient", "key");
+    local.probe.started().await;
     let waiters: Vec<_> = (0..10_000)
-        .map(|_| tokio::spawn(in_process(app.clone(), "/patient")))
+        .map(|_| local.spawn("/patient", "key"))
         .collect();
     // On one thread, this lets every waiter run until it waits.
     for _ in 0..3 {
         tokio::task::yield_now().await;
     }
     assert!(waiters.iter().all(|waiter| !waiter.is_finished()));
-    probe.open();
-    let (status, replayed, body) = first.await.unwrap();
-    assert_eq!((status, replayed), (200, false));
+    local.probe.open();
+    let first = first.await.unwrap();
+    assert_eq!((first.status, first.text()), (200, "1"));
     for waiter in waiters {
-        assert_eq!(waiter.await.unwrap(), (200, true, body.clone()));
+        waiter.await.unwrap().assert_replay_of(&first);
     }
-    assert_eq!(probe.runs(), 1);
+    assert_eq!(local.probe.runs(), 1);
 }
 
 #[tokio::test]
@@ -117,41 +89,38 @@ async fn a_waiter_that_gives_up_gets_409_and_does_not_disturb_the_owner() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_waiter_that_hangs_up_does_not_disturb_the_owner_or_the_others() {
-    let probe = Probe::default();
-    let app = app(&probe);
-    let first = tokio::spawn(in_process(app.clone(), "/patient"));
-    probe.started().await;
-    let leaver = tokio::spawn(in_process(app.clone(), "/patient"));
-    let stayer = tokio::spawn(in_process(app, "/patient"));
+    let local = Local::new(MemoryStore::new(), routes());
+    let first = local.spawn("/patient", "key");
+    local.probe.started().await;
+    let leaver = local.spawn("/patient", "key");
+    let stayer = local.spawn("/patient", "key");
     tokio::task::yield_now().await;
     leaver.abort();
     assert!(leaver.await.unwrap_err().is_cancelled());
-    probe.open();
-    assert_eq!(first.await.unwrap().2, stayer.await.unwrap().2);
-    assert_eq!(probe.runs(), 1);
+    local.probe.open();
+    let stayer = stayer.await.unwrap();
+    stayer.assert_replay_of(&first.await.unwrap());
+    assert_eq!(local.probe.runs(), 1);
 }
 
 #[tokio::test(flavor = "current_thread")]
 async fn when_the_owner_releases_one_waiter_runs() {
-    let probe = Probe::default();
-    let app = app(&probe);
-    let first = tokio::spawn(in_process(app.clone(), "/released"));
-    probe.started().await;
-    let waiters: Vec<_> = (0..20)
-        .map(|_| tokio::spawn(in_process(app.clone(), "/released")))
-        .collect();
+    let local = Local::new(MemoryStore::new(), routes());
+    let first = local.spawn("/released", "key");
+    local.probe.started().await;
+    let waiters: Vec<_> = (0..20).map(|_| local.spawn("/released", "key")).collect();
     tokio::task::yield_now().await;
-    probe.open();
-    assert_eq!(first.await.unwrap().2, "nothing happened");
-    probe.started().await;
-    probe.open();
+    local.probe.open();
+    assert_eq!(first.await.unwrap().text(), "nothing happened");
+    local.probe.started().await;
+    local.probe.open();
     let mut own = 0;
     for waiter in waiters {
-        let (status, replayed, body) = waiter.await.unwrap();
-        assert_eq!((status, &*body), (200, &b"2"[..]));
-        own += usize::from(!replayed);
+        let waiter = waiter.await.unwrap();
+        assert_eq!((waiter.status, waiter.text()), (200, "2"));
+        own += usize::from(!waiter.is_replay());
     }
-    assert_eq!((own, probe.runs()), (1, 2));
+    assert_eq!((own, local.probe.runs()), (1, 2));
 }
 
 #[tokio::test]
@@ -169,4 +138,28 @@ async fn a_waiter_is_refused_when_the_store_goes_away_and_the_owner_is_not() {
         .assert_problem(503, "store-unavailable");
     server.probe.open();
     assert_eq!(first.await.unwrap().status, 200);
+}
+
+/// On tokio's paused clock: what counts is how often the store is asked, not how fast it answers.
+#[tokio::test(start_paused = true)]
+async fn waiters_on_a_store_without_hints_look_together() {
+    let store = FaultyStore::new(MemoryStore::new()).without_hints();
+    let local = Local::new(store.clone(), routes());
+    let first = local.spawn("/patient", "key");
+    local.probe.started().await;
+    let waiters: Vec<_> = (0..100).map(|_| local.spawn("/patient", "key")).collect();
+    sleep(Duration::from_secs(10)).await;
+    let (claims, looks) = (store.calls(Operation::Claim), store.calls(Operation::Get));
+    // Each came, subscribed and looked again. All the looks after that are one task's, which pauses
+    // for half a second at least once it has got slow.
+    assert_eq!(claims, 1 + 2 * 100);
+    assert!((5..30).contains(&looks), "{looks} looks in ten seconds");
+
+    local.probe.open();
+    let first = first.await.unwrap();
+    for waiter in waiters {
+        waiter.await.unwrap().assert_replay_of(&first);
+    }
+    // Woken once, and answered.
+    assert_eq!(store.calls(Operation::Claim), claims + 100);
 }

@@ -3,26 +3,32 @@
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
+use servers::Server;
+
+mod servers;
+
 const HELP: &str = "\
 Usage: cargo xtask <task>
 
-  test    run every test: unit, property, conformance, behaviour, compile and documentation tests,
-          and the examples as processes. Needs nothing but Rust: the one store of this version is
-          in the process.
+  test    run every test: unit, property, conformance, behaviour, fault, compile and documentation
+          tests, and the examples as processes.
+
+          Redis, PostgreSQL and MariaDB are started for it, on free ports and in temporary folders;
+          what is not installed is installed with apt-get, if this is root on a Debian. A server that
+          cannot be had is named, and its tests are skipped; with CI=true that is a failure. To use a
+          server of your own, set IDEMPOTENT_TEST_REDIS_URL, IDEMPOTENT_TEST_POSTGRES_URL or
+          IDEMPOTENT_TEST_MYSQL_URL: tests make tables and keys of their own there, and remove them.
 ";
 
 /// What `test` runs, in order: a title, and the arguments for cargo.
 const STEPS: &[(&str, &[&str])] = &[
     (
-        "unit, property, conformance, behaviour and compile tests",
-        &[
-            "test",
-            "--workspace",
-            "--all-features",
-            "--lib",
-            "--tests",
-            "--examples",
-        ],
+        "the examples, which tests run as processes",
+        &["build", "--all-features", "--examples"],
+    ),
+    (
+        "unit, property, conformance, behaviour, fault and compile tests",
+        &["test", "--workspace", "--all-features", "--lib", "--tests"],
     ),
     (
         "documentation tests, the README's among them",
@@ -58,31 +64,61 @@ fn main() -> ExitCode {
 /// Runs all the steps, also after one that failed, and says which did.
 fn test() -> ExitCode {
     let begun = Instant::now();
-    let failed: Vec<&str> = STEPS
-        .iter()
-        .filter(|(title, arguments)| !cargo(title, arguments))
-        .map(|(title, _)| *title)
-        .collect();
-    say(&format!(
-        "\n{} of {} steps passed in {} s",
-        STEPS.len() - failed.len(),
-        STEPS.len(),
-        begun.elapsed().as_secs()
-    ));
-    for title in &failed {
-        complain(&format!("failed: {title}"));
+    let (servers, mut failed) = start_servers();
+    for (title, arguments) in STEPS {
+        if !cargo(title, arguments, &servers) {
+            failed.push((*title).to_owned());
+        }
     }
+    let seconds = begun.elapsed().as_secs();
     if failed.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+        say(&format!(
+            "\nall {} steps passed in {seconds} s",
+            STEPS.len()
+        ));
+        return ExitCode::SUCCESS;
     }
+    for what in &failed {
+        complain(&format!("failed: {what}"));
+    }
+    complain(&format!("not all steps passed, in {seconds} s"));
+    ExitCode::FAILURE
 }
 
-fn cargo(title: &str, arguments: &[&str]) -> bool {
+/// Starts what is not given, and says what could not be started: in CI, that is a failure.
+fn start_servers() -> (Vec<(&'static str, Server)>, Vec<String>) {
+    say("== servers");
+    let is_ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
+    let (mut servers, mut failed) = (Vec::new(), Vec::new());
+    for kind in servers::KINDS {
+        if std::env::var_os(kind.variable).is_some() {
+            say(&format!("   {}: as {} says", kind.name, kind.variable));
+            continue;
+        }
+        match kind.start() {
+            Ok(server) => {
+                say(&format!("   {}: {}", kind.name, server.url));
+                servers.push((kind.variable, server));
+            }
+            Err(cause) => {
+                let missing = format!("no {}, its tests are skipped: {cause}", kind.name);
+                complain(&missing);
+                if is_ci {
+                    failed.push(missing);
+                }
+            }
+        }
+    }
+    (servers, failed)
+}
+
+fn cargo(title: &str, arguments: &[&str], servers: &[(&str, Server)]) -> bool {
     say(&format!("\n== {title}\n   cargo {}", arguments.join(" ")));
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    match Command::new(cargo).args(arguments).status() {
+    let urls = servers
+        .iter()
+        .map(|(variable, server)| (variable, &server.url));
+    match Command::new(cargo).args(arguments).envs(urls).status() {
         Ok(status) => status.success(),
         Err(error) => {
             complain(&format!("cannot run cargo: {error}"));

@@ -27,5 +27,6 @@ async fn __idempotent_start(
     State(jobs): State<Self>,
     Path(id): Path<u32>,
 ) -> StatusCode {
+    let _ = (&jobs,);
     Self::ACCEPTED
 }

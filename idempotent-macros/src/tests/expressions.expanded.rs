@@ -18,6 +18,7 @@ pub async fn add_line(
         State(&Config { ref limits, .. }): State<&'static Config>,
         Json(Line { amount, currency: mut currency @ Currency(..), .. }): Json<Line>,
     ) -> impl IntoResponse {
+        let _ = (&amount, &currency, &line, &order, &user);
         line += 1;
     }
     __last

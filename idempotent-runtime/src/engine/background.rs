@@ -69,12 +69,16 @@ impl Pauses {
 }
 
 impl Engine {
-    /// Gives up a claim that was acquired, and for which nothing has run.
+    /// Gives up a claim for which nothing has run.
+    ///
+    /// `late_until` is for one that got no reply, and so may have been acquired or may be on its way
+    /// still: what arrives late is given up late.
     pub(super) fn give_up_in_background(
         &self,
         owner: Owner,
         is_first: bool,
         until: Instant,
+        late_until: Option<Instant>,
         runtime: &Handle,
     ) {
         let Some(permit) = self.0.given_up.acquire() else {
@@ -83,43 +87,26 @@ impl Engine {
         };
         let engine = self.clone();
         let give_up = async move {
-            let _permit = permit;
             engine.give_up_until(&owner, is_first, until).await;
+            if let Some(late_until) = late_until {
+                // Not tracked: a shutdown need not wait for what probably never happened.
+                tokio::spawn(
+                    engine
+                        .give_up_late(owner, is_first, late_until, permit)
+                        .in_current_span(),
+                );
+            }
         };
         let runtime = Handle::try_current().unwrap_or_else(|_| runtime.clone());
         self.tasks().spawn_on(give_up.in_current_span(), &runtime);
     }
 
-    /// Gives up a claim that got no reply, and so may have been acquired or may still be: one that
-    /// arrives late is given up late.
-    pub(super) fn give_up_unheard(
-        &self,
-        owner: Owner,
-        is_first: bool,
-        lease_until: Instant,
-        until: Instant,
-    ) {
-        let Some(permit) = self.0.given_up.acquire() else {
-            tracing::warn!(record = %owner.key, "left a claim that may have happened to the end of its lease");
-            return;
-        };
-        let engine = self.clone();
-        let tasks = self.tasks().clone();
-        let give_up = async move {
-            engine.give_up_until(&owner, is_first, until).await;
-            // Not tracked: a shutdown need not wait for what probably never happened. Also after a
-            // success, because it was asked for twice.
-            let late = async move {
-                let _permit = permit;
-                let mut pauses = Pauses::up_to(LONGEST_PAUSE);
-                while !engine.is_closing() && pauses.pause(lease_until).await {
-                    // If the store is away again, the next try will do.
-                    let _ = engine.give_up(&owner, is_first).await;
-                }
-            };
-            tokio::spawn(late.in_current_span());
-        };
-        tasks.spawn(give_up.in_current_span());
+    async fn give_up_late(self, owner: Owner, is_first: bool, until: Instant, _permit: Permit) {
+        let mut pauses = Pauses::up_to(LONGEST_PAUSE);
+        while !self.is_closing() && pauses.pause(until).await {
+            // If the store is away again, the next try will do.
+            let _ = self.give_up(&owner, is_first).await;
+        }
     }
 
     /// Tries until the store has replied.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::wait::Waiter;
@@ -126,10 +127,12 @@ impl Engine {
         }
         self.0.sweeper.run(self.store());
         let asked_at = Instant::now();
-        match self.ask(request, asked_at).await? {
-            Claim::Acquired { attempt, age } => Ok(Claimed::Held(Held::new(
-                &self, request, attempt, age, asked_at, running,
-            ))),
+        let (claim, is_unheard) = self.ask(request, asked_at).await?;
+        match claim {
+            Claim::Acquired { attempt, age } => {
+                let held = Held::new(&self, request, attempt, age, asked_at, running);
+                Ok(Claimed::Held(held.unheard(is_unheard)))
+            }
             Claim::Completed(response) => Ok(Claimed::Completed(response)),
             Claim::InFlight { lease_left } => Ok(Claimed::InFlight { lease_left }),
             Claim::Abandoned { attempt, age } => Ok(Claimed::Abandoned { attempt, age }),
@@ -138,25 +141,31 @@ impl Engine {
     }
 
     /// Asks twice when a reply was lost: the token makes the second question the same claim. If
-    /// that is of no help either, what may have been claimed is given up.
-    async fn ask(&self, request: &ClaimRequest, asked_at: Instant) -> Result<Claim, StoreError> {
+    /// that is of no help either, what may have been claimed is given up. Says also whether a first
+    /// question is unheard of, and may be on its way still.
+    async fn ask(
+        &self,
+        request: &ClaimRequest,
+        asked_at: Instant,
+    ) -> Result<(Claim, bool), StoreError> {
         let first = match self.timed(self.store().claim(request)).await {
             Err(error) if error.may_have_happened() => error,
-            reply => return reply,
+            reply => return reply.map(|claim| (claim, false)),
         };
         tracing::debug!(record = %request.owner.key, error = &first as &dyn std::error::Error,
             "no reply to a claim, asking again");
         let second = self.timed(self.store().claim(request)).await;
         if second.is_err() {
             let (owner, is_first) = (request.owner, request.take_over.is_none());
-            self.give_up_unheard(
+            self.give_up_in_background(
                 owner,
                 is_first,
-                asked_at + request.lease,
                 asked_at + request.ttl,
+                Some(asked_at + request.lease),
+                &Handle::current(),
             );
         }
-        second
+        second.map(|claim| (claim, true))
     }
 }
 

@@ -1,6 +1,7 @@
 //! A claim that this process holds, from acquisition to completion or release.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -23,6 +24,8 @@ pub(crate) struct Held {
     age: Duration,
     claimed_at: Instant,
     begun: bool,
+    /// A first question for this claim got no reply, and may arrive after the claim is given up.
+    is_unheard: bool,
     lease: LeaseGuard,
     /// Keeps [`Engine::shutdown`] waiting.
     _running: TaskTrackerToken,
@@ -58,6 +61,7 @@ impl Held {
         asked_at: Instant,
         running: TaskTrackerToken,
     ) -> Self {
+        engine.0.held.fetch_add(1, Ordering::AcqRel);
         Self {
             engine: engine.clone(),
             request: *request,
@@ -65,9 +69,15 @@ impl Held {
             age,
             claimed_at: asked_at,
             begun: false,
+            is_unheard: false,
             lease: engine.0.leases.keep(request.owner, request.lease, asked_at),
             _running: running,
         }
+    }
+
+    pub(super) fn unheard(mut self, is_unheard: bool) -> Self {
+        self.is_unheard = is_unheard;
+        self
     }
 
     /// Which attempt of the record this is.
@@ -165,7 +175,11 @@ impl Held {
         // Whatever comes of it, there is nothing more to do when this value is dropped.
         self.begun = true;
         self.lease.stop();
-        match self.engine.give_up(self.owner(), self.attempt == 1).await {
+        let given_up = self.engine.give_up(self.owner(), self.attempt == 1).await;
+        if self.is_unheard && given_up.is_ok() {
+            self.give_up_in_background();
+        }
+        match given_up {
             Ok(true) => Answer::Own,
             Ok(false) => self.look().await,
             Err(error) => {
@@ -178,13 +192,13 @@ impl Held {
     }
 
     fn give_up_in_background(&self) {
-        let (owner, expires_at) = (*self.owner(), self.expires_at());
-        self.engine.give_up_in_background(
-            owner,
-            self.attempt == 1,
-            expires_at,
-            self.lease.runtime(),
-        );
+        let (owner, is_first, until) = (*self.owner(), self.attempt == 1, self.expires_at());
+        let lease_until = self.claimed_at + self.request.lease;
+        // A claim that was heard cannot arrive again.
+        let late_until = self.is_unheard.then_some(lease_until);
+        let runtime = self.lease.runtime();
+        self.engine
+            .give_up_in_background(owner, is_first, until, late_until, runtime);
     }
 
     /// The key could not be released because somebody else has the claim, or nobody.
@@ -223,6 +237,7 @@ impl Engine {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        self.engine.0.held.fetch_sub(1, Ordering::AcqRel);
         if !self.begun {
             self.give_up_in_background();
         }

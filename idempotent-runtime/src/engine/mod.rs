@@ -5,7 +5,7 @@
 //! to the caller: a future that is dropped half-way, a store that is away, a claim that was lost.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
@@ -41,6 +41,7 @@ struct Inner {
     watches: wait::Watches,
     sweeper: sweep::Sweeper,
     tasks: TaskTracker,
+    held: AtomicUsize,
     given_up: background::Limit,
     closing: AtomicBool,
 }
@@ -94,6 +95,7 @@ impl Engine {
             store,
             store_timeout,
             tasks: TaskTracker::new(),
+            held: AtomicUsize::new(0),
             given_up: background::Limit::default(),
             closing: AtomicBool::new(false),
         }))
@@ -107,14 +109,13 @@ impl Engine {
         &self.0.tasks
     }
 
-    /// Stops claiming, waits for what runs, and says how many claims and tasks were left at the
-    /// deadline.
+    /// Stops claiming, waits for what runs, and says how many claims were left at the deadline.
     pub(crate) async fn shutdown(&self, deadline: Duration) -> usize {
         self.0.closing.store(true, Ordering::Release);
         self.0.tasks.close();
         match tokio::time::timeout(deadline, self.0.tasks.wait()).await {
             Ok(()) => 0,
-            Err(_) => self.0.tasks.len(),
+            Err(_) => self.0.held.load(Ordering::Acquire),
         }
     }
 

@@ -38,6 +38,7 @@ struct Identified {
     intent: Intent,
     key: Key,
     operation: String,
+    scope: Option<Vec<u8>>,
 }
 
 impl Mark {
@@ -69,6 +70,7 @@ impl Head {
             key: identified.key.clone(),
             record: identified.intent.key,
             operation: identified.operation.clone(),
+            scope: identified.scope.clone(),
             attempt,
             age,
             extensions: self.idempotency.extensions().clone(),
@@ -177,18 +179,19 @@ impl Head {
             return Ok(None);
         };
         let operation = self.operation(policy);
-        let scope = inputs.scope.as_deref().or(self.scope.scope.as_deref());
+        let scope = inputs.scope.or_else(|| self.scope.scope.clone());
         let intent = Intent {
             key: self
                 .idempotency
                 .record_keys()
-                .derive(&operation, scope, &key),
+                .derive(&operation, scope.as_deref(), &key),
             fingerprint: self.fingerprint(policy, inputs.fingerprint.as_deref(), body),
         };
         Ok(Some(Identified {
             intent,
             key,
             operation,
+            scope,
         }))
     }
 

@@ -12,6 +12,7 @@ use http::request::Parts;
 use tokio::time::Instant;
 
 use crate::engine::Held;
+use crate::key::RecordKey;
 
 /// An extractor for a handler under `#[idempotent]`: which attempt this is, and how old the record.
 ///
@@ -41,6 +42,7 @@ struct Cell {
 
 #[derive(Debug)]
 struct Run {
+    record: RecordKey,
     number: u32,
     age: Duration,
     since: Instant,
@@ -61,6 +63,13 @@ impl Attempt {
             .run
             .get()
             .map_or(Duration::ZERO, |run| run.age + run.since.elapsed())
+    }
+
+    /// The key of this run's record, to be written beside the effect: a recovery function finds the
+    /// effect by it. `None` where nothing is protected, see [`is_protected`](Self::is_protected).
+    #[must_use]
+    pub fn record_key(&self) -> Option<RecordKey> {
+        self.0.run.get().map(|run| run.record)
     }
 
     /// Whether this run holds a claim. It does not when the request had no key and
@@ -87,6 +96,7 @@ impl Attempt {
 
     pub(super) fn begin(&self, held: &Held) {
         let run = Run {
+            record: held.owner().key,
             number: held.attempt(),
             age: held.age(),
             since: Instant::now(),

@@ -142,8 +142,8 @@ impl Idempotency {
     }
 
     /// Takes no new claims from now on (503 `shutting-down`), waits until the handlers that run have
-    /// been recorded, those included whose client went away, and returns how many were not done by
-    /// the deadline.
+    /// been recorded, those included whose client went away, and returns how many of them were not
+    /// done by the deadline. Replays are still answered.
     ///
     /// Call it after the server has stopped accepting, and before the process ends; what is not
     /// done by then is found abandoned when its lease has ended.
@@ -309,7 +309,24 @@ impl Builder {
     }
 
     /// Renders problems in the application's own format. The response should keep
-    /// [`Problem::status`], and name [`Problem::retry_after_secs`] in `Retry-After`.
+    /// [`Problem::status`]; `Retry-After` is added where it belongs and is missing.
+    ///
+    /// ```
+    /// use axum::Json;
+    /// use axum::response::IntoResponse;
+    /// use idempotent_runtime::{Idempotency, store::memory::MemoryStore};
+    ///
+    /// let idempotency = Idempotency::builder(MemoryStore::new())
+    ///     .render_problems(|problem| {
+    ///         let body = serde_json::json!({
+    ///             "error": problem.code().as_str(),
+    ///             "message": problem.detail(),
+    ///         });
+    ///         (problem.status(), Json(body)).into_response()
+    ///     })
+    ///     .build();
+    /// # drop(idempotency);
+    /// ```
     pub fn render_problems<F>(mut self, render: F) -> Self
     where
         F: Fn(&Problem) -> Response + Send + Sync + 'static,

@@ -276,10 +276,18 @@ impl Problem {
 
 impl Problems {
     pub(super) fn render(&self, problem: &Problem) -> Response {
-        match &self.renderer {
+        let mut response = match &self.renderer {
             Some(renderer) => renderer(problem),
             None => self.render_default(problem),
+        };
+        // Not left to the renderer: a client that is told to wait must be told for how long.
+        if let Some(secs) = problem.retry_after_secs() {
+            let headers = response.headers_mut();
+            headers
+                .entry(RETRY_AFTER)
+                .or_insert_with(|| HeaderValue::from(secs));
         }
+        response
     }
 
     fn render_default(&self, problem: &Problem) -> Response {
@@ -303,9 +311,6 @@ impl Problems {
         // RFC 8288: the description of the problem, for whoever debugs the client.
         if let Ok(link) = HeaderValue::from_str(&format!("<{kind}>; rel=\"describedby\"")) {
             headers.insert(LINK, link);
-        }
-        if let Some(secs) = problem.retry_after_secs() {
-            headers.insert(RETRY_AFTER, HeaderValue::from(secs));
         }
         response
     }

@@ -42,6 +42,7 @@ use super::{
     Subscription,
 };
 use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
@@ -81,6 +82,21 @@ impl MemoryStore {
     #[must_use]
     pub fn new() -> Self {
         Self::builder().build()
+    }
+
+    /// A store with the default bounds: what `memory:` names.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] when there is more to the URL than its scheme.
+    pub fn connect(url: &str) -> Result<Self, Error> {
+        match url {
+            "memory:" | "memory://" => Ok(Self::new()),
+            _ => {
+                let message = "the memory store takes nothing behind `memory:`";
+                Err(Error::new(ErrorKind::InvalidUrl, message))
+            }
+        }
     }
 
     /// A store with other bounds.

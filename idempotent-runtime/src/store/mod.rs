@@ -51,6 +51,16 @@ mod subscription;
 pub mod conformance;
 #[cfg(feature = "memory")]
 pub mod memory;
+#[cfg(feature = "mysql")]
+pub mod mysql;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
+mod sql;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 pub use connect::connect;
 pub use error::{StoreError, StoreErrorKind};

@@ -16,6 +16,7 @@ pub enum Operation {
     Renew,
     Complete,
     Release,
+    Get,
 }
 
 /// How one call fails.
@@ -27,6 +28,12 @@ pub enum Fault {
     ReplyLost,
     /// It happens, and the caller is never told anything.
     Hangs,
+    /// Nothing happens, and the caller is never told anything.
+    Swallowed,
+    /// It happens when the test says [`FaultyStore::proceed`], and the caller is never told anything.
+    Late,
+    /// Nothing happens but a panic.
+    Panics,
     /// It waits until the test says [`FaultyStore::proceed`], and then works.
     Waits,
     /// Nothing out of the ordinary.
@@ -39,8 +46,11 @@ pub struct FaultyStore {
     inner: Arc<dyn Store>,
     script: Arc<Mutex<VecDeque<(Operation, Fault)>>>,
     calls: Arc<Mutex<Vec<Operation>>>,
+    claimed: Arc<Mutex<Option<RecordKey>>>,
     waiting: Arc<Semaphore>,
     proceed: Arc<Semaphore>,
+    refuses_bodies: bool,
+    gives_hints: bool,
 }
 
 impl FaultyStore {
@@ -49,8 +59,27 @@ impl FaultyStore {
             inner: Arc::new(inner),
             script: Arc::default(),
             calls: Arc::default(),
+            claimed: Arc::default(),
             waiting: Arc::new(Semaphore::new(0)),
             proceed: Arc::new(Semaphore::new(0)),
+            refuses_bodies: false,
+            gives_hints: true,
+        }
+    }
+
+    /// Takes no response that has a body, ever.
+    pub fn refusing_bodies(self) -> Self {
+        Self {
+            refuses_bodies: true,
+            ..self
+        }
+    }
+
+    /// Tells nobody of a change: who waits has to look.
+    pub fn without_hints(self) -> Self {
+        Self {
+            gives_hints: false,
+            ..self
         }
     }
 
@@ -59,12 +88,25 @@ impl FaultyStore {
         self.script.lock().unwrap().push_back((operation, fault));
     }
 
+    /// Scripts the same several times over.
+    pub fn script_times(&self, times: usize, operation: Operation, fault: Fault) {
+        for _ in 0..times {
+            self.script(operation, fault);
+        }
+    }
+
+    /// Loses the record that was claimed last, as a store does that restarts without its data.
+    pub async fn forget_claimed(&self) {
+        let claimed = self.claimed.lock().unwrap().take().expect("a claim");
+        assert!(self.inner.remove(&claimed).await.unwrap());
+    }
+
     /// Waits until a call waits.
     pub async fn waiting(&self) {
         self.waiting.acquire().await.unwrap().forget();
     }
 
-    /// Lets a call that waits go on.
+    /// Lets a call that waits, or is late, go on.
     pub fn proceed(&self) {
         self.proceed.add_permits(1);
     }
@@ -90,10 +132,10 @@ impl FaultyStore {
             .map_or(Fault::Works, |(_, fault)| fault)
     }
 
-    async fn call<T>(
+    async fn call<T: Send + 'static>(
         &self,
         operation: Operation,
-        call: impl Future<Output = Result<T, StoreError>>,
+        call: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
         match self.next(operation) {
             Fault::Works => call.await,
@@ -111,6 +153,16 @@ impl FaultyStore {
                 call.await?;
                 std::future::pending().await
             }
+            Fault::Swallowed => std::future::pending().await,
+            Fault::Late => {
+                let proceed = Arc::clone(&self.proceed);
+                tokio::spawn(async move {
+                    proceed.acquire().await.unwrap().forget();
+                    call.await
+                });
+                std::future::pending().await
+            }
+            Fault::Panics => panic!("the store's driver has a bug"),
         }
     }
 }
@@ -122,12 +174,16 @@ impl Store for FaultyStore {
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
-        self.call(Operation::Claim, self.inner.claim(request)).await
+        *self.claimed.lock().unwrap() = Some(request.owner.key);
+        let (inner, request) = (Arc::clone(&self.inner), *request);
+        let claim = async move { inner.claim(&request).await };
+        self.call(Operation::Claim, claim).await
     }
 
     async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
-        self.call(Operation::Renew, self.inner.renew(renewals))
-            .await
+        let (inner, renewals) = (Arc::clone(&self.inner), renewals.to_vec());
+        let renew = async move { inner.renew(&renewals).await };
+        self.call(Operation::Renew, renew).await
     }
 
     async fn complete(
@@ -135,17 +191,24 @@ impl Store for FaultyStore {
         owner: &Owner,
         response: &Arc<StoredResponse>,
     ) -> Result<Completion, StoreError> {
-        self.call(Operation::Complete, self.inner.complete(owner, response))
-            .await
+        if self.refuses_bodies && response.body.is_some() {
+            return Err(StoreError::new("faulty", StoreErrorKind::Rejected));
+        }
+        let (inner, owner, response) = (Arc::clone(&self.inner), *owner, Arc::clone(response));
+        let complete = async move { inner.complete(&owner, &response).await };
+        self.call(Operation::Complete, complete).await
     }
 
     async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
-        self.call(Operation::Release, self.inner.release(owner))
-            .await
+        let (inner, owner) = (Arc::clone(&self.inner), *owner);
+        let release = async move { inner.release(&owner).await };
+        self.call(Operation::Release, release).await
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
-        self.inner.get(key).await
+        let (inner, key) = (Arc::clone(&self.inner), *key);
+        let get = async move { inner.get(&key).await };
+        self.call(Operation::Get, get).await
     }
 
     async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
@@ -157,6 +220,10 @@ impl Store for FaultyStore {
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {
-        self.inner.subscribe(key)
+        if self.gives_hints {
+            self.inner.subscribe(key)
+        } else {
+            Subscription::none()
+        }
     }
 }

@@ -1,7 +1,8 @@
-//! What the tests share: an application on a socket, clients, gates, and a store that fails where
-//! it is told to.
+//! What the tests share: an application on a socket or without one, clients, gates, and a store that
+//! fails where it is told to.
 
 mod faulty;
+mod local;
 mod raw;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 pub use faulty::{Fault, FaultyStore, Operation};
+pub use local::Local;
 pub use raw::{raw, raw_stream};
 
 /// The state of every test application.
@@ -125,15 +127,14 @@ pub async fn serve_on_manual_clock(routes: Router<App>) -> (Server, Arc<ManualCl
 
 /// Serves routes with the builder's settings.
 pub async fn serve_with(builder: Builder, routes: Router<App>) -> Server {
-    let idempotency = builder.build();
-    let probe = Probe::default();
-    let app = routes.with_state(App {
-        idempotency: idempotency.clone(),
-        probe: probe.clone(),
-    });
+    let Local {
+        router,
+        probe,
+        idempotency,
+    } = Local::with(builder, routes);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("a bound address");
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    tokio::spawn(async move { axum::serve(listener, router).await });
     Server {
         address,
         probe,
@@ -177,16 +178,7 @@ impl Server {
 
     /// Waits until this much goes on: a wait for an event, with a generous bound.
     pub async fn pending(&self, count: usize) {
-        for _ in 0..2_000 {
-            if self.idempotency.pending() == count {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!(
-            "{} pending after ten seconds, not {count}",
-            self.idempotency.pending()
-        );
+        pending(&self.idempotency, count).await;
     }
 
     /// Retries until the answer is not "in flight": a wait for an event, with a generous bound.
@@ -200,6 +192,19 @@ impl Server {
         }
         panic!("still in flight after ten seconds");
     }
+}
+
+async fn pending(idempotency: &Idempotency, count: usize) {
+    for _ in 0..2_000 {
+        if idempotency.pending() == count {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!(
+        "{} pending after ten seconds, not {count}",
+        idempotency.pending()
+    );
 }
 
 /// An answer, read to its end.

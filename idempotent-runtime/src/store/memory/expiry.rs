@@ -81,6 +81,14 @@ impl ExpiryQueue {
         taken
     }
 
+    /// How many keys it holds.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        let queue = self.lock();
+        let due = queue.due.as_ref().map_or(0, ExactSizeIterator::len);
+        due + queue.buckets.values().map(HashSet::len).sum::<usize>()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Each change is one insert or remove, so a panic leaves nothing half done.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)

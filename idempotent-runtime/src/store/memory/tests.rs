@@ -194,3 +194,86 @@ async fn purge_takes_no_more_than_its_limit() {
     assert_eq!(store.purge_expired(100).await.unwrap(), 7);
     assert_eq!((store.len(), store.size_bytes()), (0, 0));
 }
+
+#[tokio::test]
+async fn a_record_has_one_place_in_the_queue_and_none_once_it_is_gone() {
+    let (store, clock) = store();
+    for n in 0..1000 {
+        let request = request(n);
+        assert!(acquired(&store, &request).await);
+        store.release(&request.owner).await.unwrap();
+    }
+    assert_eq!(store.expiries.len(), 0, "released");
+
+    // The same key again and again: taken over, renewed, expired, and claimed anew without having
+    // been swept.
+    let mut last = request(1);
+    assert!(acquired(&store, &last).await);
+    for _ in 0..100 {
+        clock.advance(LEASE);
+        let take_over = ClaimRequest {
+            take_over: Some(1),
+            ..request(1)
+        };
+        let taken = store.claim(&take_over).await;
+        assert!(matches!(taken, Ok(Claim::Acquired { attempt: 2, .. })));
+        let renewal = Renewal {
+            owner: take_over.owner,
+            lease: 2 * TTL,
+        };
+        assert!(store.renew(&[renewal]).await.unwrap().is_empty());
+        assert_eq!(store.expiries.len(), 1);
+        clock.advance(2 * TTL);
+        last = request(1);
+        let anew = store.try_claim(&last, store.clock.now());
+        assert!(matches!(anew, Ok(Claim::Acquired { attempt: 1, .. })));
+        assert_eq!(store.expiries.len(), 1);
+    }
+    assert_eq!((store.len(), store.expiries.len()), (1, 1));
+    assert!(store.remove(&last.owner.key).await.unwrap());
+    assert_eq!((store.len(), store.expiries.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn expired_records_make_room_however_many_releases_came_between() {
+    let clock: Arc<ManualClock> = Arc::default();
+    let store = MemoryStore::builder()
+        .max_records(3)
+        .clock(clock.clone())
+        .build();
+    assert!(acquired(&store, &request(1)).await);
+    assert!(acquired(&store, &request(2)).await);
+    for n in 0..2 * SWEEP_WHEN_FULL as u64 {
+        let request = ClaimRequest {
+            ttl: TTL / 2,
+            ..request(1000 + n)
+        };
+        assert!(acquired(&store, &request).await);
+        store.release(&request.owner).await.unwrap();
+    }
+    let long_lived = ClaimRequest {
+        ttl: 100 * TTL,
+        ..request(4)
+    };
+    assert!(acquired(&store, &long_lived).await);
+    clock.advance(TTL);
+    assert!(acquired(&store, &request(5)).await);
+}
+
+#[tokio::test]
+async fn a_body_that_was_cut_out_of_a_larger_buffer_does_not_keep_that_alive() {
+    let (store, _) = store();
+    let request = request(1);
+    assert!(acquired(&store, &request).await);
+    let upload = Bytes::from(vec![b'x'; 1_000_000]);
+    let cut = StoredResponse::new(http::StatusCode::OK, HeaderMap::new(), upload.slice(..10));
+    store
+        .complete(&request.owner, &Arc::new(cut))
+        .await
+        .unwrap();
+    assert!(upload.is_unique(), "the store shares the upload");
+    let Ok(Claim::Completed(stored)) = store.claim(&request).await else {
+        panic!("not completed");
+    };
+    assert_eq!(stored.body.as_deref(), Some(&b"xxxxxxxxxx"[..]));
+}

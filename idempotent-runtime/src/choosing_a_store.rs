@@ -1,0 +1,71 @@
+//! Which store, with which settings, and what each of them can lose. This module holds documentation
+//! only.
+//!
+//! # Why it matters
+//!
+//! A record is what stands between a retry and a second charge. A store that forgets one makes its key
+//! run again, and nobody notices until a customer does. So the question is not how fast a store is,
+//! but what has to happen for it to forget.
+//!
+//! # Choose
+//!
+//! * **The effect is a row in your own SQL database**: keep the records in that database.
+//!   They share its durability, its backups and its fail-over, and there is nothing else to run.
+//! * **Several instances, effects elsewhere** (a payment provider, a queue): PostgreSQL or MySQL if
+//!   losing a record means money; Redis if the effect is idempotent itself, or an occasional second
+//!   run can be put right.
+//! * **One machine**: SQLite. Durable, no server.
+//! * **One process, and a restart may forget**: memory. Development, tests, and operations whose keys
+//!   matter for seconds.
+//!
+//! # What survives what
+//!
+//! "Kept" means every record that was acknowledged; what is lost runs again when its key comes again.
+//!
+//! | store and setting | process crash | power cut of the store | fail-over | eviction |
+//! | --- | --- | --- | --- | --- |
+//! | memory | **lost** | **lost** | - | never: full means 503 |
+//! | Redis, no persistence | kept | **lost** | what the replica lacks is lost | **lost**, unless `noeviction` |
+//! | Redis, `appendfsync everysec` | kept | **the last second or two are lost** | what the replica lacks is lost | **lost**, unless `noeviction` |
+//! | Redis, `appendfsync always` | kept | kept | what the replica lacks is lost | **lost**, unless `noeviction` |
+//! | PostgreSQL, defaults | kept | kept | asynchronous: what the replica lacks is lost | never |
+//! | PostgreSQL, synchronous standby | kept | kept | kept | never |
+//! | PostgreSQL, `synchronous_commit = off` | kept | **the last fraction of a second is lost** | as above | never |
+//! | MySQL, `innodb_flush_log_at_trx_commit = 1`, `sync_binlog = 1` | kept | kept | asynchronous: what the replica lacks is lost | never |
+//! | MySQL, the same and semi-synchronous that never falls back | kept | kept | kept | never |
+//! | SQLite (`synchronous = FULL`, which the store sets) | kept | kept, on an honest disk | - | never |
+//!
+//! "Process crash" is your application's. What was *running* then is abandoned on every store: see
+//! [`OnAbandoned`](crate::OnAbandoned).
+//!
+//! # The exact settings for money
+//!
+//! * **PostgreSQL**: `fsync`, `full_page_writes` and `synchronous_commit` on (the defaults); with
+//!   replicas, `synchronous_standby_names` naming one that a fail-over chooses.
+//! * **MySQL, MariaDB**: `innodb_flush_log_at_trx_commit = 1`, `sync_binlog = 1` (not MariaDB's
+//!   default); with replicas, semi-synchronous with `AFTER_SYNC` and a time-out that is never reached.
+//! * **SQLite**: a local disk that does not lie about flushing.
+//! * **Redis**: `appendonly yes`, `appendfsync always`, `maxmemory-policy noeviction`, a server of its
+//!   own; and know that no setting makes a fail-over lossless.
+//! * **Everywhere**: `on_abandoned = "reject"` or a recovery function, a TTL longer than your clients
+//!   retry, and a scope if there is more than one tenant.
+//!
+//! # When the store is away
+//!
+//! Before the handler: 503, and the handler does not run. After it: the client gets its answer, and
+//! storing it is retried for as long as the record would live, while this process lives. A request
+//! whose process dies in that time is abandoned.
+//!
+//! # Round trips
+//!
+//! | store | first request | replay | waiting |
+//! | --- | --- | --- | --- |
+//! | memory | 0 | 0 | woken |
+//! | Redis | 1 + 1 | 1 | hints by pub/sub, and polling |
+//! | PostgreSQL | 1 + 1 | 1, and writes nothing | polling |
+//! | MySQL | 2 + 1 | 1 | polling |
+//! | SQLite | 0 | 0 | woken by this process, and polling |
+//!
+//! The first number is the claim, the second the completion. Polling is one look for each key and
+//! process, every 50 ms at first and every second at last, however many wait; waiters hold no
+//! connection.

@@ -1,0 +1,13 @@
+-- One row at one moment: a consistent read, which locks nothing and waits for nobody.
+-- UTC_TIMESTAMP is the same throughout a statement.
+SELECT
+    TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires_at),
+    TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), lease_until),
+    TIMESTAMPDIFF(MICROSECOND, created_at, UTC_TIMESTAMP(6)),
+    request_hash,
+    state,
+    token,
+    attempt,
+    response
+FROM {table}
+WHERE record_key = ?

@@ -1,0 +1,3 @@
+-- Whatever its state: for operators.
+DELETE FROM {table}
+WHERE record_key = ?

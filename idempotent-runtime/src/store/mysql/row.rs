@@ -1,0 +1,113 @@
+//! One row, read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::Row as _;
+use sqlx::mysql::MySqlRow;
+
+use super::NAME;
+use crate::fingerprint::Fingerprint;
+use crate::record::{Record, RecordState, StoredResponse, Token};
+use crate::store::sql::{corrupt, store_error};
+use crate::store::{Claim, ClaimRequest, StoreError};
+
+/// A record that has not expired, as it was at one moment of the server's clock.
+pub(super) struct Row {
+    pub(super) fingerprint: Fingerprint,
+    pub(super) token: Token,
+    pub(super) attempt: u32,
+    pub(super) age: Duration,
+    expires_in: Duration,
+    state: RecordState,
+}
+
+impl Row {
+    /// Reads what `read.sql` selects; `None` when it has expired.
+    pub(super) fn read(row: &MySqlRow) -> Result<Option<Self>, StoreError> {
+        let get = |index| micros(row, index);
+        let Some(expires_in) = get(0)? else {
+            return Ok(None);
+        };
+        let state = match (column::<u8>(row, 4)?, get(1)?) {
+            (RUNNING, Some(lease_left)) => RecordState::Running { lease_left },
+            (RUNNING, None) => RecordState::Abandoned,
+            (COMPLETED, _) => RecordState::Completed(Arc::new(response(row)?)),
+            (other, _) => return Err(unknown_state(other)),
+        };
+        Ok(Some(Self {
+            fingerprint: Fingerprint::from_bytes(bytes(row, 3)?),
+            token: Token::from_bytes(bytes(row, 5)?),
+            attempt: column(row, 6)?,
+            age: get(2)?.unwrap_or_default(),
+            expires_in,
+            state,
+        }))
+    }
+
+    /// Steps 2 to 5 and 7 of [`Store::claim`](crate::store::Store::claim); `None` is step 6: to be
+    /// taken over.
+    pub(super) fn answer(&self, request: &ClaimRequest) -> Option<Claim> {
+        let (attempt, age) = (self.attempt, self.age);
+        Some(match &self.state {
+            _ if self.fingerprint != request.fingerprint => Claim::Mismatch,
+            RecordState::Completed(response) => Claim::Completed(Arc::clone(response)),
+            _ if self.token == request.owner.token => Claim::Acquired { attempt, age },
+            RecordState::Running { lease_left } => Claim::InFlight {
+                lease_left: *lease_left,
+            },
+            RecordState::Abandoned if request.take_over == Some(attempt) => return None,
+            RecordState::Abandoned => Claim::Abandoned { attempt, age },
+        })
+    }
+
+    pub(super) fn next_attempt(&self) -> u32 {
+        self.attempt.saturating_add(1)
+    }
+}
+
+impl From<Row> for Record {
+    fn from(row: Row) -> Self {
+        Self {
+            fingerprint: row.fingerprint,
+            attempt: row.attempt,
+            age: row.age,
+            expires_in: row.expires_in,
+            state: row.state,
+        }
+    }
+}
+
+/// The column `state`.
+pub(super) const RUNNING: u8 = 1;
+/// The column `state`.
+pub(super) const COMPLETED: u8 = 2;
+
+pub(super) fn unknown_state(state: u8) -> StoreError {
+    corrupt(NAME, format!("a record has the unknown state {state}"))
+}
+
+pub(super) fn column<'r, T>(row: &'r MySqlRow, index: usize) -> Result<T, StoreError>
+where
+    T: sqlx::Decode<'r, sqlx::MySql> + sqlx::Type<sqlx::MySql>,
+{
+    row.try_get(index).map_err(|error| store_error(NAME, error))
+}
+
+pub(super) fn bytes<const N: usize>(row: &MySqlRow, index: usize) -> Result<[u8; N], StoreError> {
+    let bytes: &[u8] = column(row, index)?;
+    bytes.try_into().map_err(|error| corrupt(NAME, error))
+}
+
+/// A length of time; `None` when it is over.
+fn micros(row: &MySqlRow, index: usize) -> Result<Option<Duration>, StoreError> {
+    let micros: i64 = column(row, index)?;
+    let left = u64::try_from(micros).ok().filter(|left| *left > 0);
+    Ok(left.map(Duration::from_micros))
+}
+
+fn response(row: &MySqlRow) -> Result<StoredResponse, StoreError> {
+    let bytes: Option<&[u8]> = column(row, 7)?;
+    let bytes = bytes.ok_or_else(|| corrupt(NAME, "completed without a response"))?;
+    StoredResponse::decode(bytes).map_err(|error| corrupt(NAME, error))
+}

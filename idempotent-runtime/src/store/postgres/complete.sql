@@ -1,0 +1,1 @@
+SELECT outcome FROM "{table}_complete"($1, $2, $3, $4)

@@ -1,0 +1,97 @@
+//! Reading rows. What no release of this crate has written is corrupt, never absent.
+
+use std::array::TryFromSliceError;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+use super::NAME;
+use super::error::store_error;
+use crate::fingerprint::Fingerprint;
+use crate::record::{Owner, Record, RecordState, StoredResponse};
+use crate::store::sql::corrupt;
+use crate::store::{Claim, Completion, Renewal, StoreError};
+
+/// What [`claim.sql`](../claim.sql) returns.
+pub(super) fn claim(row: &PgRow) -> Result<Claim, StoreError> {
+    let outcome: &str = row.try_get("outcome").map_err(store_error)?;
+    Ok(match outcome {
+        "acquired" => Claim::Acquired {
+            attempt: attempt(row, "attempt_number")?,
+            age: duration(row, "age_us")?,
+        },
+        "completed" => Claim::Completed(response(row, "answer")?),
+        "in_flight" => Claim::InFlight {
+            lease_left: duration(row, "lease_left_us")?,
+        },
+        "abandoned" => Claim::Abandoned {
+            attempt: attempt(row, "attempt_number")?,
+            age: duration(row, "age_us")?,
+        },
+        "mismatch" => Claim::Mismatch,
+        _ => return Err(corrupt(NAME, "record of an unknown state or length")),
+    })
+}
+
+/// What [`complete.sql`](../complete.sql) returns.
+pub(super) fn completion(row: &PgRow) -> Result<Completion, StoreError> {
+    let outcome: &str = row.try_get("outcome").map_err(store_error)?;
+    match outcome {
+        "stored" => Ok(Completion::Stored),
+        "already_mine" => Ok(Completion::AlreadyMine),
+        "lost" => Ok(Completion::Lost),
+        _ => Err(corrupt(NAME, "record of an unknown state")),
+    }
+}
+
+/// The owner whose place, counted from 1, [`renew.sql`](../renew.sql) returns.
+pub(super) fn lost(row: &PgRow, renewals: &[Renewal]) -> Result<Owner, StoreError> {
+    let place: i64 = row.try_get("place").map_err(store_error)?;
+    usize::try_from(place - 1)
+        .ok()
+        .and_then(|index| renewals.get(index))
+        .map(|renewal| renewal.owner)
+        .ok_or_else(|| corrupt(NAME, "renewal of a claim that was not asked for"))
+}
+
+/// What [`get.sql`](../get.sql) returns.
+pub(super) fn record(row: &PgRow) -> Result<Record, StoreError> {
+    let hash: &[u8] = row.try_get("request_hash").map_err(store_error)?;
+    let hash = hash
+        .try_into()
+        .map_err(|error: TryFromSliceError| corrupt(NAME, error))?;
+    let lease_left = duration(row, "lease_left_us")?;
+    let state: i16 = row.try_get("state").map_err(store_error)?;
+    let state = match state {
+        1 if lease_left.is_zero() => RecordState::Abandoned,
+        1 => RecordState::Running { lease_left },
+        2 => RecordState::Completed(response(row, "response")?),
+        _ => return Err(corrupt(NAME, "record of an unknown state")),
+    };
+    Ok(Record {
+        fingerprint: Fingerprint::from_bytes(hash),
+        attempt: attempt(row, "attempt")?,
+        age: duration(row, "age_us")?,
+        expires_in: duration(row, "expires_in_us")?,
+        state,
+    })
+}
+
+fn attempt(row: &PgRow, column: &str) -> Result<u32, StoreError> {
+    let attempt: i32 = row.try_get(column).map_err(store_error)?;
+    u32::try_from(attempt).map_err(|error| corrupt(NAME, error))
+}
+
+/// Zero for what is past.
+fn duration(row: &PgRow, column: &str) -> Result<Duration, StoreError> {
+    let micros: i64 = row.try_get(column).map_err(store_error)?;
+    Ok(Duration::from_micros(u64::try_from(micros).unwrap_or(0)))
+}
+
+fn response(row: &PgRow, column: &str) -> Result<Arc<StoredResponse>, StoreError> {
+    let bytes: &[u8] = row.try_get(column).map_err(store_error)?;
+    let response = StoredResponse::decode(bytes).map_err(|error| corrupt(NAME, error))?;
+    Ok(Arc::new(response))
+}

@@ -1,0 +1,133 @@
+-- Schema 1. Sent as one message, inside the transaction of `migrate`.
+
+-- One row a record. The lengths are checked here, so that no other program can store a key, a
+-- fingerprint or a token that this crate could not read back.
+--
+-- fillfactor: a record is updated once or twice in its life. With room on its page the new version
+-- stays there and no index is written (a heap-only tuple).
+CREATE TABLE "{table}" (
+    key          bytea       NOT NULL PRIMARY KEY CHECK (octet_length(key) = 32),
+    request_hash bytea       NOT NULL CHECK (octet_length(request_hash) = 32),
+    state        smallint    NOT NULL CHECK (state IN (1, 2)),     -- 1 running, 2 completed
+    token        bytea       NOT NULL CHECK (octet_length(token) = 16),
+    attempt      integer     NOT NULL CHECK (attempt > 0),
+    status_code  smallint    CHECK (status_code BETWEEN 0 AND 999), -- for people who look; `response` has it too
+    response     bytea,
+    created_at   timestamptz NOT NULL,
+    lease_until  timestamptz NOT NULL,
+    expires_at   timestamptz NOT NULL,
+    CHECK ((state = 2) = (response IS NOT NULL))
+) WITH (fillfactor = 50);
+
+-- For the sweeper. No other index: `state` and `lease_until` change, and an update of an indexed
+-- column is never heap-only.
+CREATE INDEX "{table}_expires_at" ON "{table}" (expires_at);
+
+-- Becomes the one who runs, or tells who is or was. Lengths of time are microseconds.
+--
+-- Reads first and writes only what must be written: a replay takes no transaction id, writes no WAL
+-- and waits for no fsync. (`INSERT ... ON CONFLICT DO UPDATE ... WHERE false` would lock the row,
+-- and that is a write; `ON CONFLICT DO NOTHING` with a SELECT in the same statement shares its
+-- snapshot and cannot see the row that it has just run into.) Each statement of a VOLATILE function
+-- has a snapshot of its own under READ COMMITTED; under a stricter level the losers of a race fail
+-- with 40001 and have written nothing.
+CREATE OR REPLACE FUNCTION "{table}_claim"(
+    the_key bytea, the_hash bytea, the_token bytea, lease_us bigint, ttl_us bigint, take_over integer,
+    OUT outcome text, OUT attempt_number integer, OUT age_us bigint, OUT lease_left_us bigint, OUT answer bytea
+) LANGUAGE plpgsql VOLATILE AS $claim$
+DECLARE
+    -- Seconds in floating point are exact to the microsecond for the first 285 years.
+    lease CONSTANT interval := make_interval(secs => lease_us / 1e6);
+    ttl   CONSTANT interval := make_interval(secs => ttl_us / 1e6);
+    moment timestamptz;
+    found_one "{table}"%ROWTYPE;
+BEGIN
+    LOOP
+        -- The time is taken before the row is read: a lease that is renewed in between is then
+        -- never reported as ended.
+        moment := clock_timestamp();
+        SELECT * INTO found_one FROM "{table}" r WHERE r.key = the_key;
+
+        -- 1. No record.
+        IF NOT FOUND THEN
+            INSERT INTO "{table}" (key, request_hash, state, token, attempt, created_at, lease_until, expires_at)
+            VALUES (the_key, the_hash, 1, the_token, 1, moment, moment + lease, moment + ttl)
+            ON CONFLICT DO NOTHING;
+            IF FOUND THEN
+                outcome := 'acquired'; attempt_number := 1; age_us := 0;
+                RETURN;
+            END IF;
+            CONTINUE; -- somebody was faster: look at theirs
+        END IF;
+
+        -- 1. Or an expired one. The condition is asked again of the row as it is once it is locked.
+        IF found_one.expires_at <= moment THEN
+            UPDATE "{table}" r
+            SET request_hash = the_hash, state = 1, token = the_token, attempt = 1,
+                status_code = NULL, response = NULL, created_at = clock_timestamp(),
+                lease_until = clock_timestamp() + lease, expires_at = clock_timestamp() + ttl
+            WHERE r.key = the_key AND r.expires_at <= clock_timestamp();
+            IF FOUND THEN
+                outcome := 'acquired'; attempt_number := 1; age_us := 0;
+                RETURN;
+            END IF;
+            CONTINUE;
+        END IF;
+
+        attempt_number := found_one.attempt;
+        age_us := greatest(0, extract(epoch FROM moment - found_one.created_at) * 1e6);
+        lease_left_us := greatest(0, extract(epoch FROM found_one.lease_until - moment) * 1e6);
+        IF octet_length(found_one.request_hash) <> octet_length(the_hash) THEN
+            outcome := 'unreadable';
+        ELSIF found_one.request_hash <> the_hash THEN -- 2
+            outcome := 'mismatch';
+        ELSIF found_one.state = 2 THEN -- 3
+            outcome := 'completed'; answer := found_one.response;
+        ELSIF found_one.state <> 1 THEN
+            outcome := 'unreadable';
+        ELSIF found_one.token = the_token THEN -- 4
+            outcome := 'acquired';
+        ELSIF found_one.lease_until > moment THEN -- 5
+            outcome := 'in_flight';
+        ELSIF found_one.attempt = take_over THEN -- 6
+            UPDATE "{table}" r
+            SET token = the_token, attempt = r.attempt + 1,
+                lease_until = clock_timestamp() + lease, expires_at = clock_timestamp() + ttl
+            WHERE r.key = the_key AND r.request_hash = the_hash AND r.state = 1
+                AND r.attempt = take_over AND r.token = found_one.token
+                AND r.lease_until <= clock_timestamp() AND r.expires_at > clock_timestamp();
+            IF NOT FOUND THEN
+                CONTINUE; -- renewed, completed, released, expired or taken over meanwhile
+            END IF;
+            outcome := 'acquired'; attempt_number := take_over + 1;
+        ELSE -- 7
+            outcome := 'abandoned';
+        END IF;
+        RETURN;
+    END LOOP;
+END
+$claim$;
+
+-- Stores the response of a running claim of this token. `expires_at` stays as it is, so that the
+-- update can be heap-only.
+CREATE OR REPLACE FUNCTION "{table}_complete"(
+    the_key bytea, the_token bytea, the_status smallint, the_response bytea, OUT outcome text
+) LANGUAGE plpgsql VOLATILE AS $complete$
+BEGIN
+    UPDATE "{table}" r
+    SET state = 2, status_code = the_status, response = the_response
+    WHERE r.key = the_key AND r.token = the_token AND r.state = 1 AND r.expires_at > clock_timestamp();
+    IF FOUND THEN
+        outcome := 'stored';
+        RETURN;
+    END IF;
+    -- A second snapshot: it sees what the update has waited for.
+    SELECT CASE r.state WHEN 2 THEN 'already_mine' WHEN 1 THEN 'lost' ELSE 'unreadable' END INTO outcome
+    FROM "{table}" r
+    WHERE r.key = the_key AND r.token = the_token AND r.expires_at > clock_timestamp();
+    outcome := coalesce(outcome, 'lost');
+END
+$complete$;
+
+-- What `migrate` reads. A release of this crate refuses a number that it does not know.
+COMMENT ON TABLE "{table}" IS 'idempotent-runtime schema 1';

@@ -1,0 +1,31 @@
+//! The statements, with the table's name put in.
+
+use std::sync::Arc;
+
+use crate::store::sql::TableName;
+
+/// One statement an operation.
+pub(super) struct Statements {
+    pub(super) claim: Arc<str>,
+    pub(super) complete: Arc<str>,
+    pub(super) renew: Arc<str>,
+    pub(super) release: Arc<str>,
+    pub(super) get: Arc<str>,
+    pub(super) remove: Arc<str>,
+    pub(super) purge: Arc<str>,
+}
+
+impl Statements {
+    pub(super) fn new(table: &TableName) -> Self {
+        let statement = |template: &str| Arc::from(table.in_statement(template));
+        Self {
+            claim: statement(include_str!("claim.sql")),
+            complete: statement(include_str!("complete.sql")),
+            renew: statement(include_str!("renew.sql")),
+            release: statement(include_str!("release.sql")),
+            get: statement(include_str!("get.sql")),
+            remove: statement(include_str!("remove.sql")),
+            purge: statement(include_str!("purge.sql")),
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! Records in Redis: for services with more than one instance that have a Redis already.
+//!
+//! # What it guarantees
+//!
+//! Every rule of [`Store`], on Redis 5.0 or newer, Valkey, and Redis Cluster. Each operation is one
+//! Lua script on one key, which the server runs as one step and by its own clock. A claim is one
+//! round trip, and its reply is the replay when there is one; so is a completion, and the renewal of
+//! all leases of a process.
+//!
+//! ```no_run
+//! use idempotent_runtime::Idempotency;
+//! use idempotent_runtime::store::redis::RedisStore;
+//!
+//! # async fn connect() -> Result<(), idempotent_runtime::Error> {
+//! let store = RedisStore::connect("redis://127.0.0.1:6379").await?.with_prefix("payments:")?;
+//! let idempotency = Idempotency::new(store);
+//! # drop(idempotency);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Or with the connection that the application has:
+//!
+//! ```no_run
+//! use idempotent_runtime::store::redis::RedisStore;
+//!
+//! # async fn connect() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = redis::Client::open("redis://127.0.0.1:6379")?;
+//! let manager = client.get_connection_manager().await?;
+//! for finding in RedisStore::new(manager.clone()).audit().await? {
+//!     eprintln!("{finding}");
+//! }
+//! let store = RedisStore::new(manager).with_hints(client);
+//! # drop(store);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What survives what
+//!
+//! A lost record is a key that runs again. Redis answers before its replicas have a write, and
+//! before its disk has it unless it is told otherwise:
+//!
+//! | | `appendonly no` | `appendfsync everysec` | `appendfsync always` |
+//! | --- | --- | --- | --- |
+//! | crash of the application | survives | survives | survives |
+//! | crash of the Redis process | lost, or back to the last snapshot | survives | survives |
+//! | power cut | lost, or back to the last snapshot | the last one or two seconds are lost | survives |
+//! | fail-over to a replica | what the replica had not yet is lost | the same | the same |
+//! | eviction (`maxmemory` with any policy but `noeviction`) | **lost at any time** | the same | the same |
+//!
+//! Where money is at stake:
+//!
+//! ```text
+//! appendonly yes
+//! appendfsync always
+//! maxmemory-policy noeviction
+//! min-replicas-to-write 1        # with replicas: no writes while none of them keeps up,
+//! min-replicas-max-lag 10        # which bounds what a fail-over loses and does not prevent it
+//! ```
+//!
+//! and a server of its own, because a cache next to it wants the opposite. No setting makes a
+//! fail-over of Redis lossless; if that is too little, the record belongs into the database that
+//! holds the effect. Over `maxmemory` a claim is refused ([`StoreErrorKind::Full`], answered 503) and
+//! nothing is dropped.
+//!
+//! [`RedisStore::audit`] reads these settings from the server, and [`RedisStore::connect`] logs what
+//! it finds.
+//!
+//! # Deployment caveats
+//!
+//! * **Clocks.** Leases and expiry go by the server's clock. After a fail-over it is another one:
+//!   keep the servers' clocks in step.
+//! * **Cluster.** Pass a `ClusterConnection` to [`RedisStore::new`]: records spread over all slots,
+//!   and renewals go out one by one, side by side. [`RedisStore::connect`] is for a single server.
+//!   Consider [`without_hints`](RedisStore::without_hints): a Cluster tells every node of every
+//!   message.
+//! * **Replicas.** Never let a connection read from them; the scripts go to the primary.
+//! * **TLS** (`rediss://`) is in the `redis` crate but not turned on by this one. Depend on `redis`
+//!   with its feature `tokio-rustls-comp`, and on `rustls` with one crypto provider (its feature
+//!   `ring` or `aws_lc_rs`); or on `redis` with `tokio-native-tls-comp`.
+//! * **Access control.** The user needs
+//!   `+eval +evalsha +time +hmget +hget +hset +pexpireat +exists +type +del`, the keys `~idempotent:*`,
+//!   and for hints `+publish +subscribe` and the channel `&idempotent:done`. `+info +config|get` are
+//!   for the audit. Give all of the first group or the claims fail half-way.
+//! * **Time-outs.** A connection you built has the `redis` crate's own `response_timeout` of 500 ms,
+//!   which is shorter than the store time-out of [`Idempotency`](crate::Idempotency). What is lost by
+//!   it is asked again; set it longer all the same.
+//!
+//! # Layout
+//!
+//! A record is a hash under the prefix and 64 hexadecimal digits: `HGETALL idempotent:1f0c...` shows
+//! it, `SCAN 0 MATCH idempotent:1f0c*` finds it by the digits that a log shows. Its memory is freed by
+//! the server when it expires, so [`Store::purge_expired`] has nothing to do.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::aio::{ConnectionLike, ConnectionManager};
+use ::redis::{Client, Value};
+use async_trait::async_trait;
+
+use self::hints::Listener;
+use self::reply::store_error;
+use self::script::Script;
+#[cfg(doc)]
+use super::StoreErrorKind;
+use super::{Claim, ClaimRequest, Completion, Release, Renewal, Store, StoreError, Subscription};
+use crate::error::{Error, ErrorKind};
+use crate::key::RecordKey;
+use crate::record::{Owner, Record, StoredResponse};
+
+mod audit;
+mod connect;
+mod hints;
+mod renewal;
+mod reply;
+mod script;
+
+pub use audit::{Finding, Severity};
+
+const NAME: &str = "redis";
+
+/// Records in Redis. See the [module](self).
+#[derive(Clone)]
+pub struct RedisStore<C = ConnectionManager> {
+    connection: C,
+    prefix: Arc<str>,
+    channel: Arc<str>,
+    hints: Hints,
+}
+
+/// What is done for those who wait.
+#[derive(Clone, Debug)]
+enum Hints {
+    /// Nothing.
+    Off,
+    /// They are told, and here they poll.
+    Told,
+    /// They are told, here too.
+    Heard(Arc<Listener>),
+}
+
+impl<C> RedisStore<C> {
+    /// A store on a connection that reconnects by itself, or is shared: a [`ConnectionManager`], a
+    /// `MultiplexedConnection`, a `ClusterConnection`.
+    ///
+    /// It knows of no way to listen for [hints](Self::with_hints), so who waits here polls.
+    #[must_use]
+    pub fn new(connection: C) -> Self {
+        Self {
+            connection,
+            prefix: RedisStore::DEFAULT_PREFIX.into(),
+            channel: channel(RedisStore::DEFAULT_PREFIX),
+            hints: Hints::Told,
+        }
+    }
+
+    /// Sets what the names of keys begin with, and that of the channel for hints. Applications that
+    /// share a server need different ones, unless they share their keys.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidName`] unless it is 1 to 64 letters, digits, or `_`, `-`, `.`, `:`, `/`.
+    /// (No braces: they would put all records into one slot of a Cluster.)
+    pub fn with_prefix(mut self, prefix: &str) -> Result<Self, Error> {
+        let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:/".contains(&byte);
+        if !(1..=64).contains(&prefix.len()) || !prefix.bytes().all(is_good) {
+            let message = "a prefix is 1 to 64 letters, digits, or any of `_-.:/`";
+            return Err(Error::new(ErrorKind::InvalidName, message));
+        }
+        self.prefix = prefix.into();
+        self.channel = channel(prefix);
+        if let Hints::Heard(listener) = &self.hints {
+            self.hints = Hints::Heard(Arc::new(listener.on(Arc::clone(&self.channel))));
+        }
+        Ok(self)
+    }
+
+    /// Wakes those who wait for a running request when it ends, instead of letting them poll.
+    ///
+    /// The first of them opens one pub/sub connection, which all share and which is kept and renewed
+    /// until the store is dropped.
+    #[must_use]
+    pub fn with_hints(mut self, client: Client) -> Self {
+        self.hints = Hints::Heard(Arc::new(Listener::new(client, Arc::clone(&self.channel))));
+        self
+    }
+
+    /// Publishes nothing and listens to nothing: everybody polls, in other processes too.
+    #[must_use]
+    pub fn without_hints(mut self) -> Self {
+        self.hints = Hints::Off;
+        self
+    }
+
+    /// The channel as the scripts take it.
+    fn told_channel(&self) -> &[u8] {
+        match self.hints {
+            Hints::Off => b"",
+            Hints::Told | Hints::Heard(_) => self.channel.as_bytes(),
+        }
+    }
+
+    fn key(&self, key: &RecordKey) -> String {
+        use fmt::Write as _;
+        let mut name = String::with_capacity(self.prefix.len() + 64);
+        name.push_str(&self.prefix);
+        for byte in key.as_bytes() {
+            // Into a string: it cannot fail.
+            let _ = write!(name, "{byte:02x}");
+        }
+        name
+    }
+}
+
+impl RedisStore {
+    /// The prefix of keys that is used unless [another](Self::with_prefix) is set.
+    pub const DEFAULT_PREFIX: &'static str = "idempotent:";
+
+    /// A store on a connection of its own: what `redis://[user:password@]host[:port][/database]`
+    /// names. `rediss://` is with TLS, `redis+unix:///path` a local socket.
+    ///
+    /// It reconnects by itself, gives [hints](Self::with_hints), and has logged what
+    /// [`audit`](Self::audit) found.
+    ///
+    /// # Errors
+    ///
+    /// * [`ErrorKind::InvalidUrl`]: the URL is none.
+    /// * [`ErrorKind::FeatureDisabled`]: it wants TLS, and no feature of the `redis` crate that
+    ///   brings it is turned on.
+    /// * [`ErrorKind::Store`]: the server is not there, or refuses us; the source says why.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        let client = connect::client(url)?;
+        let connection = ConnectionManager::new_with_config(client.clone(), connect::config())
+            .await
+            .map_err(|error| cannot("connect to", store_error(error)))?;
+        let store = Self::new(connection).with_hints(client);
+        let findings = store.audit().await.map_err(|error| cannot("ask", error))?;
+        for finding in findings {
+            tracing::warn!(severity = ?finding.severity, "redis store: {finding}");
+        }
+        Ok(store)
+    }
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
+    /// Looks for settings of the server that can lose records, the worst first: eviction, missing
+    /// persistence, a replica, a version that is too old.
+    ///
+    /// A server that does not let us look is no error but a [`Finding`] that says so.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when there is no connection.
+    pub async fn audit(&self) -> Result<Vec<Finding>, StoreError> {
+        audit::audit(&mut self.connection.clone()).await
+    }
+
+    async fn run(
+        &self,
+        script: &Script,
+        key: &RecordKey,
+        args: &[&[u8]],
+    ) -> Result<Vec<Value>, StoreError> {
+        let mut connection = self.connection.clone();
+        let reply = script.run(&mut connection, &self.key(key), args).await;
+        reply.map_err(store_error)
+    }
+
+    fn renewal_call(&self, renewal: &Renewal) -> renewal::Call {
+        renewal::Call {
+            key: self.key(&renewal.owner.key),
+            token: renewal.owner.token,
+            lease: millis(renewal.lease),
+        }
+    }
+}
+
+#[async_trait]
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+        let (lease, ttl) = (millis(request.lease), millis(request.ttl));
+        let take_over = request.take_over.unwrap_or(0).to_string();
+        let args: [&[u8]; 6] = [
+            request.fingerprint.as_bytes(),
+            request.owner.token.as_bytes(),
+            lease.as_bytes(),
+            ttl.as_bytes(),
+            take_over.as_bytes(),
+            self.told_channel(),
+        ];
+        reply::claim(&self.run(&script::CLAIM, &request.owner.key, &args).await?)
+    }
+
+    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
+        let calls = renewals.iter().map(|renewal| self.renewal_call(renewal));
+        let held = renewal::run(&self.connection, calls.collect()).await?;
+        let lost = renewals.iter().zip(held).filter(|(_, held)| !held);
+        Ok(lost.map(|(renewal, _)| renewal.owner).collect())
+    }
+
+    async fn complete(
+        &self,
+        owner: &Owner,
+        response: &Arc<StoredResponse>,
+    ) -> Result<Completion, StoreError> {
+        let response = response.encode();
+        let args: [&[u8]; 3] = [owner.token.as_bytes(), &response, self.told_channel()];
+        reply::completion(&self.run(&script::COMPLETE, &owner.key, &args).await?)
+    }
+
+    async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
+        let args: [&[u8]; 2] = [owner.token.as_bytes(), self.told_channel()];
+        reply::release(&self.run(&script::RELEASE, &owner.key, &args).await?)
+    }
+
+    async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        reply::record(&self.run(&script::GET, key, &[]).await?)
+    }
+
+    async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
+        let args: [&[u8]; 1] = [self.told_channel()];
+        reply::removal(&self.run(&script::REMOVE, key, &args).await?)
+    }
+
+    /// The server frees what has expired by itself.
+    async fn purge_expired(&self, _limit: usize) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+
+    fn subscribe(&self, key: &RecordKey) -> Subscription {
+        match &self.hints {
+            Hints::Heard(listener) => listener.subscribe(key),
+            Hints::Off | Hints::Told => Subscription::none(),
+        }
+    }
+}
+
+/// Never the connection, whose settings may hold a password.
+impl<C> fmt::Debug for RedisStore<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("prefix", &self.prefix)
+            .field("hints", &self.hints)
+            .finish_non_exhaustive()
+    }
+}
+
+fn channel(prefix: &str) -> Arc<str> {
+    format!("{prefix}done").into()
+}
+
+fn cannot(what: &str, error: StoreError) -> Error {
+    Error::new(
+        ErrorKind::Store,
+        format!("could not {what} the redis store"),
+    )
+    .with_source(error)
+}
+
+/// Whole milliseconds as decimal digits, a part of one counted as one; not so many that the sum with
+/// a time would be more than a double of Lua holds exactly.
+fn millis(duration: Duration) -> String {
+    const MOST: u128 = 1 << 52;
+    duration
+        .as_nanos()
+        .div_ceil(1_000_000)
+        .min(MOST)
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_prefixes_are_taken() {
+        let store = || RedisStore::new(());
+        for good in ["idempotent:", "a", "Payments_1/eu-west.2:"] {
+            assert!(store().with_prefix(good).is_ok(), "{good}");
+        }
+        for bad in ["", "{slot}:", "a b", "a*", "\u{e4}", "a\n", &"p".repeat(65)] {
+            let error = store().with_prefix(bad).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidName, "{bad}");
+        }
+    }
+
+    #[test]
+    fn key_is_the_prefix_and_hexadecimal_digits() {
+        let store = RedisStore::new(()).with_prefix("p:").unwrap();
+        let key = RecordKey::from_bytes(std::array::from_fn(|at| at as u8 * 8));
+        assert_eq!(
+            store.key(&key),
+            "p:0008101820283038404850586068707880889098a0a8b0b8c0c8d0d8e0e8f0f8"
+        );
+    }
+
+    #[test]
+    fn part_of_a_millisecond_is_one_and_a_length_has_a_limit() {
+        for (duration, text) in [
+            (Duration::ZERO, "0"),
+            (Duration::from_nanos(1), "1"),
+            (Duration::from_millis(300), "300"),
+            (Duration::from_micros(300_001), "301"),
+            (Duration::MAX, "4503599627370496"),
+        ] {
+            assert_eq!(millis(duration), text);
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_password() {
+        let client = connect::client("redis://user:secret@host").unwrap();
+        let debug = format!("{:?}", RedisStore::new(()).with_hints(client));
+        assert!(debug.contains("idempotent:done"), "{debug}");
+        assert!(!debug.contains("secret"), "{debug}");
+    }
+}

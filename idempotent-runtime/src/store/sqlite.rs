@@ -1,0 +1,318 @@
+//! SQLite: records in a file, for one machine.
+//!
+//! # The problem
+//!
+//! A service on one machine wants to survive its own crash without a database server. A file can do
+//! that, but a record is worth something only once the disk has it, and waiting for the disk is so
+//! slow that a claim at a time makes a few hundred in a second.
+//!
+//! # What it guarantees
+//!
+//! Every rule of [`Store`], for all threads and processes of one machine that have the file open.
+//! **What was answered is on the disk**: the write-ahead log is flushed at every commit
+//! (`synchronous = FULL`), and nobody is answered before. So that this costs little, one writer
+//! commits in groups: whatever comes in while a transaction is on its way to the disk makes up the
+//! next one. Who is alone waits for nobody, and an operation that fails, fails alone.
+//!
+//! A replay writes nothing. It is read on connections apart, also while somebody else writes.
+//!
+//! ```no_run
+//! use idempotent_runtime::Idempotency;
+//! use idempotent_runtime::store::sqlite::SqliteStore;
+//!
+//! # async fn example(pool: sqlx::SqlitePool) -> Result<(), idempotent_runtime::Error> {
+//! // A file of its own, made if it is missing:
+//! let idempotency = Idempotency::connect("sqlite:/var/lib/shop/idempotency.db").await?;
+//!
+//! // Or a table in the application's database:
+//! let store = SqliteStore::new(pool).with_table("payment_keys")?;
+//! store.migrate().await?;
+//! let idempotency = Idempotency::new(store);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What survives what
+//!
+//! | | answered operations |
+//! | --- | --- |
+//! | the process is killed, panics, or is out of memory | all of them |
+//! | the machine loses power | all, if the disk keeps what it says it has flushed |
+//! | the disk is lost, or a container's file system with the container | none: put the file on a volume, and that on a disk you trust |
+//! | a backup is restored | those after the backup are gone, and their keys are free: **they run again** |
+//! | the disk is full | all; new claims are refused ([`StoreErrorKind::Full`]) and replays go on |
+//!
+//! An operation that got an error from the commit itself may have happened; that is
+//! [`StoreErrorKind::Unavailable`], and asking again with the same token is right.
+//!
+//! # Deployment
+//!
+//! * **One machine, a local disk.** The log needs memory that processes share, which no network share
+//!   has; where SQLite says so itself, the store refuses to start. For several machines take a
+//!   database server.
+//! * **The clock is the machine's wall clock**, since processes share the file. Setting it moves
+//!   leases and expiries by as much: let NTP slew it (`chronyd` and `ntpd` do), do not step it while the
+//!   service runs.
+//! * **Writers exclude each other.** In the application's own database, its long transactions hold up
+//!   every claim, for as long as the pool's `busy_timeout` allows (5 s unless set) and then make it
+//!   [`StoreErrorKind::Unavailable`]. Keep them short, begin them with `BEGIN IMMEDIATE`, or give the
+//!   store a file of its own.
+//! * **The file has requests' answers in it**, readable by whoever may read the file.
+//! * [`purge_expired`](Store::purge_expired) frees room for new records; the file does not shrink.
+//! * Do not move, replace or delete the file under a running service, nor copy it without its `-wal`:
+//!   `VACUUM INTO` and SQLite's backup interface make good copies.
+//! * `sqlite::memory:` is for tests: a database in memory goes with the store, or with the last
+//!   connection of the pool that it came from.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+
+use self::failure::store_error;
+use self::readers::Readers;
+use self::row::{Row, Time};
+use self::statements::Statements;
+use self::writer::{Operation, Shared, Writer};
+use super::sql::TableName;
+use super::{
+    Claim, ClaimRequest, Completion, Release, Renewal, Store, StoreError, StoreErrorKind,
+    Subscription,
+};
+use crate::error::{Error, ErrorKind};
+use crate::key::RecordKey;
+use crate::record::{Owner, Record, StoredResponse};
+
+mod failure;
+mod operations;
+mod readers;
+mod row;
+mod session;
+mod statements;
+#[cfg(test)]
+mod tests;
+mod waiters;
+mod writer;
+
+const NAME: &str = "sqlite";
+
+/// Records in an SQLite database. See the [module](self).
+pub struct SqliteStore {
+    options: SqliteConnectOptions,
+    table: TableName,
+    statements: Statements,
+    readers: Readers,
+    writer: OnceLock<Writer>,
+    shared: Arc<Shared>,
+}
+
+impl SqliteStore {
+    /// A store in the database of this pool.
+    ///
+    /// It takes the pool's options and opens connections of its own with them: one that writes and
+    /// up to four that read. It does not run the pool's `after_connect`. The file is put into WAL
+    /// mode and stays so; the pool's options must not ask for another `journal_mode`.
+    ///
+    /// Nothing happens before the first call. The table has to be there: see
+    /// [`migrate`](Self::migrate).
+    #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the pools of all stores are given away"
+    )]
+    pub fn new(pool: SqlitePool) -> Self {
+        let options = SqliteConnectOptions::clone(&pool.connect_options());
+        Self::with_options(options, TableName::default())
+    }
+
+    /// The same store with another table than `idempotency_records`; it is not migrated yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidName`] unless the name is 1 to 48 letters, digits and underscores, the
+    /// first one no digit.
+    pub fn with_table(self, name: &str) -> Result<Self, Error> {
+        Ok(Self::with_options(self.options, TableName::new(name)?))
+    }
+
+    /// The store that a URL names, migrated: `sqlite:path`, `sqlite:///absolute/path` or
+    /// `sqlite::memory:`.
+    ///
+    /// A file that is missing is created, unless the URL's `mode` says otherwise; its directory is
+    /// not.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidUrl`], and [`ErrorKind::Store`] when the file cannot be opened, cannot be
+    /// in WAL mode, or has another table of that name.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        let store = Self::with_options(options_of(url)?, TableName::default());
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// Creates the table and its index where they are missing. Any number of processes may do so at
+    /// once.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`], as for [`connect`](Self::connect).
+    pub async fn migrate(&self) -> Result<(), Error> {
+        self.write(operations::Migrate).await.map_err(|error| {
+            let message = format!("sqlite store could not set up its table `{}`", self.table);
+            Error::new(ErrorKind::Store, message).with_source(error)
+        })
+    }
+
+    fn with_options(options: SqliteConnectOptions, table: TableName) -> Self {
+        let options = options
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            // On macOS the disk keeps what it has been given for itself unless it is told twice.
+            .pragma("fullfsync", "ON")
+            .pragma("checkpoint_fullfsync", "ON");
+        Self {
+            statements: Statements::new(&table),
+            readers: Readers::new(options.clone()),
+            options,
+            table,
+            writer: OnceLock::new(),
+            shared: Arc::default(),
+        }
+    }
+
+    /// Started by the first call: before it, the table can be another.
+    fn writer(&self) -> Result<&Writer, StoreError> {
+        if let Some(writer) = self.writer.get() {
+            return Ok(writer);
+        }
+        let (options, statements) = (self.options.clone(), self.statements.clone());
+        let started = Writer::start(options, statements, Arc::clone(&self.shared));
+        let writer = started.map_err(|cause| {
+            StoreError::new(NAME, StoreErrorKind::Unavailable).with_source(cause)
+        })?;
+        // Of two that are started at once, the one that comes late ends at once.
+        Ok(self.writer.get_or_init(|| writer))
+    }
+
+    async fn write<O: Operation>(&self, operation: O) -> Result<O::Output, StoreError> {
+        self.writer()?.run(operation).await
+    }
+
+    /// Whether there are connections that only read: not before the writer has prepared the file,
+    /// and never for a database in memory.
+    fn has_readers(&self) -> bool {
+        self.shared.is_readable.load(Ordering::Acquire)
+    }
+
+    async fn read(&self, key: &RecordKey) -> Result<Option<Row>, StoreError> {
+        let read = self.statements.read.clone();
+        let columns = self.readers.fetch(read, key).await.map_err(store_error)?;
+        // The time is taken after the look: what is alive now was alive then.
+        let row = columns.map(|columns| Row::decode(columns, Time::now()));
+        Ok(row.transpose()?.flatten())
+    }
+
+    /// The answer to a claim, when that changes nothing and will be as true when the caller hears
+    /// it: `None` sends it to the writer.
+    async fn replay(&self, request: &ClaimRequest) -> Result<Option<Claim>, StoreError> {
+        let Some(row) = self.read(&request.owner.key).await? else {
+            return Ok(None);
+        };
+        Ok(match row.answer(request)? {
+            claim @ (Claim::Completed(_) | Claim::Mismatch) => Some(claim),
+            _ => None,
+        })
+    }
+}
+
+fn options_of(url: &str) -> Result<SqliteConnectOptions, Error> {
+    let invalid = || {
+        let message = "not an SQLite URL: it looks like `sqlite:path` or `sqlite::memory:`";
+        Error::new(ErrorKind::InvalidUrl, message)
+    };
+    if !url.starts_with("sqlite:") {
+        return Err(invalid());
+    }
+    let options =
+        SqliteConnectOptions::from_str(url).map_err(|cause| invalid().with_source(cause))?;
+    let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
+    let has_mode = parameters.split('&').any(|pair| pair.starts_with("mode="));
+    Ok(match has_mode {
+        true => options,
+        false => options.create_if_missing(true),
+    })
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+        if self.has_readers()
+            && let Some(claim) = self.replay(request).await?
+        {
+            return Ok(claim);
+        }
+        let (claim, _) = self.write(operations::TryClaim(*request)).await?;
+        Ok(claim)
+    }
+
+    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
+        self.write(operations::Renew(renewals.to_vec())).await
+    }
+
+    async fn complete(
+        &self,
+        owner: &Owner,
+        response: &Arc<StoredResponse>,
+    ) -> Result<Completion, StoreError> {
+        let complete = operations::Complete {
+            owner: *owner,
+            status: response.status,
+            response: response.encode(),
+        };
+        let (completion, _) = self.write(complete).await?;
+        Ok(completion)
+    }
+
+    async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
+        let (release, _) = self.write(operations::Free(*owner)).await?;
+        Ok(release)
+    }
+
+    async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        if self.has_readers() {
+            let row = self.read(key).await?;
+            return row.map(|row| row.record()).transpose();
+        }
+        self.write(operations::Get(*key)).await
+    }
+
+    async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
+        Ok(self.write(operations::Remove(*key)).await?.is_some())
+    }
+
+    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+        self.write(operations::Purge { limit }).await
+    }
+
+    fn subscribe(&self, key: &RecordKey) -> Subscription {
+        Subscription::hint(self.shared.waiters.watch(*key))
+    }
+}
+
+/// Without the options: there can be a passphrase among them.
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("table", &self.table)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,172 @@
+//! A row, read and understood.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sqlx::{SqlStr, SqliteConnection};
+
+use super::NAME;
+use crate::fingerprint::Fingerprint;
+use crate::key::RecordKey;
+use crate::record::{Owner, Record, RecordState, StoredResponse, Token};
+use crate::store::sql::corrupt;
+use crate::store::{Claim, ClaimRequest, Completion, StoreError};
+
+/// A point in time: microseconds since 1970 by this machine's clock, which every process that has
+/// the file open shares.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Time(pub(super) i64);
+
+impl Time {
+    pub(super) fn now() -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self(0).after(since_1970.unwrap_or_default())
+    }
+
+    pub(super) fn after(self, length: Duration) -> Self {
+        let micros = i64::try_from(length.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(micros))
+    }
+
+    /// Zero when that is not earlier: clocks are set back now and then.
+    pub(super) fn since(self, earlier: Self) -> Duration {
+        let micros = self.0.saturating_sub(earlier.0);
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    }
+}
+
+/// The columns of `read.sql` as they are.
+pub(super) type Columns = (
+    Vec<u8>,
+    Vec<u8>,
+    String,
+    i64,
+    i64,
+    i64,
+    i64,
+    Option<Vec<u8>>,
+);
+
+pub(super) async fn fetch(
+    connection: &mut SqliteConnection,
+    read: SqlStr,
+    key: &RecordKey,
+) -> Result<Option<Columns>, sqlx::Error> {
+    let query = sqlx::query_as(read).bind(key.as_bytes().as_slice());
+    query.fetch_optional(connection).await
+}
+
+/// A record that is alive at `now`.
+pub(super) struct Row {
+    fingerprint: Fingerprint,
+    token: Token,
+    attempt: u32,
+    created_at: Time,
+    lease_until: Time,
+    expires_at: Time,
+    state: State,
+    now: Time,
+}
+
+enum State {
+    Running,
+    /// With the response as it was encoded: only who wants it decodes it.
+    Completed(Vec<u8>),
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error("column `{0}` has a value that no release has written")]
+    Column(&'static str),
+    #[error("state is {0:?}, this release knows `running` and `completed`")]
+    State(String),
+}
+
+impl Row {
+    /// `None` when the record has expired.
+    pub(super) fn decode(columns: Columns, now: Time) -> Result<Option<Self>, StoreError> {
+        let expires_at = Time(columns.6);
+        if expires_at <= now {
+            return Ok(None);
+        }
+        let row = Self::alive(columns, now).map_err(|cause| corrupt(NAME, cause))?;
+        Ok(Some(row))
+    }
+
+    fn alive(columns: Columns, now: Time) -> Result<Self, Unreadable> {
+        let (request_hash, token, state, attempt, created_at, lease_until, expires_at, response) =
+            columns;
+        let wrong = Unreadable::Column;
+        let fingerprint = request_hash.try_into().map_err(|_| wrong("request_hash"))?;
+        let attempt = u32::try_from(attempt).ok().filter(|attempt| *attempt > 0);
+        let state = match (state.as_str(), response) {
+            ("running", _) => State::Running,
+            ("completed", Some(response)) => State::Completed(response),
+            ("completed", None) => return Err(wrong("response")),
+            _ => return Err(Unreadable::State(state)),
+        };
+        Ok(Self {
+            fingerprint: Fingerprint::from_bytes(fingerprint),
+            token: Token::from_bytes(token.try_into().map_err(|_| wrong("token"))?),
+            attempt: attempt.ok_or(wrong("attempt"))?,
+            created_at: Time(created_at),
+            lease_until: Time(lease_until),
+            expires_at: Time(expires_at),
+            state,
+            now,
+        })
+    }
+
+    /// What the record says to a claim that is not to write: all but the first and the sixth step of
+    /// [`Store::claim`](crate::store::Store::claim).
+    pub(super) fn answer(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+        let (attempt, age) = (self.attempt, self.age());
+        if self.fingerprint != request.fingerprint {
+            return Ok(Claim::Mismatch);
+        }
+        Ok(match &self.state {
+            State::Completed(response) => Claim::Completed(decoded(response)?),
+            State::Running if self.token == request.owner.token => Claim::Acquired { attempt, age },
+            State::Running if self.now < self.lease_until => Claim::InFlight {
+                lease_left: self.lease_until.since(self.now),
+            },
+            State::Running => Claim::Abandoned { attempt, age },
+        })
+    }
+
+    /// What became of a completion that has written nothing.
+    pub(super) fn completion(&self, owner: &Owner) -> Completion {
+        match self.state {
+            State::Completed(_) if self.token == owner.token => Completion::AlreadyMine,
+            _ => Completion::Lost,
+        }
+    }
+
+    pub(super) fn record(&self) -> Result<Record, StoreError> {
+        let state = match &self.state {
+            State::Completed(response) => RecordState::Completed(decoded(response)?),
+            State::Running if self.now < self.lease_until => RecordState::Running {
+                lease_left: self.lease_until.since(self.now),
+            },
+            State::Running => RecordState::Abandoned,
+        };
+        Ok(Record {
+            fingerprint: self.fingerprint,
+            attempt: self.attempt,
+            age: self.age(),
+            expires_in: self.expires_at.since(self.now),
+            state,
+        })
+    }
+
+    fn age(&self) -> Duration {
+        self.now.since(self.created_at)
+    }
+}
+
+fn decoded(response: &[u8]) -> Result<Arc<StoredResponse>, StoreError> {
+    match StoredResponse::decode(response) {
+        Ok(response) => Ok(Arc::new(response)),
+        Err(cause) => Err(corrupt(NAME, cause)),
+    }
+}

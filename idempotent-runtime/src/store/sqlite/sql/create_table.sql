@@ -1,0 +1,22 @@
+-- One record a row. Times are microseconds since 1970 by this machine's clock.
+--
+-- Not WITHOUT ROWID: there a row lives in the tree of its random key, so every write changes a page
+-- of its own among all the responses. With row ids the rows are appended, and only the small index
+-- of keys is written at random. (Measured with 100,000 responses of 1 kB: twice as many claims and
+-- completions in a second, and a third of the file.)
+--
+-- What a state may be is not checked here: a later release may know more of them, and SQLite cannot
+-- change a CHECK.
+CREATE TABLE IF NOT EXISTS {table} (
+    key          BLOB    NOT NULL PRIMARY KEY CHECK (length(key) = 32),
+    request_hash BLOB    NOT NULL CHECK (length(request_hash) = 32),
+    token        BLOB    NOT NULL CHECK (length(token) = 16),
+    state        TEXT    NOT NULL,
+    attempt      INTEGER NOT NULL CHECK (attempt BETWEEN 1 AND 4294967295),
+    status_code  INTEGER,
+    created_at   INTEGER NOT NULL,
+    lease_until  INTEGER NOT NULL,
+    expires_at   INTEGER NOT NULL,
+    response     BLOB,
+    CHECK (state <> 'completed' OR response IS NOT NULL)
+) STRICT

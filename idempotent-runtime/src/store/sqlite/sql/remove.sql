@@ -1,0 +1,3 @@
+-- ?1 key
+DELETE FROM {table}
+WHERE key = ?1

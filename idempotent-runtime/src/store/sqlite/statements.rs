@@ -1,0 +1,40 @@
+//! The statements, for one table.
+
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+use crate::store::sql::TableName;
+
+/// Each is in a file of its own, with its parameters explained.
+#[derive(Clone)]
+pub(super) struct Statements {
+    pub(super) create_table: SqlStr,
+    pub(super) create_index: SqlStr,
+    pub(super) claim: SqlStr,
+    pub(super) read: SqlStr,
+    pub(super) renew: SqlStr,
+    pub(super) complete: SqlStr,
+    pub(super) release: SqlStr,
+    pub(super) remove: SqlStr,
+    pub(super) purge: SqlStr,
+}
+
+impl Statements {
+    pub(super) fn new(table: &TableName) -> Self {
+        // Nothing but a checked identifier is put in. Shared, because every call clones one.
+        let shared = |template| {
+            let statement = table.in_statement(template);
+            AssertSqlSafe(std::sync::Arc::<str>::from(statement)).into_sql_str()
+        };
+        Self {
+            create_table: shared(include_str!("sql/create_table.sql")),
+            create_index: shared(include_str!("sql/create_index.sql")),
+            claim: shared(include_str!("sql/claim.sql")),
+            read: shared(include_str!("sql/read.sql")),
+            renew: shared(include_str!("sql/renew.sql")),
+            complete: shared(include_str!("sql/complete.sql")),
+            release: shared(include_str!("sql/release.sql")),
+            remove: shared(include_str!("sql/remove.sql")),
+            purge: shared(include_str!("sql/purge.sql")),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Records that cannot be read, and servers that end what they were asked to do.
+
+use idempotent_runtime::store::{Claim, Completion, Release, Store, StoreErrorKind};
+
+use crate::support::{PATIENCE, Scratch, answer, backend, claimed, pool, rival};
+
+#[tokio::test]
+async fn record_that_cannot_be_read_is_corrupt_and_never_absent() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let store = scratch.store(1);
+    scratch
+        .execute(
+            r#"DO $$ DECLARE c name; BEGIN
+                FOR c IN SELECT conname FROM pg_constraint
+                    WHERE conrelid = '"{table}"'::regclass AND contype = 'c'
+                LOOP EXECUTE format('ALTER TABLE "{table}" DROP CONSTRAINT %I', c); END LOOP;
+            END $$"#,
+        )
+        .await;
+    for damage in [
+        "state = 3",
+        r"response = '\x09'::bytea || substring(response FROM 2)", // a newer version
+        "response = substring(response FROM 1 FOR 5)",
+        "response = ''",
+        "response = NULL",
+        "request_hash = substring(request_hash FROM 2)",
+    ] {
+        let request = claimed(&store).await;
+        store.complete(&request.owner, &answer()).await.unwrap();
+        let key = request.owner.key;
+        scratch
+            .execute(&format!(
+                r#"UPDATE "{{table}}" SET {damage} WHERE key <> ''"#
+            ))
+            .await;
+        let error = store.claim(&rival(&request)).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "claim, {damage}");
+        let error = store.get(&key).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "get, {damage}");
+        assert_eq!(store.release(&request.owner).await.unwrap(), Release::Lost);
+        assert!(store.remove(&key).await.unwrap(), "{damage}");
+    }
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn completing_a_record_of_an_unknown_state_is_corrupt() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let store = scratch.store(1);
+    let request = claimed(&store).await;
+    scratch
+        .execute(r#"ALTER TABLE "{table}" DROP CONSTRAINT "{table}_state_check"; UPDATE "{table}" SET state = 3"#)
+        .await;
+    let error = store.complete(&request.owner, &answer()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn store_is_usable_after_its_connections_were_killed() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let pool = scratch.pool(1);
+    let store = scratch.store_on(pool.clone());
+    for _ in 0..3 {
+        let request = claimed(&store).await;
+        kill(&scratch, backend(&pool).await).await;
+        // Whoever finds the dead connection, the store or its pool, the next call has another one.
+        let completion = match store.complete(&request.owner, &answer()).await {
+            Ok(completion) => completion,
+            Err(error) => {
+                assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+                store.complete(&request.owner, &answer()).await.unwrap()
+            }
+        };
+        assert_eq!(completion, Completion::Stored);
+    }
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn call_that_was_killed_in_the_server_may_have_happened_and_can_be_repeated() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let pool = scratch.pool(1);
+    let store = scratch.store_on(pool.clone());
+    let request = claimed(&store).await;
+    let victim = backend(&pool).await;
+    let (holder, holding) = hold_all_rows(&scratch).await;
+    let complete = async || store.complete(&request.owner, &answer()).await;
+    let killing = async {
+        scratch.until_blocked_by(holder, 1).await;
+        kill(&scratch, victim).await;
+    };
+    let (completion, ()) = tokio::join!(complete(), killing);
+    let error = completion.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert!(error.may_have_happened());
+    holding.rollback().await.unwrap();
+    assert_eq!(complete().await.unwrap(), Completion::Stored);
+    let claim = store.claim(&rival(&request)).await.unwrap();
+    assert!(matches!(claim, Claim::Completed(_)), "{claim:?}");
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn servers_time_outs_are_time_outs() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let request = claimed(&scratch.store(1)).await;
+    let (_, holding) = hold_all_rows(&scratch).await;
+    for setting in ["lock_timeout", "statement_timeout"] {
+        let options = scratch.options.clone().options([(setting, "50ms")]);
+        let store = scratch.store_on(pool(&options, 1));
+        let error = store.complete(&request.owner, &answer()).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::TimedOut, "{setting}");
+    }
+    holding.rollback().await.unwrap();
+    scratch.clean_up().await;
+}
+
+/// The future is dropped while the server is at it: as a whole or not at all.
+#[tokio::test]
+async fn abandoned_call_leaves_the_connection_usable() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let store = scratch.store(1);
+    let request = claimed(&store).await;
+    let (holder, holding) = hold_all_rows(&scratch).await;
+    let response = answer();
+    tokio::select! {
+        completion = store.complete(&request.owner, &response) => panic!("{completion:?}"),
+        () = scratch.until_blocked_by(holder, 1) => {}
+    }
+    holding.rollback().await.unwrap();
+    let completion = store.complete(&request.owner, &answer()).await.unwrap();
+    assert_eq!(completion, Completion::AlreadyMine);
+    tokio::time::timeout(PATIENCE, claimed(&store))
+        .await
+        .unwrap();
+    scratch.clean_up().await;
+}
+
+async fn kill(scratch: &Scratch, victim: i32) {
+    let gone = "SELECT pg_terminate_backend($1)";
+    let killed: bool = sqlx::query_scalar(gone)
+        .bind(victim)
+        .fetch_one(&scratch.admin)
+        .await
+        .unwrap();
+    assert!(killed);
+}
+
+/// The backend that holds a lock on each row, and its transaction.
+async fn hold_all_rows(scratch: &Scratch) -> (i32, sqlx::Transaction<'static, sqlx::Postgres>) {
+    let mut transaction = scratch.admin.begin().await.unwrap();
+    let lock = format!(r#"SELECT 1 FROM "{}" FOR UPDATE"#, scratch.table);
+    sqlx::query(sqlx::AssertSqlSafe(lock))
+        .fetch_all(&mut *transaction)
+        .await
+        .unwrap();
+    let holder = backend(&mut *transaction).await;
+    (holder, transaction)
+}

@@ -1,0 +1,218 @@
+//! Two at one record, in an order that is forced: one holds the row, the other waits for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use idempotent_runtime::store::postgres::PostgresStore;
+use idempotent_runtime::store::{Claim, ClaimRequest, Store};
+use sqlx::{AssertSqlSafe, Postgres, Transaction};
+
+use crate::support::{PATIENCE, Scratch, answer, backend, claimed, request, rival};
+
+/// Claims while another transaction has written the statement's change and not committed it; the
+/// other one is committed, or rolled back, when the claim waits for it.
+async fn claim_during(
+    scratch: &Scratch,
+    change: &str,
+    request: &ClaimRequest,
+    commit: bool,
+) -> Claim {
+    let store = Arc::new(scratch.store(1));
+    let (holder, transaction) = uncommitted(scratch, change, request).await;
+    let claim = tokio::spawn({
+        let (store, request): (Arc<PostgresStore>, _) = (store, *request);
+        async move { store.claim(&request).await.unwrap() }
+    });
+    scratch.until_blocked_by(holder, 1).await;
+    if commit {
+        transaction.commit().await.unwrap();
+    } else {
+        transaction.rollback().await.unwrap();
+    }
+    claim.await.unwrap()
+}
+
+async fn uncommitted(
+    scratch: &Scratch,
+    change: &str,
+    request: &ClaimRequest,
+) -> (i32, Transaction<'static, Postgres>) {
+    let mut transaction = scratch.admin.begin().await.unwrap();
+    let holder = backend(&mut *transaction).await;
+    let changed = sqlx::query(AssertSqlSafe(change.replace("{table}", &scratch.table)))
+        .bind(&request.owner.key.as_bytes()[..])
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    assert_eq!(changed.rows_affected(), 1);
+    (holder, transaction)
+}
+
+fn complete() -> String {
+    let hex: String = answer()
+        .encode()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!(r#"UPDATE "{{table}}" SET state = 2, response = '\x{hex}' WHERE key = $1"#)
+}
+
+/// A record whose lease has ended, and a claim that would take it over.
+async fn abandoned(scratch: &Scratch) -> ClaimRequest {
+    let store = scratch.store(1);
+    let old = ClaimRequest {
+        lease: Duration::ZERO,
+        ..request()
+    };
+    store.claim(&old).await.unwrap();
+    let claim = store.claim(&rival(&old)).await.unwrap();
+    assert!(
+        matches!(claim, Claim::Abandoned { attempt: 1, .. }),
+        "{claim:?}"
+    );
+    ClaimRequest {
+        take_over: Some(1),
+        lease: request().lease,
+        ..rival(&old)
+    }
+}
+
+const RENEW: &str =
+    r#"UPDATE "{table}" SET lease_until = clock_timestamp() + interval '1 hour' WHERE key = $1"#;
+const TAKE_OVER: &str =
+    r#"UPDATE "{table}" SET attempt = 2, token = decode(repeat('07', 16), 'hex') WHERE key = $1"#;
+const RELEASE: &str = r#"DELETE FROM "{table}" WHERE key = $1"#;
+const REPLACE: &str = r#"UPDATE "{table}" SET expires_at = clock_timestamp() + interval '1 hour',
+    lease_until = clock_timestamp() + interval '1 hour' WHERE key = $1"#;
+const INSERT: &str = r#"INSERT INTO "{table}" VALUES ($1, decode(repeat('07', 32), 'hex'), 1,
+    decode(repeat('07', 16), 'hex'), 1, NULL, NULL, now(), now() + interval '1 hour', now() + interval '1 hour')"#;
+
+#[tokio::test]
+async fn take_over_that_waited_judges_the_record_anew() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let heir = abandoned(&scratch).await;
+    let claim = claim_during(&scratch, RENEW, &heir, true).await;
+    assert!(
+        matches!(claim, Claim::InFlight { .. }),
+        "renewed: {claim:?}"
+    );
+
+    let heir = abandoned(&scratch).await;
+    let claim = claim_during(&scratch, &complete(), &heir, true).await;
+    assert!(matches!(claim, Claim::Completed(_)), "completed: {claim:?}");
+
+    let heir = abandoned(&scratch).await;
+    let claim = claim_during(&scratch, TAKE_OVER, &heir, true).await;
+    assert!(
+        matches!(claim, Claim::Abandoned { attempt: 2, .. }),
+        "taken over: {claim:?}"
+    );
+
+    let heir = abandoned(&scratch).await;
+    let claim = claim_during(&scratch, RELEASE, &heir, true).await;
+    assert!(
+        matches!(claim, Claim::Acquired { attempt: 1, .. }),
+        "released: {claim:?}"
+    );
+
+    let heir = abandoned(&scratch).await;
+    let claim = claim_during(&scratch, RENEW, &heir, false).await;
+    assert!(
+        matches!(claim, Claim::Acquired { attempt: 2, .. }),
+        "rolled back: {claim:?}"
+    );
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn claim_of_an_expired_key_that_waited_judges_the_record_anew() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let expired = || ClaimRequest {
+        lease: Duration::ZERO,
+        ttl: Duration::ZERO,
+        ..request()
+    };
+    for (change, commit) in [(REPLACE, true), (RELEASE, true), (REPLACE, false)] {
+        let old = expired();
+        scratch.store(1).claim(&old).await.unwrap();
+        let new = ClaimRequest {
+            lease: request().lease,
+            ttl: request().ttl,
+            ..rival(&old)
+        };
+        let claim = claim_during(&scratch, change, &new, commit).await;
+        match (change == REPLACE, commit) {
+            (true, true) => assert!(matches!(claim, Claim::InFlight { .. }), "{claim:?}"),
+            _ => assert!(
+                matches!(claim, Claim::Acquired { attempt: 1, .. }),
+                "{claim:?}"
+            ),
+        }
+    }
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn claim_that_waited_for_an_insert_sees_what_became_of_it() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let claim = claim_during(&scratch, INSERT, &request(), true).await;
+    assert!(matches!(claim, Claim::Mismatch), "{claim:?}");
+    let claim = claim_during(&scratch, INSERT, &request(), false).await;
+    assert!(
+        matches!(claim, Claim::Acquired { attempt: 1, .. }),
+        "{claim:?}"
+    );
+    scratch.clean_up().await;
+}
+
+/// Whoever sweeps, the others do nothing; and a row that somebody holds is left for the next time.
+#[tokio::test]
+async fn purge_waits_for_nobody() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let store = scratch.store(1);
+    let held = ClaimRequest {
+        lease: Duration::ZERO,
+        ttl: Duration::ZERO,
+        ..request()
+    };
+    store.claim(&held).await.unwrap();
+    for _ in 0..3 {
+        store
+            .claim(&ClaimRequest {
+                owner: request().owner,
+                ..held
+            })
+            .await
+            .unwrap();
+    }
+    let alive = claimed(&store).await;
+
+    let mut sweeper = scratch.admin.begin().await.unwrap();
+    let lock =
+        "SELECT pg_advisory_xact_lock(hashtextextended('idempotent-runtime sweep ' || $1, 0))";
+    sqlx::query(lock)
+        .bind(&scratch.table)
+        .execute(&mut *sweeper)
+        .await
+        .unwrap();
+    assert_eq!(store.purge_expired(10).await.unwrap(), 0);
+    sweeper.rollback().await.unwrap();
+
+    let (_, transaction) = uncommitted(&scratch, REPLACE, &held).await;
+    let purged = tokio::time::timeout(PATIENCE, store.purge_expired(2)).await;
+    assert_eq!(purged.unwrap().unwrap(), 2);
+    assert_eq!(store.purge_expired(10).await.unwrap(), 1);
+    transaction.commit().await.unwrap();
+    assert_eq!(store.purge_expired(10).await.unwrap(), 0);
+    assert!(store.get(&held.owner.key).await.unwrap().is_some());
+    assert!(store.get(&alive.owner.key).await.unwrap().is_some());
+    scratch.clean_up().await;
+}

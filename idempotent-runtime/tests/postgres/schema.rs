@@ -1,0 +1,217 @@
+//! Migrations, names, and what is said when there is no schema.
+
+use idempotent_runtime::ErrorKind;
+use idempotent_runtime::store::postgres::PostgresStore;
+use idempotent_runtime::store::{Claim, Store, StoreErrorKind};
+
+use crate::support::{Scratch, answer, backend, chain, claimed, request, server};
+
+/// All of them are at it before the first may go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn eight_processes_migrate_at_once() {
+    let Some(scratch) = Scratch::new().await else {
+        return;
+    };
+    let mut gate = scratch.admin.begin().await.unwrap();
+    let lock =
+        "SELECT pg_advisory_xact_lock(hashtextextended('idempotent-runtime migrate ' || $1, 0))";
+    sqlx::query(lock)
+        .bind(&scratch.table)
+        .execute(&mut *gate)
+        .await
+        .unwrap();
+    let holder = backend(&mut *gate).await;
+    let migrations: Vec<_> = (0..8)
+        .map(|_| {
+            let store = scratch.store(1);
+            tokio::spawn(async move { store.migrate().await })
+        })
+        .collect();
+    scratch.until_blocked_by(holder, 8).await;
+    gate.rollback().await.unwrap();
+    for migration in migrations {
+        migration.await.unwrap().unwrap();
+    }
+    claimed(&scratch.store(1)).await;
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn migrating_again_keeps_the_records() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let store = scratch.store(1);
+    let request = claimed(&store).await;
+    store.complete(&request.owner, &answer()).await.unwrap();
+    store.migrate().await.unwrap();
+    let claim = store.claim(&request).await.unwrap();
+    assert!(matches!(claim, Claim::Completed(_)), "{claim:?}");
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn table_that_was_dropped_without_its_functions_is_made_anew() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    scratch.execute(r#"DROP TABLE "{table}""#).await;
+    let store = scratch.store(1);
+    store.migrate().await.unwrap();
+    claimed(&store).await;
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn schema_of_a_newer_release_is_refused() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    scratch
+        .execute(r#"COMMENT ON TABLE "{table}" IS 'idempotent-runtime schema 2'"#)
+        .await;
+    let error = scratch.store(1).migrate().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Store);
+    assert!(error.to_string().contains("has schema 2"), "{error}");
+    assert!(error.to_string().contains("newer release"), "{error}");
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn table_of_somebody_else_is_left_alone() {
+    let Some(scratch) = Scratch::new().await else {
+        return;
+    };
+    scratch
+        .execute(r#"CREATE TABLE "{table}" (id integer)"#)
+        .await;
+    let error = scratch.store(1).migrate().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Store);
+    assert!(error.to_string().contains("has not made"), "{error}");
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn upper_case_in_a_name_is_kept() {
+    let Some(mut scratch) = Scratch::new().await else {
+        return;
+    };
+    // Unquoted, it would be folded to lower case.
+    scratch.table = format!("Select_{}", &scratch.table[5..]);
+    let store = scratch.store(1);
+    store.migrate().await.unwrap();
+    claimed(&store).await;
+    store.purge_expired(1).await.unwrap();
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn name_that_is_no_identifier_is_refused() {
+    let Some(scratch) = Scratch::new().await else {
+        return;
+    };
+    for name in [
+        "",
+        "a b",
+        "t\"; DROP TABLE x; --",
+        "public.t",
+        &"t".repeat(49),
+    ] {
+        let store = PostgresStore::new(scratch.pool(1));
+        assert_eq!(
+            store.with_table(name).unwrap_err().kind(),
+            ErrorKind::InvalidName,
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn missing_table_is_rejected_and_the_cause_names_migrate() {
+    let Some(scratch) = Scratch::new().await else {
+        return;
+    };
+    let store = scratch.store(1);
+    let owner = request().owner;
+    for error in [
+        store.claim(&request()).await.unwrap_err(),
+        store.complete(&owner, &answer()).await.unwrap_err(),
+        store.release(&owner).await.unwrap_err(),
+        store.get(&owner.key).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), StoreErrorKind::Rejected);
+        assert!(
+            chain(&error).contains("call `PostgresStore::migrate`"),
+            "{}",
+            chain(&error)
+        );
+        assert!(
+            chain(&error).contains("does not exist"),
+            "{}",
+            chain(&error)
+        );
+    }
+}
+
+/// In a schema of its own, because the name of the table is the default one.
+#[tokio::test]
+async fn connect_migrates_the_default_table() {
+    let Some(scratch) = Scratch::new().await else {
+        return;
+    };
+    scratch.execute(r#"CREATE SCHEMA "{table}""#).await;
+    let url = server().await.unwrap();
+    let separator = if url.contains('?') { '&' } else { '?' };
+    let url = format!("{url}{separator}options[search_path]={}", scratch.table);
+    let store = idempotent_runtime::store::connect(&url).await.unwrap();
+    assert_eq!(store.name(), "postgres");
+    claimed(&store).await;
+    let count = format!(
+        r#"SELECT count(*) FROM "{}".idempotency_records"#,
+        scratch.table
+    );
+    let records: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count))
+        .fetch_one(&scratch.admin)
+        .await
+        .unwrap();
+    assert_eq!(records, 1);
+    scratch.execute(r#"DROP SCHEMA "{table}" CASCADE"#).await;
+}
+
+#[tokio::test]
+async fn connect_says_what_failed_and_not_the_password() {
+    // A port that was free a moment ago.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let url = format!("postgres://app:hunter2@127.0.0.1:{port}/payments");
+    let error = PostgresStore::connect(&url).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Store);
+    let text = format!("{} {error:?}", chain(&error));
+    assert!(
+        text.starts_with("postgres store: cannot connect: postgres store is unavailable"),
+        "{text}"
+    );
+    assert!(text.contains("ConnectionRefused"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+
+    let error = PostgresStore::connect("postgres://app:hunter2@host:port/")
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidUrl);
+    assert!(!format!("{} {error:?}", chain(&error)).contains("hunter2"));
+}
+
+#[tokio::test]
+async fn debug_shows_no_password() {
+    let Some(scratch) = Scratch::new().await else {
+        return;
+    };
+    let options = scratch.options.clone().password("hunter2");
+    let store = scratch.store_on(crate::support::pool(&options, 1));
+    let text = format!("{store:?}");
+    assert!(
+        text.contains(&scratch.table) && !text.contains("hunter2"),
+        "{text}"
+    );
+}

@@ -1,0 +1,103 @@
+//! What the audit finds.
+
+use idempotent_runtime::store::redis::Severity;
+
+use super::support::{AS_USER, Server, store_at, with_user};
+
+async fn audit(settings: &[&str], parameters: &str) -> Option<Vec<String>> {
+    let server = Server::start(settings).await?;
+    let store = store_at(&format!("{}{parameters}", server.url())).await;
+    let findings = store.audit().await.unwrap();
+    let line = |finding: &idempotent_runtime::store::redis::Finding| {
+        assert!(finding.to_string().ends_with(finding.fix));
+        match finding.severity {
+            Severity::Danger => format!("danger: {}", finding.what),
+            _ => format!("warning: {}", finding.what),
+        }
+    };
+    Some(findings.iter().map(line).collect())
+}
+
+#[tokio::test]
+async fn audit_finds_what_loses_records() {
+    const FILE: [&str; 2] = ["--appendonly", "yes"];
+    for (settings, expected) in [
+        (FILE.to_vec(), vec![]),
+        (
+            [
+                &FILE[..],
+                &["--maxmemory", "1gb", "--maxmemory-policy", "volatile-ttl"],
+            ]
+            .concat(),
+            vec!["danger: `maxmemory-policy` is `volatile-ttl`"],
+        ),
+        (
+            [
+                &FILE[..],
+                &["--maxmemory", "1gb", "--maxmemory-policy", "noeviction"],
+            ]
+            .concat(),
+            vec![],
+        ),
+        (
+            [&FILE[..], &["--maxmemory-policy", "allkeys-lru"]].concat(),
+            vec![],
+        ),
+        (
+            vec![],
+            vec!["danger: nothing is written to disk (`appendonly no`, no `save`)"],
+        ),
+        (
+            vec!["--save", "3600 1"],
+            vec!["warning: there are snapshots only (`appendonly no`)"],
+        ),
+        (
+            [&FILE[..], &["--replicaof", "127.0.0.1 1"]].concat(),
+            vec!["danger: the server is a replica"],
+        ),
+        (
+            [&FILE[..], &["--cluster-enabled", "yes"]].concat(),
+            vec!["warning: the server is one of a Cluster, and the connection is to this one only"],
+        ),
+    ] {
+        let Some(findings) = audit(&settings, "").await else {
+            return;
+        };
+        assert_eq!(findings, expected, "{settings:?}");
+    }
+}
+
+#[tokio::test]
+async fn audit_says_what_it_may_not_look_at() {
+    let weak = with_user("~* +@all -config");
+    let blind = with_user("~* +@all -config -info");
+    let renamed = ["--rename-command", "CONFIG", ""];
+    for (settings, parameters, expected) in [
+        (
+            &weak[..],
+            AS_USER,
+            "whether there are snapshots could not be checked",
+        ),
+        (
+            &renamed[..],
+            "",
+            "whether there are snapshots could not be checked",
+        ),
+        (
+            &blind[..],
+            AS_USER,
+            "role, memory and persistence could not be checked",
+        ),
+    ] {
+        let Some(findings) = audit(settings, parameters).await else {
+            return;
+        };
+        let [finding] = &findings[..] else {
+            panic!("{findings:?}");
+        };
+        assert!(
+            finding.starts_with("warning: ") && finding.contains(expected),
+            "{finding}"
+        );
+    }
+}

@@ -1,0 +1,147 @@
+//! Servers that refuse, and servers that crash.
+
+use std::error::Error as _;
+
+use idempotent_runtime::ErrorKind;
+use idempotent_runtime::store::redis::RedisStore;
+use idempotent_runtime::store::{Claim, Completion, Release, Renewal, Store, StoreErrorKind};
+
+use super::support::{AS_USER, Server, owner, response, store_at, with_user};
+use super::{LONG, another, request};
+
+#[tokio::test]
+async fn server_over_its_memory_is_full_and_writes_nothing() {
+    let Some(server) =
+        Server::start(&["--maxmemory", "0", "--maxmemory-policy", "noeviction"]).await
+    else {
+        return;
+    };
+    let store = RedisStore::new(server.connection().await);
+    let mut connection = server.connection().await;
+    let (running, new) = (owner(), owner());
+    store.claim(&request(running)).await.unwrap();
+    let limit = |bytes: u64| {
+        redis::cmd("CONFIG")
+            .arg("SET")
+            .arg("maxmemory")
+            .arg(bytes)
+            .to_owned()
+    };
+    limit(1).exec_async(&mut connection).await.unwrap();
+    let error = store.claim(&request(new)).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Full, "{error:?}");
+    let error = store
+        .complete(&running, &response(b"paid"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Full, "{error:?}");
+    limit(0).exec_async(&mut connection).await.unwrap();
+    assert!(store.get(&new.key).await.unwrap().is_none());
+    assert_eq!(
+        store.complete(&running, &response(b"paid")).await.unwrap(),
+        Completion::Stored
+    );
+}
+
+#[tokio::test]
+async fn user_without_permission_is_rejected() {
+    let Some(server) = Server::start(&with_user("~* +@all -evalsha")).await else {
+        return;
+    };
+    let url = format!("{}{AS_USER}", server.url());
+    let error = store_at(&url)
+        .await
+        .claim(&request(owner()))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Rejected, "{error:?}");
+    assert!(!error.may_have_happened());
+}
+
+/// Publishing is a hint: the completion that it tells of has happened.
+#[tokio::test]
+async fn user_who_may_not_publish_completes_all_the_same() {
+    let documented = "+eval +evalsha +time +hmget +hget +hset +pexpireat +exists +type +del";
+    let rules = format!("~idempotent:* resetchannels -@all {documented}");
+    let Some(server) = Server::start(&with_user(&rules)).await else {
+        return;
+    };
+    let url = format!("{}{AS_USER}", server.url());
+    let store = RedisStore::connect(&url).await.unwrap();
+    let (first, second) = (owner(), owner());
+    for owner in [first, second] {
+        store.claim(&request(owner)).await.unwrap();
+        store
+            .renew(&[Renewal { owner, lease: LONG }])
+            .await
+            .unwrap();
+    }
+    assert_eq!(
+        store.complete(&first, &response(b"paid")).await.unwrap(),
+        Completion::Stored
+    );
+    let replay = store.claim(&request(another(first))).await.unwrap();
+    assert!(matches!(replay, Claim::Completed(_)), "{replay:?}");
+    assert_eq!(store.release(&second).await.unwrap(), Release::Released);
+    assert!(store.get(&first.key).await.unwrap().is_some());
+    assert!(store.remove(&first.key).await.unwrap());
+}
+
+#[tokio::test]
+async fn store_that_is_not_there_is_told_without_its_password() {
+    let error = RedisStore::connect("redis+unix:///nowhere/at/all?pass=secret")
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Store);
+    assert_eq!(error.to_string(), "could not connect to the redis store");
+    assert!(error.source().is_some());
+    assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+}
+
+#[tokio::test]
+async fn killed_server_is_found_again_with_what_it_wrote_to_disk() {
+    let Some(mut server) = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]).await
+    else {
+        return;
+    };
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let (completed, running) = (owner(), owner());
+    store.claim(&request(completed)).await.unwrap();
+    store.claim(&request(running)).await.unwrap();
+    store
+        .complete(&completed, &response(b"paid"))
+        .await
+        .unwrap();
+    server.kill();
+    let error = store.claim(&request(completed)).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+    assert!(error.may_have_happened());
+    server.restart().await;
+    // The same store; the server's scripts are gone. It may fail once more with what it learned
+    // while the server was away.
+    let again = request(another(completed));
+    let replay = retry(|| store.claim(&again)).await;
+    assert!(matches!(replay, Claim::Completed(paid) if paid == response(b"paid")));
+    let owners = [completed, running];
+    let lease = LONG;
+    let lost = store
+        .renew(&owners.map(|owner| Renewal { owner, lease }))
+        .await
+        .unwrap();
+    assert_eq!(lost, [completed]);
+    assert_eq!(
+        store.complete(&running, &response(b"late")).await.unwrap(),
+        Completion::Stored
+    );
+}
+
+async fn retry<T, E: std::fmt::Debug, F: Future<Output = Result<T, E>>>(call: impl Fn() -> F) -> T {
+    let mut tries = 0;
+    loop {
+        match call().await {
+            Ok(done) => return done,
+            Err(error) => assert!(tries < 10, "{error:?}"),
+        }
+        tries += 1;
+    }
+}

@@ -1,0 +1,187 @@
+//! A PostgreSQL server to test on, and a table of one's own on it.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use idempotent_runtime::store::postgres::PostgresStore;
+use idempotent_runtime::store::{Claim, ClaimRequest, Store};
+use idempotent_runtime::{Fingerprint, Owner, RecordKey, StoredResponse, Token};
+use sqlx::postgres::{PgConnectOptions, PgExecutor, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+
+const URL: &str = "IDEMPOTENT_TEST_POSTGRES_URL";
+const DEFAULT_URL: &str = "postgres://postgres@127.0.0.1:5432/test";
+
+/// How long to wait for what must come; long, because it is waited for in full only when it does not.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The server's URL; `None`, with a line that says so, when there is no server.
+///
+/// In continuous integration a missing server is a failure.
+pub(crate) async fn server() -> Option<String> {
+    let named = std::env::var(URL).ok();
+    let url = named.clone().unwrap_or_else(|| DEFAULT_URL.to_owned());
+    let Err(error) = PgConnection::connect(&url).await else {
+        return Some(url);
+    };
+    let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(
+        named.is_none() && !in_ci,
+        "no PostgreSQL server, set {URL}: {error}"
+    );
+    skip(&format!("no PostgreSQL server, set {URL}"));
+    None
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "a test that did nothing must not look like one that passed"
+)]
+pub(crate) fn skip(why: &str) {
+    eprintln!("skipped: {why}");
+}
+
+/// A table name of its own, and connections to its database.
+pub(crate) struct Scratch {
+    pub(crate) options: PgConnectOptions,
+    pub(crate) table: String,
+    pub(crate) admin: PgPool,
+}
+
+impl Scratch {
+    /// `None` when there is no server.
+    pub(crate) async fn new() -> Option<Self> {
+        let options = PgConnectOptions::from_str(&server().await?).unwrap();
+        let random = u128::from_ne_bytes(*Token::random().unwrap().as_bytes());
+        Some(Self {
+            admin: pool(&options, 2),
+            options,
+            table: format!("test_{random:032x}"),
+        })
+    }
+
+    /// The same, migrated.
+    pub(crate) async fn migrated() -> Option<Self> {
+        let scratch = Self::new().await?;
+        scratch.store(1).migrate().await.unwrap();
+        Some(scratch)
+    }
+
+    /// A store with a pool of its own, as another process would have it.
+    pub(crate) fn store(&self, connections: u32) -> PostgresStore {
+        self.store_on(pool(&self.options, connections))
+    }
+
+    pub(crate) fn store_on(&self, pool: PgPool) -> PostgresStore {
+        PostgresStore::new(pool).with_table(&self.table).unwrap()
+    }
+
+    pub(crate) fn pool(&self, connections: u32) -> PgPool {
+        pool(&self.options, connections)
+    }
+
+    /// Runs statements in which `{table}` stands for the table.
+    pub(crate) async fn execute(&self, sql: &str) {
+        let sql = sql.replace("{table}", &self.table);
+        sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(&self.admin)
+            .await
+            .unwrap();
+    }
+
+    /// Waits until that many backends wait for what this backend holds.
+    pub(crate) async fn until_blocked_by(&self, holder: i32, how_many: i64) {
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))";
+        let started = Instant::now();
+        loop {
+            let blocked: i64 = sqlx::query_scalar(count)
+                .bind(holder)
+                .fetch_one(&self.admin)
+                .await
+                .unwrap();
+            if blocked >= how_many {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "only {blocked} wait");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(crate) async fn clean_up(self) {
+        self.execute(
+            r#"DROP TABLE IF EXISTS "{table}"; DROP FUNCTION IF EXISTS "{table}_claim", "{table}_complete""#,
+        )
+        .await;
+    }
+}
+
+pub(crate) fn pool(options: &PgConnectOptions, connections: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(PATIENCE)
+        .connect_lazy_with(options.clone())
+}
+
+/// The backend that a connection, or the only one of a pool, has.
+pub(crate) async fn backend(executor: impl PgExecutor<'_>) -> i32 {
+    sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(executor)
+        .await
+        .unwrap()
+}
+
+/// A claim of a random key that lasts.
+pub(crate) fn request() -> ClaimRequest {
+    let random = || *Token::random().unwrap().as_bytes();
+    let digest = || [random(), random()].concat().try_into().unwrap();
+    ClaimRequest {
+        owner: Owner {
+            key: RecordKey::from_bytes(digest()),
+            token: Token::random().unwrap(),
+        },
+        fingerprint: Fingerprint::from_bytes(digest()),
+        lease: Duration::from_secs(600),
+        ttl: Duration::from_secs(3600),
+        take_over: None,
+    }
+}
+
+/// The same claim by somebody else.
+pub(crate) fn rival(of: &ClaimRequest) -> ClaimRequest {
+    let token = Token::random().unwrap();
+    ClaimRequest {
+        owner: Owner { token, ..of.owner },
+        ..*of
+    }
+}
+
+pub(crate) fn answer() -> Arc<StoredResponse> {
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", HeaderValue::from_static("application/json"));
+    let body = Bytes::from_static(br#"{"id":"pay_1","amount":4200}"#);
+    let response = StoredResponse::new(StatusCode::CREATED, headers, body);
+    Arc::new(response)
+}
+
+/// A new record of the store.
+pub(crate) async fn claimed(store: &dyn Store) -> ClaimRequest {
+    let request = request();
+    let claim = store.claim(&request).await.unwrap();
+    assert!(
+        matches!(claim, Claim::Acquired { attempt: 1, .. }),
+        "{claim:?}"
+    );
+    request
+}
+
+/// An error and its causes, one after the other.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}

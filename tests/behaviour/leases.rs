@@ -1,0 +1,139 @@
+//! Leases are kept while a handler runs, whatever happens around it.
+//!
+//! On tokio's paused clock, which the leases, their renewal and the store all follow.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::post;
+use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::{Attempt, Idempotency, idempotent};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::support::{App, Fault, FaultyStore, Local, Operation, Probe, Reply};
+
+const LEASE: Duration = Duration::from_secs(30);
+
+#[idempotent]
+async fn quick() -> &'static str {
+    "done"
+}
+
+/// Whoever found the lease at an end would run it again.
+#[idempotent(on_abandoned = "retry")]
+async fn long(attempt: Attempt, State(probe): State<Probe>) -> String {
+    probe.run();
+    sleep(10 * LEASE).await;
+    format!("attempt {}", attempt.number())
+}
+
+#[idempotent(lease = "2s", on_abandoned = "retry")]
+async fn short_lease(State(probe): State<Probe>) -> &'static str {
+    probe.run();
+    sleep(LEASE).await;
+    "done"
+}
+
+fn routes() -> Router<App> {
+    Router::new()
+        .route("/quick", post(quick))
+        .route("/long", post(long))
+        .route("/short-lease", post(short_lease))
+}
+
+/// Begins a handler of ten leases.
+async fn begin(local: &Local) -> JoinHandle<Reply> {
+    let first = local.spawn("/long", "key");
+    local.probe.started().await;
+    first
+}
+
+/// Sees after each lease that the handler is still taken for running, and then that it is done.
+async fn assert_kept(local: &Local, first: JoinHandle<Reply>) {
+    for _ in 0..9 {
+        sleep(LEASE).await;
+        let duplicate = local.post("/long", "key").await;
+        duplicate.assert_problem(409, "in-flight");
+    }
+    let first = first.await.unwrap();
+    assert_eq!((first.status, first.text()), (200, "attempt 1"));
+    let replay = local.post("/long", "key").await;
+    replay.assert_replay_of(&first);
+}
+
+async fn assert_keeps(local: &Local) {
+    assert_kept(local, begin(local).await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_longer_than_its_lease_keeps_it() {
+    assert_keeps(&Local::new(MemoryStore::new(), routes())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_or_panicking_renewal_is_made_up_for() {
+    let away = Fault::Refused(idempotent_runtime::store::StoreErrorKind::Unavailable);
+    for fault in [away, Fault::ReplyLost, Fault::Panics] {
+        let store = FaultyStore::new(MemoryStore::new());
+        store.script(Operation::Renew, fault);
+        assert_keeps(&Local::new(store, routes())).await;
+    }
+}
+
+/// However patient the application is with its store.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_hangs_leaves_time_for_another() {
+    let store = FaultyStore::new(MemoryStore::new());
+    store.script(Operation::Renew, Fault::Swallowed);
+    let builder = Idempotency::builder(store).store_timeout(LEASE);
+    assert_keeps(&Local::with(builder, routes())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_hangs_leaves_time_for_another_in_a_short_lease() {
+    let store = FaultyStore::new(MemoryStore::new());
+    store.script(Operation::Renew, Fault::Swallowed);
+    let local = Local::new(store, routes());
+    let first = local.spawn("/short-lease", "key");
+    local.probe.started().await;
+    for _ in 0..20 {
+        sleep(Duration::from_millis(500)).await;
+        let duplicate = local.post("/short-lease", "key").await;
+        duplicate.assert_problem(409, "in-flight");
+    }
+    assert_eq!(first.await.unwrap().text(), "done");
+}
+
+/// As servers have that run a runtime on each of their threads.
+fn runtime() -> Runtime {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_all().start_paused(true).build().unwrap()
+}
+
+#[test]
+fn a_runtime_that_is_gone_takes_no_leases_with_it() {
+    let local = Local::new(MemoryStore::new(), routes());
+    let first = runtime();
+    let quick = first.block_on(local.post("/quick", "first-claim"));
+    assert_eq!(quick.text(), "done");
+    let second = runtime();
+    second.block_on(async {
+        let running = begin(&local).await;
+        std::thread::spawn(move || drop(first)).join().unwrap();
+        assert_kept(&local, running).await;
+    });
+}
+
+#[test]
+fn a_runtime_that_stands_still_holds_up_no_leases_of_another() {
+    let local = Local::new(MemoryStore::new(), routes());
+    let first = runtime();
+    let quick = first.block_on(local.post("/quick", "first-claim"));
+    assert_eq!(quick.text(), "done");
+    // From here on nothing runs on the first one.
+    runtime().block_on(assert_keeps(&local));
+    drop(first);
+}

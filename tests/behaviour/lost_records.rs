@@ -1,0 +1,78 @@
+//! A store that loses the record of a running handler, as one does that restarts without its data:
+//! the answer puts the record back, whatever else fails on the way.
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::post;
+use idempotent_runtime::idempotent;
+use idempotent_runtime::store::StoreErrorKind;
+use idempotent_runtime::store::memory::MemoryStore;
+
+use crate::support::{Fault, FaultyStore, Operation, Probe, Reply, reply, serve_on};
+
+#[idempotent]
+async fn pay(State(probe): State<Probe>) -> String {
+    probe.run_gated().await.to_string()
+}
+
+const AWAY: Fault = Fault::Refused(StoreErrorKind::Unavailable);
+
+/// Loses the record while the handler runs, lets its answer meet these faults, sees that a retry gets
+/// the answer all the same, and returns what the first client got.
+async fn put_back_despite(faults: &[(Operation, Fault)]) -> Reply {
+    let store = FaultyStore::new(MemoryStore::new());
+    let server = serve_on(store.clone(), Router::new().route("/", post(pay))).await;
+    let running = server.spawn(server.post("/", "key", ""));
+    server.probe.started().await;
+    store.forget_claimed().await;
+    for (operation, fault) in faults {
+        store.script(*operation, *fault);
+    }
+    // Once for the handler, and once more for one that should not run.
+    server.probe.open();
+    server.probe.open();
+    let first = running.await.unwrap();
+    server.pending(0).await;
+    let retry = reply(server.post("/", "key", "")).await;
+    assert_eq!(
+        (retry.status, retry.text(), retry.is_replay()),
+        (200, "1", true)
+    );
+    assert_eq!(server.probe.runs(), 1);
+    first
+}
+
+#[track_caller]
+fn assert_own(first: &Reply) {
+    assert_eq!(
+        (first.status, first.text(), first.is_replay()),
+        (200, "1", false)
+    );
+}
+
+#[tokio::test]
+async fn a_lost_record_is_put_back_with_its_answer() {
+    assert_own(&put_back_despite(&[]).await);
+}
+
+#[tokio::test]
+async fn a_lost_record_is_put_back_when_the_store_is_there_again() {
+    assert_own(&put_back_despite(&[(Operation::Complete, AWAY)]).await);
+}
+
+/// The claim is known to be lost then, and not to whom: the answer has to wait for the store.
+#[tokio::test]
+async fn a_lost_record_is_put_back_even_if_the_store_goes_away_in_between() {
+    for faults in [
+        &[(Operation::Claim, AWAY)][..],
+        &[(Operation::Claim, Fault::ReplyLost)],
+        &[
+            (Operation::Complete, Fault::Works),
+            (Operation::Complete, AWAY),
+        ],
+    ] {
+        put_back_despite(faults)
+            .await
+            .assert_problem(409, "outcome-unknown");
+    }
+}

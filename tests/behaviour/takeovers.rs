@@ -1,0 +1,227 @@
+//! Take-overs that come to nothing leave the key as they found it: abandoned. Nobody may speak for an
+//! attempt that crashed but the application's recovery function, and only about that attempt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::post;
+use http::StatusCode;
+use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::store::{Claim, ClaimRequest, Store};
+use idempotent_runtime::{
+    Abandoned, Attempt, Idempotency, ManualClock, Owner, Recovery, Release, StoredResponse, Token,
+    idempotent,
+};
+
+use crate::support::{
+    App, Fault, FaultyStore, Local, Operation, Probe, Server, raw_stream, reply, serve_on,
+};
+
+const LEASE: Duration = Duration::from_secs(30);
+
+#[idempotent(on_abandoned = find)]
+async fn recover(State(probe): State<Probe>) -> String {
+    probe.run_gated().await.to_string()
+}
+
+async fn find(_: Abandoned) -> Recovery {
+    Recovery::Replay(StoredResponse::new(
+        StatusCode::CREATED,
+        http::HeaderMap::new(),
+        "found",
+    ))
+}
+
+#[idempotent(on_abandoned = "retry")]
+async fn retry(attempt: Attempt, State(probe): State<Probe>) -> String {
+    probe.run_gated().await;
+    format!("attempt {}", attempt.number())
+}
+
+/// The second attempt is to find out what the first one did, and cannot.
+#[idempotent(on_abandoned = "retry", store_errors = "client")]
+async fn unreachable_once(attempt: Attempt, State(probe): State<Probe>) -> (StatusCode, String) {
+    probe.run_gated().await;
+    let status = match attempt.number() {
+        2 => StatusCode::BAD_GATEWAY,
+        _ => StatusCode::OK,
+    };
+    (status, format!("attempt {}", attempt.number()))
+}
+
+#[idempotent(on_abandoned = "retry")]
+async fn released_once(
+    attempt: Attempt,
+    State(probe): State<Probe>,
+) -> Result<String, Release<String>> {
+    probe.run_gated().await;
+    match attempt.number() {
+        2 => Err(Release("attempt 2".to_owned())),
+        number => Ok(format!("attempt {number}")),
+    }
+}
+
+#[idempotent(on_abandoned = find_too_late, in_flight = "wait", wait = "1h")]
+async fn overtaken(attempt: Attempt, State(probe): State<Probe>) -> String {
+    let run = probe.run_gated().await;
+    format!("attempt {} in run {run}", attempt.number())
+}
+
+fn routes() -> Router<App> {
+    Router::new()
+        .route("/recover", post(recover))
+        .route("/retry", post(retry))
+        .route("/unreachable-once", post(unreachable_once))
+        .route("/released-once", post(released_once))
+        .route("/overtaken", post(overtaken))
+}
+
+/// A store on which a process has stopped in the middle of a handler, and the lease has ended. What
+/// became of that process nobody can see from here; it never goes on.
+async fn crashed(path: &'static str) -> FaultyStore {
+    let clock = Arc::new(ManualClock::new());
+    let store = FaultyStore::new(MemoryStore::builder().clock(clock.clone()).build());
+    let process = Local::new(store.clone(), routes());
+    drop(process.spawn(path, "key"));
+    process.probe.started().await;
+    clock.advance(LEASE);
+    store
+}
+
+/// The process that comes after it, whose handlers are not held up.
+async fn next_process(store: &FaultyStore) -> Server {
+    let server = serve_on(store.clone(), routes()).await;
+    for _ in 0..5 {
+        server.probe.open();
+    }
+    server
+}
+
+fn request(path: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: example.com\r\nidempotency-key: key\r\n\
+         content-length: 0\r\n\r\n"
+    )
+}
+
+/// A client that goes away while the store is at it.
+async fn leave_during(operation: Operation, path: &str, server: &Server, store: &FaultyStore) {
+    if operation == Operation::Claim {
+        // The first one only finds out that there is something to take over.
+        store.script(Operation::Claim, Fault::Works);
+    }
+    store.script(operation, Fault::Waits);
+    let stream = raw_stream(server.address, request(path)).await;
+    store.waiting().await;
+    drop(stream);
+    // The claim, and the task that it has moved to.
+    server.pending(2).await;
+    store.proceed();
+    server.pending(0).await;
+}
+
+/// The recovery function is asked, and its finding is what is replayed: nothing has run.
+async fn assert_found(server: &Server) {
+    for _ in 0..2 {
+        let found = reply(server.post("/recover", "key", "")).await;
+        assert_eq!(
+            (found.status, found.text(), found.is_replay()),
+            (201, "found", true)
+        );
+    }
+    assert_eq!(server.probe.runs(), 0);
+}
+
+#[tokio::test]
+async fn a_take_over_without_a_reply_leaves_the_key_abandoned() {
+    let store = crashed("/recover").await;
+    let server = next_process(&store).await;
+    store.script(Operation::Claim, Fault::Works);
+    store.script(Operation::Claim, Fault::ReplyLost);
+    store.script(Operation::Claim, Fault::ReplyLost);
+    reply(server.post("/recover", "key", ""))
+        .await
+        .assert_problem(503, "store-unavailable");
+    server.pending(0).await;
+    assert_found(&server).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_during_a_take_over_leaves_the_key_abandoned() {
+    let store = crashed("/recover").await;
+    let server = next_process(&store).await;
+    leave_during(Operation::Claim, "/recover", &server, &store).await;
+    assert_found(&server).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_its_key_is_settled_finds_it_settled() {
+    let store = crashed("/recover").await;
+    let server = next_process(&store).await;
+    leave_during(Operation::Complete, "/recover", &server, &store).await;
+    assert_found(&server).await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_came_to_nothing_counts() {
+    let store = crashed("/retry").await;
+    let server = next_process(&store).await;
+    leave_during(Operation::Claim, "/retry", &server, &store).await;
+    let done = reply(server.post("/retry", "key", "")).await;
+    assert_eq!((done.text(), done.is_replay()), ("attempt 3", false));
+}
+
+#[tokio::test]
+async fn an_attempt_after_a_crash_does_not_free_the_key_whatever_it_answers() {
+    for (path, status) in [("/unreachable-once", 502), ("/released-once", 200)] {
+        let store = crashed(path).await;
+        let server = next_process(&store).await;
+        let second = reply(server.post(path, "key", "")).await;
+        assert_eq!((second.status, second.text()), (status, "attempt 2"));
+        let third = reply(server.post(path, "key", "")).await;
+        assert_eq!((third.status, third.text()), (200, "attempt 3"));
+        reply(server.post(path, "key", ""))
+            .await
+            .assert_replay_of(&third);
+    }
+}
+
+/// While it looks at the crashed attempt, somebody else takes that over, and a while later the record
+/// is removed. What was found is then about nothing that is there any more.
+async fn find_too_late(abandoned: Abandoned) -> Recovery {
+    let store: FaultyStore = abandoned.extension().cloned().unwrap();
+    let key = abandoned.record_key();
+    let record = store.get(&key).await.unwrap().unwrap();
+    let take_over = ClaimRequest {
+        owner: Owner {
+            key,
+            token: Token::from_bytes([9; 16]),
+        },
+        fingerprint: record.fingerprint,
+        lease: LEASE,
+        ttl: record.expires_in,
+        take_over: Some(abandoned.attempt()),
+    };
+    let taken = store.claim(&take_over).await.unwrap();
+    assert!(matches!(taken, Claim::Acquired { attempt: 2, .. }));
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        store.remove(&key).await.unwrap();
+    });
+    find(abandoned).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finding_does_not_settle_an_attempt_that_it_is_not_about() {
+    let store = crashed("/overtaken").await;
+    let builder = Idempotency::builder(store.clone()).extension(store);
+    let local = Local::with(builder, routes());
+    local.probe.open();
+    let own = local.post("/overtaken", "key").await;
+    assert_eq!(
+        (own.status, own.text(), own.is_replay()),
+        (200, "attempt 1 in run 1", false)
+    );
+}
