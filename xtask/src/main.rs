@@ -28,7 +28,14 @@ const STEPS: &[(&str, &[&str])] = &[
     ),
     (
         "unit, property, conformance, behaviour, fault and compile tests",
-        &["test", "--workspace", "--all-features", "--lib", "--tests"],
+        &[
+            "test",
+            "--workspace",
+            "--all-features",
+            "--no-fail-fast",
+            "--lib",
+            "--tests",
+        ],
     ),
     (
         "documentation tests, the README's among them",

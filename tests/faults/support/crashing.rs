@@ -1,0 +1,111 @@
+//! A store, and points in a request's life, at which the process is killed.
+
+use std::process;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::thread;
+
+use async_trait::async_trait;
+use idempotent_runtime::store::{
+    Claim, ClaimRequest, Completion, Release, Renewal, Store, StoreError, Subscription,
+};
+use idempotent_runtime::{Owner, Record, RecordKey, StoredResponse};
+
+use super::workspace::signal;
+
+/// Where a process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    AfterClaim,
+    BeforeEffect,
+    AfterEffect,
+    BeforeComplete,
+    AfterComplete,
+}
+
+impl Point {
+    pub const ALL: [Self; 5] = [
+        Self::AfterClaim,
+        Self::BeforeEffect,
+        Self::AfterEffect,
+        Self::BeforeComplete,
+        Self::AfterComplete,
+    ];
+
+    /// Dies here, if this is where.
+    pub fn reached(self, chosen: Option<Self>) {
+        if chosen != Some(self) {
+            return;
+        }
+        signal("KILL", process::id());
+        loop {
+            thread::park();
+        }
+    }
+}
+
+impl FromStr for Point {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        let mut points = Self::ALL.into_iter();
+        points.find(|point| format!("{point:?}") == name).ok_or(())
+    }
+}
+
+/// The store behind it, and death before or after some of its calls.
+#[derive(Debug)]
+pub struct Crashing {
+    pub inner: Arc<dyn Store>,
+    pub at: Option<Point>,
+}
+
+#[async_trait]
+impl Store for Crashing {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+        let claim = self.inner.claim(request).await?;
+        if matches!(claim, Claim::Acquired { .. }) {
+            Point::AfterClaim.reached(self.at);
+        }
+        Ok(claim)
+    }
+
+    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
+        self.inner.renew(renewals).await
+    }
+
+    async fn complete(
+        &self,
+        owner: &Owner,
+        response: &Arc<StoredResponse>,
+    ) -> Result<Completion, StoreError> {
+        Point::BeforeComplete.reached(self.at);
+        let completion = self.inner.complete(owner, response).await?;
+        Point::AfterComplete.reached(self.at);
+        Ok(completion)
+    }
+
+    async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
+        self.inner.release(owner).await
+    }
+
+    async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        self.inner.get(key).await
+    }
+
+    async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
+        self.inner.remove(key).await
+    }
+
+    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+        self.inner.purge_expired(limit).await
+    }
+
+    fn subscribe(&self, key: &RecordKey) -> Subscription {
+        self.inner.subscribe(key)
+    }
+}

@@ -1,0 +1,91 @@
+//! What the tests share: stores that can be killed, an application that can be killed, a ledger of
+//! effects, clients that retry, and a network that fails where it is told to.
+
+pub mod application;
+pub mod client;
+pub mod crashing;
+pub mod ledger;
+pub mod load;
+pub mod proxy;
+pub mod server;
+pub mod service;
+pub mod workspace;
+
+use std::path::PathBuf;
+
+pub use application::{Application, Options};
+pub use client::Reply;
+pub use crashing::Point;
+pub use ledger::Ledger;
+pub use server::{Server, shared};
+
+/// How long a test waits for anything: generous, because it is only waited for when something is
+/// wrong.
+pub const BOUND: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// The stores that can be shared by processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Redis,
+    Postgres,
+    MariaDb,
+    Sqlite,
+}
+
+/// One test's folder, ledger and store.
+pub struct Scenario {
+    pub folder: PathBuf,
+    pub url: String,
+    pub ledger: Ledger,
+}
+
+impl Scenario {
+    /// On the server that all tests of this kind share; `None` where that is not installed.
+    pub fn new(kind: Kind, name: &str) -> Option<Self> {
+        let folder = workspace::folder(&format!("{name}-{kind:?}"));
+        let url = match kind {
+            Kind::Sqlite => format!("sqlite:{}", folder.join("records").display()),
+            _ => shared(kind)?.url("test"),
+        };
+        Some(Self::on(folder, url))
+    }
+
+    /// On a server of its own.
+    pub fn on_server(server: &Server, name: &str) -> Self {
+        let folder = workspace::folder(&format!("{name}-{:?}", server.kind));
+        Self::on(folder, server.url("test"))
+    }
+
+    fn on(folder: PathBuf, url: String) -> Self {
+        Self {
+            ledger: Ledger::new(folder.join("ledger")),
+            folder,
+            url,
+        }
+    }
+
+    /// Starts an application without faults.
+    pub async fn application(&self) -> Application {
+        self.application_with(Options::default()).await
+    }
+
+    pub async fn application_with(&self, options: Options) -> Application {
+        Application::start(self, options).await
+    }
+}
+
+/// Makes one test of a scenario for each of the named stores.
+macro_rules! on_stores {
+    ($scenario:ident: $($store:ident)+) => {
+        mod $scenario {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                #[allow(non_snake_case, reason = "named as the store is")]
+                async fn $store() {
+                    super::$scenario(crate::support::Kind::$store).await;
+                }
+            )+
+        }
+    };
+}
+pub(crate) use on_stores;

@@ -1,0 +1,183 @@
+//! The application under test, as it runs in its own process.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{FromRef, State};
+use axum::routing::post;
+use http::{HeaderMap, StatusCode};
+use idempotent_runtime::{Abandoned, Attempt, Idempotency, Recovery, StoredResponse, idempotent};
+use tokio::net::TcpListener;
+
+use super::BOUND;
+use super::crashing::{Crashing, Point};
+use super::ledger::Ledger;
+
+/// What an application is told by its environment.
+pub mod variable {
+    pub const STORE: &str = "FAULTS_STORE";
+    pub const LEDGER: &str = "FAULTS_LEDGER";
+    /// The file that the application writes its address to.
+    pub const ADDRESS: &str = "FAULTS_ADDRESS";
+    /// The name of a [`Point`](super::Point).
+    pub const CRASH: &str = "FAULTS_CRASH";
+    /// A folder of [gates](super::gate).
+    pub const GATES: &str = "FAULTS_GATES";
+    /// Whether store calls may take as long as they like.
+    pub const PATIENT: &str = "FAULTS_PATIENT";
+}
+
+/// The two files of a gate: the handler makes the first when it stands before it, the test makes
+/// the second to let it through.
+pub fn gate(folder: &Path, key: &str) -> [PathBuf; 2] {
+    ["reached", "open"].map(|what| folder.join(format!("{what}-{key}")))
+}
+
+#[derive(Clone, FromRef)]
+struct Service {
+    idempotency: Idempotency,
+    till: Till,
+}
+
+/// What the handlers do.
+#[derive(Clone)]
+struct Till {
+    ledger: Ledger,
+    crash: Option<Point>,
+    gates: Option<PathBuf>,
+}
+
+impl Till {
+    /// The effect: a line in the ledger, which is also the answer.
+    async fn charge(&self, headers: &HeaderMap, attempt: &Attempt) -> (StatusCode, String) {
+        let key = headers["idempotency-key"]
+            .to_str()
+            .expect("ASCII")
+            .to_owned();
+        let line = format!(
+            "{key} attempt {} in process {}",
+            attempt.number(),
+            std::process::id()
+        );
+        Point::BeforeEffect.reached(self.crash);
+        let (ledger, effect) = (self.ledger.clone(), line.clone());
+        let written = tokio::task::spawn_blocking(move || ledger.write(&effect));
+        written.await.expect("a ledger");
+        Point::AfterEffect.reached(self.crash);
+        self.pass_gate(&key).await;
+        (StatusCode::CREATED, line)
+    }
+
+    async fn pass_gate(&self, key: &str) {
+        let Some(gates) = self.gates.as_deref().filter(|_| key.contains("gated")) else {
+            return;
+        };
+        let [reached, open] = gate(gates, key);
+        std::fs::write(reached, "").expect("a gate");
+        while !open.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+#[idempotent(lease = "1s")]
+async fn reject(
+    State(till): State<Till>,
+    headers: HeaderMap,
+    attempt: Attempt,
+) -> (StatusCode, String) {
+    till.charge(&headers, &attempt).await
+}
+
+#[idempotent(lease = "1s", on_abandoned = "retry")]
+async fn retry(
+    State(till): State<Till>,
+    headers: HeaderMap,
+    attempt: Attempt,
+) -> (StatusCode, String) {
+    till.charge(&headers, &attempt).await
+}
+
+#[idempotent(lease = "1s", on_abandoned = look)]
+async fn recover(
+    State(till): State<Till>,
+    headers: HeaderMap,
+    attempt: Attempt,
+) -> (StatusCode, String) {
+    till.charge(&headers, &attempt).await
+}
+
+/// For tests in which no lease is to end.
+#[idempotent(lease = "5m")]
+async fn steady(
+    State(till): State<Till>,
+    headers: HeaderMap,
+    attempt: Attempt,
+) -> (StatusCode, String) {
+    till.charge(&headers, &attempt).await
+}
+
+async fn look(abandoned: Abandoned) -> Recovery {
+    let ledger: &Ledger = abandoned.extension().expect("a ledger");
+    match ledger.effects(abandoned.key().as_str()).pop() {
+        Some(effect) => Recovery::Replay(StoredResponse::new(
+            StatusCode::CREATED,
+            HeaderMap::new(),
+            effect,
+        )),
+        None => Recovery::Retry,
+    }
+}
+
+/// Serves until its parent is gone; returns at once where nothing is asked of it.
+pub fn serve() {
+    let Ok(store) = std::env::var(variable::STORE) else {
+        return;
+    };
+    let value = |name| std::env::var(name).ok();
+    let till = Till {
+        ledger: Ledger::new(value(variable::LEDGER).expect("a ledger").into()),
+        crash: value(variable::CRASH).map(|name| name.parse().expect("a point")),
+        gates: value(variable::GATES).map(PathBuf::from),
+    };
+    let address = PathBuf::from(value(variable::ADDRESS).expect("a file for the address"));
+    tracing_subscriber::fmt().with_ansi(false).init();
+    std::thread::spawn(|| {
+        // The other end is held by the test: it ends when the test does.
+        let _ = std::io::stdin().read(&mut [0]);
+        std::process::exit(0);
+    });
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(run(&store, till, &address));
+}
+
+async fn run(store: &str, till: Till, announce: &Path) {
+    let inner = idempotent_runtime::store::connect(store).await;
+    let store = Crashing {
+        inner: inner.expect("a store"),
+        at: till.crash,
+    };
+    let mut idempotency = Idempotency::builder(store).extension(till.ledger.clone());
+    if std::env::var_os(variable::PATIENT).is_some() {
+        idempotency = idempotency.store_timeout(BOUND);
+    }
+    let idempotency = idempotency.build();
+    let app = Router::new()
+        .route("/reject", post(reject))
+        .route("/retry", post(retry))
+        .route("/recover", post(recover))
+        .route("/steady", post(steady))
+        .with_state(Service { idempotency, till });
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let draft = announce.with_extension("draft");
+    std::fs::write(&draft, address).expect("a file");
+    std::fs::rename(draft, announce).expect("a file");
+    axum::serve(listener, app).await.expect("a server");
+}
