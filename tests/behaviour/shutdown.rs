@@ -5,9 +5,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
-use idempotent_runtime::idempotent;
+use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::{Idempotency, idempotent};
 
-use crate::support::{App, Probe, raw_stream, reply, serve};
+use crate::support::{App, Local, Probe, raw_stream, reply, serve};
 
 #[idempotent]
 async fn pay(State(probe): State<Probe>) -> String {
@@ -88,4 +89,29 @@ async fn what_is_stored_is_replayed_during_a_shutdown() {
         .await
         .assert_problem(503, "shutting-down");
     assert_eq!(server.probe.runs(), 1);
+}
+
+/// On tokio's paused clock, which the store follows too.
+#[tokio::test(start_paused = true)]
+async fn expired_records_are_swept_until_the_shutdown() {
+    let store = std::sync::Arc::new(MemoryStore::new());
+    let builder = Idempotency::builder(std::sync::Arc::clone(&store))
+        .ttl(Duration::from_secs(10))
+        .sweep_every(Duration::from_secs(60));
+    let local = Local::with(builder, routes());
+    for round in ["one", "two"] {
+        local.probe.open();
+        assert_eq!(local.post("/pay", round).await.status, 200);
+        assert_eq!(store.len(), 1, "not swept yet, or swept at the last look");
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        assert!(
+            store.is_empty(),
+            "nobody has claimed since, and it is swept all the same"
+        );
+    }
+    local.probe.open();
+    assert_eq!(local.post("/pay", "three").await.status, 200);
+    assert_eq!(local.idempotency.shutdown(LONG).await, 0);
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(store.len(), 1);
 }

@@ -74,7 +74,9 @@ async fn one_effect_on_a_network_that_keeps_failing(kind: Kind) {
     );
     let keys: Vec<_> = (0..200).map(|number| format!("bad-{number}")).collect();
     let answers = retry_from_all(&[&proxied], "/steady", &keys, 16, 2).await;
-    assert!(proxy.struck() >= 20, "only {} faults", proxy.struck());
+    // How many exchanges there are depends on how many commands go into one: at the least, what
+    // sixteen clients ask at a time.
+    assert!(proxy.struck() >= 3, "only {} faults", proxy.struck());
     proxy.heal();
     answers
         .assert_once_each(&scenario, &[&proxied, &direct])

@@ -113,6 +113,7 @@ impl Engine {
     pub(crate) async fn shutdown(&self, deadline: Duration) -> usize {
         self.0.closing.store(true, Ordering::Release);
         self.0.tasks.close();
+        self.0.sweeper.stop();
         match tokio::time::timeout(deadline, self.0.tasks.wait()).await {
             Ok(()) => 0,
             Err(_) => self.0.held.load(Ordering::Acquire),

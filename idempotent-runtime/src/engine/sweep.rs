@@ -16,6 +16,7 @@ const BATCH: usize = 1000;
 pub(super) struct Sweeper {
     every: Duration,
     runs: Arc<AtomicBool>,
+    is_stopped: Arc<AtomicBool>,
 }
 
 /// Says that the task runs, until it ends: also when its runtime is shut down.
@@ -32,7 +33,13 @@ impl Sweeper {
         Self {
             every,
             runs: Arc::default(),
+            is_stopped: Arc::default(),
         }
+    }
+
+    /// The task ends when it wakes up the next time.
+    pub(super) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Release);
     }
 
     /// Costs nothing once the task runs.
@@ -42,16 +49,32 @@ impl Sweeper {
         }
         if !self.runs.swap(true, Ordering::AcqRel) {
             let running = Running(Arc::clone(&self.runs));
-            tokio::spawn(sweep_every(self.every, Arc::downgrade(store), running));
+            let is_stopped = Arc::clone(&self.is_stopped);
+            tokio::spawn(sweep_every(
+                self.every,
+                Arc::downgrade(store),
+                is_stopped,
+                running,
+            ));
         }
     }
 }
 
-/// Ends with the last handle on the store.
-async fn sweep_every(every: Duration, store: Weak<dyn Store>, _running: Running) {
+/// Ends with a shutdown, or with the last handle on the store.
+async fn sweep_every(
+    every: Duration,
+    store: Weak<dyn Store>,
+    is_stopped: Arc<AtomicBool>,
+    _running: Running,
+) {
     loop {
         sleep(every).await;
-        let Some(store) = store.upgrade() else { return };
+        let Some(store) = store
+            .upgrade()
+            .filter(|_| !is_stopped.load(Ordering::Acquire))
+        else {
+            return;
+        };
         loop {
             match store.purge_expired(BATCH).await {
                 Ok(freed) if freed >= BATCH => {}

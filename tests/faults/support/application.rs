@@ -61,7 +61,7 @@ impl Application {
         let mut application = Self {
             process: Mutex::new(command.spawn().expect("a process")),
             client: reqwest::Client::builder()
-                .timeout(BOUND)
+                .timeout(BOUND / 3)
                 .build()
                 .expect("a client"),
             address: String::new(),

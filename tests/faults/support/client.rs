@@ -82,12 +82,20 @@ impl Application {
         is_settled: impl Fn(&Reply) -> bool,
     ) -> Reply {
         let started = Instant::now();
+        // For whoever has to find out why it did not settle.
+        let mut history = Vec::new();
         loop {
             let reply = self.post(path, key).await;
-            if let Some(reply) = reply.clone().filter(|reply| is_settled(reply)) {
-                return reply;
+            if let Some(reply) = &reply
+                && is_settled(reply)
+            {
+                return reply.clone();
             }
-            assert!(started.elapsed() < BOUND, "{path} {key}: still {reply:?}");
+            let said = reply.map(|reply| (reply.status, reply.code));
+            if history.last().is_none_or(|(_, last)| *last != said) {
+                history.push((started.elapsed(), said));
+            }
+            assert!(started.elapsed() < BOUND, "{path} {key}: {history:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -182,6 +182,8 @@ fn prepare(kind: Kind, folder: &Path) {
             let mut init = command("mariadb-install-db", folder);
             init.args(["--no-defaults", "--auth-root-authentication-method=normal"]);
             init.args(["--skip-test-db", mariadb_user()]);
+            // In a shared folder a server that starts removes another one's temporary tables.
+            init.arg(format!("--tmpdir={}", folder.display()));
             run(init.arg(format!("--datadir={}", data.display())));
             let script = "CREATE DATABASE IF NOT EXISTS test;\n";
             fs::write(folder.join("init.sql"), script).expect("a script");
@@ -216,6 +218,7 @@ fn launch(kind: Kind, folder: &Path, port: u16) -> Child {
             server.args(["--no-defaults", "--bind-address=127.0.0.1", mariadb_user()]);
             server.args(["--max-connections=300", "--innodb-buffer-pool-size=32M"]);
             server.arg(format!("--datadir={}", in_folder("data")));
+            server.arg(format!("--tmpdir={}", in_folder("")));
             server.arg(format!("--socket={}", in_folder("socket")));
             server.arg(format!("--init-file={}", in_folder("init.sql")));
             server.arg(format!("--port={port}"));
