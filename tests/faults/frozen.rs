@@ -34,6 +34,33 @@ async fn a_frozen_process_changes_nothing_once_another_took_over(kind: Kind) {
 }
 on_stores!(a_frozen_process_changes_nothing_once_another_took_over: Redis Postgres MariaDb Sqlite);
 
+async fn a_frozen_process_cannot_complete_for_the_one_that_runs(kind: Kind) {
+    let Some((scenario, frozen, _)) = two(kind, "fenced").await else {
+        return;
+    };
+    let other = scenario.application_with(gated()).await;
+    let key = "gated-fenced";
+    let late = frozen.spawn_post("/retry", key);
+    frozen.gate_reached(key).await;
+    freeze_between_writes(&frozen, &other).await;
+    let wake_up = async {
+        other.gate_reached(key).await;
+        frozen.open_gate(key);
+        frozen.thaw();
+        let late = late.await.unwrap().expect("an answer");
+        assert_eq!(late.status, 409, "it has lost its claim: {late:?}");
+        other.open_gate(key);
+    };
+    let (ran, ()) = tokio::join!(other.settled("/retry", key), wake_up);
+    assert_eq!((ran.status, ran.is_replay), (201, false), "{ran:?}");
+    assert!(ran.body.contains(" attempt 2 "), "{ran:?}");
+    for application in [&other, &frozen] {
+        let again = application.settled("/retry", key).await;
+        again.assert_replay_of(&ran);
+    }
+}
+on_stores!(a_frozen_process_cannot_complete_for_the_one_that_runs: Redis Postgres MariaDb Sqlite);
+
 async fn a_late_completion_counts_while_nobody_took_over(kind: Kind) {
     let Some((scenario, frozen, other)) = two(kind, "late").await else {
         return;
@@ -61,13 +88,16 @@ on_stores!(a_late_completion_counts_while_nobody_took_over: Redis Postgres Maria
 /// The one that will be frozen, and the other.
 async fn two(kind: Kind, name: &str) -> Option<(Scenario, Application, Application)> {
     let scenario = Scenario::new(kind, name)?;
-    let options = Options {
-        gated: true,
-        ..Options::default()
-    };
-    let frozen = scenario.application_with(options).await;
+    let frozen = scenario.application_with(gated()).await;
     let other = scenario.application().await;
     Some((scenario, frozen, other))
+}
+
+fn gated() -> Options {
+    Options {
+        gated: true,
+        ..Options::default()
+    }
 }
 
 /// A process that is stopped in the middle of a write to a file keeps that file locked, and nobody

@@ -111,13 +111,13 @@ impl Application {
 
     /// Waits until the handler of this key stands at its gate.
     pub async fn gate_reached(&self, key: &str) {
-        let [reached, _] = gate(&self.gates, key);
+        let [reached, _] = gate(&self.gates, key, self.pid());
         wait_until("a handler reaches its gate", || reached.exists()).await;
     }
 
     /// Lets the handler of this key go on.
     pub fn open_gate(&self, key: &str) {
-        let [_, open] = gate(&self.gates, key);
+        let [_, open] = gate(&self.gates, key, self.pid());
         fs::write(open, "").expect("a gate");
     }
 }

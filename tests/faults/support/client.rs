@@ -71,23 +71,13 @@ impl Application {
 
     /// Tries until the answer is final.
     pub async fn settled(&self, path: &str, key: &str) -> Reply {
-        self.settled_when(path, key, Reply::is_final).await
-    }
-
-    /// Tries until the answer is as it should be in the end.
-    pub async fn settled_when(
-        &self,
-        path: &str,
-        key: &str,
-        is_settled: impl Fn(&Reply) -> bool,
-    ) -> Reply {
         let started = Instant::now();
         // For whoever has to find out why it did not settle.
         let mut history = Vec::new();
         loop {
             let reply = self.post(path, key).await;
             if let Some(reply) = &reply
-                && is_settled(reply)
+                && reply.is_final()
             {
                 return reply.clone();
             }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::thread;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use idempotent_runtime::store::{
-    Claim, ClaimRequest, Completion, Release, Renewal, Store, StoreError, Subscription,
+    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, Subscription,
+    Transactor,
 };
 use idempotent_runtime::{Owner, Record, RecordKey, StoredResponse};
 
@@ -78,6 +80,10 @@ impl Store for Crashing {
         self.inner.renew(renewals).await
     }
 
+    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
+        self.inner.save_progress(owner, progress).await
+    }
+
     async fn complete(
         &self,
         owner: &Owner,
@@ -107,5 +113,9 @@ impl Store for Crashing {
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {
         self.inner.subscribe(key)
+    }
+
+    fn transactor(&self) -> Option<Transactor> {
+        self.inner.transactor()
     }
 }

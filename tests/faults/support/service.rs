@@ -29,10 +29,10 @@ pub mod variable {
     pub const PATIENT: &str = "FAULTS_PATIENT";
 }
 
-/// The two files of a gate: the handler makes the first when it stands before it, the test makes
+/// The two files of a gate, of which each process has its own: the handler makes the first when it stands before it, the test makes
 /// the second to let it through.
-pub fn gate(folder: &Path, key: &str) -> [PathBuf; 2] {
-    ["reached", "open"].map(|what| folder.join(format!("{what}-{key}")))
+pub fn gate(folder: &Path, key: &str, pid: u32) -> [PathBuf; 2] {
+    ["reached", "open"].map(|what| folder.join(format!("{what}-{key}-{pid}")))
 }
 
 #[derive(Clone, FromRef)]
@@ -74,7 +74,7 @@ impl Till {
         let Some(gates) = self.gates.as_deref().filter(|_| key.contains("gated")) else {
             return;
         };
-        let [reached, open] = gate(gates, key);
+        let [reached, open] = gate(gates, key, std::process::id());
         std::fs::write(reached, "").expect("a gate");
         while !open.exists() {
             tokio::time::sleep(Duration::from_millis(5)).await;
