@@ -154,6 +154,9 @@ pub struct Record {
     pub expires_in: Duration,
     /// What has become of it.
     pub state: RecordState,
+    /// What [`save_progress`](crate::store::Store::save_progress) has kept of a claim that was not
+    /// completed; else empty.
+    pub progress: Bytes,
 }
 
 /// The state of a [`Record`].

@@ -32,14 +32,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 
 use self::entry::Entry;
 use self::expiry::ExpiryQueue;
 use super::{
-    Claim, ClaimRequest, Completion, Release, Renewal, Store, StoreError, StoreErrorKind,
-    Subscription,
+    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, StoreErrorKind,
+    Subscription, Transactor,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind};
@@ -233,6 +234,16 @@ impl Store for MemoryStore {
             .collect())
     }
 
+    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
+        let Some(mut entry) = self.records.get_mut(&owner.key) else {
+            return Ok(Progress::Lost);
+        };
+        let before = entry.size_bytes();
+        let saved = entry.save_progress(owner, progress, self.clock.now());
+        self.resize(before, entry.size_bytes());
+        Ok(saved)
+    }
+
     async fn complete(
         &self,
         owner: &Owner,
@@ -286,6 +297,10 @@ impl Store for MemoryStore {
             // Nobody is running: there is something new to see at once.
             None => Subscription::reliable(std::future::ready(())),
         }
+    }
+
+    fn transactor(&self) -> Option<Transactor> {
+        None
     }
 }
 

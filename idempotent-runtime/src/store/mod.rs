@@ -32,12 +32,14 @@
 //! | take-over | stays | now + lease | now + TTL |
 //! | renewal | stays | now + lease | the later of itself and `lease_until` |
 //! | completion | stays | - | stays |
+//! | progress | stays | stays | stays |
 
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
@@ -46,6 +48,8 @@ use crate::record::{Owner, Record, StoredResponse};
 mod connect;
 mod error;
 mod subscription;
+#[doc(hidden)]
+pub mod transaction;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -65,6 +69,7 @@ pub mod sqlite;
 pub use connect::connect;
 pub use error::{StoreError, StoreErrorKind};
 pub use subscription::Subscription;
+pub use transaction::{TransactionConnection, Transactor};
 
 /// A request to become the one who runs.
 #[derive(Clone, Copy, Debug)]
@@ -132,6 +137,16 @@ pub enum Completion {
     Lost,
 }
 
+/// What became of a running claim's progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It is stored, or something longer is: progress only grows.
+    Saved,
+    /// The claim is not this token's any more, or it is completed, or the record is gone. Nothing
+    /// was written.
+    Lost,
+}
+
 /// What became of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
@@ -177,8 +192,21 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// [`StoreError`]; some of the renewals may have happened.
     async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError>;
 
-    /// Stores the response of a running claim of this token, even if its lease has ended; the
-    /// record's expiry stays.
+    /// Keeps how far a running claim of this token has got, even if its lease has ended, for the
+    /// attempt after it: bytes that mean nothing to the store.
+    ///
+    /// [`get`](Self::get) reads it. A take-over keeps it; a completion and the first claim of an
+    /// expired record drop it. **Progress only grows**: bytes that are not longer than what is kept
+    /// change nothing, because they are an earlier call that was late, and the answer is
+    /// [`Progress::Saved`] all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; it may have been saved.
+    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError>;
+
+    /// Stores the response of a running claim of this token, even if its lease has ended, and drops
+    /// its progress; the record's expiry stays.
     ///
     /// # Errors
     ///
@@ -224,6 +252,10 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// should on removal and take-over, and may resolve for no reason, as when nobody is running. A
     /// store that cannot give one returns [`Subscription::none`], and they poll.
     fn subscribe(&self, key: &RecordKey) -> Subscription;
+
+    /// How handlers write in one transaction with their record (`#[tx]`). `None` from a store that
+    /// has no transactions; a wrapper passes on what the store inside it says.
+    fn transactor(&self) -> Option<Transactor>;
 }
 
 macro_rules! delegate {
@@ -238,6 +270,13 @@ macro_rules! delegate {
             }
             async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
                 (**self).renew(renewals).await
+            }
+            async fn save_progress(
+                &self,
+                owner: &Owner,
+                progress: &Bytes,
+            ) -> Result<Progress, StoreError> {
+                (**self).save_progress(owner, progress).await
             }
             async fn complete(
                 &self,
@@ -260,6 +299,9 @@ macro_rules! delegate {
             }
             fn subscribe(&self, key: &RecordKey) -> Subscription {
                 (**self).subscribe(key)
+            }
+            fn transactor(&self) -> Option<Transactor> {
+                (**self).transactor()
             }
         }
     };

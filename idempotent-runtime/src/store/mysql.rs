@@ -427,6 +427,14 @@ impl Store for MySqlStore {
         Ok(lost)
     }
 
+    async fn save_progress(
+        &self,
+        _owner: &Owner,
+        _progress: &bytes::Bytes,
+    ) -> Result<super::Progress, StoreError> {
+        Err(StoreError::new(NAME, super::StoreErrorKind::Rejected))
+    }
+
     async fn complete(
         &self,
         owner: &Owner,
@@ -491,6 +499,10 @@ impl Store for MySqlStore {
 
     fn subscribe(&self, _: &RecordKey) -> Subscription {
         Subscription::none()
+    }
+
+    fn transactor(&self) -> Option<super::Transactor> {
+        None
     }
 }
 

@@ -285,6 +285,14 @@ impl Store for PostgresStore {
         lost.iter().map(|row| rows::lost(row, renewals)).collect()
     }
 
+    async fn save_progress(
+        &self,
+        _owner: &Owner,
+        _progress: &bytes::Bytes,
+    ) -> Result<super::Progress, StoreError> {
+        Err(StoreError::new(NAME, super::StoreErrorKind::Rejected))
+    }
+
     async fn complete(
         &self,
         owner: &Owner,
@@ -344,6 +352,10 @@ impl Store for PostgresStore {
     /// No hint: the module documentation says why.
     fn subscribe(&self, _key: &RecordKey) -> Subscription {
         Subscription::none()
+    }
+
+    fn transactor(&self) -> Option<super::Transactor> {
+        None
     }
 }
 

@@ -305,6 +305,14 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
         Ok(lost.map(|(renewal, _)| renewal.owner).collect())
     }
 
+    async fn save_progress(
+        &self,
+        _owner: &Owner,
+        _progress: &bytes::Bytes,
+    ) -> Result<super::Progress, StoreError> {
+        Err(StoreError::new(NAME, super::StoreErrorKind::Rejected))
+    }
+
     async fn complete(
         &self,
         owner: &Owner,
@@ -339,6 +347,10 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
             Hints::Heard(listener) => listener.subscribe(key),
             Hints::Off | Hints::Told => Subscription::none(),
         }
+    }
+
+    fn transactor(&self) -> Option<super::Transactor> {
+        None
     }
 }
 

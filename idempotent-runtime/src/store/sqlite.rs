@@ -268,6 +268,14 @@ impl Store for SqliteStore {
         self.write(operations::Renew(renewals.to_vec())).await
     }
 
+    async fn save_progress(
+        &self,
+        _owner: &Owner,
+        _progress: &bytes::Bytes,
+    ) -> Result<super::Progress, StoreError> {
+        Err(StoreError::new(NAME, super::StoreErrorKind::Rejected))
+    }
+
     async fn complete(
         &self,
         owner: &Owner,
@@ -305,6 +313,10 @@ impl Store for SqliteStore {
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {
         Subscription::hint(self.shared.waiters.watch(*key))
+    }
+
+    fn transactor(&self) -> Option<super::Transactor> {
+        None
     }
 }
 

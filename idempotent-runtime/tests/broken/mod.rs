@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use idempotent_runtime::store::{
-    Claim, ClaimRequest, Completion, Release, Renewal, Store, StoreError, StoreErrorKind,
-    Subscription,
+    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, StoreErrorKind,
+    Subscription, Transactor,
 };
 use idempotent_runtime::{Clock, ManualClock, Owner, Record, RecordKey, StoredResponse};
 use tokio::sync::Notify;
@@ -172,6 +173,21 @@ impl Store for MutexStore {
         Ok(lost)
     }
 
+    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
+        let now = self.clock.now();
+        let mut rows = self.lock()?;
+        let row = rows.get_mut(&self.index(&owner.key)).filter(|row| {
+            self.is_live(row, now) && row.response.is_none() && row.is_owned_by(owner, self.fault)
+        });
+        Ok(match row {
+            Some(row) => {
+                row.save_progress(progress);
+                Progress::Saved
+            }
+            None => Progress::Lost,
+        })
+    }
+
     async fn complete(
         &self,
         owner: &Owner,
@@ -273,5 +289,9 @@ impl Store for MutexStore {
             return Subscription::reliable(async move { changed.notified().await });
         }
         Subscription::reliable(changed.notified_owned())
+    }
+
+    fn transactor(&self) -> Option<Transactor> {
+        None
     }
 }

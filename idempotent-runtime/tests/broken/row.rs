@@ -19,6 +19,7 @@ pub(super) struct Row {
     pub(super) lease_until: Duration,
     pub(super) expires_at: Duration,
     pub(super) response: Option<Arc<StoredResponse>>,
+    progress: Bytes,
 }
 
 impl Row {
@@ -31,6 +32,7 @@ impl Row {
             lease_until: now + request.lease,
             expires_at: now + request.ttl,
             response: None,
+            progress: Bytes::new(),
         }
     }
 
@@ -104,6 +106,7 @@ impl Row {
         let mut row = Self {
             attempt: self.attempt + 1,
             created_at: self.created_at,
+            progress: self.progress.clone(),
             ..Self::first(request, now)
         };
         match fault {
@@ -126,6 +129,13 @@ impl Row {
             Some(Fault::RenewalKeepsTheExpiry) => {}
             Some(Fault::RenewalShortensTheLife) => self.expires_at = self.lease_until,
             _ => self.expires_at = self.expires_at.max(self.lease_until),
+        }
+    }
+
+    /// Keeps it if it is longer, given that the owner may.
+    pub(super) fn save_progress(&mut self, progress: &Bytes) {
+        if progress.len() > self.progress.len() {
+            self.progress = progress.clone();
         }
     }
 
@@ -166,6 +176,7 @@ impl Row {
             age: self.age(now),
             expires_in: self.expires_at.saturating_sub(now),
             state,
+            progress: self.progress.clone(),
         }
     }
 }

@@ -2,9 +2,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use idempotent_runtime::store::{
-    Claim, ClaimRequest, Completion, Release, Renewal, Store, StoreError, StoreErrorKind,
-    Subscription,
+    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, StoreErrorKind,
+    Subscription, Transactor,
 };
 use idempotent_runtime::{Owner, Record, RecordKey, StoredResponse};
 use tokio::sync::Semaphore;
@@ -14,6 +15,7 @@ use tokio::sync::Semaphore;
 pub enum Operation {
     Claim,
     Renew,
+    SaveProgress,
     Complete,
     Release,
     Get,
@@ -186,6 +188,12 @@ impl Store for FaultyStore {
         self.call(Operation::Renew, renew).await
     }
 
+    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
+        let (inner, owner, progress) = (Arc::clone(&self.inner), *owner, progress.clone());
+        let save = async move { inner.save_progress(&owner, &progress).await };
+        self.call(Operation::SaveProgress, save).await
+    }
+
     async fn complete(
         &self,
         owner: &Owner,
@@ -225,5 +233,9 @@ impl Store for FaultyStore {
         } else {
             Subscription::none()
         }
+    }
+
+    fn transactor(&self) -> Option<Transactor> {
+        None
     }
 }

@@ -11,7 +11,7 @@ use super::expiry::ExpiryQueue;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, RecordState, StoredResponse, Token};
-use crate::store::{Claim, ClaimRequest, Completion, Renewal};
+use crate::store::{Claim, ClaimRequest, Completion, Progress, Renewal};
 
 /// Always used under its shard's lock, so that each method is one atomic step.
 #[derive(Debug)]
@@ -29,9 +29,17 @@ pub(super) struct Entry {
 
 #[derive(Debug)]
 enum State {
-    /// The notifier exists from the first waiter on.
-    Running(Option<Arc<Notify>>),
+    Running(Running),
     Completed(Arc<StoredResponse>),
+}
+
+/// What few records have; boxed where that keeps all of them small.
+#[derive(Debug, Default)]
+struct Running {
+    /// From the first waiter on.
+    waiters: Option<Arc<Notify>>,
+    /// From the first time that some was saved on.
+    progress: Option<Box<Bytes>>,
 }
 
 impl Entry {
@@ -49,7 +57,7 @@ impl Entry {
             lease_until: now + request.lease,
             expires_at: now + request.ttl,
             queued: ExpiryQueue::second(now + request.ttl),
-            state: State::Running(None),
+            state: State::Running(Running::default()),
         }
     }
 
@@ -112,6 +120,29 @@ impl Entry {
         held
     }
 
+    pub(super) fn save_progress(
+        &mut self,
+        owner: &Owner,
+        progress: &Bytes,
+        now: Duration,
+    ) -> Progress {
+        if !self.is_held_by(owner, now) {
+            return Progress::Lost;
+        }
+        let is_longer = progress.len() > self.progress().len();
+        if let (State::Running(running), true) = (&mut self.state, is_longer) {
+            running.progress = Some(Box::new(Bytes::copy_from_slice(progress)));
+        }
+        Progress::Saved
+    }
+
+    fn progress(&self) -> Bytes {
+        match &self.state {
+            State::Running(running) => running.progress.as_deref().cloned().unwrap_or_default(),
+            State::Completed(_) => Bytes::new(),
+        }
+    }
+
     pub(super) fn complete(
         &mut self,
         owner: &Owner,
@@ -146,14 +177,15 @@ impl Entry {
             age: now.saturating_sub(self.created_at),
             expires_in: self.expires_at - now,
             state,
+            progress: self.progress(),
         })
     }
 
     /// Resolves at the next change; `None` when nothing will change any more.
     pub(super) fn changed(&mut self) -> Option<OwnedNotified> {
         match &mut self.state {
-            State::Running(waiters) => {
-                let notify = waiters.get_or_insert_with(Arc::default);
+            State::Running(running) => {
+                let notify = running.waiters.get_or_insert_with(Arc::default);
                 Some(Arc::clone(notify).notified_owned())
             }
             State::Completed(_) => None,
@@ -162,7 +194,11 @@ impl Entry {
 
     /// Wakes all who wait for a change.
     pub(super) fn wake(&self) {
-        if let State::Running(Some(waiters)) = &self.state {
+        if let State::Running(Running {
+            waiters: Some(waiters),
+            ..
+        }) = &self.state
+        {
             waiters.notify_waiters();
         }
     }
@@ -170,7 +206,7 @@ impl Entry {
     pub(super) fn size_bytes(&self) -> usize {
         let response = match &self.state {
             State::Completed(response) => response.size_bytes(),
-            State::Running(_) => 0,
+            State::Running(_) => self.progress().len(),
         };
         Self::BASE_BYTES + response
     }

@@ -74,6 +74,7 @@ impl From<Row> for Record {
             age: row.age,
             expires_in: row.expires_in,
             state: row.state,
+            progress: bytes::Bytes::new(),
         }
     }
 }

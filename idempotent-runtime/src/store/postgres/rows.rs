@@ -76,6 +76,7 @@ pub(super) fn record(row: &PgRow) -> Result<Record, StoreError> {
         age: duration(row, "age_us")?,
         expires_in: duration(row, "expires_in_us")?,
         state,
+        progress: bytes::Bytes::new(),
     })
 }
 

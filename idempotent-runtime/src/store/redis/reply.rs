@@ -93,6 +93,7 @@ pub(super) fn record(reply: &[Value]) -> Result<Option<Record>, StoreError> {
         age: millis(age),
         expires_in: millis(expires_in),
         state,
+        progress: bytes::Bytes::new(),
     }))
 }
 

@@ -156,6 +156,7 @@ impl Row {
             age: self.age(),
             expires_in: self.expires_at.since(self.now),
             state,
+            progress: bytes::Bytes::new(),
         })
     }
 

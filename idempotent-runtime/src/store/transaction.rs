@@ -1,0 +1,175 @@
+//! Transactions: what a handler writes and its record are committed together, or not at all.
+//!
+//! A store with transactions hands out [sessions](Session). Whoever gets one is the only one who
+//! runs for that key, by a lock that goes with the session; and whatever the lock is worth, the
+//! primary key decides when the record is written. There is no running record, no lease and nothing
+//! to be found abandoned: what is not committed has not happened.
+
+use std::fmt;
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{Claim, StoreError};
+use crate::fingerprint::Fingerprint;
+use crate::record::{Owner, StoredResponse};
+
+/// A request to become the one who runs, in a transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct TransactionRequest {
+    /// The record, and the token that it will be written with.
+    pub owner: Owner,
+    /// What the record's request must be equal to.
+    pub fingerprint: Fingerprint,
+    /// How long the record lives, from when it is written.
+    pub ttl: Duration,
+}
+
+/// What became of a [`TransactionRequest`].
+pub enum Begun<C> {
+    /// The caller is the one who runs.
+    Open(Box<dyn Session<C>>),
+    /// It is not: there is a record, or somebody is at it. Never [`Claim::Acquired`]. While another
+    /// transaction runs, nothing is known of it but that: [`Claim::InFlight`], with a guess at when
+    /// to ask again.
+    Settled(Claim),
+}
+
+impl<C> fmt::Debug for Begun<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(_) => f.write_str("Open(..)"),
+            Self::Settled(claim) => f.debug_tuple("Settled").field(claim).finish(),
+        }
+    }
+}
+
+/// Begins transactions.
+#[async_trait]
+pub trait Begin<C>: Send + Sync {
+    /// Begins one unless there is a record already, or another transaction is at it.
+    ///
+    /// Dropping the future leaves nothing behind: neither a lock nor an open transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing has happened.
+    async fn begin(&self, request: &TransactionRequest) -> Result<Begun<C>, StoreError>;
+}
+
+/// A transaction whose record is not written yet. Dropped, it is rolled back.
+#[async_trait]
+pub trait Session<C>: Send {
+    /// What the handler writes through.
+    fn connection(&mut self) -> &mut C;
+
+    /// Whether the transaction cannot be committed any more, because one of its statements was
+    /// refused, the database has ended it, or the connection is gone. Asked before
+    /// [`undo`](Self::undo).
+    async fn is_failed(&mut self) -> bool;
+
+    /// Takes back what was written through [`connection`](Self::connection), and keeps the lock.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the transaction is lost, and nothing has happened.
+    async fn undo(&mut self) -> Result<(), StoreError>;
+
+    /// Writes the record and commits.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; unless its kind says that nothing was written, it may have been committed.
+    async fn commit(self: Box<Self>, response: &StoredResponse) -> Result<Committed, StoreError>;
+
+    /// Takes everything back and frees the key.
+    async fn roll_back(self: Box<Self>);
+}
+
+/// What became of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// The handler's writes and the record are there.
+    Stored,
+    /// Somebody else's record was there first: neither is, everything was rolled back.
+    Taken,
+}
+
+/// A store's way to transactions: see [`Store::transactor`](super::Store::transactor). Only the
+/// stores of this crate have one.
+#[derive(Clone)]
+pub struct Transactor(Database);
+
+#[derive(Clone)]
+enum Database {
+    #[cfg(feature = "postgres")]
+    Postgres(Arc<dyn Begin<sqlx::PgConnection>>),
+    #[cfg(feature = "sqlite")]
+    Sqlite(Arc<dyn Begin<sqlx::SqliteConnection>>),
+    #[cfg(feature = "mysql")]
+    MySql(Arc<dyn Begin<sqlx::MySqlConnection>>),
+}
+
+/// A connection that a handler can borrow in its record's transaction (`#[tx] tx: &mut ...`):
+/// sqlx's `PgConnection`, `SqliteConnection` and `MySqlConnection`, each with its cargo feature.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no connection that a handler can borrow",
+    note = "`#[tx]` takes sqlx's `&mut PgConnection`, `&mut SqliteConnection` or `&mut MySqlConnection`, with the cargo feature `postgres`, `sqlite` or `mysql` of idempotent-runtime"
+)]
+pub trait TransactionConnection: Send + Sized + 'static + sealed::Of {
+    /// The name of the store that has such connections.
+    const STORE: &'static str;
+}
+
+#[doc(hidden)]
+pub mod sealed {
+    use std::sync::Arc;
+
+    use super::{Begin, Transactor};
+
+    pub trait Of: Sized {
+        fn of(transactor: Transactor) -> Option<Arc<dyn Begin<Self>>>;
+    }
+}
+
+macro_rules! connection {
+    ($feature:literal, $store:literal, $variant:ident, $connection:ty) => {
+        #[cfg(feature = $feature)]
+        impl TransactionConnection for $connection {
+            const STORE: &'static str = $store;
+        }
+
+        #[cfg(feature = $feature)]
+        impl sealed::Of for $connection {
+            #[allow(
+                unreachable_patterns,
+                reason = "with one SQL feature there is one variant"
+            )]
+            fn of(transactor: Transactor) -> Option<Arc<dyn Begin<Self>>> {
+                match transactor.0 {
+                    Database::$variant(begin) => Some(begin),
+                    _ => None,
+                }
+            }
+        }
+
+        #[cfg(feature = $feature)]
+        impl From<Arc<dyn Begin<$connection>>> for Transactor {
+            fn from(begin: Arc<dyn Begin<$connection>>) -> Self {
+                Self(Database::$variant(begin))
+            }
+        }
+    };
+}
+
+connection!("postgres", "postgres", Postgres, sqlx::PgConnection);
+connection!("sqlite", "sqlite", Sqlite, sqlx::SqliteConnection);
+connection!("mysql", "mysql", MySql, sqlx::MySqlConnection);
+
+impl fmt::Debug for Transactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transactor").finish_non_exhaustive()
+    }
+}
