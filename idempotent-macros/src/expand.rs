@@ -11,6 +11,7 @@ use syn::{
 use crate::args::{Args, Call};
 use crate::handler::{Handler, Home};
 use crate::pattern;
+use crate::transaction::Transaction;
 use crate::value::Value;
 
 /// The outer function, which the router sees, with the user's function inside of it or beside it.
@@ -81,9 +82,13 @@ fn outer_arguments(runtime: &Path, handler: &Handler, names: &Names) -> TokenStr
         .map(|it| it.ty.to_token_stream())
         .collect();
     let last = types.pop().unwrap_or_else(|| quote!(()));
+    let request = match &handler.transaction {
+        None => quote!(IdempotentRequest<#last),
+        Some(Transaction { connection, .. }) => quote!(TransactionalRequest<#connection, #last),
+    };
     quote! {
         #(#first: #types,)*
-        #wrapped: #runtime::__private::IdempotentRequest<#last, impl ::core::marker::Send + 'static>,
+        #wrapped: #runtime::__private::#request, impl ::core::marker::Send + 'static>,
     }
 }
 
@@ -213,7 +218,17 @@ fn call(handler: &Handler, Names { first, last, .. }: &Names) -> TokenStream {
     let unwrapped = last
         .as_ref()
         .map_or_else(|| quote!(()), |last| quote!(#last));
-    quote!(|(#(#first,)*), #unwrapped| #function #turbofish(#(#first,)* #last))
+    let Some(transaction) = &handler.transaction else {
+        return quote!(|(#(#first,)*), #unwrapped| #function #turbofish(#(#first,)* #last));
+    };
+    let tx = Ident::new("__tx", Span::mixed_site()).into_token_stream();
+    let others = first.iter().chain(last).map(quote::ToTokens::to_token_stream);
+    let arguments = transaction.put(&tx, others.collect());
+    quote! {
+        |(#(#first,)*), #unwrapped, #tx| {
+            ::std::boxed::Box::pin(#function #turbofish(#arguments))
+        }
+    }
 }
 
 /// The user's function, as written. Beside the outer one it has another name, and needs its lints.

@@ -7,6 +7,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, FnArg, Ident, Item, ItemFn, Macro, Meta, PatType, Safety, Signature, Token};
 
 use crate::error::Errors;
+use crate::transaction::{self, Transaction};
 
 /// axum implements `Handler` for functions of up to this many arguments.
 const MOST_ARGUMENTS: usize = 16;
@@ -30,7 +31,12 @@ pub(crate) struct Handler {
     pub(crate) outside: Vec<Attribute>,
     /// The user's function, with the attributes that act on its body.
     pub(crate) function: ItemFn,
+    /// What is extracted from the request.
     pub(crate) arguments: Vec<PatType>,
+    /// What is not.
+    pub(crate) transaction: Option<Transaction>,
+    /// Also when there was a mistake in it.
+    pub(crate) has_tx: bool,
     pub(crate) home: Home,
 }
 
@@ -60,11 +66,16 @@ impl Handler {
         };
         let (outside, inside) = attributes.into_iter().partition(stays);
         function.attrs = inside;
-        let arguments = typed(&function.sig).cloned().collect();
+        let has_tx = typed(&function.sig).any(is_lent);
+        let is_extracted = |it: &&PatType| !is_lent(it);
+        let arguments = typed(&function.sig).filter(is_extracted).cloned().collect();
+        let transaction = Transaction::take(&mut function.sig, errors);
         Some(Self {
             outside,
             function,
             arguments,
+            transaction,
+            has_tx,
             home,
         })
     }
@@ -83,7 +94,7 @@ pub(crate) fn as_written(item: TokenStream) -> TokenStream {
         if let FnArg::Typed(argument) = argument {
             argument
                 .attrs
-                .retain(|attribute| !is_named(attribute, "tx"));
+                .retain(|attribute| !transaction::is_tx(attribute));
         }
     }
     if function.sig.constness.is_none() {
@@ -123,7 +134,8 @@ fn check_signature(sig: &Signature, errors: &mut Errors) {
             "a handler has no `self`: take what it needs as an argument, such as `State<Self>`",
         );
     }
-    if let Some(first_too_many) = typed(sig).nth(MOST_ARGUMENTS) {
+    let mut extracted = typed(sig).filter(|argument| !is_lent(argument));
+    if let Some(first_too_many) = extracted.nth(MOST_ARGUMENTS) {
         let message = "axum handlers have at most 16 arguments: \
                        put some of them into one tuple, or into a type with `FromRequestParts`";
         errors.at(first_too_many, message);
@@ -142,9 +154,6 @@ fn check_attributes(function: &ItemFn, errors: &mut Errors) {
         );
     }
     for attribute in typed(&function.sig).flat_map(|argument| &argument.attrs) {
-        if is_named(attribute, "tx") {
-            errors.at(attribute, "`#[tx]` is not available in this version");
-        }
         if is_named(attribute, "cfg") || is_named(attribute, "cfg_attr") {
             errors.at(
                 attribute,
@@ -174,6 +183,11 @@ fn typed(sig: &Signature) -> impl Iterator<Item = &PatType> {
         FnArg::Typed(argument) => Some(argument),
         FnArg::Receiver(_) => None,
     })
+}
+
+/// Whether the runtime supplies it.
+fn is_lent(argument: &PatType) -> bool {
+    argument.attrs.iter().any(transaction::is_tx)
 }
 
 fn is_named(attribute: &Attribute, name: &str) -> bool {

@@ -13,6 +13,7 @@ mod expand;
 mod handler;
 mod list;
 mod pattern;
+mod transaction;
 mod value;
 mod words;
 
@@ -122,6 +123,9 @@ fn expand(args: TokenStream2, item: TokenStream2) -> TokenStream2 {
     let mut errors = error::Errors::default();
     let args = args::Args::parse(args, &mut errors);
     let handler = handler::Handler::parse(item.clone(), &mut errors);
+    if handler.as_ref().is_some_and(|it| it.has_tx) {
+        transaction::check(&args, &mut errors);
+    }
     match errors.finish(handler) {
         Ok(handler) => expand::handler(&args, &handler),
         Err(mistakes) => [mistakes, handler::as_written(item)].into_iter().collect(),

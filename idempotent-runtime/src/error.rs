@@ -19,6 +19,8 @@ pub enum ErrorKind {
     FeatureDisabled,
     /// The name of a table or a prefix is not a plain identifier.
     InvalidName,
+    /// The store has no transactions, or is not of the database that the handlers write to.
+    NoTransactions,
     /// The store cannot be used: it is not there, refuses us, or is not as it should be. The
     /// [`source`](std::error::Error::source) says why.
     Store,
@@ -34,15 +36,6 @@ impl Error {
     }
 
     /// The same error, with what caused it.
-    #[cfg_attr(
-        not(any(
-            feature = "redis",
-            feature = "postgres",
-            feature = "sqlite",
-            feature = "mysql"
-        )),
-        expect(dead_code, reason = "only stores with a server have causes")
-    )]
     pub(crate) fn with_source(
         mut self,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -99,7 +99,7 @@ pub use self::error::{Error, ErrorKind};
 pub use self::fingerprint::Fingerprint;
 pub use self::http::{
     Attempt, Builder, HeaderFilter, IDEMPOTENCY_DEGRADED, IDEMPOTENT_REPLAYED, Idempotency,
-    OnStoreFailure, Problem, ProblemCode, Release,
+    OnStoreFailure, Problem, ProblemCode, Release, Transactions,
 };
 pub use self::key::{InvalidKey, Key, KeySyntax, MAX_KEY_BYTES, RecordKey};
 pub use self::policy::{FingerprintOf, InFlight, OnAbandoned, Policy, StoreErrors};
@@ -111,7 +111,7 @@ pub use self::recovery::{Abandoned, Recovery};
 pub mod __private {
     pub use axum::response::Response;
 
-    pub use crate::http::{IdempotentRequest, Inputs};
+    pub use crate::http::{IdempotentRequest, Inputs, TransactionalRequest};
 }
 
 #[cfg(doctest)]

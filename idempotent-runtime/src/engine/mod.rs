@@ -21,12 +21,15 @@ mod claim;
 mod detach;
 mod held;
 mod leases;
+mod seats;
 mod sweep;
+mod transaction;
 mod unwind;
 mod wait;
 
 pub(crate) use detach::{Detach, Mover};
 pub(crate) use held::{Answer, Held};
+pub(crate) use transaction::InTransaction;
 pub(crate) use unwind::catch_unwind;
 
 /// Shared by every clone of an [`Idempotency`](crate::Idempotency).
@@ -39,6 +42,7 @@ struct Inner {
     store_timeout: Duration,
     leases: leases::Leases,
     watches: wait::Watches,
+    seats: seats::Seats,
     sweeper: sweep::Sweeper,
     tasks: TaskTracker,
     held: AtomicUsize,
@@ -55,9 +59,9 @@ pub(crate) struct Intent {
 
 /// What becomes of an [`Intent`].
 #[derive(Debug)]
-pub(crate) enum Outcome {
-    /// This caller runs.
-    Run(Held),
+pub(crate) enum Outcome<R = Held> {
+    /// This caller runs, under a claim or in a transaction.
+    Run(R),
     /// It was done before.
     Replay(Arc<StoredResponse>),
     /// Somebody else is at it.
@@ -91,6 +95,7 @@ impl Engine {
         Self(Arc::new(Inner {
             leases: leases::Leases::new(Arc::clone(&store), store_timeout),
             watches: wait::Watches::new(Arc::clone(&store), store_timeout),
+            seats: seats::Seats::default(),
             sweeper: sweep::Sweeper::new(sweep_every),
             store,
             store_timeout,

@@ -19,8 +19,8 @@ use crate::policy::{InFlight, Policy};
 use crate::record::{RecordState, Token};
 use crate::store::{Store, StoreError};
 
-const FIRST_POLL: Duration = Duration::from_millis(50);
-const SLOWEST_POLL: Duration = Duration::from_secs(1);
+pub(super) const FIRST_POLL: Duration = Duration::from_millis(50);
+pub(super) const SLOWEST_POLL: Duration = Duration::from_secs(1);
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 type Change = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -116,7 +116,7 @@ impl Watches {
 }
 
 /// Between half and all of a pause, so that processes do not look all at once.
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     let random = Token::random().map_or(128, |token| token.as_bytes()[0]);
     pause / 2 + pause * u32::from(random) / 512
 }

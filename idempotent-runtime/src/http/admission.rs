@@ -9,12 +9,13 @@ use super::inputs::Inputs;
 use super::problem::{Problem, ProblemCode};
 use super::request::Head;
 use crate::canonical::canonicalize;
-use crate::engine::{Held, Intent, Outcome, Refusal};
+use crate::engine::{Held, InTransaction, Intent, Outcome, Refusal};
 use crate::fingerprint::{Content, Fingerprint};
 use crate::key::{InvalidKey, Key};
 use crate::policy::{FingerprintOf, Policy};
 use crate::recovery::Abandoned;
 use crate::store::StoreErrorKind;
+use crate::store::transaction::{Begin, TransactionConnection};
 
 /// What becomes of a request.
 pub(super) enum Admission {
@@ -55,14 +56,10 @@ impl Mark {
 
 impl Head {
     pub(super) async fn admit(&self, policy: &Policy, inputs: Inputs, body: Bytes) -> Admission {
-        // GET, HEAD, OPTIONS and TRACE are idempotent by themselves (RFC 9110, section 9.2.2).
-        if self.method.is_safe() {
-            return Admission::Unprotected(Mark::None);
-        }
-        let identified = match self.identify(policy, inputs, &body) {
+        let identified = match self.to_protect(policy, inputs, &body) {
             Ok(Some(identified)) => identified,
             Ok(None) => return Admission::Unprotected(Mark::None),
-            Err(problem) => return Admission::Answer(self.idempotency.problem(&problem)),
+            Err(answer) => return Admission::Answer(answer),
         };
         // A waiter may wait for long, and what it needs of the body is in the fingerprint.
         drop(body);
@@ -75,20 +72,64 @@ impl Head {
             age,
             extensions: self.idempotency.extensions().clone(),
         };
-        match self
-            .idempotency
-            .engine()
-            .enter(identified.intent, policy, &describe)
-            .await
-        {
-            Ok(Outcome::Run(held)) => Admission::Run(held),
-            Ok(Outcome::Replay(stored)) => Admission::Answer(self.idempotency.replay(&stored)),
-            Ok(Outcome::InFlight { lease_left }) => {
-                Admission::Answer(self.idempotency.in_flight(lease_left))
-            }
-            Ok(Outcome::Unknown) => self.refuse(ProblemCode::OutcomeUnknown),
-            Ok(Outcome::Mismatch) => self.refuse(ProblemCode::KeyReused),
+        let engine = self.idempotency.engine();
+        match engine.enter(identified.intent, policy, &describe).await {
+            Ok(outcome) => match self.settle(outcome) {
+                Ok(held) => Admission::Run(held),
+                Err(answer) => Admission::Answer(answer),
+            },
             Err(refusal) => self.refused(&refusal),
+        }
+    }
+
+    /// The same, for a handler that runs in a transaction; one that needs no protection gets a
+    /// transaction too. Without the store there is none, whatever [`OnStoreFailure`] says.
+    pub(super) async fn admit_to_transaction<C: TransactionConnection>(
+        &self,
+        begin: &dyn Begin<C>,
+        policy: &Policy,
+        inputs: Inputs,
+        body: Bytes,
+    ) -> Result<InTransaction<C>, Response> {
+        let engine = self.idempotency.engine();
+        let identified = self.to_protect(policy, inputs, &body)?;
+        drop(body);
+        let entered = match identified {
+            Some(Identified { intent, .. }) => {
+                engine.enter_transaction(begin, intent, policy).await
+            }
+            None => engine.begin_unprotected(begin).await.map(Outcome::Run),
+        };
+        match entered {
+            Ok(outcome) => self.settle(outcome),
+            Err(refusal) => Err(self.idempotency.refuse(&refusal)),
+        }
+    }
+
+    /// What identifies a request; `None` for one that needs no protection.
+    fn to_protect(
+        &self,
+        policy: &Policy,
+        inputs: Inputs,
+        body: &Bytes,
+    ) -> Result<Option<Identified>, Response> {
+        // GET, HEAD, OPTIONS and TRACE are idempotent by themselves (RFC 9110, section 9.2.2).
+        if self.method.is_safe() {
+            return Ok(None);
+        }
+        let identified = self.identify(policy, inputs, body);
+        identified.map_err(|problem| self.idempotency.problem(&problem))
+    }
+
+    /// The one who runs, or the answer.
+    fn settle<R>(&self, outcome: Outcome<R>) -> Result<R, Response> {
+        let problem = |code| self.idempotency.problem(&Problem::new(code));
+        match outcome {
+            Outcome::Run(run) => Ok(run),
+            Outcome::Replay(stored) => Err(self.idempotency.replay(&stored)),
+            Outcome::InFlight { lease_left } => Err(self.idempotency.in_flight(lease_left)),
+            Outcome::Unknown => Err(problem(ProblemCode::OutcomeUnknown)),
+            Outcome::Mismatch => Err(problem(ProblemCode::KeyReused)),
         }
     }
 
@@ -131,32 +172,21 @@ impl Head {
         }
     }
 
-    fn refuse(&self, code: ProblemCode) -> Admission {
-        Admission::Answer(self.idempotency.problem(&Problem::new(code)))
-    }
-
     fn refused(&self, refusal: &Refusal) -> Admission {
-        let code = match refusal {
-            Refusal::ShuttingDown => ProblemCode::ShuttingDown,
-            Refusal::Store(_) | Refusal::NoToken(_) => {
-                tracing::error!(
-                    error = refusal as &dyn std::error::Error,
-                    "could not claim a key"
-                );
-                ProblemCode::StoreUnavailable
-            }
-        };
         // A record that is there but cannot be read is the opposite of a licence to run.
-        let may_be_done =
-            matches!(refusal, Refusal::Store(error) if error.kind() == StoreErrorKind::Corrupt);
-        if code == ProblemCode::StoreUnavailable
-            && !may_be_done
-            && self.idempotency.on_store_failure() == OnStoreFailure::RunUnprotected
-        {
+        let is_away = match refusal {
+            Refusal::ShuttingDown => false,
+            Refusal::Store(error) => error.kind() != StoreErrorKind::Corrupt,
+            Refusal::NoToken(_) => true,
+        };
+        if is_away && self.idempotency.on_store_failure() == OnStoreFailure::RunUnprotected {
+            tracing::error!(
+                error = refusal as &dyn std::error::Error,
+                "could not claim a key, running unprotected"
+            );
             return Admission::Unprotected(Mark::Degraded);
         }
-        let problem = Problem::new(code).retry_after(std::time::Duration::from_secs(1));
-        Admission::Answer(self.idempotency.problem(&problem))
+        Admission::Answer(self.idempotency.refuse(refusal))
     }
 
     /// `None` when there is no key and none is required.

@@ -13,6 +13,7 @@ use http_body::{Frame, SizeHint};
 
 use super::handle::Idempotency;
 use super::problem::{Problem, ProblemCode};
+use crate::engine::Refusal;
 use crate::record::StoredResponse;
 
 /// Headers that describe a body, and so do not describe the problem that takes its place.
@@ -47,6 +48,21 @@ impl Idempotency {
 
     pub(super) fn in_flight(&self, lease_left: Duration) -> Response {
         self.problem(&Problem::new(ProblemCode::InFlight).retry_after(lease_left))
+    }
+
+    /// Nothing has run, or nothing that ran has happened.
+    pub(super) fn refuse(&self, refusal: &Refusal) -> Response {
+        let code = match refusal {
+            Refusal::ShuttingDown => ProblemCode::ShuttingDown,
+            Refusal::Store(_) | Refusal::NoToken(_) => {
+                tracing::error!(
+                    error = refusal as &dyn std::error::Error,
+                    "the store did not do its part of a request"
+                );
+                ProblemCode::StoreUnavailable
+            }
+        };
+        self.problem(&Problem::new(code).retry_after(Duration::from_secs(1)))
     }
 
     pub(super) fn problem(&self, problem: &Problem) -> Response {

@@ -104,6 +104,19 @@ impl Attempt {
         // A request has one claim, so this is the first time.
         let _ = self.0.run.set(run);
     }
+
+    /// In a transaction there is no other attempt: what was not committed has not happened.
+    pub(super) fn begin_in_transaction(&self, record: Option<RecordKey>) {
+        if let Some(record) = record {
+            let run = Run {
+                record,
+                number: 1,
+                age: Duration::ZERO,
+                since: Instant::now(),
+            };
+            let _ = self.0.run.set(run);
+        }
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Attempt {

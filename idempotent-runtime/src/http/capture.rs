@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use bytes::Bytes;
+use http::HeaderMap;
 use http::response::Parts;
 use http_body_util::{BodyExt, Collected, Full};
 
@@ -14,6 +15,7 @@ use super::handle::Idempotency;
 use super::problem::{Problem, ProblemCode};
 use super::recorder::Recorder;
 use crate::engine::{Answer, Held, catch_unwind};
+use crate::key::RecordKey;
 use crate::policy::Policy;
 use crate::record::StoredResponse;
 
@@ -27,14 +29,7 @@ pub(super) async fn run(
     handler: impl Future<Output = Response>,
 ) -> Response {
     let held = held.begin();
-    let response = match catch_unwind(handler).await {
-        Ok(response) => response,
-        Err(_) => {
-            // The panic hook has printed the message; a client must not see it.
-            tracing::error!(record = %held.owner().key, "handler panicked");
-            idempotency.problem(&Problem::new(ProblemCode::HandlerFailed))
-        }
-    };
+    let response = answered(&idempotency, Some(held.owner().key), handler).await;
     let (mut parts, body) = response.into_parts();
     let released = parts.extensions.remove::<NotStored>().is_some();
     if released || !policy.store_errors.keeps(parts.status.as_u16()) {
@@ -42,6 +37,23 @@ pub(super) async fn run(
         return idempotency.answer(held.release().await, own);
     }
     store(held, policy, &idempotency, parts, body).await
+}
+
+/// What the handler answers, or what is answered for it when it panics.
+pub(super) async fn answered(
+    idempotency: &Idempotency,
+    record: Option<RecordKey>,
+    handler: impl Future<Output = Response>,
+) -> Response {
+    match catch_unwind(handler).await {
+        Ok(response) => response,
+        Err(_) => {
+            // The panic hook has printed the message; a client must not see it.
+            let record = record.map(tracing::field::display);
+            tracing::error!(record, "handler panicked");
+            idempotency.problem(&Problem::new(ProblemCode::HandlerFailed))
+        }
+    }
 }
 
 async fn store(
@@ -88,7 +100,7 @@ async fn store_whole(
     held: Held,
     idempotency: &Idempotency,
     tombstone: StoredResponse,
-    mut parts: Parts,
+    parts: Parts,
     body: Collected<Bytes>,
 ) -> Response {
     let trailers = body.trailers().cloned();
@@ -98,6 +110,11 @@ async fn store_whole(
         ..tombstone
     };
     let answer = held.complete(Arc::new(stored)).await;
+    idempotency.answer(answer, whole(parts, body, trailers))
+}
+
+/// The handler's own response, put together again.
+pub(super) fn whole(mut parts: Parts, body: Bytes, trailers: Option<HeaderMap>) -> Response {
     // Trailers are for whoever is there to get them; a replay has none.
     let body = match trailers {
         None => Body::from(body),
@@ -107,7 +124,7 @@ async fn store_whole(
     };
     let mut own = respond(parts.status, std::mem::take(&mut parts.headers), body);
     *own.extensions_mut() = parts.extensions;
-    idempotency.answer(answer, own)
+    own
 }
 
 /// The handler ran, but there is no whole response of it to send: the failure is the answer, now
@@ -130,7 +147,7 @@ async fn store_failure(held: Held, idempotency: &Idempotency) -> Response {
 impl Idempotency {
     /// Who has lost its claim answers from the record, never from its own result: all answers for
     /// a key are equal.
-    fn answer(&self, answer: Answer, own: Response) -> Response {
+    pub(super) fn answer(&self, answer: Answer, own: Response) -> Response {
         match answer {
             Answer::Own => own,
             Answer::Stored(stored) => self.replay(&stored),

@@ -4,12 +4,14 @@ mod admission;
 mod answer;
 mod attempt;
 mod capture;
+mod commit;
 mod filter;
 mod handle;
 mod inputs;
 mod problem;
 mod recorder;
 mod request;
+mod transactional;
 
 pub use attempt::{Attempt, Release};
 pub use filter::HeaderFilter;
@@ -17,6 +19,7 @@ pub use handle::{Builder, Idempotency, OnStoreFailure};
 pub use inputs::Inputs;
 pub use problem::{Problem, ProblemCode};
 pub use request::IdempotentRequest;
+pub use transactional::{TransactionalRequest, Transactions};
 
 use http::HeaderName;
 

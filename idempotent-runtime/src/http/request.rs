@@ -29,7 +29,7 @@ use crate::policy::Policy;
 pub struct IdempotentRequest<T, M> {
     pub(super) head: Head,
     pub(super) body: Bytes,
-    extracted: Result<T, Response>,
+    pub(super) extracted: Result<T, Response>,
     marker: PhantomData<fn() -> M>,
 }
 
@@ -53,7 +53,20 @@ where
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
-        let idempotency = Idempotency::from_ref(state);
+        Self::extract(Idempotency::from_ref(state), request, state).await
+    }
+}
+
+impl<T, M> IdempotentRequest<T, M> {
+    pub(super) async fn extract<S>(
+        idempotency: Idempotency,
+        request: Request,
+        state: &S,
+    ) -> Result<Self, Response>
+    where
+        S: Send + Sync,
+        T: FromRequest<S, M>,
+    {
         let (mut parts, body) = request.with_limited_body().into_parts();
         let body = buffer(body).await?;
         let head = Head::new(idempotency, &mut parts);

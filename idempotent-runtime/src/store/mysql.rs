@@ -5,7 +5,8 @@
 //! Every rule of [`Store`], between any number of processes that use one server, by that server's
 //! clock. The table's primary key decides who is first; every other write is one `UPDATE` or
 //! `DELETE` that asks again, under the row's lock, all that it rests on, and the number of rows it
-//! matched is the answer. There are no transactions of more than one statement.
+//! matched is the answer. There are no transactions of more than one statement, but those that a
+//! handler asks for (`#[tx]`).
 //!
 //! MySQL 8.0 and newer, MariaDB 10.6 and newer.
 //!
@@ -77,23 +78,23 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow};
 use sqlx::{ConnectOptions, Connection, MySqlConnection, MySqlPool};
 
 use self::failure::TooLarge;
-use self::loan::Loan;
 use self::row::{COMPLETED, RUNNING, Row, bytes, column};
 use self::statements::{SESSION, Statement, Statements};
-use super::sql::TableName;
+use super::sql::{Loan, TableName};
+use super::transaction::Begin;
 use super::{
     Claim, ClaimRequest, Completion, Release, Renewal, Store, StoreError, StoreErrorKind,
-    Subscription,
+    Subscription, Transactor,
 };
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse, Token};
 
 mod failure;
-mod loan;
 mod row;
 mod schema;
 mod statements;
+mod transaction;
 
 /// How often a claim looks at its record. Each time after the first, somebody else has just changed
 /// it.
@@ -189,7 +190,7 @@ impl MySqlStore {
         }
     }
 
-    async fn borrow(&self) -> Result<Loan, StoreError> {
+    async fn borrow(&self) -> Result<Loan<sqlx::MySql>, StoreError> {
         let connection = self.pool.acquire().await;
         connection.map(Loan::new).map_err(|error| self.error(error))
     }
@@ -501,8 +502,9 @@ impl Store for MySqlStore {
         Subscription::none()
     }
 
-    fn transactor(&self) -> Option<super::Transactor> {
-        None
+    fn transactor(&self) -> Option<Transactor> {
+        let begin: Arc<dyn Begin<MySqlConnection>> = Arc::new(self.clone());
+        Some(begin.into())
     }
 }
 

@@ -98,10 +98,12 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
 use self::error::store_error;
 use self::statements::Statements;
+use self::transaction::Transactions;
 use super::sql::TableName;
+use super::transaction::Begin;
 use super::{
     Claim, ClaimRequest, Completion, Release, Renewal, Store, StoreError, StoreErrorKind,
-    Subscription,
+    Subscription, Transactor,
 };
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
@@ -111,6 +113,7 @@ mod error;
 mod rows;
 mod schema;
 mod statements;
+mod transaction;
 
 const NAME: &str = "postgres";
 
@@ -354,8 +357,14 @@ impl Store for PostgresStore {
         Subscription::none()
     }
 
-    fn transactor(&self) -> Option<super::Transactor> {
-        None
+    fn transactor(&self) -> Option<Transactor> {
+        let begin: Arc<dyn Begin<PgConnection>> = Arc::new(Transactions {
+            pool: self.pool.clone(),
+            table: self.table.clone(),
+            enter: Arc::clone(&self.statements.enter),
+            record: Arc::clone(&self.statements.record),
+        });
+        Some(begin.into())
     }
 }
 

@@ -5,6 +5,13 @@ use std::fmt;
 use super::{StoreError, StoreErrorKind};
 use crate::error::{Error, ErrorKind};
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod loan;
+pub(super) mod transaction;
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(super) use loan::Loan;
+
 /// The name of a table: a plain SQL identifier, so that it can stand in a statement as it is.
 ///
 /// One to 48 letters, digits and underscores, not beginning with a digit. (48, because the names of
@@ -49,6 +56,14 @@ impl fmt::Debug for TableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// A statement without its comments, which a server that gets it anew each time need not parse.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(super) fn uncommented(statement: &str) -> String {
+    let is_code = |line: &&str| !line.starts_with("--");
+    let code: Vec<_> = statement.lines().filter(is_code).collect();
+    code.join("\n")
 }
 
 /// A database's error as a store's.

@@ -70,18 +70,20 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{SqliteConnection, SqlitePool};
 
 use self::failure::store_error;
 use self::readers::Readers;
 use self::row::{Row, Time};
 use self::statements::Statements;
+use self::transaction::Transactions;
 use self::writer::{Operation, Shared, Writer};
 use super::sql::TableName;
+use super::transaction::Begin;
 use super::{
     Claim, ClaimRequest, Completion, Release, Renewal, Store, StoreError, StoreErrorKind,
-    Subscription,
+    Subscription, Transactor,
 };
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
@@ -95,6 +97,7 @@ mod session;
 mod statements;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod waiters;
 mod writer;
 
@@ -105,7 +108,7 @@ pub struct SqliteStore {
     options: SqliteConnectOptions,
     table: TableName,
     statements: Statements,
-    readers: Readers,
+    readers: Arc<Readers>,
     writer: OnceLock<Writer>,
     shared: Arc<Shared>,
 }
@@ -177,7 +180,7 @@ impl SqliteStore {
             .pragma("checkpoint_fullfsync", "ON");
         Self {
             statements: Statements::new(&table),
-            readers: Readers::new(options.clone()),
+            readers: Arc::new(Readers::new(options.clone())),
             options,
             table,
             writer: OnceLock::new(),
@@ -315,8 +318,14 @@ impl Store for SqliteStore {
         Subscription::hint(self.shared.waiters.watch(*key))
     }
 
-    fn transactor(&self) -> Option<super::Transactor> {
-        None
+    fn transactor(&self) -> Option<Transactor> {
+        let begin: Arc<dyn Begin<SqliteConnection>> = Arc::new(Transactions {
+            options: self.options.clone(),
+            statements: self.statements.clone(),
+            readers: Arc::clone(&self.readers),
+            shared: Arc::clone(&self.shared),
+        });
+        Some(begin.into())
     }
 }
 

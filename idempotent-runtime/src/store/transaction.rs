@@ -2,19 +2,22 @@
 //!
 //! A store with transactions hands out [sessions](Session). Whoever gets one is the only one who
 //! runs for that key, by a lock that goes with the session; and whatever the lock is worth, the
-//! primary key decides when the record is written. There is no running record, no lease and nothing
-//! to be found abandoned: what is not committed has not happened.
+//! primary key decides when the record is written. There is no running record that others see, no
+//! lease and nothing to be found abandoned: what is not committed has not happened.
 
 use std::fmt;
-#[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Claim, StoreError};
+use super::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::record::{Owner, StoredResponse};
+
+/// The savepoint between what a store has prepared and what the handler writes.
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
+pub(super) const UNDO: &str = "ROLLBACK TO SAVEPOINT idempotent_handler";
 
 /// A request to become the one who runs, in a transaction.
 #[derive(Clone, Copy, Debug)]
@@ -31,32 +34,45 @@ pub struct TransactionRequest {
 pub enum Begun<C> {
     /// The caller is the one who runs.
     Open(Box<dyn Session<C>>),
-    /// It is not: there is a record, or somebody is at it. Never [`Claim::Acquired`]. While another
-    /// transaction runs, nothing is known of it but that: [`Claim::InFlight`], with a guess at when
-    /// to ask again.
-    Settled(Claim),
+    /// There is a record, or somebody is at it.
+    Settled(Settled),
 }
 
 impl<C> fmt::Debug for Begun<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open(_) => f.write_str("Open(..)"),
-            Self::Settled(claim) => f.debug_tuple("Settled").field(claim).finish(),
+            Self::Settled(settled) => settled.fmt(f),
         }
     }
+}
+
+/// Why a transaction was not begun.
+#[derive(Clone, Debug)]
+pub enum Settled {
+    /// Somebody has completed it.
+    Completed(Arc<StoredResponse>),
+    /// Somebody else is running it: in a transaction, of which nothing is known but that (`None`), or
+    /// under a claim of that lease.
+    InFlight(Option<Duration>),
+    /// Somebody was running it under a claim, whose lease has ended.
+    Abandoned,
+    /// The record is another request's.
+    Mismatch,
 }
 
 /// Begins transactions.
 #[async_trait]
 pub trait Begin<C>: Send + Sync {
-    /// Begins one unless there is a record already, or another transaction is at it.
+    /// Begins one unless there is a record already, or another transaction is at it. `None` is a
+    /// transaction without a record, for a request that is not protected.
     ///
     /// Dropping the future leaves nothing behind: neither a lock nor an open transaction.
     ///
     /// # Errors
     ///
     /// [`StoreError`]; nothing has happened.
-    async fn begin(&self, request: &TransactionRequest) -> Result<Begun<C>, StoreError>;
+    async fn begin(&self, request: Option<&TransactionRequest>) -> Result<Begun<C>, StoreError>;
 }
 
 /// A transaction whose record is not written yet. Dropped, it is rolled back.
@@ -65,9 +81,8 @@ pub trait Session<C>: Send {
     /// What the handler writes through.
     fn connection(&mut self) -> &mut C;
 
-    /// Whether the transaction cannot be committed any more, because one of its statements was
-    /// refused, the database has ended it, or the connection is gone. Asked before
-    /// [`undo`](Self::undo).
+    /// Whether the database has refused a statement and takes no other before
+    /// [`undo`](Self::undo). Always `false` where a refused statement undoes itself.
     async fn is_failed(&mut self) -> bool;
 
     /// Takes back what was written through [`connection`](Self::connection), and keeps the lock.
@@ -77,7 +92,7 @@ pub trait Session<C>: Send {
     /// [`StoreError`]; the transaction is lost, and nothing has happened.
     async fn undo(&mut self) -> Result<(), StoreError>;
 
-    /// Writes the record and commits.
+    /// Writes the record, if it was begun with one, and commits.
     ///
     /// # Errors
     ///
@@ -93,8 +108,9 @@ pub trait Session<C>: Send {
 pub enum Committed {
     /// The handler's writes and the record are there.
     Stored,
-    /// Somebody else's record was there first: neither is, everything was rolled back.
-    Taken,
+    /// The record could not be written, because the transaction was gone or somebody else's record
+    /// was there first: everything was rolled back.
+    Lost,
 }
 
 /// A store's way to transactions: see [`Store::transactor`](super::Store::transactor). Only the
@@ -118,7 +134,7 @@ enum Database {
     message = "`{Self}` is no connection that a handler can borrow",
     note = "`#[tx]` takes sqlx's `&mut PgConnection`, `&mut SqliteConnection` or `&mut MySqlConnection`, with the cargo feature `postgres`, `sqlite` or `mysql` of idempotent-runtime"
 )]
-pub trait TransactionConnection: Send + Sized + 'static + sealed::Of {
+pub trait TransactionConnection: Send + Sized + sealed::Of + 'static {
     /// The name of the store that has such connections.
     const STORE: &'static str;
 }

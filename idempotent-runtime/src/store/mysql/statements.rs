@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::mysql::MySqlArguments;
-use sqlx::query::Query;
+use sqlx::query::{Query, QueryAs};
 use sqlx::{AssertSqlSafe, MySql, SqlSafeStr, SqlStr};
 
 use super::row::Row;
 use crate::key::RecordKey;
 use crate::record::Owner;
 use crate::store::ClaimRequest;
-use crate::store::sql::TableName;
+use crate::store::sql::{TableName, uncommented};
 
 pub(super) type Statement = Query<'static, MySql, MySqlArguments>;
+
+/// Whether a lock was taken; `None` when the server cannot tell.
+pub(super) type Lock = QueryAs<'static, MySql, (Option<i64>,), MySqlArguments>;
 
 pub(super) const SESSION: &str = include_str!("session.sql");
 
@@ -29,6 +32,9 @@ pub(super) struct Statements {
     release: SqlStr,
     remove: SqlStr,
     purge: SqlStr,
+    enter: SqlStr,
+    /// With `{key}` still to be put in.
+    pub(super) leave: String,
     /// The smallest first.
     many: [ManyStatements; 3],
 }
@@ -67,6 +73,8 @@ impl Statements {
             release: of(include_str!("release.sql")),
             remove: of(include_str!("remove.sql")),
             purge: of(include_str!("purge.sql")),
+            enter: of(include_str!("enter.sql")),
+            leave: table.in_statement(&uncommented(include_str!("leave.sql"))),
             many: [many(1), many(16), many(Self::MOST_OWNERS)],
         }
     }
@@ -130,6 +138,10 @@ impl Statements {
         statement(&self.remove).bind(&key.as_bytes()[..])
     }
 
+    pub(super) fn enter(&self, key: &RecordKey) -> Lock {
+        sqlx::query_as(self.enter.clone()).bind(key.as_bytes().to_vec())
+    }
+
     pub(super) fn purge(&self, limit: usize) -> Statement {
         statement(&self.purge).bind(u64::try_from(limit).unwrap_or(u64::MAX))
     }
@@ -185,8 +197,6 @@ fn micros(time: Duration) -> i64 {
 /// Without the comments, which the server need not parse. The only thing put into a template from
 /// outside is the table's name, and that is a plain identifier.
 fn prepared(table: &TableName, template: &str) -> SqlStr {
-    let is_code = |line: &&str| !line.starts_with("--");
-    let code: Vec<_> = template.lines().filter(is_code).collect();
-    let statement = table.in_statement(&code.join("\n"));
+    let statement = table.in_statement(&uncommented(template));
     AssertSqlSafe(Arc::<str>::from(statement)).into_sql_str()
 }

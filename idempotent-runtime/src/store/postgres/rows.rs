@@ -12,6 +12,7 @@ use super::error::store_error;
 use crate::fingerprint::Fingerprint;
 use crate::record::{Owner, Record, RecordState, StoredResponse};
 use crate::store::sql::corrupt;
+use crate::store::transaction::Settled;
 use crate::store::{Claim, Completion, Renewal, StoreError};
 
 /// What [`claim.sql`](../claim.sql) returns.
@@ -42,6 +43,30 @@ pub(super) fn completion(row: &PgRow) -> Result<Completion, StoreError> {
         "stored" => Ok(Completion::Stored),
         "already_mine" => Ok(Completion::AlreadyMine),
         "lost" => Ok(Completion::Lost),
+        _ => Err(corrupt(NAME, "record of an unknown state")),
+    }
+}
+
+/// The record that [`enter.sql`](../enter.sql) returns, as simple protocol: all of it is text.
+pub(super) fn settled(row: &PgRow, fingerprint: &Fingerprint) -> Result<Settled, StoreError> {
+    let hash: Vec<u8> = row.try_get("request_hash").map_err(store_error)?;
+    if hash.len() != fingerprint.as_bytes().len() {
+        return Err(corrupt(NAME, "request hash of an unknown length"));
+    }
+    if hash != fingerprint.as_bytes() {
+        return Ok(Settled::Mismatch);
+    }
+    let state: i16 = row.try_get("state").map_err(store_error)?;
+    let lease_left = duration(row, "lease_left_us")?;
+    match state {
+        1 if lease_left.is_zero() => Ok(Settled::Abandoned),
+        1 => Ok(Settled::InFlight(Some(lease_left))),
+        2 => {
+            let response: Vec<u8> = row.try_get("response").map_err(store_error)?;
+            let response =
+                StoredResponse::decode(&response).map_err(|error| corrupt(NAME, error))?;
+            Ok(Settled::Completed(Arc::new(response)))
+        }
         _ => Err(corrupt(NAME, "record of an unknown state")),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::store::sql::TableName;
+use crate::store::sql::{TableName, uncommented};
 
 /// One statement an operation.
 pub(super) struct Statements {
@@ -13,6 +13,9 @@ pub(super) struct Statements {
     pub(super) get: Arc<str>,
     pub(super) remove: Arc<str>,
     pub(super) purge: Arc<str>,
+    /// With `{lock}` and `{key}` still to be put in.
+    pub(super) enter: Arc<str>,
+    pub(super) record: Arc<str>,
 }
 
 impl Statements {
@@ -26,6 +29,8 @@ impl Statements {
             get: statement(include_str!("get.sql")),
             remove: statement(include_str!("remove.sql")),
             purge: statement(include_str!("purge.sql")),
+            enter: Arc::from(table.in_statement(&uncommented(include_str!("enter.sql")))),
+            record: statement(include_str!("record.sql")),
         }
     }
 }

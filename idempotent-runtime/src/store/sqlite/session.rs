@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection};
 
 use super::failure::{Undone, is_busy};
 use super::statements::Statements;
+use crate::store::sql::transaction;
 
 /// How long opening is tried again while others hold the file: a change to WAL does not wait for
 /// them by itself, not even for as long as the busy timeout says.
@@ -61,6 +62,11 @@ impl Session {
         let begun = sqlx::query("BEGIN IMMEDIATE").execute(&mut self.connection);
         begun.await.map_err(Undone::before_commit)?;
         Ok(())
+    }
+
+    /// Begins a handler's transaction: what it begins inside of it is a savepoint then.
+    pub(super) async fn begin_nestable(&mut self) -> sqlx::Result<()> {
+        transaction::begin::<Sqlite>(&mut self.connection, "BEGIN IMMEDIATE").await
     }
 
     pub(super) async fn commit(&mut self) -> Result<(), Undone> {

@@ -73,7 +73,14 @@ pub(super) struct Shared {
     pub(super) waiters: Arc<Waiters>,
     /// Whether there is a file, ready to be read by other connections.
     pub(super) is_readable: AtomicBool,
+    /// Whose turn it is to write, the writer's or a handler's transaction. SQLite lets in one at a
+    /// time as well, but whoever happens to ask next, and who never happens to be that one starves.
+    pub(super) turn: Arc<tokio::sync::Mutex<Handlers>>,
 }
+
+/// What handlers' transactions are made on, one after the other.
+#[derive(Default)]
+pub(super) struct Handlers(pub(super) Option<Session>);
 
 /// The way to the writer, which ends when this is dropped and its queue is done.
 pub(super) struct Writer(mpsc::Sender<Box<dyn Job>>);
@@ -142,6 +149,7 @@ impl Group {
             Some(session) => session,
             None => self.open().await.map_err(Undone::before_commit)?,
         };
+        let _turn = self.shared.turn.lock().await;
         let committed = transaction(&mut session, jobs).await;
         self.session = match &committed {
             Ok(()) => Some(session),

@@ -2,21 +2,21 @@
 
 use std::ops::{Deref, DerefMut};
 
+use sqlx::Database;
 use sqlx::pool::PoolConnection;
-use sqlx::{MySql, MySqlConnection};
 
 /// Goes back to the pool when the operation has ended well, and is closed when it has not.
 ///
 /// A caller's time-out drops an operation where it stands, between a request and its reply. On a
 /// connection that went on being used, that reply would be the next one's: somebody else's "one row
 /// changed". So that connection serves nobody again.
-pub(super) struct Loan {
-    connection: PoolConnection<MySql>,
+pub(in crate::store) struct Loan<DB: Database> {
+    connection: PoolConnection<DB>,
     ended_well: bool,
 }
 
-impl Loan {
-    pub(super) fn new(connection: PoolConnection<MySql>) -> Self {
+impl<DB: Database> Loan<DB> {
+    pub(in crate::store) fn new(connection: PoolConnection<DB>) -> Self {
         Self {
             connection,
             ended_well: false,
@@ -24,12 +24,12 @@ impl Loan {
     }
 
     /// Every request has had its reply.
-    pub(super) fn give_back(mut self) {
+    pub(in crate::store) fn give_back(mut self) {
         self.ended_well = true;
     }
 }
 
-impl Drop for Loan {
+impl<DB: Database> Drop for Loan<DB> {
     fn drop(&mut self) {
         if !self.ended_well {
             self.connection.close_on_drop();
@@ -37,16 +37,16 @@ impl Drop for Loan {
     }
 }
 
-impl Deref for Loan {
-    type Target = MySqlConnection;
+impl<DB: Database> Deref for Loan<DB> {
+    type Target = DB::Connection;
 
-    fn deref(&self) -> &MySqlConnection {
+    fn deref(&self) -> &DB::Connection {
         &self.connection
     }
 }
 
-impl DerefMut for Loan {
-    fn deref_mut(&mut self) -> &mut MySqlConnection {
+impl<DB: Database> DerefMut for Loan<DB> {
+    fn deref_mut(&mut self) -> &mut DB::Connection {
         &mut self.connection
     }
 }

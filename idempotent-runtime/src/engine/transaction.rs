@@ -1,0 +1,280 @@
+//! Becoming the one who runs in a transaction, and what becomes of that.
+//!
+//! There is no claim: the record is written with what the handler writes, and both are there or
+//! neither is. So there is no lease, nothing can be abandoned, and whoever goes away takes everything
+//! along.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::seats::{Occupied, Seat, Turn};
+use super::wait::{FIRST_POLL, SLOWEST_POLL, jittered};
+use super::{Answer, Engine, Intent, Outcome, Refusal};
+use crate::policy::{InFlight, Policy};
+use crate::record::{Owner, RecordState, StoredResponse, Token};
+use crate::store::transaction::{Begin, Begun, Committed, Session, Settled, TransactionRequest};
+use crate::store::{StoreError, StoreErrorKind};
+
+/// When to ask again about a transaction of which nothing is known but that it runs.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A transaction that is open, and whose record is not written yet. Dropped, it is rolled back.
+pub(crate) struct InTransaction<C> {
+    session: Box<dyn Session<C>>,
+    record: Option<ToRecord>,
+    running: Running,
+}
+
+/// The record that will be written.
+struct ToRecord {
+    intent: Intent,
+    /// Ends after the session has.
+    _seat: Occupied,
+}
+
+/// Is counted, and keeps [`Engine::shutdown`] waiting.
+struct Running {
+    engine: Engine,
+    _token: TaskTrackerToken,
+}
+
+impl Running {
+    fn new(engine: &Engine, token: TaskTrackerToken) -> Self {
+        engine.0.held.fetch_add(1, Ordering::AcqRel);
+        Self {
+            engine: engine.clone(),
+            _token: token,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.engine.0.held.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Waits for the one who runs.
+struct Queue {
+    seat: Arc<Seat>,
+    turn: Option<Turn>,
+    deadline: Option<Instant>,
+    poll: Duration,
+}
+
+impl Queue {
+    /// Whether it is time to ask the database; `false` when it is time to give up.
+    async fn wait(&mut self) -> bool {
+        let Some(deadline) = self.deadline.filter(|deadline| Instant::now() < *deadline) else {
+            return false;
+        };
+        if self.turn.is_none() {
+            self.turn = timeout_at(deadline, self.seat.turn()).await.ok();
+            return self.turn.is_some();
+        }
+        let next = Instant::now() + jittered(self.poll);
+        self.poll = (self.poll * 2).min(SLOWEST_POLL);
+        sleep_until(deadline.min(next)).await;
+        true
+    }
+}
+
+impl Engine {
+    /// Begins, waits, or says what to answer. Dropping the returned future leaves nothing behind.
+    pub(crate) async fn enter_transaction<C>(
+        &self,
+        begin: &dyn Begin<C>,
+        intent: Intent,
+        policy: &Policy,
+    ) -> Result<Outcome<InTransaction<C>>, Refusal> {
+        let request = TransactionRequest {
+            owner: Owner {
+                key: intent.key,
+                token: Token::random()?,
+            },
+            fingerprint: intent.fingerprint,
+            ttl: policy.ttl(),
+        };
+        let seat = self.0.seats.of(&intent.key);
+        let mut queue = Queue {
+            turn: seat.try_turn(),
+            seat,
+            deadline: match policy.in_flight {
+                InFlight::Reject => None,
+                InFlight::Wait => Some(Instant::now() + policy.wait),
+            },
+            poll: FIRST_POLL,
+        };
+        loop {
+            let lease_left = match self.try_begin(begin, &request, &queue).await? {
+                Tried::Open(session, running) => {
+                    let seat = queue.seat.occupy(queue.turn, intent.fingerprint);
+                    return Ok(Outcome::Run(InTransaction {
+                        session,
+                        record: Some(ToRecord {
+                            intent,
+                            _seat: seat,
+                        }),
+                        running,
+                    }));
+                }
+                Tried::Settled(Settled::Completed(response)) => {
+                    return Ok(Outcome::Replay(response));
+                }
+                Tried::Settled(Settled::Mismatch) => return Ok(Outcome::Mismatch),
+                Tried::Settled(Settled::Abandoned) => return Ok(Outcome::Unknown),
+                Tried::Settled(Settled::InFlight(lease_left)) => lease_left,
+            };
+            if !queue.wait().await {
+                let lease_left = lease_left.unwrap_or(ASK_AGAIN);
+                return Ok(Outcome::InFlight { lease_left });
+            }
+        }
+    }
+
+    /// Begins a transaction for a request that is not protected.
+    pub(crate) async fn begin_unprotected<C>(
+        &self,
+        begin: &dyn Begin<C>,
+    ) -> Result<InTransaction<C>, Refusal> {
+        let running = Running::new(self, self.tasks().token());
+        if self.is_closing() {
+            return Err(Refusal::ShuttingDown);
+        }
+        match self.timed(begin.begin(None)).await? {
+            Begun::Open(session) => Ok(InTransaction {
+                session,
+                record: None,
+                running,
+            }),
+            Begun::Settled(_) => Err(self.impossible().into()),
+        }
+    }
+
+    async fn try_begin<C>(
+        &self,
+        begin: &dyn Begin<C>,
+        request: &TransactionRequest,
+        queue: &Queue,
+    ) -> Result<Tried<C>, Refusal> {
+        // One that runs here needs no look: its database is busy enough.
+        if queue.turn.is_none()
+            && let Some(fingerprint) = queue.seat.runs()
+        {
+            return Ok(Tried::Settled(if fingerprint == request.fingerprint {
+                Settled::InFlight(None)
+            } else {
+                Settled::Mismatch
+            }));
+        }
+        // As with a claim, the token comes before the look at the flag.
+        let running = Running::new(self, self.tasks().token());
+        if self.is_closing() {
+            let (key, fingerprint) = (request.owner.key, request.fingerprint);
+            return match self.peek(key, fingerprint).await {
+                Some(stored) => Ok(Tried::Settled(Settled::Completed(stored))),
+                None => Err(Refusal::ShuttingDown),
+            };
+        }
+        self.0.sweeper.run(self.store());
+        Ok(match self.timed(begin.begin(Some(request))).await? {
+            Begun::Open(session) => Tried::Open(session, running),
+            Begun::Settled(settled) => Tried::Settled(settled),
+        })
+    }
+
+    fn impossible(&self) -> StoreError {
+        let cause = "it has refused a transaction without a record";
+        StoreError::new(self.store().name(), StoreErrorKind::Rejected).with_source(cause)
+    }
+}
+
+enum Tried<C> {
+    Open(Box<dyn Session<C>>, Running),
+    Settled(Settled),
+}
+
+impl<C> InTransaction<C> {
+    pub(crate) fn connection(&mut self) -> &mut C {
+        self.session.connection()
+    }
+
+    /// The record that it will be written to, if there will be one.
+    pub(crate) fn key(&self) -> Option<crate::key::RecordKey> {
+        self.record.as_ref().map(|record| record.intent.key)
+    }
+
+    /// Whether the database takes no more statements in this transaction.
+    pub(crate) async fn is_failed(&mut self) -> bool {
+        self.session.is_failed().await
+    }
+
+    /// Takes back what the handler has written.
+    pub(crate) async fn undo(&mut self) -> Result<(), Refusal> {
+        let engine = self.running.engine.clone();
+        Ok(engine.timed(self.session.undo()).await?)
+    }
+
+    /// Takes everything back and frees the key.
+    pub(crate) async fn roll_back(self) {
+        let Self {
+            session, running, ..
+        } = self;
+        // Dropped half-way, the connection is closed, and the database does it.
+        let limit = running.engine.0.store_timeout;
+        drop(tokio::time::timeout(limit, session.roll_back()).await);
+    }
+
+    /// Commits the handler's writes and the record, and says what to answer: an error when nothing
+    /// was committed, or when nobody knows. The next request finds the truth.
+    pub(crate) async fn commit(self, response: &StoredResponse) -> Result<Answer, Refusal> {
+        let Self {
+            session,
+            record,
+            running,
+        } = self;
+        let engine = &running.engine;
+        let error = match engine.timed(session.commit(response)).await {
+            Ok(Committed::Stored) => return Ok(Answer::Own),
+            Ok(Committed::Lost) => {
+                StoreError::new(engine.store().name(), StoreErrorKind::Unavailable)
+                    .with_source("the transaction was lost before it was committed")
+            }
+            Err(error) => error,
+        };
+        match record {
+            Some(record) => engine.truth(record.intent, error).await,
+            None => Err(error.into()),
+        }
+    }
+}
+
+impl Engine {
+    /// What a commit of which no good was heard has come to, as far as that can be said by now.
+    async fn truth(&self, intent: Intent, error: StoreError) -> Result<Answer, Refusal> {
+        tracing::warn!(record = %intent.key, error = &error as &dyn std::error::Error,
+            "could not commit a transaction");
+        match self.timed(self.store().get(&intent.key)).await {
+            Ok(Some(record)) if record.fingerprint != intent.fingerprint => Err(error.into()),
+            Ok(Some(record)) => Ok(match record.state {
+                RecordState::Completed(stored) => Answer::Stored(stored),
+                RecordState::Running { lease_left } => Answer::InFlight { lease_left },
+                RecordState::Abandoned => Answer::Unknown,
+            }),
+            Ok(None) | Err(_) => Err(error.into()),
+        }
+    }
+}
+
+impl<C> fmt::Debug for InTransaction<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InTransaction")
+            .field("record", &self.key())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,182 @@
+//! Running a handler in a transaction, and committing its writes with its response.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, HttpBody};
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::Frame;
+use http_body_util::BodyExt;
+
+use super::answer::is_bodyless;
+use super::attempt::NotStored;
+use super::capture::{answered, whole};
+use super::handle::Idempotency;
+use super::problem::{Problem, ProblemCode};
+use super::transactional::Work;
+use crate::engine::{InTransaction, Refusal, catch_unwind};
+use crate::policy::Policy;
+use crate::record::StoredResponse;
+use crate::store::transaction::TransactionConnection;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// Runs the handler, commits what it has written together with what it answers, and only then
+/// answers. What an error answer stands for has not happened: its writes are taken back.
+///
+/// Must run to its end, whatever becomes of the client: see [`Detach`](crate::engine::Detach).
+pub(super) async fn run<C, R>(
+    mut transaction: InTransaction<C>,
+    policy: &Policy,
+    idempotency: Idempotency,
+    handler: impl for<'c> FnOnce(&'c mut C) -> Work<'c, R>,
+) -> Response
+where
+    C: TransactionConnection,
+    R: IntoResponse,
+{
+    let record = transaction.key();
+    let connection = transaction.connection();
+    let response = answered(&idempotency, record, async {
+        handler(connection).await.into_response()
+    });
+    let response = response.await;
+    let is_released = response.extensions().get::<NotStored>().is_some();
+    if is_released || !is_kept(policy, record.is_some(), &response) {
+        transaction.roll_back().await;
+        return response;
+    }
+    // The handler need not know what has happened to it, but the database does: of two transactions in
+    // each other's way it has ended this one, and a retry will do better.
+    if response.status().is_server_error() && transaction.is_failed().await {
+        transaction.roll_back().await;
+        let cause = "a statement of the handler's was refused, and it answered with a server error";
+        let error = StoreError::new(idempotency.store().name(), StoreErrorKind::Unavailable);
+        return idempotency.refuse(&Refusal::Store(error.with_source(cause)));
+    }
+    let (stored, own) = match prepare(&idempotency, response, policy.max_response_bytes).await {
+        Some(prepared) => prepared,
+        None => failure(&idempotency, policy.max_response_bytes).await,
+    };
+    if !is_kept(policy, record.is_some(), &own) {
+        transaction.roll_back().await;
+        return own;
+    }
+    if is_error(&own)
+        && let Err(refusal) = transaction.undo().await
+    {
+        return idempotency.refuse(&refusal);
+    }
+    match transaction.commit(&stored).await {
+        Ok(answer) => idempotency.answer(answer, own),
+        Err(refusal) => idempotency.refuse(&refusal),
+    }
+}
+
+fn is_error(response: &Response) -> bool {
+    response.status().is_client_error() || response.status().is_server_error()
+}
+
+/// Whether there is anything to commit: a record of this answer, or what led to it.
+fn is_kept(policy: &Policy, has_record: bool, response: &Response) -> bool {
+    policy.store_errors.keeps(response.status().as_u16()) && (has_record || !is_error(response))
+}
+
+/// The response as it will be stored and as it will be sent; `None` when its body breaks off.
+///
+/// A body of unknown length is read to its end, or to the limit, before anything is committed.
+async fn prepare(
+    idempotency: &Idempotency,
+    response: Response,
+    limit: usize,
+) -> Option<(StoredResponse, Response)> {
+    let (parts, body) = response.into_parts();
+    let headers = idempotency.response_headers().apply(&parts.headers);
+    let tombstone = StoredResponse::tombstone(parts.status, headers);
+    let body = if is_bodyless(parts.status) {
+        Body::empty()
+    } else {
+        body
+    };
+    if body.size_hint().lower() > limit as u64 {
+        return Some((tombstone, Response::from_parts(parts, body)));
+    }
+    match catch_unwind(read(body, limit)).await {
+        Ok(Ok(Read::Whole(body, trailers))) => {
+            let stored = StoredResponse {
+                body: Some(body.clone()),
+                ..tombstone
+            };
+            Some((stored, whole(parts, body, trailers)))
+        }
+        Ok(Ok(Read::TooLarge(body))) => Some((tombstone, Response::from_parts(parts, body))),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "response body broke off, its transaction is taken back");
+            None
+        }
+        Err(_) => {
+            tracing::error!("response body panicked, its transaction is taken back");
+            None
+        }
+    }
+}
+
+/// The answer of a handler that has none.
+async fn failure(idempotency: &Idempotency, limit: usize) -> (StoredResponse, Response) {
+    let problem = || idempotency.problem(&Problem::new(ProblemCode::HandlerFailed));
+    match prepare(idempotency, problem(), limit).await {
+        Some(prepared) => prepared,
+        // A renderer of the application whose bodies fail as well.
+        None => {
+            let (parts, _) = problem().into_parts();
+            let headers = idempotency.response_headers().apply(&parts.headers);
+            let tombstone = StoredResponse::tombstone(parts.status, headers);
+            (tombstone, Response::from_parts(parts, Body::empty()))
+        }
+    }
+}
+
+enum Read {
+    /// To be replayed as it is.
+    Whole(Bytes, Option<HeaderMap>),
+    /// Larger than what is kept: all of it again, to be passed on when the transaction is done.
+    TooLarge(Body),
+}
+
+async fn read(mut body: Body, limit: usize) -> Result<Read, axum::Error> {
+    let mut kept = BytesMut::new();
+    let mut trailers = None;
+    while let Some(frame) = body.frame().await {
+        match frame?.into_data() {
+            Ok(data) => kept.extend_from_slice(&data),
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+        if kept.len() > limit {
+            let read = Some(kept.freeze());
+            return Ok(Read::TooLarge(Body::new(Again { read, rest: body })));
+        }
+    }
+    Ok(Read::Whole(kept.freeze(), trailers))
+}
+
+/// A body of which some was read already.
+struct Again {
+    read: Option<Bytes>,
+    rest: Body,
+}
+
+impl HttpBody for Again {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match self.read.take() {
+            Some(read) => Poll::Ready(Some(Ok(Frame::data(read)))),
+            None => Pin::new(&mut self.rest).poll_frame(cx),
+        }
+    }
+}

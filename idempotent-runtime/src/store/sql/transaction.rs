@@ -1,0 +1,41 @@
+//! Transactions as `sqlx` counts them: what the handler begins inside of one is a savepoint then.
+
+use sqlx::{Database, SqlSafeStr};
+use sqlx_core::transaction::TransactionManager;
+
+/// A handler has begun a transaction within its own and neither ended nor dropped it.
+#[derive(Debug, thiserror::Error)]
+#[error("the handler has left a transaction of its own open")]
+struct LeftOpen;
+
+pub(in crate::store) async fn begin<DB: Database>(
+    connection: &mut DB::Connection,
+    statement: &'static str,
+) -> sqlx::Result<()> {
+    DB::TransactionManager::begin(connection, Some(statement.into_sql_str())).await
+}
+
+pub(in crate::store) async fn commit<DB: Database>(
+    connection: &mut DB::Connection,
+) -> sqlx::Result<()> {
+    if DB::TransactionManager::get_transaction_depth(connection) != 1 {
+        return Err(sqlx::Error::Configuration(LeftOpen.into()));
+    }
+    DB::TransactionManager::commit(connection).await
+}
+
+/// The whole of it, whatever the handler has begun inside.
+pub(in crate::store) async fn roll_back<DB: Database>(
+    connection: &mut DB::Connection,
+) -> sqlx::Result<()> {
+    while DB::TransactionManager::get_transaction_depth(connection) > 0 {
+        DB::TransactionManager::rollback(connection).await?;
+    }
+    Ok(())
+}
+
+/// The same, later: with the next use of the connection.
+#[cfg(feature = "postgres")]
+pub(in crate::store) fn start_to_roll_back<DB: Database>(connection: &mut DB::Connection) {
+    DB::TransactionManager::start_rollback(connection);
+}
