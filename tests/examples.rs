@@ -29,6 +29,8 @@ impl Example {
             let line = line.expect("text");
             line.find("http://").map(|at| line[at..].to_owned())
         });
+        // An example whose reader is gone dies of the next line that it prints.
+        std::thread::spawn(move || lines.for_each(drop));
         Self {
             process,
             url: url.expect("a line with a URL"),
