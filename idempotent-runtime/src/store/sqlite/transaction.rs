@@ -2,7 +2,8 @@
 //!
 //! `BEGIN IMMEDIATE`; the record, still running, by which the key is taken; the savepoint; the
 //! handler's statements; the record completed; `COMMIT`. Nobody else sees the running record, and
-//! when the database gives up the transaction it is gone, which is how that is noticed.
+//! when the database gives up the transaction it is gone, which is how that is noticed. A handler
+//! cannot commit: SQLite asks before it does, and is told no.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -47,9 +48,12 @@ struct Open {
 
 impl Transactions {
     async fn open(&self) -> Result<Connection, sqlx::Error> {
-        let session = Connection::open(&self.options, &self.statements).await?;
+        let mut session = Connection::open(&self.options, &self.statements).await?;
         match session.place {
-            Place::File => Ok(session),
+            Place::File => {
+                session.lend().await?;
+                Ok(session)
+            }
             Place::Memory => {
                 let cause = "a database in memory has no transactions beside others";
                 Err(sqlx::Error::Configuration(cause.into()))
@@ -210,9 +214,7 @@ impl Session<SqliteConnection> for Open {
             self.roll_back().await;
             return Ok(Committed::Lost);
         }
-        transaction::commit::<Sqlite>(&mut self.session.connection)
-            .await
-            .map_err(store_error)?;
+        self.session.commit_nestable().await.map_err(store_error)?;
         if let Some(owner) = self.owner {
             self.shared.waiters.wake(&owner.key);
         }
