@@ -6,3 +6,4 @@ mod support;
 mod nested;
 mod outcomes;
 mod runaway;
+mod unprotected;

@@ -31,7 +31,7 @@ pub trait Database: TransactionConnection {
     /// The variable that names the server, and where it is otherwise; `None` for a file.
     const SERVER: Option<(&'static str, &'static str)>;
     /// What a store has made besides its table, to be removed.
-    const REMOVE: &'static str = "";
+    const REMOVE: &'static str;
 
     fn connect(url: &str) -> impl Future<Output = sqlx::Result<Self>> + Send;
 
@@ -56,11 +56,12 @@ pub trait Database: TransactionConnection {
 }
 
 macro_rules! database {
-    ($connection:ty, $sqlx:ty, $store:ty, $($constants:tt)*) => {
+    ($connection:ty, $sqlx:ty, $store:ty, $server:expr, $remove:expr) => {
         impl Database for $connection {
             type Pool = sqlx::Pool<$sqlx>;
 
-            $($constants)*
+            const SERVER: Option<(&'static str, &'static str)> = $server;
+            const REMOVE: &'static str = $remove;
 
             async fn connect(url: &str) -> sqlx::Result<Self> {
                 <Self as Connection>::connect(url).await
@@ -76,11 +77,17 @@ macro_rules! database {
             }
 
             fn store(pool: &Self::Pool, table: &str) -> Arc<dyn Store> {
-                Arc::new(<$store>::new(pool.clone()).with_table(table).expect("a name"))
+                Arc::new(
+                    <$store>::new(pool.clone())
+                        .with_table(table)
+                        .expect("a name"),
+                )
             }
 
             async fn migrated(pool: &Self::Pool, table: &str) -> Arc<dyn Store> {
-                let store = <$store>::new(pool.clone()).with_table(table).expect("a name");
+                let store = <$store>::new(pool.clone())
+                    .with_table(table)
+                    .expect("a name");
                 store.migrate().await.expect("a table");
                 Arc::new(store)
             }
@@ -114,25 +121,20 @@ database!(
     PgConnection,
     Postgres,
     PostgresStore,
-    const SERVER: Option<(&'static str, &'static str)> = Some((
+    Some((
         "IDEMPOTENT_TEST_POSTGRES_URL",
-        "postgres://postgres@127.0.0.1:5432/test",
-    ));,
-    const REMOVE: &'static str =
-        r#"DROP FUNCTION IF EXISTS "{records}_claim", "{records}_complete""#;
+        "postgres://postgres@127.0.0.1:5432/test"
+    )),
+    r#"DROP FUNCTION IF EXISTS "{records}_claim", "{records}_complete""#
 );
-database!(
-    SqliteConnection,
-    Sqlite,
-    SqliteStore,
-    const SERVER: Option<(&'static str, &'static str)> = None;
-);
+database!(SqliteConnection, Sqlite, SqliteStore, None, "");
 database!(
     MySqlConnection,
     MySql,
     MySqlStore,
-    const SERVER: Option<(&'static str, &'static str)> = Some((
+    Some((
         "IDEMPOTENT_TEST_MYSQL_URL",
-        "mysql://root@127.0.0.1:3306/test",
-    ));
+        "mysql://root@127.0.0.1:3306/test"
+    )),
+    ""
 );

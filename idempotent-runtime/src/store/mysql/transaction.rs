@@ -20,7 +20,7 @@ use crate::key::RecordKey;
 use crate::record::{Owner, StoredResponse};
 use crate::store::sql::{Loan, transaction};
 use crate::store::transaction::{
-    Begin, Begun, Committed, Session, Settled, TransactionRequest, UNDO,
+    Begin, Begun, Committed, IS_WHOLE, Session, Settled, TransactionRequest, UNDO,
 };
 use crate::store::{Claim, ClaimRequest, StoreError};
 
@@ -60,6 +60,7 @@ impl Begin<MySqlConnection> for MySqlStore {
         let mut connection = self.borrow().await?;
         let Some(request) = request else {
             self.start(&mut connection).await?;
+            self.set_savepoint(&mut connection).await?;
             return Ok(self.open(connection, None));
         };
         // Before the lock: who only looks takes none.
@@ -154,11 +155,12 @@ impl MySqlStore {
             }
             Err(error) => return Err(self.error(error)),
         }
+        self.set_savepoint(connection).await.map(|()| true)
+    }
+
+    async fn set_savepoint(&self, connection: &mut MySqlConnection) -> Result<(), StoreError> {
         let savepoint = sqlx::raw_sql("SAVEPOINT idempotent_handler").execute(connection);
-        savepoint
-            .await
-            .map(|_| true)
-            .map_err(|error| self.error(error))
+        savepoint.await.map(drop).map_err(|error| self.error(error))
     }
 
     /// A connection on which this fails is closed, and its lock goes with it.
@@ -191,18 +193,13 @@ impl Session<MySqlConnection> for Open {
         mut self: Box<Self>,
         response: &StoredResponse,
     ) -> Result<Committed, StoreError> {
-        if let Some(owner) = &self.owner {
-            let response_bytes = response.encode();
-            let complete = self
-                .store
-                .statements
-                .complete(owner, response.status, &response_bytes);
-            let completed = complete.execute(&mut *self.connection).await;
-            let completed = completed.map_err(|error| self.store.error(error))?;
-            if completed.rows_affected() == 0 {
-                self.roll_back().await;
-                return Ok(Committed::Lost);
-            }
+        let is_whole = match self.owner {
+            Some(owner) => self.complete(&owner, response).await?,
+            None => self.is_whole().await,
+        };
+        if !is_whole {
+            self.roll_back().await;
+            return Ok(Committed::Lost);
         }
         let committed = transaction::commit::<MySql>(&mut self.connection).await;
         committed.map_err(|error| self.store.error(error))?;
@@ -219,6 +216,27 @@ impl Session<MySqlConnection> for Open {
 }
 
 impl Open {
+    /// `false` when the record is gone, and the transaction with it.
+    async fn complete(
+        &mut self,
+        owner: &Owner,
+        response: &StoredResponse,
+    ) -> Result<bool, StoreError> {
+        let bytes = response.encode();
+        let complete = self
+            .store
+            .statements
+            .complete(owner, response.status, &bytes);
+        let completed = complete.execute(&mut *self.connection).await;
+        let completed = completed.map_err(|error| self.store.error(error))?;
+        Ok(completed.rows_affected() > 0)
+    }
+
+    async fn is_whole(&mut self) -> bool {
+        let released = sqlx::raw_sql(IS_WHOLE).execute(&mut *self.connection);
+        released.await.is_ok()
+    }
+
     async fn leave(self) {
         let Self {
             connection,

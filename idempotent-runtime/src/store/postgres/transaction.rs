@@ -135,9 +135,12 @@ impl Session<PgConnection> for Open {
         mut self: Box<Self>,
         response: &StoredResponse,
     ) -> Result<Committed, StoreError> {
-        if let Some(record) = &self.record
-            && !record.write(&mut self.connection, response).await?
-        {
+        let is_whole = match &self.record {
+            Some(record) => record.write(&mut self.connection, response).await?,
+            // A transaction that takes no more statements is rolled back by COMMIT, without an error.
+            None => !self.is_failed().await,
+        };
+        if !is_whole {
             self.roll_back().await;
             return Ok(Committed::Lost);
         }

@@ -25,7 +25,7 @@ use super::writer::{Failure, Handlers, Operation, Shared};
 use crate::record::{Owner, StoredResponse};
 use crate::store::sql::transaction;
 use crate::store::transaction::{
-    Begin, Begun, Committed, Session, Settled, TransactionRequest, UNDO,
+    Begin, Begun, Committed, IS_WHOLE, Session, Settled, TransactionRequest, UNDO,
 };
 use crate::store::{Claim, ClaimRequest, Completion, StoreError, StoreErrorKind};
 
@@ -117,20 +117,16 @@ impl Begin<SqliteConnection> for Transactions {
             owner: request.map(|request| request.owner),
             shared: Arc::clone(&self.shared),
         };
-        let Some(request) = request else {
-            return Ok(Begun::Open(Box::new(open)));
-        };
-        match open.claim(request).await? {
-            Claim::Acquired { .. } => {
-                let savepoint = "SAVEPOINT idempotent_handler";
-                open.execute(savepoint).await.map_err(store_error)?;
-                Ok(Begun::Open(Box::new(open)))
-            }
-            found => {
+        if let Some(request) = request {
+            let claim = open.claim(request).await?;
+            if !matches!(claim, Claim::Acquired { .. }) {
                 Box::new(open).roll_back().await;
-                Ok(Begun::Settled(settled(found)?))
+                return Ok(Begun::Settled(settled(claim)?));
             }
         }
+        let savepoint = "SAVEPOINT idempotent_handler";
+        open.execute(savepoint).await.map_err(store_error)?;
+        Ok(Begun::Open(Box::new(open)))
     }
 }
 
@@ -208,9 +204,11 @@ impl Session<SqliteConnection> for Open {
         mut self: Box<Self>,
         response: &StoredResponse,
     ) -> Result<Committed, StoreError> {
-        if let Some(owner) = self.owner
-            && self.complete(owner, response).await? == Completion::Lost
-        {
+        let is_whole = match self.owner {
+            Some(owner) => self.complete(owner, response).await? != Completion::Lost,
+            None => self.execute(IS_WHOLE).await.is_ok(),
+        };
+        if !is_whole {
             self.roll_back().await;
             return Ok(Committed::Lost);
         }
