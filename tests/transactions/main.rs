@@ -5,5 +5,6 @@ mod support;
 
 mod nested;
 mod outcomes;
+mod records;
 mod runaway;
 mod unprotected;

@@ -17,7 +17,7 @@ use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
 use super::row::Row;
 use super::{MySqlStore, failure};
 use crate::key::RecordKey;
-use crate::record::{Owner, StoredResponse};
+use crate::record::StoredResponse;
 use crate::store::sql::{Loan, transaction};
 use crate::store::transaction::{
     Begin, Begun, Committed, IS_WHOLE, Session, Settled, TransactionRequest, UNDO,
@@ -28,7 +28,7 @@ const BEGIN: &str = "SET autocommit = 0; START TRANSACTION";
 
 struct Open {
     connection: Loan<MySql>,
-    owner: Option<Owner>,
+    request: Option<TransactionRequest>,
     store: Arc<MySqlStore>,
 }
 
@@ -86,15 +86,19 @@ impl Begin<MySqlConnection> for MySqlStore {
             self.leave(connection, Some(&key)).await;
             return Ok(Begun::Settled(Settled::InFlight(None)));
         }
-        Ok(self.open(connection, Some(request.owner)))
+        Ok(self.open(connection, Some(*request)))
     }
 }
 
 impl MySqlStore {
-    fn open(&self, connection: Loan<MySql>, owner: Option<Owner>) -> Begun<MySqlConnection> {
+    fn open(
+        &self,
+        connection: Loan<MySql>,
+        request: Option<TransactionRequest>,
+    ) -> Begun<MySqlConnection> {
         Begun::Open(Box::new(Open {
             connection,
-            owner,
+            request,
             store: Arc::new(self.clone()),
         }))
     }
@@ -193,8 +197,8 @@ impl Session<MySqlConnection> for Open {
         mut self: Box<Self>,
         response: &StoredResponse,
     ) -> Result<Committed, StoreError> {
-        let is_whole = match self.owner {
-            Some(owner) => self.complete(&owner, response).await?,
+        let is_whole = match self.request {
+            Some(request) => self.record(&request, response).await?,
             None => self.is_whole().await,
         };
         if !is_whole {
@@ -217,19 +221,17 @@ impl Session<MySqlConnection> for Open {
 
 impl Open {
     /// `false` when the record is gone, and the transaction with it.
-    async fn complete(
+    async fn record(
         &mut self,
-        owner: &Owner,
+        request: &TransactionRequest,
         response: &StoredResponse,
     ) -> Result<bool, StoreError> {
         let bytes = response.encode();
-        let complete = self
-            .store
-            .statements
-            .complete(owner, response.status, &bytes);
-        let completed = complete.execute(&mut *self.connection).await;
-        let completed = completed.map_err(|error| self.store.error(error))?;
-        Ok(completed.rows_affected() > 0)
+        let statements = &self.store.statements;
+        let record = statements.record(request, response.status, &bytes);
+        let recorded = record.execute(&mut *self.connection).await;
+        let recorded = recorded.map_err(|error| self.store.error(error))?;
+        Ok(recorded.rows_affected() > 0)
     }
 
     async fn is_whole(&mut self) -> bool {
@@ -240,10 +242,10 @@ impl Open {
     async fn leave(self) {
         let Self {
             connection,
-            owner,
+            request,
             store,
         } = self;
-        let key = owner.map(|owner| owner.key);
+        let key = request.map(|request| request.owner.key);
         store.leave(connection, key.as_ref()).await;
     }
 }
