@@ -189,7 +189,16 @@ impl Session<MySqlConnection> for Open {
     }
 
     async fn undo(&mut self) -> Result<(), StoreError> {
-        let undone = sqlx::raw_sql(UNDO).execute(&mut *self.connection).await;
+        let undone = match sqlx::raw_sql(UNDO).execute(&mut *self.connection).await {
+            // The transaction has ended. If the server has rolled it back, the record is gone. If the
+            // handler has committed it, as by `CREATE TABLE`, the record is there, and must be
+            // completed.
+            Err(error) if failure::is_without_savepoint(&error) => {
+                let rest = sqlx::raw_sql("ROLLBACK").execute(&mut *self.connection);
+                rest.await
+            }
+            undone => undone,
+        };
         undone.map(drop).map_err(|error| self.store.error(error))
     }
 
