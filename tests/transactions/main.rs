@@ -7,4 +7,5 @@ mod nested;
 mod outcomes;
 mod records;
 mod runaway;
+mod startup;
 mod unprotected;

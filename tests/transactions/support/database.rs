@@ -37,6 +37,8 @@ pub trait Database: TransactionConnection {
 
     fn pool(url: &str, connections: u32) -> Self::Pool;
 
+    fn close(pool: &Self::Pool) -> impl Future<Output = ()> + Send;
+
     /// A store in a table that need not be there.
     fn store(pool: &Self::Pool, table: &str) -> Arc<dyn Store>;
 
@@ -74,6 +76,10 @@ macro_rules! database {
                     .test_before_acquire(false)
                     .connect_lazy(url)
                     .expect("a URL")
+            }
+
+            async fn close(pool: &Self::Pool) {
+                pool.close().await;
             }
 
             fn store(pool: &Self::Pool, table: &str) -> Arc<dyn Store> {
