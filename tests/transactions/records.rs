@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use idempotent_runtime::Idempotency;
+
 use crate::support::{Database, Scene, on_databases};
 
 /// The record's life begins when it is written.
@@ -31,3 +33,16 @@ async fn an_expired_record_runs_again<C: Database>(scene: &Scene<C>) {
     again.assert_replay_of(&second);
 }
 on_databases!(an_expired_record_runs_again);
+
+/// The record comes in the text format, which is not the same everywhere.
+async fn a_database_that_escapes_bytes_replays_too<C: Database>(scene: &Scene<C>) {
+    let join = if scene.url.contains('?') { '&' } else { '?' };
+    let url = format!("{}{join}options=-c%20bytea_output=escape", scene.url);
+    let store = C::store(&C::pool(&url, 2), &scene.tables.records);
+    let server = scene.serve(Idempotency::builder(store)).await;
+    let first = server.post("/all", "key", "pay").await;
+    first.assert_own(201);
+    let again = server.post("/all", "key", "pay").await;
+    again.assert_replay_of(&first);
+}
+on_databases!(a_database_that_escapes_bytes_replays_too: PgConnection);
