@@ -137,6 +137,9 @@ async fn a_server_error_after_a_refused_statement_is_not_stored<C: Database>(sce
     let panicked = format!("pay; try {TAKEN}; panic");
     let panicked = server.post("/all", "key", &panicked).await;
     panicked.assert_refused();
+    let broken_off = format!("pay; try {TAKEN}; stream 2 error");
+    let broken_off = server.post("/all", "key", &broken_off).await;
+    broken_off.assert_refused();
     scene.assert_nothing("key").await;
     server.post("/all", "key", "pay").await.assert_own(201);
     scene.assert_once("key").await;

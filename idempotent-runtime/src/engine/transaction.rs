@@ -239,9 +239,11 @@ impl<C> InTransaction<C> {
         self.record.as_ref().map(|record| record.intent.key)
     }
 
-    /// Whether the database takes no more statements in this transaction.
+    /// Whether the database takes no more statements in this transaction, or does not say.
     pub(crate) async fn is_failed(&mut self) -> bool {
-        self.session.is_failed().await
+        let limit = self.running.engine.0.store_timeout;
+        let is_failed = tokio::time::timeout(limit, self.session.is_failed()).await;
+        is_failed.unwrap_or(true)
     }
 
     /// Takes back what the handler has written.
