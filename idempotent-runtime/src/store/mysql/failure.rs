@@ -13,6 +13,8 @@ const NO_SUCH_TABLE: u16 = 1146;
 /// `ER_CHECKREAD` (MariaDB 11 under REPEATABLE READ), `ER_LOCK_WAIT_TIMEOUT`, `ER_LOCK_DEADLOCK` (also
 /// what a cluster's certification refused).
 const LOCK_CONFLICTS: [u16; 3] = [1020, 1205, 1213];
+/// `ER_SP_DOES_NOT_EXIST`, which is also what a savepoint that is not there is reported as.
+const NO_SAVEPOINT: u16 = 1305;
 /// `ER_DISK_FULL`, `ER_RECORD_FILE_FULL`.
 const FULL: [u16; 2] = [1021, 1114];
 /// `ER_STATEMENT_TIMEOUT` of MariaDB, `ER_QUERY_TIMEOUT` of MySQL.
@@ -65,6 +67,10 @@ pub(super) fn of_server(error: sqlx::Error) -> StoreError {
 
 pub(super) fn is_duplicate(error: &sqlx::Error) -> bool {
     number(error) == Some(DUPLICATE)
+}
+
+pub(super) fn is_without_savepoint(error: &sqlx::Error) -> bool {
+    number(error) == Some(NO_SAVEPOINT)
 }
 
 /// Whether two statements were in each other's way: this one was rolled back as a whole.

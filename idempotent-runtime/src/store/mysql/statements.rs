@@ -12,6 +12,7 @@ use crate::key::RecordKey;
 use crate::record::Owner;
 use crate::store::ClaimRequest;
 use crate::store::sql::{TableName, uncommented};
+use crate::store::transaction::TransactionRequest;
 
 pub(super) type Statement = Query<'static, MySql, MySqlArguments>;
 
@@ -28,6 +29,7 @@ pub(super) struct Statements {
     reclaim: SqlStr,
     take_over: SqlStr,
     complete: SqlStr,
+    record: SqlStr,
     completed_by: SqlStr,
     release: SqlStr,
     remove: SqlStr,
@@ -69,6 +71,7 @@ impl Statements {
             reclaim: of(include_str!("reclaim.sql")),
             take_over: of(include_str!("take_over.sql")),
             complete: of(include_str!("complete.sql")),
+            record: of(include_str!("record.sql")),
             completed_by: of(include_str!("completed_by.sql")),
             release: of(include_str!("release.sql")),
             remove: of(include_str!("remove.sql")),
@@ -124,6 +127,16 @@ impl Statements {
     pub(super) fn complete(&self, owner: &Owner, status: u16, response: &[u8]) -> Statement {
         let complete = statement(&self.complete).bind(status).bind(response);
         bind_owner(complete, owner)
+    }
+
+    pub(super) fn record(
+        &self,
+        request: &TransactionRequest,
+        status: u16,
+        response: &[u8],
+    ) -> Statement {
+        let record = statement(&self.record).bind(status).bind(response);
+        bind_owner(record.bind(micros(request.ttl)), &request.owner)
     }
 
     pub(super) fn completed_by(&self, owner: &Owner) -> Statement {

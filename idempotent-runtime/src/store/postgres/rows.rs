@@ -47,9 +47,12 @@ pub(super) fn completion(row: &PgRow) -> Result<Completion, StoreError> {
     }
 }
 
-/// The record that [`enter.sql`](../enter.sql) returns, as simple protocol: all of it is text.
+/// The record that [`enter.sql`](../enter.sql) returns, as simple protocol: all of it is text, also to
+/// the server.
 pub(super) fn settled(row: &PgRow, fingerprint: &Fingerprint) -> Result<Settled, StoreError> {
-    let hash: Vec<u8> = row.try_get("request_hash").map_err(store_error)?;
+    let bytes =
+        |column| -> Result<Vec<u8>, _> { row.try_get_unchecked(column).map_err(store_error) };
+    let hash = bytes("request_hash")?;
     if hash.len() != fingerprint.as_bytes().len() {
         return Err(corrupt(NAME, "request hash of an unknown length"));
     }
@@ -62,9 +65,8 @@ pub(super) fn settled(row: &PgRow, fingerprint: &Fingerprint) -> Result<Settled,
         1 if lease_left.is_zero() => Ok(Settled::Abandoned),
         1 => Ok(Settled::InFlight(Some(lease_left))),
         2 => {
-            let response: Vec<u8> = row.try_get("response").map_err(store_error)?;
-            let response =
-                StoredResponse::decode(&response).map_err(|error| corrupt(NAME, error))?;
+            let response = StoredResponse::decode(&bytes("response")?);
+            let response = response.map_err(|error| corrupt(NAME, error))?;
             Ok(Settled::Completed(Arc::new(response)))
         }
         _ => Err(corrupt(NAME, "record of an unknown state")),
