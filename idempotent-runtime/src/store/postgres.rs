@@ -65,7 +65,7 @@
 //!   `statement_cache_capacity(0)` is no way around it: it only leaves nobody to close the
 //!   statements.
 //! * **Read-only replicas** cannot hold claims; the URL must lead to the primary.
-//! * **Privileges.** [`migrate`](PostgresStore::migrate) creates a table, an index and two functions
+//! * **Privileges.** [`migrate`](PostgresStore::migrate) creates a table, an index and three functions
 //!   when they are not there, so the first one needs `CREATE` on the schema. After that `SELECT`,
 //!   `INSERT`, `UPDATE` and `DELETE` on the table will do, for later migrations of the same release
 //!   too.
@@ -93,6 +93,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
@@ -100,7 +101,7 @@ use self::error::store_error;
 use self::statements::Statements;
 use super::sql::TableName;
 use super::{
-    Claim, ClaimRequest, Completion, Release, Renewal, Store, StoreError, StoreErrorKind,
+    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, StoreErrorKind,
     Subscription,
 };
 use crate::error::{Error, ErrorKind};
@@ -285,12 +286,15 @@ impl Store for PostgresStore {
         lost.iter().map(|row| rows::lost(row, renewals)).collect()
     }
 
-    async fn save_progress(
-        &self,
-        _owner: &Owner,
-        _progress: &bytes::Bytes,
-    ) -> Result<super::Progress, StoreError> {
-        Err(StoreError::new(NAME, super::StoreErrorKind::Rejected))
+    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
+        let row = statement(&self.statements.save_progress)
+            .bind(&owner.key.as_bytes()[..])
+            .bind(&owner.token.as_bytes()[..])
+            .bind(&progress[..])
+            .fetch_one(&self.pool)
+            .await
+            .map_err(store_error)?;
+        rows::progress(&row)
     }
 
     async fn complete(

@@ -112,6 +112,7 @@ mod fingerprints;
 mod leases;
 mod lifetime;
 mod operators;
+mod progress;
 mod races;
 mod subscriptions;
 mod take_over;
@@ -228,6 +229,7 @@ fn all_cases() -> impl Iterator<Item = &'static Case> {
         leases::CASES,
         lifetime::CASES,
         bytes::CASES,
+        progress::CASES,
         operators::CASES,
         subscriptions::CASES,
     ]

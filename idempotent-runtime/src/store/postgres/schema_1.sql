@@ -13,10 +13,12 @@ CREATE TABLE "{table}" (
     attempt      integer     NOT NULL CHECK (attempt > 0),
     status_code  smallint    CHECK (status_code BETWEEN 0 AND 999), -- for people who look; `response` has it too
     response     bytea,
+    progress     bytea,                                            -- of a claim that was not completed
     created_at   timestamptz NOT NULL,
     lease_until  timestamptz NOT NULL,
     expires_at   timestamptz NOT NULL,
-    CHECK ((state = 2) = (response IS NOT NULL))
+    CHECK ((state = 2) = (response IS NOT NULL)),
+    CHECK (state = 1 OR progress IS NULL)
 ) WITH (fillfactor = 50);
 
 -- For the sweeper. No other index: `state` and `lease_until` change, and an update of an indexed
@@ -64,7 +66,7 @@ BEGIN
         IF found_one.expires_at <= moment THEN
             UPDATE "{table}" r
             SET request_hash = the_hash, state = 1, token = the_token, attempt = 1,
-                status_code = NULL, response = NULL, created_at = clock_timestamp(),
+                status_code = NULL, response = NULL, progress = NULL, created_at = clock_timestamp(),
                 lease_until = clock_timestamp() + lease, expires_at = clock_timestamp() + ttl
             WHERE r.key = the_key AND r.expires_at <= clock_timestamp();
             IF FOUND THEN
@@ -108,14 +110,14 @@ BEGIN
 END
 $claim$;
 
--- Stores the response of a running claim of this token. `expires_at` stays as it is, so that the
--- update can be heap-only.
+-- Stores the response of a running claim of this token and drops its progress. `expires_at` stays as
+-- it is, so that the update can be heap-only.
 CREATE OR REPLACE FUNCTION "{table}_complete"(
     the_key bytea, the_token bytea, the_status smallint, the_response bytea, OUT outcome text
 ) LANGUAGE plpgsql VOLATILE AS $complete$
 BEGIN
     UPDATE "{table}" r
-    SET state = 2, status_code = the_status, response = the_response
+    SET state = 2, status_code = the_status, response = the_response, progress = NULL
     WHERE r.key = the_key AND r.token = the_token AND r.state = 1 AND r.expires_at > clock_timestamp();
     IF FOUND THEN
         outcome := 'stored';
@@ -128,6 +130,28 @@ BEGIN
     outcome := coalesce(outcome, 'lost');
 END
 $complete$;
+
+-- Keeps how far a running claim of this token has got. What is kept only grows: bytes that are not
+-- longer are an earlier call that was late.
+CREATE OR REPLACE FUNCTION "{table}_save_progress"(
+    the_key bytea, the_token bytea, the_progress bytea, OUT outcome text
+) LANGUAGE plpgsql VOLATILE AS $save_progress$
+BEGIN
+    UPDATE "{table}" r
+    SET progress = the_progress
+    WHERE r.key = the_key AND r.token = the_token AND r.state = 1 AND r.expires_at > clock_timestamp()
+        AND octet_length(the_progress) > coalesce(octet_length(r.progress), 0);
+    IF FOUND THEN
+        outcome := 'saved';
+        RETURN;
+    END IF;
+    -- A second snapshot: it sees what the update has waited for.
+    SELECT CASE r.state WHEN 1 THEN 'saved' WHEN 2 THEN 'lost' ELSE 'unreadable' END INTO outcome
+    FROM "{table}" r
+    WHERE r.key = the_key AND r.token = the_token AND r.expires_at > clock_timestamp();
+    outcome := coalesce(outcome, 'lost');
+END
+$save_progress$;
 
 -- What `migrate` reads. A release of this crate refuses a number that it does not know.
 COMMENT ON TABLE "{table}" IS 'idempotent-runtime schema 1';
