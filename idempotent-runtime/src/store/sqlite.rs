@@ -96,7 +96,6 @@ mod session;
 mod statements;
 #[cfg(test)]
 mod tests;
-mod waiters;
 mod writer;
 
 const NAME: &str = "sqlite";

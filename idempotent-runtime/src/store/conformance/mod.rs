@@ -160,7 +160,7 @@ impl Timing {
         }
     }
 
-    /// For a store in real time. The kit takes about 50 of these leases, and longer on a machine
+    /// For a store in real time. The kit takes about 70 of these leases, and longer on a machine
     /// that is slow compared with them.
     ///
     /// Choose a whole number of the smallest unit in which the store keeps time, and many of them.

@@ -56,7 +56,8 @@ async fn must_be_kept(lab: &Lab<'_>, what: &str, owner: &Owner, progress: &[u8])
     if kept == progress {
         return Ok(());
     }
-    Err(Failure::unexpected(what, &format!("{progress:?}"), &kept))
+    let expected = Bytes::copy_from_slice(progress);
+    Err(Failure::unexpected(what, &format!("{expected:?}"), &kept))
 }
 
 async fn only_the_owner_saves_progress(lab: &Lab<'_>) -> Verdict {
