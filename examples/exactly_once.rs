@@ -131,7 +131,8 @@ impl axum::extract::FromRef<Sqlite> for Transactions<SqliteConnection> {
 
 async fn sqlite(url: &str) -> Result<(Router, Idempotency), Box<dyn Error>> {
     let options: SqliteConnectOptions = url.parse()?;
-    let mut setup = SqliteConnection::connect_with(&options.clone().create_if_missing(true)).await?;
+    let mut setup =
+        SqliteConnection::connect_with(&options.clone().create_if_missing(true)).await?;
     sqlx::raw_sql(
         "CREATE TABLE IF NOT EXISTS payments (
             id INTEGER PRIMARY KEY, amount INTEGER NOT NULL, order_id TEXT NOT NULL

@@ -68,7 +68,11 @@ fn transaction() {
             insert(tx, payment).await
         }
     };
-    snapshot("transaction", quote!(ttl_hours = 24, scope = payment.tenant), item);
+    snapshot(
+        "transaction",
+        quote!(ttl_hours = 24, scope = payment.tenant),
+        item,
+    );
 }
 
 #[test]

@@ -34,9 +34,11 @@ struct NotMigrated {
     source: sqlx::Error,
 }
 
-/// The packet that a completion would take is larger than the server takes.
+/// The packet that a completion or its progress would take is larger than the server takes.
 #[derive(Debug, thiserror::Error)]
-#[error("the response takes {bytes} bytes and the server's `max_allowed_packet` is {limit}")]
+#[error(
+    "what is to be stored takes {bytes} bytes and the server's `max_allowed_packet` is {limit}"
+)]
 pub(super) struct TooLarge {
     pub(super) bytes: usize,
     pub(super) limit: u64,

@@ -25,9 +25,12 @@ pub(super) const SESSION: &str = include_str!("session.sql");
 pub(super) struct Statements {
     create_table: SqlStr,
     read: SqlStr,
+    /// The same with the progress.
+    get: SqlStr,
     insert: SqlStr,
     reclaim: SqlStr,
     take_over: SqlStr,
+    save_progress: SqlStr,
     complete: SqlStr,
     record: SqlStr,
     completed_by: SqlStr,
@@ -64,12 +67,15 @@ impl Statements {
                 held: of_owners(include_str!("held.sql")),
             }
         };
+        let read = include_str!("read.sql");
         Self {
             create_table: of(include_str!("create_table.sql")),
-            read: of(include_str!("read.sql")),
+            read: of(&read.replace("{progress}", "NULL")),
+            get: of(&read.replace("{progress}", "progress")),
             insert: of(include_str!("insert.sql")),
             reclaim: of(include_str!("reclaim.sql")),
             take_over: of(include_str!("take_over.sql")),
+            save_progress: of(include_str!("save_progress.sql")),
             complete: of(include_str!("complete.sql")),
             record: of(include_str!("record.sql")),
             completed_by: of(include_str!("completed_by.sql")),
@@ -92,6 +98,10 @@ impl Statements {
 
     pub(super) fn read(&self, key: &RecordKey) -> Statement {
         statement(&self.read).bind(&key.as_bytes()[..])
+    }
+
+    pub(super) fn get(&self, key: &RecordKey) -> Statement {
+        statement(&self.get).bind(&key.as_bytes()[..])
     }
 
     pub(super) fn insert(&self, request: &ClaimRequest) -> Statement {
@@ -122,6 +132,12 @@ impl Statements {
             .bind(&request.fingerprint.as_bytes()[..])
             .bind(&seen.token.as_bytes()[..])
             .bind(seen.attempt)
+    }
+
+    pub(super) fn save_progress(&self, owner: &Owner, progress: &[u8]) -> Statement {
+        let length = u64::try_from(progress.len()).unwrap_or(u64::MAX);
+        let save = statement(&self.save_progress).bind(length).bind(progress);
+        bind_owner(save, owner)
     }
 
     pub(super) fn complete(&self, owner: &Owner, status: u16, response: &[u8]) -> Statement {

@@ -113,7 +113,8 @@ impl MySqlStore {
         connection: &mut MySqlConnection,
         request: &TransactionRequest,
     ) -> Result<Seen, StoreError> {
-        let Some(row) = self.read(connection, &request.owner.key).await? else {
+        let read = self.statements.read(&request.owner.key);
+        let Some(row) = self.read(connection, read).await? else {
             return Ok(Seen::Nothing);
         };
         let Some(row) = Row::read(&row)? else {

@@ -4,6 +4,7 @@ use std::array::TryFromSliceError;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
@@ -13,7 +14,7 @@ use crate::fingerprint::Fingerprint;
 use crate::record::{Owner, Record, RecordState, StoredResponse};
 use crate::store::sql::corrupt;
 use crate::store::transaction::Settled;
-use crate::store::{Claim, Completion, Renewal, StoreError};
+use crate::store::{Claim, Completion, Progress, Renewal, StoreError};
 
 /// What [`claim.sql`](../claim.sql) returns.
 pub(super) fn claim(row: &PgRow) -> Result<Claim, StoreError> {
@@ -73,6 +74,16 @@ pub(super) fn settled(row: &PgRow, fingerprint: &Fingerprint) -> Result<Settled,
     }
 }
 
+/// What [`save_progress.sql`](../save_progress.sql) returns.
+pub(super) fn progress(row: &PgRow) -> Result<Progress, StoreError> {
+    let outcome: &str = row.try_get("outcome").map_err(store_error)?;
+    match outcome {
+        "saved" => Ok(Progress::Saved),
+        "lost" => Ok(Progress::Lost),
+        _ => Err(corrupt(NAME, "record of an unknown state")),
+    }
+}
+
 /// The owner whose place, counted from 1, [`renew.sql`](../renew.sql) returns.
 pub(super) fn lost(row: &PgRow, renewals: &[Renewal]) -> Result<Owner, StoreError> {
     let place: i64 = row.try_get("place").map_err(store_error)?;
@@ -97,13 +108,14 @@ pub(super) fn record(row: &PgRow) -> Result<Record, StoreError> {
         2 => RecordState::Completed(response(row, "response")?),
         _ => return Err(corrupt(NAME, "record of an unknown state")),
     };
+    let progress: Option<&[u8]> = row.try_get("progress").map_err(store_error)?;
     Ok(Record {
         fingerprint: Fingerprint::from_bytes(hash),
         attempt: attempt(row, "attempt")?,
         age: duration(row, "age_us")?,
         expires_in: duration(row, "expires_in_us")?,
         state,
-        progress: bytes::Bytes::new(),
+        progress: progress.map(Bytes::copy_from_slice).unwrap_or_default(),
     })
 }
 
