@@ -9,9 +9,9 @@ use super::inputs::Inputs;
 use super::problem::{Problem, ProblemCode};
 use super::request::Head;
 use crate::canonical::canonicalize;
-use crate::engine::{Held, Intent, Outcome, Refusal};
+use crate::engine::{Crashed, Held, Intent, Outcome, Refusal};
 use crate::fingerprint::{Content, Fingerprint};
-use crate::key::{InvalidKey, Key};
+use crate::key::{InvalidKey, Key, RecordKey};
 use crate::policy::{FingerprintOf, Policy};
 use crate::recovery::Abandoned;
 use crate::store::StoreErrorKind;
@@ -31,7 +31,7 @@ pub(super) enum Mark {
     /// Nothing: being unprotected is what was asked for.
     None,
     /// The store was away.
-    Degraded,
+    Degraded { record: RecordKey },
 }
 
 struct Identified {
@@ -43,7 +43,7 @@ struct Identified {
 
 impl Mark {
     pub(super) fn apply(self, mut response: Response) -> Response {
-        if let Self::Degraded = self {
+        if let Self::Degraded { .. } = self {
             let value = HeaderValue::from_static("true");
             response
                 .headers_mut()
@@ -66,13 +66,14 @@ impl Head {
         };
         // A waiter may wait for long, and what it needs of the body is in the fingerprint.
         drop(body);
-        let describe = |attempt, age| Abandoned {
+        let describe = |crashed: Crashed| Abandoned {
             key: identified.key.clone(),
             record: identified.intent.key,
             operation: identified.operation.clone(),
             scope: identified.scope.clone(),
-            attempt,
-            age,
+            attempt: crashed.attempt,
+            age: crashed.age,
+            steps: crashed.steps,
             extensions: self.idempotency.extensions().clone(),
         };
         match self
@@ -88,7 +89,7 @@ impl Head {
             }
             Ok(Outcome::Unknown) => self.refuse(ProblemCode::OutcomeUnknown),
             Ok(Outcome::Mismatch) => self.refuse(ProblemCode::KeyReused),
-            Err(refusal) => self.refused(&refusal),
+            Err(refusal) => self.refused(&refusal, identified.intent.key),
         }
     }
 
@@ -135,10 +136,10 @@ impl Head {
         Admission::Answer(self.idempotency.problem(&Problem::new(code)))
     }
 
-    fn refused(&self, refusal: &Refusal) -> Admission {
+    fn refused(&self, refusal: &Refusal, record: RecordKey) -> Admission {
         let code = match refusal {
             Refusal::ShuttingDown => ProblemCode::ShuttingDown,
-            Refusal::Store(_) | Refusal::NoToken(_) => {
+            Refusal::Store(_) | Refusal::Unread(_) | Refusal::NoToken(_) => {
                 tracing::error!(
                     error = refusal as &dyn std::error::Error,
                     "could not claim a key"
@@ -147,13 +148,16 @@ impl Head {
             }
         };
         // A record that is there but cannot be read is the opposite of a licence to run.
-        let may_be_done =
-            matches!(refusal, Refusal::Store(error) if error.kind() == StoreErrorKind::Corrupt);
+        let may_be_done = match refusal {
+            Refusal::Store(error) => error.kind() == StoreErrorKind::Corrupt,
+            Refusal::Unread(_) => true,
+            Refusal::ShuttingDown | Refusal::NoToken(_) => false,
+        };
         if code == ProblemCode::StoreUnavailable
             && !may_be_done
             && self.idempotency.on_store_failure() == OnStoreFailure::RunUnprotected
         {
-            return Admission::Unprotected(Mark::Degraded);
+            return Admission::Unprotected(Mark::Degraded { record });
         }
         let problem = Problem::new(code).retry_after(std::time::Duration::from_secs(1));
         Admission::Answer(self.idempotency.problem(&problem))

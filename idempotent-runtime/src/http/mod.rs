@@ -7,6 +7,7 @@ mod capture;
 mod filter;
 mod handle;
 mod inputs;
+mod operator;
 mod problem;
 mod recorder;
 mod request;
