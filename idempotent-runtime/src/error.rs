@@ -1,6 +1,7 @@
 use std::fmt;
 
-/// Why an [`Idempotency`](crate::Idempotency) could not be set up.
+/// Why an [`Idempotency`](crate::Idempotency) could not be set up, or could not do what an operator
+/// asked for.
 pub struct Error {
     kind: ErrorKind,
     message: String,
@@ -24,6 +25,9 @@ pub enum ErrorKind {
     /// The store cannot be used: it is not there, refuses us, or is not as it should be. The
     /// [`source`](std::error::Error::source) says why.
     Store,
+    /// An [`Identity`](crate::Identity) names no key: what it has is not what a client can send, or
+    /// does not serialize.
+    InvalidIdentity,
 }
 
 impl Error {

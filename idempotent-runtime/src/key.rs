@@ -13,6 +13,10 @@ use sha2::{Digest, Sha256};
 
 use crate::digest::Frames;
 
+mod derived;
+
+pub(crate) use derived::derived_key;
+
 /// The longest key accepted, in bytes (after unquoting).
 pub const MAX_KEY_BYTES: usize = 255;
 
@@ -170,8 +174,12 @@ impl RecordKey {
     /// All 32 bytes in hexadecimal, for an application that keeps it beside an effect.
     #[must_use]
     pub fn to_hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0)
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The bytes are uniform already, so eight of them are the hash.

@@ -88,6 +88,7 @@ mod error;
 mod fingerprint;
 mod http;
 mod key;
+mod operator;
 mod policy;
 mod record;
 mod recovery;
@@ -97,6 +98,7 @@ pub mod which_guarantee;
 pub use idempotent_macros::idempotent;
 
 pub use self::clock::{Clock, ManualClock, SystemClock};
+pub use self::engine::StepError;
 pub use self::error::{Error, ErrorKind};
 pub use self::fingerprint::Fingerprint;
 pub use self::http::{
@@ -104,8 +106,11 @@ pub use self::http::{
     OnStoreFailure, Problem, ProblemCode, Release, Transactions,
 };
 pub use self::key::{InvalidKey, Key, KeySyntax, MAX_KEY_BYTES, RecordKey};
+pub use self::operator::{Identity, Inspection, Resolution};
 pub use self::policy::{FingerprintOf, InFlight, OnAbandoned, Policy, StoreErrors};
-pub use self::record::{DecodeError, Owner, Record, RecordState, StoredResponse, Token};
+pub use self::record::{
+    DecodeError, Owner, Record, RecordState, StoredResponse, Token, UnusableStep,
+};
 pub use self::recovery::{Abandoned, Recovery};
 
 /// What the expansion of `#[idempotent]` names. Not for use by hand; it may change in any release.

@@ -11,8 +11,10 @@ use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 
 mod codec;
+pub(crate) mod progress;
 
 pub use codec::DecodeError;
+pub use progress::UnusableStep;
 
 /// The random owner of one claim: 128 bits from the operating system.
 ///

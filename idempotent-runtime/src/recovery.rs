@@ -3,8 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
+
 use crate::key::{Key, RecordKey};
-use crate::record::StoredResponse;
+use crate::record::progress::FinishedSteps;
+use crate::record::{StoredResponse, UnusableStep};
 
 /// A crashed attempt, as a recovery function sees it.
 ///
@@ -51,6 +54,28 @@ use crate::record::StoredResponse;
 /// }
 /// ```
 ///
+/// Of a handler that works in [steps](crate::Attempt::step) it also knows how far it got:
+///
+/// ```
+/// use idempotent_runtime::{Abandoned, Attempt, Recovery, StepError, idempotent};
+///
+/// #[idempotent(ttl_hours = 24, on_abandoned = go_on)]
+/// async fn pay(attempt: Attempt) -> Result<String, StepError<String>> {
+///     let charge: u64 = attempt.step("charge", async { Ok(1) }).await?;
+///     attempt.step("receipt", async { Ok(()) }).await?;
+///     Ok(format!("charge {charge}"))
+/// }
+///
+/// /// What was charged must be finished; a request that got nowhere may be left alone.
+/// async fn go_on(abandoned: Abandoned) -> Recovery {
+///     match abandoned.step::<u64>("charge") {
+///         Ok(Some(_charge)) => Recovery::Retry,
+///         Ok(None) | Err(_) => Recovery::Unknown,
+///     }
+/// }
+/// # axum::Router::<idempotent_runtime::Idempotency>::new().route("/", axum::routing::post(pay));
+/// ```
+///
 /// To test a recovery function, give a [`MemoryStore`](crate::store::memory::MemoryStore) a
 /// [`ManualClock`](crate::ManualClock) and move it past the lease while a handler runs.
 pub struct Abandoned {
@@ -60,6 +85,7 @@ pub struct Abandoned {
     pub(crate) scope: Option<Vec<u8>>,
     pub(crate) attempt: u32,
     pub(crate) age: Duration,
+    pub(crate) steps: FinishedSteps,
     pub(crate) extensions: http::Extensions,
 }
 
@@ -72,7 +98,8 @@ pub struct Abandoned {
 pub enum Recovery {
     /// The effect happened, and this is its answer: it is stored and replayed from now on.
     Replay(StoredResponse),
-    /// The effect did not happen: run the handler, as the next attempt.
+    /// The effect did not happen, or not all of it: run the handler, as the next attempt. Finished
+    /// steps give what they gave before.
     Retry,
     /// Nobody knows (yet): 409 `outcome-unknown`, and the record stays as it is.
     Unknown,
@@ -119,6 +146,21 @@ impl Abandoned {
         self.age
     }
 
+    /// The result of a step that was finished; `None` if it was not, or at least was not known to be
+    /// when its process died: a step's effect comes before its result is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`UnusableStep`] when it was finished, but its result is of another type or could not be kept.
+    pub fn step<T: DeserializeOwned>(&self, label: &str) -> Result<Option<T>, UnusableStep> {
+        self.steps.result(label)
+    }
+
+    /// The labels of the steps that were finished, in order.
+    pub fn steps(&self) -> impl Iterator<Item = &str> {
+        self.steps.labels()
+    }
+
     /// What the application has given to [`Builder::extension`](crate::Builder::extension).
     #[must_use]
     pub fn extension<T: Clone + Send + Sync + 'static>(&self) -> Option<&T> {
@@ -133,6 +175,7 @@ impl fmt::Debug for Abandoned {
             .field("operation", &self.operation)
             .field("attempt", &self.attempt)
             .field("age", &self.age)
+            .field("steps", &self.steps)
             .finish_non_exhaustive()
     }
 }

@@ -10,6 +10,7 @@ use super::wait::Waiter;
 use super::{
     Answer, DescribeAbandoned, Detach, Engine, Held, Intent, Outcome, Refusal, catch_unwind,
 };
+use crate::key::RecordKey;
 use crate::policy::{OnAbandoned, Policy};
 use crate::record::{Owner, StoredResponse, Token};
 use crate::recovery::Recovery;
@@ -20,7 +21,7 @@ enum Claimed {
     Held(Held),
     Completed(Arc<StoredResponse>),
     InFlight { lease_left: Duration },
-    Abandoned { attempt: u32, age: Duration },
+    Abandoned { attempt: u32 },
     Mismatch,
 }
 
@@ -29,6 +30,8 @@ enum Decision {
     Refuse,
     Run,
     Settle(Arc<StoredResponse>),
+    /// It is no longer what is to be decided about.
+    LookAgain,
 }
 
 /// The answer that a recovery function has found for one attempt.
@@ -62,13 +65,17 @@ impl Engine {
                         return Ok(Outcome::InFlight { lease_left });
                     }
                 }
-                Claimed::Abandoned { attempt, age } => {
-                    settlement = match decide(policy, describe, attempt, age).await {
+                Claimed::Abandoned { attempt } => {
+                    settlement = None;
+                    match self.decide(intent.key, policy, describe, attempt).await? {
                         Decision::Refuse => return Ok(Outcome::Unknown),
-                        Decision::Run => None,
-                        Decision::Settle(response) => Some(Settlement { attempt, response }),
-                    };
-                    take_over = Some(attempt);
+                        Decision::Run => take_over = Some(attempt),
+                        Decision::Settle(response) => {
+                            settlement = Some(Settlement { attempt, response });
+                            take_over = Some(attempt);
+                        }
+                        Decision::LookAgain => {}
+                    }
                 }
             }
         }
@@ -135,15 +142,47 @@ impl Engine {
             }
             Claim::Completed(response) => Ok(Claimed::Completed(response)),
             Claim::InFlight { lease_left } => Ok(Claimed::InFlight { lease_left }),
-            Claim::Abandoned { attempt, age } => Ok(Claimed::Abandoned { attempt, age }),
+            Claim::Abandoned { attempt, .. } => Ok(Claimed::Abandoned { attempt }),
             Claim::Mismatch => Ok(Claimed::Mismatch),
         }
+    }
+
+    /// Asks the policy, or the application's recovery function: that one is told what the attempt has
+    /// finished, or is not asked at all.
+    async fn decide(
+        &self,
+        key: RecordKey,
+        policy: &Policy,
+        describe: DescribeAbandoned<'_>,
+        attempt: u32,
+    ) -> Result<Decision, Refusal> {
+        let recover = match policy.on_abandoned {
+            OnAbandoned::Reject => return Ok(Decision::Refuse),
+            OnAbandoned::Retry => return Ok(Decision::Run),
+            OnAbandoned::Recover(recover) => recover,
+        };
+        let Some(crashed) = self.crashed(&key, attempt).await? else {
+            return Ok(Decision::LookAgain);
+        };
+        let abandoned = describe(crashed);
+        Ok(
+            match catch_unwind(async move { recover(abandoned).await }).await {
+                Ok(Recovery::Replay(response)) => Decision::Settle(Arc::new(response)),
+                Ok(Recovery::Retry) => Decision::Run,
+                Ok(Recovery::Unknown) => Decision::Refuse,
+                Err(_) => {
+                    tracing::error!(record = %key, attempt,
+                        "recovery function panicked, outcome stays unknown");
+                    Decision::Refuse
+                }
+            },
+        )
     }
 
     /// Asks twice when a reply was lost: the token makes the second question the same claim. If
     /// that is of no help either, what may have been claimed is given up. Says also whether a first
     /// question is unheard of, and may be on its way still.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         request: &ClaimRequest,
         asked_at: Instant,
@@ -166,29 +205,5 @@ impl Engine {
             );
         }
         second.map(|claim| (claim, true))
-    }
-}
-
-async fn decide(
-    policy: &Policy,
-    describe: DescribeAbandoned<'_>,
-    attempt: u32,
-    age: Duration,
-) -> Decision {
-    let recover = match policy.on_abandoned {
-        OnAbandoned::Reject => return Decision::Refuse,
-        OnAbandoned::Retry => return Decision::Run,
-        OnAbandoned::Recover(recover) => recover,
-    };
-    let abandoned = describe(attempt, age);
-    let record = abandoned.record_key();
-    match catch_unwind(async move { recover(abandoned).await }).await {
-        Ok(Recovery::Replay(response)) => Decision::Settle(Arc::new(response)),
-        Ok(Recovery::Retry) => Decision::Run,
-        Ok(Recovery::Unknown) => Decision::Refuse,
-        Err(_) => {
-            tracing::error!(%record, attempt, "recovery function panicked, outcome stays unknown");
-            Decision::Refuse
-        }
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::Engine;
 use super::leases::LeaseGuard;
+use super::{Engine, Steps};
 use crate::record::{Owner, RecordState, StoredResponse};
 use crate::store::{Claim, ClaimRequest, Completion, Release, Renewal, StoreError};
 
@@ -27,6 +27,7 @@ pub(crate) struct Held {
     /// A first question for this claim got no reply, and may arrive after the claim is given up.
     is_unheard: bool,
     lease: LeaseGuard,
+    steps: Steps,
     /// Keeps [`Engine::shutdown`] waiting.
     _running: TaskTrackerToken,
 }
@@ -71,6 +72,7 @@ impl Held {
             begun: false,
             is_unheard: false,
             lease: engine.0.leases.keep(request.owner, request.lease, asked_at),
+            steps: Steps::new(engine, request, attempt),
             _running: running,
         }
     }
@@ -96,6 +98,11 @@ impl Held {
 
     pub(crate) fn owner(&self) -> &Owner {
         &self.request.owner
+    }
+
+    /// What its handler finishes is kept by these.
+    pub(crate) fn steps(&self) -> &Steps {
+        &self.steps
     }
 
     /// The end of the record's life, if nothing moves it.
@@ -138,11 +145,7 @@ impl Held {
                 Err(error) => return Err(Interrupted { error, answer }),
             }
             tracing::warn!(record = %self.owner().key, "lost the claim before its response was stored");
-            let again = ClaimRequest {
-                take_over: None,
-                ..self.request
-            };
-            match self.engine.timed(self.engine.store().claim(&again)).await {
+            match self.engine.claim_again(&self.request).await {
                 Ok(Claim::Acquired { .. }) => {}
                 Ok(Claim::Completed(stored)) => return Ok(Answer::Stored(stored)),
                 Ok(Claim::InFlight { lease_left }) => return Ok(Answer::InFlight { lease_left }),
@@ -167,17 +170,34 @@ impl Held {
             .await
     }
 
-    /// Frees the key, because nothing happened, and says what to answer.
+    /// Frees the key, because the handler says that nothing happened, and says what to answer.
     ///
     /// After a take-over this attempt cannot speak for the ones before it: the key then becomes what
     /// it was, abandoned.
-    pub(crate) async fn release(mut self) -> Answer {
+    pub(crate) async fn release(self) -> Answer {
+        let is_free = self.attempt == 1;
+        self.give_up(is_free).await
+    }
+
+    /// As [`release`](Self::release), when it is not the handler who says that nothing happened. A
+    /// finished step says that something did: the key then becomes abandoned, for the next attempt
+    /// to go on after that step.
+    pub(crate) async fn withdraw(self) -> Answer {
+        let is_free = self.attempt == 1 && !self.steps.has_finished();
+        self.give_up(is_free).await
+    }
+
+    async fn give_up(mut self, is_free: bool) -> Answer {
         // Whatever comes of it, there is nothing more to do when this value is dropped.
         self.begun = true;
+        if !is_free {
+            self.steps.flush().await;
+        }
         self.lease.stop();
-        let given_up = self.engine.give_up(self.owner(), self.attempt == 1).await;
+        self.steps.end();
+        let given_up = self.engine.give_up(self.owner(), is_free).await;
         if self.is_unheard && given_up.is_ok() {
-            self.give_up_in_background();
+            self.give_up_in_background(is_free);
         }
         match given_up {
             Ok(true) => Answer::Own,
@@ -185,28 +205,25 @@ impl Held {
             Err(error) => {
                 tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
                     "could not release a key, trying again in the background");
-                self.give_up_in_background();
+                self.give_up_in_background(is_free);
                 Answer::Own
             }
         }
     }
 
-    fn give_up_in_background(&self) {
-        let (owner, is_first, until) = (*self.owner(), self.attempt == 1, self.expires_at());
+    fn give_up_in_background(&self, is_free: bool) {
+        let (owner, until) = (*self.owner(), self.expires_at());
         let lease_until = self.claimed_at + self.request.lease;
         // A claim that was heard cannot arrive again.
         let late_until = self.is_unheard.then_some(lease_until);
         let runtime = self.lease.runtime();
         self.engine
-            .give_up_in_background(owner, is_first, until, late_until, runtime);
+            .give_up_in_background(owner, is_free, until, late_until, runtime);
     }
 
     /// The key could not be released because somebody else has the claim, or nobody.
     async fn look(&self) -> Answer {
-        let record = self
-            .engine
-            .timed(self.engine.store().get(&self.owner().key))
-            .await;
+        let record = self.engine.read(&self.owner().key).await;
         match record.map(|record| record.map(|record| record.state)) {
             Ok(None) => Answer::Own,
             Ok(Some(RecordState::Completed(stored))) => Answer::Stored(stored),
@@ -238,8 +255,9 @@ impl Engine {
 impl Drop for Held {
     fn drop(&mut self) {
         self.engine.0.held.fetch_sub(1, Ordering::AcqRel);
+        self.steps.end();
         if !self.begun {
-            self.give_up_in_background();
+            self.give_up_in_background(self.attempt == 1);
         }
     }
 }

@@ -12,23 +12,28 @@ use tokio_util::task::TaskTracker;
 
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
-use crate::record::{RecordState, StoredResponse};
-use crate::recovery::Abandoned;
-use crate::store::{Store, StoreError};
+use crate::record::{Record, RecordState, StoredResponse};
+use crate::store::{Claim, ClaimRequest, Store, StoreError};
 
+mod abandoned;
 mod background;
 mod claim;
 mod detach;
 mod held;
 mod leases;
 mod seats;
+mod settle;
+mod steps;
 mod sweep;
 mod transaction;
 mod unwind;
 mod wait;
 
+pub(crate) use abandoned::{Crashed, DescribeAbandoned};
 pub(crate) use detach::{Detach, Mover};
 pub(crate) use held::{Answer, Held};
+pub use steps::StepError;
+pub(crate) use steps::{Labels, Steps};
 pub(crate) use transaction::InTransaction;
 pub(crate) use unwind::catch_unwind;
 
@@ -79,12 +84,12 @@ pub(crate) enum Refusal {
     ShuttingDown,
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// There is a crashed attempt, and a recovery function cannot be told what it has finished.
+    #[error("cannot read what an abandoned attempt has finished")]
+    Unread(#[source] StoreError),
     #[error("no random token")]
     NoToken(#[from] std::io::Error),
 }
-
-/// Describes an abandoned attempt to a recovery function; called only when there is one.
-pub(crate) type DescribeAbandoned<'a> = &'a (dyn Fn(u32, Duration) -> Abandoned + Send + Sync);
 
 impl Engine {
     pub(crate) fn new(
@@ -131,11 +136,25 @@ impl Engine {
         key: RecordKey,
         fingerprint: Fingerprint,
     ) -> Option<Arc<StoredResponse>> {
-        let record = self.timed(self.0.store.get(&key)).await.ok()??;
+        let record = self.read(&key).await.ok()??;
         match record.state {
             RecordState::Completed(stored) if record.fingerprint == fingerprint => Some(stored),
             _ => None,
         }
+    }
+
+    pub(crate) async fn read(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        self.timed(self.0.store.get(key)).await
+    }
+
+    /// Asks for a claim that was lost: who still has it gets it, and so does who finds that the
+    /// record is gone, because the store has lost it.
+    async fn claim_again(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+        let again = ClaimRequest {
+            take_over: None,
+            ..*request
+        };
+        self.timed(self.0.store.claim(&again)).await
     }
 
     fn is_closing(&self) -> bool {

@@ -9,9 +9,9 @@ use super::inputs::Inputs;
 use super::problem::{Problem, ProblemCode};
 use super::request::Head;
 use crate::canonical::canonicalize;
-use crate::engine::{Held, InTransaction, Intent, Outcome, Refusal};
+use crate::engine::{Crashed, Held, InTransaction, Intent, Outcome, Refusal};
 use crate::fingerprint::{Content, Fingerprint};
-use crate::key::{InvalidKey, Key};
+use crate::key::{InvalidKey, Key, RecordKey};
 use crate::policy::{FingerprintOf, Policy};
 use crate::recovery::Abandoned;
 use crate::store::StoreErrorKind;
@@ -32,7 +32,7 @@ pub(super) enum Mark {
     /// Nothing: being unprotected is what was asked for.
     None,
     /// The store was away.
-    Degraded,
+    Degraded { record: RecordKey },
 }
 
 struct Identified {
@@ -44,7 +44,7 @@ struct Identified {
 
 impl Mark {
     pub(super) fn apply(self, mut response: Response) -> Response {
-        if let Self::Degraded = self {
+        if let Self::Degraded { .. } = self {
             let value = HeaderValue::from_static("true");
             response
                 .headers_mut()
@@ -63,13 +63,14 @@ impl Head {
         };
         // A waiter may wait for long, and what it needs of the body is in the fingerprint.
         drop(body);
-        let describe = |attempt, age| Abandoned {
+        let describe = |crashed: Crashed| Abandoned {
             key: identified.key.clone(),
             record: identified.intent.key,
             operation: identified.operation.clone(),
             scope: identified.scope.clone(),
-            attempt,
-            age,
+            attempt: crashed.attempt,
+            age: crashed.age,
+            steps: crashed.steps,
             extensions: self.idempotency.extensions().clone(),
         };
         let engine = self.idempotency.engine();
@@ -78,7 +79,7 @@ impl Head {
                 Ok(held) => Admission::Run(held),
                 Err(answer) => Admission::Answer(answer),
             },
-            Err(refusal) => self.refused(&refusal),
+            Err(refusal) => self.refused(&refusal, identified.intent.key),
         }
     }
 
@@ -172,19 +173,19 @@ impl Head {
         }
     }
 
-    fn refused(&self, refusal: &Refusal) -> Admission {
+    fn refused(&self, refusal: &Refusal, record: RecordKey) -> Admission {
         // A record that is there but cannot be read is the opposite of a licence to run.
         let is_away = match refusal {
-            Refusal::ShuttingDown => false,
             Refusal::Store(error) => error.kind() != StoreErrorKind::Corrupt,
             Refusal::NoToken(_) => true,
+            Refusal::ShuttingDown | Refusal::Unread(_) => false,
         };
         if is_away && self.idempotency.on_store_failure() == OnStoreFailure::RunUnprotected {
             tracing::error!(
                 error = refusal as &dyn std::error::Error,
                 "could not claim a key, running unprotected"
             );
-            return Admission::Unprotected(Mark::Degraded);
+            return Admission::Unprotected(Mark::Degraded { record });
         }
         Admission::Answer(self.idempotency.refuse(refusal))
     }

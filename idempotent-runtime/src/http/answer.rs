@@ -54,7 +54,7 @@ impl Idempotency {
     pub(super) fn refuse(&self, refusal: &Refusal) -> Response {
         let code = match refusal {
             Refusal::ShuttingDown => ProblemCode::ShuttingDown,
-            Refusal::Store(_) | Refusal::NoToken(_) => {
+            Refusal::Store(_) | Refusal::Unread(_) | Refusal::NoToken(_) => {
                 tracing::error!(
                     error = refusal as &dyn std::error::Error,
                     "the store did not do its part of a request"

@@ -1,34 +1,51 @@
 //! What a handler can ask and say about its own run.
 
+use std::collections::hash_map::RandomState;
 use std::convert::Infallible;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::FromRequestParts;
-use axum::response::{IntoResponse, Response};
 use http::Extensions;
 use http::request::Parts;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::engine::Held;
-use crate::key::RecordKey;
+use crate::engine::{Held, Labels, StepError, Steps};
+use crate::key::{RecordKey, derived_key};
 
-/// An extractor for a handler under `#[idempotent]`: which attempt this is, and how old the record.
+mod response;
+
+pub use response::Release;
+pub(super) use response::Unstored;
+
+/// An extractor for a handler under `#[idempotent]`: which attempt this is, and what the handler
+/// needs to be tried again safely.
 ///
 /// Extractors run before the claim, so the answers are there once the handler runs.
 ///
 /// ```
-/// use idempotent_runtime::{Attempt, idempotent};
+/// use idempotent_runtime::{Attempt, StepError, idempotent};
 ///
+/// # struct Provider;
+/// # impl Provider {
+/// #     async fn charge(&self, _: &str) -> Result<u64, String> { Ok(1) }
+/// #     async fn send_receipt(&self, _: u64) -> Result<(), String> { Ok(()) }
+/// # }
+/// # static PROVIDER: Provider = Provider;
 /// #[idempotent(ttl_hours = 24, on_abandoned = "retry")]
-/// async fn settle(attempt: Attempt) -> String {
-///     if attempt.number() > 1 {
-///         // An earlier attempt crashed: look what it has done before doing it again.
-///     }
-///     format!("attempt {} at {:?}", attempt.number(), attempt.age())
+/// async fn pay(attempt: Attempt) -> Result<String, StepError<String>> {
+///     // Whichever attempt this is, the provider sees the same key, and charges once.
+///     let key = attempt.derived_key("charge");
+///     let charge = attempt.step("charge", PROVIDER.charge(&key)).await?;
+///     // An attempt that comes after a crash in here knows the charge already.
+///     attempt.step("receipt", PROVIDER.send_receipt(charge)).await?;
+///     Ok(format!("charge {charge} by attempt {}", attempt.number()))
 /// }
-/// # axum::Router::<idempotent_runtime::Idempotency>::new().route("/", axum::routing::post(settle));
+/// # axum::Router::<idempotent_runtime::Idempotency>::new().route("/", axum::routing::post(pay));
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Attempt(Arc<Cell>);
@@ -37,47 +54,165 @@ pub struct Attempt(Arc<Cell>);
 #[derive(Debug, Default)]
 struct Cell {
     run: OnceLock<Run>,
+    /// What keys are derived from where there is no record key.
+    seed: OnceLock<Seed>,
+    labels: Labels,
     body_was_read: AtomicBool,
 }
 
+/// How the handler runs. Not at all protected where there is none of these.
 #[derive(Debug)]
-struct Run {
+enum Run {
+    Claimed(Claimed),
+    /// The record is written when the handler is done, together with what it writes.
+    InTransaction {
+        record: RecordKey,
+        since: Instant,
+    },
+    /// The store was away, so there is no claim, but the key is known.
+    Degraded {
+        record: RecordKey,
+    },
+}
+
+#[derive(Debug)]
+struct Claimed {
     record: RecordKey,
     number: u32,
     age: Duration,
     since: Instant,
+    steps: Steps,
 }
 
+struct Seed([u8; 32]);
+
 impl Attempt {
-    /// 1 for the first attempt of a key, and one more for each that crashed before it. Also 1 where
-    /// nothing is protected, see [`is_protected`](Self::is_protected).
+    /// 1 for the first attempt of a key, and one more for each that crashed before it. Also 1 in a
+    /// transaction, which leaves nothing behind when it crashes, and where nothing is protected, see
+    /// [`is_protected`](Self::is_protected).
     #[must_use]
     pub fn number(&self) -> u32 {
-        self.0.run.get().map_or(1, |run| run.number)
+        match self.0.run.get() {
+            Some(Run::Claimed(claimed)) => claimed.number,
+            Some(Run::InTransaction { .. } | Run::Degraded { .. }) | None => 1,
+        }
     }
 
     /// The time since the first attempt of this key began.
     #[must_use]
     pub fn age(&self) -> Duration {
-        self.0
-            .run
-            .get()
-            .map_or(Duration::ZERO, |run| run.age + run.since.elapsed())
+        match self.0.run.get() {
+            Some(Run::Claimed(claimed)) => claimed.age + claimed.since.elapsed(),
+            Some(Run::InTransaction { since, .. }) => since.elapsed(),
+            Some(Run::Degraded { .. }) | None => Duration::ZERO,
+        }
     }
 
     /// The key of this run's record, to be written beside the effect: a recovery function finds the
     /// effect by it. `None` where nothing is protected, see [`is_protected`](Self::is_protected).
     #[must_use]
     pub fn record_key(&self) -> Option<RecordKey> {
-        self.0.run.get().map(|run| run.record)
+        match self.0.run.get()? {
+            Run::Claimed(claimed) => Some(claimed.record),
+            Run::InTransaction { record, .. } => Some(*record),
+            Run::Degraded { .. } => None,
+        }
     }
 
-    /// Whether this run holds a claim. It does not when the request had no key and
-    /// `required = false`, when its method is safe, or when the store is away and the application
-    /// chose to run unprotected.
+    /// Whether this run is kept. It is not when the request had no key and `required = false`, when
+    /// its method is safe, or when the store is away and the application chose to run unprotected.
     #[must_use]
     pub fn is_protected(&self) -> bool {
-        self.0.run.get().is_some()
+        self.record_key().is_some()
+    }
+
+    /// A key for an effect in somebody else's service, such as the `Idempotency-Key` of a payment
+    /// provider's API: **the same on every attempt**, another one for each label and each record.
+    ///
+    /// It is what makes `on_abandoned = "retry"` safe for such an effect: whether an attempt crashed
+    /// before or after the provider was reached, the next one sends the same key, and the provider
+    /// does it once. A provider's memory ends too (Stripe's after 24 hours at the earliest): it should
+    /// be at least as long as the record's life.
+    ///
+    /// 64 hexadecimal digits: HMAC-SHA-256, keyed by the 32 bytes of the [record key], over the byte 1,
+    /// the domain `idempotent derived key` and the label, both in UTF-8 and behind their length in
+    /// bytes as a little-endian `u64`. A record key is made of namespace, operation, scope and the
+    /// client's key (and the secret, if there is one): changing one of these changes the derived keys.
+    ///
+    /// Where the request has no key, nothing can be the same on every attempt: the key is then
+    /// derived from random bytes, drawn once for each request, so that each request is an intent of
+    /// its own. One that has a key, but runs unprotected because the store is away, has the key that
+    /// it would have with its claim.
+    ///
+    /// [record key]: crate::RecordKey
+    #[must_use]
+    pub fn derived_key(&self, label: &str) -> String {
+        match self.0.run.get() {
+            Some(Run::Claimed(Claimed { record, .. }))
+            | Some(Run::InTransaction { record, .. } | Run::Degraded { record }) => {
+                derived_key(record.as_bytes(), label)
+            }
+            None => derived_key(&self.0.seed.get_or_init(Seed::draw).0, label),
+        }
+    }
+
+    /// Runs a step of the handler, unless an earlier attempt has finished it: then its result of that
+    /// time is returned, and the future is dropped without being polled.
+    ///
+    /// For a handler that has several effects and may be cut off between them (use it with
+    /// `on_abandoned = "retry"`, or a recovery function). The result of a step that succeeds is kept
+    /// in the record; when the request is retried after a crash, the new attempt runs through the
+    /// handler from its beginning, and gets from the steps that were finished what they gave. Results
+    /// are kept as JSON, until the record is completed.
+    ///
+    /// * **A step is at least once.** Its effect comes before its result is kept, and a crash may come
+    ///   between the two. Send a [`derived_key`](Self::derived_key) along, or make the effect
+    ///   idempotent in another way. What was kept is never run again.
+    /// * **A step that fails is not kept**: its error is returned, and the label is free to be tried
+    ///   again.
+    /// * **Every step needs a label of its own**, also in a loop (`&format!("line {n}")`), and the same
+    ///   one on every attempt: not from a clock or a random source, nor in an order that changes.
+    ///   Labels may appear in logs: they should hold no secrets.
+    /// * **A result of another type is an error and never a second run.** The type's name is kept (without
+    ///   the paths of modules), and the JSON has to be readable. Whoever renames or changes the
+    ///   type of a step while keys are alive gives it a new label, knowing that it runs again.
+    /// * Steps may run concurrently (`join!`).
+    /// * If the store is away when a step is done, the handler gets its result all the same, since the
+    ///   effect cannot be undone; a warning is logged, and the next step's save carries it too.
+    /// * There is room for 1 MiB in a record. A result that does not fit (or does not serialize) is
+    ///   returned, but not kept; that the step was finished is kept, so a later attempt gets an error
+    ///   and does not run it again. When there is no room even for that, a step does not begin.
+    /// * Steps that are finished say that something happened. So an error answer that is not stored
+    ///   (`store_errors`) does not free the key then: it becomes abandoned, and with
+    ///   `on_abandoned = "retry"` the client's retry goes on after the last finished step.
+    ///   [`Release`] still means that nothing happened: the key is free, and the steps are forgotten.
+    ///
+    /// Where nothing is protected, the future just runs.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::Step`] with the step's own error. All others say that something stands in the way;
+    /// in most cases nothing was run. See [`StepError`] for how `?` deals with them.
+    pub async fn step<T, E>(
+        &self,
+        label: &str,
+        step: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, StepError<E>>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let Some(label) = self.0.labels.take(label) else {
+            return Err(StepError::Repeated(label.to_owned()));
+        };
+        match self.0.run.get() {
+            Some(Run::Claimed(claimed)) => claimed.steps.step(label, step).await,
+            Some(Run::InTransaction { .. }) => Err(StepError::InTransaction),
+            Some(Run::Degraded { .. }) | None => {
+                let result = step.await.map_err(StepError::Step)?;
+                label.finish();
+                Ok(result)
+            }
+        }
     }
 
     /// The one of this request: the same wherever in its arguments a handler asks for it.
@@ -94,28 +229,53 @@ impl Attempt {
         self.0.body_was_read.load(Ordering::Relaxed)
     }
 
-    pub(super) fn begin(&self, held: &Held) {
-        let run = Run {
+    /// The handler is about to run, under this claim.
+    pub(crate) fn begin(&self, held: &Held) {
+        self.begin_run(Run::Claimed(Claimed {
             record: held.owner().key,
             number: held.attempt(),
             age: held.age(),
             since: Instant::now(),
-        };
-        // A request has one claim, so this is the first time.
-        let _ = self.0.run.set(run);
+            steps: held.steps().clone(),
+        }));
     }
 
-    /// In a transaction there is no other attempt: what was not committed has not happened.
-    pub(super) fn begin_in_transaction(&self, record: Option<RecordKey>) {
-        if let Some(record) = record {
-            let run = Run {
-                record,
-                number: 1,
-                age: Duration::ZERO,
-                since: Instant::now(),
-            };
-            let _ = self.0.run.set(run);
+    /// The handler is about to run, in a transaction with this record: it keeps no steps.
+    pub(super) fn begin_in_transaction(&self, record: RecordKey) {
+        let since = Instant::now();
+        self.begin_run(Run::InTransaction { record, since });
+    }
+
+    /// The handler is about to run, without the claim that it should have.
+    pub(super) fn begin_degraded(&self, record: RecordKey) {
+        self.begin_run(Run::Degraded { record });
+    }
+
+    fn begin_run(&self, run: Run) {
+        // A request runs once, so this is the first time.
+        let _ = self.0.run.set(run);
+    }
+}
+
+impl Seed {
+    fn draw() -> Self {
+        let mut bytes = [0; 32];
+        if getrandom::fill(&mut bytes).is_err() {
+            // No secrets depend on a seed, but another request must have another one: the standard
+            // library's hashers are seeded, each differently, and the clock is added to it.
+            for chunk in bytes.chunks_mut(8) {
+                let word = RandomState::new().hash_one(SystemTime::now()).to_le_bytes();
+                chunk.copy_from_slice(&word);
+            }
         }
+        Self(bytes)
+    }
+}
+
+/// Never the seed: derived keys are made of it.
+impl std::fmt::Debug for Seed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seed(..)")
     }
 }
 
@@ -127,33 +287,5 @@ impl<S: Send + Sync> FromRequestParts<S> for Attempt {
     }
 }
 
-/// A handler's way to say "nothing happened, do not store this": the response goes out, and the key
-/// is free for a retry to run again.
-///
-/// Only right when the handler knows that no effect took place, such as when a card network
-/// refused the connection.
-///
-/// ```
-/// use http::StatusCode;
-/// use idempotent_runtime::{Release, idempotent};
-///
-/// #[idempotent(ttl_hours = 24)]
-/// async fn book() -> Result<&'static str, Release<StatusCode>> {
-///     Err(Release(StatusCode::SERVICE_UNAVAILABLE))
-/// }
-/// # axum::Router::<idempotent_runtime::Idempotency>::new().route("/", axum::routing::post(book));
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Release<R>(pub R);
-
-/// Marks a response that is not to be stored.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct NotStored;
-
-impl<R: IntoResponse> IntoResponse for Release<R> {
-    fn into_response(self) -> Response {
-        let mut response = self.0.into_response();
-        response.extensions_mut().insert(NotStored);
-        response
-    }
-}
+#[cfg(test)]
+mod tests;

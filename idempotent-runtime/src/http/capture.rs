@@ -10,7 +10,7 @@ use http::response::Parts;
 use http_body_util::{BodyExt, Collected, Full};
 
 use super::answer::{is_bodyless, respond};
-use super::attempt::NotStored;
+use super::attempt::Unstored;
 use super::handle::Idempotency;
 use super::problem::{Problem, ProblemCode};
 use super::recorder::Recorder;
@@ -31,12 +31,16 @@ pub(super) async fn run(
     let held = held.begin();
     let response = answered(&idempotency, Some(held.owner().key), handler).await;
     let (mut parts, body) = response.into_parts();
-    let released = parts.extensions.remove::<NotStored>().is_some();
-    if released || !policy.store_errors.keeps(parts.status.as_u16()) {
-        let own = Response::from_parts(parts, body);
-        return idempotency.answer(held.release().await, own);
-    }
-    store(held, policy, &idempotency, parts, body).await
+    let unstored = parts.extensions.remove::<Unstored>().or_else(|| {
+        let is_kept = policy.store_errors.keeps(parts.status.as_u16());
+        (!is_kept).then_some(Unstored::Withdraw)
+    });
+    let answer = match unstored {
+        Some(Unstored::Release) => held.release().await,
+        Some(Unstored::Withdraw) => held.withdraw().await,
+        None => return store(held, policy, &idempotency, parts, body).await,
+    };
+    idempotency.answer(answer, Response::from_parts(parts, body))
 }
 
 /// What the handler answers, or what is answered for it when it panics.

@@ -11,7 +11,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 
 use super::answer::is_bodyless;
-use super::attempt::NotStored;
+use super::attempt::Unstored;
 use super::capture::{answered, whole};
 use super::handle::Idempotency;
 use super::problem::{Problem, ProblemCode};
@@ -42,7 +42,7 @@ where
         handler(connection).await.into_response()
     });
     let response = response.await;
-    let is_released = response.extensions().get::<NotStored>().is_some();
+    let is_released = response.extensions().get::<Unstored>().is_some();
     if is_released || !is_kept(policy, record.is_some(), &response) {
         transaction.roll_back().await;
         return response;

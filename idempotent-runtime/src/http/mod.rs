@@ -8,6 +8,7 @@ mod commit;
 mod filter;
 mod handle;
 mod inputs;
+mod operator;
 mod problem;
 mod recorder;
 mod request;

@@ -16,7 +16,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Uri};
 use http_body::{Frame, SizeHint};
 
-use super::admission::Admission;
+use super::admission::{Admission, Mark};
 use super::capture;
 use super::{Attempt, Idempotency, Inputs};
 use crate::engine::Detach;
@@ -187,6 +187,9 @@ impl<T, M> IdempotentRequest<T, M> {
             match admission {
                 Admission::Answer(response) => response,
                 Admission::Unprotected(mark) => {
+                    if let Mark::Degraded { record } = mark {
+                        attempt.begin_degraded(record);
+                    }
                     mark.apply(handler(args, last).await.into_response())
                 }
                 Admission::Run(held) => {

@@ -248,7 +248,9 @@ impl<C: TransactionConnection, T, M> TransactionalRequest<C, T, M> {
                 attempt,
                 ..
             } = head;
-            attempt.begin_in_transaction(transaction.key());
+            if let Some(record) = transaction.key() {
+                attempt.begin_in_transaction(record);
+            }
             let tasks = idempotency.engine().tasks().clone();
             let run = commit::run(transaction, policy, idempotency, move |connection| {
                 handler(args, last, connection)

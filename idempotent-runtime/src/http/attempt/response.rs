@@ -1,0 +1,83 @@
+//! Responses that are not stored.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+
+use crate::engine::StepError;
+use crate::http::problem::{Problem, ProblemCode, Problems};
+
+/// A handler's way to say "nothing happened, do not store this": the response goes out, and the key
+/// is free for a retry to run again.
+///
+/// Only right when the handler knows that no effect took place, such as when a card network
+/// refused the connection. What its [steps](crate::Attempt::step) have kept is forgotten.
+///
+/// ```
+/// use http::StatusCode;
+/// use idempotent_runtime::{Release, idempotent};
+///
+/// #[idempotent(ttl_hours = 24)]
+/// async fn book() -> Result<&'static str, Release<StatusCode>> {
+///     Err(Release(StatusCode::SERVICE_UNAVAILABLE))
+/// }
+/// # axum::Router::<idempotent_runtime::Idempotency>::new().route("/", axum::routing::post(book));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Release<R>(pub R);
+
+/// Marks a response that is not to be stored, and says what of the key.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::http) enum Unstored {
+    /// Nothing happened: it is free.
+    Release,
+    /// It is free if nothing is known to have happened.
+    Withdraw,
+}
+
+impl<R: IntoResponse> IntoResponse for Release<R> {
+    fn into_response(self) -> Response {
+        let mut response = self.0.into_response();
+        response.extensions_mut().insert(Unstored::Release);
+        response
+    }
+}
+
+/// The step's own error answers for itself. The others are logged and become a problem in the crate's
+/// own format: `store-unavailable` (503) when the store is away, else `handler-failed` (500). It is
+/// not stored where another attempt may get on: after [`StepError::Lost`],
+/// [`StepError::Unusable`] and [`StepError::Unreadable`].
+impl<E: IntoResponse> IntoResponse for StepError<E> {
+    fn into_response(self) -> Response {
+        let error = match self {
+            Self::Step(error) => return error.into_response(),
+            error => error,
+        };
+        error.log();
+        let problem = match &error {
+            Self::Unreadable(cause) if cause.may_have_happened() => {
+                Problem::new(ProblemCode::StoreUnavailable).retry_after(Duration::from_secs(1))
+            }
+            _ => Problem::new(ProblemCode::HandlerFailed),
+        };
+        let mut response = Problems::default().render(&problem);
+        if matches!(error, Self::Lost | Self::Unusable(_) | Self::Unreadable(_)) {
+            response.extensions_mut().insert(Unstored::Withdraw);
+        }
+        response
+    }
+}
+
+impl<E> StepError<E> {
+    fn log(&self) {
+        match self {
+            Self::Lost => tracing::warn!("lost the claim of a handler between its steps"),
+            Self::Unreadable(cause) => tracing::error!(
+                error = cause as &dyn std::error::Error,
+                "cannot read what was finished before"
+            ),
+            // Without its source, which may show a part of a step's result.
+            other => tracing::error!(error = %other, "a step did not run"),
+        }
+    }
+}

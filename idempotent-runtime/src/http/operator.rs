@@ -1,0 +1,202 @@
+//! The operator's part of [`Idempotency`].
+
+use std::ops::ControlFlow;
+
+use super::handle::Idempotency;
+use crate::error::{Error, ErrorKind};
+use crate::key::RecordKey;
+use crate::operator::{Identity, Inspection, Resolution, Resolved};
+use crate::policy::Policy;
+use crate::record::{Record, RecordState};
+use crate::recovery::{Abandoned, Recovery};
+use crate::store::StoreError;
+
+/// # For operators
+///
+/// What is stored for one key, and what is done about a key whose request was cut off. None of these
+/// needs a router: a tool of its own can do it that has a handle on the same store **with the same
+/// namespace and secret** as the service. With another one it sees other records: none.
+///
+/// ```
+/// use http::{HeaderMap, StatusCode};
+/// use idempotent_runtime::store::memory::MemoryStore;
+/// use idempotent_runtime::{
+///     Idempotency, Identity, Recovery, RecordState, Resolution, StoredResponse,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), idempotent_runtime::Error> {
+/// # let store = MemoryStore::new();
+/// let idempotency = Idempotency::builder(store).namespace("shop").build();
+/// let payment = Identity::new("POST /payments", "8e03978e").scope("acme");
+///
+/// if let Some(found) = idempotency.inspect(&payment).await?
+///     && matches!(found.state, RecordState::Abandoned)
+/// {
+///     // The bank's statement says that it was paid.
+///     let receipt = StoredResponse::new(StatusCode::CREATED, HeaderMap::new(), "paid");
+///     let outcome = idempotency.resolve(&payment, Recovery::Replay(receipt)).await?;
+///     assert!(matches!(outcome, Resolution::Resolved));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+impl Idempotency {
+    /// What the store has for a key; `None` if nothing. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`] when the store is away or has a
+    /// record that cannot be read.
+    pub async fn inspect(&self, identity: &Identity) -> Result<Option<Inspection>, Error> {
+        let key = self.locate(&identity.resolve()?);
+        let record = self.engine().read(&key).await.map_err(unread)?;
+        Ok(record.map(|record| Inspection {
+            record_key: key,
+            attempt: record.attempt,
+            age: record.age,
+            expires_in: record.expires_in,
+            steps: self.engine().finished_steps(&record).map_err(unread),
+            state: record.state,
+        }))
+    }
+
+    /// Settles an **abandoned** key by an operator's decision:
+    ///
+    /// * [`Recovery::Replay`]: it was done, and this is its answer from now on, for as long as the
+    ///   handle's TTL ([`Builder::ttl`](crate::Builder::ttl)), or what is left of the record's life if
+    ///   that is more;
+    /// * [`Recovery::Retry`]: it was not done. The key is free, and the next request with it runs as a
+    ///   first attempt. **Steps that were finished are forgotten, and run again**: look at
+    ///   [`Inspection::steps`] first;
+    /// * [`Recovery::Unknown`]: nothing changes.
+    ///
+    /// A key that is running or completed is never touched, and neither is another attempt than the
+    /// one that was abandoned when this looked: the attempt is taken over as a retry would do it, in
+    /// one atomic step, and a process that was only slow finds its claim lost. Dropping the future is
+    /// safe; what was begun is finished in the background.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`]: the decision may have been carried out,
+    /// [`inspect`](Self::inspect) tells. If it was not, the key is abandoned as before, as a later
+    /// attempt, after at most 30 s.
+    pub async fn resolve(
+        &self,
+        identity: &Identity,
+        recovery: Recovery,
+    ) -> Result<Resolution, Error> {
+        let key = self.locate(&identity.resolve()?);
+        match self.abandoned(&key).await? {
+            ControlFlow::Continue(record) => self.settle(key, &record, recovery).await,
+            ControlFlow::Break(otherwise) => Ok(otherwise),
+        }
+    }
+
+    /// As [`resolve`](Self::resolve), by a recovery function: the one of `on_abandoned = path`, or any
+    /// other. It is asked only if the key is abandoned.
+    ///
+    /// ```
+    /// use idempotent_runtime::{Abandoned, Error, Idempotency, Identity, Recovery, Resolution};
+    ///
+    /// async fn look(abandoned: Abandoned) -> Recovery {
+    /// #   let _ = abandoned;
+    ///     // ...
+    ///     Recovery::Unknown
+    /// }
+    ///
+    /// async fn sweep(idempotency: &Idempotency, keys: &[String]) -> Result<(), Error> {
+    ///     for key in keys {
+    ///         let payment = Identity::new("POST /payments", key);
+    ///         let outcome = idempotency.resolve_with(&payment, look).await?;
+    ///         println!("{outcome:?}");
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve); also when the finished steps of the attempt cannot be read: then
+    /// the function is not asked.
+    pub async fn resolve_with<F, Fut>(
+        &self,
+        identity: &Identity,
+        recover: F,
+    ) -> Result<Resolution, Error>
+    where
+        F: FnOnce(Abandoned) -> Fut,
+        Fut: Future<Output = Recovery>,
+    {
+        let resolved = identity.resolve()?;
+        let key = self.locate(&resolved);
+        let record = match self.abandoned(&key).await? {
+            ControlFlow::Continue(record) => record,
+            ControlFlow::Break(otherwise) => return Ok(otherwise),
+        };
+        let recovery = recover(Abandoned {
+            key: resolved.key,
+            record: key,
+            operation: resolved.operation.to_owned(),
+            scope: resolved.scope.map(<[u8]>::to_vec),
+            attempt: record.attempt,
+            age: record.age,
+            steps: self.engine().finished_steps(&record).map_err(unread)?,
+            extensions: self.extensions().clone(),
+        });
+        self.settle(key, &record, recovery.await).await
+    }
+
+    /// Removes what the store has for a key, **whatever its state**, and says whether there was
+    /// something. Dangerous: the next request with this key runs, also if it was done before, or is
+    /// being done at this moment. For a record that nothing else gets rid of.
+    ///
+    /// A handler that is still running is not stopped. When it is done, it puts its record back with
+    /// its response, unless somebody else has the key by then.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`]: it may be removed.
+    pub async fn forget(&self, identity: &Identity) -> Result<bool, Error> {
+        let key = self.locate(&identity.resolve()?);
+        self.engine().forget(&key).await.map_err(|error| {
+            Error::new(ErrorKind::Store, "could not remove a record").with_source(error)
+        })
+    }
+
+    /// The record to be decided about, or what there is to be said instead.
+    async fn abandoned(&self, key: &RecordKey) -> Result<ControlFlow<Resolution, Record>, Error> {
+        let Some(record) = self.engine().read(key).await.map_err(unread)? else {
+            return Ok(ControlFlow::Break(Resolution::NotFound));
+        };
+        Ok(match record.state {
+            RecordState::Abandoned => ControlFlow::Continue(record),
+            RecordState::Running { lease_left } => {
+                ControlFlow::Break(Resolution::Running { lease_left })
+            }
+            RecordState::Completed(response) => ControlFlow::Break(Resolution::Completed(response)),
+        })
+    }
+
+    async fn settle(
+        &self,
+        key: RecordKey,
+        record: &Record,
+        recovery: Recovery,
+    ) -> Result<Resolution, Error> {
+        let ttl = Policy::new().or_ttl(self.ttl()).ttl();
+        let settled = self.engine().settle(key, record, recovery, ttl).await;
+        settled.map_err(|cause| {
+            Error::new(ErrorKind::Store, "could not settle a record").with_source(cause)
+        })
+    }
+
+    fn locate(&self, identity: &Resolved<'_>) -> RecordKey {
+        self.record_keys()
+            .derive(identity.operation, identity.scope, &identity.key)
+    }
+}
+
+fn unread(cause: StoreError) -> Error {
+    Error::new(ErrorKind::Store, "could not read a record").with_source(cause)
+}

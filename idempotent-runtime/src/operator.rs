@@ -1,0 +1,177 @@
+//! What an operator says and is told about one key.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::canonical::to_canonical;
+use crate::error::{Error, ErrorKind};
+use crate::key::{InvalidKey, Key, KeySyntax, RecordKey};
+use crate::record::progress::FinishedSteps;
+use crate::record::{RecordState, StoredResponse};
+
+/// Which record an operator means: an operation, whose key it is, and the client's key.
+///
+/// ```
+/// use idempotent_runtime::Identity;
+///
+/// // `#[idempotent]` on the handler of `POST /payments`, without a scope:
+/// let unscoped = Identity::new("POST /payments", "8e03978e-40d5-43dd-bc93");
+/// // `#[idempotent(scope = (&user.tenant, user.id))]`:
+/// let scoped = Identity::new("POST /payments", "8e03978e-40d5-43dd-bc93").scope(&("acme", 7));
+/// // `#[idempotent(name = "settle", key = order.id)]`:
+/// let made = Identity::by_value("settle", &4711);
+/// ```
+#[derive(Clone)]
+pub struct Identity {
+    operation: String,
+    scope: Option<Serialized>,
+    key: KeySource,
+}
+
+/// A value as canonical JSON, or why there is none: told when it is used, so that setting up an
+/// identity is one expression.
+type Serialized = Result<Vec<u8>, Arc<serde_json::Error>>;
+
+#[derive(Clone)]
+enum KeySource {
+    Header(String),
+    Value(Serialized),
+}
+
+impl Identity {
+    /// A key as clients send it in a header: bare, or as a quoted string. (Both name the same record,
+    /// also where handlers insist on the quoted form.)
+    ///
+    /// `operation` is the handler's `name = "..."`, or its method and matched route, prefixes of nested
+    /// routers included: `POST /v1/payments/{id}`.
+    #[must_use]
+    pub fn new(operation: impl Into<String>, key: impl Into<String>) -> Self {
+        Self {
+            operation: operation.into(),
+            scope: None,
+            key: KeySource::Header(key.into()),
+        }
+    }
+
+    /// A key that the handler makes itself: the value of its `key = expr`.
+    #[must_use]
+    pub fn by_value<T: Serialize + ?Sized>(operation: impl Into<String>, key: &T) -> Self {
+        Self {
+            operation: operation.into(),
+            scope: None,
+            key: KeySource::Value(serialized(key)),
+        }
+    }
+
+    /// Whose key it is: the value of the handler's `scope = expr`, or what the resolver of
+    /// [`Builder::scope`](crate::Builder::scope) has returned for the request, without its `Some`.
+    #[must_use]
+    pub fn scope<T: Serialize + ?Sized>(mut self, scope: &T) -> Self {
+        self.scope = Some(serialized(scope));
+        self
+    }
+
+    pub(crate) fn resolve(&self) -> Result<Resolved<'_>, Error> {
+        let key = match &self.key {
+            KeySource::Header(value) => {
+                Key::parse(value.as_bytes(), KeySyntax::Lenient).map_err(invalid_key)?
+            }
+            KeySource::Value(value) => match &**value.as_ref().map_err(unserializable)? {
+                // What a handler takes for no key.
+                b"null" | br#""""# => return Err(invalid_key(InvalidKey::Empty)),
+                bytes => Key::from_serialized(bytes.to_vec()),
+            },
+        };
+        let scope = self.scope.as_ref().map(Result::as_deref).transpose();
+        Ok(Resolved {
+            operation: &self.operation,
+            scope: scope.map_err(unserializable)?,
+            key,
+        })
+    }
+}
+
+/// An [`Identity`] that makes a record key.
+pub(crate) struct Resolved<'a> {
+    pub(crate) operation: &'a str,
+    pub(crate) scope: Option<&'a [u8]>,
+    pub(crate) key: Key,
+}
+
+fn serialized<T: Serialize + ?Sized>(value: &T) -> Serialized {
+    to_canonical(value).map_err(Arc::new)
+}
+
+fn invalid_key(cause: InvalidKey) -> Error {
+    Error::new(ErrorKind::InvalidIdentity, "not a client's key").with_source(cause)
+}
+
+fn unserializable(cause: &Arc<serde_json::Error>) -> Error {
+    let message = "a scope or key that does not serialize";
+    Error::new(ErrorKind::InvalidIdentity, message).with_source(Arc::clone(cause))
+}
+
+/// Never scope and key: they are identities and secrets.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("operation", &self.operation)
+            .field("scoped", &self.scope.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the store has for one key, at one moment, by its clock.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// What the handler got from [`Attempt::record_key`](crate::Attempt::record_key), and has perhaps
+    /// written beside its effect.
+    pub record_key: RecordKey,
+    /// What has become of it; of a completed one, the response.
+    pub state: RecordState,
+    /// Which attempt is the latest: 1, 2, ...
+    pub attempt: u32,
+    /// The time since the first attempt began.
+    pub age: Duration,
+    /// The time until the record is gone and the key is free.
+    pub expires_in: Duration,
+    pub(crate) steps: Result<FinishedSteps, Error>,
+}
+
+impl Inspection {
+    /// The labels of the steps that attempts have finished, in order. A completed record keeps none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] when there are steps that cannot be read, such as those of a newer release.
+    pub fn steps(&self) -> Result<Vec<&str>, &Error> {
+        let steps = self.steps.as_ref()?;
+        Ok(steps.labels().collect())
+    }
+}
+
+/// What has become of an operator's decision.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Resolution {
+    /// It is carried out.
+    Resolved,
+    /// It was [`Recovery::Unknown`](crate::Recovery::Unknown): the key is abandoned as before.
+    Undecided,
+    /// There is no record: the key is free.
+    NotFound,
+    /// The key is not abandoned, somebody is running. Nothing was changed.
+    Running {
+        /// The time until the lease ends unless it is renewed.
+        lease_left: Duration,
+    },
+    /// The key is not abandoned, it has its response. Nothing was changed.
+    Completed(Arc<StoredResponse>),
+    /// Meanwhile the attempt that was decided about was taken over, settled by somebody else, or
+    /// forgotten. Nothing was changed: look again.
+    Changed,
+}

@@ -1,0 +1,192 @@
+//! Progress: the steps that a claim's handler has finished, and their bytes.
+//!
+//! A version byte, then the steps one behind the other, each a postcard of label, type name and
+//! result as JSON. What is appended leaves the bytes before it alone, so progress only grows, as
+//! [`Store::save_progress`](crate::store::Store::save_progress) asks.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+const VERSION: u8 = 1;
+
+/// The most bytes of progress in one record.
+pub(crate) const MAX_PROGRESS_BYTES: usize = 1024 * 1024;
+
+/// The finished steps of a record, in the order in which they were finished.
+#[derive(Clone, Default)]
+pub(crate) struct FinishedSteps(Vec<Finished>);
+
+#[derive(Clone)]
+struct Finished {
+    label: Box<str>,
+    type_name: Box<str>,
+    /// `None`: the step was finished, and its result could not be kept.
+    json: Option<Box<str>>,
+}
+
+/// One step as it is stored.
+#[derive(Serialize, Deserialize)]
+struct Wire<'a> {
+    label: &'a str,
+    type_name: &'a str,
+    #[serde(borrow)]
+    json: Option<&'a str>,
+}
+
+/// Why progress could not be read. It must never be taken as absent: its steps have happened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProgressError {
+    #[error("progress has format version {0}, this release reads up to 1")]
+    Version(u8),
+    #[error("progress is malformed")]
+    Malformed(#[source] postcard::Error),
+    #[error("progress has a step twice")]
+    Repeated,
+}
+
+/// A step that an earlier attempt has finished, but whose result cannot be given back. It is not run
+/// again: its effect has happened.
+#[derive(Debug)]
+pub struct UnusableStep {
+    label: Box<str>,
+    cause: Cause,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error("was finished with a `{kept}`, and now gives a `{asked}`")]
+    OtherType { kept: Box<str>, asked: String },
+    #[error("was finished with what does not read as a `{asked}` any more")]
+    Undecodable {
+        asked: String,
+        source: serde_json::Error,
+    },
+    #[error("was finished, but its result could not be kept")]
+    NotRetained,
+}
+
+impl FinishedSteps {
+    /// Reads what [`append`] has put together; no bytes are no steps.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, ProgressError> {
+        let mut steps = Self::default();
+        let Some((version, mut rest)) = bytes.split_first() else {
+            return Ok(steps);
+        };
+        if *version != VERSION {
+            return Err(ProgressError::Version(*version));
+        }
+        while !rest.is_empty() {
+            let (step, left): (Wire<'_>, _) =
+                postcard::take_from_bytes(rest).map_err(ProgressError::Malformed)?;
+            if steps.find(step.label).is_some() {
+                return Err(ProgressError::Repeated);
+            }
+            steps.0.push(Finished {
+                label: step.label.into(),
+                type_name: step.type_name.into(),
+                json: step.json.map(Into::into),
+            });
+            rest = left;
+        }
+        Ok(steps)
+    }
+
+    pub(crate) fn labels(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|step| &*step.label)
+    }
+
+    /// The result of a step; `None` when it was not finished.
+    pub(crate) fn result<T: DeserializeOwned>(
+        &self,
+        label: &str,
+    ) -> Result<Option<T>, UnusableStep> {
+        self.find(label).map(Finished::result).transpose()
+    }
+
+    fn find(&self, label: &str) -> Option<&Finished> {
+        self.0.iter().find(|step| &*step.label == label)
+    }
+}
+
+impl Finished {
+    fn result<T: DeserializeOwned>(&self) -> Result<T, UnusableStep> {
+        let asked = type_name::<T>();
+        let unusable = |cause| UnusableStep {
+            label: self.label.clone(),
+            cause,
+        };
+        if *self.type_name != *asked {
+            let kept = self.type_name.clone();
+            return Err(unusable(Cause::OtherType { kept, asked }));
+        }
+        let Some(json) = &self.json else {
+            return Err(unusable(Cause::NotRetained));
+        };
+        serde_json::from_str(json).map_err(|source| unusable(Cause::Undecodable { asked, source }))
+    }
+}
+
+/// The bytes of one finished step; `None` for a result that is not kept.
+pub(crate) fn encode<T>(label: &str, json: Option<&str>) -> Vec<u8> {
+    let step = Wire {
+        label,
+        type_name: &type_name::<T>(),
+        json,
+    };
+    // Into a growing vector: there is nothing in `Wire` that postcard can refuse.
+    postcard::to_allocvec(&step).unwrap_or_default()
+}
+
+/// Adds an encoded step to the bytes.
+pub(crate) fn append(progress: &mut Vec<u8>, step: &[u8]) {
+    if progress.is_empty() {
+        progress.push(VERSION);
+    }
+    progress.extend_from_slice(step);
+}
+
+/// The type's name without the paths of modules: moving a type is no change of it.
+fn type_name<T>() -> String {
+    let is_of_identifier = |c: char| c.is_alphanumeric() || c == '_';
+    let mut parts = std::any::type_name::<T>().split("::").peekable();
+    let mut name = String::new();
+    while let Some(part) = parts.next() {
+        name.push_str(match parts.peek() {
+            Some(_) => part.trim_end_matches(is_of_identifier),
+            None => part,
+        });
+    }
+    name
+}
+
+impl UnusableStep {
+    /// The step's label.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+}
+
+impl fmt::Display for UnusableStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "step `{}` {}", self.label, self.cause)
+    }
+}
+
+impl std::error::Error for UnusableStep {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.source()
+    }
+}
+
+/// Never the results: a step may give what no log may have.
+impl fmt::Debug for FinishedSteps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.labels()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+use super::*;
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Charge {
+    id: u64,
+}
+
+mod other {
+    #[derive(Debug, super::Deserialize)]
+    pub(super) struct Charge {
+        #[serde(rename = "number")]
+        _number: u64,
+    }
+}
+
+/// A charge, then something that could not be kept, then a list.
+fn progress() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for step in steps() {
+        append(&mut bytes, &step);
+    }
+    bytes
+}
+
+fn steps() -> [Vec<u8>; 3] {
+    [
+        encode::<Charge>("charge", Some(r#"{"id":7}"#)),
+        encode::<String>("report", None),
+        encode::<Vec<Charge>>("others", Some("[]")),
+    ]
+}
+
+#[test]
+fn steps_come_back_in_their_order() {
+    let steps = FinishedSteps::decode(&progress()).unwrap();
+    assert_eq!(
+        steps.labels().collect::<Vec<_>>(),
+        ["charge", "report", "others"]
+    );
+    assert_eq!(steps.result("charge").unwrap(), Some(Charge { id: 7 }));
+    assert_eq!(steps.result::<Vec<Charge>>("others").unwrap().unwrap(), []);
+    assert_eq!(steps.result::<Charge>("receipt").unwrap(), None);
+    assert!(FinishedSteps::decode(&[]).unwrap().0.is_empty());
+}
+
+#[test]
+fn the_bytes_are_these() {
+    let mut bytes = Vec::new();
+    append(&mut bytes, &encode::<Charge>("a", Some("{}")));
+    append(&mut bytes, &encode::<u8>("b", None));
+    assert_eq!(bytes, b"\x01\x01a\x06Charge\x01\x02{}\x01b\x02u8\x00");
+}
+
+#[test]
+fn another_type_is_an_error_wherever_it_lives_and_a_moved_one_is_none() {
+    let steps = FinishedSteps::decode(&progress()).unwrap();
+    let error = steps.result::<u64>("charge").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "step `charge` was finished with a `Charge`, and now gives a `u64`"
+    );
+    // Of the same name, but not of the same shape.
+    let error = steps.result::<other::Charge>("charge").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "step `charge` was finished with what does not read as a `Charge` any more"
+    );
+    assert!(std::error::Error::source(&error).is_some());
+    let error = steps.result::<String>("report").unwrap_err();
+    assert_eq!(error.label(), "report");
+}
+
+#[test]
+fn names_of_types_have_no_paths() {
+    assert_eq!(type_name::<Charge>(), "Charge");
+    assert_eq!(type_name::<other::Charge>(), "Charge");
+    assert_eq!(
+        type_name::<Result<(Vec<Charge>, [u8; 4]), std::io::Error>>(),
+        "Result<(Vec<Charge>, [u8; 4]), Error>"
+    );
+    assert_eq!(type_name::<()>(), "()");
+}
+
+#[test]
+fn a_newer_version_is_refused_and_named() {
+    let mut bytes = progress();
+    bytes[0] = 9;
+    assert!(matches!(
+        FinishedSteps::decode(&bytes),
+        Err(ProgressError::Version(9))
+    ));
+}
+
+#[test]
+fn damage_is_an_error_and_never_a_step_less() {
+    let bytes = progress();
+    let mut ends = vec![1];
+    for step in steps() {
+        ends.push(ends.last().unwrap() + step.len());
+    }
+    for length in 1..bytes.len() {
+        let decoded = FinishedSteps::decode(&bytes[..length]);
+        assert_eq!(decoded.is_ok(), ends.contains(&length), "cut to {length}");
+    }
+    let twice = [&bytes[..], &bytes[1..]].concat();
+    assert!(matches!(
+        FinishedSteps::decode(&twice),
+        Err(ProgressError::Repeated)
+    ));
+}
+
+#[test]
+fn results_do_not_show_in_logs() {
+    let steps = FinishedSteps::decode(&progress()).unwrap();
+    assert_eq!(format!("{steps:?}"), r#"["charge", "report", "others"]"#);
+}
