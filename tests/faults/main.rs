@@ -13,6 +13,7 @@ mod network;
 mod processes;
 mod store_crashes;
 mod terminated;
+mod transaction_crashes;
 
 /// Not a test: the application under test, when the environment says so.
 #[test]
