@@ -14,6 +14,7 @@ mod processes;
 mod store_crashes;
 mod terminated;
 mod transaction_crashes;
+mod transaction_network;
 
 /// Not a test: the application under test, when the environment says so.
 #[test]
