@@ -13,6 +13,7 @@ mod network;
 mod processes;
 mod store_crashes;
 mod terminated;
+mod transaction_chaos;
 mod transaction_crashes;
 mod transaction_network;
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection, PgConnection, Row, SqliteConnection};
-use tokio::sync::Mutex;
 
 use super::shop::PAID;
 use super::{Kind, Reply, Scenario};
@@ -11,29 +10,21 @@ use super::{Kind, Reply, Scenario};
 const PAYMENTS: &str = "CREATE TABLE payments (client_key VARCHAR(64) NOT NULL, \
                         record VARCHAR(64) NOT NULL, line VARCHAR(200) NOT NULL)";
 
-/// The rows that handlers have written, and the records beside them.
-pub struct Books(Mutex<Observer>);
-
-enum Observer {
-    Postgres(PgConnection),
-    Sqlite(SqliteConnection),
-    MariaDb(MySqlConnection),
+/// The rows that handlers have written, and the records beside them. Looked at on a new connection each
+/// time: others may end those that are there.
+pub struct Books {
+    kind: Kind,
+    url: String,
 }
 
 impl Books {
     /// Opens them, and makes the table of the payments.
     pub async fn open(kind: Kind, scenario: &Scenario) -> Self {
-        let url = &scenario.url;
-        let observer = match kind {
-            Kind::Postgres => PgConnection::connect(url).await.map(Observer::Postgres),
-            Kind::MariaDb => MySqlConnection::connect(url).await.map(Observer::MariaDb),
-            Kind::Sqlite => {
-                let url = format!("{url}?mode=rwc");
-                SqliteConnection::connect(&url).await.map(Observer::Sqlite)
-            }
-            Kind::Redis => unreachable!("Redis has no transactions"),
+        let url = match kind {
+            Kind::Sqlite => format!("{}?mode=rwc", scenario.url),
+            _ => scenario.url.clone(),
         };
-        let books = Self(Mutex::new(observer.expect("a connection")));
+        let books = Self { kind, url };
         books.texts(PAYMENTS).await;
         books
     }
@@ -61,14 +52,12 @@ impl Books {
     /// Asserts that there is no row without a record, no record without a row, and of each one.
     async fn assert_balanced(&self) {
         let rows = self.texts("SELECT record FROM payments").await;
-        let records = match *self.0.lock().await {
-            Observer::Postgres(_) => "SELECT encode(key, 'hex') || state FROM idempotency_records",
-            Observer::Sqlite(_) => {
+        let records = match self.kind {
+            Kind::Postgres => "SELECT encode(key, 'hex') || state FROM idempotency_records",
+            Kind::Sqlite => {
                 "SELECT lower(hex(key)) || iif(state = 'completed', 2, 1) FROM idempotency_records"
             }
-            Observer::MariaDb(_) => {
-                "SELECT CONCAT(LOWER(HEX(record_key)), state) FROM idempotency_records"
-            }
+            _ => "SELECT CONCAT(LOWER(HEX(record_key)), state) FROM idempotency_records",
         };
         let records: BTreeSet<_> = self.texts(records).await.into_iter().collect();
         // 2 is a completed one.
@@ -78,17 +67,23 @@ impl Books {
     }
 
     async fn texts(&self, sql: &str) -> Vec<String> {
-        macro_rules! texts {
-            ($observer:expr) => {{
-                let rows = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-                let rows = rows.fetch_all($observer).await.expect(sql);
-                rows.iter().map(|row| row.get_unchecked(0)).collect()
-            }};
-        }
-        match &mut *self.0.lock().await {
-            Observer::Postgres(observer) => texts!(observer),
-            Observer::Sqlite(observer) => texts!(observer),
-            Observer::MariaDb(observer) => texts!(observer),
+        match self.kind {
+            Kind::Postgres => texts!(PgConnection, &self.url, sql),
+            Kind::MariaDb => texts!(MySqlConnection, &self.url, sql),
+            Kind::Sqlite => texts!(SqliteConnection, &self.url, sql),
+            Kind::Redis => unreachable!("Redis has no transactions"),
         }
     }
 }
+
+/// The first column of all rows.
+macro_rules! texts {
+    ($connection:ty, $url:expr, $sql:expr) => {{
+        let connection = <$connection>::connect($url).await;
+        let mut connection = connection.expect("a connection");
+        let rows = sqlx::raw_sql(AssertSqlSafe($sql.to_owned()));
+        let rows = rows.fetch_all(&mut connection).await.expect($sql);
+        rows.iter().map(|row| row.get_unchecked(0)).collect()
+    }};
+}
+use texts;
