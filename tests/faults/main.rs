@@ -13,6 +13,9 @@ mod network;
 mod processes;
 mod store_crashes;
 mod terminated;
+mod transaction_chaos;
+mod transaction_crashes;
+mod transaction_network;
 
 /// Not a test: the application under test, when the environment says so.
 #[test]

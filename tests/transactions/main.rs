@@ -1,8 +1,14 @@
 //! `#[tx]` on PostgreSQL, SQLite and MySQL: a handler's writes and its record are there together, or
 //! neither is. Each scenario is one function, and runs on every database through real HTTP.
 
+#[path = "../../idempotent-runtime/tests/support/postgres_own_server.rs"]
+mod own_server;
 mod support;
 
+mod conflicts;
+mod cost;
+mod duplicates;
+mod failures;
 mod nested;
 mod outcomes;
 mod records;

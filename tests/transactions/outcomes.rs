@@ -1,7 +1,5 @@
 //! What a handler answers, and what is there afterwards.
 
-use http::StatusCode;
-
 use crate::support::{Database, Scene, on_databases};
 
 async fn the_row_and_the_record_are_committed_together<C: Database>(scene: &Scene<C>) {
@@ -210,7 +208,6 @@ async fn a_body_that_breaks_off_or_panics_commits_nothing<C: Database>(scene: &S
         let steps = format!("pay; stream 2 {end}");
         let first = server.post("/all", end, &steps).await;
         first.assert_code(500, "handler-failed");
-        assert_eq!(first.status, StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(scene.payments(end).await, 0);
         let again = server.post("/all", end, &steps).await;
         again.assert_replay_of(&first);

@@ -36,8 +36,7 @@ on_databases!(an_expired_record_runs_again);
 
 /// The record comes in the text format, which is not the same everywhere.
 async fn a_database_that_escapes_bytes_replays_too<C: Database>(scene: &Scene<C>) {
-    let join = if scene.url.contains('?') { '&' } else { '?' };
-    let url = format!("{}{join}options=-c%20bytea_output=escape", scene.url);
+    let url = scene.url_with("bytea_output=escape");
     let store = C::store(&C::pool(&url, 2), &scene.tables.records);
     let server = scene.serve(Idempotency::builder(store)).await;
     let first = server.post("/all", "key", "pay").await;
@@ -46,3 +45,96 @@ async fn a_database_that_escapes_bytes_replays_too<C: Database>(scene: &Scene<C>
     again.assert_replay_of(&first);
 }
 on_databases!(a_database_that_escapes_bytes_replays_too: PgConnection);
+
+/// What a handler of the same operation has left that runs without a transaction.
+async fn a_record_that_runs_or_was_abandoned_is_not_run_again<C: Database>(scene: &Scene<C>) {
+    let server = scene.server().await;
+    let plain = server.plain(&scene.tables).await;
+    let running = plain.spawn("/all", "key", "pay");
+    plain.stage.reached("plain").await;
+    let in_flight = server.post("/all", "key", "pay").await;
+    in_flight.assert_code(409, "in-flight");
+    let retry_after = in_flight.headers["retry-after"].to_str().unwrap();
+    let seconds: u64 = retry_after.parse().unwrap();
+    assert!((2..=30).contains(&seconds), "of the lease: {seconds}");
+    let reused = server.post("/all", "key", "pay; pay").await;
+    reused.assert_code(422, "key-reused");
+
+    scene
+        .execute("UPDATE {records} SET lease_until = created_at")
+        .await;
+    let abandoned = server.post("/all", "key", "pay").await;
+    abandoned.assert_code(409, "outcome-unknown");
+    assert_eq!((server.stage.runs(), scene.payments("key").await), (0, 0));
+
+    plain.stage.open("plain");
+    let first = running.await.unwrap();
+    first.assert_own(200);
+    let again = server.post("/all", "key", "pay").await;
+    again.assert_replay_of(&first);
+}
+on_databases!(a_record_that_runs_or_was_abandoned_is_not_run_again);
+
+/// On the other two it would wait: there the transaction has the record from the beginning.
+async fn a_claim_that_comes_while_a_transaction_runs_wins<C: Database>(scene: &Scene<C>) {
+    let server = scene.server().await;
+    let plain = server.plain(&scene.tables).await;
+    let transaction = server.spawn("/all", "key", "pay; gate a");
+    server.stage.reached("a").await;
+    let running = plain.spawn("/all", "key", "pay; gate a");
+    plain.stage.reached("plain").await;
+    server.stage.open("a");
+    let lost = transaction.await.unwrap();
+    lost.assert_code(409, "in-flight");
+    assert_eq!(scene.payments("key").await, 0);
+
+    plain.stage.open("plain");
+    let first = running.await.unwrap();
+    first.assert_own(200);
+    for server in [&server, &plain] {
+        let again = server.post("/all", "key", "pay; gate a").await;
+        again.assert_replay_of(&first);
+    }
+    assert_eq!((scene.payments("key").await, scene.records().await), (0, 1));
+}
+on_databases!(a_claim_that_comes_while_a_transaction_runs_wins: PgConnection);
+
+/// And one that is done by then is the answer.
+async fn a_claim_that_is_completed_while_a_transaction_runs_is_its_answer<C: Database>(
+    scene: &Scene<C>,
+) {
+    let server = scene.server().await;
+    let plain = server.plain(&scene.tables).await;
+    let transaction = server.spawn("/all", "key", "pay; gate a");
+    server.stage.reached("a").await;
+    plain.stage.open("plain");
+    let first = plain.post("/all", "key", "pay; gate a").await;
+    first.assert_own(200);
+    server.stage.open("a");
+    transaction.await.unwrap().assert_replay_of(&first);
+    assert_eq!(scene.payments("key").await, 0);
+}
+on_databases!(a_claim_that_is_completed_while_a_transaction_runs_is_its_answer: PgConnection);
+
+/// An operator removes the record under a transaction, or a database loses it.
+async fn without_its_record_a_transaction_commits_nothing<C: Database>(scene: &Scene<C>) {
+    let server = scene.server().await;
+    let steps = "pay; sql DELETE FROM {records}";
+    server.post("/all", "key", steps).await.assert_refused();
+    scene.assert_nothing("key").await;
+    server.post("/all", "key", "pay").await.assert_own(201);
+}
+on_databases!(without_its_record_a_transaction_commits_nothing: SqliteConnection MySqlConnection);
+
+/// The record of somebody else under the same key, whatever has let both of them run.
+async fn a_record_of_another_token_is_not_written_over<C: Database>(scene: &Scene<C>) {
+    let server = scene.server().await;
+    let token = match C::STORE {
+        "sqlite" => "x'00112233445566778899aabbccddeeff'",
+        _ => "0x00112233445566778899AABBCCDDEEFF",
+    };
+    let steps = format!("pay; sql UPDATE {{records}} SET token = {token}");
+    server.post("/all", "key", &steps).await.assert_refused();
+    scene.assert_nothing("key").await;
+}
+on_databases!(a_record_of_another_token_is_not_written_over: SqliteConnection MySqlConnection);

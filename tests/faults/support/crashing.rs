@@ -13,6 +13,7 @@ use idempotent_runtime::store::{
 };
 use idempotent_runtime::{Owner, Record, RecordKey, StoredResponse};
 
+use super::crashing_transactions::crashing;
 use super::workspace::signal;
 
 /// Where a process dies.
@@ -23,15 +24,32 @@ pub enum Point {
     AfterEffect,
     BeforeComplete,
     AfterComplete,
+    /// In a transaction: it is begun, and the handler has not been called.
+    AfterBegin,
+    BeforeRecord,
+    /// The record is written, and COMMIT is not.
+    AtCommit,
+    AfterCommit,
 }
 
 impl Point {
+    /// The points of a handler without a transaction.
     pub const ALL: [Self; 5] = [
         Self::AfterClaim,
         Self::BeforeEffect,
         Self::AfterEffect,
         Self::BeforeComplete,
         Self::AfterComplete,
+    ];
+
+    /// The points of a handler in a transaction, in order.
+    pub const IN_TRANSACTION: [Self; 6] = [
+        Self::AfterBegin,
+        Self::BeforeEffect,
+        Self::AfterEffect,
+        Self::BeforeRecord,
+        Self::AtCommit,
+        Self::AfterCommit,
     ];
 
     /// Dies here, if this is where.
@@ -50,7 +68,7 @@ impl FromStr for Point {
     type Err = ();
 
     fn from_str(name: &str) -> Result<Self, ()> {
-        let mut points = Self::ALL.into_iter();
+        let mut points = Self::ALL.into_iter().chain(Self::IN_TRANSACTION);
         points.find(|point| format!("{point:?}") == name).ok_or(())
     }
 }
@@ -116,6 +134,6 @@ impl Store for Crashing {
     }
 
     fn transactor(&self) -> Option<Transactor> {
-        self.inner.transactor()
+        crashing(&self.inner.transactor()?, self.at)
     }
 }

@@ -2,18 +2,22 @@
 //! effects, clients that retry, and a network that fails where it is told to.
 
 pub mod application;
+pub mod books;
 pub mod client;
 pub mod crashing;
+pub mod crashing_transactions;
 pub mod ledger;
 pub mod load;
 pub mod proxy;
 pub mod server;
 pub mod service;
+pub mod shop;
 pub mod workspace;
 
 use std::path::PathBuf;
 
 pub use application::{Application, Options};
+pub use books::Books;
 pub use client::Reply;
 pub use crashing::Point;
 pub use ledger::Ledger;
@@ -48,6 +52,17 @@ impl Scenario {
             _ => shared(kind)?.url("test"),
         };
         Some(Self::on(folder, url))
+    }
+
+    /// In a database of its own on that server.
+    pub fn in_database(kind: Kind, name: &str) -> Option<Self> {
+        if kind == Kind::Sqlite {
+            return Self::new(kind, name);
+        }
+        let (server, database) = (shared(kind)?, name.replace('-', "_"));
+        server.sql(&format!("CREATE DATABASE {database}"));
+        let folder = workspace::folder(&format!("{name}-{kind:?}"));
+        Some(Self::on(folder, server.url(&database)))
     }
 
     /// On a server of its own.

@@ -8,6 +8,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use super::workspace::signal;
+
 /// What the network does to one exchange of request and reply.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
@@ -23,6 +25,10 @@ pub enum Fault {
     LoseReply,
     /// This many bytes of the reply arrive, and the connection is closed.
     CutReply(usize),
+    /// The client, which is this process, is killed: the request does not arrive.
+    KillBefore(u32),
+    /// The client is killed: the request is carried out.
+    KillAfter(u32),
 }
 
 /// Which exchange it is done to.
@@ -172,6 +178,7 @@ async fn break_exchange(
             return server.write_all(request).await.ok();
         }
         Fault::Close => {}
+        Fault::KillBefore(pid) => signal("KILL", pid),
         Fault::Reset => {
             server.write_all(request).await.ok()?;
             client.set_zero_linger().ok()?;
@@ -180,12 +187,16 @@ async fn break_exchange(
             let count = count.min(request.len());
             server.write_all(&request[..count]).await.ok()?;
         }
-        Fault::LoseReply | Fault::CutReply(_) => {
+        Fault::LoseReply | Fault::CutReply(_) | Fault::KillAfter(_) => {
             server.write_all(request).await.ok()?;
             let mut reply = [0; 16 * 1024];
             let count = server.read(&mut reply).await.ok()?;
-            if let Fault::CutReply(most) = fault {
-                client.write_all(&reply[..count.min(most)]).await.ok()?;
+            match fault {
+                Fault::CutReply(most) => {
+                    client.write_all(&reply[..count.min(most)]).await.ok()?;
+                }
+                Fault::KillAfter(pid) => signal("KILL", pid),
+                _ => {}
             }
         }
     }

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use super::BOUND;
 use super::crashing::{Crashing, Point};
 use super::ledger::Ledger;
+use super::shop;
 
 /// What an application is told by its environment.
 pub mod variable {
@@ -27,6 +28,8 @@ pub mod variable {
     pub const GATES: &str = "FAULTS_GATES";
     /// Whether store calls may take as long as they like.
     pub const PATIENT: &str = "FAULTS_PATIENT";
+    /// Whether it has a [shop](super::shop), whose handlers write in transactions.
+    pub const SHOP: &str = "FAULTS_SHOP";
 }
 
 /// The two files of a gate, of which each process has its own: the handler makes the first when it stands before it, the test makes
@@ -43,13 +46,18 @@ struct Service {
 
 /// What the handlers do.
 #[derive(Clone)]
-struct Till {
+pub struct Till {
     ledger: Ledger,
     crash: Option<Point>,
     gates: Option<PathBuf>,
 }
 
 impl Till {
+    /// Dies here, if this is where.
+    pub fn reaches(&self, point: Point) {
+        point.reached(self.crash);
+    }
+
     /// The effect: a line in the ledger, which is also the answer.
     async fn charge(&self, headers: &HeaderMap, attempt: &Attempt) -> (StatusCode, String) {
         let key = headers["idempotency-key"]
@@ -70,7 +78,7 @@ impl Till {
         (StatusCode::CREATED, line)
     }
 
-    async fn pass_gate(&self, key: &str) {
+    pub async fn pass_gate(&self, key: &str) {
         let Some(gates) = self.gates.as_deref().filter(|_| key.contains("gated")) else {
             return;
         };
@@ -168,12 +176,17 @@ async fn run(store: &str, till: Till, announce: &Path) {
         idempotency = idempotency.store_timeout(BOUND);
     }
     let idempotency = idempotency.build();
+    let shop = match std::env::var_os(variable::SHOP) {
+        Some(_) => shop::routes(&idempotency, till.clone()).await,
+        None => Router::new(),
+    };
     let app = Router::new()
         .route("/reject", post(reject))
         .route("/retry", post(retry))
         .route("/recover", post(recover))
         .route("/steady", post(steady))
-        .with_state(Service { idempotency, till });
+        .with_state(Service { idempotency, till })
+        .merge(shop);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address").to_string();
     let draft = announce.with_extension("draft");

@@ -39,6 +39,12 @@ pub trait Database: TransactionConnection {
 
     fn close(pool: &Self::Pool) -> impl Future<Output = ()> + Send;
 
+    /// Whether all of its connections are there.
+    fn is_idle(pool: &Self::Pool) -> bool;
+
+    /// One statement in a transaction, as an application without idempotency would have it.
+    fn transaction(pool: &Self::Pool, sql: &str) -> impl Future<Output = ()> + Send;
+
     /// A store in a table that need not be there.
     fn store(pool: &Self::Pool, table: &str) -> Arc<dyn Store>;
 
@@ -80,6 +86,16 @@ macro_rules! database {
 
             async fn close(pool: &Self::Pool) {
                 pool.close().await;
+            }
+
+            fn is_idle(pool: &Self::Pool) -> bool {
+                pool.num_idle() == usize::try_from(pool.size()).expect("a number")
+            }
+
+            async fn transaction(pool: &Self::Pool, sql: &str) {
+                let mut transaction = pool.begin().await.expect("a transaction");
+                transaction.execute(sql).await.expect("a row");
+                transaction.commit().await.expect("a commit");
             }
 
             fn store(pool: &Self::Pool, table: &str) -> Arc<dyn Store> {

@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 
 use super::database::Database;
 use super::server::Server;
+use super::wire::Wire;
 
 /// The names of a test's tables: of the records, of what handlers write once for each run, and of
 /// what they change.
@@ -50,39 +51,54 @@ impl<C: Database> Scene<C> {
     /// `None`, with a line that says so, when there is no server; in continuous integration that is
     /// a failure.
     pub async fn new() -> Option<Self> {
-        let suffix = Token::random().expect("a random number");
-        let suffix: String = suffix.as_bytes().iter().map(hex).collect();
-        let (url, folder) = match C::SERVER {
-            Some((variable, default)) => (server::<C>(variable, default).await?, None),
-            None => {
-                let folder = std::env::temp_dir().join(format!("idempotent-tx-{suffix}"));
-                std::fs::create_dir(&folder).expect("a folder");
-                let url = format!("sqlite:{}?mode=rwc", folder.join("shop.db").display());
-                (url, Some(folder))
-            }
-        };
-        let tables = Tables::new(&suffix);
+        if let Some((variable, default)) = C::SERVER {
+            return Some(Self::at(server::<C>(variable, default).await?).await);
+        }
+        let folder = std::env::temp_dir().join(format!("idempotent-tx-{}", random()));
+        std::fs::create_dir(&folder).expect("a folder");
+        let url = format!("sqlite:{}?mode=rwc", folder.join("shop.db").display());
+        let scene = Self::at(url).await;
+        Some(Self {
+            folder: Some(folder),
+            ..scene
+        })
+    }
+
+    pub async fn at(url: String) -> Self {
+        let tables = Tables::new(&random());
         C::migrated(&C::pool(&url, 1), &tables.records).await;
         let observer = C::connect(&url).await.expect("a connection");
         let scene = Self {
             url,
             tables,
-            folder,
+            folder: None,
             observer: Mutex::new(observer),
         };
-        let key = "VARCHAR(64) NOT NULL";
+        let text = "VARCHAR(64) NOT NULL";
+        let payments = format!("CREATE TABLE {{payments}} (client_key {text}, record {text})");
+        for statement in [
+            &payments,
+            "CREATE TABLE {accounts} (name VARCHAR(16) NOT NULL PRIMARY KEY, value BIGINT NOT NULL)",
+            "INSERT INTO {accounts} VALUES ('taken', 0), ('a', 0), ('b', 0)",
+        ] {
+            scene.execute(statement).await;
+        }
         scene
-            .execute(&format!(
-                "CREATE TABLE {{payments}} (client_key {key}, record {key})"
-            ))
-            .await;
-        scene
-            .execute("CREATE TABLE {accounts} (name VARCHAR(16) NOT NULL PRIMARY KEY, value BIGINT NOT NULL)")
-            .await;
-        scene
-            .execute("INSERT INTO {accounts} VALUES ('taken', 0), ('a', 0), ('b', 0)")
-            .await;
-        Some(scene)
+    }
+
+    /// The URL of a server at the other end of a wire.
+    pub async fn wired(&self) -> (String, Wire) {
+        let (before, server) = self.url.rsplit_once(':').expect("a port");
+        let (port, database) = server.split_once('/').expect("a database");
+        let wire = Wire::to(port.parse().expect("a port")).await;
+        (format!("{before}:{}/{database}", wire.port), wire)
+    }
+
+    /// The URL with a setting for all connections, on PostgreSQL.
+    pub fn url_with(&self, setting: &str) -> String {
+        let join = if self.url.contains('?') { '&' } else { '?' };
+        let setting = setting.replace('\\', "%5C").replace(' ', "%20");
+        format!("{}{join}options=-c%20{setting}", self.url)
     }
 
     /// A store with connections of its own, as another process would have it.
@@ -162,8 +178,10 @@ impl<C: Database> Scene<C> {
     }
 }
 
-fn hex(byte: &u8) -> String {
-    format!("{byte:02x}")
+fn random() -> String {
+    let random = Token::random().expect("a random number");
+    let bytes = random.as_bytes().iter();
+    bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn server<C: Database>(variable: &str, default: &str) -> Option<String> {

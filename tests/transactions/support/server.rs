@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{FromRef, State};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::post;
 use http::HeaderMap;
 use idempotent_runtime::{Attempt, Idempotency, Transactions, idempotent};
 use reqwest::{Method, RequestBuilder};

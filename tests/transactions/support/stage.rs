@@ -1,11 +1,13 @@
 //! What handlers do: a request's body says it, in steps.
 //!
-//! So that a test reads as the story that it is: `"pay; gate a; answer 402"`.
+//! So that a test reads as the story that it is: `"pay; gate a; answer 402"`. What is done `once` is done
+//! by an application's first handler only.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -16,6 +18,9 @@ use tokio::sync::Semaphore;
 
 use super::database::{Database, Ending};
 use super::scene::Tables;
+
+/// How long to wait for what must come.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where the handlers of one application play.
 #[derive(Clone)]
@@ -48,8 +53,15 @@ impl Stage {
 
     /// Waits until one more handler stands at this gate.
     pub async fn reached(&self, gate: &str) {
-        let gate = self.gate(gate);
-        gate.reached.acquire().await.expect("a gate").forget();
+        let waited = tokio::time::timeout(PATIENCE, async {
+            self.gate(gate)
+                .reached
+                .acquire()
+                .await
+                .expect("a gate")
+                .forget();
+        });
+        waited.await.expect("a handler at the gate");
     }
 
     /// Lets one handler through.
@@ -61,6 +73,17 @@ impl Stage {
     pub async fn stand_at(&self, gate: &str) {
         self.0.runs.fetch_add(1, Ordering::SeqCst);
         self.pass(gate).await;
+    }
+
+    /// Closes it again, if nobody went through.
+    pub fn close(&self, gate: &str) {
+        let gate = self.gate(gate);
+        while gate
+            .open
+            .try_acquire()
+            .map(|permit| permit.forget())
+            .is_ok()
+        {}
     }
 
     async fn pass(&self, gate: &str) {
@@ -99,6 +122,10 @@ impl Stage {
         let pay = self.0.tables.put_into(&pay);
         let said = format!("{key}: run {run}, attempt {}", attempt.number());
         for step in steps.split(';').map(str::trim) {
+            let step = match step.strip_prefix("once ") {
+                Some(_) if run > 1 => continue,
+                first => first.unwrap_or(step),
+            };
             let (verb, what) = step.split_once(' ').unwrap_or((step, ""));
             let statement = self.0.tables.put_into(what);
             let done = match verb {
@@ -106,9 +133,12 @@ impl Stage {
                 "pay" => tx.execute(&pay).await,
                 "sql" => tx.execute(&statement).await,
                 // A handler that does not look at what the database says.
-                "try" => Ok(drop(tx.execute(&statement).await)),
+                "try" => tx.execute(&statement).await.or(Ok(())),
                 "nested" => tx.nested(&pay, ending(what)).await,
-                "gate" => Ok(self.pass(what).await),
+                "gate" => {
+                    self.pass(what).await;
+                    Ok(())
+                }
                 "panic" => panic!("card 4242 in run {run}"),
                 "answer" => return answer(status(what), said),
                 "release" => return Release(answer(status(what), said)).into_response(),
