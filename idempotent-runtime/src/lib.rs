@@ -84,6 +84,7 @@ mod clock;
 mod digest;
 mod engine;
 mod error;
+mod execute;
 mod fingerprint;
 mod http;
 mod key;
@@ -96,6 +97,7 @@ pub use idempotent_macros::idempotent;
 
 pub use self::clock::{Clock, ManualClock, SystemClock};
 pub use self::error::{Error, ErrorKind};
+pub use self::execute::{ExecuteError, Execution, NoResult, NoResultKind};
 pub use self::fingerprint::Fingerprint;
 pub use self::http::{
     Attempt, Builder, HeaderFilter, IDEMPOTENCY_DEGRADED, IDEMPOTENT_REPLAYED, Idempotency,
@@ -111,7 +113,8 @@ pub use self::recovery::{Abandoned, Recovery};
 pub mod __private {
     pub use axum::response::Response;
 
-    pub use crate::http::{IdempotentRequest, Inputs};
+    pub use crate::execute::{Fallible, FromNoResult, call};
+    pub use crate::http::{Argument, IdempotentRequest, Inputs};
 }
 
 #[cfg(doctest)]

@@ -191,6 +191,17 @@ impl Held {
         }
     }
 
+    /// Ends the lease now and not in its own time: something may have happened, and nobody is left
+    /// who could say what.
+    pub(crate) async fn abandon(self) {
+        self.lease.stop();
+        // As the lease of an attempt that is not the first ends. If the store is away, time will do it.
+        if let Err(error) = self.engine.give_up(self.owner(), false).await {
+            tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
+                "could not end a lease");
+        }
+    }
+
     fn give_up_in_background(&self) {
         let (owner, is_first, until) = (*self.owner(), self.attempt == 1, self.expires_at());
         let lease_until = self.claimed_at + self.request.lease;
