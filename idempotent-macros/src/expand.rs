@@ -89,7 +89,7 @@ fn outer_arguments(runtime: &Path, handler: &Handler, names: &Names) -> TokenStr
 
 /// A block with the user's braces: by their span the compiler takes the function for the user's, and warns
 /// when it is never used.
-fn body(users: &Block, statements: TokenStream) -> TokenStream {
+pub(crate) fn body(users: &Block, statements: TokenStream) -> TokenStream {
     let mut body = TokenStream::new();
     users
         .brace_token
@@ -113,7 +113,7 @@ fn run(args: &Args, handler: &Handler, names: &Names) -> TokenStream {
 }
 
 /// Where the return type is, or the name of a handler that has none.
-fn answer(sig: &Signature) -> Span {
+pub(crate) fn answer(sig: &Signature) -> Span {
     match &sig.output {
         ReturnType::Type(_, answer) => answer.span(),
         ReturnType::Default => sig.ident.span(),
@@ -121,7 +121,7 @@ fn answer(sig: &Signature) -> Span {
 }
 
 /// The settings known at compile time, as calls of the policy's builder.
-fn policy(args: &Args) -> TokenStream {
+pub(crate) fn policy(args: &Args) -> TokenStream {
     let runtime = &args.runtime;
     let call = |Call { method, value }: &Call| {
         let value = match value {
@@ -157,17 +157,7 @@ fn recover(runtime: &Path, function: &Path) -> TokenStream {
 /// the patterns bind.
 fn inputs(args: &Args, handler: &Handler) -> Option<TokenStream> {
     let runtime = &args.runtime;
-    let calls = args
-        .calls
-        .iter()
-        .filter_map(|Call { method, value }| match value {
-            Value::Borrowed(it) => {
-                let borrowed = quote_spanned!(it.span()=> &(#it));
-                Some(quote!(.#method(#borrowed)))
-            }
-            _ => None,
-        });
-    let calls: Vec<_> = calls.collect();
+    let calls: Vec<_> = input_calls(args).collect();
     if calls.is_empty() {
         return None;
     }
@@ -187,8 +177,30 @@ fn inputs(args: &Args, handler: &Handler) -> Option<TokenStream> {
     })
 }
 
+/// The user's expressions, as calls of the builder that takes what they evaluate to.
+pub(crate) fn input_calls(args: &Args) -> impl Iterator<Item = TokenStream> {
+    args.calls
+        .iter()
+        .filter_map(|Call { method, value }| match value {
+            Value::Borrowed(it) => {
+                let borrowed = quote_spanned!(it.span()=> &(#it));
+                Some(quote!(.#method(#borrowed)))
+            }
+            _ => None,
+        })
+}
+
 /// The closure that calls the user's function.
 fn call(handler: &Handler, Names { first, last, .. }: &Names) -> TokenStream {
+    let function = users_path(handler);
+    let unwrapped = last
+        .as_ref()
+        .map_or_else(|| quote!(()), |last| quote!(#last));
+    quote!(|(#(#first,)*), #unwrapped| #function(#(#first,)* #last))
+}
+
+/// The user's function, as it is called.
+pub(crate) fn users_path(handler: &Handler) -> TokenStream {
     let Signature {
         ident, generics, ..
     } = &handler.function.sig;
@@ -210,14 +222,11 @@ fn call(handler: &Handler, Names { first, last, .. }: &Names) -> TokenStream {
         });
     let parameters: Vec<_> = parameters.collect();
     let turbofish = (!parameters.is_empty()).then(|| quote!(::<#(#parameters),*>));
-    let unwrapped = last
-        .as_ref()
-        .map_or_else(|| quote!(()), |last| quote!(#last));
-    quote!(|(#(#first,)*), #unwrapped| #function #turbofish(#(#first,)* #last))
+    quote!(#function #turbofish)
 }
 
 /// The user's function, as written. Beside the outer one it has another name, and needs its lints.
-fn users_function(args: &Args, handler: &Handler) -> ItemFn {
+pub(crate) fn users_function(args: &Args, handler: &Handler) -> ItemFn {
     let mut function = handler.function.clone();
     function.vis = Visibility::Inherited;
     // An argument that only an expression names is used, and the compiler cannot know.

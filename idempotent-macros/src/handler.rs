@@ -46,12 +46,17 @@ pub(crate) enum Home {
 impl Handler {
     /// Every mistake goes to `errors`; `None` is for what is no function at all.
     pub(crate) fn parse(item: TokenStream, errors: &mut Errors) -> Option<Self> {
-        let Ok(mut function) = syn::parse2::<ItemFn>(item.clone()) else {
+        let Ok(function) = syn::parse2::<ItemFn>(item.clone()) else {
             errors.push(not_a_function(item));
             return None;
         };
         check_signature(&function.sig, errors);
         check_attributes(&function, errors);
+        Some(Self::of(function))
+    }
+
+    /// Says of each part where it goes.
+    pub(crate) fn of(mut function: ItemFn) -> Self {
         let home = home(&function);
         let attributes = std::mem::take(&mut function.attrs);
         // Beside the outer function, an expected lint would be missed on one of the two.
@@ -61,12 +66,12 @@ impl Handler {
         let (outside, inside) = attributes.into_iter().partition(stays);
         function.attrs = inside;
         let arguments = typed(&function.sig).cloned().collect();
-        Some(Self {
+        Self {
             outside,
             function,
             arguments,
             home,
-        })
+        }
     }
 }
 
@@ -169,14 +174,14 @@ fn not_a_function(item: TokenStream) -> syn::Error {
     }
 }
 
-fn typed(sig: &Signature) -> impl Iterator<Item = &PatType> {
+pub(crate) fn typed(sig: &Signature) -> impl Iterator<Item = &PatType> {
     sig.inputs.iter().filter_map(|argument| match argument {
         FnArg::Typed(argument) => Some(argument),
         FnArg::Receiver(_) => None,
     })
 }
 
-fn is_named(attribute: &Attribute, name: &str) -> bool {
+pub(crate) fn is_named(attribute: &Attribute, name: &str) -> bool {
     let last = attribute.path().segments.last();
     last.is_some_and(|segment| segment.ident == name)
 }

@@ -13,6 +13,7 @@ mod expand;
 mod handler;
 mod list;
 mod pattern;
+mod plain;
 mod value;
 mod words;
 
@@ -117,13 +118,25 @@ pub fn idempotent(args: TokenStream, item: TokenStream) -> TokenStream {
     expand(args.into(), item.into()).into()
 }
 
+/// What the attribute is on.
+enum Function {
+    Handler(handler::Handler),
+    Plain(plain::Plain),
+}
+
 /// Parse, validate, expand; with a mistake anywhere, the mistakes and the function as the user wrote it.
 fn expand(args: TokenStream2, item: TokenStream2) -> TokenStream2 {
     let mut errors = error::Errors::default();
     let args = args::Args::parse(args, &mut errors);
-    let handler = handler::Handler::parse(item.clone(), &mut errors);
-    match errors.finish(handler) {
-        Ok(handler) => expand::handler(&args, &handler),
-        Err(mistakes) => [mistakes, handler::as_written(item)].into_iter().collect(),
+    let function = match plain::Plain::parse(&item, &args, &mut errors) {
+        Some(plain) => Some(Function::Plain(plain)),
+        None => handler::Handler::parse(item.clone(), &mut errors).map(Function::Handler),
+    };
+    match errors.finish(function) {
+        Ok(Function::Handler(handler)) => expand::handler(&args, &handler),
+        Ok(Function::Plain(plain)) => plain::function(&args, &plain),
+        Err(mistakes) => [mistakes, handler::as_written(plain::with_handle_used(item))]
+            .into_iter()
+            .collect(),
     }
 }

@@ -113,7 +113,7 @@ pub use self::recovery::{Abandoned, Recovery};
 pub mod __private {
     pub use axum::response::Response;
 
-    pub use crate::execute::{Fallible, FromNoResult, call};
+    pub use crate::execute::{Fallible, FromNoResult, Kept, call};
     pub use crate::http::{Argument, IdempotentRequest, Inputs};
 }
 

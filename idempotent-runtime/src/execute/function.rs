@@ -9,10 +9,6 @@ use crate::http::{Idempotency, Inputs};
 use crate::policy::Policy;
 
 /// Runs the function under the policy, or gives its result from the record.
-///
-/// # Errors
-///
-/// The function's own, or why there is no result, in the function's own type.
 pub fn call<A, I, F, Fut>(
     idempotency: &Idempotency,
     policy: &Policy,
@@ -20,31 +16,28 @@ pub fn call<A, I, F, Fut>(
     args: A,
     inputs: I,
     function: F,
-) -> impl Future<Output = Outcome<Fut::Output>> + Send
+) -> impl Future<Output = Fut::Output> + Send
 where
     A: Send + 'static,
     I: FnOnce(&Idempotency, &A) -> Inputs,
     F: FnOnce(Idempotency, A) -> Fut + Send + 'static,
     Fut: Future<Output: Fallible> + Send + 'static,
-    <Fut::Output as Fallible>::Value: Serialize + DeserializeOwned + Send + 'static,
+    <Fut::Output as Fallible>::Value: Kept,
     <Fut::Output as Fallible>::Error: FromNoResult + Send + 'static,
 {
     let identity = Identity::of_inputs(idempotency, policy, name, inputs(idempotency, &args));
     let handle = idempotency.clone();
     let function = |_| async { function(handle, args).await.into_result() };
-    let performed = idempotency.perform(policy, identity, function);
+    let performed = idempotency.clone().perform(*policy, identity, function);
     async {
-        match performed.await {
-            Ok(execution) => execution
-                .into_result()
-                .map_err(FromNoResult::from_no_result),
-            Err(ExecuteError::Function(error)) => Err(error),
-            Err(ExecuteError::NoResult(reason)) => Err(FromNoResult::from_no_result(reason)),
-        }
+        let result = match performed.await {
+            Ok(execution) => execution.into_result(),
+            Err(ExecuteError::NoResult(reason)) => Err(reason),
+            Err(ExecuteError::Function(error)) => return Fallible::from_result(Err(error)),
+        };
+        Fallible::from_result(result.map_err(FromNoResult::from_no_result))
     }
 }
-
-type Outcome<R> = Result<<R as Fallible>::Value, <R as Fallible>::Error>;
 
 /// A `Result`.
 #[diagnostic::on_unimplemented(
@@ -61,6 +54,9 @@ pub trait Fallible {
     /// The `Result` that it is.
     #[expect(clippy::missing_errors_doc, reason = "it does nothing")]
     fn into_result(self) -> Result<Self::Value, Self::Error>;
+
+    /// The way back.
+    fn from_result(result: Result<Self::Value, Self::Error>) -> Self;
 }
 
 impl<T, E> Fallible for Result<T, E> {
@@ -70,7 +66,22 @@ impl<T, E> Fallible for Result<T, E> {
     fn into_result(self) -> Self {
         self
     }
+
+    fn from_result(result: Self) -> Self {
+        result
+    }
 }
+
+/// A result that can be stored.
+#[diagnostic::on_unimplemented(
+    message = "the result `{Self}` cannot be stored and read back",
+    label = "not `Serialize` and `DeserializeOwned`",
+    note = "derive both for `{Self}`: whoever comes with the key again gets what was stored"
+)]
+pub trait Kept: Serialize + DeserializeOwned + Send + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned + Send + 'static> Kept for T {}
 
 /// An error type that can say why there is no result.
 #[diagnostic::on_unimplemented(

@@ -18,7 +18,7 @@ mod run;
 mod value;
 
 pub use error::{ExecuteError, NoResult, NoResultKind};
-pub use function::{Fallible, FromNoResult, call};
+pub use function::{Fallible, FromNoResult, Kept, call};
 pub use outcome::Execution;
 
 use identity::Identity;
@@ -127,7 +127,7 @@ impl Idempotency {
         key: &str,
         input: &I,
         function: F,
-    ) -> impl Future<Output = Result<Execution<T>, ExecuteError<E>>> + Send
+    ) -> impl Future<Output = Result<Execution<T>, ExecuteError<E>>> + Send + use<S, I, F, Fut, T, E>
     where
         S: Serialize,
         I: Serialize + ?Sized,
@@ -176,7 +176,7 @@ impl Idempotency {
         key: &str,
         input: &I,
         function: F,
-    ) -> impl Future<Output = Result<Execution<T>, ExecuteError<E>>> + Send
+    ) -> impl Future<Output = Result<Execution<T>, ExecuteError<E>>> + Send + use<S, I, F, Fut, T, E>
     where
         S: Serialize,
         I: Serialize + ?Sized,
@@ -185,15 +185,15 @@ impl Idempotency {
         T: Serialize + DeserializeOwned + Send + 'static,
         E: Send + 'static,
     {
-        // Not in the future, which would otherwise be `Send` only with what it is told.
+        // Not in the future, which would otherwise borrow what it is told.
         let identity = Identity::of_call(self, policy, operation, &scope, key, input);
-        self.perform(policy, identity, function)
+        self.clone().perform(*policy, identity, function)
     }
 
     /// Claims, runs, stores; or says what the record says.
     async fn perform<F, Fut, T, E>(
-        &self,
-        policy: &Policy,
+        self,
+        policy: Policy,
         identity: Result<Identity, NoResult>,
         function: F,
     ) -> Result<Execution<T>, ExecuteError<E>>
@@ -204,7 +204,7 @@ impl Idempotency {
         E: Send + 'static,
     {
         let (identity, policy) = (identity?, policy.or_ttl(self.ttl()));
-        let describe = |attempt, age| identity.abandoned(self, attempt, age);
+        let describe = |attempt, age| identity.abandoned(&self, attempt, age);
         let entered = self.engine().enter(identity.intent, &policy, &describe);
         Ok(match entered.await.map_err(NoResult::refused)? {
             Outcome::Run(held) => {

@@ -1,5 +1,6 @@
 //! Functions without HTTP: `Idempotency::execute`, and the attribute on a plain function.
 
+mod attribute;
 mod claims;
 mod crashes;
 mod identity;
