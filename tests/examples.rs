@@ -193,3 +193,35 @@ fn a_wrong_argument_is_an_error_that_says_so() {
         assert!(!output.status.success() && said.contains(message), "{said}");
     }
 }
+
+#[test]
+fn worker_settles_each_order_once() {
+    let output = Command::new(path_to("worker"))
+        .env_remove("IDEMPOTENCY_URL")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let trace = String::from_utf8(output.stdout).unwrap();
+    let effects: Vec<_> = trace
+        .lines()
+        .filter(|line| line.contains("the bank"))
+        .collect();
+    let once = [
+        "  the bank charges 1000",
+        "  the bank declines",
+        "  the bank cannot be reached",
+        "  the bank charges 250",
+    ];
+    assert_eq!(effects, once, "{trace}");
+    // Of two deliveries, both are told the same.
+    for (told, times) in [
+        ("settled, receipt 1", 2),
+        ("settled: declined", 2),
+        ("settled, receipt 2", 1),
+        ("not settled, deliver it again", 1),
+        ("the key belongs to another input", 1),
+        ("7 deliveries, 2 charges", 1),
+    ] {
+        assert_eq!(trace.matches(told).count(), times, "{told}: {trace}");
+    }
+}

@@ -79,6 +79,10 @@ impl Idempotency {
     /// * `key`: any text of 1 to 255 bytes.
     /// * `input`: what must be the same when the key comes again, as canonical JSON.
     ///
+    /// [`#[idempotent]`](macro@crate::idempotent) on a plain function is this method, with the
+    /// function's name for an operation, the JSON of its `key = expr` for a key (where a string has its
+    /// quotes), and its `fingerprint = expr`, or the tuple of its arguments, for an input.
+    ///
     /// Namespace, operation, scope and key are one record key with those of HTTP: an operation of the
     /// same name there is the same operation. But no request has the input of a function, so the
     /// two are a [`Mismatch`](Execution::Mismatch) to each other.
