@@ -193,7 +193,8 @@ impl Held {
 
     /// Ends the lease now and not in its own time: something may have happened, and nobody is left
     /// who could say what.
-    pub(crate) async fn abandon(self) {
+    pub(crate) async fn abandon(mut self) {
+        self.begun = true;
         self.lease.stop();
         // As the lease of an attempt that is not the first ends. If the store is away, time will do it.
         if let Err(error) = self.engine.give_up(self.owner(), false).await {
