@@ -1,8 +1,8 @@
 //! The examples, as processes, through the same requests that they invite.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 struct Example {
     process: Child,
     url: String,
+    /// Open to the end: an example that prints on into a closed pipe dies of it.
+    _stdout: Lines<BufReader<ChildStdout>>,
     client: Client,
 }
 
@@ -32,6 +34,7 @@ impl Example {
         Self {
             process,
             url: url.expect("a line with a URL"),
+            _stdout: lines,
             client: Client::new(),
         }
     }
