@@ -56,6 +56,21 @@ fn the_engine_knows_no_http() {
     );
 }
 
+/// It is a second user of the engine, which knows none of the two.
+#[test]
+fn functions_without_http_know_no_request_and_the_engine_does_not_know_them() {
+    assert_absent(
+        "idempotent-runtime/src/execute",
+        &[],
+        &["axum", "StatusCode", "HeaderMap"],
+    );
+    assert_absent(
+        "idempotent-runtime/src/engine",
+        &[],
+        &["crate::execute", "Execution"],
+    );
+}
+
 #[test]
 fn a_store_knows_neither_http_nor_policy() {
     let except = ["/conformance/", "/tests.rs"];

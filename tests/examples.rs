@@ -1,8 +1,8 @@
 //! The examples, as processes, through the same requests that they invite.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 struct Example {
     process: Child,
     url: String,
+    /// Open to the end: an example that prints on into a closed pipe dies of it.
+    _stdout: Lines<BufReader<ChildStdout>>,
     client: Client,
 }
 
@@ -29,11 +31,10 @@ impl Example {
             let line = line.expect("text");
             line.find("http://").map(|at| line[at..].to_owned())
         });
-        // An example whose reader is gone dies of the next line that it prints.
-        std::thread::spawn(move || lines.for_each(drop));
         Self {
             process,
             url: url.expect("a line with a URL"),
+            _stdout: lines,
             client: Client::new(),
         }
     }
@@ -235,4 +236,36 @@ async fn exactly_once_leaves_nothing_half_done_when_it_dies() {
     assert_eq!(shop.get("/api/payments").await, paid);
     drop(shop);
     std::fs::remove_dir_all(&folder).expect("a folder");
+}
+
+#[test]
+fn worker_settles_each_order_once() {
+    let output = Command::new(path_to("worker"))
+        .env_remove("IDEMPOTENCY_URL")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let trace = String::from_utf8(output.stdout).unwrap();
+    let effects: Vec<_> = trace
+        .lines()
+        .filter(|line| line.contains("the bank"))
+        .collect();
+    let once = [
+        "  the bank charges 1000",
+        "  the bank declines",
+        "  the bank cannot be reached",
+        "  the bank charges 250",
+    ];
+    assert_eq!(effects, once, "{trace}");
+    // Of two deliveries, both are told the same.
+    for (told, times) in [
+        ("settled, receipt 1", 2),
+        ("settled: declined", 2),
+        ("settled, receipt 2", 1),
+        ("not settled, deliver it again", 1),
+        ("the key belongs to another input", 1),
+        ("7 deliveries, 2 charges", 1),
+    ] {
+        assert_eq!(trace.matches(told).count(), times, "{told}: {trace}");
+    }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Args {
     /// Where the runtime is.
     pub(crate) runtime: Path,
     pub(crate) calls: Vec<Call>,
+    /// What was said, well or badly.
+    said: Vec<Ident>,
 }
 
 /// `.method(value)` on one of the runtime's builders. The method has the span of the user's word: errors, and
@@ -38,6 +40,11 @@ impl Args {
         }
         slots.exclusions(errors);
         slots.into_args()
+    }
+
+    /// Where something was said, if it was: the method of the runtime, with the span of the user's word.
+    pub(crate) fn said(&self, method: &str) -> Option<&Ident> {
+        self.said.iter().find(|said| *said == method)
     }
 }
 
@@ -115,6 +122,7 @@ impl Slots {
         let mut args = Args {
             runtime: parse_quote!(::idempotent_runtime),
             calls: Vec::new(),
+            said: Vec::new(),
         };
         for Slot {
             method,
@@ -122,6 +130,7 @@ impl Slots {
             value,
         } in self.0
         {
+            args.said.push(Ident::new(method, said_by.span()));
             match value {
                 Some(Value::Runtime(path)) => args.runtime = path,
                 Some(value) => {

@@ -94,7 +94,7 @@ fn outer_arguments(runtime: &Path, handler: &Handler, names: &Names) -> TokenStr
 
 /// A block with the user's braces: by their span the compiler takes the function for the user's, and warns
 /// when it is never used.
-fn body(users: &Block, statements: TokenStream) -> TokenStream {
+pub(crate) fn body(users: &Block, statements: TokenStream) -> TokenStream {
     let mut body = TokenStream::new();
     users
         .brace_token
@@ -118,7 +118,7 @@ fn run(args: &Args, handler: &Handler, names: &Names) -> TokenStream {
 }
 
 /// Where the return type is, or the name of a handler that has none.
-fn answer(sig: &Signature) -> Span {
+pub(crate) fn answer(sig: &Signature) -> Span {
     match &sig.output {
         ReturnType::Type(_, answer) => answer.span(),
         ReturnType::Default => sig.ident.span(),
@@ -126,7 +126,7 @@ fn answer(sig: &Signature) -> Span {
 }
 
 /// The settings known at compile time, as calls of the policy's builder.
-fn policy(args: &Args) -> TokenStream {
+pub(crate) fn policy(args: &Args) -> TokenStream {
     let runtime = &args.runtime;
     let call = |Call { method, value }: &Call| {
         let value = match value {
@@ -162,17 +162,7 @@ fn recover(runtime: &Path, function: &Path) -> TokenStream {
 /// the patterns bind.
 fn inputs(args: &Args, handler: &Handler) -> Option<TokenStream> {
     let runtime = &args.runtime;
-    let calls = args
-        .calls
-        .iter()
-        .filter_map(|Call { method, value }| match value {
-            Value::Borrowed(it) => {
-                let borrowed = quote_spanned!(it.span()=> &(#it));
-                Some(quote!(.#method(#borrowed)))
-            }
-            _ => None,
-        });
-    let calls: Vec<_> = calls.collect();
+    let calls: Vec<_> = input_calls(args).collect();
     if calls.is_empty() {
         return None;
     }
@@ -192,8 +182,41 @@ fn inputs(args: &Args, handler: &Handler) -> Option<TokenStream> {
     })
 }
 
+/// The user's expressions, as calls of the builder that takes what they evaluate to.
+pub(crate) fn input_calls(args: &Args) -> impl Iterator<Item = TokenStream> {
+    args.calls
+        .iter()
+        .filter_map(|Call { method, value }| match value {
+            Value::Borrowed(it) => {
+                let borrowed = quote_spanned!(it.span()=> &(#it));
+                Some(quote!(.#method(#borrowed)))
+            }
+            _ => None,
+        })
+}
+
 /// The closure that calls the user's function.
 fn call(handler: &Handler, Names { first, last, .. }: &Names) -> TokenStream {
+    let function = users_path(handler);
+    let unwrapped = last
+        .as_ref()
+        .map_or_else(|| quote!(()), |last| quote!(#last));
+    let Some(transaction) = &handler.transaction else {
+        return quote!(|(#(#first,)*), #unwrapped| #function(#(#first,)* #last));
+    };
+    let tx = Ident::new("__tx", Span::mixed_site()).into_token_stream();
+    let others = first
+        .iter()
+        .chain(last)
+        .map(quote::ToTokens::to_token_stream);
+    let arguments = transaction.put(&tx, others.collect());
+    quote! {
+        |(#(#first,)*), #unwrapped, #tx| ::std::boxed::Box::pin(#function(#arguments))
+    }
+}
+
+/// The user's function, as it is called.
+pub(crate) fn users_path(handler: &Handler) -> TokenStream {
     let Signature {
         ident, generics, ..
     } = &handler.function.sig;
@@ -215,27 +238,11 @@ fn call(handler: &Handler, Names { first, last, .. }: &Names) -> TokenStream {
         });
     let parameters: Vec<_> = parameters.collect();
     let turbofish = (!parameters.is_empty()).then(|| quote!(::<#(#parameters),*>));
-    let unwrapped = last
-        .as_ref()
-        .map_or_else(|| quote!(()), |last| quote!(#last));
-    let Some(transaction) = &handler.transaction else {
-        return quote!(|(#(#first,)*), #unwrapped| #function #turbofish(#(#first,)* #last));
-    };
-    let tx = Ident::new("__tx", Span::mixed_site()).into_token_stream();
-    let others = first
-        .iter()
-        .chain(last)
-        .map(quote::ToTokens::to_token_stream);
-    let arguments = transaction.put(&tx, others.collect());
-    quote! {
-        |(#(#first,)*), #unwrapped, #tx| {
-            ::std::boxed::Box::pin(#function #turbofish(#arguments))
-        }
-    }
+    quote!(#function #turbofish)
 }
 
 /// The user's function, as written. Beside the outer one it has another name, and needs its lints.
-fn users_function(args: &Args, handler: &Handler) -> ItemFn {
+pub(crate) fn users_function(args: &Args, handler: &Handler) -> ItemFn {
     let mut function = handler.function.clone();
     function.vis = Visibility::Inherited;
     // An argument that only an expression names is used, and the compiler cannot know.

@@ -52,12 +52,21 @@ pub(crate) enum Home {
 impl Handler {
     /// Every mistake goes to `errors`; `None` is for what is no function at all.
     pub(crate) fn parse(item: TokenStream, errors: &mut Errors) -> Option<Self> {
-        let Ok(mut function) = syn::parse2::<ItemFn>(item.clone()) else {
+        let Ok(function) = syn::parse2::<ItemFn>(item.clone()) else {
             errors.push(not_a_function(item));
             return None;
         };
         check_signature(&function.sig, errors);
         check_attributes(&function, errors);
+        let has_tx = typed(&function.sig).any(is_lent);
+        let mut handler = Self::of(function);
+        handler.has_tx = has_tx;
+        handler.transaction = Transaction::take(&mut handler.function.sig, errors);
+        Some(handler)
+    }
+
+    /// Says of each part where it goes.
+    pub(crate) fn of(mut function: ItemFn) -> Self {
         let home = home(&function);
         let attributes = std::mem::take(&mut function.attrs);
         // Beside the outer function, an expected lint would be missed on one of the two.
@@ -66,18 +75,16 @@ impl Handler {
         };
         let (outside, inside) = attributes.into_iter().partition(stays);
         function.attrs = inside;
-        let has_tx = typed(&function.sig).any(is_lent);
         let is_extracted = |it: &&PatType| !is_lent(it);
         let arguments = typed(&function.sig).filter(is_extracted).cloned().collect();
-        let transaction = Transaction::take(&mut function.sig, errors);
-        Some(Self {
+        Self {
             outside,
             function,
             arguments,
-            transaction,
-            has_tx,
+            transaction: None,
+            has_tx: false,
             home,
-        })
+        }
     }
 }
 
@@ -178,7 +185,7 @@ fn not_a_function(item: TokenStream) -> syn::Error {
     }
 }
 
-fn typed(sig: &Signature) -> impl Iterator<Item = &PatType> {
+pub(crate) fn typed(sig: &Signature) -> impl Iterator<Item = &PatType> {
     sig.inputs.iter().filter_map(|argument| match argument {
         FnArg::Typed(argument) => Some(argument),
         FnArg::Receiver(_) => None,
@@ -190,7 +197,7 @@ fn is_lent(argument: &PatType) -> bool {
     argument.attrs.iter().any(transaction::is_tx)
 }
 
-fn is_named(attribute: &Attribute, name: &str) -> bool {
+pub(crate) fn is_named(attribute: &Attribute, name: &str) -> bool {
     let last = attribute.path().segments.last();
     last.is_some_and(|segment| segment.ident == name)
 }

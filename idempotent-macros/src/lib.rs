@@ -13,6 +13,7 @@ mod expand;
 mod handler;
 mod list;
 mod pattern;
+mod plain;
 mod transaction;
 mod value;
 mod words;
@@ -119,6 +120,50 @@ mod tests;
 /// So the arguments before the last are extracted first, on replays too: an authentication that fails is answered
 /// as such, whatever is stored. A body is buffered and then given to the last extractor.
 ///
+/// # Plain functions
+///
+/// A queue delivers a message again whose acknowledgement was lost; a job is started twice. On a function that has
+/// an argument of type `&Idempotency` (a reference, whose path ends so) the attribute does the same without HTTP: it
+/// runs once for a key, and whoever calls with the key again gets the first result, as a value.
+///
+/// ```text
+/// #[idempotent(key = order.id, ttl_hours = 24)]
+/// async fn settle(idempotency: &Idempotency, order: Order) -> Result<Receipt, SettleError> {
+///     charge(&order.card, order.amount).await
+/// }
+/// ```
+///
+/// * `key` is required. `header`, `required`, `store_errors`, `fingerprint = body` and `fingerprint = json` are for
+///   handlers; everything else is as above.
+/// * The operation is the **name of the function**, without its path. Set `name = "..."` before you rename it, and
+///   where two functions have the same name, or their keys are the same keys.
+/// * Without `fingerprint = expr`, two calls are compared by all arguments but the handle, as one tuple, and each has
+///   to be `Serialize`. With it, arguments may be anything, such as a database pool.
+/// * Arguments are owned: the function goes on when its caller has gone. The handle may be in any place, and is
+///   there in the function as well.
+/// * The function returns a `Result`. An `Ok` (`Serialize` and `DeserializeOwned`) is stored; an `Err` says that
+///   **nothing happened** and frees the key. Return `Ok` for what did happen.
+/// * Why there is no result (a duplicate that is still running, another input under the key, a store that is away) is
+///   said through the function's own error, which has to be `From<NoResult>`.
+///
+/// It expands to a function of the same signature, which contains yours:
+///
+/// ```text
+/// async fn settle(__a0: &Idempotency, __a1: Order) -> Result<Receipt, SettleError> {
+///     async fn settle(idempotency: &Idempotency, order: Order) -> Result<Receipt, SettleError> { /* your body */ }
+///     __private::call(
+///         __a0,
+///         const { &Policy::new().ttl_millis(86400000) },
+///         "settle",
+///         (__a1,),
+///         |__a0, (__a1,)| { /* let order = __a1; */ Inputs::new().key(&(order.id)).argument(__a1) },
+///         |__a0, (__a1,)| async move { settle(&__a0, __a1).await },
+///     ).await
+/// }
+/// ```
+///
+/// That is `Idempotency::execute`, which has more to say about what is kept, and when.
+///
 /// # Other attributes
 ///
 /// Documentation, `cfg`, lints, `deprecated` and `must_use` describe the outer function. Every other attribute below
@@ -128,7 +173,8 @@ mod tests;
 ///
 /// # Limitations
 ///
-/// * The handler is an `async fn` of at most 16 arguments, without `self`; an associated function is fine.
+/// * The handler is an `async fn` of at most 16 arguments, without `self`; an associated function is fine. A plain
+///   function may have more.
 /// * An associated function that uses the generics of its `impl` block has to say `Self` somewhere (`where Self: Sized`
 ///   is enough). Its body is then a second associated function, which is also why the attribute is of no use in the
 ///   `impl` of a trait.
@@ -139,16 +185,28 @@ pub fn idempotent(args: TokenStream, item: TokenStream) -> TokenStream {
     expand(args.into(), item.into()).into()
 }
 
+/// What the attribute is on.
+enum Function {
+    Handler(handler::Handler),
+    Plain(plain::Plain),
+}
+
 /// Parse, validate, expand; with a mistake anywhere, the mistakes and the function as the user wrote it.
 fn expand(args: TokenStream2, item: TokenStream2) -> TokenStream2 {
     let mut errors = error::Errors::default();
     let args = args::Args::parse(args, &mut errors);
-    let handler = handler::Handler::parse(item.clone(), &mut errors);
-    if handler.as_ref().is_some_and(|it| it.has_tx) {
+    let function = match plain::Plain::parse(&item, &args, &mut errors) {
+        Some(plain) => Some(Function::Plain(plain)),
+        None => handler::Handler::parse(item.clone(), &mut errors).map(Function::Handler),
+    };
+    if let Some(Function::Handler(handler::Handler { has_tx: true, .. })) = &function {
         transaction::check(&args, &mut errors);
     }
-    match errors.finish(handler) {
-        Ok(handler) => expand::handler(&args, &handler),
-        Err(mistakes) => [mistakes, handler::as_written(item)].into_iter().collect(),
+    match errors.finish(function) {
+        Ok(Function::Handler(handler)) => expand::handler(&args, &handler),
+        Ok(Function::Plain(plain)) => plain::function(&args, &plain),
+        Err(mistakes) => [mistakes, handler::as_written(plain::with_handle_used(item))]
+            .into_iter()
+            .collect(),
     }
 }

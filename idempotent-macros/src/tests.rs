@@ -10,6 +10,7 @@ use quote::quote;
 use crate::error::Errors;
 
 mod arguments;
+mod plain;
 
 #[test]
 fn payments() {

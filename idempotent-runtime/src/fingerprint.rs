@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 
 use crate::digest::Frames;
 
-/// The 32-byte digest of a request: method, path and query, media type, and content.
+/// The 32-byte digest of a request: method, path and query, media type, and content; or of what a
+/// function without HTTP is called with.
 ///
 /// Equal fingerprints mean equal requests; SHA-256 makes a collision infeasible even for somebody
 /// who looks for one.
@@ -28,6 +29,9 @@ pub(crate) enum Content<'a> {
 
 impl Fingerprint {
     const VERSION: u8 = 1;
+
+    /// Of what is no request. The high bit keeps them apart, whatever versions there will be.
+    const INPUT_VERSION: u8 = 0x81;
 
     /// Wraps 32 bytes, for a store that reads fingerprints back and for tests.
     #[must_use]
@@ -59,6 +63,14 @@ impl Fingerprint {
             .optional(media_type.as_deref())
             .field(kind)
             .field(bytes)
+            .into_inner();
+        Self(digest.finalize().into())
+    }
+
+    /// The digest of a function's input, as canonical JSON. No request has it.
+    pub(crate) fn of_input(json: &[u8]) -> Self {
+        let digest = Frames::new(Sha256::new(), Self::INPUT_VERSION)
+            .field(json)
             .into_inner();
         Self(digest.finalize().into())
     }

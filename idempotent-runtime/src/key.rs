@@ -24,7 +24,8 @@ pub const MAX_KEY_BYTES: usize = 255;
 ///
 /// From a header it is 1 to 255 bytes of visible ASCII, plus spaces when it came quoted. Made from
 /// a handler's arguments (`key = expr`) it is the canonical JSON of that expression, of any length:
-/// a string has its quotes.
+/// a string has its quotes. Given to [`Idempotency::execute`](crate::Idempotency::execute) it is any
+/// text of 1 to 255 bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key(Box<[u8]>);
 
@@ -91,6 +92,11 @@ impl Key {
                 }
             }
         }
+    }
+
+    /// A key that is no header, such as a message's id.
+    pub(crate) fn from_text(text: &str) -> Result<Self, InvalidKey> {
+        Self::bounded(text.as_bytes().to_vec())
     }
 
     /// A key made by the application, of any bytes.

@@ -37,6 +37,58 @@
 //! is a 422, and while the first is still running a 409 with `Retry-After`. [`macro@idempotent`] has
 //! all arguments, [`answers`] all answers, [`Idempotency`] what an application sets up once.
 //!
+//! # Without HTTP
+//!
+//! Messages of a queue come twice too, and jobs are started again. The same attribute, on a function
+//! that is lent the handle, gives the first result to whoever calls it with the key again:
+//!
+//! ```
+//! use idempotent_runtime::{Idempotency, NoResult, idempotent};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize)]
+//! struct Order {
+//!     id: u64,
+//!     amount: u64,
+//! }
+//!
+//! #[derive(Debug, PartialEq, Serialize, Deserialize)]
+//! struct Receipt {
+//!     amount: u64,
+//! }
+//!
+//! #[derive(Debug)]
+//! enum SettleError {
+//!     /// Nothing happened: the key is free for the next delivery.
+//!     Unreachable,
+//!     /// It runs elsewhere, the store is away, ...: see its kind.
+//!     NoResult(NoResult),
+//! }
+//!
+//! impl From<NoResult> for SettleError {
+//!     fn from(reason: NoResult) -> Self {
+//!         Self::NoResult(reason)
+//!     }
+//! }
+//!
+//! #[idempotent(key = order.id, ttl_hours = 24)]
+//! async fn settle(idempotency: &Idempotency, order: Order) -> Result<Receipt, SettleError> {
+//!     Ok(Receipt { amount: order.amount })
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let idempotency = Idempotency::connect("memory:").await?;
+//! for _delivery in 1..=2 {
+//!     let receipt = settle(&idempotency, Order { id: 7, amount: 1000 }).await.unwrap();
+//!     assert_eq!(receipt, Receipt { amount: 1000 });
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Idempotency::execute`] is the same without the attribute, and says whether it ran.
+//!
 //! # What is guaranteed
 //!
 //! * **One run for a key**, across threads and, with a shared store, processes: whoever has the
@@ -85,6 +137,7 @@ mod clock;
 mod digest;
 mod engine;
 mod error;
+mod execute;
 mod fingerprint;
 mod http;
 mod key;
@@ -100,6 +153,7 @@ pub use idempotent_macros::idempotent;
 pub use self::clock::{Clock, ManualClock, SystemClock};
 pub use self::engine::StepError;
 pub use self::error::{Error, ErrorKind};
+pub use self::execute::{ExecuteError, Execution, NoResult, NoResultKind};
 pub use self::fingerprint::Fingerprint;
 pub use self::http::{
     Attempt, Builder, HeaderFilter, IDEMPOTENCY_DEGRADED, IDEMPOTENT_REPLAYED, Idempotency,
@@ -118,7 +172,8 @@ pub use self::recovery::{Abandoned, Recovery};
 pub mod __private {
     pub use axum::response::Response;
 
-    pub use crate::http::{IdempotentRequest, Inputs, TransactionalRequest};
+    pub use crate::execute::{Fallible, FromNoResult, Kept, call};
+    pub use crate::http::{Argument, IdempotentRequest, Inputs, TransactionalRequest};
 }
 
 #[cfg(doctest)]

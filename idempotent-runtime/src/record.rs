@@ -74,7 +74,7 @@ pub struct Owner {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoredResponse {
-    /// The status code; 0 for a result that was no HTTP response.
+    /// The status code; 0 for a result that is no HTTP response (see [`of_value`](Self::of_value)).
     pub status: u16,
     /// The headers, as they will be replayed.
     pub headers: HeaderMap,

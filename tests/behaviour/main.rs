@@ -6,6 +6,7 @@ mod support;
 mod abandoned;
 mod bodies;
 mod disconnect;
+mod execute;
 mod fingerprint;
 mod in_flight;
 mod keys;

@@ -211,6 +211,20 @@ impl Held {
         }
     }
 
+    /// Ends the lease now and not in its own time: something may have happened, and nobody is left
+    /// who could say what.
+    pub(crate) async fn abandon(mut self) {
+        self.begun = true;
+        self.steps.flush().await;
+        self.lease.stop();
+        self.steps.end();
+        // As the lease of an attempt that is not the first ends. If the store is away, time will do it.
+        if let Err(error) = self.engine.give_up(self.owner(), false).await {
+            tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
+                "could not end a lease");
+        }
+    }
+
     fn give_up_in_background(&self, is_free: bool) {
         let (owner, until) = (*self.owner(), self.expires_at());
         let lease_until = self.claimed_at + self.request.lease;

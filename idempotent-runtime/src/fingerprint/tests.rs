@@ -66,3 +66,18 @@ fn ten_and_0usd_are_not_a_hundred_and_usd() {
     let of = |method, target| Fingerprint::of_request(method, target, None, Content::Body(b""));
     assert_ne!(of("10", "0USD"), of("100", "USD"));
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_request_has_the_fingerprint_of_an_input(request in request(), input in proptest::collection::vec(0u8..2, 0..3)) {
+        prop_assert_ne!(request.fingerprint(), Fingerprint::of_input(&input));
+    }
+
+    #[test]
+    fn inputs_are_equal_exactly_when_their_bytes_are(a in "[ab]{0,3}", b in "[ab]{0,3}") {
+        let of = |text: &str| Fingerprint::of_input(text.as_bytes());
+        prop_assert_eq!(a == b, of(&a) == of(&b));
+    }
+}

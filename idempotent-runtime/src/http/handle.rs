@@ -176,11 +176,11 @@ impl Idempotency {
         self.0.engine.tasks().len()
     }
 
-    pub(super) fn engine(&self) -> &Engine {
+    pub(crate) fn engine(&self) -> &Engine {
         &self.0.engine
     }
 
-    pub(super) fn record_keys(&self) -> &RecordKeys {
+    pub(crate) fn record_keys(&self) -> &RecordKeys {
         &self.0.keys
     }
 
@@ -200,11 +200,11 @@ impl Idempotency {
         self.0.on_store_failure
     }
 
-    pub(super) fn ttl(&self) -> Option<Duration> {
+    pub(crate) fn ttl(&self) -> Option<Duration> {
         self.0.ttl
     }
 
-    pub(super) fn extensions(&self) -> &Extensions {
+    pub(crate) fn extensions(&self) -> &Extensions {
         &self.0.extensions
     }
 

@@ -7,10 +7,11 @@ use crate::canonical::to_canonical;
 /// What the expressions of one `#[idempotent]` evaluated to for one request.
 #[derive(Default)]
 pub struct Inputs {
-    pub(super) scope: Option<Vec<u8>>,
-    pub(super) key: Option<Vec<u8>>,
-    pub(super) fingerprint: Option<Vec<u8>>,
-    pub(super) error: Option<serde_json::Error>,
+    pub(crate) scope: Option<Vec<u8>>,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) fingerprint: Option<Vec<u8>>,
+    arguments: Vec<Vec<u8>>,
+    pub(crate) error: Option<serde_json::Error>,
 }
 
 impl Inputs {
@@ -41,14 +42,54 @@ impl Inputs {
         self
     }
 
+    /// One more argument of a function without HTTP. Two calls are compared by all of them where
+    /// there is no fingerprint.
+    #[must_use]
+    pub fn argument<T: Argument + ?Sized>(mut self, value: &T) -> Self {
+        let json = self.kept(value.to_canonical());
+        self.arguments.extend(json);
+        self
+    }
+
+    /// What two calls of a function without HTTP are compared by: its arguments are one tuple.
+    pub(crate) fn fingerprint_or_arguments(&self) -> Vec<u8> {
+        match &self.fingerprint {
+            Some(fingerprint) => fingerprint.clone(),
+            None => [b"[", &*self.arguments.join(&b','), b"]"].concat(),
+        }
+    }
+
     fn serialized<T: Serialize + ?Sized>(&mut self, value: &T) -> Option<Vec<u8>> {
-        match to_canonical(value) {
+        self.kept(to_canonical(value))
+    }
+
+    fn kept(&mut self, json: Result<Vec<u8>, serde_json::Error>) -> Option<Vec<u8>> {
+        match json {
             Ok(bytes) => Some(bytes),
             Err(error) => {
                 self.error = Some(error);
                 None
             }
         }
+    }
+}
+
+/// An argument that two calls of a function without HTTP can be compared by.
+#[diagnostic::on_unimplemented(
+    message = "two calls cannot be compared by `{Self}`: it is not `Serialize`",
+    label = "not `Serialize`",
+    note = "two calls under one key are compared by all arguments but the handle: to leave this one out, name those that count, as in `fingerprint = order`"
+)]
+pub trait Argument {
+    /// Its canonical JSON.
+    #[expect(clippy::missing_errors_doc, reason = "as `Serialize` has it")]
+    fn to_canonical(&self) -> Result<Vec<u8>, serde_json::Error>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + ?Sized> Argument for T {
+    fn to_canonical(&self) -> Result<Vec<u8>, serde_json::Error> {
+        to_canonical(self)
     }
 }
 

@@ -17,12 +17,21 @@ mod transactional;
 pub use attempt::{Attempt, Release};
 pub use filter::HeaderFilter;
 pub use handle::{Builder, Idempotency, OnStoreFailure};
-pub use inputs::Inputs;
+pub use inputs::{Argument, Inputs};
 pub use problem::{Problem, ProblemCode};
 pub use request::IdempotentRequest;
 pub use transactional::{TransactionalRequest, Transactions};
 
 use http::HeaderName;
+
+use crate::engine::Held;
+
+/// The attempt of a function that no request has asked for.
+pub(crate) fn attempt_of(held: &Held) -> Attempt {
+    let attempt = Attempt::default();
+    attempt.begin(held);
+    attempt
+}
 
 /// `true` on every response that comes from a record and not from the handler.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");

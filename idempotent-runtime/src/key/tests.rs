@@ -128,6 +128,23 @@ fn record_keys_stay_what_they_are() {
 }
 
 #[test]
+fn a_key_of_text_is_any_text_of_1_to_255_bytes() {
+    let read = |text: &str| Key::from_text(text).map(|key| key.as_str().to_owned());
+    for text in ["a", "zahlung \u{fc}\n\"7\"", &"k".repeat(MAX_KEY_BYTES)] {
+        assert_eq!(read(text), Ok(text.to_owned()));
+    }
+    assert_eq!(read(""), Err(InvalidKey::Empty));
+    assert_eq!(read(&"\u{fc}".repeat(128)), Err(InvalidKey::TooLong));
+}
+
+/// As a message's id and as a header's value, a key is the same.
+#[test]
+fn a_key_of_text_is_the_key_of_a_header() {
+    let of_header = Key::parse(b"\"order 1\"", KeySyntax::Strict);
+    assert_eq!(Key::from_text("order 1"), of_header);
+}
+
+#[test]
 fn debug_and_display_show_no_key() {
     let key = Key::parse(b"secret-key", KeySyntax::Lenient).unwrap();
     assert_eq!(format!("{key:?}"), "Key(10 bytes)");

@@ -194,7 +194,8 @@ impl Server {
     }
 }
 
-async fn pending(idempotency: &Idempotency, count: usize) {
+/// Waits until this much goes on: a wait for an event, with a generous bound.
+pub async fn pending(idempotency: &Idempotency, count: usize) {
     for _ in 0..2_000 {
         if idempotency.pending() == count {
             return;

@@ -1,0 +1,102 @@
+//! A plain function under the attribute: where its expansion meets [`Idempotency::execute`].
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::{ExecuteError, NoResult};
+use super::identity::Identity;
+use crate::http::{Idempotency, Inputs};
+use crate::policy::Policy;
+
+/// Runs the function under the policy, or gives its result from the record.
+pub fn call<A, I, F, Fut>(
+    idempotency: &Idempotency,
+    policy: &Policy,
+    name: &str,
+    args: A,
+    inputs: I,
+    function: F,
+) -> impl Future<Output = Fut::Output> + Send
+where
+    A: Send + 'static,
+    I: FnOnce(&Idempotency, &A) -> Inputs,
+    F: FnOnce(Idempotency, A) -> Fut + Send + 'static,
+    Fut: Future<Output: Fallible> + Send + 'static,
+    <Fut::Output as Fallible>::Value: Kept,
+    <Fut::Output as Fallible>::Error: FromNoResult + Send + 'static,
+{
+    let identity = Identity::of_inputs(idempotency, policy, name, inputs(idempotency, &args));
+    let handle = idempotency.clone();
+    let function = |_| async { function(handle, args).await.into_result() };
+    let performed = idempotency.clone().perform(*policy, identity, function);
+    async {
+        let result = match performed.await {
+            Ok(execution) => execution.into_result(),
+            Err(ExecuteError::NoResult(reason)) => Err(reason),
+            Err(ExecuteError::Function(error)) => return Fallible::from_result(Err(error)),
+        };
+        Fallible::from_result(result.map_err(FromNoResult::from_no_result))
+    }
+}
+
+/// A `Result`.
+#[diagnostic::on_unimplemented(
+    message = "an idempotent function returns a `Result`, and `{Self}` is none",
+    label = "not a `Result`",
+    note = "what it returns as `Ok` is stored; an `Err` says that nothing happened, and frees the key"
+)]
+pub trait Fallible {
+    /// What is stored.
+    type Value;
+    /// What says that nothing happened.
+    type Error;
+
+    /// The `Result` that it is.
+    #[expect(clippy::missing_errors_doc, reason = "it does nothing")]
+    fn into_result(self) -> Result<Self::Value, Self::Error>;
+
+    /// The way back.
+    fn from_result(result: Result<Self::Value, Self::Error>) -> Self;
+}
+
+impl<T, E> Fallible for Result<T, E> {
+    type Value = T;
+    type Error = E;
+
+    fn into_result(self) -> Self {
+        self
+    }
+
+    fn from_result(result: Self) -> Self {
+        result
+    }
+}
+
+/// A result that can be stored.
+#[diagnostic::on_unimplemented(
+    message = "the result `{Self}` cannot be stored and read back",
+    label = "not `Serialize` and `DeserializeOwned`",
+    note = "derive both for `{Self}`: whoever comes with the key again gets what was stored"
+)]
+pub trait Kept: Serialize + DeserializeOwned + Send + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned + Send + 'static> Kept for T {}
+
+/// An error type that can say why there is no result.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot say why an idempotent function has no result",
+    label = "the error type is not `From<NoResult>`",
+    note = "add an `impl From<idempotent_runtime::NoResult> for {Self}`: a duplicate of a running call, for one, is told so through it"
+)]
+pub trait FromNoResult {
+    /// The error that says so.
+    fn from_no_result(reason: NoResult) -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<E: From<NoResult>> FromNoResult for E {
+    fn from_no_result(reason: NoResult) -> Self {
+        reason.into()
+    }
+}

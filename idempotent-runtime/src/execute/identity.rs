@@ -1,0 +1,116 @@
+use serde::Serialize;
+
+use super::error::{NoResult, NoResultKind};
+use crate::canonical::to_canonical;
+use crate::engine::{Crashed, Intent};
+use crate::fingerprint::Fingerprint;
+use crate::http::{Idempotency, Inputs};
+use crate::key::{InvalidKey, Key};
+use crate::policy::Policy;
+use crate::recovery::Abandoned;
+
+/// What names one execution.
+pub(super) struct Identity {
+    pub(super) intent: Intent,
+    key: Key,
+    operation: String,
+    scope: Option<Vec<u8>>,
+}
+
+impl Identity {
+    /// From what [`Idempotency::execute`] is told.
+    pub(super) fn of_call<S: Serialize, I: Serialize + ?Sized>(
+        idempotency: &Idempotency,
+        policy: &Policy,
+        operation: &str,
+        scope: &S,
+        key: &str,
+        input: &I,
+    ) -> Result<Self, NoResult> {
+        let key = Key::from_text(key).map_err(invalid)?;
+        let scope = Some(to_canonical(scope).map_err(unusable)?);
+        let input = to_canonical(input).map_err(unusable)?;
+        Ok(Self::new(
+            idempotency,
+            policy,
+            operation,
+            scope,
+            key,
+            &input,
+        ))
+    }
+
+    /// From the expressions of the attribute.
+    pub(super) fn of_inputs(
+        idempotency: &Idempotency,
+        policy: &Policy,
+        operation: &str,
+        inputs: Inputs,
+    ) -> Result<Self, NoResult> {
+        let input = inputs.fingerprint_or_arguments();
+        if let Some(error) = inputs.error {
+            return Err(unusable(error));
+        }
+        let key = match inputs.key {
+            None => return Err(invalid(InvalidKey::Empty)),
+            Some(json) if matches!(&*json, b"null" | br#""""#) => {
+                return Err(invalid(InvalidKey::Empty));
+            }
+            Some(json) => Key::from_serialized(json),
+        };
+        Ok(Self::new(
+            idempotency,
+            policy,
+            operation,
+            inputs.scope,
+            key,
+            &input,
+        ))
+    }
+
+    fn new(
+        idempotency: &Idempotency,
+        policy: &Policy,
+        operation: &str,
+        scope: Option<Vec<u8>>,
+        key: Key,
+        input: &[u8],
+    ) -> Self {
+        let operation = policy.name.unwrap_or(operation);
+        // Nobody's key is in no scope, as it is for a handler without one.
+        let scope = scope.filter(|json| json != b"null");
+        let record = idempotency
+            .record_keys()
+            .derive(operation, scope.as_deref(), &key);
+        Self {
+            intent: Intent {
+                key: record,
+                fingerprint: Fingerprint::of_input(input),
+            },
+            key,
+            operation: operation.to_owned(),
+            scope,
+        }
+    }
+
+    pub(super) fn abandoned(&self, idempotency: &Idempotency, crashed: Crashed) -> Abandoned {
+        Abandoned {
+            key: self.key.clone(),
+            record: self.intent.key,
+            operation: self.operation.clone(),
+            scope: self.scope.clone(),
+            attempt: crashed.attempt,
+            age: crashed.age,
+            steps: crashed.steps,
+            extensions: idempotency.extensions().clone(),
+        }
+    }
+}
+
+fn invalid(reason: InvalidKey) -> NoResult {
+    NoResult::new(NoResultKind::InvalidKey).caused_by(reason)
+}
+
+fn unusable(error: serde_json::Error) -> NoResult {
+    NoResult::new(NoResultKind::UnusableInput).caused_by(error)
+}

@@ -1,0 +1,227 @@
+//! Functions without HTTP: messages of a queue, jobs, gRPC.
+//!
+//! A second user of the engine, beside `http`. It claims by the same record keys and leaves in the
+//! record a value instead of a response. It knows no request: what `http` reads off one, it is told.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::engine::{Detach, Outcome};
+use crate::http::{Attempt, Idempotency};
+use crate::policy::Policy;
+
+mod error;
+mod function;
+mod identity;
+mod outcome;
+mod run;
+mod value;
+
+pub use error::{ExecuteError, NoResult, NoResultKind};
+pub use function::{Fallible, FromNoResult, Kept, call};
+pub use outcome::Execution;
+
+use identity::Identity;
+
+impl Idempotency {
+    /// Runs a function once for a key, and gives its result to whoever comes with the key again:
+    /// what `#[idempotent]` does for handlers, for everything that is not HTTP.
+    ///
+    /// A queue delivers *at least once*: a message comes again when its acknowledgement was lost. Its
+    /// id is the key, and what it says is the input.
+    ///
+    /// ```
+    /// use idempotent_runtime::{ExecuteError, Execution, Idempotency, Policy};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// static SETTLE: Policy = Policy::new().ttl_hours(72);
+    ///
+    /// #[derive(Clone, Serialize)]
+    /// struct Order { tenant: u32, amount: u64 }
+    ///
+    /// #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    /// struct Receipt { amount: u64 }
+    ///
+    /// # async fn charge(order: Order) -> Result<Receipt, std::io::Error> {
+    /// #     Ok(Receipt { amount: order.amount })
+    /// # }
+    /// async fn receive(
+    ///     idempotency: &Idempotency,
+    ///     message_id: &str,
+    ///     order: &Order,
+    /// ) -> Result<Execution<Receipt>, ExecuteError<std::io::Error>> {
+    ///     let owned = order.clone();
+    ///     idempotency
+    ///         .execute(&SETTLE, "orders.settle", order.tenant, message_id, order, move || charge(owned))
+    ///         .await
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let idempotency = Idempotency::connect("memory:").await?;
+    /// let order = Order { tenant: 7, amount: 1000 };
+    /// let first = receive(&idempotency, "message 1", &order).await?;
+    /// assert_eq!(first, Execution::Executed(Receipt { amount: 1000 }));
+    /// let again = receive(&idempotency, "message 1", &order).await?;
+    /// assert_eq!(again, Execution::Replayed(Receipt { amount: 1000 }));
+    /// let other = receive(&idempotency, "message 1", &Order { amount: 2000, ..order }).await?;
+    /// assert_eq!(other, Execution::Mismatch);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # What names the execution
+    ///
+    /// * `operation`: any text, the same on every instance and in every release; [`Policy::name`]
+    ///   takes its place if it is set.
+    /// * `scope`: whose key it is, anything that serializes; `()` or `None` for nobody's. The scope
+    ///   of the [`Builder`](crate::Builder) is read off requests, so it does not count here.
+    /// * `key`: any text of 1 to 255 bytes.
+    /// * `input`: what must be the same when the key comes again, as canonical JSON.
+    ///
+    /// [`#[idempotent]`](macro@crate::idempotent) on a plain function is this method, with the
+    /// function's name for an operation, the JSON of its `key = expr` for a key (where a string has its
+    /// quotes), and its `fingerprint = expr`, or the tuple of its arguments, for an input.
+    ///
+    /// Namespace, operation, scope and key are one record key with those of HTTP: an operation of the
+    /// same name there is the same operation. But no request has the input of a function, so the
+    /// two are a [`Mismatch`](Execution::Mismatch) to each other.
+    ///
+    /// # What is kept
+    ///
+    /// * **`Ok`** is stored as JSON, and only then returned. A value of more than
+    ///   [`Policy::max_response_bytes`], or that does not serialize, is returned and not kept: whoever
+    ///   comes later gets [`NotRetained`](Execution::NotRetained), and the function never runs again.
+    /// * **`Err`** says that *nothing happened*: it is returned, nothing is stored, and the key is
+    ///   free. Return `Ok` for everything that did happen, a refusal that is final included
+    ///   (`Ok(Verdict::Declined)`). After a crash an `Err` does not free the key: it cannot speak for
+    ///   the attempt that crashed, so the key is abandoned as it was. Nor does it after a
+    ///   [step](Attempt::step) that was finished, for that has happened.
+    /// * **A panic** says nothing, so the key is abandoned at once, and the panic goes on to the
+    ///   caller. [`Policy::on_abandoned`] decides what becomes of the key. A recovery function answers
+    ///   with [`StoredResponse::of_value`](crate::StoredResponse::of_value).
+    ///
+    /// TTL, lease, waiting for a duplicate and shutting down are as for handlers. Key header,
+    /// [`Policy::required`], [`Policy::fingerprint`] and [`Policy::store_errors`] mean nothing here.
+    /// While the store is away nothing runs, whatever [`OnStoreFailure`](crate::OnStoreFailure) says.
+    ///
+    /// # When the caller goes away
+    ///
+    /// A dropped future (a time-out, a `select!`) does not stop the function: what is left of it
+    /// moves to a task, and its result is stored. That is why the function owns what it works with.
+    /// Before it has begun, dropping the future leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecuteError::Function`] is the function's own. [`ExecuteError::NoResult`] says that the key
+    /// cannot be used, that input or scope do not serialize, that the store is away or this instance
+    /// is shutting down (in these cases nothing has run), or that the record has no result of type
+    /// `T` (then nothing has run *again*).
+    ///
+    /// When the claim was lost while the function ran, the answer is the record's and never the
+    /// function's own, be that `Ok` or `Err`: all answers for a key are equal.
+    ///
+    /// # Panics
+    ///
+    /// If the function does.
+    pub fn execute<S, I, F, Fut, T, E>(
+        &self,
+        policy: &Policy,
+        operation: &str,
+        scope: S,
+        key: &str,
+        input: &I,
+        function: F,
+    ) -> impl Future<Output = Result<Execution<T>, ExecuteError<E>>> + Send + use<S, I, F, Fut, T, E>
+    where
+        S: Serialize,
+        I: Serialize + ?Sized,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: Send + 'static,
+    {
+        self.execute_attempt(policy, operation, scope, key, input, |_| function())
+    }
+
+    /// As [`execute`](Self::execute), for a function that wants to know which [`Attempt`] it is.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, OnAbandoned, Policy};
+    /// # use std::convert::Infallible;
+    /// static SYNC: Policy = Policy::new().on_abandoned(OnAbandoned::Retry);
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let idempotency = Idempotency::connect("memory:").await?;
+    /// let night = "2026-01-31";
+    /// let done = idempotency.execute_attempt(&SYNC, "sync", (), night, night, async |attempt| {
+    ///     if attempt.number() > 1 {
+    ///         // An earlier attempt crashed: look what it has done before doing it again.
+    ///     }
+    ///     Ok::<_, Infallible>(attempt.number())
+    /// });
+    /// assert_eq!(done.await?.into_result()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute).
+    ///
+    /// # Panics
+    ///
+    /// If the function does.
+    pub fn execute_attempt<S, I, F, Fut, T, E>(
+        &self,
+        policy: &Policy,
+        operation: &str,
+        scope: S,
+        key: &str,
+        input: &I,
+        function: F,
+    ) -> impl Future<Output = Result<Execution<T>, ExecuteError<E>>> + Send + use<S, I, F, Fut, T, E>
+    where
+        S: Serialize,
+        I: Serialize + ?Sized,
+        F: FnOnce(Attempt) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: Send + 'static,
+    {
+        // Not in the future, which would otherwise borrow what it is told.
+        let identity = Identity::of_call(self, policy, operation, &scope, key, input);
+        self.clone().perform(*policy, identity, function)
+    }
+
+    /// Claims, runs, stores; or says what the record says.
+    async fn perform<F, Fut, T, E>(
+        self,
+        policy: Policy,
+        identity: Result<Identity, NoResult>,
+        function: F,
+    ) -> Result<Execution<T>, ExecuteError<E>>
+    where
+        F: FnOnce(Attempt) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: Send + 'static,
+    {
+        let (identity, policy) = (identity?, policy.or_ttl(self.ttl()));
+        let describe = |crashed| identity.abandoned(&self, crashed);
+        let entered = self.engine().enter(identity.intent, &policy, &describe);
+        Ok(match entered.await.map_err(NoResult::refused)? {
+            Outcome::Run(held) => {
+                let run = run::run(held, policy.max_response_bytes, function);
+                return Detach::new(self.engine().tasks(), run).await.answer();
+            }
+            Outcome::Replay(stored) => value::replay(&stored)?,
+            Outcome::InFlight { lease_left } => Execution::InFlight {
+                retry_after: lease_left,
+            },
+            Outcome::Unknown => Execution::Unknown,
+            Outcome::Mismatch => Execution::Mismatch,
+        })
+    }
+}

@@ -1,0 +1,50 @@
+use std::time::Duration;
+
+use super::error::{NoResult, NoResultKind};
+
+/// What became of an [`Idempotency::execute`](crate::Idempotency::execute).
+///
+/// Not everything here is a success, which is why it must be looked at: with a `match`, or with
+/// [`into_result`](Self::into_result).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use = "it may not have been executed"]
+pub enum Execution<T> {
+    /// The function ran, and this is its result. Others will be given it.
+    Executed(T),
+    /// It ran before, for the same key and input, and this was its result.
+    Replayed(T),
+    /// Somebody else is running it.
+    InFlight {
+        /// The time until that claim's lease ends unless it is renewed. It may well be done sooner.
+        retry_after: Duration,
+    },
+    /// The key is another input's. Nothing has run.
+    Mismatch,
+    /// It was running and was cut off, so that nobody knows whether it took effect, and the policy is
+    /// not to run it again.
+    Unknown,
+    /// It ran before, and its result was not kept: it was larger than
+    /// [`Policy::max_response_bytes`](crate::Policy::max_response_bytes), or did not serialize.
+    NotRetained,
+}
+
+impl<T> Execution<T> {
+    /// The result, whoever has computed it; or why there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`NoResult`], of the kind that is called as the outcome is.
+    pub fn into_result(self) -> Result<T, NoResult> {
+        let kind = match self {
+            Self::Executed(value) | Self::Replayed(value) => return Ok(value),
+            Self::InFlight { retry_after } => {
+                return Err(NoResult::new(NoResultKind::InFlight).retry_in(retry_after));
+            }
+            Self::Mismatch => NoResultKind::Mismatch,
+            Self::Unknown => NoResultKind::Unknown,
+            Self::NotRetained => NoResultKind::NotRetained,
+        };
+        Err(NoResult::new(kind))
+    }
+}

@@ -1,0 +1,69 @@
+//! Running a function and keeping its result.
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::ExecuteError;
+use super::outcome::Execution;
+use super::value;
+use crate::engine::{Answer, Held, catch_unwind};
+use crate::http::{Attempt, attempt_of};
+
+/// What a function has said, and whether that is what may be said.
+pub(super) struct Ran<T, E> {
+    own: Result<T, E>,
+    answer: Answer,
+}
+
+/// Runs the function, stores its result, and only then says it.
+///
+/// Must run to its end, whatever becomes of the caller: see [`Detach`](crate::engine::Detach).
+pub(super) async fn run<F, Fut, T, E>(held: Held, limit: usize, function: F) -> Ran<T, E>
+where
+    F: FnOnce(Attempt) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+    T: Serialize,
+{
+    let attempt = attempt_of(&held);
+    let held = held.begin();
+    let run = async {
+        let own = function(attempt).await;
+        own.map(|own| (value::kept(&own, limit), own))
+    };
+    match catch_unwind(run).await {
+        Ok(Ok((kept, own))) => Ran {
+            own: Ok(own),
+            answer: held.complete(Arc::new(kept)).await,
+        },
+        Ok(Err(error)) => Ran {
+            own: Err(error),
+            answer: held.withdraw().await,
+        },
+        Err(panic) => {
+            tracing::error!(record = %held.owner().key, "function panicked, its key is abandoned");
+            held.abandon().await;
+            resume_unwind(panic)
+        }
+    }
+}
+
+impl<T: DeserializeOwned, E> Ran<T, E> {
+    /// Who has lost its claim answers from the record, never from its own result: all answers for a
+    /// key are equal.
+    pub(super) fn answer(self) -> Result<Execution<T>, ExecuteError<E>> {
+        match self.answer {
+            Answer::Own => self
+                .own
+                .map(Execution::Executed)
+                .map_err(ExecuteError::Function),
+            Answer::Stored(stored) => Ok(value::replay(&stored)?),
+            Answer::InFlight { lease_left } => Ok(Execution::InFlight {
+                retry_after: lease_left,
+            }),
+            Answer::Unknown => Ok(Execution::Unknown),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Results as they are stored: as a response without a status, whose body is a version byte and JSON.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::{NoResult, NoResultKind};
+use super::outcome::Execution;
+use crate::record::{DecodeError, StoredResponse};
+
+/// What no HTTP response has.
+const STATUS: u16 = 0;
+
+const VERSION: u8 = 1;
+
+impl StoredResponse {
+    /// The result of a function and not of a handler, for a recovery function that has found it:
+    /// `Recovery::Replay(StoredResponse::of_value(&receipt)?)`.
+    ///
+    /// # Errors
+    ///
+    /// When the value has no JSON.
+    pub fn of_value<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
+        let mut body = vec![VERSION];
+        serde_json::to_writer(&mut body, value)?;
+        Ok(result(Some(body.into())))
+    }
+}
+
+fn result(body: Option<Bytes>) -> StoredResponse {
+    StoredResponse {
+        status: STATUS,
+        headers: Default::default(),
+        body,
+    }
+}
+
+/// What is stored of a result: a tombstone of one that is too large, or has no JSON. It was executed
+/// all the same.
+pub(super) fn kept<T: Serialize>(value: &T, limit: usize) -> StoredResponse {
+    match StoredResponse::of_value(value) {
+        Ok(stored) => {
+            let json = stored.body.as_ref().map_or(0, |body| body.len() - 1);
+            if json <= limit { stored } else { result(None) }
+        }
+        Err(error) => {
+            tracing::error!(%error, "a result does not serialize, it is returned and not kept");
+            result(None)
+        }
+    }
+}
+
+/// The outcome that is stored.
+pub(super) fn replay<T: DeserializeOwned>(
+    stored: &StoredResponse,
+) -> Result<Execution<T>, NoResult> {
+    if stored.status != STATUS {
+        return Err(NoResult::new(NoResultKind::HttpResponse));
+    }
+    match &stored.body {
+        Some(body) => read(body).map(Execution::Replayed),
+        None => Ok(Execution::NotRetained),
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, NoResult> {
+    let unreadable = NoResult::new(NoResultKind::Unreadable);
+    match body.split_first() {
+        Some((&VERSION, json)) => {
+            serde_json::from_slice(json).map_err(|error| unreadable.caused_by(error))
+        }
+        Some((&version, _)) => Err(unreadable.caused_by(DecodeError::Version(version))),
+        None => Err(unreadable.caused_by(DecodeError::Malformed("no version byte".into()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(bytes: &'static [u8]) -> StoredResponse {
+        result(Some(Bytes::from_static(bytes)))
+    }
+
+    fn kind(stored: &StoredResponse) -> NoResultKind {
+        replay::<u64>(stored).unwrap_err().kind()
+    }
+
+    #[test]
+    fn what_is_stored_is_what_is_replayed() {
+        let value = vec![(1_u64, Some("a".to_owned())), (u64::MAX, None)];
+        let stored = StoredResponse::of_value(&value).unwrap();
+        let decoded = StoredResponse::decode(&stored.encode()).unwrap();
+        assert_eq!(replay(&decoded).unwrap(), Execution::Replayed(value));
+    }
+
+    #[test]
+    fn the_bytes_are_a_version_and_json() {
+        assert_eq!(StoredResponse::of_value(&7).unwrap(), stored(b"\x017"));
+    }
+
+    #[test]
+    fn what_no_release_wrote_is_unreadable() {
+        for bytes in [&b""[..], b"\x01", b"\x01\"7\"", b"\x01-7", b"\x027", b"7"] {
+            assert_eq!(kind(&stored(bytes)), NoResultKind::Unreadable, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn an_http_response_is_no_result() {
+        let mut response = stored(b"\x017");
+        response.status = 200;
+        assert_eq!(kind(&response), NoResultKind::HttpResponse);
+    }
+
+    #[test]
+    fn the_limit_counts_the_bytes_of_the_json() {
+        assert_eq!(kept(&1234, 4), stored(b"\x011234"));
+        assert_eq!(kept(&1234, 3), result(None));
+        assert_eq!(
+            replay::<u64>(&result(None)).unwrap(),
+            Execution::NotRetained
+        );
+    }
+
+    #[test]
+    fn a_result_without_json_leaves_a_tombstone() {
+        let no_json = std::collections::HashMap::from([((1, 2), 3)]);
+        assert_eq!(kept(&no_json, 1000), result(None));
+    }
+}

@@ -1,0 +1,177 @@
+//! What makes two calls the same.
+
+use std::collections::BTreeMap;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::post;
+use idempotent_runtime::{ExecuteError, Execution, Idempotency, NoResultKind, Policy, idempotent};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{Consumer, DEFAULT, Outcome, Unreachable, assert_no_result};
+use crate::support::{App, Operation, Probe, reply, serve};
+
+#[derive(Serialize)]
+struct Order {
+    amount: u64,
+    currency: &'static str,
+}
+
+const ORDER: Order = Order {
+    amount: 1000,
+    currency: "USD",
+};
+
+/// Says in which run it was done.
+async fn run(
+    consumer: &Consumer,
+    operation: &str,
+    scope: impl Serialize,
+    key: &str,
+    input: &(impl Serialize + ?Sized),
+) -> Outcome {
+    let probe = consumer.probe.clone();
+    let function = async move || Ok::<_, Unreachable>(probe.run());
+    consumer
+        .idempotency
+        .execute(&DEFAULT, operation, scope, key, input, function)
+        .await
+}
+
+#[tokio::test]
+async fn the_same_key_with_another_input_is_a_mismatch() {
+    let consumer = Consumer::new();
+    let first = run(&consumer, "op", (), "key", &ORDER).await.unwrap();
+    assert_eq!(first, Execution::Executed(1));
+    let other = Order {
+        amount: 2000,
+        ..ORDER
+    };
+    let mismatch = run(&consumer, "op", (), "key", &other).await.unwrap();
+    assert_eq!(mismatch, Execution::Mismatch);
+    let reason = mismatch.into_result().unwrap_err();
+    assert_eq!(
+        (reason.kind(), reason.retry_after()),
+        (NoResultKind::Mismatch, None)
+    );
+    assert_eq!(consumer.probe.runs(), 1);
+}
+
+#[tokio::test]
+async fn an_input_is_compared_by_its_value_and_not_by_its_spelling() {
+    let consumer = Consumer::new();
+    let map = |amount| BTreeMap::from([("currency", "USD".into()), ("amount", amount)]);
+    let outcomes = [
+        run(&consumer, "op", (), "key", &ORDER).await,
+        run(&consumer, "op", (), "key", &map(json!(1000))).await,
+        run(&consumer, "op", (), "key", &map(json!(1e3))).await,
+    ];
+    let [Ok(first), Ok(second), Ok(third)] = outcomes else {
+        panic!("{outcomes:?}");
+    };
+    assert_eq!(first, Execution::Executed(1));
+    assert_eq!([second, third], [Execution::Replayed(1); 2]);
+}
+
+#[tokio::test]
+async fn operation_scope_and_key_are_three_things() {
+    let consumer = Consumer::new();
+    let calls: [(&str, Option<&str>, &str); 6] = [
+        ("op", None, "key"),
+        ("op", Some("key"), "key"),
+        ("op", Some("k"), "ey"),
+        ("op", Some("ke"), "y"),
+        ("opk", None, "ey"),
+        ("op", None, "ke"),
+    ];
+    for (index, (operation, scope, key)) in calls.into_iter().enumerate() {
+        let outcome = run(&consumer, operation, scope, key, "").await.unwrap();
+        assert_eq!(outcome, Execution::Executed(index + 1));
+    }
+    // Nobody's key is one thing, however it is written.
+    let outcome = run(&consumer, "op", (), "key", "").await.unwrap();
+    assert_eq!(outcome, Execution::Replayed(1));
+}
+
+#[tokio::test]
+async fn the_name_of_the_policy_is_the_operation() {
+    const NAMED: Policy = Policy::new().name("named");
+    let consumer = Consumer::new();
+    let idempotency = &consumer.idempotency;
+    for (policy, operation, expected) in [
+        (&NAMED, "one", Execution::Executed(1)),
+        (&NAMED, "two", Execution::Replayed(1)),
+        (&DEFAULT, "named", Execution::Replayed(1)),
+    ] {
+        let function = async || Ok::<_, Unreachable>(1);
+        let outcome = idempotency.execute(policy, operation, (), "key", "", function);
+        assert_eq!(outcome.await.unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_any_text_of_1_to_255_bytes() {
+    let consumer = Consumer::new();
+    let longest = "k".repeat(255);
+    for key in ["\u{1f4b8}", "a b,c;\"d\"\n", &longest] {
+        let outcome = run(&consumer, "op", (), key, "").await;
+        assert!(matches!(outcome, Ok(Execution::Executed(_))), "{outcome:?}");
+    }
+    let claims = consumer.store.calls(Operation::Claim);
+    for key in ["", &"k".repeat(256)] {
+        let outcome = run(&consumer, "op", (), key, "").await;
+        assert_no_result(outcome, NoResultKind::InvalidKey);
+    }
+    assert_eq!(
+        (
+            consumer.probe.runs(),
+            consumer.store.calls(Operation::Claim)
+        ),
+        (3, claims)
+    );
+}
+
+#[tokio::test]
+async fn what_does_not_serialize_does_not_run() {
+    let consumer = Consumer::new();
+    let no_json = BTreeMap::from([((1, 2), 3)]);
+    for outcome in [
+        run(&consumer, "op", (), "key", &no_json).await,
+        run(&consumer, "op", &no_json, "key", "").await,
+    ] {
+        let Err(ExecuteError::NoResult(reason)) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(reason.kind(), NoResultKind::UnusableInput);
+        assert!(std::error::Error::source(&reason).is_some());
+    }
+    assert_eq!(consumer.probe.runs(), 0);
+}
+
+#[idempotent(name = "shared")]
+async fn handler(State(probe): State<Probe>) -> String {
+    probe.run().to_string()
+}
+
+/// The record key is the same, so the two can never both run under one key; but the input of a
+/// function is no request.
+#[tokio::test]
+async fn a_request_and_a_call_under_one_key_are_a_mismatch() {
+    let server = serve(Router::<App>::new().route("/", post(handler))).await;
+    let call = async |idempotency: &Idempotency, key: &str| {
+        let function = async || Ok::<_, Unreachable>("called".to_owned());
+        let call = idempotency.execute(&DEFAULT, "shared", (), key, "", function);
+        call.await.unwrap()
+    };
+    assert_eq!(reply(server.post("/", "first", "")).await.text(), "1");
+    assert_eq!(
+        call(&server.idempotency, "first").await,
+        Execution::Mismatch
+    );
+
+    let called = Execution::Executed("called".to_owned());
+    assert_eq!(call(&server.idempotency, "second").await, called);
+    let refused = reply(server.post("/", "second", "")).await;
+    refused.assert_problem(422, "key-reused");
+}

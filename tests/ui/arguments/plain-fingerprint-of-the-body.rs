@@ -1,0 +1,10 @@
+//! A body, where there is none.
+
+use idempotent_runtime::{Idempotency, NoResult, idempotent};
+
+#[idempotent(key = order, fingerprint = body)]
+async fn settle(idempotency: &Idempotency, order: u64) -> Result<u64, NoResult> {
+    Ok(order)
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+//! A key that need not be, where there always is one.
+
+use idempotent_runtime::{Idempotency, NoResult, idempotent};
+
+#[idempotent(key = order, required = false)]
+async fn settle(idempotency: &Idempotency, order: u64) -> Result<u64, NoResult> {
+    Ok(order)
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+//! A function without HTTP that has no key.
+
+use idempotent_runtime::{Idempotency, NoResult, idempotent};
+
+#[idempotent(ttl_hours = 24)]
+async fn settle(idempotency: &Idempotency, order: u64) -> Result<u64, NoResult> {
+    Ok(order)
+}
+
+fn main() {}

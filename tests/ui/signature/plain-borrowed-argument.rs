@@ -1,0 +1,10 @@
+//! An argument of the caller's, which may be gone.
+
+use idempotent_runtime::{Idempotency, NoResult, idempotent};
+
+#[idempotent(key = order)]
+async fn settle(idempotency: &Idempotency, order: &str) -> Result<String, NoResult> {
+    Ok(order.to_owned())
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+//! A function without HTTP that is not async.
+
+use idempotent_runtime::{Idempotency, NoResult, idempotent};
+
+#[idempotent(key = order)]
+fn settle(idempotency: &Idempotency, order: u64) -> Result<u64, NoResult> {
+    Ok(order)
+}
+
+fn main() {}

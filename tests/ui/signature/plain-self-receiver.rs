@@ -1,0 +1,14 @@
+//! A method without HTTP.
+
+use idempotent_runtime::{Idempotency, NoResult, idempotent};
+
+pub struct Shop;
+
+impl Shop {
+    #[idempotent(key = order)]
+    pub async fn settle(&self, idempotency: &Idempotency, order: u64) -> Result<u64, NoResult> {
+        Ok(order)
+    }
+}
+
+fn main() {}

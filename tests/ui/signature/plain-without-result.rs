@@ -1,0 +1,10 @@
+//! A function without HTTP that returns nothing.
+
+use idempotent_runtime::{Idempotency, idempotent};
+
+#[idempotent(key = order)]
+async fn settle(idempotency: &Idempotency, order: u64) {
+    drop(order);
+}
+
+fn main() {}

@@ -1,0 +1,17 @@
+//! The error is at the argument's type, and says how to leave it out.
+
+use idempotent_runtime::{Idempotency, NoResult, idempotent};
+
+struct Provider;
+
+#[idempotent(key = order)]
+async fn settle(
+    idempotency: &Idempotency,
+    provider: Provider,
+    order: u64,
+) -> Result<u64, NoResult> {
+    let Provider = provider;
+    Ok(order)
+}
+
+fn main() {}

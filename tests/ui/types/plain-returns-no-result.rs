@@ -1,0 +1,10 @@
+//! The error is at the return type.
+
+use idempotent_runtime::{Idempotency, idempotent};
+
+#[idempotent(key = order)]
+async fn settle(idempotency: &Idempotency, order: u64) -> u64 {
+    order
+}
+
+fn main() {}
