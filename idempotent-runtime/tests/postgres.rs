@@ -29,6 +29,8 @@ mod marks;
 mod own_server;
 #[path = "support/postgres_proxy.rs"]
 mod proxy;
+#[path = "support/records.rs"]
+mod records;
 #[path = "postgres/schema.rs"]
 mod schema;
 #[path = "support/postgres.rs"]

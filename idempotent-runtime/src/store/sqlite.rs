@@ -94,6 +94,7 @@ mod failure;
 mod operations;
 mod readers;
 mod row;
+mod schema;
 mod session;
 mod statements;
 #[cfg(test)]
@@ -151,7 +152,7 @@ impl SqliteStore {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidUrl`], and [`ErrorKind::Store`] when the file cannot be opened, cannot be
-    /// in WAL mode, or has another table of that name.
+    /// in WAL mode, or has a table of that name that is somebody else's or a newer release's.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let store = Self::with_options(options_of(url)?, TableName::default());
         store.migrate().await?;
@@ -165,7 +166,7 @@ impl SqliteStore {
     ///
     /// [`ErrorKind::Store`], as for [`connect`](Self::connect).
     pub async fn migrate(&self) -> Result<(), Error> {
-        self.write(operations::Migrate).await.map_err(|error| {
+        self.write(schema::Migrate).await.map_err(|error| {
             let message = format!("sqlite store could not set up its table `{}`", self.table);
             Error::new(ErrorKind::Store, message).with_source(error)
         })

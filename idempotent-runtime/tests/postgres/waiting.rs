@@ -177,7 +177,7 @@ async fn connected_once(scratch: &Scratch, elsewhere: PgConnectOptions) -> PgPoo
     pool
 }
 
-async fn is_found_out_by_looking(scratch: &Scratch, elsewhere: PgConnectOptions) {
+async fn found_out_by_looking(scratch: &Scratch, elsewhere: PgConnectOptions) -> Arc<Looks> {
     let runs = Process::start(scratch.store(2)).await;
     let first = runs.pay();
     runs.reached().await;
@@ -190,6 +190,7 @@ async fn is_found_out_by_looking(scratch: &Scratch, elsewhere: PgConnectOptions)
     runs.open();
     assert!(answered(first).await.ends_with("paid"));
     assert_replay(&answered(second).await);
+    looks
 }
 
 #[tokio::test]
@@ -198,7 +199,9 @@ async fn request_that_waits_is_answered_where_nobody_can_listen() {
         return;
     };
     let nowhere = PgConnectOptions::clone(&scratch.options).port(1);
-    is_found_out_by_looking(&scratch, nowhere).await;
+    let looks = found_out_by_looking(&scratch, nowhere).await;
+    // Whether there are hints that can be relied on, and then for one: not with each look again.
+    assert_eq!(looks.asked_for_hints.load(Ordering::SeqCst), 2);
     assert_eq!(scratch.listeners().await.len(), 0);
     assert!(!is_marked(&scratch).await, "nobody would hear of it");
     scratch.clean_up().await;
@@ -213,7 +216,7 @@ async fn request_that_waits_is_answered_where_nothing_is_heard() {
     };
     scratch.execute(r#"CREATE DATABASE "{table}""#).await;
     let another = PgConnectOptions::clone(&scratch.options).database(&scratch.table);
-    is_found_out_by_looking(&scratch, another).await;
+    found_out_by_looking(&scratch, another).await;
     scratch
         .execute(r#"DROP DATABASE "{table}" WITH (FORCE)"#)
         .await;

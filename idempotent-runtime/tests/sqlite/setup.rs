@@ -116,9 +116,28 @@ async fn table_of_somebody_else_is_found_out_by_the_migration() {
     let error = store.migrate().await.unwrap_err();
     assert_eq!(store_error(&error).kind(), StoreErrorKind::Rejected);
     assert_eq!(
-        error.to_string(),
-        "sqlite store could not set up its table `users`"
+        format!("{error:?}"),
+        "sqlite store could not set up its table `users`: sqlite store refused the operation: \
+         there is a table of that name that this crate has not made"
     );
+    let indexes = "SELECT count(*) FROM pragma_index_list('users')";
+    assert_eq!(count(&mut connection, indexes).await, 0, "it is left alone");
+}
+
+#[tokio::test]
+async fn table_of_a_newer_release_is_refused() {
+    let directory = Directory::new();
+    drop(directory.store().await);
+    let mut connection = directory.connection().await;
+    let newer = "PRAGMA writable_schema = ON;
+        UPDATE sqlite_schema SET sql = replace(sql, 'schema 1', 'schema 2') WHERE type = 'table';
+        PRAGMA writable_schema = RESET";
+    execute(&mut connection, newer).await;
+    let error = SqliteStore::connect(&directory.url()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Store);
+    let text = format!("{error:?}");
+    assert!(text.contains("it has schema 2"), "{text}");
+    assert!(text.contains("this release knows schema 1"), "{text}");
 }
 
 #[tokio::test]

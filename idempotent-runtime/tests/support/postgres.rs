@@ -1,22 +1,18 @@
 //! A PostgreSQL server to test on, and a table of one's own on it.
 
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use idempotent_runtime::store::ClaimRequest;
 use idempotent_runtime::store::postgres::PostgresStore;
-use idempotent_runtime::store::{Claim, ClaimRequest, Store};
-use idempotent_runtime::{Fingerprint, Owner, RecordKey, StoredResponse, Token};
 use sqlx::postgres::{PgConnectOptions, PgExecutor, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
+use crate::records::table;
+pub(crate) use crate::records::{PATIENCE, answer, chain, claimed, request, rival, skip};
+
 const URL: &str = "IDEMPOTENT_TEST_POSTGRES_URL";
 const DEFAULT_URL: &str = "postgres://postgres@127.0.0.1:5432/test";
-
-/// How long to wait for what must come; long, because it is waited for in full only when it does not.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The server's URL; `None`, with a line that says so, when there is no server.
 ///
@@ -36,14 +32,6 @@ pub(crate) async fn server() -> Option<String> {
     None
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "a test that did nothing must not look like one that passed"
-)]
-pub(crate) fn skip(why: &str) {
-    eprintln!("skipped: {why}");
-}
-
 /// A table name of its own, and connections to its database.
 pub(crate) struct Scratch {
     pub(crate) options: PgConnectOptions,
@@ -55,11 +43,10 @@ impl Scratch {
     /// `None` when there is no server.
     pub(crate) async fn new() -> Option<Self> {
         let options = PgConnectOptions::from_str(&server().await?).unwrap();
-        let random = u128::from_ne_bytes(*Token::random().unwrap().as_bytes());
         Some(Self {
             admin: pool(&options, 2),
             options,
-            table: format!("test_{random:032x}"),
+            table: table(),
         })
     }
 
@@ -171,57 +158,4 @@ pub(crate) async fn backend(executor: impl PgExecutor<'_>) -> i32 {
         .fetch_one(executor)
         .await
         .unwrap()
-}
-
-/// A claim of a random key that lasts.
-pub(crate) fn request() -> ClaimRequest {
-    let random = || *Token::random().unwrap().as_bytes();
-    let digest = || [random(), random()].concat().try_into().unwrap();
-    ClaimRequest {
-        owner: Owner {
-            key: RecordKey::from_bytes(digest()),
-            token: Token::random().unwrap(),
-        },
-        fingerprint: Fingerprint::from_bytes(digest()),
-        lease: Duration::from_secs(600),
-        ttl: Duration::from_secs(3600),
-        take_over: None,
-    }
-}
-
-/// The same claim by somebody else.
-pub(crate) fn rival(of: &ClaimRequest) -> ClaimRequest {
-    let token = Token::random().unwrap();
-    ClaimRequest {
-        owner: Owner { token, ..of.owner },
-        ..*of
-    }
-}
-
-pub(crate) fn answer() -> Arc<StoredResponse> {
-    let mut headers = HeaderMap::new();
-    headers.insert("content-type", HeaderValue::from_static("application/json"));
-    let body = Bytes::from_static(br#"{"id":"pay_1","amount":4200}"#);
-    let response = StoredResponse::new(StatusCode::CREATED, headers, body);
-    Arc::new(response)
-}
-
-/// A new record of the store.
-pub(crate) async fn claimed(store: &dyn Store) -> ClaimRequest {
-    let request = request();
-    let claim = store.claim(&request).await.unwrap();
-    assert!(
-        matches!(claim, Claim::Acquired { attempt: 1, .. }),
-        "{claim:?}"
-    );
-    request
-}
-
-/// An error and its causes, one after the other.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

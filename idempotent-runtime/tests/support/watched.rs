@@ -15,6 +15,8 @@ use idempotent_runtime::{Owner, Record, RecordKey, StoredResponse};
 #[derive(Debug, Default)]
 pub(crate) struct Looks {
     pub(crate) count: AtomicUsize,
+    /// How often somebody asked for hints.
+    pub(crate) asked_for_hints: AtomicUsize,
     /// Whether a look sees what the one before it saw, until there is a hint.
     pub(crate) are_blind: AtomicBool,
     seen: Mutex<Option<Record>>,
@@ -85,6 +87,7 @@ impl Store for Watched {
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {
+        self.looks.asked_for_hints.fetch_add(1, Ordering::SeqCst);
         let (hint, looks) = (self.store.subscribe(key), Arc::clone(&self.looks));
         Subscription::hint(async move {
             hint.changed().await;

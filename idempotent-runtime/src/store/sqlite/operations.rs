@@ -197,34 +197,6 @@ impl Operation for Purge {
     }
 }
 
-pub(super) struct Migrate;
-
-#[async_trait]
-impl Operation for Migrate {
-    type Output = ();
-
-    async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let Session {
-            connection,
-            statements,
-            ..
-        } = session;
-        for statement in [&statements.create_table, &statements.create_index] {
-            sqlx::query(statement.clone())
-                .execute(&mut *connection)
-                .await?;
-        }
-        // A table of that name that is somebody else's is found out now and not by the first claim.
-        fetch(
-            connection,
-            statements.get.clone(),
-            &RecordKey::from_bytes([0; 32]),
-        )
-        .await?;
-        Ok(())
-    }
-}
-
 /// The statement with its first three parameters: key, token, now.
 fn of_owner(
     statement: &SqlStr,

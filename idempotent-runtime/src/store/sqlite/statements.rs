@@ -7,6 +7,7 @@ use crate::store::sql::TableName;
 /// Each is in a file of its own, with its parameters explained.
 #[derive(Clone)]
 pub(super) struct Statements {
+    pub(super) table: TableName,
     pub(super) create_table: SqlStr,
     pub(super) create_index: SqlStr,
     pub(super) claim: SqlStr,
@@ -31,6 +32,7 @@ impl Statements {
         };
         let read = include_str!("sql/read.sql");
         Self {
+            table: table.clone(),
             create_table: shared(include_str!("sql/create_table.sql")),
             create_index: shared(include_str!("sql/create_index.sql")),
             claim: shared(include_str!("sql/claim.sql")),

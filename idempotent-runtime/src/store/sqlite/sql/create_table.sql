@@ -5,9 +5,11 @@
 -- of keys is written at random. (Measured with 100,000 responses of 1 kB: twice as many claims and
 -- completions in a second, and a third of the file.)
 --
+-- The comment inside says which schema it is: SQLite keeps the text of the statement.
+--
 -- What a state may be is not checked here: a later release may know more of them, and SQLite cannot
 -- change a CHECK.
-CREATE TABLE IF NOT EXISTS {table} (
+CREATE TABLE IF NOT EXISTS {table} ( -- idempotent-runtime schema 1
     key          BLOB    NOT NULL PRIMARY KEY CHECK (length(key) = 32),
     request_hash BLOB    NOT NULL CHECK (length(request_hash) = 32),
     token        BLOB    NOT NULL CHECK (length(token) = 16),

@@ -1,0 +1,124 @@
+//! Records that cannot be read, and connections that are ended in the middle of a call.
+
+use idempotent_runtime::store::{Claim, Completion, Store, StoreErrorKind};
+
+use crate::support::{PATIENCE, Scratch, answer, chain, claimed, connection, rival};
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_corrupt_and_never_absent() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let store = scratch.store(1);
+    for damage in [
+        "state = 9",
+        "response = NULL",
+        "response = 'x'",
+        "response = ''",
+        "response = CONCAT(CHAR(9), SUBSTRING(response, 2))", // a newer version
+        "response = SUBSTRING(response, 1, 5)",
+    ] {
+        let request = claimed(&store).await;
+        store.complete(&request.owner, &answer()).await.unwrap();
+        let damage_it = format!("UPDATE {{table}} SET {damage}");
+        scratch.execute(&damage_it).await;
+        for error in [
+            store.claim(&rival(&request)).await.unwrap_err(),
+            store.claim(&request).await.unwrap_err(),
+            store.get(&request.owner.key).await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{damage}");
+            assert!(chain(&error).contains("mysql store"), "{}", chain(&error));
+        }
+        assert!(store.remove(&request.owner.key).await.unwrap());
+    }
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn completing_a_record_of_an_unknown_state_is_corrupt() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let store = scratch.store(1);
+    let request = claimed(&store).await;
+    scratch.execute("UPDATE {table} SET state = 9").await;
+    let error = store.complete(&request.owner, &answer()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn store_is_usable_after_its_connections_were_killed() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let pool = scratch.pool(1);
+    let store = scratch.store_on(pool.clone());
+    for _ in 0..3 {
+        let request = claimed(&store).await;
+        scratch.kill(connection(&pool).await).await;
+        // Whoever finds the dead connection, the store or its pool, the next call has another one.
+        let completion = match store.complete(&request.owner, &answer()).await {
+            Ok(completion) => completion,
+            Err(error) => {
+                assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+                store.complete(&request.owner, &answer()).await.unwrap()
+            }
+        };
+        assert_eq!(completion, Completion::Stored);
+    }
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn call_whose_connection_was_killed_may_have_happened_and_can_be_repeated() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let pool = scratch.pool(1);
+    let store = scratch.store_on(pool.clone());
+    let request = claimed(&store).await;
+    let victim = connection(&pool).await;
+    let holding = scratch.hold("SELECT * FROM {table} FOR UPDATE").await;
+    let complete = async || store.complete(&request.owner, &answer()).await;
+    let killing = async {
+        scratch.until_blocked(victim, None).await;
+        scratch.kill(victim).await;
+    };
+    let (completion, ()) = tokio::join!(complete(), killing);
+    let error = completion.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+    assert!(error.may_have_happened());
+    assert!(chain(&error).starts_with("mysql store"), "{error:?}");
+    holding.rollback().await.unwrap();
+    assert_eq!(complete().await.unwrap(), Completion::Stored);
+    let claim = store.claim(&rival(&request)).await.unwrap();
+    assert!(matches!(claim, Claim::Completed(_)), "{claim:?}");
+    scratch.clean_up().await;
+}
+
+/// The reply that nobody waited for is not taken for the next call's: that connection is closed.
+#[tokio::test]
+async fn abandoned_call_leaves_the_store_usable() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let pool = scratch.pool(1);
+    let store = scratch.store_on(pool.clone());
+    let request = claimed(&store).await;
+    let abandoned = connection(&pool).await;
+    let holding = scratch.hold("SELECT * FROM {table} FOR UPDATE").await;
+    let response = answer();
+    tokio::select! {
+        completion = store.complete(&request.owner, &response) => panic!("{completion:?}"),
+        _ = scratch.until_blocked(abandoned, None) => {}
+    }
+    holding.rollback().await.unwrap();
+    // It may have happened, as a whole or not at all.
+    let completion = tokio::time::timeout(PATIENCE, store.complete(&request.owner, &response));
+    let completion = completion.await.unwrap().unwrap();
+    assert_ne!(completion, Completion::Lost);
+    assert_ne!(connection(&pool).await, abandoned);
+    scratch.clean_up().await;
+}
