@@ -17,6 +17,8 @@ pub struct Options {
     pub gated: bool,
     /// Whether its store calls may take as long as they like, so that none fails by being slow.
     pub patient: bool,
+    /// Instead of the default one.
+    pub namespace: Option<&'static str>,
     /// Instead of the scenario's own.
     pub url: Option<String>,
 }
@@ -54,6 +56,9 @@ impl Application {
         }
         if options.gated {
             command.env(variable::GATES, &scenario.folder);
+        }
+        if let Some(namespace) = options.namespace {
+            command.env(variable::NAMESPACE, namespace);
         }
         if options.patient {
             command.env(variable::PATIENT, "");

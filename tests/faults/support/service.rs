@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{FromRef, State};
 use axum::routing::post;
 use http::{HeaderMap, StatusCode};
@@ -25,6 +26,8 @@ pub mod variable {
     pub const CRASH: &str = "FAULTS_CRASH";
     /// A folder of [gates](super::gate).
     pub const GATES: &str = "FAULTS_GATES";
+    /// The namespace, where it is not the default one.
+    pub const NAMESPACE: &str = "FAULTS_NAMESPACE";
     /// Whether store calls may take as long as they like.
     pub const PATIENT: &str = "FAULTS_PATIENT";
 }
@@ -119,6 +122,22 @@ async fn steady(
     till.charge(&headers, &attempt).await
 }
 
+/// For requests that wait for another one's answer.
+#[idempotent(lease = "5m", in_flight = "wait", wait = "15s")]
+async fn wait(
+    State(till): State<Till>,
+    headers: HeaderMap,
+    attempt: Attempt,
+) -> (StatusCode, String) {
+    till.charge(&headers, &attempt).await
+}
+
+/// Answers with what it was sent.
+#[idempotent(lease = "5m")]
+async fn echo(body: Bytes) -> Bytes {
+    body
+}
+
 async fn look(abandoned: Abandoned) -> Recovery {
     let ledger: &Ledger = abandoned.extension().expect("a ledger");
     match ledger.effects(abandoned.key().as_str()).pop() {
@@ -167,12 +186,17 @@ async fn run(store: &str, till: Till, announce: &Path) {
     if std::env::var_os(variable::PATIENT).is_some() {
         idempotency = idempotency.store_timeout(BOUND);
     }
+    if let Ok(namespace) = std::env::var(variable::NAMESPACE) {
+        idempotency = idempotency.namespace(namespace);
+    }
     let idempotency = idempotency.build();
     let app = Router::new()
         .route("/reject", post(reject))
         .route("/retry", post(retry))
         .route("/recover", post(recover))
         .route("/steady", post(steady))
+        .route("/wait", post(wait))
+        .route("/echo", post(echo))
         .with_state(Service { idempotency, till });
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address").to_string();
