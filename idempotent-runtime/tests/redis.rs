@@ -19,6 +19,8 @@ use support::{fingerprint, random};
 
 #[path = "redis/audit.rs"]
 mod audit;
+#[path = "redis/cluster.rs"]
+mod cluster;
 #[path = "redis/errors.rs"]
 mod errors;
 #[path = "redis/hints.rs"]

@@ -123,7 +123,8 @@ impl Idempotency {
         }
     }
 
-    /// All defaults, on the store that a URL names: `memory:`.
+    /// All defaults, on the store that a URL names: `memory:`, `redis://...`, `postgres://...`,
+    /// `sqlite:...`, `mysql://...`; see [`store::connect`](crate::store::connect()).
     ///
     /// For other settings, connect to the store and pass it on:
     /// `Idempotency::builder(store::connect(url).await?)`.

@@ -56,3 +56,50 @@ fn unknown(scheme: &str) -> Error {
     let message = format!("`{scheme}:` needs the cargo feature `{feature}` of idempotent-runtime");
     Error::new(ErrorKind::FeatureDisabled, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn scheme_whose_feature_is_off_names_the_feature() {
+        for (schemes, feature, is_on) in [
+            (&["memory"][..], "memory", cfg!(feature = "memory")),
+            (&["redis", "rediss"], "redis", cfg!(feature = "redis")),
+            (
+                &["postgres", "postgresql"],
+                "postgres",
+                cfg!(feature = "postgres"),
+            ),
+            (&["sqlite"], "sqlite", cfg!(feature = "sqlite")),
+            (&["mysql", "mariadb"], "mysql", cfg!(feature = "mysql")),
+        ] {
+            for scheme in schemes {
+                // A URL that no store takes, so that whichever is there says no at once.
+                let url = format!("{scheme}:\0hunter2?\0");
+                let error = connect(&url).await.unwrap_err();
+                let text = format!("{error:?}");
+                assert!(!text.contains("hunter2"), "{text}");
+                let names_it = text.contains(&format!("the cargo feature `{feature}`"));
+                assert_eq!(names_it, !is_on, "{text}");
+                if !is_on {
+                    assert_eq!(error.kind(), ErrorKind::FeatureDisabled, "{text}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_stores_url_is_told_which_there_are() {
+        let error = connect("mongodb://app:hunter2@localhost")
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnknownScheme);
+        let text = format!("{error:?}");
+        assert!(text.contains("`mongodb:`"), "{text}");
+        assert!(text.contains("`postgres:`"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+        let error = connect("localhost").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidUrl);
+    }
+}

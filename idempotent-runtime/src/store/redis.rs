@@ -19,13 +19,15 @@
 //! # }
 //! ```
 //!
-//! Or with the connection that the application has:
+//! Or with the client or the connection that the application has:
 //!
 //! ```no_run
 //! use idempotent_runtime::store::redis::RedisStore;
 //!
 //! # async fn connect() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = redis::Client::open("redis://127.0.0.1:6379")?;
+//! let store = RedisStore::from_client(client.clone()).await?;
+//!
 //! let manager = client.get_connection_manager().await?;
 //! for finding in RedisStore::new(manager.clone()).audit().await? {
 //!     eprintln!("{finding}");
@@ -235,7 +237,15 @@ impl RedisStore {
     ///   brings it is turned on.
     /// * [`ErrorKind::Store`]: the server is not there, or refuses us; the source says why.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let client = connect::client(url)?;
+        Self::from_client(connect::client(url)?).await
+    }
+
+    /// The same with the client that the application has, and with its settings.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`]: the server is not there, or refuses us; the source says why.
+    pub async fn from_client(client: Client) -> Result<Self, Error> {
         let connection = ConnectionManager::new_with_config(client.clone(), connect::config())
             .await
             .map_err(|error| cannot("connect to", store_error(error)))?;
@@ -256,7 +266,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when there is no connection.
+    /// [`StoreError`] when there is no connection, or the server wants a password.
     pub async fn audit(&self) -> Result<Vec<Finding>, StoreError> {
         audit::audit(&mut self.connection.clone()).await
     }

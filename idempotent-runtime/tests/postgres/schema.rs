@@ -1,10 +1,13 @@
 //! Migrations, names, and what is said when there is no schema.
 
+use std::time::Instant;
+
 use idempotent_runtime::ErrorKind;
 use idempotent_runtime::store::postgres::PostgresStore;
 use idempotent_runtime::store::{Claim, Store, StoreErrorKind};
 
-use crate::support::{Scratch, answer, backend, chain, claimed, request, server};
+use crate::own_server::OwnServer;
+use crate::support::{PATIENCE, Scratch, answer, backend, chain, claimed, pool, request, server};
 
 /// All of them are at it before the first may go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -202,13 +205,64 @@ async fn connect_says_what_failed_and_not_the_password() {
     assert!(!format!("{} {error:?}", chain(&error)).contains("hunter2"));
 }
 
+/// On a server of its own, because the shared one may let in everybody.
+#[tokio::test]
+async fn connect_says_that_the_password_or_the_database_is_wrong() {
+    let Some(server) = OwnServer::start() else {
+        return;
+    };
+    let admin = pool(&server.options(), 1);
+    sqlx::raw_sql("ALTER ROLE postgres PASSWORD 'right'")
+        .execute(&admin)
+        .await
+        .unwrap();
+    server.ask_for_passwords();
+    let reload = sqlx::raw_sql("SELECT pg_reload_conf()").execute(&admin);
+    reload.await.unwrap();
+    let port = server.options().get_port();
+    let url = |password: &str, database: &str| {
+        format!("postgres://postgres:{password}@127.0.0.1:{port}/{database}?sslmode=disable")
+    };
+    // The server reads its settings anew in its own time.
+    let started = Instant::now();
+    let wrong = loop {
+        match PostgresStore::connect(&url("hunter2", "postgres")).await {
+            Err(error) => break error,
+            Ok(_) => assert!(started.elapsed() < PATIENCE, "it asks for no password"),
+        }
+    };
+    let missing = PostgresStore::connect(&url("right", "payments")).await;
+    for (error, cause) in [
+        (wrong, "password authentication failed"),
+        (
+            missing.unwrap_err(),
+            r#"database "payments" does not exist"#,
+        ),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Store);
+        let text = format!("{} {error:?}", chain(&error));
+        assert!(
+            text.starts_with("postgres store: cannot connect: "),
+            "{text}"
+        );
+        assert!(text.contains(cause), "{text}");
+        assert!(
+            !text.contains("hunter2") && !text.contains("right"),
+            "{text}"
+        );
+    }
+    PostgresStore::connect(&url("right", "postgres"))
+        .await
+        .unwrap();
+}
+
 #[tokio::test]
 async fn debug_shows_no_password() {
     let Some(scratch) = Scratch::new().await else {
         return;
     };
     let options = scratch.options.clone().password("hunter2");
-    let store = scratch.store_on(crate::support::pool(&options, 1));
+    let store = scratch.store_on(pool(&options, 1));
     let text = format!("{store:?}");
     assert!(
         text.contains(&scratch.table) && !text.contains("hunter2"),

@@ -1,6 +1,12 @@
 //! What the audit finds.
 
-use idempotent_runtime::store::redis::Severity;
+use std::fmt::{Debug, Write as _};
+use std::sync::{Arc, Mutex};
+
+use idempotent_runtime::store::redis::{RedisStore, Severity};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::support::{AS_USER, Server, store_at, with_user};
 
@@ -100,4 +106,60 @@ async fn audit_says_what_it_may_not_look_at() {
             "{finding}"
         );
     }
+}
+
+/// The warnings of this crate, a line each.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<String>>);
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::WARN && metadata.target().starts_with("idempotent_runtime")
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut Line(&mut self.0.lock().unwrap()));
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+struct Line<'a>(&'a mut String);
+
+impl Visit for Line<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            writeln!(self.0, "{value:?}").unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn connect_logs_what_the_audit_finds() {
+    let Some(server) = Server::start(&[]).await else {
+        return;
+    };
+    let warnings = Warnings::default();
+    let _logged = tracing::subscriber::set_default(warnings.clone());
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let findings = store.audit().await.unwrap();
+    let expected: String = findings
+        .iter()
+        .map(|finding| format!("redis store: {finding}\n"))
+        .collect();
+    assert!(
+        expected.contains("nothing is written to disk"),
+        "{expected}"
+    );
+    assert_eq!(*warnings.0.lock().unwrap(), expected);
 }

@@ -1,7 +1,5 @@
 //! Servers that refuse, and servers that crash.
 
-use std::error::Error as _;
-
 use idempotent_runtime::ErrorKind;
 use idempotent_runtime::store::redis::RedisStore;
 use idempotent_runtime::store::{
@@ -96,14 +94,54 @@ async fn user_who_may_not_publish_completes_all_the_same() {
 }
 
 #[tokio::test]
-async fn store_that_is_not_there_is_told_without_its_password() {
-    let error = RedisStore::connect("redis+unix:///nowhere/at/all?pass=secret")
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Store);
-    assert_eq!(error.to_string(), "could not connect to the redis store");
-    assert!(error.source().is_some());
-    assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+async fn connect_says_what_failed_and_not_the_password() {
+    let Some(server) = Server::start(&[]).await else {
+        return;
+    };
+    let mut password = redis::cmd("CONFIG");
+    password.arg("SET").arg("requirepass").arg("right");
+    let mut connection = server.connection().await;
+    password.exec_async(&mut connection).await.unwrap();
+    // A port that was free a moment ago.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let refused = format!("redis://:hunter2@{}", listener.local_addr().unwrap());
+    drop(listener);
+    for (url, cause) in [
+        (refused, "refused"),
+        (
+            "redis+unix:///nowhere/at/all?pass=hunter2".to_owned(),
+            "No such file",
+        ),
+        (
+            format!("{}?pass=hunter2", server.url()),
+            "authentication failed",
+        ),
+        (server.url(), "NOAUTH"),
+    ] {
+        let error = RedisStore::connect(&url).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Store, "{error:?}");
+        let text = format!("{error:?}");
+        assert!(text.contains("the redis store: redis store "), "{text}");
+        assert!(text.contains(cause), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    let right = format!("{}?pass=right", server.url());
+    RedisStore::connect(&right).await.unwrap();
+}
+
+#[tokio::test]
+async fn store_on_a_client_of_the_application_works_and_gives_hints() {
+    let Some(server) = Server::start(&[]).await else {
+        return;
+    };
+    let store = RedisStore::from_client(server.client()).await.unwrap();
+    let owner = owner();
+    store.claim(&request(owner)).await.unwrap();
+    let connected = store.subscribe(&owner.key).changed();
+    tokio::time::timeout(LONG, connected).await.unwrap();
+    let woken = tokio::spawn(store.subscribe(&owner.key).changed());
+    store.complete(&owner, &response(b"paid")).await.unwrap();
+    tokio::time::timeout(LONG, woken).await.unwrap().unwrap();
 }
 
 #[tokio::test]

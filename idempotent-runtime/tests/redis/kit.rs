@@ -31,7 +31,7 @@ impl TestBed for Bed {
     }
 }
 
-async fn assert_conformant(store: impl Store) {
+pub(crate) async fn assert_conformant(store: impl Store) {
     let report = conformance::run(&Bed(Arc::new(store))).await;
     println!("{report}");
     report.assert_conformant();

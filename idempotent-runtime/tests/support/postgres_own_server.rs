@@ -69,6 +69,12 @@ impl OwnServer {
         Some(server)
     }
 
+    /// From when it reads its settings the next time.
+    pub(crate) fn ask_for_passwords(&self) {
+        let all = "host all all 127.0.0.1/32 scram-sha-256\n";
+        std::fs::write(self.data.join("pg_hba.conf"), all).unwrap();
+    }
+
     pub(crate) fn options(&self) -> PgConnectOptions {
         PgConnectOptions::new_without_pgpass()
             .host("127.0.0.1")

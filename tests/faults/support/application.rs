@@ -19,6 +19,8 @@ pub struct Options {
     pub patient: bool,
     /// Whether it has handlers that write in transactions.
     pub shop: bool,
+    /// Instead of the default one.
+    pub namespace: Option<&'static str>,
     /// Instead of the scenario's own.
     pub url: Option<String>,
 }
@@ -59,6 +61,9 @@ impl Application {
         }
         if options.shop {
             command.env(variable::SHOP, "");
+        }
+        if let Some(namespace) = options.namespace {
+            command.env(variable::NAMESPACE, namespace);
         }
         if options.patient {
             command.env(variable::PATIENT, "");

@@ -58,6 +58,16 @@ impl Application {
         read(self.request(path, key).body(body)).await
     }
 
+    /// The bytes that come back for these, and whether they are a replay.
+    pub async fn echo(&self, key: &str, bytes: Vec<u8>) -> (Vec<u8>, bool) {
+        let sent = self.request("/echo", key).body(bytes).send().await;
+        let response = sent.expect("an answer");
+        assert_eq!(response.status(), 200, "{response:?}");
+        let is_replay = response.headers().contains_key("idempotent-replayed");
+        let bytes = response.bytes().await.expect("a body");
+        (bytes.into(), is_replay)
+    }
+
     /// One try, in a task of its own.
     pub fn spawn_post(&self, path: &str, key: &str) -> JoinHandle<Option<Reply>> {
         tokio::spawn(read(self.request(path, key)))

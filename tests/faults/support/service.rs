@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{FromRef, State};
 use axum::routing::post;
 use http::{HeaderMap, StatusCode};
@@ -26,6 +27,8 @@ pub mod variable {
     pub const CRASH: &str = "FAULTS_CRASH";
     /// A folder of [gates](super::gate).
     pub const GATES: &str = "FAULTS_GATES";
+    /// The namespace, where it is not the default one.
+    pub const NAMESPACE: &str = "FAULTS_NAMESPACE";
     /// Whether store calls may take as long as they like.
     pub const PATIENT: &str = "FAULTS_PATIENT";
     /// Whether it has a [shop](super::shop), whose handlers write in transactions.
@@ -127,6 +130,22 @@ async fn steady(
     till.charge(&headers, &attempt).await
 }
 
+/// For requests that wait for another one's answer.
+#[idempotent(lease = "5m", in_flight = "wait", wait = "15s")]
+async fn wait(
+    State(till): State<Till>,
+    headers: HeaderMap,
+    attempt: Attempt,
+) -> (StatusCode, String) {
+    till.charge(&headers, &attempt).await
+}
+
+/// Answers with what it was sent.
+#[idempotent(lease = "5m")]
+async fn echo(body: Bytes) -> Bytes {
+    body
+}
+
 async fn look(abandoned: Abandoned) -> Recovery {
     let ledger: &Ledger = abandoned.extension().expect("a ledger");
     match ledger.effects(abandoned.key().as_str()).pop() {
@@ -175,6 +194,9 @@ async fn run(store: &str, till: Till, announce: &Path) {
     if std::env::var_os(variable::PATIENT).is_some() {
         idempotency = idempotency.store_timeout(BOUND);
     }
+    if let Ok(namespace) = std::env::var(variable::NAMESPACE) {
+        idempotency = idempotency.namespace(namespace);
+    }
     let idempotency = idempotency.build();
     let shop = match std::env::var_os(variable::SHOP) {
         Some(_) => shop::routes(&idempotency, till.clone()).await,
@@ -185,6 +207,8 @@ async fn run(store: &str, till: Till, announce: &Path) {
         .route("/retry", post(retry))
         .route("/recover", post(recover))
         .route("/steady", post(steady))
+        .route("/wait", post(wait))
+        .route("/echo", post(echo))
         .with_state(Service { idempotency, till })
         .merge(shop);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

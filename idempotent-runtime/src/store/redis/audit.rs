@@ -107,11 +107,14 @@ async fn ask<T: FromRedisValue>(
     }
 }
 
+/// Not if it lets nobody in who has not said a password: it would refuse everything else too.
 fn is_refusal(error: &RedisError) -> bool {
-    matches!(
+    let is_let_in = error.code() != Some("NOAUTH");
+    let is_refusal = matches!(
         error.kind(),
         ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType
-    )
+    );
+    is_let_in && is_refusal
 }
 
 /// One server's text, or those of several.

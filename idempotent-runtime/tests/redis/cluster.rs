@@ -1,0 +1,128 @@
+//! A Redis Cluster of three servers, each with a third of the slots.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use idempotent_runtime::store::redis::RedisStore;
+use idempotent_runtime::store::{Claim, Completion, Renewal, Store};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+
+use super::kit::assert_conformant;
+use super::support::{Server, owner, response};
+use super::{LONG, another, request};
+
+/// The slots of each server, the first and the last.
+const SLOTS: [[u16; 2]; 3] = [[0, 5460], [5461, 10922], [10923, 16383]];
+
+/// The servers, which end with it, and a connection to all of them.
+struct Cluster {
+    _servers: Vec<Server>,
+    connection: ClusterConnection,
+}
+
+impl Cluster {
+    async fn start() -> Option<Self> {
+        let mut servers = Vec::new();
+        let mut ports = Vec::new();
+        for _ in SLOTS {
+            let port = free_port().to_string();
+            let settings = ["--bind", "127.0.0.1", "--port", &port];
+            let settings = [&settings[..], &["--cluster-enabled", "yes"]].concat();
+            servers.push(Server::start(&settings).await?);
+            ports.push(port);
+        }
+        for (server, slots) in servers.iter().zip(SLOTS) {
+            let mut add = redis::cmd("CLUSTER");
+            add.arg("ADDSLOTS")
+                .arg((slots[0]..=slots[1]).collect::<Vec<_>>());
+            ask(server, &add).await;
+        }
+        for port in &ports[1..] {
+            let mut meet = redis::cmd("CLUSTER");
+            ask(&servers[0], meet.arg("MEET").arg("127.0.0.1").arg(port)).await;
+        }
+        for server in &servers {
+            until_complete(server).await;
+        }
+        let nodes = ports.iter().map(|port| format!("redis://127.0.0.1:{port}"));
+        let client = ClusterClient::new(nodes).unwrap();
+        let connection = client.get_async_connection().await.unwrap();
+        Some(Self {
+            _servers: servers,
+            connection,
+        })
+    }
+}
+
+async fn ask(server: &Server, command: &redis::Cmd) {
+    let mut connection = server.connection().await;
+    command.exec_async(&mut connection).await.unwrap();
+}
+
+/// Until this server knows who has which slots.
+async fn until_complete(server: &Server) {
+    let mut connection = server.connection().await;
+    let started = Instant::now();
+    loop {
+        let info: String = redis::cmd("CLUSTER")
+            .arg("INFO")
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+        let is_complete = [
+            "cluster_state:ok",
+            "cluster_slots_ok:16384",
+            "cluster_size:3",
+        ];
+        if is_complete.iter().all(|line| info.contains(line)) {
+            return;
+        }
+        assert!(started.elapsed() < LONG, "{info}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// One that was free a moment ago, as was the one that servers of a Cluster talk to each other on.
+fn free_port() -> u16 {
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let other = port.checked_add(10_000);
+        if other.is_some_and(|other| TcpListener::bind(("127.0.0.1", other)).is_ok()) {
+            return port;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn store_on_a_cluster_is_conformant() {
+    let Some(cluster) = Cluster::start().await else {
+        return;
+    };
+    assert_conformant(RedisStore::new(cluster.connection.clone())).await;
+}
+
+/// They are on three servers, which no pipeline of a Cluster's client reaches together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_of_all_servers_are_renewed_by_one_call() {
+    let Some(cluster) = Cluster::start().await else {
+        return;
+    };
+    let store = RedisStore::new(cluster.connection.clone());
+    let owners: Vec<_> = (0..200).map(|_| owner()).collect();
+    for owner in &owners {
+        store.claim(&request(*owner)).await.unwrap();
+    }
+    let (first, lease) = (owners[0], LONG);
+    let completion = store.complete(&first, &response(b"paid")).await.unwrap();
+    assert_eq!(completion, Completion::Stored);
+    let renewals = owners.iter().map(|owner| Renewal {
+        owner: *owner,
+        lease,
+    });
+    let lost = store.renew(&renewals.collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(lost, [first]);
+    let replay = store.claim(&request(another(first))).await.unwrap();
+    assert!(matches!(replay, Claim::Completed(_)), "{replay:?}");
+}
