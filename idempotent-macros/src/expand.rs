@@ -222,7 +222,10 @@ fn call(handler: &Handler, Names { first, last, .. }: &Names) -> TokenStream {
         return quote!(|(#(#first,)*), #unwrapped| #function #turbofish(#(#first,)* #last));
     };
     let tx = Ident::new("__tx", Span::mixed_site()).into_token_stream();
-    let others = first.iter().chain(last).map(quote::ToTokens::to_token_stream);
+    let others = first
+        .iter()
+        .chain(last)
+        .map(quote::ToTokens::to_token_stream);
     let arguments = transaction.put(&tx, others.collect());
     quote! {
         |(#(#first,)*), #unwrapped, #tx| {

@@ -23,6 +23,8 @@ mod audit;
 mod errors;
 #[path = "redis/hints.rs"]
 mod hints;
+#[path = "support/insistent.rs"]
+mod insistent;
 #[path = "redis/kit.rs"]
 mod kit;
 #[path = "redis/records.rs"]

@@ -14,6 +14,7 @@ mod lost_records;
 mod outcomes;
 mod problems;
 mod replay;
+mod replay_cache;
 mod scopes;
 mod shutdown;
 mod store_failures;

@@ -15,7 +15,7 @@ use super::problem::{Problem, Problems};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::key::{KeySyntax, RecordKeys};
-use crate::store::Store;
+use crate::store::{ReplayCache, Store};
 
 type ScopeResolver = Box<dyn Fn(&Parts) -> Inputs + Send + Sync>;
 
@@ -86,6 +86,7 @@ pub enum OnStoreFailure {
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
     store: Arc<dyn Store>,
+    replay_cache: Option<ReplayCache>,
     store_timeout: Duration,
     sweep_every: Duration,
     namespace: String,
@@ -109,6 +110,7 @@ impl Idempotency {
     pub fn builder(store: impl Store) -> Builder {
         Builder {
             store: Arc::new(store),
+            replay_cache: Some(ReplayCache::new()),
             store_timeout: Duration::from_secs(2),
             sweep_every: Duration::from_secs(60),
             namespace: String::new(),
@@ -135,7 +137,8 @@ impl Idempotency {
         Ok(Self::new(crate::store::connect(url).await?))
     }
 
-    /// The store, for operators: to look at a record, to remove one, to purge.
+    /// The store, for operators: to look at a record, to remove one, to purge. A removal frees the key
+    /// in this process at once, and in others when their [`ReplayCache`] has asked again.
     #[must_use]
     pub fn store(&self) -> &dyn Store {
         &**self.0.engine.store()
@@ -252,6 +255,21 @@ impl Builder {
         self
     }
 
+    /// Keeps completed records in this process, so that a hot replay costs no round trip. Default: a
+    /// [`ReplayCache`] of 8 MiB, answered from for 10 s at most before the store is asked again; `None`
+    /// switches it off. A store that [replays from memory](Store::replays_from_memory) gets none.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, store::memory::MemoryStore};
+    /// # let store = MemoryStore::new();
+    /// let idempotency = Idempotency::builder(store).replay_cache(None).build();
+    /// # drop(idempotency);
+    /// ```
+    pub fn replay_cache(mut self, cache: impl Into<Option<ReplayCache>>) -> Self {
+        self.replay_cache = cache.into();
+        self
+    }
+
     /// How strictly the key's header is read. Default [`KeySyntax::Lenient`].
     pub fn key_syntax(mut self, syntax: KeySyntax) -> Self {
         self.syntax = syntax;
@@ -345,8 +363,14 @@ impl Builder {
     /// Makes the handle.
     #[must_use]
     pub fn build(self) -> Idempotency {
+        let store: Arc<dyn Store> = match self.replay_cache {
+            Some(cache) if !self.store.replays_from_memory() => {
+                Arc::new(cache.in_front_of(self.store))
+            }
+            _ => self.store,
+        };
         Idempotency(Arc::new(Settings {
-            engine: Engine::new(self.store, self.store_timeout, self.sweep_every),
+            engine: Engine::new(store, self.store_timeout, self.sweep_every),
             keys: RecordKeys::new(&self.namespace, self.secret.as_deref()),
             syntax: self.syntax,
             scope: self.scope,
