@@ -67,6 +67,7 @@
 //! | `postgres` | no | records in PostgreSQL |
 //! | `sqlite` | no | records in a SQLite file |
 //! | `mysql` | no | records in MySQL or MariaDB |
+//! | `blake3` | no | BLAKE3 instead of SHA-256 for fingerprints, where the application [says so](Builder::digest) |
 //! | `conformance` | no | the test kit for stores |
 //!
 //! # What is logged
@@ -95,6 +96,7 @@ pub mod store;
 pub use idempotent_macros::idempotent;
 
 pub use self::clock::{Clock, ManualClock, SystemClock};
+pub use self::digest::Digest;
 pub use self::error::{Error, ErrorKind};
 pub use self::fingerprint::Fingerprint;
 pub use self::http::{

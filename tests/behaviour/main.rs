@@ -5,6 +5,8 @@ mod support;
 
 mod abandoned;
 mod bodies;
+#[cfg(feature = "blake3")]
+mod digests;
 mod disconnect;
 mod fingerprint;
 mod in_flight;

@@ -19,6 +19,7 @@ use crate::store::{Store, StoreError};
 mod background;
 mod claim;
 mod detach;
+mod fingerprints;
 mod held;
 mod leases;
 mod seats;
@@ -28,6 +29,7 @@ mod unwind;
 mod wait;
 
 pub(crate) use detach::{Detach, Mover};
+pub(crate) use fingerprints::Fingerprints;
 pub(crate) use held::{Answer, Held};
 pub(crate) use transaction::InTransaction;
 pub(crate) use unwind::catch_unwind;
@@ -50,7 +52,7 @@ struct Inner {
     closing: AtomicBool,
 }
 
-/// One request, as far as the engine knows it.
+/// One request, as far as the engine knows it and a store is asked for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Intent {
     pub(crate) key: RecordKey,
@@ -129,11 +131,11 @@ impl Engine {
     pub(crate) async fn peek(
         &self,
         key: RecordKey,
-        fingerprint: Fingerprint,
+        is_this_request: impl FnOnce(Fingerprint) -> bool,
     ) -> Option<Arc<StoredResponse>> {
         let record = self.timed(self.0.store.get(&key)).await.ok()??;
         match record.state {
-            RecordState::Completed(stored) if record.fingerprint == fingerprint => Some(stored),
+            RecordState::Completed(stored) if is_this_request(record.fingerprint) => Some(stored),
             _ => None,
         }
     }

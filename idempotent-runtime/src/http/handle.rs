@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::filter::HeaderFilter;
 use super::inputs::Inputs;
 use super::problem::{Problem, Problems};
+use crate::digest::Digest;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::key::{KeySyntax, RecordKeys};
@@ -60,6 +61,7 @@ struct Settings {
     engine: Engine,
     keys: RecordKeys,
     syntax: KeySyntax,
+    digest: Digest,
     scope: Option<ScopeResolver>,
     headers: HeaderFilter,
     problems: Problems,
@@ -92,6 +94,7 @@ pub struct Builder {
     namespace: String,
     secret: Option<Vec<u8>>,
     syntax: KeySyntax,
+    digest: Digest,
     scope: Option<ScopeResolver>,
     headers: HeaderFilter,
     problems: Problems,
@@ -116,6 +119,7 @@ impl Idempotency {
             namespace: String::new(),
             secret: None,
             syntax: KeySyntax::default(),
+            digest: Digest::default(),
             scope: None,
             headers: HeaderFilter::default(),
             problems: Problems::default(),
@@ -189,6 +193,10 @@ impl Idempotency {
 
     pub(super) fn key_syntax(&self) -> KeySyntax {
         self.0.syntax
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        self.0.digest
     }
 
     pub(super) fn response_headers(&self) -> &HeaderFilter {
@@ -273,6 +281,17 @@ impl Builder {
     /// How strictly the key's header is read. Default [`KeySyntax::Lenient`].
     pub fn key_syntax(mut self, syntax: KeySyntax) -> Self {
         self.syntax = syntax;
+        self
+    }
+
+    /// What requests are digested with, to be told from each other. Default [`Digest::Sha256`].
+    ///
+    /// It can be changed while keys are alive, in two steps: first every process gets the cargo feature
+    /// `blake3`, then the digest. A process with the feature knows requests by either digest, and asks
+    /// the store by both before it answers 422 `key-reused`. One without it knows SHA-256 only: to it,
+    /// the retry of a request that was digested with BLAKE3 **is another request**.
+    pub fn digest(mut self, digest: Digest) -> Self {
+        self.digest = digest;
         self
     }
 
@@ -373,6 +392,7 @@ impl Builder {
             engine: Engine::new(store, self.store_timeout, self.sweep_every),
             keys: RecordKeys::new(&self.namespace, self.secret.as_deref()),
             syntax: self.syntax,
+            digest: self.digest,
             scope: self.scope,
             headers: self.headers,
             problems: self.problems,
