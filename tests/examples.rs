@@ -29,6 +29,8 @@ impl Example {
             let line = line.expect("text");
             line.find("http://").map(|at| line[at..].to_owned())
         });
+        // An example whose reader is gone dies of the next line that it prints.
+        std::thread::spawn(move || lines.for_each(drop));
         Self {
             process,
             url: url.expect("a line with a URL"),
@@ -192,4 +194,45 @@ fn a_wrong_argument_is_an_error_that_says_so() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains(message), "{said}");
     }
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn exactly_once_leaves_nothing_half_done_when_it_dies() {
+    let folder = std::env::temp_dir().join(format!("idempotent-example-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let store = format!("sqlite:{}", folder.join("shop.db").display());
+    let start = || Example::start("exactly_once", &["--store", &store]);
+    let payment =
+        |amount, crash| json!({"amount": amount, "order_id": "1", "crash": crash}).to_string();
+
+    let shop = start();
+    let lost = shop
+        .client
+        .post(format!("{}/api/payments", shop.url))
+        .header("content-type", "application/json")
+        .header("idempotency-key", "key")
+        .body(payment(1000, true))
+        .send();
+    assert!(lost.await.is_err(), "it was to die before it answers");
+    drop(shop);
+
+    let shop = start();
+    assert_eq!(shop.get("/api/payments").await, json!([]));
+    let (status, replayed, first) = shop
+        .post("/api/payments", "key", &payment(1000, false))
+        .await;
+    assert_eq!((status, replayed), (201, false));
+    let retry = shop
+        .post("/api/payments", "key", &payment(1000, false))
+        .await;
+    assert_eq!(retry, (201, true, first));
+    for replayed in [false, true] {
+        let refused = shop.post("/api/payments", "no", &payment(-5, false)).await;
+        assert_eq!((refused.0, refused.1), (422, replayed));
+    }
+    let paid = json!([{"id": 1, "amount": 1000, "order_id": "1"}]);
+    assert_eq!(shop.get("/api/payments").await, paid);
+    drop(shop);
+    std::fs::remove_dir_all(&folder).expect("a folder");
 }

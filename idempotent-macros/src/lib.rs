@@ -72,6 +72,27 @@ mod tests;
 /// `fingerprint = body` and `fingerprint = json` are the two words of the table, also when a binding is called so;
 /// `fingerprint = (body)` is the binding.
 ///
+/// # Transactions
+///
+/// A parameter with `#[tx]` is a connection that the runtime lends the handler:
+///
+/// ```text
+/// #[idempotent(ttl_hours = 24)]
+/// async fn create_payment(
+///     #[tx] tx: &mut PgConnection,
+///     Json(payment): Json<PaymentRequest>,
+/// ) -> Result<Json<Payment>, PaymentError> {
+///     sqlx::query("INSERT INTO payments ...").execute(&mut *tx).await?;
+///     ...
+/// }
+/// ```
+///
+/// What is written through it is committed together with the stored response, or not at all; an error answer takes it
+/// back, and so does a crash, after which the key is free. The state has to hold a `Transactions<PgConnection>`
+/// (`Idempotency::transactions`), which only a store in that database gives. It stands anywhere among the arguments, and
+/// expressions cannot name it. There is no lease, and nothing is ever abandoned, so that `lease` and `on_abandoned` are
+/// errors beside it. `#[axum::debug_handler]` takes it for an extractor and cannot be used.
+///
 /// # What it expands to
 ///
 /// A function of the same name, visibility and generics, which takes the same arguments, the last one wrapped, and

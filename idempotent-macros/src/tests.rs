@@ -57,6 +57,25 @@ fn expressions_over_any_patterns() {
 }
 
 #[test]
+fn transaction() {
+    let item = quote! {
+        async fn create_payment(
+            State(limits): State<Limits>,
+            #[tx] tx: &mut PgConnection,
+            Json(payment): Json<PaymentRequest>,
+        ) -> Result<Json<Payment>, PaymentError> {
+            limits.check(&payment)?;
+            insert(tx, payment).await
+        }
+    };
+    snapshot(
+        "transaction",
+        quote!(ttl_hours = 24, scope = payment.tenant),
+        item,
+    );
+}
+
+#[test]
 fn generic() {
     let args = quote!(
         name = "notes.create",

@@ -62,7 +62,7 @@
 //! | --- | --- | --- | --- | --- |
 //! | memory | 0 | 0 | 0 | woken |
 //! | Redis | 1 + 1 | 1 | 0 | hints by pub/sub, and polling |
-//! | PostgreSQL | 1 + 1 | 1, and writes nothing | 0 | polling |
+//! | PostgreSQL | 1 + 1 | 1, and writes nothing | 0 | hints by `LISTEN`, and polling |
 //! | MySQL | 2 + 1 | 1 | 0 | polling |
 //! | SQLite | 0 | 0 | 0 | woken by this process, and polling |
 //!

@@ -52,8 +52,9 @@
 //! # What is not
 //!
 //! * After a **crash** between effect and record nobody knows whether the effect took place. The
-//!   default says so (`outcome-unknown`) and never runs twice; see [`OnAbandoned`] for the other
-//!   choices and their price.
+//!   default says so (`outcome-unknown`) and never runs twice. When the effect is a row in your own
+//!   database, there is no such moment: [`Transactions`]. [`which_guarantee`] leads from a situation
+//!   to the right mode.
 //! * A store can only keep what it has: [`choosing_a_store`] says what each of them can lose.
 //! * A request is replayed to whoever sends the same key in the same scope. **Set a scope where
 //!   there is more than one tenant** (`scope = expr`, or [`Builder::scope`]).
@@ -92,6 +93,7 @@ mod policy;
 mod record;
 mod recovery;
 pub mod store;
+pub mod which_guarantee;
 
 pub use idempotent_macros::idempotent;
 

@@ -20,10 +20,14 @@ use support::{Scratch, request, rival};
 mod cost;
 #[path = "postgres/faults.rs"]
 mod faults;
+#[path = "postgres/hints.rs"]
+mod hints;
 #[path = "support/insistent.rs"]
 mod insistent;
 #[path = "postgres/interleavings.rs"]
 mod interleavings;
+#[path = "postgres/marks.rs"]
+mod marks;
 #[path = "support/postgres_own_server.rs"]
 mod own_server;
 #[path = "support/postgres_proxy.rs"]
@@ -32,6 +36,10 @@ mod proxy;
 mod schema;
 #[path = "support/postgres.rs"]
 mod support;
+#[path = "postgres/waiting.rs"]
+mod waiting;
+#[path = "support/watched.rs"]
+mod watched;
 
 struct Bed(Arc<dyn Store>);
 

@@ -16,9 +16,6 @@
 ::core::compile_error! {
     "a handler is `async`: write `async fn create_payment`"
 }
-::core::compile_error! {
-    "`#[tx]` is not available in this version"
-}
 async fn create_payment(
     tx: &mut PgConnection,
     Json(payment): Json<PaymentRequest>,

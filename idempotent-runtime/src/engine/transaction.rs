@@ -15,6 +15,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::seats::{Occupied, Seat, Turn};
 use super::wait::{FIRST_POLL, SLOWEST_POLL, jittered};
 use super::{Answer, Engine, Fingerprints, Intent, Outcome, Refusal};
+use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::policy::{InFlight, Policy};
 use crate::record::{Owner, RecordState, StoredResponse, Token};
@@ -168,6 +169,34 @@ impl Engine {
         }
     }
 
+    /// Begins one for a key that nobody has, and takes it back: whether the database, the table and
+    /// the rights are as they should be.
+    pub(crate) async fn try_transactions<C>(&self, begin: &dyn Begin<C>) -> Result<(), Refusal> {
+        let (token, other) = (Token::random()?, Token::random()?);
+        let mut key = [0; 32];
+        let random = token.as_bytes().iter().chain(other.as_bytes());
+        key.iter_mut()
+            .zip(random)
+            .for_each(|(to, from)| *to = *from);
+        let request = TransactionRequest {
+            owner: Owner {
+                key: RecordKey::from_bytes(key),
+                token,
+            },
+            fingerprint: Fingerprint::from_bytes(key),
+            ttl: Duration::from_secs(1),
+        };
+        if let Begun::Open(session) = self.timed(begin.begin(Some(&request))).await? {
+            self.roll_back(session).await;
+        }
+        Ok(())
+    }
+
+    /// Dropped half-way, the connection is closed, and the database does it.
+    async fn roll_back<C>(&self, session: Box<dyn Session<C>>) {
+        drop(tokio::time::timeout(self.0.store_timeout, session.roll_back()).await);
+    }
+
     async fn try_begin<C>(
         &self,
         begin: &dyn Begin<C>,
@@ -221,9 +250,11 @@ impl<C> InTransaction<C> {
         self.record.as_ref().map(|record| record.intent.key)
     }
 
-    /// Whether the database takes no more statements in this transaction.
+    /// Whether the database takes no more statements in this transaction, or does not say.
     pub(crate) async fn is_failed(&mut self) -> bool {
-        self.session.is_failed().await
+        let limit = self.running.engine.0.store_timeout;
+        let is_failed = tokio::time::timeout(limit, self.session.is_failed()).await;
+        is_failed.unwrap_or(true)
     }
 
     /// Takes back what the handler has written.
@@ -237,9 +268,7 @@ impl<C> InTransaction<C> {
         let Self {
             session, running, ..
         } = self;
-        // Dropped half-way, the connection is closed, and the database does it.
-        let limit = running.engine.0.store_timeout;
-        drop(tokio::time::timeout(limit, session.roll_back()).await);
+        running.engine.roll_back(session).await;
     }
 
     /// Commits the handler's writes and the record, and says what to answer: an error when nothing

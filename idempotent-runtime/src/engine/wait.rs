@@ -79,8 +79,9 @@ impl Watches {
     async fn look(self, key: RecordKey, watch: Weak<Watch>) {
         let mut poll = FIRST_POLL;
         let mut first_seen = None;
+        // From look to look the same one, so that a store is asked for it once.
+        let mut hint = self.hint(&key);
         while watch.strong_count() > 0 {
-            let hint = self.store.subscribe(&key);
             match self.running_attempt(&key).await {
                 Ok(attempt)
                     if attempt.is_some() && *first_seen.get_or_insert(attempt) == attempt => {}
@@ -88,7 +89,7 @@ impl Watches {
                 Ok(_) | Err(_) => break,
             }
             tokio::select! {
-                () = hint.changed() => {}
+                () = &mut hint => hint = self.hint(&key),
                 () = sleep(jittered(poll)) => {}
             }
             poll = (poll * 2).min(SLOWEST_POLL);
@@ -105,6 +106,10 @@ impl Watches {
         if let Some(watch) = watch.upgrade() {
             watch.changed.notify_waiters();
         }
+    }
+
+    fn hint(&self, key: &RecordKey) -> Change {
+        Box::pin(self.store.subscribe(key).changed())
     }
 
     async fn running_attempt(&self, key: &RecordKey) -> Result<Option<u32>, StoreError> {

@@ -114,6 +114,10 @@ impl Head {
     }
 
     /// What identifies a request; `None` for one that needs no protection.
+    #[expect(
+        clippy::result_large_err,
+        reason = "an answer is moved once, and is no rare error"
+    )]
     fn to_protect(
         &self,
         policy: &Policy,
@@ -129,6 +133,10 @@ impl Head {
     }
 
     /// The one who runs, or the answer.
+    #[expect(
+        clippy::result_large_err,
+        reason = "an answer is moved once, and is no rare error"
+    )]
     fn settle<R>(&self, outcome: Outcome<R>) -> Result<R, Response> {
         let problem = |code| self.idempotency.problem(&Problem::new(code));
         match outcome {

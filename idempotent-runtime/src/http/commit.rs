@@ -47,14 +47,6 @@ where
         transaction.roll_back().await;
         return response;
     }
-    // The handler need not know what has happened to it, but the database does: of two transactions in
-    // each other's way it has ended this one, and a retry will do better.
-    if response.status().is_server_error() && transaction.is_failed().await {
-        transaction.roll_back().await;
-        let cause = "a statement of the handler's was refused, and it answered with a server error";
-        let error = StoreError::new(idempotency.store().name(), StoreErrorKind::Unavailable);
-        return idempotency.refuse(&Refusal::Store(error.with_source(cause)));
-    }
     let (stored, own) = match prepare(&idempotency, response, policy.max_response_bytes).await {
         Some(prepared) => prepared,
         None => failure(&idempotency, policy.max_response_bytes).await,
@@ -62,6 +54,14 @@ where
     if !is_kept(policy, record.is_some(), &own) {
         transaction.roll_back().await;
         return own;
+    }
+    // The handler need not know what has happened to it, but the database does: of two transactions in
+    // each other's way it has ended this one, and a retry will do better.
+    if own.status().is_server_error() && transaction.is_failed().await {
+        transaction.roll_back().await;
+        let cause = "a statement of the handler's was refused, and it answered with a server error";
+        let error = StoreError::new(idempotency.store().name(), StoreErrorKind::Unavailable);
+        return idempotency.refuse(&Refusal::Store(error.with_source(cause)));
     }
     if is_error(&own)
         && let Err(refusal) = transaction.undo().await

@@ -102,12 +102,11 @@ impl Idempotency {
             idempotency: self.clone(),
             begin,
         };
-        let tried = self.engine().begin_unprotected(&*transactions.begin).await;
-        let open = tried.map_err(|refusal| {
+        let tried = self.engine().try_transactions(&*transactions.begin).await;
+        tried.map_err(|refusal| {
             let message = format!("{} store: cannot begin a transaction", store.name());
             Error::new(ErrorKind::Store, message).with_source(refusal)
         })?;
-        open.roll_back().await;
         Ok(transactions)
     }
 }

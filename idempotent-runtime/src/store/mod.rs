@@ -47,9 +47,13 @@ use crate::record::{Owner, Record, StoredResponse};
 
 mod connect;
 mod error;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod listening;
 mod subscription;
 #[doc(hidden)]
 pub mod transaction;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+mod waiters;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;

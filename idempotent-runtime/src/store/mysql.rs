@@ -65,7 +65,7 @@
 //!   claim need not wait for a row that long. [`MySqlStore::connect`] sets all of that.
 //! * **Rights**: `SELECT`, `INSERT`, `UPDATE`, `DELETE` on the table, and `CREATE` for the first start.
 //! * **Waiting** for a running request is polling: the server has nothing to wake a client with.
-//! * **Round trips**: one for a replay, a completion, a renewal of many, a release; two for a first
+//! * **Round trips**: one for a replay, a completion, a saved progress, a renewal of many, a release; two for a first
 //!   claim and for a take-over.
 
 use std::collections::{BTreeMap, HashSet};
@@ -74,6 +74,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow};
 use sqlx::{ConnectOptions, Connection, MySqlConnection, MySqlPool};
 
@@ -83,7 +84,7 @@ use self::statements::{SESSION, Statement, Statements};
 use super::sql::{Loan, TableName};
 use super::transaction::Begin;
 use super::{
-    Claim, ClaimRequest, Completion, Release, Renewal, Store, StoreError, StoreErrorKind,
+    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, StoreErrorKind,
     Subscription, Transactor,
 };
 use crate::error::{Error, ErrorKind};
@@ -234,9 +235,9 @@ impl MySqlStore {
     async fn read(
         &self,
         connection: &mut MySqlConnection,
-        key: &RecordKey,
+        read: Statement,
     ) -> Result<Option<MySqlRow>, StoreError> {
-        let row = self.statements.read(key).fetch_optional(connection).await;
+        let row = read.fetch_optional(connection).await;
         row.map_err(|error| self.error(error))
     }
 
@@ -256,7 +257,8 @@ impl MySqlStore {
             age: Duration::ZERO,
         };
         let statements = &self.statements;
-        let Some(row) = self.read(connection, &request.owner.key).await? else {
+        let read = statements.read(&request.owner.key);
+        let Some(row) = self.read(connection, read).await? else {
             let insert = || statements.insert(request);
             let is_ours = self.has_matched(connection, insert).await?;
             return Ok(is_ours.then_some(first));
@@ -324,9 +326,9 @@ impl MySqlStore {
         }
     }
 
-    /// A connection that broke while it carried a response: because of its size? The server ends
+    /// A connection that broke while it carried a response or a progress: because of its size? The server ends
     /// the connection in the middle of such a packet, and its word for it is seldom read.
-    async fn completion_error(&self, error: sqlx::Error, bytes: usize) -> StoreError {
+    async fn error_of_sending(&self, error: sqlx::Error, bytes: usize) -> StoreError {
         if !matches!(error, sqlx::Error::Io(_)) {
             return self.error(error);
         }
@@ -428,12 +430,19 @@ impl Store for MySqlStore {
         Ok(lost)
     }
 
-    async fn save_progress(
-        &self,
-        _owner: &Owner,
-        _progress: &bytes::Bytes,
-    ) -> Result<super::Progress, StoreError> {
-        Err(StoreError::new(NAME, super::StoreErrorKind::Rejected))
+    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
+        let save = || self.statements.save_progress(owner, progress);
+        let mut connection = self.borrow().await?;
+        let saved = match Self::matched(&mut connection, save).await {
+            Ok(0) => Progress::Lost,
+            Ok(_) => Progress::Saved,
+            Err(error) => {
+                drop(connection);
+                return Err(self.error_of_sending(error, progress.len()).await);
+            }
+        };
+        connection.give_back();
+        Ok(saved)
     }
 
     async fn complete(
@@ -449,7 +458,7 @@ impl Store for MySqlStore {
             Ok(_) => Completion::Stored,
             Err(error) => {
                 drop(connection);
-                return Err(self.completion_error(error, bytes.len()).await);
+                return Err(self.error_of_sending(error, bytes.len()).await);
             }
         };
         connection.give_back();
@@ -470,7 +479,7 @@ impl Store for MySqlStore {
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         let mut connection = self.borrow().await?;
-        let row = self.read(&mut connection, key).await?;
+        let row = self.read(&mut connection, self.statements.get(key)).await?;
         connection.give_back();
         match row {
             Some(row) => Ok(Row::read(&row)?.map(Record::from)),

@@ -80,8 +80,8 @@
 //!   with its feature `tokio-rustls-comp`, and on `rustls` with one crypto provider (its feature
 //!   `ring` or `aws_lc_rs`); or on `redis` with `tokio-native-tls-comp`.
 //! * **Access control.** The user needs
-//!   `+eval +evalsha +time +hmget +hget +hset +pexpireat +exists +type +del`, the keys `~idempotent:*`,
-//!   and for hints `+publish +subscribe` and the channel `&idempotent:done`. `+info +config|get` are
+//!   `+eval +evalsha +time +hmget +hget +hset +hstrlen +hdel +pexpireat +exists +type +del`, the keys
+//!   `~idempotent:*`, and for hints `+publish +subscribe` and the channel `&idempotent:done`. `+info +config|get` are
 //!   for the audit. Give all of the first group or the claims fail half-way.
 //! * **Time-outs.** A connection you built has the `redis` crate's own `response_timeout` of 500 ms,
 //!   which is shorter than the store time-out of [`Idempotency`](crate::Idempotency). What is lost by
@@ -100,13 +100,16 @@ use std::time::Duration;
 use ::redis::aio::{ConnectionLike, ConnectionManager};
 use ::redis::{Client, Value};
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use self::hints::Listener;
 use self::reply::store_error;
 use self::script::Script;
 #[cfg(doc)]
 use super::StoreErrorKind;
-use super::{Claim, ClaimRequest, Completion, Release, Renewal, Store, StoreError, Subscription};
+use super::{
+    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, Subscription,
+};
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
@@ -305,12 +308,9 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
         Ok(lost.map(|(renewal, _)| renewal.owner).collect())
     }
 
-    async fn save_progress(
-        &self,
-        _owner: &Owner,
-        _progress: &bytes::Bytes,
-    ) -> Result<super::Progress, StoreError> {
-        Err(StoreError::new(NAME, super::StoreErrorKind::Rejected))
+    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
+        let args: [&[u8]; 2] = [owner.token.as_bytes(), progress];
+        reply::progress(&self.run(&script::SAVE_PROGRESS, &owner.key, &args).await?)
     }
 
     async fn complete(

@@ -70,8 +70,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::{SqlStr, SqliteConnection, SqlitePool};
 
 use self::failure::store_error;
 use self::readers::Readers;
@@ -82,7 +83,7 @@ use self::writer::{Operation, Shared, Writer};
 use super::sql::TableName;
 use super::transaction::Begin;
 use super::{
-    Claim, ClaimRequest, Completion, Release, Renewal, Store, StoreError, StoreErrorKind,
+    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, StoreErrorKind,
     Subscription, Transactor,
 };
 use crate::error::{Error, ErrorKind};
@@ -98,7 +99,6 @@ mod statements;
 #[cfg(test)]
 mod tests;
 mod transaction;
-mod waiters;
 mod writer;
 
 const NAME: &str = "sqlite";
@@ -212,8 +212,7 @@ impl SqliteStore {
         self.shared.is_readable.load(Ordering::Acquire)
     }
 
-    async fn read(&self, key: &RecordKey) -> Result<Option<Row>, StoreError> {
-        let read = self.statements.read.clone();
+    async fn read(&self, read: SqlStr, key: &RecordKey) -> Result<Option<Row>, StoreError> {
         let columns = self.readers.fetch(read, key).await.map_err(store_error)?;
         // The time is taken after the look: what is alive now was alive then.
         let row = columns.map(|columns| Row::decode(columns, Time::now()));
@@ -223,7 +222,8 @@ impl SqliteStore {
     /// The answer to a claim, when that changes nothing and will be as true when the caller hears
     /// it: `None` sends it to the writer.
     async fn replay(&self, request: &ClaimRequest) -> Result<Option<Claim>, StoreError> {
-        let Some(row) = self.read(&request.owner.key).await? else {
+        let read = self.statements.read.clone();
+        let Some(row) = self.read(read, &request.owner.key).await? else {
             return Ok(None);
         };
         Ok(match row.answer(request)? {
@@ -271,12 +271,12 @@ impl Store for SqliteStore {
         self.write(operations::Renew(renewals.to_vec())).await
     }
 
-    async fn save_progress(
-        &self,
-        _owner: &Owner,
-        _progress: &bytes::Bytes,
-    ) -> Result<super::Progress, StoreError> {
-        Err(StoreError::new(NAME, super::StoreErrorKind::Rejected))
+    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
+        let save = operations::SaveProgress {
+            owner: *owner,
+            progress: progress.clone(),
+        };
+        self.write(save).await
     }
 
     async fn complete(
@@ -300,8 +300,8 @@ impl Store for SqliteStore {
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         if self.has_readers() {
-            let row = self.read(key).await?;
-            return row.map(|row| row.record()).transpose();
+            let row = self.read(self.statements.get.clone(), key).await?;
+            return row.map(Row::record).transpose();
         }
         self.write(operations::Get(*key)).await
     }

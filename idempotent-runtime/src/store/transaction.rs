@@ -19,6 +19,11 @@ use crate::record::{Owner, StoredResponse};
 #[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
 pub(super) const UNDO: &str = "ROLLBACK TO SAVEPOINT idempotent_handler";
 
+/// Fails when the database has ended the transaction meanwhile, so that it is no longer the one which
+/// was begun. With a record, that the record is gone says the same.
+#[cfg(any(feature = "sqlite", feature = "mysql"))]
+pub(super) const IS_WHOLE: &str = "RELEASE SAVEPOINT idempotent_handler";
+
 /// A request to become the one who runs, in a transaction.
 #[derive(Clone, Copy, Debug)]
 pub struct TransactionRequest {

@@ -135,6 +135,48 @@ faults! {
     HeadersAreAMap => Immutable, [headers_come_back_in_order];
     /// Headers in the order of their names.
     HeadersAreSorted => Immutable, [headers_come_back_in_order];
+    /// A stranger's progress is taken.
+    UnfencedProgress => Fencing, [
+        only_the_owner_saves_progress,
+        taken_over_owner_saves_no_progress
+    ];
+    /// Progress is taken when there is an answer already.
+    CompletedTakesProgress => Fencing, [completed_claim_saves_no_progress];
+    /// Progress of a record that is not there is said to be saved.
+    AbsentTakesProgress => Fencing, [record_that_is_gone_takes_no_progress];
+    /// Whose lease has ended cannot save.
+    ProgressNeedsALease => LeaseIsNotLife, [progress_is_saved_after_the_lease];
+    /// Saving is taken for a renewal.
+    ProgressRenewsTheLease => LeaseIsNotLife, [progress_moves_neither_lease_nor_expiry];
+    /// Saving is taken for a use.
+    ProgressMovesTheExpiry => LeaseIsNotLife, [progress_moves_neither_lease_nor_expiry];
+    /// Saving looks at what is kept, and writes later.
+    ProgressIsGetThenSet => AtomicClaim, [
+        longest_of_sixteen_saved_at_once_stays,
+        progress_and_completion_at_once_leave_the_completion
+    ];
+    /// Progress is taken and not kept.
+    ProgressIsForgotten => Documented, [saved_progress_is_read];
+    /// A column of text.
+    ProgressIsText => Documented, [progress_comes_back_byte_for_byte];
+    /// A column of at most 65,535 bytes, and what is longer is cut.
+    ProgressIsCut => Documented, [progress_comes_back_byte_for_byte];
+    /// The last call wins.
+    LastProgressStays => Documented, [progress_only_grows, take_over_keeps_the_progress];
+    /// Of two as long as each other the second stays.
+    ProgressAsLongStays => Documented, [progress_only_grows];
+    /// A late call is told that the claim is lost.
+    LateProgressIsLost => Documented, [progress_only_grows];
+    /// A renewal writes the row anew.
+    RenewalDropsTheProgress => Documented, [progress_stays_while_the_claim_is_held];
+    /// A take-over writes the row anew.
+    TakeOverDropsTheProgress => Documented, [take_over_keeps_the_progress];
+    /// A completion leaves what the next attempt would have needed.
+    CompletionKeepsTheProgress => Documented, [completion_drops_the_progress];
+    /// What was saved stays behind when its record goes.
+    ProgressOutlivesItsRecord => Documented, [released_or_removed_key_starts_without_progress];
+    /// An expired row is claimed anew, but for its progress.
+    ExpiredKeyKeepsTheProgress => Documented, [expired_key_starts_without_progress];
     /// A read counts as a use.
     ReadingProlongs => Documented, [reading_tells_the_state_and_changes_nothing];
     /// Only what is not completed can be removed.

@@ -28,6 +28,8 @@ pub(crate) struct MutexStore {
     clock: Arc<ManualClock>,
     fault: Option<Fault>,
     rows: Mutex<HashMap<[u8; 32], Row>>,
+    /// What a table apart would have kept of records that are gone.
+    left_over: Mutex<HashMap<[u8; 32], Bytes>>,
     changed: Arc<Notify>,
 }
 
@@ -61,6 +63,7 @@ impl MutexStore {
             clock,
             fault,
             rows: Mutex::default(),
+            left_over: Mutex::default(),
             changed: Arc::default(),
         }
     }
@@ -120,9 +123,47 @@ impl MutexStore {
                 row.attempt = request.take_over.map_or(1, |attempt| attempt + 1);
             }
             (Some(Fault::LeaseIsAsLongAsTheTtl), _) => row.lease_until = row.expires_at,
+            (Some(Fault::ExpiredKeyKeepsTheProgress), Some(old)) => {
+                row.progress = old.progress.clone();
+            }
+            (Some(Fault::ProgressOutlivesItsRecord), _) => {
+                row.progress = self.left_over(&self.index(&request.owner.key));
+            }
             _ => {}
         }
         row
+    }
+
+    fn left_over(&self, index: &[u8; 32]) -> Bytes {
+        let left_over = self.left_over.lock();
+        let left_over = left_over.unwrap_or_else(PoisonError::into_inner);
+        left_over.get(index).cloned().unwrap_or_default()
+    }
+
+    /// What a row that is gone would leave behind.
+    fn forget(&self, index: [u8; 32], row: &Row) {
+        let left_over = self.left_over.lock();
+        let mut left_over = left_over.unwrap_or_else(PoisonError::into_inner);
+        left_over.insert(index, row.progress.clone());
+    }
+
+    /// What saving progress comes to: an answer, and the row that has to be written for it.
+    fn save(&self, row: Option<&Row>, owner: &Owner, progress: &Bytes) -> (Progress, Option<Row>) {
+        let now = self.clock.now();
+        match row {
+            None if self.has(Fault::AbsentTakesProgress) => (Progress::Saved, None),
+            Some(row) if self.takes_progress(row, owner, now) => {
+                row.saved(progress, now, self.fault)
+            }
+            _ => (Progress::Lost, None),
+        }
+    }
+
+    fn takes_progress(&self, row: &Row, owner: &Owner, now: Duration) -> bool {
+        let is_running = row.response.is_none() || self.has(Fault::CompletedTakesProgress);
+        let is_owned = row.is_owned_by(owner, self.fault) || self.has(Fault::UnfencedProgress);
+        let is_late = self.has(Fault::ProgressNeedsALease) && row.lease_until <= now;
+        self.is_live(row, now) && is_running && is_owned && !is_late
     }
 
     fn wake(&self) {
@@ -174,18 +215,17 @@ impl Store for MutexStore {
     }
 
     async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
-        let now = self.clock.now();
+        let index = self.index(&owner.key);
+        if self.has(Fault::ProgressIsGetThenSet) {
+            let (answer, row) = self.save(self.lock()?.get(&index), owner, progress);
+            tokio::task::yield_now().await;
+            self.lock()?.extend(row.map(|row| (index, row)));
+            return Ok(answer);
+        }
         let mut rows = self.lock()?;
-        let row = rows.get_mut(&self.index(&owner.key)).filter(|row| {
-            self.is_live(row, now) && row.response.is_none() && row.is_owned_by(owner, self.fault)
-        });
-        Ok(match row {
-            Some(row) => {
-                row.save_progress(progress);
-                Progress::Saved
-            }
-            None => Progress::Lost,
-        })
+        let (answer, row) = self.save(rows.get(&index), owner, progress);
+        rows.extend(row.map(|row| (index, row)));
+        Ok(answer)
     }
 
     async fn complete(
@@ -224,8 +264,8 @@ impl Store for MutexStore {
         if self.has(Fault::ReleaseEndsTheLeaseOnly) {
             rows.entry(index)
                 .and_modify(|row| row.lease_until = Duration::ZERO);
-        } else {
-            rows.remove(&index);
+        } else if let Some(row) = rows.remove(&index) {
+            self.forget(index, &row);
         }
         self.wake();
         Ok(Release::Released)
@@ -255,9 +295,10 @@ impl Store for MutexStore {
         {
             return Ok(false);
         }
-        Ok(rows
-            .remove(&index)
-            .is_some_and(|row| self.is_live(&row, now)))
+        Ok(rows.remove(&index).is_some_and(|row| {
+            self.forget(index, &row);
+            self.is_live(&row, now)
+        }))
     }
 
     async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use idempotent_runtime::store::{Claim, ClaimRequest, Completion, Renewal};
+use idempotent_runtime::store::{Claim, ClaimRequest, Completion, Progress, Renewal};
 use idempotent_runtime::{Fingerprint, Owner, Record, RecordState, StoredResponse, Token};
 
 use super::{Decision, Fault};
@@ -19,7 +19,7 @@ pub(super) struct Row {
     pub(super) lease_until: Duration,
     pub(super) expires_at: Duration,
     pub(super) response: Option<Arc<StoredResponse>>,
-    progress: Bytes,
+    pub(super) progress: Bytes,
 }
 
 impl Row {
@@ -113,6 +113,7 @@ impl Row {
             Some(Fault::TakeOverKeepsTheToken) => row.token = self.token,
             Some(Fault::TakeOverKeepsTheExpiry) => row.expires_at = self.expires_at,
             Some(Fault::TakeOverResetsTheAge) => row.created_at = now,
+            Some(Fault::TakeOverDropsTheProgress) => row.progress = Bytes::new(),
             _ => {}
         }
         row
@@ -128,15 +129,41 @@ impl Row {
         match fault {
             Some(Fault::RenewalKeepsTheExpiry) => {}
             Some(Fault::RenewalShortensTheLife) => self.expires_at = self.lease_until,
+            Some(Fault::RenewalDropsTheProgress) => self.progress = Bytes::new(),
             _ => self.expires_at = self.expires_at.max(self.lease_until),
         }
     }
 
-    /// Keeps it if it is longer, given that the owner may.
-    pub(super) fn save_progress(&mut self, progress: &Bytes) {
-        if progress.len() > self.progress.len() {
-            self.progress = progress.clone();
+    /// What saving progress comes to, given that the owner may.
+    pub(super) fn saved(
+        &self,
+        progress: &Bytes,
+        now: Duration,
+        fault: Option<Fault>,
+    ) -> (Progress, Option<Self>) {
+        let stays = match fault {
+            Some(Fault::ProgressIsForgotten) => false,
+            Some(Fault::LastProgressStays) => true,
+            Some(Fault::ProgressAsLongStays) => progress.len() >= self.progress.len(),
+            _ => progress.len() > self.progress.len(),
+        };
+        if !stays {
+            let answer = match fault {
+                Some(Fault::LateProgressIsLost) => Progress::Lost,
+                _ => Progress::Saved,
+            };
+            return (answer, None);
         }
+        let mut row = Self {
+            progress: kept_progress(progress, fault),
+            ..self.clone()
+        };
+        match fault {
+            Some(Fault::ProgressRenewsTheLease) => row.lease_until = now + Duration::from_secs(9),
+            Some(Fault::ProgressMovesTheExpiry) => row.expires_at = now + Duration::from_secs(9),
+            _ => {}
+        }
+        (Progress::Saved, Some(row))
     }
 
     /// Completes it, given that the owner may.
@@ -152,6 +179,9 @@ impl Row {
         let again = self.response.is_some();
         if !again || fault == Some(Fault::SecondCompletionOverwrites) {
             self.response = Some(kept(response, fault));
+        }
+        if fault != Some(Fault::CompletionKeepsTheProgress) {
+            self.progress = Bytes::new();
         }
         if fault == Some(Fault::CompletionMovesTheExpiry) {
             self.expires_at += now - self.created_at;
@@ -178,6 +208,15 @@ impl Row {
             state,
             progress: self.progress.clone(),
         }
+    }
+}
+
+/// The progress as it will come back.
+fn kept_progress(progress: &Bytes, fault: Option<Fault>) -> Bytes {
+    match fault {
+        Some(Fault::ProgressIsText) => String::from_utf8_lossy(progress).into_owned().into(),
+        Some(Fault::ProgressIsCut) => progress.slice(..progress.len().min(65_535)),
+        _ => progress.clone(),
     }
 }
 

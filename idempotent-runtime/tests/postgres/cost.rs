@@ -1,7 +1,8 @@
 //! What an operation costs: statements, transaction ids, index writes.
 
+use bytes::Bytes;
 use idempotent_runtime::store::postgres::PostgresStore;
-use idempotent_runtime::store::{Claim, Completion, Renewal, ReplayCache, Store};
+use idempotent_runtime::store::{Claim, Completion, Progress, Renewal, ReplayCache, Store};
 use sqlx::PgPool;
 
 use crate::own_server::OwnServer;
@@ -28,6 +29,15 @@ async fn each_operation_is_one_statement() {
         };
         store.renew(&[renewal; 10]).await.unwrap();
         assert_eq!(counts.take(), one, "renew");
+        for progress in [&b"step 1"[..], b"late"] {
+            counts.take();
+            store
+                .save_progress(&request.owner, &progress.into())
+                .await
+                .unwrap();
+            let prepared = usize::from(!warm && progress != b"late");
+            assert_eq!(counts.take(), (prepared, 1), "save progress");
+        }
         store.get(&request.owner.key).await.unwrap();
         assert_eq!(counts.take(), one, "get");
         store.complete(&request.owner, &answer()).await.unwrap();
@@ -89,6 +99,11 @@ async fn replay_writes_nothing() {
     let store = scratch.store(1);
     let (completed, running) = (claimed(&store).await, claimed(&store).await);
     store.complete(&completed.owner, &answer()).await.unwrap();
+    let progress = Bytes::from_static(b"step 1");
+    store
+        .save_progress(&running.owner, &progress)
+        .await
+        .unwrap();
 
     let pool = in_a_transaction(&scratch).await;
     let store = scratch.store_on(pool.clone());
@@ -103,6 +118,11 @@ async fn replay_writes_nothing() {
             "{claim:?}"
         );
         store.get(&completed.owner.key).await.unwrap();
+        let late = store
+            .save_progress(&running.owner, &progress)
+            .await
+            .unwrap();
+        assert_eq!(late, Progress::Saved);
         let completion = store.complete(&completed.owner, &answer()).await.unwrap();
         assert_eq!(completion, Completion::AlreadyMine);
         assert_eq!(store.purge_expired(10).await.unwrap(), 0);

@@ -69,7 +69,7 @@ async fn store_is_usable_after_its_connections_were_killed() {
     let store = scratch.store_on(pool.clone());
     for _ in 0..3 {
         let request = claimed(&store).await;
-        kill(&scratch, backend(&pool).await).await;
+        scratch.kill(backend(&pool).await).await;
         // Whoever finds the dead connection, the store or its pool, the next call has another one.
         let completion = match store.complete(&request.owner, &answer()).await {
             Ok(completion) => completion,
@@ -96,7 +96,7 @@ async fn call_that_was_killed_in_the_server_may_have_happened_and_can_be_repeate
     let complete = async || store.complete(&request.owner, &answer()).await;
     let killing = async {
         scratch.until_blocked_by(holder, 1).await;
-        kill(&scratch, victim).await;
+        scratch.kill(victim).await;
     };
     let (completion, ()) = tokio::join!(complete(), killing);
     let error = completion.unwrap_err();
@@ -147,16 +147,6 @@ async fn abandoned_call_leaves_the_connection_usable() {
         .await
         .unwrap();
     scratch.clean_up().await;
-}
-
-async fn kill(scratch: &Scratch, victim: i32) {
-    let gone = "SELECT pg_terminate_backend($1)";
-    let killed: bool = sqlx::query_scalar(gone)
-        .bind(victim)
-        .fetch_one(&scratch.admin)
-        .await
-        .unwrap();
-    assert!(killed);
 }
 
 /// The backend that holds a lock on each row, and its transaction.

@@ -84,8 +84,10 @@ const TAKE_OVER: &str =
 const RELEASE: &str = r#"DELETE FROM "{table}" WHERE key = $1"#;
 const REPLACE: &str = r#"UPDATE "{table}" SET expires_at = clock_timestamp() + interval '1 hour',
     lease_until = clock_timestamp() + interval '1 hour' WHERE key = $1"#;
-const INSERT: &str = r#"INSERT INTO "{table}" VALUES ($1, decode(repeat('07', 32), 'hex'), 1,
-    decode(repeat('07', 16), 'hex'), 1, NULL, NULL, now(), now() + interval '1 hour', now() + interval '1 hour')"#;
+const INSERT: &str = r#"INSERT INTO "{table}"
+    (key, request_hash, state, token, attempt, created_at, lease_until, expires_at)
+    VALUES ($1, decode(repeat('07', 32), 'hex'), 1, decode(repeat('07', 16), 'hex'), 1,
+    now(), now() + interval '1 hour', now() + interval '1 hour')"#;
 
 #[tokio::test]
 async fn take_over_that_waited_judges_the_record_anew() {

@@ -4,7 +4,9 @@ use std::error::Error as _;
 
 use idempotent_runtime::ErrorKind;
 use idempotent_runtime::store::redis::RedisStore;
-use idempotent_runtime::store::{Claim, Completion, Release, Renewal, Store, StoreErrorKind};
+use idempotent_runtime::store::{
+    Claim, Completion, Progress, Release, Renewal, Store, StoreErrorKind,
+};
 
 use super::support::{AS_USER, Server, owner, response, store_at, with_user};
 use super::{LONG, another, request};
@@ -35,6 +37,9 @@ async fn server_over_its_memory_is_full_and_writes_nothing() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Full, "{error:?}");
+    let progress = b"half"[..].into();
+    let error = store.save_progress(&running, &progress).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Full, "{error:?}");
     limit(0).exec_async(&mut connection).await.unwrap();
     assert!(store.get(&new.key).await.unwrap().is_none());
     assert_eq!(
@@ -61,7 +66,8 @@ async fn user_without_permission_is_rejected() {
 /// Publishing is a hint: the completion that it tells of has happened.
 #[tokio::test]
 async fn user_who_may_not_publish_completes_all_the_same() {
-    let documented = "+eval +evalsha +time +hmget +hget +hset +pexpireat +exists +type +del";
+    let documented =
+        "+eval +evalsha +time +hmget +hget +hset +hstrlen +hdel +pexpireat +exists +type +del";
     let rules = format!("~idempotent:* resetchannels -@all {documented}");
     let Some(server) = Server::start(&with_user(&rules)).await else {
         return;
@@ -75,6 +81,8 @@ async fn user_who_may_not_publish_completes_all_the_same() {
             .renew(&[Renewal { owner, lease: LONG }])
             .await
             .unwrap();
+        let saved = store.save_progress(&owner, &b"half"[..].into()).await;
+        assert_eq!(saved.unwrap(), Progress::Saved);
     }
     assert_eq!(
         store.complete(&first, &response(b"paid")).await.unwrap(),

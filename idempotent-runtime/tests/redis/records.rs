@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use idempotent_runtime::store::redis::RedisStore;
 use idempotent_runtime::store::{
-    Claim, ClaimRequest, Completion, Release, Renewal, Store, StoreErrorKind,
+    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreErrorKind,
 };
 use idempotent_runtime::{Owner, RecordState};
 
@@ -38,6 +38,8 @@ async fn key_lives_as_long_as_its_record_and_never_shorter_than_the_lease() {
         if let Some(lease) = renewal.map(Duration::from_secs) {
             assert_eq!(store.renew(&[Renewal { owner, lease }]).await.unwrap(), []);
         }
+        let saved = store.save_progress(&owner, &b"half"[..].into()).await;
+        assert_eq!(saved.unwrap(), Progress::Saved);
         store.complete(&owner, &response(b"paid")).await.unwrap();
         let key = name(&owner.key);
         let left: u64 = redis::cmd("PTTL")

@@ -57,13 +57,15 @@ async fn each_operation_is_one_round_trip() {
         }])
         .await
         .unwrap();
+    let progress = b"half"[..].into();
+    store.save_progress(&first, &progress).await.unwrap();
     store.complete(&first, &response(b"paid")).await.unwrap();
     store.release(&second).await.unwrap();
     store.get(&first.key).await.unwrap();
     store.remove(&first.key).await.unwrap();
     assert_eq!(
         scripts_run(&server).await,
-        [6, 6, 0],
+        [7, 7, 0],
         "each twice, the second time with its code"
     );
 
@@ -77,15 +79,16 @@ async fn each_operation_is_one_round_trip() {
     assert_eq!(scripts_run(&server).await, [3, 0, 0], "replay");
     store.get(&first.key).await.unwrap();
     store.claim(&request(second)).await.unwrap();
+    store.save_progress(&second, &progress).await.unwrap();
     store.release(&second).await.unwrap();
     store.remove(&first.key).await.unwrap();
     assert_eq!(
         scripts_run(&server).await,
-        [7, 0, 0],
-        "get, claim, release, remove"
+        [8, 0, 0],
+        "get, claim, progress, release, remove"
     );
     store.purge_expired(10).await.unwrap();
-    assert_eq!(scripts_run(&server).await, [7, 0, 0], "purge");
+    assert_eq!(scripts_run(&server).await, [8, 0, 0], "purge");
 }
 
 #[tokio::test]

@@ -110,9 +110,49 @@ impl Scratch {
         }
     }
 
+    /// Ends a backend.
+    pub(crate) async fn kill(&self, victim: i32) {
+        let gone = "SELECT pg_terminate_backend($1)";
+        let killed: bool = sqlx::query_scalar(gone)
+            .bind(victim)
+            .fetch_one(&self.admin)
+            .await
+            .unwrap();
+        assert!(killed);
+    }
+
+    /// The backends that listen to the table's channel.
+    pub(crate) async fn listeners(&self) -> Vec<i32> {
+        let listen = format!(r#"LISTEN "{}_done"%"#, self.table);
+        sqlx::query_scalar("SELECT pid FROM pg_stat_activity WHERE query LIKE $1")
+            .bind(listen)
+            .fetch_all(&self.admin)
+            .await
+            .unwrap()
+    }
+
+    /// Whether the record has the mark of those who wait.
+    pub(crate) async fn is_marked(&self, request: &ClaimRequest) -> bool {
+        let waited = format!(r#"SELECT waited FROM "{}" WHERE key = $1"#, self.table);
+        sqlx::query_scalar(AssertSqlSafe(waited))
+            .bind(&request.owner.key.as_bytes()[..])
+            .fetch_one(&self.admin)
+            .await
+            .unwrap()
+    }
+
+    /// Waits until the record has the mark.
+    pub(crate) async fn until_marked(&self, request: &ClaimRequest) {
+        let started = Instant::now();
+        while !self.is_marked(request).await {
+            assert!(started.elapsed() < PATIENCE, "it is not marked");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     pub(crate) async fn clean_up(self) {
         self.execute(
-            r#"DROP TABLE IF EXISTS "{table}"; DROP FUNCTION IF EXISTS "{table}_claim", "{table}_complete""#,
+            r#"DROP TABLE IF EXISTS "{table}"; DROP FUNCTION IF EXISTS "{table}_claim", "{table}_complete", "{table}_save_progress", "{table}_wait", "{table}_tell""#,
         )
         .await;
     }

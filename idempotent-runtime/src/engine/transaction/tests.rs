@@ -26,13 +26,16 @@ impl Begin<()> for Row {
 }
 
 /// A request that is `SHA256` here, and `other` by another digest.
-async fn entered(row: Row, other: Option<Fingerprint>) -> Outcome<InTransaction<()>> {
+async fn entered(
+    row: Row,
+    other: Option<Fingerprint>,
+) -> Result<Outcome<InTransaction<()>>, Refusal> {
     let second = Duration::from_secs(1);
     let engine = Engine::new(Arc::new(MemoryStore::new()), second, Duration::ZERO);
     let (policy, mut make) = (Policy::new(), || other);
     let fingerprints = Fingerprints::new(SHA256, &mut make);
     let entered = engine.enter_transaction(&row, KEY, fingerprints, &policy);
-    entered.await.expect("the database is there")
+    entered.await
 }
 
 fn completed() -> Settled {
@@ -46,7 +49,9 @@ fn completed() -> Settled {
 #[tokio::test]
 async fn record_by_either_digest_is_replayed() {
     for fingerprint in [SHA256, BLAKE3] {
-        let outcome = entered(Row(fingerprint, completed()), Some(BLAKE3)).await;
+        let outcome = entered(Row(fingerprint, completed()), Some(BLAKE3))
+            .await
+            .unwrap();
         assert!(matches!(outcome, Outcome::Replay(_)), "{outcome:?}");
     }
 }
@@ -55,7 +60,7 @@ async fn record_by_either_digest_is_replayed() {
 async fn what_runs_by_either_digest_is_in_flight() {
     for fingerprint in [SHA256, BLAKE3] {
         let row = Row(fingerprint, Settled::InFlight(None));
-        let outcome = entered(row, Some(BLAKE3)).await;
+        let outcome = entered(row, Some(BLAKE3)).await.unwrap();
         assert!(matches!(outcome, Outcome::InFlight { .. }), "{outcome:?}");
     }
 }
@@ -64,7 +69,7 @@ async fn what_runs_by_either_digest_is_in_flight() {
 async fn record_by_neither_digest_is_another_requests() {
     let stranger = Fingerprint::from_bytes([3; 32]);
     for (fingerprint, other) in [(stranger, Some(BLAKE3)), (BLAKE3, None)] {
-        let outcome = entered(Row(fingerprint, completed()), other).await;
+        let outcome = entered(Row(fingerprint, completed()), other).await.unwrap();
         assert!(matches!(outcome, Outcome::Mismatch), "{outcome:?}");
     }
 }

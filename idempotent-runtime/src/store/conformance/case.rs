@@ -109,6 +109,7 @@ pub(super) fn unchanged(what: &str, before: &Record, after: Option<Record>) -> V
             && after.attempt == before.attempt
             && after.age >= before.age
             && after.expires_in <= before.expires_in
+            && after.progress == before.progress
             && same_state(&before.state, &after.state)
     });
     if same {

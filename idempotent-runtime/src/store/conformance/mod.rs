@@ -112,6 +112,7 @@ mod fingerprints;
 mod leases;
 mod lifetime;
 mod operators;
+mod progress;
 mod races;
 mod subscriptions;
 mod take_over;
@@ -159,7 +160,7 @@ impl Timing {
         }
     }
 
-    /// For a store in real time. The kit takes about 50 of these leases, and longer on a machine
+    /// For a store in real time. The kit takes about 70 of these leases, and longer on a machine
     /// that is slow compared with them.
     ///
     /// Choose a whole number of the smallest unit in which the store keeps time, and many of them.
@@ -228,6 +229,7 @@ fn all_cases() -> impl Iterator<Item = &'static Case> {
         leases::CASES,
         lifetime::CASES,
         bytes::CASES,
+        progress::CASES,
         operators::CASES,
         subscriptions::CASES,
     ]

@@ -26,7 +26,7 @@ const CONTENDERS: usize = 16;
 const KEYS: usize = 300;
 
 /// Runs all of them at once; the results are in their order.
-async fn race<T, F>(contenders: Vec<F>) -> Result<Vec<T>, Failure>
+pub(super) async fn race<T, F>(contenders: Vec<F>) -> Result<Vec<T>, Failure>
 where
     T: Send + 'static,
     F: Future<Output = Result<T, StoreError>> + Send + 'static,

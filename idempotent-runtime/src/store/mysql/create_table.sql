@@ -12,6 +12,7 @@ CREATE TABLE IF NOT EXISTS {table} (
     attempt INT UNSIGNED NOT NULL,
     status_code SMALLINT UNSIGNED NULL,
     response LONGBLOB NULL,
+    progress LONGBLOB NULL,
     created_at DATETIME(6) NOT NULL,
     lease_until DATETIME(6) NOT NULL,
     expires_at DATETIME(6) NOT NULL,

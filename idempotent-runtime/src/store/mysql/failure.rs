@@ -13,6 +13,8 @@ const NO_SUCH_TABLE: u16 = 1146;
 /// `ER_CHECKREAD` (MariaDB 11 under REPEATABLE READ), `ER_LOCK_WAIT_TIMEOUT`, `ER_LOCK_DEADLOCK` (also
 /// what a cluster's certification refused).
 const LOCK_CONFLICTS: [u16; 3] = [1020, 1205, 1213];
+/// `ER_SP_DOES_NOT_EXIST`, which is also what a savepoint that is not there is reported as.
+const NO_SAVEPOINT: u16 = 1305;
 /// `ER_DISK_FULL`, `ER_RECORD_FILE_FULL`.
 const FULL: [u16; 2] = [1021, 1114];
 /// `ER_STATEMENT_TIMEOUT` of MariaDB, `ER_QUERY_TIMEOUT` of MySQL.
@@ -32,9 +34,11 @@ struct NotMigrated {
     source: sqlx::Error,
 }
 
-/// The packet that a completion would take is larger than the server takes.
+/// The packet that a completion or its progress would take is larger than the server takes.
 #[derive(Debug, thiserror::Error)]
-#[error("the response takes {bytes} bytes and the server's `max_allowed_packet` is {limit}")]
+#[error(
+    "what is to be stored takes {bytes} bytes and the server's `max_allowed_packet` is {limit}"
+)]
 pub(super) struct TooLarge {
     pub(super) bytes: usize,
     pub(super) limit: u64,
@@ -65,6 +69,10 @@ pub(super) fn of_server(error: sqlx::Error) -> StoreError {
 
 pub(super) fn is_duplicate(error: &sqlx::Error) -> bool {
     number(error) == Some(DUPLICATE)
+}
+
+pub(super) fn is_without_savepoint(error: &sqlx::Error) -> bool {
+    number(error) == Some(NO_SAVEPOINT)
 }
 
 /// Whether two statements were in each other's way: this one was rolled back as a whole.

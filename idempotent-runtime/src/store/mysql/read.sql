@@ -1,5 +1,6 @@
 -- One row at one moment: a consistent read, which locks nothing and waits for nobody.
--- UTC_TIMESTAMP is the same throughout a statement.
+-- UTC_TIMESTAMP is the same throughout a statement. {progress} is `progress`, or `NULL` for who does
+-- not ask for it and need not read its pages.
 SELECT
     TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires_at),
     TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), lease_until),
@@ -8,6 +9,7 @@ SELECT
     state,
     token,
     attempt,
-    response
+    response,
+    {progress}
 FROM {table}
 WHERE record_key = ?

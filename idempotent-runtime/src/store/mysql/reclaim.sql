@@ -8,6 +8,7 @@ SET request_hash = ?,
     attempt = 1,
     status_code = NULL,
     response = NULL,
+    progress = NULL,
     created_at = UTC_TIMESTAMP(6),
     lease_until = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND,
     expires_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND

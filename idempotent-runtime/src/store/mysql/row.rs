@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use sqlx::Row as _;
 use sqlx::mysql::MySqlRow;
 
@@ -20,6 +21,7 @@ pub(super) struct Row {
     pub(super) age: Duration,
     expires_in: Duration,
     state: RecordState,
+    progress: Bytes,
 }
 
 impl Row {
@@ -35,6 +37,7 @@ impl Row {
             (COMPLETED, _) => RecordState::Completed(Arc::new(response(row)?)),
             (other, _) => return Err(unknown_state(other)),
         };
+        let progress: Option<&[u8]> = column(row, 8)?;
         Ok(Some(Self {
             fingerprint: Fingerprint::from_bytes(bytes(row, 3)?),
             token: Token::from_bytes(bytes(row, 5)?),
@@ -42,6 +45,7 @@ impl Row {
             age: get(2)?.unwrap_or_default(),
             expires_in,
             state,
+            progress: progress.map(Bytes::copy_from_slice).unwrap_or_default(),
         }))
     }
 
@@ -74,7 +78,7 @@ impl From<Row> for Record {
             age: row.age,
             expires_in: row.expires_in,
             state: row.state,
-            progress: bytes::Bytes::new(),
+            progress: row.progress,
         }
     }
 }

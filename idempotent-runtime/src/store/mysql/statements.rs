@@ -12,6 +12,7 @@ use crate::key::RecordKey;
 use crate::record::Owner;
 use crate::store::ClaimRequest;
 use crate::store::sql::{TableName, uncommented};
+use crate::store::transaction::TransactionRequest;
 
 pub(super) type Statement = Query<'static, MySql, MySqlArguments>;
 
@@ -24,10 +25,14 @@ pub(super) const SESSION: &str = include_str!("session.sql");
 pub(super) struct Statements {
     create_table: SqlStr,
     read: SqlStr,
+    /// The same with the progress.
+    get: SqlStr,
     insert: SqlStr,
     reclaim: SqlStr,
     take_over: SqlStr,
+    save_progress: SqlStr,
     complete: SqlStr,
+    record: SqlStr,
     completed_by: SqlStr,
     release: SqlStr,
     remove: SqlStr,
@@ -62,13 +67,17 @@ impl Statements {
                 held: of_owners(include_str!("held.sql")),
             }
         };
+        let read = include_str!("read.sql");
         Self {
             create_table: of(include_str!("create_table.sql")),
-            read: of(include_str!("read.sql")),
+            read: of(&read.replace("{progress}", "NULL")),
+            get: of(&read.replace("{progress}", "progress")),
             insert: of(include_str!("insert.sql")),
             reclaim: of(include_str!("reclaim.sql")),
             take_over: of(include_str!("take_over.sql")),
+            save_progress: of(include_str!("save_progress.sql")),
             complete: of(include_str!("complete.sql")),
+            record: of(include_str!("record.sql")),
             completed_by: of(include_str!("completed_by.sql")),
             release: of(include_str!("release.sql")),
             remove: of(include_str!("remove.sql")),
@@ -89,6 +98,10 @@ impl Statements {
 
     pub(super) fn read(&self, key: &RecordKey) -> Statement {
         statement(&self.read).bind(&key.as_bytes()[..])
+    }
+
+    pub(super) fn get(&self, key: &RecordKey) -> Statement {
+        statement(&self.get).bind(&key.as_bytes()[..])
     }
 
     pub(super) fn insert(&self, request: &ClaimRequest) -> Statement {
@@ -121,9 +134,25 @@ impl Statements {
             .bind(seen.attempt)
     }
 
+    pub(super) fn save_progress(&self, owner: &Owner, progress: &[u8]) -> Statement {
+        let length = u64::try_from(progress.len()).unwrap_or(u64::MAX);
+        let save = statement(&self.save_progress).bind(length).bind(progress);
+        bind_owner(save, owner)
+    }
+
     pub(super) fn complete(&self, owner: &Owner, status: u16, response: &[u8]) -> Statement {
         let complete = statement(&self.complete).bind(status).bind(response);
         bind_owner(complete, owner)
+    }
+
+    pub(super) fn record(
+        &self,
+        request: &TransactionRequest,
+        status: u16,
+        response: &[u8],
+    ) -> Statement {
+        let record = statement(&self.record).bind(status).bind(response);
+        bind_owner(record.bind(micros(request.ttl)), &request.owner)
     }
 
     pub(super) fn completed_by(&self, owner: &Owner) -> Statement {

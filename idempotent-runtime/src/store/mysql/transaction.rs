@@ -17,10 +17,10 @@ use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
 use super::row::Row;
 use super::{MySqlStore, failure};
 use crate::key::RecordKey;
-use crate::record::{Owner, StoredResponse};
+use crate::record::StoredResponse;
 use crate::store::sql::{Loan, transaction};
 use crate::store::transaction::{
-    Begin, Begun, Committed, Session, Settled, TransactionRequest, UNDO,
+    Begin, Begun, Committed, IS_WHOLE, Session, Settled, TransactionRequest, UNDO,
 };
 use crate::store::{Claim, ClaimRequest, StoreError};
 
@@ -28,7 +28,7 @@ const BEGIN: &str = "SET autocommit = 0; START TRANSACTION";
 
 struct Open {
     connection: Loan<MySql>,
-    owner: Option<Owner>,
+    request: Option<TransactionRequest>,
     store: Arc<MySqlStore>,
 }
 
@@ -60,6 +60,7 @@ impl Begin<MySqlConnection> for MySqlStore {
         let mut connection = self.borrow().await?;
         let Some(request) = request else {
             self.start(&mut connection).await?;
+            self.set_savepoint(&mut connection).await?;
             return Ok(self.open(connection, None));
         };
         // Before the lock: who only looks takes none.
@@ -85,15 +86,19 @@ impl Begin<MySqlConnection> for MySqlStore {
             self.leave(connection, Some(&key)).await;
             return Ok(Begun::Settled(Settled::InFlight(None)));
         }
-        Ok(self.open(connection, Some(request.owner)))
+        Ok(self.open(connection, Some(*request)))
     }
 }
 
 impl MySqlStore {
-    fn open(&self, connection: Loan<MySql>, owner: Option<Owner>) -> Begun<MySqlConnection> {
+    fn open(
+        &self,
+        connection: Loan<MySql>,
+        request: Option<TransactionRequest>,
+    ) -> Begun<MySqlConnection> {
         Begun::Open(Box::new(Open {
             connection,
-            owner,
+            request,
             store: Arc::new(self.clone()),
         }))
     }
@@ -108,7 +113,8 @@ impl MySqlStore {
         connection: &mut MySqlConnection,
         request: &TransactionRequest,
     ) -> Result<Seen, StoreError> {
-        let Some(row) = self.read(connection, &request.owner.key).await? else {
+        let read = self.statements.read(&request.owner.key);
+        let Some(row) = self.read(connection, read).await? else {
             return Ok(Seen::Nothing);
         };
         let Some(row) = Row::read(&row)? else {
@@ -154,11 +160,12 @@ impl MySqlStore {
             }
             Err(error) => return Err(self.error(error)),
         }
+        self.set_savepoint(connection).await.map(|()| true)
+    }
+
+    async fn set_savepoint(&self, connection: &mut MySqlConnection) -> Result<(), StoreError> {
         let savepoint = sqlx::raw_sql("SAVEPOINT idempotent_handler").execute(connection);
-        savepoint
-            .await
-            .map(|_| true)
-            .map_err(|error| self.error(error))
+        savepoint.await.map(drop).map_err(|error| self.error(error))
     }
 
     /// A connection on which this fails is closed, and its lock goes with it.
@@ -183,7 +190,16 @@ impl Session<MySqlConnection> for Open {
     }
 
     async fn undo(&mut self) -> Result<(), StoreError> {
-        let undone = sqlx::raw_sql(UNDO).execute(&mut *self.connection).await;
+        let undone = match sqlx::raw_sql(UNDO).execute(&mut *self.connection).await {
+            // The transaction has ended. If the server has rolled it back, the record is gone. If the
+            // handler has committed it, as by `CREATE TABLE`, the record is there, and must be
+            // completed.
+            Err(error) if failure::is_without_savepoint(&error) => {
+                let rest = sqlx::raw_sql("ROLLBACK").execute(&mut *self.connection);
+                rest.await
+            }
+            undone => undone,
+        };
         undone.map(drop).map_err(|error| self.store.error(error))
     }
 
@@ -191,18 +207,13 @@ impl Session<MySqlConnection> for Open {
         mut self: Box<Self>,
         response: &StoredResponse,
     ) -> Result<Committed, StoreError> {
-        if let Some(owner) = &self.owner {
-            let response_bytes = response.encode();
-            let complete = self
-                .store
-                .statements
-                .complete(owner, response.status, &response_bytes);
-            let completed = complete.execute(&mut *self.connection).await;
-            let completed = completed.map_err(|error| self.store.error(error))?;
-            if completed.rows_affected() == 0 {
-                self.roll_back().await;
-                return Ok(Committed::Lost);
-            }
+        let is_whole = match self.request {
+            Some(request) => self.record(&request, response).await?,
+            None => self.is_whole().await,
+        };
+        if !is_whole {
+            self.roll_back().await;
+            return Ok(Committed::Lost);
         }
         let committed = transaction::commit::<MySql>(&mut self.connection).await;
         committed.map_err(|error| self.store.error(error))?;
@@ -219,13 +230,32 @@ impl Session<MySqlConnection> for Open {
 }
 
 impl Open {
+    /// `false` when the record is gone, and the transaction with it.
+    async fn record(
+        &mut self,
+        request: &TransactionRequest,
+        response: &StoredResponse,
+    ) -> Result<bool, StoreError> {
+        let bytes = response.encode();
+        let statements = &self.store.statements;
+        let record = statements.record(request, response.status, &bytes);
+        let recorded = record.execute(&mut *self.connection).await;
+        let recorded = recorded.map_err(|error| self.store.error(error))?;
+        Ok(recorded.rows_affected() > 0)
+    }
+
+    async fn is_whole(&mut self) -> bool {
+        let released = sqlx::raw_sql(IS_WHOLE).execute(&mut *self.connection);
+        released.await.is_ok()
+    }
+
     async fn leave(self) {
         let Self {
             connection,
-            owner,
+            request,
             store,
         } = self;
-        let key = owner.map(|owner| owner.key);
+        let key = request.map(|request| request.owner.key);
         store.leave(connection, key.as_ref()).await;
     }
 }

@@ -8,8 +8,9 @@
 SELECT pg_try_advisory_xact_lock({lock}) AS is_ours,
     (extract(epoch FROM transaction_timestamp()) * 1e6)::bigint AS begun_us;
 -- A row that is there counts whoever has the lock. Only a claim without a transaction leaves one
--- that runs.
-SELECT request_hash, state, response,
+-- that runs. In the text format bytes are what `bytea_output` says, unless they are text already.
+SELECT E'\\x' || encode(request_hash, 'hex') AS request_hash, state,
+    E'\\x' || encode(response, 'hex') AS response,
     (extract(epoch FROM lease_until - clock_timestamp()) * 1e6)::bigint AS lease_left_us
 FROM "{table}"
 WHERE key = decode('{key}', 'hex') AND expires_at > clock_timestamp();

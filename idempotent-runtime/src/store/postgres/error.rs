@@ -25,6 +25,13 @@ pub(super) fn store_error(error: sqlx::Error) -> StoreError {
     }
 }
 
+/// Whether there is no such savepoint, or no transaction that could have one.
+pub(super) fn is_without_savepoint(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    // invalid_savepoint_specification, no_active_sql_transaction
+    matches!(code.as_deref(), Some("3B001" | "25P01"))
+}
+
 /// What a [SQLSTATE](https://www.postgresql.org/docs/current/errcodes-appendix.html) says about the
 /// operation.
 fn kind_of(code: &str) -> StoreErrorKind {

@@ -9,6 +9,7 @@ VALUES ($1, $2, 2, $3, 1, $4, $5, transaction_timestamp(), clock_timestamp(),
 ON CONFLICT (key) DO UPDATE SET
     request_hash = excluded.request_hash, state = excluded.state, token = excluded.token,
     attempt = excluded.attempt, status_code = excluded.status_code, response = excluded.response,
-    created_at = excluded.created_at, lease_until = excluded.lease_until, expires_at = excluded.expires_at
+    created_at = excluded.created_at, lease_until = excluded.lease_until, expires_at = excluded.expires_at,
+    waited = false, progress = NULL
 WHERE r.expires_at <= clock_timestamp()
 RETURNING (extract(epoch FROM transaction_timestamp()) * 1e6)::bigint AS begun_us

@@ -4,6 +4,7 @@ use std::array::TryFromSliceError;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
@@ -13,7 +14,7 @@ use crate::fingerprint::Fingerprint;
 use crate::record::{Owner, Record, RecordState, StoredResponse};
 use crate::store::sql::corrupt;
 use crate::store::transaction::Settled;
-use crate::store::{Claim, Completion, Renewal, StoreError};
+use crate::store::{Claim, Completion, Progress, Renewal, StoreError};
 
 /// What [`claim.sql`](../claim.sql) returns.
 pub(super) fn claim(row: &PgRow) -> Result<Claim, StoreError> {
@@ -47,9 +48,12 @@ pub(super) fn completion(row: &PgRow) -> Result<Completion, StoreError> {
     }
 }
 
-/// The record that [`enter.sql`](../enter.sql) returns, as simple protocol: all of it is text.
+/// The record that [`enter.sql`](../enter.sql) returns, as simple protocol: all of it is text, also to
+/// the server.
 pub(super) fn settled(row: &PgRow, fingerprint: &Fingerprint) -> Result<Settled, StoreError> {
-    let hash: Vec<u8> = row.try_get("request_hash").map_err(store_error)?;
+    let bytes =
+        |column| -> Result<Vec<u8>, _> { row.try_get_unchecked(column).map_err(store_error) };
+    let hash = bytes("request_hash")?;
     if hash.len() != fingerprint.as_bytes().len() {
         return Err(corrupt(NAME, "request hash of an unknown length"));
     }
@@ -62,11 +66,20 @@ pub(super) fn settled(row: &PgRow, fingerprint: &Fingerprint) -> Result<Settled,
         1 if lease_left.is_zero() => Ok(Settled::Abandoned),
         1 => Ok(Settled::InFlight(Some(lease_left))),
         2 => {
-            let response: Vec<u8> = row.try_get("response").map_err(store_error)?;
-            let response =
-                StoredResponse::decode(&response).map_err(|error| corrupt(NAME, error))?;
+            let response = StoredResponse::decode(&bytes("response")?);
+            let response = response.map_err(|error| corrupt(NAME, error))?;
             Ok(Settled::Completed(Arc::new(response)))
         }
+        _ => Err(corrupt(NAME, "record of an unknown state")),
+    }
+}
+
+/// What [`save_progress.sql`](../save_progress.sql) returns.
+pub(super) fn progress(row: &PgRow) -> Result<Progress, StoreError> {
+    let outcome: &str = row.try_get("outcome").map_err(store_error)?;
+    match outcome {
+        "saved" => Ok(Progress::Saved),
+        "lost" => Ok(Progress::Lost),
         _ => Err(corrupt(NAME, "record of an unknown state")),
     }
 }
@@ -95,13 +108,14 @@ pub(super) fn record(row: &PgRow) -> Result<Record, StoreError> {
         2 => RecordState::Completed(response(row, "response")?),
         _ => return Err(corrupt(NAME, "record of an unknown state")),
     };
+    let progress: Option<&[u8]> = row.try_get("progress").map_err(store_error)?;
     Ok(Record {
         fingerprint: Fingerprint::from_bytes(hash),
         attempt: attempt(row, "attempt")?,
         age: duration(row, "age_us")?,
         expires_in: duration(row, "expires_in_us")?,
         state,
-        progress: bytes::Bytes::new(),
+        progress: progress.map(Bytes::copy_from_slice).unwrap_or_default(),
     })
 }
 

@@ -9,14 +9,17 @@ CREATE TABLE "{table}" (
     key          bytea       NOT NULL PRIMARY KEY CHECK (octet_length(key) = 32),
     request_hash bytea       NOT NULL CHECK (octet_length(request_hash) = 32),
     state        smallint    NOT NULL CHECK (state IN (1, 2)),     -- 1 running, 2 completed
+    waited       boolean     NOT NULL DEFAULT false,               -- somebody waits for the end of this claim
     token        bytea       NOT NULL CHECK (octet_length(token) = 16),
     attempt      integer     NOT NULL CHECK (attempt > 0),
     status_code  smallint    CHECK (status_code BETWEEN 0 AND 999), -- for people who look; `response` has it too
     response     bytea,
+    progress     bytea,                                            -- of a claim that was not completed
     created_at   timestamptz NOT NULL,
     lease_until  timestamptz NOT NULL,
     expires_at   timestamptz NOT NULL,
-    CHECK ((state = 2) = (response IS NOT NULL))
+    CHECK ((state = 2) = (response IS NOT NULL)),
+    CHECK (state = 1 OR progress IS NULL)
 ) WITH (fillfactor = 50);
 
 -- For the sweeper. No other index: `state` and `lease_until` change, and an update of an indexed
@@ -63,8 +66,8 @@ BEGIN
         -- 1. Or an expired one. The condition is asked again of the row as it is once it is locked.
         IF found_one.expires_at <= moment THEN
             UPDATE "{table}" r
-            SET request_hash = the_hash, state = 1, token = the_token, attempt = 1,
-                status_code = NULL, response = NULL, created_at = clock_timestamp(),
+            SET request_hash = the_hash, state = 1, waited = false, token = the_token, attempt = 1,
+                status_code = NULL, response = NULL, progress = NULL, created_at = clock_timestamp(),
                 lease_until = clock_timestamp() + lease, expires_at = clock_timestamp() + ttl
             WHERE r.key = the_key AND r.expires_at <= clock_timestamp();
             IF FOUND THEN
@@ -108,14 +111,14 @@ BEGIN
 END
 $claim$;
 
--- Stores the response of a running claim of this token. `expires_at` stays as it is, so that the
--- update can be heap-only.
+-- Stores the response of a running claim of this token and drops its progress. `expires_at` stays as
+-- it is, so that the update can be heap-only.
 CREATE OR REPLACE FUNCTION "{table}_complete"(
     the_key bytea, the_token bytea, the_status smallint, the_response bytea, OUT outcome text
 ) LANGUAGE plpgsql VOLATILE AS $complete$
 BEGIN
     UPDATE "{table}" r
-    SET state = 2, status_code = the_status, response = the_response
+    SET state = 2, status_code = the_status, response = the_response, progress = NULL
     WHERE r.key = the_key AND r.token = the_token AND r.state = 1 AND r.expires_at > clock_timestamp();
     IF FOUND THEN
         outcome := 'stored';
@@ -128,6 +131,73 @@ BEGIN
     outcome := coalesce(outcome, 'lost');
 END
 $complete$;
+
+-- Keeps how far a running claim of this token has got. What is kept only grows: bytes that are not
+-- longer are an earlier call that was late.
+CREATE OR REPLACE FUNCTION "{table}_save_progress"(
+    the_key bytea, the_token bytea, the_progress bytea, OUT outcome text
+) LANGUAGE plpgsql VOLATILE AS $save_progress$
+BEGIN
+    UPDATE "{table}" r
+    SET progress = the_progress
+    WHERE r.key = the_key AND r.token = the_token AND r.state = 1 AND r.expires_at > clock_timestamp()
+        AND octet_length(the_progress) > coalesce(octet_length(r.progress), 0);
+    IF FOUND THEN
+        outcome := 'saved';
+        RETURN;
+    END IF;
+    -- A second snapshot: it sees what the update has waited for.
+    SELECT CASE r.state WHEN 1 THEN 'saved' WHEN 2 THEN 'lost' ELSE 'unreadable' END INTO outcome
+    FROM "{table}" r
+    WHERE r.key = the_key AND r.token = the_token AND r.expires_at > clock_timestamp();
+    outcome := coalesce(outcome, 'lost');
+END
+$save_progress$;
+
+-- Marks a running record, so that the end of its claim is told, and says whether it is running. Reads
+-- first: what is marked already is not written.
+CREATE OR REPLACE FUNCTION "{table}_wait"(the_key bytea, OUT is_running boolean)
+LANGUAGE plpgsql VOLATILE AS $wait$
+DECLARE
+    is_marked boolean;
+BEGIN
+    SELECT r.waited INTO is_marked
+    FROM "{table}" r
+    WHERE r.key = the_key AND r.state = 1 AND r.expires_at > clock_timestamp();
+    is_running := FOUND;
+    IF is_running AND NOT is_marked THEN
+        -- A mark that a crash takes back is a hint that is lost: nobody need wait for the disk, and
+        -- least of all who completes the record meanwhile.
+        PERFORM set_config('synchronous_commit', 'off', true);
+        UPDATE "{table}" r
+        SET waited = true
+        WHERE r.key = the_key AND r.state = 1 AND r.expires_at > clock_timestamp();
+        is_running := FOUND;
+    END IF;
+END
+$wait$;
+
+-- Tells those who wait that a claim has ended: completed, released, taken over or removed, by whatever
+-- statement.
+--
+-- By a trigger whose condition is the mark, so that a record that nobody waits for notifies nobody: a
+-- transaction that does takes one lock for the whole server from before its commit is flushed until
+-- after it, and such commits go one by one and not in groups.
+CREATE OR REPLACE FUNCTION "{table}_tell"() RETURNS trigger
+LANGUAGE plpgsql AS $tell$
+BEGIN
+    PERFORM pg_notify('{table}_done', encode(OLD.key, 'hex'));
+    RETURN NULL;
+END
+$tell$;
+
+CREATE TRIGGER "{table}_changed" AFTER UPDATE ON "{table}" FOR EACH ROW
+    WHEN (OLD.waited AND OLD.state = 1 AND (NEW.state <> 1 OR NEW.token <> OLD.token))
+    EXECUTE FUNCTION "{table}_tell"();
+
+CREATE TRIGGER "{table}_gone" AFTER DELETE ON "{table}" FOR EACH ROW
+    WHEN (OLD.waited AND OLD.state = 1)
+    EXECUTE FUNCTION "{table}_tell"();
 
 -- What `migrate` reads. A release of this crate refuses a number that it does not know.
 COMMENT ON TABLE "{table}" IS 'idempotent-runtime schema 1';

@@ -8,6 +8,8 @@ use crate::store::sql::{TableName, uncommented};
 pub(super) struct Statements {
     pub(super) claim: Arc<str>,
     pub(super) complete: Arc<str>,
+    pub(super) save_progress: Arc<str>,
+    pub(super) wait: Arc<str>,
     pub(super) renew: Arc<str>,
     pub(super) release: Arc<str>,
     pub(super) get: Arc<str>,
@@ -24,6 +26,8 @@ impl Statements {
         Self {
             claim: statement(include_str!("claim.sql")),
             complete: statement(include_str!("complete.sql")),
+            save_progress: statement(include_str!("save_progress.sql")),
+            wait: statement(include_str!("wait.sql")),
             renew: statement(include_str!("renew.sql")),
             release: statement(include_str!("release.sql")),
             get: statement(include_str!("get.sql")),

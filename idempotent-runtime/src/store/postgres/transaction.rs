@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row};
 
-use super::error::store_error;
+use super::error::{is_without_savepoint, store_error};
 use super::{micros, rows, statement};
 use crate::key::RecordKey;
 use crate::record::StoredResponse;
@@ -127,7 +127,15 @@ impl Session<PgConnection> for Open {
     }
 
     async fn undo(&mut self) -> Result<(), StoreError> {
-        let undone = sqlx::raw_sql(UNDO).execute(&mut *self.connection).await;
+        let undone = match sqlx::raw_sql(UNDO).execute(&mut *self.connection).await {
+            // The handler has ended its transaction by itself. What it has committed cannot be taken
+            // back, so that its answer must be stored.
+            Err(error) if is_without_savepoint(&error) => {
+                let rest = sqlx::raw_sql("ROLLBACK").execute(&mut *self.connection);
+                rest.await
+            }
+            undone => undone,
+        };
         undone.map(drop).map_err(store_error)
     }
 
@@ -135,9 +143,12 @@ impl Session<PgConnection> for Open {
         mut self: Box<Self>,
         response: &StoredResponse,
     ) -> Result<Committed, StoreError> {
-        if let Some(record) = &self.record
-            && !record.write(&mut self.connection, response).await?
-        {
+        let is_whole = match &self.record {
+            Some(record) => record.write(&mut self.connection, response).await?,
+            // A transaction that takes no more statements is rolled back by COMMIT, without an error.
+            None => !self.is_failed().await,
+        };
+        if !is_whole {
             self.roll_back().await;
             return Ok(Committed::Lost);
         }

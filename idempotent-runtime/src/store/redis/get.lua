@@ -22,4 +22,5 @@ else
   end
   about[6] = response
 end
+about[7] = redis.call('HGET', key, 'progress') or ''
 return about

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::{ErrorKind, RedisError, RetryMethod, Value};
+use bytes::Bytes;
 
 use super::NAME;
 use crate::fingerprint::Fingerprint;
 use crate::record::{Record, RecordState, StoredResponse};
-use crate::store::{Claim, Completion, Release, StoreError, StoreErrorKind};
+use crate::store::{Claim, Completion, Progress, Release, StoreError, StoreErrorKind};
 
 pub(super) fn claim(reply: &[Value]) -> Result<Claim, StoreError> {
     match parts(reply) {
@@ -39,6 +40,14 @@ pub(super) fn completion(reply: &[Value]) -> Result<Completion, StoreError> {
     }
 }
 
+pub(super) fn progress(reply: &[Value]) -> Result<Progress, StoreError> {
+    match parts(reply) {
+        Some((b"saved", [])) => Ok(Progress::Saved),
+        Some((b"lost", [])) => Ok(Progress::Lost),
+        other => Err(unreadable(other)),
+    }
+}
+
 pub(super) fn release(reply: &[Value]) -> Result<Release, StoreError> {
     match parts(reply) {
         Some((b"released", [])) => Ok(Release::Released),
@@ -64,7 +73,7 @@ pub(super) fn removal(reply: &[Value]) -> Result<bool, StoreError> {
 }
 
 pub(super) fn record(reply: &[Value]) -> Result<Option<Record>, StoreError> {
-    let (state, fingerprint, [attempt, age, expires_in], rest) = match parts(reply) {
+    let (state, fingerprint, [attempt, age, expires_in], rest, progress) = match parts(reply) {
         Some((b"absent", [])) => return Ok(None),
         Some((
             state,
@@ -74,8 +83,12 @@ pub(super) fn record(reply: &[Value]) -> Result<Option<Record>, StoreError> {
                 Value::Int(age),
                 Value::Int(expires_in),
                 rest,
+                Value::BulkString(progress),
             ],
-        )) => (state, fingerprint, [*attempt, *age, *expires_in], rest),
+        )) => {
+            let numbers = [*attempt, *age, *expires_in];
+            (state, fingerprint, numbers, rest, progress)
+        }
         other => return Err(unreadable(other)),
     };
     let state = match (state, rest) {
@@ -93,7 +106,7 @@ pub(super) fn record(reply: &[Value]) -> Result<Option<Record>, StoreError> {
         age: millis(age),
         expires_in: millis(expires_in),
         state,
-        progress: bytes::Bytes::new(),
+        progress: Bytes::copy_from_slice(progress),
     }))
 }
 

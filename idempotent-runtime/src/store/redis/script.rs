@@ -31,6 +31,7 @@ scripts! {
     RELEASE: "release.lua",
     REMOVE: "remove.lua",
     RENEW: "renew.lua",
+    SAVE_PROGRESS: "save_progress.lua",
 }
 
 impl Script {

@@ -1,6 +1,7 @@
 //! What the writer does.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{SqlStr, Sqlite};
 
@@ -11,7 +12,7 @@ use super::writer::{Failure, Operation};
 use crate::key::RecordKey;
 use crate::record::{Owner, Record};
 use crate::store::sql::corrupt;
-use crate::store::{Claim, ClaimRequest, Completion, Release, Renewal};
+use crate::store::{Claim, ClaimRequest, Completion, Progress, Release, Renewal};
 
 pub(super) struct TryClaim(pub(super) ClaimRequest);
 
@@ -41,7 +42,8 @@ impl Operation for TryClaim {
         }
         // Nothing was written, so it is there and alive, at this `now` and under this lock.
         let gone = || corrupt(NAME, "a record is neither there nor absent");
-        let row = find(session, &key, now).await?.ok_or_else(gone)?;
+        let read = session.statements.read.clone();
+        let row = find(session, read, &key, now).await?.ok_or_else(gone)?;
         Ok((row.answer(request)?, None))
     }
 
@@ -70,6 +72,28 @@ impl Operation for Renew {
     }
 }
 
+pub(super) struct SaveProgress {
+    pub(super) owner: Owner,
+    pub(super) progress: Bytes,
+}
+
+#[async_trait]
+impl Operation for SaveProgress {
+    type Output = Progress;
+
+    async fn run(self, session: &mut Session) -> Result<Progress, Failure> {
+        let save = of_owner(&session.statements.save_progress, &self.owner, Time::now());
+        let saved = save
+            .bind(self.progress.to_vec())
+            .execute(&mut session.connection)
+            .await?;
+        Ok(match saved.rows_affected() {
+            0 => Progress::Lost,
+            _ => Progress::Saved,
+        })
+    }
+}
+
 pub(super) struct Complete {
     pub(super) owner: Owner,
     pub(super) status: u16,
@@ -90,7 +114,8 @@ impl Operation for Complete {
         if completed.rows_affected() > 0 {
             return Ok((Completion::Stored, key));
         }
-        let row = find(session, &key, now).await?;
+        let read = session.statements.read.clone();
+        let row = find(session, read, &key, now).await?;
         let completion = row.map(|row| row.completion(&self.owner));
         Ok((completion.unwrap_or(Completion::Lost), key))
     }
@@ -129,8 +154,9 @@ impl Operation for Get {
     type Output = Option<Record>;
 
     async fn run(self, session: &mut Session) -> Result<Self::Output, Failure> {
-        let row = find(session, &self.0, Time::now()).await?;
-        Ok(row.map(|row| row.record()).transpose()?)
+        let get = session.statements.get.clone();
+        let row = find(session, get, &self.0, Time::now()).await?;
+        Ok(row.map(Row::record).transpose()?)
     }
 }
 
@@ -191,7 +217,7 @@ impl Operation for Migrate {
         // A table of that name that is somebody else's is found out now and not by the first claim.
         fetch(
             connection,
-            statements.read.clone(),
+            statements.get.clone(),
             &RecordKey::from_bytes([0; 32]),
         )
         .await?;
@@ -211,8 +237,12 @@ fn of_owner(
         .bind(now.0)
 }
 
-async fn find(session: &mut Session, key: &RecordKey, now: Time) -> Result<Option<Row>, Failure> {
-    let read = session.statements.read.clone();
+async fn find(
+    session: &mut Session,
+    read: SqlStr,
+    key: &RecordKey,
+    now: Time,
+) -> Result<Option<Row>, Failure> {
     let columns = fetch(&mut session.connection, read, key).await?;
     Ok(columns
         .map(|columns| Row::decode(columns, now))

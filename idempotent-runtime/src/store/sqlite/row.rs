@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use sqlx::{SqlStr, SqliteConnection};
 
 use super::NAME;
@@ -45,6 +46,7 @@ pub(super) type Columns = (
     i64,
     i64,
     Option<Vec<u8>>,
+    Option<Vec<u8>>,
 );
 
 pub(super) async fn fetch(
@@ -65,6 +67,8 @@ pub(super) struct Row {
     lease_until: Time,
     expires_at: Time,
     state: State,
+    /// If it was asked for and there is some.
+    progress: Option<Vec<u8>>,
     now: Time,
 }
 
@@ -94,8 +98,9 @@ impl Row {
     }
 
     fn alive(columns: Columns, now: Time) -> Result<Self, Unreadable> {
-        let (request_hash, token, state, attempt, created_at, lease_until, expires_at, response) =
+        let (request_hash, token, state, attempt, created_at, lease_until, expires_at, ..) =
             columns;
+        let (.., response, progress) = columns;
         let wrong = Unreadable::Column;
         let fingerprint = request_hash.try_into().map_err(|_| wrong("request_hash"))?;
         let attempt = u32::try_from(attempt).ok().filter(|attempt| *attempt > 0);
@@ -113,6 +118,7 @@ impl Row {
             lease_until: Time(lease_until),
             expires_at: Time(expires_at),
             state,
+            progress,
             now,
         })
     }
@@ -142,7 +148,7 @@ impl Row {
         }
     }
 
-    pub(super) fn record(&self) -> Result<Record, StoreError> {
+    pub(super) fn record(self) -> Result<Record, StoreError> {
         let state = match &self.state {
             State::Completed(response) => RecordState::Completed(decoded(response)?),
             State::Running if self.now < self.lease_until => RecordState::Running {
@@ -156,7 +162,7 @@ impl Row {
             age: self.age(),
             expires_in: self.expires_at.since(self.now),
             state,
-            progress: bytes::Bytes::new(),
+            progress: self.progress.map(Bytes::from).unwrap_or_default(),
         })
     }
 

@@ -1,5 +1,7 @@
 //! The connection that writes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::SqliteConnectOptions;
@@ -18,6 +20,8 @@ pub(super) struct Session {
     pub(super) connection: SqliteConnection,
     pub(super) statements: Statements,
     pub(super) place: Place,
+    /// What SQLite is told at each commit, once the connection is [lent](Session::lend).
+    may_commit: Arc<AtomicBool>,
 }
 
 /// Where the database is.
@@ -53,6 +57,7 @@ impl Session {
             connection,
             statements: statements.clone(),
             place,
+            may_commit: Arc::default(),
         })
     }
 
@@ -64,9 +69,29 @@ impl Session {
         Ok(())
     }
 
+    /// Makes it a connection for handlers, on which nothing is committed but by
+    /// [`commit_nestable`](Self::commit_nestable).
+    ///
+    /// Some failures (a full disk, `OR ROLLBACK`, a trigger's `RAISE(ROLLBACK)`) end the transaction and
+    /// leave a connection that commits each statement by itself. A handler that has not noticed, and
+    /// goes on, would have an effect without a record.
+    pub(super) async fn lend(&mut self) -> sqlx::Result<()> {
+        let may_commit = Arc::clone(&self.may_commit);
+        let mut handle = self.connection.lock_handle().await?;
+        handle.set_commit_hook(move || may_commit.load(Ordering::Acquire));
+        Ok(())
+    }
+
     /// Begins a handler's transaction: what it begins inside of it is a savepoint then.
     pub(super) async fn begin_nestable(&mut self) -> sqlx::Result<()> {
         transaction::begin::<Sqlite>(&mut self.connection, "BEGIN IMMEDIATE").await
+    }
+
+    pub(super) async fn commit_nestable(&mut self) -> sqlx::Result<()> {
+        self.may_commit.store(true, Ordering::Release);
+        let committed = transaction::commit::<Sqlite>(&mut self.connection).await;
+        self.may_commit.store(false, Ordering::Release);
+        committed
     }
 
     pub(super) async fn commit(&mut self) -> Result<(), Undone> {

@@ -11,8 +11,12 @@ pub(super) struct Statements {
     pub(super) create_index: SqlStr,
     pub(super) claim: SqlStr,
     pub(super) read: SqlStr,
+    /// The same with the progress.
+    pub(super) get: SqlStr,
     pub(super) renew: SqlStr,
+    pub(super) save_progress: SqlStr,
     pub(super) complete: SqlStr,
+    pub(super) record: SqlStr,
     pub(super) release: SqlStr,
     pub(super) remove: SqlStr,
     pub(super) purge: SqlStr,
@@ -21,17 +25,21 @@ pub(super) struct Statements {
 impl Statements {
     pub(super) fn new(table: &TableName) -> Self {
         // Nothing but a checked identifier is put in. Shared, because every call clones one.
-        let shared = |template| {
+        let shared = |template: &str| {
             let statement = table.in_statement(template);
             AssertSqlSafe(std::sync::Arc::<str>::from(statement)).into_sql_str()
         };
+        let read = include_str!("sql/read.sql");
         Self {
             create_table: shared(include_str!("sql/create_table.sql")),
             create_index: shared(include_str!("sql/create_index.sql")),
             claim: shared(include_str!("sql/claim.sql")),
-            read: shared(include_str!("sql/read.sql")),
+            read: shared(&read.replace("{progress}", "NULL")),
+            get: shared(&read.replace("{progress}", "progress")),
             renew: shared(include_str!("sql/renew.sql")),
+            save_progress: shared(include_str!("sql/save_progress.sql")),
             complete: shared(include_str!("sql/complete.sql")),
+            record: shared(include_str!("sql/record.sql")),
             release: shared(include_str!("sql/release.sql")),
             remove: shared(include_str!("sql/remove.sql")),
             purge: shared(include_str!("sql/purge.sql")),

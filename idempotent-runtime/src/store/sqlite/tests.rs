@@ -1,12 +1,10 @@
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
 
 use super::row::Time;
 use super::session::{Place, Session};
-use super::waiters::Waiters;
 use super::*;
 use crate::record::Token;
 
@@ -116,25 +114,6 @@ async fn readers_cannot_write() {
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code);
     assert_eq!(code.as_deref(), Some("8"), "not read-only: {error:?}");
-}
-
-#[tokio::test]
-async fn waiters_leave_nothing_behind() {
-    let waiters = Arc::new(Waiters::default());
-    let [one, other] = [1, 2].map(|byte| RecordKey::from_bytes([byte; 32]));
-    let (first, second) = (waiters.watch(one), waiters.watch(one));
-    let third = waiters.watch(other);
-    assert_eq!(waiters.len(), 2);
-    drop(third);
-    assert_eq!(waiters.len(), 1);
-    waiters.wake(&one);
-    waiters.wake(&other);
-    first.await;
-    let late = waiters.watch(one);
-    second.await;
-    assert_eq!(waiters.len(), 1);
-    drop(late);
-    assert_eq!(waiters.len(), 0);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! `BEGIN IMMEDIATE`; the record, still running, by which the key is taken; the savepoint; the
 //! handler's statements; the record completed; `COMMIT`. Nobody else sees the running record, and
-//! when the database gives up the transaction it is gone, which is how that is noticed.
+//! when the database gives up the transaction it is gone, which is how that is noticed. A handler
+//! cannot commit: SQLite asks before it does, and is told no.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,18 +16,18 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::NAME;
 use super::failure::store_error;
-use super::operations::{Complete, TryClaim};
+use super::operations::TryClaim;
 use super::readers::Readers;
 use super::row::{Row, Time};
 use super::session::{Place, Session as Connection};
 use super::statements::Statements;
 use super::writer::{Failure, Handlers, Operation, Shared};
-use crate::record::{Owner, StoredResponse};
+use crate::record::StoredResponse;
 use crate::store::sql::transaction;
 use crate::store::transaction::{
-    Begin, Begun, Committed, Session, Settled, TransactionRequest, UNDO,
+    Begin, Begun, Committed, IS_WHOLE, Session, Settled, TransactionRequest, UNDO,
 };
-use crate::store::{Claim, ClaimRequest, Completion, StoreError, StoreErrorKind};
+use crate::store::{Claim, ClaimRequest, StoreError, StoreErrorKind};
 
 /// Begins transactions on a connection of their own.
 pub(super) struct Transactions {
@@ -41,15 +42,18 @@ struct Open {
     session: Connection,
     /// Given up last.
     turn: OwnedMutexGuard<Handlers>,
-    owner: Option<Owner>,
+    request: Option<TransactionRequest>,
     shared: Arc<Shared>,
 }
 
 impl Transactions {
     async fn open(&self) -> Result<Connection, sqlx::Error> {
-        let session = Connection::open(&self.options, &self.statements).await?;
+        let mut session = Connection::open(&self.options, &self.statements).await?;
         match session.place {
-            Place::File => Ok(session),
+            Place::File => {
+                session.lend().await?;
+                Ok(session)
+            }
             Place::Memory => {
                 let cause = "a database in memory has no transactions beside others";
                 Err(sqlx::Error::Configuration(cause.into()))
@@ -110,23 +114,19 @@ impl Begin<SqliteConnection> for Transactions {
         let mut open = Open {
             session,
             turn,
-            owner: request.map(|request| request.owner),
+            request: request.copied(),
             shared: Arc::clone(&self.shared),
         };
-        let Some(request) = request else {
-            return Ok(Begun::Open(Box::new(open)));
-        };
-        match open.claim(request).await? {
-            Claim::Acquired { .. } => {
-                let savepoint = "SAVEPOINT idempotent_handler";
-                open.execute(savepoint).await.map_err(store_error)?;
-                Ok(Begun::Open(Box::new(open)))
-            }
-            found => {
+        if let Some(request) = request {
+            let claim = open.claim(request).await?;
+            if !matches!(claim, Claim::Acquired { .. }) {
                 Box::new(open).roll_back().await;
-                Ok(Begun::Settled(settled(found)?))
+                return Ok(Begun::Settled(settled(claim)?));
             }
         }
+        let savepoint = "SAVEPOINT idempotent_handler";
+        open.execute(savepoint).await.map_err(store_error)?;
+        Ok(Begun::Open(Box::new(open)))
     }
 }
 
@@ -144,32 +144,29 @@ fn settled(claim: Claim) -> Result<Settled, StoreError> {
 
 impl Open {
     async fn claim(&mut self, request: &TransactionRequest) -> Result<Claim, StoreError> {
-        let (claim, _) = self.run(TryClaim(claim_of(request))).await?;
-        Ok(claim)
+        let claimed = TryClaim(claim_of(request)).run(&mut self.session).await;
+        match claimed {
+            Ok((claim, _)) => Ok(claim),
+            Err(Failure::OfOperation(error)) => Err(error),
+            Err(Failure::OfTransaction(error)) => Err(store_error(error)),
+        }
     }
 
-    async fn complete(
+    /// `false` when the record is gone, and the transaction with it.
+    async fn record(
         &mut self,
-        owner: Owner,
+        request: &TransactionRequest,
         response: &StoredResponse,
-    ) -> Result<Completion, StoreError> {
-        let complete = Complete {
-            owner,
-            status: response.status,
-            response: response.encode(),
-        };
-        let (completion, _) = self.run(complete).await?;
-        Ok(completion)
-    }
-
-    async fn run<O: Operation>(&mut self, operation: O) -> Result<O::Output, StoreError> {
-        operation
-            .run(&mut self.session)
-            .await
-            .map_err(|failure| match failure {
-                Failure::OfOperation(error) => error,
-                Failure::OfTransaction(error) => store_error(error),
-            })
+    ) -> Result<bool, StoreError> {
+        let TransactionRequest { owner, ttl, .. } = request;
+        let record = sqlx::query(self.session.statements.record.clone())
+            .bind(owner.key.as_bytes().as_slice())
+            .bind(owner.token.as_bytes().as_slice())
+            .bind(Time::now().after(*ttl).0)
+            .bind(response.status)
+            .bind(response.encode());
+        let recorded = record.execute(&mut self.session.connection).await;
+        Ok(recorded.map_err(store_error)?.rows_affected() > 0)
     }
 
     async fn execute(&mut self, statement: &'static str) -> sqlx::Result<()> {
@@ -204,17 +201,17 @@ impl Session<SqliteConnection> for Open {
         mut self: Box<Self>,
         response: &StoredResponse,
     ) -> Result<Committed, StoreError> {
-        if let Some(owner) = self.owner
-            && self.complete(owner, response).await? == Completion::Lost
-        {
+        let is_whole = match self.request {
+            Some(request) => self.record(&request, response).await?,
+            None => self.execute(IS_WHOLE).await.is_ok(),
+        };
+        if !is_whole {
             self.roll_back().await;
             return Ok(Committed::Lost);
         }
-        transaction::commit::<Sqlite>(&mut self.session.connection)
-            .await
-            .map_err(store_error)?;
-        if let Some(owner) = self.owner {
-            self.shared.waiters.wake(&owner.key);
+        self.session.commit_nestable().await.map_err(store_error)?;
+        if let Some(request) = &self.request {
+            self.shared.waiters.wake(&request.owner.key);
         }
         self.give_back();
         Ok(Committed::Stored)

@@ -16,9 +16,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::failure::{Undone, is_of_one_statement, store_error, writer_has_ended};
 use super::session::{Place, Session};
 use super::statements::Statements;
-use super::waiters::Waiters;
 use crate::key::RecordKey;
 use crate::store::StoreError;
+use crate::store::waiters::Waiters;
 
 /// How many operations wait at most; further callers wait to be let in.
 const QUEUE: usize = 1024;

@@ -13,7 +13,8 @@ ON CONFLICT (key) DO UPDATE SET
     lease_until  = excluded.lease_until,
     expires_at   = excluded.expires_at,
     status_code  = NULL,
-    response     = NULL
+    response     = NULL,
+    progress     = iif(expires_at <= ?4, NULL, progress)
 WHERE expires_at <= ?4
     -- A token that holds the claim already takes nothing over: it asks a second time.
     OR (state = 'running' AND request_hash = ?2 AND token <> ?3 AND lease_until <= ?4 AND attempt = ?7)

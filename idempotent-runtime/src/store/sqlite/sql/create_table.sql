@@ -18,5 +18,6 @@ CREATE TABLE IF NOT EXISTS {table} (
     lease_until  INTEGER NOT NULL,
     expires_at   INTEGER NOT NULL,
     response     BLOB,
+    progress     BLOB,
     CHECK (state <> 'completed' OR response IS NOT NULL)
 ) STRICT

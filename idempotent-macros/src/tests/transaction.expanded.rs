@@ -1,0 +1,31 @@
+async fn create_payment(
+    __a0: State<Limits>,
+    __last: ::idempotent_runtime::__private::TransactionalRequest<
+        PgConnection,
+        Json<PaymentRequest>,
+        impl ::core::marker::Send + 'static,
+    >,
+) -> ::idempotent_runtime::__private::Response {
+    async fn create_payment(
+        State(limits): State<Limits>,
+        tx: &mut PgConnection,
+        Json(payment): Json<PaymentRequest>,
+    ) -> Result<Json<Payment>, PaymentError> {
+        let _ = (&payment,);
+        limits.check(&payment)?;
+        insert(tx, payment).await
+    }
+    __last
+        .run_with(
+            const { &::idempotent_runtime::Policy::new().ttl_millis(86400000) },
+            (__a0,),
+            |(State(limits),), Json(payment)| {
+                let _ = (&limits, &payment);
+                ::idempotent_runtime::__private::Inputs::new().scope(&(payment.tenant))
+            },
+            |(__a0,), __a1, __tx| {
+                ::std::boxed::Box::pin(create_payment(__a0, __tx, __a1))
+            },
+        )
+        .await
+}

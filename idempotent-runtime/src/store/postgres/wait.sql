@@ -1,0 +1,1 @@
+SELECT is_running FROM "{table}_wait"($1)

@@ -1,0 +1,77 @@
+//! Handlers whose transaction has ended under them, and that go on as if it had not.
+
+use crate::support::{Database, Scene, on_databases};
+
+/// SQLite has rolled back, and would commit each statement by itself from then on.
+async fn what_follows_a_rollback_by_sqlite_is_not_committed<C: Database>(scene: &Scene<C>) {
+    let server = scene.server().await;
+    let ended = "try INSERT OR ROLLBACK INTO {accounts} VALUES ('taken', 1)";
+    for end in [
+        "pay",
+        "try INSERT INTO {accounts} VALUES ('c', 1)",
+        "answer 402",
+    ] {
+        let steps = format!("pay; {ended}; {end}");
+        server.post("/all", "key", &steps).await.assert_refused();
+        scene.assert_nothing("key").await;
+        assert_eq!(scene.number("SELECT COUNT(*) FROM {accounts}").await, 3);
+    }
+    server.post("/all", "key", "pay").await.assert_own(201);
+    scene.assert_once("key").await;
+}
+on_databases!(what_follows_a_rollback_by_sqlite_is_not_committed: SqliteConnection);
+
+async fn a_handler_cannot_commit_on_sqlite<C: Database>(scene: &Scene<C>) {
+    let server = scene.server().await;
+    for steps in [
+        "pay; sql COMMIT",
+        "pay; try COMMIT; pay",
+        "pay; try COMMIT; answer 402",
+    ] {
+        server.post("/all", "key", steps).await.assert_refused();
+        scene.assert_nothing("key").await;
+    }
+    server.post("/all", "key", "pay").await.assert_own(201);
+    scene.assert_once("key").await;
+}
+on_databases!(a_handler_cannot_commit_on_sqlite: SqliteConnection);
+
+/// Where it can: then the record is stored all the same, so that there is no second effect.
+async fn a_handler_that_commits_by_itself_is_replayed<C: Database>(scene: &Scene<C>) {
+    let server = scene.server().await;
+    let commits = ["sql COMMIT", "sql COMMIT; sql BEGIN"];
+    let ends = ["answer 201", "answer 402", "answer 500", "panic"];
+    for commit in commits {
+        for end in ends {
+            let steps = format!("pay; {commit}; {end}");
+            let key = &steps.replace([' ', ';'], "");
+            let first = server.post("/all", key, &steps).await;
+            assert_ne!(first.status, 503, "{steps}: {first:?}");
+            assert_eq!(scene.payments(key).await, 1, "{steps}");
+            let again = server.post("/all", key, &steps).await;
+            again.assert_replay_of(&first);
+            assert_eq!(scene.payments(key).await, 1, "{steps}");
+        }
+    }
+}
+on_databases!(a_handler_that_commits_by_itself_is_replayed: PgConnection MySqlConnection);
+
+/// On MySQL a change of the schema commits.
+async fn a_handler_that_changes_the_schema_is_replayed<C: Database>(scene: &Scene<C>) {
+    let server = scene.server().await;
+    for end in ["answer 201", "answer 402", "answer 500", "panic"] {
+        let create = format!("sql CREATE TABLE {{accounts}}_{}", &end[..1]);
+        let steps = format!("pay; {create} (id INT); pay; {end}");
+        let key = &end.replace(' ', "");
+        let first = server.post("/all", key, &steps).await;
+        assert_ne!(first.status, 503, "{steps}: {first:?}");
+        let payments = scene.payments(key).await;
+        assert_eq!(payments, if end == "answer 201" { 2 } else { 1 }, "{steps}");
+        let again = server.post("/all", key, &steps).await;
+        again.assert_replay_of(&first);
+        assert_eq!(scene.payments(key).await, payments, "{steps}");
+        let drop = create.replace("sql CREATE TABLE", "DROP TABLE IF EXISTS");
+        scene.execute(&drop).await;
+    }
+}
+on_databases!(a_handler_that_changes_the_schema_is_replayed: MySqlConnection);

@@ -1,0 +1,146 @@
+//! What the tests need of each of the three databases, through sqlx.
+
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use idempotent_runtime::store::mysql::MySqlStore;
+use idempotent_runtime::store::postgres::PostgresStore;
+use idempotent_runtime::store::sqlite::SqliteStore;
+use idempotent_runtime::store::{Store, TransactionConnection};
+use sqlx::pool::PoolOptions;
+use sqlx::{
+    AssertSqlSafe, Connection, MySql, MySqlConnection, PgConnection, Postgres, Sqlite,
+    SqliteConnection,
+};
+
+/// How a transaction within the handler's transaction ends.
+#[derive(Clone, Copy, Debug)]
+pub enum Ending {
+    Commit,
+    RollBack,
+    /// Without either, as by `?`.
+    Drop,
+    /// Without even being dropped.
+    Forget,
+}
+
+pub trait Database: TransactionConnection {
+    type Pool: Clone + Send + Sync + 'static;
+
+    /// The variable that names the server, and where it is otherwise; `None` for a file.
+    const SERVER: Option<(&'static str, &'static str)>;
+    /// What a store has made besides its table, to be removed.
+    const REMOVE: &'static str;
+
+    fn connect(url: &str) -> impl Future<Output = sqlx::Result<Self>> + Send;
+
+    fn pool(url: &str, connections: u32) -> Self::Pool;
+
+    fn close(pool: &Self::Pool) -> impl Future<Output = ()> + Send;
+
+    /// A store in a table that need not be there.
+    fn store(pool: &Self::Pool, table: &str) -> Arc<dyn Store>;
+
+    /// The same, migrated.
+    fn migrated(pool: &Self::Pool, table: &str) -> impl Future<Output = Arc<dyn Store>> + Send;
+
+    fn execute(&mut self, sql: &str) -> impl Future<Output = sqlx::Result<()>> + Send;
+
+    fn number(&mut self, sql: &str) -> impl Future<Output = i64> + Send;
+
+    /// One statement in a transaction within this one.
+    fn nested(
+        &mut self,
+        sql: &str,
+        ending: Ending,
+    ) -> impl Future<Output = sqlx::Result<()>> + Send;
+}
+
+macro_rules! database {
+    ($connection:ty, $sqlx:ty, $store:ty, $server:expr, $remove:expr) => {
+        impl Database for $connection {
+            type Pool = sqlx::Pool<$sqlx>;
+
+            const SERVER: Option<(&'static str, &'static str)> = $server;
+            const REMOVE: &'static str = $remove;
+
+            async fn connect(url: &str) -> sqlx::Result<Self> {
+                <Self as Connection>::connect(url).await
+            }
+
+            fn pool(url: &str, connections: u32) -> Self::Pool {
+                PoolOptions::new()
+                    .max_connections(connections)
+                    .acquire_timeout(Duration::from_secs(30))
+                    .test_before_acquire(false)
+                    .connect_lazy(url)
+                    .expect("a URL")
+            }
+
+            async fn close(pool: &Self::Pool) {
+                pool.close().await;
+            }
+
+            fn store(pool: &Self::Pool, table: &str) -> Arc<dyn Store> {
+                Arc::new(
+                    <$store>::new(pool.clone())
+                        .with_table(table)
+                        .expect("a name"),
+                )
+            }
+
+            async fn migrated(pool: &Self::Pool, table: &str) -> Arc<dyn Store> {
+                let store = <$store>::new(pool.clone())
+                    .with_table(table)
+                    .expect("a name");
+                store.migrate().await.expect("a table");
+                Arc::new(store)
+            }
+
+            async fn execute(&mut self, sql: &str) -> sqlx::Result<()> {
+                let statement = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+                statement.execute(&mut *self).await.map(drop)
+            }
+
+            async fn number(&mut self, sql: &str) -> i64 {
+                let query = sqlx::query_scalar(AssertSqlSafe(sql.to_owned()));
+                query.fetch_one(&mut *self).await.expect("a number")
+            }
+
+            async fn nested(&mut self, sql: &str, ending: Ending) -> sqlx::Result<()> {
+                let mut inner = Connection::begin(self).await?;
+                let statement = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+                statement.execute(&mut *inner).await?;
+                match ending {
+                    Ending::Commit => inner.commit().await,
+                    Ending::RollBack => inner.rollback().await,
+                    Ending::Drop => Ok(drop(inner)),
+                    Ending::Forget => Ok(mem::forget(inner)),
+                }
+            }
+        }
+    };
+}
+
+database!(
+    PgConnection,
+    Postgres,
+    PostgresStore,
+    Some((
+        "IDEMPOTENT_TEST_POSTGRES_URL",
+        "postgres://postgres@127.0.0.1:5432/test"
+    )),
+    r#"DROP FUNCTION IF EXISTS "{records}_claim", "{records}_complete""#
+);
+database!(SqliteConnection, Sqlite, SqliteStore, None, "");
+database!(
+    MySqlConnection,
+    MySql,
+    MySqlStore,
+    Some((
+        "IDEMPOTENT_TEST_MYSQL_URL",
+        "mysql://root@127.0.0.1:3306/test"
+    )),
+    ""
+);
