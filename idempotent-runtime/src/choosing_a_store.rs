@@ -58,14 +58,17 @@
 //!
 //! # Round trips
 //!
-//! | store | first request | replay | waiting |
-//! | --- | --- | --- | --- |
-//! | memory | 0 | 0 | woken |
-//! | Redis | 1 + 1 | 1 | hints by pub/sub, and polling |
-//! | PostgreSQL | 1 + 1 | 1, and writes nothing | hints by `LISTEN`, and polling |
-//! | MySQL | 2 + 1 | 1 | polling |
-//! | SQLite | 0 | 0 | woken by this process, and polling |
+//! | store | first request | replay | hot replay | waiting |
+//! | --- | --- | --- | --- | --- |
+//! | memory | 0 | 0 | 0 | woken |
+//! | Redis | 1 + 1 | 1 | 0 | hints by pub/sub, and polling |
+//! | PostgreSQL | 1 + 1 | 1, and writes nothing | 0 | hints by `LISTEN`, and polling |
+//! | MySQL | 2 + 1 | 1 | 0 | polling |
+//! | SQLite | 0 | 0 | 0 | woken by this process, and polling |
 //!
 //! The first number is the claim, the second the completion. Polling is one look for each key and
 //! process, every 50 ms at first and every second at last, however many wait; waiters hold no
 //! connection.
+//!
+//! A hot replay is one from the third on: the [replay cache](crate::store::replay_cache), which says
+//! what it may be late to see, asks the store again every 10 s.

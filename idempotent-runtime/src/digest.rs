@@ -1,10 +1,52 @@
-//! Length-prefixed hashing: the one place where fields become digest input.
+//! Digests, and length-prefixed hashing: the one place where fields become digest input.
 //!
 //! Plain concatenation would let two different lists of fields meet: `("10", "0USD")` and
 //! `("100", "USD")` are the same bytes. Every field therefore goes in behind its length, and an
 //! absent field is not the same as an empty one.
 
 use sha2::digest::Update;
+
+/// What requests are digested with, to be compared: see [`Builder::digest`](crate::Builder::digest).
+///
+/// Both are cryptographic: nobody can find two requests with one digest, which matters where clients do
+/// not trust each other. A fingerprint by one is never equal to one by the other. Record keys are made
+/// with SHA-256 in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Digest {
+    /// SHA-256, by the processor's own instructions where it has them.
+    #[default]
+    Sha256,
+    /// BLAKE3, which is faster with bodies of more than a few KiB. Needs the cargo feature `blake3`,
+    /// and a C compiler to build.
+    #[cfg(feature = "blake3")]
+    Blake3,
+}
+
+impl Digest {
+    /// The one that a record can have been made with by a process with another setting.
+    pub(crate) fn other(self) -> Option<Self> {
+        match self {
+            #[cfg(feature = "blake3")]
+            Self::Sha256 => Some(Self::Blake3),
+            #[cfg(feature = "blake3")]
+            Self::Blake3 => Some(Self::Sha256),
+            #[cfg(not(feature = "blake3"))]
+            Self::Sha256 => None,
+        }
+    }
+}
+
+/// As a digest to which frames can be added.
+#[cfg(feature = "blake3")]
+pub(crate) struct Blake3(pub(crate) blake3::Hasher);
+
+#[cfg(feature = "blake3")]
+impl Update for Blake3 {
+    fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+}
 
 /// Adds fields to a digest so that no two different lists of fields give the same input.
 pub(crate) struct Frames<D>(D);

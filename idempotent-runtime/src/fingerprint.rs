@@ -7,15 +7,16 @@
 
 use std::fmt;
 
-use sha2::{Digest, Sha256};
+use sha2::digest::Update;
+use sha2::{Digest as _, Sha256};
 
-use crate::digest::Frames;
+use crate::digest::{Digest, Frames};
 
 /// The 32-byte digest of a request: method, path and query, media type, and content; or of what a
 /// function without HTTP is called with.
 ///
-/// Equal fingerprints mean equal requests; SHA-256 makes a collision infeasible even for somebody
-/// who looks for one.
+/// Equal fingerprints mean equal requests; SHA-256 (or BLAKE3: see [`Digest`]) makes a collision
+/// infeasible even for somebody who looks for one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
@@ -28,8 +29,6 @@ pub(crate) enum Content<'a> {
 }
 
 impl Fingerprint {
-    const VERSION: u8 = 1;
-
     /// Of what is no request. The high bit keeps them apart, whatever versions there will be.
     const INPUT_VERSION: u8 = 0x81;
 
@@ -45,34 +44,61 @@ impl Fingerprint {
         &self.0
     }
 
-    pub(crate) fn of_request(
-        method: &str,
-        path_and_query: &str,
-        content_type: Option<&[u8]>,
-        content: Content<'_>,
-    ) -> Self {
-        let (kind, bytes) = match content {
-            Content::Body(bytes) => (b"body", bytes),
-            Content::CanonicalJson(bytes) => (b"json", bytes),
-            Content::Fields(bytes) => (b"flds", bytes),
-        };
-        let media_type = content_type.map(essence);
-        let digest = Frames::new(Sha256::new(), Self::VERSION)
-            .field(method.as_bytes())
-            .field(path_and_query.as_bytes())
-            .optional(media_type.as_deref())
-            .field(kind)
-            .field(bytes)
-            .into_inner();
-        Self(digest.finalize().into())
-    }
-
     /// The digest of a function's input, as canonical JSON. No request has it.
     pub(crate) fn of_input(json: &[u8]) -> Self {
         let digest = Frames::new(Sha256::new(), Self::INPUT_VERSION)
             .field(json)
             .into_inner();
         Self(digest.finalize().into())
+    }
+
+    pub(crate) fn of_request(
+        digest: Digest,
+        method: &str,
+        path_and_query: &str,
+        content_type: Option<&[u8]>,
+        content: Content<'_>,
+    ) -> Self {
+        let media_type = content_type.map(essence);
+        let request = Request {
+            method,
+            path_and_query,
+            media_type: media_type.as_deref(),
+            content,
+        };
+        Self(match digest {
+            Digest::Sha256 => request.framed(Sha256::new(), 1).finalize().into(),
+            #[cfg(feature = "blake3")]
+            Digest::Blake3 => {
+                let digest = crate::digest::Blake3(blake3::Hasher::new());
+                request.framed(digest, 2).0.finalize().into()
+            }
+        })
+    }
+}
+
+/// What a fingerprint is made of.
+struct Request<'a> {
+    method: &'a str,
+    path_and_query: &'a str,
+    media_type: Option<&'a [u8]>,
+    content: Content<'a>,
+}
+
+impl Request<'_> {
+    fn framed<D: Update>(&self, digest: D, version: u8) -> D {
+        let (kind, bytes) = match self.content {
+            Content::Body(bytes) => (b"body", bytes),
+            Content::CanonicalJson(bytes) => (b"json", bytes),
+            Content::Fields(bytes) => (b"flds", bytes),
+        };
+        Frames::new(digest, version)
+            .field(self.method.as_bytes())
+            .field(self.path_and_query.as_bytes())
+            .optional(self.media_type)
+            .field(kind)
+            .field(bytes)
+            .into_inner()
     }
 }
 

@@ -14,8 +14,10 @@ use sha2::{Digest, Sha256};
 use crate::digest::Frames;
 
 mod derived;
+mod uniform;
 
 pub(crate) use derived::derived_key;
+pub(crate) use uniform::Uniform;
 
 /// The longest key accepted, in bytes (after unquoting).
 pub const MAX_KEY_BYTES: usize = 255;

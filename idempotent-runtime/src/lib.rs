@@ -120,6 +120,7 @@
 //! | `postgres` | no | records in PostgreSQL |
 //! | `sqlite` | no | records in a SQLite file |
 //! | `mysql` | no | records in MySQL or MariaDB |
+//! | `blake3` | no | BLAKE3 instead of SHA-256 for fingerprints, where the application [says so](Builder::digest) |
 //! | `conformance` | no | the test kit for stores |
 //!
 //! # What is logged
@@ -151,6 +152,7 @@ pub mod which_guarantee;
 pub use idempotent_macros::idempotent;
 
 pub use self::clock::{Clock, ManualClock, SystemClock};
+pub use self::digest::Digest;
 pub use self::engine::StepError;
 pub use self::error::{Error, ErrorKind};
 pub use self::execute::{ExecuteError, Execution, NoResult, NoResultKind};

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use idempotent_runtime::ManualClock;
-use idempotent_runtime::store::Store;
 use idempotent_runtime::store::conformance::{self, Report, Rule, TestBed, Timing};
 use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::store::{CachedStore, ReplayCache, Store};
 
 use broken::{FAULTS, Fault, MutexStore};
+use insistent::InsistentStore;
 
 mod broken;
+#[path = "support/insistent.rs"]
+mod insistent;
 
 /// A store on a clock that only the kit moves.
 struct ManualBed {
@@ -90,6 +93,22 @@ async fn arc_of_a_store_is_conformant() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn box_of_a_store_is_conformant() {
     assert_conformant(|clock| Box::new(memory(clock)) as Box<dyn Store>).await;
+}
+
+fn cached(clock: Arc<ManualClock>) -> CachedStore<MemoryStore> {
+    let cache = ReplayCache::new().clock(Arc::clone(&clock) as _);
+    cache.in_front_of(memory(clock))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn cached_store_is_conformant() {
+    assert_conformant(cached).await;
+}
+
+/// Where every replay that the kit sees is one from the cache.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn cached_store_of_which_all_keys_are_hot_is_conformant() {
+    assert_conformant(|clock| InsistentStore(cached(clock))).await;
 }
 
 /// The machine's clock is paused, so that it moves by the kit's own waiting and by nothing else.

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use idempotent_runtime::store::conformance::{self, TestBed, Timing};
-use idempotent_runtime::store::{Claim, Store};
+use idempotent_runtime::store::{Claim, ReplayCache, Store};
 use tokio::sync::Barrier;
 
+use insistent::InsistentStore;
 use support::{Scratch, request, rival};
 
 #[path = "postgres/cost.rs"]
@@ -21,6 +22,8 @@ mod cost;
 mod faults;
 #[path = "postgres/hints.rs"]
 mod hints;
+#[path = "support/insistent.rs"]
+mod insistent;
 #[path = "postgres/interleavings.rs"]
 mod interleavings;
 #[path = "postgres/marks.rs"]
@@ -66,6 +69,18 @@ async fn postgres_store_is_conformant() {
     scratch.clean_up().await;
     report.assert_conformant();
     assert!(report.cases().len() > 40, "{report}");
+}
+
+/// Where every replay that the kit sees is one from the cache.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn postgres_store_behind_a_replay_cache_is_conformant() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let store = InsistentStore(ReplayCache::new().in_front_of(scratch.store(16)));
+    let report = conformance::run(&Bed(Arc::new(store))).await;
+    scratch.clean_up().await;
+    report.assert_conformant();
 }
 
 const PROCESSES: u32 = 16;

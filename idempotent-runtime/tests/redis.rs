@@ -25,6 +25,8 @@ mod cluster;
 mod errors;
 #[path = "redis/hints.rs"]
 mod hints;
+#[path = "support/insistent.rs"]
+mod insistent;
 #[path = "redis/kit.rs"]
 mod kit;
 #[path = "redis/records.rs"]

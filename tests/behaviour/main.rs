@@ -5,6 +5,8 @@ mod support;
 
 mod abandoned;
 mod bodies;
+#[cfg(feature = "blake3")]
+mod digests;
 mod disconnect;
 mod execute;
 mod fingerprint;
@@ -15,6 +17,7 @@ mod lost_records;
 mod outcomes;
 mod problems;
 mod replay;
+mod replay_cache;
 mod scopes;
 mod shutdown;
 mod store_failures;

@@ -8,10 +8,11 @@ use tokio::time::Instant;
 
 use super::wait::Waiter;
 use super::{
-    Answer, DescribeAbandoned, Detach, Engine, Held, Intent, Outcome, Refusal, catch_unwind,
+    Answer, DescribeAbandoned, Detach, Engine, Fingerprints, Held, Intent, Outcome, Refusal,
+    catch_unwind,
 };
 use crate::key::RecordKey;
-use crate::policy::{OnAbandoned, Policy};
+use crate::policy::{InFlight, OnAbandoned, Policy};
 use crate::record::{Owner, StoredResponse, Token};
 use crate::recovery::Recovery;
 use crate::store::{Claim, ClaimRequest, StoreError};
@@ -47,7 +48,8 @@ impl Engine {
     /// awaited in the background and released, and a waiter just leaves.
     pub(crate) async fn enter(
         &self,
-        intent: Intent,
+        key: RecordKey,
+        mut fingerprints: Fingerprints<'_>,
         policy: &Policy,
         describe: DescribeAbandoned<'_>,
     ) -> Result<Outcome, Refusal> {
@@ -56,18 +58,30 @@ impl Engine {
         let mut take_over = None;
         let mut settlement = None;
         loop {
+            let intent = Intent {
+                key,
+                fingerprint: fingerprints.current(),
+            };
             match self.claim(intent, policy, token, take_over.take()).await? {
                 Claimed::Held(held) => return Ok(self.run_or_settle(held, settlement).await),
                 Claimed::Completed(response) => return Ok(Outcome::Replay(response)),
-                Claimed::Mismatch => return Ok(Outcome::Mismatch),
+                Claimed::Mismatch => {
+                    if !fingerprints.mismatched() {
+                        return Ok(Outcome::Mismatch);
+                    }
+                }
                 Claimed::InFlight { lease_left } => {
-                    if !waiter.wait(&self.0.watches, &intent.key, lease_left).await {
+                    if policy.in_flight == InFlight::Wait {
+                        fingerprints.matched();
+                    }
+                    if !waiter.wait(&self.0.watches, &key, lease_left).await {
                         return Ok(Outcome::InFlight { lease_left });
                     }
                 }
                 Claimed::Abandoned { attempt } => {
+                    fingerprints.matched();
                     settlement = None;
-                    match self.decide(intent.key, policy, describe, attempt).await? {
+                    match self.decide(key, policy, describe, attempt).await? {
                         Decision::Refuse => return Ok(Outcome::Unknown),
                         Decision::Run => take_over = Some(attempt),
                         Decision::Settle(response) => {
@@ -127,7 +141,8 @@ impl Engine {
         // sees the token and waits.
         let running = self.tasks().token();
         if self.is_closing() {
-            return match self.peek(request.owner.key, request.fingerprint).await {
+            let is_this_request = |fingerprint| fingerprint == request.fingerprint;
+            return match self.peek(request.owner.key, is_this_request).await {
                 Some(stored) => Ok(Claimed::Completed(stored)),
                 None => Err(Refusal::ShuttingDown),
             };

@@ -19,6 +19,7 @@ mod abandoned;
 mod background;
 mod claim;
 mod detach;
+mod fingerprints;
 mod held;
 mod leases;
 mod seats;
@@ -31,6 +32,7 @@ mod wait;
 
 pub(crate) use abandoned::{Crashed, DescribeAbandoned};
 pub(crate) use detach::{Detach, Mover};
+pub(crate) use fingerprints::Fingerprints;
 pub(crate) use held::{Answer, Held};
 pub use steps::StepError;
 pub(crate) use steps::{Labels, Steps};
@@ -55,7 +57,7 @@ struct Inner {
     closing: AtomicBool,
 }
 
-/// One request, as far as the engine knows it.
+/// One request, as far as the engine knows it and a store is asked for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Intent {
     pub(crate) key: RecordKey,
@@ -134,11 +136,11 @@ impl Engine {
     pub(crate) async fn peek(
         &self,
         key: RecordKey,
-        fingerprint: Fingerprint,
+        is_this_request: impl FnOnce(Fingerprint) -> bool,
     ) -> Option<Arc<StoredResponse>> {
         let record = self.read(&key).await.ok()??;
         match record.state {
-            RecordState::Completed(stored) if record.fingerprint == fingerprint => Some(stored),
+            RecordState::Completed(stored) if is_this_request(record.fingerprint) => Some(stored),
             _ => None,
         }
     }

@@ -14,7 +14,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::seats::{Occupied, Seat, Turn};
 use super::wait::{FIRST_POLL, SLOWEST_POLL, jittered};
-use super::{Answer, Engine, Intent, Outcome, Refusal};
+use super::{Answer, Engine, Fingerprints, Intent, Outcome, Refusal};
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::policy::{InFlight, Policy};
@@ -91,18 +91,19 @@ impl Engine {
     pub(crate) async fn enter_transaction<C>(
         &self,
         begin: &dyn Begin<C>,
-        intent: Intent,
+        key: RecordKey,
+        mut fingerprints: Fingerprints<'_>,
         policy: &Policy,
     ) -> Result<Outcome<InTransaction<C>>, Refusal> {
-        let request = TransactionRequest {
+        let mut request = TransactionRequest {
             owner: Owner {
-                key: intent.key,
+                key,
                 token: Token::random()?,
             },
-            fingerprint: intent.fingerprint,
+            fingerprint: fingerprints.current(),
             ttl: policy.ttl(),
         };
-        let seat = self.0.seats.of(&intent.key);
+        let seat = self.0.seats.of(&key);
         let mut queue = Queue {
             turn: seat.try_turn(),
             seat,
@@ -115,11 +116,12 @@ impl Engine {
         loop {
             let lease_left = match self.try_begin(begin, &request, &queue).await? {
                 Tried::Open(session, running) => {
-                    let seat = queue.seat.occupy(queue.turn, intent.fingerprint);
+                    let fingerprint = request.fingerprint;
+                    let seat = queue.seat.occupy(queue.turn, fingerprint);
                     return Ok(Outcome::Run(InTransaction {
                         session,
                         record: Some(ToRecord {
-                            intent,
+                            intent: Intent { key, fingerprint },
                             _seat: seat,
                         }),
                         running,
@@ -128,10 +130,19 @@ impl Engine {
                 Tried::Settled(Settled::Completed(response)) => {
                     return Ok(Outcome::Replay(response));
                 }
-                Tried::Settled(Settled::Mismatch) => return Ok(Outcome::Mismatch),
+                Tried::Settled(Settled::Mismatch) => {
+                    if !fingerprints.mismatched() {
+                        return Ok(Outcome::Mismatch);
+                    }
+                    request.fingerprint = fingerprints.current();
+                    continue;
+                }
                 Tried::Settled(Settled::Abandoned) => return Ok(Outcome::Unknown),
                 Tried::Settled(Settled::InFlight(lease_left)) => lease_left,
             };
+            if queue.deadline.is_some() {
+                fingerprints.matched();
+            }
             if !queue.wait().await {
                 let lease_left = lease_left.unwrap_or(ASK_AGAIN);
                 return Ok(Outcome::InFlight { lease_left });
@@ -205,8 +216,8 @@ impl Engine {
         // As with a claim, the token comes before the look at the flag.
         let running = Running::new(self, self.tasks().token());
         if self.is_closing() {
-            let (key, fingerprint) = (request.owner.key, request.fingerprint);
-            return match self.peek(key, fingerprint).await {
+            let is_this_request = |fingerprint| fingerprint == request.fingerprint;
+            return match self.peek(request.owner.key, is_this_request).await {
                 Some(stored) => Ok(Tried::Settled(Settled::Completed(stored))),
                 None => Err(Refusal::ShuttingDown),
             };
@@ -308,3 +319,6 @@ impl<C> fmt::Debug for InTransaction<C> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, feature = "memory"))]
+mod tests;

@@ -9,7 +9,8 @@ use super::inputs::Inputs;
 use super::problem::{Problem, ProblemCode};
 use super::request::Head;
 use crate::canonical::canonicalize;
-use crate::engine::{Crashed, Held, InTransaction, Intent, Outcome, Refusal};
+use crate::digest::Digest;
+use crate::engine::{Crashed, Fingerprints, Held, InTransaction, Outcome, Refusal};
 use crate::fingerprint::{Content, Fingerprint};
 use crate::key::{InvalidKey, Key, RecordKey};
 use crate::policy::{FingerprintOf, Policy};
@@ -36,7 +37,10 @@ pub(super) enum Mark {
 }
 
 struct Identified {
-    intent: Intent,
+    record: RecordKey,
+    fingerprint: Fingerprint,
+    /// What of the handler's arguments the fingerprint is made of, if it is.
+    fields: Option<Vec<u8>>,
     key: Key,
     operation: String,
     scope: Option<Vec<u8>>,
@@ -56,16 +60,16 @@ impl Mark {
 
 impl Head {
     pub(super) async fn admit(&self, policy: &Policy, inputs: Inputs, body: Bytes) -> Admission {
-        let identified = match self.to_protect(policy, inputs, &body) {
+        let mut identified = match self.to_protect(policy, inputs, &body) {
             Ok(Some(identified)) => identified,
             Ok(None) => return Admission::Unprotected(Mark::None),
             Err(answer) => return Admission::Answer(answer),
         };
-        // A waiter may wait for long, and what it needs of the body is in the fingerprint.
-        drop(body);
+        let mut other = self.by_other_digest(policy, identified.fields.take(), body);
+        let fingerprints = Fingerprints::new(identified.fingerprint, &mut other);
         let describe = |crashed: Crashed| Abandoned {
             key: identified.key.clone(),
-            record: identified.intent.key,
+            record: identified.record,
             operation: identified.operation.clone(),
             scope: identified.scope.clone(),
             attempt: crashed.attempt,
@@ -74,12 +78,13 @@ impl Head {
             extensions: self.idempotency.extensions().clone(),
         };
         let engine = self.idempotency.engine();
-        match engine.enter(identified.intent, policy, &describe).await {
+        let entered = engine.enter(identified.record, fingerprints, policy, &describe);
+        match entered.await {
             Ok(outcome) => match self.settle(outcome) {
                 Ok(held) => Admission::Run(held),
                 Err(answer) => Admission::Answer(answer),
             },
-            Err(refusal) => self.refused(&refusal, identified.intent.key),
+            Err(refusal) => self.refused(&refusal, identified.record),
         }
     }
 
@@ -93,11 +98,13 @@ impl Head {
         body: Bytes,
     ) -> Result<InTransaction<C>, Response> {
         let engine = self.idempotency.engine();
-        let identified = self.to_protect(policy, inputs, &body)?;
-        drop(body);
-        let entered = match identified {
-            Some(Identified { intent, .. }) => {
-                engine.enter_transaction(begin, intent, policy).await
+        let entered = match self.to_protect(policy, inputs, &body)? {
+            Some(identified) => {
+                let mut other = self.by_other_digest(policy, identified.fields, body);
+                let fingerprints = Fingerprints::new(identified.fingerprint, &mut other);
+                let record = identified.record;
+                let entering = engine.enter_transaction(begin, record, fingerprints, policy);
+                entering.await
             }
             None => engine.begin_unprotected(begin).await.map(Outcome::Run),
         };
@@ -108,6 +115,10 @@ impl Head {
     }
 
     /// What identifies a request; `None` for one that needs no protection.
+    #[expect(
+        clippy::result_large_err,
+        reason = "an answer is moved once, and is no rare error"
+    )]
     fn to_protect(
         &self,
         policy: &Policy,
@@ -123,6 +134,10 @@ impl Head {
     }
 
     /// The one who runs, or the answer.
+    #[expect(
+        clippy::result_large_err,
+        reason = "an answer is moved once, and is no rare error"
+    )]
     fn settle<R>(&self, outcome: Outcome<R>) -> Result<R, Response> {
         let problem = |code| self.idempotency.problem(&Problem::new(code));
         match outcome {
@@ -159,15 +174,14 @@ impl Head {
         let Some(inputs) = inputs else {
             return rejection;
         };
-        let Ok(Some(Identified { intent, .. })) = self.identify(policy, inputs, body) else {
+        let Ok(Some(identified)) = self.identify(policy, inputs, body) else {
             return rejection;
         };
-        match self
-            .idempotency
-            .engine()
-            .peek(intent.key, intent.fingerprint)
-            .await
-        {
+        let mut other = self.by_other_digest(policy, identified.fields, body.clone());
+        let mut fingerprints = Fingerprints::new(identified.fingerprint, &mut other);
+        let is_this_request = |found| fingerprints.include(found);
+        let engine = self.idempotency.engine();
+        match engine.peek(identified.record, is_this_request).await {
             Some(stored) => self.idempotency.replay(&stored),
             None => rejection,
         }
@@ -211,15 +225,13 @@ impl Head {
         };
         let operation = self.operation(policy);
         let scope = inputs.scope.or_else(|| self.scope.scope.clone());
-        let intent = Intent {
-            key: self
-                .idempotency
-                .record_keys()
-                .derive(&operation, scope.as_deref(), &key),
-            fingerprint: self.fingerprint(policy, inputs.fingerprint.as_deref(), body),
-        };
+        let keys = self.idempotency.record_keys();
+        let fields = inputs.fingerprint;
+        let digest = self.idempotency.digest();
         Ok(Some(Identified {
-            intent,
+            record: keys.derive(&operation, scope.as_deref(), &key),
+            fingerprint: self.fingerprint(digest, policy, fields.as_deref(), body),
+            fields,
             key,
             operation,
             scope,
@@ -252,7 +264,29 @@ impl Head {
             .map_err(Problem::invalid_key)
     }
 
-    fn fingerprint(&self, policy: &Policy, fields: Option<&[u8]>, body: &Bytes) -> Fingerprint {
+    /// Makes the fingerprint that this request has by another digest, if there is another. If there is
+    /// none the body is dropped here: a waiter may wait for long.
+    fn by_other_digest<'a>(
+        &'a self,
+        policy: &'a Policy,
+        fields: Option<Vec<u8>>,
+        body: Bytes,
+    ) -> impl FnMut() -> Option<Fingerprint> + Send + 'a {
+        let other = self.idempotency.digest().other();
+        let mut left = other.map(|digest| (digest, fields, body));
+        move || {
+            let (digest, fields, body) = left.take()?;
+            Some(self.fingerprint(digest, policy, fields.as_deref(), &body))
+        }
+    }
+
+    fn fingerprint(
+        &self,
+        digest: Digest,
+        policy: &Policy,
+        fields: Option<&[u8]>,
+        body: &Bytes,
+    ) -> Fingerprint {
         let json;
         let content = match (policy.fingerprint, fields) {
             (FingerprintOf::Fields, Some(fields)) => Content::Fields(fields),
@@ -265,6 +299,7 @@ impl Head {
         };
         let content_type = self.header(&http::header::CONTENT_TYPE);
         Fingerprint::of_request(
+            digest,
             self.method.as_str(),
             self.path_and_query(),
             content_type,

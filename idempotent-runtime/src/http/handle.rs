@@ -12,10 +12,11 @@ use serde::Serialize;
 use super::filter::HeaderFilter;
 use super::inputs::Inputs;
 use super::problem::{Problem, Problems};
+use crate::digest::Digest;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::key::{KeySyntax, RecordKeys};
-use crate::store::Store;
+use crate::store::{ReplayCache, Store};
 
 type ScopeResolver = Box<dyn Fn(&Parts) -> Inputs + Send + Sync>;
 
@@ -60,6 +61,7 @@ struct Settings {
     engine: Engine,
     keys: RecordKeys,
     syntax: KeySyntax,
+    digest: Digest,
     scope: Option<ScopeResolver>,
     headers: HeaderFilter,
     problems: Problems,
@@ -86,11 +88,13 @@ pub enum OnStoreFailure {
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
     store: Arc<dyn Store>,
+    replay_cache: Option<ReplayCache>,
     store_timeout: Duration,
     sweep_every: Duration,
     namespace: String,
     secret: Option<Vec<u8>>,
     syntax: KeySyntax,
+    digest: Digest,
     scope: Option<ScopeResolver>,
     headers: HeaderFilter,
     problems: Problems,
@@ -109,11 +113,13 @@ impl Idempotency {
     pub fn builder(store: impl Store) -> Builder {
         Builder {
             store: Arc::new(store),
+            replay_cache: Some(ReplayCache::new()),
             store_timeout: Duration::from_secs(2),
             sweep_every: Duration::from_secs(60),
             namespace: String::new(),
             secret: None,
             syntax: KeySyntax::default(),
+            digest: Digest::default(),
             scope: None,
             headers: HeaderFilter::default(),
             problems: Problems::default(),
@@ -136,7 +142,8 @@ impl Idempotency {
         Ok(Self::new(crate::store::connect(url).await?))
     }
 
-    /// The store, for operators: to look at a record, to remove one, to purge.
+    /// The store, for operators: to look at a record, to remove one, to purge. A removal frees the key
+    /// in this process at once, and in others when their [`ReplayCache`] has asked again.
     #[must_use]
     pub fn store(&self) -> &dyn Store {
         &**self.0.engine.store()
@@ -187,6 +194,10 @@ impl Idempotency {
 
     pub(super) fn key_syntax(&self) -> KeySyntax {
         self.0.syntax
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        self.0.digest
     }
 
     pub(super) fn response_headers(&self) -> &HeaderFilter {
@@ -253,9 +264,35 @@ impl Builder {
         self
     }
 
+    /// Keeps completed records in this process, so that a hot replay costs no round trip. Default: a
+    /// [`ReplayCache`] of 8 MiB, answered from for 10 s at most before the store is asked again; `None`
+    /// switches it off. A store that [replays from memory](Store::replays_from_memory) gets none.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, store::memory::MemoryStore};
+    /// # let store = MemoryStore::new();
+    /// let idempotency = Idempotency::builder(store).replay_cache(None).build();
+    /// # drop(idempotency);
+    /// ```
+    pub fn replay_cache(mut self, cache: impl Into<Option<ReplayCache>>) -> Self {
+        self.replay_cache = cache.into();
+        self
+    }
+
     /// How strictly the key's header is read. Default [`KeySyntax::Lenient`].
     pub fn key_syntax(mut self, syntax: KeySyntax) -> Self {
         self.syntax = syntax;
+        self
+    }
+
+    /// What requests are digested with, to be told from each other. Default [`Digest::Sha256`].
+    ///
+    /// It can be changed while keys are alive, in two steps: first every process gets the cargo feature
+    /// `blake3`, then the digest. A process with the feature knows requests by either digest, and asks
+    /// the store by both before it answers 422 `key-reused`. One without it knows SHA-256 only: to it,
+    /// the retry of a request that was digested with BLAKE3 **is another request**.
+    pub fn digest(mut self, digest: Digest) -> Self {
+        self.digest = digest;
         self
     }
 
@@ -346,10 +383,17 @@ impl Builder {
     /// Makes the handle.
     #[must_use]
     pub fn build(self) -> Idempotency {
+        let store: Arc<dyn Store> = match self.replay_cache {
+            Some(cache) if !self.store.replays_from_memory() => {
+                Arc::new(cache.in_front_of(self.store))
+            }
+            _ => self.store,
+        };
         Idempotency(Arc::new(Settings {
-            engine: Engine::new(self.store, self.store_timeout, self.sweep_every),
+            engine: Engine::new(store, self.store_timeout, self.sweep_every),
             keys: RecordKeys::new(&self.namespace, self.secret.as_deref()),
             syntax: self.syntax,
+            digest: self.digest,
             scope: self.scope,
             headers: self.headers,
             problems: self.problems,

@@ -26,7 +26,7 @@
 //! ```
 
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -44,7 +44,7 @@ use super::{
 };
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind};
-use crate::key::RecordKey;
+use crate::key::{RecordKey, Uniform};
 use crate::record::{Owner, Record, StoredResponse};
 
 mod entry;
@@ -212,6 +212,10 @@ impl Store for MemoryStore {
         NAME
     }
 
+    fn replays_from_memory(&self) -> bool {
+        true
+    }
+
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
         let now = self.clock.now();
         self.sweep(now, SWEEP_PER_CLAIM);
@@ -353,29 +357,5 @@ impl fmt::Debug for MemoryStore {
             .field("records", &self.len())
             .field("bytes", &self.size_bytes())
             .finish_non_exhaustive()
-    }
-}
-
-/// A hasher for [`RecordKey`]s, which are digests: hashing them again would only cost time.
-#[derive(Debug, Default)]
-struct Uniform(u64);
-
-impl Hasher for Uniform {
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word.iter_mut()
-                .zip(chunk)
-                .for_each(|(to, from)| *to = *from);
-            self.0 ^= u64::from_le_bytes(word);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }

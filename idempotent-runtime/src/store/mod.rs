@@ -65,6 +65,7 @@ pub mod mysql;
 pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod replay_cache;
 #[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
 mod sql;
 #[cfg(feature = "sqlite")]
@@ -72,6 +73,7 @@ pub mod sqlite;
 
 pub use connect::connect;
 pub use error::{StoreError, StoreErrorKind};
+pub use replay_cache::{CachedStore, ReplayCache};
 pub use subscription::Subscription;
 pub use transaction::{TransactionConnection, Transactor};
 
@@ -169,6 +171,13 @@ pub enum Release {
 pub trait Store: Debug + Send + Sync + 'static {
     /// The store's name for logs and errors: `memory`, `redis`, ...
     fn name(&self) -> &'static str;
+
+    /// Whether a replay is answered from this process's memory already, so that a
+    /// [`ReplayCache`] in front of it could only cost. A wrapper passes on what the store inside it
+    /// says; one that does not is slower by that and no less right.
+    fn replays_from_memory(&self) -> bool {
+        false
+    }
 
     /// Becomes the one who runs, or learns who is or was, in one atomic step:
     ///
@@ -268,6 +277,9 @@ macro_rules! delegate {
         impl<S: Store + ?Sized> Store for $pointer<S> {
             fn name(&self) -> &'static str {
                 (**self).name()
+            }
+            fn replays_from_memory(&self) -> bool {
+                (**self).replays_from_memory()
             }
             async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
                 (**self).claim(request).await

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use idempotent_runtime::store::postgres::PostgresStore;
-use idempotent_runtime::store::{Claim, Completion, Progress, Renewal, Store};
+use idempotent_runtime::store::{Claim, Completion, Progress, Renewal, ReplayCache, Store};
 use sqlx::PgPool;
 
 use crate::own_server::OwnServer;
@@ -52,6 +52,25 @@ async fn each_operation_is_one_statement() {
         assert_eq!(counts.take(), one, "purge");
         store.renew(&[]).await.unwrap();
         assert_eq!(counts.take(), (0, 0), "renewing nothing");
+    }
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn hot_replay_is_no_statement() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let (options, counts) = proxy::start(&scratch.options).await;
+    let store = ReplayCache::new().in_front_of(scratch.store_on(pool(&options, 1)));
+    let request = claimed(&store).await;
+    store.complete(&request.owner, &answer()).await.unwrap();
+    store.get(&request.owner.key).await.unwrap();
+    counts.take();
+    for (replay, statements) in [(1, 1), (2, 1), (3, 0), (4, 0)] {
+        let claim = store.claim(&rival(&request)).await.unwrap();
+        assert!(matches!(claim, Claim::Completed(_)), "{claim:?}");
+        assert_eq!(counts.take(), (0, statements), "replay {replay}");
     }
     scratch.clean_up().await;
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use idempotent_runtime::store::conformance::{self, TestBed, Timing};
 use idempotent_runtime::store::redis::RedisStore;
-use idempotent_runtime::store::{Claim, Store};
+use idempotent_runtime::store::{Claim, ReplayCache, Store};
 use redis::aio::ConnectionLike;
 use redis::{Cmd, Pipeline, RedisFuture, ServerErrorKind, Value};
 use tokio::sync::Barrier;
 
+use super::insistent::InsistentStore;
 use super::support::{Server, owner, shared_store, store_at};
 use super::{another, request};
 
@@ -44,6 +45,15 @@ async fn store_on_its_own_connection_is_conformant() {
         return;
     };
     assert_conformant(Arc::new(store) as Arc<dyn Store>).await;
+}
+
+/// Where every replay that the kit sees is one from the cache.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn store_behind_a_replay_cache_is_conformant() {
+    let Some(store) = shared_store().await else {
+        return;
+    };
+    assert_conformant(InsistentStore(ReplayCache::new().in_front_of(store))).await;
 }
 
 /// A connection that sends no pipeline to more than one server, as that of a Cluster.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use idempotent_runtime::store::redis::RedisStore;
-use idempotent_runtime::store::{Claim, Renewal, Store};
+use idempotent_runtime::store::{Claim, Renewal, ReplayCache, Store};
 use redis::aio::ConnectionLike;
 use redis::{Cmd, Pipeline, RedisFuture, Value};
 
@@ -89,6 +89,35 @@ async fn each_operation_is_one_round_trip() {
     );
     store.purge_expired(10).await.unwrap();
     assert_eq!(scripts_run(&server).await, [8, 0, 0], "purge");
+}
+
+#[tokio::test]
+async fn hot_replay_is_no_round_trip() {
+    let Some(server) = Server::start(&[]).await else {
+        return;
+    };
+    let store = ReplayCache::new().in_front_of(RedisStore::new(server.connection().await));
+    let owner = owner();
+    store.claim(&request(owner)).await.unwrap();
+    store.complete(&owner, &response(b"paid")).await.unwrap();
+    // So that the server knows the script of reading.
+    store.get(&owner.key).await.unwrap();
+    let replay = async || {
+        let replay = store.claim(&request(another(owner))).await.unwrap();
+        assert!(matches!(replay, Claim::Completed(paid) if paid == response(b"paid")));
+    };
+    reset(&server).await;
+    replay().await;
+    assert_eq!(scripts_run(&server).await, [1, 0, 0], "the first replay");
+    replay().await;
+    assert_eq!(scripts_run(&server).await, [2, 0, 0], "the second");
+    for _ in 0..100 {
+        replay().await;
+    }
+    assert_eq!(scripts_run(&server).await, [2, 0, 0], "hot replays");
+    assert!(store.remove(&owner.key).await.unwrap());
+    let claim = store.claim(&request(another(owner))).await.unwrap();
+    assert!(matches!(claim, Claim::Acquired { attempt: 1, .. }));
 }
 
 /// How many times requests were sent over it, together or alone.

@@ -70,6 +70,7 @@ impl OwnServer {
     }
 
     /// From when it reads its settings the next time.
+    #[allow(dead_code, reason = "not every test that starts a server")]
     pub(crate) fn ask_for_passwords(&self) {
         let all = "host all all 127.0.0.1/32 scram-sha-256\n";
         std::fs::write(self.data.join("pg_hba.conf"), all).unwrap();

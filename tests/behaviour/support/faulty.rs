@@ -53,6 +53,7 @@ pub struct FaultyStore {
     proceed: Arc<Semaphore>,
     refuses_bodies: bool,
     gives_hints: bool,
+    is_near: bool,
 }
 
 impl FaultyStore {
@@ -66,6 +67,7 @@ impl FaultyStore {
             proceed: Arc::new(Semaphore::new(0)),
             refuses_bodies: false,
             gives_hints: true,
+            is_near: true,
         }
     }
 
@@ -81,6 +83,14 @@ impl FaultyStore {
     pub fn without_hints(self) -> Self {
         Self {
             gives_hints: false,
+            ..self
+        }
+    }
+
+    /// Is taken for a server's.
+    pub fn far_away(self) -> Self {
+        Self {
+            is_near: false,
             ..self
         }
     }
@@ -101,6 +111,11 @@ impl FaultyStore {
     pub async fn forget_claimed(&self) {
         let claimed = self.claimed.lock().unwrap().take().expect("a claim");
         assert!(self.inner.remove(&claimed).await.unwrap());
+    }
+
+    /// The record that was claimed last.
+    pub fn claimed(&self) -> Option<RecordKey> {
+        *self.claimed.lock().unwrap()
     }
 
     /// Waits until a call waits.
@@ -173,6 +188,10 @@ impl FaultyStore {
 impl Store for FaultyStore {
     fn name(&self) -> &'static str {
         "faulty"
+    }
+
+    fn replays_from_memory(&self) -> bool {
+        self.is_near && self.inner.replays_from_memory()
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::Uniform;
-use crate::key::RecordKey;
+use crate::key::{RecordKey, Uniform};
 
 type Bucket = HashSet<RecordKey, BuildHasherDefault<Uniform>>;
 

@@ -1,0 +1,75 @@
+//! What a transaction's request is asked for by, in front of a database that holds one record.
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::fingerprint::Fingerprint;
+use crate::store::memory::MemoryStore;
+
+const SHA256: Fingerprint = Fingerprint::from_bytes([1; 32]);
+const BLAKE3: Fingerprint = Fingerprint::from_bytes([2; 32]);
+const KEY: RecordKey = RecordKey::from_bytes([7; 32]);
+
+/// A record of a request with this fingerprint, in this state.
+struct Row(Fingerprint, Settled);
+
+#[async_trait]
+impl Begin<()> for Row {
+    async fn begin(&self, request: Option<&TransactionRequest>) -> Result<Begun<()>, StoreError> {
+        let is_its = request.is_some_and(|request| request.fingerprint == self.0);
+        Ok(Begun::Settled(if is_its {
+            self.1.clone()
+        } else {
+            Settled::Mismatch
+        }))
+    }
+}
+
+/// A request that is `SHA256` here, and `other` by another digest.
+async fn entered(
+    row: Row,
+    other: Option<Fingerprint>,
+) -> Result<Outcome<InTransaction<()>>, Refusal> {
+    let second = Duration::from_secs(1);
+    let engine = Engine::new(Arc::new(MemoryStore::new()), second, Duration::ZERO);
+    let (policy, mut make) = (Policy::new(), || other);
+    let fingerprints = Fingerprints::new(SHA256, &mut make);
+    let entered = engine.enter_transaction(&row, KEY, fingerprints, &policy);
+    entered.await
+}
+
+fn completed() -> Settled {
+    Settled::Completed(Arc::new(StoredResponse {
+        status: 200,
+        headers: Default::default(),
+        body: None,
+    }))
+}
+
+#[tokio::test]
+async fn record_by_either_digest_is_replayed() {
+    for fingerprint in [SHA256, BLAKE3] {
+        let outcome = entered(Row(fingerprint, completed()), Some(BLAKE3))
+            .await
+            .unwrap();
+        assert!(matches!(outcome, Outcome::Replay(_)), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_runs_by_either_digest_is_in_flight() {
+    for fingerprint in [SHA256, BLAKE3] {
+        let row = Row(fingerprint, Settled::InFlight(None));
+        let outcome = entered(row, Some(BLAKE3)).await.unwrap();
+        assert!(matches!(outcome, Outcome::InFlight { .. }), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn record_by_neither_digest_is_another_requests() {
+    let stranger = Fingerprint::from_bytes([3; 32]);
+    for (fingerprint, other) in [(stranger, Some(BLAKE3)), (BLAKE3, None)] {
+        let outcome = entered(Row(fingerprint, completed()), other).await.unwrap();
+        assert!(matches!(outcome, Outcome::Mismatch), "{outcome:?}");
+    }
+}
