@@ -103,6 +103,11 @@ impl FaultyStore {
         assert!(self.inner.remove(&claimed).await.unwrap());
     }
 
+    /// The record that was claimed last.
+    pub fn claimed(&self) -> RecordKey {
+        self.claimed.lock().unwrap().expect("a claim")
+    }
+
     /// Waits until a call waits.
     pub async fn waiting(&self) {
         self.waiting.acquire().await.unwrap().forget();
