@@ -5,6 +5,7 @@ mod support;
 
 mod abandoned;
 mod bodies;
+mod derived_keys;
 #[cfg(feature = "blake3")]
 mod digests;
 mod disconnect;
@@ -14,12 +15,18 @@ mod in_flight;
 mod keys;
 mod leases;
 mod lost_records;
+mod operator;
+mod operator_races;
 mod outcomes;
 mod problems;
 mod replay;
 mod replay_cache;
 mod scopes;
 mod shutdown;
+mod steps;
+mod steps_kept;
+mod steps_recovered;
+mod steps_saved;
 mod store_failures;
 mod streaming;
 mod takeovers;

@@ -114,8 +114,8 @@ impl FaultyStore {
     }
 
     /// The record that was claimed last.
-    pub fn claimed(&self) -> Option<RecordKey> {
-        *self.claimed.lock().unwrap()
+    pub fn claimed(&self) -> RecordKey {
+        self.claimed.lock().unwrap().expect("a claim")
     }
 
     /// Waits until a call waits.

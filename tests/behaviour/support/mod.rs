@@ -1,6 +1,7 @@
 //! What the tests share: an application on a socket or without one, clients, gates, and a store that
 //! fails where it is told to.
 
+mod crash;
 mod faulty;
 mod local;
 mod raw;
@@ -18,6 +19,7 @@ use reqwest::{Method, RequestBuilder};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+pub use crash::{Crashes, LEASE, Stopped};
 pub use faulty::{Fault, FaultyStore, Operation};
 pub use local::Local;
 pub use raw::{raw, raw_stream};

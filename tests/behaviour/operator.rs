@@ -1,0 +1,375 @@
+//! What an operator can see and do, by operation, scope and the client's key.
+
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::routing::post;
+use axum::{Extension, Router};
+use http::{HeaderMap, StatusCode};
+use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::{
+    Abandoned, Attempt, Builder, ErrorKind, Idempotency, Identity, KeySyntax, RecordState,
+    Recovery, Resolution, StepError, StoredResponse, idempotent,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::steps::World;
+use crate::support::{App, Crashes, LEASE, Probe, reply, serve_on, serve_with};
+
+#[idempotent(on_abandoned = "retry")]
+async fn pay(
+    attempt: Attempt,
+    State(probe): State<Probe>,
+    Extension(world): Extension<World>,
+) -> Result<(StatusCode, String), StepError<String>> {
+    attempt.step("hold", world.does("hold", 1_u64)).await?;
+    attempt.step("charge", world.does("charge", 7_u64)).await?;
+    world.after("charge", &probe).await;
+    let answer = format!("paid by attempt {}", attempt.number());
+    Ok((StatusCode::CREATED, answer))
+}
+
+fn routes(world: &World) -> Router<App> {
+    Router::new()
+        .route("/pay", post(pay))
+        .layer(Extension(world.clone()))
+}
+
+/// A payment that was cut off behind its charge.
+async fn cut_off() -> (Crashes, World) {
+    let (crashes, world) = (Crashes::new(), World::default());
+    let stops = world.stopping_after("charge");
+    crashes.stop_at(routes(&stops), "/pay").await;
+    (crashes, world)
+}
+
+fn payment() -> Identity {
+    Identity::new("POST /pay", "key")
+}
+
+fn paid() -> StoredResponse {
+    StoredResponse::new(StatusCode::CREATED, HeaderMap::new(), "paid, says the bank")
+}
+
+#[tokio::test]
+async fn inspect_shows_each_state() {
+    let (crashes, world) = (Crashes::new(), World::default());
+    let idempotency = crashes.builder().build();
+    assert!(idempotency.inspect(&payment()).await.unwrap().is_none());
+
+    let stops = world.stopping_after("charge");
+    let stopped = crashes.stop_at(routes(&stops), "/pay").await;
+    let found = idempotency.inspect(&payment()).await.unwrap().unwrap();
+    assert!(matches!(found.state, RecordState::Abandoned), "{found:?}");
+    assert_eq!(found.record_key, crashes.store.claimed());
+    assert_eq!((found.attempt, found.age), (1, LEASE));
+    assert_eq!(found.expires_in, Duration::from_hours(24) - LEASE);
+    assert_eq!(found.steps().unwrap(), ["hold", "charge"]);
+
+    crashes.take_over(found.record_key).await;
+    crashes.clock.advance(LEASE / 3);
+    let found = idempotency.inspect(&payment()).await.unwrap().unwrap();
+    assert!(
+        matches!(found.state, RecordState::Running { lease_left } if lease_left == LEASE * 2 / 3),
+        "{found:?}"
+    );
+    assert_eq!((found.attempt, found.age), (2, LEASE + LEASE / 3));
+    assert_eq!(found.steps().unwrap(), ["hold", "charge"]);
+
+    crashes.clock.advance(LEASE);
+    stopped.reply.abort();
+    let server = serve_on(crashes.store.clone(), routes(&world)).await;
+    let answer = reply(server.post("/pay", "key", "")).await;
+    let found = idempotency.inspect(&payment()).await.unwrap().unwrap();
+    let RecordState::Completed(stored) = &found.state else {
+        panic!("{found:?}");
+    };
+    assert_eq!(stored.status, 201);
+    assert_eq!(stored.body.as_ref(), Some(&answer.body));
+    assert_eq!((found.attempt, found.steps().unwrap().len()), (3, 0));
+}
+
+#[tokio::test]
+async fn steps_that_cannot_be_read_do_not_hide_the_rest() {
+    let (crashes, _) = cut_off().await;
+    let key = crashes.store.claimed();
+    let newer = b"\x09 what the next release of this crate writes";
+    crashes.leave_progress(key, newer).await;
+    let idempotency = crashes.builder().build();
+    let found = idempotency.inspect(&payment()).await.unwrap().unwrap();
+    assert!(matches!(found.state, RecordState::Abandoned));
+    assert_eq!(found.steps().unwrap_err().kind(), ErrorKind::Store);
+
+    // A function cannot be told, but who has looked elsewhere can decide.
+    let never = async |_: Abandoned| unreachable!("nothing to tell");
+    let asked = idempotency.resolve_with(&payment(), never).await;
+    assert_eq!(asked.unwrap_err().kind(), ErrorKind::Store);
+    let settled = idempotency
+        .resolve(&payment(), Recovery::Replay(paid()))
+        .await;
+    assert!(matches!(settled, Ok(Resolution::Resolved)), "{settled:?}");
+}
+
+#[tokio::test]
+async fn a_decision_that_it_was_done_is_what_is_replayed() {
+    let (crashes, world) = cut_off().await;
+    let idempotency = crashes.builder().build();
+    let outcome = idempotency
+        .resolve(&payment(), Recovery::Replay(paid()))
+        .await;
+    assert!(matches!(outcome, Ok(Resolution::Resolved)), "{outcome:?}");
+    let server = serve_on(crashes.store.clone(), routes(&world)).await;
+    let answer = reply(server.post("/pay", "key", "")).await;
+    assert_eq!((answer.status, answer.text()), (201, "paid, says the bank"));
+    assert!(answer.is_replay());
+    assert_eq!(world.effects(), ["hold", "charge"]);
+
+    // It is settled: another decision changes nothing.
+    let outcome = idempotency.resolve(&payment(), Recovery::Retry).await;
+    let Ok(Resolution::Completed(stored)) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(*stored, paid());
+}
+
+#[tokio::test]
+async fn a_decision_that_it_was_not_done_frees_the_key() {
+    let (crashes, world) = cut_off().await;
+    let idempotency = crashes.builder().build();
+    let outcome = idempotency.resolve(&payment(), Recovery::Retry).await;
+    assert!(matches!(outcome, Ok(Resolution::Resolved)), "{outcome:?}");
+    let outcome = idempotency.resolve(&payment(), Recovery::Retry).await;
+    assert!(matches!(outcome, Ok(Resolution::NotFound)), "{outcome:?}");
+    let server = serve_on(crashes.store.clone(), routes(&world)).await;
+    // As if it had never been: with another request, too.
+    let answer = reply(server.post("/pay", "key", "another")).await;
+    assert_eq!(answer.text(), "paid by attempt 1");
+    assert_eq!(world.effects(), ["hold", "charge", "hold", "charge"]);
+}
+
+#[tokio::test]
+async fn no_decision_changes_nothing() {
+    let (crashes, _) = cut_off().await;
+    let idempotency = crashes.builder().build();
+    let outcome = idempotency.resolve(&payment(), Recovery::Unknown).await;
+    assert!(matches!(outcome, Ok(Resolution::Undecided)), "{outcome:?}");
+    let found = idempotency.inspect(&payment()).await.unwrap().unwrap();
+    assert!(matches!(found.state, RecordState::Abandoned));
+    assert_eq!((found.attempt, found.age), (1, LEASE));
+}
+
+#[tokio::test]
+async fn a_key_that_is_running_is_not_for_an_operator_to_decide() {
+    let (crashes, _) = cut_off().await;
+    crashes.take_over(crashes.store.claimed()).await;
+    let idempotency = crashes.builder().build();
+    for recovery in [Recovery::Replay(paid()), Recovery::Retry] {
+        let outcome = idempotency.resolve(&payment(), recovery).await;
+        let Ok(Resolution::Running { lease_left }) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(lease_left, LEASE);
+    }
+    let found = idempotency.inspect(&payment()).await.unwrap().unwrap();
+    assert_eq!(found.attempt, 2);
+}
+
+/// As it is written for `on_abandoned = look`.
+async fn look(abandoned: Abandoned) -> Recovery {
+    let bank: &&str = abandoned.extension().unwrap();
+    assert_eq!(
+        (abandoned.operation(), abandoned.key().as_str()),
+        ("POST /pay", "key")
+    );
+    assert_eq!((abandoned.attempt(), abandoned.age()), (1, LEASE));
+    assert_eq!(abandoned.scope(), None);
+    match abandoned.step::<u64>("charge").unwrap() {
+        Some(charge) => Recovery::Replay(StoredResponse::new(
+            StatusCode::OK,
+            HeaderMap::new(),
+            format!("charge {charge}, says the {bank}"),
+        )),
+        None => Recovery::Retry,
+    }
+}
+
+#[tokio::test]
+async fn an_operator_can_run_the_recovery_function() {
+    let (crashes, world) = cut_off().await;
+    let idempotency = crashes.builder().extension("bank").build();
+    let outcome = idempotency.resolve_with(&payment(), look).await;
+    assert!(matches!(outcome, Ok(Resolution::Resolved)), "{outcome:?}");
+    let server = serve_on(crashes.store.clone(), routes(&world)).await;
+    let answer = reply(server.post("/pay", "key", "")).await;
+    assert_eq!(answer.text(), "charge 7, says the bank");
+
+    // Not about what is settled, nor about what is not there.
+    let never = async |_: Abandoned| unreachable!("nothing to recover");
+    let outcome = idempotency.resolve_with(&payment(), never).await;
+    assert!(
+        matches!(outcome, Ok(Resolution::Completed(_))),
+        "{outcome:?}"
+    );
+    let other = Identity::new("POST /pay", "other");
+    let outcome = idempotency.resolve_with(&other, never).await;
+    assert!(matches!(outcome, Ok(Resolution::NotFound)), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn forget_removes_whatever_there_is() {
+    let (crashes, world) = cut_off().await;
+    let idempotency = crashes.builder().build();
+    let server = serve_on(crashes.store.clone(), routes(&world)).await;
+    // Abandoned, running, completed.
+    assert!(idempotency.forget(&payment()).await.unwrap());
+    assert!(!idempotency.forget(&payment()).await.unwrap());
+    assert!(idempotency.inspect(&payment()).await.unwrap().is_none());
+
+    let stops = world.stopping_after("charge");
+    crashes.stop_at(routes(&stops), "/pay").await;
+    crashes.take_over(crashes.store.claimed()).await;
+    assert!(idempotency.forget(&payment()).await.unwrap());
+    assert_eq!(reply(server.post("/pay", "key", "")).await.status, 201);
+    assert!(idempotency.forget(&payment()).await.unwrap());
+    let again = reply(server.post("/pay", "key", "")).await;
+    assert_eq!((again.status, again.is_replay()), (201, false));
+}
+
+#[derive(Deserialize, Serialize)]
+struct User {
+    // Not in the order of canonical JSON.
+    tenant: String,
+    id: u64,
+}
+
+#[idempotent(scope = user.0)]
+async fn scoped(user: Query<User>) -> String {
+    user.id.to_string()
+}
+
+#[idempotent(name = "settle", key = (&user.tenant, user.id))]
+async fn made(user: Query<User>) -> String {
+    user.id.to_string()
+}
+
+#[idempotent]
+async fn plain() -> &'static str {
+    "done"
+}
+
+#[tokio::test]
+async fn an_identity_is_encoded_as_handlers_encode_it() {
+    let store = std::sync::Arc::new(MemoryStore::new());
+    let settings = |builder: Builder| {
+        builder
+            .namespace("shop")
+            .secret("secret")
+            .key_syntax(KeySyntax::Strict)
+    };
+    let resolved = settings(Idempotency::builder(store.clone())).scope(|parts| {
+        let tenant = parts.headers.get("x-tenant")?;
+        Some(tenant.to_str().ok()?.to_owned())
+    });
+    let api = Router::new().route("/{id}", post(plain));
+    let routes = Router::new()
+        .route("/scoped", post(scoped))
+        .route("/made", post(made))
+        .nest("/v1", api);
+    let server = serve_with(resolved, routes).await;
+    // A tool of its own, which has no requests to find scopes in.
+    let operator = settings(Idempotency::builder(store)).build();
+
+    let quoted = r#""a \"key\"""#;
+    for path in [
+        "/scoped?tenant=acme&id=7",
+        "/made?tenant=acme&id=7",
+        "/v1/1",
+        "/v1/2",
+    ] {
+        let request = server.post(path, quoted, "");
+        let request = match path {
+            "/v1/2" => request.header("x-tenant", "acme"),
+            _ => request,
+        };
+        // The same route and key, but for the scope.
+        assert_eq!(reply(request).await.status, 200, "{path}");
+    }
+    let user = User {
+        tenant: "acme".to_owned(),
+        id: 7,
+    };
+    for identity in [
+        Identity::new("POST /scoped", quoted).scope(&user),
+        Identity::by_value("settle", &("acme", 7)),
+        Identity::new("POST /v1/{id}", quoted),
+        Identity::new("POST /v1/{id}", quoted).scope("acme"),
+    ] {
+        let found = operator.inspect(&identity).await.unwrap();
+        let found = found.unwrap_or_else(|| panic!("{identity:?} is not found"));
+        assert!(matches!(found.state, RecordState::Completed(_)));
+    }
+    for identity in [
+        Identity::new("POST /scoped", quoted),
+        Identity::new("POST /scoped", quoted).scope(&7),
+        Identity::new("POST /v1/1", quoted),
+        Identity::by_value("settle", &("acme", 8)),
+    ] {
+        let found = operator.inspect(&identity).await.unwrap();
+        assert!(found.is_none(), "{identity:?}");
+    }
+}
+
+#[tokio::test]
+async fn quoted_and_bare_keys_are_one() {
+    let crashes = Crashes::new();
+    let server = serve_on(crashes.store.clone(), Router::new().route("/", post(plain))).await;
+    reply(server.post("/", "8e03978e", "")).await;
+    for key in ["8e03978e", r#""8e03978e""#, " 8e03978e "] {
+        let identity = Identity::new("POST /", key);
+        assert!(
+            server
+                .idempotency
+                .inspect(&identity)
+                .await
+                .unwrap()
+                .is_some(),
+            "{key}"
+        );
+    }
+}
+
+struct Unserializable;
+
+impl Serialize for Unserializable {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("not today"))
+    }
+}
+
+#[tokio::test]
+async fn what_no_client_can_have_sent_names_no_key() {
+    let idempotency = Idempotency::new(MemoryStore::new());
+    for identity in [
+        Identity::new("POST /", ""),
+        Identity::new("POST /", r#""""#),
+        Identity::new("POST /", "a key"),
+        Identity::new("POST /", "k".repeat(256)),
+        Identity::by_value("settle", &Option::<u64>::None),
+        Identity::by_value("settle", ""),
+        Identity::by_value("settle", &Unserializable),
+        Identity::new("POST /", "key").scope(&Unserializable),
+    ] {
+        let errors = [
+            idempotency.inspect(&identity).await.unwrap_err(),
+            idempotency
+                .resolve(&identity, Recovery::Retry)
+                .await
+                .unwrap_err(),
+            idempotency.forget(&identity).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::InvalidIdentity, "{error:?}");
+            assert!(std::error::Error::source(&error).is_some());
+        }
+    }
+}

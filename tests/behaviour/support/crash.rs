@@ -1,0 +1,77 @@
+//! Processes that stop in the middle of a handler, on a store that outlives them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use bytes::Bytes;
+use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::store::{Claim, ClaimRequest, Renewal, Store};
+use idempotent_runtime::{Builder, Idempotency, ManualClock, Owner, RecordKey, Token};
+use tokio::task::JoinHandle;
+
+use super::{App, FaultyStore, Local, Reply};
+
+pub const LEASE: Duration = Duration::from_secs(30);
+
+/// A store by a clock that stands still unless a process crashes.
+pub struct Crashes {
+    pub store: FaultyStore,
+    pub clock: Arc<ManualClock>,
+}
+
+/// A process that has stopped, and that everybody else takes for dead.
+pub struct Stopped {
+    pub process: Local,
+    /// What its handler would have answered.
+    pub reply: JoinHandle<Reply>,
+}
+
+impl Crashes {
+    pub fn new() -> Self {
+        let clock = Arc::new(ManualClock::new());
+        let store = FaultyStore::new(MemoryStore::builder().clock(clock.clone()).build());
+        Self { store, clock }
+    }
+
+    /// Posts to a process of its own, which stops where its handler waits to be let through.
+    pub async fn stop_at(&self, routes: Router<App>, path: &'static str) -> Stopped {
+        let process = Local::new(self.store.clone(), routes);
+        let reply = process.spawn(path, "key");
+        process.probe.started().await;
+        self.clock.advance(LEASE);
+        Stopped { process, reply }
+    }
+
+    pub fn builder(&self) -> Builder {
+        Idempotency::builder(self.store.clone())
+    }
+
+    /// Takes an abandoned record over, leaves this progress, and crashes as well.
+    pub async fn leave_progress(&self, key: RecordKey, progress: &'static [u8]) {
+        let owner = self.take_over(key).await;
+        let progress = Bytes::from_static(progress);
+        self.store.save_progress(&owner, &progress).await.unwrap();
+        let lease = Duration::ZERO;
+        self.store.renew(&[Renewal { owner, lease }]).await.unwrap();
+    }
+
+    /// Takes an abandoned record over, as another process does.
+    pub async fn take_over(&self, key: RecordKey) -> Owner {
+        let record = self.store.get(&key).await.unwrap().unwrap();
+        let owner = Owner {
+            key,
+            token: Token::random().unwrap(),
+        };
+        let request = ClaimRequest {
+            owner,
+            fingerprint: record.fingerprint,
+            lease: LEASE,
+            ttl: record.expires_in,
+            take_over: Some(record.attempt),
+        };
+        let claim = self.store.claim(&request).await.unwrap();
+        assert!(matches!(claim, Claim::Acquired { .. }), "{claim:?}");
+        owner
+    }
+}
