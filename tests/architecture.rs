@@ -100,7 +100,12 @@ fn the_attribute_knows_no_semantics() {
 fn there_is_no_unsafe_code() {
     let manifest = include_str!("../Cargo.toml");
     assert!(manifest.contains("unsafe_code = \"forbid\""));
-    for member in ["idempotent-macros", "idempotent-runtime", "xtask"] {
+    for member in [
+        "idempotent-macros",
+        "idempotent-runtime",
+        "xtask",
+        "benches",
+    ] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join(member)
             .join("Cargo.toml");

@@ -1,10 +1,11 @@
-//! Developer tasks: `cargo xtask test`.
+//! Developer tasks: `cargo xtask test`, `cargo xtask bench`.
 
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use servers::Server;
 
+mod bench;
 mod servers;
 
 const HELP: &str = "\
@@ -18,6 +19,7 @@ Usage: cargo xtask <task>
           cannot be had is named, and its tests are skipped; with CI=true that is a failure. To use a
           server of your own, set IDEMPOTENT_TEST_REDIS_URL, IDEMPOTENT_TEST_POSTGRES_URL or
           IDEMPOTENT_TEST_MYSQL_URL: tests make tables and keys of their own there, and remove them.
+
 ";
 
 /// What `test` runs, in order: a title, and the arguments for cargo.
@@ -31,6 +33,8 @@ const STEPS: &[(&str, &[&str])] = &[
         &[
             "test",
             "--workspace",
+            "--exclude",
+            "idempotent-benches",
             "--all-features",
             "--no-fail-fast",
             "--lib",
@@ -39,7 +43,14 @@ const STEPS: &[(&str, &[&str])] = &[
     ),
     (
         "documentation tests, the README's among them",
-        &["test", "--workspace", "--all-features", "--doc"],
+        &[
+            "test",
+            "--workspace",
+            "--exclude",
+            "idempotent-benches",
+            "--all-features",
+            "--doc",
+        ],
     ),
     (
         "without the default features",
@@ -57,12 +68,15 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["test"] => test(),
+        ["bench", ref rest @ ..] => bench::run(rest),
         ["help" | "--help" | "-h"] => {
             say(HELP);
+            say(bench::HELP);
             ExitCode::SUCCESS
         }
         _ => {
             complain(HELP);
+            complain(bench::HELP);
             ExitCode::from(2)
         }
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::say;
+use crate::complain;
 
 /// How long a server may take to accept connections.
 const STARTING: Duration = Duration::from_secs(60);
@@ -62,9 +62,7 @@ struct Running {
 impl Kind {
     /// Starts one, after having installed it if that is possible.
     pub(crate) fn start(&self) -> Result<Server, String> {
-        if find(self.program).is_none() {
-            self.install()?;
-        }
+        found_or_installed(self.program, self.package)?;
         let folder = temporary_folder(self.program).map_err(|error| error.to_string())?;
         let port = free_port().map_err(|error| error.to_string())?;
         let running = (self.start)(&folder, port).map_err(|error| error.to_string())?;
@@ -74,29 +72,6 @@ impl Kind {
             folder,
         };
         server.wait_for(port).map(|()| server)
-    }
-
-    fn install(&self) -> Result<(), String> {
-        let missing = || format!("`{}` is not installed, and cannot be: ", self.program);
-        if !is_root() {
-            return Err(missing() + "not root");
-        }
-        say(&format!("   installing {}", self.package));
-        for arguments in [
-            &["update"][..],
-            &["install", "--yes", "--no-install-recommends", self.package],
-        ] {
-            let done = Command::new("apt-get")
-                .args(arguments)
-                .env("DEBIAN_FRONTEND", "noninteractive")
-                .stdout(Stdio::null())
-                .status()
-                .map_err(|error| missing() + &error.to_string())?;
-            if !done.success() {
-                return Err(missing() + &format!("apt-get {} failed", arguments.join(" ")));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -137,6 +112,44 @@ impl Drop for Server {
         let _ = self.running.process.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Starts the server that is called so.
+pub(crate) fn start(name: &str) -> Result<Server, String> {
+    let kind = KINDS.iter().find(|kind| kind.name == name);
+    let kind = kind.ok_or_else(|| format!("there is no server called {name}"))?;
+    kind.start().map_err(|cause| format!("no {name}: {cause}"))
+}
+
+/// Where a program is, after having installed its package if that is possible.
+pub(crate) fn found_or_installed(program: &str, package: &str) -> Result<PathBuf, String> {
+    if find(program).is_none() {
+        install(program, package)?;
+    }
+    find(program).ok_or_else(|| format!("the package `{package}` has no `{program}`"))
+}
+
+fn install(program: &str, package: &str) -> Result<(), String> {
+    let missing = || format!("`{program}` is not installed, and cannot be: ");
+    if !is_root() {
+        return Err(missing() + "not root");
+    }
+    complain(&format!("   installing {package}"));
+    for arguments in [
+        &["update"][..],
+        &["install", "--yes", "--no-install-recommends", package],
+    ] {
+        let done = Command::new("apt-get")
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(Stdio::null())
+            .status()
+            .map_err(|error| missing() + &error.to_string())?;
+        if !done.success() {
+            return Err(missing() + &format!("apt-get {} failed", arguments.join(" ")));
+        }
+    }
+    Ok(())
 }
 
 /// Looks on the path, and where Debian puts PostgreSQL's programs.
@@ -283,7 +296,7 @@ fn run(command: &mut Command) -> io::Result<()> {
     )))
 }
 
-fn temporary_folder(name: &str) -> io::Result<PathBuf> {
+pub(crate) fn temporary_folder(name: &str) -> io::Result<PathBuf> {
     let folder = std::env::temp_dir().join(format!("idempotent-{name}-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     Ok(folder)

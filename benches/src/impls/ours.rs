@@ -1,0 +1,61 @@
+//! This crate: the same handler under `#[idempotent]`.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRef, State};
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use idempotent_runtime::store::Store;
+use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::{Idempotency, idempotent};
+
+use crate::Failure;
+use crate::till::{Payment, PaymentRequest, Till};
+
+#[derive(Clone)]
+struct Service {
+    idempotency: Idempotency,
+    till: Till,
+}
+
+impl FromRef<Service> for Idempotency {
+    fn from_ref(service: &Service) -> Self {
+        service.idempotency.clone()
+    }
+}
+
+impl FromRef<Service> for Till {
+    fn from_ref(service: &Service) -> Self {
+        service.till.clone()
+    }
+}
+
+/// The key is not required, so that requests without one can be measured too.
+#[idempotent(ttl_hours = 24, required = false)]
+async fn create_payment(
+    State(till): State<Till>,
+    Json(request): Json<PaymentRequest>,
+) -> (StatusCode, Json<Payment>) {
+    till.pay(request)
+}
+
+pub(super) fn router(till: Till, store: Arc<dyn Store>) -> Router {
+    let idempotency = Idempotency::new(store);
+    Router::new()
+        .route("/payments", post(create_payment))
+        .with_state(Service { idempotency, till })
+}
+
+/// So large that no claim of a measurement is refused: all keys stay for a day.
+pub(super) fn memory() -> Arc<dyn Store> {
+    let store = MemoryStore::builder()
+        .max_records(usize::MAX)
+        .max_bytes(usize::MAX);
+    Arc::new(store.build())
+}
+
+/// As an application gets it from its URL.
+pub(super) async fn connect(url: &str) -> Result<Arc<dyn Store>, Failure> {
+    Ok(idempotent_runtime::store::connect(url).await?)
+}

@@ -1,0 +1,132 @@
+//! Callers that ask a store for the same thing again and again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use idempotent_runtime::StoredResponse;
+use idempotent_runtime::store::{Claim, Completion, Store};
+use tokio::task::JoinSet;
+
+use crate::Failure;
+use crate::numbers::{Latencies, claim};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// A first claim.
+    Claim,
+    /// A first claim, and its completion.
+    Pair,
+    /// A claim of a completed record; all callers have the same one.
+    Replay,
+}
+
+impl Operation {
+    pub(crate) const ALL: [Self; 3] = [Self::Claim, Self::Pair, Self::Replay];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Claim => "claim",
+            Self::Pair => "claim + complete",
+            Self::Replay => "replay",
+        }
+    }
+}
+
+pub(crate) struct Run {
+    store: Arc<dyn Store>,
+    response: Arc<StoredResponse>,
+    /// The record that is replayed; those after it are claimed.
+    first: u64,
+    next: Arc<AtomicU64>,
+}
+
+pub(crate) struct Loaded {
+    pub(crate) latencies: Latencies,
+    pub(crate) took: Duration,
+}
+
+impl Run {
+    pub(crate) fn new(store: Arc<dyn Store>, response: Arc<StoredResponse>, first: u64) -> Self {
+        Self {
+            store,
+            response,
+            first,
+            next: Arc::new(AtomicU64::new(first + 1)),
+        }
+    }
+
+    /// Makes the record that is replayed, and has each connection prepare its statements.
+    pub(crate) async fn warm_up(&mut self, callers: [u32; 3]) -> Result<(), Failure> {
+        pair(&*self.store, self.first, &self.response).await?;
+        for callers in callers {
+            for operation in Operation::ALL {
+                self.load(operation, callers, Duration::from_millis(200))
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn load(
+        &mut self,
+        operation: Operation,
+        callers: u32,
+        length: Duration,
+    ) -> Result<Loaded, Failure> {
+        let begun = Instant::now();
+        let mut tasks = JoinSet::new();
+        for _ in 0..callers {
+            let (store, response) = (Arc::clone(&self.store), Arc::clone(&self.response));
+            let (first, next) = (self.first, Arc::clone(&self.next));
+            tasks.spawn(async move {
+                let mut latencies = Latencies::default();
+                while begun.elapsed() < length {
+                    let started = Instant::now();
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    match operation {
+                        Operation::Claim => first_claim(&*store, number).await?,
+                        Operation::Pair => pair(&*store, number, &response).await?,
+                        Operation::Replay => replay(&*store, first, number).await?,
+                    }
+                    latencies.add(started.elapsed());
+                }
+                Ok::<_, Failure>(latencies)
+            });
+        }
+        let mut latencies = Latencies::default();
+        while let Some(done) = tasks.join_next().await {
+            latencies.append(done??);
+        }
+        Ok(Loaded {
+            latencies,
+            took: begun.elapsed(),
+        })
+    }
+}
+
+pub(crate) async fn first_claim(store: &dyn Store, number: u64) -> Result<(), Failure> {
+    match store.claim(&claim(number, 0)).await? {
+        Claim::Acquired { attempt: 1, .. } => Ok(()),
+        other => Err(format!("a first claim was answered {other:?}").into()),
+    }
+}
+
+pub(crate) async fn pair(
+    store: &dyn Store,
+    number: u64,
+    response: &Arc<StoredResponse>,
+) -> Result<(), Failure> {
+    first_claim(store, number).await?;
+    match store.complete(&claim(number, 0).owner, response).await? {
+        Completion::Stored => Ok(()),
+        other => Err(format!("a completion was answered {other:?}").into()),
+    }
+}
+
+pub(crate) async fn replay(store: &dyn Store, number: u64, claimer: u64) -> Result<(), Failure> {
+    match store.claim(&claim(number, claimer)).await? {
+        Claim::Completed(_) => Ok(()),
+        other => Err(format!("a replay was answered {other:?}").into()),
+    }
+}

@@ -1,0 +1,49 @@
+//! The crate that measures: built here, started by who needs it.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::complain;
+
+/// Builds it, optimized as `cargo build --release` does it for users, and says where it is.
+///
+/// A peer declares a newer Rust than it needs, which cargo is told to ignore.
+pub(super) fn build() -> Result<PathBuf, String> {
+    complain("== building idempotent-benches");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "--release", "--package", "idempotent-benches"])
+        .args([
+            "--ignore-rust-version",
+            "--message-format=json-render-diagnostics",
+        ])
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot run cargo: {error}"))?;
+    if !built.status.success() {
+        return Err("idempotent-benches does not build".to_owned());
+    }
+    let messages = String::from_utf8_lossy(&built.stdout);
+    let executable = messages.lines().filter_map(executable).next_back();
+    executable.ok_or_else(|| "cargo does not say where it has put idempotent-benches".to_owned())
+}
+
+/// The path in a message of cargo about something that was built.
+fn executable(message: &str) -> Option<PathBuf> {
+    let (_, rest) = message.split_once(r#""executable":""#)?;
+    let (path, _) = rest.split_once('"')?;
+    Some(path.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executable_is_found_in_what_cargo_says() {
+        let message = r#"{"reason":"compiler-artifact","filenames":["/t/x"],"executable":"/t/x","fresh":true}"#;
+        assert_eq!(executable(message), Some("/t/x".into()));
+        let library = r#"{"reason":"compiler-artifact","executable":null,"fresh":true}"#;
+        assert_eq!(executable(library), None);
+    }
+}
