@@ -11,6 +11,7 @@ mod duplicates;
 mod failures;
 mod nested;
 mod outcomes;
+mod places;
 mod records;
 mod runaway;
 mod startup;

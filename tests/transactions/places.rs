@@ -65,7 +65,9 @@ async fn without(body: String) -> String {
     body
 }
 
-fn main() {
+/// It compiles, which is what this shows.
+#[test]
+fn every_place_among_the_arguments_compiles() {
     let _: Router<App> = Router::new()
         .route("/alone", post(alone))
         .route("/first/{id}", post(first))

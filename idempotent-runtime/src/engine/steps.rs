@@ -106,7 +106,7 @@ impl Steps {
             return Err(StepError::Full(label.to_string()));
         }
         let result = step.await.map_err(StepError::Step)?;
-        let end = log.append(self.encode(&label, &result, log, bare));
+        let end = log.append(&self.encode(&label, &result, log, bare));
         label.finish();
         match self.save(log, end).await {
             Ok(()) => Ok(result),
@@ -246,9 +246,9 @@ impl Log {
     }
 
     /// Returns where the step ends.
-    fn append(&self, step: Vec<u8>) -> usize {
+    fn append(&self, step: &[u8]) -> usize {
         let mut bytes = lock(&self.bytes);
-        append(&mut bytes, &step);
+        append(&mut bytes, step);
         bytes.len()
     }
 }
