@@ -4,6 +4,7 @@
 //! `xtask/src/bench/http/implementations.rs`.
 
 use axum::Router;
+use idempotent_runtime::{Digest, Idempotency};
 
 use crate::Failure;
 use crate::till::Till;
@@ -25,8 +26,18 @@ pub(crate) async fn router(name: &str, till: Till, store: Option<&str>) -> Resul
         "axum-idempotent-hash" => peers::axum_idempotent_by_hash(till),
         "idempotent" => peers::idempotent_memory(till)?,
         "idempotent-valkey" => peers::idempotent_valkey(till, store()?).await?,
-        "memory" => ours::router(till, ours::memory()),
-        "redis" | "postgres" | "sqlite" => ours::router(till, ours::connect(store()?).await?),
+        "memory" => ours::router(till, Idempotency::builder(ours::memory())),
+        "memory-blake3" => {
+            let builder = Idempotency::builder(ours::memory());
+            ours::router(till, builder.digest(Digest::Blake3))
+        }
+        "redis" => {
+            let builder = ours::connected(store()?).await?;
+            ours::router(till, builder.replay_cache(None))
+        }
+        "redis-cached" | "postgres" | "sqlite" => {
+            ours::router(till, ours::connected(store()?).await?)
+        }
         _ => return Err(format!("there is no implementation `{name}`").into()),
     })
 }

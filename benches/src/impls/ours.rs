@@ -8,7 +8,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use idempotent_runtime::store::Store;
 use idempotent_runtime::store::memory::MemoryStore;
-use idempotent_runtime::{Idempotency, idempotent};
+use idempotent_runtime::{Builder, Idempotency, idempotent};
 
 use crate::Failure;
 use crate::till::{Payment, PaymentRequest, Till};
@@ -40,8 +40,8 @@ async fn create_payment(
     till.pay(request)
 }
 
-pub(super) fn router(till: Till, store: Arc<dyn Store>) -> Router {
-    let idempotency = Idempotency::new(store);
+pub(super) fn router(till: Till, idempotency: Builder) -> Router {
+    let idempotency = idempotency.build();
     Router::new()
         .route("/payments", post(create_payment))
         .with_state(Service { idempotency, till })
@@ -56,6 +56,7 @@ pub(super) fn memory() -> Arc<dyn Store> {
 }
 
 /// As an application gets it from its URL.
-pub(super) async fn connect(url: &str) -> Result<Arc<dyn Store>, Failure> {
-    Ok(idempotent_runtime::store::connect(url).await?)
+pub(super) async fn connected(url: &str) -> Result<Builder, Failure> {
+    let store = idempotent_runtime::store::connect(url).await?;
+    Ok(Idempotency::builder(store))
 }

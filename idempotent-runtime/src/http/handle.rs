@@ -1,5 +1,6 @@
 //! [`Idempotency`]: what an application puts into its state.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,7 +113,7 @@ impl Idempotency {
     /// Other settings, on this store.
     pub fn builder(store: impl Store) -> Builder {
         Builder {
-            store: Arc::new(store),
+            store: shared(store),
             replay_cache: Some(ReplayCache::new()),
             store_timeout: Duration::from_secs(2),
             sweep_every: Duration::from_secs(60),
@@ -225,6 +226,14 @@ impl Idempotency {
             .scope
             .as_ref()
             .map_or_else(Inputs::new, |resolve| resolve(parts))
+    }
+}
+
+/// A store that is shared already is not wrapped once more: that would box each of its answers twice.
+fn shared(store: impl Store) -> Arc<dyn Store> {
+    match (&store as &dyn Any).downcast_ref::<Arc<dyn Store>>() {
+        Some(shared) => Arc::clone(shared),
+        None => Arc::new(store),
     }
 }
 

@@ -78,7 +78,13 @@ pub(super) const ALL: &[Implementation] = &[
         Backend::Redis,
     ),
     row("memory", "**ours, memory**", Backend::None),
-    row("redis", "**ours, Redis**", Backend::Redis),
+    row("memory-blake3", "**ours, memory, BLAKE3**", Backend::None),
+    row(
+        "redis",
+        "**ours, Redis, without the replay cache**",
+        Backend::Redis,
+    ),
+    row("redis-cached", "**ours, Redis**", Backend::Redis),
     row("postgres", "**ours, PostgreSQL**", Backend::Postgres),
     row("sqlite", "**ours, SQLite**", Backend::Sqlite),
 ];
