@@ -197,6 +197,18 @@ fn a_wrong_argument_is_an_error_that_says_so() {
     }
 }
 
+/// A payment that kills the shop gets no answer.
+#[cfg(feature = "sqlite")]
+async fn dies_of(shop: Example, body: &str) {
+    let request = shop.client.post(format!("{}/api/payments", shop.url));
+    let lost = request
+        .header("content-type", "application/json")
+        .header("idempotency-key", "key")
+        .body(body.to_owned())
+        .send();
+    assert!(lost.await.is_err(), "it was to die before it answers");
+}
+
 #[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn exactly_once_leaves_nothing_half_done_when_it_dies() {
@@ -207,16 +219,7 @@ async fn exactly_once_leaves_nothing_half_done_when_it_dies() {
     let payment =
         |amount, crash| json!({"amount": amount, "order_id": "1", "crash": crash}).to_string();
 
-    let shop = start();
-    let lost = shop
-        .client
-        .post(format!("{}/api/payments", shop.url))
-        .header("content-type", "application/json")
-        .header("idempotency-key", "key")
-        .body(payment(1000, true))
-        .send();
-    assert!(lost.await.is_err(), "it was to die before it answers");
-    drop(shop);
+    dies_of(start(), &payment(1000, true)).await;
 
     let shop = start();
     assert_eq!(shop.get("/api/payments").await, json!([]));
@@ -234,6 +237,53 @@ async fn exactly_once_leaves_nothing_half_done_when_it_dies() {
     }
     let paid = json!([{"id": 1, "amount": 1000, "order_id": "1"}]);
     assert_eq!(shop.get("/api/payments").await, paid);
+    drop(shop);
+    std::fs::remove_dir_all(&folder).expect("a folder");
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn provider_is_asked_twice_and_charges_once() {
+    let folder = std::env::temp_dir().join(format!("idempotent-provider-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let store = format!("sqlite:{}", folder.join("shop.db").display());
+    let provider = Example::start("provider", &["--provider"]);
+    let start = || {
+        let arguments = ["--store", &store, "--provider-url", &provider.url];
+        Example::start("provider", &arguments)
+    };
+    let payment = |amount| json!({"amount": amount, "crash": true}).to_string();
+    let charges = async || {
+        let charges = provider.get("/charges").await;
+        let charges = charges.as_array().expect("a list").clone();
+        let charge = |charge: &Value| (charge["amount"].clone(), charge["asked"].clone());
+        charges.iter().map(charge).collect::<Vec<_>>()
+    };
+
+    dies_of(start(), &payment(1000)).await;
+    assert_eq!(charges().await, [(json!(1000), json!(1))]);
+
+    // The key is the dead attempt's until its lease ends: a wait for an event, with a bound.
+    let shop = start();
+    let mut answer = shop.post("/api/payments", "key", &payment(1000)).await;
+    for _ in 0..1_000 {
+        let (409, _, problem) = &answer else { break };
+        let problem: Value = serde_json::from_slice(problem).expect("JSON");
+        assert_eq!(problem["code"], "in-flight");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        answer = shop.post("/api/payments", "key", &payment(1000)).await;
+    }
+    let (status, replayed, first) = answer;
+    assert_eq!((status, replayed), (201, false));
+    assert_eq!(
+        serde_json::from_slice::<Value>(&first).expect("JSON"),
+        json!({"amount": 1000, "charge": "charge-1", "attempt": 2})
+    );
+    let retry = shop.post("/api/payments", "key", &payment(1000)).await;
+    assert_eq!(retry, (201, true, first));
+    let other = shop.post("/api/payments", "key", &payment(2000)).await;
+    assert_eq!(other.0, 422);
+    assert_eq!(charges().await, [(json!(1000), json!(2))]);
     drop(shop);
     std::fs::remove_dir_all(&folder).expect("a folder");
 }

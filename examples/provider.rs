@@ -1,0 +1,306 @@
+//! An effect outside the database: a payment provider that is asked twice and charges once.
+//!
+//! ```text
+//! cargo run --features sqlite --example provider                  # the shop
+//! cargo run --features sqlite --example provider -- --provider    # the provider, in another terminal
+//! ```
+//!
+//! No transaction reaches into another company's service. What makes a retry safe there is the
+//! provider's own idempotency key, if it is the same whichever attempt sends it: `derived_key`. The
+//! shop prints commands to paste: a payment during which it dies, after the provider has charged, and
+//! the retry that charges nothing.
+//!
+//! The shop's records are in a SQLite file. `--store URL` or `IDEMPOTENCY_URL` choose another store, which
+//! needs its feature, and has to outlive the shop, as `memory:` does not.
+
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::extract::{FromRef, State};
+use axum::routing::post;
+use axum::{Json, Router};
+use http::{HeaderMap, StatusCode};
+use idempotent_runtime::{Attempt, Idempotency, idempotent};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+#[derive(Clone, FromRef)]
+struct Shop {
+    provider: Provider,
+    idempotency: Idempotency,
+}
+
+#[derive(Deserialize)]
+struct PaymentRequest {
+    /// In the currency's smallest unit: never a float for money.
+    amount: u64,
+    /// Die on the first attempt, when the provider has charged and nothing is stored yet.
+    #[serde(default)]
+    crash: bool,
+}
+
+#[derive(Serialize)]
+struct Payment {
+    amount: u64,
+    charge: String,
+    attempt: u32,
+}
+
+/// A retry after a crash runs this again, and cannot know how far the attempt before it came. It need
+/// not know: it sends the provider the same key, and learns of the charge that there is. For the same
+/// reason a 502 need not be stored.
+///
+/// The lease is how long a crash blocks its key: short, for those who try this out.
+#[idempotent(
+    ttl_hours = 24,
+    lease = "2s",
+    on_abandoned = "retry",
+    store_errors = "client"
+)]
+async fn create_payment(
+    State(provider): State<Provider>,
+    attempt: Attempt,
+    Json(PaymentRequest { amount, crash }): Json<PaymentRequest>,
+) -> Result<(StatusCode, Json<Payment>), StatusCode> {
+    // Never a random key, which would be another one on the next attempt: a second charge.
+    let key = attempt.derived_key("charge");
+    let attempt = attempt.number();
+    tracing::info!(attempt, key, "asking for a charge");
+    let charge = provider.charge(&key, amount).await.map_err(status_of)?;
+
+    if crash && attempt == 1 {
+        tracing::warn!("charged, and nothing is stored: dying now");
+        std::process::abort();
+    }
+    // With more effects than this one, `attempt.step("charge", provider.charge(..))` would remember
+    // that it is done, and the retry would go on with the next.
+    let payment = Payment {
+        amount,
+        charge,
+        attempt,
+    };
+    Ok((StatusCode::CREATED, Json(payment)))
+}
+
+fn status_of(error: reqwest::Error) -> StatusCode {
+    match error.status() {
+        // The provider has said no, and will say it again: stored, and replayed.
+        Some(StatusCode::PAYMENT_REQUIRED | StatusCode::UNPROCESSABLE_ENTITY) => {
+            StatusCode::PAYMENT_REQUIRED
+        }
+        // It may have charged or not. Not stored: the retry asks again, with the same key.
+        _ => {
+            tracing::error!(
+                error = &error as &dyn Error,
+                "no charge, as far as is known"
+            );
+            StatusCode::BAD_GATEWAY
+        }
+    }
+}
+
+/// What the shop knows of the provider.
+#[derive(Clone)]
+struct Provider {
+    client: reqwest::Client,
+    url: String,
+}
+
+impl Provider {
+    async fn charge(&self, key: &str, amount: u64) -> reqwest::Result<String> {
+        let request = self.client.post(format!("{}/charges", self.url));
+        let request = request
+            .timeout(Duration::from_secs(10))
+            .header("idempotency-key", key)
+            .header("content-type", "application/json")
+            .body(serde_json::json!({ "amount": amount }).to_string());
+        request.send().await?.error_for_status()?.text().await
+    }
+}
+
+/// The provider: another process, with a memory of its own, which has never heard of attempts.
+mod provider {
+    use super::*;
+
+    type Ledger = State<Arc<Mutex<Vec<Charge>>>>;
+
+    #[derive(Clone, Serialize)]
+    struct Charge {
+        id: String,
+        amount: u64,
+        key: String,
+        /// How often it was asked for.
+        asked: u32,
+    }
+
+    #[derive(Deserialize)]
+    struct ChargeRequest {
+        amount: u64,
+    }
+
+    pub fn app() -> Router {
+        Router::new()
+            .route("/charges", post(charge).get(list_charges))
+            .with_state(Arc::default())
+    }
+
+    async fn charge(
+        State(ledger): Ledger,
+        headers: HeaderMap,
+        Json(ChargeRequest { amount }): Json<ChargeRequest>,
+    ) -> Result<String, StatusCode> {
+        let key = headers
+            .get("idempotency-key")
+            .and_then(|key| key.to_str().ok());
+        let key = key.ok_or(StatusCode::BAD_REQUEST)?.to_owned();
+        let mut charges = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(charge) = charges.iter_mut().find(|charge| charge.key == key) {
+            if charge.amount != amount {
+                return Err(StatusCode::UNPROCESSABLE_ENTITY);
+            }
+            charge.asked += 1;
+            tracing::info!(key, id = charge.id, "asked again, not charged again");
+            return Ok(charge.id.clone());
+        }
+        let id = format!("charge-{}", charges.len() + 1);
+        tracing::info!(key, id, amount, "charged the card");
+        charges.push(Charge {
+            id: id.clone(),
+            amount,
+            key,
+            asked: 1,
+        });
+        Ok(id)
+    }
+
+    async fn list_charges(State(ledger): Ledger) -> Json<Vec<Charge>> {
+        let charges = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        Json(charges.clone())
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
+    let options = Options::parse()?;
+    let listener = TcpListener::bind(&options.addr)
+        .await
+        .map_err(|error| format!("{}: {error}", options.addr))?;
+    let url = format!("http://{}", listener.local_addr()?);
+    if options.is_provider {
+        print(&format!("The provider is listening on {url}"));
+        return Ok(serve(listener, provider::app()).await?);
+    }
+
+    let idempotency = Idempotency::connect(&options.store).await?;
+    print(&guide(&url, &options));
+    let shop = Shop {
+        provider: Provider {
+            client: reqwest::Client::new(),
+            url: options.provider_url,
+        },
+        idempotency: idempotency.clone(),
+    };
+    let payments = post(create_payment);
+    let app = Router::new().route("/api/payments", payments);
+    serve(listener, app.with_state(shop)).await?;
+    idempotency.shutdown(Duration::from_secs(30)).await;
+    Ok(())
+}
+
+async fn serve(listener: TcpListener, app: Router) -> std::io::Result<()> {
+    let stop = async {
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::error!(%error, "cannot wait for Ctrl-C");
+            std::future::pending::<()>().await;
+        }
+    };
+    axum::serve(listener, app)
+        .with_graceful_shutdown(stop)
+        .await
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the example has to say")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+fn guide(url: &str, options: &Options) -> String {
+    let Options {
+        store,
+        provider_url,
+        ..
+    } = options;
+    let pay = format!(
+        "curl -i {url}/api/payments -H 'Idempotency-Key: order-1' -H 'content-type: application/json' -d"
+    );
+    format!(
+        r#"The shop is listening on {url}
+Its records are in {store}
+
+1. In another terminal, start the provider, which goes on when the shop dies:
+   cargo run --features sqlite --example provider -- --provider
+
+2. Pay, and let the shop die when the provider has charged and nothing is stored:
+   {pay} '{{"amount":1000,"crash":true}}'
+
+3. Start the shop again, and retry, with the same command. For as long as the lease of the dead attempt lasts, two
+   seconds, that is a 409 with `Retry-After`. Then attempt 2 runs, and sends the provider the same key:
+   {pay} '{{"amount":1000,"crash":true}}'
+
+4. What the provider has charged: one charge, asked for twice.
+   curl {provider_url}/charges
+
+5. Retry once more, with the same command: the stored answer, marked `idempotent-replayed: true`. Nobody is asked.
+
+6. The same key with another amount: 422.
+   {pay} '{{"amount":2000,"crash":true}}'
+
+To follow this again, take another key.
+"#
+    )
+}
+
+const USAGE: &str = "usage: provider [--addr 127.0.0.1:3000] [--store sqlite:FILE] [--provider-url http://127.0.0.1:3001]
+       provider --provider [--addr 127.0.0.1:3001]";
+
+struct Options {
+    is_provider: bool,
+    addr: String,
+    store: String,
+    provider_url: String,
+}
+
+impl Options {
+    fn parse() -> Result<Self, lexopt::Error> {
+        use lexopt::prelude::*;
+        let file = std::env::temp_dir().join("idempotent-provider.db");
+        let mut addr = None;
+        let mut options = Self {
+            is_provider: false,
+            addr: "127.0.0.1:3000".to_owned(),
+            store: std::env::var("IDEMPOTENCY_URL")
+                .unwrap_or_else(|_| format!("sqlite:{}", file.display())),
+            provider_url: "http://127.0.0.1:3001".to_owned(),
+        };
+        let mut arguments = lexopt::Parser::from_env();
+        while let Some(argument) = arguments.next()? {
+            match argument {
+                Long("provider") => options.is_provider = true,
+                Long("addr") => addr = Some(arguments.value()?.string()?),
+                Long("store") => options.store = arguments.value()?.string()?,
+                Long("provider-url") => options.provider_url = arguments.value()?.string()?,
+                Long("help") => return Err(USAGE.into()),
+                _ => return Err(argument.unexpected()),
+            }
+        }
+        if options.is_provider {
+            options.addr = "127.0.0.1:3001".to_owned();
+        }
+        options.addr = addr.unwrap_or(options.addr);
+        Ok(options)
+    }
+}
