@@ -59,9 +59,17 @@ impl<D: Update> Frames<D> {
     }
 
     /// Adds one field: its length as a little-endian `u64`, then its bytes.
-    pub(crate) fn field(mut self, bytes: &[u8]) -> Self {
-        self.0.update(&(bytes.len() as u64).to_le_bytes());
-        self.0.update(bytes);
+    pub(crate) fn field(self, bytes: &[u8]) -> Self {
+        self.joined(&[bytes])
+    }
+
+    /// Adds one field that is in several pieces.
+    pub(crate) fn joined(mut self, pieces: &[&[u8]]) -> Self {
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        self.0.update(&(length as u64).to_le_bytes());
+        for piece in pieces {
+            self.0.update(piece);
+        }
         self
     }
 

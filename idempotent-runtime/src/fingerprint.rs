@@ -5,6 +5,7 @@
 //! (draft-ietf-httpapi-idempotency-key-header-07, section 2.4). The fingerprint is what the two
 //! requests are compared by.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use sha2::digest::Update;
@@ -104,12 +105,17 @@ impl Request<'_> {
 
 /// The type and subtype, without parameters, in lower case (RFC 9110, section 8.3.1): a client
 /// that adds `; charset=utf-8` to a retry sends the same request.
-fn essence(content_type: &[u8]) -> Vec<u8> {
+fn essence(content_type: &[u8]) -> Cow<'_, [u8]> {
     let essence = content_type
         .split(|byte| *byte == b';')
         .next()
         .unwrap_or_default();
-    essence.trim_ascii().to_ascii_lowercase()
+    let essence = essence.trim_ascii();
+    if essence.iter().any(u8::is_ascii_uppercase) {
+        Cow::Owned(essence.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(essence)
+    }
 }
 
 impl fmt::Debug for Fingerprint {

@@ -232,6 +232,16 @@ impl RecordKeys {
 
     /// The record key of what `key` names for `scope` at `operation`.
     pub(crate) fn derive(&self, operation: &str, scope: Option<&[u8]>, key: &Key) -> RecordKey {
+        self.derive_joined([operation, "", ""], scope, key)
+    }
+
+    /// The same, of an operation that is in pieces.
+    pub(crate) fn derive_joined(
+        &self,
+        operation: [&str; 3],
+        scope: Option<&[u8]>,
+        key: &Key,
+    ) -> RecordKey {
         match &self.secret {
             None => RecordKey(
                 self.frames(Sha256::new(), operation, scope, key)
@@ -248,13 +258,13 @@ impl RecordKeys {
     fn frames<D: sha2::digest::Update>(
         &self,
         digest: D,
-        operation: &str,
+        operation: [&str; 3],
         scope: Option<&[u8]>,
         key: &Key,
     ) -> D {
         Frames::new(digest, Self::VERSION)
             .field(&self.namespace)
-            .field(operation.as_bytes())
+            .joined(&operation.map(str::as_bytes))
             .optional(scope)
             .field(key.as_bytes())
             .into_inner()

@@ -1,7 +1,9 @@
 //! Records: what a store holds for one key.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +22,7 @@ pub use progress::UnusableStep;
 ///
 /// It is the fencing token of this crate: every write after the claim names it, and a store
 /// refuses a write whose token is not the record's.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Token([u8; 16]);
 
 impl Token {
@@ -39,6 +41,16 @@ impl Token {
         Ok(Self(bytes))
     }
 
+    /// A new token, unique in this process only: for a store that is in this process too, and so is
+    /// copied together with it. It saves a system call.
+    pub(crate) fn of_process() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        // Multiplied by an odd number, which no two numbers survive as the same, so that all bits vary.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let number = u128::from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        Self(number.to_le_bytes())
+    }
+
     /// Wraps 16 bytes, for a store that reads tokens back and for tests.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
@@ -49,6 +61,14 @@ impl Token {
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
+    }
+}
+
+/// The bytes are as good as random already, so eight of them are the hash.
+impl Hash for Token {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
     }
 }
 

@@ -42,6 +42,38 @@ struct Settlement {
 }
 
 impl Engine {
+    /// What a first request or a replay comes to, where that takes no waiting: from a store in this
+    /// process, or from what this process has kept. `None` sends the caller to [`enter`](Self::enter),
+    /// and nothing was done.
+    pub(crate) fn enter_now(
+        &self,
+        intent: Intent,
+        policy: &Policy,
+    ) -> Option<Result<Outcome, Refusal>> {
+        let Some(store) = self.store().in_process() else {
+            let kept = self.store().kept(&intent.key, &intent.fingerprint);
+            return kept.map(|response| Ok(Outcome::Replay(response)));
+        };
+        // As in `claim_attached`, the token of the tracker comes before the look at the flag.
+        let running = self.tasks().token();
+        if self.is_closing() {
+            return None;
+        }
+        self.0.sweeper.run(self.store());
+        let request = claim_request(intent, policy, Token::of_process(), None);
+        let asked_at = Instant::now();
+        match store.claim_now(&request) {
+            Ok(Claim::Acquired { attempt, age }) => {
+                let held = Held::new(self, &request, attempt, age, asked_at, running);
+                Some(Ok(Outcome::Run(held)))
+            }
+            Ok(Claim::Completed(response)) => Some(Ok(Outcome::Replay(response))),
+            // There may be more to do about it.
+            Ok(Claim::InFlight { .. } | Claim::Abandoned { .. } | Claim::Mismatch) => None,
+            Err(error) => Some(Err(error.into())),
+        }
+    }
+
     /// Claims, waits or recovers as the policy says.
     ///
     /// Dropping the returned future is safe at every point: a claim that was on its way is
@@ -95,13 +127,14 @@ impl Engine {
         }
     }
 
-    async fn run_or_settle(&self, held: Held, settlement: Option<Settlement>) -> Outcome {
+    async fn run_or_settle(&self, mut held: Held, settlement: Option<Settlement>) -> Outcome {
         // Of another attempt than the one that was taken over nothing has been found.
         let Some(found) = settlement.filter(|found| held.attempt() == found.attempt + 1) else {
             return Outcome::Run(held);
         };
         Detach::new(self.tasks(), async move {
-            match held.begin().complete(Arc::clone(&found.response)).await {
+            held.begin();
+            match held.complete(Arc::clone(&found.response)).await {
                 Answer::Own => Outcome::Replay(found.response),
                 Answer::Stored(stored) => Outcome::Replay(stored),
                 Answer::InFlight { lease_left } => Outcome::InFlight { lease_left },
@@ -118,16 +151,7 @@ impl Engine {
         token: Token,
         take_over: Option<u32>,
     ) -> Result<Claimed, Refusal> {
-        let request = ClaimRequest {
-            owner: Owner {
-                key: intent.key,
-                token,
-            },
-            fingerprint: intent.fingerprint,
-            lease: policy.lease(),
-            ttl: policy.ttl(),
-            take_over,
-        };
+        let request = claim_request(intent, policy, token, take_over);
         let engine = self.clone();
         Detach::new(self.tasks(), async move {
             engine.claim_attached(&request).await
@@ -220,5 +244,23 @@ impl Engine {
             );
         }
         second.map(|claim| (claim, true))
+    }
+}
+
+fn claim_request(
+    intent: Intent,
+    policy: &Policy,
+    token: Token,
+    take_over: Option<u32>,
+) -> ClaimRequest {
+    ClaimRequest {
+        owner: Owner {
+            key: intent.key,
+            token,
+        },
+        fingerprint: intent.fingerprint,
+        lease: policy.lease(),
+        ttl: policy.ttl(),
+        take_over,
     }
 }

@@ -111,16 +111,25 @@ impl Held {
     }
 
     /// From here on something may have happened.
-    pub(crate) fn begin(mut self) -> Self {
+    pub(crate) fn begin(&mut self) {
         self.begun = true;
-        self
     }
 
     /// Stores the response, and says what to answer.
     ///
     /// When the store is away the answer goes out all the same, and completing goes on in the
     /// background.
-    pub(crate) async fn complete(self, response: Arc<StoredResponse>) -> Answer {
+    pub(crate) async fn complete(self, mut response: Arc<StoredResponse>) -> Answer {
+        if let Some(store) = self.engine.store().in_process()
+            && let Ok(Completion::Stored) = store.complete_now(self.owner(), &mut response)
+        {
+            return Answer::Own;
+        }
+        // Boxed: where nothing is waited for, no request has to make room for it.
+        Box::pin(self.complete_attached(response)).await
+    }
+
+    async fn complete_attached(self, response: Arc<StoredResponse>) -> Answer {
         match self.try_complete(&response).await {
             Ok(answer) => answer,
             Err(Interrupted { error, answer }) => {

@@ -5,15 +5,17 @@
 //! because a runtime that stands still or is gone must not take the others' leases with it.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::{self, Handle};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::unwind::catch_unwind;
+use crate::key::Uniform;
 use crate::record::{Owner, Token};
 use crate::store::{Renewal, Store, StoreError, StoreErrorKind};
 
@@ -25,8 +27,11 @@ const BATCH: usize = 1000;
 pub(super) struct Leases {
     store: Arc<dyn Store>,
     store_timeout: Duration,
-    renewers: Arc<Mutex<HashMap<runtime::Id, Arc<Renewer>>>>,
+    renewers: Renewers,
 }
+
+/// One for each runtime: as a rule there is one, and never are there many.
+type Renewers = Arc<Mutex<Vec<Arc<Renewer>>>>;
 
 /// The leases of one runtime.
 #[derive(Debug)]
@@ -42,7 +47,7 @@ struct Renewer {
 
 #[derive(Debug, Default)]
 struct Table {
-    leases: HashMap<Token, Lease>,
+    leases: HashMap<Token, Lease, BuildHasherDefault<Uniform>>,
     /// When the task will look next; `None` while it waits to be woken.
     next_look: Option<Instant>,
 }
@@ -87,29 +92,31 @@ impl Leases {
     fn renewer(&self) -> Arc<Renewer> {
         let runtime = Handle::current();
         let mut renewers = lock(&self.renewers);
-        let renewer = renewers.entry(runtime.id()).or_insert_with(|| {
-            let renewer = Arc::new(Renewer {
-                store: Arc::clone(&self.store),
-                store_timeout: self.store_timeout,
-                runtime: runtime.clone(),
-                table: Mutex::default(),
-                wake: Notify::new(),
-                closed: AtomicBool::new(false),
-            });
-            let task = RunningTask {
-                renewer: Arc::clone(&renewer),
-                renewers: Arc::clone(&self.renewers),
-            };
-            runtime.spawn(renew_all(task));
-            renewer
+        let mut known = renewers.iter();
+        if let Some(renewer) = known.find(|renewer| renewer.runtime.id() == runtime.id()) {
+            return Arc::clone(renewer);
+        }
+        let renewer = Arc::new(Renewer {
+            store: Arc::clone(&self.store),
+            store_timeout: self.store_timeout,
+            runtime,
+            table: Mutex::default(),
+            wake: Notify::new(),
+            closed: AtomicBool::new(false),
         });
-        Arc::clone(renewer)
+        renewers.push(Arc::clone(&renewer));
+        let task = RunningTask {
+            renewer: Arc::clone(&renewer),
+            renewers: Arc::clone(&self.renewers),
+        };
+        renewer.runtime.spawn(renew_all(task));
+        renewer
     }
 }
 
 impl Drop for Leases {
     fn drop(&mut self) {
-        for renewer in lock(&self.renewers).values() {
+        for renewer in lock(&self.renewers).iter() {
             renewer.closed.store(true, Ordering::Release);
             renewer.wake.notify_one();
         }
@@ -222,12 +229,12 @@ impl Renewer {
 /// Forgets its runtime when it ends, which is when the runtime does.
 struct RunningTask {
     renewer: Arc<Renewer>,
-    renewers: Arc<Mutex<HashMap<runtime::Id, Arc<Renewer>>>>,
+    renewers: Renewers,
 }
 
 impl Drop for RunningTask {
     fn drop(&mut self) {
-        lock(&self.renewers).remove(&self.renewer.runtime.id());
+        lock(&self.renewers).retain(|renewer| !Arc::ptr_eq(renewer, &self.renewer));
     }
 }
 

@@ -21,14 +21,14 @@ pub(super) struct Ran<T, E> {
 /// Runs the function, stores its result, and only then says it.
 ///
 /// Must run to its end, whatever becomes of the caller: see [`Detach`](crate::engine::Detach).
-pub(super) async fn run<F, Fut, T, E>(held: Held, limit: usize, function: F) -> Ran<T, E>
+pub(super) async fn run<F, Fut, T, E>(mut held: Held, limit: usize, function: F) -> Ran<T, E>
 where
     F: FnOnce(Attempt) -> Fut,
     Fut: Future<Output = Result<T, E>>,
     T: Serialize,
 {
     let attempt = attempt_of(&held);
-    let held = held.begin();
+    held.begin();
     let run = async {
         let own = function(attempt).await;
         own.map(|own| (value::kept(&own, limit), own))

@@ -10,7 +10,7 @@ use super::problem::{Problem, ProblemCode};
 use super::request::Head;
 use crate::canonical::canonicalize;
 use crate::digest::Digest;
-use crate::engine::{Crashed, Fingerprints, Held, InTransaction, Outcome, Refusal};
+use crate::engine::{Crashed, Fingerprints, Held, InTransaction, Intent, Outcome, Refusal};
 use crate::fingerprint::{Content, Fingerprint};
 use crate::key::{InvalidKey, Key, RecordKey};
 use crate::policy::{FingerprintOf, Policy};
@@ -36,18 +36,18 @@ pub(super) enum Mark {
     Degraded { record: RecordKey },
 }
 
-struct Identified {
+/// What identifies a request that needs protection.
+pub(super) struct Identified {
     record: RecordKey,
     fingerprint: Fingerprint,
     /// What of the handler's arguments the fingerprint is made of, if it is.
     fields: Option<Vec<u8>>,
     key: Key,
-    operation: String,
     scope: Option<Vec<u8>>,
 }
 
 impl Mark {
-    pub(super) fn apply(self, mut response: Response) -> Response {
+    pub(super) fn apply(&self, mut response: Response) -> Response {
         if let Self::Degraded { .. } = self {
             let value = HeaderValue::from_static("true");
             response
@@ -59,18 +59,45 @@ impl Mark {
 }
 
 impl Head {
-    pub(super) async fn admit(&self, policy: &Policy, inputs: Inputs, body: Bytes) -> Admission {
-        let mut identified = match self.to_protect(policy, inputs, &body) {
+    /// What becomes of a request that needs no waiting; of any other, what identifies it, for
+    /// [`admit`](Self::admit).
+    #[expect(
+        clippy::result_large_err,
+        reason = "neither is an error, and both are moved once"
+    )]
+    pub(super) fn admit_now(
+        &self,
+        policy: &Policy,
+        inputs: Inputs,
+        body: &Bytes,
+    ) -> Result<Admission, Identified> {
+        let identified = match self.to_protect(policy, inputs, body) {
             Ok(Some(identified)) => identified,
-            Ok(None) => return Admission::Unprotected(Mark::None),
-            Err(answer) => return Admission::Answer(answer),
+            Ok(None) => return Ok(Admission::Unprotected(Mark::None)),
+            Err(answer) => return Ok(Admission::Answer(answer)),
         };
+        let intent = Intent {
+            key: identified.record,
+            fingerprint: identified.fingerprint,
+        };
+        match self.idempotency.engine().enter_now(intent, policy) {
+            Some(entered) => Ok(self.admitted(entered, identified.record)),
+            None => Err(identified),
+        }
+    }
+
+    pub(super) async fn admit(
+        &self,
+        policy: &Policy,
+        mut identified: Identified,
+        body: Bytes,
+    ) -> Admission {
         let mut other = self.by_other_digest(policy, identified.fields.take(), body);
         let fingerprints = Fingerprints::new(identified.fingerprint, &mut other);
         let describe = |crashed: Crashed| Abandoned {
             key: identified.key.clone(),
             record: identified.record,
-            operation: identified.operation.clone(),
+            operation: self.operation(policy).concat(),
             scope: identified.scope.clone(),
             attempt: crashed.attempt,
             age: crashed.age,
@@ -79,12 +106,16 @@ impl Head {
         };
         let engine = self.idempotency.engine();
         let entered = engine.enter(identified.record, fingerprints, policy, &describe);
-        match entered.await {
+        self.admitted(entered.await, identified.record)
+    }
+
+    fn admitted(&self, entered: Result<Outcome, Refusal>, record: RecordKey) -> Admission {
+        match entered {
             Ok(outcome) => match self.settle(outcome) {
                 Ok(held) => Admission::Run(held),
                 Err(answer) => Admission::Answer(answer),
             },
-            Err(refusal) => self.refused(&refusal, identified.record),
+            Err(refusal) => self.refused(&refusal, record),
         }
     }
 
@@ -229,11 +260,10 @@ impl Head {
         let fields = inputs.fingerprint;
         let digest = self.idempotency.digest();
         Ok(Some(Identified {
-            record: keys.derive(&operation, scope.as_deref(), &key),
+            record: keys.derive_joined(operation, scope.as_deref(), &key),
             fingerprint: self.fingerprint(digest, policy, fields.as_deref(), body),
             fields,
             key,
-            operation,
             scope,
         }))
     }

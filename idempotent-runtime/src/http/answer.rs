@@ -101,14 +101,19 @@ pub(super) fn is_bodyless(status: StatusCode) -> bool {
 
 /// Puts a response together; 204, 205 and 304 have neither body nor length.
 pub(super) fn respond(status: StatusCode, headers: HeaderMap, body: impl Into<Body>) -> Response {
-    let body = if is_bodyless(status) {
-        Body::new(NoBody)
-    } else {
-        body.into()
-    };
-    let mut response = Response::new(body);
+    let mut response = Response::default();
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+    with_body(response, body.into())
+}
+
+/// Gives a response this body, unless it is one that has none.
+pub(super) fn with_body(mut response: Response, body: Body) -> Response {
+    *response.body_mut() = if is_bodyless(response.status()) {
+        Body::new(NoBody)
+    } else {
+        body
+    };
     response
 }
 

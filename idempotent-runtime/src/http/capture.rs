@@ -1,16 +1,17 @@
 //! Running a handler and keeping its response.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use bytes::Bytes;
 use http::HeaderMap;
-use http::response::Parts;
-use http_body_util::{BodyExt, Collected, Full};
+use http_body_util::{BodyExt, Full};
 
-use super::answer::{is_bodyless, respond};
+use super::answer::{is_bodyless, with_body};
 use super::attempt::Unstored;
+use super::body::collect;
 use super::handle::Idempotency;
 use super::problem::{Problem, ProblemCode};
 use super::recorder::Recorder;
@@ -23,102 +24,87 @@ use crate::record::StoredResponse;
 ///
 /// Must run to its end, whatever becomes of the client: see [`Detach`](crate::engine::Detach).
 pub(super) async fn run(
-    held: Held,
+    mut held: Held,
     policy: &Policy,
     idempotency: Idempotency,
     handler: impl Future<Output = Response>,
 ) -> Response {
-    let held = held.begin();
-    let response = answered(&idempotency, Some(held.owner().key), handler).await;
-    let (mut parts, body) = response.into_parts();
-    let unstored = parts.extensions.remove::<Unstored>().or_else(|| {
-        let is_kept = policy.store_errors.keeps(parts.status.as_u16());
+    held.begin();
+    let mut response = match catch_unwind(handler).await {
+        Ok(response) => response,
+        Err(_) => panicked(&idempotency, Some(held.owner().key)),
+    };
+    // What most responses are: kept, and of a known length that is not too large. Anything else is
+    // boxed, so that these need not make room for it.
+    if !is_plain(&response, policy) {
+        return Box::pin(settle(held, policy, idempotency, response)).await;
+    }
+    let body = std::mem::take(response.body_mut());
+    match catch_unwind(collect(body)).await {
+        Ok(Ok((body, trailers))) => {
+            let stored = idempotency.stored(&response, Some(body.clone()));
+            let own = whole(response, body, trailers);
+            let answer = held.complete(Arc::new(stored)).await;
+            idempotency.answer(answer, own)
+        }
+        broken => Box::pin(store_failure(held, idempotency, broken)).await,
+    }
+}
+
+fn is_plain(response: &Response, policy: &Policy) -> bool {
+    let length = if is_bodyless(response.status()) {
+        // What is not sent is not read either.
+        None
+    } else {
+        response.body().size_hint().exact()
+    };
+    policy.store_errors.keeps(response.status().as_u16())
+        && response.extensions().get::<Unstored>().is_none()
+        && length.is_some_and(|length| length <= policy.max_response_bytes as u64)
+}
+
+/// What is answered for a handler that has panicked.
+pub(super) fn panicked(idempotency: &Idempotency, record: Option<RecordKey>) -> Response {
+    // The panic hook has printed the message; a client must not see it.
+    let record = record.map(tracing::field::display);
+    tracing::error!(record, "handler panicked");
+    idempotency.problem(&Problem::new(ProblemCode::HandlerFailed))
+}
+
+async fn settle(
+    held: Held,
+    policy: &Policy,
+    idempotency: Idempotency,
+    mut response: Response,
+) -> Response {
+    let unstored = response.extensions_mut().remove::<Unstored>().or_else(|| {
+        let is_kept = policy.store_errors.keeps(response.status().as_u16());
         (!is_kept).then_some(Unstored::Withdraw)
     });
     let answer = match unstored {
         Some(Unstored::Release) => held.release().await,
         Some(Unstored::Withdraw) => held.withdraw().await,
-        None => return store(held, policy, &idempotency, parts, body).await,
-    };
-    idempotency.answer(answer, Response::from_parts(parts, body))
-}
-
-/// What the handler answers, or what is answered for it when it panics.
-pub(super) async fn answered(
-    idempotency: &Idempotency,
-    record: Option<RecordKey>,
-    handler: impl Future<Output = Response>,
-) -> Response {
-    match catch_unwind(handler).await {
-        Ok(response) => response,
-        Err(_) => {
-            // The panic hook has printed the message; a client must not see it.
-            let record = record.map(tracing::field::display);
-            tracing::error!(record, "handler panicked");
-            idempotency.problem(&Problem::new(ProblemCode::HandlerFailed))
-        }
-    }
-}
-
-async fn store(
-    held: Held,
-    policy: &Policy,
-    idempotency: &Idempotency,
-    parts: Parts,
-    body: Body,
-) -> Response {
-    let headers = idempotency.response_headers().apply(&parts.headers);
-    let tombstone = StoredResponse::tombstone(parts.status, headers);
-    // What is not sent need not be read.
-    let body = if is_bodyless(parts.status) {
-        Body::empty()
-    } else {
-        body
-    };
-    let limit = policy.max_response_bytes;
-    match body.size_hint().exact() {
-        Some(length) if length <= limit as u64 => match catch_unwind(body.collect()).await {
-            Ok(Ok(body)) => store_whole(held, idempotency, tombstone, parts, body).await,
-            Ok(Err(error)) => {
-                tracing::error!(record = %held.owner().key, %error, "response body broke off");
-                store_failure(held, idempotency).await
-            }
-            Err(_) => {
-                tracing::error!(record = %held.owner().key, "response body panicked");
-                store_failure(held, idempotency).await
-            }
-        },
-        Some(_) => {
-            let answer = held.complete(Arc::new(tombstone)).await;
-            idempotency.answer(answer, Response::from_parts(parts, body))
+        None if is_bodyless(response.status()) => {
+            let stored = idempotency.stored(&response, Some(Bytes::new()));
+            response = whole(response, Bytes::new(), None);
+            held.complete(Arc::new(stored)).await
         }
         None => {
-            let recorder =
-                Recorder::new(body, held, tombstone, limit, idempotency.engine().tasks());
-            Response::from_parts(parts, Body::new(recorder))
+            let tombstone = idempotency.stored(&response, None);
+            if response.body().size_hint().exact().is_none() {
+                let (limit, tasks) = (policy.max_response_bytes, idempotency.engine().tasks());
+                return response
+                    .map(|body| Body::new(Recorder::new(body, held, tombstone, limit, tasks)));
+            }
+            // It is too large.
+            held.complete(Arc::new(tombstone)).await
         }
-    }
-}
-
-async fn store_whole(
-    held: Held,
-    idempotency: &Idempotency,
-    tombstone: StoredResponse,
-    parts: Parts,
-    body: Collected<Bytes>,
-) -> Response {
-    let trailers = body.trailers().cloned();
-    let body = body.to_bytes();
-    let stored = StoredResponse {
-        body: Some(body.clone()),
-        ..tombstone
     };
-    let answer = held.complete(Arc::new(stored)).await;
-    idempotency.answer(answer, whole(parts, body, trailers))
+    idempotency.answer(answer, response)
 }
 
 /// The handler's own response, put together again.
-pub(super) fn whole(mut parts: Parts, body: Bytes, trailers: Option<HeaderMap>) -> Response {
+pub(super) fn whole(response: Response, body: Bytes, trailers: Option<HeaderMap>) -> Response {
     // Trailers are for whoever is there to get them; a replay has none.
     let body = match trailers {
         None => Body::from(body),
@@ -126,29 +112,45 @@ pub(super) fn whole(mut parts: Parts, body: Bytes, trailers: Option<HeaderMap>) 
             Body::new(Full::new(body).with_trailers(std::future::ready(Some(Ok(trailers)))))
         }
     };
-    let mut own = respond(parts.status, std::mem::take(&mut parts.headers), body);
-    *own.extensions_mut() = parts.extensions;
-    own
+    with_body(response, body)
 }
+
+/// What came of a handler's body: it broke off, or it panicked.
+type Broken = Result<Result<(Bytes, Option<HeaderMap>), axum::Error>, Box<dyn Any + Send>>;
 
 /// The handler ran, but there is no whole response of it to send: the failure is the answer, now
 /// and on every replay.
-async fn store_failure(held: Held, idempotency: &Idempotency) -> Response {
-    let problem = idempotency.problem(&Problem::new(ProblemCode::HandlerFailed));
-    let (parts, body) = problem.into_parts();
-    let headers = idempotency.response_headers().apply(&parts.headers);
-    let tombstone = StoredResponse::tombstone(parts.status, headers);
-    match body.collect().await {
-        Ok(body) => store_whole(held, idempotency, tombstone, parts, body).await,
-        // A renderer of the application whose bodies fail as well.
-        Err(_) => {
-            let answer = held.complete(Arc::new(tombstone)).await;
-            idempotency.answer(answer, Response::from_parts(parts, Body::empty()))
-        }
+async fn store_failure(held: Held, idempotency: Idempotency, broken: Broken) -> Response {
+    let record = held.owner().key;
+    match broken {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::error!(%record, %error, "response body broke off"),
+        Err(_) => tracing::error!(%record, "response body panicked"),
     }
+    let mut problem = idempotency.problem(&Problem::new(ProblemCode::HandlerFailed));
+    let body = std::mem::take(problem.body_mut());
+    let (stored, problem) = match collect(body).await {
+        Ok((body, trailers)) => {
+            let stored = idempotency.stored(&problem, Some(body.clone()));
+            (stored, whole(problem, body, trailers))
+        }
+        // A renderer of the application whose bodies fail as well.
+        Err(_) => (idempotency.stored(&problem, None), problem),
+    };
+    let answer = held.complete(Arc::new(stored)).await;
+    idempotency.answer(answer, problem)
 }
 
 impl Idempotency {
+    /// What is stored of a response: without a body it is a tombstone.
+    pub(super) fn stored(&self, response: &Response, body: Option<Bytes>) -> StoredResponse {
+        let headers = self.response_headers().apply(response.headers());
+        StoredResponse {
+            body,
+            ..StoredResponse::tombstone(response.status(), headers)
+        }
+    }
+
     /// Who has lost its claim answers from the record, never from its own result: all answers for
     /// a key are equal.
     pub(super) fn answer(&self, answer: Answer, own: Response) -> Response {

@@ -1,8 +1,5 @@
 //! Running a handler in a transaction, and committing its writes with its response.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use axum::body::{Body, HttpBody};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
@@ -12,7 +9,8 @@ use http_body_util::BodyExt;
 
 use super::answer::is_bodyless;
 use super::attempt::Unstored;
-use super::capture::{answered, whole};
+use super::body::again;
+use super::capture::{panicked, whole};
 use super::handle::Idempotency;
 use super::problem::{Problem, ProblemCode};
 use super::transactional::Work;
@@ -38,10 +36,11 @@ where
 {
     let record = transaction.key();
     let connection = transaction.connection();
-    let response = answered(&idempotency, record, async {
-        handler(connection).await.into_response()
-    });
-    let response = response.await;
+    let handled = catch_unwind(async { handler(connection).await.into_response() });
+    let response = match handled.await {
+        Ok(response) => response,
+        Err(_) => panicked(&idempotency, record),
+    };
     let is_released = response.extensions().get::<Unstored>().is_some();
     if is_released || !is_kept(policy, record.is_some(), &response) {
         transaction.roll_back().await;
@@ -88,29 +87,28 @@ fn is_kept(policy: &Policy, has_record: bool, response: &Response) -> bool {
 /// A body of unknown length is read to its end, or to the limit, before anything is committed.
 async fn prepare(
     idempotency: &Idempotency,
-    response: Response,
+    mut response: Response,
     limit: usize,
 ) -> Option<(StoredResponse, Response)> {
-    let (parts, body) = response.into_parts();
-    let headers = idempotency.response_headers().apply(&parts.headers);
-    let tombstone = StoredResponse::tombstone(parts.status, headers);
-    let body = if is_bodyless(parts.status) {
+    let body = std::mem::take(response.body_mut());
+    let body = if is_bodyless(response.status()) {
         Body::empty()
     } else {
         body
     };
     if body.size_hint().lower() > limit as u64 {
-        return Some((tombstone, Response::from_parts(parts, body)));
+        let tombstone = idempotency.stored(&response, None);
+        return Some((tombstone, response.map(|_| body)));
     }
     match catch_unwind(read(body, limit)).await {
         Ok(Ok(Read::Whole(body, trailers))) => {
-            let stored = StoredResponse {
-                body: Some(body.clone()),
-                ..tombstone
-            };
-            Some((stored, whole(parts, body, trailers)))
+            let stored = idempotency.stored(&response, Some(body.clone()));
+            Some((stored, whole(response, body, trailers)))
         }
-        Ok(Ok(Read::TooLarge(body))) => Some((tombstone, Response::from_parts(parts, body))),
+        Ok(Ok(Read::TooLarge(body))) => {
+            let tombstone = idempotency.stored(&response, None);
+            Some((tombstone, response.map(|_| body)))
+        }
         Ok(Err(error)) => {
             tracing::error!(%error, "response body broke off, its transaction is taken back");
             None
@@ -129,10 +127,8 @@ async fn failure(idempotency: &Idempotency, limit: usize) -> (StoredResponse, Re
         Some(prepared) => prepared,
         // A renderer of the application whose bodies fail as well.
         None => {
-            let (parts, _) = problem().into_parts();
-            let headers = idempotency.response_headers().apply(&parts.headers);
-            let tombstone = StoredResponse::tombstone(parts.status, headers);
-            (tombstone, Response::from_parts(parts, Body::empty()))
+            let bare = problem().map(|_| Body::empty());
+            (idempotency.stored(&bare, None), bare)
         }
     }
 }
@@ -153,30 +149,9 @@ async fn read(mut body: Body, limit: usize) -> Result<Read, axum::Error> {
             Err(frame) => trailers = frame.into_trailers().ok(),
         }
         if kept.len() > limit {
-            let read = Some(kept.freeze());
-            return Ok(Read::TooLarge(Body::new(Again { read, rest: body })));
+            let read = Ok(Frame::data(kept.freeze()));
+            return Ok(Read::TooLarge(again(read, body)));
         }
     }
     Ok(Read::Whole(kept.freeze(), trailers))
-}
-
-/// A body of which some was read already.
-struct Again {
-    read: Option<Bytes>,
-    rest: Body,
-}
-
-impl HttpBody for Again {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        match self.read.take() {
-            Some(read) => Poll::Ready(Some(Ok(Frame::data(read)))),
-            None => Pin::new(&mut self.rest).poll_frame(cx),
-        }
-    }
 }

@@ -3,6 +3,7 @@
 mod admission;
 mod answer;
 mod attempt;
+mod body;
 mod capture;
 mod commit;
 mod filter;

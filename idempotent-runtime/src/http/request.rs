@@ -15,8 +15,10 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Uri};
 use http_body::{Frame, SizeHint};
+use pin_project_lite::pin_project;
 
 use super::admission::{Admission, Mark};
+use super::body::{self, Begun};
 use super::capture;
 use super::{Attempt, Idempotency, Inputs};
 use crate::engine::Detach;
@@ -52,8 +54,11 @@ where
 {
     type Rejection = Response;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
-        Self::extract(Idempotency::from_ref(state), request, state).await
+    fn from_request(
+        request: Request,
+        state: &S,
+    ) -> impl Future<Output = Result<Self, Response>> + Send {
+        Self::extract(Idempotency::from_ref(state), request, state)
     }
 }
 
@@ -89,9 +94,14 @@ impl<T, M> IdempotentRequest<T, M> {
 
 /// Reads a body whose limit is applied already, with the rejections of axum's own extractors.
 async fn buffer(body: Body) -> Result<Bytes, Response> {
-    if body.is_end_stream() {
-        return Ok(Bytes::new());
+    match body::begin(body).await {
+        Begun::Whole(bytes) => Ok(bytes),
+        // Boxed: few requests have to make room for it.
+        Begun::Partly(body) => Box::pin(read_on(body)).await,
     }
+}
+
+async fn read_on(body: Body) -> Result<Bytes, Response> {
     let mut carrier = Request::new(body);
     DefaultBodyLimit::disable().apply(&mut carrier);
     Bytes::from_request(carrier, &())
@@ -119,7 +129,12 @@ impl Head {
 
 impl<T, M> IdempotentRequest<T, M> {
     /// Runs the handler under the policy, or answers from the record.
-    pub async fn run<A, F, Fut>(self, policy: &'static Policy, args: A, handler: F) -> Response
+    pub fn run<A, F, Fut>(
+        self,
+        policy: &'static Policy,
+        args: A,
+        handler: F,
+    ) -> impl Future<Output = Response> + Send
     where
         A: Send + 'static,
         T: Send + 'static,
@@ -127,17 +142,16 @@ impl<T, M> IdempotentRequest<T, M> {
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
         self.protect(policy, Some(Inputs::new()), args, handler)
-            .await
     }
 
     /// As [`run`](Self::run), with expressions over the handler's arguments.
-    pub async fn run_with<A, I, F, Fut>(
+    pub fn run_with<A, I, F, Fut>(
         self,
         policy: &'static Policy,
         args: A,
         inputs: I,
         handler: F,
-    ) -> Response
+    ) -> impl Future<Output = Response> + Send
     where
         A: Send + 'static,
         T: Send + 'static,
@@ -146,7 +160,7 @@ impl<T, M> IdempotentRequest<T, M> {
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
         let inputs = self.extracted.as_ref().ok().map(|last| inputs(&args, last));
-        self.protect(policy, inputs, args, handler).await
+        self.protect(policy, inputs, args, handler)
     }
 
     /// `inputs` is `None` when the last argument was rejected and there are expressions, which
@@ -170,33 +184,86 @@ impl<T, M> IdempotentRequest<T, M> {
             extracted,
             ..
         } = self;
-        async move {
-            let resolved = policy.or_ttl(head.idempotency.ttl());
-            let last = match extracted {
-                Ok(last) => last,
-                Err(rejection) => return head.reject(&resolved, inputs, &body, rejection).await,
-            };
-            let inputs = inputs.unwrap_or_default();
-            let admission = head.admit(&resolved, inputs, body).await;
-            // What is left of the request need not be kept while the handler runs.
-            let Head {
-                idempotency,
-                attempt,
-                ..
-            } = head;
-            match admission {
-                Admission::Answer(response) => response,
-                Admission::Unprotected(mark) => {
-                    if let Mark::Degraded { record } = mark {
-                        attempt.begin_degraded(record);
-                    }
-                    mark.apply(handler(args, last).await.into_response())
+        let resolved = policy.or_ttl(head.idempotency.ttl());
+        let last = match extracted {
+            Ok(last) => last,
+            Err(rejection) => {
+                return Way::longer(async move {
+                    head.reject(&resolved, inputs, &body, rejection).await
+                });
+            }
+        };
+        let handler = async move { handler(args, last).await.into_response() };
+        match head.admit_now(&resolved, inputs.unwrap_or_default(), &body) {
+            Ok(admission) => head.way(admission, policy, handler),
+            Err(identified) => Way::longer(async move {
+                let admission = head.admit(&resolved, identified, body).await;
+                head.way(admission, policy, handler).await
+            }),
+        }
+    }
+}
+
+pin_project! {
+    /// What is left to do about a request, once that is known: as little room as possible for what
+    /// most requests need, and a box for the rest.
+    #[project = Ways]
+    enum Way<H> {
+        Answer { response: Option<Response> },
+        Unprotected { mark: Mark, #[pin] handler: H },
+        Protected { run: Detach<Response> },
+        Longer { rest: Pin<Box<dyn Future<Output = Response> + Send>> },
+    }
+}
+
+impl<H> Way<H> {
+    fn longer(rest: impl Future<Output = Response> + Send + 'static) -> Self {
+        Self::Longer {
+            rest: Box::pin(rest),
+        }
+    }
+}
+
+impl<H: Future<Output = Response>> Future for Way<H> {
+    type Output = Response;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
+        match self.project() {
+            Ways::Answer { response } => response.take().map_or(Poll::Pending, Poll::Ready),
+            Ways::Unprotected { mark, handler } => handler.poll(cx).map(|own| mark.apply(own)),
+            Ways::Protected { run } => Pin::new(run).poll(cx),
+            Ways::Longer { rest } => rest.as_mut().poll(cx),
+        }
+    }
+}
+
+impl Head {
+    fn way<H>(self, admission: Admission, policy: &'static Policy, handler: H) -> Way<H>
+    where
+        H: Future<Output = Response> + Send + 'static,
+    {
+        // What is left of the request need not be kept while the handler runs.
+        let Self {
+            idempotency,
+            attempt,
+            ..
+        } = self;
+        match admission {
+            Admission::Answer(response) => Way::Answer {
+                response: Some(response),
+            },
+            Admission::Unprotected(mark) => {
+                if let Mark::Degraded { record } = mark {
+                    attempt.begin_degraded(record);
                 }
-                Admission::Run(held) => {
-                    attempt.begin(&held);
-                    let tasks = idempotency.engine().tasks().clone();
-                    let run = async move { handler(args, last).await.into_response() };
-                    Detach::new(&tasks, capture::run(held, policy, idempotency, run)).await
+                Way::Unprotected { mark, handler }
+            }
+            Admission::Run(held) => {
+                attempt.begin(&held);
+                let tasks = idempotency.engine().tasks().clone();
+                let run = capture::run(held, policy, idempotency, handler);
+                Way::Protected {
+                    run: Detach::new(&tasks, run),
                 }
             }
         }
@@ -232,13 +299,13 @@ impl HttpBody for Handed {
 }
 
 impl Head {
-    /// The operation: stable over renames of functions, the same on every instance.
-    pub(super) fn operation(&self, policy: &Policy) -> String {
+    /// The operation, in pieces: stable over renames of functions, the same on every instance.
+    pub(super) fn operation(&self, policy: &Policy) -> [&str; 3] {
         match (policy.name, &self.route) {
-            (Some(name), _) => name.to_owned(),
-            (None, Some(route)) => format!("{} {}", self.method, route.as_str()),
+            (Some(name), _) => [name, "", ""],
+            (None, Some(route)) => [self.method.as_str(), " ", route.as_str()],
             // A fallback handler has no route.
-            (None, None) => format!("{} {}", self.method, self.uri.path()),
+            (None, None) => [self.method.as_str(), " ", self.uri.path()],
         }
     }
 

@@ -39,7 +39,7 @@ use dashmap::mapref::entry::Entry as Slot;
 use self::entry::Entry;
 use self::expiry::ExpiryQueue;
 use super::{
-    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, StoreErrorKind,
+    Claim, ClaimRequest, Completion, InProcess, Progress, Release, Renewal, Store, StoreError, StoreErrorKind,
     Subscription, Transactor,
 };
 use crate::clock::{Clock, SystemClock};
@@ -206,6 +206,31 @@ impl MemoryStore {
 
 const NAME: &str = "memory";
 
+impl InProcess for MemoryStore {
+    fn claim_now(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+        let now = self.clock.now();
+        self.sweep(now, SWEEP_PER_CLAIM);
+        match self.try_claim(request, now) {
+            Err(_) if self.sweep(now, SWEEP_WHEN_FULL) > 0 => self.try_claim(request, now),
+            claim => claim,
+        }
+    }
+
+    fn complete_now(
+        &self,
+        owner: &Owner,
+        response: &mut Arc<StoredResponse>,
+    ) -> Result<Completion, StoreError> {
+        let Some(mut entry) = self.records.get_mut(&owner.key) else {
+            return Ok(Completion::Lost);
+        };
+        let before = entry.size_bytes();
+        let completion = entry.complete(owner, response, self.clock.now());
+        self.resize(before, entry.size_bytes());
+        Ok(completion)
+    }
+}
+
 #[async_trait]
 impl Store for MemoryStore {
     fn name(&self) -> &'static str {
@@ -216,13 +241,12 @@ impl Store for MemoryStore {
         true
     }
 
+    fn in_process(&self) -> Option<&dyn InProcess> {
+        Some(self)
+    }
+
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
-        let now = self.clock.now();
-        self.sweep(now, SWEEP_PER_CLAIM);
-        match self.try_claim(request, now) {
-            Err(_) if self.sweep(now, SWEEP_WHEN_FULL) > 0 => self.try_claim(request, now),
-            claim => claim,
-        }
+        self.claim_now(request)
     }
 
     async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
@@ -253,13 +277,7 @@ impl Store for MemoryStore {
         owner: &Owner,
         response: &Arc<StoredResponse>,
     ) -> Result<Completion, StoreError> {
-        let Some(mut entry) = self.records.get_mut(&owner.key) else {
-            return Ok(Completion::Lost);
-        };
-        let before = entry.size_bytes();
-        let completion = entry.complete(owner, response, self.clock.now());
-        self.resize(before, entry.size_bytes());
-        Ok(completion)
+        self.complete_now(owner, &mut Arc::clone(response))
     }
 
     async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {

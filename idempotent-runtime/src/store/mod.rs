@@ -179,6 +179,18 @@ pub trait Store: Debug + Send + Sync + 'static {
         false
     }
 
+    /// The store itself, if it is in this process and has every answer at hand. A wrapper that wants
+    /// to see each claim and completion does not pass it on.
+    fn in_process(&self) -> Option<&dyn InProcess> {
+        None
+    }
+
+    /// A completed record of this key and fingerprint that is in this process's memory already: a
+    /// replay that costs nothing. `None` sends the caller to [`claim`](Self::claim).
+    fn kept(&self, _key: &RecordKey, _fingerprint: &Fingerprint) -> Option<Arc<StoredResponse>> {
+        None
+    }
+
     /// Becomes the one who runs, or learns who is or was, in one atomic step:
     ///
     /// 1. no record, or an expired one: write it as running, [`Claim::Acquired`] with attempt 1;
@@ -271,6 +283,31 @@ pub trait Store: Debug + Send + Sync + 'static {
     fn transactor(&self) -> Option<Transactor>;
 }
 
+/// A store that is in this process: nothing is waited for, so that nothing can be cut off half-way.
+///
+/// What a claim and a completion do is what [`Store`] says.
+pub trait InProcess {
+    /// As [`Store::claim`]. The token of the request is unique in this process, and need not be in
+    /// any other.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing was written.
+    fn claim_now(&self, request: &ClaimRequest) -> Result<Claim, StoreError>;
+
+    /// As [`Store::complete`]. It may keep the response that it is lent, and put an equal one in its
+    /// place.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing was written.
+    fn complete_now(
+        &self,
+        owner: &Owner,
+        response: &mut Arc<StoredResponse>,
+    ) -> Result<Completion, StoreError>;
+}
+
 macro_rules! delegate {
     ($pointer:ident) => {
         #[async_trait]
@@ -280,6 +317,16 @@ macro_rules! delegate {
             }
             fn replays_from_memory(&self) -> bool {
                 (**self).replays_from_memory()
+            }
+            fn in_process(&self) -> Option<&dyn InProcess> {
+                (**self).in_process()
+            }
+            fn kept(
+                &self,
+                key: &RecordKey,
+                fingerprint: &Fingerprint,
+            ) -> Option<Arc<StoredResponse>> {
+                (**self).kept(key, fingerprint)
             }
             async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
                 (**self).claim(request).await

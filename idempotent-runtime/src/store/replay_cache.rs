@@ -72,6 +72,7 @@ use super::{
     Transactor,
 };
 use crate::clock::{Clock, SystemClock};
+use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, RecordState, StoredResponse};
 
@@ -232,6 +233,14 @@ impl<S: Store> Store for CachedStore<S> {
 
     fn replays_from_memory(&self) -> bool {
         true
+    }
+
+    fn kept(&self, key: &RecordKey, fingerprint: &Fingerprint) -> Option<Arc<StoredResponse>> {
+        let now = self.clock.now();
+        match self.with_shard(key, |shard| shard.look(key, fingerprint, now)) {
+            Look::Answer(Claim::Completed(response)) => Some(response),
+            _ => None,
+        }
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {

@@ -146,7 +146,7 @@ impl Entry {
     pub(super) fn complete(
         &mut self,
         owner: &Owner,
-        response: &Arc<StoredResponse>,
+        response: &mut Arc<StoredResponse>,
         now: Duration,
     ) -> Completion {
         if self.token != owner.token || self.is_expired(now) {
@@ -214,10 +214,8 @@ impl Entry {
 
 /// The response with a body of its own: ten bytes cut out of an upload would keep all of it alive,
 /// and no bound would know.
-fn unshared(response: &StoredResponse) -> Arc<StoredResponse> {
+fn unshared(response: &mut Arc<StoredResponse>) -> Arc<StoredResponse> {
     let body = response.body.as_deref().map(Bytes::copy_from_slice);
-    Arc::new(StoredResponse {
-        body,
-        ..response.clone()
-    })
+    Arc::make_mut(response).body = body;
+    Arc::clone(response)
 }
