@@ -32,7 +32,7 @@ pub(crate) fn handler(args: &Args, handler: &Handler) -> TokenStream {
     let (vis, where_clause) = (&function.vis, &generics.where_clause);
     let runtime = &args.runtime;
     let names = Names::of(handler);
-    let arguments = outer_arguments(runtime, handler, &names);
+    let arguments = outer_arguments(args, handler, &names);
     let run = run(args, handler, &names);
     let users = users_function(args, handler);
     let (inside, beside) = match home {
@@ -74,7 +74,8 @@ impl Names {
 }
 
 /// Every argument with its type as written, the last one's wrapped.
-fn outer_arguments(runtime: &Path, handler: &Handler, names: &Names) -> TokenStream {
+fn outer_arguments(args: &Args, handler: &Handler, names: &Names) -> TokenStream {
+    let runtime = &args.runtime;
     let Names { first, wrapped, .. } = names;
     let mut types: Vec<_> = handler
         .arguments
@@ -86,9 +87,12 @@ fn outer_arguments(runtime: &Path, handler: &Handler, names: &Names) -> TokenStr
         None => quote!(IdempotentRequest<#last),
         Some(Transaction { connection, .. }) => quote!(TransactionalRequest<#connection, #last),
     };
+    // Whether the key is in the usual header, which is what the runtime takes for granted.
+    let is_elsewhere = |call: &Call| call.method == "key" || call.method == "header";
+    let usual = args.calls.iter().any(is_elsewhere).then(|| quote!(, false));
     quote! {
         #(#first: #types,)*
-        #wrapped: #runtime::__private::#request, impl ::core::marker::Send + 'static>,
+        #wrapped: #runtime::__private::#request, impl ::core::marker::Send + 'static #usual>,
     }
 }
 

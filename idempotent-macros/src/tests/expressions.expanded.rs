@@ -8,6 +8,7 @@ pub async fn add_line(
     __last: api::idempotent::__private::IdempotentRequest<
         Json<Line>,
         impl ::core::marker::Send + 'static,
+        false,
     >,
 ) -> api::idempotent::__private::Response {
     #[tracing::instrument(skip_all)]

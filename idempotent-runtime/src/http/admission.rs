@@ -7,6 +7,7 @@ use http::{HeaderValue, StatusCode};
 use super::handle::OnStoreFailure;
 use super::inputs::Inputs;
 use super::problem::{Problem, ProblemCode};
+use super::handle::Idempotency;
 use super::request::Head;
 use crate::canonical::canonicalize;
 use crate::digest::Digest;
@@ -128,18 +129,14 @@ impl Head {
         inputs: Inputs,
         body: Bytes,
     ) -> Result<InTransaction<C>, Response> {
-        let engine = self.idempotency.engine();
-        let entered = match self.to_protect(policy, inputs, &body)? {
-            Some(identified) => {
-                let mut other = self.by_other_digest(policy, identified.fields, body);
-                let fingerprints = Fingerprints::new(identified.fingerprint, &mut other);
-                let record = identified.record;
-                let entering = engine.enter_transaction(begin, record, fingerprints, policy);
-                entering.await
-            }
-            None => engine.begin_unprotected(begin).await.map(Outcome::Run),
+        let Some(identified) = self.to_protect(policy, inputs, &body)? else {
+            return self.idempotency.begin_unprotected(begin).await;
         };
-        match entered {
+        let mut other = self.by_other_digest(policy, identified.fields, body);
+        let fingerprints = Fingerprints::new(identified.fingerprint, &mut other);
+        let engine = self.idempotency.engine();
+        let entered = engine.enter_transaction(begin, identified.record, fingerprints, policy);
+        match entered.await {
             Ok(outcome) => self.settle(outcome),
             Err(refusal) => Err(self.idempotency.refuse(&refusal)),
         }
@@ -156,10 +153,6 @@ impl Head {
         inputs: Inputs,
         body: &Bytes,
     ) -> Result<Option<Identified>, Response> {
-        // GET, HEAD, OPTIONS and TRACE are idempotent by themselves (RFC 9110, section 9.2.2).
-        if self.method.is_safe() {
-            return Ok(None);
-        }
         let identified = self.identify(policy, inputs, body);
         identified.map_err(|problem| self.idempotency.problem(&problem))
     }
@@ -199,7 +192,7 @@ impl Head {
                 | StatusCode::UNSUPPORTED_MEDIA_TYPE
                 | StatusCode::UNPROCESSABLE_ENTITY
         ) && self.attempt.body_was_read();
-        if !is_about_content || self.method.is_safe() {
+        if !is_about_content {
             return rejection;
         }
         let Some(inputs) = inputs else {
@@ -247,10 +240,7 @@ impl Head {
         } else {
             self.scope.error.as_ref()
         };
-        if let Some(error) = inputs.error.as_ref().or(resolved) {
-            tracing::error!(%error, "could not serialize what identifies a request");
-            return Err(Problem::new(ProblemCode::UnusableInput));
-        }
+        usable(inputs.error.as_ref().or(resolved))?;
         let Some(key) = self.key(policy, inputs.key)? else {
             return Ok(None);
         };
@@ -269,26 +259,17 @@ impl Head {
     }
 
     fn key(&self, policy: &Policy, serialized: Option<Vec<u8>>) -> Result<Option<Key>, Problem> {
-        let missing = |header| {
-            if policy.required {
-                Err(Problem::missing_key(header))
-            } else {
-                Ok(None)
-            }
-        };
+        let missing = |header| missing_key(policy, header).map(|()| None);
         match serialized.as_deref() {
             Some(b"null") => return missing(None),
             Some(br#""""#) => return Err(Problem::invalid_key(InvalidKey::Empty)),
             Some(_) => return Ok(serialized.map(Key::from_serialized)),
             None => {}
         }
-        let mut values = self.headers.get_all(policy.header).iter();
-        let Some(value) = values.next() else {
+        let value = self.keys.get(policy).map_err(Problem::invalid_key)?;
+        let Some(value) = value else {
             return missing(Some(policy.header));
         };
-        if values.next().is_some() {
-            return Err(Problem::invalid_key(InvalidKey::Repeated));
-        }
         Key::parse(value.as_bytes(), self.idempotency.key_syntax())
             .map(Some)
             .map_err(Problem::invalid_key)
@@ -327,7 +308,7 @@ impl Head {
             }
             (FingerprintOf::Body | FingerprintOf::Fields, _) => Content::Body(body),
         };
-        let content_type = self.header(&http::header::CONTENT_TYPE);
+        let content_type = self.content_type.as_ref().map(HeaderValue::as_bytes);
         Fingerprint::of_request(
             digest,
             self.method.as_str(),
@@ -335,5 +316,54 @@ impl Head {
             content_type,
             content,
         )
+    }
+}
+
+impl Idempotency {
+    /// A transaction without a record.
+    pub(super) async fn begin_unprotected<C: TransactionConnection>(
+        &self,
+        begin: &dyn Begin<C>,
+    ) -> Result<InTransaction<C>, Response> {
+        let begun = self.engine().begin_unprotected(begin).await;
+        begun.map_err(|refusal| self.refuse(&refusal))
+    }
+
+    /// Whether a request may run unprotected that is safe or has no key; if not, its answer.
+    #[expect(
+        clippy::result_large_err,
+        reason = "an answer is moved once, and is no rare error"
+    )]
+    pub(super) fn leave_alone(
+        &self,
+        policy: &Policy,
+        is_safe: bool,
+        inputs: &Inputs,
+    ) -> Result<(), Response> {
+        if is_safe {
+            return Ok(());
+        }
+        usable(inputs.error.as_ref())
+            .and_then(|()| missing_key(policy, Some(policy.header)))
+            .map_err(|problem| self.problem(&problem))
+    }
+}
+
+fn usable(error: Option<&serde_json::Error>) -> Result<(), Problem> {
+    match error {
+        None => Ok(()),
+        Some(error) => {
+            tracing::error!(%error, "could not serialize what identifies a request");
+            Err(Problem::new(ProblemCode::UnusableInput))
+        }
+    }
+}
+
+/// `header` is where the key should have been.
+fn missing_key(policy: &Policy, header: Option<&'static str>) -> Result<(), Problem> {
+    if policy.required {
+        Err(Problem::missing_key(header))
+    } else {
+        Ok(())
     }
 }

@@ -13,7 +13,8 @@ use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, MatchedPath, Origina
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, Uri};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -22,17 +23,28 @@ use super::body::{self, Begun};
 use super::capture;
 use super::{Attempt, Idempotency, Inputs};
 use crate::engine::Detach;
+use crate::key::InvalidKey;
 use crate::policy::Policy;
 
-/// A request whose body is buffered, whose last argument is extracted, and about which nothing is
-/// decided yet.
+/// A request whose last argument is extracted, and about which nothing is decided yet.
 ///
-/// `M` is axum's marker for the two kinds of extractors; it is inferred.
-pub struct IdempotentRequest<T, M> {
-    pub(super) head: Head,
-    pub(super) body: Bytes,
+/// `M` is axum's marker for the two kinds of extractors; it is inferred. `USUAL` says that the key is in
+/// the `Idempotency-Key` header, so that a request without that header needs no protection.
+pub struct IdempotentRequest<T, M, const USUAL: bool = true> {
+    pub(super) subject: Subject,
     pub(super) extracted: Result<T, Response>,
     marker: PhantomData<fn() -> M>,
+}
+
+/// What there is to protect.
+pub(super) enum Subject {
+    /// Nothing: the request is safe, or has no key.
+    Nothing {
+        idempotency: Idempotency,
+        is_safe: bool,
+    },
+    /// What the request is about. Its body is buffered.
+    Request { head: Head, body: Bytes },
 }
 
 /// What identifies a request, kept while the rest goes to the handler's own extractor.
@@ -41,12 +53,54 @@ pub(super) struct Head {
     pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) route: Option<MatchedPath>,
-    pub(super) headers: HeaderMap,
+    pub(super) keys: Keys,
+    pub(super) content_type: Option<HeaderValue>,
     pub(super) scope: Inputs,
     pub(super) attempt: Attempt,
 }
 
-impl<S, T, M> FromRequest<S> for IdempotentRequest<T, M>
+/// The headers that a key may be in.
+pub(super) enum Keys {
+    /// The usual one came once.
+    One(HeaderValue),
+    /// The usual one came more than once.
+    Repeated,
+    /// Which one it is, the policy says.
+    Somewhere(HeaderMap),
+}
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+impl Keys {
+    fn of(headers: &HeaderMap, is_usual: bool) -> Option<Self> {
+        if !is_usual {
+            return Some(Self::Somewhere(headers.clone()));
+        }
+        let mut values = headers.get_all(&IDEMPOTENCY_KEY).iter();
+        let first = values.next()?;
+        Some(match values.next() {
+            None => Self::One(first.clone()),
+            Some(_) => Self::Repeated,
+        })
+    }
+
+    /// The value of the policy's header, if there is one.
+    pub(super) fn get(&self, policy: &Policy) -> Result<Option<&HeaderValue>, InvalidKey> {
+        match self {
+            Self::One(value) => Ok(Some(value)),
+            Self::Repeated => Err(InvalidKey::Repeated),
+            Self::Somewhere(headers) => {
+                let mut values = headers.get_all(policy.header).iter();
+                match (values.next(), values.next()) {
+                    (value, None) => Ok(value),
+                    (_, Some(_)) => Err(InvalidKey::Repeated),
+                }
+            }
+        }
+    }
+}
+
+impl<S, T, M, const USUAL: bool> FromRequest<S> for IdempotentRequest<T, M, USUAL>
 where
     S: Send + Sync,
     T: FromRequest<S, M>,
@@ -62,7 +116,7 @@ where
     }
 }
 
-impl<T, M> IdempotentRequest<T, M> {
+impl<T, M, const USUAL: bool> IdempotentRequest<T, M, USUAL> {
     pub(super) async fn extract<S>(
         idempotency: Idempotency,
         request: Request,
@@ -72,20 +126,37 @@ impl<T, M> IdempotentRequest<T, M> {
         S: Send + Sync,
         T: FromRequest<S, M>,
     {
-        let (mut parts, body) = request.with_limited_body().into_parts();
-        let body = buffer(body).await?;
-        let head = Head::new(idempotency, &mut parts);
-        let handed = Handed {
-            bytes: Some(body.clone()),
-            attempt: head.attempt.clone(),
+        // GET, HEAD, OPTIONS and TRACE are idempotent by themselves (RFC 9110, section 9.2.2).
+        let is_safe = request.method().is_safe();
+        let keys = if is_safe {
+            None
+        } else {
+            Keys::of(request.headers(), USUAL)
         };
-        let request = Request::from_parts(parts, Body::new(handed));
-        let extracted = T::from_request(request, state)
-            .await
-            .map_err(IntoResponse::into_response);
+        let (subject, extracting) = match keys {
+            None => {
+                let subject = Subject::Nothing {
+                    idempotency,
+                    is_safe,
+                };
+                (subject, T::from_request(request, state))
+            }
+            Some(keys) => {
+                let (mut parts, body) = request.with_limited_body().into_parts();
+                let body = buffer(body).await?;
+                let head = Head::new(idempotency, keys, &mut parts);
+                let handed = Handed {
+                    bytes: Some(body.clone()),
+                    attempt: head.attempt.clone(),
+                };
+                let request = Request::from_parts(parts, Body::new(handed));
+                let subject = Subject::Request { head, body };
+                (subject, T::from_request(request, state))
+            }
+        };
+        let extracted = extracting.await.map_err(IntoResponse::into_response);
         Ok(Self {
-            head,
-            body,
+            subject,
             extracted,
             marker: PhantomData,
         })
@@ -110,8 +181,9 @@ async fn read_on(body: Body) -> Result<Bytes, Response> {
 }
 
 impl Head {
-    fn new(idempotency: Idempotency, parts: &mut Parts) -> Self {
+    fn new(idempotency: Idempotency, keys: Keys, parts: &mut Parts) -> Self {
         Self {
+            keys,
             scope: idempotency.resolve_scope(parts),
             attempt: Attempt::of(&mut parts.extensions),
             // In a nested router `uri` has lost its prefix.
@@ -121,13 +193,13 @@ impl Head {
             },
             route: parts.extensions.get::<MatchedPath>().cloned(),
             method: parts.method.clone(),
-            headers: parts.headers.clone(),
+            content_type: parts.headers.get(CONTENT_TYPE).cloned(),
             idempotency,
         }
     }
 }
 
-impl<T, M> IdempotentRequest<T, M> {
+impl<T, M, const USUAL: bool> IdempotentRequest<T, M, USUAL> {
     /// Runs the handler under the policy, or answers from the record.
     pub fn run<A, F, Fut>(
         self,
@@ -178,23 +250,37 @@ impl<T, M> IdempotentRequest<T, M> {
         F: FnOnce(A, T) -> Fut + Send + 'static,
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
-        let Self {
-            head,
-            body,
-            extracted,
-            ..
-        } = self;
-        let resolved = policy.or_ttl(head.idempotency.ttl());
-        let last = match extracted {
+        let last = match self.extracted {
             Ok(last) => last,
             Err(rejection) => {
-                return Way::longer(async move {
-                    head.reject(&resolved, inputs, &body, rejection).await
-                });
+                return match self.subject {
+                    Subject::Nothing { .. } => Way::answer(rejection),
+                    Subject::Request { head, body } => Way::longer(async move {
+                        let resolved = policy.or_ttl(head.idempotency.ttl());
+                        head.reject(&resolved, inputs, &body, rejection).await
+                    }),
+                };
             }
         };
+        let inputs = inputs.unwrap_or_default();
         let handler = async move { handler(args, last).await.into_response() };
-        match head.admit_now(&resolved, inputs.unwrap_or_default(), &body) {
+        let (head, body) = match self.subject {
+            Subject::Request { head, body } => (head, body),
+            Subject::Nothing {
+                idempotency,
+                is_safe,
+            } => {
+                return match idempotency.leave_alone(policy, is_safe, &inputs) {
+                    Ok(()) => Way::Unprotected {
+                        mark: Mark::None,
+                        handler,
+                    },
+                    Err(answer) => Way::answer(answer),
+                };
+            }
+        };
+        let resolved = policy.or_ttl(head.idempotency.ttl());
+        match head.admit_now(&resolved, inputs, &body) {
             Ok(admission) => head.way(admission, policy, handler),
             Err(identified) => Way::longer(async move {
                 let admission = head.admit(&resolved, identified, body).await;
@@ -217,6 +303,11 @@ pin_project! {
 }
 
 impl<H> Way<H> {
+    fn answer(response: Response) -> Self {
+        let response = Some(response);
+        Self::Answer { response }
+    }
+
     fn longer(rest: impl Future<Output = Response> + Send + 'static) -> Self {
         Self::Longer {
             rest: Box::pin(rest),
@@ -249,9 +340,7 @@ impl Head {
             ..
         } = self;
         match admission {
-            Admission::Answer(response) => Way::Answer {
-                response: Some(response),
-            },
+            Admission::Answer(response) => Way::answer(response),
             Admission::Unprotected(mark) => {
                 if let Mark::Degraded { record } = mark {
                     attempt.begin_degraded(record);
@@ -314,17 +403,16 @@ impl Head {
             .path_and_query()
             .map_or("/", http::uri::PathAndQuery::as_str)
     }
-
-    pub(super) fn header(&self, name: &HeaderName) -> Option<&[u8]> {
-        self.headers.get(name).map(http::HeaderValue::as_bytes)
-    }
 }
 
-impl<T, M> fmt::Debug for IdempotentRequest<T, M> {
+impl<T, M, const USUAL: bool> fmt::Debug for IdempotentRequest<T, M, USUAL> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IdempotentRequest")
-            .field("method", &self.head.method)
-            .field("route", &self.head.route)
-            .finish_non_exhaustive()
+        let mut debug = f.debug_struct("IdempotentRequest");
+        if let Subject::Request { head, .. } = &self.subject {
+            debug
+                .field("method", &head.method)
+                .field("route", &head.route);
+        }
+        debug.finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::extract::{FromRef, FromRequest, Request};
 use axum::response::{IntoResponse, Response};
 
-use super::request::Head;
+use super::request::Subject;
 use super::{Idempotency, IdempotentRequest, Inputs, commit};
 use crate::engine::Detach;
 use crate::error::{Error, ErrorKind};
@@ -144,12 +144,14 @@ impl<C: TransactionConnection> fmt::Debug for Transactions<C> {
 }
 
 /// As [`IdempotentRequest`], for a handler that gets a connection.
-pub struct TransactionalRequest<C: TransactionConnection, T, M> {
-    request: IdempotentRequest<T, M>,
+pub struct TransactionalRequest<C: TransactionConnection, T, M, const USUAL: bool = true> {
+    request: IdempotentRequest<T, M, USUAL>,
     begin: Arc<dyn Begin<C>>,
 }
 
-impl<C: TransactionConnection, T, M> fmt::Debug for TransactionalRequest<C, T, M> {
+impl<C: TransactionConnection, T, M, const USUAL: bool> fmt::Debug
+    for TransactionalRequest<C, T, M, USUAL>
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("TransactionalRequest")
             .field(&self.request)
@@ -160,7 +162,7 @@ impl<C: TransactionConnection, T, M> fmt::Debug for TransactionalRequest<C, T, M
 /// What a handler does with the connection that it is lent.
 pub(super) type Work<'c, R> = Pin<Box<dyn Future<Output = R> + Send + 'c>>;
 
-impl<S, C, T, M> FromRequest<S> for TransactionalRequest<C, T, M>
+impl<S, C, T, M, const USUAL: bool> FromRequest<S> for TransactionalRequest<C, T, M, USUAL>
 where
     S: Send + Sync,
     C: TransactionConnection,
@@ -176,7 +178,7 @@ where
     }
 }
 
-impl<C: TransactionConnection, T, M> TransactionalRequest<C, T, M> {
+impl<C: TransactionConnection, T, M, const USUAL: bool> TransactionalRequest<C, T, M, USUAL> {
     /// Runs the handler under the policy in a transaction, or answers from the record.
     pub async fn run<A, F, R>(self, policy: &'static Policy, args: A, handler: F) -> Response
     where
@@ -224,31 +226,42 @@ impl<C: TransactionConnection, T, M> TransactionalRequest<C, T, M> {
     {
         let Self { request, begin } = self;
         let IdempotentRequest {
-            head,
-            body,
-            extracted,
-            ..
+            subject, extracted, ..
         } = request;
         async move {
-            let resolved = policy.or_ttl(head.idempotency.ttl());
-            let last = match extracted {
-                Ok(last) => last,
-                Err(rejection) => return head.reject(&resolved, inputs, &body, rejection).await,
+            let last = match (extracted, &subject) {
+                (Ok(last), _) => last,
+                (Err(rejection), Subject::Nothing { .. }) => return rejection,
+                (Err(rejection), Subject::Request { head, body }) => {
+                    let resolved = policy.or_ttl(head.idempotency.ttl());
+                    return head.reject(&resolved, inputs, body, rejection).await;
+                }
             };
             let inputs = inputs.unwrap_or_default();
-            let admitted = head
-                .admit_to_transaction(&*begin, &resolved, inputs, body)
-                .await;
+            let (idempotency, attempt, admitted) = match subject {
+                Subject::Nothing {
+                    idempotency,
+                    is_safe,
+                } => {
+                    let admitted = match idempotency.leave_alone(policy, is_safe, &inputs) {
+                        Ok(()) => idempotency.begin_unprotected(&*begin).await,
+                        Err(answer) => Err(answer),
+                    };
+                    (idempotency, None, admitted)
+                }
+                Subject::Request { head, body } => {
+                    let resolved = policy.or_ttl(head.idempotency.ttl());
+                    let admitted = head
+                        .admit_to_transaction(&*begin, &resolved, inputs, body)
+                        .await;
+                    (head.idempotency, Some(head.attempt), admitted)
+                }
+            };
             let transaction = match admitted {
                 Ok(transaction) => transaction,
                 Err(answer) => return answer,
             };
-            let Head {
-                idempotency,
-                attempt,
-                ..
-            } = head;
-            if let Some(record) = transaction.key() {
+            if let (Some(attempt), Some(record)) = (attempt, transaction.key()) {
                 attempt.begin_in_transaction(record);
             }
             let tasks = idempotency.engine().tasks().clone();
