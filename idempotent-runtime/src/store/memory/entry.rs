@@ -19,62 +19,101 @@ pub(super) struct Entry {
     fingerprint: Fingerprint,
     token: Token,
     attempt: u32,
-    created_at: Duration,
-    lease_until: Duration,
-    pub(super) expires_at: Duration,
     /// The second under which the expiry queue has this record.
-    pub(super) queued: u64,
+    pub(super) queued: u32,
+    created_at: Moment,
+    lease_until: Moment,
+    pub(super) expires_at: Moment,
     state: State,
+}
+
+/// With its key a record is two cache lines: it is looked up, and moved when its table grows.
+const _: () = assert!(size_of::<(RecordKey, Entry)>() == 128);
+
+/// By the store's clock, in nanoseconds: that is good for 584 years, and half as large as a
+/// [`Duration`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Moment(u64);
+
+impl Moment {
+    pub(super) fn new(since_the_beginning: Duration) -> Self {
+        Self(nanoseconds(since_the_beginning))
+    }
+
+    fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(nanoseconds(duration)))
+    }
+
+    /// Nothing, if that one is later.
+    fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The second that has begun.
+    pub(super) fn second(self) -> u32 {
+        u32::try_from(self.0 / SECOND).unwrap_or(u32::MAX)
+    }
+
+    /// The second that begins then or after it.
+    pub(super) fn next_second(self) -> u32 {
+        u32::try_from(self.0.div_ceil(SECOND)).unwrap_or(u32::MAX)
+    }
+}
+
+/// In nanoseconds.
+const SECOND: u64 = 1_000_000_000;
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[derive(Debug)]
 enum State {
-    Running(Running),
+    /// Few have anything to be said of them.
+    Running(Option<Box<Running>>),
     Completed(Arc<StoredResponse>),
 }
 
-/// What few records have; boxed where that keeps all of them small.
 #[derive(Debug, Default)]
 struct Running {
     /// From the first waiter on.
     waiters: Option<Arc<Notify>>,
-    /// From the first time that some was saved on.
-    progress: Option<Box<Bytes>>,
+    progress: Bytes,
 }
 
 impl Entry {
     /// What a record without its response occupies: itself and its key in a table that is at most
     /// seven eighths full, and its place in the expiry queue.
     pub(super) const BASE_BYTES: usize =
-        (size_of::<Self>() + size_of::<RecordKey>()) * 3 / 2 + size_of::<RecordKey>() * 2;
+        size_of::<(RecordKey, Self)>() * 3 / 2 + size_of::<RecordKey>() * 3 / 2;
 
-    pub(super) fn claimed(request: &ClaimRequest, now: Duration) -> Self {
+    pub(super) fn claimed(request: &ClaimRequest, now: Moment) -> Self {
         Self {
             fingerprint: request.fingerprint,
             token: request.owner.token,
             attempt: 1,
+            queued: ExpiryQueue::second(now.after(request.ttl)),
             created_at: now,
-            lease_until: now + request.lease,
-            expires_at: now + request.ttl,
-            queued: ExpiryQueue::second(now + request.ttl),
-            state: State::Running(Running::default()),
+            lease_until: now.after(request.lease),
+            expires_at: now.after(request.ttl),
+            state: State::Running(None),
         }
     }
 
-    pub(super) fn is_expired(&self, now: Duration) -> bool {
+    pub(super) fn is_expired(&self, now: Moment) -> bool {
         now >= self.expires_at
     }
 
     /// Whether this owner may write: its token, still running, not expired.
-    pub(super) fn is_held_by(&self, owner: &Owner, now: Duration) -> bool {
+    pub(super) fn is_held_by(&self, owner: &Owner, now: Moment) -> bool {
         matches!(self.state, State::Running(_))
             && self.token == owner.token
             && !self.is_expired(now)
     }
 
     /// Steps 2 to 7 of [`Store::claim`](crate::store::Store::claim).
-    pub(super) fn claim(&mut self, request: &ClaimRequest, now: Duration) -> Claim {
-        let age = now.saturating_sub(self.created_at);
+    pub(super) fn claim(&mut self, request: &ClaimRequest, now: Moment) -> Claim {
+        let age = now.since(self.created_at);
         if self.fingerprint != request.fingerprint {
             return Claim::Mismatch;
         }
@@ -89,7 +128,7 @@ impl Entry {
         }
         if now < self.lease_until {
             return Claim::InFlight {
-                lease_left: self.lease_until - now,
+                lease_left: self.lease_until.since(now),
             };
         }
         if request.take_over != Some(self.attempt) {
@@ -100,8 +139,8 @@ impl Entry {
         }
         self.token = request.owner.token;
         self.attempt += 1;
-        self.lease_until = now + request.lease;
-        self.expires_at = now + request.ttl;
+        self.lease_until = now.after(request.lease);
+        self.expires_at = now.after(request.ttl);
         self.wake();
         Claim::Acquired {
             attempt: self.attempt,
@@ -110,10 +149,10 @@ impl Entry {
     }
 
     /// Says whether the claim was this owner's to renew.
-    pub(super) fn renew(&mut self, renewal: &Renewal, now: Duration) -> bool {
+    pub(super) fn renew(&mut self, renewal: &Renewal, now: Moment) -> bool {
         let held = self.is_held_by(&renewal.owner, now);
         if held {
-            self.lease_until = now + renewal.lease;
+            self.lease_until = now.after(renewal.lease);
             // The queue is not told: it finds out when it comes to the old expiry.
             self.expires_at = self.expires_at.max(self.lease_until);
         }
@@ -124,22 +163,22 @@ impl Entry {
         &mut self,
         owner: &Owner,
         progress: &Bytes,
-        now: Duration,
+        now: Moment,
     ) -> Progress {
         if !self.is_held_by(owner, now) {
             return Progress::Lost;
         }
         let is_longer = progress.len() > self.progress().len();
         if let (State::Running(running), true) = (&mut self.state, is_longer) {
-            running.progress = Some(Box::new(Bytes::copy_from_slice(progress)));
+            running.get_or_insert_default().progress = Bytes::copy_from_slice(progress);
         }
         Progress::Saved
     }
 
     fn progress(&self) -> Bytes {
         match &self.state {
-            State::Running(running) => running.progress.as_deref().cloned().unwrap_or_default(),
-            State::Completed(_) => Bytes::new(),
+            State::Running(Some(running)) => running.progress.clone(),
+            State::Running(None) | State::Completed(_) => Bytes::new(),
         }
     }
 
@@ -147,7 +186,7 @@ impl Entry {
         &mut self,
         owner: &Owner,
         response: &mut Arc<StoredResponse>,
-        now: Duration,
+        now: Moment,
     ) -> Completion {
         if self.token != owner.token || self.is_expired(now) {
             return Completion::Lost;
@@ -160,22 +199,22 @@ impl Entry {
         Completion::Stored
     }
 
-    pub(super) fn record(&self, now: Duration) -> Option<Record> {
+    pub(super) fn record(&self, now: Moment) -> Option<Record> {
         if self.is_expired(now) {
             return None;
         }
         let state = match &self.state {
             State::Completed(response) => RecordState::Completed(Arc::clone(response)),
             State::Running(_) if now < self.lease_until => RecordState::Running {
-                lease_left: self.lease_until - now,
+                lease_left: self.lease_until.since(now),
             },
             State::Running(_) => RecordState::Abandoned,
         };
         Some(Record {
             fingerprint: self.fingerprint,
             attempt: self.attempt,
-            age: now.saturating_sub(self.created_at),
-            expires_in: self.expires_at - now,
+            age: now.since(self.created_at),
+            expires_in: self.expires_at.since(now),
             state,
             progress: self.progress(),
         })
@@ -185,6 +224,7 @@ impl Entry {
     pub(super) fn changed(&mut self) -> Option<OwnedNotified> {
         match &mut self.state {
             State::Running(running) => {
+                let running = running.get_or_insert_default();
                 let notify = running.waiters.get_or_insert_with(Arc::default);
                 Some(Arc::clone(notify).notified_owned())
             }
@@ -194,10 +234,8 @@ impl Entry {
 
     /// Wakes all who wait for a change.
     pub(super) fn wake(&self) {
-        if let State::Running(Running {
-            waiters: Some(waiters),
-            ..
-        }) = &self.state
+        if let State::Running(Some(running)) = &self.state
+            && let Some(waiters) = &running.waiters
         {
             waiters.notify_waiters();
         }

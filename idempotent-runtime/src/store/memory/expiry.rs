@@ -1,32 +1,31 @@
 //! Which records expire next, without looking at all of them.
 
-use std::collections::hash_set::IntoIter;
-use std::collections::{BTreeMap, HashSet};
-use std::hash::BuildHasherDefault;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::vec::IntoIter;
 
-use crate::key::{RecordKey, Uniform};
-
-type Bucket = HashSet<RecordKey, BuildHasherDefault<Uniform>>;
+use super::entry::Moment;
+use crate::key::RecordKey;
 
 /// Keys by the second in which they have expired: each record is in one bucket.
 ///
-/// Records that were claimed in the same second with the same TTL share a bucket, so adding and
-/// removing one is a look-up, and taking the due ones is a look at the first bucket.
+/// Records that were claimed in the same second with the same TTL share a bucket, so that taking the
+/// due ones is a look at the first bucket. A bucket is a list, because most keys are added and taken
+/// and no more. Who is removed before its time is searched for, from the end: most of those have been
+/// claimed just now.
 ///
 /// Its lock is taken under a record's, never the other way round.
 #[derive(Debug)]
 pub(super) struct ExpiryQueue {
     queue: Mutex<Queue>,
     /// The first second at which something may be due, to be read without the lock.
-    next: AtomicU64,
+    next: AtomicU32,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    buckets: BTreeMap<u64, Bucket>,
+    buckets: BTreeMap<u32, Vec<RecordKey>>,
     /// What is left of the bucket that became due last.
     due: Option<IntoIter<RecordKey>>,
 }
@@ -35,28 +34,30 @@ impl Default for ExpiryQueue {
     fn default() -> Self {
         Self {
             queue: Mutex::default(),
-            next: AtomicU64::new(u64::MAX),
+            next: AtomicU32::new(u32::MAX),
         }
     }
 }
 
 impl ExpiryQueue {
     /// The second that begins at or after the expiry: all in its bucket is due when it begins.
-    pub(super) fn second(expires_at: Duration) -> u64 {
-        expires_at.as_secs() + u64::from(expires_at.subsec_nanos() > 0)
+    pub(super) fn second(expires_at: Moment) -> u32 {
+        expires_at.next_second()
     }
 
-    pub(super) fn insert(&self, second: u64, key: RecordKey) {
+    pub(super) fn insert(&self, second: u32, key: RecordKey) {
         let mut queue = self.lock();
-        queue.buckets.entry(second).or_default().insert(key);
+        queue.buckets.entry(second).or_default().push(key);
         self.next.fetch_min(second, Ordering::Relaxed);
     }
 
     /// Takes a key out; one that is due already may still come up.
-    pub(super) fn remove(&self, second: u64, key: &RecordKey) {
+    pub(super) fn remove(&self, second: u32, key: &RecordKey) {
         let mut queue = self.lock();
         if let Some(bucket) = queue.buckets.get_mut(&second) {
-            bucket.remove(key);
+            if let Some(place) = bucket.iter().rposition(|queued| queued == key) {
+                bucket.swap_remove(place);
+            }
             if bucket.is_empty() {
                 queue.buckets.remove(&second);
             }
@@ -64,8 +65,8 @@ impl ExpiryQueue {
     }
 
     /// Takes up to `limit` keys whose second has come.
-    pub(super) fn take_due(&self, now: Duration, limit: usize) -> Vec<RecordKey> {
-        if now.as_secs() < self.next.load(Ordering::Relaxed) {
+    pub(super) fn take_due(&self, now: Moment, limit: usize) -> Vec<RecordKey> {
+        if now.second() < self.next.load(Ordering::Relaxed) {
             return Vec::new();
         }
         let mut taken = Vec::new();
@@ -85,7 +86,7 @@ impl ExpiryQueue {
     pub(super) fn len(&self) -> usize {
         let queue = self.lock();
         let due = queue.due.as_ref().map_or(0, ExactSizeIterator::len);
-        due + queue.buckets.values().map(HashSet::len).sum::<usize>()
+        due + queue.buckets.values().map(Vec::len).sum::<usize>()
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -96,12 +97,12 @@ impl ExpiryQueue {
 
 impl Queue {
     /// Whether `due` has a key, after having opened the next bucket if there is one to open.
-    fn has_due(&mut self, now: Duration) -> bool {
+    fn has_due(&mut self, now: Moment) -> bool {
         if self.due.as_ref().is_some_and(|due| due.len() > 0) {
             return true;
         }
         self.due = None;
-        if self.first_second() <= now.as_secs() {
+        if self.first_second() <= now.second() {
             self.due = self
                 .buckets
                 .pop_first()
@@ -110,9 +111,9 @@ impl Queue {
         self.due.is_some()
     }
 
-    fn first_second(&self) -> u64 {
+    fn first_second(&self) -> u32 {
         self.buckets
             .first_key_value()
-            .map_or(u64::MAX, |(second, _)| *second)
+            .map_or(u32::MAX, |(second, _)| *second)
     }
 }
