@@ -58,8 +58,8 @@
 //! # Deployment caveats
 //!
 //! * **Pool.** Claims hold a connection for one statement and waiters hold none, so a small pool
-//!   does: what is too much for its connections goes in groups.
-//!   A pool that the handlers use too can be emptied by them, and then nothing can be completed.
+//!   does: what is too much for its connections goes in groups. A pool that the handlers use too can
+//!   be emptied by them, and then nothing can be completed.
 //! * **`PgBouncer`** in session mode is transparent. Transaction mode takes 1.21 or newer with
 //!   `max_prepared_statements` above 0, and sqlx's statement cache left on: sqlx prepares in one
 //!   round trip and executes in the next, which an older `PgBouncer` may send to two servers.
@@ -88,10 +88,11 @@
 //! replay that happens to be in a group waits for its commit; a group of replays writes nothing.
 //!
 //! An operation that fails, fails alone: when a group comes to nothing, each of its operations is sent
-//! by itself. So it is when one of them would have to wait for a row for more than 50 ms. (PostgreSQL
-//! 15, two busy cores, eleven runs in turn: with a pool of 10, groups made 2.4 times as many pairs of a
-//! claim and a completion for 64 callers as one statement for each, 1.2 times for 16, and no difference
-//! for one; with a pool of 4 it was 5.2 times for 64.)
+//! by itself. So it is when one of them would have to wait for a row for more than 50 ms.
+//!
+//! (PostgreSQL 15, two busy cores, groups against one statement for each, in turn: with a pool of 10,
+//! 2.3 times as many pairs of a claim and a completion in a second for 64 callers, 1.2 times for 16,
+//! the same for one; with a pool of 4, 5 times for 64.)
 //!
 //! # Waiting
 //!

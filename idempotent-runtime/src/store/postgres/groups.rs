@@ -31,7 +31,7 @@ use crate::store::StoreError;
 mod task;
 
 /// How many statements may be under way for the next operation to go alone, and how many groups may
-/// be under way; at most, and never more than four fifths of the pool.
+/// be under way; or four fifths of the pool, where that is less.
 ///
 /// Not fewer: the server commits in groups as well, whatever comes in on several connections at
 /// once. While there are connections left, an operation that goes at once waits for one commit, and
