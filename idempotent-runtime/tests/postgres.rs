@@ -16,10 +16,16 @@ use tokio::sync::Barrier;
 use insistent::InsistentStore;
 use support::{Scratch, request, rival};
 
+#[path = "support/postgres_calls.rs"]
+mod calls;
 #[path = "postgres/cost.rs"]
 mod cost;
 #[path = "postgres/faults.rs"]
 mod faults;
+#[path = "postgres/group_faults.rs"]
+mod group_faults;
+#[path = "postgres/groups.rs"]
+mod groups;
 #[path = "postgres/hints.rs"]
 mod hints;
 #[path = "support/insistent.rs"]

@@ -11,8 +11,9 @@
 //! * every rule of [`Store`] holds, between all processes that share the table;
 //! * a replay reads one row by its primary key and writes nothing: no transaction id, no WAL, no
 //!   fsync;
-//! * a first claim and a completion are one commit each, and the completion touches no index
-//!   as long as its response finds room on the record's page;
+//! * a first claim and a completion are one commit each, or less than one when many come in at once
+//!   ([below](self#groups)), and the completion touches no index as long as its response finds
+//!   room on the record's page;
 //! * all times are the database server's.
 //!
 //! PostgreSQL 12 or newer.
@@ -57,8 +58,8 @@
 //! # Deployment caveats
 //!
 //! * **Pool.** Claims hold a connection for one statement and waiters hold none, so a small pool
-//!   does: about as many connections as claims and completions are committed at the same moment.
-//!   A pool that the handlers use too can be emptied by them, and then nothing can be completed.
+//!   does: what is too much for its connections goes in groups. A pool that the handlers use too can
+//!   be emptied by them, and then nothing can be completed.
 //! * **`PgBouncer`** in session mode is transparent. Transaction mode takes 1.21 or newer with
 //!   `max_prepared_statements` above 0, and sqlx's statement cache left on: sqlx prepares in one
 //!   round trip and executes in the next, which an older `PgBouncer` may send to two servers.
@@ -66,7 +67,7 @@
 //!   statements. `LISTEN` is of no use there: [`without_hints`](PostgresStore::without_hints) saves
 //!   the connection.
 //! * **Read-only replicas** cannot hold claims; the URL must lead to the primary.
-//! * **Privileges.** [`migrate`](PostgresStore::migrate) creates a table, an index, five functions
+//! * **Privileges.** [`migrate`](PostgresStore::migrate) creates a table, an index, six functions
 //!   and two triggers when they are not there, so the first one needs `CREATE` on the schema. After
 //!   that `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table will do, for later migrations of the
 //!   same release too.
@@ -77,6 +78,21 @@
 //! * **Sweeping.** Expired rows are absent whether or not they are there; call
 //!   [`purge_expired`](Store::purge_expired) now and then so that the table does not grow. Several
 //!   processes may, one of them does the work.
+//!
+//! # Groups
+//!
+//! A commit waits for the disk, and that wait is nearly all a claim or a completion costs. While few
+//! are under way, each goes at once, by a statement of its own. When there are as many as four fifths
+//! of the pool's connections, or 16, the others queue, and the next connection takes all that is
+//! queued, up to 128: one round trip, one commit. Who is alone waits for nobody: there is no timer. A
+//! replay that happens to be in a group waits for its commit; a group of replays writes nothing.
+//!
+//! An operation that fails, fails alone: when a group comes to nothing, each of its operations is sent
+//! by itself. So it is when one of them would have to wait for a row for more than 50 ms.
+//!
+//! (PostgreSQL 15, two busy cores, groups against one statement for each, in turn: with a pool of 10,
+//! 2.3 times as many pairs of a claim and a completion in a second for 64 callers, 1.2 times for 16,
+//! the same for one; with a pool of 4, 5 times for 64.)
 //!
 //! # Waiting
 //!
@@ -107,7 +123,9 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
 use self::error::store_error;
+use self::groups::Groups;
 use self::hints::Listener;
+use self::operation::Operation;
 use self::statements::Statements;
 use self::transaction::Transactions;
 use super::sql::TableName;
@@ -121,7 +139,9 @@ use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
 mod error;
+mod groups;
 mod hints;
+mod operation;
 mod rows;
 mod schema;
 mod statements;
@@ -140,6 +160,7 @@ pub struct PostgresStore {
     pool: PgPool,
     table: TableName,
     statements: Statements,
+    groups: Groups,
     /// `None`: who waits here polls.
     hints: Option<Listener>,
 }
@@ -189,9 +210,11 @@ impl PostgresStore {
     }
 
     fn in_table(pool: PgPool, table: TableName) -> Self {
+        let statements = Statements::new(&table);
         Self {
+            groups: Groups::new(pool.clone(), &statements),
             pool,
-            statements: Statements::new(&table),
+            statements,
             table,
             hints: None,
         }
@@ -290,20 +313,7 @@ impl Store for PostgresStore {
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
-        // An attempt that the column cannot hold is nobody's.
-        let take_over = request
-            .take_over
-            .and_then(|attempt| i32::try_from(attempt).ok());
-        let row = statement(&self.statements.claim)
-            .bind(&request.owner.key.as_bytes()[..])
-            .bind(&request.fingerprint.as_bytes()[..])
-            .bind(&request.owner.token.as_bytes()[..])
-            .bind(micros(request.lease))
-            .bind(micros(request.ttl))
-            .bind(take_over)
-            .fetch_one(&self.pool)
-            .await
-            .map_err(store_error)?;
+        let row = self.groups.run(Operation::Claim(*request)).await?;
         rows::claim(&row)
     }
 
@@ -344,14 +354,8 @@ impl Store for PostgresStore {
         owner: &Owner,
         response: &Arc<StoredResponse>,
     ) -> Result<Completion, StoreError> {
-        let row = statement(&self.statements.complete)
-            .bind(&owner.key.as_bytes()[..])
-            .bind(&owner.token.as_bytes()[..])
-            .bind(i16::try_from(response.status).ok())
-            .bind(response.encode())
-            .fetch_one(&self.pool)
-            .await
-            .map_err(store_error)?;
+        let completion = Operation::completion(owner, response);
+        let row = self.groups.run(completion).await?;
         rows::completion(&row)
     }
 

@@ -139,7 +139,7 @@ impl Scratch {
 
     pub(crate) async fn clean_up(self) {
         self.execute(
-            r#"DROP TABLE IF EXISTS "{table}"; DROP FUNCTION IF EXISTS "{table}_claim", "{table}_complete", "{table}_save_progress", "{table}_wait", "{table}_tell""#,
+            r#"DROP TABLE IF EXISTS "{table}"; DROP FUNCTION IF EXISTS "{table}_claim", "{table}_complete", "{table}_group", "{table}_save_progress", "{table}_wait", "{table}_tell""#,
         )
         .await;
     }

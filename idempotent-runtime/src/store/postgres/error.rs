@@ -1,5 +1,7 @@
 //! Errors by SQLSTATE, never by text.
 
+use std::sync::Arc;
+
 use sqlx::error::DatabaseError;
 
 use super::NAME;
@@ -23,6 +25,13 @@ pub(super) fn store_error(error: sqlx::Error) -> StoreError {
         "42P01" | "42883" => StoreError::new(NAME, kind).with_source(NotMigrated(error)),
         _ => StoreError::new(NAME, kind).with_source(error),
     }
+}
+
+/// One error of several operations.
+pub(super) fn shared_error(error: &Arc<sqlx::Error>) -> StoreError {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    let kind = code.map_or_else(|| sql::kind(error), |code| kind_of(&code));
+    StoreError::new(NAME, kind).with_source(Arc::clone(error))
 }
 
 /// Whether there is no such savepoint, or no transaction that could have one.

@@ -132,6 +132,46 @@ BEGIN
 END
 $complete$;
 
+-- Claims and completions of several callers, in one commit. An item without a request hash is a
+-- completion. `place` counts from 1, in the order of the arrays.
+--
+-- Each item is a call of the function that it would be alone, so each of its statements has a snapshot
+-- of its own, and sees what the items before it have written. Replays alone write nothing here either.
+--
+-- In the order of the keys, so that two groups that have keys in common cannot lock each other out. An
+-- item that has to wait for a row (somebody has inserted it, or holds it, and has not committed) must
+-- not hold up the others: the group fails with 55P03 after a short while, and its items are sent alone.
+-- That also ends a deadlock with a statement that locks several rows in another order, before the
+-- server would (`deadlock_timeout`, a second) and without an error for that one. The setting goes with
+-- the function's end.
+CREATE OR REPLACE FUNCTION "{table}_group"(
+    keys bytea[], tokens bytea[], hashes bytea[], leases_us bigint[], ttls_us bigint[], take_overs integer[],
+    statuses smallint[], responses bytea[]
+) RETURNS TABLE (
+    place bigint, outcome text, attempt_number integer, age_us bigint, lease_left_us bigint, answer bytea
+) LANGUAGE plpgsql VOLATILE SET lock_timeout = '50ms' AS $group$
+DECLARE
+    item record;
+BEGIN
+    FOR item IN
+        SELECT * FROM unnest(keys, tokens, hashes, leases_us, ttls_us, take_overs, statuses, responses)
+            WITH ORDINALITY AS _ (key, token, hash, lease_us, ttl_us, take_over, status, response, place)
+        ORDER BY 1, 9
+    LOOP
+        place := item.place;
+        IF item.hash IS NOT NULL THEN
+            SELECT c.* INTO outcome, attempt_number, age_us, lease_left_us, answer
+            FROM "{table}_claim"(item.key, item.hash, item.token, item.lease_us, item.ttl_us, item.take_over) c;
+        ELSE
+            SELECT c.outcome INTO outcome
+            FROM "{table}_complete"(item.key, item.token, item.status, item.response) c;
+            attempt_number := NULL; age_us := NULL; lease_left_us := NULL; answer := NULL;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+END
+$group$;
+
 -- Keeps how far a running claim of this token has got. What is kept only grows: bytes that are not
 -- longer are an earlier call that was late.
 CREATE OR REPLACE FUNCTION "{table}_save_progress"(

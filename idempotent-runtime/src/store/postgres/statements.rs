@@ -8,6 +8,7 @@ use crate::store::sql::{TableName, uncommented};
 pub(super) struct Statements {
     pub(super) claim: Arc<str>,
     pub(super) complete: Arc<str>,
+    pub(super) group: Arc<str>,
     pub(super) save_progress: Arc<str>,
     pub(super) wait: Arc<str>,
     pub(super) renew: Arc<str>,
@@ -26,6 +27,7 @@ impl Statements {
         Self {
             claim: statement(include_str!("claim.sql")),
             complete: statement(include_str!("complete.sql")),
+            group: statement(include_str!("group.sql")),
             save_progress: statement(include_str!("save_progress.sql")),
             wait: statement(include_str!("wait.sql")),
             renew: statement(include_str!("renew.sql")),

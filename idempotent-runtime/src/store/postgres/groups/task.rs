@@ -1,0 +1,180 @@
+//! The tasks that send groups.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::PgRow;
+use sqlx::{Postgres, Row};
+use tokio::time::timeout;
+
+use super::{Queued, Shared};
+use crate::store::postgres::error::shared_error;
+use crate::store::postgres::operation::send_group;
+use crate::store::sql::Loan;
+
+/// How many operations a group has at most.
+const GROUP: usize = 128;
+
+/// How many bytes of responses a group of several has at most.
+const GROUP_BYTES: usize = 4 << 20;
+
+/// Sends one group after the other, until nothing is queued.
+pub(super) struct Task {
+    shared: Arc<Shared>,
+    stage: Stage,
+}
+
+#[derive(PartialEq, Eq)]
+enum Stage {
+    /// Waiting for a connection; nobody else takes anything from the queue.
+    Collecting,
+    Sending,
+    Ended,
+}
+
+impl Task {
+    /// One that is counted, and about to take what is queued.
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            stage: Stage::Collecting,
+        }
+    }
+
+    pub(super) async fn serve(mut self) {
+        while self.stage == Stage::Collecting {
+            let queued = self.shared.state().queue.len();
+            match self.shared.pool.acquire().await {
+                Ok(connection) => {
+                    let group = self.take();
+                    self.shared.send(connection, group).await;
+                }
+                // Those who have come meanwhile wait for the next try.
+                Err(error) => refuse(self.take_first(queued), error),
+            }
+            self.look_again();
+        }
+    }
+
+    /// A group of those that are still waited for, not before there is a connection: until then it
+    /// grows.
+    fn take(&mut self) -> Vec<Queued> {
+        let mut state = self.shared.state();
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        while group.len() < GROUP
+            && let Some(next) = state.queue.pop_front()
+        {
+            if next.reply.is_closed() {
+                continue;
+            }
+            bytes += next.operation.size_bytes();
+            if bytes > GROUP_BYTES && !group.is_empty() {
+                state.queue.push_front(next);
+                break;
+            }
+            group.push(next);
+        }
+        state.is_collecting = false;
+        self.stage = Stage::Sending;
+        let next = self.shared.new_task(&mut state);
+        drop(state);
+        if let Some(next) = next {
+            tokio::spawn(next.serve());
+        }
+        group
+    }
+
+    fn take_first(&mut self, count: usize) -> Vec<Queued> {
+        let mut state = self.shared.state();
+        state.is_collecting = false;
+        self.stage = Stage::Sending;
+        let count = count.min(state.queue.len());
+        state.queue.drain(..count).collect()
+    }
+
+    fn look_again(&mut self) {
+        let mut state = self.shared.state();
+        if state.queue.is_empty() || state.is_collecting {
+            state.tasks -= 1;
+            self.stage = Stage::Ended;
+        } else {
+            state.is_collecting = true;
+            self.stage = Stage::Collecting;
+        }
+    }
+}
+
+/// Where the runtime ends before the task does: who has queued goes alone.
+impl Drop for Task {
+    fn drop(&mut self) {
+        if self.stage == Stage::Ended {
+            return;
+        }
+        let mut state = self.shared.state();
+        state.tasks -= 1;
+        if self.stage == Stage::Collecting {
+            state.is_collecting = false;
+        }
+        let left = match state.is_collecting {
+            true => VecDeque::new(),
+            false => std::mem::take(&mut state.queue),
+        };
+        drop(state);
+        drop(left);
+    }
+}
+
+impl Shared {
+    /// Answers the operations that the server has answered.
+    async fn send(&self, connection: PoolConnection<Postgres>, group: Vec<Queued>) {
+        if group.is_empty() {
+            return;
+        }
+        let rows = match self.rows(Loan::new(connection), &group).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::debug!(
+                    operations = group.len(),
+                    error = &error as &dyn std::error::Error,
+                    "a group has failed, its operations are sent one by one"
+                );
+                return;
+            }
+        };
+        let mut group: Vec<_> = group.into_iter().map(Some).collect();
+        for row in rows {
+            let place: Option<i64> = row.try_get("place").ok();
+            let index = place.and_then(|place| usize::try_from(place - 1).ok());
+            let queued = index.and_then(|index| group.get_mut(index)?.take());
+            if let Some(queued) = queued {
+                // Nobody may be there to hear it any more.
+                drop(queued.reply.send(Ok(row)));
+            }
+        }
+    }
+
+    /// Not for longer than one may wait for a connection: a peer that is gone without a word must
+    /// not hold up the queue.
+    async fn rows(
+        &self,
+        mut connection: Loan<Postgres>,
+        group: &[Queued],
+    ) -> sqlx::Result<Vec<PgRow>> {
+        let operations: Vec<_> = group.iter().map(|queued| &queued.operation).collect();
+        let sending = send_group(&operations, &self.sql, &mut connection);
+        let limit = self.pool.options().get_acquire_timeout();
+        let sent = timeout(limit, sending).await;
+        let sent = sent.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        connection.give_back();
+        sent
+    }
+}
+
+/// There is no connection.
+fn refuse(group: Vec<Queued>, error: sqlx::Error) {
+    let error = Arc::new(error);
+    for queued in group {
+        drop(queued.reply.send(Err(shared_error(&error))));
+    }
+}
