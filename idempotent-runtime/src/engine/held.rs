@@ -18,16 +18,14 @@ use crate::store::{Claim, ClaimRequest, Completion, Release, Renewal, StoreError
 /// Dropped after, it leaves the record alone, to be found abandoned: something may have happened.
 #[derive(Debug)]
 pub(crate) struct Held {
-    engine: Engine,
-    request: ClaimRequest,
-    attempt: u32,
+    /// What its handler finishes is kept by these. They know whose claim it is.
+    steps: Steps,
+    lease: LeaseGuard,
     age: Duration,
     claimed_at: Instant,
     begun: bool,
     /// A first question for this claim got no reply, and may arrive after the claim is given up.
     is_unheard: bool,
-    lease: LeaseGuard,
-    steps: Steps,
     /// Keeps [`Engine::shutdown`] waiting.
     _running: TaskTrackerToken,
 }
@@ -64,15 +62,12 @@ impl Held {
     ) -> Self {
         engine.0.held.fetch_add(1, Ordering::AcqRel);
         Self {
-            engine: engine.clone(),
-            request: *request,
-            attempt,
+            steps: Steps::new(engine, request, attempt),
+            lease: engine.0.leases.keep(request.owner, request.lease, asked_at),
             age,
             claimed_at: asked_at,
             begun: false,
             is_unheard: false,
-            lease: engine.0.leases.keep(request.owner, request.lease, asked_at),
-            steps: Steps::new(engine, request, attempt),
             _running: running,
         }
     }
@@ -84,7 +79,7 @@ impl Held {
 
     /// Which attempt of the record this is.
     pub(crate) fn attempt(&self) -> u32 {
-        self.attempt
+        self.steps.attempt()
     }
 
     /// The time since the record's first claim.
@@ -93,21 +88,24 @@ impl Held {
     }
 
     pub(super) fn engine(&self) -> &Engine {
-        &self.engine
+        self.steps.engine()
+    }
+
+    fn request(&self) -> &ClaimRequest {
+        self.steps.request()
     }
 
     pub(crate) fn owner(&self) -> &Owner {
-        &self.request.owner
+        &self.request().owner
     }
 
-    /// What its handler finishes is kept by these.
     pub(crate) fn steps(&self) -> &Steps {
         &self.steps
     }
 
     /// The end of the record's life, if nothing moves it.
     pub(super) fn expires_at(&self) -> Instant {
-        self.claimed_at + self.request.ttl
+        self.claimed_at + self.request().ttl
     }
 
     /// From here on something may have happened.
@@ -120,16 +118,23 @@ impl Held {
     /// When the store is away the answer goes out all the same, and completing goes on in the
     /// background.
     pub(crate) async fn complete(self, mut response: Arc<StoredResponse>) -> Answer {
-        if let Some(store) = self.engine.store().in_process()
-            && let Ok(Completion::Stored) = store.complete_now(self.owner(), &mut response)
-        {
+        if self.complete_now(&mut response) {
             return Answer::Own;
         }
-        // Boxed: where nothing is waited for, no request has to make room for it.
-        Box::pin(self.complete_attached(response)).await
+        self.complete_attached(response).await
     }
 
-    async fn complete_attached(self, response: Arc<StoredResponse>) -> Answer {
+    /// Whether the response is stored, because the store is in this process and the claim is not lost.
+    /// Otherwise there is more to do: [`complete_attached`](Self::complete_attached).
+    pub(crate) fn complete_now(&self, response: &mut Arc<StoredResponse>) -> bool {
+        let store = self.engine().store().in_process();
+        store.is_some_and(|store| {
+            let completion = store.complete_now(self.owner(), response);
+            matches!(completion, Ok(Completion::Stored))
+        })
+    }
+
+    pub(crate) async fn complete_attached(self, response: Arc<StoredResponse>) -> Answer {
         match self.try_complete(&response).await {
             Ok(answer) => answer,
             Err(Interrupted { error, answer }) => {
@@ -154,7 +159,7 @@ impl Held {
                 Err(error) => return Err(Interrupted { error, answer }),
             }
             tracing::warn!(record = %self.owner().key, "lost the claim before its response was stored");
-            match self.engine.claim_again(&self.request).await {
+            match self.engine().claim_again(self.request()).await {
                 Ok(Claim::Acquired { .. }) => {}
                 Ok(Claim::Completed(stored)) => return Ok(Answer::Stored(stored)),
                 Ok(Claim::InFlight { lease_left }) => return Ok(Answer::InFlight { lease_left }),
@@ -174,8 +179,8 @@ impl Held {
         &self,
         response: &Arc<StoredResponse>,
     ) -> Result<Completion, StoreError> {
-        self.engine
-            .timed(self.engine.store().complete(self.owner(), response))
+        self.engine()
+            .timed(self.engine().store().complete(self.owner(), response))
             .await
     }
 
@@ -184,7 +189,7 @@ impl Held {
     /// After a take-over this attempt cannot speak for the ones before it: the key then becomes what
     /// it was, abandoned.
     pub(crate) async fn release(self) -> Answer {
-        let is_free = self.attempt == 1;
+        let is_free = self.attempt() == 1;
         self.give_up(is_free).await
     }
 
@@ -192,7 +197,7 @@ impl Held {
     /// finished step says that something did: the key then becomes abandoned, for the next attempt
     /// to go on after that step.
     pub(crate) async fn withdraw(self) -> Answer {
-        let is_free = self.attempt == 1 && !self.steps.has_finished();
+        let is_free = self.attempt() == 1 && !self.steps.has_finished();
         self.give_up(is_free).await
     }
 
@@ -204,7 +209,7 @@ impl Held {
         }
         self.lease.stop();
         self.steps.end();
-        let given_up = self.engine.give_up(self.owner(), is_free).await;
+        let given_up = self.engine().give_up(self.owner(), is_free).await;
         if self.is_unheard && given_up.is_ok() {
             self.give_up_in_background(is_free);
         }
@@ -228,7 +233,7 @@ impl Held {
         self.lease.stop();
         self.steps.end();
         // As the lease of an attempt that is not the first ends. If the store is away, time will do it.
-        if let Err(error) = self.engine.give_up(self.owner(), false).await {
+        if let Err(error) = self.engine().give_up(self.owner(), false).await {
             tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
                 "could not end a lease");
         }
@@ -236,17 +241,17 @@ impl Held {
 
     fn give_up_in_background(&self, is_free: bool) {
         let (owner, until) = (*self.owner(), self.expires_at());
-        let lease_until = self.claimed_at + self.request.lease;
+        let lease_until = self.claimed_at + self.request().lease;
         // A claim that was heard cannot arrive again.
         let late_until = self.is_unheard.then_some(lease_until);
         let runtime = self.lease.runtime();
-        self.engine
+        self.engine()
             .give_up_in_background(owner, is_free, until, late_until, runtime);
     }
 
     /// The key could not be released because somebody else has the claim, or nobody.
     async fn look(&self) -> Answer {
-        let record = self.engine.read(&self.owner().key).await;
+        let record = self.engine().read(&self.owner().key).await;
         match record.map(|record| record.map(|record| record.state)) {
             Ok(None) => Answer::Own,
             Ok(Some(RecordState::Completed(stored))) => Answer::Stored(stored),
@@ -277,10 +282,10 @@ impl Engine {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.engine.0.held.fetch_sub(1, Ordering::AcqRel);
+        self.engine().0.held.fetch_sub(1, Ordering::AcqRel);
         self.steps.end();
         if !self.begun {
-            self.give_up_in_background(self.attempt == 1);
+            self.give_up_in_background(self.attempt() == 1);
         }
     }
 }

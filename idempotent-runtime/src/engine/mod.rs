@@ -37,7 +37,7 @@ pub(crate) use held::{Answer, Held};
 pub use steps::StepError;
 pub(crate) use steps::{Labels, Steps};
 pub(crate) use transaction::InTransaction;
-pub(crate) use unwind::catch_unwind;
+pub(crate) use unwind::{CatchUnwind, catch_unwind};
 
 /// Shared by every clone of an [`Idempotency`](crate::Idempotency).
 #[derive(Clone, Debug)]

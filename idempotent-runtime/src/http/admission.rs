@@ -4,10 +4,10 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
+use super::handle::Idempotency;
 use super::handle::OnStoreFailure;
 use super::inputs::Inputs;
 use super::problem::{Problem, ProblemCode};
-use super::handle::Idempotency;
 use super::request::Head;
 use crate::canonical::canonicalize;
 use crate::digest::Digest;

@@ -1,5 +1,6 @@
 //! Reading bodies: most come in one piece, which is taken as it is.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -22,14 +23,35 @@ pub(super) async fn begin(mut body: Body) -> Begun {
     if body.is_end_stream() {
         return Begun::Whole(Bytes::new());
     }
-    let Some(first) = body.frame().await else {
+    let first = body.frame().await;
+    begun(first, body)
+}
+
+/// The same without waiting: what is not there yet is to be read, and so is a body that panics.
+pub(super) fn begin_now(mut body: Body, cx: &mut Context<'_>) -> Begun {
+    if body.is_end_stream() {
         return Begun::Whole(Bytes::new());
-    };
-    match first.map(Frame::into_data) {
-        Ok(Ok(bytes)) if body.is_end_stream() => Begun::Whole(bytes),
-        Ok(Ok(bytes)) => Begun::Partly(again(Ok(Frame::data(bytes)), body)),
-        Ok(Err(other)) => Begun::Partly(again(Ok(other), body)),
-        Err(error) => Begun::Partly(again(Err(error), body)),
+    }
+    let frame = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut body).poll_frame(cx)));
+    match frame {
+        Ok(Poll::Ready(first)) => begun(first, body),
+        Ok(Poll::Pending) => Begun::Partly(body),
+        // Not to be looked at again, which is what makes the assertion above true.
+        Err(_) => Begun::Partly(again(Err(axum::Error::new(Panicked)), Body::empty())),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the response body panicked")]
+struct Panicked;
+
+fn begun(first: Option<Result<Frame<Bytes>, axum::Error>>, body: Body) -> Begun {
+    match first.map(|first| first.map(Frame::into_data)) {
+        None => Begun::Whole(Bytes::new()),
+        Some(Ok(Ok(bytes))) if body.is_end_stream() => Begun::Whole(bytes),
+        Some(Ok(Ok(bytes))) => Begun::Partly(again(Ok(Frame::data(bytes)), body)),
+        Some(Ok(Err(other))) => Begun::Partly(again(Ok(other), body)),
+        Some(Err(error)) => Begun::Partly(again(Err(error), body)),
     }
 }
 
@@ -77,10 +99,16 @@ impl HttpBody for Again {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.first {
-            // What is left of a body of exact length is not all of it.
-            Some(_) => SizeHint::default(),
-            None => self.rest.size_hint(),
+        let first = match &self.first {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len) as u64,
+            Some(Err(_)) | None => 0,
+        };
+        let rest = self.rest.size_hint();
+        let mut all = SizeHint::new();
+        all.set_lower(rest.lower() + first);
+        if let Some(upper) = rest.upper() {
+            all.set_upper(upper + first);
         }
+        all
     }
 }

@@ -1,21 +1,24 @@
 //! Running a handler and keeping its response.
 
 use std::any::Any;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::{BodyExt, Full};
+use pin_project_lite::pin_project;
 
 use super::answer::{is_bodyless, with_body};
 use super::attempt::Unstored;
-use super::body::collect;
+use super::body::{self, Begun, collect};
 use super::handle::Idempotency;
 use super::problem::{Problem, ProblemCode};
 use super::recorder::Recorder;
-use crate::engine::{Answer, Held, catch_unwind};
+use crate::engine::{Answer, CatchUnwind, Held, catch_unwind};
 use crate::key::RecordKey;
 use crate::policy::Policy;
 use crate::record::StoredResponse;
@@ -23,42 +26,160 @@ use crate::record::StoredResponse;
 /// Runs the handler, stores what it answers, and only then answers.
 ///
 /// Must run to its end, whatever becomes of the client: see [`Detach`](crate::engine::Detach).
-pub(super) async fn run(
-    mut held: Held,
-    policy: &Policy,
+pub(super) fn run<H>(
+    held: Held,
+    policy: &'static Policy,
     idempotency: Idempotency,
-    handler: impl Future<Output = Response>,
-) -> Response {
-    held.begin();
-    let mut response = match catch_unwind(handler).await {
-        Ok(response) => response,
-        Err(_) => panicked(&idempotency, Some(held.owner().key)),
-    };
-    // What most responses are: kept, and of a known length that is not too large. Anything else is
-    // boxed, so that these need not make room for it.
-    if !is_plain(&response, policy) {
-        return Box::pin(settle(held, policy, idempotency, response)).await;
-    }
-    let body = std::mem::take(response.body_mut());
-    match catch_unwind(collect(body)).await {
-        Ok(Ok((body, trailers))) => {
-            let stored = idempotency.stored(&response, Some(body.clone()));
-            let own = whole(response, body, trailers);
-            let answer = held.complete(Arc::new(stored)).await;
-            idempotency.answer(answer, own)
-        }
-        broken => Box::pin(store_failure(held, idempotency, broken)).await,
+    handler: H,
+) -> Run<H>
+where
+    H: Future<Output = Response>,
+{
+    Run::Handling {
+        handler: catch_unwind(handler),
+        claim: Some(Claim {
+            held,
+            policy,
+            idempotency,
+        }),
     }
 }
 
-fn is_plain(response: &Response, policy: &Policy) -> bool {
-    let length = if is_bodyless(response.status()) {
-        // What is not sent is not read either.
-        None
+pin_project! {
+    /// A state machine made by hand: it is as large as the handler and what it has claimed, and the rest
+    /// is boxed if there is one. Of an `async fn` every request would carry all of it around.
+    #[project = Runs]
+    pub(super) enum Run<H> {
+        Handling { #[pin] handler: CatchUnwind<H>, claim: Option<Claim> },
+        Settling { rest: Settling },
+    }
+}
+
+/// What is settled when the handler is done.
+pub(super) struct Claim {
+    held: Held,
+    policy: &'static Policy,
+    idempotency: Idempotency,
+}
+
+type Settling = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+impl<H: Future<Output = Response>> Future for Run<H> {
+    type Output = Response;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
+        if let Runs::Handling { handler, claim } = self.as_mut().project() {
+            if let Some(claim) = claim {
+                claim.held.begin();
+            }
+            let handled = ready!(handler.poll(cx));
+            let Some(claim) = claim.take() else {
+                // Polled again after its end.
+                return Poll::Pending;
+            };
+            let response = handled
+                .unwrap_or_else(|_| panicked(&claim.idempotency, Some(claim.held.owner().key)));
+            match claim.settle_now(response, cx) {
+                Ok(answer) => return Poll::Ready(answer),
+                Err(rest) => self.set(Self::Settling { rest }),
+            }
+        }
+        match self.project() {
+            Runs::Settling { rest } => rest.as_mut().poll(cx),
+            Runs::Handling { .. } => Poll::Pending,
+        }
+    }
+}
+
+impl Claim {
+    /// The answer, where nothing has to be waited for: most bodies are there in one piece, and a store
+    /// may be in this process. Otherwise what is left to do.
+    fn settle_now(self, response: Response, cx: &mut Context<'_>) -> Result<Response, Settling> {
+        if !is_plain(&response, self.policy) {
+            return Err(Box::pin(self.settle(response)));
+        }
+        let (parts, body) = response.into_parts();
+        let body = match body::begin_now(body, cx) {
+            Begun::Whole(body) => body,
+            Begun::Partly(body) => {
+                return Err(Box::pin(self.settle(Response::from_parts(parts, body))));
+            }
+        };
+        let response = Response::from_parts(parts, Body::empty());
+        let mut stored = Arc::new(self.idempotency.stored(&response, Some(body.clone())));
+        let own = whole(response, body, None);
+        if self.held.complete_now(&mut stored) {
+            return Ok(own);
+        }
+        let Self {
+            held, idempotency, ..
+        } = self;
+        Err(Box::pin(async move {
+            let answer = held.complete_attached(stored).await;
+            idempotency.answer(answer, own)
+        }))
+    }
+
+    async fn settle(self, mut response: Response) -> Response {
+        let Self {
+            held,
+            policy,
+            idempotency,
+        } = self;
+        let unstored = response.extensions_mut().remove::<Unstored>().or_else(|| {
+            let is_kept = policy.store_errors.keeps(response.status().as_u16());
+            (!is_kept).then_some(Unstored::Withdraw)
+        });
+        let answer = match unstored {
+            Some(Unstored::Release) => held.release().await,
+            Some(Unstored::Withdraw) => held.withdraw().await,
+            None => return store(held, policy, idempotency, response).await,
+        };
+        idempotency.answer(answer, response)
+    }
+}
+
+async fn store(
+    held: Held,
+    policy: &Policy,
+    idempotency: Idempotency,
+    mut response: Response,
+) -> Response {
+    // What is not sent is not read either.
+    let body = if is_bodyless(response.status()) {
+        Body::empty()
     } else {
-        response.body().size_hint().exact()
+        std::mem::take(response.body_mut())
     };
+    let limit = policy.max_response_bytes;
+    match body.size_hint().exact() {
+        Some(length) if length <= limit as u64 => match catch_unwind(collect(body)).await {
+            Ok(Ok((body, trailers))) => {
+                let stored = idempotency.stored(&response, Some(body.clone()));
+                let answer = held.complete(Arc::new(stored)).await;
+                idempotency.answer(answer, whole(response, body, trailers))
+            }
+            broken => store_failure(held, idempotency, broken).await,
+        },
+        Some(_) => {
+            let tombstone = idempotency.stored(&response, None);
+            let answer = held.complete(Arc::new(tombstone)).await;
+            idempotency.answer(answer, with_body(response, body))
+        }
+        None => {
+            let tombstone = idempotency.stored(&response, None);
+            let recorder =
+                Recorder::new(body, held, tombstone, limit, idempotency.engine().tasks());
+            with_body(response, Body::new(recorder))
+        }
+    }
+}
+
+/// Whether it is kept, and of a known length that is not too large.
+fn is_plain(response: &Response, policy: &Policy) -> bool {
+    let length = response.body().size_hint().exact();
     policy.store_errors.keeps(response.status().as_u16())
+        && !is_bodyless(response.status())
         && response.extensions().get::<Unstored>().is_none()
         && length.is_some_and(|length| length <= policy.max_response_bytes as u64)
 }
@@ -69,38 +190,6 @@ pub(super) fn panicked(idempotency: &Idempotency, record: Option<RecordKey>) -> 
     let record = record.map(tracing::field::display);
     tracing::error!(record, "handler panicked");
     idempotency.problem(&Problem::new(ProblemCode::HandlerFailed))
-}
-
-async fn settle(
-    held: Held,
-    policy: &Policy,
-    idempotency: Idempotency,
-    mut response: Response,
-) -> Response {
-    let unstored = response.extensions_mut().remove::<Unstored>().or_else(|| {
-        let is_kept = policy.store_errors.keeps(response.status().as_u16());
-        (!is_kept).then_some(Unstored::Withdraw)
-    });
-    let answer = match unstored {
-        Some(Unstored::Release) => held.release().await,
-        Some(Unstored::Withdraw) => held.withdraw().await,
-        None if is_bodyless(response.status()) => {
-            let stored = idempotency.stored(&response, Some(Bytes::new()));
-            response = whole(response, Bytes::new(), None);
-            held.complete(Arc::new(stored)).await
-        }
-        None => {
-            let tombstone = idempotency.stored(&response, None);
-            if response.body().size_hint().exact().is_none() {
-                let (limit, tasks) = (policy.max_response_bytes, idempotency.engine().tasks());
-                return response
-                    .map(|body| Body::new(Recorder::new(body, held, tombstone, limit, tasks)));
-            }
-            // It is too large.
-            held.complete(Arc::new(tombstone)).await
-        }
-    };
-    idempotency.answer(answer, response)
 }
 
 /// The handler's own response, put together again.

@@ -39,8 +39,8 @@ use dashmap::mapref::entry::Entry as Slot;
 use self::entry::{Entry, Moment};
 use self::expiry::ExpiryQueue;
 use super::{
-    Claim, ClaimRequest, Completion, InProcess, Progress, Release, Renewal, Store, StoreError, StoreErrorKind,
-    Subscription, Transactor,
+    Claim, ClaimRequest, Completion, InProcess, Progress, Release, Renewal, Store, StoreError,
+    StoreErrorKind, Subscription, Transactor,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind};
