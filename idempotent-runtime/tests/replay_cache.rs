@@ -53,7 +53,20 @@ impl Bed {
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Claim {
-        self.store.claim(&rival(request)).await.unwrap()
+        let kept = self.kept(request);
+        let claim = self.store.claim(&rival(request)).await.unwrap();
+        // What is kept is what the claim comes to, whatever happened before.
+        if let Some(kept) = kept {
+            let Claim::Completed(response) = &claim else {
+                panic!("{kept:?} is kept, and a claim is answered {claim:?}");
+            };
+            assert!(Arc::ptr_eq(&kept, response));
+        }
+        claim
+    }
+
+    fn kept(&self, request: &ClaimRequest) -> Option<Arc<StoredResponse>> {
+        self.store.kept(&request.owner.key, &request.fingerprint)
     }
 
     /// A new record.
@@ -83,6 +96,7 @@ impl Bed {
             assert_replay(&self.claim(request).await, body);
         }
         self.remote.take_calls();
+        assert!(self.kept(request).is_some(), "it is not kept");
         assert_replay(&self.claim(request).await, body);
         assert_eq!(self.remote.take_calls(), NONE);
     }

@@ -112,3 +112,109 @@ impl HttpBody for Again {
         all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::task::Waker;
+
+    use super::*;
+
+    enum Step {
+        Data(&'static str),
+        Wait,
+        Fail,
+        Panic,
+    }
+
+    /// Does one step at each poll; of an exact length.
+    struct Script(VecDeque<Step>);
+
+    impl Script {
+        fn body<const N: usize>(steps: [Step; N]) -> Body {
+            Body::new(Self(steps.into()))
+        }
+    }
+
+    impl HttpBody for Script {
+        type Data = Bytes;
+        type Error = axum::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+            match self.0.pop_front() {
+                Some(Step::Data(data)) => Poll::Ready(Some(Ok(Frame::data(Bytes::from(data))))),
+                Some(Step::Wait) => {
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                Some(Step::Fail) => Poll::Ready(Some(Err(axum::Error::new("broke off")))),
+                Some(Step::Panic) => panic!("no body"),
+                None => Poll::Ready(None),
+            }
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0.is_empty()
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            let length = |step: &Step| match step {
+                Step::Data(data) => data.len() as u64,
+                Step::Wait | Step::Fail | Step::Panic => 0,
+            };
+            SizeHint::with_exact(self.0.iter().map(length).sum())
+        }
+    }
+
+    fn now(body: Body) -> Begun {
+        begin_now(body, &mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn what_is_there_in_one_piece_is_whole() {
+        for body in [Body::from("all"), Script::body([Step::Data("all")])] {
+            let Begun::Whole(bytes) = now(body) else {
+                panic!("it is not whole");
+            };
+            assert_eq!(bytes, "all");
+        }
+        assert!(matches!(now(Body::empty()), Begun::Whole(bytes) if bytes.is_empty()));
+        assert!(matches!(now(Script::body([])), Begun::Whole(bytes) if bytes.is_empty()));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_lost_of_what_is_not() {
+        let scripts = [
+            Script::body([Step::Data("all of "), Step::Data("it")]),
+            Script::body([Step::Wait, Step::Data("all of it")]),
+            Script::body([Step::Data("all "), Step::Wait, Step::Data("of it")]),
+            Script::body([Step::Data("all of it"), Step::Wait]),
+        ];
+        for body in scripts {
+            let Begun::Partly(body) = now(body) else {
+                panic!("it is whole");
+            };
+            assert_eq!(body.size_hint().exact(), Some(9));
+            let (bytes, trailers) = collect(body).await.unwrap();
+            assert_eq!((bytes, trailers), (Bytes::from("all of it"), None));
+        }
+    }
+
+    #[tokio::test]
+    async fn body_that_fails_or_panics_is_an_error_later() {
+        let scripts = [
+            Script::body([Step::Fail]),
+            Script::body([Step::Panic]),
+            Script::body([Step::Data("half of "), Step::Fail]),
+        ];
+        for body in scripts {
+            let Begun::Partly(body) = now(body) else {
+                panic!("it is whole");
+            };
+            assert!(collect(body).await.is_err());
+        }
+    }
+}
