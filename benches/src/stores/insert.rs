@@ -59,6 +59,7 @@ pub(super) async fn pay(app: Router, number: u64) -> Result<(), Failure> {
     Err(format!("a payment was answered {status}: {problem}").into())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` has it")]
 fn failed(error: sqlx::Error) -> (StatusCode, String) {
     (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }
