@@ -15,9 +15,9 @@ pub(crate) struct Till(Arc<AtomicU64>);
 /// 200 bytes or 64 KiB of JSON, the difference being the length of `note`.
 #[derive(Deserialize)]
 pub(crate) struct PaymentRequest {
-    amount: u64,
+    pub(crate) amount: u64,
     currency: String,
-    order_id: String,
+    pub(crate) order_id: String,
     note: String,
 }
 

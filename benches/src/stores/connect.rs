@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use crate::Failure;
 
 /// As many connections as the ceiling has, so that the two can be compared.
-const CONNECTIONS: u32 = 16;
+pub(super) const CONNECTIONS: u32 = 16;
 
 pub(crate) async fn store(name: &str, url: &str) -> Result<Arc<dyn Store>, Failure> {
     match name {

@@ -8,6 +8,7 @@ use idempotent_runtime::StoredResponse;
 use idempotent_runtime::store::{Claim, Completion, Store};
 use tokio::task::JoinSet;
 
+use super::insert::{Inserts, pay};
 use crate::Failure;
 use crate::numbers::{Latencies, claim};
 
@@ -19,16 +20,26 @@ pub(crate) enum Operation {
     Pair,
     /// A claim of a completed record; all callers have the same one.
     Replay,
+    /// A payment in a transaction, without idempotency.
+    Insert,
+    /// The same with `#[tx]`, and a key of its own.
+    InsertWithRecord,
 }
 
 impl Operation {
+    /// What every store does.
     pub(crate) const ALL: [Self; 3] = [Self::Claim, Self::Pair, Self::Replay];
+
+    /// What is compared with each other.
+    pub(super) const INSERTS: [Self; 2] = [Self::Insert, Self::InsertWithRecord];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Claim => "claim",
             Self::Pair => "claim + complete",
             Self::Replay => "replay",
+            Self::Insert => "insert",
+            Self::InsertWithRecord => "insert, `#[tx]`",
         }
     }
 }
@@ -36,6 +47,7 @@ impl Operation {
 pub(crate) struct Run {
     store: Arc<dyn Store>,
     response: Arc<StoredResponse>,
+    inserts: Option<Arc<Inserts>>,
     /// The record that is replayed; those after it are claimed.
     first: u64,
     next: Arc<AtomicU64>,
@@ -47,25 +59,38 @@ pub(crate) struct Loaded {
 }
 
 impl Run {
-    pub(crate) fn new(store: Arc<dyn Store>, response: Arc<StoredResponse>, first: u64) -> Self {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        response: Arc<StoredResponse>,
+        inserts: Option<Inserts>,
+        first: u64,
+    ) -> Self {
         Self {
             store,
             response,
+            inserts: inserts.map(Arc::new),
             first,
             next: Arc::new(AtomicU64::new(first + 1)),
         }
     }
 
     /// Makes the record that is replayed, and has each connection prepare its statements.
-    pub(crate) async fn warm_up(&mut self, callers: [u32; 3]) -> Result<(), Failure> {
+    pub(super) async fn warm_up(&mut self, cells: &[(Operation, u32)]) -> Result<(), Failure> {
         pair(&*self.store, self.first, &self.response).await?;
-        for callers in callers {
-            for operation in Operation::ALL {
-                self.load(operation, callers, Duration::from_millis(200))
-                    .await?;
-            }
+        for (operation, callers) in cells {
+            self.load(*operation, *callers, Duration::from_millis(200))
+                .await?;
         }
         Ok(())
+    }
+
+    /// Where the connections are that an operation goes through.
+    pub(super) fn store_of(&self, operation: Operation) -> Arc<dyn Store> {
+        let store = match &self.inserts {
+            Some(inserts) if Operation::INSERTS.contains(&operation) => &inserts.store,
+            _ => &self.store,
+        };
+        Arc::clone(store)
     }
 
     pub(crate) async fn load(
@@ -79,7 +104,9 @@ impl Run {
         for _ in 0..callers {
             let (store, response) = (Arc::clone(&self.store), Arc::clone(&self.response));
             let (first, next) = (self.first, Arc::clone(&self.next));
+            let inserts = self.inserts.clone();
             tasks.spawn(async move {
+                let inserts = || inserts.as_deref().ok_or("it has no transactions");
                 let mut latencies = Latencies::default();
                 while begun.elapsed() < length {
                     let started = Instant::now();
@@ -88,6 +115,10 @@ impl Run {
                         Operation::Claim => first_claim(&*store, number).await?,
                         Operation::Pair => pair(&*store, number, &response).await?,
                         Operation::Replay => replay(&*store, first, number).await?,
+                        Operation::Insert => pay(inserts()?.alone.clone(), number).await?,
+                        Operation::InsertWithRecord => {
+                            pay(inserts()?.with_record.clone(), number).await?;
+                        }
                     }
                     latencies.add(started.elapsed());
                 }

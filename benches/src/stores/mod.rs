@@ -1,10 +1,7 @@
 //! Load on one store, without HTTP: throughput, latency, and what the server counts.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
-
-use idempotent_runtime::store::Store;
 
 use self::load::{Operation, Run};
 use self::meter::{Meter, Reading};
@@ -14,6 +11,7 @@ use crate::report::{Line, say};
 
 mod ceiling;
 pub(crate) mod connect;
+mod insert;
 pub(crate) mod load;
 mod meter;
 
@@ -22,6 +20,9 @@ const CALLERS: [u32; 3] = [1, 16, 64];
 
 /// With as many callers as the ceiling is measured.
 const CEILING_CALLERS: u32 = 16;
+
+/// How many pay at the same time: one, and as many as there are connections.
+const PAYERS: [u32; 2] = [1, connect::CONNECTIONS];
 
 struct Options {
     name: String,
@@ -43,7 +44,7 @@ struct Sample {
 pub(crate) fn run(arguments: lexopt::Parser) -> Result<(), Failure> {
     let Some(options) = parse(arguments)? else {
         say(
-            "| store | operation | callers | operations/s | p50 | p99 | round trips | commits | bytes of log | of the ceiling |",
+            "| store | operation | callers | operations/s | p50 | p99 | round trips | commits | bytes of log | of the ceiling, or of the same insert alone |",
         );
         say("| --- | --- | --: | --: | --: | --: | --: | --: | --: | --: |");
         return Ok(());
@@ -81,25 +82,17 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Option<Options>, Failure> {
 
 async fn measure(options: &Options) -> Result<(), Failure> {
     let store = connect::store(&options.name, &options.url).await?;
+    let inserts = insert::inserts(&options.name, &options.url).await?;
     let mut meter = Meter::new(&options.name, &options.url).await?;
-    let mut run = Run::new(Arc::clone(&store), response(), series()?);
-    run.warm_up(CALLERS).await?;
+    let cells = cells(inserts.is_some());
+    let mut run = Run::new(store, response(), inserts, series()?);
+    run.warm_up(&cells).await?;
 
-    let cells = Operation::ALL.map(|operation| CALLERS.map(|callers| (operation, callers)));
-    let cells = cells.as_flattened();
     let mut samples: Vec<Vec<Sample>> = cells.iter().map(|_| Vec::new()).collect();
     let (mut ceilings, mut ratios) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
         for ((operation, callers), samples) in cells.iter().zip(&mut samples) {
-            let sample = sample(
-                &mut run,
-                &mut meter,
-                &*store,
-                *operation,
-                *callers,
-                options.length,
-            )
-            .await?;
+            let sample = sample(options, &mut run, &mut meter, *operation, *callers).await?;
             let is_ceiled = *operation == Operation::Pair && *callers == CEILING_CALLERS;
             if let (true, "postgres", Some(pgbench)) =
                 (is_ceiled, options.name.as_str(), &options.pgbench)
@@ -117,14 +110,15 @@ async fn measure(options: &Options) -> Result<(), Failure> {
             samples.push(sample);
         }
     }
+    let mut before: &[Sample] = &[];
     for ((operation, callers), samples) in cells.iter().zip(&samples) {
-        let is_ceiled = *operation == Operation::Pair && *callers == CEILING_CALLERS;
-        let ratio = if is_ceiled {
-            median(ratios.clone())
-        } else {
-            None
+        let ratios = match operation {
+            Operation::Pair if *callers == CEILING_CALLERS => ratios.clone(),
+            Operation::InsertWithRecord => ratios_of(samples, before),
+            _ => Vec::new(),
         };
-        print(options, operation.name(), *callers, samples, ratio);
+        print(options, *operation, *callers, samples, median(ratios));
+        before = samples;
     }
     if let Some(ceiling) = median(ceilings) {
         print_ceiling(options, ceiling);
@@ -132,18 +126,44 @@ async fn measure(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What is measured in each round, in this order: inserts that are compared one after the other.
+fn cells(has_transactions: bool) -> Vec<(Operation, u32)> {
+    let claims = Operation::ALL.map(|operation| CALLERS.map(|callers| (operation, callers)));
+    let inserts = PAYERS.map(|payers| Operation::INSERTS.map(|operation| (operation, payers)));
+    let inserts = inserts.as_flattened().iter().filter(|_| has_transactions);
+    claims
+        .as_flattened()
+        .iter()
+        .chain(inserts)
+        .copied()
+        .collect()
+}
+
+/// Of the same round each.
+fn ratios_of(samples: &[Sample], others: &[Sample]) -> Vec<f64> {
+    let pairs = samples.iter().zip(others);
+    pairs
+        .map(|(sample, other)| sample.rate / other.rate)
+        .collect()
+}
+
 async fn sample(
+    options: &Options,
     run: &mut Run,
     meter: &mut Meter,
-    store: &dyn Store,
     operation: Operation,
     callers: u32,
-    length: Duration,
 ) -> Result<Sample, Failure> {
-    let before = meter.read(store).await?;
-    let mut loaded = run.load(operation, callers, length).await?;
-    let after = meter.read(store).await?;
+    let store = run.store_of(operation);
+    let before = meter.read(&*store).await?;
+    let mut loaded = run.load(operation, callers, options.length).await?;
+    let after = meter.read(&*store).await?;
     let count = loaded.latencies.count() as f64;
+    let mut spent = after.since(before).per(count);
+    if options.name == "postgres" && Operation::INSERTS.contains(&operation) {
+        // It counts no statements within a transaction, and a savepoint has an id of its own.
+        (spent.commits, spent.round_trips) = (spent.round_trips, None);
+    }
     Ok(Sample {
         rate: count / loaded.took.as_secs_f64(),
         p50_us: loaded
@@ -154,11 +174,17 @@ async fn sample(
             .latencies
             .quantile(0.99)
             .ok_or("nothing was measured")?,
-        spent: after.since(before).per(count),
+        spent,
     })
 }
 
-fn print(options: &Options, operation: &str, callers: u32, samples: &[Sample], ratio: Option<f64>) {
+fn print(
+    options: &Options,
+    operation: Operation,
+    callers: u32,
+    samples: &[Sample],
+    ratio: Option<f64>,
+) {
     let of = |value: fn(&Sample) -> Option<f64>| median(samples.iter().filter_map(value).collect());
     let rate = of(|sample| Some(sample.rate));
     let (p50, p99) = (
@@ -168,10 +194,12 @@ fn print(options: &Options, operation: &str, callers: u32, samples: &[Sample], r
     let round_trips = of(|sample| sample.spent.round_trips);
     let commits = of(|sample| sample.spent.commits);
     let log_bytes = of(|sample| sample.spent.log_bytes);
+    let name = operation.name();
     if options.json {
+        let is_insert = operation == Operation::InsertWithRecord;
         Line::default()
             .with("store", options.name.as_str())
-            .with("operation", operation)
+            .with("operation", name)
             .with("callers", callers)
             .number("rps", rate)
             .number("p50_us", p50)
@@ -179,7 +207,8 @@ fn print(options: &Options, operation: &str, callers: u32, samples: &[Sample], r
             .number("round_trips", round_trips)
             .number("commits", commits)
             .number("log_bytes", log_bytes)
-            .number("of_ceiling", ratio)
+            .number("of_ceiling", ratio.filter(|_| !is_insert))
+            .number("of_insert", ratio.filter(|_| is_insert))
             .say();
         return;
     }
@@ -187,7 +216,7 @@ fn print(options: &Options, operation: &str, callers: u32, samples: &[Sample], r
         value.map_or_else(String::new, |value| format!("{value:.digits$}"))
     };
     say(&format!(
-        "| {} | {operation} | {callers} | {} | {} µs | {} µs | {} | {} | {} | {} |",
+        "| {} | {name} | {callers} | {} | {} µs | {} µs | {} | {} | {} | {} |",
         options.name,
         show(rate, 0),
         show(p50, 0),

@@ -410,6 +410,7 @@ impl Store for PostgresStore {
         let begin: Arc<dyn Begin<PgConnection>> = Arc::new(Transactions {
             pool: self.pool.clone(),
             table: self.table.clone(),
+            begin: Arc::clone(&self.statements.begin),
             enter: Arc::clone(&self.statements.enter),
             record: Arc::clone(&self.statements.record),
         });

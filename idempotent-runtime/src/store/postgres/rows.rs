@@ -48,30 +48,27 @@ pub(super) fn completion(row: &PgRow) -> Result<Completion, StoreError> {
     }
 }
 
-/// The record that [`enter.sql`](../enter.sql) returns, as simple protocol: all of it is text, also to
-/// the server.
-pub(super) fn settled(row: &PgRow, fingerprint: &Fingerprint) -> Result<Settled, StoreError> {
-    let bytes =
-        |column| -> Result<Vec<u8>, _> { row.try_get_unchecked(column).map_err(store_error) };
-    let hash = bytes("request_hash")?;
+/// The record that [`enter.sql`](../enter.sql) returns, if there is one.
+pub(super) fn settled(
+    row: &PgRow,
+    fingerprint: &Fingerprint,
+) -> Result<Option<Settled>, StoreError> {
+    let hash: Option<&[u8]> = row.try_get("request_hash").map_err(store_error)?;
+    let Some(hash) = hash else { return Ok(None) };
     if hash.len() != fingerprint.as_bytes().len() {
         return Err(corrupt(NAME, "request hash of an unknown length"));
     }
     if hash != fingerprint.as_bytes() {
-        return Ok(Settled::Mismatch);
+        return Ok(Some(Settled::Mismatch));
     }
     let state: i16 = row.try_get("state").map_err(store_error)?;
     let lease_left = duration(row, "lease_left_us")?;
-    match state {
-        1 if lease_left.is_zero() => Ok(Settled::Abandoned),
-        1 => Ok(Settled::InFlight(Some(lease_left))),
-        2 => {
-            let response = StoredResponse::decode(&bytes("response")?);
-            let response = response.map_err(|error| corrupt(NAME, error))?;
-            Ok(Settled::Completed(Arc::new(response)))
-        }
-        _ => Err(corrupt(NAME, "record of an unknown state")),
-    }
+    Ok(Some(match state {
+        1 if lease_left.is_zero() => Settled::Abandoned,
+        1 => Settled::InFlight(Some(lease_left)),
+        2 => Settled::Completed(response(row, "response")?),
+        _ => return Err(corrupt(NAME, "record of an unknown state")),
+    }))
 }
 
 /// What [`save_progress.sql`](../save_progress.sql) returns.

@@ -16,7 +16,8 @@ pub(super) struct Statements {
     pub(super) get: Arc<str>,
     pub(super) remove: Arc<str>,
     pub(super) purge: Arc<str>,
-    /// With `{lock}` and `{key}` still to be put in.
+    /// With `{lock}` still to be put in.
+    pub(super) begin: Arc<str>,
     pub(super) enter: Arc<str>,
     pub(super) record: Arc<str>,
 }
@@ -35,7 +36,8 @@ impl Statements {
             get: statement(include_str!("get.sql")),
             remove: statement(include_str!("remove.sql")),
             purge: statement(include_str!("purge.sql")),
-            enter: Arc::from(table.in_statement(&uncommented(include_str!("enter.sql")))),
+            begin: Arc::from(uncommented(include_str!("begin.sql"))),
+            enter: statement(include_str!("enter.sql")),
             record: statement(include_str!("record.sql")),
         }
     }

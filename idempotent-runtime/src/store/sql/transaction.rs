@@ -10,7 +10,7 @@ struct LeftOpen;
 
 pub(in crate::store) async fn begin<DB: Database>(
     connection: &mut DB::Connection,
-    statement: &'static str,
+    statement: impl SqlSafeStr + Send,
 ) -> sqlx::Result<()> {
     DB::TransactionManager::begin(connection, Some(statement.into_sql_str())).await
 }

@@ -1,0 +1,167 @@
+//! What an application does in a transaction, alone and with the record of its request (`#[tx]`).
+
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Extension, State};
+use axum::http::{Request, StatusCode, header};
+use axum::routing::post;
+use axum::{Json, Router};
+use idempotent_runtime::store::Store;
+use idempotent_runtime::store::mysql::MySqlStore;
+use idempotent_runtime::store::postgres::PostgresStore;
+use idempotent_runtime::store::sqlite::SqliteStore;
+use idempotent_runtime::{Idempotency, Transactions, idempotent};
+use sqlx::pool::PoolOptions;
+use sqlx::{MySqlConnection, PgConnection, SqliteConnection};
+use tower::ServiceExt as _;
+
+use super::connect::CONNECTIONS;
+use crate::Failure;
+use crate::till::{Payment, PaymentRequest, Till};
+
+/// 200 bytes, as requests have them.
+const BODY: &str = r#"{"amount":4200,"currency":"EUR","order_id":"order-0123456789","note":"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"}"#;
+
+/// One application without idempotency and one with it, on the same pool and the same table.
+pub(super) struct Inserts {
+    pub(super) alone: Router,
+    pub(super) with_record: Router,
+    pub(super) store: Arc<dyn Store>,
+}
+
+/// `None` where no transactions are.
+pub(super) async fn inserts(name: &str, url: &str) -> Result<Option<Inserts>, Failure> {
+    Ok(Some(match name {
+        "postgres" => postgres::inserts(url, CONNECTIONS).await?,
+        "mysql" => mysql::inserts(url, CONNECTIONS).await?,
+        // It has one writer. Those of a larger pool would wait for each other asleep.
+        "sqlite" => sqlite::inserts(url, 1).await?,
+        _ => return Ok(None),
+    }))
+}
+
+/// Takes a payment; `number` is its key, if it is asked for one.
+pub(super) async fn pay(app: Router, number: u64) -> Result<(), Failure> {
+    let request = Request::post("/payments")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("idempotency-key", format!("payment-{number}"))
+        .body(Body::from(BODY))?;
+    let response = app.oneshot(request).await?;
+    if response.status() == StatusCode::CREATED {
+        return Ok(());
+    }
+    let (status, problem) = (
+        response.status(),
+        to_bytes(response.into_body(), 1000).await?,
+    );
+    let problem = String::from_utf8_lossy(&problem);
+    Err(format!("a payment was answered {status}: {problem}").into())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` has it")]
+fn failed(error: sqlx::Error) -> (StatusCode, String) {
+    (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+}
+
+type Answer = Result<(StatusCode, Json<Payment>), (StatusCode, String)>;
+
+/// The same for each database, in its words.
+macro_rules! database {
+    ($name:ident, $database:ty, $connection:ty, $store:ty, $begin:literal, $id:literal, $values:literal) => {
+        mod $name {
+            use super::*;
+
+            async fn insert(tx: &mut $connection, request: &PaymentRequest) -> sqlx::Result<()> {
+                sqlx::query(concat!(
+                    "INSERT INTO payments (amount, order_id) VALUES ",
+                    $values
+                ))
+                .bind(request.amount as i64)
+                .bind(&request.order_id)
+                .execute(tx)
+                .await?;
+                Ok(())
+            }
+
+            async fn alone(
+                State(pool): State<sqlx::Pool<$database>>,
+                Extension(till): Extension<Till>,
+                Json(request): Json<PaymentRequest>,
+            ) -> Answer {
+                let mut tx = pool.begin_with($begin).await.map_err(failed)?;
+                insert(&mut tx, &request).await.map_err(failed)?;
+                tx.commit().await.map_err(failed)?;
+                Ok(till.pay(request))
+            }
+
+            #[idempotent(ttl_hours = 24)]
+            async fn with_record(
+                #[tx] tx: &mut $connection,
+                Extension(till): Extension<Till>,
+                Json(request): Json<PaymentRequest>,
+            ) -> Answer {
+                insert(tx, &request).await.map_err(failed)?;
+                Ok(till.pay(request))
+            }
+
+            pub(super) async fn inserts(url: &str, connections: u32) -> Result<Inserts, Failure> {
+                let pool = PoolOptions::<$database>::new()
+                    .max_connections(connections)
+                    .test_before_acquire(false)
+                    .connect(url)
+                    .await?;
+                let table = concat!(
+                    "CREATE TABLE IF NOT EXISTS payments (id ",
+                    $id,
+                    " PRIMARY KEY, ",
+                    "amount bigint NOT NULL, order_id varchar(64) NOT NULL)"
+                );
+                sqlx::query(table).execute(&pool).await?;
+                let store: Arc<dyn Store> = Arc::new(<$store>::new(pool.clone()));
+                let idempotency = Idempotency::new(Arc::clone(&store));
+                let transactions: Transactions<$connection> = idempotency.transactions().await?;
+                let till = Extension(Till::default());
+                let alone = Router::new()
+                    .route("/payments", post(alone))
+                    .layer(till.clone());
+                let with_record = Router::new()
+                    .route("/payments", post(with_record))
+                    .layer(till);
+                Ok(Inserts {
+                    alone: alone.with_state(pool),
+                    with_record: with_record.with_state(transactions),
+                    store,
+                })
+            }
+        }
+    };
+}
+
+database!(
+    postgres,
+    sqlx::Postgres,
+    PgConnection,
+    PostgresStore,
+    "BEGIN",
+    "bigserial",
+    "($1, $2)"
+);
+database!(
+    mysql,
+    sqlx::MySql,
+    MySqlConnection,
+    MySqlStore,
+    "BEGIN",
+    "bigint AUTO_INCREMENT",
+    "(?, ?)"
+);
+database!(
+    sqlite,
+    sqlx::Sqlite,
+    SqliteConnection,
+    SqliteStore,
+    "BEGIN IMMEDIATE",
+    "integer",
+    "(?, ?)"
+);
