@@ -194,3 +194,32 @@ pub enum RecordState {
     /// Completed. The response never changes.
     Completed(Arc<StoredResponse>),
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::hash::{BuildHasher, BuildHasherDefault};
+
+    use super::*;
+    use crate::key::Uniform;
+
+    #[test]
+    fn tokens_of_this_process_differ_and_so_do_their_hashes() {
+        let tokens: HashSet<[u8; 16]> = (0..10_000)
+            .map(|_| *Token::of_process().as_bytes())
+            .collect();
+        assert_eq!(tokens.len(), 10_000);
+        // The low bits choose a place in a table, the high ones are compared there.
+        let hasher = BuildHasherDefault::<Uniform>::default();
+        let hashes = tokens
+            .iter()
+            .map(|token| hasher.hash_one(Token::from_bytes(*token)));
+        let (mut low, mut high) = (HashSet::new(), HashSet::new());
+        for hash in hashes {
+            low.insert(hash & 0xffff);
+            high.insert(hash >> 57);
+        }
+        assert!(low.len() > 5_000, "{} of 65,536 places", low.len());
+        assert_eq!(high.len(), 128);
+    }
+}

@@ -82,9 +82,13 @@ impl Held {
         self.steps.attempt()
     }
 
-    /// The time since the record's first claim.
-    pub(crate) fn age(&self) -> Duration {
-        self.age + self.claimed_at.elapsed()
+    /// How old the record was when it was claimed.
+    pub(crate) fn age_when_claimed(&self) -> Duration {
+        self.age
+    }
+
+    pub(crate) fn claimed_at(&self) -> Instant {
+        self.claimed_at
     }
 
     pub(super) fn engine(&self) -> &Engine {

@@ -146,7 +146,11 @@ impl Renewer {
         let is_earlier = {
             let mut table = lock(&self.table);
             table.leases.insert(lease.owner.token, lease);
-            table.next_look.is_none_or(|next| lease.renew_at < next)
+            let is_earlier = table.next_look.is_none_or(|next| lease.renew_at < next);
+            if is_earlier {
+                table.next_look = Some(lease.renew_at);
+            }
+            is_earlier
         };
         if is_earlier {
             self.wake.notify_one();
@@ -154,9 +158,13 @@ impl Renewer {
     }
 
     /// Decides when to look next.
-    fn plan(&self) -> Option<Instant> {
+    ///
+    /// With no lease left it is the time that was planned, if that is to come: most handlers are done
+    /// before their lease is looked at, and who comes next need not wake the task again.
+    fn plan(&self, now: Instant) -> Option<Instant> {
         let mut table = lock(&self.table);
-        table.next_look = table.leases.values().map(|lease| lease.renew_at).min();
+        let earliest = table.leases.values().map(|lease| lease.renew_at).min();
+        table.next_look = earliest.or(table.next_look.filter(|next| *next > now));
         table.next_look
     }
 
@@ -241,7 +249,7 @@ impl Drop for RunningTask {
 async fn renew_all(task: RunningTask) {
     let renewer = &*task.renewer;
     while !renewer.closed.load(Ordering::Acquire) {
-        match renewer.plan() {
+        match renewer.plan(Instant::now()) {
             None => renewer.wake.notified().await,
             Some(next) => {
                 tokio::select! {

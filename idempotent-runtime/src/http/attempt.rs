@@ -234,8 +234,8 @@ impl Attempt {
         self.begin_run(Run::Claimed(Claimed {
             record: held.owner().key,
             number: held.attempt(),
-            age: held.age(),
-            since: Instant::now(),
+            age: held.age_when_claimed(),
+            since: held.claimed_at(),
             steps: held.steps().clone(),
         }));
     }

@@ -37,6 +37,10 @@ pub struct IdempotentRequest<T, M, const USUAL: bool = true> {
 }
 
 /// What there is to protect.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is what most requests are, and a box would cost each of them"
+)]
 pub(super) enum Subject {
     /// Nothing: the request is safe, or has no key.
     Nothing {

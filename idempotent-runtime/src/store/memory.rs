@@ -54,7 +54,7 @@ mod tests;
 
 /// How many locks the records share. A table grows by moving all that is in it while its lock is held:
 /// of ten million records one has ten thousand, which takes less than a millisecond.
-const SHARDS: usize = 1024;
+const SHARDS: usize = 256;
 
 /// How many expired records one claim frees at most: more than one, so that the store drains.
 const SWEEP_PER_CLAIM: usize = 4;
@@ -64,7 +64,8 @@ const SWEEP_WHEN_FULL: usize = 256;
 
 /// Records in this process's memory. See the [module](self).
 pub struct MemoryStore {
-    records: DashMap<RecordKey, Entry, BuildHasherDefault<Uniform>>,
+    /// Boxed, because a table is looked up at random: the smaller it is, the more of it is at hand.
+    records: DashMap<RecordKey, Box<Entry>, BuildHasherDefault<Uniform>>,
     expiries: ExpiryQueue,
     clock: Arc<dyn Clock>,
     max_records: usize,
@@ -141,7 +142,7 @@ impl MemoryStore {
             Slot::Occupied(mut slot) if slot.get().is_expired(now) => {
                 let entry = slot.get_mut();
                 self.expiries.remove(entry.queued, &request.owner.key);
-                let expired = std::mem::replace(entry, Entry::claimed(request, now));
+                let expired = std::mem::replace(&mut **entry, Entry::claimed(request, now));
                 self.expiries.insert(entry.queued, request.owner.key);
                 self.resize(expired.size_bytes(), Entry::BASE_BYTES);
                 expired.wake();
@@ -149,7 +150,7 @@ impl MemoryStore {
             Slot::Occupied(mut slot) => return Ok(slot.get_mut().claim(request, now)),
             Slot::Vacant(slot) => {
                 self.reserve()?;
-                let entry = slot.insert(Entry::claimed(request, now));
+                let entry = slot.insert(Box::new(Entry::claimed(request, now)));
                 self.expiries.insert(entry.queued, request.owner.key);
             }
         }
@@ -290,8 +291,10 @@ impl Store for MemoryStore {
 
     async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
         let now = self.now();
-        let mine = |_: &RecordKey, entry: &Entry| entry.is_held_by(owner, now);
-        Ok(match self.records.remove_if(&owner.key, mine) {
+        let released = self
+            .records
+            .remove_if(&owner.key, |_, entry| entry.is_held_by(owner, now));
+        Ok(match released {
             Some((key, entry)) => {
                 self.forget(&key, &entry);
                 Release::Released

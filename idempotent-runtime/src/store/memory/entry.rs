@@ -27,9 +27,6 @@ pub(super) struct Entry {
     state: State,
 }
 
-/// With its key a record is two cache lines: it is looked up, and moved when its table grows.
-const _: () = assert!(size_of::<(RecordKey, Entry)>() == 128);
-
 /// By the store's clock, in nanoseconds: that is good for 584 years, and half as large as a
 /// [`Duration`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,10 +79,11 @@ struct Running {
 }
 
 impl Entry {
-    /// What a record without its response occupies: itself and its key in a table that is at most
-    /// seven eighths full, and its place in the expiry queue.
-    pub(super) const BASE_BYTES: usize =
-        size_of::<(RecordKey, Self)>() * 3 / 2 + size_of::<RecordKey>() * 3 / 2;
+    /// What a record without its response occupies: itself, its key in a table that is between seven
+    /// sixteenths and seven eighths full, and its place in the expiry queue.
+    pub(super) const BASE_BYTES: usize = size_of::<Self>()
+        + size_of::<(RecordKey, Box<Self>)>() * 3 / 2
+        + size_of::<RecordKey>() * 3 / 2;
 
     pub(super) fn claimed(request: &ClaimRequest, now: Moment) -> Self {
         Self {
