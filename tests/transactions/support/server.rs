@@ -193,8 +193,11 @@ pub struct Reply {
     pub body: bytes::Bytes,
 }
 
+/// Longer than anything here takes: what is stuck fails instead of standing still.
+const BOUND: Duration = Duration::from_secs(120);
+
 pub async fn reply(request: RequestBuilder) -> Reply {
-    let response = request.send().await.expect("an answer");
+    let response = request.timeout(BOUND).send().await.expect("an answer");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     Reply {
         status,
