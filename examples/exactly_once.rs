@@ -227,10 +227,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Ctrl-C, or what a service manager sends.
 async fn stop() {
-    if let Err(error) = tokio::signal::ctrl_c().await {
-        tracing::error!(%error, "cannot wait for Ctrl-C");
-        std::future::pending::<()>().await;
+    #[cfg(unix)]
+    let terminate = async {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => terminate.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate => {}
     }
 }
 
@@ -239,6 +250,8 @@ fn print_guide(url: &str, store: &str) {
     println!(
         r#"Listening on {url}
 Payments and records are in {store}
+
+Both last. To go through this again, take other keys, or delete the database.
 
 1. Pay, and let the process die between the write and the commit:
    curl -i {url}/api/payments -H 'Idempotency-Key: order-1' -H 'content-type: application/json' -d '{{"amount":1000,"order_id":"1","crash":true}}'

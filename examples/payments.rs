@@ -210,10 +210,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
+/// Ctrl-C, or what a service manager sends.
 async fn stop() {
-    if let Err(error) = tokio::signal::ctrl_c().await {
-        tracing::error!(%error, "cannot wait for Ctrl-C");
-        std::future::pending::<()>().await;
+    #[cfg(unix)]
+    let terminate = async {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => terminate.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate => {}
     }
 }
 
@@ -231,7 +242,8 @@ fn print_guide(url: &str) {
 3. The same key with another amount: 422:
    curl -i {url}/api/payments -H 'Idempotency-Key: order-1-payment' -H 'content-type: application/json' -d '{{"amount":2000,"currency":"USD","order_id":"order-1"}}'
 
-What was charged: curl {url}/api/payments
+What was charged by this process: curl {url}/api/payments
+With a store that lasts, a key that was used before is used up: take another one.
 Other outcomes, with a new key each: add "network":"decline" or "network":"unreachable" to the payment. Or "network":"slow",
 press Ctrl-C on the client before it has answered, and retry: 409 while it runs, then the answer, and one charge.
 "#

@@ -178,6 +178,6 @@ pub mod __private {
     pub use crate::http::{Argument, IdempotentRequest, Inputs, TransactionalRequest};
 }
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "sqlite"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;

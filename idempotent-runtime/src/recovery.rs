@@ -98,8 +98,9 @@ pub struct Abandoned {
 pub enum Recovery {
     /// The effect happened, and this is its answer: it is stored and replayed from now on.
     Replay(StoredResponse),
-    /// The effect did not happen, or not all of it: run the handler, as the next attempt. Finished
-    /// steps give what they gave before.
+    /// The effect did not happen, or not all of it. From a recovery function: run the handler, as the
+    /// next attempt, to which finished steps give what they gave before. From an operator
+    /// ([`Idempotency::resolve`](crate::Idempotency::resolve)): free the key, **and forget its steps**.
     Retry,
     /// Nobody knows (yet): 409 `outcome-unknown`, and the record stays as it is.
     Unknown,

@@ -82,7 +82,7 @@ impl Head {
             fingerprint: identified.fingerprint,
         };
         match self.idempotency.engine().enter_now(intent, policy) {
-            Some(entered) => Ok(self.admitted(entered, identified.record)),
+            Some(entered) => Ok(self.admitted(policy, entered, identified.record)),
             None => Err(identified),
         }
     }
@@ -107,12 +107,17 @@ impl Head {
         };
         let engine = self.idempotency.engine();
         let entered = engine.enter(identified.record, fingerprints, policy, &describe);
-        self.admitted(entered.await, identified.record)
+        self.admitted(policy, entered.await, identified.record)
     }
 
-    fn admitted(&self, entered: Result<Outcome, Refusal>, record: RecordKey) -> Admission {
+    fn admitted(
+        &self,
+        policy: &Policy,
+        entered: Result<Outcome, Refusal>,
+        record: RecordKey,
+    ) -> Admission {
         match entered {
-            Ok(outcome) => match self.settle(outcome) {
+            Ok(outcome) => match self.settle(policy, record, outcome) {
                 Ok(held) => Admission::Run(held),
                 Err(answer) => Admission::Answer(answer),
             },
@@ -137,7 +142,7 @@ impl Head {
         let engine = self.idempotency.engine();
         let entered = engine.enter_transaction(begin, identified.record, fingerprints, policy);
         match entered.await {
-            Ok(outcome) => self.settle(outcome),
+            Ok(outcome) => self.settle(policy, identified.record, outcome),
             Err(refusal) => Err(self.idempotency.refuse(&refusal)),
         }
     }
@@ -162,13 +167,22 @@ impl Head {
         clippy::result_large_err,
         reason = "an answer is moved once, and is no rare error"
     )]
-    fn settle<R>(&self, outcome: Outcome<R>) -> Result<R, Response> {
+    fn settle<R>(
+        &self,
+        policy: &Policy,
+        record: RecordKey,
+        outcome: Outcome<R>,
+    ) -> Result<R, Response> {
         let problem = |code| self.idempotency.problem(&Problem::new(code));
         match outcome {
             Outcome::Run(run) => Ok(run),
             Outcome::Replay(stored) => Err(self.idempotency.replay(&stored)),
             Outcome::InFlight { lease_left } => Err(self.idempotency.in_flight(lease_left)),
-            Outcome::Unknown => Err(problem(ProblemCode::OutcomeUnknown)),
+            Outcome::Unknown => {
+                let operation = self.operation(policy).concat();
+                tracing::warn!(%record, operation, "refused a key whose outcome is unknown");
+                Err(problem(ProblemCode::OutcomeUnknown))
+            }
             Outcome::Mismatch => Err(problem(ProblemCode::KeyReused)),
         }
     }

@@ -47,7 +47,7 @@ pub(super) use response::Unstored;
 /// }
 /// # axum::Router::<idempotent_runtime::Idempotency>::new().route("/", axum::routing::post(pay));
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Attempt(Arc<Cell>);
 
 /// What becomes known of a request after its extensions were handed to the extractors.
@@ -254,6 +254,15 @@ impl Attempt {
     fn begin_run(&self, run: Run) {
         // A request runs once, so this is the first time.
         let _ = self.0.run.set(run);
+    }
+}
+
+impl std::fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Attempt")
+            .field("number", &self.number())
+            .field("is_protected", &self.is_protected())
+            .finish_non_exhaustive()
     }
 }
 

@@ -137,7 +137,7 @@ enum Database {
 /// sqlx's `PgConnection`, `SqliteConnection` and `MySqlConnection`, each with its cargo feature.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no connection that a handler can borrow",
-    note = "`#[tx]` takes sqlx's `&mut PgConnection`, `&mut SqliteConnection` or `&mut MySqlConnection`, with the cargo feature `postgres`, `sqlite` or `mysql` of idempotent-runtime"
+    note = "`#[tx]` takes sqlx's `&mut PgConnection`, `&mut SqliteConnection` or `&mut MySqlConnection`, of sqlx 0.9, with the cargo feature `postgres`, `sqlite` or `mysql` of idempotent-runtime"
 )]
 pub trait TransactionConnection: Send + Sized + sealed::Of + 'static {
     /// The name of the store that has such connections.
