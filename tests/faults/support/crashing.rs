@@ -30,6 +30,10 @@ pub enum Point {
     /// The record is written, and COMMIT is not.
     AtCommit,
     AfterCommit,
+    /// Of a handler that works in steps: the result of the step is kept.
+    AfterStep1,
+    AfterStep2,
+    AfterStep3,
 }
 
 impl Point {
@@ -52,6 +56,9 @@ impl Point {
         Self::AfterCommit,
     ];
 
+    /// The points of a handler that works in steps, in order.
+    pub const IN_STEPS: [Self; 3] = [Self::AfterStep1, Self::AfterStep2, Self::AfterStep3];
+
     /// Dies here, if this is where.
     pub fn reached(self, chosen: Option<Self>) {
         if chosen != Some(self) {
@@ -68,7 +75,8 @@ impl FromStr for Point {
     type Err = ();
 
     fn from_str(name: &str) -> Result<Self, ()> {
-        let mut points = Self::ALL.into_iter().chain(Self::IN_TRANSACTION);
+        let points = Self::ALL.into_iter().chain(Self::IN_TRANSACTION);
+        let mut points = points.chain(Self::IN_STEPS);
         points.find(|point| format!("{point:?}") == name).ok_or(())
     }
 }

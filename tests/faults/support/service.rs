@@ -9,7 +9,9 @@ use axum::body::Bytes;
 use axum::extract::{FromRef, State};
 use axum::routing::post;
 use http::{HeaderMap, StatusCode};
-use idempotent_runtime::{Abandoned, Attempt, Idempotency, Recovery, StoredResponse, idempotent};
+use idempotent_runtime::{
+    Abandoned, Attempt, Idempotency, Recovery, StepError, StoredResponse, idempotent,
+};
 use tokio::net::TcpListener;
 
 use super::BOUND;
@@ -120,6 +122,29 @@ async fn recover(
     till.charge(&headers, &attempt).await
 }
 
+/// Three effects, a step each, which are the answer's three lines.
+#[idempotent(lease = "1s", on_abandoned = "retry")]
+async fn steps(
+    State(till): State<Till>,
+    headers: HeaderMap,
+    attempt: Attempt,
+) -> Result<(StatusCode, String), StepError<String>> {
+    let key = headers["idempotency-key"].to_str().expect("ASCII");
+    let mut done = Vec::new();
+    for (number, point) in (1..).zip(Point::IN_STEPS) {
+        let line = format!("{key} step {number} by attempt {}", attempt.number());
+        let effect = async {
+            let (ledger, effect) = (till.ledger.clone(), line.clone());
+            let written = tokio::task::spawn_blocking(move || ledger.write(&effect));
+            written.await.map_err(|error| error.to_string())?;
+            Ok(line)
+        };
+        done.push(attempt.step(&format!("step {number}"), effect).await?);
+        point.reached(till.crash);
+    }
+    Ok((StatusCode::CREATED, done.join("\n")))
+}
+
 /// For tests in which no lease is to end.
 #[idempotent(lease = "5m")]
 async fn steady(
@@ -206,6 +231,7 @@ async fn run(store: &str, till: Till, announce: &Path) {
         .route("/reject", post(reject))
         .route("/retry", post(retry))
         .route("/recover", post(recover))
+        .route("/steps", post(steps))
         .route("/steady", post(steady))
         .route("/wait", post(wait))
         .route("/echo", post(echo))
