@@ -24,7 +24,7 @@ pub(super) struct Statements {
 
 impl Statements {
     pub(super) fn new(table: &TableName) -> Self {
-        let statement = |template: &str| Arc::from(table.in_statement(template));
+        let statement = |template: &str| Arc::from(table.in_statement(&uncommented(template)));
         Self {
             claim: statement(include_str!("claim.sql")),
             complete: statement(include_str!("complete.sql")),
