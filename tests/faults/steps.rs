@@ -1,6 +1,8 @@
 //! A handler that works in steps is killed after each of them.
 
-use crate::support::{Kind, Options, Point, Scenario, on_stores};
+use std::time::{Duration, Instant};
+
+use crate::support::{BOUND, Kind, Options, Point, Scenario, on_stores};
 
 async fn each_step_has_its_effect_once_in_order(kind: Kind) {
     let Some(scenario) = Scenario::new(kind, "steps") else {
@@ -14,9 +16,11 @@ async fn each_step_has_its_effect_once_in_order(kind: Kind) {
         };
         let application = scenario.application_with(options).await;
         // The one before it has left its lease, during which this one is told to wait.
+        let started = Instant::now();
         while let Some(reply) = application.post("/steps", key).await {
             reply.assert_code(409, "in-flight");
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            assert!(started.elapsed() < BOUND, "{point:?} is never reached");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         application.death().await;
     }
