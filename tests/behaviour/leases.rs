@@ -96,7 +96,11 @@ async fn a_renewal_that_hangs_leaves_time_for_another() {
 async fn a_renewal_that_hangs_leaves_time_for_another_in_a_short_lease() {
     let store = FaultyStore::new(MemoryStore::new());
     store.script(Operation::Renew, Fault::Swallowed);
-    let local = Local::new(store, routes());
+    assert_keeps_a_short_one(&Local::new(store, routes())).await;
+}
+
+/// The same of a handler of fifteen leases of two seconds.
+async fn assert_keeps_a_short_one(local: &Local) {
     let first = local.spawn("/short-lease", "key");
     local.probe.started().await;
     for _ in 0..20 {
@@ -105,6 +109,36 @@ async fn a_renewal_that_hangs_leaves_time_for_another_in_a_short_lease() {
         duplicate.assert_problem(409, "in-flight");
     }
     assert_eq!(first.await.unwrap().text(), "done");
+}
+
+/// Nobody looks at leases while there are none.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_begins_after_there_was_none_for_long_is_kept() {
+    let local = Local::new(MemoryStore::new(), routes());
+    for round in 0..2 {
+        let quick = local.post("/quick", &format!("before-{round}")).await;
+        assert_eq!(quick.text(), "done");
+        sleep(2 * LEASE).await;
+    }
+    assert_keeps(&local).await;
+}
+
+/// The next look was planned for later.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_due_before_those_there_are_is_kept() {
+    let local = Local::new(MemoryStore::new(), routes());
+    let long = begin(&local).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_keeps_a_short_one(&local).await;
+    drop(long);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_due_before_a_quick_handlers_was_is_kept() {
+    let local = Local::new(MemoryStore::new(), routes());
+    assert_eq!(local.post("/quick", "before").await.text(), "done");
+    sleep(Duration::from_secs(1)).await;
+    assert_keeps_a_short_one(&local).await;
 }
 
 /// As servers have that run a runtime on each of their threads.
