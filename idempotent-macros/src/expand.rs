@@ -92,7 +92,7 @@ fn outer_arguments(args: &Args, handler: &Handler, names: &Names) -> TokenStream
     let usual = args.calls.iter().any(is_elsewhere).then(|| quote!(, false));
     quote! {
         #(#first: #types,)*
-        #wrapped: #runtime::__private::#request, impl ::core::marker::Send + 'static #usual>,
+        #wrapped: #runtime::__private::#request, impl #runtime::__private::Extraction<#last> #usual>,
     }
 }
 

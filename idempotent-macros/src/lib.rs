@@ -103,7 +103,7 @@ mod tests;
 /// async fn create_payment(
 ///     __a0: State<Ledger>,
 ///     __a1: User,
-///     __last: __private::IdempotentRequest<Json<PaymentRequest>, impl Send + 'static>,
+///     __last: __private::IdempotentRequest<Json<PaymentRequest>, impl Extraction<Json<PaymentRequest>>>,
 /// ) -> __private::Response {
 ///     async fn create_payment(/* your arguments */) -> Result<(StatusCode, Json<Payment>), PaymentError> {
 ///         /* your body */

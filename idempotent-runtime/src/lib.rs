@@ -175,7 +175,7 @@ pub mod __private {
     pub use axum::response::Response;
 
     pub use crate::execute::{Fallible, FromNoResult, Kept, call};
-    pub use crate::http::{Argument, IdempotentRequest, Inputs, TransactionalRequest};
+    pub use crate::http::{Argument, Extraction, IdempotentRequest, Inputs, TransactionalRequest};
 }
 
 #[cfg(all(doctest, feature = "sqlite"))]

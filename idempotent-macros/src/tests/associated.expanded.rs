@@ -5,7 +5,7 @@ pub async fn start(
     __a0: State<Self>,
     __last: ::idempotent_runtime::__private::IdempotentRequest<
         Path<u32>,
-        impl ::core::marker::Send + 'static,
+        impl ::idempotent_runtime::__private::Extraction<Path<u32>>,
     >,
 ) -> ::idempotent_runtime::__private::Response {
     __last

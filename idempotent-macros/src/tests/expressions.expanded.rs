@@ -7,7 +7,7 @@ pub async fn add_line(
     __a3: State<&'static Config>,
     __last: api::idempotent::__private::IdempotentRequest<
         Json<Line>,
-        impl ::core::marker::Send + 'static,
+        impl api::idempotent::__private::Extraction<Json<Line>>,
         false,
     >,
 ) -> api::idempotent::__private::Response {

@@ -2,7 +2,7 @@ async fn create_note<'a, S: Store, const N: usize>(
     __a0: State<S>,
     __last: ::idempotent_runtime::__private::IdempotentRequest<
         String,
-        impl ::core::marker::Send + 'static,
+        impl ::idempotent_runtime::__private::Extraction<String>,
     >,
 ) -> ::idempotent_runtime::__private::Response
 where

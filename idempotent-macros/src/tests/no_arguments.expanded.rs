@@ -2,7 +2,7 @@
 pub(crate) async fn ping(
     __last: ::idempotent_runtime::__private::IdempotentRequest<
         (),
-        impl ::core::marker::Send + 'static,
+        impl ::idempotent_runtime::__private::Extraction<()>,
     >,
 ) -> ::idempotent_runtime::__private::Response {
     async fn ping() {}

@@ -2,7 +2,7 @@ async fn create_payment(
     __a0: State<Ledger>,
     __last: ::idempotent_runtime::__private::IdempotentRequest<
         Json<PaymentRequest>,
-        impl ::core::marker::Send + 'static,
+        impl ::idempotent_runtime::__private::Extraction<Json<PaymentRequest>>,
     >,
 ) -> ::idempotent_runtime::__private::Response {
     async fn create_payment(

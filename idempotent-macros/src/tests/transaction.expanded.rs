@@ -3,7 +3,7 @@ async fn create_payment(
     __last: ::idempotent_runtime::__private::TransactionalRequest<
         PgConnection,
         Json<PaymentRequest>,
-        impl ::core::marker::Send + 'static,
+        impl ::idempotent_runtime::__private::Extraction<Json<PaymentRequest>>,
     >,
 ) -> ::idempotent_runtime::__private::Response {
     async fn create_payment(

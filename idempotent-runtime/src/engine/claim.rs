@@ -42,18 +42,19 @@ struct Settlement {
 }
 
 impl Engine {
+    /// A replay that this process has at hand, without asking further.
+    pub(crate) fn kept(&self, intent: &Intent) -> Option<Arc<StoredResponse>> {
+        self.store().kept(&intent.key, &intent.fingerprint)
+    }
+
     /// What a first request or a replay comes to, where that takes no waiting: from a store in this
-    /// process, or from what this process has kept. `None` sends the caller to [`enter`](Self::enter),
-    /// and nothing was done.
+    /// process. `None` sends the caller to [`enter`](Self::enter), and nothing was done.
     pub(crate) fn enter_now(
         &self,
         intent: Intent,
         policy: &Policy,
     ) -> Option<Result<Outcome, Refusal>> {
-        let Some(store) = self.store().in_process() else {
-            let kept = self.store().kept(&intent.key, &intent.fingerprint);
-            return kept.map(|response| Ok(Outcome::Replay(response)));
-        };
+        let store = self.store().in_process()?;
         // As in `claim_attached`, the token of the tracker comes before the look at the flag.
         let running = self.tasks().token();
         if self.is_closing() {

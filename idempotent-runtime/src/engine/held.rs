@@ -18,8 +18,11 @@ use crate::store::{Claim, ClaimRequest, Completion, Release, Renewal, StoreError
 /// Dropped after, it leaves the record alone, to be found abandoned: something may have happened.
 #[derive(Debug)]
 pub(crate) struct Held {
-    /// What its handler finishes is kept by these. They know whose claim it is.
-    steps: Steps,
+    engine: Engine,
+    request: ClaimRequest,
+    attempt: u32,
+    /// What its handler finishes is kept by these, if it can ask for them.
+    steps: Option<Steps>,
     lease: LeaseGuard,
     age: Duration,
     claimed_at: Instant,
@@ -62,7 +65,10 @@ impl Held {
     ) -> Self {
         engine.0.held.fetch_add(1, Ordering::AcqRel);
         Self {
-            steps: Steps::new(engine, request, attempt),
+            engine: engine.clone(),
+            request: *request,
+            attempt,
+            steps: None,
             lease: engine.0.leases.keep(request.owner, request.lease, asked_at),
             age,
             claimed_at: asked_at,
@@ -79,7 +85,7 @@ impl Held {
 
     /// Which attempt of the record this is.
     pub(crate) fn attempt(&self) -> u32 {
-        self.steps.attempt()
+        self.attempt
     }
 
     /// How old the record was when it was claimed.
@@ -92,19 +98,20 @@ impl Held {
     }
 
     pub(super) fn engine(&self) -> &Engine {
-        self.steps.engine()
+        &self.engine
     }
 
     fn request(&self) -> &ClaimRequest {
-        self.steps.request()
+        &self.request
     }
 
     pub(crate) fn owner(&self) -> &Owner {
         &self.request().owner
     }
 
-    pub(crate) fn steps(&self) -> &Steps {
-        &self.steps
+    pub(crate) fn steps(&mut self) -> &Steps {
+        let steps = || Steps::new(&self.engine, &self.request, self.attempt);
+        self.steps.get_or_insert_with(steps)
     }
 
     /// The end of the record's life, if nothing moves it.
@@ -117,28 +124,28 @@ impl Held {
         self.begun = true;
     }
 
-    /// Stores the response, and says what to answer.
-    ///
-    /// When the store is away the answer goes out all the same, and completing goes on in the
-    /// background.
-    pub(crate) async fn complete(self, mut response: Arc<StoredResponse>) -> Answer {
-        if self.complete_now(&mut response) {
-            return Answer::Own;
-        }
-        self.complete_attached(response).await
+    /// Whether [`complete_now`](Self::complete_now) can be of use.
+    pub(crate) fn is_in_process(&self) -> bool {
+        self.engine.store().in_process().is_some()
     }
 
     /// Whether the response is stored, because the store is in this process and the claim is not lost.
-    /// Otherwise there is more to do: [`complete_attached`](Self::complete_attached).
-    pub(crate) fn complete_now(&self, response: &mut Arc<StoredResponse>) -> bool {
-        let store = self.engine().store().in_process();
+    /// Otherwise there is more to do: [`complete`](Self::complete).
+    ///
+    /// The response's body must share its bytes with nothing.
+    pub(crate) fn complete_now(&self, response: &Arc<StoredResponse>) -> bool {
+        let store = self.engine.store().in_process();
         store.is_some_and(|store| {
             let completion = store.complete_now(self.owner(), response);
             matches!(completion, Ok(Completion::Stored))
         })
     }
 
-    pub(crate) async fn complete_attached(self, response: Arc<StoredResponse>) -> Answer {
+    /// Stores the response, and says what to answer.
+    ///
+    /// When the store is away the answer goes out all the same, and completing goes on in the
+    /// background.
+    pub(crate) async fn complete(self, response: Arc<StoredResponse>) -> Answer {
         match self.try_complete(&response).await {
             Ok(answer) => answer,
             Err(Interrupted { error, answer }) => {
@@ -201,18 +208,21 @@ impl Held {
     /// finished step says that something did: the key then becomes abandoned, for the next attempt
     /// to go on after that step.
     pub(crate) async fn withdraw(self) -> Answer {
-        let is_free = self.attempt() == 1 && !self.steps.has_finished();
+        let has_finished = self.steps.as_ref().is_some_and(Steps::has_finished);
+        let is_free = self.attempt() == 1 && !has_finished;
         self.give_up(is_free).await
     }
 
     async fn give_up(mut self, is_free: bool) -> Answer {
         // Whatever comes of it, there is nothing more to do when this value is dropped.
         self.begun = true;
-        if !is_free {
-            self.steps.flush().await;
+        if let Some(steps) = &self.steps {
+            if !is_free {
+                steps.flush().await;
+            }
+            steps.end();
         }
         self.lease.stop();
-        self.steps.end();
         let given_up = self.engine().give_up(self.owner(), is_free).await;
         if self.is_unheard && given_up.is_ok() {
             self.give_up_in_background(is_free);
@@ -233,9 +243,11 @@ impl Held {
     /// who could say what.
     pub(crate) async fn abandon(mut self) {
         self.begun = true;
-        self.steps.flush().await;
+        if let Some(steps) = &self.steps {
+            steps.flush().await;
+            steps.end();
+        }
         self.lease.stop();
-        self.steps.end();
         // As the lease of an attempt that is not the first ends. If the store is away, time will do it.
         if let Err(error) = self.engine().give_up(self.owner(), false).await {
             tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
@@ -287,7 +299,9 @@ impl Engine {
 impl Drop for Held {
     fn drop(&mut self) {
         self.engine().0.held.fetch_sub(1, Ordering::AcqRel);
-        self.steps.end();
+        if let Some(steps) = &self.steps {
+            steps.end();
+        }
         if !self.begun {
             self.give_up_in_background(self.attempt() == 1);
         }

@@ -81,18 +81,6 @@ impl Steps {
         }))
     }
 
-    pub(super) fn engine(&self) -> &Engine {
-        &self.0.engine
-    }
-
-    pub(super) fn request(&self) -> &ClaimRequest {
-        &self.0.request
-    }
-
-    pub(super) fn attempt(&self) -> u32 {
-        self.0.attempt
-    }
-
     /// The result of a step: of an earlier attempt, if one has finished it, or of running it now.
     pub(crate) async fn step<T, E>(
         &self,

@@ -27,7 +27,7 @@ where
     Fut: Future<Output = Result<T, E>>,
     T: Serialize,
 {
-    let attempt = attempt_of(&held);
+    let attempt = attempt_of(&mut held);
     held.begin();
     let run = async {
         let own = function(attempt).await;

@@ -4,11 +4,12 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
+use super::Attempt;
 use super::handle::Idempotency;
 use super::handle::OnStoreFailure;
+use super::head::{Head, View};
 use super::inputs::Inputs;
 use super::problem::{Problem, ProblemCode};
-use super::request::Head;
 use crate::canonical::canonicalize;
 use crate::digest::Digest;
 use crate::engine::{Crashed, Fingerprints, Held, InTransaction, Intent, Outcome, Refusal};
@@ -59,6 +60,127 @@ impl Mark {
     }
 }
 
+impl Identified {
+    fn intent(&self) -> Intent {
+        Intent {
+            key: self.record,
+            fingerprint: self.fingerprint,
+        }
+    }
+}
+
+impl View<'_> {
+    /// Looks for a replay that is at hand, and answers with it. Otherwise says what identifies the
+    /// request, if it is to be protected.
+    #[expect(
+        clippy::result_large_err,
+        reason = "an answer is moved once, and is no rare error"
+    )]
+    pub(super) fn look(
+        &self,
+        policy: &Policy,
+        body: &Bytes,
+    ) -> Result<Option<Identified>, Response> {
+        // What is wrong with the request is answered after its last argument, as ever.
+        let Ok(Some(identified)) = self.identify(policy, Inputs::new(), body) else {
+            return Ok(None);
+        };
+        match self.idempotency.engine().kept(&identified.intent()) {
+            Some(stored) => Err(self.idempotency.replay(&stored)),
+            None => Ok(Some(identified)),
+        }
+    }
+
+    /// What identifies a request; `None` for one that needs no protection.
+    #[expect(
+        clippy::result_large_err,
+        reason = "an answer is moved once, and is no rare error"
+    )]
+    fn to_protect(
+        self,
+        policy: &Policy,
+        inputs: Inputs,
+        body: &Bytes,
+    ) -> Result<Option<Identified>, Response> {
+        let identified = self.identify(policy, inputs, body);
+        identified.map_err(|problem| self.idempotency.problem(&problem))
+    }
+
+    /// `None` when there is no key and none is required.
+    fn identify(
+        &self,
+        policy: &Policy,
+        inputs: Inputs,
+        body: &Bytes,
+    ) -> Result<Option<Identified>, Problem> {
+        let resolved = if inputs.scope.is_some() {
+            None
+        } else {
+            self.scope.and_then(|resolved| resolved.error.as_ref())
+        };
+        usable(inputs.error.as_ref().or(resolved))?;
+        let Some(key) = self.key(policy, inputs.key)? else {
+            return Ok(None);
+        };
+        let operation = self.operation(policy);
+        let scope = inputs.scope.or_else(|| self.scope?.scope.clone());
+        let keys = self.idempotency.record_keys();
+        let fields = inputs.fingerprint;
+        let digest = self.idempotency.digest();
+        Ok(Some(Identified {
+            record: keys.derive_joined(operation, scope.as_deref(), &key),
+            fingerprint: self.fingerprint(digest, policy, fields.as_deref(), body),
+            fields,
+            key,
+            scope,
+        }))
+    }
+
+    fn key(&self, policy: &Policy, serialized: Option<Vec<u8>>) -> Result<Option<Key>, Problem> {
+        let missing = |header| missing_key(policy, header).map(|()| None);
+        match serialized.as_deref() {
+            Some(b"null") => return missing(None),
+            Some(br#""""#) => return Err(Problem::invalid_key(InvalidKey::Empty)),
+            Some(_) => return Ok(serialized.map(Key::from_serialized)),
+            None => {}
+        }
+        let value = self.keys.get(policy).map_err(Problem::invalid_key)?;
+        let Some(value) = value else {
+            return missing(Some(policy.header));
+        };
+        Key::parse(value.as_bytes(), self.idempotency.key_syntax())
+            .map(Some)
+            .map_err(Problem::invalid_key)
+    }
+
+    fn fingerprint(
+        &self,
+        digest: Digest,
+        policy: &Policy,
+        fields: Option<&[u8]>,
+        body: &Bytes,
+    ) -> Fingerprint {
+        let json;
+        let content = match (policy.fingerprint, fields) {
+            (FingerprintOf::Fields, Some(fields)) => Content::Fields(fields),
+            (FingerprintOf::Json, _) => {
+                json = canonicalize(body);
+                json.as_deref()
+                    .map_or(Content::Body(body), Content::CanonicalJson)
+            }
+            (FingerprintOf::Body | FingerprintOf::Fields, _) => Content::Body(body),
+        };
+        let content_type = self.content_type.map(HeaderValue::as_bytes);
+        Fingerprint::of_request(
+            digest,
+            self.method.as_str(),
+            self.path_and_query(),
+            content_type,
+            content,
+        )
+    }
+}
+
 impl Head {
     /// What becomes of a request that needs no waiting; of any other, what identifies it, for
     /// [`admit`](Self::admit).
@@ -70,18 +192,24 @@ impl Head {
         &self,
         policy: &Policy,
         inputs: Inputs,
+        identified: Option<Identified>,
         body: &Bytes,
     ) -> Result<Admission, Identified> {
-        let identified = match self.to_protect(policy, inputs, body) {
-            Ok(Some(identified)) => identified,
-            Ok(None) => return Ok(Admission::Unprotected(Mark::None)),
-            Err(answer) => return Ok(Admission::Answer(answer)),
+        let engine = self.idempotency.engine();
+        let identified = match identified {
+            Some(identified) => identified,
+            None => match self.view().to_protect(policy, inputs, body) {
+                Ok(Some(identified)) => {
+                    if let Some(stored) = engine.kept(&identified.intent()) {
+                        return Ok(Admission::Answer(self.idempotency.replay(&stored)));
+                    }
+                    identified
+                }
+                Ok(None) => return Ok(Admission::Unprotected(Mark::None)),
+                Err(answer) => return Ok(Admission::Answer(answer)),
+            },
         };
-        let intent = Intent {
-            key: identified.record,
-            fingerprint: identified.fingerprint,
-        };
-        match self.idempotency.engine().enter_now(intent, policy) {
+        match engine.enter_now(identified.intent(), policy) {
             Some(entered) => Ok(self.admitted(policy, entered, identified.record)),
             None => Err(identified),
         }
@@ -98,7 +226,7 @@ impl Head {
         let describe = |crashed: Crashed| Abandoned {
             key: identified.key.clone(),
             record: identified.record,
-            operation: self.operation(policy).concat(),
+            operation: self.view().operation(policy).concat(),
             scope: identified.scope.clone(),
             attempt: crashed.attempt,
             age: crashed.age,
@@ -134,7 +262,7 @@ impl Head {
         inputs: Inputs,
         body: Bytes,
     ) -> Result<InTransaction<C>, Response> {
-        let Some(identified) = self.to_protect(policy, inputs, &body)? else {
+        let Some(identified) = self.view().to_protect(policy, inputs, &body)? else {
             return self.idempotency.begin_unprotected(begin).await;
         };
         let mut other = self.by_other_digest(policy, identified.fields, body);
@@ -145,21 +273,6 @@ impl Head {
             Ok(outcome) => self.settle(policy, identified.record, outcome),
             Err(refusal) => Err(self.idempotency.refuse(&refusal)),
         }
-    }
-
-    /// What identifies a request; `None` for one that needs no protection.
-    #[expect(
-        clippy::result_large_err,
-        reason = "an answer is moved once, and is no rare error"
-    )]
-    fn to_protect(
-        &self,
-        policy: &Policy,
-        inputs: Inputs,
-        body: &Bytes,
-    ) -> Result<Option<Identified>, Response> {
-        let identified = self.identify(policy, inputs, body);
-        identified.map_err(|problem| self.idempotency.problem(&problem))
     }
 
     /// The one who runs, or the answer.
@@ -179,7 +292,7 @@ impl Head {
             Outcome::Replay(stored) => Err(self.idempotency.replay(&stored)),
             Outcome::InFlight { lease_left } => Err(self.idempotency.in_flight(lease_left)),
             Outcome::Unknown => {
-                let operation = self.operation(policy).concat();
+                let operation = self.view().operation(policy).concat();
                 tracing::warn!(%record, operation, "refused a key whose outcome is unknown");
                 Err(problem(ProblemCode::OutcomeUnknown))
             }
@@ -205,14 +318,14 @@ impl Head {
             StatusCode::BAD_REQUEST
                 | StatusCode::UNSUPPORTED_MEDIA_TYPE
                 | StatusCode::UNPROCESSABLE_ENTITY
-        ) && self.attempt.body_was_read();
+        ) && self.attempt.as_ref().is_none_or(Attempt::body_was_read);
         if !is_about_content {
             return rejection;
         }
         let Some(inputs) = inputs else {
             return rejection;
         };
-        let Ok(Some(identified)) = self.identify(policy, inputs, body) else {
+        let Ok(Some(identified)) = self.view().identify(policy, inputs, body) else {
             return rejection;
         };
         let mut other = self.by_other_digest(policy, identified.fields, body.clone());
@@ -242,53 +355,6 @@ impl Head {
         Admission::Answer(self.idempotency.refuse(refusal))
     }
 
-    /// `None` when there is no key and none is required.
-    fn identify(
-        &self,
-        policy: &Policy,
-        inputs: Inputs,
-        body: &Bytes,
-    ) -> Result<Option<Identified>, Problem> {
-        let resolved = if inputs.scope.is_some() {
-            None
-        } else {
-            self.scope.error.as_ref()
-        };
-        usable(inputs.error.as_ref().or(resolved))?;
-        let Some(key) = self.key(policy, inputs.key)? else {
-            return Ok(None);
-        };
-        let operation = self.operation(policy);
-        let scope = inputs.scope.or_else(|| self.scope.scope.clone());
-        let keys = self.idempotency.record_keys();
-        let fields = inputs.fingerprint;
-        let digest = self.idempotency.digest();
-        Ok(Some(Identified {
-            record: keys.derive_joined(operation, scope.as_deref(), &key),
-            fingerprint: self.fingerprint(digest, policy, fields.as_deref(), body),
-            fields,
-            key,
-            scope,
-        }))
-    }
-
-    fn key(&self, policy: &Policy, serialized: Option<Vec<u8>>) -> Result<Option<Key>, Problem> {
-        let missing = |header| missing_key(policy, header).map(|()| None);
-        match serialized.as_deref() {
-            Some(b"null") => return missing(None),
-            Some(br#""""#) => return Err(Problem::invalid_key(InvalidKey::Empty)),
-            Some(_) => return Ok(serialized.map(Key::from_serialized)),
-            None => {}
-        }
-        let value = self.keys.get(policy).map_err(Problem::invalid_key)?;
-        let Some(value) = value else {
-            return missing(Some(policy.header));
-        };
-        Key::parse(value.as_bytes(), self.idempotency.key_syntax())
-            .map(Some)
-            .map_err(Problem::invalid_key)
-    }
-
     /// Makes the fingerprint that this request has by another digest, if there is another. If there is
     /// none the body is dropped here: a waiter may wait for long.
     fn by_other_digest<'a>(
@@ -301,35 +367,11 @@ impl Head {
         let mut left = other.map(|digest| (digest, fields, body));
         move || {
             let (digest, fields, body) = left.take()?;
-            Some(self.fingerprint(digest, policy, fields.as_deref(), &body))
+            Some(
+                self.view()
+                    .fingerprint(digest, policy, fields.as_deref(), &body),
+            )
         }
-    }
-
-    fn fingerprint(
-        &self,
-        digest: Digest,
-        policy: &Policy,
-        fields: Option<&[u8]>,
-        body: &Bytes,
-    ) -> Fingerprint {
-        let json;
-        let content = match (policy.fingerprint, fields) {
-            (FingerprintOf::Fields, Some(fields)) => Content::Fields(fields),
-            (FingerprintOf::Json, _) => {
-                json = canonicalize(body);
-                json.as_deref()
-                    .map_or(Content::Body(body), Content::CanonicalJson)
-            }
-            (FingerprintOf::Body | FingerprintOf::Fields, _) => Content::Body(body),
-        };
-        let content_type = self.content_type.as_ref().map(HeaderValue::as_bytes);
-        Fingerprint::of_request(
-            digest,
-            self.method.as_str(),
-            self.path_and_query(),
-            content_type,
-            content,
-        )
     }
 }
 

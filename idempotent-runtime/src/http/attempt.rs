@@ -230,7 +230,7 @@ impl Attempt {
     }
 
     /// The handler is about to run, under this claim.
-    pub(crate) fn begin(&self, held: &Held) {
+    pub(crate) fn begin(&self, held: &mut Held) {
         self.begin_run(Run::Claimed(Claimed {
             record: held.owner().key,
             number: held.attempt(),

@@ -106,16 +106,22 @@ impl Claim {
             }
         };
         let response = Response::from_parts(parts, Body::empty());
-        let mut stored = Arc::new(self.idempotency.stored(&response, Some(body.clone())));
+        // A store in this process keeps what it is given, and should not keep more alive.
+        let kept = if self.held.is_in_process() {
+            Bytes::copy_from_slice(&body)
+        } else {
+            body.clone()
+        };
+        let stored = Arc::new(self.idempotency.stored(&response, Some(kept)));
         let own = whole(response, body, None);
-        if self.held.complete_now(&mut stored) {
+        if self.held.complete_now(&stored) {
             return Ok(own);
         }
         let Self {
             held, idempotency, ..
         } = self;
         Err(Box::pin(async move {
-            let answer = held.complete_attached(stored).await;
+            let answer = held.complete(stored).await;
             idempotency.answer(answer, own)
         }))
     }

@@ -221,11 +221,10 @@ impl Idempotency {
         &self.0.extensions
     }
 
-    pub(super) fn resolve_scope(&self, parts: &Parts) -> Inputs {
-        self.0
-            .scope
-            .as_ref()
-            .map_or_else(Inputs::new, |resolve| resolve(parts))
+    /// `None` when the application has no resolver.
+    pub(super) fn resolve_scope(&self, parts: &Parts) -> Option<Box<Inputs>> {
+        let resolve = self.0.scope.as_ref()?;
+        Some(Box::new(resolve(parts)))
     }
 }
 

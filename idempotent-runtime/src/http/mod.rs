@@ -6,8 +6,10 @@ mod attempt;
 mod body;
 mod capture;
 mod commit;
+mod extraction;
 mod filter;
 mod handle;
+mod head;
 mod inputs;
 mod operator;
 mod problem;
@@ -16,6 +18,7 @@ mod request;
 mod transactional;
 
 pub use attempt::{Attempt, Release};
+pub use extraction::Extraction;
 pub use filter::HeaderFilter;
 pub use handle::{Builder, Idempotency, OnStoreFailure};
 pub use inputs::{Argument, Inputs};
@@ -28,7 +31,7 @@ use http::HeaderName;
 use crate::engine::Held;
 
 /// The attempt of a function that no request has asked for.
-pub(crate) fn attempt_of(held: &Held) -> Attempt {
+pub(crate) fn attempt_of(held: &mut Held) -> Attempt {
     let attempt = Attempt::default();
     attempt.begin(held);
     attempt

@@ -1,6 +1,5 @@
-//! The last argument of a handler, wrapped: where the attribute meets axum.
+//! A handler's request, wrapped: where the attribute meets axum.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -8,105 +7,70 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::RequestExt;
-use axum::body::{Body, HttpBody};
-use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, MatchedPath, OriginalUri, Request};
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::admission::{Admission, Mark};
+use super::admission::{Admission, Identified, Mark};
 use super::body::{self, Begun};
 use super::capture;
+use super::extraction::{ByAxum, Extraction, Handed};
+use super::head::{Head, Keys, View};
 use super::{Attempt, Idempotency, Inputs};
 use crate::engine::Detach;
-use crate::key::InvalidKey;
 use crate::policy::Policy;
 
-/// A request whose last argument is extracted, and about which nothing is decided yet.
+/// A request of which all arguments but the last are extracted, and about which nothing is decided
+/// yet.
 ///
-/// `M` is axum's marker for the two kinds of extractors; it is inferred. `USUAL` says that the key is in
-/// the `Idempotency-Key` header, so that a request without that header needs no protection.
-pub struct IdempotentRequest<T, M, const USUAL: bool = true> {
-    pub(super) subject: Subject,
-    pub(super) extracted: Result<T, Response>,
-    marker: PhantomData<fn() -> M>,
+/// `E` is inferred. `USUAL` says that the key is in the `Idempotency-Key` header, so that a request
+/// without that header needs no protection.
+pub struct IdempotentRequest<T, E, const USUAL: bool = true> {
+    idempotency: Idempotency,
+    parts: Parts,
+    content: Content,
+    extraction: E,
+    marker: PhantomData<fn() -> T>,
 }
 
-/// What there is to protect.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is what most requests are, and a box would cost each of them"
-)]
+enum Content {
+    /// Of a request with a key: buffered.
+    Keyed { keys: Keys, body: Bytes },
+    /// There is nothing to protect: the request is safe, or has no key.
+    Keyless { is_safe: bool, body: Body },
+}
+
+/// What there is to protect, while the last argument is extracted.
 pub(super) enum Subject {
-    /// Nothing: the request is safe, or has no key.
     Nothing {
         idempotency: Idempotency,
         is_safe: bool,
     },
-    /// What the request is about. Its body is buffered.
-    Request { head: Head, body: Bytes },
+    Request {
+        head: Head,
+        body: Bytes,
+    },
 }
 
-/// What identifies a request, kept while the rest goes to the handler's own extractor.
-pub(super) struct Head {
-    pub(super) idempotency: Idempotency,
-    pub(super) method: Method,
-    pub(super) uri: Uri,
-    pub(super) route: Option<MatchedPath>,
-    pub(super) keys: Keys,
-    pub(super) content_type: Option<HeaderValue>,
-    pub(super) scope: Inputs,
-    pub(super) attempt: Attempt,
+/// The last argument, and all that it is extracted from.
+pub(super) struct Last<T, E> {
+    request: Request,
+    extraction: E,
+    marker: PhantomData<fn() -> T>,
 }
 
-/// The headers that a key may be in.
-pub(super) enum Keys {
-    /// The usual one came once.
-    One(HeaderValue),
-    /// The usual one came more than once.
-    Repeated,
-    /// Which one it is, the policy says.
-    Somewhere(HeaderMap),
-}
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-impl Keys {
-    fn of(headers: &HeaderMap, is_usual: bool) -> Option<Self> {
-        if !is_usual {
-            return Some(Self::Somewhere(headers.clone()));
-        }
-        let mut values = headers.get_all(&IDEMPOTENCY_KEY).iter();
-        let first = values.next()?;
-        Some(match values.next() {
-            None => Self::One(first.clone()),
-            Some(_) => Self::Repeated,
-        })
-    }
-
-    /// The value of the policy's header, if there is one.
-    pub(super) fn get(&self, policy: &Policy) -> Result<Option<&HeaderValue>, InvalidKey> {
-        match self {
-            Self::One(value) => Ok(Some(value)),
-            Self::Repeated => Err(InvalidKey::Repeated),
-            Self::Somewhere(headers) => {
-                let mut values = headers.get_all(policy.header).iter();
-                match (values.next(), values.next()) {
-                    (value, None) => Ok(value),
-                    (_, Some(_)) => Err(InvalidKey::Repeated),
-                }
-            }
-        }
+impl<T, E: Extraction<T>> Last<T, E> {
+    pub(super) fn extract(self) -> impl Future<Output = Result<T, Response>> + Send {
+        self.extraction.extract(self.request)
     }
 }
 
-impl<S, T, M, const USUAL: bool> FromRequest<S> for IdempotentRequest<T, M, USUAL>
+impl<S, T, M, const USUAL: bool> FromRequest<S> for IdempotentRequest<T, ByAxum<S, M>, USUAL>
 where
-    S: Send + Sync,
+    S: Clone + Send + Sync + 'static,
     T: FromRequest<S, M>,
     Idempotency: FromRef<S>,
 {
@@ -116,20 +80,17 @@ where
         request: Request,
         state: &S,
     ) -> impl Future<Output = Result<Self, Response>> + Send {
-        Self::extract(Idempotency::from_ref(state), request, state)
+        Self::buffer(Idempotency::from_ref(state), request, ByAxum::with(state))
     }
 }
 
-impl<T, M, const USUAL: bool> IdempotentRequest<T, M, USUAL> {
-    pub(super) async fn extract<S>(
+impl<T, E, const USUAL: bool> IdempotentRequest<T, E, USUAL> {
+    /// Reads the body, if there is something to protect.
+    pub(super) async fn buffer(
         idempotency: Idempotency,
         request: Request,
-        state: &S,
-    ) -> Result<Self, Response>
-    where
-        S: Send + Sync,
-        T: FromRequest<S, M>,
-    {
+        extraction: E,
+    ) -> Result<Self, Response> {
         // GET, HEAD, OPTIONS and TRACE are idempotent by themselves (RFC 9110, section 9.2.2).
         let is_safe = request.method().is_safe();
         let keys = if is_safe {
@@ -137,33 +98,75 @@ impl<T, M, const USUAL: bool> IdempotentRequest<T, M, USUAL> {
         } else {
             Keys::of(request.headers(), USUAL)
         };
-        let (subject, extracting) = match keys {
+        let (parts, content) = match keys {
             None => {
+                let (parts, body) = request.into_parts();
+                (parts, Content::Keyless { is_safe, body })
+            }
+            Some(keys) => {
+                let (parts, body) = request.with_limited_body().into_parts();
+                let body = buffer(body).await?;
+                (parts, Content::Keyed { keys, body })
+            }
+        };
+        Ok(Self {
+            idempotency,
+            parts,
+            content,
+            extraction,
+            marker: PhantomData,
+        })
+    }
+
+    /// The scope, if the application resolves it. Asked for once.
+    pub(super) fn scope(&self) -> Option<Box<Inputs>> {
+        match self.content {
+            Content::Keyed { .. } => self.idempotency.resolve_scope(&self.parts),
+            Content::Keyless { .. } => None,
+        }
+    }
+
+    /// Lets the request go to its last argument.
+    pub(super) fn split(self, scope: Option<Box<Inputs>>) -> (Subject, Last<T, E>)
+    where
+        E: Extraction<T>,
+    {
+        let Self {
+            idempotency,
+            mut parts,
+            content,
+            extraction,
+            marker,
+        } = self;
+        let (subject, body) = match content {
+            Content::Keyless { is_safe, body } => {
                 let subject = Subject::Nothing {
                     idempotency,
                     is_safe,
                 };
-                (subject, T::from_request(request, state))
+                (subject, body)
             }
-            Some(keys) => {
-                let (mut parts, body) = request.with_limited_body().into_parts();
-                let body = buffer(body).await?;
-                let head = Head::new(idempotency, keys, &mut parts);
-                let handed = Handed {
-                    bytes: Some(body.clone()),
-                    attempt: head.attempt.clone(),
+            Content::Keyed { keys, body } => {
+                let attempt = if extraction.is_json() {
+                    // Only an argument before the last can have asked.
+                    parts.extensions.get::<Attempt>().cloned()
+                } else {
+                    Some(Attempt::of(&mut parts.extensions))
                 };
-                let request = Request::from_parts(parts, Body::new(handed));
-                let subject = Subject::Request { head, body };
-                (subject, T::from_request(request, state))
+                let handed = match &attempt {
+                    Some(attempt) => Body::new(Handed::new(body.clone(), attempt.clone())),
+                    None => Body::from(body.clone()),
+                };
+                let head = Head::new(idempotency, keys, scope, attempt, &parts);
+                (Subject::Request { head, body }, handed)
             }
         };
-        let extracted = extracting.await.map_err(IntoResponse::into_response);
-        Ok(Self {
-            subject,
-            extracted,
-            marker: PhantomData,
-        })
+        let last = Last {
+            request: Request::from_parts(parts, body),
+            extraction,
+            marker,
+        };
+        (subject, last)
     }
 }
 
@@ -184,27 +187,15 @@ async fn read_on(body: Body) -> Result<Bytes, Response> {
         .map_err(IntoResponse::into_response)
 }
 
-impl Head {
-    fn new(idempotency: Idempotency, keys: Keys, parts: &mut Parts) -> Self {
-        Self {
-            keys,
-            scope: idempotency.resolve_scope(parts),
-            attempt: Attempt::of(&mut parts.extensions),
-            // In a nested router `uri` has lost its prefix.
-            uri: match parts.extensions.get::<OriginalUri>() {
-                Some(OriginalUri(uri)) => uri.clone(),
-                None => parts.uri.clone(),
-            },
-            route: parts.extensions.get::<MatchedPath>().cloned(),
-            method: parts.method.clone(),
-            content_type: parts.headers.get(CONTENT_TYPE).cloned(),
-            idempotency,
-        }
-    }
-}
-
-impl<T, M, const USUAL: bool> IdempotentRequest<T, M, USUAL> {
+impl<T, E, const USUAL: bool> IdempotentRequest<T, E, USUAL>
+where
+    T: Send + 'static,
+    E: Extraction<T>,
+{
     /// Runs the handler under the policy, or answers from the record.
+    ///
+    /// A replay that is at hand is found before the last argument is extracted, where a rejection of
+    /// that could only be about the content: the stored response would be shown in its place anyway.
     pub fn run<A, F, Fut>(
         self,
         policy: &'static Policy,
@@ -213,64 +204,115 @@ impl<T, M, const USUAL: bool> IdempotentRequest<T, M, USUAL> {
     ) -> impl Future<Output = Response> + Send
     where
         A: Send + 'static,
-        T: Send + 'static,
         F: FnOnce(A, T) -> Fut + Send + 'static,
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
-        self.protect(policy, Some(Inputs::new()), args, handler)
+        let scope = self.scope();
+        let identified = match self.look(policy, scope.as_deref()) {
+            Ok(identified) => identified,
+            Err(answer) => {
+                let response = Some(answer);
+                return Entry::Answer { response };
+            }
+        };
+        let (subject, last) = self.split(scope);
+        let rest = async move {
+            match last.extract().await {
+                Ok(last) => {
+                    let handler = async move { handler(args, last).await.into_response() };
+                    subject
+                        .protect(policy, Inputs::new(), identified, handler)
+                        .await
+                }
+                Err(rejection) => subject.reject(policy, Some(Inputs::new()), rejection).await,
+            }
+        };
+        Entry::Rest { rest }
     }
 
-    /// As [`run`](Self::run), with expressions over the handler's arguments.
-    pub fn run_with<A, I, F, Fut>(
+    /// As [`run`](Self::run), with expressions over the handler's arguments. They need all of these,
+    /// on replays too.
+    pub async fn run_with<A, I, F, Fut>(
         self,
         policy: &'static Policy,
         args: A,
         inputs: I,
         handler: F,
-    ) -> impl Future<Output = Response> + Send
+    ) -> Response
     where
         A: Send + 'static,
-        T: Send + 'static,
-        I: FnOnce(&A, &T) -> Inputs,
+        I: FnOnce(&A, &T) -> Inputs + Send,
         F: FnOnce(A, T) -> Fut + Send + 'static,
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
-        let inputs = self.extracted.as_ref().ok().map(|last| inputs(&args, last));
-        self.protect(policy, inputs, args, handler)
+        let scope = self.scope();
+        let (subject, last) = self.split(scope);
+        match last.extract().await {
+            Ok(last) => {
+                let inputs = inputs(&args, &last);
+                let handler = async move { handler(args, last).await.into_response() };
+                subject.protect(policy, inputs, None, handler).await
+            }
+            Err(rejection) => subject.reject(policy, None, rejection).await,
+        }
     }
 
-    /// `inputs` is `None` when the last argument was rejected and there are expressions, which
-    /// cannot be evaluated then.
-    fn protect<A, F, Fut>(
+    /// Looks for a replay before there is a last argument. Otherwise says what was found out about
+    /// the request.
+    #[expect(
+        clippy::result_large_err,
+        reason = "an answer is moved once, and is no rare error"
+    )]
+    fn look(
+        &self,
+        policy: &Policy,
+        scope: Option<&Inputs>,
+    ) -> Result<Option<Identified>, Response> {
+        match &self.content {
+            Content::Keyed { keys, body } if self.extraction.rejects_content_only() => {
+                let view = View::of(&self.idempotency, keys, scope, &self.parts);
+                view.look(&policy.or_ttl(self.idempotency.ttl()), body)
+            }
+            Content::Keyed { .. } | Content::Keyless { .. } => Ok(None),
+        }
+    }
+}
+
+pin_project! {
+    /// What is left to do when it is known whether a replay is at hand.
+    #[project = Entries]
+    enum Entry<R> {
+        Answer { response: Option<Response> },
+        Rest { #[pin] rest: R },
+    }
+}
+
+impl<R: Future<Output = Response>> Future for Entry<R> {
+    type Output = Response;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
+        match self.project() {
+            Entries::Answer { response } => response.take().map_or(Poll::Pending, Poll::Ready),
+            Entries::Rest { rest } => rest.poll(cx),
+        }
+    }
+}
+
+impl Subject {
+    /// `identified` is what is known already, if it is.
+    fn protect<H>(
         self,
         policy: &'static Policy,
-        inputs: Option<Inputs>,
-        args: A,
-        handler: F,
-    ) -> impl Future<Output = Response> + Send
+        inputs: Inputs,
+        identified: Option<Identified>,
+        handler: H,
+    ) -> Way<H>
     where
-        A: Send + 'static,
-        T: Send + 'static,
-        F: FnOnce(A, T) -> Fut + Send + 'static,
-        Fut: Future<Output: IntoResponse> + Send + 'static,
+        H: Future<Output = Response> + Send + 'static,
     {
-        let last = match self.extracted {
-            Ok(last) => last,
-            Err(rejection) => {
-                return match self.subject {
-                    Subject::Nothing { .. } => Way::answer(rejection),
-                    Subject::Request { head, body } => Way::longer(async move {
-                        let resolved = policy.or_ttl(head.idempotency.ttl());
-                        head.reject(&resolved, inputs, &body, rejection).await
-                    }),
-                };
-            }
-        };
-        let inputs = inputs.unwrap_or_default();
-        let handler = async move { handler(args, last).await.into_response() };
-        let (head, body) = match self.subject {
-            Subject::Request { head, body } => (head, body),
-            Subject::Nothing {
+        let (head, body) = match self {
+            Self::Request { head, body } => (head, body),
+            Self::Nothing {
                 idempotency,
                 is_safe,
             } => {
@@ -284,12 +326,33 @@ impl<T, M, const USUAL: bool> IdempotentRequest<T, M, USUAL> {
             }
         };
         let resolved = policy.or_ttl(head.idempotency.ttl());
-        match head.admit_now(&resolved, inputs, &body) {
+        match head.admit_now(&resolved, inputs, identified, &body) {
             Ok(admission) => head.way(admission, policy, handler),
             Err(identified) => Way::longer(async move {
                 let admission = head.admit(&resolved, identified, body).await;
                 head.way(admission, policy, handler).await
             }),
+        }
+    }
+
+    /// What is answered when the last argument was rejected. `inputs` is `None` when there are
+    /// expressions, which cannot be evaluated then.
+    pub(super) async fn reject(
+        self,
+        policy: &Policy,
+        inputs: Option<Inputs>,
+        rejection: Response,
+    ) -> Response {
+        match self {
+            Self::Nothing { .. } => rejection,
+            Self::Request { head, body } => {
+                // Boxed: few requests have to make room for it.
+                Box::pin(async move {
+                    let resolved = policy.or_ttl(head.idempotency.ttl());
+                    head.reject(&resolved, inputs, &body, rejection).await
+                })
+                .await
+            }
         }
     }
 }
@@ -346,13 +409,15 @@ impl Head {
         match admission {
             Admission::Answer(response) => Way::answer(response),
             Admission::Unprotected(mark) => {
-                if let Mark::Degraded { record } = mark {
-                    attempt.begin_degraded(record);
+                if let (Mark::Degraded { record }, Some(attempt)) = (&mark, attempt) {
+                    attempt.begin_degraded(*record);
                 }
                 Way::Unprotected { mark, handler }
             }
-            Admission::Run(held) => {
-                attempt.begin(&held);
+            Admission::Run(mut held) => {
+                if let Some(attempt) = attempt {
+                    attempt.begin(&mut held);
+                }
                 let tasks = idempotency.engine().tasks().clone();
                 let run = capture::run(held, policy, idempotency, handler);
                 Way::Protected {
@@ -363,60 +428,12 @@ impl Head {
     }
 }
 
-/// The buffered body on its way to the last argument's extractor, which tells whether it was read.
-struct Handed {
-    bytes: Option<Bytes>,
-    attempt: Attempt,
-}
-
-impl HttpBody for Handed {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.attempt.note_body_read();
-        let bytes = self.bytes.take().filter(|bytes| !bytes.is_empty());
-        Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.bytes.as_ref().is_none_or(Bytes::is_empty)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-    }
-}
-
-impl Head {
-    /// The operation, in pieces: stable over renames of functions, the same on every instance.
-    pub(super) fn operation(&self, policy: &Policy) -> [&str; 3] {
-        match (policy.name, &self.route) {
-            (Some(name), _) => [name, "", ""],
-            (None, Some(route)) => [self.method.as_str(), " ", route.as_str()],
-            // A fallback handler has no route.
-            (None, None) => [self.method.as_str(), " ", self.uri.path()],
-        }
-    }
-
-    pub(super) fn path_and_query(&self) -> &str {
-        self.uri
-            .path_and_query()
-            .map_or("/", http::uri::PathAndQuery::as_str)
-    }
-}
-
-impl<T, M, const USUAL: bool> fmt::Debug for IdempotentRequest<T, M, USUAL> {
+impl<T, E, const USUAL: bool> fmt::Debug for IdempotentRequest<T, E, USUAL> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("IdempotentRequest");
-        if let Subject::Request { head, .. } = &self.subject {
-            debug
-                .field("method", &head.method)
-                .field("route", &head.route);
-        }
+        debug
+            .field("method", &self.parts.method)
+            .field("route", &self.parts.extensions.get::<MatchedPath>());
         debug.finish_non_exhaustive()
     }
 }

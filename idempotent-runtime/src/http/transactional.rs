@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::extract::{FromRef, FromRequest, Request};
 use axum::response::{IntoResponse, Response};
 
+use super::extraction::{ByAxum, Extraction};
 use super::request::Subject;
 use super::{Idempotency, IdempotentRequest, Inputs, commit};
 use crate::engine::Detach;
@@ -144,13 +145,13 @@ impl<C: TransactionConnection> fmt::Debug for Transactions<C> {
 }
 
 /// As [`IdempotentRequest`], for a handler that gets a connection.
-pub struct TransactionalRequest<C: TransactionConnection, T, M, const USUAL: bool = true> {
-    request: IdempotentRequest<T, M, USUAL>,
+pub struct TransactionalRequest<C: TransactionConnection, T, E, const USUAL: bool = true> {
+    request: IdempotentRequest<T, E, USUAL>,
     begin: Arc<dyn Begin<C>>,
 }
 
-impl<C: TransactionConnection, T, M, const USUAL: bool> fmt::Debug
-    for TransactionalRequest<C, T, M, USUAL>
+impl<C: TransactionConnection, T, E, const USUAL: bool> fmt::Debug
+    for TransactionalRequest<C, T, E, USUAL>
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("TransactionalRequest")
@@ -162,9 +163,10 @@ impl<C: TransactionConnection, T, M, const USUAL: bool> fmt::Debug
 /// What a handler does with the connection that it is lent.
 pub(super) type Work<'c, R> = Pin<Box<dyn Future<Output = R> + Send + 'c>>;
 
-impl<S, C, T, M, const USUAL: bool> FromRequest<S> for TransactionalRequest<C, T, M, USUAL>
+impl<S, C, T, M, const USUAL: bool> FromRequest<S>
+    for TransactionalRequest<C, T, ByAxum<S, M>, USUAL>
 where
-    S: Send + Sync,
+    S: Clone + Send + Sync + 'static,
     C: TransactionConnection,
     T: FromRequest<S, M>,
     Transactions<C>: FromRef<S>,
@@ -173,22 +175,36 @@ where
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let Transactions { idempotency, begin } = Transactions::from_ref(state);
-        let request = IdempotentRequest::extract(idempotency, request, state).await?;
+        let request = IdempotentRequest::buffer(idempotency, request, ByAxum::with(state)).await?;
         Ok(Self { request, begin })
     }
 }
 
-impl<C: TransactionConnection, T, M, const USUAL: bool> TransactionalRequest<C, T, M, USUAL> {
+impl<C, T, E, const USUAL: bool> TransactionalRequest<C, T, E, USUAL>
+where
+    C: TransactionConnection,
+    T: Send + 'static,
+    E: Extraction<T>,
+{
     /// Runs the handler under the policy in a transaction, or answers from the record.
     pub async fn run<A, F, R>(self, policy: &'static Policy, args: A, handler: F) -> Response
     where
         A: Send + 'static,
-        T: Send + 'static,
         F: for<'c> FnOnce(A, T, &'c mut C) -> Work<'c, R> + Send + 'static,
         R: IntoResponse + 'static,
     {
-        self.protect(policy, Some(Inputs::new()), args, handler)
-            .await
+        let Self { request, begin } = self;
+        let scope = request.scope();
+        let (subject, last) = request.split(scope);
+        match last.extract().await {
+            Ok(last) => {
+                protect(subject, begin, policy, Inputs::new(), move |connection| {
+                    handler(args, last, connection)
+                })
+                .await
+            }
+            Err(rejection) => subject.reject(policy, Some(Inputs::new()), rejection).await,
+        }
     }
 
     /// As [`run`](Self::run), with expressions over the handler's arguments.
@@ -201,74 +217,65 @@ impl<C: TransactionConnection, T, M, const USUAL: bool> TransactionalRequest<C, 
     ) -> Response
     where
         A: Send + 'static,
-        T: Send + 'static,
-        I: FnOnce(&A, &T) -> Inputs,
-        F: for<'c> FnOnce(A, T, &'c mut C) -> Work<'c, R> + Send + 'static,
-        R: IntoResponse + 'static,
-    {
-        let extracted = self.request.extracted.as_ref().ok();
-        let inputs = extracted.map(|last| inputs(&args, last));
-        self.protect(policy, inputs, args, handler).await
-    }
-
-    fn protect<A, F, R>(
-        self,
-        policy: &'static Policy,
-        inputs: Option<Inputs>,
-        args: A,
-        handler: F,
-    ) -> impl Future<Output = Response> + Send
-    where
-        A: Send + 'static,
-        T: Send + 'static,
+        I: FnOnce(&A, &T) -> Inputs + Send,
         F: for<'c> FnOnce(A, T, &'c mut C) -> Work<'c, R> + Send + 'static,
         R: IntoResponse + 'static,
     {
         let Self { request, begin } = self;
-        let IdempotentRequest {
-            subject, extracted, ..
-        } = request;
-        async move {
-            let last = match (extracted, &subject) {
-                (Ok(last), _) => last,
-                (Err(rejection), Subject::Nothing { .. }) => return rejection,
-                (Err(rejection), Subject::Request { head, body }) => {
-                    let resolved = policy.or_ttl(head.idempotency.ttl());
-                    return head.reject(&resolved, inputs, body, rejection).await;
-                }
-            };
-            let inputs = inputs.unwrap_or_default();
-            let (idempotency, attempt, admitted) = match subject {
-                Subject::Nothing {
-                    idempotency,
-                    is_safe,
-                } => {
-                    let admitted = match idempotency.leave_alone(policy, is_safe, &inputs) {
-                        Ok(()) => idempotency.begin_unprotected(&*begin).await,
-                        Err(answer) => Err(answer),
-                    };
-                    (idempotency, None, admitted)
-                }
-                Subject::Request { head, body } => {
-                    let resolved = policy.or_ttl(head.idempotency.ttl());
-                    let admitted = head
-                        .admit_to_transaction(&*begin, &resolved, inputs, body)
-                        .await;
-                    (head.idempotency, Some(head.attempt), admitted)
-                }
-            };
-            let transaction = match admitted {
-                Ok(transaction) => transaction,
-                Err(answer) => return answer,
-            };
-            if let (Some(attempt), Some(record)) = (attempt, transaction.key()) {
-                attempt.begin_in_transaction(record);
+        let scope = request.scope();
+        let (subject, last) = request.split(scope);
+        match last.extract().await {
+            Ok(last) => {
+                let inputs = inputs(&args, &last);
+                protect(subject, begin, policy, inputs, move |connection| {
+                    handler(args, last, connection)
+                })
+                .await
             }
-            let tasks = idempotency.engine().tasks().clone();
-            let run = commit::run(transaction, policy, idempotency, move |connection| {
-                handler(args, last, connection)
-            });
-            Detach::new(&tasks, run).await
+            Err(rejection) => subject.reject(policy, None, rejection).await,
         }
     }
+}
+
+async fn protect<C, F, R>(
+    subject: Subject,
+    begin: Arc<dyn Begin<C>>,
+    policy: &'static Policy,
+    inputs: Inputs,
+    work: F,
+) -> Response
+where
+    C: TransactionConnection,
+    F: for<'c> FnOnce(&'c mut C) -> Work<'c, R> + Send + 'static,
+    R: IntoResponse + 'static,
+{
+    let (idempotency, attempt, admitted) = match subject {
+        Subject::Nothing {
+            idempotency,
+            is_safe,
+        } => {
+            let admitted = match idempotency.leave_alone(policy, is_safe, &inputs) {
+                Ok(()) => idempotency.begin_unprotected(&*begin).await,
+                Err(answer) => Err(answer),
+            };
+            (idempotency, None, admitted)
+        }
+        Subject::Request { head, body } => {
+            let resolved = policy.or_ttl(head.idempotency.ttl());
+            let admitted = head
+                .admit_to_transaction(&*begin, &resolved, inputs, body)
+                .await;
+            (head.idempotency, head.attempt, admitted)
+        }
+    };
+    let transaction = match admitted {
+        Ok(transaction) => transaction,
+        Err(answer) => return answer,
+    };
+    if let (Some(attempt), Some(record)) = (attempt, transaction.key()) {
+        attempt.begin_in_transaction(record);
+    }
+    let tasks = idempotency.engine().tasks().clone();
+    let run = commit::run(transaction, policy, idempotency, work);
+    Detach::new(&tasks, run).await
 }

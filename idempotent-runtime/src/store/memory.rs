@@ -44,6 +44,7 @@ use super::{
 };
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind};
+use crate::fingerprint::Fingerprint;
 use crate::key::{RecordKey, Uniform};
 use crate::record::{Owner, Record, StoredResponse};
 
@@ -228,7 +229,7 @@ impl InProcess for MemoryStore {
     fn complete_now(
         &self,
         owner: &Owner,
-        response: &mut Arc<StoredResponse>,
+        response: &Arc<StoredResponse>,
     ) -> Result<Completion, StoreError> {
         let Some(mut entry) = self.records.get_mut(&owner.key) else {
             return Ok(Completion::Lost);
@@ -238,6 +239,16 @@ impl InProcess for MemoryStore {
         self.resize(before, entry.size_bytes());
         Ok(completion)
     }
+}
+
+/// The response with a body of its own: ten bytes cut out of an upload would keep all of it alive,
+/// and no bound would know.
+fn unshared(response: &StoredResponse) -> Arc<StoredResponse> {
+    let body = response.body.as_deref().map(Bytes::copy_from_slice);
+    Arc::new(StoredResponse {
+        body,
+        ..response.clone()
+    })
 }
 
 #[async_trait]
@@ -252,6 +263,11 @@ impl Store for MemoryStore {
 
     fn in_process(&self) -> Option<&dyn InProcess> {
         Some(self)
+    }
+
+    fn kept(&self, key: &RecordKey, fingerprint: &Fingerprint) -> Option<Arc<StoredResponse>> {
+        let entry = self.records.get(key)?;
+        entry.replay(fingerprint, self.now())
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
@@ -286,7 +302,7 @@ impl Store for MemoryStore {
         owner: &Owner,
         response: &Arc<StoredResponse>,
     ) -> Result<Completion, StoreError> {
-        self.complete_now(owner, &mut Arc::clone(response))
+        self.complete_now(owner, &unshared(response))
     }
 
     async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {

@@ -295,8 +295,8 @@ pub trait InProcess {
     /// [`StoreError`]; nothing was written.
     fn claim_now(&self, request: &ClaimRequest) -> Result<Claim, StoreError>;
 
-    /// As [`Store::complete`]. It may keep the response that it is lent, and put an equal one in its
-    /// place.
+    /// As [`Store::complete`], of a response whose body shares its bytes with nothing: it can be
+    /// kept as it is.
     ///
     /// # Errors
     ///
@@ -304,7 +304,7 @@ pub trait InProcess {
     fn complete_now(
         &self,
         owner: &Owner,
-        response: &mut Arc<StoredResponse>,
+        response: &Arc<StoredResponse>,
     ) -> Result<Completion, StoreError>;
 }
 

@@ -146,6 +146,22 @@ impl Entry {
         }
     }
 
+    /// The response, if it is the answer to this request.
+    pub(super) fn replay(
+        &self,
+        fingerprint: &Fingerprint,
+        now: Moment,
+    ) -> Option<Arc<StoredResponse>> {
+        match &self.state {
+            State::Completed(response)
+                if self.fingerprint == *fingerprint && !self.is_expired(now) =>
+            {
+                Some(Arc::clone(response))
+            }
+            State::Completed(_) | State::Running(_) => None,
+        }
+    }
+
     /// Says whether the claim was this owner's to renew.
     pub(super) fn renew(&mut self, renewal: &Renewal, now: Moment) -> bool {
         let held = self.is_held_by(&renewal.owner, now);
@@ -183,7 +199,7 @@ impl Entry {
     pub(super) fn complete(
         &mut self,
         owner: &Owner,
-        response: &mut Arc<StoredResponse>,
+        response: &Arc<StoredResponse>,
         now: Moment,
     ) -> Completion {
         if self.token != owner.token || self.is_expired(now) {
@@ -193,7 +209,7 @@ impl Entry {
             return Completion::AlreadyMine;
         }
         self.wake();
-        self.state = State::Completed(unshared(response));
+        self.state = State::Completed(Arc::clone(response));
         Completion::Stored
     }
 
@@ -246,12 +262,4 @@ impl Entry {
         };
         Self::BASE_BYTES + response
     }
-}
-
-/// The response with a body of its own: ten bytes cut out of an upload would keep all of it alive,
-/// and no bound would know.
-fn unshared(response: &mut Arc<StoredResponse>) -> Arc<StoredResponse> {
-    let body = response.body.as_deref().map(Bytes::copy_from_slice);
-    Arc::make_mut(response).body = body;
-    Arc::clone(response)
 }
