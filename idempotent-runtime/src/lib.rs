@@ -165,7 +165,7 @@ pub use self::key::{InvalidKey, Key, KeySyntax, MAX_KEY_BYTES, RecordKey};
 pub use self::operator::{Identity, Inspection, Resolution};
 pub use self::policy::{FingerprintOf, InFlight, OnAbandoned, Policy, StoreErrors};
 pub use self::record::{
-    DecodeError, Owner, Record, RecordState, StoredResponse, Token, UnusableStep,
+    CompactResponse, DecodeError, Owner, Record, RecordState, StoredResponse, Token, UnusableStep,
 };
 pub use self::recovery::{Abandoned, Recovery};
 

@@ -13,9 +13,11 @@ use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 
 mod codec;
+mod compact;
 pub(crate) mod progress;
 
 pub use codec::DecodeError;
+pub use compact::CompactResponse;
 pub use progress::UnusableStep;
 
 /// The random owner of one claim: 128 bits from the operating system.
@@ -119,15 +121,9 @@ impl StoredResponse {
     /// A response whose body is not kept.
     #[must_use]
     pub fn tombstone(status: StatusCode, headers: HeaderMap) -> Self {
-        let of_connection = |name: &HeaderName| {
-            matches!(
-                *name,
-                header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::CONNECTION
-            )
-        };
-        let headers = if headers.keys().any(of_connection) {
+        let headers = if headers.keys().any(is_of_connection) {
             // Not by removing, which would reorder what is left.
-            let kept = headers.iter().filter(|(name, _)| !of_connection(name));
+            let kept = headers.iter().filter(|(name, _)| !is_of_connection(name));
             kept.map(|(name, value)| (name.clone(), value.clone()))
                 .collect()
         } else {
@@ -150,6 +146,14 @@ impl StoredResponse {
             .sum();
         size_of::<Self>() + headers + self.body.as_ref().map_or(0, Bytes::len)
     }
+}
+
+/// Whether it is made anew for each response that is sent.
+fn is_of_connection(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::CONNECTION
+    )
 }
 
 /// Never the contents: a response may hold what no log may.

@@ -9,7 +9,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::leases::LeaseGuard;
 use super::{Engine, Steps};
-use crate::record::{Owner, RecordState, StoredResponse};
+use crate::record::{CompactResponse, Owner, RecordState, StoredResponse};
 use crate::store::{Claim, ClaimRequest, Completion, Release, Renewal, StoreError};
 
 /// An acquired claim. Its lease is renewed for as long as this value lives.
@@ -124,19 +124,12 @@ impl Held {
         self.begun = true;
     }
 
-    /// Whether [`complete_now`](Self::complete_now) can be of use.
-    pub(crate) fn is_in_process(&self) -> bool {
-        self.engine.store().in_process().is_some()
-    }
-
     /// Whether the response is stored, because the store is in this process and the claim is not lost.
     /// Otherwise there is more to do: [`complete`](Self::complete).
-    ///
-    /// The response's body must share its bytes with nothing.
-    pub(crate) fn complete_now(&self, response: &Arc<StoredResponse>) -> bool {
+    pub(crate) fn complete_now(&self, response: impl FnOnce() -> CompactResponse) -> bool {
         let store = self.engine.store().in_process();
         store.is_some_and(|store| {
-            let completion = store.complete_now(self.owner(), response);
+            let completion = store.complete_now(self.owner(), response());
             matches!(completion, Ok(Completion::Stored))
         })
     }

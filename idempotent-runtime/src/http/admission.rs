@@ -86,7 +86,7 @@ impl View<'_> {
             return Ok(None);
         };
         match self.idempotency.engine().kept(&identified.intent()) {
-            Some(stored) => Err(self.idempotency.replay(&stored)),
+            Some(stored) => Err(self.idempotency.replay(stored)),
             None => Ok(Some(identified)),
         }
     }
@@ -201,7 +201,7 @@ impl Head {
             None => match self.view().to_protect(policy, inputs, body) {
                 Ok(Some(identified)) => {
                     if let Some(stored) = engine.kept(&identified.intent()) {
-                        return Ok(Admission::Answer(self.idempotency.replay(&stored)));
+                        return Ok(Admission::Answer(self.idempotency.replay(stored)));
                     }
                     identified
                 }
@@ -289,7 +289,7 @@ impl Head {
         let problem = |code| self.idempotency.problem(&Problem::new(code));
         match outcome {
             Outcome::Run(run) => Ok(run),
-            Outcome::Replay(stored) => Err(self.idempotency.replay(&stored)),
+            Outcome::Replay(stored) => Err(self.idempotency.replay(stored)),
             Outcome::InFlight { lease_left } => Err(self.idempotency.in_flight(lease_left)),
             Outcome::Unknown => {
                 let operation = self.view().operation(policy).concat();
@@ -333,7 +333,7 @@ impl Head {
         let is_this_request = |found| fingerprints.include(found);
         let engine = self.idempotency.engine();
         match engine.peek(identified.record, is_this_request).await {
-            Some(stored) => self.idempotency.replay(&stored),
+            Some(stored) => self.idempotency.replay(stored),
             None => rejection,
         }
     }

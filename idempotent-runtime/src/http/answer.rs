@@ -1,6 +1,7 @@
 //! Answers that do not come from a handler.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -32,12 +33,14 @@ static BODY_HEADERS: [HeaderName; 10] = [
 
 impl Idempotency {
     /// The stored response, marked as a replay.
-    pub(super) fn replay(&self, stored: &StoredResponse) -> Response {
+    pub(super) fn replay(&self, stored: Arc<StoredResponse>) -> Response {
+        // Most are this replay's own, and need not be copied.
+        let stored = Arc::unwrap_or_clone(stored);
         let status =
             StatusCode::from_u16(stored.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = match &stored.body {
-            Some(body) => respond(status, stored.headers.clone(), body.clone()),
-            None => self.not_retained(status, &stored.headers),
+        let mut response = match stored.body {
+            Some(body) => respond(status, stored.headers, body),
+            None => self.not_retained(status, stored.headers),
         };
         let marker = HeaderValue::from_static("true");
         response
@@ -74,10 +77,9 @@ impl Idempotency {
     }
 
     /// Status and headers as stored, and a problem for a body.
-    fn not_retained(&self, status: StatusCode, stored: &HeaderMap) -> Response {
+    fn not_retained(&self, status: StatusCode, mut headers: HeaderMap) -> Response {
         let problem = Problem::new(ProblemCode::ResponseNotRetained).with_status(status);
         let (mut parts, body) = self.problems().render(&problem).into_parts();
-        let mut headers = stored.clone();
         for name in &BODY_HEADERS {
             headers.remove(name);
         }

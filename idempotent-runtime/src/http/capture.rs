@@ -21,7 +21,7 @@ use super::recorder::Recorder;
 use crate::engine::{Answer, CatchUnwind, Held, catch_unwind};
 use crate::key::RecordKey;
 use crate::policy::Policy;
-use crate::record::StoredResponse;
+use crate::record::{CompactResponse, StoredResponse};
 
 /// Runs the handler, stores what it answers, and only then answers.
 ///
@@ -106,17 +106,16 @@ impl Claim {
             }
         };
         let response = Response::from_parts(parts, Body::empty());
-        // A store in this process keeps what it is given, and should not keep more alive.
-        let kept = if self.held.is_in_process() {
-            Bytes::copy_from_slice(&body)
-        } else {
-            body.clone()
+        let compact = || {
+            let headers = self.idempotency.response_headers();
+            let stored = headers.stored(response.headers());
+            CompactResponse::new(response.status().as_u16(), stored, Some(&body))
         };
-        let stored = Arc::new(self.idempotency.stored(&response, Some(kept)));
-        let own = whole(response, body, None);
-        if self.held.complete_now(&stored) {
-            return Ok(own);
+        if self.held.complete_now(compact) {
+            return Ok(whole(response, body, None));
         }
+        let stored = Arc::new(self.idempotency.stored(&response, Some(body.clone())));
+        let own = whole(response, body, None);
         let Self {
             held, idempotency, ..
         } = self;
@@ -251,7 +250,7 @@ impl Idempotency {
     pub(super) fn answer(&self, answer: Answer, own: Response) -> Response {
         match answer {
             Answer::Own => own,
-            Answer::Stored(stored) => self.replay(&stored),
+            Answer::Stored(stored) => self.replay(stored),
             Answer::InFlight { lease_left } => self.in_flight(lease_left),
             Answer::Unknown => self.problem(&Problem::new(ProblemCode::OutcomeUnknown)),
         }

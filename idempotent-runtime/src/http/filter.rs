@@ -1,6 +1,6 @@
 //! Which response headers are stored.
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// What is never stored unless the application insists.
 ///
@@ -75,17 +75,25 @@ impl HeaderFilter {
         self
     }
 
-    pub(super) fn apply(&self, headers: &HeaderMap) -> HeaderMap {
+    /// The headers that are stored, in order.
+    pub(super) fn stored<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+    ) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
+        // None, as a rule.
         let of_connection: Vec<&str> = connection_options(headers).collect();
-        let is_stored = |name: &HeaderName| {
-            !self.never_stored.contains_key(name)
+        headers.iter().filter(move |(name, _)| {
+            !self.never_stored.contains_key(*name)
                 && !of_connection
                     .iter()
                     .any(|option| name.as_str().eq_ignore_ascii_case(option))
-        };
+        })
+    }
+
+    pub(super) fn apply(&self, headers: &HeaderMap) -> HeaderMap {
         // Appended one by one, because removing from a header map reorders it.
         let mut stored = HeaderMap::with_capacity(headers.len());
-        for (name, value) in headers.iter().filter(|(name, _)| is_stored(name)) {
+        for (name, value) in self.stored(headers) {
             stored.append(name.clone(), value.clone());
         }
         stored
@@ -112,7 +120,6 @@ impl Default for HeaderFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     #[test]
     fn what_belongs_to_one_moment_or_connection_is_not_stored() {

@@ -46,7 +46,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind};
 use crate::fingerprint::Fingerprint;
 use crate::key::{RecordKey, Uniform};
-use crate::record::{Owner, Record, StoredResponse};
+use crate::record::{CompactResponse, Owner, Record, StoredResponse};
 
 mod entry;
 mod expiry;
@@ -229,7 +229,7 @@ impl InProcess for MemoryStore {
     fn complete_now(
         &self,
         owner: &Owner,
-        response: &Arc<StoredResponse>,
+        response: CompactResponse,
     ) -> Result<Completion, StoreError> {
         let Some(mut entry) = self.records.get_mut(&owner.key) else {
             return Ok(Completion::Lost);
@@ -239,16 +239,6 @@ impl InProcess for MemoryStore {
         self.resize(before, entry.size_bytes());
         Ok(completion)
     }
-}
-
-/// The response with a body of its own: ten bytes cut out of an upload would keep all of it alive,
-/// and no bound would know.
-fn unshared(response: &StoredResponse) -> Arc<StoredResponse> {
-    let body = response.body.as_deref().map(Bytes::copy_from_slice);
-    Arc::new(StoredResponse {
-        body,
-        ..response.clone()
-    })
 }
 
 #[async_trait]
@@ -302,7 +292,7 @@ impl Store for MemoryStore {
         owner: &Owner,
         response: &Arc<StoredResponse>,
     ) -> Result<Completion, StoreError> {
-        self.complete_now(owner, &unshared(response))
+        self.complete_now(owner, (&**response).into())
     }
 
     async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {

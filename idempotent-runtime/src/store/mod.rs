@@ -43,7 +43,7 @@ use bytes::Bytes;
 
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
-use crate::record::{Owner, Record, StoredResponse};
+use crate::record::{CompactResponse, Owner, Record, StoredResponse};
 
 mod connect;
 mod error;
@@ -295,8 +295,7 @@ pub trait InProcess {
     /// [`StoreError`]; nothing was written.
     fn claim_now(&self, request: &ClaimRequest) -> Result<Claim, StoreError>;
 
-    /// As [`Store::complete`], of a response whose body shares its bytes with nothing: it can be
-    /// kept as it is.
+    /// As [`Store::complete`], of a response that can be kept as it is.
     ///
     /// # Errors
     ///
@@ -304,7 +303,7 @@ pub trait InProcess {
     fn complete_now(
         &self,
         owner: &Owner,
-        response: &Arc<StoredResponse>,
+        response: CompactResponse,
     ) -> Result<Completion, StoreError>;
 }
 

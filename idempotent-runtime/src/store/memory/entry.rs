@@ -10,7 +10,7 @@ use tokio::sync::futures::OwnedNotified;
 use super::expiry::ExpiryQueue;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
-use crate::record::{Owner, Record, RecordState, StoredResponse, Token};
+use crate::record::{CompactResponse, Owner, Record, RecordState, StoredResponse, Token};
 use crate::store::{Claim, ClaimRequest, Completion, Progress, Renewal};
 
 /// Always used under its shard's lock, so that each method is one atomic step.
@@ -68,7 +68,7 @@ fn nanoseconds(duration: Duration) -> u64 {
 enum State {
     /// Few have anything to be said of them.
     Running(Option<Box<Running>>),
-    Completed(Arc<StoredResponse>),
+    Completed(Box<CompactResponse>),
 }
 
 #[derive(Debug, Default)]
@@ -116,7 +116,7 @@ impl Entry {
             return Claim::Mismatch;
         }
         if let State::Completed(response) = &self.state {
-            return Claim::Completed(Arc::clone(response));
+            return Claim::Completed(response.to_stored());
         }
         if self.token == request.owner.token {
             return Claim::Acquired {
@@ -156,7 +156,7 @@ impl Entry {
             State::Completed(response)
                 if self.fingerprint == *fingerprint && !self.is_expired(now) =>
             {
-                Some(Arc::clone(response))
+                Some(response.to_stored())
             }
             State::Completed(_) | State::Running(_) => None,
         }
@@ -199,7 +199,7 @@ impl Entry {
     pub(super) fn complete(
         &mut self,
         owner: &Owner,
-        response: &Arc<StoredResponse>,
+        response: CompactResponse,
         now: Moment,
     ) -> Completion {
         if self.token != owner.token || self.is_expired(now) {
@@ -209,7 +209,7 @@ impl Entry {
             return Completion::AlreadyMine;
         }
         self.wake();
-        self.state = State::Completed(Arc::clone(response));
+        self.state = State::Completed(Box::new(response));
         Completion::Stored
     }
 
@@ -218,7 +218,7 @@ impl Entry {
             return None;
         }
         let state = match &self.state {
-            State::Completed(response) => RecordState::Completed(Arc::clone(response)),
+            State::Completed(response) => RecordState::Completed(response.to_stored()),
             State::Running(_) if now < self.lease_until => RecordState::Running {
                 lease_left: self.lease_until.since(now),
             },
