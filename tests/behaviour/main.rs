@@ -13,6 +13,7 @@ mod execute;
 mod fingerprint;
 mod in_flight;
 mod keys;
+mod last_argument;
 mod leases;
 mod lost_records;
 mod operator;
