@@ -103,7 +103,7 @@ mod tests;
 /// async fn create_payment(
 ///     __a0: State<Ledger>,
 ///     __a1: User,
-///     __last: __private::IdempotentRequest<Json<PaymentRequest>, impl Extraction<Json<PaymentRequest>>>,
+///     __last: IdempotentRequest<Json<PaymentRequest>, impl Extraction<Json<PaymentRequest>>>,
 /// ) -> __private::Response {
 ///     async fn create_payment(/* your arguments */) -> Result<(StatusCode, Json<Payment>), PaymentError> {
 ///         /* your body */
@@ -118,7 +118,8 @@ mod tests;
 /// ```
 ///
 /// So the arguments before the last are extracted first, on replays too: an authentication that fails is answered
-/// as such, whatever is stored. A body is buffered and then given to the last extractor.
+/// as such, whatever is stored. A body is buffered and then given to the last extractor; for a replay that is at
+/// hand a last `Json` is not parsed, because it could reject nothing but the content, which was good the first time.
 ///
 /// # Plain functions
 ///

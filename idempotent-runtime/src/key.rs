@@ -87,7 +87,8 @@ impl Key {
             (Some(b'"'), _) => unquote(value).and_then(Self::bounded),
             (Some(_), KeySyntax::Strict) => Err(InvalidKey::NotQuoted),
             (Some(_), KeySyntax::Lenient) => {
-                if value.iter().all(|byte| is_bare(*byte)) {
+                // All of them and not up to the first: many at a time.
+                if value.iter().fold(true, |bare, byte| bare & is_bare(*byte)) {
                     Self::bounded(value.to_vec())
                 } else {
                     Err(InvalidKey::Character)
@@ -133,7 +134,7 @@ impl fmt::Debug for Key {
 }
 
 fn is_bare(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';')
+    byte.is_ascii_graphic() & (byte != b'"') & (byte != b',') & (byte != b';')
 }
 
 fn unquote(value: &[u8]) -> Result<Vec<u8>, InvalidKey> {

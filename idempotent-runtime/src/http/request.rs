@@ -44,6 +44,10 @@ enum Content {
 }
 
 /// What there is to protect, while the last argument is extracted.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is what most requests are, and a box would cost each of them"
+)]
 pub(super) enum Subject {
     Nothing {
         idempotency: Idempotency,
