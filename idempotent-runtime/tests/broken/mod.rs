@@ -13,7 +13,9 @@ use idempotent_runtime::store::{
     Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, StoreErrorKind,
     Subscription, Transactor,
 };
-use idempotent_runtime::{Clock, ManualClock, Owner, Record, RecordKey, StoredResponse};
+use idempotent_runtime::{
+    Clock, Fingerprint, ManualClock, Owner, Record, RecordKey, StoredResponse,
+};
 use tokio::sync::Notify;
 
 use self::row::Row;
@@ -177,6 +179,26 @@ impl MutexStore {
 impl Store for MutexStore {
     fn name(&self) -> &'static str {
         "mutex"
+    }
+
+    fn kept(&self, key: &RecordKey, fingerprint: &Fingerprint) -> Option<Arc<StoredResponse>> {
+        let rows = self.lock().ok()?;
+        let row = rows.get(&self.index(key))?;
+        let is_gone = !self.is_live(row, self.clock.now()) && !self.has(Fault::KeptForEver);
+        let is_another =
+            row.fingerprint_differs(fingerprint, self.fault) && !self.has(Fault::KeptForEverybody);
+        if is_gone || is_another {
+            return None;
+        }
+        let response = row.response.clone()?;
+        if self.has(Fault::KeptIsAnotherAnswer) {
+            return Some(Arc::new(StoredResponse::new(
+                http::StatusCode::OK,
+                http::HeaderMap::new(),
+                "another answer",
+            )));
+        }
+        Some(response)
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
