@@ -9,6 +9,8 @@ use idempotent_runtime::store::{
 };
 use idempotent_runtime::{Owner, RecordState};
 
+use redis::aio::ConnectionLike;
+
 use super::support::{Server, owner, response, response_bytes};
 use super::{LONG, another, name, request};
 
@@ -57,52 +59,68 @@ async fn key_lives_as_long_as_its_record_and_never_shorter_than_the_lease() {
     }
 }
 
-/// An expiry that the server has not carried out, as on a replica that was promoted, or after
-/// `PERSIST`.
+/// A completed record that has expired and that the server has not removed yet.
+async fn expired(store: &impl Store, connection: &mut impl ConnectionLike) -> Owner {
+    loop {
+        let owner = owner();
+        let request = ClaimRequest {
+            lease: Duration::ZERO,
+            ttl: Duration::from_millis(20),
+            ..request(owner)
+        };
+        store.claim(&request).await.unwrap();
+        store.complete(&owner, &response(b"old")).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(21)).await;
+        let mut size = redis::cmd("DBSIZE");
+        let size: u64 = size.query_async(connection).await.unwrap();
+        if size > 0 {
+            return owner;
+        }
+    }
+}
+
 #[tokio::test]
 async fn expired_is_absent_though_the_key_is_there() {
-    let Some(server) = Server::start(&[]).await else {
+    // So that it seldom removes what nobody asks for.
+    let Some(server) = Server::start(&["--hz", "1"]).await else {
         return;
     };
     let store = RedisStore::new(server.connection().await);
     let mut connection = server.connection().await;
-    let owner = owner();
-    store.claim(&request(owner)).await.unwrap();
-    store.complete(&owner, &response(b"old")).await.unwrap();
-    let key = name(&owner.key);
-    let mut change = redis::pipe();
-    change
-        .cmd("PERSIST")
-        .arg(&key)
-        .cmd("HSET")
-        .arg(&key)
-        .arg("expires_at")
-        .arg(1);
-    change.exec_async(&mut connection).await.unwrap();
+    let owner = expired(&store, &mut connection).await;
     assert!(store.get(&owner.key).await.unwrap().is_none());
+    let owner = expired(&store, &mut connection).await;
     assert_eq!(
         store.complete(&owner, &response(b"new")).await.unwrap(),
         Completion::Lost
     );
+    let owner = expired(&store, &mut connection).await;
     assert_eq!(store.release(&owner).await.unwrap(), Release::Lost);
+    let owner = expired(&store, &mut connection).await;
     let lease = LONG;
-    assert_eq!(
-        store.renew(&[Renewal { owner, lease }]).await.unwrap(),
-        [owner]
-    );
-    let next = another(owner);
-    let claim = store.claim(&request(next)).await.unwrap();
-    assert!(
-        matches!(claim, Claim::Acquired { attempt: 1, .. }),
-        "{claim:?}"
-    );
-    let old: bool = redis::cmd("HEXISTS")
-        .arg(&key)
-        .arg("response")
-        .query_async(&mut connection)
-        .await
-        .unwrap();
-    assert!(!old, "the new record has the old response");
+    let renewals = [Renewal { owner, lease }];
+    assert_eq!(store.renew(&renewals).await.unwrap(), [owner]);
+    let owner = expired(&store, &mut connection).await;
+    let saved = store.save_progress(&owner, &b"half"[..].into()).await;
+    assert_eq!(saved.unwrap(), Progress::Lost);
+    for take_over in [None, Some(1)] {
+        let owner = expired(&store, &mut connection).await;
+        let next = ClaimRequest {
+            take_over,
+            ..request(another(owner))
+        };
+        let claim = store.claim(&next).await.unwrap();
+        assert!(
+            matches!(claim, Claim::Acquired { attempt: 1, .. }),
+            "{claim:?}"
+        );
+        let record = store.get(&owner.key).await.unwrap().unwrap();
+        assert!(
+            matches!(record.state, RecordState::Running { .. }),
+            "the new record has the old response: {record:?}"
+        );
+        store.remove(&owner.key).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -154,9 +172,17 @@ async fn longest_times_are_taken() {
 }
 
 async fn assert_corrupt(store: &impl Store, owner: Owner, what: &str) {
+    let next = another(owner);
     let errors = [
         store
-            .claim(&request(another(owner)))
+            .claim(&request(next))
+            .await
+            .map(|claim| format!("{claim:?}")),
+        store
+            .claim(&ClaimRequest {
+                take_over: Some(1),
+                ..request(next)
+            })
             .await
             .map(|claim| format!("{claim:?}")),
         store
@@ -171,6 +197,62 @@ async fn assert_corrupt(store: &impl Store, owner: Owner, what: &str) {
     }
 }
 
+/// As who runs, or has run.
+async fn assert_corrupt_for_its_owner(store: &impl Store, owner: Owner, what: &str) {
+    let lease = LONG;
+    let errors = [
+        store
+            .complete(&owner, &response(b"paid"))
+            .await
+            .unwrap_err(),
+        store.release(&owner).await.unwrap_err(),
+        store.renew(&[Renewal { owner, lease }]).await.unwrap_err(),
+        store
+            .save_progress(&owner, &b"half"[..].into())
+            .await
+            .unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{what}: {error:?}");
+    }
+}
+
+/// What is under the key, in a form that tells all values apart.
+async fn dump(connection: &mut impl ConnectionLike, key: &str) -> Vec<u8> {
+    let mut dump = redis::cmd("DUMP");
+    dump.arg(key).query_async(connection).await.unwrap()
+}
+
+/// What is done to the bytes of a record whose lease has ended.
+enum Damage {
+    /// From there on they are others.
+    At(usize, Vec<u8>),
+    CutTo(usize),
+    /// The key lives for ever.
+    Persist,
+}
+
+impl Damage {
+    async fn inflict(&self, connection: &mut impl ConnectionLike, key: &str) {
+        let mut record: Vec<u8> = redis::cmd("GET")
+            .arg(key)
+            .query_async(connection)
+            .await
+            .unwrap();
+        match self {
+            Self::At(at, bytes) => record[*at..*at + bytes.len()].copy_from_slice(bytes),
+            Self::CutTo(length) => record.truncate(*length),
+            Self::Persist => {}
+        }
+        let mut set = redis::cmd("SET");
+        set.arg(key).arg(record);
+        if !matches!(self, Self::Persist) {
+            set.arg("KEEPTTL");
+        }
+        set.exec_async(connection).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn damaged_record_is_corrupt_and_never_absent() {
     let Some(server) = Server::start(&[]).await else {
@@ -178,61 +260,43 @@ async fn damaged_record_is_corrupt_and_never_absent() {
     };
     let store = RedisStore::new(server.connection().await);
     let mut connection = server.connection().await;
-    for (field, value) in [
-        ("state", Some("paused")),
-        ("state", None),
-        ("token", Some("short")),
-        ("token", None),
-        ("fingerprint", Some("short")),
-        ("fingerprint", None),
-        ("attempt", Some("-1")),
-        ("attempt", Some("5000000000")),
-        ("attempt", None),
-        ("created_at", Some("nan")),
-        ("created_at", None),
-        ("lease_until", Some("1e3")),
-        ("lease_until", None),
-        ("expires_at", Some("99999999999999999999")),
-        ("expires_at", None),
+    let (attempt, life, lease, state) = (49, 53, 61, 69);
+    let number = |at, number: f64| Damage::At(at, number.to_be_bytes().into());
+    for (what, damage, is_found_out_by_its_owner) in [
+        ("an older version", Damage::At(0, vec![0]), true),
+        ("a newer version", Damage::At(0, vec![2]), true),
+        (
+            "a state that there is not",
+            Damage::At(state, b"p".into()),
+            true,
+        ),
+        ("all cut off", Damage::CutTo(0), true),
+        ("the fingerprint cut off", Damage::CutTo(32), true),
+        ("the token cut off", Damage::CutTo(48), true),
+        ("the numbers cut off", Damage::CutTo(68), true),
+        ("the state cut off", Damage::CutTo(69), true),
+        ("no attempt", Damage::At(attempt, vec![0; 4]), false),
+        ("a life that is no number", number(life, f64::NAN), false),
+        ("a lease after the life", number(lease, 1e12), false),
+        ("an endless life", number(life, f64::INFINITY), false),
+        ("a lease that is no number", number(lease, f64::NAN), false),
+        ("a lease that never was", number(lease, -1.0), false),
+        ("a lease for ever", number(lease, f64::INFINITY), false),
+        ("no expiry", Damage::Persist, false),
     ] {
         let owner = owner();
         store.claim(&request(owner)).await.unwrap();
         // Out of its lease, so that a claim has to tell the attempt.
-        store
-            .renew(&[Renewal {
-                owner,
-                lease: Duration::ZERO,
-            }])
-            .await
-            .unwrap();
+        let lease = Duration::ZERO;
+        store.renew(&[Renewal { owner, lease }]).await.unwrap();
         let key = name(&owner.key);
-        let damage = match value {
-            Some(value) => redis::cmd("HSET")
-                .arg(&key)
-                .arg(field)
-                .arg(value)
-                .to_owned(),
-            None => redis::cmd("HDEL").arg(&key).arg(field).to_owned(),
-        };
-        damage.exec_async(&mut connection).await.unwrap();
-        let what = format!("{field} {value:?}");
-        assert_corrupt(&store, owner, &what).await;
-        if value != Some("5000000000") {
-            let errors = [
-                store
-                    .complete(&owner, &response(b"paid"))
-                    .await
-                    .unwrap_err(),
-                store.release(&owner).await.unwrap_err(),
-                store
-                    .renew(&[Renewal { owner, lease: LONG }])
-                    .await
-                    .unwrap_err(),
-            ];
-            for error in errors {
-                assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{what}");
-            }
+        damage.inflict(&mut connection, &key).await;
+        let damaged = dump(&mut connection, &key).await;
+        assert_corrupt(&store, owner, what).await;
+        if is_found_out_by_its_owner {
+            assert_corrupt_for_its_owner(&store, owner, what).await;
         }
+        assert_eq!(dump(&mut connection, &key).await, damaged, "{what}");
         assert!(
             store.remove(&owner.key).await.unwrap(),
             "an operator can remove it"
@@ -247,16 +311,23 @@ async fn foreign_value_is_corrupt() {
     };
     let store = RedisStore::new(server.connection().await);
     let mut connection = server.connection().await;
+    let long = "long".repeat(100);
     for foreign in [
         ["SET", "a"].as_slice(),
+        &["SET", "42"],
+        &["SET", &long],
         &["RPUSH", "a"],
         &["HSET", "a", "b"],
     ] {
         let owner = owner();
+        let key = name(&owner.key);
         let mut write = redis::cmd(foreign[0]);
-        write.arg(name(&owner.key)).arg(&foreign[1..]);
+        write.arg(&key).arg(&foreign[1..]);
         write.exec_async(&mut connection).await.unwrap();
+        let value = dump(&mut connection, &key).await;
         assert_corrupt(&store, owner, foreign[0]).await;
+        assert_corrupt_for_its_owner(&store, owner, foreign[0]).await;
+        assert_eq!(dump(&mut connection, &key).await, value, "{foreign:?}");
     }
 }
 
@@ -267,19 +338,63 @@ async fn response_that_cannot_be_decoded_is_corrupt() {
     };
     let store = RedisStore::new(server.connection().await);
     let mut connection = server.connection().await;
-    let mut newer = response_bytes(b"paid");
-    newer[0] = 2;
-    for (what, bytes) in [
-        ("newer version", newer),
-        ("cut off", vec![1, 0xc9]),
-        ("empty", vec![]),
+    let length = 70 + response_bytes(b"paid").len();
+    for (what, damage) in [
+        ("newer version", Damage::At(70, vec![2])),
+        ("cut off", Damage::CutTo(length - 1)),
+        ("empty", Damage::CutTo(70)),
     ] {
         let owner = owner();
         store.claim(&request(owner)).await.unwrap();
         store.complete(&owner, &response(b"paid")).await.unwrap();
-        let mut write = redis::cmd("HSET");
-        write.arg(name(&owner.key)).arg("response").arg(bytes);
-        write.exec_async(&mut connection).await.unwrap();
+        let key = name(&owner.key);
+        damage.inflict(&mut connection, &key).await;
         assert_corrupt(&store, owner, what).await;
     }
+}
+
+/// As an operator may have it: a record then neither ends sooner nor becomes younger than new.
+#[tokio::test]
+async fn record_whose_key_was_made_to_live_longer_is_read_all_the_same() {
+    let Some(server) = Server::start(&[]).await else {
+        return;
+    };
+    let store = RedisStore::new(server.connection().await);
+    let mut connection = server.connection().await;
+    let (running, completed) = (owner(), owner());
+    for owner in [running, completed] {
+        store.claim(&request(owner)).await.unwrap();
+        let mut expire = redis::cmd("EXPIRE");
+        expire.arg(name(&owner.key)).arg(100_000);
+        expire.exec_async(&mut connection).await.unwrap();
+    }
+    let record = store.get(&running.key).await.unwrap().unwrap();
+    assert_eq!(record.age, Duration::ZERO);
+    let RecordState::Running { lease_left } = record.state else {
+        panic!("{record:?}");
+    };
+    assert_eq!(lease_left, LONG);
+    let renewal = |lease| {
+        [Renewal {
+            owner: running,
+            lease,
+        }]
+    };
+    assert_eq!(store.renew(&renewal(LONG)).await.unwrap(), []);
+    assert_eq!(store.renew(&renewal(Duration::ZERO)).await.unwrap(), []);
+    let heir = ClaimRequest {
+        take_over: Some(1),
+        ..request(another(running))
+    };
+    let claim = store.claim(&heir).await.unwrap();
+    assert!(
+        matches!(claim, Claim::Acquired { attempt: 2, .. }),
+        "{claim:?}"
+    );
+    store
+        .complete(&completed, &response(b"paid"))
+        .await
+        .unwrap();
+    let record = store.get(&completed.key).await.unwrap().unwrap();
+    assert!(record.expires_in > Duration::from_secs(90_000));
 }
