@@ -18,8 +18,13 @@ async fn server_over_its_memory_is_full_and_writes_nothing() {
     };
     let store = RedisStore::new(server.connection().await);
     let mut connection = server.connection().await;
-    let (running, new) = (owner(), owner());
+    let (running, completed, new) = (owner(), owner(), owner());
     store.claim(&request(running)).await.unwrap();
+    store.claim(&request(completed)).await.unwrap();
+    store
+        .complete(&completed, &response(b"paid"))
+        .await
+        .unwrap();
     let limit = |bytes: u64| {
         redis::cmd("CONFIG")
             .arg("SET")
@@ -38,6 +43,11 @@ async fn server_over_its_memory_is_full_and_writes_nothing() {
     let progress = b"half"[..].into();
     let error = store.save_progress(&running, &progress).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Full, "{error:?}");
+    // What is there is told all the same.
+    let replay = store.claim(&request(another(completed))).await.unwrap();
+    assert!(matches!(replay, Claim::Completed(paid) if paid == response(b"paid")));
+    let duplicate = store.claim(&request(another(running))).await.unwrap();
+    assert!(matches!(duplicate, Claim::InFlight { .. }), "{duplicate:?}");
     limit(0).exec_async(&mut connection).await.unwrap();
     assert!(store.get(&new.key).await.unwrap().is_none());
     assert_eq!(

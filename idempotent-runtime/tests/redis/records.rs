@@ -234,11 +234,9 @@ enum Damage {
 
 impl Damage {
     async fn inflict(&self, connection: &mut impl ConnectionLike, key: &str) {
-        let mut record: Vec<u8> = redis::cmd("GET")
-            .arg(key)
-            .query_async(connection)
-            .await
-            .unwrap();
+        let mut read = redis::pipe();
+        read.get(key).pttl(key);
+        let (mut record, left): (Vec<u8>, u64) = read.query_async(connection).await.unwrap();
         match self {
             Self::At(at, bytes) => record[*at..*at + bytes.len()].copy_from_slice(bytes),
             Self::CutTo(length) => record.truncate(*length),
@@ -247,7 +245,7 @@ impl Damage {
         let mut set = redis::cmd("SET");
         set.arg(key).arg(record);
         if !matches!(self, Self::Persist) {
-            set.arg("KEEPTTL");
+            set.arg("PX").arg(left);
         }
         set.exec_async(connection).await.unwrap();
     }

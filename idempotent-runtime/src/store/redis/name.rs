@@ -1,5 +1,7 @@
 //! What the server knows a record by.
 
+use bytes::BufMut;
+
 use crate::key::RecordKey;
 
 /// A prefix is no longer than this.
@@ -13,16 +15,20 @@ pub(super) struct Name {
 }
 
 impl Name {
+    /// With a prefix that is not too long.
     pub(super) fn new(prefix: &str, key: &RecordKey) -> Self {
-        let mut bytes = [0; LONGEST_PREFIX + DIGITS];
-        let digits = key.as_bytes().iter();
-        let digits = digits.flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
-        let mut length = 0;
-        for (to, from) in bytes.iter_mut().zip(prefix.bytes().chain(digits)) {
-            *to = from;
-            length += 1;
+        let mut digits = [0; DIGITS];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(key.as_bytes()) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
         }
-        Self { bytes, length }
+        let mut bytes = [0; LONGEST_PREFIX + DIGITS];
+        let mut rest = &mut bytes[..];
+        rest.put_slice(prefix.as_bytes());
+        rest.put_slice(&digits);
+        Self {
+            bytes,
+            length: prefix.len() + DIGITS,
+        }
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -31,10 +37,8 @@ impl Name {
 }
 
 fn digit(value: u8) -> u8 {
-    match value {
-        0..10 => b'0' + value,
-        _ => b'a' - 10 + value,
-    }
+    let after_nine = u8::from(value > 9);
+    b'0' + value + after_nine * (b'a' - b'9' - 1)
 }
 
 #[cfg(test)]
