@@ -56,6 +56,32 @@ async fn server_over_its_memory_is_full_and_writes_nothing() {
     );
 }
 
+/// As one whose replicas are away does, which is asked for where money is at stake.
+#[tokio::test]
+async fn server_that_takes_no_writes_tells_what_is_there() {
+    let Some(server) = Server::start(&[]).await else {
+        return;
+    };
+    let store = RedisStore::new(server.connection().await);
+    let (running, completed) = (owner(), owner());
+    store.claim(&request(running)).await.unwrap();
+    store.claim(&request(completed)).await.unwrap();
+    store
+        .complete(&completed, &response(b"paid"))
+        .await
+        .unwrap();
+    let mut replicas = redis::cmd("CONFIG");
+    replicas.arg("SET").arg("min-replicas-to-write").arg(1);
+    let mut connection = server.connection().await;
+    replicas.exec_async(&mut connection).await.unwrap();
+    let replay = store.claim(&request(another(completed))).await.unwrap();
+    assert!(matches!(replay, Claim::Completed(paid) if paid == response(b"paid")));
+    let duplicate = store.claim(&request(another(running))).await.unwrap();
+    assert!(matches!(duplicate, Claim::InFlight { .. }), "{duplicate:?}");
+    let error = store.claim(&request(owner())).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Rejected, "{error:?}");
+}
+
 #[tokio::test]
 async fn user_without_permission_is_rejected() {
     for (rules, may_claim) in [("~* +@all -set", false), ("~* +@all -evalsha", true)] {

@@ -25,8 +25,8 @@ enum Told {
     Claim(Claim),
     /// There is something to be told that depends on the time.
     Running,
-    /// The server has refused, and would not have if the claim is a replay.
-    Full,
+    /// The server takes no writes now. It may have something to tell all the same.
+    Refused,
     /// The server does not know the command, or so it seems.
     Unknown,
 }
@@ -88,7 +88,7 @@ impl<'a> Call<'a> {
                 Ok(claim.map_or(Told::Running, Told::Claim))
             }
             Err(error) => match error.code() {
-                Some("OOM") => Ok(Told::Full),
+                Some("OOM" | "MISCONF" | "NOREPLICAS") => Ok(Told::Refused),
                 Some("ERR") => Ok(Told::Unknown),
                 _ => Err(store_error(error)),
             },
