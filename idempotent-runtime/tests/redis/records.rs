@@ -71,7 +71,7 @@ async fn expired(store: &impl Store, connection: &mut impl ConnectionLike) -> Ow
         store.claim(&request).await.unwrap();
         store.complete(&owner, &response(b"old")).await.unwrap();
         tokio::time::sleep(Duration::from_millis(21)).await;
-        let mut size = redis::cmd("DBSIZE");
+        let size = redis::cmd("DBSIZE");
         let size: u64 = size.query_async(connection).await.unwrap();
         if size > 0 {
             return owner;
@@ -147,11 +147,21 @@ async fn lease_of_zero_ends_at_once_and_the_owner_may_still_write() {
 }
 
 #[tokio::test]
-async fn longest_times_are_taken() {
+async fn longest_and_shortest_times_are_taken() {
     let Some(server) = Server::start(&[]).await else {
         return;
     };
     let store = RedisStore::new(server.connection().await);
+    let shortest = ClaimRequest {
+        lease: Duration::ZERO,
+        ttl: Duration::ZERO,
+        ..request(owner())
+    };
+    let claim = store.claim(&shortest).await.unwrap();
+    assert!(
+        matches!(claim, Claim::Acquired { attempt: 1, .. }),
+        "{claim:?}"
+    );
     let request = ClaimRequest {
         lease: Duration::MAX,
         ttl: Duration::MAX,

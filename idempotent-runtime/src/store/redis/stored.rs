@@ -41,7 +41,8 @@ pub(super) type Unreadable = Box<dyn Error + Send + Sync>;
 /// The record of a first claim, and how long it lives, in milliseconds.
 pub(super) fn claimed(request: &ClaimRequest) -> ([u8; HEAD], u64) {
     let lease = millis(request.lease);
-    let life = millis(request.ttl).max(lease);
+    // No life at all is one that the server does not take.
+    let life = millis(request.ttl).max(lease).max(1);
     let mut record = [0; HEAD];
     let mut rest = &mut record[..];
     rest.put_u8(VERSION);
