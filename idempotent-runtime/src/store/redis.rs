@@ -347,7 +347,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
         owner: &Owner,
         response: &Arc<StoredResponse>,
     ) -> Result<Completion, StoreError> {
-        let response = response.encode();
+        let response = stored::completed(response);
         let args: [&[u8]; 2] = [owner.token.as_bytes(), &response];
         let reply = self.run_telling(&script::COMPLETE, &owner.key, &args);
         reply::completion(&reply.await?)

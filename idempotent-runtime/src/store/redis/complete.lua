@@ -5,7 +5,13 @@
 if state == 'c' then
   return { ok = 'MINE' }
 end
-local completed = string.sub(record, 1, 69) .. 'c' .. ARGV[2]
+-- A long response comes after as many zeros as the head has bytes. Here it would be put together byte
+-- by byte, with the server standing still; no response begins with a zero.
+local has_room = string.byte(ARGV[2]) == 0
+local completed = ARGV[2]
+if not has_room then
+  completed = string.sub(record, 1, 69) .. 'c' .. completed
+end
 local stored = redis.pcall('SET', KEYS[1], completed, 'KEEPTTL')
 if stored.err then
   -- Redis 5 has no KEEPTTL. Any other reason to refuse is told by this one too.
@@ -15,6 +21,9 @@ if stored.err then
   else
     stored = redis.pcall('SET', KEYS[1], completed, 'PX', math.max(left, 1))
   end
+end
+if has_room and stored.ok then
+  redis.call('SETRANGE', KEYS[1], 0, string.sub(record, 1, 69) .. 'c')
 end
 -- A hint: a server that forbids publishing must not fail what was written before.
 if state == 'w' and stored.ok and not ARGV[3] then
