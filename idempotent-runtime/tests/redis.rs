@@ -21,6 +21,8 @@ use support::{fingerprint, random};
 mod audit;
 #[path = "redis/cluster.rs"]
 mod cluster;
+#[path = "redis/damage.rs"]
+mod damage;
 #[path = "redis/errors.rs"]
 mod errors;
 #[path = "redis/hints.rs"]

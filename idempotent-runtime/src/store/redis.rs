@@ -3,9 +3,14 @@
 //! # What it guarantees
 //!
 //! Every rule of [`Store`], on Redis 5.0 or newer, Valkey, and Redis Cluster. Each operation is one
-//! Lua script on one key, which the server runs as one step and by its own clock. A claim is one
-//! round trip, and its reply is the replay when there is one; so is a completion, and the renewal of
-//! all leases of a process.
+//! command or one Lua script on one key, which the server runs as one step and by its own clock. A
+//! claim is one round trip, and its reply is the replay when there is one; so is a completion, and the
+//! renewal of all leases of a process.
+//!
+//! From Redis 7 on a claim is the server's own `SET` with `NX` and `GET`, which costs it a fraction of
+//! what a script costs. Only a duplicate of a request that is still running then needs a second round
+//! trip, to a script that tells what is left of its lease. An older server is asked by that script at
+//! once.
 //!
 //! ```no_run
 //! use idempotent_runtime::Idempotency;
@@ -75,36 +80,46 @@
 //!   keep the servers' clocks in step.
 //! * **Cluster.** Pass a `ClusterConnection` to [`RedisStore::new`]: records spread over all slots,
 //!   and renewals go out one by one, side by side. [`RedisStore::connect`] is for a single server.
-//!   Consider [`without_hints`](RedisStore::without_hints): a Cluster tells every node of every
-//!   message.
+//!   Consider [`without_hints`](RedisStore::without_hints) if many requests wait for others
+//!   (`in_flight = "wait"`): a Cluster tells every node of every message, and there is one for each
+//!   record that is waited for.
 //! * **Replicas.** Never let a connection read from them; the scripts go to the primary.
 //! * **TLS** (`rediss://`) is in the `redis` crate but not turned on by this one. Depend on `redis`
 //!   with its feature `tokio-rustls-comp`, and on `rustls` with one crypto provider (its feature
 //!   `ring` or `aws_lc_rs`); or on `redis` with `tokio-native-tls-comp`.
 //! * **Access control.** The user needs
-//!   `+eval +evalsha +time +hmget +hget +hset +hstrlen +hdel +pexpireat +exists +type +del`, the keys
+//!   `+set +get +eval +evalsha +setrange +pttl +pexpire +del`, the keys
 //!   `~idempotent:*`, and for hints `+publish +subscribe` and the channel `&idempotent:done`. `+info +config|get` are
-//!   for the audit. Give all of the first group or the claims fail half-way.
+//!   for the audit. Give all of the first group, or there are claims that cannot be completed.
 //! * **Time-outs.** A connection you built has the `redis` crate's own `response_timeout` of 500 ms,
 //!   which is shorter than the store time-out of [`Idempotency`](crate::Idempotency). What is lost by
 //!   it is asked again; set it longer all the same.
 //!
 //! # Layout
 //!
-//! A record is a hash under the prefix and 64 hexadecimal digits: `HGETALL idempotent:1f0c...` shows
-//! it, `SCAN 0 MATCH idempotent:1f0c*` finds it by the digits that a log shows. Its memory is freed by
-//! the server when it expires, so [`Store::purge_expired`] has nothing to do.
+//! A record is one string under the prefix and 64 hexadecimal digits; `SCAN 0 MATCH idempotent:1f0c*`
+//! finds it by the digits that a log shows. It is binary: [`Idempotency::inspect`] reads it. By hand,
+//! `GETRANGE idempotent:1f0c... 69 69` is its state (`r` running, `w` running and somebody waits for it,
+//! `c` completed), `PTTL` how many milliseconds it lives yet, and what follows byte 70 is the response,
+//! or the progress of a running one: `GET` shows its text among the other bytes.
+//!
+//! The key's expiry is the record's, so do not change it while the request is running: the lease is
+//! counted by it. The server frees the memory of what has expired, and [`Store::purge_expired`] has
+//! nothing to do.
+//!
+//! [`Idempotency::inspect`]: crate::Idempotency::inspect
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::redis::aio::{ConnectionLike, ConnectionManager};
 use ::redis::{Client, Value};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use self::claim::Plain;
 use self::hints::Listener;
+use self::name::{LONGEST_PREFIX, Name};
 use self::reply::store_error;
 use self::script::Script;
 #[cfg(doc)]
@@ -117,11 +132,14 @@ use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
 mod audit;
+mod claim;
 mod connect;
 mod hints;
+mod name;
 mod renewal;
 mod reply;
 mod script;
+mod stored;
 
 pub use audit::{Finding, Severity};
 
@@ -134,6 +152,7 @@ pub struct RedisStore<C = ConnectionManager> {
     prefix: Arc<str>,
     channel: Arc<str>,
     hints: Hints,
+    plain: Plain,
 }
 
 /// What is done for those who wait.
@@ -159,6 +178,7 @@ impl<C> RedisStore<C> {
             prefix: RedisStore::DEFAULT_PREFIX.into(),
             channel: channel(RedisStore::DEFAULT_PREFIX),
             hints: Hints::Told,
+            plain: Plain::default(),
         }
     }
 
@@ -171,7 +191,7 @@ impl<C> RedisStore<C> {
     /// (No braces: they would put all records into one slot of a Cluster.)
     pub fn with_prefix(mut self, prefix: &str) -> Result<Self, Error> {
         let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:/".contains(&byte);
-        if !(1..=64).contains(&prefix.len()) || !prefix.bytes().all(is_good) {
+        if !(1..=LONGEST_PREFIX).contains(&prefix.len()) || !prefix.bytes().all(is_good) {
             let message = "a prefix is 1 to 64 letters, digits, or any of `_-.:/`";
             return Err(Error::new(ErrorKind::InvalidName, message));
         }
@@ -200,23 +220,16 @@ impl<C> RedisStore<C> {
         self
     }
 
-    /// The channel as the scripts take it.
-    fn told_channel(&self) -> &[u8] {
+    /// What a script is called with in addition if it must tell nobody.
+    fn quiet(&self) -> &'static [&'static [u8]] {
         match self.hints {
-            Hints::Off => b"",
-            Hints::Told | Hints::Heard(_) => self.channel.as_bytes(),
+            Hints::Off => &[b"quiet"],
+            Hints::Told | Hints::Heard(_) => &[],
         }
     }
 
-    fn key(&self, key: &RecordKey) -> String {
-        use fmt::Write as _;
-        let mut name = String::with_capacity(self.prefix.len() + 64);
-        name.push_str(&self.prefix);
-        for byte in key.as_bytes() {
-            // Into a string: it cannot fail.
-            let _ = write!(name, "{byte:02x}");
-        }
-        name
+    fn record_name(&self, key: &RecordKey) -> Name {
+        Name::new(&self.prefix, key)
     }
 }
 
@@ -276,17 +289,31 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
         script: &Script,
         key: &RecordKey,
         args: &[&[u8]],
-    ) -> Result<Vec<Value>, StoreError> {
+    ) -> Result<Value, StoreError> {
         let mut connection = self.connection.clone();
-        let reply = script.run(&mut connection, &self.key(key), args).await;
+        let name = self.record_name(key);
+        let reply = script.run(&mut connection, &name, args).await;
         reply.map_err(store_error)
+    }
+
+    /// The same with a script that tells those who wait, unless nobody is to be told.
+    async fn run_telling(
+        &self,
+        script: &Script,
+        key: &RecordKey,
+        args: &[&[u8]],
+    ) -> Result<Value, StoreError> {
+        match self.quiet() {
+            [] => self.run(script, key, args).await,
+            quiet => self.run(script, key, &[args, quiet].concat()).await,
+        }
     }
 
     fn renewal_call(&self, renewal: &Renewal) -> renewal::Call {
         renewal::Call {
-            key: self.key(&renewal.owner.key),
+            name: self.record_name(&renewal.owner.key),
             token: renewal.owner.token,
-            lease: millis(renewal.lease),
+            lease: stored::millis(renewal.lease).to_string(),
         }
     }
 }
@@ -298,17 +325,9 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
-        let (lease, ttl) = (millis(request.lease), millis(request.ttl));
-        let take_over = request.take_over.unwrap_or(0).to_string();
-        let args: [&[u8]; 6] = [
-            request.fingerprint.as_bytes(),
-            request.owner.token.as_bytes(),
-            lease.as_bytes(),
-            ttl.as_bytes(),
-            take_over.as_bytes(),
-            self.told_channel(),
-        ];
-        reply::claim(&self.run(&script::CLAIM, &request.owner.key, &args).await?)
+        let name = self.record_name(&request.owner.key);
+        let call = claim::Call::new(request, name, self.quiet());
+        call.run(&mut self.connection.clone(), &self.plain).await
     }
 
     async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
@@ -328,14 +347,16 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
         owner: &Owner,
         response: &Arc<StoredResponse>,
     ) -> Result<Completion, StoreError> {
-        let response = response.encode();
-        let args: [&[u8]; 3] = [owner.token.as_bytes(), &response, self.told_channel()];
-        reply::completion(&self.run(&script::COMPLETE, &owner.key, &args).await?)
+        let response = stored::completed(response);
+        let args: [&[u8]; 2] = [owner.token.as_bytes(), &response];
+        let reply = self.run_telling(&script::COMPLETE, &owner.key, &args);
+        reply::completion(&reply.await?)
     }
 
     async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
-        let args: [&[u8]; 2] = [owner.token.as_bytes(), self.told_channel()];
-        reply::release(&self.run(&script::RELEASE, &owner.key, &args).await?)
+        let args: [&[u8]; 1] = [owner.token.as_bytes()];
+        let reply = self.run_telling(&script::RELEASE, &owner.key, &args);
+        reply::release(&reply.await?)
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
@@ -343,8 +364,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
     }
 
     async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
-        let args: [&[u8]; 1] = [self.told_channel()];
-        reply::removal(&self.run(&script::REMOVE, key, &args).await?)
+        reply::removal(&self.run_telling(&script::REMOVE, key, &[]).await?)
     }
 
     /// The server frees what has expired by itself.
@@ -354,7 +374,9 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {
         match &self.hints {
-            Hints::Heard(listener) => listener.subscribe(key),
+            Hints::Heard(listener) => {
+                listener.subscribe(key, self.record_name(key), self.connection.clone())
+            }
             Hints::Off | Hints::Told => Subscription::none(),
         }
     }
@@ -386,17 +408,6 @@ fn cannot(what: &str, error: StoreError) -> Error {
     .with_source(error)
 }
 
-/// Whole milliseconds as decimal digits, a part of one counted as one; not so many that the sum with
-/// a time would be more than a double of Lua holds exactly.
-fn millis(duration: Duration) -> String {
-    const MOST: u128 = 1 << 52;
-    duration
-        .as_nanos()
-        .div_ceil(1_000_000)
-        .min(MOST)
-        .to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -410,29 +421,6 @@ mod tests {
         for bad in ["", "{slot}:", "a b", "a*", "\u{e4}", "a\n", &"p".repeat(65)] {
             let error = store().with_prefix(bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidName, "{bad}");
-        }
-    }
-
-    #[test]
-    fn key_is_the_prefix_and_hexadecimal_digits() {
-        let store = RedisStore::new(()).with_prefix("p:").unwrap();
-        let key = RecordKey::from_bytes(std::array::from_fn(|at| at as u8 * 8));
-        assert_eq!(
-            store.key(&key),
-            "p:0008101820283038404850586068707880889098a0a8b0b8c0c8d0d8e0e8f0f8"
-        );
-    }
-
-    #[test]
-    fn part_of_a_millisecond_is_one_and_a_length_has_a_limit() {
-        for (duration, text) in [
-            (Duration::ZERO, "0"),
-            (Duration::from_nanos(1), "1"),
-            (Duration::from_millis(300), "300"),
-            (Duration::from_micros(300_001), "301"),
-            (Duration::MAX, "4503599627370496"),
-        ] {
-            assert_eq!(millis(duration), text);
         }
     }
 

@@ -18,8 +18,13 @@ async fn server_over_its_memory_is_full_and_writes_nothing() {
     };
     let store = RedisStore::new(server.connection().await);
     let mut connection = server.connection().await;
-    let (running, new) = (owner(), owner());
+    let (running, completed, new) = (owner(), owner(), owner());
     store.claim(&request(running)).await.unwrap();
+    store.claim(&request(completed)).await.unwrap();
+    store
+        .complete(&completed, &response(b"paid"))
+        .await
+        .unwrap();
     let limit = |bytes: u64| {
         redis::cmd("CONFIG")
             .arg("SET")
@@ -38,6 +43,11 @@ async fn server_over_its_memory_is_full_and_writes_nothing() {
     let progress = b"half"[..].into();
     let error = store.save_progress(&running, &progress).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Full, "{error:?}");
+    // What is there is told all the same.
+    let replay = store.claim(&request(another(completed))).await.unwrap();
+    assert!(matches!(replay, Claim::Completed(paid) if paid == response(b"paid")));
+    let duplicate = store.claim(&request(another(running))).await.unwrap();
+    assert!(matches!(duplicate, Claim::InFlight { .. }), "{duplicate:?}");
     limit(0).exec_async(&mut connection).await.unwrap();
     assert!(store.get(&new.key).await.unwrap().is_none());
     assert_eq!(
@@ -46,26 +56,53 @@ async fn server_over_its_memory_is_full_and_writes_nothing() {
     );
 }
 
+/// As one whose replicas are away does, which is asked for where money is at stake.
 #[tokio::test]
-async fn user_without_permission_is_rejected() {
-    let Some(server) = Server::start(&with_user("~* +@all -evalsha")).await else {
+async fn server_that_takes_no_writes_tells_what_is_there() {
+    let Some(server) = Server::start(&[]).await else {
         return;
     };
-    let url = format!("{}{AS_USER}", server.url());
-    let error = store_at(&url)
+    let store = RedisStore::new(server.connection().await);
+    let (running, completed) = (owner(), owner());
+    store.claim(&request(running)).await.unwrap();
+    store.claim(&request(completed)).await.unwrap();
+    store
+        .complete(&completed, &response(b"paid"))
         .await
-        .claim(&request(owner()))
-        .await
-        .unwrap_err();
+        .unwrap();
+    let mut replicas = redis::cmd("CONFIG");
+    replicas.arg("SET").arg("min-replicas-to-write").arg(1);
+    let mut connection = server.connection().await;
+    replicas.exec_async(&mut connection).await.unwrap();
+    let replay = store.claim(&request(another(completed))).await.unwrap();
+    assert!(matches!(replay, Claim::Completed(paid) if paid == response(b"paid")));
+    let duplicate = store.claim(&request(another(running))).await.unwrap();
+    assert!(matches!(duplicate, Claim::InFlight { .. }), "{duplicate:?}");
+    let error = store.claim(&request(owner())).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Rejected, "{error:?}");
-    assert!(!error.may_have_happened());
+}
+
+#[tokio::test]
+async fn user_without_permission_is_rejected() {
+    for (rules, may_claim) in [("~* +@all -set", false), ("~* +@all -evalsha", true)] {
+        let Some(server) = Server::start(&with_user(rules)).await else {
+            return;
+        };
+        let store = store_at(&format!("{}{AS_USER}", server.url())).await;
+        let owner = owner();
+        let error = match store.claim(&request(owner)).await {
+            Ok(_) if may_claim => store.release(&owner).await.unwrap_err(),
+            claim => claim.unwrap_err(),
+        };
+        assert_eq!(error.kind(), StoreErrorKind::Rejected, "{error:?}");
+        assert!(!error.may_have_happened());
+    }
 }
 
 /// Publishing is a hint: the completion that it tells of has happened.
 #[tokio::test]
 async fn user_who_may_not_publish_completes_all_the_same() {
-    let documented =
-        "+eval +evalsha +time +hmget +hget +hset +hstrlen +hdel +pexpireat +exists +type +del";
+    let documented = "+set +get +eval +evalsha +setrange +pttl +pexpire +del";
     let rules = format!("~idempotent:* resetchannels -@all {documented}");
     let Some(server) = Server::start(&with_user(&rules)).await else {
         return;

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use idempotent_runtime::Owner;
 use idempotent_runtime::store::redis::RedisStore;
-use idempotent_runtime::store::{Claim, ClaimRequest, Renewal, Store, Subscription};
+use idempotent_runtime::store::{Claim, ClaimRequest, Renewal, Store};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::round_trips::counts;
 use super::support::{Server, owner, response};
-use super::{LONG, another, request};
+use super::{LONG, another, name, request};
 
 async fn subscribers(server: &Server) -> u64 {
     let mut connection = server.connection().await;
@@ -19,15 +20,39 @@ async fn subscribers(server: &Server) -> u64 {
     count
 }
 
-/// Until the listener is connected, which is when it wakes all who wait.
-async fn listened(store: &impl Store) {
-    let connected = store.subscribe(&owner().key).changed();
+/// Until the listener is connected, or the mark has found out that nobody is running.
+async fn listened(server: &Server, store: &impl Store) {
+    let owner = owner();
+    let elsewhere = RedisStore::new(server.connection().await);
+    elsewhere.claim(&request(owner)).await.unwrap();
+    let connected = store.subscribe(&owner.key).changed();
     timeout(LONG, connected).await.expect("it connects");
+    elsewhere.remove(&owner.key).await.unwrap();
 }
 
-async fn must_wake(subscription: Subscription, what: &str) {
+async fn must_wake(waiting: JoinHandle<()>, what: &str) {
+    timeout(LONG, waiting).await.expect(what).unwrap();
+}
+
+/// Whether a change of the record will be told.
+async fn is_marked(server: &Server, owner: &Owner) -> bool {
+    let mut connection = server.connection().await;
+    let mut state = redis::cmd("GETRANGE");
+    state.arg(name(&owner.key)).arg(69).arg(69);
+    let state: String = state.query_async(&mut connection).await.unwrap();
+    state == "w"
+}
+
+/// Begins to wait, and returns once the record is marked.
+async fn waiting(server: &Server, store: &impl Store, owner: Owner) -> JoinHandle<()> {
+    let subscription = store.subscribe(&owner.key);
     assert!(!subscription.is_reliable(), "a message can get lost");
-    timeout(LONG, subscription.changed()).await.expect(what);
+    let waiting = tokio::spawn(subscription.changed());
+    while !is_marked(server, &owner).await {
+        tokio::task::yield_now().await;
+    }
+    assert!(!waiting.is_finished(), "woken for no reason");
+    waiting
 }
 
 #[tokio::test]
@@ -38,14 +63,22 @@ async fn every_change_wakes_those_who_wait_in_another_process() {
     let here = RedisStore::connect(&server.url()).await.unwrap();
     let there = RedisStore::new(server.connection().await);
     assert_eq!(subscribers(&server).await, 0, "nobody waits yet");
-    listened(&here).await;
+    listened(&server, &here).await;
     let [completed, released, removed, taken] = [(); 4].map(|()| owner());
     for owner in [completed, released, removed, taken] {
         there.claim(&request(owner)).await.unwrap();
+        assert!(!is_marked(&server, &owner).await, "nobody waits yet");
     }
-    let waiting = |owner: Owner| here.subscribe(&owner.key);
 
-    let [one, two] = [completed; 2].map(waiting);
+    let one = waiting(&server, &here, completed).await;
+    let two = waiting(&server, &here, completed).await;
+    let renewals = [Renewal {
+        owner: completed,
+        lease: LONG,
+    }];
+    assert_eq!(there.renew(&renewals).await.unwrap(), []);
+    let progress = b"half"[..].into();
+    there.save_progress(&completed, &progress).await.unwrap();
     there
         .complete(&completed, &response(b"paid"))
         .await
@@ -53,27 +86,27 @@ async fn every_change_wakes_those_who_wait_in_another_process() {
     must_wake(one, "completion").await;
     must_wake(two, "completion").await;
 
-    let subscription = waiting(released);
+    let woken = waiting(&server, &here, released).await;
     there.release(&released).await.unwrap();
-    must_wake(subscription, "release").await;
+    must_wake(woken, "release").await;
 
-    let subscription = waiting(removed);
+    let woken = waiting(&server, &here, removed).await;
     there.remove(&removed.key).await.unwrap();
-    must_wake(subscription, "removal").await;
+    must_wake(woken, "removal").await;
 
-    there
-        .renew(&[Renewal {
-            owner: taken,
-            lease: Duration::ZERO,
-        }])
-        .await
-        .unwrap();
-    let subscription = waiting(taken);
+    let lease = Duration::ZERO;
+    let renewals = [Renewal {
+        owner: taken,
+        lease,
+    }];
+    assert_eq!(there.renew(&renewals).await.unwrap(), []);
+    let woken = waiting(&server, &here, taken).await;
+    let heir = another(taken);
     let take_over = Some(1);
     let claim = there
         .claim(&ClaimRequest {
             take_over,
-            ..request(another(taken))
+            ..request(heir)
         })
         .await
         .unwrap();
@@ -81,7 +114,10 @@ async fn every_change_wakes_those_who_wait_in_another_process() {
         matches!(claim, Claim::Acquired { attempt: 2, .. }),
         "{claim:?}"
     );
-    must_wake(subscription, "take-over").await;
+    must_wake(woken, "take-over").await;
+    let woken = waiting(&server, &here, heir).await;
+    there.complete(&heir, &response(b"paid")).await.unwrap();
+    must_wake(woken, "completion after a take-over").await;
 
     assert_eq!(
         subscribers(&server).await,
@@ -91,16 +127,73 @@ async fn every_change_wakes_those_who_wait_in_another_process() {
 }
 
 #[tokio::test]
+async fn nobody_is_told_of_what_nobody_waits_for() {
+    let Some(server) = Server::start(&[]).await else {
+        return;
+    };
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let [completed, released, taken] = [(); 3].map(|()| owner());
+    for owner in [completed, released, taken] {
+        store.claim(&request(owner)).await.unwrap();
+    }
+    store
+        .complete(&completed, &response(b"paid"))
+        .await
+        .unwrap();
+    store.release(&released).await.unwrap();
+    let (owner, lease) = (taken, Duration::ZERO);
+    let renewed = store.renew(&[Renewal { owner, lease }]).await;
+    assert_eq!(renewed.unwrap(), []);
+    let take_over = Some(1);
+    let request = ClaimRequest {
+        take_over,
+        ..request(another(taken))
+    };
+    store.claim(&request).await.unwrap();
+    assert_eq!(counts(&server).await.get("publish"), None);
+}
+
+#[tokio::test]
+async fn change_before_the_mark_is_not_missed() {
+    let Some(server) = Server::start(&[]).await else {
+        return;
+    };
+    let here = RedisStore::connect(&server.url()).await.unwrap();
+    let there = RedisStore::new(server.connection().await);
+    listened(&server, &here).await;
+    let [completed, released] = [(); 2].map(|()| owner());
+    for owner in [completed, released] {
+        there.claim(&request(owner)).await.unwrap();
+    }
+    let subscriptions = [completed, released].map(|owner| here.subscribe(&owner.key));
+    there
+        .complete(&completed, &response(b"paid"))
+        .await
+        .unwrap();
+    there.release(&released).await.unwrap();
+    assert_eq!(
+        counts(&server).await.get("publish"),
+        Some(&1),
+        "of the removal before"
+    );
+    for subscription in subscriptions {
+        must_wake(tokio::spawn(subscription.changed()), "it has changed").await;
+    }
+}
+
+#[tokio::test]
 async fn listener_comes_back_after_the_server_and_goes_with_the_store() {
     let Some(mut server) = Server::start(&[]).await else {
         return;
     };
     let store = RedisStore::connect(&server.url()).await.unwrap();
-    listened(&store).await;
-    let subscription = store.subscribe(&owner().key);
+    listened(&server, &store).await;
+    let owner = owner();
+    store.claim(&request(owner)).await.unwrap();
+    let woken = waiting(&server, &store, owner).await;
     server.kill();
     server.restart().await;
-    must_wake(subscription, "what happened meanwhile went by unheard").await;
+    must_wake(woken, "what happened meanwhile went by unheard").await;
     assert_eq!(subscribers(&server).await, 1);
     drop(store);
     while subscribers(&server).await > 0 {
@@ -113,18 +206,35 @@ async fn store_without_hints_tells_nobody() {
     let Some(server) = Server::start(&[]).await else {
         return;
     };
+    let listening = RedisStore::connect(&server.url()).await.unwrap();
+    listened(&server, &listening).await;
+    let told = counts(&server).await.get("publish").copied();
     let store = RedisStore::connect(&server.url())
         .await
         .unwrap()
         .without_hints();
-    let owner = owner();
-    store.claim(&request(owner)).await.unwrap();
-    assert!(
-        timeout(Duration::ZERO, store.subscribe(&owner.key).changed())
-            .await
-            .is_err()
-    );
-    store.complete(&owner, &response(b"paid")).await.unwrap();
-    assert_eq!(counts(&server).await.get("publish"), None);
-    assert_eq!(subscribers(&server).await, 0);
+    let [completed, released, removed, taken] = [(); 4].map(|()| owner());
+    for owner in [completed, released, removed, taken] {
+        store.claim(&request(owner)).await.unwrap();
+        let subscription = store.subscribe(&owner.key).changed();
+        assert!(timeout(Duration::ZERO, subscription).await.is_err());
+        drop(waiting(&server, &listening, owner).await);
+    }
+    store
+        .complete(&completed, &response(b"paid"))
+        .await
+        .unwrap();
+    store.release(&released).await.unwrap();
+    store.remove(&removed.key).await.unwrap();
+    let (owner, lease) = (taken, Duration::ZERO);
+    let renewed = store.renew(&[Renewal { owner, lease }]).await;
+    assert_eq!(renewed.unwrap(), []);
+    let take_over = Some(1);
+    let request = ClaimRequest {
+        take_over,
+        ..request(another(taken))
+    };
+    store.claim(&request).await.unwrap();
+    assert_eq!(counts(&server).await.get("publish").copied(), told);
+    assert_eq!(subscribers(&server).await, 1, "the other one's");
 }

@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use idempotent_runtime::Fingerprint;
 use idempotent_runtime::store::redis::RedisStore;
-use idempotent_runtime::store::{Claim, Renewal, ReplayCache, Store};
+use idempotent_runtime::store::{Claim, ClaimRequest, Renewal, ReplayCache, Store};
 use redis::aio::ConnectionLike;
-use redis::{Cmd, Pipeline, RedisFuture, Value};
+use redis::{Arg, Cmd, Pipeline, RedisFuture, ServerErrorKind, Value};
 
+use super::kit::assert_conformant;
 use super::support::{Server, owner, response};
 use super::{LONG, another, request};
 
-/// How often the server was called for each command, and how often it has read from a socket.
+/// How often the server was called for each command, by us and by scripts.
 pub(crate) async fn counts(server: &Server) -> HashMap<String, u64> {
     let mut connection = server.connection().await;
     let info: String = redis::cmd("INFO")
@@ -46,49 +48,128 @@ async fn each_operation_is_one_round_trip() {
     let Some(server) = Server::start(&[]).await else {
         return;
     };
-    let store = RedisStore::new(server.connection().await);
+    let connection = Counted(server.connection().await, Arc::default());
+    let store = RedisStore::new(connection.clone());
     // All scripts once, so that the server knows them.
     let (first, second) = (owner(), owner());
     store.claim(&request(first)).await.unwrap();
-    store
-        .renew(&[Renewal {
-            owner: first,
-            lease: LONG,
-        }])
-        .await
-        .unwrap();
+    let take_over = |owner| ClaimRequest {
+        take_over: Some(1),
+        ..request(owner)
+    };
+    let renewal = [Renewal {
+        owner: first,
+        lease: LONG,
+    }];
+    store.claim(&take_over(first)).await.unwrap();
+    store.renew(&renewal).await.unwrap();
     let progress = b"half"[..].into();
     store.save_progress(&first, &progress).await.unwrap();
+    store.claim(&request(another(first))).await.unwrap();
     store.complete(&first, &response(b"paid")).await.unwrap();
     store.release(&second).await.unwrap();
     store.get(&first.key).await.unwrap();
     store.remove(&first.key).await.unwrap();
     assert_eq!(
         scripts_run(&server).await,
-        [7, 7, 0],
+        [8, 8, 0],
         "each twice, the second time with its code"
     );
 
     reset(&server).await;
+    connection.count();
     store.claim(&request(first)).await.unwrap();
-    assert_eq!(scripts_run(&server).await, [1, 0, 0], "claim");
+    assert_eq!(connection.count(), 1, "claim");
     store.complete(&first, &response(b"paid")).await.unwrap();
-    assert_eq!(scripts_run(&server).await, [2, 0, 0], "completion");
+    assert_eq!(connection.count(), 1, "completion");
     let replay = store.claim(&request(another(first))).await.unwrap();
     assert!(matches!(replay, Claim::Completed(paid) if paid == response(b"paid")));
-    assert_eq!(scripts_run(&server).await, [3, 0, 0], "replay");
+    assert_eq!(connection.count(), 1, "replay");
+    let other = ClaimRequest {
+        fingerprint: Fingerprint::from_bytes([8; 32]),
+        ..request(another(first))
+    };
+    let mismatch = store.claim(&other).await.unwrap();
+    assert!(matches!(mismatch, Claim::Mismatch), "{mismatch:?}");
+    assert_eq!(connection.count(), 1, "mismatch");
+    assert_eq!(scripts_run(&server).await, [1, 0, 0], "for the completion");
+
     store.get(&first.key).await.unwrap();
-    store.claim(&request(second)).await.unwrap();
+    store.claim(&take_over(second)).await.unwrap();
     store.save_progress(&second, &progress).await.unwrap();
     store.release(&second).await.unwrap();
     store.remove(&first.key).await.unwrap();
-    assert_eq!(
-        scripts_run(&server).await,
-        [8, 0, 0],
-        "get, claim, progress, release, remove"
-    );
+    assert_eq!(connection.count(), 5);
     store.purge_expired(10).await.unwrap();
-    assert_eq!(scripts_run(&server).await, [8, 0, 0], "purge");
+    assert_eq!(connection.count(), 0, "purge");
+
+    // What is left of its lease only the second one can tell.
+    store.claim(&request(first)).await.unwrap();
+    connection.count();
+    let duplicate = store.claim(&request(another(first))).await.unwrap();
+    assert!(matches!(duplicate, Claim::InFlight { .. }), "{duplicate:?}");
+    assert_eq!(connection.count(), 2, "duplicate of a running request");
+}
+
+/// As a server before Redis 7 does: it has `SET` with `NX` and with `GET`, and not with both.
+#[derive(Clone)]
+struct Old(Counted);
+
+impl ConnectionLike for Old {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        let has = |wanted: &[u8]| cmd.args_iter().any(|arg| arg == Arg::Simple(wanted));
+        if !(has(b"NX") && has(b"GET")) {
+            return self.0.req_packed_command(cmd);
+        }
+        self.0.add();
+        let error = (ServerErrorKind::ResponseError.into(), "syntax error");
+        Box::pin(std::future::ready(Err(error.into())))
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        self.0.req_packed_commands(pipeline, offset, count)
+    }
+
+    fn get_db(&self) -> i64 {
+        self.0.get_db()
+    }
+}
+
+#[tokio::test]
+async fn old_server_is_asked_by_the_command_that_it_does_not_know_once() {
+    let Some(server) = Server::start(&[]).await else {
+        return;
+    };
+    let connection = Counted(server.connection().await, Arc::default());
+    let store = RedisStore::new(Old(connection.clone()));
+    let (first, second) = (owner(), owner());
+    let claim = store.clone().claim(&request(first)).await.unwrap();
+    assert!(matches!(claim, Claim::Acquired { attempt: 1, .. }));
+    assert_eq!(connection.count(), 3, "the command, the script, its code");
+    store.claim(&request(second)).await.unwrap();
+    assert_eq!(connection.count(), 1, "claim");
+    let duplicate = store.claim(&request(another(second))).await.unwrap();
+    assert!(matches!(duplicate, Claim::InFlight { .. }), "{duplicate:?}");
+    assert_eq!(connection.count(), 1, "duplicate of a running request");
+    store.complete(&second, &response(b"paid")).await.unwrap();
+    connection.count();
+    let replay = store.claim(&request(another(second))).await.unwrap();
+    assert!(matches!(replay, Claim::Completed(paid) if paid == response(b"paid")));
+    assert_eq!(connection.count(), 1, "replay");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn store_on_an_old_server_is_conformant() {
+    let Some(server) = Server::start(&[]).await else {
+        return;
+    };
+    let connection = Counted(server.connection().await, Arc::default());
+    assert_conformant(RedisStore::new(Old(connection))).await;
 }
 
 #[tokio::test]
@@ -96,7 +177,8 @@ async fn hot_replay_is_no_round_trip() {
     let Some(server) = Server::start(&[]).await else {
         return;
     };
-    let store = ReplayCache::new().in_front_of(RedisStore::new(server.connection().await));
+    let connection = Counted(server.connection().await, Arc::default());
+    let store = ReplayCache::new().in_front_of(RedisStore::new(connection.clone()));
     let owner = owner();
     store.claim(&request(owner)).await.unwrap();
     store.complete(&owner, &response(b"paid")).await.unwrap();
@@ -106,15 +188,15 @@ async fn hot_replay_is_no_round_trip() {
         let replay = store.claim(&request(another(owner))).await.unwrap();
         assert!(matches!(replay, Claim::Completed(paid) if paid == response(b"paid")));
     };
-    reset(&server).await;
+    connection.count();
     replay().await;
-    assert_eq!(scripts_run(&server).await, [1, 0, 0], "the first replay");
+    assert_eq!(connection.count(), 1, "the first replay");
     replay().await;
-    assert_eq!(scripts_run(&server).await, [2, 0, 0], "the second");
+    assert_eq!(connection.count(), 1, "the second");
     for _ in 0..100 {
         replay().await;
     }
-    assert_eq!(scripts_run(&server).await, [2, 0, 0], "hot replays");
+    assert_eq!(connection.count(), 0, "hot replays");
     assert!(store.remove(&owner.key).await.unwrap());
     let claim = store.claim(&request(another(owner))).await.unwrap();
     assert!(matches!(claim, Claim::Acquired { attempt: 1, .. }));

@@ -1,18 +1,23 @@
-//! Hints for those who wait: one pub/sub connection, and whom its messages wake.
+//! Hints for those who wait: one pub/sub connection, whom its messages wake, and marks on the records
+//! that are waited for, without which nobody is told of anything.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 
-use ::redis::aio::PubSub;
+use ::redis::aio::{ConnectionLike, PubSub};
 use ::redis::{Client, RedisResult};
 use futures_util::StreamExt;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use super::name::Name;
+use super::reply::{self, store_error};
+use super::script;
 use crate::key::RecordKey;
-use crate::store::Subscription;
 use crate::store::listening::{CONNECT_TIMEOUT, Listening, Pauses, parse_key};
 use crate::store::waiters::Waiters;
+use crate::store::{StoreError, Subscription};
 
 /// Listens to a channel from the first subscription on, until it is dropped.
 pub(super) struct Listener {
@@ -37,7 +42,13 @@ impl Listener {
         Self::new(self.client.clone(), channel)
     }
 
-    pub(super) fn subscribe(&self, key: &RecordKey) -> Subscription {
+    /// Marks the record over a connection for commands.
+    pub(super) fn subscribe(
+        &self,
+        key: &RecordKey,
+        name: Name,
+        connection: impl ConnectionLike + Send + 'static,
+    ) -> Subscription {
         let Ok(runtime) = Handle::try_current() else {
             return Subscription::none();
         };
@@ -45,8 +56,32 @@ impl Listener {
             let (client, channel) = (self.client.clone(), Arc::clone(&self.channel));
             listen(client, channel, Arc::clone(&self.waiters))
         });
-        Subscription::hint(self.waiters.watch(*key))
+        let changed = self.waiters.watch(*key);
+        Subscription::hint(async move {
+            let mut changed = pin!(changed);
+            // Not before somebody waits. What has changed by then is found out by the mark.
+            tokio::select! {
+                () = &mut changed => {}
+                is_running = mark(connection, name) => if is_running {
+                    changed.await;
+                },
+            }
+        })
     }
+}
+
+/// Returns whether there is a change to wait for.
+async fn mark(mut connection: impl ConnectionLike, name: Name) -> bool {
+    let reply = script::WAIT.run(&mut connection, &name, &[]).await;
+    let marked = reply.map_err(store_error);
+    let is_running = marked.and_then(|reply| reply::is_running(&reply));
+    is_running.unwrap_or_else(|error: StoreError| {
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "no hint for a record, its waiters poll"
+        );
+        true
+    })
 }
 
 /// Never the client, whose URL may hold a password.

@@ -1,14 +1,11 @@
 -- Removes the record of a running claim, also after its lease: the key is free.
 --
--- ARGV: token, channel ('': none)
-local key = KEYS[1]
-local record, damage = read(key, clock())
-if damage then
-  return damage
+-- ARGV: token, anything if nobody is to be told
+if state == 'c' then
+  return { ok = 'LOST' }
 end
-if not record or record.token ~= ARGV[1] or record.state ~= 'running' then
-  return { 'lost' }
+redis.call('DEL', KEYS[1])
+if state == 'w' and not ARGV[2] then
+  redis.pcall('PUBLISH', string.sub(KEYS[1], 1, -65) .. 'done', string.sub(KEYS[1], -64))
 end
-redis.call('DEL', key)
-changed(key, ARGV[2])
-return { 'released' }
+return { ok = 'OK' }

@@ -2,19 +2,26 @@
 -- The record lives at least as long as its lease.
 --
 -- ARGV: token, lease in milliseconds
-local key = KEYS[1]
-local now = clock()
-local record, damage = read(key, now)
-if damage then
-  return damage
+if state == 'c' then
+  return { ok = 'LOST' }
 end
-if not record or record.token ~= ARGV[1] or record.state ~= 'running' then
-  return { 'lost' }
+local left = redis.call('PTTL', KEYS[1])
+local life = struct.unpack('>d', record, 54)
+if left < 0 or not (life >= 0 and life <= 9007199254740992) then
+  return { err = 'CORRUPT the record does not expire, or a number is none' }
 end
-local lease_until = now + tonumber(ARGV[2])
-redis.call('HSET', key, 'lease_until', digits(lease_until))
-if lease_until > record.expires_at then
-  redis.call('HSET', key, 'expires_at', digits(lease_until))
-  redis.call('PEXPIREAT', key, digits(lease_until))
+-- Of no age, if somebody has had the key live longer.
+local lease = math.max(life - left, 0) + tonumber(ARGV[2])
+local renewed
+if lease > life then
+  renewed = redis.pcall('SETRANGE', KEYS[1], 53, struct.pack('>dd', lease, lease))
+  if type(renewed) ~= 'table' then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  end
+else
+  renewed = redis.pcall('SETRANGE', KEYS[1], 61, struct.pack('>d', lease))
 end
-return { 'renewed' }
+if type(renewed) == 'table' then
+  return renewed
+end
+return { ok = 'OK' }

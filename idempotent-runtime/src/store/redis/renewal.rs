@@ -4,6 +4,7 @@ use ::redis::aio::ConnectionLike;
 use ::redis::{Cmd, ErrorKind, Pipeline, RedisResult, ServerErrorKind, Value};
 use tokio::task::JoinSet;
 
+use super::name::Name;
 use super::reply::{self, store_error};
 use super::{NAME, script};
 use crate::record::Token;
@@ -14,7 +15,7 @@ const AT_ONCE: usize = 64;
 
 /// One renewal, as the script takes it.
 pub(super) struct Call {
-    pub(super) key: String,
+    pub(super) name: Name,
     pub(super) token: Token,
     pub(super) lease: String,
 }
@@ -25,11 +26,11 @@ impl Call {
     }
 
     fn by_sha(&self) -> Cmd {
-        script::RENEW.by_sha(&self.key, &self.args())
+        script::RENEW.by_sha(&self.name, &self.args())
     }
 
     fn by_code(&self) -> Cmd {
-        script::RENEW.by_code(&self.key, &self.args())
+        script::RENEW.by_code(&self.name, &self.args())
     }
 }
 
@@ -54,7 +55,7 @@ where
     }
 }
 
-type Reply = RedisResult<Vec<Value>>;
+type Reply = RedisResult<Value>;
 
 /// In one round trip; in two on a server that does not know the script yet.
 async fn together(connection: &mut impl ConnectionLike, calls: &[Call]) -> RedisResult<Vec<Reply>> {
@@ -98,7 +99,7 @@ where
                 let args = call.args();
                 (
                     at,
-                    script::RENEW.run(&mut connection, &call.key, &args).await,
+                    script::RENEW.run(&mut connection, &call.name, &args).await,
                 )
             });
         }
@@ -119,5 +120,5 @@ fn is_unknown(reply: &Reply) -> bool {
 }
 
 fn held(reply: Reply) -> Result<bool, StoreError> {
-    reply::renewal(&reply.map_err(store_error)?)
+    reply::is_held(&reply.map_err(store_error)?)
 }

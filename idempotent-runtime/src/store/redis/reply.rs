@@ -1,141 +1,126 @@
-//! What the scripts answer, and what the driver's errors mean.
+//! What the server answers, and what the driver's errors mean.
 
 use std::error::Error;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::{ErrorKind, RedisError, RetryMethod, Value};
-use bytes::Bytes;
 
 use super::NAME;
-use crate::fingerprint::Fingerprint;
-use crate::record::{Record, RecordState, StoredResponse};
-use crate::store::{Claim, Completion, Progress, Release, StoreError, StoreErrorKind};
+use super::stored::Stored;
+use crate::record::Record;
+use crate::store::{
+    Claim, ClaimRequest, Completion, Progress, Release, StoreError, StoreErrorKind,
+};
 
-pub(super) fn claim(reply: &[Value]) -> Result<Claim, StoreError> {
-    match parts(reply) {
-        Some((b"acquired", [Value::Int(attempt), Value::Int(age)])) => Ok(Claim::Acquired {
-            attempt: number(*attempt)?,
-            age: millis(*age),
-        }),
-        Some((b"completed", [Value::BulkString(bytes)])) => response(bytes).map(Claim::Completed),
-        Some((b"in flight", [Value::Int(lease_left)])) => Ok(Claim::InFlight {
-            lease_left: millis(*lease_left),
-        }),
-        Some((b"abandoned", [Value::Int(attempt), Value::Int(age)])) => Ok(Claim::Abandoned {
-            attempt: number(*attempt)?,
-            age: millis(*age),
-        }),
-        Some((b"mismatch", [])) => Ok(Claim::Mismatch),
-        other => Err(unreadable(other)),
+/// The first time that this record was claimed.
+const FIRST: Claim = Claim::Acquired {
+    attempt: 1,
+    age: Duration::ZERO,
+};
+
+/// What the server's own command has made of a claim; `None` when it cannot tell, and has written
+/// nothing.
+pub(super) fn plain_claim(
+    reply: &Value,
+    request: &ClaimRequest,
+) -> Result<Option<Claim>, StoreError> {
+    match reply {
+        Value::Nil => Ok(Some(FIRST)),
+        Value::BulkString(record) => Stored::read(record)
+            .and_then(|stored| stored.replay(request))
+            .map_err(corrupt),
+        _ => Err(unknown()),
     }
 }
 
-pub(super) fn completion(reply: &[Value]) -> Result<Completion, StoreError> {
-    match parts(reply) {
-        Some((b"stored", [])) => Ok(Completion::Stored),
-        Some((b"already mine", [])) => Ok(Completion::AlreadyMine),
-        Some((b"lost", [])) => Ok(Completion::Lost),
-        other => Err(unreadable(other)),
-    }
-}
-
-pub(super) fn progress(reply: &[Value]) -> Result<Progress, StoreError> {
-    match parts(reply) {
-        Some((b"saved", [])) => Ok(Progress::Saved),
-        Some((b"lost", [])) => Ok(Progress::Lost),
-        other => Err(unreadable(other)),
-    }
-}
-
-pub(super) fn release(reply: &[Value]) -> Result<Release, StoreError> {
-    match parts(reply) {
-        Some((b"released", [])) => Ok(Release::Released),
-        Some((b"lost", [])) => Ok(Release::Lost),
-        other => Err(unreadable(other)),
-    }
-}
-
-/// Whether the claim was held.
-pub(super) fn renewal(reply: &[Value]) -> Result<bool, StoreError> {
-    match parts(reply) {
-        Some((b"renewed", [])) => Ok(true),
-        Some((b"lost", [])) => Ok(false),
-        other => Err(unreadable(other)),
-    }
-}
-
-pub(super) fn removal(reply: &[Value]) -> Result<bool, StoreError> {
-    match parts(reply) {
-        Some((b"removed", [Value::Int(removed)])) => Ok(*removed > 0),
-        other => Err(unreadable(other)),
-    }
-}
-
-pub(super) fn record(reply: &[Value]) -> Result<Option<Record>, StoreError> {
-    let (state, fingerprint, [attempt, age, expires_in], rest, progress) = match parts(reply) {
-        Some((b"absent", [])) => return Ok(None),
-        Some((
-            state,
-            [
-                Value::BulkString(fingerprint),
-                Value::Int(attempt),
-                Value::Int(age),
-                Value::Int(expires_in),
-                rest,
-                Value::BulkString(progress),
-            ],
-        )) => {
-            let numbers = [*attempt, *age, *expires_in];
-            (state, fingerprint, numbers, rest, progress)
-        }
-        other => return Err(unreadable(other)),
-    };
-    let state = match (state, rest) {
-        (b"running", Value::Int(lease_left @ 1..)) => RecordState::Running {
-            lease_left: millis(*lease_left),
+pub(super) fn claim(reply: &Value, request: &ClaimRequest) -> Result<Claim, StoreError> {
+    match reply {
+        Value::Okay => Ok(FIRST),
+        Value::Array(parts) => match (&parts[..], request.take_over) {
+            ([Value::BulkString(record), Value::Int(left)], _) => Stored::read(record)
+                .and_then(|stored| stored.claim(request, *left))
+                .map_err(corrupt),
+            ([Value::Int(age)], Some(attempt)) => Ok(Claim::Acquired {
+                attempt: attempt.saturating_add(1),
+                age: Duration::from_millis(u64::try_from(*age).unwrap_or(0)),
+            }),
+            _ => Err(unknown()),
         },
-        (b"running", Value::Int(_)) => RecordState::Abandoned,
-        (b"completed", Value::BulkString(bytes)) => RecordState::Completed(response(bytes)?),
-        _ => return Err(corrupt("a record of an unknown form")),
-    };
-    let fingerprint: [u8; 32] = fingerprint.as_slice().try_into().map_err(corrupt)?;
-    Ok(Some(Record {
-        fingerprint: Fingerprint::from_bytes(fingerprint),
-        attempt: number(attempt)?,
-        age: millis(age),
-        expires_in: millis(expires_in),
-        state,
-        progress: Bytes::copy_from_slice(progress),
-    }))
+        _ => Err(unknown()),
+    }
 }
 
-/// The word that a reply begins with, and the rest.
-fn parts(reply: &[Value]) -> Option<(&[u8], &[Value])> {
-    match reply.split_first()? {
-        (Value::BulkString(word), rest) => Some((word, rest)),
+pub(super) fn completion(reply: &Value) -> Result<Completion, StoreError> {
+    match word(reply) {
+        Some("OK") => Ok(Completion::Stored),
+        Some("MINE") => Ok(Completion::AlreadyMine),
+        Some("LOST") => Ok(Completion::Lost),
+        _ => Err(unknown()),
+    }
+}
+
+pub(super) fn progress(reply: &Value) -> Result<Progress, StoreError> {
+    is_held(reply).map(|is_held| match is_held {
+        true => Progress::Saved,
+        false => Progress::Lost,
+    })
+}
+
+pub(super) fn release(reply: &Value) -> Result<Release, StoreError> {
+    is_held(reply).map(|is_held| match is_held {
+        true => Release::Released,
+        false => Release::Lost,
+    })
+}
+
+/// Whether the claim was held, so that what was asked for is done.
+pub(super) fn is_held(reply: &Value) -> Result<bool, StoreError> {
+    match word(reply) {
+        Some("OK") => Ok(true),
+        Some("LOST") => Ok(false),
+        _ => Err(unknown()),
+    }
+}
+
+pub(super) fn is_running(reply: &Value) -> Result<bool, StoreError> {
+    match word(reply) {
+        Some("RUNNING") => Ok(true),
+        Some("ENDED") => Ok(false),
+        _ => Err(unknown()),
+    }
+}
+
+pub(super) fn removal(reply: &Value) -> Result<bool, StoreError> {
+    match reply {
+        Value::Int(removed) => Ok(*removed > 0),
+        _ => Err(unknown()),
+    }
+}
+
+pub(super) fn record(reply: &Value) -> Result<Option<Record>, StoreError> {
+    match reply {
+        Value::Nil => Ok(None),
+        Value::Array(parts) => match &parts[..] {
+            [Value::BulkString(record), Value::Int(left)] => Stored::read(record)
+                .and_then(|stored| stored.record(*left))
+                .map(Some)
+                .map_err(corrupt),
+            _ => Err(unknown()),
+        },
+        _ => Err(unknown()),
+    }
+}
+
+fn word(reply: &Value) -> Option<&str> {
+    match reply {
+        Value::Okay => Some("OK"),
+        Value::SimpleString(word) => Some(word),
         _ => None,
     }
 }
 
-fn unreadable(reply: Option<(&[u8], &[Value])>) -> StoreError {
-    match reply {
-        Some((b"corrupt", [Value::BulkString(what)])) => corrupt(String::from_utf8_lossy(what)),
-        _ => corrupt("a script's reply has an unknown form"),
-    }
-}
-
-fn response(bytes: &[u8]) -> Result<Arc<StoredResponse>, StoreError> {
-    StoredResponse::decode(bytes).map(Arc::new).map_err(corrupt)
-}
-
-fn number(attempt: i64) -> Result<u32, StoreError> {
-    u32::try_from(attempt).map_err(corrupt)
-}
-
-/// A time that has passed is zero: also when the server's clock was set back.
-fn millis(millis: i64) -> Duration {
-    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+fn unknown() -> StoreError {
+    corrupt("a reply of an unknown form")
 }
 
 fn corrupt(cause: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
@@ -149,6 +134,8 @@ pub(super) fn store_error(error: RedisError) -> StoreError {
         (ErrorKind::Io, ..) => StoreErrorKind::Unavailable,
         // Over `maxmemory` under `noeviction`.
         (_, Some("OOM"), _) => StoreErrorKind::Full,
+        // The value is no string, or a script says that it is no record.
+        (_, Some("WRONGTYPE" | "CORRUPT"), _) => StoreErrorKind::Corrupt,
         // A reply that is none of a script's.
         (ErrorKind::UnexpectedReturnType, ..) => StoreErrorKind::Corrupt,
         // The server has understood and said no. (A script of ours that is refused is refused

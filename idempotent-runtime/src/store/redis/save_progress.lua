@@ -2,15 +2,13 @@
 -- are not longer are an earlier call that was late.
 --
 -- ARGV: token, progress
-local key = KEYS[1]
-local record, damage = read(key, clock())
-if damage then
-  return damage
+if state == 'c' then
+  return { ok = 'LOST' }
 end
-if not record or record.token ~= ARGV[1] or record.state ~= 'running' then
-  return { 'lost' }
+if #ARGV[2] > #record - 70 then
+  local saved = redis.pcall('SETRANGE', KEYS[1], 70, ARGV[2])
+  if type(saved) == 'table' then
+    return saved
+  end
 end
-if #ARGV[2] > redis.call('HSTRLEN', key, 'progress') then
-  redis.call('HSET', key, 'progress', ARGV[2])
-end
-return { 'saved' }
+return { ok = 'OK' }

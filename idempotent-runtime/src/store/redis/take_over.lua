@@ -1,0 +1,40 @@
+-- As claim.lua; but the attempt that is named becomes this token's if its lease has ended, and then the
+-- answer is the record's age alone. Its fingerprint and its progress stay.
+--
+-- ARGV: the record to be, for how long it lives, and its lease, in milliseconds, the attempt to take
+-- over, anything if nobody is to be told
+local key = KEYS[1]
+local record = redis.pcall('GET', key)
+if not record then
+  return redis.pcall('SET', key, ARGV[1], 'PX', ARGV[2])
+end
+if type(record) == 'table' then
+  return record
+end
+local left = redis.call('PTTL', key)
+local state = string.sub(record, 70, 70)
+local is_running = string.byte(record) == 1 and (state == 'r' or state == 'w')
+local new = ARGV[1]
+if not is_running or left < 0 or string.sub(record, 2, 33) ~= string.sub(new, 2, 33)
+  or string.sub(record, 34, 49) == string.sub(new, 34, 49) then
+  return { record, left }
+end
+local attempt, life, lease = struct.unpack('>I4dd', record, 50)
+-- Of no age, if somebody has had the key live longer.
+local age = math.max(life - left, 0)
+-- Which is false of numbers that are none.
+local has_ended = age >= lease and lease >= 0 and lease <= life and life <= 9007199254740992
+if attempt ~= tonumber(ARGV[4]) or not has_ended then
+  return { record, left }
+end
+-- First of the writes: a server over `maxmemory` lets everything pass after a script's first one.
+local taken = redis.pcall('SETRANGE', key, 33, string.sub(new, 34, 49)
+  .. struct.pack('>I4dd', attempt + 1, age + tonumber(ARGV[2]), age + tonumber(ARGV[3])) .. 'r')
+if type(taken) == 'table' then
+  return taken
+end
+redis.call('PEXPIRE', key, ARGV[2])
+if state == 'w' and not ARGV[5] then
+  redis.pcall('PUBLISH', string.sub(key, 1, -65) .. 'done', string.sub(key, -64))
+end
+return { age }

@@ -1,0 +1,19 @@
+-- Marks a running record as waited for, so that whoever ends its claim tells of it.
+local record = redis.pcall('GET', KEYS[1])
+if not record then
+  return { ok = 'ENDED' }
+end
+if type(record) == 'table' then
+  return record
+end
+local state = string.sub(record, 70, 70)
+if string.byte(record) ~= 1 or (state ~= 'r' and state ~= 'w') then
+  return { ok = 'ENDED' }
+end
+if state == 'r' then
+  local marked = redis.pcall('SETRANGE', KEYS[1], 69, 'w')
+  if type(marked) == 'table' then
+    return marked
+  end
+end
+return { ok = 'RUNNING' }

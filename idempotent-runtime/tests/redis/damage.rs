@@ -1,0 +1,192 @@
+//! What cannot be read in the server.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use idempotent_runtime::Owner;
+use idempotent_runtime::store::redis::RedisStore;
+use idempotent_runtime::store::{ClaimRequest, Renewal, Store, StoreErrorKind};
+use redis::aio::ConnectionLike;
+
+use super::support::{Server, owner, response, response_bytes};
+use super::{LONG, another, name, request};
+
+async fn assert_corrupt(store: &impl Store, owner: Owner, what: &str) {
+    let next = another(owner);
+    let errors = [
+        store
+            .claim(&request(next))
+            .await
+            .map(|claim| format!("{claim:?}")),
+        store
+            .claim(&ClaimRequest {
+                take_over: Some(1),
+                ..request(next)
+            })
+            .await
+            .map(|claim| format!("{claim:?}")),
+        store
+            .get(&owner.key)
+            .await
+            .map(|record| format!("{record:?}")),
+    ];
+    for error in errors {
+        let error = error.expect_err(what);
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{what}: {error:?}");
+        assert!(error.source().is_some(), "{what}");
+    }
+}
+
+/// As who runs, or has run.
+async fn assert_corrupt_for_its_owner(store: &impl Store, owner: Owner, what: &str) {
+    let lease = LONG;
+    let errors = [
+        store
+            .complete(&owner, &response(b"paid"))
+            .await
+            .unwrap_err(),
+        store.release(&owner).await.unwrap_err(),
+        store.renew(&[Renewal { owner, lease }]).await.unwrap_err(),
+        store
+            .save_progress(&owner, &b"half"[..].into())
+            .await
+            .unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{what}: {error:?}");
+    }
+}
+
+/// What is under the key, in a form that tells all values apart.
+async fn dump(connection: &mut impl ConnectionLike, key: &str) -> Vec<u8> {
+    let mut dump = redis::cmd("DUMP");
+    dump.arg(key).query_async(connection).await.unwrap()
+}
+
+/// What is done to the bytes of a record whose lease has ended.
+enum Damage {
+    /// From there on they are others.
+    At(usize, Vec<u8>),
+    CutTo(usize),
+    /// The key lives for ever.
+    Persist,
+}
+
+impl Damage {
+    async fn inflict(&self, connection: &mut impl ConnectionLike, key: &str) {
+        let mut read = redis::pipe();
+        read.get(key).pttl(key);
+        let (mut record, left): (Vec<u8>, u64) = read.query_async(connection).await.unwrap();
+        match self {
+            Self::At(at, bytes) => record[*at..*at + bytes.len()].copy_from_slice(bytes),
+            Self::CutTo(length) => record.truncate(*length),
+            Self::Persist => {}
+        }
+        let mut set = redis::cmd("SET");
+        set.arg(key).arg(record);
+        if !matches!(self, Self::Persist) {
+            set.arg("PX").arg(left);
+        }
+        set.exec_async(connection).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn damaged_record_is_corrupt_and_never_absent() {
+    let Some(server) = Server::start(&[]).await else {
+        return;
+    };
+    let store = RedisStore::new(server.connection().await);
+    let mut connection = server.connection().await;
+    let (attempt, life, lease, state) = (49, 53, 61, 69);
+    let number = |at, number: f64| Damage::At(at, number.to_be_bytes().into());
+    for (what, damage, is_found_out_by_its_owner) in [
+        ("an older version", Damage::At(0, vec![0]), true),
+        ("a newer version", Damage::At(0, vec![2]), true),
+        (
+            "a state that there is not",
+            Damage::At(state, b"p".into()),
+            true,
+        ),
+        ("all cut off", Damage::CutTo(0), true),
+        ("the fingerprint cut off", Damage::CutTo(32), true),
+        ("the token cut off", Damage::CutTo(48), true),
+        ("the numbers cut off", Damage::CutTo(68), true),
+        ("the state cut off", Damage::CutTo(69), true),
+        ("no attempt", Damage::At(attempt, vec![0; 4]), false),
+        ("a life that is no number", number(life, f64::NAN), false),
+        ("a lease after the life", number(lease, 1e12), false),
+        ("an endless life", number(life, f64::INFINITY), false),
+        ("a lease that is no number", number(lease, f64::NAN), false),
+        ("a lease that never was", number(lease, -1.0), false),
+        ("a lease for ever", number(lease, f64::INFINITY), false),
+        ("no expiry", Damage::Persist, false),
+    ] {
+        let owner = owner();
+        store.claim(&request(owner)).await.unwrap();
+        // Out of its lease, so that a claim has to tell the attempt.
+        let lease = Duration::ZERO;
+        store.renew(&[Renewal { owner, lease }]).await.unwrap();
+        let key = name(&owner.key);
+        damage.inflict(&mut connection, &key).await;
+        let damaged = dump(&mut connection, &key).await;
+        assert_corrupt(&store, owner, what).await;
+        if is_found_out_by_its_owner {
+            assert_corrupt_for_its_owner(&store, owner, what).await;
+        }
+        assert_eq!(dump(&mut connection, &key).await, damaged, "{what}");
+        assert!(
+            store.remove(&owner.key).await.unwrap(),
+            "an operator can remove it"
+        );
+    }
+}
+
+#[tokio::test]
+async fn foreign_value_is_corrupt() {
+    let Some(server) = Server::start(&[]).await else {
+        return;
+    };
+    let store = RedisStore::new(server.connection().await);
+    let mut connection = server.connection().await;
+    let long = "long".repeat(100);
+    for foreign in [
+        ["SET", "a"].as_slice(),
+        &["SET", "42"],
+        &["SET", &long],
+        &["RPUSH", "a"],
+        &["HSET", "a", "b"],
+    ] {
+        let owner = owner();
+        let key = name(&owner.key);
+        let mut write = redis::cmd(foreign[0]);
+        write.arg(&key).arg(&foreign[1..]);
+        write.exec_async(&mut connection).await.unwrap();
+        let value = dump(&mut connection, &key).await;
+        assert_corrupt(&store, owner, foreign[0]).await;
+        assert_corrupt_for_its_owner(&store, owner, foreign[0]).await;
+        assert_eq!(dump(&mut connection, &key).await, value, "{foreign:?}");
+    }
+}
+
+#[tokio::test]
+async fn response_that_cannot_be_decoded_is_corrupt() {
+    let Some(server) = Server::start(&[]).await else {
+        return;
+    };
+    let store = RedisStore::new(server.connection().await);
+    let mut connection = server.connection().await;
+    let length = 70 + response_bytes(b"paid").len();
+    for (what, damage) in [
+        ("newer version", Damage::At(70, vec![2])),
+        ("cut off", Damage::CutTo(length - 1)),
+        ("empty", Damage::CutTo(70)),
+    ] {
+        let owner = owner();
+        store.claim(&request(owner)).await.unwrap();
+        store.complete(&owner, &response(b"paid")).await.unwrap();
+        let key = name(&owner.key);
+        damage.inflict(&mut connection, &key).await;
+        assert_corrupt(&store, owner, what).await;
+    }
+}
