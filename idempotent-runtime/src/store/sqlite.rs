@@ -90,6 +90,7 @@ use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
+mod batch;
 mod failure;
 mod operations;
 mod readers;
