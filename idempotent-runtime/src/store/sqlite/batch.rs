@@ -2,10 +2,10 @@
 //!
 //! Each statement goes to SQLite's thread and back, which takes longer than what is done there. So
 //! the claims of a group are one statement, and so are its completions, as long as all of them do
-//! what they mostly do: write. Whatever else there is to be said about one of them, it is asked by
-//! itself.
+//! what they mostly do: write. If one does not, they are run one at a time, each to its own answer.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
@@ -75,10 +75,12 @@ pub(super) struct Batches([(usize, SqlStr); ROWS.len()]);
 impl Batches {
     pub(super) fn new(table: &TableName, template: &str, columns: usize) -> Self {
         let template = table.in_statement(&uncommented(template));
+        // Without numbers, which would be looked up one by one.
+        let row = format!("({})", vec!["?"; columns].join(","));
         Self(ROWS.map(|rows| {
-            let statement = template.replace("{rows}", &parameters(rows, columns));
-            // Nothing but numbers is put in.
-            let statement = AssertSqlSafe(std::sync::Arc::<str>::from(statement)).into_sql_str();
+            let statement = template.replace("{rows}", &vec![row.as_str(); rows].join(","));
+            // Nothing but question marks is put in.
+            let statement = AssertSqlSafe(Arc::<str>::from(statement)).into_sql_str();
             (rows, statement)
         }))
     }
@@ -88,16 +90,6 @@ impl Batches {
         let fits = self.0.iter().find(|(rows, _)| *rows >= number);
         fits.map(|(_, statement)| statement.clone())
     }
-}
-
-/// `(?2,?3),(?4,?5)`: behind the first parameter, which all have in common.
-fn parameters(rows: usize, columns: usize) -> String {
-    let row = |row: usize| {
-        let first = 2 + row * columns;
-        let parameters = (first..first + columns).map(|number| format!("?{number}"));
-        format!("({})", parameters.collect::<Vec<_>>().join(","))
-    };
-    (0..rows).map(row).collect::<Vec<_>>().join(",")
 }
 
 /// How many of the first jobs can be done in any order: they are plain, and of a record each.
@@ -146,7 +138,8 @@ async fn run_together(
     Ok(())
 }
 
-/// Whether every one has; if not, no completion has.
+/// Whether every one has; if not, no completion has, so that its answer can still be told from that to
+/// a repeated one.
 async fn have_written(
     kind: Kind,
     jobs: &[&mut Box<dyn Job>],
@@ -158,12 +151,11 @@ async fn have_written(
     if kind == Kind::Complete {
         session.execute("SAVEPOINT idempotent_batch").await?;
     }
-    let written = match query.execute(&mut session.connection).await {
-        Ok(written) => written.rows_affected(),
-        Err(error) if is_of_one_statement(&error) => return Ok(false),
+    let have_all = match query.execute(&mut session.connection).await {
+        Ok(written) => usize::try_from(written.rows_affected()) == Ok(jobs.len()),
+        Err(error) if is_of_one_statement(&error) => false,
         Err(error) => return Err(error),
     };
-    let have_all = usize::try_from(written) == Ok(jobs.len());
     if kind == Kind::Complete && !have_all {
         session.execute("ROLLBACK TO idempotent_batch").await?;
     }
@@ -180,19 +172,23 @@ fn query(
         Kind::Complete => &session.statements.complete_all,
     };
     let now = Time::now();
-    let query = sqlx::query(statements.of(jobs.len())?).bind(now.0);
+    let query = sqlx::query(statements.of(jobs.len())?);
     let rows = jobs.iter().filter_map(|job| job.plain());
-    Some(rows.fold(query, |query, row| match row {
-        Plain::Claim(request) => query
-            .bind(request.owner.key.as_bytes().to_vec())
-            .bind(request.fingerprint.as_bytes().to_vec())
-            .bind(request.owner.token.as_bytes().to_vec())
-            .bind(now.after(request.lease).0)
-            .bind(now.after(request.ttl).0),
-        Plain::Complete(complete) => query
-            .bind(complete.owner.key.as_bytes().to_vec())
-            .bind(complete.owner.token.as_bytes().to_vec())
-            .bind(complete.status)
-            .bind(complete.response.clone()),
+    Some(rows.fold(query, |query, row| {
+        match row {
+            Plain::Claim(request) => query
+                .bind(request.owner.key.as_bytes().to_vec())
+                .bind(request.fingerprint.as_bytes().to_vec())
+                .bind(request.owner.token.as_bytes().to_vec())
+                .bind(now.0)
+                .bind(now.after(request.lease).0)
+                .bind(now.after(request.ttl).0),
+            Plain::Complete(complete) => query
+                .bind(complete.owner.key.as_bytes().to_vec())
+                .bind(complete.owner.token.as_bytes().to_vec())
+                .bind(now.0)
+                .bind(complete.status)
+                .bind(complete.response.clone()),
+        }
     }))
 }

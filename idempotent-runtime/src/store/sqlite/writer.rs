@@ -29,8 +29,8 @@ const GROUP: usize = 256;
 
 /// Something to be done within a transaction of the writer's.
 ///
-/// A group has no savepoints: a statement that fails undoes itself and leaves the transaction as it
-/// was. So an operation changes with **one statement**, or with several of which each may stand
+/// It has no savepoint of its own: a statement that fails undoes itself and leaves the transaction as
+/// it was. So an operation changes with **one statement**, or with several of which each may stand
 /// alone.
 #[async_trait]
 pub(super) trait Operation: Send + 'static {

@@ -1,10 +1,10 @@
--- New records and expired ones that start over, many at once. Where a record is somebody's nothing is
--- written; nobody is taken over.
+-- claim.sql for many at once, of which none takes over: new records, and expired ones that start over.
+-- Nothing is written where a record is somebody's.
 --
--- ?1 now; {rows}: key, request hash, token, end of the lease, expiry. The last rows may be NULL, so
--- that one statement serves for several numbers of claims.
+-- {rows}: key, request hash, token, now, end of the lease, expiry. The last rows may be NULL, so that
+-- one statement serves for several numbers of claims.
 INSERT INTO {table} (key, request_hash, token, state, attempt, created_at, lease_until, expires_at)
-SELECT column1, column2, column3, 'running', 1, ?1, column4, column5
+SELECT column1, column2, column3, 'running', 1, column4, column5, column6
 FROM (VALUES {rows})
 WHERE column1 IS NOT NULL
 ON CONFLICT (key) DO UPDATE SET
@@ -18,4 +18,4 @@ ON CONFLICT (key) DO UPDATE SET
     status_code  = NULL,
     response     = NULL,
     progress     = NULL
-WHERE expires_at <= ?1
+WHERE expires_at <= excluded.created_at
