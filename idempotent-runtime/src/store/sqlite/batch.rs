@@ -95,8 +95,8 @@ impl Batches {
 /// How many of the first jobs can be done in any order: they are plain, and of a record each.
 fn independent(jobs: &[Box<dyn Job>]) -> usize {
     let mut keys = HashSet::new();
-    let is_independent = |job: &&Box<dyn Job>| job.plain().is_some_and(|it| keys.insert(it.key()));
-    jobs.iter().take_while(is_independent).count()
+    let plain = jobs.iter().map_while(|job| job.plain());
+    plain.take_while(|it| keys.insert(it.key())).count()
 }
 
 /// Runs them all, in their order where that matters.

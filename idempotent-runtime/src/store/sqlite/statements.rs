@@ -14,7 +14,8 @@ pub(super) struct Statements {
     pub(super) claim: SqlStr,
     pub(super) claim_all: Batches,
     pub(super) read: SqlStr,
-    /// The same with the progress.
+    pub(super) read_all: Batches,
+    /// As `read`, with the progress.
     pub(super) get: SqlStr,
     pub(super) renew: SqlStr,
     pub(super) save_progress: SqlStr,
@@ -41,6 +42,7 @@ impl Statements {
             claim: shared(include_str!("sql/claim.sql")),
             claim_all: Batches::new(table, include_str!("sql/claim_all.sql"), 6),
             read: shared(&read.replace("{progress}", "NULL")),
+            read_all: Batches::new(table, include_str!("sql/read_all.sql"), 1),
             get: shared(&read.replace("{progress}", "progress")),
             renew: shared(include_str!("sql/renew.sql")),
             save_progress: shared(include_str!("sql/save_progress.sql")),

@@ -3,10 +3,11 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
+use tokio::task::JoinHandle;
 
 use super::batch::Plain;
 use super::failure::Undone;
-use super::row::Time;
+use super::row::{Columns, Time};
 use super::session::{Place, Session};
 use super::writer::Job;
 use super::*;
@@ -89,6 +90,7 @@ async fn no_statement_scans_the_table() {
         read,
         renew,
         complete,
+        read_all,
         claim_all,
         complete_all,
         release,
@@ -96,7 +98,8 @@ async fn no_statement_scans_the_table() {
         purge,
         ..
     } = store.statements.clone();
-    let batches = [2, 64].map(|rows| [&claim_all, &complete_all].map(|all| all.of(rows).unwrap()));
+    let batches =
+        [2, 64].map(|rows| [&read_all, &claim_all, &complete_all].map(|all| all.of(rows).unwrap()));
     let single = [read, renew, complete, release, remove, purge];
     for statement in single.into_iter().chain(batches.into_iter().flatten()) {
         let query = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", statement.as_str()));
@@ -175,6 +178,78 @@ async fn claims_of_a_group_are_run_alone_only_if_one_has_not_written() {
     // The second of a record comes after the first, and all that is before it.
     let of_one = [request(110, 1), request(111, 1), request(111, 2)];
     assert_eq!(alone(&mut session, of_one).await, 1);
+}
+
+/// Look-ups that find all connections busy.
+async fn look_ups(
+    store: &Arc<SqliteStore>,
+    keys: impl IntoIterator<Item = u8>,
+) -> Vec<JoinHandle<Result<Option<Columns>, sqlx::Error>>> {
+    let busy = store
+        .readers
+        .permits
+        .acquire_many(readers::MOST)
+        .await
+        .unwrap();
+    let look_up = |key| {
+        let store = Arc::clone(store);
+        tokio::spawn(async move {
+            let read = store.statements.read.clone();
+            let key = RecordKey::from_bytes([key; 32]);
+            store.readers.look_up(read, &key).await
+        })
+    };
+    let look_ups: Vec<_> = keys.into_iter().map(look_up).collect();
+    // All have been polled once then.
+    tokio::task::yield_now().await;
+    drop(busy);
+    look_ups
+}
+
+async fn claimed(store: &SqliteStore, keys: std::ops::Range<u8>) {
+    for key in keys {
+        let claim = store.claim(&request(key, key)).await.unwrap();
+        assert!(matches!(claim, Claim::Acquired { .. }), "{claim:?}");
+    }
+}
+
+#[tokio::test]
+async fn look_ups_of_one_group_have_an_answer_each() {
+    let file = File::new();
+    let store = Arc::new(file.store().await);
+    claimed(&store, 0..50).await;
+    // Others than those that are there, and each twice.
+    let keys: Vec<u8> = (25..75).flat_map(|key| [key, key]).collect();
+    let look_ups = look_ups(&store, keys.clone()).await;
+    // They are answered without any of these.
+    let _busy = store
+        .readers
+        .permits
+        .acquire_many(readers::MOST)
+        .await
+        .unwrap();
+    for (key, look_up) in keys.into_iter().zip(look_ups) {
+        let columns = look_up.await.unwrap().unwrap();
+        let token = columns.map(|columns| columns.1);
+        assert_eq!(token, (key < 50).then(|| vec![key; 16]), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn look_up_that_fails_does_not_fail_its_neighbours() {
+    let file = File::new();
+    let store = Arc::new(file.store().await);
+    claimed(&store, 0..5).await;
+    let no_text = "UPDATE idempotency_records SET state = CAST(x'ff' AS TEXT) WHERE token = ?1";
+    sqlx::query(no_text)
+        .bind(vec![2_u8; 16])
+        .execute(&mut session(&store).await.connection)
+        .await
+        .unwrap();
+    for (key, look_up) in look_ups(&store, 0..5).await.into_iter().enumerate() {
+        let columns = look_up.await.unwrap();
+        assert_eq!(columns.is_err(), key == 2, "{key}: {columns:?}");
+    }
 }
 
 #[tokio::test]
