@@ -14,6 +14,8 @@ use idempotent_runtime::store::{self, Store};
 
 use support::{Bed, Directory};
 
+#[path = "sqlite/batches.rs"]
+mod batches;
 #[path = "sqlite/corruption.rs"]
 mod corruption;
 #[path = "sqlite/durability.rs"]

@@ -83,7 +83,7 @@ async fn sweep(
     }
     let quiet = Prober::start(store);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    findings.longest_look_up_us = quiet.longest()?;
+    findings.longest_look_up_us = Some(micros(quiet.stop()?.look_up));
 
     clock.advance(TTL * 2);
     let prober = Prober::start(store);
@@ -98,7 +98,9 @@ async fn sweep(
         }
     }
     let took = begun.elapsed();
-    findings.longest_look_up_sweeping_us = prober.longest()?;
+    let longest = prober.stop()?;
+    findings.longest_look_up_sweeping_us = Some(micros(longest.look_up));
+    findings.longest_pause_sweeping_us = Some(micros(longest.pause));
     if swept != records {
         return Err(format!("of {records} records, {swept} were swept").into());
     }
@@ -108,9 +110,19 @@ async fn sweep(
 
 /// Another thread, which looks survivors up and remembers the longest time that one took. (A claim would
 /// sweep a few records itself.)
+///
+/// For half of its time it only reads the clock. What holds it up then is the machine and not the
+/// store, and must be expected to hold up look-ups as long.
 struct Prober {
     is_stopped: Arc<AtomicBool>,
-    thread: thread::JoinHandle<Result<Duration, Failure>>,
+    thread: thread::JoinHandle<Result<Longest, Failure>>,
+}
+
+#[derive(Default)]
+struct Longest {
+    look_up: Duration,
+    /// Between two looks at the clock.
+    pause: Duration,
 }
 
 impl Prober {
@@ -119,23 +131,40 @@ impl Prober {
         let (store, stopped) = (Arc::clone(store), Arc::clone(&is_stopped));
         let handle = Handle::current();
         let thread = thread::spawn(move || {
-            let (mut longest, mut number) = (Duration::ZERO, 0);
+            let (mut longest, mut number) = (Longest::default(), 0);
             while !stopped.load(Ordering::Relaxed) {
                 number += 1;
                 let begun = Instant::now();
                 let survivor = u64::MAX - 1 - number % SURVIVORS;
                 let record = handle.block_on(store.get(&claim(survivor, 0).owner.key))?;
-                longest = longest.max(begun.elapsed());
+                let took = begun.elapsed();
+                longest.look_up = longest.look_up.max(took);
                 record.ok_or("a record went before its time")?;
+                longest.pause = longest.pause.max(pause_within(took));
             }
             Ok(longest)
         });
         Self { is_stopped, thread }
     }
 
-    fn longest(self) -> Result<Option<f64>, Failure> {
+    fn stop(self) -> Result<Longest, Failure> {
         self.is_stopped.store(true, Ordering::Relaxed);
-        let longest = self.thread.join().map_err(|_| "the prober panicked")??;
-        Ok(Some(longest.as_secs_f64() * 1e6))
+        self.thread.join().map_err(|_| "the prober panicked")?
     }
+}
+
+/// Reads the clock for so long, and tells the longest time between two readings.
+fn pause_within(length: Duration) -> Duration {
+    let begun = Instant::now();
+    let (mut last, mut longest) = (begun, Duration::ZERO);
+    while last - begun < length {
+        let now = Instant::now();
+        longest = longest.max(now - last);
+        last = now;
+    }
+    longest
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
 }

@@ -33,14 +33,16 @@ struct Findings {
     /// The longest look-up by another thread while nothing is swept, and while something is.
     longest_look_up_us: Option<f64>,
     longest_look_up_sweeping_us: Option<f64>,
+    /// The longest time for which that thread came to nothing meanwhile, though it asked for nothing.
+    longest_pause_sweeping_us: Option<f64>,
 }
 
 pub(crate) fn run(arguments: lexopt::Parser) -> Result<(), Failure> {
     let Some(options) = parse(arguments)? else {
         say(
-            "| store | records | claim | longest while filling | replay | bytes a record | sweep, a record | purge of 1000, p99 | longest | longest look-up by another thread | while sweeping |",
+            "| store | records | claim | longest while filling | replay | bytes a record | sweep, a record | purge of 1000, p99 | longest | longest look-up by another thread | while sweeping | its longest pause |",
         );
-        say("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |");
+        say("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |");
         return Ok(());
     };
     let runtime = tokio::runtime::Runtime::new()?;
@@ -98,6 +100,7 @@ impl Findings {
                 "longest_look_up_sweeping_us",
                 self.longest_look_up_sweeping_us,
             ),
+            ("longest_pause_sweeping_us", self.longest_pause_sweeping_us),
         ];
         if options.json {
             let line = Line::default()

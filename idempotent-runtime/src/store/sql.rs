@@ -58,8 +58,7 @@ impl fmt::Debug for TableName {
     }
 }
 
-/// A statement without its comments, which a server that gets it anew each time need not parse.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
+/// A statement without its comments, which need not be sent to a server each time, or hashed.
 pub(super) fn uncommented(statement: &str) -> String {
     let is_code = |line: &&str| !line.starts_with("--");
     let code: Vec<_> = statement.lines().filter(is_code).collect();

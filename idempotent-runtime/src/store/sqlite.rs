@@ -12,9 +12,11 @@
 //! **What was answered is on the disk**: the write-ahead log is flushed at every commit
 //! (`synchronous = FULL`), and nobody is answered before. So that this costs little, one writer
 //! commits in groups: whatever comes in while a transaction is on its way to the disk makes up the
-//! next one. Who is alone waits for nobody, and an operation that fails, fails alone.
+//! next one, and its claims are one statement, as are its completions. Who is alone waits for nobody,
+//! and an operation that fails, fails alone.
 //!
-//! A replay writes nothing. It is read on connections apart, also while somebody else writes.
+//! A replay writes nothing. It is read on connections apart, also while somebody else writes; when
+//! those are busy, what has come in meanwhile is read by one statement.
 //!
 //! ```no_run
 //! use idempotent_runtime::Idempotency;
@@ -58,7 +60,9 @@
 //!   [`StoreErrorKind::Unavailable`]. Keep them short, begin them with `BEGIN IMMEDIATE`, or give the
 //!   store a file of its own.
 //! * **The file has requests' answers in it**, readable by whoever may read the file.
-//! * [`purge_expired`](Store::purge_expired) frees room for new records; the file does not shrink.
+//! * [`purge_expired`](Store::purge_expired) frees room for new records; the file does not shrink. The
+//!   log is moved into it after 4000 pages (16 MiB), whatever `wal_autocheckpoint` the pool's options ask
+//!   for.
 //! * Do not move, replace or delete the file under a running service, nor copy it without its `-wal`:
 //!   `VACUUM INTO` and SQLite's backup interface make good copies.
 //! * `sqlite::memory:` is for tests: a database in memory goes with the store, or with the last
@@ -72,11 +76,11 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{SqlStr, SqliteConnection, SqlitePool};
+use sqlx::{SqliteConnection, SqlitePool};
 
 use self::failure::store_error;
 use self::readers::Readers;
-use self::row::{Row, Time};
+use self::row::{Columns, Row, Time};
 use self::statements::Statements;
 use self::transaction::Transactions;
 use self::writer::{Operation, Shared, Writer};
@@ -90,6 +94,7 @@ use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
+mod batch;
 mod failure;
 mod operations;
 mod readers;
@@ -118,7 +123,7 @@ impl SqliteStore {
     /// A store in the database of this pool.
     ///
     /// It takes the pool's options and opens connections of its own with them: one that writes and
-    /// up to four that read. It does not run the pool's `after_connect`. The file is put into WAL
+    /// up to three that read. It does not run the pool's `after_connect`. The file is put into WAL
     /// mode and stays so; the pool's options must not ask for another `journal_mode`.
     ///
     /// Nothing happens before the first call. The table has to be there: see
@@ -178,10 +183,15 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Full)
             // On macOS the disk keeps what it has been given for itself unless it is told twice.
             .pragma("fullfsync", "ON")
-            .pragma("checkpoint_fullfsync", "ON");
+            .pragma("checkpoint_fullfsync", "ON")
+            // Pages of 4 KiB: a page that many claims have changed is moved to the file once, and
+            // the two disk flushes of a checkpoint come a fourth as often.
+            .pragma("wal_autocheckpoint", "4000");
+        let statements = Statements::new(&table);
+        let read_all = statements.read_all.clone();
         Self {
-            statements: Statements::new(&table),
-            readers: Arc::new(Readers::new(options.clone())),
+            readers: Arc::new(Readers::new(options.clone(), read_all)),
+            statements,
             options,
             table,
             writer: OnceLock::new(),
@@ -194,7 +204,10 @@ impl SqliteStore {
         if let Some(writer) = self.writer.get() {
             return Ok(writer);
         }
-        let (options, statements) = (self.options.clone(), self.statements.clone());
+        // What a statement has to undo if it fails is kept in a file once it is more than 64 KiB, and
+        // that is less than a group changes.
+        let options = self.options.clone().pragma("temp_store", "MEMORY");
+        let statements = self.statements.clone();
         let started = Writer::start(options, statements, Arc::clone(&self.shared));
         let writer = started.map_err(|cause| {
             StoreError::new(NAME, StoreErrorKind::Unavailable).with_source(cause)
@@ -213,18 +226,12 @@ impl SqliteStore {
         self.shared.is_readable.load(Ordering::Acquire)
     }
 
-    async fn read(&self, read: SqlStr, key: &RecordKey) -> Result<Option<Row>, StoreError> {
-        let columns = self.readers.fetch(read, key).await.map_err(store_error)?;
-        // The time is taken after the look: what is alive now was alive then.
-        let row = columns.map(|columns| Row::decode(columns, Time::now()));
-        Ok(row.transpose()?.flatten())
-    }
-
     /// The answer to a claim, when that changes nothing and will be as true when the caller hears
     /// it: `None` sends it to the writer.
     async fn replay(&self, request: &ClaimRequest) -> Result<Option<Claim>, StoreError> {
         let read = self.statements.read.clone();
-        let Some(row) = self.read(read, &request.owner.key).await? else {
+        let columns = self.readers.look_up(read, &request.owner.key).await;
+        let Some(row) = alive(columns)? else {
             return Ok(None);
         };
         Ok(match row.answer(request)? {
@@ -232,6 +239,13 @@ impl SqliteStore {
             _ => None,
         })
     }
+}
+
+/// The time is taken after the look: what is alive now was alive then.
+fn alive(columns: Result<Option<Columns>, sqlx::Error>) -> Result<Option<Row>, StoreError> {
+    let columns = columns.map_err(store_error)?;
+    let row = columns.map(|columns| Row::decode(columns, Time::now()));
+    Ok(row.transpose()?.flatten())
 }
 
 fn options_of(url: &str) -> Result<SqliteConnectOptions, Error> {
@@ -301,8 +315,8 @@ impl Store for SqliteStore {
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         if self.has_readers() {
-            let row = self.read(self.statements.get.clone(), key).await?;
-            return row.map(Row::record).transpose();
+            let columns = self.readers.fetch(self.statements.get.clone(), key).await;
+            return alive(columns)?.map(Row::record).transpose();
         }
         self.write(operations::Get(*key)).await
     }

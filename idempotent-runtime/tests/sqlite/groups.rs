@@ -14,7 +14,7 @@ use crate::support::{
 const RECORDS: &str = "SELECT count(*) FROM idempotency_records";
 
 /// Has them all in the queue before the first is committed, and then answers them.
-async fn claim_as_a_group(
+pub(crate) async fn claim_as_a_group(
     directory: &Directory,
     store: &SqliteStore,
     requests: &[ClaimRequest],
@@ -32,7 +32,7 @@ async fn claim_as_a_group(
     claims
 }
 
-fn is_first(claim: &Result<Claim, StoreError>) -> bool {
+pub(crate) fn is_first(claim: &Result<Claim, StoreError>) -> bool {
     matches!(claim, Ok(Claim::Acquired { attempt: 1, .. }))
 }
 

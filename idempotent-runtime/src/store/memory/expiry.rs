@@ -70,8 +70,10 @@ impl ExpiryQueue {
             return Vec::new();
         }
         let mut taken = Vec::new();
+        // Freed after the lock, which others wait for while they hold a record's: a bucket is large.
+        let mut empty = Vec::new();
         let mut queue = self.lock();
-        while taken.len() < limit && queue.has_due(now) {
+        while taken.len() < limit && queue.has_due(now, &mut empty) {
             let more = limit - taken.len();
             taken.extend(queue.due.iter_mut().flatten().take(more));
         }
@@ -96,12 +98,13 @@ impl ExpiryQueue {
 }
 
 impl Queue {
-    /// Whether `due` has a key, after having opened the next bucket if there is one to open.
-    fn has_due(&mut self, now: Moment) -> bool {
+    /// Whether `due` has a key, after having opened the next bucket if there is one to open. One that is
+    /// done with is added to `empty`.
+    fn has_due(&mut self, now: Moment, empty: &mut Vec<IntoIter<RecordKey>>) -> bool {
         if self.due.as_ref().is_some_and(|due| due.len() > 0) {
             return true;
         }
-        self.due = None;
+        empty.extend(self.due.take());
         if self.first_second() <= now.second() {
             self.due = self
                 .buckets

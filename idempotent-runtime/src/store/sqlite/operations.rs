@@ -1,11 +1,14 @@
 //! What the writer does.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{SqlStr, Sqlite};
 
 use super::NAME;
+use super::batch::Plain;
 use super::row::{Row, Time, fetch};
 use super::session::Session;
 use super::writer::{Failure, Operation};
@@ -45,6 +48,15 @@ impl Operation for TryClaim {
         let read = session.statements.read.clone();
         let row = find(session, read, &key, now).await?.ok_or_else(gone)?;
         Ok((row.answer(request)?, None))
+    }
+
+    fn plain(&self) -> Option<Plain<'_>> {
+        Plain::claim(&self.0)
+    }
+
+    fn written(&self) -> Option<Self::Output> {
+        let (attempt, age) = (1, Duration::ZERO);
+        Some((Claim::Acquired { attempt, age }, None))
     }
 
     fn changed((_, taken_over): &Self::Output) -> Option<RecordKey> {
@@ -118,6 +130,14 @@ impl Operation for Complete {
         let row = find(session, read, &key, now).await?;
         let completion = row.map(|row| row.completion(&self.owner));
         Ok((completion.unwrap_or(Completion::Lost), key))
+    }
+
+    fn plain(&self) -> Option<Plain<'_>> {
+        Plain::complete(self)
+    }
+
+    fn written(&self) -> Option<Self::Output> {
+        Some((Completion::Stored, self.owner.key))
     }
 
     fn changed((completion, key): &Self::Output) -> Option<RecordKey> {

@@ -1,31 +1,51 @@
 //! Connections that only read: they wait for no writer, and no writer for them.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, SqlStr, SqliteConnection};
-use tokio::sync::Semaphore;
+use sqlx::{ConnectOptions, Connection, SqlStr, SqliteConnection};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::row::{Columns, fetch};
+use super::batch::Batches;
+use super::row::{Columns, fetch, fetch_all};
 use crate::key::RecordKey;
 
-/// How many connections there are at most. Each has a thread of its own.
-const MOST: usize = 4;
+/// How many connections callers have at most. Each has a thread of its own.
+pub(super) const MOST: u32 = 2;
+
+/// How many look-ups wait at most for the one that makes many at once.
+const QUEUE: usize = 1024;
+
+/// How many it makes at once.
+const GROUP: usize = 32;
 
 /// An own small pool and not sqlx's, which ties its connections to the runtime that made them: a
 /// store may serve several.
 pub(super) struct Readers {
     options: SqliteConnectOptions,
-    permits: Semaphore,
+    pub(super) permits: Semaphore,
     idle: Mutex<Vec<SqliteConnection>>,
+    read_all: Batches,
+    /// Started by the first that finds the connections busy.
+    many: OnceLock<mpsc::Sender<LookUp>>,
+}
+
+/// What is asked together with others.
+struct LookUp {
+    key: RecordKey,
+    answer: oneshot::Sender<Option<Columns>>,
 }
 
 impl Readers {
-    pub(super) fn new(options: SqliteConnectOptions) -> Self {
+    pub(super) fn new(options: SqliteConnectOptions, read_all: Batches) -> Self {
         Self {
             options: options.create_if_missing(false).read_only(true),
-            permits: Semaphore::new(MOST),
+            permits: Semaphore::new(MOST as usize),
             idle: Mutex::default(),
+            read_all,
+            many: OnceLock::new(),
         }
     }
 
@@ -47,7 +67,96 @@ impl Readers {
         Ok(columns)
     }
 
+    /// The same for a statement that reads what `read_all` does. When all connections are busy, it is
+    /// asked for together with others: most of what it costs is the way to SQLite's thread and back.
+    pub(super) async fn look_up(
+        &self,
+        read: SqlStr,
+        key: &RecordKey,
+    ) -> Result<Option<Columns>, sqlx::Error> {
+        if self.permits.available_permits() == 0
+            && let Some(many) = self.many()
+        {
+            let (answer, answered) = oneshot::channel();
+            let asked = many.try_send(LookUp { key: *key, answer });
+            if asked.is_ok()
+                && let Ok(columns) = answered.await
+            {
+                return Ok(columns);
+            }
+        }
+        // Also if that has failed, whatever the reason: this way it is told.
+        self.fetch(read, key).await
+    }
+
+    /// `None` if its thread cannot be had.
+    fn many(&self) -> Option<&mpsc::Sender<LookUp>> {
+        if let Some(many) = self.many.get() {
+            return Some(many);
+        }
+        let many = start(self.options.clone(), self.read_all.clone()).ok()?;
+        // Of two that are started at once, the one that comes late ends at once.
+        Some(self.many.get_or_init(|| many))
+    }
+
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<SqliteConnection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A thread, and not one of the callers, with whom all others' look-ups would stand still.
+fn start(options: SqliteConnectOptions, read_all: Batches) -> io::Result<mpsc::Sender<LookUp>> {
+    let (sender, mut queue) = mpsc::channel(QUEUE);
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let serve = async move {
+        let (mut asked, mut connection) = (Vec::with_capacity(GROUP), None);
+        while queue.recv_many(&mut asked, GROUP).await > 0 {
+            let asked = std::mem::take(&mut asked);
+            // What failed is closed, and who gets no answer asks by itself.
+            connection = answer(connection, &options, &read_all, asked).await.ok();
+        }
+        if let Some(connection) = connection {
+            drop(connection.close().await);
+        }
+    };
+    std::thread::Builder::new()
+        .name("idempotent-sqlite-reader".to_owned())
+        .spawn(move || runtime.block_on(serve))?;
+    Ok(sender)
+}
+
+async fn answer(
+    connection: Option<SqliteConnection>,
+    options: &SqliteConnectOptions,
+    read_all: &Batches,
+    asked: Vec<LookUp>,
+) -> Result<SqliteConnection, sqlx::Error> {
+    let mut connection = match connection {
+        Some(connection) => connection,
+        None => options.connect().await?,
+    };
+    // Several may ask for the same.
+    let mut waiting: HashMap<RecordKey, Vec<_>> = HashMap::new();
+    for LookUp { key, answer } in asked {
+        waiting.entry(key).or_default().push(answer);
+    }
+    let Some(statement) = read_all.of(waiting.len()) else {
+        return Ok(connection);
+    };
+    let found = fetch_all(&mut connection, statement, waiting.keys()).await?;
+    // Nobody may be there to hear it any more.
+    for (key, columns) in found {
+        let mut answers = waiting.remove(&key).unwrap_or_default();
+        let last = answers.pop();
+        for answer in answers {
+            drop(answer.send(Some(columns.clone())));
+        }
+        if let Some(answer) = last {
+            drop(answer.send(Some(columns)));
+        }
+    }
+    for answer in waiting.into_values().flatten() {
+        drop(answer.send(None));
+    }
+    Ok(connection)
 }

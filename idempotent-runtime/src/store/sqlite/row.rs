@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use sqlx::{SqlStr, SqliteConnection};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow as _, Row as _, SqlStr, SqliteConnection};
 
 use super::NAME;
 use crate::fingerprint::Fingerprint;
@@ -56,6 +57,25 @@ pub(super) async fn fetch(
 ) -> Result<Option<Columns>, sqlx::Error> {
     let query = sqlx::query_as(read).bind(key.as_bytes().as_slice());
     query.fetch_optional(connection).await
+}
+
+/// Those that are there, with their keys.
+pub(super) async fn fetch_all(
+    connection: &mut SqliteConnection,
+    read_all: SqlStr,
+    keys: impl Iterator<Item = &RecordKey>,
+) -> Result<Vec<(RecordKey, Columns)>, sqlx::Error> {
+    let query = keys.fold(sqlx::query(read_all), |query, key| {
+        query.bind(key.as_bytes().to_vec())
+    });
+    let with_key = |row: &SqliteRow| {
+        let key: Vec<u8> = row.try_get("key")?;
+        let key = key.try_into();
+        let key = key.map_err(|_| sqlx::Error::Decode("a key is 32 bytes".into()))?;
+        Ok((RecordKey::from_bytes(key), Columns::from_row(row)?))
+    };
+    let rows = query.fetch_all(connection).await?;
+    rows.iter().map(with_key).collect()
 }
 
 /// A record that is alive at `now`.

@@ -94,6 +94,11 @@ impl Session {
         committed
     }
 
+    pub(super) async fn execute(&mut self, statement: &'static str) -> sqlx::Result<()> {
+        let executed = sqlx::query(statement).execute(&mut self.connection);
+        executed.await.map(drop)
+    }
+
     pub(super) async fn commit(&mut self) -> Result<(), Undone> {
         let committed = sqlx::query("COMMIT").execute(&mut self.connection);
         committed.await.map_err(Undone::at_commit)?;

@@ -1,12 +1,19 @@
 use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
+use tokio::task::JoinHandle;
 
-use super::row::Time;
+use super::batch::Plain;
+use super::failure::Undone;
+use super::row::{Columns, Time};
 use super::session::{Place, Session};
+use super::writer::Job;
 use super::*;
+use crate::fingerprint::Fingerprint;
 use crate::record::Token;
+use crate::store::waiters::Waiters;
 
 struct File(PathBuf);
 
@@ -83,23 +90,165 @@ async fn no_statement_scans_the_table() {
         read,
         renew,
         complete,
+        read_all,
+        claim_all,
+        complete_all,
         release,
         remove,
         purge,
         ..
     } = store.statements.clone();
-    for statement in [read, renew, complete, release, remove, purge] {
+    let batches =
+        [2, 64].map(|rows| [&read_all, &claim_all, &complete_all].map(|all| all.of(rows).unwrap()));
+    let single = [read, renew, complete, release, remove, purge];
+    for statement in single.into_iter().chain(batches.into_iter().flatten()) {
         let query = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", statement.as_str()));
         let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(query)
             .fetch_all(&mut session.connection)
             .await
             .unwrap();
-        let is_search = |step: &(i64, i64, i64, String)| !step.3.contains("SCAN");
+        let is_search = |step: &(i64, i64, i64, String)| {
+            // Of what it was given.
+            let is_of_rows = step.3 == "SCAN done" || step.3.ends_with("-ROW VALUES CLAUSE");
+            is_of_rows || !step.3.contains("SCAN")
+        };
         assert!(
             plan.iter().all(is_search),
             "{}: {plan:?}",
             statement.as_str()
         );
+    }
+}
+
+/// A claim that counts how often it is run by itself.
+struct Asked {
+    request: ClaimRequest,
+    alone: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Job for Asked {
+    fn plain(&self) -> Option<Plain<'_>> {
+        Plain::claim(&self.request)
+    }
+
+    fn has_written(&mut self) {}
+
+    async fn run(&mut self, _session: &mut Session) -> Result<(), sqlx::Error> {
+        self.alone.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, _undone: Option<&Undone>, _waiters: &Waiters) {}
+}
+
+fn request(key: u8, token: u8) -> ClaimRequest {
+    ClaimRequest {
+        owner: Owner {
+            key: RecordKey::from_bytes([key; 32]),
+            token: Token::from_bytes([token; 16]),
+        },
+        fingerprint: Fingerprint::from_bytes([0; 32]),
+        lease: Duration::from_secs(60),
+        ttl: Duration::from_secs(60),
+        take_over: None,
+    }
+}
+
+/// How many of these claims are run by themselves.
+async fn alone(session: &mut Session, requests: impl IntoIterator<Item = ClaimRequest>) -> usize {
+    let alone = Arc::new(AtomicUsize::new(0));
+    let job = |request| -> Box<dyn Job> {
+        let alone = Arc::clone(&alone);
+        Box::new(Asked { request, alone })
+    };
+    let mut jobs: Vec<_> = requests.into_iter().map(job).collect();
+    batch::run(&mut jobs, session).await.unwrap();
+    alone.load(Ordering::Relaxed)
+}
+
+#[tokio::test]
+async fn claims_of_a_group_are_run_alone_only_if_one_has_not_written() {
+    let file = File::new();
+    let store = file.store().await;
+    let mut session = session(&store).await;
+    let new = |keys: std::ops::Range<u8>| keys.map(|key| request(key, 1));
+    assert_eq!(alone(&mut session, new(0..100)).await, 0);
+    assert_eq!(alone(&mut session, new(99..102)).await, 3);
+    // The second of a record comes after the first, and all that is before it.
+    let of_one = [request(110, 1), request(111, 1), request(111, 2)];
+    assert_eq!(alone(&mut session, of_one).await, 1);
+}
+
+/// Look-ups that find all connections busy.
+async fn look_ups(
+    store: &Arc<SqliteStore>,
+    keys: impl IntoIterator<Item = u8>,
+) -> Vec<JoinHandle<Result<Option<Columns>, sqlx::Error>>> {
+    let busy = store
+        .readers
+        .permits
+        .acquire_many(readers::MOST)
+        .await
+        .unwrap();
+    let look_up = |key| {
+        let store = Arc::clone(store);
+        tokio::spawn(async move {
+            let read = store.statements.read.clone();
+            let key = RecordKey::from_bytes([key; 32]);
+            store.readers.look_up(read, &key).await
+        })
+    };
+    let look_ups: Vec<_> = keys.into_iter().map(look_up).collect();
+    // All have been polled once then.
+    tokio::task::yield_now().await;
+    drop(busy);
+    look_ups
+}
+
+async fn claimed(store: &SqliteStore, keys: std::ops::Range<u8>) {
+    for key in keys {
+        let claim = store.claim(&request(key, key)).await.unwrap();
+        assert!(matches!(claim, Claim::Acquired { .. }), "{claim:?}");
+    }
+}
+
+#[tokio::test]
+async fn look_ups_of_one_group_have_an_answer_each() {
+    let file = File::new();
+    let store = Arc::new(file.store().await);
+    claimed(&store, 0..50).await;
+    // Others than those that are there, and each twice.
+    let keys: Vec<u8> = (25..75).flat_map(|key| [key, key]).collect();
+    let look_ups = look_ups(&store, keys.clone()).await;
+    // They are answered without any of these.
+    let _busy = store
+        .readers
+        .permits
+        .acquire_many(readers::MOST)
+        .await
+        .unwrap();
+    for (key, look_up) in keys.into_iter().zip(look_ups) {
+        let columns = look_up.await.unwrap().unwrap();
+        let token = columns.map(|columns| columns.1);
+        assert_eq!(token, (key < 50).then(|| vec![key; 16]), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn look_up_that_fails_does_not_fail_its_neighbours() {
+    let file = File::new();
+    let store = Arc::new(file.store().await);
+    claimed(&store, 0..5).await;
+    let no_text = "UPDATE idempotency_records SET state = CAST(x'ff' AS TEXT) WHERE token = ?1";
+    sqlx::query(no_text)
+        .bind(vec![2_u8; 16])
+        .execute(&mut session(&store).await.connection)
+        .await
+        .unwrap();
+    for (key, look_up) in look_ups(&store, 0..5).await.into_iter().enumerate() {
+        let columns = look_up.await.unwrap();
+        assert_eq!(columns.is_err(), key == 2, "{key}: {columns:?}");
     }
 }
 

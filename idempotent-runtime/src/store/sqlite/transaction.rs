@@ -67,7 +67,7 @@ impl Transactions {
             return Ok(None);
         }
         let read = self.statements.read.clone();
-        let columns = self.readers.fetch(read, &request.owner.key).await;
+        let columns = self.readers.look_up(read, &request.owner.key).await;
         let Some(columns) = columns.map_err(store_error)? else {
             return Ok(None);
         };

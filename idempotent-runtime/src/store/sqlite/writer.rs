@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteConnectOptions;
 use tokio::sync::{mpsc, oneshot};
 
+use super::batch::{self, Plain};
 use super::failure::{Undone, is_of_one_statement, store_error, writer_has_ended};
 use super::session::{Place, Session};
 use super::statements::Statements;
@@ -28,14 +29,24 @@ const GROUP: usize = 256;
 
 /// Something to be done within a transaction of the writer's.
 ///
-/// A group has no savepoints: a statement that fails undoes itself and leaves the transaction as it
-/// was. So an operation changes with **one statement**, or with several of which each may stand
+/// It has no savepoint of its own: a statement that fails undoes itself and leaves the transaction as
+/// it was. So an operation changes with **one statement**, or with several of which each may stand
 /// alone.
 #[async_trait]
 pub(super) trait Operation: Send + 'static {
     type Output: Send + 'static;
 
     async fn run(self, session: &mut Session) -> Result<Self::Output, Failure>;
+
+    /// What it is to others of its kind, if many can be done at once.
+    fn plain(&self) -> Option<Plain<'_>> {
+        None
+    }
+
+    /// Its output, when it is plain and has been done with others: it has written.
+    fn written(&self) -> Option<Self::Output> {
+        None
+    }
 
     /// The record whose waiters are woken, once that is committed.
     fn changed(_output: &Self::Output) -> Option<RecordKey> {
@@ -170,15 +181,19 @@ impl Group {
 
 async fn transaction(session: &mut Session, jobs: &mut [Box<dyn Job>]) -> Result<(), Undone> {
     session.begin().await?;
-    for job in jobs {
-        job.run(session).await.map_err(Undone::before_commit)?;
-    }
+    let ran = batch::run(jobs, session).await;
+    ran.map_err(Undone::before_commit)?;
     session.commit().await
 }
 
 /// An operation of whatever output.
 #[async_trait]
-trait Job: Send {
+pub(super) trait Job: Send {
+    fn plain(&self) -> Option<Plain<'_>>;
+
+    /// It was done, with others.
+    fn has_written(&mut self);
+
     /// An error is the transaction's; the operation's own is part of its answer.
     async fn run(&mut self, session: &mut Session) -> Result<(), sqlx::Error>;
 
@@ -193,6 +208,15 @@ struct Queued<O: Operation> {
 
 #[async_trait]
 impl<O: Operation> Job for Queued<O> {
+    fn plain(&self) -> Option<Plain<'_>> {
+        self.operation.as_ref()?.plain()
+    }
+
+    fn has_written(&mut self) {
+        let operation = self.operation.take();
+        self.outcome = operation.and_then(|operation| operation.written()).map(Ok);
+    }
+
     async fn run(&mut self, session: &mut Session) -> Result<(), sqlx::Error> {
         let Some(operation) = self.operation.take() else {
             return Ok(());
