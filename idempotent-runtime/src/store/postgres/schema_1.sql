@@ -38,9 +38,9 @@ CREATE OR REPLACE FUNCTION "{table}_claim"(
     OUT outcome text, OUT attempt_number integer, OUT age_us bigint, OUT lease_left_us bigint, OUT answer bytea
 ) LANGUAGE plpgsql VOLATILE AS $claim$
 DECLARE
-    -- Seconds in floating point are exact to the microsecond for the first 285 years.
-    lease CONSTANT interval := make_interval(secs => lease_us / 1e6);
-    ttl   CONSTANT interval := make_interval(secs => ttl_us / 1e6);
+    -- By floating point, which has whole microseconds for the first 285 years.
+    lease CONSTANT interval := lease_us * interval '1 microsecond';
+    ttl   CONSTANT interval := ttl_us * interval '1 microsecond';
     moment timestamptz;
     found_one "{table}"%ROWTYPE;
 BEGIN
