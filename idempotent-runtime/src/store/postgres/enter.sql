@@ -7,9 +7,9 @@
 -- that runs. Without a record its columns are null.
 --
 -- $1 key
-SELECT current_setting('idempotent.is_ours')::boolean AS is_ours,
-    (extract(epoch FROM transaction_timestamp()) * 1e6)::bigint AS begun_us,
+SELECT coalesce(current_setting('idempotent.is_taken', true), '') = '' AS is_ours,
+    (date_part('epoch', transaction_timestamp()) * 1e6)::bigint AS begun_us,
     r.request_hash, r.state, r.response,
-    (extract(epoch FROM r.lease_until - clock_timestamp()) * 1e6)::bigint AS lease_left_us
+    (date_part('epoch', r.lease_until - clock_timestamp()) * 1e6)::bigint AS lease_left_us
 FROM (VALUES (1)) AS one LEFT JOIN "{table}" AS r
     ON r.key = $1 AND r.expires_at > clock_timestamp()

@@ -12,4 +12,4 @@ ON CONFLICT (key) DO UPDATE SET
     created_at = excluded.created_at, lease_until = excluded.lease_until, expires_at = excluded.expires_at,
     waited = false, progress = NULL
 WHERE r.expires_at <= clock_timestamp()
-RETURNING (extract(epoch FROM transaction_timestamp()) * 1e6)::bigint AS begun_us
+RETURNING (date_part('epoch', transaction_timestamp()) * 1e6)::bigint AS begun_us
