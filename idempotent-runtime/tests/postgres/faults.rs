@@ -43,9 +43,7 @@ async fn completing_a_record_of_an_unknown_state_is_corrupt() {
     };
     let store = scratch.store(1);
     let request = claimed(&store).await;
-    scratch
-        .execute(r#"UPDATE "{table}" SET state = 3"#)
-        .await;
+    scratch.execute(r#"UPDATE "{table}" SET state = 3"#).await;
     let error = store.complete(&request.owner, &answer()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     scratch.clean_up().await;
