@@ -34,6 +34,36 @@ async fn an_expired_record_runs_again<C: Database>(scene: &Scene<C>) {
 }
 on_databases!(an_expired_record_runs_again);
 
+/// What an expired record is by the time the new one is written: gone, or somebody else's.
+async fn an_expired_record_may_be_purged_or_claimed_under_a_transaction<C: Database>(
+    scene: &Scene<C>,
+) {
+    let server = scene.server().await;
+    let expire = "UPDATE {records} SET expires_at = created_at";
+    server.post("/all", "key", "pay").await.assert_own(201);
+    scene.execute(expire).await;
+    let steps = "pay; sql DELETE FROM {records}";
+    let second = server.post("/all", "key", steps).await;
+    second.assert_own(201);
+    assert_eq!((scene.payments("key").await, scene.records().await), (2, 1));
+    let again = server.post("/all", "key", steps).await;
+    again.assert_replay_of(&second);
+
+    scene.execute(expire).await;
+    let transaction = server.spawn("/all", "key", "pay; gate a");
+    server.stage.reached("a").await;
+    let plain = server.plain(&scene.tables).await;
+    let running = plain.spawn("/all", "key", "pay; gate a");
+    plain.stage.reached("plain").await;
+    server.stage.open("a");
+    let lost = transaction.await.unwrap();
+    lost.assert_code(409, "in-flight");
+    assert_eq!(scene.payments("key").await, 2);
+    plain.stage.open("plain");
+    running.await.unwrap().assert_own(200);
+}
+on_databases!(an_expired_record_may_be_purged_or_claimed_under_a_transaction: PgConnection);
+
 /// The record comes in the text format, which is not the same everywhere.
 async fn a_database_that_escapes_bytes_replays_too<C: Database>(scene: &Scene<C>) {
     let url = scene.url_with("bytea_output=escape");

@@ -413,6 +413,7 @@ impl Store for PostgresStore {
             begin: Arc::clone(&self.statements.begin),
             enter: Arc::clone(&self.statements.enter),
             record: Arc::clone(&self.statements.record),
+            record_again: Arc::clone(&self.statements.record_again),
         });
         Some(begin.into())
     }

@@ -3,13 +3,13 @@
 -- its own. (Under a stricter level the snapshot can be older than the lock. Then the primary key
 -- decides, and who comes second has done its work in vain.)
 --
--- A record that is there counts whoever has the lock. Only a claim without a transaction leaves one
--- that runs. Without a record its columns are null.
+-- A record that has not expired counts whoever has the lock. Only a claim without a transaction leaves
+-- one that runs. Without a record its columns are null.
 --
 -- $1 key
-SELECT current_setting('idempotent.is_ours')::boolean AS is_ours,
-    (extract(epoch FROM transaction_timestamp()) * 1e6)::bigint AS begun_us,
-    r.request_hash, r.state, r.response,
-    (extract(epoch FROM r.lease_until - clock_timestamp()) * 1e6)::bigint AS lease_left_us
+SELECT coalesce(current_setting('idempotent.is_taken', true), '') = '' AS is_ours,
+    (date_part('epoch', transaction_timestamp()) * 1e6)::bigint AS begun_us,
+    r.request_hash, r.state, r.response, r.expires_at <= clock_timestamp() AS is_expired,
+    (date_part('epoch', r.lease_until - clock_timestamp()) * 1e6)::bigint AS lease_left_us
 FROM (VALUES (1)) AS one LEFT JOIN "{table}" AS r
-    ON r.key = $1 AND r.expires_at > clock_timestamp()
+    ON r.key = $1

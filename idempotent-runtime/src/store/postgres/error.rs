@@ -41,6 +41,12 @@ pub(super) fn is_without_savepoint(error: &sqlx::Error) -> bool {
     matches!(code.as_deref(), Some("3B001" | "25P01"))
 }
 
+/// Whether the row is there already.
+pub(super) fn is_unique_violation(error: &sqlx::Error) -> bool {
+    let error = error.as_database_error();
+    error.is_some_and(DatabaseError::is_unique_violation)
+}
+
 /// What a [SQLSTATE](https://www.postgresql.org/docs/current/errcodes-appendix.html) says about the
 /// operation.
 fn kind_of(code: &str) -> StoreErrorKind {

@@ -48,13 +48,16 @@ pub(super) fn completion(row: &PgRow) -> Result<Completion, StoreError> {
     }
 }
 
-/// The record that [`enter.sql`](../enter.sql) returns, if there is one.
+/// The record that [`enter.sql`](../enter.sql) returns, if there is one that counts.
 pub(super) fn settled(
     row: &PgRow,
     fingerprint: &Fingerprint,
 ) -> Result<Option<Settled>, StoreError> {
     let hash: Option<&[u8]> = row.try_get("request_hash").map_err(store_error)?;
-    let Some(hash) = hash else { return Ok(None) };
+    let is_expired: Option<bool> = row.try_get("is_expired").map_err(store_error)?;
+    let (Some(hash), Some(false)) = (hash, is_expired) else {
+        return Ok(None);
+    };
     if hash.len() != fingerprint.as_bytes().len() {
         return Err(corrupt(NAME, "request hash of an unknown length"));
     }

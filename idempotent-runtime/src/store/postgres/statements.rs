@@ -20,6 +20,7 @@ pub(super) struct Statements {
     pub(super) begin: Arc<str>,
     pub(super) enter: Arc<str>,
     pub(super) record: Arc<str>,
+    pub(super) record_again: Arc<str>,
 }
 
 impl Statements {
@@ -39,6 +40,7 @@ impl Statements {
             begin: Arc::from(uncommented(include_str!("begin.sql"))),
             enter: statement(include_str!("enter.sql")),
             record: statement(include_str!("record.sql")),
+            record_again: statement(include_str!("record_again.sql")),
         }
     }
 }

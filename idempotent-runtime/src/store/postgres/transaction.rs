@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row};
 
-use super::error::{is_without_savepoint, store_error};
+use super::error::{is_unique_violation, is_without_savepoint, store_error};
 use super::{micros, rows, statement};
 use crate::key::RecordKey;
 use crate::record::StoredResponse;
@@ -29,6 +29,7 @@ pub(super) struct Transactions {
     pub(super) begin: Arc<str>,
     pub(super) enter: Arc<str>,
     pub(super) record: Arc<str>,
+    pub(super) record_again: Arc<str>,
 }
 
 struct Open {
@@ -85,9 +86,15 @@ impl Begin<PgConnection> for Transactions {
             connection.give_back();
             return Ok(Begun::Settled(settled));
         }
+        // One that counts has been dealt with.
+        let expired: Option<bool> = entered.try_get("is_expired").map_err(store_error)?;
+        let statement = match expired {
+            Some(_) => &self.record_again,
+            None => &self.record,
+        };
         let record = ToRecord {
             request: *request,
-            statement: Arc::clone(&self.record),
+            statement: Arc::clone(statement),
             begun_us: entered.try_get("begun_us").map_err(store_error)?,
         };
         Ok(Begun::Open(Box::new(Open {
@@ -171,7 +178,7 @@ impl ToRecord {
             fingerprint,
             ttl,
         } = &self.request;
-        let row = statement(&self.statement)
+        let written = statement(&self.statement)
             .bind(&owner.key.as_bytes()[..])
             .bind(&fingerprint.as_bytes()[..])
             .bind(&owner.token.as_bytes()[..])
@@ -179,8 +186,11 @@ impl ToRecord {
             .bind(response.encode())
             .bind(micros(*ttl))
             .fetch_optional(connection)
-            .await
-            .map_err(store_error)?;
+            .await;
+        let row = match written {
+            Err(error) if is_unique_violation(&error) => None,
+            written => written.map_err(store_error)?,
+        };
         let Some(row) = row else { return Ok(false) };
         let begun_us: i64 = row.try_get("begun_us").map_err(store_error)?;
         if begun_us != self.begun_us {
