@@ -82,7 +82,7 @@ async fn killed_at_commit(kind: Kind, scenario: &Scenario) -> Vec<Death> {
         };
         let victim = scenario.application_with(options).await;
         let death = Death::new(fault(0), &victim, is_committed);
-        proxy.strike(Target::Containing("COMMIT".to_owned()), fault(victim.pid()));
+        proxy.strike(Target::Commit, fault(victim.pid()));
         deaths.push(death.await_of(&victim).await);
     }
     deaths

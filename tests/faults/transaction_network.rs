@@ -21,17 +21,18 @@ const FAULTS: [Fault; 8] = [
 ];
 
 /// How the exchanges of a transaction are told apart: by what only they contain.
-fn exchanges(kind: Kind, key: &str) -> [(&'static str, String); 5] {
+fn exchanges(kind: Kind, key: &str) -> [(&'static str, Target); 5] {
     let (begin, lock) = match kind {
         Kind::Postgres => ("BEGIN", "pg_try_advisory_xact_lock"),
         _ => ("START TRANSACTION", "SAVEPOINT"),
     };
+    let containing = |part: &str| Target::Containing(part.to_owned());
     [
-        ("begin", begin.to_owned()),
-        ("lock", lock.to_owned()),
-        ("row", format!("'{key}'")),
-        ("record", format!("{PAID}{key}")),
-        ("commit", "COMMIT".to_owned()),
+        ("begin", containing(begin)),
+        ("lock", containing(lock)),
+        ("row", containing(&format!("'{key}'"))),
+        ("record", containing(&format!("{PAID}{key}"))),
+        ("commit", Target::Commit),
     ]
 }
 
@@ -55,7 +56,7 @@ async fn one_row_and_one_record_whatever_the_network_does_to_an_exchange(kind: K
             let mut targets = exchanges(kind, &key).into_iter();
             let (_, target) = targets.find(|(other, _)| *other == what).expect("it");
             let struck = proxy.struck();
-            proxy.strike(Target::Containing(target), fault);
+            proxy.strike(target, fault);
             let first = proxied.settled("/pay", &key).await;
             let context = format!("{fault:?} at the {what}");
             assert_eq!(proxy.struck(), struck + 1, "{context}");

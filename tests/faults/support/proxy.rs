@@ -38,6 +38,8 @@ pub enum Target {
     NextOf(usize),
     /// The next one whose request contains this, as a completion contains its response.
     Containing(String),
+    /// The next `COMMIT`: not the `READ COMMITTED` of a connection that is new.
+    Commit,
 }
 
 pub struct Proxy {
@@ -106,6 +108,7 @@ impl Plan {
         let is_meant = match &self.single {
             Some((Target::NextOf(least), _)) => request.len() >= *least,
             Some((Target::Containing(text), _)) => contains(request, text.as_bytes()),
+            Some((Target::Commit, _)) => is_commit(request),
             None => false,
         };
         self.exchanges += usize::from(is_new);
@@ -123,6 +126,12 @@ impl Plan {
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// Whether it ends with this statement, which PostgreSQL's protocol ends with a zero.
+fn is_commit(request: &[u8]) -> bool {
+    let request = request.strip_suffix(&[0]).unwrap_or(request);
+    request.ends_with(b"COMMIT")
 }
 
 async fn relay(mut client: TcpStream, server: u16, plan: Arc<Mutex<Plan>>) {
