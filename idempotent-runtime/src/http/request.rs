@@ -30,17 +30,20 @@ use crate::policy::Policy;
 /// without that header needs no protection.
 pub struct IdempotentRequest<T, E, const USUAL: bool = true> {
     idempotency: Idempotency,
-    parts: Parts,
     content: Content,
     extraction: E,
     marker: PhantomData<fn() -> T>,
 }
 
 enum Content {
-    /// Of a request with a key: buffered.
-    Keyed { keys: Keys, body: Bytes },
+    /// Of a request with a key. Its body is buffered.
+    Keyed {
+        parts: Parts,
+        keys: Keys,
+        body: Bytes,
+    },
     /// There is nothing to protect: the request is safe, or has no key.
-    Keyless { is_safe: bool, body: Body },
+    Keyless { is_safe: bool, request: Request },
 }
 
 /// What there is to protect, while the last argument is extracted.
@@ -102,20 +105,16 @@ impl<T, E, const USUAL: bool> IdempotentRequest<T, E, USUAL> {
         } else {
             Keys::of(request.headers(), USUAL)
         };
-        let (parts, content) = match keys {
-            None => {
-                let (parts, body) = request.into_parts();
-                (parts, Content::Keyless { is_safe, body })
-            }
+        let content = match keys {
+            None => Content::Keyless { is_safe, request },
             Some(keys) => {
                 let (parts, body) = request.with_limited_body().into_parts();
                 let body = buffer(body).await?;
-                (parts, Content::Keyed { keys, body })
+                Content::Keyed { parts, keys, body }
             }
         };
         Ok(Self {
             idempotency,
-            parts,
             content,
             extraction,
             marker: PhantomData,
@@ -124,8 +123,8 @@ impl<T, E, const USUAL: bool> IdempotentRequest<T, E, USUAL> {
 
     /// The scope, if the application resolves it. Asked for once.
     pub(super) fn scope(&self) -> Option<Box<Inputs>> {
-        match self.content {
-            Content::Keyed { .. } => self.idempotency.resolve_scope(&self.parts),
+        match &self.content {
+            Content::Keyed { parts, .. } => self.idempotency.resolve_scope(parts),
             Content::Keyless { .. } => None,
         }
     }
@@ -137,20 +136,23 @@ impl<T, E, const USUAL: bool> IdempotentRequest<T, E, USUAL> {
     {
         let Self {
             idempotency,
-            mut parts,
             content,
             extraction,
             marker,
         } = self;
-        let (subject, body) = match content {
-            Content::Keyless { is_safe, body } => {
+        let (subject, request) = match content {
+            Content::Keyless { is_safe, request } => {
                 let subject = Subject::Nothing {
                     idempotency,
                     is_safe,
                 };
-                (subject, body)
+                (subject, request)
             }
-            Content::Keyed { keys, body } => {
+            Content::Keyed {
+                mut parts,
+                keys,
+                body,
+            } => {
                 let attempt = if extraction.is_json() {
                     // Only an argument before the last can have asked.
                     parts.extensions.get::<Attempt>().cloned()
@@ -162,11 +164,12 @@ impl<T, E, const USUAL: bool> IdempotentRequest<T, E, USUAL> {
                     None => Body::from(body.clone()),
                 };
                 let head = Head::new(idempotency, keys, scope, attempt, &parts);
-                (Subject::Request { head, body }, handed)
+                let request = Request::from_parts(parts, handed);
+                (Subject::Request { head, body }, request)
             }
         };
         let last = Last {
-            request: Request::from_parts(parts, body),
+            request,
             extraction,
             marker,
         };
@@ -273,8 +276,8 @@ where
         scope: Option<&Inputs>,
     ) -> Result<Option<Identified>, Response> {
         match &self.content {
-            Content::Keyed { keys, body } if self.extraction.rejects_content_only() => {
-                let view = View::of(&self.idempotency, keys, scope, &self.parts);
+            Content::Keyed { parts, keys, body } if self.extraction.rejects_content_only() => {
+                let view = View::of(&self.idempotency, keys, scope, parts);
                 view.look(&policy.or_ttl(self.idempotency.ttl()), body)
             }
             Content::Keyed { .. } | Content::Keyless { .. } => Ok(None),
@@ -434,10 +437,13 @@ impl Head {
 
 impl<T, E, const USUAL: bool> fmt::Debug for IdempotentRequest<T, E, USUAL> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("IdempotentRequest");
-        debug
-            .field("method", &self.parts.method)
-            .field("route", &self.parts.extensions.get::<MatchedPath>());
-        debug.finish_non_exhaustive()
+        let (method, extensions) = match &self.content {
+            Content::Keyed { parts, .. } => (&parts.method, &parts.extensions),
+            Content::Keyless { request, .. } => (request.method(), request.extensions()),
+        };
+        f.debug_struct("IdempotentRequest")
+            .field("method", method)
+            .field("route", &extensions.get::<MatchedPath>())
+            .finish_non_exhaustive()
     }
 }
