@@ -133,6 +133,7 @@
 
 pub mod answers;
 mod canonical;
+pub mod changing_a_service;
 pub mod choosing_a_store;
 mod clock;
 mod digest;
