@@ -14,6 +14,7 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::Engine;
 use super::leases::lock;
+use crate::exact;
 use crate::record::RecordState;
 use crate::record::progress::{FinishedSteps, MAX_PROGRESS_BYTES, append, encode};
 use crate::store::{Claim, ClaimRequest, Progress, StoreError};
@@ -156,7 +157,7 @@ impl Steps {
     /// What cannot be kept leaves that the step was finished: a later attempt must not run it.
     fn encode<T: Serialize>(&self, label: &str, result: &T, log: &Log, bare: Vec<u8>) -> Vec<u8> {
         let record = self.0.request.owner.key;
-        let json = match serde_json::to_string(result) {
+        let json = match exact::to_string(result) {
             Ok(json) => json,
             Err(error) => {
                 tracing::error!(%record, step = label, %error, "the result of a step is not kept");
