@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::leases::LeaseGuard;
+use super::steps::LeaseView;
 use super::{Engine, Steps};
 use crate::record::{CompactResponse, Owner, RecordState, StoredResponse};
 use crate::store::{Claim, ClaimRequest, Completion, Release, Renewal, StoreError};
@@ -110,7 +111,10 @@ impl Held {
     }
 
     pub(crate) fn steps(&mut self) -> &Steps {
-        let steps = || Steps::new(&self.engine, &self.request, self.attempt);
+        let length = self.request.lease;
+        let lease = move || Instant::now() + length;
+        let lease = LeaseView::new(lease);
+        let steps = || Steps::new(&self.engine, &self.request, self.attempt, lease);
         self.steps.get_or_insert_with(steps)
     }
 
