@@ -139,6 +139,7 @@ mod clock;
 mod digest;
 mod engine;
 mod error;
+mod exact;
 mod execute;
 mod fingerprint;
 mod http;

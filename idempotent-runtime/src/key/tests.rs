@@ -108,6 +108,14 @@ fn the_secret_and_the_namespace_change_every_record_key() {
     assert_eq!(derive("shop", Some(b"s")), derive("shop", Some(b"s")));
 }
 
+#[test]
+fn nobodys_scope_is_no_scope() {
+    let none = record_key("", "op", None, b"k");
+    assert_eq!(record_key("", "op", Some(b"null"), b"k"), none);
+    assert_ne!(record_key("", "op", Some(b"\"null\""), b"k"), none);
+    assert_ne!(record_key("", "op", Some(b""), b"k"), none);
+}
+
 /// A record key is stored for a day and read by the next release: this value must not change
 /// without a new version byte.
 #[test]
