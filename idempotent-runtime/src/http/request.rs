@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 
 use super::admission::{Admission, Identified, Mark};
 use super::body::{self, Begun};
-use super::capture;
+use super::capture::{self, Handling};
 use super::extraction::{ByAxum, Extraction, Handed};
 use super::head::{Head, Keys, View};
 use super::{Attempt, Idempotency, Inputs};
@@ -226,7 +226,7 @@ where
         let rest = async move {
             match last.extract().await {
                 Ok(last) => {
-                    let handler = async move { handler(args, last).await.into_response() };
+                    let handler = move || handler(args, last);
                     subject
                         .protect(policy, Inputs::new(), identified, handler)
                         .await
@@ -257,7 +257,7 @@ where
         match last.extract().await {
             Ok(last) => {
                 let inputs = inputs(&args, &last);
-                let handler = async move { handler(args, last).await.into_response() };
+                let handler = move || handler(args, last);
                 subject.protect(policy, inputs, None, handler).await
             }
             Err(rejection) => subject.reject(policy, None, rejection).await,
@@ -306,16 +306,18 @@ impl<R: Future<Output = Response>> Future for Entry<R> {
 }
 
 impl Subject {
-    /// `identified` is what is known already, if it is.
-    fn protect<H>(
+    /// `identified` is what is known already, if it is. The handler's future is made where it runs: it
+    /// can be large, and would be copied from function to function.
+    fn protect<H, F>(
         self,
         policy: &'static Policy,
         inputs: Inputs,
         identified: Option<Identified>,
         handler: H,
-    ) -> Way<H>
+    ) -> Way<F>
     where
-        H: Future<Output = Response> + Send + 'static,
+        H: FnOnce() -> F + Send + 'static,
+        F: Future<Output: IntoResponse> + Send + 'static,
     {
         let (head, body) = match self {
             Self::Request { head, body } => (head, body),
@@ -326,7 +328,7 @@ impl Subject {
                 return match idempotency.leave_alone(policy, is_safe, &inputs) {
                     Ok(()) => Way::Unprotected {
                         mark: Mark::None,
-                        handler,
+                        handler: Handling::new(handler),
                     },
                     Err(answer) => Way::answer(answer),
                 };
@@ -364,48 +366,54 @@ impl Subject {
     }
 }
 
-pin_project! {
-    /// What is left to do about a request, once that is known: as little room as possible for what
-    /// most requests need, and a box for the rest.
-    #[project = Ways]
-    enum Way<H> {
-        Answer { response: Option<Response> },
-        Unprotected { mark: Mark, #[pin] handler: H },
-        Protected { run: Detach<Response> },
-        Longer { rest: Pin<Box<dyn Future<Output = Response> + Send>> },
-    }
+/// What is left to do about a request, once that is known: as little room as possible for what most
+/// requests need, and a box for the rest.
+enum Way<F>
+where
+    F: Future<Output: IntoResponse> + Send + 'static,
+{
+    Answer(Option<Response>),
+    Unprotected { mark: Mark, handler: Handling<F> },
+    Protected(Detach<capture::Run<F>>),
+    Longer(Pin<Box<dyn Future<Output = Response> + Send>>),
 }
 
-impl<H> Way<H> {
+impl<F> Way<F>
+where
+    F: Future<Output: IntoResponse> + Send + 'static,
+{
     fn answer(response: Response) -> Self {
-        let response = Some(response);
-        Self::Answer { response }
+        Self::Answer(Some(response))
     }
 
     fn longer(rest: impl Future<Output = Response> + Send + 'static) -> Self {
-        Self::Longer {
-            rest: Box::pin(rest),
-        }
+        Self::Longer(Box::pin(rest))
     }
 }
 
-impl<H: Future<Output = Response>> Future for Way<H> {
+impl<F> Future for Way<F>
+where
+    F: Future<Output: IntoResponse> + Send + 'static,
+{
     type Output = Response;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
-        match self.project() {
-            Ways::Answer { response } => response.take().map_or(Poll::Pending, Poll::Ready),
-            Ways::Unprotected { mark, handler } => handler.poll(cx).map(|own| mark.apply(own)),
-            Ways::Protected { run } => Pin::new(run).poll(cx),
-            Ways::Longer { rest } => rest.as_mut().poll(cx),
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
+        match &mut *self {
+            Self::Answer(response) => response.take().map_or(Poll::Pending, Poll::Ready),
+            Self::Unprotected { mark, handler } => {
+                Pin::new(handler).poll(cx).map(|own| mark.apply(own))
+            }
+            Self::Protected(run) => Pin::new(run).poll(cx),
+            Self::Longer(rest) => rest.as_mut().poll(cx),
         }
     }
 }
 
 impl Head {
-    fn way<H>(self, admission: Admission, policy: &'static Policy, handler: H) -> Way<H>
+    fn way<H, F>(self, admission: Admission, policy: &'static Policy, handler: H) -> Way<F>
     where
-        H: Future<Output = Response> + Send + 'static,
+        H: FnOnce() -> F,
+        F: Future<Output: IntoResponse> + Send + 'static,
     {
         // What is left of the request need not be kept while the handler runs.
         let Self {
@@ -419,17 +427,17 @@ impl Head {
                 if let (Mark::Degraded { record }, Some(attempt)) = (&mark, attempt) {
                     attempt.begin_degraded(*record);
                 }
+                let handler = Handling::new(handler);
                 Way::Unprotected { mark, handler }
             }
             Admission::Run(mut held) => {
                 if let Some(attempt) = attempt {
                     attempt.begin(&mut held);
                 }
-                let tasks = idempotency.engine().tasks().clone();
+                let mover = idempotency.mover();
+                let handler = Handling::new(handler);
                 let run = capture::run(held, policy, idempotency, handler);
-                Way::Protected {
-                    run: Detach::new(&tasks, run),
-                }
+                Way::Protected(Detach::by(mover, run))
             }
         }
     }

@@ -275,7 +275,7 @@ where
     if let (Some(attempt), Some(record)) = (attempt, transaction.key()) {
         attempt.begin_in_transaction(record);
     }
-    let tasks = idempotency.engine().tasks().clone();
+    let mover = idempotency.mover();
     let run = commit::run(transaction, policy, idempotency, work);
-    Detach::new(&tasks, run).await
+    Detach::by(mover, Box::pin(run)).await
 }
