@@ -6,18 +6,19 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use axum::RequestExt;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
+use axum::{BoxError, RequestExt};
 use bytes::Bytes;
 use http::request::Parts;
+use http_body_util::BodyExt;
 use pin_project_lite::pin_project;
 
 use super::admission::{Admission, Identified, Mark};
 use super::body::{self, Begun};
 use super::capture::{self, Handling};
-use super::extraction::{ByAxum, Extraction, Handed};
+use super::extraction::{ByAxum, Extraction};
 use super::head::{Head, Keys, View};
 use super::{Attempt, Idempotency, Inputs};
 use crate::engine::Detach;
@@ -159,12 +160,8 @@ impl<T, E, const USUAL: bool> IdempotentRequest<T, E, USUAL> {
                 } else {
                     Some(Attempt::of(&mut parts.extensions))
                 };
-                let handed = match &attempt {
-                    Some(attempt) => Body::new(Handed::new(body.clone(), attempt.clone())),
-                    None => Body::from(body.clone()),
-                };
                 let head = Head::new(idempotency, keys, scope, attempt, &parts);
-                let request = Request::from_parts(parts, handed);
+                let request = Request::from_parts(parts, Body::from(body.clone()));
                 (Subject::Request { head, body }, request)
             }
         };
@@ -187,11 +184,23 @@ async fn buffer(body: Body) -> Result<Bytes, Response> {
 }
 
 async fn read_on(body: Body) -> Result<Bytes, Response> {
-    let mut carrier = Request::new(body);
+    let mut carrier = Request::new(Body::new(body.map_err(innermost)));
     DefaultBodyLimit::disable().apply(&mut carrier);
     Bytes::from_request(carrier, &())
         .await
         .map_err(IntoResponse::into_response)
+}
+
+/// The cause of an error. Each body around another wraps its errors, and axum looks for a limit through
+/// two of them only, which is as many as there are without this crate.
+fn innermost(error: axum::Error) -> BoxError {
+    let mut error: BoxError = error.into();
+    loop {
+        error = match error.downcast::<axum::Error>() {
+            Ok(wrapper) => wrapper.into_inner(),
+            Err(cause) => return cause,
+        };
+    }
 }
 
 impl<T, E, const USUAL: bool> IdempotentRequest<T, E, USUAL>
@@ -222,6 +231,7 @@ where
                 return Entry::Answer { response };
             }
         };
+        let is_about_content = self.rejects_content_only();
         let (subject, last) = self.split(scope);
         let rest = async move {
             match last.extract().await {
@@ -231,7 +241,8 @@ where
                         .protect(policy, Inputs::new(), identified, handler)
                         .await
                 }
-                Err(rejection) => subject.reject(policy, Some(Inputs::new()), rejection).await,
+                Err(rejection) if is_about_content => subject.reject(policy, rejection).await,
+                Err(rejection) => rejection,
             }
         };
         Entry::Rest { rest }
@@ -260,8 +271,14 @@ where
                 let handler = move || handler(args, last);
                 subject.protect(policy, inputs, None, handler).await
             }
-            Err(rejection) => subject.reject(policy, None, rejection).await,
+            // The expressions that say whose key it is cannot be evaluated.
+            Err(rejection) => rejection,
         }
+    }
+
+    /// Whether a rejection of the last argument gives way to a stored response.
+    pub(super) fn rejects_content_only(&self) -> bool {
+        self.extraction.rejects_content_only()
     }
 
     /// Looks for a replay before there is a last argument. Otherwise says what was found out about
@@ -276,7 +293,7 @@ where
         scope: Option<&Inputs>,
     ) -> Result<Option<Identified>, Response> {
         match &self.content {
-            Content::Keyed { parts, keys, body } if self.extraction.rejects_content_only() => {
+            Content::Keyed { parts, keys, body } if self.rejects_content_only() => {
                 let view = View::of(&self.idempotency, keys, scope, parts);
                 view.look(&policy.or_ttl(self.idempotency.ttl()), body)
             }
@@ -344,21 +361,15 @@ impl Subject {
         }
     }
 
-    /// What is answered when the last argument was rejected. `inputs` is `None` when there are
-    /// expressions, which cannot be evaluated then.
-    pub(super) async fn reject(
-        self,
-        policy: &Policy,
-        inputs: Option<Inputs>,
-        rejection: Response,
-    ) -> Response {
+    /// What is answered when the content was rejected, and there are no expressions.
+    pub(super) async fn reject(self, policy: &Policy, rejection: Response) -> Response {
         match self {
             Self::Nothing { .. } => rejection,
             Self::Request { head, body } => {
                 // Boxed: few requests have to make room for it.
                 Box::pin(async move {
                     let resolved = policy.or_ttl(head.idempotency.ttl());
-                    head.reject(&resolved, inputs, &body, rejection).await
+                    head.reject(&resolved, &body, rejection).await
                 })
                 .await
             }
