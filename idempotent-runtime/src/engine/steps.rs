@@ -13,10 +13,12 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::Engine;
-use super::leases::lock;
+use super::calls::lock;
+use super::held::ClaimedAs;
+use super::leases::LeaseGuard;
 use crate::record::RecordState;
 use crate::record::progress::{FinishedSteps, MAX_PROGRESS_BYTES, append, encode};
-use crate::store::{Claim, ClaimRequest, Progress, StoreError};
+use crate::store::{Claim, Progress, StoreError};
 
 mod error;
 mod labels;
@@ -31,8 +33,9 @@ pub(crate) struct Steps(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     engine: Engine,
-    request: ClaimRequest,
+    claim: ClaimedAs,
     attempt: u32,
+    lease: Arc<LeaseGuard>,
     /// Empty until an attempt after the first has read what those before it have finished.
     log: OnceCell<Log>,
     /// Held while a save is on its way: they are made one after the other.
@@ -68,12 +71,18 @@ enum Unread {
 }
 
 impl Steps {
-    pub(super) fn new(engine: &Engine, request: &ClaimRequest, attempt: u32) -> Self {
+    pub(super) fn new(
+        engine: &Engine,
+        claim: &ClaimedAs,
+        attempt: u32,
+        lease: &Arc<LeaseGuard>,
+    ) -> Self {
         let log = (attempt == 1).then(Log::default);
         Self(Arc::new(Shared {
             engine: engine.clone(),
-            request: *request,
+            claim: claim.clone(),
             attempt,
+            lease: Arc::clone(lease),
             log: OnceCell::new_with(log),
             saves: AsyncMutex::default(),
             is_lost: AtomicBool::new(false),
@@ -134,11 +143,11 @@ impl Steps {
     async fn read(&self) -> Result<Log, Unread> {
         let Shared {
             engine,
-            request,
+            claim,
             attempt,
             ..
         } = &*self.0;
-        let record = engine.read(&request.owner.key).await?;
+        let record = engine.read(&claim.owner.key).await?;
         // A later attempt's record, a completed one, none at all: in each case this claim is gone.
         let Some(record) = record.filter(|record| {
             record.attempt == *attempt && !matches!(record.state, RecordState::Completed(_))
@@ -155,7 +164,7 @@ impl Steps {
 
     /// What cannot be kept leaves that the step was finished: a later attempt must not run it.
     fn encode<T: Serialize>(&self, label: &str, result: &T, log: &Log, bare: Vec<u8>) -> Vec<u8> {
-        let record = self.0.request.owner.key;
+        let record = self.0.claim.owner.key;
         let json = match serde_json::to_string(result) {
             Ok(json) => json,
             Err(error) => {
@@ -197,19 +206,21 @@ impl Steps {
 
     async fn save_all(&self, log: &Log, saves: &mut Saves) -> Result<(), Lost> {
         let progress = Bytes::copy_from_slice(&lock(&log.bytes));
-        let saved = match self.try_save(&progress).await {
+        let from = saves.done.max(log.earlier_bytes);
+        let saved = match self.try_save(&progress, from).await {
             Ok(saved) => Ok(saved),
-            Err(_) => self.try_save(&progress).await,
+            Err(_) => self.try_save(&progress, from).await,
         };
         saves.tried = progress.len();
         match saved {
             Ok(Progress::Saved) => saves.done = progress.len(),
+            Ok(Progress::Behind { .. }) => saves.done = 0,
             Ok(Progress::Lost) => {
                 self.0.is_lost.store(true, Ordering::Release);
                 return Err(Lost);
             }
             Err(error) => {
-                let record = self.0.request.owner.key;
+                let record = self.0.claim.owner.key;
                 tracing::warn!(%record, error = &error as &dyn std::error::Error,
                     "could not save a finished step, the next one will carry it");
             }
@@ -219,24 +230,37 @@ impl Steps {
 
     /// If the claim is lost because the store has lost the record, puts it back, as a completion
     /// does.
-    async fn try_save(&self, progress: &Bytes) -> Result<Progress, StoreError> {
-        match self.save_once(progress).await? {
+    async fn try_save(&self, progress: &Bytes, from: usize) -> Result<Progress, StoreError> {
+        match self.save_from(progress, from).await? {
             Progress::Lost if !self.0.is_over.load(Ordering::Acquire) => {}
             saved => return Ok(saved),
         }
-        match self.0.engine.claim_again(&self.0.request).await {
-            Ok(Claim::Acquired { .. }) => self.save_once(progress).await,
+        let Shared { engine, claim, .. } = &*self.0;
+        let request = claim.request(engine.0.retention, None);
+        match engine.0.calls.claim(&request).await {
+            Ok(Claim::Acquired { .. }) => self.save_from(progress, 0).await,
             // That the claim is not in the store is certain; why need not be.
             _ => Ok(Progress::Lost),
         }
     }
 
-    async fn save_once(&self, progress: &Bytes) -> Result<Progress, StoreError> {
-        let Shared {
-            engine, request, ..
-        } = &*self.0;
-        let save = engine.store().save_progress(&request.owner, progress);
-        engine.timed(save).await
+    /// A store that has less than was saved (it has lost something) gets what it misses.
+    async fn save_from(&self, progress: &Bytes, from: usize) -> Result<Progress, StoreError> {
+        match self.save_once(progress, from).await? {
+            Progress::Behind { stored_bytes } => self.save_once(progress, stored_bytes).await,
+            saved => Ok(saved),
+        }
+    }
+
+    async fn save_once(&self, progress: &Bytes, from: usize) -> Result<Progress, StoreError> {
+        let Shared { engine, claim, .. } = &*self.0;
+        let from = from.min(progress.len());
+        let rest = progress.slice(from..);
+        engine
+            .0
+            .calls
+            .save_progress(&claim.owner, from, &rest)
+            .await
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use bytes::Bytes;
 use idempotent_runtime::store::memory::MemoryStore;
-use idempotent_runtime::store::{Claim, ClaimRequest, Renewal, Store};
+use idempotent_runtime::store::{Claim, ClaimRequest, Release, Store};
 use idempotent_runtime::{Builder, Idempotency, ManualClock, Owner, RecordKey, Token};
 use tokio::task::JoinHandle;
 
@@ -51,9 +51,12 @@ impl Crashes {
     pub async fn leave_progress(&self, key: RecordKey, progress: &'static [u8]) {
         let owner = self.take_over(key).await;
         let progress = Bytes::from_static(progress);
-        self.store.save_progress(&owner, &progress).await.unwrap();
-        let lease = Duration::ZERO;
-        self.store.renew(&[Renewal { owner, lease }]).await.unwrap();
+        let record = self.store.get(&key).await.unwrap().unwrap();
+        let kept = record.progress.len();
+        let rest = progress.slice(kept.min(progress.len())..);
+        self.store.save_progress(&owner, kept, &rest).await.unwrap();
+        let abandoned = self.store.abandon(&[owner]).await.pop().unwrap();
+        assert_eq!(abandoned.unwrap(), Release::Released);
     }
 
     /// Takes an abandoned record over, as another process does.
@@ -66,8 +69,9 @@ impl Crashes {
         let request = ClaimRequest {
             owner,
             fingerprint: record.fingerprint,
+            operation: &record.operation,
             lease: LEASE,
-            ttl: record.expires_in,
+            retention: record.expires_in,
             take_over: Some(record.attempt),
         };
         let claim = self.store.claim(&request).await.unwrap();
