@@ -125,15 +125,11 @@ impl Claim {
             }
         };
         let response = Response::from_parts(parts, Body::empty());
-        let compact = || {
-            let headers = self.idempotency.response_headers();
-            let stored = headers.stored(response.headers());
-            CompactResponse::new(response.status().as_u16(), stored, Some(&body))
-        };
+        let compact = || self.idempotency.compact(&response, Some(&body));
         if self.held.complete_now(compact) {
             return Ok(whole(response, body, None));
         }
-        let stored = Arc::new(self.idempotency.stored(&response, Some(body.clone())));
+        let stored = Arc::new(self.idempotency.stored(&response, Some(&body)));
         let own = whole(response, body, None);
         let Self {
             held, idempotency, ..
@@ -179,7 +175,7 @@ async fn store(
     match body.size_hint().exact() {
         Some(length) if length <= limit as u64 => match catch_unwind(collect(body)).await {
             Ok(Ok((body, trailers))) => {
-                let stored = idempotency.stored(&response, Some(body.clone()));
+                let stored = idempotency.stored(&response, Some(&body));
                 let answer = held.complete(Arc::new(stored)).await;
                 idempotency.answer(answer, whole(response, body, trailers))
             }
@@ -255,7 +251,7 @@ async fn store_failure(held: Held, idempotency: Idempotency, broken: Broken) -> 
     let body = std::mem::take(problem.body_mut());
     let (stored, problem) = match collect(body).await {
         Ok((body, trailers)) => {
-            let stored = idempotency.stored(&problem, Some(body.clone()));
+            let stored = idempotency.stored(&problem, Some(&body));
             (stored, whole(problem, body, trailers))
         }
         // A renderer of the application whose bodies fail as well.
@@ -266,13 +262,15 @@ async fn store_failure(held: Held, idempotency: Idempotency, broken: Broken) -> 
 }
 
 impl Idempotency {
-    /// What is stored of a response: without a body it is a tombstone.
-    pub(super) fn stored(&self, response: &Response, body: Option<Bytes>) -> StoredResponse {
-        let headers = self.response_headers().apply(response.headers());
-        StoredResponse {
-            body,
-            ..StoredResponse::tombstone(response.status(), headers)
-        }
+    /// What is stored of a response: without a body it is a tombstone. It is a copy, because it can be
+    /// kept for long, and what the handler has made can share its memory with much more.
+    pub(super) fn stored(&self, response: &Response, body: Option<&[u8]>) -> StoredResponse {
+        self.compact(response, body).response()
+    }
+
+    fn compact(&self, response: &Response, body: Option<&[u8]>) -> CompactResponse {
+        let headers = self.response_headers().stored(response.headers());
+        CompactResponse::new(response.status().as_u16(), headers, body)
     }
 
     /// Who has lost its claim answers from the record, never from its own result: all answers for

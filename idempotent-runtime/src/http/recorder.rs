@@ -196,7 +196,8 @@ impl Recording {
             kept,
             ..
         } = self;
-        stored.body = is_whole.then(|| kept.freeze());
+        // A copy, because there is room for more in what it was collected in.
+        stored.body = is_whole.then(|| Bytes::copy_from_slice(&kept));
         // The status line is out: whatever the answer should be by now, it cannot be changed.
         held.complete(Arc::new(stored)).await;
     }
