@@ -302,6 +302,28 @@ impl RecordKeys {
         }
     }
 
+    /// What instances can compare to find out whether they share a secret: a record key that all of them
+    /// know, and a digest under each secret, the current one last.
+    pub(crate) fn check_values(&self) -> (RecordKey, Vec<[u8; 32]>) {
+        const DOMAIN: &[u8] = b"idempotent check value";
+        fn framed<D: sha2::digest::Update>(digest: D, namespace: &[u8]) -> D {
+            Frames::new(digest, RecordKeys::VERSION)
+                .field(DOMAIN)
+                .field(namespace)
+                .into_inner()
+        }
+        let key: [u8; 32] = framed(Sha256::new(), &self.namespace).finalize().into();
+        let value = |maker: &RecordKeyMaker| match maker {
+            None => [0; 32],
+            Some(secret) => framed(secret.clone(), &self.namespace)
+                .finalize()
+                .into_bytes()
+                .into(),
+        };
+        let makers = std::iter::once(&self.first).chain(&self.others);
+        (RecordKey(key), makers.map(value).collect())
+    }
+
     fn frames<D: sha2::digest::Update>(
         &self,
         digest: D,
