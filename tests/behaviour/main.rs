@@ -12,6 +12,7 @@ mod disconnect;
 mod execute;
 mod fingerprint;
 mod in_flight;
+mod kept_alive;
 mod keys;
 mod large_handlers;
 mod last_argument;
