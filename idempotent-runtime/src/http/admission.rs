@@ -2,9 +2,8 @@
 
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::HeaderValue;
 
-use super::Attempt;
 use super::handle::Idempotency;
 use super::handle::OnStoreFailure;
 use super::head::{Head, View};
@@ -310,32 +309,17 @@ impl Head {
         }
     }
 
-    /// Answers a request whose last argument was rejected. It never takes a claim.
+    /// Answers a request whose content was rejected. It never takes a claim.
     ///
     /// A retry of a completed request still gets its answer, even if the rules for bodies have
-    /// become stricter since. That goes for rejections of the content only: by status, and because
-    /// the extractor has read the body. Who may not see the answer does not see it, whatever
-    /// extractor says so and in which words.
+    /// become stricter since.
     pub(super) async fn reject(
         &self,
         policy: &Policy,
-        inputs: Option<Inputs>,
         body: &Bytes,
         rejection: Response,
     ) -> Response {
-        let is_about_content = matches!(
-            rejection.status(),
-            StatusCode::BAD_REQUEST
-                | StatusCode::UNSUPPORTED_MEDIA_TYPE
-                | StatusCode::UNPROCESSABLE_ENTITY
-        ) && self.attempt.as_ref().is_none_or(Attempt::body_was_read);
-        if !is_about_content {
-            return rejection;
-        }
-        let Some(inputs) = inputs else {
-            return rejection;
-        };
-        let Ok(Some(identified)) = self.view().identify(policy, inputs, body) else {
+        let Ok(Some(identified)) = self.view().identify(policy, Inputs::new(), body) else {
             return rejection;
         };
         let mut other = self.by_other_digest(policy, identified.fields, body.clone());

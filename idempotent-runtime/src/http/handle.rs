@@ -14,7 +14,7 @@ use super::filter::HeaderFilter;
 use super::inputs::Inputs;
 use super::problem::{Problem, Problems};
 use crate::digest::Digest;
-use crate::engine::{CheckValues, Engine, EngineSettings};
+use crate::engine::{CheckValues, Engine, EngineSettings, Mover};
 use crate::error::Error;
 use crate::key::{KeySyntax, RecordKeys};
 use crate::policy::MAX_DURATION;
@@ -197,6 +197,11 @@ impl Idempotency {
 
     pub(crate) fn engine(&self) -> &Engine {
         &self.0.engine
+    }
+
+    /// Moves the rest of a handler to a task, from where this is called.
+    pub(super) fn mover(&self) -> Mover {
+        Mover::new(self.0.engine.tasks())
     }
 
     pub(crate) fn record_keys(&self) -> &RecordKeys {
