@@ -144,6 +144,7 @@ mod execute;
 mod fingerprint;
 mod http;
 mod key;
+mod operation;
 mod operator;
 mod policy;
 mod record;

@@ -18,6 +18,7 @@ mod large_handlers;
 mod last_argument;
 mod leases;
 mod lost_records;
+mod operations;
 mod operator;
 mod operator_races;
 mod outcomes;

@@ -6,7 +6,7 @@ use http::HeaderValue;
 
 use super::handle::Idempotency;
 use super::handle::OnStoreFailure;
-use super::head::{Head, View};
+use super::head::{Head, Operation, View};
 use super::inputs::Inputs;
 use super::problem::{Problem, ProblemCode};
 use crate::canonical::canonicalize;
@@ -60,7 +60,7 @@ impl Mark {
 }
 
 impl Identified {
-    fn intent(&self, operation: [&str; 3]) -> Intent {
+    fn intent(&self, operation: &Operation<'_>) -> Intent {
         Intent {
             keys: self.keys.clone(),
             fingerprint: self.fingerprint,
@@ -133,7 +133,7 @@ impl View<'_> {
         let fields = inputs.fingerprint;
         let digest = self.idempotency.digest();
         Ok(Some(Identified {
-            keys: keys.derive_joined(operation, scope.as_deref(), &key),
+            keys: keys.derive_joined(operation.pieces(), scope.as_deref(), &key),
             fingerprint: self.fingerprint(digest, policy, fields.as_deref(), body),
             fields,
             key,
@@ -215,7 +215,7 @@ impl Head {
                 Err(answer) => return Ok(Admission::Answer(answer)),
             },
         };
-        let intent = identified.intent(self.view().operation(policy));
+        let intent = identified.intent(&self.view().operation(policy));
         match engine.enter_now(&intent, policy) {
             Some(entered) => Ok(self.admitted(policy, entered, identified.record())),
             None => Err(identified),
@@ -240,7 +240,7 @@ impl Head {
             steps: crashed.steps,
             extensions: self.idempotency.extensions().clone(),
         };
-        let intent = identified.intent(self.view().operation(policy));
+        let intent = identified.intent(&self.view().operation(policy));
         let engine = self.idempotency.engine();
         let entered = engine.enter(&intent, fingerprints, policy, &describe);
         self.admitted(policy, entered.await, identified.record())
@@ -273,7 +273,7 @@ impl Head {
         let Some(identified) = self.view().to_protect(policy, inputs, &body)? else {
             return self.idempotency.begin_unprotected(begin).await;
         };
-        let intent = identified.intent(self.view().operation(policy));
+        let intent = identified.intent(&self.view().operation(policy));
         let mut other = self.by_other_digest(policy, identified.fields, body);
         let fingerprints = Fingerprints::new(intent.fingerprint, &mut other);
         let engine = self.idempotency.engine();
