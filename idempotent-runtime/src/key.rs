@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -212,28 +213,69 @@ impl fmt::Debug for RecordKey {
     }
 }
 
-/// Makes record keys: SHA-256, or HMAC-SHA-256 under the application's secret.
+/// The record keys of one request: as a rule one; while a secret is being rotated one for each secret,
+/// the oldest first. Every instance claims them in this order, so that two that share any of them meet
+/// at the first one that they share.
+#[derive(Clone, Debug)]
+pub(crate) struct KeySet {
+    first: RecordKey,
+    others: Option<Arc<[RecordKey]>>,
+}
+
+impl KeySet {
+    pub(crate) fn new(first: RecordKey, others: Option<Arc<[RecordKey]>>) -> Self {
+        Self { first, others }
+    }
+
+    /// The record that an application sees, and that derived keys are made of.
+    pub(crate) fn first(&self) -> RecordKey {
+        self.first
+    }
+
+    pub(crate) fn others(&self) -> &[RecordKey] {
+        self.others.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &RecordKey> {
+        std::iter::once(&self.first).chain(self.others())
+    }
+}
+
+/// Makes record keys: SHA-256, or HMAC-SHA-256 under each of the application's secrets.
 #[derive(Clone)]
 pub(crate) struct RecordKeys {
     namespace: Box<[u8]>,
-    secret: Option<Hmac<Sha256>>,
+    /// The oldest.
+    first: RecordKeyMaker,
+    /// The later ones, oldest first. Empty but while a secret is being rotated.
+    others: Box<[RecordKeyMaker]>,
 }
+
+/// One secret; `None` is plain SHA-256.
+type RecordKeyMaker = Option<Hmac<Sha256>>;
 
 impl RecordKeys {
     const VERSION: u8 = 1;
 
-    pub(crate) fn new(namespace: &str, secret: Option<&[u8]>) -> Self {
+    /// `secrets` are in the order in which they were introduced, the current one last; `None` stands for
+    /// a time without a secret.
+    pub(crate) fn new<'a>(
+        namespace: &str,
+        secrets: impl IntoIterator<Item = Option<&'a [u8]>>,
+    ) -> Self {
         // HMAC takes a secret of any length (RFC 2104, section 3), so this is never an error.
-        let secret = secret.and_then(|secret| Hmac::new_from_slice(secret).ok());
+        let maker = |secret: Option<&[u8]>| secret.and_then(|it| Hmac::new_from_slice(it).ok());
+        let mut secrets = secrets.into_iter().map(maker);
         Self {
             namespace: namespace.as_bytes().into(),
-            secret,
+            first: secrets.next().flatten(),
+            others: secrets.collect(),
         }
     }
 
-    /// The record key of what `key` names for `scope`, as canonical JSON, at `operation`. `null` is
+    /// The record keys of what `key` names for `scope`, as canonical JSON, at `operation`. `null` is
     /// nobody's scope, which is none, wherever it was said.
-    pub(crate) fn derive(&self, operation: &str, scope: Option<&[u8]>, key: &Key) -> RecordKey {
+    pub(crate) fn derive(&self, operation: &str, scope: Option<&[u8]>, key: &Key) -> KeySet {
         self.derive_joined([operation, "", ""], scope, key)
     }
 
@@ -243,8 +285,8 @@ impl RecordKeys {
         operation: [&str; 3],
         scope: Option<&[u8]>,
         key: &Key,
-    ) -> RecordKey {
-        match &self.secret {
+    ) -> KeySet {
+        let derive = |maker: &RecordKeyMaker| match maker {
             None => RecordKey(
                 self.frames(Sha256::new(), operation, scope, key)
                     .finalize()
@@ -254,7 +296,33 @@ impl RecordKeys {
                 let mac = self.frames(secret.clone(), operation, scope, key);
                 RecordKey(mac.finalize().into_bytes().into())
             }
+        };
+        KeySet {
+            first: derive(&self.first),
+            others: (!self.others.is_empty()).then(|| self.others.iter().map(derive).collect()),
         }
+    }
+
+    /// What instances can compare to find out whether they share a secret: a record key that all of them
+    /// know, and a digest under each secret, the current one last.
+    pub(crate) fn check_values(&self) -> (RecordKey, Vec<[u8; 32]>) {
+        const DOMAIN: &[u8] = b"idempotent check value";
+        fn framed<D: sha2::digest::Update>(digest: D, namespace: &[u8]) -> D {
+            Frames::new(digest, RecordKeys::VERSION)
+                .field(DOMAIN)
+                .field(namespace)
+                .into_inner()
+        }
+        let key: [u8; 32] = framed(Sha256::new(), &self.namespace).finalize().into();
+        let value = |maker: &RecordKeyMaker| match maker {
+            None => [0; 32],
+            Some(secret) => framed(secret.clone(), &self.namespace)
+                .finalize()
+                .into_bytes()
+                .into(),
+        };
+        let makers = std::iter::once(&self.first).chain(&self.others);
+        (RecordKey(key), makers.map(value).collect())
     }
 
     fn frames<D: sha2::digest::Update>(
@@ -273,11 +341,13 @@ impl RecordKeys {
     }
 }
 
-/// Never the secret.
+/// Never the secrets.
 impl fmt::Debug for RecordKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let current = self.others.last().unwrap_or(&self.first);
         f.debug_struct("RecordKeys")
-            .field("keyed", &self.secret.is_some())
+            .field("keyed", &current.is_some())
+            .field("previous", &self.others.len())
             .finish_non_exhaustive()
     }
 }

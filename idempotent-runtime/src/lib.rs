@@ -164,7 +164,7 @@ pub use self::http::{
 };
 pub use self::key::{InvalidKey, Key, KeySyntax, MAX_KEY_BYTES, RecordKey};
 pub use self::operator::{Identity, Inspection, Resolution};
-pub use self::policy::{FingerprintOf, InFlight, OnAbandoned, Policy, StoreErrors};
+pub use self::policy::{FingerprintOf, InFlight, MAX_DURATION, OnAbandoned, Policy, StoreErrors};
 pub use self::record::{
     CompactResponse, DecodeError, Owner, Record, RecordState, StoredResponse, Token, UnusableStep,
 };

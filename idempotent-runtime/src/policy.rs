@@ -9,6 +9,12 @@ use crate::recovery::{Abandoned, Recovery};
 
 const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The longest duration that a policy or a handle takes: ten years (3,660 days). With it no arithmetic
+/// on time can overflow, in this process or in a store.
+pub const MAX_DURATION: Duration = Duration::from_secs(3_660 * 24 * 60 * 60);
+
+const MAX_MILLIS: u64 = 3_660 * 24 * 60 * 60 * 1000;
+
 /// The settings of one operation: the arguments of `#[idempotent]` that are known when it is compiled.
 ///
 /// The macro makes one constant of it per handler; every method is `const`.
@@ -121,12 +127,13 @@ impl Policy {
         }
     }
 
-    /// How long a completed response is replayed, in hours, counted from the claim. Default: the
+    /// How long a completed response is replayed, in hours, counted from its completion. Default: the
     /// handle's ([`Builder::ttl`](crate::Builder::ttl)), which is 24.
     ///
     /// # Panics
     ///
-    /// If it is zero; in a `static` that is a compile error.
+    /// If it is zero or more than [ten years](MAX_DURATION); in a `const` or `static` that is a compile
+    /// error.
     #[must_use]
     pub const fn ttl_hours(self, hours: u64) -> Self {
         self.ttl_secs(hours.saturating_mul(3600))
@@ -136,7 +143,7 @@ impl Policy {
     ///
     /// # Panics
     ///
-    /// If it is zero.
+    /// If it is zero or more than [ten years](MAX_DURATION).
     #[must_use]
     pub const fn ttl_minutes(self, minutes: u64) -> Self {
         self.ttl_secs(minutes.saturating_mul(60))
@@ -146,7 +153,7 @@ impl Policy {
     ///
     /// # Panics
     ///
-    /// If it is zero.
+    /// If it is zero or more than [ten years](MAX_DURATION).
     #[must_use]
     pub const fn ttl_secs(self, secs: u64) -> Self {
         self.ttl_millis(secs.saturating_mul(1000))
@@ -156,10 +163,11 @@ impl Policy {
     ///
     /// # Panics
     ///
-    /// If it is zero.
+    /// If it is zero or more than [ten years](MAX_DURATION).
     #[must_use]
     pub const fn ttl_millis(mut self, millis: u64) -> Self {
         assert!(millis > 0, "a TTL of zero forgets a payment at once");
+        assert!(millis <= MAX_MILLIS, "a TTL is at most ten years");
         self.ttl = Some(Duration::from_millis(millis));
         self
     }
@@ -185,28 +193,24 @@ impl Policy {
     ///
     /// It is renewed every third of it while the handler runs, so it bounds how long a *crashed*
     /// attempt blocks its key, not how long a handler may take. A pause of the process (or of its
-    /// connection to the store) longer than this loses the claim. A lease longer than the TTL is as
-    /// long as the TTL: a record must outlive its lease.
+    /// connection to the store) longer than this may lose the claim. It has nothing to do with the
+    /// TTL, which begins when the response is stored.
     ///
     /// # Panics
     ///
-    /// If it is zero.
+    /// If it is zero or more than [ten years](MAX_DURATION).
     #[must_use]
     pub const fn lease_millis(mut self, millis: u64) -> Self {
         assert!(millis > 0, "a lease of zero is lost at once");
+        assert!(millis <= MAX_MILLIS, "a lease is at most ten years");
         self.lease = Duration::from_millis(millis);
         self
     }
 
-    /// The lease: never longer than the TTL.
+    /// The lease.
     #[must_use]
     pub const fn lease(&self) -> Duration {
-        let ttl = self.ttl();
-        if self.lease.as_nanos() > ttl.as_nanos() {
-            ttl
-        } else {
-            self.lease
-        }
+        self.lease
     }
 
     /// What a duplicate of a running request gets. Default [`InFlight::Reject`].
@@ -217,8 +221,13 @@ impl Policy {
     }
 
     /// How long a duplicate waits under [`InFlight::Wait`], in milliseconds. Default 5,000.
+    ///
+    /// # Panics
+    ///
+    /// If it is more than [ten years](MAX_DURATION).
     #[must_use]
     pub const fn wait_millis(mut self, millis: u64) -> Self {
+        assert!(millis <= MAX_MILLIS, "a wait is at most ten years");
         self.wait = Duration::from_millis(millis);
         self
     }
@@ -298,30 +307,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_order_of_ttl_and_lease_does_not_matter() {
-        let day_and_a_half = 36 * 60 * 60 * 1000;
-        let policies = [
-            Policy::new().ttl_hours(48).lease_millis(day_and_a_half),
-            Policy::new().lease_millis(day_and_a_half).ttl_hours(48),
-        ];
-        for policy in policies {
-            assert_eq!(policy.ttl(), Duration::from_hours(48));
-            assert_eq!(policy.lease(), Duration::from_hours(36));
-        }
+    fn lease_does_not_depend_on_the_ttl() {
+        let policy = Policy::new().lease_millis(61_000).ttl_secs(1);
+        assert_eq!(policy.lease(), Duration::from_secs(61));
+        assert_eq!(policy.ttl(), Duration::from_secs(1));
     }
 
     #[test]
-    fn a_lease_is_never_longer_than_the_ttl_wherever_that_comes_from() {
-        let minute = Duration::from_mins(1);
-        let set = Policy::new().ttl_secs(60).lease_millis(61_000);
-        assert_eq!(set.lease(), minute);
-        let of_the_handle = Policy::new().lease_millis(61_000).or_ttl(Some(minute));
-        assert_eq!(of_the_handle.lease(), minute);
-        assert_eq!(
-            Policy::new().ttl_millis(1).lease(),
-            Duration::from_millis(1)
-        );
-        // A TTL that is set later makes room again.
-        assert_eq!(set.ttl_hours(1).lease(), Duration::from_secs(61));
+    fn durations_over_ten_years_are_refused_where_they_are_set() {
+        let longest = u64::try_from(MAX_DURATION.as_millis()).unwrap();
+        assert_eq!(Policy::new().ttl_millis(longest).ttl(), MAX_DURATION);
+        type Setter = fn(Policy, u64) -> Policy;
+        let setters: [(Setter, u64); 4] = [
+            (Policy::ttl_millis, longest + 1),
+            (Policy::ttl_hours, u64::MAX),
+            (Policy::lease_millis, u64::MAX),
+            (Policy::wait_millis, longest + 1),
+        ];
+        for (set, value) in setters {
+            let set = std::panic::catch_unwind(|| set(Policy::new(), value));
+            assert!(set.is_err(), "{value}");
+        }
     }
 }

@@ -172,6 +172,8 @@ impl fmt::Debug for StoredResponse {
 pub struct Record {
     /// What the record's request was.
     pub fingerprint: Fingerprint,
+    /// The operation, as its first claim named it.
+    pub operation: Arc<str>,
     /// Which claim of this record is the latest: 1, 2, ...
     pub attempt: u32,
     /// The time since the first claim.

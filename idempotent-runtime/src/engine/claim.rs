@@ -1,4 +1,4 @@
-//! Becoming the one who runs, or learning what to answer instead.
+//! Becoming the attempt that runs, or learning what to answer instead.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,16 +6,19 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::given_up::{GivenUp, How};
+use super::held::ClaimedAs;
 use super::wait::Waiter;
 use super::{
     Answer, DescribeAbandoned, Detach, Engine, Fingerprints, Held, Intent, Outcome, Refusal,
-    catch_unwind,
+    catch_unwind, random,
 };
+use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::policy::{InFlight, OnAbandoned, Policy};
 use crate::record::{Owner, StoredResponse, Token};
 use crate::recovery::Recovery;
-use crate::store::{Claim, ClaimRequest, StoreError};
+use crate::store::{Claim, StoreError, StoreErrorKind};
 
 /// A [`Claim`] whose acquisition is already being kept.
 enum Claimed {
@@ -41,31 +44,62 @@ struct Settlement {
     response: Arc<StoredResponse>,
 }
 
+/// How a request is protected, whatever its record is.
+struct Way<'a, 'f> {
+    operation: &'a Arc<str>,
+    fingerprints: &'a mut Fingerprints<'f>,
+    policy: &'a Policy,
+    describe: DescribeAbandoned<'a>,
+}
+
+/// What a store said of a claim, and whether it may still say something else.
+pub(super) struct Asked {
+    pub(super) claim: Result<Claim, StoreError>,
+    /// A question got no reply, and may arrive after this.
+    pub(super) has_lost_question: bool,
+}
+
 impl Engine {
-    /// A replay that this process has at hand, without asking further.
-    pub(crate) fn kept(&self, intent: &Intent) -> Option<Arc<StoredResponse>> {
-        self.store().kept(&intent.key, &intent.fingerprint)
+    /// A replay that is cached in this process, without asking further.
+    pub(crate) fn cached(
+        &self,
+        key: &RecordKey,
+        fingerprint: &Fingerprint,
+    ) -> Option<Arc<StoredResponse>> {
+        self.store().kept(key, fingerprint)
     }
 
     /// What a first request or a replay comes to, where that takes no waiting: from a store in this
     /// process. `None` sends the caller to [`enter`](Self::enter), and nothing was done.
     pub(crate) fn enter_now(
         &self,
-        intent: Intent,
+        intent: &Intent,
         policy: &Policy,
     ) -> Option<Result<Outcome, Refusal>> {
         let store = self.store().in_process()?;
+        if !intent.keys.others().is_empty() {
+            return None;
+        }
         // As in `claim_attached`, the token of the tracker comes before the look at the flag.
         let running = self.tasks().token();
         if self.is_closing() {
             return None;
         }
-        self.0.sweeper.run(self.store());
-        let request = claim_request(intent, policy, Token::of_process(), None);
+        self.look_after();
+        let claim = ClaimedAs {
+            owner: Owner {
+                key: intent.keys.first(),
+                token: Token::of_process(),
+            },
+            fingerprint: intent.fingerprint,
+            operation: Arc::clone(&intent.operation),
+            lease: policy.lease(),
+            ttl: policy.ttl(),
+        };
         let asked_at = Instant::now();
-        match store.claim_now(&request) {
+        match store.claim_now(&claim.request(self.0.retention, None)) {
             Ok(Claim::Acquired { attempt, age }) => {
-                let held = Held::new(self, &request, attempt, age, asked_at, running);
+                let held = Held::new(self, claim, attempt, age, asked_at, running);
                 Some(Ok(Outcome::Run(held)))
             }
             Ok(Claim::Completed(response)) => Some(Ok(Outcome::Replay(response))),
@@ -81,39 +115,98 @@ impl Engine {
     /// awaited in the background and released, and a waiter just leaves.
     pub(crate) async fn enter(
         &self,
-        key: RecordKey,
+        intent: &Intent,
         mut fingerprints: Fingerprints<'_>,
         policy: &Policy,
         describe: DescribeAbandoned<'_>,
     ) -> Result<Outcome, Refusal> {
-        let token = Token::random()?;
         let mut waiter = Waiter::new(policy);
+        loop {
+            let mut way = Way {
+                operation: &intent.operation,
+                fingerprints: &mut fingerprints,
+                policy,
+                describe,
+            };
+            let mut key = intent.keys.first();
+            let mut outcome = self.enter_record(key, &mut way).await?;
+            for alias in intent.keys.others() {
+                let Outcome::Run(held) = outcome else { break };
+                key = *alias;
+                outcome = self.enter_alias(held, key, &mut way).await?;
+            }
+            let Outcome::InFlight { lease_left } = outcome else {
+                return Ok(outcome);
+            };
+            if policy.in_flight == InFlight::Wait {
+                fingerprints.matched();
+            }
+            if !waiter.wait(&self.0.watches, &key, lease_left).await {
+                return Ok(Outcome::InFlight { lease_left });
+            }
+        }
+    }
+
+    /// The request has its record, and needs the one that instances with another secret know it by. What
+    /// they have done counts, and is what this instance's record says from now on.
+    async fn enter_alias(
+        &self,
+        mut held: Held,
+        alias: RecordKey,
+        way: &mut Way<'_, '_>,
+    ) -> Result<Outcome, Refusal> {
+        let other = match self.enter_record(alias, way).await {
+            Ok(Outcome::Run(alias)) => {
+                held.add_alias(alias);
+                return Ok(Outcome::Run(held));
+            }
+            other => other,
+        };
+        Detach::new(self.tasks(), async move {
+            if let Ok(Outcome::Replay(response)) = &other {
+                held.begin();
+                held.complete(Arc::clone(response)).await;
+            } else {
+                held.release().await;
+            }
+            other
+        })
+        .await
+    }
+
+    /// As [`enter`](Self::enter) for one record, without waiting.
+    async fn enter_record(
+        &self,
+        key: RecordKey,
+        way: &mut Way<'_, '_>,
+    ) -> Result<Outcome, Refusal> {
         let mut take_over = None;
         let mut settlement = None;
         loop {
-            let intent = Intent {
-                key,
-                fingerprint: fingerprints.current(),
+            let claim = ClaimedAs {
+                owner: Owner {
+                    key,
+                    // A new one each time: the last one may have to be given up in the background.
+                    token: random::token()?,
+                },
+                fingerprint: way.fingerprints.current(),
+                operation: Arc::clone(way.operation),
+                lease: way.policy.lease(),
+                ttl: way.policy.ttl(),
             };
-            match self.claim(intent, policy, token, take_over.take()).await? {
+            match self.claim(claim, take_over.take()).await? {
                 Claimed::Held(held) => return Ok(self.run_or_settle(held, settlement).await),
                 Claimed::Completed(response) => return Ok(Outcome::Replay(response)),
+                Claimed::InFlight { lease_left } => return Ok(Outcome::InFlight { lease_left }),
                 Claimed::Mismatch => {
-                    if !fingerprints.mismatched() {
+                    if !way.fingerprints.mismatched() {
                         return Ok(Outcome::Mismatch);
                     }
                 }
-                Claimed::InFlight { lease_left } => {
-                    if policy.in_flight == InFlight::Wait {
-                        fingerprints.matched();
-                    }
-                    if !waiter.wait(&self.0.watches, &key, lease_left).await {
-                        return Ok(Outcome::InFlight { lease_left });
-                    }
-                }
                 Claimed::Abandoned { attempt } => {
-                    fingerprints.matched();
+                    way.fingerprints.matched();
                     settlement = None;
+                    let (policy, describe) = (way.policy, way.describe);
                     match self.decide(key, policy, describe, attempt).await? {
                         Decision::Refuse => return Ok(Outcome::Unknown),
                         Decision::Run => take_over = Some(attempt),
@@ -145,46 +238,44 @@ impl Engine {
         .await
     }
 
-    async fn claim(
-        &self,
-        intent: Intent,
-        policy: &Policy,
-        token: Token,
-        take_over: Option<u32>,
-    ) -> Result<Claimed, Refusal> {
-        let request = claim_request(intent, policy, token, take_over);
+    async fn claim(&self, claim: ClaimedAs, take_over: Option<u32>) -> Result<Claimed, Refusal> {
         let engine = self.clone();
         Detach::new(self.tasks(), async move {
-            engine.claim_attached(&request).await
+            engine.claim_attached(claim, take_over).await
         })
         .await
     }
 
     /// Must run to its end: a claim that happened is either kept or released.
-    async fn claim_attached(self, request: &ClaimRequest) -> Result<Claimed, Refusal> {
+    async fn claim_attached(
+        self,
+        claim: ClaimedAs,
+        take_over: Option<u32>,
+    ) -> Result<Claimed, Refusal> {
         // The token comes before the look at the flag, so that a shutdown that was not seen here
         // sees the token and waits.
         let running = self.tasks().token();
         if self.is_closing() {
-            let is_this_request = |fingerprint| fingerprint == request.fingerprint;
-            return match self.peek(request.owner.key, is_this_request).await {
+            let keys = crate::key::KeySet::new(claim.owner.key, None);
+            let is_this_request = |fingerprint| fingerprint == claim.fingerprint;
+            return match self.peek(&keys, is_this_request).await {
                 Some(stored) => Ok(Claimed::Completed(stored)),
                 None => Err(Refusal::ShuttingDown),
             };
         }
-        self.0.sweeper.run(self.store());
+        self.look_after();
         let asked_at = Instant::now();
-        let (claim, is_unheard) = self.ask(request, asked_at).await?;
-        match claim {
+        let asked = self.ask(&claim, take_over).await;
+        Ok(match asked.claim? {
             Claim::Acquired { attempt, age } => {
-                let held = Held::new(&self, request, attempt, age, asked_at, running);
-                Ok(Claimed::Held(held.unheard(is_unheard)))
+                let held = Held::new(&self, claim, attempt, age, asked_at, running);
+                Claimed::Held(held.lost_question(asked.has_lost_question))
             }
-            Claim::Completed(response) => Ok(Claimed::Completed(response)),
-            Claim::InFlight { lease_left } => Ok(Claimed::InFlight { lease_left }),
-            Claim::Abandoned { attempt, .. } => Ok(Claimed::Abandoned { attempt }),
-            Claim::Mismatch => Ok(Claimed::Mismatch),
-        }
+            Claim::Completed(response) => Claimed::Completed(response),
+            Claim::InFlight { lease_left } => Claimed::InFlight { lease_left },
+            Claim::Abandoned { attempt, .. } => Claimed::Abandoned { attempt },
+            Claim::Mismatch => Claimed::Mismatch,
+        })
     }
 
     /// Asks the policy, or the application's recovery function: that one is told what the attempt has
@@ -219,49 +310,42 @@ impl Engine {
         )
     }
 
-    /// Asks twice when a reply was lost: the token makes the second question the same claim. If
-    /// that is of no help either, what may have been claimed is given up. Says also whether a first
-    /// question is unheard of, and may be on its way still.
-    pub(super) async fn ask(
-        &self,
-        request: &ClaimRequest,
-        asked_at: Instant,
-    ) -> Result<(Claim, bool), StoreError> {
-        let first = match self.timed(self.store().claim(request)).await {
-            Err(error) if error.may_have_happened() => error,
-            reply => return reply.map(|claim| (claim, false)),
+    /// Asks twice when a reply was lost or something was in the way: the token makes the second question
+    /// the same claim.
+    ///
+    /// A question that got no reply may arrive at any time after this. Unless the claim is held by then,
+    /// its token is given up in the background, whatever the second answer was: it must not be used
+    /// again.
+    pub(super) async fn ask(&self, claim: &ClaimedAs, take_over: Option<u32>) -> Asked {
+        let request = claim.request(self.0.retention, take_over);
+        let asked_at = Instant::now();
+        let first = match self.0.calls.claim(&request).await {
+            Err(error) if error.may_have_happened() || error.kind() == StoreErrorKind::Busy => {
+                error
+            }
+            reply => {
+                return Asked {
+                    claim: reply,
+                    has_lost_question: false,
+                };
+            }
         };
-        tracing::debug!(record = %request.owner.key, error = &first as &dyn std::error::Error,
-            "no reply to a claim, asking again");
-        let second = self.timed(self.store().claim(request)).await;
-        if second.is_err() {
-            let (owner, is_first) = (request.owner, request.take_over.is_none());
-            self.give_up_in_background(
-                owner,
-                is_first,
-                asked_at + request.ttl,
-                Some(asked_at + request.lease),
-                &Handle::current(),
-            );
+        tracing::debug!(record = %claim.owner.key, error = &first as &dyn std::error::Error,
+            "claim failed, asking again with the same token");
+        let second = self.0.calls.claim(&request).await;
+        let is_second_lost = second.as_ref().is_err_and(StoreError::may_have_happened);
+        let has_lost_question = first.may_have_happened() || is_second_lost;
+        if has_lost_question && !matches!(second, Ok(Claim::Acquired { .. })) {
+            let how = match take_over {
+                None => How::Release,
+                Some(_) => How::Abandon,
+            };
+            let given_up = GivenUp::new(claim.owner, how).may_still_arrive(asked_at, claim.lease);
+            self.hand_over(given_up, &Handle::current());
         }
-        second.map(|claim| (claim, true))
-    }
-}
-
-fn claim_request(
-    intent: Intent,
-    policy: &Policy,
-    token: Token,
-    take_over: Option<u32>,
-) -> ClaimRequest {
-    ClaimRequest {
-        owner: Owner {
-            key: intent.key,
-            token,
-        },
-        fingerprint: intent.fingerprint,
-        lease: policy.lease(),
-        ttl: policy.ttl(),
-        take_over,
+        Asked {
+            claim: second,
+            has_lost_question,
+        }
     }
 }

@@ -7,11 +7,36 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::given_up::{GivenUp, How};
 use super::leases::LeaseGuard;
 use super::steps::LeaseView;
 use super::{Engine, Steps};
+use crate::fingerprint::Fingerprint;
 use crate::record::{CompactResponse, Owner, RecordState, StoredResponse};
-use crate::store::{Claim, ClaimRequest, Completion, Release, Renewal, StoreError};
+use crate::store::{Claim, ClaimRequest, Completion, Release, StoreError};
+
+/// What was claimed, as it can be claimed again.
+#[derive(Clone, Debug)]
+pub(super) struct ClaimedAs {
+    pub(super) owner: Owner,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) operation: Arc<str>,
+    pub(super) lease: Duration,
+    pub(super) ttl: Duration,
+}
+
+impl ClaimedAs {
+    pub(super) fn request(&self, retention: Duration, take_over: Option<u32>) -> ClaimRequest<'_> {
+        ClaimRequest {
+            owner: self.owner,
+            fingerprint: self.fingerprint,
+            operation: &self.operation,
+            lease: self.lease,
+            retention,
+            take_over,
+        }
+    }
+}
 
 /// An acquired claim. Its lease is renewed for as long as this value lives.
 ///
@@ -20,16 +45,18 @@ use crate::store::{Claim, ClaimRequest, Completion, Release, Renewal, StoreError
 #[derive(Debug)]
 pub(crate) struct Held {
     engine: Engine,
-    request: ClaimRequest,
+    claim: ClaimedAs,
     attempt: u32,
     /// What its handler finishes is kept by these, if it can ask for them.
     steps: Option<Steps>,
-    lease: LeaseGuard,
+    lease: Arc<LeaseGuard>,
     age: Duration,
     claimed_at: Instant,
     begun: bool,
-    /// A first question for this claim got no reply, and may arrive after the claim is given up.
-    is_unheard: bool,
+    /// A question for this claim got no reply, and may arrive after the claim is given up.
+    has_lost_question: bool,
+    /// The claims of the same request under other secrets, while a secret is being rotated.
+    aliases: Vec<Held>,
     /// Keeps [`Engine::shutdown`] waiting.
     _running: TaskTrackerToken,
 }
@@ -41,7 +68,7 @@ pub(crate) enum Answer {
     Own,
     /// The claim was lost, and somebody else's result is the stored one.
     Stored(Arc<StoredResponse>),
-    /// The claim was lost to somebody who is still at it.
+    /// The claim was lost to a later attempt that is still running.
     InFlight { lease_left: Duration },
     /// The claim was lost, and nothing can be said.
     Unknown,
@@ -50,15 +77,16 @@ pub(crate) enum Answer {
 /// A completion that got no further for now.
 #[derive(Debug)]
 pub(super) struct Interrupted {
-    pub(super) error: StoreError,
+    /// Missing when a later attempt has to be waited for.
+    pub(super) error: Option<StoreError>,
     /// What can be answered meanwhile.
-    answer: Answer,
+    pub(super) answer: Answer,
 }
 
 impl Held {
     pub(super) fn new(
         engine: &Engine,
-        request: &ClaimRequest,
+        claim: ClaimedAs,
         attempt: u32,
         age: Duration,
         asked_at: Instant,
@@ -67,21 +95,26 @@ impl Held {
         engine.0.held.fetch_add(1, Ordering::AcqRel);
         Self {
             engine: engine.clone(),
-            request: *request,
+            lease: Arc::new(engine.0.leases.keep(claim.clone(), asked_at)),
+            claim,
             attempt,
             steps: None,
-            lease: engine.0.leases.keep(request.owner, request.lease, asked_at),
             age,
             claimed_at: asked_at,
             begun: false,
-            is_unheard: false,
+            has_lost_question: false,
+            aliases: Vec::new(),
             _running: running,
         }
     }
 
-    pub(super) fn unheard(mut self, is_unheard: bool) -> Self {
-        self.is_unheard = is_unheard;
+    pub(super) fn lost_question(mut self, has_lost_question: bool) -> Self {
+        self.has_lost_question = has_lost_question;
         self
+    }
+
+    pub(super) fn add_alias(&mut self, alias: Held) {
+        self.aliases.push(alias);
     }
 
     /// Which attempt of the record this is.
@@ -102,94 +135,123 @@ impl Held {
         &self.engine
     }
 
-    fn request(&self) -> &ClaimRequest {
-        &self.request
-    }
-
     pub(crate) fn owner(&self) -> &Owner {
-        &self.request().owner
+        &self.claim.owner
     }
 
     pub(crate) fn steps(&mut self) -> &Steps {
-        let length = self.request.lease;
-        let lease = move || Instant::now() + length;
-        let lease = LeaseView::new(lease);
-        let steps = || Steps::new(&self.engine, &self.request, self.attempt, lease);
+        let lease = LeaseView::of(&self.lease);
+        let steps = || Steps::new(&self.engine, &self.claim, self.attempt, lease);
         self.steps.get_or_insert_with(steps)
-    }
-
-    /// The end of the record's life, if nothing moves it.
-    pub(super) fn expires_at(&self) -> Instant {
-        self.claimed_at + self.request().ttl
     }
 
     /// From here on something may have happened.
     pub(crate) fn begin(&mut self) {
         self.begun = true;
+        for alias in &mut self.aliases {
+            alias.begun = true;
+        }
     }
 
     /// Whether the response is stored, because the store is in this process and the claim is not lost.
     /// Otherwise there is more to do: [`complete`](Self::complete).
     pub(crate) fn complete_now(&self, response: impl FnOnce() -> CompactResponse) -> bool {
+        if !self.aliases.is_empty() {
+            return false;
+        }
         let store = self.engine.store().in_process();
         store.is_some_and(|store| {
-            let completion = store.complete_now(self.owner(), response());
+            let completion = store.complete_now(self.owner(), response(), self.claim.ttl);
             matches!(completion, Ok(Completion::Stored))
         })
     }
 
     /// Stores the response, and says what to answer.
     ///
-    /// When the store is away the answer goes out all the same, and completing goes on in the
-    /// background.
-    pub(crate) async fn complete(self, response: Arc<StoredResponse>) -> Answer {
-        match self.try_complete(&response).await {
+    /// When the store does not take it the answer goes out all the same, and completing goes on in the
+    /// background until it is stored or a later attempt's answer stands.
+    pub(crate) async fn complete(mut self, response: Arc<StoredResponse>) -> Answer {
+        let answer = match self.try_complete(&response).await {
             Ok(answer) => answer,
             Err(Interrupted { error, answer }) => {
-                tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
+                tracing::warn!(record = %self.owner().key,
+                    error = error.as_ref().map(|error| error as &dyn std::error::Error),
                     "could not store a response, trying again in the background");
+                let aliases = std::mem::take(&mut self.aliases);
+                for alias in aliases {
+                    alias.complete_in_background(Arc::clone(&response));
+                }
                 self.complete_in_background(response);
-                answer
+                return answer;
+            }
+        };
+        let stored = match &answer {
+            Answer::Own => Some(response),
+            Answer::Stored(stored) => Some(Arc::clone(stored)),
+            Answer::InFlight { .. } | Answer::Unknown => None,
+        };
+        self.settle_aliases(stored).await;
+        answer
+    }
+
+    /// The aliases say what the record says.
+    async fn settle_aliases(&mut self, stored: Option<Arc<StoredResponse>>) {
+        for alias in std::mem::take(&mut self.aliases) {
+            match &stored {
+                // Boxed, because it is this function again. An alias has no aliases.
+                Some(response) => {
+                    Box::pin(alias.complete(Arc::clone(response))).await;
+                }
+                None => Box::pin(alias.abandon()).await,
             }
         }
     }
 
     /// Completes, and if the claim was lost finds out why. If that is because the record is gone (a
-    /// store that was restarted or has failed over), puts it back with the response.
+    /// store that was restarted or has failed over), puts it back with the response; so it does when a
+    /// later attempt was abandoned, of which nobody else will ever say more.
     pub(super) async fn try_complete(
         &self,
         response: &Arc<StoredResponse>,
     ) -> Result<Answer, Interrupted> {
-        for answer in [Answer::Own, Answer::Unknown] {
-            match self.store_response(response).await {
+        let mut answer = Answer::Own;
+        // A claim that is lost again and again is a store in a bad moment.
+        for _ in 0..3 {
+            let failed = |answer| |error| interrupted(Some(error), answer);
+            let calls = &self.engine.0.calls;
+            let completion = calls.complete(self.owner(), response, self.claim.ttl);
+            match completion.await {
                 Ok(Completion::Stored | Completion::AlreadyMine) => return Ok(Answer::Own),
                 Ok(Completion::Lost) => {}
-                Err(error) => return Err(Interrupted { error, answer }),
+                Err(error) => return Err(interrupted(Some(error), answer)),
             }
             tracing::warn!(record = %self.owner().key, "lost the claim before its response was stored");
-            match self.engine().claim_again(self.request()).await {
-                Ok(Claim::Acquired { .. }) => {}
-                Ok(Claim::Completed(stored)) => return Ok(Answer::Stored(stored)),
-                Ok(Claim::InFlight { lease_left }) => return Ok(Answer::InFlight { lease_left }),
-                Ok(Claim::Abandoned { .. } | Claim::Mismatch) => return Ok(Answer::Unknown),
-                Err(error) => {
-                    return Err(Interrupted {
-                        error,
-                        answer: Answer::Unknown,
-                    });
+            answer = Answer::Unknown;
+            let mut claim = self
+                .claim_again(None)
+                .await
+                .map_err(failed(Answer::Unknown))?;
+            if let Claim::Abandoned { attempt, .. } = claim {
+                let taken_over = self.claim_again(Some(attempt)).await;
+                claim = taken_over.map_err(failed(Answer::Unknown))?;
+            }
+            match claim {
+                Claim::Acquired { .. } | Claim::Abandoned { .. } => {}
+                Claim::Completed(stored) => return Ok(Answer::Stored(stored)),
+                Claim::InFlight { lease_left } => {
+                    return Err(interrupted(None, Answer::InFlight { lease_left }));
                 }
+                Claim::Mismatch => return Ok(Answer::Unknown),
             }
         }
-        Ok(Answer::Unknown)
+        Err(interrupted(None, Answer::Unknown))
     }
 
-    async fn store_response(
-        &self,
-        response: &Arc<StoredResponse>,
-    ) -> Result<Completion, StoreError> {
-        self.engine()
-            .timed(self.engine().store().complete(self.owner(), response))
-            .await
+    /// Asks for a claim that was lost: whoever still has it gets it, and so does whoever finds that the
+    /// record is gone, because the store has lost it.
+    async fn claim_again(&self, take_over: Option<u32>) -> Result<Claim, StoreError> {
+        let request = self.claim.request(self.engine.0.retention, take_over);
+        self.engine.0.calls.claim(&request).await
     }
 
     /// Frees the key, because the handler says that nothing happened, and says what to answer.
@@ -197,8 +259,8 @@ impl Held {
     /// After a take-over this attempt cannot speak for the ones before it: the key then becomes what
     /// it was, abandoned.
     pub(crate) async fn release(self) -> Answer {
-        let is_free = self.attempt() == 1;
-        self.give_up(is_free).await
+        let how = How::of_attempt(self.attempt);
+        self.give_up(how).await
     }
 
     /// As [`release`](Self::release), when it is not the handler who says that nothing happened. A
@@ -206,31 +268,32 @@ impl Held {
     /// to go on after that step.
     pub(crate) async fn withdraw(self) -> Answer {
         let has_finished = self.steps.as_ref().is_some_and(Steps::has_finished);
-        let is_free = self.attempt() == 1 && !has_finished;
-        self.give_up(is_free).await
+        let how = if has_finished {
+            How::Abandon
+        } else {
+            How::of_attempt(self.attempt)
+        };
+        self.give_up(how).await
     }
 
-    async fn give_up(mut self, is_free: bool) -> Answer {
-        // Whatever comes of it, there is nothing more to do when this value is dropped.
-        self.begun = true;
-        if let Some(steps) = &self.steps {
-            if !is_free {
-                steps.flush().await;
+    async fn give_up(mut self, how: How) -> Answer {
+        for alias in std::mem::take(&mut self.aliases) {
+            let how = how.or(How::of_attempt(alias.attempt));
+            Box::pin(alias.give_up(how)).await;
+        }
+        self.end(how).await;
+        match self.engine.give_up(self.owner(), how).await {
+            Ok(Release::Released) => {
+                if self.has_lost_question {
+                    self.hand_over(how);
+                }
+                Answer::Own
             }
-            steps.end();
-        }
-        self.lease.stop();
-        let given_up = self.engine().give_up(self.owner(), is_free).await;
-        if self.is_unheard && given_up.is_ok() {
-            self.give_up_in_background(is_free);
-        }
-        match given_up {
-            Ok(true) => Answer::Own,
-            Ok(false) => self.look().await,
+            Ok(Release::Lost) => self.look().await,
             Err(error) => {
                 tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
                     "could not release a key, trying again in the background");
-                self.give_up_in_background(is_free);
+                self.hand_over(how);
                 Answer::Own
             }
         }
@@ -239,32 +302,43 @@ impl Held {
     /// Ends the lease now and not in its own time: something may have happened, and nobody is left
     /// who could say what.
     pub(crate) async fn abandon(mut self) {
-        self.begun = true;
-        if let Some(steps) = &self.steps {
-            steps.flush().await;
-            steps.end();
+        for alias in std::mem::take(&mut self.aliases) {
+            Box::pin(alias.abandon()).await;
         }
-        self.lease.stop();
-        // As the lease of an attempt that is not the first ends. If the store is away, time will do it.
-        if let Err(error) = self.engine().give_up(self.owner(), false).await {
+        self.end(How::Abandon).await;
+        if let Err(error) = self.engine.give_up(self.owner(), How::Abandon).await {
             tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
-                "could not end a lease");
+                "could not end a lease, trying again in the background");
+            self.hand_over(How::Abandon);
         }
     }
 
-    fn give_up_in_background(&self, is_free: bool) {
-        let (owner, until) = (*self.owner(), self.expires_at());
-        let lease_until = self.claimed_at + self.request().lease;
-        // A claim that was heard cannot arrive again.
-        let late_until = self.is_unheard.then_some(lease_until);
-        let runtime = self.lease.runtime();
-        self.engine()
-            .give_up_in_background(owner, is_free, until, late_until, runtime);
+    /// No renewal and no step from here on, and nothing more to do when this value is dropped.
+    async fn end(&mut self, how: How) {
+        self.begun = true;
+        if let Some(steps) = &self.steps {
+            if how == How::Abandon {
+                steps.flush().await;
+            }
+            steps.end();
+        }
+        self.has_lost_question |= self.lease.stop();
+    }
+
+    /// Lets the claim be given up in the background.
+    fn hand_over(&self, how: How) {
+        let given_up = GivenUp::new(*self.owner(), how);
+        let given_up = if self.has_lost_question {
+            given_up.may_still_arrive(Instant::now(), self.claim.lease)
+        } else {
+            given_up
+        };
+        self.engine.hand_over(given_up, self.lease.runtime());
     }
 
     /// The key could not be released because somebody else has the claim, or nobody.
     async fn look(&self) -> Answer {
-        let record = self.engine().read(&self.owner().key).await;
+        let record = self.engine.read(&self.owner().key).await;
         match record.map(|record| record.map(|record| record.state)) {
             Ok(None) => Answer::Own,
             Ok(Some(RecordState::Completed(stored))) => Answer::Stored(stored),
@@ -274,33 +348,31 @@ impl Held {
     }
 }
 
+fn interrupted(error: Option<StoreError>, answer: Answer) -> Interrupted {
+    Interrupted { error, answer }
+}
+
 impl Engine {
     /// Ends a claim that has had no effect, and says whether it was still this owner's.
-    ///
-    /// The first attempt's record is removed. A later attempt's stays, with its lease ended: what the
-    /// attempts before it have done is as unknown as it was.
-    pub(super) async fn give_up(&self, owner: &Owner, is_first: bool) -> Result<bool, StoreError> {
-        if is_first {
-            let released = self.timed(self.store().release(owner)).await?;
-            return Ok(released == Release::Released);
-        }
-        let end = Renewal {
-            owner: *owner,
-            lease: Duration::ZERO,
+    pub(super) async fn give_up(&self, owner: &Owner, how: How) -> Result<Release, StoreError> {
+        let owners = std::slice::from_ref(owner);
+        let mut results = match how {
+            How::Release => self.0.calls.release(owners).await,
+            How::Abandon => self.0.calls.abandon(owners).await,
         };
-        let lost = self.timed(self.store().renew(&[end])).await?;
-        Ok(lost.is_empty())
+        results.pop().unwrap_or(Ok(Release::Lost))
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.engine().0.held.fetch_sub(1, Ordering::AcqRel);
+        self.engine.0.held.fetch_sub(1, Ordering::AcqRel);
         if let Some(steps) = &self.steps {
             steps.end();
         }
         if !self.begun {
-            self.give_up_in_background(self.attempt() == 1);
+            self.has_lost_question |= self.lease.stop();
+            self.hand_over(How::of_attempt(self.attempt));
         }
     }
 }

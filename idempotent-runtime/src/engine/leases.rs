@@ -1,32 +1,45 @@
-//! Leases: one task renews all that run, in batches. No request has a timer of its own.
+//! Leases: one task a runtime renews all that run, in batches. No request has a timer of its own.
+//!
+//! Leases share no fate. They are renewed together only with leases of about the same length; a call
+//! that hangs delays no other, because the task does not wait for it; each renewal has a result of its
+//! own; and a batch that fails as a whole is halved until what is wrong is alone. A claim that the store
+//! has forgotten is claimed again with the same token.
 //!
 //! The task lives on the runtime of the handlers whose leases it renews. An application has one
 //! runtime as a rule; where it has several (one a worker thread, one a test), each has its own task,
 //! because a runtime that stands still or is gone must not take the others' leases with it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
+use super::calls::{Calls, lock};
+use super::held::ClaimedAs;
 use super::unwind::catch_unwind;
 use crate::key::Uniform;
-use crate::record::{Owner, Token};
-use crate::store::{Renewal, Store, StoreError, StoreErrorKind};
+use crate::record::Token;
+use crate::store::{Claim, Renewal, Renewed, StoreError, StoreErrorKind};
 
 /// The most renewals in one store call.
 const BATCH: usize = 1000;
 
+/// The most renewals of one lease that are on their way at a time. More than one, so that a store whose
+/// replies take longer than a third of the lease still gets a renewal each third.
+const MOST_OUTSTANDING: u8 = 3;
+
 /// The claims of this process that are to be kept.
 #[derive(Debug)]
 pub(super) struct Leases {
-    store: Arc<dyn Store>,
-    store_timeout: Duration,
+    calls: Calls,
+    retention: Duration,
     renewers: Renewers,
 }
 
@@ -36,8 +49,8 @@ type Renewers = Arc<Mutex<Vec<Arc<Renewer>>>>;
 /// The leases of one runtime.
 #[derive(Debug)]
 struct Renewer {
-    store: Arc<dyn Store>,
-    store_timeout: Duration,
+    calls: Calls,
+    retention: Duration,
     runtime: Handle,
     table: Mutex<Table>,
     /// The table has an earlier renewal than the task knows of, or the application is done.
@@ -50,13 +63,23 @@ struct Table {
     leases: HashMap<Token, Lease, BuildHasherDefault<Uniform>>,
     /// When the task will look next; `None` while it waits to be woken.
     next_look: Option<Instant>,
+    /// When a renewal that succeeded was asked for last.
+    last_success: Option<Instant>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Lease {
-    owner: Owner,
-    length: Duration,
+    claim: ClaimedAs,
     renew_at: Instant,
+    /// How much sooner it may be renewed, together with others.
+    slack: Duration,
+    /// The lease cannot end before, by this process's clock: from when it was last asked for.
+    valid_until: Instant,
+    outstanding: u8,
+    /// The most renewals in a batch with it: smaller after a batch that failed as a whole.
+    batch: usize,
+    /// It was claimed again, and that may not have been its last word.
+    is_reclaimed: bool,
 }
 
 /// Keeps one lease for as long as it lives.
@@ -67,26 +90,28 @@ pub(super) struct LeaseGuard {
 }
 
 impl Leases {
-    pub(super) fn new(store: Arc<dyn Store>, store_timeout: Duration) -> Self {
+    pub(super) fn new(calls: Calls, retention: Duration) -> Self {
         Self {
-            store,
-            store_timeout,
+            calls,
+            retention,
             renewers: Arc::default(),
         }
     }
 
     /// Keeps a claim that was asked for at `asked_at`, by the task of the runtime it runs on.
-    pub(super) fn keep(&self, owner: Owner, length: Duration, asked_at: Instant) -> LeaseGuard {
+    pub(super) fn keep(&self, claim: ClaimedAs, asked_at: Instant) -> LeaseGuard {
         let renewer = self.renewer();
+        let token = claim.owner.token;
         renewer.insert(Lease {
-            owner,
-            length,
-            renew_at: asked_at + length / 3,
+            renew_at: asked_at + claim.lease / 3,
+            slack: claim.lease / 6,
+            valid_until: asked_at + claim.lease,
+            claim,
+            outstanding: 0,
+            batch: BATCH,
+            is_reclaimed: false,
         });
-        LeaseGuard {
-            renewer,
-            token: owner.token,
-        }
+        LeaseGuard { renewer, token }
     }
 
     fn renewer(&self) -> Arc<Renewer> {
@@ -97,8 +122,8 @@ impl Leases {
             return Arc::clone(renewer);
         }
         let renewer = Arc::new(Renewer {
-            store: Arc::clone(&self.store),
-            store_timeout: self.store_timeout,
+            calls: self.calls.clone(),
+            retention: self.retention,
             runtime,
             table: Mutex::default(),
             wake: Notify::new(),
@@ -109,6 +134,7 @@ impl Leases {
             renewer: Arc::clone(&renewer),
             renewers: Arc::clone(&self.renewers),
         };
+        drop(renewers);
         renewer.runtime.spawn(renew_all(task));
         renewer
     }
@@ -124,9 +150,16 @@ impl Drop for Leases {
 }
 
 impl LeaseGuard {
-    /// Lets the lease end by itself.
-    pub(super) fn stop(&self) {
-        lock(&self.renewer.table).leases.remove(&self.token);
+    /// Lets the lease end by itself, and says whether a claim for it may still be on its way.
+    pub(super) fn stop(&self) -> bool {
+        let lease = lock(&self.renewer.table).leases.remove(&self.token);
+        lease.is_some_and(|lease| lease.is_reclaimed)
+    }
+
+    /// Until when the lease certainly lasts; `None` when the claim is known to be lost.
+    pub(super) fn valid_until(&self) -> Option<Instant> {
+        let table = lock(&self.renewer.table);
+        table.leases.get(&self.token).map(|lease| lease.valid_until)
     }
 
     /// The runtime on which the claim was made.
@@ -141,14 +174,32 @@ impl Drop for LeaseGuard {
     }
 }
 
+/// A batch that was asked for.
+struct Asked {
+    tokens: Vec<Token>,
+    asked_at: Instant,
+    results: Vec<Result<Renewed, StoreError>>,
+}
+
+/// What the task waits for.
+enum Reply {
+    Renewals(Asked),
+    Reclaimed {
+        token: Token,
+        asked_at: Instant,
+        claim: Result<Claim, StoreError>,
+    },
+}
+
 impl Renewer {
     fn insert(&self, lease: Lease) {
         let is_earlier = {
             let mut table = lock(&self.table);
-            table.leases.insert(lease.owner.token, lease);
-            let is_earlier = table.next_look.is_none_or(|next| lease.renew_at < next);
+            let renew_at = lease.renew_at;
+            table.leases.insert(lease.claim.owner.token, lease);
+            let is_earlier = table.next_look.is_none_or(|next| renew_at < next);
             if is_earlier {
-                table.next_look = Some(lease.renew_at);
+                table.next_look = Some(renew_at);
             }
             is_earlier
         };
@@ -163,74 +214,156 @@ impl Renewer {
     /// before their lease is looked at, and who comes next need not wake the task again.
     fn plan(&self, now: Instant) -> Option<Instant> {
         let mut table = lock(&self.table);
-        let earliest = table.leases.values().map(|lease| lease.renew_at).min();
+        let waiting = |lease: &&Lease| lease.outstanding < MOST_OUTSTANDING;
+        let earliest = table.leases.values().filter(waiting);
+        let earliest = earliest.map(|lease| lease.renew_at).min();
         table.next_look = earliest.or(table.next_look.filter(|next| *next > now));
         table.next_look
     }
 
-    /// What is due, or nearly: within a sixth of its lease, so that leases which began one after
-    /// the other are renewed together.
-    fn due(&self, now: Instant) -> Vec<Renewal> {
-        let table = lock(&self.table);
-        let is_due = |lease: &&Lease| lease.renew_at <= now + lease.length / 6;
-        let renewal = |lease: &Lease| Renewal {
-            owner: lease.owner,
-            lease: lease.length,
-        };
-        table.leases.values().filter(is_due).map(renewal).collect()
+    /// The batches that are due, or nearly: within a sixth of the lease, so that leases which began one
+    /// after the other are renewed together. Only leases of the same order of length share one.
+    fn due(&self, now: Instant) -> Vec<Vec<Renewal>> {
+        let mut groups: BTreeMap<(u32, usize), Vec<Renewal>> = BTreeMap::new();
+        let mut table = lock(&self.table);
+        let is_due =
+            |lease: &Lease, now| lease.outstanding < MOST_OUTSTANDING && lease.renew_at <= now;
+        if !table.leases.values().any(|lease| is_due(lease, now)) {
+            return Vec::new();
+        }
+        for lease in table.leases.values_mut() {
+            if !is_due(lease, now + lease.slack) {
+                continue;
+            }
+            let length = lease.claim.lease;
+            lease.outstanding += 1;
+            lease.renew_at = now + (length / 3).max(Duration::from_millis(1));
+            let class = length.as_millis().max(1).ilog2();
+            groups
+                .entry((class, lease.batch))
+                .or_default()
+                .push(Renewal {
+                    owner: lease.claim.owner,
+                    lease: length,
+                    retention: self.retention,
+                });
+        }
+        drop(table);
+        let mut batches = Vec::new();
+        for ((_, size), mut group) in groups {
+            // In the order of their records, in which stores lock them.
+            group.sort_unstable_by(|a, b| a.owner.key.as_bytes().cmp(b.owner.key.as_bytes()));
+            batches.extend(group.chunks(size.max(1)).map(<[Renewal]>::to_vec));
+        }
+        batches
     }
 
-    /// Renews, in a time that leaves room for another try before the shortest lease ends.
-    async fn renew(&self, due: &[Renewal]) {
+    async fn renew(&self, batch: Vec<Renewal>) -> Reply {
         let asked_at = Instant::now();
-        let shortest = due
-            .iter()
-            .map(|renewal| renewal.lease)
-            .min()
-            .unwrap_or_default();
-        let limit = self.store_timeout.min(shortest / 6);
-        let renewal = catch_unwind(timed(&self.store, limit, self.store.renew(due)));
-        match renewal.await {
-            Ok(Ok(lost)) => self.renewed(due, &lost, asked_at),
-            Ok(Err(error)) => {
-                tracing::warn!(
-                    claims = due.len(),
-                    error = &error as &dyn std::error::Error,
-                    "could not renew leases, trying again"
-                );
-                self.postpone(due);
-            }
-            Err(_) => {
-                tracing::error!(claims = due.len(), "store panicked while renewing leases");
-                self.postpone(due);
-            }
-        }
+        let renewing = catch_unwind(self.calls.renew(&batch));
+        let results = renewing.await.unwrap_or_else(|_| {
+            tracing::error!(claims = batch.len(), "store panicked while renewing leases");
+            vec![Err(self.calls.error(StoreErrorKind::Unavailable)); batch.len()]
+        });
+        let tokens = batch.iter().map(|renewal| renewal.owner.token).collect();
+        Reply::Renewals(Asked {
+            tokens,
+            asked_at,
+            results,
+        })
     }
 
-    fn renewed(&self, due: &[Renewal], lost: &[Owner], asked_at: Instant) {
-        let mut table = lock(&self.table);
-        for renewal in due {
-            if let Some(lease) = table.leases.get_mut(&renewal.owner.token) {
-                lease.renew_at = asked_at + lease.length / 3;
-            }
-        }
-        for owner in lost {
-            // One that is no longer in the table was completed meanwhile, and not lost.
-            if table.leases.remove(&owner.token).is_some() {
-                tracing::warn!(record = %owner.key, "lost the claim of a request that still runs");
-            }
-        }
-    }
-
-    /// After a failure: again in a twelfth of the lease, at most a second.
-    fn postpone(&self, due: &[Renewal]) {
+    /// Takes a batch's results, and returns the claims that the store does not know any more.
+    fn renewed(&self, asked: Asked) -> Vec<ClaimedAs> {
         let now = Instant::now();
+        let asked_at = asked.asked_at;
+        let size = asked.tokens.len();
+        let failed = asked.results.iter().filter(|result| result.is_err());
+        let has_failed = failed.count() == size;
+        if let Some(Err(error)) = asked.results.iter().find(|result| result.is_err()) {
+            tracing::warn!(
+                claims = size,
+                error = error as &dyn std::error::Error,
+                "could not renew leases, trying again"
+            );
+        }
+        let mut lost = Vec::new();
         let mut table = lock(&self.table);
-        for renewal in due {
-            if let Some(lease) = table.leases.get_mut(&renewal.owner.token) {
-                lease.renew_at = now + (lease.length / 12).min(Duration::from_secs(1));
+        if !has_failed {
+            table.last_success = table.last_success.max(Some(asked_at));
+        }
+        // If another call got through meanwhile it is not the store that is down, but something in
+        // this batch.
+        let is_odd = table.last_success.is_some_and(|last| last >= asked_at);
+        for (token, result) in asked.tokens.iter().zip(asked.results) {
+            let Some(lease) = table.leases.get_mut(token) else {
+                // It was completed or given up meanwhile.
+                continue;
+            };
+            lease.outstanding = lease.outstanding.saturating_sub(1);
+            match result {
+                Ok(Renewed::Renewed) => lease.renewed(asked_at),
+                Ok(Renewed::Lost) => {
+                    lease.is_reclaimed = true;
+                    lost.push(lease.claim.clone());
+                }
+                Err(_) => {
+                    let pause = (lease.claim.lease / 12).min(Duration::from_secs(1));
+                    lease.renew_at = now + pause.max(Duration::from_millis(1));
+                    lease.slack = Duration::ZERO;
+                    lease.batch = if !has_failed {
+                        1
+                    } else if is_odd || lease.batch == BATCH {
+                        size.div_ceil(2)
+                    } else {
+                        lease.batch
+                    };
+                }
             }
         }
+        lost
+    }
+
+    /// Claims again what a renewal did not find: a store that has forgotten the record (a restart, a
+    /// fail-over) gets it back, and nobody else runs meanwhile.
+    async fn reclaim(&self, claim: ClaimedAs) -> Reply {
+        let asked_at = Instant::now();
+        let request = claim.request(self.retention, None);
+        let reclaimed = catch_unwind(self.calls.claim(&request)).await;
+        Reply::Reclaimed {
+            token: claim.owner.token,
+            asked_at,
+            claim: reclaimed.unwrap_or_else(|_| Err(self.calls.error(StoreErrorKind::Unavailable))),
+        }
+    }
+
+    fn reclaimed(&self, token: Token, asked_at: Instant, claim: Result<Claim, StoreError>) {
+        let mut table = lock(&self.table);
+        let Some(lease) = table.leases.get_mut(&token) else {
+            return;
+        };
+        match claim {
+            Ok(Claim::Acquired { .. }) => lease.renewed(asked_at),
+            // Asked again after the next renewal.
+            Err(_) => {
+                let pause = (lease.claim.lease / 12).min(Duration::from_secs(1));
+                lease.renew_at = Instant::now() + pause.max(Duration::from_millis(1));
+            }
+            Ok(_) => {
+                let record = lease.claim.owner.key;
+                tracing::warn!(%record, "lost the claim of a request that still runs");
+                table.leases.remove(&token);
+            }
+        }
+    }
+}
+
+impl Lease {
+    fn renewed(&mut self, asked_at: Instant) {
+        self.valid_until = self.valid_until.max(asked_at + self.claim.lease);
+        self.renew_at = self.renew_at.max(asked_at + self.claim.lease / 3);
+        self.slack = self.claim.lease / 6;
+        self.batch = BATCH.min(self.batch * 2);
     }
 }
 
@@ -248,36 +381,38 @@ impl Drop for RunningTask {
 
 async fn renew_all(task: RunningTask) {
     let renewer = &*task.renewer;
+    let mut renewals = FuturesUnordered::new();
+    let mut reclaims = FuturesUnordered::new();
     while !renewer.closed.load(Ordering::Acquire) {
-        match renewer.plan(Instant::now()) {
-            None => renewer.wake.notified().await,
-            Some(next) => {
-                tokio::select! {
-                    () = sleep_until(next) => {}
-                    () = renewer.wake.notified() => {}
+        let next = renewer.plan(Instant::now());
+        let time = async {
+            match next {
+                Some(next) => sleep_until(next).await,
+                None => std::future::pending().await,
+            }
+        };
+        let reply = tokio::select! {
+            biased;
+            Some(reply) = renewals.next() => Some(reply),
+            Some(reply) = reclaims.next() => Some(reply),
+            () = renewer.wake.notified() => None,
+            () = time => None,
+        };
+        match reply {
+            Some(Reply::Renewals(asked)) => {
+                for lost in renewer.renewed(asked) {
+                    reclaims.push(renewer.reclaim(lost));
                 }
             }
+            Some(Reply::Reclaimed {
+                token,
+                asked_at,
+                claim,
+            }) => renewer.reclaimed(token, asked_at, claim),
+            None => {}
         }
-        for batch in renewer.due(Instant::now()).chunks(BATCH) {
-            renewer.renew(batch).await;
+        for batch in renewer.due(Instant::now()) {
+            renewals.push(renewer.renew(batch));
         }
     }
-}
-
-/// Bounds a store call in time.
-pub(super) async fn timed<T>(
-    store: &Arc<dyn Store>,
-    limit: Duration,
-    call: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    match timeout(limit, call).await {
-        Ok(result) => result,
-        Err(_) => Err(StoreError::new(store.name(), StoreErrorKind::TimedOut)),
-    }
-}
-
-/// Every change under these locks is one insert, one remove or one assignment, so a panic leaves
-/// nothing half done.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

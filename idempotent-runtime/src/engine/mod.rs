@@ -1,8 +1,9 @@
 //! The engine: the claim protocol, and nothing of HTTP.
 //!
 //! It turns "this key, this fingerprint, this policy" into one of a few outcomes, keeps the lease
-//! of whoever runs, and sees to it that what was claimed is completed or released whatever happens
-//! to the caller: a future that is dropped half-way, a store that is away, a claim that was lost.
+//! of the attempt that runs, and sees to it that what was claimed is completed, released or abandoned
+//! whatever happens to the caller or the store: a future that is dropped half-way, a store that is
+//! unavailable or refuses, a reply or a claim that was lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,18 +12,23 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use crate::fingerprint::Fingerprint;
-use crate::key::RecordKey;
+use crate::key::{KeySet, RecordKey};
 use crate::record::{Record, RecordState, StoredResponse};
-use crate::store::{Claim, ClaimRequest, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 mod abandoned;
 mod background;
+mod calls;
 mod claim;
 mod detach;
 mod fingerprints;
+mod given_up;
 mod held;
 mod leases;
+mod pauses;
+mod random;
 mod seats;
+mod secrets;
 mod settle;
 mod steps;
 mod sweep;
@@ -34,6 +40,7 @@ pub(crate) use abandoned::{Crashed, DescribeAbandoned};
 pub(crate) use detach::{Detach, Mover};
 pub(crate) use fingerprints::Fingerprints;
 pub(crate) use held::{Answer, Held};
+pub(crate) use secrets::CheckValues;
 pub use steps::StepError;
 pub(crate) use steps::{Labels, Steps};
 pub(crate) use transaction::InTransaction;
@@ -45,23 +52,49 @@ pub(crate) struct Engine(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    store: Arc<dyn Store>,
-    store_timeout: Duration,
+    calls: calls::Calls,
+    retention: Duration,
     leases: leases::Leases,
     watches: wait::Watches,
     seats: seats::Seats,
     sweeper: sweep::Sweeper,
+    secrets: secrets::Secrets,
     tasks: TaskTracker,
     held: AtomicUsize,
-    given_up: background::Limit,
+    pending: background::Pending,
+    given_up: given_up::Queue,
+    given_up_changed: tokio::sync::Notify,
     closing: AtomicBool,
 }
 
-/// One request, as far as the engine knows it and a store is asked for it.
+/// What all operations share.
 #[derive(Clone, Copy, Debug)]
+pub(crate) struct EngineSettings {
+    pub(crate) store_timeout: Duration,
+    pub(crate) sweep_every: Duration,
+    /// How long a record outlives its lease while it is not completed.
+    pub(crate) retention: Duration,
+    /// The most memory of responses that wait to be stored.
+    pub(crate) max_pending_bytes: usize,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            store_timeout: Duration::from_secs(2),
+            sweep_every: Duration::from_secs(60),
+            retention: Duration::from_secs(30 * 24 * 60 * 60),
+            max_pending_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// One request, as far as the engine knows it and a store is asked for it.
+#[derive(Clone, Debug)]
 pub(crate) struct Intent {
-    pub(crate) key: RecordKey,
+    pub(crate) keys: KeySet,
     pub(crate) fingerprint: Fingerprint,
+    pub(crate) operation: Arc<str>,
 }
 
 /// What becomes of an [`Intent`].
@@ -71,9 +104,9 @@ pub(crate) enum Outcome<R = Held> {
     Run(R),
     /// It was done before.
     Replay(Arc<StoredResponse>),
-    /// Somebody else is at it.
+    /// Another attempt is running.
     InFlight { lease_left: Duration },
-    /// Somebody was at it and crashed, and the policy is not to run again.
+    /// An attempt was abandoned, and the policy is not to run again.
     Unknown,
     /// The key is another request's.
     Mismatch,
@@ -94,27 +127,40 @@ pub(crate) enum Refusal {
 }
 
 impl Engine {
+    /// `check_values` are compared with those of other instances as soon as there is a runtime.
     pub(crate) fn new(
         store: Arc<dyn Store>,
-        store_timeout: Duration,
-        sweep_every: Duration,
+        settings: EngineSettings,
+        check_values: Option<CheckValues>,
     ) -> Self {
-        Self(Arc::new(Inner {
-            leases: leases::Leases::new(Arc::clone(&store), store_timeout),
-            watches: wait::Watches::new(Arc::clone(&store), store_timeout),
+        let calls = calls::Calls::new(store, settings.store_timeout);
+        let engine = Self(Arc::new(Inner {
+            secrets: secrets::Secrets::new(check_values),
+            leases: leases::Leases::new(calls.clone(), settings.retention),
+            watches: wait::Watches::new(calls.clone()),
             seats: seats::Seats::default(),
-            sweeper: sweep::Sweeper::new(sweep_every),
-            store,
-            store_timeout,
+            sweeper: sweep::Sweeper::new(settings.sweep_every),
+            calls,
+            retention: settings.retention,
             tasks: TaskTracker::new(),
             held: AtomicUsize::new(0),
-            given_up: background::Limit::default(),
+            pending: background::Pending::new(settings.max_pending_bytes),
+            given_up: given_up::Queue::default(),
+            given_up_changed: tokio::sync::Notify::new(),
             closing: AtomicBool::new(false),
-        }))
+        }));
+        engine.0.secrets.check(&engine.0.calls);
+        engine
+    }
+
+    /// What is done in the background, from the first claim on.
+    fn look_after(&self) {
+        self.0.sweeper.run(&self.0.calls);
+        self.0.secrets.check(&self.0.calls);
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
-        &self.0.store
+        self.0.calls.store()
     }
 
     pub(crate) fn tasks(&self) -> &TaskTracker {
@@ -135,39 +181,30 @@ impl Engine {
     /// The stored response of exactly this request, if there is one.
     pub(crate) async fn peek(
         &self,
-        key: RecordKey,
-        is_this_request: impl FnOnce(Fingerprint) -> bool,
+        keys: &KeySet,
+        mut is_this_request: impl FnMut(Fingerprint) -> bool,
     ) -> Option<Arc<StoredResponse>> {
-        let record = self.read(&key).await.ok()??;
-        match record.state {
-            RecordState::Completed(stored) if is_this_request(record.fingerprint) => Some(stored),
-            _ => None,
+        for key in keys.iter() {
+            match self.read(key).await.ok()? {
+                None => {}
+                Some(record) => {
+                    return match record.state {
+                        RecordState::Completed(stored) if is_this_request(record.fingerprint) => {
+                            Some(stored)
+                        }
+                        _ => None,
+                    };
+                }
+            }
         }
+        None
     }
 
     pub(crate) async fn read(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
-        self.timed(self.0.store.get(key)).await
-    }
-
-    /// Asks for a claim that was lost: who still has it gets it, and so does who finds that the
-    /// record is gone, because the store has lost it.
-    async fn claim_again(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
-        let again = ClaimRequest {
-            take_over: None,
-            ..*request
-        };
-        self.timed(self.0.store.claim(&again)).await
+        self.0.calls.get(key).await
     }
 
     fn is_closing(&self) -> bool {
         self.0.closing.load(Ordering::Acquire)
-    }
-
-    /// Bounds a store call in time.
-    async fn timed<T>(
-        &self,
-        call: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        leases::timed(&self.0.store, self.0.store_timeout, call).await
     }
 }

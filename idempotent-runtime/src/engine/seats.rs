@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::leases::lock;
+use super::calls::lock;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 

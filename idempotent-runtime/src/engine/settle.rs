@@ -6,16 +6,19 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::{Detach, Engine, Refusal};
+use super::given_up::{GivenUp, How};
+use super::held::ClaimedAs;
+use super::{Detach, Engine, Refusal, random};
 use crate::key::RecordKey;
 use crate::operator::Resolution;
-use crate::record::{Owner, Record, StoredResponse, Token};
+use crate::record::{Owner, Record, StoredResponse};
 use crate::recovery::Recovery;
-use crate::store::{Claim, ClaimRequest, Completion, Release, StoreError};
+use crate::store::{Claim, Completion, Release, StoreError};
 
 /// For how long the key of an operator is blocked who is gone between the two steps of a settlement.
 const LEASE: Duration = Duration::from_secs(30);
 
+#[derive(Clone)]
 enum Decision {
     Done(Arc<StoredResponse>),
     NotDone,
@@ -30,26 +33,27 @@ impl Engine {
         &self,
         key: RecordKey,
         record: &Record,
-        recovery: Recovery,
+        recovery: &Recovery,
         ttl: Duration,
     ) -> Result<Resolution, Refusal> {
         let decision = match recovery {
-            Recovery::Replay(response) => Decision::Done(Arc::new(response)),
+            Recovery::Replay(response) => Decision::Done(Arc::new(response.clone())),
             Recovery::Retry => Decision::NotDone,
             Recovery::Unknown => return Ok(Resolution::Undecided),
         };
-        let token = Token::random()?;
-        let ttl = ttl.max(record.expires_in);
-        let request = ClaimRequest {
-            owner: Owner { key, token },
+        let claim = ClaimedAs {
+            owner: Owner {
+                key,
+                token: random::token()?,
+            },
             fingerprint: record.fingerprint,
-            lease: LEASE.min(ttl),
+            operation: Arc::clone(&record.operation),
+            lease: LEASE,
             ttl,
-            take_over: Some(record.attempt),
         };
         let (engine, attempt) = (self.clone(), record.attempt);
         Detach::new(self.tasks(), async move {
-            let settled = engine.settle_attached(&request, attempt, decision).await;
+            let settled = engine.settle_attached(&claim, attempt, decision).await;
             settled.map_err(Refusal::Store)
         })
         .await
@@ -57,30 +61,30 @@ impl Engine {
 
     async fn settle_attached(
         self,
-        request: &ClaimRequest,
+        claim: &ClaimedAs,
         attempt: u32,
         decision: Decision,
     ) -> Result<Resolution, StoreError> {
         let _running = self.tasks().token();
         let asked_at = Instant::now();
-        let (claim, is_unheard) = self.ask(request, asked_at).await?;
-        let give_up = |is_first| {
-            let late_until = is_unheard.then_some(asked_at + request.lease);
-            self.give_up_in_background(
-                request.owner,
-                is_first,
-                asked_at + request.ttl,
-                late_until,
-                &Handle::current(),
-            );
+        let asked = self.ask(claim, Some(attempt)).await;
+        let has_lost_question = asked.has_lost_question;
+        let give_up = |how| {
+            let given_up = GivenUp::new(claim.owner, how);
+            let given_up = if has_lost_question {
+                given_up.may_still_arrive(asked_at, claim.lease)
+            } else {
+                given_up
+            };
+            self.hand_over(given_up, &Handle::current());
         };
-        let settled = match claim {
+        let settled = match asked.claim? {
             Claim::Acquired { attempt: next, .. } if next == attempt + 1 => {
-                self.apply(&request.owner, &decision).await
+                self.apply(claim, &decision).await
             }
             Claim::Acquired { .. } => {
                 // The record was gone, and this claim has made a new one.
-                give_up(true);
+                give_up(How::Release);
                 return Ok(Resolution::Changed);
             }
             Claim::Completed(response) => return Ok(Resolution::Completed(response)),
@@ -88,24 +92,27 @@ impl Engine {
             Claim::Abandoned { .. } | Claim::Mismatch => return Ok(Resolution::Changed),
         };
         match (&settled, decision) {
-            // Abandoned again, for somebody else to settle.
-            (Err(_), _) => give_up(false),
-            // The key is free: of a claim that may still arrive nobody must take notice.
-            (Ok(_), Decision::NotDone) if is_unheard => give_up(true),
+            // Abandoned again, for another decision.
+            (Err(_), _) => give_up(How::Abandon),
+            // The key is free: a claim that may still arrive must not hold it.
+            (Ok(_), Decision::NotDone) if has_lost_question => give_up(How::Release),
             (Ok(_), _) => {}
         }
         settled
     }
 
-    async fn apply(&self, owner: &Owner, decision: &Decision) -> Result<Resolution, StoreError> {
+    async fn apply(
+        &self,
+        claim: &ClaimedAs,
+        decision: &Decision,
+    ) -> Result<Resolution, StoreError> {
         let is_applied = match decision {
             Decision::Done(response) => {
-                let complete = self.store().complete(owner, response);
-                self.timed(complete).await? != Completion::Lost
+                let complete = self.0.calls.complete(&claim.owner, response, claim.ttl);
+                complete.await? != Completion::Lost
             }
             Decision::NotDone => {
-                let release = self.store().release(owner);
-                self.timed(release).await? == Release::Released
+                self.give_up(&claim.owner, How::Release).await? == Release::Released
             }
         };
         Ok(if is_applied {
@@ -116,6 +123,6 @@ impl Engine {
     }
 
     pub(crate) async fn forget(&self, key: &RecordKey) -> Result<bool, StoreError> {
-        self.timed(self.store().remove(key)).await
+        self.0.calls.remove(key).await
     }
 }

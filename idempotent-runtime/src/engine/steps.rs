@@ -19,11 +19,12 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 use tokio::time::Instant;
 
 use super::Engine;
-use super::leases::lock;
+use super::calls::lock;
+use super::held::ClaimedAs;
 use crate::exact;
 use crate::record::RecordState;
 use crate::record::progress::{Finished, FinishedSteps, MAX_PROGRESS_BYTES, append};
-use crate::store::{Claim, ClaimRequest, Progress, Renewal, StoreError};
+use crate::store::{Claim, Progress, Renewal, Renewed, StoreError};
 
 mod error;
 mod labels;
@@ -42,7 +43,7 @@ pub(crate) struct Steps(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     engine: Engine,
-    request: ClaimRequest,
+    claim: ClaimedAs,
     attempt: u32,
     lease: LeaseView,
     /// Empty until an attempt after the first has read what those before it have finished.
@@ -90,16 +91,11 @@ enum Unread {
 }
 
 impl Steps {
-    pub(super) fn new(
-        engine: &Engine,
-        request: &ClaimRequest,
-        attempt: u32,
-        lease: LeaseView,
-    ) -> Self {
+    pub(super) fn new(engine: &Engine, claim: &ClaimedAs, attempt: u32, lease: LeaseView) -> Self {
         let log = (attempt == 1).then(Log::default);
         Self(Arc::new(Shared {
             engine: engine.clone(),
-            request: *request,
+            claim: claim.clone(),
             attempt,
             lease,
             log: OnceCell::new_with(log),
@@ -186,35 +182,34 @@ impl Steps {
     }
 
     async fn renew_lease(&self) -> Result<(), Unread> {
-        let Shared {
-            engine, request, ..
-        } = &*self.0;
+        let Shared { engine, claim, .. } = &*self.0;
         let asked_at = Instant::now();
         let renewal = Renewal {
-            owner: request.owner,
-            lease: request.lease,
+            owner: claim.owner,
+            lease: claim.lease,
+            retention: engine.0.retention,
         };
-        let lost = engine.timed(engine.store().renew(&[renewal])).await?;
-        if !lost.is_empty() {
+        let renewed = engine.0.calls.renew(&[renewal]).await;
+        if renewed.into_iter().next().transpose()? != Some(Renewed::Renewed) {
             let mut saves = self.0.saves.lock().await;
-            match engine.claim_again(request).await? {
+            match self.claim_again().await? {
                 // The store had lost the record, and has none of the steps now.
                 Claim::Acquired { .. } => *saves = Saves::default(),
                 _ => self.0.is_lost.store(true, Ordering::Release),
             }
         }
-        self.0.lease.lasts_until(asked_at + request.lease);
+        self.0.lease.lasts_until(asked_at + claim.lease);
         Ok(())
     }
 
     async fn read(&self) -> Result<Log, Unread> {
         let Shared {
             engine,
-            request,
+            claim,
             attempt,
             ..
         } = &*self.0;
-        let record = engine.read(&request.owner.key).await?;
+        let record = engine.read(&claim.owner.key).await?;
         // A later attempt's record, a completed one, none at all: in each case this claim is gone.
         let Some(record) = record.filter(|record| {
             record.attempt == *attempt && !matches!(record.state, RecordState::Completed(_))
@@ -239,7 +234,7 @@ impl Steps {
         log: &Log,
         bare: Finished,
     ) -> Finished {
-        let record = self.0.request.owner.key;
+        let record = self.0.claim.owner.key;
         let json = match exact::to_string(result) {
             Ok(json) => json,
             Err(error) => {
@@ -290,12 +285,13 @@ impl Steps {
         saves.tried = unsaved.end;
         match saved {
             Ok(Progress::Saved) => saves.done = unsaved.end,
+            Ok(Progress::Behind { .. }) => saves.done = 0,
             Ok(Progress::Lost) => {
                 self.0.is_lost.store(true, Ordering::Release);
                 return Err(Lost);
             }
             Err(error) => {
-                let record = self.0.request.owner.key;
+                let record = self.0.claim.owner.key;
                 tracing::warn!(%record, error = &error as &dyn std::error::Error,
                     "could not save a finished step, the next one will carry it");
             }
@@ -306,26 +302,39 @@ impl Steps {
     /// If the claim is lost because the store has lost the record, puts it back, as a completion
     /// does.
     async fn try_save(&self, log: &Log, unsaved: Range<usize>) -> Result<Progress, StoreError> {
-        match self.save_once(log, unsaved.clone()).await? {
+        match self.save_range(log, unsaved.clone()).await? {
             Progress::Lost if !self.0.is_over.load(Ordering::Acquire) => {}
             saved => return Ok(saved),
         }
-        match self.0.engine.claim_again(&self.0.request).await {
+        match self.claim_again().await {
             // It has none of the steps now.
-            Ok(Claim::Acquired { .. }) => self.save_once(log, 0..unsaved.end).await,
+            Ok(Claim::Acquired { .. }) => self.save_range(log, 0..unsaved.end).await,
             // That the claim is not in the store is certain; why need not be.
             _ => Ok(Progress::Lost),
         }
     }
 
-    /// The store takes all of the progress each time.
-    async fn save_once(&self, log: &Log, unsaved: Range<usize>) -> Result<Progress, StoreError> {
-        let Shared {
-            engine, request, ..
-        } = &*self.0;
-        let progress = log.copy(0..unsaved.end);
-        let save = engine.store().save_progress(&request.owner, &progress);
-        engine.timed(save).await
+    /// A store that has less than was saved (it has lost something) gets what it misses.
+    async fn save_range(&self, log: &Log, range: Range<usize>) -> Result<Progress, StoreError> {
+        let end = range.end;
+        match self.save_once(log, range).await? {
+            Progress::Behind { stored_bytes } => self.save_once(log, stored_bytes..end).await,
+            saved => Ok(saved),
+        }
+    }
+
+    async fn save_once(&self, log: &Log, range: Range<usize>) -> Result<Progress, StoreError> {
+        let Shared { engine, claim, .. } = &*self.0;
+        let from = range.start.min(range.end);
+        let bytes = log.copy(from..range.end);
+        let calls = &engine.0.calls;
+        calls.save_progress(&claim.owner, from, &bytes).await
+    }
+
+    async fn claim_again(&self) -> Result<Claim, StoreError> {
+        let Shared { engine, claim, .. } = &*self.0;
+        let request = claim.request(engine.0.retention, None);
+        engine.0.calls.claim(&request).await
     }
 }
 

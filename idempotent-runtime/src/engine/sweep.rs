@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::store::Store;
+use super::calls::Calls;
+use crate::store::{Purged, Store};
 
 /// How many records one store call frees at most: small enough not to be in anybody's way.
 const BATCH: usize = 1000;
@@ -43,7 +44,7 @@ impl Sweeper {
     }
 
     /// Costs nothing once the task runs.
-    pub(super) fn run(&self, store: &Arc<dyn Store>) {
+    pub(super) fn run(&self, calls: &Calls) {
         if self.every.is_zero() || self.runs.load(Ordering::Acquire) {
             return;
         }
@@ -52,7 +53,8 @@ impl Sweeper {
             let is_stopped = Arc::clone(&self.is_stopped);
             tokio::spawn(sweep_every(
                 self.every,
-                Arc::downgrade(store),
+                Arc::downgrade(calls.store()),
+                calls.limit(),
                 is_stopped,
                 running,
             ));
@@ -64,6 +66,7 @@ impl Sweeper {
 async fn sweep_every(
     every: Duration,
     store: Weak<dyn Store>,
+    limit: Duration,
     is_stopped: Arc<AtomicBool>,
     _running: Running,
 ) {
@@ -75,18 +78,32 @@ async fn sweep_every(
         else {
             return;
         };
+        let calls = Calls::new(store, limit);
         loop {
-            match store.purge_expired(BATCH).await {
-                Ok(freed) if freed >= BATCH => {}
-                Ok(freed) => {
-                    tracing::trace!(freed, "swept expired records");
-                    break;
+            match calls.purge(BATCH).await {
+                Ok(purged) => {
+                    report(&purged);
+                    if purged.records < BATCH {
+                        break;
+                    }
                 }
                 Err(error) => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "could not sweep");
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "could not purge expired records"
+                    );
                     break;
                 }
             }
         }
+    }
+}
+
+/// An abandoned record that is purged was decided about by nobody.
+fn report(purged: &Purged) {
+    tracing::trace!(records = purged.records, "purged expired records");
+    for claim in &purged.abandoned {
+        tracing::error!(record = %claim.key, operation = &*claim.operation,
+            "purged an abandoned record: its outcome was never resolved, and its key is free");
     }
 }

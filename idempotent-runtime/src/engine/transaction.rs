@@ -12,13 +12,14 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::pauses::jittered;
 use super::seats::{Occupied, Seat, Turn};
-use super::wait::{FIRST_POLL, SLOWEST_POLL, jittered};
-use super::{Answer, Engine, Fingerprints, Intent, Outcome, Refusal};
+use super::wait::{FIRST_POLL, SLOWEST_POLL};
+use super::{Answer, Engine, Fingerprints, Intent, Outcome, Refusal, random};
 use crate::fingerprint::Fingerprint;
-use crate::key::RecordKey;
+use crate::key::{KeySet, RecordKey};
 use crate::policy::{InFlight, Policy};
-use crate::record::{Owner, RecordState, StoredResponse, Token};
+use crate::record::{Owner, RecordState, StoredResponse};
 use crate::store::transaction::{Begin, Begun, Committed, Session, Settled, TransactionRequest};
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -34,7 +35,8 @@ pub(crate) struct InTransaction<C> {
 
 /// The record that will be written.
 struct ToRecord {
-    intent: Intent,
+    keys: KeySet,
+    fingerprint: Fingerprint,
     /// Ends after the session has.
     _seat: Occupied,
 }
@@ -91,15 +93,18 @@ impl Engine {
     pub(crate) async fn enter_transaction<C>(
         &self,
         begin: &dyn Begin<C>,
-        key: RecordKey,
+        intent: &Intent,
         mut fingerprints: Fingerprints<'_>,
         policy: &Policy,
     ) -> Result<Outcome<InTransaction<C>>, Refusal> {
+        let key = intent.keys.first();
         let mut request = TransactionRequest {
             owner: Owner {
                 key,
-                token: Token::random()?,
+                token: random::token()?,
             },
+            aliases: intent.keys.others().into(),
+            operation: Arc::clone(&intent.operation),
             fingerprint: fingerprints.current(),
             ttl: policy.ttl(),
         };
@@ -121,7 +126,8 @@ impl Engine {
                     return Ok(Outcome::Run(InTransaction {
                         session,
                         record: Some(ToRecord {
-                            intent: Intent { key, fingerprint },
+                            keys: intent.keys.clone(),
+                            fingerprint,
                             _seat: seat,
                         }),
                         running,
@@ -159,7 +165,7 @@ impl Engine {
         if self.is_closing() {
             return Err(Refusal::ShuttingDown);
         }
-        match self.timed(begin.begin(None)).await? {
+        match self.0.calls.timed(begin.begin(None)).await? {
             Begun::Open(session) => Ok(InTransaction {
                 session,
                 record: None,
@@ -172,7 +178,7 @@ impl Engine {
     /// Begins one for a key that nobody has, and takes it back: whether the database, the table and
     /// the rights are as they should be.
     pub(crate) async fn try_transactions<C>(&self, begin: &dyn Begin<C>) -> Result<(), Refusal> {
-        let (token, other) = (Token::random()?, Token::random()?);
+        let (token, other) = (random::token()?, random::token()?);
         let mut key = [0; 32];
         let random = token.as_bytes().iter().chain(other.as_bytes());
         key.iter_mut()
@@ -183,10 +189,12 @@ impl Engine {
                 key: RecordKey::from_bytes(key),
                 token,
             },
+            aliases: Arc::default(),
+            operation: "idempotent: start-up".into(),
             fingerprint: Fingerprint::from_bytes(key),
             ttl: Duration::from_secs(1),
         };
-        if let Begun::Open(session) = self.timed(begin.begin(Some(&request))).await? {
+        if let Begun::Open(session) = self.0.calls.timed(begin.begin(Some(&request))).await? {
             self.roll_back(session).await;
         }
         Ok(())
@@ -194,7 +202,7 @@ impl Engine {
 
     /// Dropped half-way, the connection is closed, and the database does it.
     async fn roll_back<C>(&self, session: Box<dyn Session<C>>) {
-        drop(tokio::time::timeout(self.0.store_timeout, session.roll_back()).await);
+        drop(tokio::time::timeout(self.0.calls.limit(), session.roll_back()).await);
     }
 
     async fn try_begin<C>(
@@ -217,21 +225,24 @@ impl Engine {
         let running = Running::new(self, self.tasks().token());
         if self.is_closing() {
             let is_this_request = |fingerprint| fingerprint == request.fingerprint;
-            return match self.peek(request.owner.key, is_this_request).await {
+            let keys = KeySet::new(request.owner.key, Some(Arc::clone(&request.aliases)));
+            return match self.peek(&keys, is_this_request).await {
                 Some(stored) => Ok(Tried::Settled(Settled::Completed(stored))),
                 None => Err(Refusal::ShuttingDown),
             };
         }
-        self.0.sweeper.run(self.store());
-        Ok(match self.timed(begin.begin(Some(request))).await? {
-            Begun::Open(session) => Tried::Open(session, running),
-            Begun::Settled(settled) => Tried::Settled(settled),
-        })
+        self.look_after();
+        Ok(
+            match self.0.calls.timed(begin.begin(Some(request))).await? {
+                Begun::Open(session) => Tried::Open(session, running),
+                Begun::Settled(settled) => Tried::Settled(settled),
+            },
+        )
     }
 
     fn impossible(&self) -> StoreError {
         let cause = "it has refused a transaction without a record";
-        StoreError::new(self.store().name(), StoreErrorKind::Rejected).with_source(cause)
+        StoreError::new(self.store().name(), StoreErrorKind::Refused).with_source(cause)
     }
 }
 
@@ -247,12 +258,12 @@ impl<C> InTransaction<C> {
 
     /// The record that it will be written to, if there will be one.
     pub(crate) fn key(&self) -> Option<RecordKey> {
-        self.record.as_ref().map(|record| record.intent.key)
+        self.record.as_ref().map(|record| record.keys.first())
     }
 
     /// Whether the database takes no more statements in this transaction, or does not say.
     pub(crate) async fn is_failed(&mut self) -> bool {
-        let limit = self.running.engine.0.store_timeout;
+        let limit = self.running.engine.0.calls.limit();
         let is_failed = tokio::time::timeout(limit, self.session.is_failed()).await;
         is_failed.unwrap_or(true)
     }
@@ -260,7 +271,7 @@ impl<C> InTransaction<C> {
     /// Takes back what the handler has written.
     pub(crate) async fn undo(&mut self) -> Result<(), Refusal> {
         let engine = self.running.engine.clone();
-        Ok(engine.timed(self.session.undo()).await?)
+        Ok(engine.0.calls.timed(self.session.undo()).await?)
     }
 
     /// Takes everything back and frees the key.
@@ -271,8 +282,9 @@ impl<C> InTransaction<C> {
         running.engine.roll_back(session).await;
     }
 
-    /// Commits the handler's writes and the record, and says what to answer: an error when nothing
-    /// was committed, or when nobody knows. The next request finds the truth.
+    /// Commits the handler's writes and the record, and says what to answer: an error only when
+    /// certainly nothing was committed. A commit of which nothing is known may still happen, so it is in
+    /// flight: the next request with the key finds the truth.
     pub(crate) async fn commit(self, response: &StoredResponse) -> Result<Answer, Refusal> {
         let Self {
             session,
@@ -280,16 +292,18 @@ impl<C> InTransaction<C> {
             running,
         } = self;
         let engine = &running.engine;
-        let error = match engine.timed(session.commit(response)).await {
+        let error = match engine.0.calls.timed(session.commit(response)).await {
             Ok(Committed::Stored) => return Ok(Answer::Own),
             Ok(Committed::Lost) => {
                 StoreError::new(engine.store().name(), StoreErrorKind::Unavailable)
+                    .not_executed()
                     .with_source("the transaction was lost before it was committed")
             }
             Err(error) => error,
         };
         match record {
-            Some(record) => engine.truth(record.intent, error).await,
+            Some(record) => engine.truth(&record, error).await,
+            None if error.may_have_happened() => Ok(Answer::Unknown),
             None => Err(error.into()),
         }
     }
@@ -297,17 +311,26 @@ impl<C> InTransaction<C> {
 
 impl Engine {
     /// What a commit of which no good was heard has come to, as far as that can be said by now.
-    async fn truth(&self, intent: Intent, error: StoreError) -> Result<Answer, Refusal> {
-        tracing::warn!(record = %intent.key, error = &error as &dyn std::error::Error,
+    async fn truth(&self, record: &ToRecord, error: StoreError) -> Result<Answer, Refusal> {
+        tracing::warn!(record = %record.keys.first(), error = &error as &dyn std::error::Error,
             "could not commit a transaction");
-        match self.timed(self.store().get(&intent.key)).await {
-            Ok(Some(record)) if record.fingerprint != intent.fingerprint => Err(error.into()),
-            Ok(Some(record)) => Ok(match record.state {
+        let may_have_happened = error.may_have_happened();
+        let undecided = move || {
+            if may_have_happened {
+                let lease_left = ASK_AGAIN;
+                Ok(Answer::InFlight { lease_left })
+            } else {
+                Err(error.into())
+            }
+        };
+        match self.read(&record.keys.first()).await {
+            Ok(Some(found)) if found.fingerprint != record.fingerprint => undecided(),
+            Ok(Some(found)) => Ok(match found.state {
                 RecordState::Completed(stored) => Answer::Stored(stored),
                 RecordState::Running { lease_left } => Answer::InFlight { lease_left },
                 RecordState::Abandoned => Answer::Unknown,
             }),
-            Ok(None) | Err(_) => Err(error.into()),
+            Ok(None) | Err(_) => undecided(),
         }
     }
 }

@@ -13,11 +13,12 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::leases::{lock, timed};
+use super::calls::{Calls, lock};
+use super::pauses::jittered;
 use crate::key::RecordKey;
 use crate::policy::{InFlight, Policy};
-use crate::record::{RecordState, Token};
-use crate::store::{Store, StoreError};
+use crate::record::RecordState;
+use crate::store::StoreError;
 
 pub(super) const FIRST_POLL: Duration = Duration::from_millis(50);
 pub(super) const SLOWEST_POLL: Duration = Duration::from_secs(1);
@@ -28,8 +29,7 @@ type Change = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// The keys that somebody in this process waits for, and that are being looked at.
 #[derive(Clone, Debug)]
 pub(super) struct Watches {
-    store: Arc<dyn Store>,
-    store_timeout: Duration,
+    calls: Calls,
     by_key: Arc<Mutex<HashMap<RecordKey, Weak<Watch>>>>,
 }
 
@@ -40,17 +40,16 @@ struct Watch {
 }
 
 impl Watches {
-    pub(super) fn new(store: Arc<dyn Store>, store_timeout: Duration) -> Self {
+    pub(super) fn new(calls: Calls) -> Self {
         Self {
-            store,
-            store_timeout,
+            calls,
             by_key: Arc::default(),
         }
     }
 
     /// A change from this moment on. The end of a lease is none.
     fn change(&self, key: &RecordKey) -> Change {
-        let subscription = self.store.subscribe(key);
+        let subscription = self.calls.store().subscribe(key);
         if subscription.is_reliable() {
             return Box::pin(subscription.changed());
         }
@@ -78,6 +77,7 @@ impl Watches {
     /// Looks at one record until it has changed or nobody waits for it any more.
     async fn look(self, key: RecordKey, watch: Weak<Watch>) {
         let mut poll = FIRST_POLL;
+        let mut pause = Duration::ZERO;
         let mut first_seen = None;
         // From look to look the same one, so that a store is asked for it once.
         let mut hint = self.hint(&key);
@@ -89,7 +89,13 @@ impl Watches {
                 Ok(_) | Err(_) => break,
             }
             tokio::select! {
-                () = &mut hint => hint = self.hint(&key),
+                biased;
+                () = &mut hint => {
+                    hint = self.hint(&key);
+                    // A hint may resolve for no reason, again and again.
+                    sleep(pause).await;
+                    pause = (pause * 2).clamp(SHORTEST_WAIT, FIRST_POLL);
+                }
                 () = sleep(jittered(poll)) => {}
             }
             poll = (poll * 2).min(SLOWEST_POLL);
@@ -109,21 +115,15 @@ impl Watches {
     }
 
     fn hint(&self, key: &RecordKey) -> Change {
-        Box::pin(self.store.subscribe(key).changed())
+        Box::pin(self.calls.store().subscribe(key).changed())
     }
 
     async fn running_attempt(&self, key: &RecordKey) -> Result<Option<u32>, StoreError> {
-        let record = timed(&self.store, self.store_timeout, self.store.get(key)).await?;
+        let record = self.calls.get(key).await?;
         Ok(record
             .filter(|record| matches!(record.state, RecordState::Running { .. }))
             .map(|record| record.attempt))
     }
-}
-
-/// Between half and all of a pause, so that processes do not look all at once.
-pub(super) fn jittered(pause: Duration) -> Duration {
-    let random = Token::random().map_or(128, |token| token.as_bytes()[0]);
-    pause / 2 + pause * u32::from(random) / 512
 }
 
 /// Paces one request's looks at a record.
@@ -172,6 +172,7 @@ impl Waiter {
         };
         self.pause = (self.pause * 2).clamp(SHORTEST_WAIT, FIRST_POLL);
         tokio::select! {
+            biased;
             () = change => {}
             // A lease that ends is no change of the record, so nobody tells.
             () = sleep_until(deadline.min(now + lease_left.max(SHORTEST_WAIT))) => {}

@@ -13,7 +13,6 @@ use crate::recovery::Abandoned;
 pub(super) struct Identity {
     pub(super) intent: Intent,
     key: Key,
-    operation: String,
     scope: Option<Vec<u8>>,
 }
 
@@ -77,16 +76,16 @@ impl Identity {
         input: &[u8],
     ) -> Self {
         let operation = policy.name.unwrap_or(operation);
-        let record = idempotency
+        let keys = idempotency
             .record_keys()
             .derive(operation, scope.as_deref(), &key);
         Self {
             intent: Intent {
-                key: record,
+                keys,
                 fingerprint: Fingerprint::of_input(input),
+                operation: operation.into(),
             },
             key,
-            operation: operation.to_owned(),
             scope,
         }
     }
@@ -94,8 +93,8 @@ impl Identity {
     pub(super) fn abandoned(&self, idempotency: &Idempotency, crashed: Crashed) -> Abandoned {
         Abandoned {
             key: self.key.clone(),
-            record: self.intent.key,
-            operation: self.operation.clone(),
+            record: self.intent.keys.first(),
+            operation: (*self.intent.operation).to_owned(),
             scope: self.scope.clone(),
             attempt: crashed.attempt,
             age: crashed.age,

@@ -6,7 +6,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::engine::{Detach, Fingerprints, Intent, Outcome};
+use crate::engine::{Detach, Fingerprints, Outcome};
 use crate::http::{Attempt, Idempotency};
 use crate::policy::Policy;
 
@@ -221,9 +221,11 @@ impl Idempotency {
     {
         let (identity, policy) = (identity?, policy.or_ttl(self.ttl()));
         let describe = |crashed| identity.abandoned(&self, crashed);
-        let Intent { key, fingerprint } = identity.intent;
-        let fingerprints = Fingerprints::only(fingerprint);
-        let entered = self.engine().enter(key, fingerprints, &policy, &describe);
+        let intent = &identity.intent;
+        let fingerprints = Fingerprints::only(intent.fingerprint);
+        let entered = self
+            .engine()
+            .enter(intent, fingerprints, &policy, &describe);
         Ok(match entered.await.map_err(NoResult::refused)? {
             Outcome::Run(held) => {
                 let run = run::run(held, policy.max_response_bytes, function);

@@ -14,7 +14,7 @@ use crate::canonical::canonicalize;
 use crate::digest::Digest;
 use crate::engine::{Crashed, Fingerprints, Held, InTransaction, Intent, Outcome, Refusal};
 use crate::fingerprint::{Content, Fingerprint};
-use crate::key::{InvalidKey, Key, RecordKey};
+use crate::key::{InvalidKey, Key, KeySet, RecordKey};
 use crate::policy::{FingerprintOf, Policy};
 use crate::recovery::Abandoned;
 use crate::store::StoreErrorKind;
@@ -40,7 +40,7 @@ pub(super) enum Mark {
 
 /// What identifies a request that needs protection.
 pub(super) struct Identified {
-    record: RecordKey,
+    keys: KeySet,
     fingerprint: Fingerprint,
     /// What of the handler's arguments the fingerprint is made of, if it is.
     fields: Option<Vec<u8>>,
@@ -61,11 +61,16 @@ impl Mark {
 }
 
 impl Identified {
-    fn intent(&self) -> Intent {
+    fn intent(&self, operation: [&str; 3]) -> Intent {
         Intent {
-            key: self.record,
+            keys: self.keys.clone(),
             fingerprint: self.fingerprint,
+            operation: operation.concat().into(),
         }
+    }
+
+    fn record(&self) -> RecordKey {
+        self.keys.first()
     }
 }
 
@@ -85,7 +90,8 @@ impl View<'_> {
         let Ok(Some(identified)) = self.identify(policy, Inputs::new(), body) else {
             return Ok(None);
         };
-        match self.idempotency.engine().kept(&identified.intent()) {
+        let engine = self.idempotency.engine();
+        match engine.cached(&identified.record(), &identified.fingerprint) {
             Some(stored) => Err(self.idempotency.replay(stored)),
             None => Ok(Some(identified)),
         }
@@ -128,7 +134,7 @@ impl View<'_> {
         let fields = inputs.fingerprint;
         let digest = self.idempotency.digest();
         Ok(Some(Identified {
-            record: keys.derive_joined(operation, scope.as_deref(), &key),
+            keys: keys.derive_joined(operation, scope.as_deref(), &key),
             fingerprint: self.fingerprint(digest, policy, fields.as_deref(), body),
             fields,
             key,
@@ -200,7 +206,8 @@ impl Head {
             Some(identified) => identified,
             None => match self.view().to_protect(policy, inputs, body) {
                 Ok(Some(identified)) => {
-                    if let Some(stored) = engine.kept(&identified.intent()) {
+                    let (record, fingerprint) = (identified.record(), identified.fingerprint);
+                    if let Some(stored) = engine.cached(&record, &fingerprint) {
                         return Ok(Admission::Answer(self.idempotency.replay(stored)));
                     }
                     identified
@@ -209,8 +216,9 @@ impl Head {
                 Err(answer) => return Ok(Admission::Answer(answer)),
             },
         };
-        match engine.enter_now(identified.intent(), policy) {
-            Some(entered) => Ok(self.admitted(policy, entered, identified.record)),
+        let intent = identified.intent(self.view().operation(policy));
+        match engine.enter_now(&intent, policy) {
+            Some(entered) => Ok(self.admitted(policy, entered, identified.record())),
             None => Err(identified),
         }
     }
@@ -225,7 +233,7 @@ impl Head {
         let fingerprints = Fingerprints::new(identified.fingerprint, &mut other);
         let describe = |crashed: Crashed| Abandoned {
             key: identified.key.clone(),
-            record: identified.record,
+            record: identified.record(),
             operation: self.view().operation(policy).concat(),
             scope: identified.scope.clone(),
             attempt: crashed.attempt,
@@ -233,9 +241,10 @@ impl Head {
             steps: crashed.steps,
             extensions: self.idempotency.extensions().clone(),
         };
+        let intent = identified.intent(self.view().operation(policy));
         let engine = self.idempotency.engine();
-        let entered = engine.enter(identified.record, fingerprints, policy, &describe);
-        self.admitted(policy, entered.await, identified.record)
+        let entered = engine.enter(&intent, fingerprints, policy, &describe);
+        self.admitted(policy, entered.await, identified.record())
     }
 
     fn admitted(
@@ -265,12 +274,13 @@ impl Head {
         let Some(identified) = self.view().to_protect(policy, inputs, &body)? else {
             return self.idempotency.begin_unprotected(begin).await;
         };
+        let intent = identified.intent(self.view().operation(policy));
         let mut other = self.by_other_digest(policy, identified.fields, body);
-        let fingerprints = Fingerprints::new(identified.fingerprint, &mut other);
+        let fingerprints = Fingerprints::new(intent.fingerprint, &mut other);
         let engine = self.idempotency.engine();
-        let entered = engine.enter_transaction(begin, identified.record, fingerprints, policy);
+        let entered = engine.enter_transaction(begin, &intent, fingerprints, policy);
         match entered.await {
-            Ok(outcome) => self.settle(policy, identified.record, outcome),
+            Ok(outcome) => self.settle(policy, intent.keys.first(), outcome),
             Err(refusal) => Err(self.idempotency.refuse(&refusal)),
         }
     }
@@ -332,16 +342,17 @@ impl Head {
         let mut fingerprints = Fingerprints::new(identified.fingerprint, &mut other);
         let is_this_request = |found| fingerprints.include(found);
         let engine = self.idempotency.engine();
-        match engine.peek(identified.record, is_this_request).await {
+        match engine.peek(&identified.keys, is_this_request).await {
             Some(stored) => self.idempotency.replay(stored),
             None => rejection,
         }
     }
 
     fn refused(&self, refusal: &Refusal, record: RecordKey) -> Admission {
-        // A record that is there but cannot be read is the opposite of a licence to run.
+        // A record that is there but cannot be read is the opposite of a licence to run, and a full
+        // store is one that works: one client could fill it, and everybody's retries would run twice.
         let is_away = match refusal {
-            Refusal::Store(error) => error.kind() != StoreErrorKind::Corrupt,
+            Refusal::Store(error) => !error.is_about_item() && error.kind() != StoreErrorKind::Full,
             Refusal::NoToken(_) => true,
             Refusal::ShuttingDown | Refusal::Unread(_) => false,
         };

@@ -14,9 +14,10 @@ use super::filter::HeaderFilter;
 use super::inputs::Inputs;
 use super::problem::{Problem, Problems};
 use crate::digest::Digest;
-use crate::engine::Engine;
+use crate::engine::{CheckValues, Engine, EngineSettings};
 use crate::error::Error;
 use crate::key::{KeySyntax, RecordKeys};
+use crate::policy::MAX_DURATION;
 use crate::store::{ReplayCache, Store};
 
 type ScopeResolver = Box<dyn Fn(&Parts) -> Inputs + Send + Sync>;
@@ -71,7 +72,9 @@ struct Settings {
     extensions: Extensions,
 }
 
-/// What happens to a request whose key cannot be looked up because the store is away or full.
+/// What happens to a request whose key cannot be looked up because the store is unavailable. A full
+/// store is not: its requests are refused, or one client that fills it would have everybody else's
+/// retries run twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnStoreFailure {
@@ -90,10 +93,12 @@ pub enum OnStoreFailure {
 pub struct Builder {
     store: Arc<dyn Store>,
     replay_cache: Option<ReplayCache>,
-    store_timeout: Duration,
-    sweep_every: Duration,
+    engine: EngineSettings,
     namespace: String,
     secret: Option<Vec<u8>>,
+    previous_secrets: Vec<Vec<u8>>,
+    is_previously_without_secret: bool,
+    secret_check: bool,
     syntax: KeySyntax,
     digest: Digest,
     scope: Option<ScopeResolver>,
@@ -115,10 +120,12 @@ impl Idempotency {
         Builder {
             store: shared(store),
             replay_cache: Some(ReplayCache::new()),
-            store_timeout: Duration::from_secs(2),
-            sweep_every: Duration::from_secs(60),
+            engine: EngineSettings::default(),
             namespace: String::new(),
             secret: None,
+            previous_secrets: Vec::new(),
+            is_previously_without_secret: false,
+            secret_check: true,
             syntax: KeySyntax::default(),
             digest: Digest::default(),
             scope: None,
@@ -244,10 +251,71 @@ impl Builder {
         self
     }
 
-    /// A secret for the record keys: HMAC-SHA-256 instead of SHA-256, so that who reads the store
-    /// cannot test guesses of clients' keys. Changing it forgets every key.
+    /// A secret for the record keys: HMAC-SHA-256 instead of SHA-256, so that a reader of the store
+    /// cannot test guesses of clients' keys.
+    ///
+    /// **Another secret is another record for every key.** To set one for the first time or to change
+    /// it while keys are alive, name what was in force before:
+    /// [`previously_without_secret`](Self::previously_without_secret),
+    /// [`previous_secrets`](Self::previous_secrets).
+    ///
+    /// # Panics
+    ///
+    /// If it is empty.
+    #[track_caller]
     pub fn secret(mut self, secret: impl Into<Vec<u8>>) -> Self {
-        self.secret = Some(secret.into());
+        let secret = secret.into();
+        assert!(!secret.is_empty(), "an empty secret protects nothing");
+        self.secret = Some(secret);
+        self
+    }
+
+    /// The secrets that were in force before the current one, oldest first: for rotating the secret
+    /// without running anything twice.
+    ///
+    /// With it a request has a record for each secret, and all are claimed, the oldest first, and say
+    /// the same. So an instance that knows only the old secret and one that knows only the new one
+    /// each share a record with this one. Deploy in two steps, each of which may roll over the
+    /// instances in any order:
+    ///
+    /// 1. `secret(new)` with `previous_secrets([old])`, everywhere;
+    /// 2. once every record that was made before step 1 was complete has expired (the longest TTL, and
+    ///    the [retention](Self::abandoned_retention) for abandoned ones): `secret(new)` alone.
+    ///
+    /// While an older secret is configured, [`Attempt::derived_key`](crate::Attempt::derived_key) and
+    /// [`Attempt::record_key`](crate::Attempt::record_key) are made with the oldest one, so that a
+    /// provider sees the key that it knows. Meanwhile each claim and completion costs one store call for
+    /// each secret.
+    ///
+    /// # Panics
+    ///
+    /// If one is empty.
+    #[track_caller]
+    pub fn previous_secrets<I>(mut self, secrets: I) -> Self
+    where
+        I: IntoIterator<Item: Into<Vec<u8>>>,
+    {
+        self.previous_secrets = secrets.into_iter().map(Into::into).collect();
+        let is_empty = |secret: &Vec<u8>| secret.is_empty();
+        assert!(
+            !self.previous_secrets.iter().any(is_empty),
+            "an empty secret protects nothing"
+        );
+        self
+    }
+
+    /// Says that there was a time without a secret, before the oldest of the
+    /// [previous secrets](Self::previous_secrets): for setting one for the first time.
+    pub fn previously_without_secret(mut self) -> Self {
+        self.is_previously_without_secret = true;
+        self
+    }
+
+    /// Whether this instance compares its secrets with those of the other instances on the store when it
+    /// starts, and logs an error if it shares none with them. Default `true`. It costs one read, and a
+    /// record of a few bytes for each namespace.
+    pub fn secret_check(mut self, check: bool) -> Self {
+        self.secret_check = check;
         self
     }
 
@@ -306,19 +374,53 @@ impl Builder {
 
     /// How long one store call may take. Default 2 s. A claim is asked for twice before it is given
     /// up, so a request waits for at most twice that.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero or more than [ten years](crate::MAX_DURATION).
+    #[track_caller]
     pub fn store_timeout(mut self, timeout: Duration) -> Self {
-        self.store_timeout = timeout;
+        self.engine.store_timeout = within_bounds(timeout);
         self
     }
 
-    /// How often expired records are swept, a thousand at a time. Default: every minute; zero means
-    /// never. They are absent whether or not they were swept, so this is about room only.
+    /// How often expired records are purged, a thousand at a time. Default: every minute; zero means
+    /// never. They are absent whether or not they were purged, so this is about room only.
+    ///
+    /// # Panics
+    ///
+    /// If it is more than [ten years](crate::MAX_DURATION).
+    #[track_caller]
     pub fn sweep_every(mut self, period: Duration) -> Self {
-        self.sweep_every = period;
+        if !period.is_zero() {
+            within_bounds(period);
+        }
+        self.engine.sweep_every = period;
         self
     }
 
-    /// What happens to a request while the store is away or full. Default
+    /// How long the record of an abandoned attempt is kept after its lease has ended, so that a crash is
+    /// never mistaken for permission, and an operator finds it. Default 30 days. When it is purged, an
+    /// error is logged with its operation and record key, and the key is free.
+    ///
+    /// # Panics
+    ///
+    /// If it is shorter than a millisecond or more than [ten years](crate::MAX_DURATION).
+    #[track_caller]
+    pub fn abandoned_retention(mut self, retention: Duration) -> Self {
+        self.engine.retention = within_bounds(retention);
+        self
+    }
+
+    /// The most memory for responses that the store has not taken yet, in bytes. Default 64 MiB. They
+    /// are stored as soon as the store takes them. Over the bound a response's body is given up, and
+    /// that the request is done is still stored: the handler never runs again.
+    pub fn max_pending_bytes(mut self, bytes: usize) -> Self {
+        self.engine.max_pending_bytes = bytes;
+        self
+    }
+
+    /// What happens to a request while the store is unavailable. Default
     /// [`OnStoreFailure::Reject`].
     pub fn on_store_failure(mut self, choice: OnStoreFailure) -> Self {
         self.on_store_failure = choice;
@@ -326,17 +428,14 @@ impl Builder {
     }
 
     /// How long a completed response is replayed where the operation does not say so itself, for an
-    /// application that reads it from its configuration. Default 24 h.
+    /// application that reads it from its configuration. Counted from the completion. Default 24 h.
     ///
     /// # Panics
     ///
-    /// If it is shorter than a millisecond.
+    /// If it is shorter than a millisecond or more than [ten years](crate::MAX_DURATION).
+    #[track_caller]
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        assert!(
-            ttl >= Duration::from_millis(1),
-            "a TTL of zero forgets a payment at once"
-        );
-        self.ttl = Some(ttl);
+        self.ttl = Some(within_bounds(ttl));
         self
     }
 
@@ -391,15 +490,26 @@ impl Builder {
     /// Makes the handle.
     #[must_use]
     pub fn build(self) -> Idempotency {
+        // A store in this process is shared with no other.
+        let is_shared = !self.store.replays_from_memory();
         let store: Arc<dyn Store> = match self.replay_cache {
             Some(cache) if !self.store.replays_from_memory() => {
                 Arc::new(cache.in_front_of(self.store))
             }
             _ => self.store,
         };
+        let unkeyed = self.is_previously_without_secret.then_some(None);
+        let previous = self.previous_secrets.iter().map(|secret| Some(&**secret));
+        let current = self.secret.as_deref();
+        let secrets = unkeyed.into_iter().chain(previous).chain([current]);
+        let keys = RecordKeys::new(&self.namespace, secrets);
+        let check_values = (self.secret_check && is_shared).then(|| {
+            let (key, values) = keys.check_values();
+            CheckValues { key, values }
+        });
         Idempotency(Arc::new(Settings {
-            engine: Engine::new(store, self.store_timeout, self.sweep_every),
-            keys: RecordKeys::new(&self.namespace, self.secret.as_deref()),
+            engine: Engine::new(store, self.engine, check_values),
+            keys,
             syntax: self.syntax,
             digest: self.digest,
             scope: self.scope,
@@ -410,6 +520,16 @@ impl Builder {
             extensions: self.extensions,
         }))
     }
+}
+
+#[track_caller]
+fn within_bounds(duration: Duration) -> Duration {
+    assert!(
+        duration >= Duration::from_millis(1),
+        "a duration of zero forgets a payment at once"
+    );
+    assert!(duration <= MAX_DURATION, "a duration is at most ten years");
+    duration
 }
 
 impl fmt::Debug for Idempotency {
@@ -427,7 +547,7 @@ impl fmt::Debug for Builder {
         f.debug_struct("Builder")
             .field("store", &self.store)
             .field("namespace", &self.namespace)
-            .field("store_timeout", &self.store_timeout)
+            .field("store_timeout", &self.engine.store_timeout)
             .field("on_store_failure", &self.on_store_failure)
             .finish_non_exhaustive()
     }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::handle::Idempotency;
 use crate::error::{Error, ErrorKind};
-use crate::key::RecordKey;
+use crate::key::{KeySet, RecordKey};
 use crate::operator::{Identity, Inspection, Resolution, Resolved};
 use crate::policy::Policy;
 use crate::record::{Record, RecordState};
@@ -49,23 +49,25 @@ impl Idempotency {
     /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`] when the store is away or has a
     /// record that cannot be read.
     pub async fn inspect(&self, identity: &Identity) -> Result<Option<Inspection>, Error> {
-        let key = self.locate(&identity.resolve()?);
-        let record = self.engine().read(&key).await.map_err(unread)?;
-        Ok(record.map(|record| Inspection {
-            record_key: key,
-            attempt: record.attempt,
-            age: record.age,
-            expires_in: record.expires_in,
-            steps: self.engine().finished_steps(&record).map_err(unread),
-            state: record.state,
-        }))
+        for key in self.locate(&identity.resolve()?).iter() {
+            if let Some(record) = self.engine().read(key).await.map_err(unread)? {
+                return Ok(Some(Inspection {
+                    record_key: *key,
+                    attempt: record.attempt,
+                    age: record.age,
+                    expires_in: record.expires_in,
+                    steps: self.engine().finished_steps(&record).map_err(unread),
+                    state: record.state,
+                }));
+            }
+        }
+        Ok(None)
     }
 
     /// Settles an **abandoned** key by an operator's decision:
     ///
     /// * [`Recovery::Replay`]: it was done, and this is its answer from now on, for as long as the
-    ///   handle's TTL ([`Builder::ttl`](crate::Builder::ttl)), or what is left of the record's life if
-    ///   that is more;
+    ///   handle's TTL ([`Builder::ttl`](crate::Builder::ttl));
     /// * [`Recovery::Retry`]: it was not done. The key is free, and the next request with it runs as a
     ///   first attempt. **Steps that were finished are forgotten, and run again**: look at
     ///   [`Inspection::steps`] first;
@@ -86,9 +88,9 @@ impl Idempotency {
         identity: &Identity,
         recovery: Recovery,
     ) -> Result<Resolution, Error> {
-        let key = self.locate(&identity.resolve()?);
-        match self.abandoned(&key).await? {
-            ControlFlow::Continue(record) => self.settle(key, &record, recovery).await,
+        let keys = self.locate(&identity.resolve()?);
+        match self.abandoned(&keys).await? {
+            ControlFlow::Continue(found) => self.settle(found, recovery).await,
             ControlFlow::Break(otherwise) => Ok(otherwise),
         }
     }
@@ -129,22 +131,26 @@ impl Idempotency {
         Fut: Future<Output = Recovery>,
     {
         let resolved = identity.resolve()?;
-        let key = self.locate(&resolved);
-        let record = match self.abandoned(&key).await? {
-            ControlFlow::Continue(record) => record,
+        let keys = self.locate(&resolved);
+        let found = match self.abandoned(&keys).await? {
+            ControlFlow::Continue(found) => found,
             ControlFlow::Break(otherwise) => return Ok(otherwise),
+        };
+        let Some((_, record)) = found.first() else {
+            return Ok(Resolution::NotFound);
         };
         let recovery = recover(Abandoned {
             key: resolved.key,
-            record: key,
+            record: keys.first(),
             operation: resolved.operation.to_owned(),
             scope: resolved.scope.map(<[u8]>::to_vec),
             attempt: record.attempt,
             age: record.age,
-            steps: self.engine().finished_steps(&record).map_err(unread)?,
+            steps: self.engine().finished_steps(record).map_err(unread)?,
             extensions: self.extensions().clone(),
         });
-        self.settle(key, &record, recovery.await).await
+        let recovery = recovery.await;
+        self.settle(found, recovery).await
     }
 
     /// Removes what the store has for a key, **whatever its state**, and says whether there was
@@ -158,40 +164,64 @@ impl Idempotency {
     ///
     /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`]: it may be removed.
     pub async fn forget(&self, identity: &Identity) -> Result<bool, Error> {
-        let key = self.locate(&identity.resolve()?);
-        self.engine().forget(&key).await.map_err(|error| {
-            Error::new(ErrorKind::Store, "could not remove a record").with_source(error)
-        })
+        let mut is_removed = false;
+        for key in self.locate(&identity.resolve()?).iter() {
+            is_removed |= self.engine().forget(key).await.map_err(|error| {
+                Error::new(ErrorKind::Store, "could not remove a record").with_source(error)
+            })?;
+        }
+        Ok(is_removed)
     }
 
-    /// The record to be decided about, or what there is to be said instead.
-    async fn abandoned(&self, key: &RecordKey) -> Result<ControlFlow<Resolution, Record>, Error> {
-        let Some(record) = self.engine().read(key).await.map_err(unread)? else {
-            return Ok(ControlFlow::Break(Resolution::NotFound));
-        };
-        Ok(match record.state {
-            RecordState::Abandoned => ControlFlow::Continue(record),
-            RecordState::Running { lease_left } => {
-                ControlFlow::Break(Resolution::Running { lease_left })
+    /// The records to be decided about (several while a secret is being rotated), or what there is to be
+    /// said instead.
+    async fn abandoned(
+        &self,
+        keys: &KeySet,
+    ) -> Result<ControlFlow<Resolution, Vec<(RecordKey, Record)>>, Error> {
+        let mut abandoned = Vec::new();
+        for key in keys.iter() {
+            let Some(record) = self.engine().read(key).await.map_err(unread)? else {
+                continue;
+            };
+            match record.state {
+                RecordState::Abandoned => abandoned.push((*key, record)),
+                RecordState::Running { lease_left } => {
+                    return Ok(ControlFlow::Break(Resolution::Running { lease_left }));
+                }
+                // What was abandoned beside it was answered by it.
+                RecordState::Completed(response) => {
+                    return Ok(ControlFlow::Break(Resolution::Completed(response)));
+                }
             }
-            RecordState::Completed(response) => ControlFlow::Break(Resolution::Completed(response)),
+        }
+        Ok(if abandoned.is_empty() {
+            ControlFlow::Break(Resolution::NotFound)
+        } else {
+            ControlFlow::Continue(abandoned)
         })
     }
 
     async fn settle(
         &self,
-        key: RecordKey,
-        record: &Record,
+        found: Vec<(RecordKey, Record)>,
         recovery: Recovery,
     ) -> Result<Resolution, Error> {
         let ttl = Policy::new().or_ttl(self.ttl()).ttl();
-        let settled = self.engine().settle(key, record, recovery, ttl).await;
-        settled.map_err(|cause| {
-            Error::new(ErrorKind::Store, "could not settle a record").with_source(cause)
-        })
+        let mut resolution = Resolution::NotFound;
+        for (key, record) in found {
+            let settled = self.engine().settle(key, &record, &recovery, ttl).await;
+            resolution = settled.map_err(|cause| {
+                Error::new(ErrorKind::Store, "could not settle a record").with_source(cause)
+            })?;
+            if !matches!(resolution, Resolution::Resolved) {
+                break;
+            }
+        }
+        Ok(resolution)
     }
 
-    fn locate(&self, identity: &Resolved<'_>) -> RecordKey {
+    fn locate(&self, identity: &Resolved<'_>) -> KeySet {
         self.record_keys()
             .derive(identity.operation, identity.scope, &identity.key)
     }

@@ -5,7 +5,9 @@ use super::*;
 
 fn record_key(namespace: &str, operation: &str, scope: Option<&[u8]>, key: &[u8]) -> RecordKey {
     let key = Key::from_serialized(key.to_vec());
-    RecordKeys::new(namespace, None).derive(operation, scope, &key)
+    RecordKeys::new(namespace, [None])
+        .derive(operation, scope, &key)
+        .first()
 }
 
 /// What (namespace, operation, scope, key) may be, from few enough letters that two of them often
@@ -94,7 +96,10 @@ fn agrees_with_sfv(value: &[u8]) -> Result<(), TestCaseError> {
 #[test]
 fn the_secret_and_the_namespace_change_every_record_key() {
     let key = Key::from_serialized(b"key".to_vec());
-    let derive = |namespace, secret| RecordKeys::new(namespace, secret).derive("op", None, &key);
+    let derive = |namespace, secret| {
+        let keys = RecordKeys::new(namespace, [secret]);
+        keys.derive("op", None, &key).first()
+    };
     let all = [
         derive("", None),
         derive("shop", None),

@@ -1,39 +1,58 @@
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 /// A store that did not do what it was asked.
 ///
-/// It names the store and keeps its cause as [`source`](Error::source).
-#[derive(Debug)]
+/// It answers three separate questions: [may the operation have
+/// happened](Self::may_have_happened), [is it about this item or about the store](Self::is_about_item),
+/// and, which follows from that, may the same operation succeed later: always, unless it is about the
+/// item.
+///
+/// It names the store and keeps its cause as [`source`](Error::source). Clones share the cause.
+#[derive(Clone, Debug)]
 pub struct StoreError {
     store: &'static str,
     kind: StoreErrorKind,
-    source: Option<Box<dyn Error + Send + Sync>>,
+    may_have_happened: bool,
+    source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 /// What kind of failure a [`StoreError`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// No connection, or it broke. The operation may have happened.
+    /// No connection, or it broke. The operation may have happened, unless the error says that it was
+    /// [never sent](StoreError::not_executed).
     Unavailable,
-    /// No reply in time. The operation may have happened.
+    /// No reply in time. The operation may have happened, unless the error says that it was
+    /// [never sent](StoreError::not_executed).
     TimedOut,
-    /// A bounded store is at its bound. Nothing was written.
+    /// The store is up and does not do it now: it is read-only, demoted, loading, short of replicas,
+    /// does not know this user, or has a schema that this release does not know. Nothing was written.
+    Refused,
+    /// Somebody else's statement or transaction was in the way: a lock, a deadlock, a serialization
+    /// failure. Nothing was written.
+    Busy,
+    /// The store has no room for another record. Nothing was written.
     Full,
-    /// A record, or the store's schema, cannot be read. Nothing was written.
+    /// **About the item**: this store can never hold what is to be written. Nothing was written.
+    TooLarge,
+    /// **About the item**: the record cannot be read. Nothing was written.
     Corrupt,
-    /// The store refuses the operation for a reason of its own. Nothing was written.
-    Rejected,
 }
 
 impl StoreError {
-    /// An error of `store` without a cause.
+    /// An error of `store` without a cause. Of [`Unavailable`](StoreErrorKind::Unavailable) and
+    /// [`TimedOut`](StoreErrorKind::TimedOut) the operation may have happened, of the others not.
     #[must_use]
     pub fn new(store: &'static str, kind: StoreErrorKind) -> Self {
+        let may_have_happened =
+            matches!(kind, StoreErrorKind::Unavailable | StoreErrorKind::TimedOut);
         Self {
             store,
             kind,
+            may_have_happened,
             source: None,
         }
     }
@@ -41,7 +60,22 @@ impl StoreError {
     /// The same error, with what caused it.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// The same error, of an operation that was certainly not executed: there was no connection to
+    /// send it by.
+    #[must_use]
+    pub fn not_executed(mut self) -> Self {
+        self.may_have_happened = false;
+        self
+    }
+
+    /// The same error, of an operation that may have been executed all the same.
+    #[must_use]
+    pub fn maybe_executed(mut self) -> Self {
+        self.may_have_happened = true;
         self
     }
 
@@ -51,12 +85,19 @@ impl StoreError {
         self.kind
     }
 
-    /// Whether the operation may have happened all the same.
+    /// Whether the operation may have happened all the same, or may still happen.
     #[must_use]
     pub fn may_have_happened(&self) -> bool {
+        self.may_have_happened
+    }
+
+    /// Whether it is about this item (too large, unreadable) and so is final. Any other error is about
+    /// the store, or about this moment: the same operation may succeed later.
+    #[must_use]
+    pub fn is_about_item(&self) -> bool {
         matches!(
             self.kind,
-            StoreErrorKind::Unavailable | StoreErrorKind::TimedOut
+            StoreErrorKind::TooLarge | StoreErrorKind::Corrupt
         )
     }
 }
@@ -66,9 +107,11 @@ impl fmt::Display for StoreError {
         let what = match self.kind {
             StoreErrorKind::Unavailable => "is unavailable",
             StoreErrorKind::TimedOut => "did not reply in time",
+            StoreErrorKind::Refused => "refuses operations at present",
+            StoreErrorKind::Busy => "has a lock on the record",
             StoreErrorKind::Full => "is full",
+            StoreErrorKind::TooLarge => "cannot hold an item of this size",
             StoreErrorKind::Corrupt => "has a record that cannot be read",
-            StoreErrorKind::Rejected => "refused the operation",
         };
         write!(f, "{} store {what}", self.store)
     }

@@ -38,9 +38,10 @@ use dashmap::mapref::entry::Entry as Slot;
 
 use self::entry::{Entry, Moment};
 use self::expiry::ExpiryQueue;
+use self::operations::Operations;
 use super::{
-    Claim, ClaimRequest, Completion, InProcess, Progress, Release, Renewal, Store, StoreError,
-    StoreErrorKind, Subscription, Transactor,
+    Claim, ClaimRequest, Completion, InProcess, Progress, Purged, PurgedClaim, Release, Renewal,
+    Renewed, Store, StoreError, StoreErrorKind, Subscription, Transactor,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind};
@@ -50,6 +51,7 @@ use crate::record::{CompactResponse, Owner, Record, StoredResponse};
 
 mod entry;
 mod expiry;
+mod operations;
 #[cfg(test)]
 mod tests;
 
@@ -68,6 +70,7 @@ pub struct MemoryStore {
     /// Boxed, because a table is looked up at random: the smaller it is, the more of it is at hand.
     records: DashMap<RecordKey, Box<Entry>, BuildHasherDefault<Uniform>>,
     expiries: ExpiryQueue,
+    operations: Operations,
     clock: Arc<dyn Clock>,
     max_records: usize,
     max_bytes: usize,
@@ -138,12 +141,14 @@ impl MemoryStore {
         Moment::new(self.clock.now())
     }
 
-    fn try_claim(&self, request: &ClaimRequest, now: Moment) -> Result<Claim, StoreError> {
+    fn try_claim(&self, request: &ClaimRequest<'_>, now: Moment) -> Result<Claim, StoreError> {
         match self.records.entry(request.owner.key) {
             Slot::Occupied(mut slot) if slot.get().is_expired(now) => {
                 let entry = slot.get_mut();
                 self.expiries.remove(entry.queued, &request.owner.key);
-                let expired = std::mem::replace(&mut **entry, Entry::claimed(request, now));
+                let operation = self.operations.intern(request.operation);
+                let claimed = Entry::claimed(request, operation, now);
+                let expired = std::mem::replace(&mut **entry, claimed);
                 self.expiries.insert(entry.queued, request.owner.key);
                 self.resize(expired.size_bytes(), Entry::BASE_BYTES);
                 expired.wake();
@@ -151,7 +156,8 @@ impl MemoryStore {
             Slot::Occupied(mut slot) => return Ok(slot.get_mut().claim(request, now)),
             Slot::Vacant(slot) => {
                 self.reserve()?;
-                let entry = slot.insert(Box::new(Entry::claimed(request, now)));
+                let operation = self.operations.intern(request.operation);
+                let entry = slot.insert(Box::new(Entry::claimed(request, operation, now)));
                 self.expiries.insert(entry.queued, request.owner.key);
             }
         }
@@ -192,36 +198,45 @@ impl MemoryStore {
     }
 
     /// Frees up to `limit` expired records.
-    fn sweep(&self, now: Moment, limit: usize) -> usize {
-        let due = self.expiries.take_due(now, limit);
-        due.iter().filter(|key| self.free_expired(key, now)).count()
+    fn sweep(&self, now: Moment, limit: usize) -> Purged {
+        let mut purged = Purged::default();
+        for key in self.expiries.take_due(now, limit) {
+            self.free_expired(&key, now, &mut purged);
+        }
+        purged
     }
 
-    fn free_expired(&self, key: &RecordKey, now: Moment) -> bool {
+    fn free_expired(&self, key: &RecordKey, now: Moment, purged: &mut Purged) {
         if let Some((_, entry)) = self
             .records
             .remove_if(key, |_, entry| entry.is_expired(now))
         {
             self.forget(key, &entry);
-            return true;
+            purged.records += 1;
+            if let Some(operation) = entry.uncompleted() {
+                purged.abandoned.push(PurgedClaim {
+                    key: *key,
+                    operation: Arc::clone(operation),
+                });
+            }
+            return;
         }
-        // It lives on, because a renewal or a take-over has moved its expiry: look again then.
+        // It lives on, because something has moved its expiry: look again then.
         if let Some(mut entry) = self.records.get_mut(key) {
             entry.queued = ExpiryQueue::second(entry.expires_at);
             self.expiries.insert(entry.queued, *key);
         }
-        false
     }
 }
 
 const NAME: &str = "memory";
 
 impl InProcess for MemoryStore {
-    fn claim_now(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+    fn claim_now(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
         let now = self.now();
         self.sweep(now, SWEEP_PER_CLAIM);
         match self.try_claim(request, now) {
-            Err(_) if self.sweep(now, SWEEP_WHEN_FULL) > 0 => self.try_claim(request, now),
+            Err(_) if self.sweep(now, SWEEP_WHEN_FULL).records > 0 => self.try_claim(request, now),
             claim => claim,
         }
     }
@@ -230,12 +245,13 @@ impl InProcess for MemoryStore {
         &self,
         owner: &Owner,
         response: CompactResponse,
+        ttl: Duration,
     ) -> Result<Completion, StoreError> {
         let Some(mut entry) = self.records.get_mut(&owner.key) else {
             return Ok(Completion::Lost);
         };
         let before = entry.size_bytes();
-        let completion = entry.complete(owner, response, self.now());
+        let completion = entry.complete(owner, response, ttl, self.now());
         self.resize(before, entry.size_bytes());
         Ok(completion)
     }
@@ -260,29 +276,35 @@ impl Store for MemoryStore {
         entry.replay(fingerprint, self.now())
     }
 
-    async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
         self.claim_now(request)
     }
 
-    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
+    async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
         let now = self.now();
-        let lost = |renewal: &&Renewal| {
+        let renew = |renewal: &Renewal| {
             let entry = self.records.get_mut(&renewal.owner.key);
-            !entry.is_some_and(|mut entry| entry.renew(renewal, now))
+            let is_renewed = entry.is_some_and(|mut entry| entry.renew(renewal, now));
+            Ok(if is_renewed {
+                Renewed::Renewed
+            } else {
+                Renewed::Lost
+            })
         };
-        Ok(renewals
-            .iter()
-            .filter(lost)
-            .map(|renewal| renewal.owner)
-            .collect())
+        renewals.iter().map(renew).collect()
     }
 
-    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
+    async fn save_progress(
+        &self,
+        owner: &Owner,
+        offset: usize,
+        bytes: &Bytes,
+    ) -> Result<Progress, StoreError> {
         let Some(mut entry) = self.records.get_mut(&owner.key) else {
             return Ok(Progress::Lost);
         };
         let before = entry.size_bytes();
-        let saved = entry.save_progress(owner, progress, self.now());
+        let saved = entry.save_progress(owner, offset, bytes, self.now());
         self.resize(before, entry.size_bytes());
         Ok(saved)
     }
@@ -291,22 +313,40 @@ impl Store for MemoryStore {
         &self,
         owner: &Owner,
         response: &Arc<StoredResponse>,
+        ttl: Duration,
     ) -> Result<Completion, StoreError> {
-        self.complete_now(owner, (&**response).into())
+        self.complete_now(owner, (&**response).into(), ttl)
     }
 
-    async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
+    async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
         let now = self.now();
-        let released = self
-            .records
-            .remove_if(&owner.key, |_, entry| entry.is_held_by(owner, now));
-        Ok(match released {
-            Some((key, entry)) => {
-                self.forget(&key, &entry);
+        let release = |owner: &Owner| {
+            let released = self
+                .records
+                .remove_if(&owner.key, |_, entry| entry.is_held_by(owner, now));
+            Ok(match released {
+                Some((key, entry)) => {
+                    self.forget(&key, &entry);
+                    Release::Released
+                }
+                None => Release::Lost,
+            })
+        };
+        owners.iter().map(release).collect()
+    }
+
+    async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        let now = self.now();
+        let abandon = |owner: &Owner| {
+            let entry = self.records.get_mut(&owner.key);
+            let is_abandoned = entry.is_some_and(|mut entry| entry.abandon(owner, now));
+            Ok(if is_abandoned {
                 Release::Released
-            }
-            None => Release::Lost,
-        })
+            } else {
+                Release::Lost
+            })
+        };
+        owners.iter().map(abandon).collect()
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
@@ -322,7 +362,7 @@ impl Store for MemoryStore {
         }))
     }
 
-    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
         Ok(self.sweep(self.now(), limit))
     }
 
@@ -371,6 +411,7 @@ impl MemoryStoreBuilder {
         MemoryStore {
             records: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), SHARDS),
             expiries: ExpiryQueue::default(),
+            operations: Operations::default(),
             clock: self.clock,
             max_records: self.max_records,
             max_bytes: self.max_bytes,

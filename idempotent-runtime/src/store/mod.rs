@@ -18,21 +18,40 @@
 //! 2. **Every write after the claim compares the token**, and that the record is still running.
 //! 3. **Fingerprint before state.** Another fingerprint is [`Claim::Mismatch`] whether the record
 //!    is running, completed or abandoned.
-//! 4. **Lease and TTL are two things.** The lease is a field of the record, not the life of the
-//!    row: a record whose lease has ended says [`Claim::Abandoned`]. The store's clock decides
-//!    both.
-//! 5. **A completed record neither changes nor goes before it expires**, and completing does not
-//!    move its expiry. Expired is absent, whether or not it was swept.
+//! 4. **Lease and life are two things.** The lease is a field of the record, not the life of the
+//!    row: a record whose lease has ended says [`Claim::Abandoned`], and goes on saying so for its
+//!    retention. The store's clock decides both.
+//! 5. **A completed record neither changes nor goes before it expires**: its TTL counts from its
+//!    completion. Expired is absent, whether or not it was purged.
 //!
 //! A record's times, by the store's clock:
 //!
 //! | | `created_at` | `lease_until` | `expires_at` |
 //! | --- | --- | --- | --- |
-//! | first claim | now | now + lease | now + TTL |
-//! | take-over | stays | now + lease | now + TTL |
-//! | renewal | stays | now + lease | the later of itself and `lease_until` |
-//! | completion | stays | - | stays |
+//! | first claim | now | now + lease | `lease_until` + retention |
+//! | take-over | stays | now + lease | `lease_until` + retention |
+//! | renewal | stays | now + lease | `lease_until` + retention |
+//! | abandoning | stays | now | stays |
+//! | completion | stays | - | now + TTL |
 //! | progress | stays | stays | stays |
+//!
+//! # Failing
+//!
+//! A store that is slow, refuses, restarts or loses a reply must not turn one effect into two, nor
+//! block a key. For that:
+//!
+//! * **A [`StoreError`] tells the truth about three things**: whether the operation may have happened,
+//!   whether the same operation may succeed later, and whether it is about this item or about the
+//!   store. Only an error about the item is final; everything else is retried.
+//! * **Batched operations do not share a fate.** [`renew`](Store::renew), [`release`](Store::release)
+//!   and [`abandon`](Store::abandon) have a result for each item. A record that is locked, damaged or
+//!   gone must neither fail nor delay the others: report it as [`StoreErrorKind::Busy`] instead of
+//!   waiting for it.
+//! * **Renewals and completions do not queue behind handlers.** They need a connection of their own
+//!   when the application shares its pool with the store.
+//! * **A call that was given up holds nothing.** When a returned future is dropped, it leaves behind
+//!   neither a lock nor a pool slot nor a task, and a connection whose reply is outstanding is closed
+//!   and not reused. After the store has recovered, the next call works within 5 s.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -79,16 +98,18 @@ pub use transaction::{TransactionConnection, Transactor};
 
 /// A request to become the one who runs.
 #[derive(Clone, Copy, Debug)]
-pub struct ClaimRequest {
+pub struct ClaimRequest<'a> {
     /// The record, and the token that this claim will be known by. A caller that got no reply asks
     /// again with the same token.
     pub owner: Owner,
     /// What the record's request must be equal to.
     pub fingerprint: Fingerprint,
+    /// The operation, kept in the record in clear for operators.
+    pub operation: &'a str,
     /// How long the claim is held without renewal.
     pub lease: Duration,
-    /// How long the record lives; at least as long as the lease.
-    pub ttl: Duration,
+    /// How long the record outlives its lease while it is not completed.
+    pub retention: Duration,
     /// The abandoned attempt to take over; `None` takes over none. A number and not a flag: who
     /// decided to take over attempt 1 has not decided anything about attempt 2.
     pub take_over: Option<u32>,
@@ -130,6 +151,18 @@ pub struct Renewal {
     pub owner: Owner,
     /// For how long from now, by the store's clock.
     pub lease: Duration,
+    /// How long the record outlives that lease while it is not completed.
+    pub retention: Duration,
+}
+
+/// What became of a [`Renewal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewed {
+    /// The lease ends its length from now.
+    Renewed,
+    /// The claim is not this token's any more, or it is completed, or the record is gone. Nothing was
+    /// written.
+    Lost,
 }
 
 /// What became of a completion.
@@ -148,25 +181,50 @@ pub enum Completion {
 pub enum Progress {
     /// It is stored, or something longer is: progress only grows.
     Saved,
+    /// What the store has ends before the offset. Nothing was written: save again from
+    /// `stored_bytes` on.
+    Behind {
+        /// How many bytes of progress the store has.
+        stored_bytes: usize,
+    },
     /// The claim is not this token's any more, or it is completed, or the record is gone. Nothing
     /// was written.
     Lost,
 }
 
-/// What became of a release.
+/// What became of a release, or of abandoning a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// The record is gone and the key is free.
+    /// The claim has ended: the key is free, or abandoned.
     Released,
     /// The claim is not this token's, or it is completed, or the record is gone. Nothing was
     /// written.
     Lost,
 }
 
+/// What [`Store::purge_expired`] has removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// How many records.
+    pub records: usize,
+    /// Those of them that were never completed: nobody has decided what became of them.
+    pub abandoned: Vec<PurgedClaim>,
+}
+
+/// An abandoned record that was purged at the end of its retention.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgedClaim {
+    /// Which record.
+    pub key: RecordKey,
+    /// Its operation.
+    pub operation: Arc<str>,
+}
+
 /// A store of records.
 ///
 /// The [module documentation](self) has the rules. Methods must be cancel-safe in this sense: when
-/// a returned future is dropped, the operation has either happened as a whole or not at all.
+/// a returned future is dropped, the operation has either happened as a whole or not at all (each item
+/// of a batch by itself), and nothing is left behind that later calls have to wait for.
 #[async_trait]
 pub trait Store: Debug + Send + Sync + 'static {
     /// The store's name for logs and errors: `memory`, `redis`, ...
@@ -199,56 +257,78 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// 4. running with this token: [`Claim::Acquired`] as before, nothing changed;
     /// 5. running, lease not ended: [`Claim::InFlight`];
     /// 6. lease ended, and `take_over` names this attempt: it is this token's now, with the next
-    ///    attempt number and new lease and TTL, [`Claim::Acquired`];
+    ///    attempt number and a new lease, [`Claim::Acquired`];
     /// 7. lease ended: [`Claim::Abandoned`].
     ///
     /// # Errors
     ///
     /// [`StoreError`]; unless its kind says that nothing was written, the claim may have happened.
-    async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError>;
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError>;
 
-    /// Sets each lease to end its own length from now, and returns the owners that hold their claim
-    /// no more, in any order. A claim whose lease has ended but that nobody took over is renewed. A
-    /// length of zero ends the lease at once: the record is abandoned from then on, which is how an
-    /// attempt after a crash gives up.
+    /// Sets each lease to end its own length from now, and has a result for each renewal, in their
+    /// order. A claim whose lease has ended but that nobody took over is renewed.
+    ///
+    /// The renewals are of different requests and share no fate: one whose record is locked by a
+    /// statement or an open transaction of somebody else is [`StoreErrorKind::Busy`] and delays no
+    /// other.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; some of the renewals may have happened.
-    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError>;
+    /// Each result by itself; that renewal may have happened if its [`StoreError`] says so. A call that
+    /// fails as a whole has the same error for all ([`StoreError`] is [`Clone`]).
+    async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>>;
 
-    /// Keeps how far a running claim of this token has got, even if its lease has ended, for the
+    /// Appends to how far a running claim of this token has got, even if its lease has ended, for the
     /// attempt after it: bytes that mean nothing to the store.
     ///
-    /// [`get`](Self::get) reads it. A take-over keeps it; a completion and the first claim of an
-    /// expired record drop it. **Progress only grows**: bytes that are not longer than what is kept
-    /// change nothing, because they are an earlier call that was late, and the answer is
-    /// [`Progress::Saved`] all the same.
+    /// `bytes` begin at `offset` of the whole progress. [`get`](Self::get) reads all of it. A take-over
+    /// keeps it; a completion and the first claim of an expired record drop it. **Progress only grows**,
+    /// and what is stored never changes: if the store has `offset` bytes or more, those of `bytes` that
+    /// it does not have are appended (none, if an earlier call was late), and the answer is
+    /// [`Progress::Saved`]. If it has fewer, it is [`Progress::Behind`].
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; it may have been saved.
-    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError>;
+    /// [`StoreError`]; it may have been saved if the error says so.
+    async fn save_progress(
+        &self,
+        owner: &Owner,
+        offset: usize,
+        bytes: &Bytes,
+    ) -> Result<Progress, StoreError>;
 
-    /// Stores the response of a running claim of this token, even if its lease has ended, and drops
-    /// its progress; the record's expiry stays.
+    /// Stores the response of a running claim of this token, even if its lease has ended, drops its
+    /// progress, and sets its expiry to `ttl` from now.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; the completion may have happened.
+    /// [`StoreError`]; the completion may have happened if the error says so. A response that this
+    /// store cannot hold is [`StoreErrorKind::TooLarge`].
     async fn complete(
         &self,
         owner: &Owner,
         response: &Arc<StoredResponse>,
+        ttl: Duration,
     ) -> Result<Completion, StoreError>;
 
-    /// Removes the record of a running claim of this token, even if its lease has ended: nothing
-    /// happened, the key is free.
+    /// Removes the records of running claims of these tokens, even if their leases have ended: nothing
+    /// happened, the keys are free. A result for each owner, in their order; they share no fate, as in
+    /// [`renew`](Self::renew).
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; the release may have happened.
-    async fn release(&self, owner: &Owner) -> Result<Release, StoreError>;
+    /// Each result by itself; that release may have happened if its [`StoreError`] says so.
+    async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>>;
+
+    /// Ends the leases of running claims of these tokens now, and **takes the tokens from the
+    /// records**: they are abandoned, and no late renewal, completion or repeated claim of such a token
+    /// changes that. The attempt number, the progress and the expiry stay. A result for each owner, in
+    /// their order; they share no fate, as in [`renew`](Self::renew).
+    ///
+    /// # Errors
+    ///
+    /// Each result by itself; it may have happened if its [`StoreError`] says so.
+    async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>>;
 
     /// Reads a record without changing anything; `None` when there is none or it has expired.
     ///
@@ -265,13 +345,14 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// [`StoreError`]; the removal may have happened.
     async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError>;
 
-    /// Frees the room of expired records, at most `limit` of them, and says how many. Correctness
-    /// never depends on it. A store whose server does this by itself returns 0.
+    /// Frees the room of expired records, at most `limit` of them, and says how many, and which of
+    /// them were abandoned. Correctness never depends on it. A store whose server does this by itself
+    /// purges nothing.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError>;
+    async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError>;
 
     /// A hint for those who wait for a running record: it must resolve on completion and release,
     /// should on removal and take-over, and may resolve for no reason, as when nobody is running. A
@@ -293,7 +374,7 @@ pub trait InProcess {
     /// # Errors
     ///
     /// [`StoreError`]; nothing was written.
-    fn claim_now(&self, request: &ClaimRequest) -> Result<Claim, StoreError>;
+    fn claim_now(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError>;
 
     /// As [`Store::complete`], of a response that can be kept as it is.
     ///
@@ -304,6 +385,7 @@ pub trait InProcess {
         &self,
         owner: &Owner,
         response: CompactResponse,
+        ttl: Duration,
     ) -> Result<Completion, StoreError>;
 }
 
@@ -327,28 +409,33 @@ macro_rules! delegate {
             ) -> Option<Arc<StoredResponse>> {
                 (**self).kept(key, fingerprint)
             }
-            async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+            async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
                 (**self).claim(request).await
             }
-            async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
+            async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
                 (**self).renew(renewals).await
             }
             async fn save_progress(
                 &self,
                 owner: &Owner,
-                progress: &Bytes,
+                offset: usize,
+                bytes: &Bytes,
             ) -> Result<Progress, StoreError> {
-                (**self).save_progress(owner, progress).await
+                (**self).save_progress(owner, offset, bytes).await
             }
             async fn complete(
                 &self,
                 owner: &Owner,
                 response: &Arc<StoredResponse>,
+                ttl: Duration,
             ) -> Result<Completion, StoreError> {
-                (**self).complete(owner, response).await
+                (**self).complete(owner, response, ttl).await
             }
-            async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
-                (**self).release(owner).await
+            async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+                (**self).release(owners).await
+            }
+            async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+                (**self).abandon(owners).await
             }
             async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
                 (**self).get(key).await
@@ -356,7 +443,7 @@ macro_rules! delegate {
             async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
                 (**self).remove(key).await
             }
-            async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+            async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
                 (**self).purge_expired(limit).await
             }
             fn subscribe(&self, key: &RecordKey) -> Subscription {

@@ -68,8 +68,8 @@ use bytes::Bytes;
 
 use self::shard::{Kept, Look, Removals, Shard};
 use super::{
-    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, Subscription,
-    Transactor,
+    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
+    StoreError, Subscription, Transactor,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::fingerprint::Fingerprint;
@@ -179,7 +179,7 @@ impl<S: Store> CachedStore<S> {
     /// the caller to the store's own claim.
     async fn read(
         &self,
-        request: &ClaimRequest,
+        request: &ClaimRequest<'_>,
         asked_at: Duration,
         removals: Removals,
     ) -> Result<Option<Claim>, StoreError> {
@@ -243,7 +243,7 @@ impl<S: Store> Store for CachedStore<S> {
         }
     }
 
-    async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
         let (key, fingerprint) = (&request.owner.key, &request.fingerprint);
         // Before the question, so that what the store says of the record's life is counted from no
         // later than when it said so.
@@ -264,24 +264,34 @@ impl<S: Store> Store for CachedStore<S> {
         Ok(claim)
     }
 
-    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
+    async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
         self.inner.renew(renewals).await
     }
 
-    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
-        self.inner.save_progress(owner, progress).await
+    async fn save_progress(
+        &self,
+        owner: &Owner,
+        offset: usize,
+        bytes: &Bytes,
+    ) -> Result<Progress, StoreError> {
+        self.inner.save_progress(owner, offset, bytes).await
     }
 
     async fn complete(
         &self,
         owner: &Owner,
         response: &Arc<StoredResponse>,
+        ttl: Duration,
     ) -> Result<Completion, StoreError> {
-        self.inner.complete(owner, response).await
+        self.inner.complete(owner, response, ttl).await
     }
 
-    async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
-        self.inner.release(owner).await
+    async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        self.inner.release(owners).await
+    }
+
+    async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        self.inner.abandon(owners).await
     }
 
     /// From the store, always: who reads a record wants its times.
@@ -294,7 +304,7 @@ impl<S: Store> Store for CachedStore<S> {
         self.inner.remove(key).await
     }
 
-    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
         self.inner.purge_expired(limit).await
     }
 

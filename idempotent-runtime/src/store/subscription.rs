@@ -40,7 +40,7 @@ impl Subscription {
         }
     }
 
-    /// Whether a change can go by unnoticed.
+    /// Whether no change goes by unnoticed, so that the waiter need not poll.
     #[must_use]
     pub fn is_reliable(&self) -> bool {
         self.reliable

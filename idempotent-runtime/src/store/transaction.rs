@@ -13,6 +13,7 @@ use async_trait::async_trait;
 
 use super::StoreError;
 use crate::fingerprint::Fingerprint;
+use crate::key::RecordKey;
 use crate::record::{Owner, StoredResponse};
 
 /// The savepoint between what a store has prepared and what the handler writes.
@@ -25,10 +26,15 @@ pub(super) const UNDO: &str = "ROLLBACK TO SAVEPOINT idempotent_handler";
 pub(super) const IS_WHOLE: &str = "RELEASE SAVEPOINT idempotent_handler";
 
 /// A request to become the one who runs, in a transaction.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct TransactionRequest {
     /// The record, and the token that it will be written with.
     pub owner: Owner,
+    /// Other keys of the same request, under other secrets: locked and looked up after the owner's, in
+    /// this order, and written together with it. Empty but while a secret is being rotated.
+    pub aliases: Arc<[RecordKey]>,
+    /// The operation, kept in the record in clear for operators.
+    pub operation: Arc<str>,
     /// What the record's request must be equal to.
     pub fingerprint: Fingerprint,
     /// How long the record lives, from when it is written.

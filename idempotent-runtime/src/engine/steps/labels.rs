@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::ops::Deref;
 use std::sync::Mutex;
 
-use crate::engine::leases::lock;
+use crate::engine::calls::lock;
 
 /// The labels of one run: two steps of one label would share one result.
 #[derive(Debug, Default)]

@@ -1,21 +1,27 @@
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
-use crate::engine::leases::lock;
+use crate::engine::calls::lock;
+use crate::engine::leases::LeaseGuard;
 
 /// Until when the lease of a claim is known to last, by this process's monotonic clock: from the moment
 /// when it was last asked for with success, not from the answer.
 pub(in crate::engine) struct LeaseView {
-    renewed: Box<dyn Fn() -> Instant + Send + Sync>,
+    renewed: Box<dyn Fn() -> Option<Instant> + Send + Sync>,
     /// As a step has found out.
     asked: Mutex<Option<Instant>>,
 }
 
 impl LeaseView {
-    /// `renewed` says it of the renewals that go on beside the handler.
-    pub(in crate::engine) fn new(renewed: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
+    /// As the renewals say that go on beside the handler.
+    pub(in crate::engine) fn of(guard: &Arc<LeaseGuard>) -> Self {
+        let guard = Arc::clone(guard);
+        Self::new(move || guard.valid_until())
+    }
+
+    pub(super) fn new(renewed: impl Fn() -> Option<Instant> + Send + Sync + 'static) -> Self {
         Self {
             renewed: Box::new(renewed),
             asked: Mutex::default(),
@@ -23,7 +29,8 @@ impl LeaseView {
     }
 
     pub(super) fn is_known_to_last(&self) -> bool {
-        let until = lock(&self.asked).max(Some((self.renewed)()));
+        let renewed = (self.renewed)();
+        let until = lock(&self.asked).max(renewed);
         until.is_some_and(|until| Instant::now() < until)
     }
 

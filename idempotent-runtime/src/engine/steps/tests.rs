@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use super::*;
+use crate::engine::EngineSettings;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Owner, StoredResponse, Token};
@@ -11,42 +12,47 @@ use crate::store::Completion;
 use crate::store::memory::MemoryStore;
 
 const LEASE: Duration = Duration::from_secs(30);
+const RETENTION: Duration = Duration::from_hours(1);
 
 /// One attempt at one record, whose lease nobody renews.
 struct Attempt {
     steps: Steps,
     labels: Labels,
-    request: ClaimRequest,
+    claim: ClaimedAs,
     ran: Arc<Mutex<Vec<&'static str>>>,
 }
 
 fn engine() -> Engine {
-    let limit = Duration::from_secs(2);
-    Engine::new(Arc::new(MemoryStore::new()), limit, Duration::ZERO)
+    let settings = EngineSettings {
+        retention: RETENTION,
+        ..EngineSettings::default()
+    };
+    Engine::new(Arc::new(MemoryStore::new()), settings, None)
 }
 
 impl Attempt {
     async fn claim(engine: &Engine, token: u8, take_over: Option<u32>) -> Self {
-        let request = ClaimRequest {
+        let claim = ClaimedAs {
             owner: Owner {
                 key: RecordKey::from_bytes([7; 32]),
                 token: Token::from_bytes([token; 16]),
             },
             fingerprint: Fingerprint::from_bytes([1; 32]),
+            operation: "pay".into(),
             lease: LEASE,
             ttl: 1000 * LEASE,
-            take_over,
         };
+        let request = claim.request(RETENTION, take_over);
         let until = Instant::now() + LEASE;
-        let claim = engine.store().claim(&request).await.unwrap();
-        let Claim::Acquired { attempt, .. } = claim else {
-            panic!("{claim:?}");
+        let acquired = engine.0.calls.claim(&request).await.unwrap();
+        let Claim::Acquired { attempt, .. } = acquired else {
+            panic!("{acquired:?}");
         };
-        let lease = LeaseView::new(move || until);
+        let lease = LeaseView::new(move || Some(until));
         Self {
-            steps: Steps::new(engine, &request, attempt, lease),
+            steps: Steps::new(engine, &claim, attempt, lease),
             labels: Labels::default(),
-            request,
+            claim,
             ran: Arc::default(),
         }
     }
@@ -66,8 +72,9 @@ impl Attempt {
 
     async fn complete(&self, engine: &Engine) {
         let response = Arc::new(StoredResponse::of_value(&1).unwrap());
-        let completion = engine.store().complete(&self.request.owner, &response);
-        assert!(matches!(completion.await, Ok(Completion::Stored)));
+        let calls = &engine.0.calls;
+        let completion = calls.complete(&self.claim.owner, &response, LEASE).await;
+        assert!(matches!(completion, Ok(Completion::Stored)));
     }
 }
 
@@ -104,7 +111,7 @@ async fn a_step_after_the_lease_has_ended_renews_it_and_runs() {
     assert_eq!(first.step("charge").await.unwrap(), 7);
     tokio::time::advance(LEASE * 2 / 3).await;
     assert_eq!(first.step("receipt").await.unwrap(), 7);
-    let record = engine.read(&first.request.owner.key).await.unwrap();
+    let record = engine.read(&first.claim.owner.key).await.unwrap();
     let state = record.unwrap().state;
     assert!(
         matches!(state, RecordState::Running { lease_left } if lease_left == LEASE / 3),
@@ -118,8 +125,8 @@ async fn a_step_of_a_record_that_the_store_has_lost_runs_when_it_is_put_back() {
     let engine = engine();
     let first = Attempt::claim(&engine, 1, None).await;
     assert_eq!(first.step("charge").await.unwrap(), 7);
-    let owner = first.request.owner;
-    engine.store().release(&owner).await.unwrap();
+    let owner = first.claim.owner;
+    engine.0.calls.release(&[owner]).await.remove(0).unwrap();
     tokio::time::advance(LEASE).await;
     assert_eq!(first.step("receipt").await.unwrap(), 7);
     let record = engine.read(&owner.key).await.unwrap().unwrap();

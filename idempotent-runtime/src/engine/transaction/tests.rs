@@ -30,11 +30,19 @@ async fn entered(
     row: Row,
     other: Option<Fingerprint>,
 ) -> Result<Outcome<InTransaction<()>>, Refusal> {
-    let second = Duration::from_secs(1);
-    let engine = Engine::new(Arc::new(MemoryStore::new()), second, Duration::ZERO);
+    let settings = super::super::EngineSettings {
+        sweep_every: Duration::ZERO,
+        ..Default::default()
+    };
+    let engine = Engine::new(Arc::new(MemoryStore::new()), settings, None);
+    let intent = Intent {
+        keys: KeySet::new(KEY, None),
+        fingerprint: SHA256,
+        operation: "test".into(),
+    };
     let (policy, mut make) = (Policy::new(), || other);
     let fingerprints = Fingerprints::new(SHA256, &mut make);
-    let entered = engine.enter_transaction(&row, KEY, fingerprints, &policy);
+    let entered = engine.enter_transaction(&row, &intent, fingerprints, &policy);
     entered.await
 }
 

@@ -17,8 +17,10 @@ use crate::store::{Claim, ClaimRequest, Completion, Progress, Renewal};
 #[derive(Debug)]
 pub(super) struct Entry {
     fingerprint: Fingerprint,
-    token: Token,
+    /// Missing in a record whose claim was abandoned by its owner.
+    token: Option<Token>,
     attempt: u32,
+    operation: Arc<str>,
     /// The second under which the expiry queue has this record.
     pub(super) queued: u32,
     created_at: Moment,
@@ -75,7 +77,7 @@ enum State {
 struct Running {
     /// From the first waiter on.
     waiters: Option<Arc<Notify>>,
-    progress: Bytes,
+    progress: Vec<u8>,
 }
 
 impl Entry {
@@ -85,15 +87,18 @@ impl Entry {
         + size_of::<(RecordKey, Box<Self>)>() * 3 / 2
         + size_of::<RecordKey>() * 3 / 2;
 
-    pub(super) fn claimed(request: &ClaimRequest, now: Moment) -> Self {
+    pub(super) fn claimed(request: &ClaimRequest<'_>, operation: Arc<str>, now: Moment) -> Self {
+        let lease_until = now.after(request.lease);
+        let expires_at = lease_until.after(request.retention);
         Self {
             fingerprint: request.fingerprint,
-            token: request.owner.token,
+            token: Some(request.owner.token),
             attempt: 1,
-            queued: ExpiryQueue::second(now.after(request.ttl)),
+            operation,
+            queued: ExpiryQueue::second(expires_at),
             created_at: now,
-            lease_until: now.after(request.lease),
-            expires_at: now.after(request.ttl),
+            lease_until,
+            expires_at,
             state: State::Running(None),
         }
     }
@@ -105,12 +110,12 @@ impl Entry {
     /// Whether this owner may write: its token, still running, not expired.
     pub(super) fn is_held_by(&self, owner: &Owner, now: Moment) -> bool {
         matches!(self.state, State::Running(_))
-            && self.token == owner.token
+            && self.token == Some(owner.token)
             && !self.is_expired(now)
     }
 
     /// Steps 2 to 7 of [`Store::claim`](crate::store::Store::claim).
-    pub(super) fn claim(&mut self, request: &ClaimRequest, now: Moment) -> Claim {
+    pub(super) fn claim(&mut self, request: &ClaimRequest<'_>, now: Moment) -> Claim {
         let age = now.since(self.created_at);
         if self.fingerprint != request.fingerprint {
             return Claim::Mismatch;
@@ -118,7 +123,7 @@ impl Entry {
         if let State::Completed(response) = &self.state {
             return Claim::Completed(response.to_stored());
         }
-        if self.token == request.owner.token {
+        if self.token == Some(request.owner.token) {
             return Claim::Acquired {
                 attempt: self.attempt,
                 age,
@@ -135,10 +140,10 @@ impl Entry {
                 age,
             };
         }
-        self.token = request.owner.token;
+        self.token = Some(request.owner.token);
         self.attempt += 1;
         self.lease_until = now.after(request.lease);
-        self.expires_at = now.after(request.ttl);
+        self.expires_at = self.lease_until.after(request.retention);
         self.wake();
         Claim::Acquired {
             attempt: self.attempt,
@@ -168,7 +173,18 @@ impl Entry {
         if held {
             self.lease_until = now.after(renewal.lease);
             // The queue is not told: it finds out when it comes to the old expiry.
-            self.expires_at = self.expires_at.max(self.lease_until);
+            self.expires_at = self.lease_until.after(renewal.retention);
+        }
+        held
+    }
+
+    /// Says whether the claim was this owner's to abandon.
+    pub(super) fn abandon(&mut self, owner: &Owner, now: Moment) -> bool {
+        let held = self.is_held_by(owner, now);
+        if held {
+            self.token = None;
+            self.lease_until = self.lease_until.min(now);
+            self.wake();
         }
         held
     }
@@ -176,22 +192,31 @@ impl Entry {
     pub(super) fn save_progress(
         &mut self,
         owner: &Owner,
-        progress: &Bytes,
+        offset: usize,
+        bytes: &Bytes,
         now: Moment,
     ) -> Progress {
         if !self.is_held_by(owner, now) {
             return Progress::Lost;
         }
-        let is_longer = progress.len() > self.progress().len();
-        if let (State::Running(running), true) = (&mut self.state, is_longer) {
-            running.get_or_insert_default().progress = Bytes::copy_from_slice(progress);
-        }
+        let State::Running(running) = &mut self.state else {
+            return Progress::Lost;
+        };
+        let running = running.get_or_insert_default();
+        let Some(known) = running.progress.len().checked_sub(offset) else {
+            return Progress::Behind {
+                stored_bytes: running.progress.len(),
+            };
+        };
+        running
+            .progress
+            .extend_from_slice(bytes.get(known..).unwrap_or_default());
         Progress::Saved
     }
 
     fn progress(&self) -> Bytes {
         match &self.state {
-            State::Running(Some(running)) => running.progress.clone(),
+            State::Running(Some(running)) => Bytes::copy_from_slice(&running.progress),
             State::Running(None) | State::Completed(_) => Bytes::new(),
         }
     }
@@ -200,9 +225,10 @@ impl Entry {
         &mut self,
         owner: &Owner,
         response: CompactResponse,
+        ttl: Duration,
         now: Moment,
     ) -> Completion {
-        if self.token != owner.token || self.is_expired(now) {
+        if self.token != Some(owner.token) || self.is_expired(now) {
             return Completion::Lost;
         }
         if matches!(self.state, State::Completed(_)) {
@@ -210,7 +236,13 @@ impl Entry {
         }
         self.wake();
         self.state = State::Completed(Box::new(response));
+        self.expires_at = now.after(ttl);
         Completion::Stored
+    }
+
+    /// The operation, if the record was never completed.
+    pub(super) fn uncompleted(&self) -> Option<&Arc<str>> {
+        matches!(self.state, State::Running(_)).then_some(&self.operation)
     }
 
     pub(super) fn record(&self, now: Moment) -> Option<Record> {
@@ -226,6 +258,7 @@ impl Entry {
         };
         Some(Record {
             fingerprint: self.fingerprint,
+            operation: Arc::clone(&self.operation),
             attempt: self.attempt,
             age: now.since(self.created_at),
             expires_in: self.expires_at.since(now),
@@ -258,7 +291,8 @@ impl Entry {
     pub(super) fn size_bytes(&self) -> usize {
         let response = match &self.state {
             State::Completed(response) => response.size_bytes(),
-            State::Running(_) => self.progress().len(),
+            State::Running(Some(running)) => running.progress.capacity(),
+            State::Running(None) => 0,
         };
         Self::BASE_BYTES + response
     }
