@@ -293,9 +293,8 @@ fn captures(literal: &str, name: &str) -> bool {
     let is_of_name = |letter: char| letter.is_alphanumeric() || letter == '_';
     literal.split('{').skip(1).any(|placeholder| {
         let inside = placeholder.split('}').next().unwrap_or_default();
-        inside
-            .split(|letter| !is_of_name(letter))
-            .any(|word| word == name)
+        let mut words = inside.split(|letter| !is_of_name(letter));
+        words.any(|word| word == name || word.trim_start_matches('0') == name)
     })
 }
 

@@ -128,7 +128,7 @@ mod tests;
 /// runs once for a key, and whoever calls with the key again gets the first result, as a value.
 ///
 /// ```text
-/// #[idempotent(key = order.id, ttl_hours = 24)]
+/// #[idempotent(name = "orders.settle", key = order.id, ttl_hours = 24)]
 /// async fn settle(idempotency: &Idempotency, order: Order) -> Result<Receipt, SettleError> {
 ///     charge(&order.card, order.amount).await
 /// }

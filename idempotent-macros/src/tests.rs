@@ -195,7 +195,7 @@ fn names_in_format_strings_are_used() {
     for (scope, names) in [
         (quote!(format!("{a}")), "& a ,"),
         (
-            quote!(format!("{b:>1$}, {0:width$}, {{a}}.", 1, 2)),
+            quote!(format!("{b:>1$}, {0:0width$}, {{a}}.", 1, 2)),
             "& a , & b , & width ,",
         ),
         (quote!(format!("{}", a)), "& a ,"),

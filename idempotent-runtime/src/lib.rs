@@ -71,7 +71,7 @@
 //!     }
 //! }
 //!
-//! #[idempotent(key = order.id, ttl_hours = 24)]
+//! #[idempotent(name = "orders.settle", key = order.id, ttl_hours = 24)]
 //! async fn settle(idempotency: &Idempotency, order: Order) -> Result<Receipt, SettleError> {
 //!     Ok(Receipt { amount: order.amount })
 //! }
