@@ -254,7 +254,7 @@ pub(crate) fn users_function(args: &Args, handler: &Handler) -> ItemFn {
     // An argument that only an expression names is used, and the compiler cannot know.
     let patterns = handler.arguments.iter().map(|it| &*it.pat);
     let mut named = pattern::bindings(patterns);
-    named.retain(|binding| expressions(args).any(|it| mentions(it.to_token_stream(), binding)));
+    named.retain(|binding| is_named(args, binding));
     if !named.is_empty() {
         let used = parse_quote!(let _ = (#(&#named,)*););
         function.block.stmts.insert(0, used);
@@ -270,6 +270,11 @@ pub(crate) fn users_function(args: &Args, handler: &Handler) -> ItemFn {
         );
     }
     function
+}
+
+/// Whether one of the user's expressions names it.
+pub(crate) fn is_named(args: &Args, binding: &Ident) -> bool {
+    expressions(args).any(|it| mentions(it.to_token_stream(), binding))
 }
 
 fn expressions(args: &Args) -> impl Iterator<Item = &Expr> {
