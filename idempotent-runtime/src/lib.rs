@@ -133,6 +133,7 @@
 
 pub mod answers;
 mod canonical;
+pub mod changing_a_service;
 pub mod choosing_a_store;
 mod clock;
 mod digest;
@@ -143,6 +144,7 @@ mod execute;
 mod fingerprint;
 mod http;
 mod key;
+mod operation;
 mod operator;
 mod policy;
 mod record;

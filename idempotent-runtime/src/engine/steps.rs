@@ -189,8 +189,8 @@ impl Steps {
             lease: claim.lease,
             retention: engine.0.retention,
         };
-        let renewed = engine.0.calls.renew(&[renewal]).await;
-        if renewed.into_iter().next().transpose()? != Some(Renewed::Renewed) {
+        let mut results = engine.0.calls.renew(&[renewal]).await;
+        if results.pop().unwrap_or(Ok(Renewed::Lost))? == Renewed::Lost {
             let mut saves = self.0.saves.lock().await;
             match self.claim_again().await? {
                 // The store had lost the record, and has none of the steps now.
@@ -285,7 +285,7 @@ impl Steps {
         saves.tried = unsaved.end;
         match saved {
             Ok(Progress::Saved) => saves.done = unsaved.end,
-            Ok(Progress::Behind { .. }) => saves.done = 0,
+            Ok(Progress::Behind { stored_bytes }) => saves.done = stored_bytes,
             Ok(Progress::Lost) => {
                 self.0.is_lost.store(true, Ordering::Release);
                 return Err(Lost);
@@ -314,27 +314,30 @@ impl Steps {
         }
     }
 
-    /// A store that has less than was saved (it has lost something) gets what it misses.
-    async fn save_range(&self, log: &Log, range: Range<usize>) -> Result<Progress, StoreError> {
-        let end = range.end;
-        match self.save_once(log, range).await? {
-            Progress::Behind { stored_bytes } => self.save_once(log, stored_bytes..end).await,
-            saved => Ok(saved),
-        }
-    }
-
-    async fn save_once(&self, log: &Log, range: Range<usize>) -> Result<Progress, StoreError> {
-        let Shared { engine, claim, .. } = &*self.0;
-        let from = range.start.min(range.end);
-        let bytes = log.copy(from..range.end);
-        let calls = &engine.0.calls;
-        calls.save_progress(&claim.owner, from, &bytes).await
-    }
-
+    /// Asks for a claim that was lost: if the store has lost the record, it is put back.
     async fn claim_again(&self) -> Result<Claim, StoreError> {
         let Shared { engine, claim, .. } = &*self.0;
         let request = claim.request(engine.0.retention, None);
         engine.0.calls.claim(&request).await
+    }
+
+    /// A store that has less than was saved (it has lost something) gets what it misses.
+    async fn save_range(&self, log: &Log, unsaved: Range<usize>) -> Result<Progress, StoreError> {
+        match self.save_once(log, unsaved.clone()).await? {
+            Progress::Behind { stored_bytes } => {
+                self.save_once(log, stored_bytes..unsaved.end).await
+            }
+            saved => Ok(saved),
+        }
+    }
+
+    async fn save_once(&self, log: &Log, unsaved: Range<usize>) -> Result<Progress, StoreError> {
+        let Shared { engine, claim, .. } = &*self.0;
+        let bytes = log.copy(unsaved.clone());
+        let calls = &engine.0.calls;
+        calls
+            .save_progress(&claim.owner, unsaved.start, &bytes)
+            .await
     }
 }
 

@@ -1,10 +1,9 @@
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use tokio::time::Instant;
 
 use crate::engine::calls::lock;
-use crate::engine::leases::LeaseGuard;
 
 /// Until when the lease of a claim is known to last, by this process's monotonic clock: from the moment
 /// when it was last asked for with success, not from the answer.
@@ -15,13 +14,11 @@ pub(in crate::engine) struct LeaseView {
 }
 
 impl LeaseView {
-    /// As the renewals say that go on beside the handler.
-    pub(in crate::engine) fn of(guard: &Arc<LeaseGuard>) -> Self {
-        let guard = Arc::clone(guard);
-        Self::new(move || guard.valid_until())
-    }
-
-    pub(super) fn new(renewed: impl Fn() -> Option<Instant> + Send + Sync + 'static) -> Self {
+    /// `renewed` says it of the renewals that go on beside the handler; `None` when they have found the
+    /// claim lost.
+    pub(in crate::engine) fn new(
+        renewed: impl Fn() -> Option<Instant> + Send + Sync + 'static,
+    ) -> Self {
         Self {
             renewed: Box::new(renewed),
             asked: Mutex::default(),
@@ -29,8 +26,7 @@ impl LeaseView {
     }
 
     pub(super) fn is_known_to_last(&self) -> bool {
-        let renewed = (self.renewed)();
-        let until = lock(&self.asked).max(renewed);
+        let until = lock(&self.asked).max((self.renewed)());
         until.is_some_and(|until| Instant::now() < until)
     }
 

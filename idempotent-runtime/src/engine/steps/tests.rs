@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use super::*;
-use crate::engine::EngineSettings;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Owner, StoredResponse, Token};
@@ -12,7 +11,6 @@ use crate::store::Completion;
 use crate::store::memory::MemoryStore;
 
 const LEASE: Duration = Duration::from_secs(30);
-const RETENTION: Duration = Duration::from_hours(1);
 
 /// One attempt at one record, whose lease nobody renews.
 struct Attempt {
@@ -23,9 +21,9 @@ struct Attempt {
 }
 
 fn engine() -> Engine {
-    let settings = EngineSettings {
-        retention: RETENTION,
-        ..EngineSettings::default()
+    let settings = crate::engine::EngineSettings {
+        sweep_every: Duration::ZERO,
+        ..Default::default()
     };
     Engine::new(Arc::new(MemoryStore::new()), settings, None)
 }
@@ -38,15 +36,15 @@ impl Attempt {
                 token: Token::from_bytes([token; 16]),
             },
             fingerprint: Fingerprint::from_bytes([1; 32]),
-            operation: "pay".into(),
+            operation: "test".into(),
             lease: LEASE,
             ttl: 1000 * LEASE,
         };
-        let request = claim.request(RETENTION, take_over);
+        let request = claim.request(1000 * LEASE, take_over);
         let until = Instant::now() + LEASE;
-        let acquired = engine.0.calls.claim(&request).await.unwrap();
-        let Claim::Acquired { attempt, .. } = acquired else {
-            panic!("{acquired:?}");
+        let claimed = engine.store().claim(&request).await.unwrap();
+        let Claim::Acquired { attempt, .. } = claimed else {
+            panic!("{claimed:?}");
         };
         let lease = LeaseView::new(move || Some(until));
         Self {
@@ -72,9 +70,8 @@ impl Attempt {
 
     async fn complete(&self, engine: &Engine) {
         let response = Arc::new(StoredResponse::of_value(&1).unwrap());
-        let calls = &engine.0.calls;
-        let completion = calls.complete(&self.claim.owner, &response, LEASE).await;
-        assert!(matches!(completion, Ok(Completion::Stored)));
+        let completion = engine.store().complete(&self.claim.owner, &response, LEASE);
+        assert!(matches!(completion.await, Ok(Completion::Stored)));
     }
 }
 
@@ -126,7 +123,13 @@ async fn a_step_of_a_record_that_the_store_has_lost_runs_when_it_is_put_back() {
     let first = Attempt::claim(&engine, 1, None).await;
     assert_eq!(first.step("charge").await.unwrap(), 7);
     let owner = first.claim.owner;
-    engine.0.calls.release(&[owner]).await.remove(0).unwrap();
+    engine
+        .store()
+        .release(&[owner])
+        .await
+        .pop()
+        .unwrap()
+        .unwrap();
     tokio::time::advance(LEASE).await;
     assert_eq!(first.step("receipt").await.unwrap(), 7);
     let record = engine.read(&owner.key).await.unwrap().unwrap();
