@@ -149,6 +149,7 @@ fn read(it: &Argument) -> (&'static str, Result<Value>) {
         "key" => ("key", it.expression(EXPRESSION)),
         "scope" => ("scope", it.expression(EXPRESSION)),
         "fingerprint" => ("fingerprint", fingerprint(it)),
+        "fingerprint_headers" => ("fingerprint_headers", headers(it)),
         "lease" => (
             "lease_millis",
             it.duration(10..=24 * HOUR, "has to be 10 ms to 24 h"),
@@ -175,12 +176,23 @@ fn read(it: &Argument) -> (&'static str, Result<Value>) {
 
 /// A field name of RFC 9110, in lower case as the `http` crate compares it.
 fn header(it: &Argument) -> Result<Value> {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let name = it.text(
         "has to be a header name (letters, digits and hyphens)",
-        |name| !name.is_empty() && name.bytes().all(is_token),
+        is_header_name,
     )?;
     Ok(Value::Text(name.to_ascii_lowercase()))
+}
+
+fn headers(it: &Argument) -> Result<Value> {
+    it.texts(
+        "header names (letters, digits and hyphens), each in quotes, in brackets",
+        |name| is_header_name(name).then(|| name.to_ascii_lowercase()),
+    )
+}
+
+fn is_header_name(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_token)
 }
 
 fn name(it: &Argument) -> Result<Value> {

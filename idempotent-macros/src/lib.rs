@@ -54,6 +54,7 @@ mod tests;
 /// | `key = expr` | none | the key, made from the handler's arguments (`key = order.id`) instead of a header |
 /// | `scope = expr` | the handle's, else none | whose key it is (`scope = (&user.tenant, user.id)`); the same key of another scope is another key; `None` is nobody's, the same as no scope |
 /// | `fingerprint = body`, `json` or `expr` | `body` | what has to be equal under one key: the body's bytes, its canonical JSON, or chosen fields (`(payment.amount, &payment.currency)`) |
+/// | `fingerprint_headers = ["..."]` | the handle's | request headers that have to be equal as well, beside the handle's (`["x-api-version"]`); not to be changed while keys are alive |
 /// | `lease = "..."` | `"30s"` | how long a claim is held without renewal, which is how long a crash blocks its key; 10 ms to 24 h, whatever the TTL is |
 /// | `in_flight = "reject"` or `"wait"` | `"reject"` | what a duplicate of a running request gets: 409 at once, or that request's answer |
 /// | `wait = "..."` | `"5s"` | how long it waits before its 409; 1 ms to 1 h, only with `in_flight = "wait"` |
@@ -140,8 +141,8 @@ mod tests;
 /// }
 /// ```
 ///
-/// * `key` is required too. `header`, `required`, `store_errors`, `fingerprint = body` and `fingerprint = json` are for
-///   handlers; everything else is as above.
+/// * `key` is required too. `header`, `fingerprint_headers`, `required`, `store_errors`, `fingerprint = body` and
+///   `fingerprint = json` are for handlers; everything else is as above.
 /// * `name` is required: it is the operation, which is part of every key. Give each function one of its own, whatever
 ///   module it is in: two functions of one name are one operation, and the second is not run for a key of the first.
 /// * Without `fingerprint = expr`, two calls are compared by all arguments but the handle, as one tuple, and each has

@@ -1,0 +1,14 @@
+//! A list of nothing.
+
+use axum::Router;
+use axum::routing::post;
+use idempotent_runtime::{Idempotency, idempotent};
+
+#[idempotent(fingerprint_headers = [])]
+async fn create_order(body: String) -> String {
+    body
+}
+
+fn main() {
+    let _: Router<Idempotency> = Router::new().route("/orders", post(create_order));
+}
