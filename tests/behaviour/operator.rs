@@ -63,7 +63,11 @@ async fn inspect_shows_each_state() {
     assert!(matches!(found.state, RecordState::Abandoned), "{found:?}");
     assert_eq!(found.record_key, crashes.store.claimed());
     assert_eq!((found.attempt, found.age), (1, LEASE));
-    assert_eq!(found.expires_in, Duration::from_hours(30 * 24), "its retention");
+    assert_eq!(
+        found.expires_in,
+        Duration::from_hours(30 * 24),
+        "its retention"
+    );
     assert_eq!(found.steps().unwrap(), ["hold", "charge"]);
 
     crashes.take_over(found.record_key).await;

@@ -226,9 +226,8 @@ impl Renewer {
     fn due(&self, now: Instant) -> Vec<Vec<Renewal>> {
         let mut groups: BTreeMap<(u32, usize), Vec<Renewal>> = BTreeMap::new();
         let mut table = lock(&self.table);
-        let is_due = |lease: &Lease, now| {
-            lease.outstanding < MOST_OUTSTANDING && lease.renew_at <= now
-        };
+        let is_due =
+            |lease: &Lease, now| lease.outstanding < MOST_OUTSTANDING && lease.renew_at <= now;
         if !table.leases.values().any(|lease| is_due(lease, now)) {
             return Vec::new();
         }

@@ -28,6 +28,8 @@ pub(super) struct Recorder {
     state: State,
     limit: usize,
     mover: Mover,
+    /// It was moved to the background, and is not moved again: not when that runtime ends either.
+    is_moved: bool,
 }
 
 enum State {
@@ -63,6 +65,7 @@ impl Recorder {
             state,
             limit,
             mover: Mover::new(tasks),
+            is_moved: false,
         }
     }
 
@@ -143,7 +146,7 @@ impl HttpBody for Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        if matches!(self.state, State::Passing) {
+        if self.is_moved || matches!(self.state, State::Passing) {
             return;
         }
         let rest = Self {
@@ -151,6 +154,7 @@ impl Drop for Recorder {
             state: std::mem::replace(&mut self.state, State::Passing),
             limit: self.limit,
             mover: self.mover.clone(),
+            is_moved: true,
         };
         self.mover.spawn(rest.finish());
     }

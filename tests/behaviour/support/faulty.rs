@@ -5,8 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use idempotent_runtime::store::{
-    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store, StoreError,
-    StoreErrorKind, Subscription, Transactor,
+    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
+    StoreError, StoreErrorKind, Subscription, Transactor,
 };
 use idempotent_runtime::{Owner, Record, RecordKey, StoredResponse};
 use tokio::sync::Semaphore;
@@ -156,7 +156,9 @@ impl FaultyStore {
         operation: Operation,
         call: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.perform(operation, call).await.and_then(|result| result)
+        self.perform(operation, call)
+            .await
+            .and_then(|result| result)
     }
 
     /// A call with a result for each of its items, which all fail alike.
