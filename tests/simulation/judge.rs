@@ -4,7 +4,7 @@
 //! was killed or stood still, what handlers did, what clients were told. A history without an excuse
 //! must keep every invariant; the README of this folder has the list.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use idempotent_runtime::{RecordKey, StoredResponse, Token};
 
@@ -55,11 +55,13 @@ struct Stored {
 #[derive(Clone, Debug)]
 struct Claimant {
     process: ProcessId,
+    request: Option<u64>,
     intent: Option<usize>,
     lease: Millis,
     sent_at: Millis,
     /// A call that had to do with its completion went wrong.
     has_failed: bool,
+    has_failed_to_complete: bool,
     /// Memory that is held for its response, until that is stored.
     pending_bytes: usize,
 }
@@ -168,7 +170,7 @@ impl Judge {
     pub fn called(
         &mut self,
         process: ProcessId,
-        intent: Option<usize>,
+        request: Option<(u64, usize)>,
         operation: &Operation,
         now: Millis,
     ) {
@@ -176,10 +178,12 @@ impl Judge {
             Operation::Claim(claim) => {
                 let claimant = Claimant {
                     process,
-                    intent,
+                    request: request.map(|(request, _)| request),
+                    intent: request.map(|(_, intent)| intent),
                     lease: claim.lease.as_millis() as Millis,
                     sent_at: now,
                     has_failed: false,
+                    has_failed_to_complete: false,
                     pending_bytes: 0,
                 };
                 let token = *claim.owner.token.as_bytes();
@@ -187,7 +191,7 @@ impl Judge {
             }
             Operation::Complete(owner, response, _) => {
                 if let Some(claimant) = self.claimants.get_mut(owner.token.as_bytes())
-                    && claimant.has_failed
+                    && claimant.has_failed_to_complete
                 {
                     let has_body = response.body.is_some();
                     claimant.pending_bytes = if has_body { response.size_bytes() } else { 0 };
@@ -218,6 +222,7 @@ impl Judge {
         };
         if let Some(claimant) = self.claimants.get_mut(owner.token.as_bytes()) {
             claimant.has_failed = true;
+            claimant.has_failed_to_complete |= matches!(operation, Operation::Complete(..));
         }
     }
 
@@ -250,8 +255,7 @@ impl Judge {
         }
         let ledger = self.ledger.lock();
         let is_living = |run: &Run| {
-            run.process == claimant.process
-                && Some(run.intent) == claimant.intent
+            run.request == claimant.request
                 && run.begun_at >= claimant.sent_at
                 && matches!(run.ended, None | Some(End::Answered))
         };
@@ -350,9 +354,7 @@ impl Judge {
             let Some(claimant) = self.claimants.get(token.as_bytes()) else {
                 return false;
             };
-            claimant.process == run.process
-                && claimant.intent == Some(run.intent)
-                && *at <= run.begun_at
+            claimant.request.is_some() && claimant.request == run.request && *at <= run.begun_at
         })
     }
 
@@ -481,11 +483,15 @@ impl Judge {
         own.is_reused || (own.key < 100 && same.count() > 1)
     }
 
+    /// Of each of its request's records the life that a run is of, and which attempt of it.
     fn lives_of(&self, run: &Run) -> Vec<(&Life, usize)> {
-        let lives = self.lives.values();
-        lives
-            .filter_map(|life| Some((life, self.attempt_of(life, run)?)))
-            .collect()
+        let mut lives: BTreeMap<RecordKey, (&Life, usize)> = BTreeMap::new();
+        for life in self.lives.values() {
+            if let Some(attempt) = self.attempt_of(life, run) {
+                lives.insert(life.key, (life, attempt));
+            }
+        }
+        lives.into_values().collect()
     }
 
     /// The answer of a run was shown: it is stored, or the store has refused it.
@@ -643,10 +649,5 @@ impl Judge {
                 return self.violate("I4", what);
             }
         }
-    }
-
-    pub fn living_processes(&self, of: impl IntoIterator<Item = ProcessId>) -> BTreeSet<ProcessId> {
-        let all = of.into_iter();
-        all.filter(|it| !self.ended.contains_key(it)).collect()
     }
 }

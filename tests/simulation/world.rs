@@ -14,6 +14,7 @@ use crate::client::{Answer, Client, Said, request};
 use crate::judge::{Judge, Violation};
 use crate::ledger::Ledger;
 use crate::link::{Emission, Operation, Reply, error, on_behalf_of};
+use crate::model::StoreEvent;
 use crate::plan::{LockKind, Millis, Mode, Plan, Surface, Trouble};
 use crate::process::{Process, ProcessId};
 use crate::rng::Rng;
@@ -297,6 +298,7 @@ impl World {
                     .and_then(|it| self.requests.get(&it))
                     .map(|it| it.client);
                 let intent = client.map(|client| self.clients[client].intent);
+                let of = request.zip(intent);
                 trace!(
                     self,
                     "p{} {:x} asks {}",
@@ -304,7 +306,7 @@ impl World {
                     call,
                     describe(&operation)
                 );
-                self.judge.called(id, intent, &operation, at);
+                self.judge.called(id, of, &operation, at);
                 self.send(id, call, &operation, at);
                 self.calls.insert(
                     call,
@@ -575,9 +577,18 @@ impl World {
             }
         };
         trace!(self, "     {call:x} {}: {reply:?}", describe(&operation));
+        // A copy of a question that was answered: no engine can know of it.
+        let is_ghost = !self.calls.contains_key(&call);
         for event in self.server.take_events() {
             self.notify(&operation);
+            let begun = match &event {
+                StoreEvent::Created { life, .. } | StoreEvent::TakenOver { life, .. } => Some(*life),
+                _ => None,
+            };
             self.judge.happened(event, self.now);
+            if is_ghost {
+                self.judge.forgotten(begun);
+            }
         }
         if let Some(after) = reply_after {
             self.schedule(self.now + after, Event::Reply { call, reply });
@@ -690,7 +701,9 @@ impl World {
         let state = &mut self.clients[client];
         state.waits_for = None;
         if state.is_probe {
-            if now > state.began_at + PROBE {
+            let plan = self.ledger.intent(state.intent);
+            let handler = 3 * (3 * plan.before + plan.after);
+            if now > state.began_at + PROBE + handler {
                 state.is_done = true;
                 let what = format!(
                     "intent {} gets no final answer, long after all is well",
@@ -924,7 +937,11 @@ impl World {
                 let settled = self.last_arrival.max(self.plan.chaos) + 30_000 + 35_000;
                 (is_idle && all_up && !runs && self.now >= settled).then_some(Phase::Probing)
             }
-            Phase::Probing => is_idle.then_some(Phase::ShuttingDown),
+            Phase::Probing if is_idle => {
+                // The longest pause between two tries to store a response.
+                return self.schedule(self.now + 10_000, Event::Next(Phase::ShuttingDown));
+            }
+            Phase::Probing => None,
             _ => return,
         };
         match next {
