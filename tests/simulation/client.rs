@@ -28,6 +28,8 @@ pub enum Said {
     Nothing,
     /// The handler failed, after what it had done.
     Failed,
+    /// The function panicked, and so did its caller.
+    Panicked,
     InFlight,
     Unknown,
     Reused,
@@ -58,6 +60,7 @@ impl Answer {
             Said::Done(_)
             | Said::NotRetained
             | Said::Failed
+            | Said::Panicked
             | Said::Unknown
             | Said::Reused
             | Said::Other(_) => false,

@@ -226,6 +226,15 @@ impl Judge {
         }
     }
 
+    /// A response is stored, or will never be.
+    pub fn call_succeeded(&mut self, operation: &Operation) {
+        if let Operation::Complete(owner, ..) = operation
+            && let Some(claimant) = self.claimants.get_mut(owner.token.as_bytes())
+        {
+            claimant.pending_bytes = 0;
+        }
+    }
+
     /// How much of the lease before that time a process could not be expected to keep a record.
     fn excused(&self, process: usize, key: &RecordKey, lease: Millis, now: Millis) -> Millis {
         let begin = now.saturating_sub(lease);
@@ -253,13 +262,16 @@ impl Judge {
         if self.ended.contains_key(&claimant.process) {
             return None;
         }
-        let ledger = self.ledger.lock();
         let is_living = |run: &Run| {
             run.request == claimant.request
                 && run.begun_at >= claimant.sent_at
                 && matches!(run.ended, None | Some(End::Answered))
         };
-        ledger.runs.iter().rposition(is_living)
+        let runs = self.ledger.lock().runs.clone();
+        let number = runs.iter().rposition(is_living)?;
+        let lives = self.lives_of(&runs[number]);
+        let is_stored = lives.iter().any(|(life, _)| life.completed.is_some());
+        (!is_stored).then_some(number)
     }
 
     pub fn happened(&mut self, event: StoreEvent, now: Millis) {
@@ -418,7 +430,8 @@ impl Judge {
                     self.violate("I2", "an answer was not retained without a reason".into());
                 }
             }
-            Said::Failed => {
+            Said::Panicked if intent.outcome == HandlerOutcome::Panics => {}
+            Said::Failed | Said::Panicked => {
                 let is_possible = match intent.outcome {
                     HandlerOutcome::Panics | HandlerOutcome::Steps => true,
                     HandlerOutcome::Stream { .. }
@@ -515,11 +528,20 @@ impl Judge {
             Some(stored) => {
                 format!("run {number} was shown, and stored is {stored:?}")
             }
-            None if is_replay => format!("run {number} was replayed, and nothing is stored"),
             None => {
-                let token = life.attempts[*attempt].0;
-                let claimant = self.claimants.get(token.as_bytes());
-                if claimant.is_none_or(|it| it.has_failed) {
+                let has_failed = |token: &Token| {
+                    let claimant = self.claimants.get(token.as_bytes());
+                    claimant.is_none_or(|it| it.has_failed)
+                };
+                // What a recovery function has found is answered as if its handler had answered now.
+                let is_recovered =
+                    self.ledger.intent(run.intent).on_abandoned == crate::plan::Abandoned::Recover;
+                let is_excused = if is_replay && is_recovered {
+                    life.attempts.iter().any(|(token, _)| has_failed(token))
+                } else {
+                    !is_replay && has_failed(&life.attempts[*attempt].0)
+                };
+                if is_excused {
                     return;
                 }
                 let what = format!("run {number} was answered before it was stored");
@@ -597,6 +619,7 @@ impl Judge {
             for (other, later) in after.iter().filter(|(other, _)| other.key == life.key) {
                 let is_same = std::ptr::eq(*life, *other);
                 if life.is_tainted
+                    || other.is_tainted
                     || life.end == Some(LifeEnd::Expired)
                     // Each take-over on the way was judged when it happened.
                     || (is_same && attempt != later)
@@ -649,5 +672,12 @@ impl Judge {
                 return self.violate("I4", what);
             }
         }
+    }
+
+    pub fn describe_lives(&self) -> Vec<String> {
+        let lives = self.lives.iter();
+        lives
+            .map(|(number, life)| format!("life {number}: {life:?}"))
+            .collect()
     }
 }

@@ -3,7 +3,9 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::panic::AssertUnwindSafe;
 
+use futures_util::FutureExt;
 use idempotent_runtime::store::{Completion, StoreErrorKind};
 use idempotent_runtime::{RecordKey, RecordState};
 use tokio::sync::oneshot;
@@ -620,6 +622,8 @@ impl World {
         };
         if has_failed {
             self.judge.call_failed(&call.operation);
+        } else {
+            self.judge.call_succeeded(&call.operation);
         }
         if !call.is_given_up {
             // A process that is gone does not mind.
@@ -665,7 +669,8 @@ impl World {
         let answered =
             std::future::poll_fn(move |cx| on_behalf_of(number, || answered.as_mut().poll(cx)));
         let task = process.spawn(async move {
-            let answer = answered.await;
+            let answered = AssertUnwindSafe(answered).catch_unwind();
+            let answer = answered.await.unwrap_or(Answer::of(Said::Panicked));
             link.emit(Emission::Answered {
                 request: number,
                 answer,
@@ -1011,6 +1016,14 @@ impl World {
     }
 
     fn end(&mut self) {
+        if self.trace.is_some() {
+            for (number, run) in self.ledger.lock().runs.clone().iter().enumerate() {
+                trace!(self, "run {number}: {run:?}");
+            }
+            for line in self.judge.describe_lives() {
+                trace!(self, "{line}");
+            }
+        }
         for process in std::mem::take(&mut self.processes).into_iter().flatten() {
             process.kill();
         }
