@@ -14,7 +14,7 @@ use super::filter::HeaderFilter;
 use super::inputs::Inputs;
 use super::problem::{Problem, Problems};
 use crate::digest::Digest;
-use crate::engine::{Engine, EngineSettings};
+use crate::engine::{CheckValues, Engine, EngineSettings, Mover};
 use crate::error::Error;
 use crate::key::{KeySyntax, RecordKeys};
 use crate::policy::MAX_DURATION;
@@ -69,6 +69,7 @@ struct Settings {
     problems: Problems,
     on_store_failure: OnStoreFailure,
     ttl: Option<Duration>,
+    transaction_timeout: Duration,
     extensions: Extensions,
 }
 
@@ -98,6 +99,7 @@ pub struct Builder {
     secret: Option<Vec<u8>>,
     previous_secrets: Vec<Vec<u8>>,
     is_previously_without_secret: bool,
+    secret_check: bool,
     syntax: KeySyntax,
     digest: Digest,
     scope: Option<ScopeResolver>,
@@ -105,6 +107,7 @@ pub struct Builder {
     problems: Problems,
     on_store_failure: OnStoreFailure,
     ttl: Option<Duration>,
+    transaction_timeout: Duration,
     extensions: Extensions,
 }
 
@@ -124,6 +127,7 @@ impl Idempotency {
             secret: None,
             previous_secrets: Vec::new(),
             is_previously_without_secret: false,
+            secret_check: true,
             syntax: KeySyntax::default(),
             digest: Digest::default(),
             scope: None,
@@ -131,6 +135,7 @@ impl Idempotency {
             problems: Problems::default(),
             on_store_failure: OnStoreFailure::default(),
             ttl: None,
+            transaction_timeout: Duration::from_secs(30),
             extensions: Extensions::new(),
         }
     }
@@ -194,6 +199,11 @@ impl Idempotency {
         &self.0.engine
     }
 
+    /// Moves the rest of a handler to a task, from where this is called.
+    pub(super) fn mover(&self) -> Mover {
+        Mover::new(self.0.engine.tasks())
+    }
+
     pub(crate) fn record_keys(&self) -> &RecordKeys {
         &self.0.keys
     }
@@ -220,6 +230,10 @@ impl Idempotency {
 
     pub(crate) fn ttl(&self) -> Option<Duration> {
         self.0.ttl
+    }
+
+    pub(super) fn transaction_timeout(&self) -> Duration {
+        self.0.transaction_timeout
     }
 
     pub(crate) fn extensions(&self) -> &Extensions {
@@ -306,6 +320,14 @@ impl Builder {
     /// [previous secrets](Self::previous_secrets): for setting one for the first time.
     pub fn previously_without_secret(mut self) -> Self {
         self.is_previously_without_secret = true;
+        self
+    }
+
+    /// Whether this instance compares its secrets with those of the other instances on the store when it
+    /// starts, and logs an error if it shares none with them. Default `true`. It costs one read, and a
+    /// record of a few bytes for each namespace.
+    pub fn secret_check(mut self, check: bool) -> Self {
+        self.secret_check = check;
         self
     }
 
@@ -429,6 +451,20 @@ impl Builder {
         self
     }
 
+    /// How long a handler with `#[tx]` may take. Default 30 s. Over it the handler is dropped, its
+    /// transaction is rolled back, and the answer is 503 `store-unavailable`: nothing was done, and the
+    /// retry runs. It bounds how long a handler that hangs keeps a connection and its locks; on SQLite,
+    /// which has one writer, it keeps everybody else from writing.
+    ///
+    /// # Panics
+    ///
+    /// If it is shorter than a millisecond or more than [ten years](crate::MAX_DURATION).
+    #[track_caller]
+    pub fn transaction_timeout(mut self, timeout: Duration) -> Self {
+        self.transaction_timeout = within_bounds(timeout);
+        self
+    }
+
     /// Which response headers are stored. Default: [`HeaderFilter`]'s.
     pub fn response_headers(mut self, filter: HeaderFilter) -> Self {
         self.headers = filter;
@@ -480,6 +516,8 @@ impl Builder {
     /// Makes the handle.
     #[must_use]
     pub fn build(self) -> Idempotency {
+        // A store in this process is shared with no other.
+        let is_shared = !self.store.replays_from_memory();
         let store: Arc<dyn Store> = match self.replay_cache {
             Some(cache) if !self.store.replays_from_memory() => {
                 Arc::new(cache.in_front_of(self.store))
@@ -491,8 +529,12 @@ impl Builder {
         let current = self.secret.as_deref();
         let secrets = unkeyed.into_iter().chain(previous).chain([current]);
         let keys = RecordKeys::new(&self.namespace, secrets);
+        let check_values = (self.secret_check && is_shared).then(|| {
+            let (key, values) = keys.check_values();
+            CheckValues { key, values }
+        });
         Idempotency(Arc::new(Settings {
-            engine: Engine::new(store, self.engine),
+            engine: Engine::new(store, self.engine, check_values),
             keys,
             syntax: self.syntax,
             digest: self.digest,
@@ -501,6 +543,7 @@ impl Builder {
             problems: self.problems,
             on_store_failure: self.on_store_failure,
             ttl: self.ttl,
+            transaction_timeout: self.transaction_timeout,
             extensions: self.extensions,
         }))
     }

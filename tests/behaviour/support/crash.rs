@@ -61,21 +61,26 @@ impl Crashes {
 
     /// Takes an abandoned record over, as another process does.
     pub async fn take_over(&self, key: RecordKey) -> Owner {
-        let record = self.store.get(&key).await.unwrap().unwrap();
-        let owner = Owner {
-            key,
-            token: Token::random().unwrap(),
-        };
-        let request = ClaimRequest {
-            owner,
-            fingerprint: record.fingerprint,
-            operation: &record.operation,
-            lease: LEASE,
-            retention: record.expires_in,
-            take_over: Some(record.attempt),
-        };
-        let claim = self.store.claim(&request).await.unwrap();
-        assert!(matches!(claim, Claim::Acquired { .. }), "{claim:?}");
-        owner
+        take_over(&self.store, key).await
     }
+}
+
+/// Takes an abandoned record over, as another process does.
+pub async fn take_over(store: &FaultyStore, key: RecordKey) -> Owner {
+    let record = store.get(&key).await.unwrap().unwrap();
+    let owner = Owner {
+        key,
+        token: Token::random().unwrap(),
+    };
+    let request = ClaimRequest {
+        owner,
+        fingerprint: record.fingerprint,
+        operation: &record.operation,
+        lease: LEASE,
+        retention: record.expires_in,
+        take_over: Some(record.attempt),
+    };
+    let claim = store.claim(&request).await.unwrap();
+    assert!(matches!(claim, Claim::Acquired { .. }), "{claim:?}");
+    owner
 }

@@ -54,6 +54,8 @@ pub struct FaultyStore {
     waiting: Arc<Semaphore>,
     proceed: Arc<Semaphore>,
     refuses_bodies: bool,
+    delay: Duration,
+    locked: Arc<Mutex<Option<RecordKey>>>,
     gives_hints: bool,
     is_near: bool,
 }
@@ -68,6 +70,8 @@ impl FaultyStore {
             waiting: Arc::new(Semaphore::new(0)),
             proceed: Arc::new(Semaphore::new(0)),
             refuses_bodies: false,
+            delay: Duration::ZERO,
+            locked: Arc::default(),
             gives_hints: true,
             is_near: true,
         }
@@ -79,6 +83,16 @@ impl FaultyStore {
             refuses_bodies: true,
             ..self
         }
+    }
+
+    /// Takes this long for each operation, on tokio's clock.
+    pub fn slow(self, delay: Duration) -> Self {
+        Self { delay, ..self }
+    }
+
+    /// A call that would renew the lease of this record hangs from now on, with all that it carries.
+    pub fn lock(&self, key: RecordKey) {
+        *self.locked.lock().unwrap() = Some(key);
     }
 
     /// Tells nobody of a change: who waits has to look.
@@ -177,6 +191,9 @@ impl FaultyStore {
         operation: Operation,
         call: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, StoreError> {
+        if !self.delay.is_zero() {
+            tokio::time::sleep(self.delay).await;
+        }
         match self.next(operation) {
             Fault::Works => Ok(call.await),
             Fault::Refused(kind) => Err(StoreError::new("faulty", kind)),
@@ -240,6 +257,10 @@ impl Store for FaultyStore {
     async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
         let (inner, renewals) = (Arc::clone(&self.inner), renewals.to_vec());
         let items = renewals.len();
+        let locked = *self.locked.lock().unwrap();
+        if renewals.iter().any(|it| Some(it.owner.key) == locked) {
+            return std::future::pending().await;
+        }
         let renew = async move { inner.renew(&renewals).await };
         self.call_each(Operation::Renew, items, renew).await
     }
