@@ -149,6 +149,9 @@ mod operator;
 mod policy;
 mod record;
 mod recovery;
+#[cfg(feature = "__simulation")]
+#[doc(hidden)]
+pub mod simulation;
 pub mod store;
 pub mod which_guarantee;
 
