@@ -90,14 +90,6 @@ impl Slots {
     /// Arguments that are good by themselves and contradict another.
     fn exclusions(&self, errors: &mut Errors) {
         let at = |method| self.get(method).map(|slot| &slot.said_by);
-        let value = |method| self.get(method).and_then(|slot| slot.value.as_ref());
-        if let (Some(Value::Number(ttl)), Some(Value::Number(lease))) =
-            (value("ttl_millis"), value("lease_millis"))
-            && ttl < lease
-        {
-            let rule = "a record has to outlive its lease: make the TTL longer or `lease` shorter";
-            errors.at(at("ttl_millis"), rule);
-        }
         let waits = match self.get("in_flight") {
             Some(Slot {
                 value: Some(value), ..

@@ -274,7 +274,8 @@ impl RecordKeys {
         }
     }
 
-    /// The record keys of what `key` names for `scope` at `operation`.
+    /// The record keys of what `key` names for `scope`, as canonical JSON, at `operation`. `null` is
+    /// nobody's scope, which is none, wherever it was said.
     pub(crate) fn derive(&self, operation: &str, scope: Option<&[u8]>, key: &Key) -> KeySet {
         let operation = without_parameter_names(operation);
         self.derive_joined([&operation, "", ""], scope, key)
@@ -336,7 +337,7 @@ impl RecordKeys {
         Frames::new(digest, Self::VERSION)
             .field(&self.namespace)
             .joined(&operation.map(str::as_bytes))
-            .optional(scope)
+            .optional(scope.filter(|json| *json != b"null"))
             .field(key.as_bytes())
             .into_inner()
     }

@@ -71,7 +71,7 @@
 //!     }
 //! }
 //!
-//! #[idempotent(key = order.id, ttl_hours = 24)]
+//! #[idempotent(name = "orders.settle", key = order.id, ttl_hours = 24)]
 //! async fn settle(idempotency: &Idempotency, order: Order) -> Result<Receipt, SettleError> {
 //!     Ok(Receipt { amount: order.amount })
 //! }
@@ -133,11 +133,13 @@
 
 pub mod answers;
 mod canonical;
+pub mod changing_a_service;
 pub mod choosing_a_store;
 mod clock;
 mod digest;
 mod engine;
 mod error;
+mod exact;
 mod execute;
 mod fingerprint;
 mod http;

@@ -72,6 +72,7 @@ struct Settings {
     retry_after: Duration,
     background: Option<Crowd>,
     ttl: Option<Duration>,
+    transaction_timeout: Duration,
     extensions: Extensions,
 }
 
@@ -112,6 +113,7 @@ pub struct Builder {
     retry_after: Duration,
     background: Option<Crowd>,
     ttl: Option<Duration>,
+    transaction_timeout: Duration,
     extensions: Extensions,
 }
 
@@ -142,6 +144,7 @@ impl Idempotency {
             retry_after: Duration::from_secs(1),
             background: None,
             ttl: None,
+            transaction_timeout: Duration::from_secs(30),
             extensions: Extensions::new(),
         }
     }
@@ -245,6 +248,10 @@ impl Idempotency {
 
     pub(crate) fn ttl(&self) -> Option<Duration> {
         self.0.ttl
+    }
+
+    pub(super) fn transaction_timeout(&self) -> Duration {
+        self.0.transaction_timeout
     }
 
     pub(crate) fn extensions(&self) -> &Extensions {
@@ -521,6 +528,20 @@ impl Builder {
         self
     }
 
+    /// How long a handler with `#[tx]` may take. Default 30 s. Over it the handler is dropped, its
+    /// transaction is rolled back, and the answer is 503 `store-unavailable`: nothing was done, and the
+    /// retry runs. It bounds how long a handler that hangs keeps a connection and its locks; on SQLite,
+    /// which has one writer, it keeps everybody else from writing.
+    ///
+    /// # Panics
+    ///
+    /// If it is shorter than a millisecond or more than [ten years](crate::MAX_DURATION).
+    #[track_caller]
+    pub fn transaction_timeout(mut self, timeout: Duration) -> Self {
+        self.transaction_timeout = within_bounds(timeout);
+        self
+    }
+
     /// Which response headers are stored. Default: [`HeaderFilter`]'s.
     pub fn response_headers(mut self, filter: HeaderFilter) -> Self {
         self.headers = filter;
@@ -602,6 +623,7 @@ impl Builder {
             retry_after: self.retry_after,
             background: self.background,
             ttl: self.ttl,
+            transaction_timeout: self.transaction_timeout,
             extensions: self.extensions,
         }))
     }
