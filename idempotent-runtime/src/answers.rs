@@ -44,13 +44,14 @@
 //!
 //! ## in-flight
 //!
-//! The first request with this key is still running. `Retry-After` is the time left of its lease, in
-//! seconds: it may well be done sooner, and if its process has crashed that is known by then.
+//! The first request with this key is still running, or whether its transaction was committed is not
+//! known yet. `Retry-After` is one second unless the service sets it otherwise, and never more than what
+//! is left of the lease.
 //!
 //! ## outcome-unknown
 //!
-//! The first request with this key was cut off: its process died, or was away for longer than its
-//! lease. Whether it took effect is not known, so it is neither repeated nor answered. Look at the
+//! The first request with this key was cut off: its process died, or did not reach the store for longer
+//! than its lease. Whether it took effect is not known, so it is neither repeated nor answered. Look at the
 //! resource (was the payment made?) and then either be content, or try again with a **new** key. The
 //! operation's settings can resolve this state by themselves, see
 //! [`OnAbandoned`](crate::OnAbandoned).

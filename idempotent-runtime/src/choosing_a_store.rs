@@ -50,11 +50,25 @@
 //! * **Everywhere**: `on_abandoned = "reject"` or a recovery function, a TTL longer than your clients
 //!   retry, and a scope if there is more than one tenant.
 //!
-//! # When the store is away
+//! # When the store is in trouble
 //!
-//! Before the handler: 503, and the handler does not run. After it: the client gets its answer, and
-//! storing it is retried for as long as the record would live, while this process lives. A request
-//! whose process dies in that time is abandoned.
+//! A store can be slow, refuse, restart, fail over or lose a reply while this process lives:
+//!
+//! * **Before the handler**: 503, and the handler does not run. A claim whose reply was lost is given up in
+//!   the background until it cannot arrive any more, so that no key is held for a request that never ran.
+//! * **While the handler runs**: its lease is renewed every third of it. A renewal that fails is tried again
+//!   every twelfth, and delays no other's.
+//! * **After the handler**: the client gets its answer, and storing it is retried after 50 ms to 5 s until
+//!   the store takes it, for as long as this process lives. Its lease is renewed meanwhile, so duplicates
+//!   are `in-flight`. Responses that wait are bounded by
+//!   [`max_pending_bytes`](crate::Builder::max_pending_bytes).
+//! * **If the process dies in that time**, the record is abandoned, and kept as such for
+//!   [`abandoned_retention`](crate::Builder::abandoned_retention) (30 days).
+//! * **After a fail-over or a network fault** the store works again within 5 s of the moment when a fresh
+//!   connection would, without a restart.
+//!
+//! A store that is *full* refuses new keys and goes on storing, whatever
+//! [`OnStoreFailure`](crate::OnStoreFailure) says.
 //!
 //! # Round trips
 //!

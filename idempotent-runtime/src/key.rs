@@ -273,7 +273,8 @@ impl RecordKeys {
         }
     }
 
-    /// The record keys of what `key` names for `scope` at `operation`.
+    /// The record keys of what `key` names for `scope`, as canonical JSON, at `operation`. `null` is
+    /// nobody's scope, which is none, wherever it was said.
     pub(crate) fn derive(&self, operation: &str, scope: Option<&[u8]>, key: &Key) -> KeySet {
         self.derive_joined([operation, "", ""], scope, key)
     }
@@ -302,6 +303,28 @@ impl RecordKeys {
         }
     }
 
+    /// What instances can compare to find out whether they share a secret: a record key that all of them
+    /// know, and a digest under each secret, the current one last.
+    pub(crate) fn check_values(&self) -> (RecordKey, Vec<[u8; 32]>) {
+        const DOMAIN: &[u8] = b"idempotent check value";
+        fn framed<D: sha2::digest::Update>(digest: D, namespace: &[u8]) -> D {
+            Frames::new(digest, RecordKeys::VERSION)
+                .field(DOMAIN)
+                .field(namespace)
+                .into_inner()
+        }
+        let key: [u8; 32] = framed(Sha256::new(), &self.namespace).finalize().into();
+        let value = |maker: &RecordKeyMaker| match maker {
+            None => [0; 32],
+            Some(secret) => framed(secret.clone(), &self.namespace)
+                .finalize()
+                .into_bytes()
+                .into(),
+        };
+        let makers = std::iter::once(&self.first).chain(&self.others);
+        (RecordKey(key), makers.map(value).collect())
+    }
+
     fn frames<D: sha2::digest::Update>(
         &self,
         digest: D,
@@ -312,7 +335,7 @@ impl RecordKeys {
         Frames::new(digest, Self::VERSION)
             .field(&self.namespace)
             .joined(&operation.map(str::as_bytes))
-            .optional(scope)
+            .optional(scope.filter(|json| *json != b"null"))
             .field(key.as_bytes())
             .into_inner()
     }

@@ -133,11 +133,13 @@
 
 pub mod answers;
 mod canonical;
+pub mod changing_a_service;
 pub mod choosing_a_store;
 mod clock;
 mod digest;
 mod engine;
 mod error;
+mod exact;
 mod execute;
 mod fingerprint;
 mod http;

@@ -127,11 +127,12 @@ impl Abandoned {
         &self.operation
     }
 
-    /// Whose key it is, as canonical JSON; `None` without a scope.
+    /// Whose key it is, as canonical JSON; `None` without a scope, and in nobody's (`scope = None`).
     #[must_use]
     pub fn scope(&self) -> Option<&str> {
         self.scope
             .as_deref()
+            .filter(|scope| *scope != b"null")
             .and_then(|scope| std::str::from_utf8(scope).ok())
     }
 

@@ -21,7 +21,9 @@
 //! * **`reject`** rests on the store not forgetting: see [`choosing_a_store`](crate::choosing_a_store).
 //!   Together with `#[tx]` these are the two modes in which nothing ever happens twice.
 //! * **`retry`** is at least once after a crash, and no lease or fencing token changes that: a dead process
-//!   may have sent its request already. What makes it right is that the *other side* knows the key.
+//!   may have sent its request already. What makes it right is that the *other side* knows the key. It is
+//!   only after a crash: an attempt whose process is alive and reaches the store once per lease keeps its
+//!   claim, and its answer is stored.
 //! * **A step** is kept after its effect. A crash between the two runs that one step again, so that a step
 //!   whose effect is external wants a derived key all the same.
 //!
@@ -36,5 +38,6 @@
 //! # What none of them does
 //!
 //! * Two keys are two intents. A client that makes a new key for a retry is charged twice.
-//! * A key is remembered for its TTL. A client that retries later than that runs again.
+//! * A response is replayed for its TTL, counted from when it was given. A client that retries later than
+//!   that runs again.
 //! * A record says what was *answered*. A handler that answers before its work is done has not done it.

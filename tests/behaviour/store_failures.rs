@@ -88,7 +88,7 @@ async fn a_claim_that_happened_unheard_twice_is_released() {
 async fn a_claim_that_happened_unheard_and_was_then_refused_is_released() {
     let (server, store) = faulty().await;
     store.script(Operation::Claim, Fault::ReplyLost);
-    let rejected = Fault::Refused(StoreErrorKind::Rejected);
+    let rejected = Fault::Refused(StoreErrorKind::Refused);
     store.script(Operation::Claim, rejected);
     reply(server.post("/pay", "key", ""))
         .await
@@ -108,7 +108,7 @@ async fn an_unheard_claim_is_released_even_if_the_store_is_away_for_longer_than_
     tokio::time::sleep(2 * LEASE).await;
     let early = local.post("/pay", "key").await;
     early.assert_problem(409, "outcome-unknown");
-    tokio::time::sleep(2 * LEASE).await;
+    tokio::time::sleep(3 * LEASE).await;
     assert_eq!(local.idempotency.pending(), 0);
     assert_eq!(local.post("/pay", "key").await.text(), "1");
 }
@@ -199,7 +199,7 @@ async fn completing_goes_on_for_longer_than_the_lease() {
     tokio::time::sleep(LEASE + LEASE / 10).await;
     let early = local.post("/pay", "key").await;
     early.assert_problem(409, "outcome-unknown");
-    tokio::time::sleep(LEASE).await;
+    tokio::time::sleep(3 * LEASE).await;
     local.post("/pay", "key").await.assert_replay_of(&first);
 }
 

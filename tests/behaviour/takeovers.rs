@@ -200,8 +200,9 @@ async fn find_too_late(abandoned: Abandoned) -> Recovery {
             token: Token::from_bytes([9; 16]),
         },
         fingerprint: record.fingerprint,
+        operation: &record.operation,
         lease: LEASE,
-        ttl: record.expires_in,
+        retention: record.expires_in,
         take_over: Some(abandoned.attempt()),
     };
     let taken = store.claim(&take_over).await.unwrap();

@@ -85,7 +85,7 @@ impl Engine {
         if self.is_closing() {
             return None;
         }
-        self.0.sweeper.run(&self.0.calls);
+        self.look_after();
         let claim = ClaimedAs {
             owner: Owner {
                 key: intent.keys.first(),
@@ -263,7 +263,7 @@ impl Engine {
                 None => Err(Refusal::ShuttingDown),
             };
         }
-        self.0.sweeper.run(&self.0.calls);
+        self.look_after();
         let asked_at = Instant::now();
         let asked = self.ask(&claim, take_over).await;
         Ok(match asked.claim? {

@@ -30,8 +30,13 @@ const BATCH: usize = 1000;
 /// buffer are executed when the server goes on, whether or not the client is there.
 const LATEST_ARRIVAL: Duration = Duration::from_secs(10 * 60);
 
-/// The longest pause between two looks at one claim.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause between two tries while the store does not reply: how soon after its recovery the
+/// key is free.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The longest pause between two looks for a question that may still arrive; never longer than the
+/// lease that it would begin.
+const LONGEST_WATCH: Duration = Duration::from_secs(30);
 
 /// How a claim is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +70,7 @@ pub(super) struct GivenUp {
     how: How,
     /// Until when its question may arrive; `None` when it was answered.
     may_arrive_until: Option<Instant>,
+    longest_watch: Duration,
     pauses: Pauses,
     /// Keeps [`Engine::shutdown`] waiting until the store has replied once.
     unanswered: Option<TaskTrackerToken>,
@@ -76,6 +82,7 @@ impl GivenUp {
             owner,
             how,
             may_arrive_until: None,
+            longest_watch: LONGEST_PAUSE,
             pauses: Pauses::up_to(LONGEST_PAUSE),
             unanswered: None,
         }
@@ -84,6 +91,7 @@ impl GivenUp {
     /// A question of that time got no reply.
     pub(super) fn may_still_arrive(mut self, asked_at: Instant, lease: Duration) -> Self {
         self.may_arrive_until = Some(asked_at + lease.max(LATEST_ARRIVAL));
+        self.longest_watch = lease.clamp(LONGEST_PAUSE, LONGEST_WATCH);
         self
     }
 }
@@ -223,6 +231,7 @@ impl GivenUp {
             Ok(_) => {
                 self.unanswered = None;
                 self.may_arrive_until.filter(|until| now < *until)?;
+                self.pauses.extend_to(self.longest_watch);
             }
             Err(error) if error.is_about_item() => {
                 tracing::error!(record = %self.owner.key, error = error as &dyn std::error::Error,

@@ -71,6 +71,8 @@ struct Table {
 struct Lease {
     claim: ClaimedAs,
     renew_at: Instant,
+    /// How much sooner it may be renewed, together with others.
+    slack: Duration,
     /// The lease cannot end before, by this process's clock: from when it was last asked for.
     valid_until: Instant,
     outstanding: u8,
@@ -102,6 +104,7 @@ impl Leases {
         let token = claim.owner.token;
         renewer.insert(Lease {
             renew_at: asked_at + claim.lease / 3,
+            slack: claim.lease / 6,
             valid_until: asked_at + claim.lease,
             claim,
             outstanding: 0,
@@ -223,11 +226,16 @@ impl Renewer {
     fn due(&self, now: Instant) -> Vec<Vec<Renewal>> {
         let mut groups: BTreeMap<(u32, usize), Vec<Renewal>> = BTreeMap::new();
         let mut table = lock(&self.table);
+        let is_due =
+            |lease: &Lease, now| lease.outstanding < MOST_OUTSTANDING && lease.renew_at <= now;
+        if !table.leases.values().any(|lease| is_due(lease, now)) {
+            return Vec::new();
+        }
         for lease in table.leases.values_mut() {
-            let length = lease.claim.lease;
-            if lease.outstanding >= MOST_OUTSTANDING || lease.renew_at > now + length / 6 {
+            if !is_due(lease, now + lease.slack) {
                 continue;
             }
+            let length = lease.claim.lease;
             lease.outstanding += 1;
             lease.renew_at = now + (length / 3).max(Duration::from_millis(1));
             let class = length.as_millis().max(1).ilog2();
@@ -302,6 +310,7 @@ impl Renewer {
                 Err(_) => {
                     let pause = (lease.claim.lease / 12).min(Duration::from_secs(1));
                     lease.renew_at = now + pause.max(Duration::from_millis(1));
+                    lease.slack = Duration::ZERO;
                     lease.batch = if !has_failed {
                         1
                     } else if is_odd || lease.batch == BATCH {
@@ -353,6 +362,7 @@ impl Lease {
     fn renewed(&mut self, asked_at: Instant) {
         self.valid_until = self.valid_until.max(asked_at + self.claim.lease);
         self.renew_at = self.renew_at.max(asked_at + self.claim.lease / 3);
+        self.slack = self.claim.lease / 6;
         self.batch = BATCH.min(self.batch * 2);
     }
 }

@@ -28,6 +28,7 @@ mod leases;
 mod pauses;
 mod random;
 mod seats;
+mod secrets;
 mod settle;
 mod steps;
 mod sweep;
@@ -39,6 +40,7 @@ pub(crate) use abandoned::{Crashed, DescribeAbandoned};
 pub(crate) use detach::{Detach, Mover};
 pub(crate) use fingerprints::Fingerprints;
 pub(crate) use held::{Answer, Held};
+pub(crate) use secrets::CheckValues;
 pub use steps::StepError;
 pub(crate) use steps::{Labels, Steps};
 pub(crate) use transaction::InTransaction;
@@ -56,6 +58,7 @@ struct Inner {
     watches: wait::Watches,
     seats: seats::Seats,
     sweeper: sweep::Sweeper,
+    secrets: secrets::Secrets,
     tasks: TaskTracker,
     held: AtomicUsize,
     pending: background::Pending,
@@ -124,9 +127,15 @@ pub(crate) enum Refusal {
 }
 
 impl Engine {
-    pub(crate) fn new(store: Arc<dyn Store>, settings: EngineSettings) -> Self {
+    /// `check_values` are compared with those of other instances as soon as there is a runtime.
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        settings: EngineSettings,
+        check_values: Option<CheckValues>,
+    ) -> Self {
         let calls = calls::Calls::new(store, settings.store_timeout);
-        Self(Arc::new(Inner {
+        let engine = Self(Arc::new(Inner {
+            secrets: secrets::Secrets::new(check_values),
             leases: leases::Leases::new(calls.clone(), settings.retention),
             watches: wait::Watches::new(calls.clone()),
             seats: seats::Seats::default(),
@@ -139,7 +148,15 @@ impl Engine {
             given_up: given_up::Queue::default(),
             given_up_changed: tokio::sync::Notify::new(),
             closing: AtomicBool::new(false),
-        }))
+        }));
+        engine.0.secrets.check(&engine.0.calls);
+        engine
+    }
+
+    /// What is done in the background, from the first claim on.
+    fn look_after(&self) {
+        self.0.sweeper.run(&self.0.calls);
+        self.0.secrets.check(&self.0.calls);
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {

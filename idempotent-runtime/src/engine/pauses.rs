@@ -25,6 +25,10 @@ impl Pauses {
         }
     }
 
+    pub(super) fn extend_to(&mut self, longest: Duration) {
+        self.longest = longest;
+    }
+
     pub(super) fn next(&mut self) -> Duration {
         let pause = self.next;
         self.next = (pause * 2).min(self.longest);

@@ -231,7 +231,7 @@ impl Engine {
                 None => Err(Refusal::ShuttingDown),
             };
         }
-        self.0.sweeper.run(&self.0.calls);
+        self.look_after();
         Ok(
             match self.0.calls.timed(begin.begin(Some(request))).await? {
                 Begun::Open(session) => Tried::Open(session, running),

@@ -14,7 +14,7 @@ use super::filter::HeaderFilter;
 use super::inputs::Inputs;
 use super::problem::{Problem, Problems};
 use crate::digest::Digest;
-use crate::engine::{Engine, EngineSettings};
+use crate::engine::{CheckValues, Engine, EngineSettings};
 use crate::error::Error;
 use crate::key::{KeySyntax, RecordKeys};
 use crate::policy::MAX_DURATION;
@@ -98,6 +98,7 @@ pub struct Builder {
     secret: Option<Vec<u8>>,
     previous_secrets: Vec<Vec<u8>>,
     is_previously_without_secret: bool,
+    secret_check: bool,
     syntax: KeySyntax,
     digest: Digest,
     scope: Option<ScopeResolver>,
@@ -124,6 +125,7 @@ impl Idempotency {
             secret: None,
             previous_secrets: Vec::new(),
             is_previously_without_secret: false,
+            secret_check: true,
             syntax: KeySyntax::default(),
             digest: Digest::default(),
             scope: None,
@@ -309,6 +311,14 @@ impl Builder {
         self
     }
 
+    /// Whether this instance compares its secrets with those of the other instances on the store when it
+    /// starts, and logs an error if it shares none with them. Default `true`. It costs one read, and a
+    /// record of a few bytes for each namespace.
+    pub fn secret_check(mut self, check: bool) -> Self {
+        self.secret_check = check;
+        self
+    }
+
     /// Whose key it is, for handlers that do not say so themselves (`scope = expr`).
     ///
     /// The same key from two scopes is two records. **Without a scope, two tenants who happen to
@@ -480,6 +490,8 @@ impl Builder {
     /// Makes the handle.
     #[must_use]
     pub fn build(self) -> Idempotency {
+        // A store in this process is shared with no other.
+        let is_shared = !self.store.replays_from_memory();
         let store: Arc<dyn Store> = match self.replay_cache {
             Some(cache) if !self.store.replays_from_memory() => {
                 Arc::new(cache.in_front_of(self.store))
@@ -491,8 +503,12 @@ impl Builder {
         let current = self.secret.as_deref();
         let secrets = unkeyed.into_iter().chain(previous).chain([current]);
         let keys = RecordKeys::new(&self.namespace, secrets);
+        let check_values = (self.secret_check && is_shared).then(|| {
+            let (key, values) = keys.check_values();
+            CheckValues { key, values }
+        });
         Idempotency(Arc::new(Settings {
-            engine: Engine::new(store, self.engine),
+            engine: Engine::new(store, self.engine, check_values),
             keys,
             syntax: self.syntax,
             digest: self.digest,

@@ -85,10 +85,12 @@ impl StoredResponse {
         if !left.is_empty() {
             return Err(DecodeError::Malformed("bytes after the end".into()));
         }
-        let mut headers = HeaderMap::with_capacity(wire.headers.len());
+        let mut headers = HeaderMap::try_with_capacity(wire.headers.len()).unwrap_or_default();
         for (name, value) in wire.headers {
             let name = HeaderName::from_bytes(name.0).map_err(malformed)?;
-            headers.append(name, HeaderValue::from_bytes(value.0).map_err(malformed)?);
+            let value = HeaderValue::from_bytes(value.0).map_err(malformed)?;
+            // A map has room for 24,576 names, and panics where it is not asked like this.
+            headers.try_append(name, value).map_err(malformed)?;
         }
         let body = wire.body.map(|body| Bytes::copy_from_slice(body.0));
         Ok(Self {
@@ -105,7 +107,10 @@ fn malformed(error: impl std::error::Error + Send + Sync + 'static) -> DecodeErr
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::record::CompactResponse;
 
     fn response() -> StoredResponse {
         let mut headers = HeaderMap::new();
@@ -159,5 +164,73 @@ mod tests {
             );
         }
         assert!(StoredResponse::decode(&[bytes, vec![0]].concat()).is_err());
+    }
+
+    fn encoded(headers: &[(Vec<u8>, &[u8])]) -> Vec<u8> {
+        let headers = headers.iter().map(|(name, value)| (Raw(name), Raw(value)));
+        let wire = Wire {
+            status: 200,
+            headers: headers.collect(),
+            body: None,
+        };
+        postcard::to_extend(&wire, vec![VERSION]).unwrap()
+    }
+
+    #[test]
+    fn more_headers_than_a_map_can_hold_are_damage_and_no_panic() {
+        let names = |count: u32| (0..count).map(|n| (format!("x-{n}").into_bytes(), &b"v"[..]));
+        for (count, is_readable) in [(24_576, true), (24_577, false), (40_000, false)] {
+            let bytes = encoded(&names(count).collect::<Vec<_>>());
+            assert_eq!(
+                StoredResponse::decode(&bytes).is_ok(),
+                is_readable,
+                "{count}"
+            );
+        }
+    }
+
+    /// They are one entry of the map, which has no such limit.
+    #[test]
+    fn one_header_given_very_often_survives() {
+        let bytes = encoded(&vec![(b"x-multi".to_vec(), &b"v"[..]); 40_000]);
+        let decoded = StoredResponse::decode(&bytes).unwrap();
+        assert_eq!(decoded.headers.len(), 40_000);
+        assert_eq!(StoredResponse::decode(&decoded.encode()).unwrap(), decoded);
+        assert_eq!(*CompactResponse::from(&decoded).to_stored(), decoded);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn any_bytes_decode_or_are_an_error(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            is_current in any::<bool>(),
+        ) {
+            if let (Some(version), true) = (bytes.first_mut(), is_current) {
+                *version = VERSION;
+            }
+            if let Ok(response) = StoredResponse::decode(&bytes) {
+                prop_assert_eq!(StoredResponse::decode(&response.encode()).unwrap(), response);
+            }
+        }
+
+        #[test]
+        fn mutated_bytes_decode_or_are_an_error(
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4),
+            cut in proptest::option::of(any::<proptest::sample::Index>()),
+        ) {
+            let mut bytes = response().encode();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            if let Ok(response) = StoredResponse::decode(&bytes) {
+                prop_assert_eq!(StoredResponse::decode(&response.encode()).unwrap(), response);
+            }
+        }
     }
 }

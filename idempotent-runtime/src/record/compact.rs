@@ -41,9 +41,10 @@ impl CompactResponse {
     #[must_use]
     pub fn to_stored(&self) -> Arc<StoredResponse> {
         // With room for what a replay adds to them.
-        let mut headers = HeaderMap::with_capacity(self.headers.len() + 2);
+        let mut headers = HeaderMap::try_with_capacity(self.headers.len() + 2).unwrap_or_default();
         for (name, value) in &self.headers {
-            headers.append(name, value.clone());
+            // They were in a map already, so there is room.
+            let _ = headers.try_append(name, value.clone());
         }
         Arc::new(StoredResponse {
             status: self.status,

@@ -28,7 +28,9 @@ faults! {
     /// A stranger's release is taken.
     UnfencedRelease => Fencing, [only_the_owner_releases, released_key_is_free];
     /// A stranger's renewal is taken.
-    UnfencedRenewal => Fencing, [only_the_owner_renews, renewal_tells_the_lost_from_the_held];
+    UnfencedRenewal => Fencing, [only_the_owner_renews];
+    /// A stranger abandons the claim.
+    UnfencedAbandoning => Fencing, [only_the_owner_abandons];
     /// A release does not look at the state.
     CompletedIsReleased => Fencing, [
         completed_record_takes_no_writes,
@@ -43,12 +45,19 @@ faults! {
     /// Tokens are compared but for their last byte.
     TokenWithoutItsLastByte => Fencing, [tokens_one_bit_apart_are_strangers];
     /// One lost claim fails the renewal of all.
-    RenewalLosesAllOrNothing => Fencing, [
-        renewal_tells_the_lost_from_the_held,
-        absent_record_takes_no_writes
+    RenewalsShareTheirFate => SharedFate, [renewals_have_results_of_their_own];
+    /// One lost claim fails the release of all.
+    ReleasesShareTheirFate => SharedFate, [releases_have_results_of_their_own];
+    /// One lost claim fails the abandoning of all.
+    AbandoningsShareTheirFate => SharedFate, [abandonings_have_results_of_their_own];
+    /// Results in the order in which the table has the rows.
+    ResultsInTheOrderOfKeys => SharedFate, [
+        renewals_have_results_of_their_own,
+        releases_have_results_of_their_own,
+        abandonings_have_results_of_their_own
     ];
-    /// The empty list makes no valid statement.
-    RenewalOfNothingFails => Fencing, [renewal_of_nothing_loses_nothing];
+    /// The empty list makes a statement with one result.
+    EmptyBatchHasAResult => SharedFate, [empty_batch_has_no_results];
     /// A release leaves the row, abandoned.
     ReleaseEndsTheLeaseOnly => Fencing, [released_key_is_free, new_owner_can_write];
     /// A claim looks, and writes later what it then decided.
@@ -111,11 +120,19 @@ faults! {
     /// A renewal for no time is taken for none.
     RenewalOfZeroIsNone => LeaseIsNotLife, [renewal_of_zero_ends_the_lease];
     /// The record goes while its claim is held.
-    RenewalKeepsTheExpiry => LeaseIsNotLife, [renewal_keeps_a_record_alive_beyond_its_ttl];
+    RenewalKeepsTheExpiry => LeaseIsNotLife, [renewal_moves_the_expiry];
     /// The record goes with its lease once it was renewed.
-    RenewalShortensTheLife => LeaseIsNotLife, [renewal_does_not_shorten_the_life];
-    /// Completed late, kept late.
-    CompletionMovesTheExpiry => Immutable, [completion_does_not_move_the_expiry];
+    RenewalForgetsTheRetention => LeaseIsNotLife, [renewal_moves_the_expiry];
+    /// A renewal only ever puts the expiry off.
+    RenewalNeverShortensTheLife => LeaseIsNotLife, [renewal_moves_the_expiry];
+    /// The response goes when its claim would have.
+    CompletionKeepsTheExpiry => Immutable, [completion_sets_the_expiry];
+    /// The TTL counts from the claim.
+    TtlCountsFromTheClaim => Immutable, [completion_sets_the_expiry];
+    /// The TTL counts from the end of the lease.
+    TtlCountsFromTheLease => Immutable, [completion_sets_the_expiry];
+    /// A response is kept for as long as an abandoned claim would have been.
+    CompletionKeepsTheLongerLife => Immutable, [completion_sets_the_expiry];
     /// The last completion wins.
     SecondCompletionOverwrites => Immutable, [first_completion_stays];
     /// A repeated completion says that it was the first.
@@ -169,8 +186,8 @@ faults! {
     ProgressIsCut => Documented, [progress_comes_back_byte_for_byte];
     /// The last call wins.
     LastProgressStays => Documented, [progress_only_grows, take_over_keeps_the_progress];
-    /// Of two as long as each other the second stays.
-    ProgressAsLongStays => Documented, [progress_only_grows];
+    /// What is known already is written over.
+    ProgressIsOverwritten => Documented, [progress_only_grows];
     /// A late call is told that the claim is lost.
     LateProgressIsLost => Documented, [progress_only_grows];
     /// A renewal writes the row anew.

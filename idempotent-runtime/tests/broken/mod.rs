@@ -10,8 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use idempotent_runtime::store::{
-    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, StoreErrorKind,
-    Subscription, Transactor,
+    Claim, ClaimRequest, Completion, Progress, Purged, PurgedClaim, Release, Renewal, Renewed,
+    Store, StoreError, StoreErrorKind, Subscription, Transactor,
 };
 use idempotent_runtime::{
     Clock, Fingerprint, ManualClock, Owner, Record, RecordKey, StoredResponse,
@@ -106,7 +106,7 @@ impl MutexStore {
             && (row.is_owned_by(owner, self.fault) || self.has(unfenced))
     }
 
-    fn decide(&self, row: Option<&Row>, request: &ClaimRequest, now: Duration) -> Decision {
+    fn decide(&self, row: Option<&Row>, request: &ClaimRequest<'_>, now: Duration) -> Decision {
         let Some(row) = row.filter(|row| self.is_live(row, now)) else {
             return Decision::Write(self.first_row(row, request, now));
         };
@@ -117,7 +117,7 @@ impl MutexStore {
         row.decide(request, now, self.fault)
     }
 
-    fn first_row(&self, old: Option<&Row>, request: &ClaimRequest, now: Duration) -> Row {
+    fn first_row(&self, old: Option<&Row>, request: &ClaimRequest<'_>, now: Duration) -> Row {
         let mut row = Row::first(request, now);
         match (self.fault, old) {
             (Some(Fault::ExpiredKeyGoesOn), Some(old)) => row.attempt = old.attempt + 1,
@@ -150,12 +150,18 @@ impl MutexStore {
     }
 
     /// What saving progress comes to: an answer, and the row that has to be written for it.
-    fn save(&self, row: Option<&Row>, owner: &Owner, progress: &Bytes) -> (Progress, Option<Row>) {
+    fn save(
+        &self,
+        row: Option<&Row>,
+        owner: &Owner,
+        offset: usize,
+        bytes: &Bytes,
+    ) -> (Progress, Option<Row>) {
         let now = self.clock.now();
         match row {
             None if self.has(Fault::AbsentTakesProgress) => (Progress::Saved, None),
             Some(row) if self.takes_progress(row, owner, now) => {
-                row.saved(progress, now, self.fault)
+                row.saved(offset, bytes, now, self.fault)
             }
             _ => (Progress::Lost, None),
         }
@@ -166,6 +172,64 @@ impl MutexStore {
         let is_owned = row.is_owned_by(owner, self.fault) || self.has(Fault::UnfencedProgress);
         let is_late = self.has(Fault::ProgressNeedsALease) && row.lease_until <= now;
         self.is_live(row, now) && is_running && is_owned && !is_late
+    }
+
+    fn release_one(&self, owner: &Owner) -> Result<Release, StoreError> {
+        let mut rows = self.lock()?;
+        let index = self.index(&owner.key);
+        let held = rows.get(&index).is_some_and(|row| {
+            self.is_held(row, owner, Fault::UnfencedRelease)
+                || self.has(Fault::CompletedIsReleased)
+                    && self.is_live(row, self.clock.now())
+                    && row.is_owned_by(owner, self.fault)
+        });
+        if !held {
+            return Ok(Release::Lost);
+        }
+        if self.has(Fault::ReleaseEndsTheLeaseOnly) {
+            rows.entry(index)
+                .and_modify(|row| row.lease_until = Duration::ZERO);
+        } else if let Some(row) = rows.remove(&index) {
+            self.forget(index, &row);
+        }
+        self.wake();
+        Ok(Release::Released)
+    }
+
+    fn abandon_one(&self, owner: &Owner) -> Result<Release, StoreError> {
+        let mut rows = self.lock()?;
+        let row = rows.get_mut(&self.index(&owner.key));
+        let Some(row) = row.filter(|row| self.is_held(row, owner, Fault::UnfencedAbandoning))
+        else {
+            return Ok(Release::Lost);
+        };
+        row.abandon(self.clock.now());
+        self.wake();
+        Ok(Release::Released)
+    }
+
+    /// The results of a batch, with what `fate` makes of them.
+    fn batch<T: Copy + PartialEq>(
+        &self,
+        keys: impl Iterator<Item = RecordKey>,
+        mut results: Vec<Result<T, StoreError>>,
+        lost: T,
+        fate: Fault,
+    ) -> Vec<Result<T, StoreError>> {
+        let is_lost = |result: &Result<T, _>| matches!(result, Ok(value) if *value == lost);
+        if self.has(fate) && results.iter().any(is_lost) {
+            let refused = StoreError::new("mutex", StoreErrorKind::Refused);
+            results.fill(Err(refused));
+        }
+        if self.has(Fault::ResultsInTheOrderOfKeys) {
+            let mut sorted: Vec<_> = keys.zip(results).collect();
+            sorted.sort_by_key(|(key, _)| *key.as_bytes());
+            results = sorted.into_iter().map(|(_, result)| result).collect();
+        }
+        if self.has(Fault::EmptyBatchHasAResult) && results.is_empty() {
+            results.push(Ok(lost));
+        }
+        results
     }
 
     fn wake(&self) {
@@ -201,7 +265,7 @@ impl Store for MutexStore {
         Some(response)
     }
 
-    async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
         let now = self.clock.now();
         let index = self.index(&request.owner.key);
         if self.has(Fault::GetThenSet) {
@@ -214,38 +278,38 @@ impl Store for MutexStore {
         Ok(decision.carry_out(rows, index, now))
     }
 
-    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
+    async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
         let now = self.clock.now();
-        let mut rows = self.lock()?;
-        let mut lost = Vec::new();
-        for renewal in renewals {
+        let results = renewals.iter().map(|renewal| {
+            let mut rows = self.lock()?;
             let row = rows.get_mut(&self.index(&renewal.owner.key));
-            match row.filter(|row| self.is_held(row, &renewal.owner, Fault::UnfencedRenewal)) {
-                Some(row) => row.renew(renewal, now, self.fault),
-                None => lost.push(renewal.owner),
-            }
-        }
-        let refused = match self.fault {
-            Some(Fault::RenewalLosesAllOrNothing) => !lost.is_empty(),
-            Some(Fault::RenewalOfNothingFails) => renewals.is_empty(),
-            _ => false,
-        };
-        if refused {
-            return Err(StoreError::new("mutex", StoreErrorKind::Rejected));
-        }
-        Ok(lost)
+            let row = row.filter(|row| self.is_held(row, &renewal.owner, Fault::UnfencedRenewal));
+            let Some(row) = row else {
+                return Ok(Renewed::Lost);
+            };
+            row.renew(renewal, now, self.fault);
+            Ok(Renewed::Renewed)
+        });
+        let keys = renewals.iter().map(|renewal| renewal.owner.key);
+        let fate = Fault::RenewalsShareTheirFate;
+        self.batch(keys, results.collect(), Renewed::Lost, fate)
     }
 
-    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
+    async fn save_progress(
+        &self,
+        owner: &Owner,
+        offset: usize,
+        bytes: &Bytes,
+    ) -> Result<Progress, StoreError> {
         let index = self.index(&owner.key);
         if self.has(Fault::ProgressIsGetThenSet) {
-            let (answer, row) = self.save(self.lock()?.get(&index), owner, progress);
+            let (answer, row) = self.save(self.lock()?.get(&index), owner, offset, bytes);
             tokio::task::yield_now().await;
             self.lock()?.extend(row.map(|row| (index, row)));
             return Ok(answer);
         }
         let mut rows = self.lock()?;
-        let (answer, row) = self.save(rows.get(&index), owner, progress);
+        let (answer, row) = self.save(rows.get(&index), owner, offset, bytes);
         rows.extend(row.map(|row| (index, row)));
         Ok(answer)
     }
@@ -254,6 +318,7 @@ impl Store for MutexStore {
         &self,
         owner: &Owner,
         response: &Arc<StoredResponse>,
+        ttl: Duration,
     ) -> Result<Completion, StoreError> {
         let now = self.clock.now();
         let mut rows = self.lock()?;
@@ -266,31 +331,22 @@ impl Store for MutexStore {
         if !row.is_owned_by(owner, self.fault) && !self.has(Fault::UnfencedCompletion) {
             return Ok(Completion::Lost);
         }
-        let completion = row.complete(response, now, self.fault);
+        let completion = row.complete(response, ttl, now, self.fault);
         self.wake();
         Ok(completion)
     }
 
-    async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
-        let mut rows = self.lock()?;
-        let index = self.index(&owner.key);
-        let held = rows.get(&index).is_some_and(|row| {
-            self.is_held(row, owner, Fault::UnfencedRelease)
-                || self.has(Fault::CompletedIsReleased)
-                    && self.is_live(row, self.clock.now())
-                    && row.is_owned_by(owner, self.fault)
-        });
-        if !held {
-            return Ok(Release::Lost);
-        }
-        if self.has(Fault::ReleaseEndsTheLeaseOnly) {
-            rows.entry(index)
-                .and_modify(|row| row.lease_until = Duration::ZERO);
-        } else if let Some(row) = rows.remove(&index) {
-            self.forget(index, &row);
-        }
-        self.wake();
-        Ok(Release::Released)
+    async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        let results = owners.iter().map(|owner| self.release_one(owner)).collect();
+        let keys = owners.iter().map(|owner| owner.key);
+        self.batch(keys, results, Release::Lost, Fault::ReleasesShareTheirFate)
+    }
+
+    async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        let results = owners.iter().map(|owner| self.abandon_one(owner)).collect();
+        let keys = owners.iter().map(|owner| owner.key);
+        let fate = Fault::AbandoningsShareTheirFate;
+        self.batch(keys, results, Release::Lost, fate)
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
@@ -323,7 +379,7 @@ impl Store for MutexStore {
         }))
     }
 
-    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
         let now = self.clock.now();
         let mut rows = self.lock()?;
         let is_due = |row: &Row| {
@@ -334,16 +390,19 @@ impl Store for MutexStore {
         } else {
             limit
         };
-        let due: Vec<_> = rows
-            .iter()
-            .filter(|(_, row)| is_due(row))
-            .map(|(key, _)| *key)
-            .take(limit)
-            .collect();
-        for key in &due {
-            rows.remove(key);
+        let due = rows.iter().filter(|(_, row)| is_due(row));
+        let due: Vec<_> = due.map(|(key, _)| *key).take(limit).collect();
+        let mut purged = Purged::default();
+        for key in due {
+            let row = rows.remove(&key);
+            purged.records += 1;
+            purged.abandoned.extend(row.and_then(|row| {
+                let operation = Arc::clone(row.uncompleted()?);
+                let key = RecordKey::from_bytes(key);
+                Some(PurgedClaim { key, operation })
+            }));
         }
-        Ok(due.len())
+        Ok(purged)
     }
 
     fn subscribe(&self, _: &RecordKey) -> Subscription {

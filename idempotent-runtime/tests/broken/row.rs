@@ -13,7 +13,9 @@ use super::{Decision, Fault};
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     fingerprint: Fingerprint,
-    token: Token,
+    operation: Arc<str>,
+    /// Missing when its owner has abandoned it.
+    token: Option<Token>,
     pub(super) attempt: u32,
     created_at: Duration,
     pub(super) lease_until: Duration,
@@ -23,14 +25,15 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn first(request: &ClaimRequest, now: Duration) -> Self {
+    pub(super) fn first(request: &ClaimRequest<'_>, now: Duration) -> Self {
         Self {
             fingerprint: request.fingerprint,
-            token: request.owner.token,
+            operation: request.operation.into(),
+            token: Some(request.owner.token),
             attempt: 1,
             created_at: now,
             lease_until: now + request.lease,
-            expires_at: now + request.ttl,
+            expires_at: now + request.lease + request.retention,
             response: None,
             progress: Bytes::new(),
         }
@@ -41,11 +44,14 @@ impl Row {
     }
 
     pub(super) fn is_owned_by(&self, owner: &Owner, fault: Option<Fault>) -> bool {
+        let Some(token) = self.token else {
+            return false;
+        };
         match fault {
             Some(Fault::TokenWithoutItsLastByte) => {
-                self.token.as_bytes()[..15] == owner.token.as_bytes()[..15]
+                token.as_bytes()[..15] == owner.token.as_bytes()[..15]
             }
-            _ => self.token == owner.token,
+            _ => token == owner.token,
         }
     }
 
@@ -61,7 +67,7 @@ impl Row {
     /// What a claim comes to, given that the row has not expired.
     pub(super) fn decide(
         &self,
-        request: &ClaimRequest,
+        request: &ClaimRequest<'_>,
         now: Duration,
         fault: Option<Fault>,
     ) -> Decision {
@@ -93,7 +99,12 @@ impl Row {
         Decision::Write(self.taken_over(request, now, fault))
     }
 
-    fn has_forgotten(&self, request: &ClaimRequest, now: Duration, fault: Option<Fault>) -> bool {
+    fn has_forgotten(
+        &self,
+        request: &ClaimRequest<'_>,
+        now: Duration,
+        fault: Option<Fault>,
+    ) -> bool {
         match fault {
             Some(Fault::ClaimForgetsItsToken) => true,
             Some(Fault::ClaimForgetsItsTokenWithTheLease) => self.lease_until <= now,
@@ -102,10 +113,11 @@ impl Row {
         }
     }
 
-    fn taken_over(&self, request: &ClaimRequest, now: Duration, fault: Option<Fault>) -> Self {
+    fn taken_over(&self, request: &ClaimRequest<'_>, now: Duration, fault: Option<Fault>) -> Self {
         let mut row = Self {
             attempt: self.attempt + 1,
             created_at: self.created_at,
+            operation: Arc::clone(&self.operation),
             progress: self.progress.clone(),
             ..Self::first(request, now)
         };
@@ -126,36 +138,56 @@ impl Row {
             Some(Fault::RenewalNeedsALease) if self.lease_until <= now => return,
             _ => self.lease_until = now + renewal.lease,
         }
+        if fault == Some(Fault::RenewalDropsTheProgress) {
+            self.progress = Bytes::new();
+        }
         match fault {
             Some(Fault::RenewalKeepsTheExpiry) => {}
-            Some(Fault::RenewalShortensTheLife) => self.expires_at = self.lease_until,
+            Some(Fault::RenewalForgetsTheRetention) => self.expires_at = self.lease_until,
             Some(Fault::RenewalDropsTheProgress) => self.progress = Bytes::new(),
-            _ => self.expires_at = self.expires_at.max(self.lease_until),
+            Some(Fault::RenewalNeverShortensTheLife) => {
+                self.expires_at = self.expires_at.max(self.lease_until + renewal.retention);
+            }
+            _ => self.expires_at = self.lease_until + renewal.retention,
         }
     }
 
     /// What saving progress comes to, given that the owner may.
     pub(super) fn saved(
         &self,
-        progress: &Bytes,
+        offset: usize,
+        bytes: &Bytes,
         now: Duration,
         fault: Option<Fault>,
     ) -> (Progress, Option<Self>) {
-        let stays = match fault {
-            Some(Fault::ProgressIsForgotten) => false,
-            Some(Fault::LastProgressStays) => true,
-            Some(Fault::ProgressAsLongStays) => progress.len() >= self.progress.len(),
-            _ => progress.len() > self.progress.len(),
+        let stored_bytes = self.progress.len();
+        if offset > stored_bytes {
+            return (Progress::Behind { stored_bytes }, None);
+        }
+        let known = match fault {
+            Some(Fault::LastProgressStays | Fault::ProgressIsOverwritten) => offset,
+            _ => stored_bytes,
         };
-        if !stays {
-            let answer = match fault {
-                Some(Fault::LateProgressIsLost) => Progress::Lost,
-                _ => Progress::Saved,
-            };
-            return (answer, None);
+        let new = bytes.get(known - offset..).unwrap_or_default();
+        if fault == Some(Fault::ProgressIsForgotten) {
+            return (Progress::Saved, None);
+        }
+        if new.is_empty() && fault == Some(Fault::LateProgressIsLost) {
+            return (Progress::Lost, None);
+        }
+        let mut progress = self.progress.to_vec();
+        match fault {
+            Some(Fault::ProgressIsOverwritten) => {
+                progress.resize(stored_bytes.max(known + new.len()), 0);
+                progress[known..known + new.len()].copy_from_slice(new);
+            }
+            _ => {
+                progress.truncate(known);
+                progress.extend_from_slice(new);
+            }
         }
         let mut row = Self {
-            progress: kept_progress(progress, fault),
+            progress: kept_progress(&progress.into(), fault),
             ..self.clone()
         };
         match fault {
@@ -166,10 +198,21 @@ impl Row {
         (Progress::Saved, Some(row))
     }
 
+    /// Ends the claim, given that the owner may.
+    pub(super) fn abandon(&mut self, now: Duration) {
+        self.token = None;
+        self.lease_until = self.lease_until.min(now);
+    }
+
+    pub(super) fn uncompleted(&self) -> Option<&Arc<str>> {
+        self.response.is_none().then_some(&self.operation)
+    }
+
     /// Completes it, given that the owner may.
     pub(super) fn complete(
         &mut self,
         response: &Arc<StoredResponse>,
+        ttl: Duration,
         now: Duration,
         fault: Option<Fault>,
     ) -> Completion {
@@ -177,14 +220,20 @@ impl Row {
             return Completion::Lost;
         }
         let again = self.response.is_some();
+        if !again {
+            self.expires_at = match fault {
+                Some(Fault::CompletionKeepsTheExpiry) => self.expires_at,
+                Some(Fault::TtlCountsFromTheClaim) => self.created_at + ttl,
+                Some(Fault::TtlCountsFromTheLease) => self.lease_until + ttl,
+                Some(Fault::CompletionKeepsTheLongerLife) => self.expires_at.max(now + ttl),
+                _ => now + ttl,
+            };
+        }
         if !again || fault == Some(Fault::SecondCompletionOverwrites) {
             self.response = Some(kept(response, fault));
         }
         if fault != Some(Fault::CompletionKeepsTheProgress) {
             self.progress = Bytes::new();
-        }
-        if fault == Some(Fault::CompletionMovesTheExpiry) {
-            self.expires_at += now - self.created_at;
         }
         match (again, fault) {
             (false, _) | (true, Some(Fault::SecondCompletionIsStored)) => Completion::Stored,
@@ -202,6 +251,7 @@ impl Row {
         };
         Record {
             fingerprint: self.fingerprint,
+            operation: Arc::clone(&self.operation),
             attempt: self.attempt,
             age: self.age(now),
             expires_in: self.expires_at.saturating_sub(now),

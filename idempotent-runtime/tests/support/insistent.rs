@@ -2,12 +2,13 @@
 //! idempotent. With a replay cache inside, the third answer to what is completed comes from the cache.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use idempotent_runtime::store::{
-    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, Subscription,
-    Transactor,
+    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
+    StoreError, Subscription, Transactor,
 };
 use idempotent_runtime::{Owner, Record, RecordKey, StoredResponse};
 
@@ -20,30 +21,40 @@ impl<S: Store> Store for InsistentStore<S> {
         self.0.name()
     }
 
-    async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
         self.0.claim(request).await?;
         self.0.claim(request).await?;
         self.0.claim(request).await
     }
 
-    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
+    async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
         self.0.renew(renewals).await
     }
 
-    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
-        self.0.save_progress(owner, progress).await
+    async fn save_progress(
+        &self,
+        owner: &Owner,
+        offset: usize,
+        bytes: &Bytes,
+    ) -> Result<Progress, StoreError> {
+        self.0.save_progress(owner, offset, bytes).await
     }
 
     async fn complete(
         &self,
         owner: &Owner,
         response: &Arc<StoredResponse>,
+        ttl: Duration,
     ) -> Result<Completion, StoreError> {
-        self.0.complete(owner, response).await
+        self.0.complete(owner, response, ttl).await
     }
 
-    async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
-        self.0.release(owner).await
+    async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        self.0.release(owners).await
+    }
+
+    async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        self.0.abandon(owners).await
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
@@ -54,7 +65,7 @@ impl<S: Store> Store for InsistentStore<S> {
         self.0.remove(key).await
     }
 
-    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
         self.0.purge_expired(limit).await
     }
 

@@ -2,13 +2,14 @@
 //! be away.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::store::{
-    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, StoreErrorKind,
-    Subscription, Transactor,
+    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
+    StoreError, StoreErrorKind, Subscription, Transactor,
 };
 use idempotent_runtime::{Owner, Record, RecordKey, StoredResponse};
 use tokio::sync::Semaphore;
@@ -106,6 +107,14 @@ impl RemoteStore {
             Next::Lost(kind) => Err(StoreError::new(self.name(), kind)),
         }
     }
+
+    /// One reply for all of a batch.
+    async fn replies<T>(&self, results: Vec<Result<T, StoreError>>) -> Vec<Result<T, StoreError>> {
+        match self.reply(Ok(())).await {
+            Ok(()) => results,
+            Err(error) => results.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
 }
 
 #[async_trait]
@@ -114,31 +123,41 @@ impl Store for RemoteStore {
         "remote"
     }
 
-    async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
         self.count(|calls| calls.claims += 1);
         self.reply(self.0.memory.claim(request).await).await
     }
 
-    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
-        self.reply(self.0.memory.renew(renewals).await).await
+    async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
+        self.replies(self.0.memory.renew(renewals).await).await
     }
 
-    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
-        self.reply(self.0.memory.save_progress(owner, progress).await)
-            .await
+    async fn save_progress(
+        &self,
+        owner: &Owner,
+        offset: usize,
+        bytes: &Bytes,
+    ) -> Result<Progress, StoreError> {
+        let saved = self.0.memory.save_progress(owner, offset, bytes).await;
+        self.reply(saved).await
     }
 
     async fn complete(
         &self,
         owner: &Owner,
         response: &Arc<StoredResponse>,
+        ttl: Duration,
     ) -> Result<Completion, StoreError> {
-        self.reply(self.0.memory.complete(owner, response).await)
-            .await
+        let completed = self.0.memory.complete(owner, response, ttl).await;
+        self.reply(completed).await
     }
 
-    async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
-        self.reply(self.0.memory.release(owner).await).await
+    async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        self.replies(self.0.memory.release(owners).await).await
+    }
+
+    async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        self.replies(self.0.memory.abandon(owners).await).await
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
@@ -150,7 +169,7 @@ impl Store for RemoteStore {
         self.reply(self.0.memory.remove(key).await).await
     }
 
-    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
         self.reply(self.0.memory.purge_expired(limit).await).await
     }
 

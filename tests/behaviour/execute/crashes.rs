@@ -1,6 +1,7 @@
 //! Attempts that are cut off, and those that come after them.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use idempotent_runtime::{
@@ -173,11 +174,11 @@ async fn a_panic_goes_on_to_the_caller_and_its_key_is_abandoned_at_once() {
     assert_executed(consumer.call(RETRY, "key", panics).await, 2);
 }
 
-#[tokio::test]
-async fn a_panic_while_the_store_is_away_leaves_the_key_to_its_lease() {
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_the_store_is_unavailable_abandons_the_key_when_it_is_back() {
     let consumer = Consumer::new();
     let away = Fault::Refused(idempotent_runtime::store::StoreErrorKind::Unavailable);
-    consumer.store.script(Operation::Renew, away);
+    consumer.store.script_times(5, Operation::Abandon, away);
     consumer.probe.open();
     let panicked = consumer.spawn_call(DEFAULT, "key", panics).await;
     assert!(panicked.unwrap_err().is_panic());
@@ -186,72 +187,10 @@ async fn a_panic_while_the_store_is_away_leaves_the_key_to_its_lease() {
         matches!(outcome, Ok(Execution::InFlight { .. })),
         "{outcome:?}"
     );
-    consumer.clock.advance(LEASE);
+    // The store's clock stands still: it is not the lease that ends.
+    while consumer.store.calls(Operation::Abandon) < 6 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let outcome = consumer.receive(DEFAULT, "key").await.unwrap();
     assert_eq!(outcome, Execution::Unknown);
-}
-
-#[tokio::test]
-async fn a_panic_after_the_caller_has_gone_abandons_the_key_too() {
-    let consumer = Consumer::new();
-    let caller = consumer.spawn_call(DEFAULT, "key", panics);
-    consumer.probe.started().await;
-    caller.abort();
-    consumer.pending(2).await;
-    consumer.probe.open();
-    consumer.pending(0).await;
-    let outcome = consumer.receive(DEFAULT, "key").await.unwrap();
-    assert_eq!(outcome, Execution::Unknown);
-}
-
-/// What looks like a crash from the outside, and goes on: it has a claim no more.
-async fn stalled(consumer: &Consumer) -> tokio::task::JoinHandle<super::Outcome> {
-    let stalled = consumer.spawn_call(RETRY, "key", async |probe, attempt| {
-        let number = number(probe, attempt).await?;
-        if number == 1 {
-            Err(Unreachable)
-        } else {
-            Ok(number)
-        }
-    });
-    consumer.probe.started().await;
-    consumer.clock.advance(LEASE);
-    stalled
-}
-
-#[tokio::test]
-async fn who_has_lost_its_claim_answers_from_the_record() {
-    let consumer = Consumer::new();
-    let first = consumer.spawn(RETRY, "key");
-    consumer.probe.started().await;
-    consumer.clock.advance(LEASE);
-    assert_executed(consumer.next_process().call(RETRY, "key", number).await, 2);
-    consumer.probe.open();
-    assert_replayed(first.await.unwrap(), 2);
-}
-
-#[tokio::test]
-async fn who_has_lost_its_claim_and_fails_answers_from_the_record_too() {
-    let consumer = Consumer::new();
-    let first = stalled(&consumer).await;
-    assert_executed(consumer.next_process().call(RETRY, "key", number).await, 2);
-    consumer.probe.open();
-    assert_replayed(first.await.unwrap(), 2);
-}
-
-#[tokio::test]
-async fn who_has_lost_its_claim_to_somebody_who_runs_says_so() {
-    let consumer = Consumer::new();
-    let first = stalled(&consumer).await;
-    let second = consumer.spawn_call(RETRY, "key", number);
-    consumer.probe.started().await;
-    // Permits go out in order: the first one asked first.
-    consumer.probe.open();
-    let outcome = first.await.unwrap();
-    assert!(
-        matches!(outcome, Ok(Execution::InFlight { .. })),
-        "{outcome:?}"
-    );
-    consumer.probe.open();
-    assert_executed(second.await.unwrap(), 2);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use bytes::Bytes;
 use idempotent_runtime::store::memory::MemoryStore;
-use idempotent_runtime::store::{Claim, ClaimRequest, Renewal, Store};
+use idempotent_runtime::store::{Claim, ClaimRequest, Release, Store};
 use idempotent_runtime::{Builder, Idempotency, ManualClock, Owner, RecordKey, Token};
 use tokio::task::JoinHandle;
 
@@ -51,27 +51,36 @@ impl Crashes {
     pub async fn leave_progress(&self, key: RecordKey, progress: &'static [u8]) {
         let owner = self.take_over(key).await;
         let progress = Bytes::from_static(progress);
-        self.store.save_progress(&owner, &progress).await.unwrap();
-        let lease = Duration::ZERO;
-        self.store.renew(&[Renewal { owner, lease }]).await.unwrap();
+        let record = self.store.get(&key).await.unwrap().unwrap();
+        let kept = record.progress.len();
+        let rest = progress.slice(kept.min(progress.len())..);
+        self.store.save_progress(&owner, kept, &rest).await.unwrap();
+        let abandoned = self.store.abandon(&[owner]).await.pop().unwrap();
+        assert_eq!(abandoned.unwrap(), Release::Released);
     }
 
     /// Takes an abandoned record over, as another process does.
     pub async fn take_over(&self, key: RecordKey) -> Owner {
-        let record = self.store.get(&key).await.unwrap().unwrap();
-        let owner = Owner {
-            key,
-            token: Token::random().unwrap(),
-        };
-        let request = ClaimRequest {
-            owner,
-            fingerprint: record.fingerprint,
-            lease: LEASE,
-            ttl: record.expires_in,
-            take_over: Some(record.attempt),
-        };
-        let claim = self.store.claim(&request).await.unwrap();
-        assert!(matches!(claim, Claim::Acquired { .. }), "{claim:?}");
-        owner
+        take_over(&self.store, key).await
     }
+}
+
+/// Takes an abandoned record over, as another process does.
+pub async fn take_over(store: &FaultyStore, key: RecordKey) -> Owner {
+    let record = store.get(&key).await.unwrap().unwrap();
+    let owner = Owner {
+        key,
+        token: Token::random().unwrap(),
+    };
+    let request = ClaimRequest {
+        owner,
+        fingerprint: record.fingerprint,
+        operation: &record.operation,
+        lease: LEASE,
+        retention: record.expires_in,
+        take_over: Some(record.attempt),
+    };
+    let claim = store.claim(&request).await.unwrap();
+    assert!(matches!(claim, Claim::Acquired { .. }), "{claim:?}");
+    owner
 }

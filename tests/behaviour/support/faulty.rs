@@ -1,11 +1,12 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use idempotent_runtime::store::{
-    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, StoreErrorKind,
-    Subscription, Transactor,
+    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
+    StoreError, StoreErrorKind, Subscription, Transactor,
 };
 use idempotent_runtime::{Owner, Record, RecordKey, StoredResponse};
 use tokio::sync::Semaphore;
@@ -18,6 +19,7 @@ pub enum Operation {
     SaveProgress,
     Complete,
     Release,
+    Abandon,
     Get,
 }
 
@@ -52,6 +54,8 @@ pub struct FaultyStore {
     waiting: Arc<Semaphore>,
     proceed: Arc<Semaphore>,
     refuses_bodies: bool,
+    delay: Duration,
+    locked: Arc<Mutex<Option<RecordKey>>>,
     gives_hints: bool,
     is_near: bool,
 }
@@ -66,6 +70,8 @@ impl FaultyStore {
             waiting: Arc::new(Semaphore::new(0)),
             proceed: Arc::new(Semaphore::new(0)),
             refuses_bodies: false,
+            delay: Duration::ZERO,
+            locked: Arc::default(),
             gives_hints: true,
             is_near: true,
         }
@@ -77,6 +83,16 @@ impl FaultyStore {
             refuses_bodies: true,
             ..self
         }
+    }
+
+    /// Takes this long for each operation, on tokio's clock.
+    pub fn slow(self, delay: Duration) -> Self {
+        Self { delay, ..self }
+    }
+
+    /// A call that would renew the lease of this record hangs from now on, with all that it carries.
+    pub fn lock(&self, key: RecordKey) {
+        *self.locked.lock().unwrap() = Some(key);
     }
 
     /// Tells nobody of a change: who waits has to look.
@@ -154,20 +170,44 @@ impl FaultyStore {
         operation: Operation,
         call: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.perform(operation, call)
+            .await
+            .and_then(|result| result)
+    }
+
+    /// A call with a result for each of its items, which all fail alike.
+    async fn call_each<T: Clone + Send + 'static>(
+        &self,
+        operation: Operation,
+        items: usize,
+        call: impl Future<Output = Vec<Result<T, StoreError>>> + Send + 'static,
+    ) -> Vec<Result<T, StoreError>> {
+        let performed = self.perform(operation, call).await;
+        performed.unwrap_or_else(|error| vec![Err(error); items])
+    }
+
+    async fn perform<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        call: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if !self.delay.is_zero() {
+            tokio::time::sleep(self.delay).await;
+        }
         match self.next(operation) {
-            Fault::Works => call.await,
+            Fault::Works => Ok(call.await),
             Fault::Refused(kind) => Err(StoreError::new("faulty", kind)),
             Fault::ReplyLost => {
-                call.await?;
+                call.await;
                 Err(StoreError::new("faulty", StoreErrorKind::Unavailable))
             }
             Fault::Waits => {
                 self.waiting.add_permits(1);
                 self.proceed.acquire().await.unwrap().forget();
-                call.await
+                Ok(call.await)
             }
             Fault::Hangs => {
-                call.await?;
+                call.await;
                 std::future::pending().await
             }
             Fault::Swallowed => std::future::pending().await,
@@ -194,22 +234,45 @@ impl Store for FaultyStore {
         self.is_near && self.inner.replays_from_memory()
     }
 
-    async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
         *self.claimed.lock().unwrap() = Some(request.owner.key);
-        let (inner, request) = (Arc::clone(&self.inner), *request);
-        let claim = async move { inner.claim(&request).await };
+        let (inner, operation) = (Arc::clone(&self.inner), request.operation.to_owned());
+        let (owner, fingerprint) = (request.owner, request.fingerprint);
+        let (lease, retention) = (request.lease, request.retention);
+        let take_over = request.take_over;
+        let claim = async move {
+            let request = ClaimRequest {
+                owner,
+                fingerprint,
+                operation: &operation,
+                lease,
+                retention,
+                take_over,
+            };
+            inner.claim(&request).await
+        };
         self.call(Operation::Claim, claim).await
     }
 
-    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
+    async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
         let (inner, renewals) = (Arc::clone(&self.inner), renewals.to_vec());
+        let items = renewals.len();
+        let locked = *self.locked.lock().unwrap();
+        if renewals.iter().any(|it| Some(it.owner.key) == locked) {
+            return std::future::pending().await;
+        }
         let renew = async move { inner.renew(&renewals).await };
-        self.call(Operation::Renew, renew).await
+        self.call_each(Operation::Renew, items, renew).await
     }
 
-    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
-        let (inner, owner, progress) = (Arc::clone(&self.inner), *owner, progress.clone());
-        let save = async move { inner.save_progress(&owner, &progress).await };
+    async fn save_progress(
+        &self,
+        owner: &Owner,
+        offset: usize,
+        bytes: &Bytes,
+    ) -> Result<Progress, StoreError> {
+        let (inner, owner, bytes) = (Arc::clone(&self.inner), *owner, bytes.clone());
+        let save = async move { inner.save_progress(&owner, offset, &bytes).await };
         self.call(Operation::SaveProgress, save).await
     }
 
@@ -217,19 +280,28 @@ impl Store for FaultyStore {
         &self,
         owner: &Owner,
         response: &Arc<StoredResponse>,
+        ttl: Duration,
     ) -> Result<Completion, StoreError> {
         if self.refuses_bodies && response.body.is_some() {
-            return Err(StoreError::new("faulty", StoreErrorKind::Rejected));
+            return Err(StoreError::new("faulty", StoreErrorKind::TooLarge));
         }
         let (inner, owner, response) = (Arc::clone(&self.inner), *owner, Arc::clone(response));
-        let complete = async move { inner.complete(&owner, &response).await };
+        let complete = async move { inner.complete(&owner, &response, ttl).await };
         self.call(Operation::Complete, complete).await
     }
 
-    async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
-        let (inner, owner) = (Arc::clone(&self.inner), *owner);
-        let release = async move { inner.release(&owner).await };
-        self.call(Operation::Release, release).await
+    async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        let (inner, owners) = (Arc::clone(&self.inner), owners.to_vec());
+        let items = owners.len();
+        let release = async move { inner.release(&owners).await };
+        self.call_each(Operation::Release, items, release).await
+    }
+
+    async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        let (inner, owners) = (Arc::clone(&self.inner), owners.to_vec());
+        let items = owners.len();
+        let abandon = async move { inner.abandon(&owners).await };
+        self.call_each(Operation::Abandon, items, abandon).await
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
@@ -242,7 +314,7 @@ impl Store for FaultyStore {
         self.inner.remove(key).await
     }
 
-    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
         self.inner.purge_expired(limit).await
     }
 

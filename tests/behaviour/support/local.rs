@@ -23,7 +23,7 @@ pub struct Local {
 impl Local {
     /// Routes on a store, with the default settings.
     pub fn new(store: impl Store, routes: Router<App>) -> Self {
-        Self::with(Idempotency::builder(store), routes)
+        Self::with(Idempotency::builder(store).secret_check(false), routes)
     }
 
     /// Routes with the builder's settings.

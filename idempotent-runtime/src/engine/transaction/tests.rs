@@ -34,7 +34,7 @@ async fn entered(
         sweep_every: Duration::ZERO,
         ..Default::default()
     };
-    let engine = Engine::new(Arc::new(MemoryStore::new()), settings);
+    let engine = Engine::new(Arc::new(MemoryStore::new()), settings, None);
     let intent = Intent {
         keys: KeySet::new(KEY, None),
         fingerprint: SHA256,

@@ -23,7 +23,7 @@ cases! {
 async fn comes_back(lab: &Lab<'_>, what: &str, response: StoredResponse) -> Verdict {
     let response = Arc::new(response);
     let request = lab.claimed(lab.request()?).await?;
-    let completion = lab.store.complete(&request.owner, &response).await?;
+    let completion = lab.complete(&request.owner, &response).await?;
     must_be!(what, completion, Completion::Stored);
     let claim = lab.store.claim(&rival(&request)?).await?;
     must_be!(what, claim, Claim::Completed(got) if same(&got, &response));
@@ -140,7 +140,7 @@ async fn never_meet(lab: &Lab<'_>, keys: &[[u8; 32]]) -> Verdict {
     let (odd, even) = (answer("odd"), answer("even"));
     let answers = || [&odd, &even].into_iter().cycle();
     for (request, response) in claimed.iter().zip(answers()) {
-        let completion = lab.store.complete(&request.owner, response).await?;
+        let completion = lab.complete(&request.owner, response).await?;
         must_be!(
             "completing one of many like keys",
             completion,

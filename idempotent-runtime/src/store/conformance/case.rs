@@ -106,6 +106,7 @@ pub(super) use {cases, must_be};
 pub(super) fn unchanged(what: &str, before: &Record, after: Option<Record>) -> Verdict {
     let same = after.as_ref().is_some_and(|after| {
         after.fingerprint == before.fingerprint
+            && after.operation == before.operation
             && after.attempt == before.attempt
             && after.age >= before.age
             && after.expires_in <= before.expires_in

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::case::{Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, answer, rival};
+use super::lab::{Lab, OPERATION, Request, answer, life, rival};
 use crate::record::RecordState;
-use crate::store::{Claim, ClaimRequest, Completion};
+use crate::store::{Claim, Completion};
 
 cases! {
     AtomicClaim:
@@ -27,11 +27,12 @@ async fn absent_key_is_acquired(lab: &Lab<'_>) -> Verdict {
     let record = lab.record(&request.owner.key).await?;
     must_be!("its attempt", record.attempt, 1);
     must_be!("its fingerprint", record.fingerprint, print if print == request.fingerprint);
+    must_be!("its operation", &*record.operation, operation if operation == OPERATION);
     must_be!(
         "its lease", record.state,
         RecordState::Running { lease_left } if is_left(lease_left, request.lease)
     );
-    must_be!("its life", record.expires_in, left if is_left(left, request.ttl));
+    must_be!("its life", record.expires_in, left if is_left(left, life(&request)));
     Ok(())
 }
 
@@ -41,7 +42,7 @@ fn is_left(left: Duration, of: Duration) -> bool {
 }
 
 async fn absent_key_is_acquired_whatever_is_taken_over(lab: &Lab<'_>) -> Verdict {
-    let request = ClaimRequest {
+    let request = Request {
         take_over: Some(3),
         ..lab.request()?
     };
@@ -58,12 +59,12 @@ async fn claim_is_idempotent_per_token(lab: &Lab<'_>) -> Verdict {
     let request = lab.claimed(lab.request()?).await?;
     let key = request.owner.key;
     let before = lab.record(&key).await?;
-    let longer = ClaimRequest {
+    let longer = Request {
         lease: request.lease * 2,
-        ttl: request.ttl * 2,
+        retention: request.retention * 2,
         ..request
     };
-    let taking_over = ClaimRequest {
+    let taking_over = Request {
         take_over: Some(1),
         ..request
     };
@@ -83,7 +84,7 @@ async fn claim_is_idempotent_per_token(lab: &Lab<'_>) -> Verdict {
 async fn claim_is_idempotent_per_token_after_its_lease(lab: &Lab<'_>) -> Verdict {
     let request = lab.abandoned().await?;
     let before = lab.record(&request.owner.key).await?;
-    let taking_over = ClaimRequest {
+    let taking_over = Request {
         take_over: Some(1),
         ..request
     };
@@ -108,7 +109,7 @@ async fn second_token_finds_it_in_flight(lab: &Lab<'_>) -> Verdict {
             Claim::InFlight { lease_left } if is_left(lease_left, first.lease)
         );
         unchanged("a second token", &before, lab.store.get(&key).await?)?;
-        let completion = lab.store.complete(&second.owner, &answer("no")).await?;
+        let completion = lab.complete(&second.owner, &answer("no")).await?;
         must_be!("completing without the claim", completion, Completion::Lost);
     }
     lab.completed(&first.owner).await?;

@@ -1,9 +1,9 @@
 //! Fingerprints: another request under the same key is told so, whatever the record's state.
 
 use super::case::{Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, other_request, rival};
+use super::lab::{Lab, Request, other_request, rival};
 use crate::fingerprint::Fingerprint;
-use crate::store::{Claim, ClaimRequest};
+use crate::store::Claim;
 
 cases! {
     FingerprintFirst:
@@ -14,13 +14,13 @@ cases! {
 }
 
 /// Asks as everybody might, and nothing may come of it.
-async fn mismatches(lab: &Lab<'_>, claimed: &ClaimRequest) -> Verdict {
+async fn mismatches(lab: &Lab<'_>, claimed: &Request) -> Verdict {
     let key = claimed.owner.key;
     let before = lab.record(&key).await?;
     let same_token = other_request(claimed);
-    let longer = ClaimRequest {
+    let longer = Request {
         lease: claimed.lease * 2,
-        ttl: claimed.ttl * 2,
+        retention: claimed.retention * 2,
         ..same_token
     };
     let another_token = other_request(&rival(claimed)?);
@@ -79,7 +79,7 @@ async fn fingerprints_one_bit_apart_are_apart(lab: &Lab<'_>) -> Verdict {
         let fingerprint = Fingerprint::from_bytes(bytes);
         let claim = lab
             .store
-            .claim(&ClaimRequest {
+            .claim(&Request {
                 fingerprint,
                 ..request
             })

@@ -1,5 +1,6 @@
 //! What a case works with: fresh keys, the store, and its time.
 
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,13 @@ use super::{Flow, Rule, TestBed, Timing};
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, RecordState, StoredResponse, Token};
-use crate::store::{Claim, ClaimRequest, Completion, Store};
+use crate::store::{Claim, ClaimRequest, Completion, Release, Renewal, Renewed, Store, StoreError};
+
+/// A claim as the cases make it.
+pub(super) type Request = ClaimRequest<'static>;
+
+/// The operation of every claim.
+pub(super) const OPERATION: &str = "kit.größe/{id}";
 
 /// One run of one case.
 pub(super) struct Lab<'a> {
@@ -38,66 +45,66 @@ impl<'a> Lab<'a> {
         }
     }
 
-    /// A claim of a new key, with a lease and a TTL that last.
-    pub(super) fn request(&self) -> Result<ClaimRequest, Failure> {
+    /// A claim of a new key, with a lease and a retention that last.
+    pub(super) fn request(&self) -> Result<Request, Failure> {
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(std::io::Error::from)?;
         self.request_of(RecordKey::from_bytes(key))
     }
 
     /// A claim of this key, which the caller has made random.
-    pub(super) fn request_of(&self, key: RecordKey) -> Result<ClaimRequest, Failure> {
+    pub(super) fn request_of(&self, key: RecordKey) -> Result<Request, Failure> {
         let mut fingerprint = [0; 32];
         getrandom::fill(&mut fingerprint).map_err(std::io::Error::from)?;
         self.with_used(|used| used.keys.push(key));
-        Ok(ClaimRequest {
+        Ok(Request {
             owner: Owner {
                 key,
                 token: Token::random()?,
             },
             fingerprint: Fingerprint::from_bytes(fingerprint),
+            operation: OPERATION,
             lease: self.lasting(),
-            ttl: self.lasting() * 6,
+            retention: self.lasting() * 5,
             take_over: None,
         })
     }
 
     /// A claim by somebody else that wants to take over this attempt, with times that last.
-    pub(super) fn heir(&self, of: &ClaimRequest, attempt: u32) -> Result<ClaimRequest, Failure> {
-        let (lease, ttl) = (self.lasting(), self.lasting() * 6);
-        Ok(ClaimRequest {
+    pub(super) fn heir(&self, of: &Request, attempt: u32) -> Result<Request, Failure> {
+        Ok(Request {
             take_over: Some(attempt),
-            lease,
-            ttl,
+            lease: self.lasting(),
+            retention: self.lasting() * 5,
             ..rival(of)?
         })
     }
 
     /// A claim that will be abandoned once [`Lab::end_leases`] has been called.
-    pub(super) fn brief_request(&self) -> Result<ClaimRequest, Failure> {
-        Ok(ClaimRequest {
+    pub(super) fn brief_request(&self) -> Result<Request, Failure> {
+        Ok(Request {
             lease: self.lease(),
             ..self.request()?
         })
     }
 
     /// A claim that expires once [`Lab::end_lives`] has been called.
-    pub(super) fn mortal_request(&self) -> Result<ClaimRequest, Failure> {
-        Ok(ClaimRequest {
-            ttl: self.ttl(),
+    pub(super) fn mortal_request(&self) -> Result<Request, Failure> {
+        Ok(Request {
+            retention: self.ttl().saturating_sub(self.lease()),
             ..self.brief_request()?
         })
     }
 
     /// Claims; it must be the key's first claim.
-    pub(super) async fn claimed(&self, request: ClaimRequest) -> Result<ClaimRequest, Failure> {
+    pub(super) async fn claimed(&self, request: Request) -> Result<Request, Failure> {
         self.claims_first(&request)
             .await
             .map_err(|failure| failure.against(Rule::AtomicClaim))?;
         Ok(request)
     }
 
-    async fn claims_first(&self, request: &ClaimRequest) -> Verdict {
+    async fn claims_first(&self, request: &Request) -> Verdict {
         let claim = self.store.claim(request).await?;
         must_be!(
             "the first claim of a key",
@@ -108,7 +115,7 @@ impl<'a> Lab<'a> {
     }
 
     /// Claims, and lets the lease end.
-    pub(super) async fn abandoned(&self) -> Result<ClaimRequest, Failure> {
+    pub(super) async fn abandoned(&self) -> Result<Request, Failure> {
         let request = self.claimed(self.brief_request()?).await?;
         self.end_leases().await;
         self.must_be_abandoned(&request).await?;
@@ -116,12 +123,12 @@ impl<'a> Lab<'a> {
     }
 
     /// The lease of this claim has ended, and its record must be there and say so.
-    pub(super) async fn must_be_abandoned(&self, request: &ClaimRequest) -> Verdict {
+    pub(super) async fn must_be_abandoned(&self, request: &Request) -> Verdict {
         let is_abandoned = self.is_abandoned(request).await;
         is_abandoned.map_err(|failure| failure.against(Rule::LeaseIsNotLife))
     }
 
-    async fn is_abandoned(&self, request: &ClaimRequest) -> Verdict {
+    async fn is_abandoned(&self, request: &Request) -> Verdict {
         let record = self.store.get(&request.owner.key).await?;
         let state = record.map(|record| record.state);
         must_be!(
@@ -133,7 +140,7 @@ impl<'a> Lab<'a> {
     }
 
     /// A claim whose lease has ended, and the one that took it over.
-    pub(super) async fn taken_over(&self) -> Result<(ClaimRequest, ClaimRequest), Failure> {
+    pub(super) async fn taken_over(&self) -> Result<(Request, Request), Failure> {
         let old = self.abandoned().await?;
         let new = self.heir(&old, 1)?;
         self.takes_over(&new)
@@ -142,7 +149,7 @@ impl<'a> Lab<'a> {
         Ok((old, new))
     }
 
-    async fn takes_over(&self, new: &ClaimRequest) -> Verdict {
+    async fn takes_over(&self, new: &Request) -> Verdict {
         let claim = self.store.claim(new).await?;
         must_be!(
             "taking over attempt 1",
@@ -152,12 +159,37 @@ impl<'a> Lab<'a> {
         Ok(())
     }
 
-    /// Completes a claim of that owner.
+    /// Completes a claim of that owner, with a TTL that lasts.
     pub(super) async fn completed(&self, owner: &Owner) -> Result<Arc<StoredResponse>, Failure> {
         let response = answer("the first answer");
-        let completion = self.store.complete(owner, &response).await?;
+        let completion = self.complete(owner, &response).await?;
         must_be!("completing an own claim", completion, Completion::Stored);
         Ok(response)
+    }
+
+    /// Asks to complete, with a TTL that lasts.
+    pub(super) async fn complete(
+        &self,
+        owner: &Owner,
+        response: &Arc<StoredResponse>,
+    ) -> Result<Completion, StoreError> {
+        let ttl = self.lasting() * 6;
+        self.store.complete(owner, response, ttl).await
+    }
+
+    /// Renews one claim.
+    pub(super) async fn renew(&self, renewal: Renewal) -> Result<Renewed, Failure> {
+        one("renewing one claim", self.store.renew(&[renewal]).await)
+    }
+
+    /// Releases one claim.
+    pub(super) async fn release(&self, owner: &Owner) -> Result<Release, Failure> {
+        one("releasing one claim", self.store.release(&[*owner]).await)
+    }
+
+    /// Abandons one claim.
+    pub(super) async fn abandon(&self, owner: &Owner) -> Result<Release, Failure> {
+        one("abandoning one claim", self.store.abandon(&[*owner]).await)
     }
 
     /// The record, which must be there.
@@ -249,9 +281,34 @@ impl Stopwatch<'_> {
     }
 }
 
+/// How long a record of this claim lives while it is not completed.
+pub(super) fn life(of: &Request) -> Duration {
+    of.lease + of.retention
+}
+
+/// A renewal for as long as the claim was made for.
+pub(super) fn renewal(of: &Request) -> Renewal {
+    Renewal {
+        owner: of.owner,
+        lease: of.lease,
+        retention: of.retention,
+    }
+}
+
+/// The result of a batch of one.
+fn one<T: Debug>(what: &str, results: Vec<Result<T, StoreError>>) -> Result<T, Failure> {
+    match <[_; 1]>::try_from(results) {
+        Ok([result]) => Ok(result?),
+        Err(results) => {
+            let failure = Failure::unexpected(what, "one result", &results);
+            Err(failure.against(Rule::SharedFate))
+        }
+    }
+}
+
 /// The same claim by somebody else: another token.
-pub(super) fn rival(of: &ClaimRequest) -> Result<ClaimRequest, Failure> {
-    Ok(ClaimRequest {
+pub(super) fn rival(of: &Request) -> Result<Request, Failure> {
+    Ok(Request {
         owner: stranger(&of.owner)?,
         take_over: None,
         ..*of
@@ -259,7 +316,7 @@ pub(super) fn rival(of: &ClaimRequest) -> Result<ClaimRequest, Failure> {
 }
 
 /// The same claim for another request.
-pub(super) fn other_request(of: &ClaimRequest) -> ClaimRequest {
+pub(super) fn other_request(of: &Request) -> Request {
     let [first, rest @ ..] = *of.fingerprint.as_bytes();
     let mut bytes = [!first; 32];
     bytes
@@ -267,7 +324,7 @@ pub(super) fn other_request(of: &ClaimRequest) -> ClaimRequest {
         .skip(1)
         .zip(rest)
         .for_each(|(to, from)| *to = from);
-    ClaimRequest {
+    Request {
         fingerprint: Fingerprint::from_bytes(bytes),
         ..*of
     }

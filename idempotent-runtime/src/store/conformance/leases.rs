@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::case::{Failure, Verdict, cases, must_be};
-use super::lab::{Lab, rival};
-use crate::record::{Owner, RecordState};
-use crate::store::{Claim, ClaimRequest, Release, Renewal};
+use super::case::{Verdict, cases, must_be};
+use super::lab::{Lab, life, renewal, rival};
+use crate::record::RecordState;
+use crate::store::{Claim, Release, Renewal, Renewed};
 
 cases! {
     LeaseIsNotLife:
@@ -14,8 +14,7 @@ cases! {
         renewal_extends_the_lease,
         ended_lease_is_renewed_by_its_owner,
         renewal_of_zero_ends_the_lease,
-        renewal_keeps_a_record_alive_beyond_its_ttl,
-        renewal_does_not_shorten_the_life;
+        renewal_moves_the_expiry;
 }
 
 async fn ended_lease_is_abandonment_and_not_absence(lab: &Lab<'_>) -> Verdict {
@@ -29,7 +28,7 @@ async fn ended_lease_is_abandonment_and_not_absence(lab: &Lab<'_>) -> Verdict {
         let most = watch.elapsed() + lab.tolerance();
         watch.must_be_within(lab.ttl())?;
         must_be!(
-            "claiming after the lease and within the TTL", claim,
+            "claiming after the lease and within the retention", claim,
             Claim::Abandoned { attempt: 1, age } if age >= lab.lease() * least && age <= most
         );
         must_be!(
@@ -47,7 +46,7 @@ async fn owner_completes_and_releases_after_its_lease(lab: &Lab<'_>) -> Verdict 
     let response = lab.completed(&to_complete.owner).await?;
     let claim = lab.store.claim(&rival(&to_complete)?).await?;
     must_be!("claiming it after that", claim, Claim::Completed(got) if got == response);
-    let release = lab.store.release(&to_release.owner).await?;
+    let release = lab.release(&to_release.owner).await?;
     must_be!(
         "releasing an own claim after its lease",
         release,
@@ -67,9 +66,9 @@ async fn renewal_extends_the_lease(lab: &Lab<'_>) -> Verdict {
     lab.claimed(brief).await?;
     lab.advance(lab.lease() / 2).await;
     let renewed = lab.stopwatch();
-    let lost = renew(lab, &brief).await?;
+    let answered = lab.renew(renewal(&brief)).await?;
     claimed.must_be_within(lab.lease())?;
-    must_be!("renewing an own claim", lost, lost if lost.is_empty());
+    must_be!("renewing an own claim", answered, Renewed::Renewed);
     lab.advance(lab.lease() * 5 / 8).await;
     let claim = lab.store.claim(&rival(&brief)?).await?;
     renewed.must_be_within(lab.lease())?;
@@ -89,15 +88,12 @@ async fn renewal_extends_the_lease(lab: &Lab<'_>) -> Verdict {
 
 async fn ended_lease_is_renewed_by_its_owner(lab: &Lab<'_>) -> Verdict {
     let request = lab.abandoned().await?;
-    let lost = renew(
-        lab,
-        &ClaimRequest {
-            lease: lab.lasting(),
-            ..request
-        },
-    )
-    .await?;
-    must_be!("renewing after the lease when nobody took over", lost, lost if lost.is_empty());
+    let lasting = Renewal {
+        lease: lab.lasting(),
+        ..renewal(&request)
+    };
+    let what = "renewing after the lease when nobody took over";
+    must_be!(what, lab.renew(lasting).await?, Renewed::Renewed);
     let claim = lab.store.claim(&rival(&request)?).await?;
     must_be!("a second token after that", claim, Claim::InFlight { .. });
     Ok(())
@@ -105,12 +101,12 @@ async fn ended_lease_is_renewed_by_its_owner(lab: &Lab<'_>) -> Verdict {
 
 async fn renewal_of_zero_ends_the_lease(lab: &Lab<'_>) -> Verdict {
     let request = lab.claimed(lab.request()?).await?;
-    let end = ClaimRequest {
+    let end = Renewal {
         lease: Duration::ZERO,
-        ..request
+        ..renewal(&request)
     };
-    let lost = renew(lab, &end).await?;
-    must_be!("ending an own lease", lost, lost if lost.is_empty());
+    let what = "ending an own lease";
+    must_be!(what, lab.renew(end).await?, Renewed::Renewed);
     let claim = lab.store.claim(&rival(&request)?).await?;
     must_be!(
         "a second token after that",
@@ -120,23 +116,30 @@ async fn renewal_of_zero_ends_the_lease(lab: &Lab<'_>) -> Verdict {
     Ok(())
 }
 
-async fn renewal_keeps_a_record_alive_beyond_its_ttl(lab: &Lab<'_>) -> Verdict {
+/// It is the end of the renewed lease and the retention, be that later or earlier than before.
+async fn renewal_moves_the_expiry(lab: &Lab<'_>) -> Verdict {
     let watch = lab.stopwatch();
     let request = lab.claimed(lab.mortal_request()?).await?;
-    let lost = renew(
-        lab,
-        &ClaimRequest {
-            lease: lab.lasting(),
-            ..request
-        },
-    )
-    .await?;
-    watch.must_be_within(lab.ttl())?;
-    must_be!("renewing for longer than the TTL", lost, lost if lost.is_empty());
+    let (lease, retention) = (lab.lasting(), lab.lasting() * 5);
+    for (lease, retention) in [(lease, retention), (lease, retention / 4)] {
+        let owner = request.owner;
+        let answered = lab
+            .renew(Renewal {
+                owner,
+                lease,
+                retention,
+            })
+            .await?;
+        watch.must_be_within(life(&request))?;
+        must_be!("renewing an own claim", answered, Renewed::Renewed);
+        let (left, life) = (lab.record(&owner.key).await?.expires_in, lease + retention);
+        let least = life - lease / 2;
+        must_be!("the life after that", left, left if left > least && left <= life);
+    }
     lab.end_lives().await;
     let claim = lab.store.claim(&rival(&request)?).await?;
     must_be!(
-        "a second token after the TTL and within the lease",
+        "a second token after the first expiry and within the renewed lease",
         claim,
         Claim::InFlight { .. }
     );
@@ -148,31 +151,4 @@ async fn renewal_keeps_a_record_alive_beyond_its_ttl(lab: &Lab<'_>) -> Verdict {
         Claim::Completed(_)
     );
     Ok(())
-}
-
-async fn renewal_does_not_shorten_the_life(lab: &Lab<'_>) -> Verdict {
-    let request = lab.claimed(lab.request()?).await?;
-    let lost = renew(
-        lab,
-        &ClaimRequest {
-            lease: lab.lease(),
-            ..request
-        },
-    )
-    .await?;
-    must_be!("renewing for less than the TTL", lost, lost if lost.is_empty());
-    let left = lab.record(&request.owner.key).await?.expires_in;
-    must_be!("the life after that", left, left if left > request.ttl / 2 && left <= request.ttl);
-    Ok(())
-}
-
-/// Renews for the request's lease.
-async fn renew(lab: &Lab<'_>, request: &ClaimRequest) -> Result<Vec<Owner>, Failure> {
-    Ok(lab
-        .store
-        .renew(&[Renewal {
-            owner: request.owner,
-            lease: request.lease,
-        }])
-        .await?)
 }

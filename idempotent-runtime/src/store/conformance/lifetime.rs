@@ -1,15 +1,17 @@
 //! Lifetimes: completed stays to its expiry and no longer, and expired is absent.
 
+use std::time::Duration;
+
 use super::case::{Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, answer, other_request, rival};
+use super::lab::{Lab, Request, answer, life, other_request, renewal, rival};
 use crate::record::RecordState;
-use crate::store::{Claim, ClaimRequest, Completion, Release, Renewal};
+use crate::store::{Claim, Completion, Purged, Release, Renewed};
 
 cases! {
     Immutable:
         first_completion_stays,
         completed_outlives_its_lease,
-        completion_does_not_move_the_expiry,
+        completion_sets_the_expiry,
         expired_is_absent_to_every_operation,
         expired_key_starts_over,
         purge_takes_nothing_alive;
@@ -21,7 +23,7 @@ async fn first_completion_stays(lab: &Lab<'_>) -> Verdict {
     let first = lab.completed(&request.owner).await?;
     let before = lab.record(&key).await?;
     for again in [first, answer("a second answer")] {
-        let completion = lab.store.complete(&request.owner, &again).await?;
+        let completion = lab.complete(&request.owner, &again).await?;
         must_be!("completing twice", completion, Completion::AlreadyMine);
         unchanged("completing twice", &before, lab.store.get(&key).await?)?;
     }
@@ -42,7 +44,7 @@ async fn completed_outlives_its_lease(lab: &Lab<'_>) -> Verdict {
         let what = "claiming a completed key after the lease";
         must_be!(what, claim, Claim::Completed(got) if got == response);
     }
-    let completion = lab.store.complete(&request.owner, &answer("again")).await?;
+    let completion = lab.complete(&request.owner, &answer("again")).await?;
     must_be!(
         "completing twice, after the lease",
         completion,
@@ -55,32 +57,36 @@ async fn completed_outlives_its_lease(lab: &Lab<'_>) -> Verdict {
     )
 }
 
-async fn completion_does_not_move_the_expiry(lab: &Lab<'_>) -> Verdict {
+/// To the TTL from then on, whatever the lease and the retention were.
+async fn completion_sets_the_expiry(lab: &Lab<'_>) -> Verdict {
     let watch = lab.stopwatch();
-    let early = lab.claimed(lab.mortal_request()?).await?;
+    let long = lab.claimed(lab.request()?).await?;
+    let brief = lab.claimed(lab.mortal_request()?).await?;
     let late = lab.claimed(lab.mortal_request()?).await?;
     let response = answer("the answer");
-    let completion = lab.store.complete(&early.owner, &response).await?;
-    lab.advance(lab.ttl() * 3 / 4).await;
-    let before = lab.store.claim(&rival(&early)?).await?;
-    let late_completion = lab.store.complete(&late.owner, &response).await?;
-    watch.must_be_within(lab.ttl())?;
-    must_be!("completing early", completion, Completion::Stored);
-    must_be!("completing late", late_completion, Completion::Stored);
-    must_be!("claiming it before its expiry", before, Claim::Completed(got) if got == response);
-    lab.advance(lab.ttl() / 4 + lab.tolerance()).await;
-    let record = lab.store.get(&early.owner.key).await?;
-    must_be!(
-        "reading what was completed early, after its expiry",
-        record,
-        None
-    );
-    let record = lab.store.get(&late.owner.key).await?;
-    must_be!(
-        "reading what was completed late, after its expiry",
-        record,
-        None
-    );
+    let (short, lasting) = (lab.ttl() / 2, lab.lasting());
+    lab.advance(lab.lease() + lab.tolerance()).await;
+    let completed = lab.stopwatch();
+    for (request, ttl) in [(&long, short), (&brief, lasting), (&late, short)] {
+        let completion = lab.store.complete(&request.owner, &response, ttl).await?;
+        watch.must_be_within(lab.ttl())?;
+        must_be!("completing an own claim", completion, Completion::Stored);
+        let left = lab.store.get(&request.owner.key).await?;
+        completed.must_be_within(short)?;
+        let left = left.map(|record| record.expires_in);
+        let least = ttl.saturating_sub(completed.elapsed() + lab.tolerance());
+        must_be!("its life after that", left, Some(left) if left <= ttl && left >= least);
+    }
+    lab.advance(short + lab.tolerance()).await;
+    for request in [&long, &late] {
+        let record = lab.store.get(&request.owner.key).await?;
+        must_be!("reading what was completed, after its TTL", record, None);
+    }
+    // Its claim would be at its end by now.
+    lab.advance(lab.ttl()).await;
+    let claim = lab.store.claim(&rival(&brief)?).await?;
+    let what = "claiming what was completed, within its TTL and after the end of its claim";
+    must_be!(what, claim, Claim::Completed(got) if got == response);
     Ok(())
 }
 
@@ -88,37 +94,36 @@ async fn expired_is_absent_to_every_operation(lab: &Lab<'_>) -> Verdict {
     let watch = lab.stopwatch();
     let running = lab.claimed(lab.mortal_request()?).await?;
     let completed = lab.claimed(lab.mortal_request()?).await?;
-    let completion = lab
-        .store
-        .complete(&completed.owner, &answer("for a while"))
-        .await?;
+    let response = answer("for a while");
+    let completion = lab.store.complete(&completed.owner, &response, lab.ttl());
+    let completion = completion.await?;
     watch.must_be_within(lab.ttl())?;
     must_be!("completing an own claim", completion, Completion::Stored);
     lab.end_lives().await;
     for request in [running, completed] {
         let kept = lab.store.kept(&request.owner.key, &request.fingerprint);
         must_be!("what is kept of the expired", kept, None);
-        let ClaimRequest { owner, lease, .. } = request;
+        let owner = request.owner;
         must_be!(
             "reading the expired",
             lab.store.get(&owner.key).await?,
             None
         );
-        let completion = lab.store.complete(&owner, &answer("too late")).await?;
+        let completion = lab.complete(&owner, &answer("too late")).await?;
         must_be!("completing the expired", completion, Completion::Lost);
         must_be!(
             "releasing the expired",
-            lab.store.release(&owner).await?,
+            lab.release(&owner).await?,
             Release::Lost
         );
-        let lost = lab
-            .store
-            .renew(&[Renewal {
-                owner,
-                lease: lease * 10,
-            }])
-            .await?;
-        must_be!("renewing the expired", lost, lost if lost == [owner]);
+        let lasting = Request {
+            owner,
+            ..lab.request()?
+        };
+        let renewed = lab.renew(renewal(&lasting)).await?;
+        must_be!("renewing the expired", renewed, Renewed::Lost);
+        let abandoned = lab.abandon(&owner).await?;
+        must_be!("abandoning the expired", abandoned, Release::Lost);
         must_be!(
             "reading it after that",
             lab.store.get(&owner.key).await?,
@@ -133,10 +138,9 @@ async fn expired_key_starts_over(lab: &Lab<'_>) -> Verdict {
     let abandoned = lab.claimed(lab.mortal_request()?).await?;
     let completed = lab.claimed(lab.mortal_request()?).await?;
     let to_inherit = lab.claimed(lab.mortal_request()?).await?;
-    let completion = lab
-        .store
-        .complete(&completed.owner, &answer("for a while"))
-        .await?;
+    let response = answer("for a while");
+    let completion = lab.store.complete(&completed.owner, &response, lab.ttl());
+    let completion = completion.await?;
     watch.must_be_within(lab.ttl())?;
     must_be!("completing an own claim", completion, Completion::Stored);
     lab.end_lives().await;
@@ -146,11 +150,11 @@ async fn expired_key_starts_over(lab: &Lab<'_>) -> Verdict {
 }
 
 /// The new claim finds nothing of the old one, and the old one cannot touch the new.
-async fn starts_over(lab: &Lab<'_>, old: &ClaimRequest, new: &ClaimRequest) -> Verdict {
+async fn starts_over(lab: &Lab<'_>, old: &Request, new: &Request) -> Verdict {
     let lasting = lab.request()?;
-    let new = ClaimRequest {
+    let new = Request {
         lease: lasting.lease,
-        ttl: lasting.ttl,
+        retention: lasting.retention,
         ..*new
     };
     let watch = lab.stopwatch();
@@ -161,17 +165,14 @@ async fn starts_over(lab: &Lab<'_>, old: &ClaimRequest, new: &ClaimRequest) -> V
     let record = lab.record(&new.owner.key).await?;
     must_be!("its fingerprint", record.fingerprint, print if print == new.fingerprint);
     must_be!("its state", &record.state, RecordState::Running { .. });
-    must_be!("its life", record.expires_in, left if left > new.ttl / 2);
-    let completion = lab
-        .store
-        .complete(&old.owner, &answer("of the old one"))
-        .await?;
+    must_be!("its life", record.expires_in, left if left > life(&new) / 2);
+    let completion = lab.complete(&old.owner, &answer("of the old one")).await?;
     must_be!(
         "completing with the old token",
         completion,
         Completion::Lost
     );
-    let release = lab.store.release(&old.owner).await?;
+    let release = lab.release(&old.owner).await?;
     must_be!("releasing with the old token", release, Release::Lost);
     let response = lab.completed(&new.owner).await?;
     let claim = lab.store.claim(&rival(&new)?).await?;
@@ -188,8 +189,8 @@ async fn purge_takes_nothing_alive(lab: &Lab<'_>) -> Verdict {
     let completed = lab.claimed(lab.brief_request()?).await?;
     lab.completed(&completed.owner).await?;
     for _ in 0..EXPIRED {
-        lab.claimed(ClaimRequest {
-            ttl: lab.lease(),
+        lab.claimed(Request {
+            retention: Duration::ZERO,
             ..lab.brief_request()?
         })
         .await?;
@@ -201,15 +202,15 @@ async fn purge_takes_nothing_alive(lab: &Lab<'_>) -> Verdict {
     for key in &alive {
         before.push(lab.record(key).await?);
     }
-    must_be!(
-        "purging no more than 0",
-        lab.store.purge_expired(0).await?,
-        0
-    );
+    let purged = lab.store.purge_expired(0).await?;
+    must_be!("purging no more than 0", purged, Purged { records: 0, abandoned } if abandoned.is_empty());
     // A server that others use may have more to purge than this case has left there.
     for _ in 0..=EXPIRED / PURGE {
         let purged = lab.store.purge_expired(PURGE).await?;
-        must_be!("purging no more than 3", purged, 0..=PURGE);
+        must_be!(
+            "purging no more than 3", purged,
+            Purged { records: 0..=PURGE, abandoned } if abandoned.iter().all(|claim| !alive.contains(&claim.key))
+        );
     }
     for (key, before) in alive.iter().zip(&before) {
         unchanged("purging", before, lab.store.get(key).await?)?;

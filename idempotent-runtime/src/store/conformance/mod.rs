@@ -105,6 +105,7 @@ mod case;
 mod lab;
 mod report;
 
+mod batches;
 mod bytes;
 mod claims;
 mod fencing;
@@ -134,7 +135,8 @@ pub trait TestBed: Send + Sync {
     }
 }
 
-/// The lengths of time that the kit works with. A TTL is always four leases.
+/// The lengths of time that the kit works with. A TTL, and the life of a claim with its retention, are
+/// always four leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     lease: Duration,
@@ -178,7 +180,7 @@ impl Timing {
         self.lease
     }
 
-    /// The length of a record's life that a case waits for.
+    /// The length of a record's life that a case waits for: a TTL, or a lease and its retention.
     #[must_use]
     pub const fn ttl(&self) -> Duration {
         self.lease.saturating_mul(4)
@@ -225,6 +227,7 @@ fn all_cases() -> impl Iterator<Item = &'static Case> {
         races::CASES,
         take_over::CASES,
         fencing::CASES,
+        batches::CASES,
         fingerprints::CASES,
         leases::CASES,
         lifetime::CASES,

@@ -53,10 +53,7 @@ async fn removed_key_is_free(lab: &Lab<'_>) -> Verdict {
         must_be!("removing a record", lab.store.remove(&key).await?, true);
         must_be!("reading it after that", lab.store.get(&key).await?, None);
         must_be!("removing it again", lab.store.remove(&key).await?, false);
-        let completion = lab
-            .store
-            .complete(&request.owner, &answer("removed"))
-            .await?;
+        let completion = lab.complete(&request.owner, &answer("removed")).await?;
         must_be!("completing what was removed", completion, Completion::Lost);
         let claim = lab.store.claim(&other_request(&rival(&request)?)).await?;
         must_be!(

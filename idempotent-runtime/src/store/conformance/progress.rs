@@ -5,12 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::case::{Failure, Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, answer, other_request, rival, stranger};
-use super::races::race;
+use super::lab::{Lab, Request, answer, other_request, renewal, rival, stranger};
+use super::races::{HOUR, race};
 use crate::record::{Owner, Record, RecordState};
-use crate::store::{
-    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError,
-};
+use crate::store::{Claim, Completion, Progress, Release, Renewed, Store, StoreError};
 
 cases! {
     Fencing:
@@ -35,10 +33,11 @@ cases! {
         expired_key_starts_without_progress;
 }
 
+/// All of it, from the beginning.
 async fn saved(lab: &Lab<'_>, owner: &Owner, progress: &'static [u8]) -> Verdict {
     let answered = lab
         .store
-        .save_progress(owner, &Bytes::from_static(progress))
+        .save_progress(owner, 0, &Bytes::from_static(progress))
         .await?;
     must_be!("saving progress of an own claim", answered, Progress::Saved);
     Ok(())
@@ -46,7 +45,7 @@ async fn saved(lab: &Lab<'_>, owner: &Owner, progress: &'static [u8]) -> Verdict
 
 async fn lost(lab: &Lab<'_>, what: &str, owner: &Owner) -> Verdict {
     let progress = Bytes::from_static(b"longer than anything that is kept");
-    let answered = lab.store.save_progress(owner, &progress).await?;
+    let answered = lab.store.save_progress(owner, 0, &progress).await?;
     must_be!(what, answered, Progress::Lost);
     Ok(())
 }
@@ -61,7 +60,7 @@ async fn must_be_kept(lab: &Lab<'_>, what: &str, owner: &Owner, progress: &[u8])
 }
 
 async fn only_the_owner_saves_progress(lab: &Lab<'_>) -> Verdict {
-    let ClaimRequest { owner, .. } = lab.claimed(lab.request()?).await?;
+    let Request { owner, .. } = lab.claimed(lab.request()?).await?;
     let what = "saving progress of another's claim";
     for progress in [&b""[..], b"step 1"] {
         if !progress.is_empty() {
@@ -84,7 +83,7 @@ async fn taken_over_owner_saves_no_progress(lab: &Lab<'_>) -> Verdict {
 }
 
 async fn completed_claim_saves_no_progress(lab: &Lab<'_>) -> Verdict {
-    let ClaimRequest { owner, .. } = lab.claimed(lab.request()?).await?;
+    let Request { owner, .. } = lab.claimed(lab.request()?).await?;
     lab.completed(&owner).await?;
     let before = lab.record(&owner.key).await?;
     let what = "saving progress of what one completed";
@@ -107,14 +106,14 @@ async fn record_that_is_gone_takes_no_progress(lab: &Lab<'_>) -> Verdict {
 }
 
 async fn progress_is_saved_after_the_lease(lab: &Lab<'_>) -> Verdict {
-    let ClaimRequest { owner, .. } = lab.abandoned().await?;
+    let Request { owner, .. } = lab.abandoned().await?;
     saved(lab, &owner, b"step 1").await?;
     must_be_kept(lab, "reading what was saved", &owner, b"step 1").await
 }
 
 async fn progress_moves_neither_lease_nor_expiry(lab: &Lab<'_>) -> Verdict {
     let watch = lab.stopwatch();
-    let ClaimRequest { owner, .. } = lab.claimed(lab.mortal_request()?).await?;
+    let Request { owner, .. } = lab.claimed(lab.mortal_request()?).await?;
     lab.advance(lab.lease() / 2).await;
     let running = with_progress(lab.record(&owner.key).await?, b"step 1");
     saved(lab, &owner, b"step 1").await?;
@@ -148,7 +147,7 @@ async fn save(
     owner: Owner,
     progress: Bytes,
 ) -> Result<Progress, StoreError> {
-    store.save_progress(&owner, &progress).await
+    store.save_progress(&owner, 0, &progress).await
 }
 
 const SAVERS: usize = 16;
@@ -157,7 +156,7 @@ const RACES: usize = 40;
 async fn longest_of_sixteen_saved_at_once_stays(lab: &Lab<'_>) -> Verdict {
     let longest = Bytes::from_static(&[7; SAVERS]);
     for _ in 0..RACES {
-        let ClaimRequest { owner, .. } = lab.claimed(lab.request()?).await?;
+        let Request { owner, .. } = lab.claimed(lab.request()?).await?;
         let savers = (1..=SAVERS)
             .rev()
             .map(|length| save(lab.store.clone(), owner, longest.slice(..length)));
@@ -175,14 +174,14 @@ async fn longest_of_sixteen_saved_at_once_stays(lab: &Lab<'_>) -> Verdict {
 
 async fn progress_and_completion_at_once_leave_the_completion(lab: &Lab<'_>) -> Verdict {
     for round in 0..RACES {
-        let ClaimRequest { owner, .. } = lab.claimed(lab.request()?).await?;
+        let Request { owner, .. } = lab.claimed(lab.request()?).await?;
         let savers = (1..=SAVERS).map(|length| {
             let (store, progress) = (lab.store.clone(), Bytes::from(vec![7; length]));
             Box::pin(async move { save(store, owner, progress).await.map(|_| None) }) as Saving
         });
         let mut contenders: Vec<_> = savers.collect();
         let (store, response) = (lab.store.clone(), answer("the first answer"));
-        let complete = async move { store.complete(&owner, &response).await.map(Some) };
+        let complete = async move { store.complete(&owner, &response, HOUR).await.map(Some) };
         contenders.insert(round % SAVERS, Box::pin(complete));
         let completions: Vec<_> = race(contenders).await?.into_iter().flatten().collect();
         let what = "completing while progress is saved";
@@ -199,7 +198,7 @@ type Saving = std::pin::Pin<
 >;
 
 async fn saved_progress_is_read(lab: &Lab<'_>) -> Verdict {
-    let ClaimRequest { owner, .. } = lab.claimed(lab.request()?).await?;
+    let Request { owner, .. } = lab.claimed(lab.request()?).await?;
     must_be_kept(lab, "reading a claim that has saved nothing", &owner, b"").await?;
     let before = with_progress(lab.record(&owner.key).await?, b"step 1");
     saved(lab, &owner, b"step 1").await?;
@@ -220,9 +219,9 @@ async fn progress_comes_back_byte_for_byte(lab: &Lab<'_>) -> Verdict {
         every_byte.clone(),
         every_byte.repeat(KIBIBYTES_256 / every_byte.len()),
     ] {
-        let ClaimRequest { owner, .. } = lab.claimed(lab.request()?).await?;
+        let Request { owner, .. } = lab.claimed(lab.request()?).await?;
         let progress = Bytes::from(progress);
-        let answered = lab.store.save_progress(&owner, &progress).await?;
+        let answered = lab.store.save_progress(&owner, 0, &progress).await?;
         must_be!("saving progress", answered, Progress::Saved);
         let kept = lab.record(&owner.key).await?.progress;
         let what = format!("reading {} bytes of progress", progress.len());
@@ -232,7 +231,7 @@ async fn progress_comes_back_byte_for_byte(lab: &Lab<'_>) -> Verdict {
 }
 
 async fn progress_only_grows(lab: &Lab<'_>) -> Verdict {
-    let ClaimRequest { owner, .. } = lab.claimed(lab.request()?).await?;
+    let Request { owner, .. } = lab.claimed(lab.request()?).await?;
     saved(lab, &owner, b"").await?;
     must_be_kept(lab, "saving no bytes", &owner, b"").await?;
     saved(lab, &owner, b"step 1, step 2").await?;
@@ -255,9 +254,8 @@ async fn progress_stays_while_the_claim_is_held(lab: &Lab<'_>) -> Verdict {
     let request = lab.claimed(lab.request()?).await?;
     let owner = request.owner;
     saved(lab, &owner, b"step 1").await?;
-    let lease = request.lease;
-    let lost = lab.store.renew(&[Renewal { owner, lease }]).await?;
-    must_be!("renewing an own claim", lost, lost if lost.is_empty());
+    let renewed = lab.renew(renewal(&request)).await?;
+    must_be!("renewing an own claim", renewed, Renewed::Renewed);
     must_be_kept(lab, "after a renewal", &owner, b"step 1").await?;
     for again in [request, rival(&request)?, other_request(&request)] {
         lab.store.claim(&again).await?;
@@ -313,7 +311,7 @@ async fn released_or_removed_key_starts_without_progress(lab: &Lab<'_>) -> Verdi
         lab.claimed(request).await?;
         saved(lab, &request.owner, b"step 1").await?;
     }
-    let release = lab.store.release(&released.owner).await?;
+    let release = lab.release(&released.owner).await?;
     must_be!("releasing an own claim", release, Release::Released);
     let was_there = lab.store.remove(&removed.owner.key).await?;
     must_be!("removing a record", was_there, true);
@@ -336,7 +334,7 @@ async fn expired_key_starts_without_progress(lab: &Lab<'_>) -> Verdict {
 }
 
 /// And keeps what is saved then, though it is shorter than what there was before.
-async fn starts_without_progress(lab: &Lab<'_>, new: &ClaimRequest) -> Verdict {
+async fn starts_without_progress(lab: &Lab<'_>, new: &Request) -> Verdict {
     let claim = lab.store.claim(new).await?;
     let what = "the first claim of a key that was used before";
     must_be!(what, claim, Claim::Acquired { attempt: 1, .. });

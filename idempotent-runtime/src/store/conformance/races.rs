@@ -4,13 +4,14 @@
 //! raced for lasts longer than any race, so that no result depends on how long it took.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Barrier;
 
 use super::case::{Failure, Verdict, cases, must_be};
-use super::lab::{Lab, answer, rival, stranger};
+use super::lab::{Lab, Request, answer, rival, stranger};
 use crate::record::{Owner, RecordState, StoredResponse};
-use crate::store::{Claim, ClaimRequest, Completion, Release, Store, StoreError};
+use crate::store::{Claim, Completion, Release, Store, StoreError};
 
 cases! {
     AtomicClaim:
@@ -24,6 +25,9 @@ cases! {
 
 const CONTENDERS: usize = 16;
 const KEYS: usize = 300;
+
+/// A TTL that lasts.
+pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// Runs all of them at once; the results are in their order.
 pub(super) async fn race<T, F>(contenders: Vec<F>) -> Result<Vec<T>, Failure>
@@ -50,7 +54,7 @@ where
     results.into_iter().map(|result| Ok(result??)).collect()
 }
 
-async fn claim(store: Arc<dyn Store>, request: ClaimRequest) -> Result<Claim, StoreError> {
+async fn claim(store: Arc<dyn Store>, request: Request) -> Result<Claim, StoreError> {
     store.claim(&request).await
 }
 
@@ -124,6 +128,12 @@ enum End {
     Release(Owner),
 }
 
+async fn released(store: &dyn Store, owner: Owner) -> Result<Release, StoreError> {
+    let mut results = store.release(&[owner]).await;
+    // Without a result, nothing was released.
+    results.pop().unwrap_or(Ok(Release::Lost))
+}
+
 #[derive(Debug, PartialEq)]
 enum Ended {
     Completed(Completion),
@@ -136,8 +146,8 @@ async fn end(
     response: Arc<StoredResponse>,
 ) -> Result<Ended, StoreError> {
     Ok(match end {
-        End::Complete(owner) => Ended::Completed(store.complete(&owner, &response).await?),
-        End::Release(owner) => Ended::Released(store.release(&owner).await?),
+        End::Complete(owner) => Ended::Completed(store.complete(&owner, &response, HOUR).await?),
+        End::Release(owner) => Ended::Released(released(&*store, owner).await?),
     })
 }
 
@@ -153,7 +163,7 @@ async fn race_to_end(lab: &Lab<'_>, ends: &[End]) -> Result<Vec<Ended>, Failure>
 
 async fn strangers_lose_every_race(lab: &Lab<'_>) -> Verdict {
     for _ in 0..KEYS / 3 {
-        let ClaimRequest { owner, .. } = lab.claimed(lab.request()?).await?;
+        let Request { owner, .. } = lab.claimed(lab.request()?).await?;
         let mut ends = Vec::new();
         for _ in 0..CONTENDERS / 4 {
             ends.push(End::Release(stranger(&owner)?));
@@ -179,7 +189,7 @@ async fn strangers_lose_every_race(lab: &Lab<'_>) -> Verdict {
 
 async fn owner_completes_or_releases_and_never_both(lab: &Lab<'_>) -> Verdict {
     for round in 0..KEYS / 3 {
-        let ClaimRequest { owner, .. } = lab.claimed(lab.request()?).await?;
+        let Request { owner, .. } = lab.claimed(lab.request()?).await?;
         let mut ends = [End::Complete(owner), End::Release(owner)].repeat(CONTENDERS / 2);
         ends.rotate_left(round % 2);
         let ended = race_to_end(lab, &ends).await?;

@@ -18,6 +18,10 @@ pub enum Rule {
     LeaseIsNotLife,
     /// Rule 5: a completed record neither changes nor goes before it expires; expired is absent.
     Immutable,
+    /// Batched operations do not share a fate: each item has a result of its own.
+    SharedFate,
+    /// A call that was given up holds nothing.
+    GivenUp,
     /// No numbered rule: what the documentation of a method says.
     Documented,
 }
@@ -28,8 +32,10 @@ impl fmt::Display for Rule {
             Self::AtomicClaim => "rule 1 (one atomic step each)",
             Self::Fencing => "rule 2 (every write compares the token)",
             Self::FingerprintFirst => "rule 3 (fingerprint before state)",
-            Self::LeaseIsNotLife => "rule 4 (lease and TTL are two things)",
+            Self::LeaseIsNotLife => "rule 4 (lease and life are two things)",
             Self::Immutable => "rule 5 (completed stays until it expires)",
+            Self::SharedFate => "the rule for batches (each item has its own result)",
+            Self::GivenUp => "the rule for calls that were given up (they hold nothing)",
             Self::Documented => "the method's documentation",
         })
     }

@@ -42,7 +42,7 @@ async fn release_wakes_those_who_wait(lab: &Lab<'_>) -> Verdict {
         return Ok(());
     }
     let waiting = must_wake("releasing what is waited for", subscription);
-    let (woken, released) = tokio::join!(waiting, lab.store.release(&request.owner));
+    let (woken, released) = tokio::join!(waiting, lab.release(&request.owner));
     must_be!("releasing what is waited for", released?, Release::Released);
     woken
 }

@@ -1,9 +1,9 @@
 //! Take-over: of an abandoned attempt, of that one only, and what the one before may still do.
 
 use super::case::{Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, answer, rival};
+use super::lab::{Lab, Request, answer, life, renewal, rival};
 use crate::record::RecordState;
-use crate::store::{Claim, ClaimRequest, Completion, Release, Renewal};
+use crate::store::{Claim, Completion, Release, Renewal, Renewed};
 
 cases! {
     AtomicClaim:
@@ -54,7 +54,7 @@ async fn take_over_names_the_attempt(lab: &Lab<'_>) -> Verdict {
 async fn take_over_counts_and_the_age_goes_on(lab: &Lab<'_>) -> Verdict {
     let watch = lab.stopwatch();
     let first = lab.abandoned().await?;
-    let second = ClaimRequest {
+    let second = Request {
         lease: lab.lease(),
         ..lab.heir(&first, 1)?
     };
@@ -87,7 +87,7 @@ async fn take_over_is_idempotent_per_token(lab: &Lab<'_>) -> Verdict {
     let (_, new) = lab.taken_over().await?;
     for again in [
         new,
-        ClaimRequest {
+        Request {
             take_over: None,
             ..new
         },
@@ -103,8 +103,8 @@ async fn take_over_is_idempotent_per_token(lab: &Lab<'_>) -> Verdict {
     Ok(())
 }
 
-fn heir_of_the_second(new: &ClaimRequest) -> ClaimRequest {
-    ClaimRequest {
+fn heir_of_the_second(new: &Request) -> Request {
+    Request {
         take_over: Some(2),
         ..*new
     }
@@ -142,8 +142,8 @@ async fn take_over_begins_a_new_life(lab: &Lab<'_>) -> Verdict {
     let record = lab.record(&request.owner.key).await?;
     let what = "the second attempt, after the first one's life and within its own lease";
     must_be!(what, record.state, RecordState::Running { .. });
-    let ttl = lab.heir(&request, 1)?.ttl;
-    must_be!("its life", record.expires_in, left if left > ttl / 2 && left <= ttl);
+    let life = life(&lab.heir(&request, 1)?);
+    must_be!("its life", record.expires_in, left if left > life / 2 && left <= life);
     Ok(())
 }
 
@@ -167,29 +167,30 @@ async fn taken_over_owner_can_write_no_more(lab: &Lab<'_>) -> Verdict {
     )
 }
 
-async fn stale_writes_are_lost(lab: &Lab<'_>, old: &ClaimRequest) -> Verdict {
-    let completion = lab.store.complete(&old.owner, &answer("too late")).await?;
+async fn stale_writes_are_lost(lab: &Lab<'_>, old: &Request) -> Verdict {
+    let completion = lab.complete(&old.owner, &answer("too late")).await?;
     must_be!(
         "completing what was taken over",
         completion,
         Completion::Lost
     );
-    let release = lab.store.release(&old.owner).await?;
+    let release = lab.release(&old.owner).await?;
     must_be!("releasing what was taken over", release, Release::Lost);
-    let lost = lab
-        .store
-        .renew(&[Renewal {
-            owner: old.owner,
-            lease: old.ttl * 2,
-        }])
+    let renewed = lab
+        .renew(Renewal {
+            lease: lab.lasting() * 2,
+            ..renewal(old)
+        })
         .await?;
-    must_be!("renewing what was taken over", lost, lost if lost == [old.owner]);
+    must_be!("renewing what was taken over", renewed, Renewed::Lost);
+    let abandoned = lab.abandon(&old.owner).await?;
+    must_be!("abandoning what was taken over", abandoned, Release::Lost);
     Ok(())
 }
 
 async fn taken_over_token_is_a_stranger_to_claims(lab: &Lab<'_>) -> Verdict {
     let first = lab.abandoned().await?;
-    let second = ClaimRequest {
+    let second = Request {
         lease: lab.lease() * 2,
         ..lab.heir(&first, 1)?
     };
@@ -219,15 +220,9 @@ async fn taken_over_token_is_a_stranger_to_claims(lab: &Lab<'_>) -> Verdict {
 
 async fn new_owner_can_write(lab: &Lab<'_>) -> Verdict {
     let (_, new) = lab.taken_over().await?;
-    let lost = lab
-        .store
-        .renew(&[Renewal {
-            owner: new.owner,
-            lease: new.lease,
-        }])
-        .await?;
-    must_be!("renewing what one took over", lost, lost if lost.is_empty());
-    let release = lab.store.release(&new.owner).await?;
+    let renewed = lab.renew(renewal(&new)).await?;
+    must_be!("renewing what one took over", renewed, Renewed::Renewed);
+    let release = lab.release(&new.owner).await?;
     must_be!("releasing what one took over", release, Release::Released);
     let claim = lab.store.claim(&rival(&new)?).await?;
     must_be!(

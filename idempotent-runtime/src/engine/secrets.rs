@@ -1,0 +1,182 @@
+//! Whether the instances on one store share a secret.
+//!
+//! Two instances with different secrets have different records for one key, so each would run it. They
+//! cannot see each other's records, but a record that is made without a secret they both see: it holds a
+//! check value of each secret that an instance has, and each instance looks at it when it starts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::runtime::Handle;
+
+use super::calls::Calls;
+use super::held::ClaimedAs;
+use super::random;
+use crate::fingerprint::Fingerprint;
+use crate::key::RecordKey;
+use crate::policy::MAX_DURATION;
+use crate::record::{Owner, RecordState, StoredResponse};
+use crate::store::{Claim, StoreError};
+
+/// The operation of the record.
+const OPERATION: &str = "idempotent: check values of secrets";
+
+/// How long an instance that dies in the middle of it keeps others from writing the record.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// What an instance's secrets are known by.
+#[derive(Clone, Debug)]
+pub(crate) struct CheckValues {
+    /// The record that all instances of one namespace share.
+    pub(crate) key: RecordKey,
+    /// One for each secret, the current one last. Nothing can be learned from them.
+    pub(crate) values: Vec<[u8; 32]>,
+}
+
+/// What the record says about this instance.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Shared,
+    /// Shared, and this instance's list is the newer one.
+    Outdated,
+    Different,
+}
+
+/// Compares once.
+#[derive(Debug)]
+pub(super) struct Secrets {
+    values: Option<CheckValues>,
+    is_checked: AtomicBool,
+}
+
+impl Secrets {
+    pub(super) fn new(values: Option<CheckValues>) -> Self {
+        Self {
+            values,
+            is_checked: AtomicBool::new(false),
+        }
+    }
+
+    /// Costs nothing once it was done. Without a runtime it is done by the first claim.
+    pub(super) fn check(&self, calls: &Calls) {
+        let Some(values) = &self.values else { return };
+        if self.is_checked.load(Ordering::Acquire) {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        if !self.is_checked.swap(true, Ordering::AcqRel) {
+            runtime.spawn(check(calls.clone(), values.clone()));
+        }
+    }
+}
+
+async fn check(calls: Calls, own: CheckValues) {
+    match compare(&calls, &own).await {
+        Ok(Verdict::Different) => tracing::error!(
+            "other instances on this store use another secret, and none of this instance's: a request that reaches both runs twice; set `Builder::previous_secrets`, or another namespace"
+        ),
+        Ok(Verdict::Shared | Verdict::Outdated) => {}
+        Err(error) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "could not find out whether the instances on this store share a secret"
+        ),
+    }
+}
+
+async fn compare(calls: &Calls, own: &CheckValues) -> Result<Verdict, StoreError> {
+    let record = calls.get(&own.key).await?;
+    let verdict = match record.map(|record| record.state) {
+        None => Verdict::Outdated,
+        Some(RecordState::Completed(stored)) => own.verdict(stored.body.as_deref()),
+        // Another instance is writing it.
+        Some(RecordState::Running { .. } | RecordState::Abandoned) => Verdict::Shared,
+    };
+    if verdict == Verdict::Outdated {
+        write(calls, own).await?;
+    }
+    Ok(verdict)
+}
+
+/// Two instances that write at a time have the same to say, or find out at their next start.
+async fn write(calls: &Calls, own: &CheckValues) -> Result<(), StoreError> {
+    let Ok(token) = random::token() else {
+        return Ok(());
+    };
+    calls.remove(&own.key).await?;
+    let claim = ClaimedAs {
+        owner: Owner {
+            key: own.key,
+            token,
+        },
+        fingerprint: Fingerprint::from_bytes(*own.key.as_bytes()),
+        operation: OPERATION.into(),
+        lease: LEASE,
+        ttl: MAX_DURATION,
+    };
+    if let Claim::Acquired { .. } = calls.claim(&claim.request(LEASE, None)).await? {
+        let response = Arc::new(StoredResponse {
+            status: 0,
+            headers: HeaderMap::new(),
+            body: Some(Bytes::from(own.values.concat())),
+        });
+        calls.complete(&claim.owner, &response, claim.ttl).await?;
+    }
+    Ok(())
+}
+
+impl CheckValues {
+    fn verdict(&self, stored: Option<&[u8]>) -> Verdict {
+        let stored = stored.unwrap_or_default().as_chunks::<32>().0;
+        let is_stored = |value: &[u8; 32]| stored.contains(value);
+        let is_newest = self.values.last() == stored.last();
+        let knows_newest = self.values.last().is_some_and(is_stored);
+        if !self.values.iter().any(is_stored) {
+            Verdict::Different
+        } else if !knows_newest || (is_newest && self.values.len() < stored.len()) {
+            // A rotation has begun, or is over.
+            Verdict::Outdated
+        } else {
+            Verdict::Shared
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: [u8; 32] = [1; 32];
+    const B: [u8; 32] = [2; 32];
+
+    fn verdict(own: &[[u8; 32]], stored: &[[u8; 32]]) -> Verdict {
+        let own = CheckValues {
+            key: RecordKey::from_bytes([0; 32]),
+            values: own.to_vec(),
+        };
+        own.verdict(Some(&stored.concat()))
+    }
+
+    #[test]
+    fn instances_that_share_a_secret_are_told_from_those_that_share_none() {
+        for (own, stored, expected) in [
+            (&[A][..], &[A][..], Verdict::Shared),
+            (&[B], &[A], Verdict::Different),
+            (&[A, B], &[A], Verdict::Outdated),
+            (&[A, B], &[A, B], Verdict::Shared),
+            // An old instance restarts while the new ones are rolled out.
+            (&[A], &[A, B], Verdict::Shared),
+            // The rotation is over.
+            (&[B], &[A, B], Verdict::Outdated),
+            (&[A, B], &[B], Verdict::Shared),
+            (&[A], &[B], Verdict::Different),
+            (&[A], &[], Verdict::Different),
+        ] {
+            assert_eq!(verdict(own, stored), expected, "{own:?} and {stored:?}");
+        }
+    }
+}

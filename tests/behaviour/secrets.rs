@@ -1,0 +1,223 @@
+//! A secret can be set, and changed, while keys are alive and old and new instances run side by side.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::post;
+use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::{
+    Attempt, Builder, Execution, Idempotency, Identity, Policy, RecordState, Release, idempotent,
+};
+
+use crate::support::{App, FaultyStore, Local, Probe, Reply};
+
+#[idempotent]
+async fn pay(State(probe): State<Probe>) -> String {
+    probe.run().to_string()
+}
+
+#[idempotent]
+async fn gated(State(probe): State<Probe>) -> String {
+    probe.run_gated().await.to_string()
+}
+
+#[idempotent]
+async fn refuse(State(probe): State<Probe>) -> Release<String> {
+    Release(probe.run().to_string())
+}
+
+#[idempotent]
+async fn derive(attempt: Attempt) -> String {
+    attempt.derived_key("charge")
+}
+
+fn routes() -> Router<App> {
+    Router::new()
+        .route("/pay", post(pay))
+        .route("/gated", post(gated))
+        .route("/refuse", post(refuse))
+        .route("/derive", post(derive))
+}
+
+/// The instances of a rotation: before it, during it, and after it.
+struct Rotation {
+    old: Local,
+    both: Local,
+    new: Local,
+}
+
+type Setting = fn(Builder) -> Builder;
+
+impl Rotation {
+    fn new(old: Setting, both: Setting, new: Setting) -> Self {
+        let store: Arc<FaultyStore> = Arc::new(FaultyStore::new(MemoryStore::new()));
+        let instance = |setting: Setting| {
+            let builder = Idempotency::builder(Arc::clone(&store));
+            Local::with(setting(builder), routes())
+        };
+        Self {
+            old: instance(old),
+            both: instance(both),
+            new: instance(new),
+        }
+    }
+
+    /// From one secret to another.
+    fn changed() -> Self {
+        Self::new(
+            |builder| builder.secret("old"),
+            |builder| builder.secret("new").previous_secrets(["old"]),
+            |builder| builder.secret("new"),
+        )
+    }
+
+    /// From no secret to one.
+    fn introduced() -> Self {
+        Self::new(
+            |builder| builder,
+            |builder| builder.secret("new").previously_without_secret(),
+            |builder| builder.secret("new"),
+        )
+    }
+
+    /// Those that can meet in a rolling deploy.
+    fn pairs(&self) -> [(&Local, &Local); 4] {
+        [
+            (&self.old, &self.both),
+            (&self.both, &self.old),
+            (&self.both, &self.new),
+            (&self.new, &self.both),
+        ]
+    }
+}
+
+fn rotations() -> [Rotation; 2] {
+    [Rotation::changed(), Rotation::introduced()]
+}
+
+#[tokio::test]
+async fn completed_request_is_replayed_by_any_instance_that_can_meet_it() {
+    for rotation in rotations() {
+        for (number, (first, second)) in rotation.pairs().into_iter().enumerate() {
+            let key = format!("key-{number}");
+            let own = first.post("/pay", &key).await;
+            second.post("/pay", &key).await.assert_replay_of(&own);
+        }
+    }
+}
+
+#[tokio::test]
+async fn running_request_is_in_flight_for_any_instance_that_can_meet_it() {
+    for rotation in rotations() {
+        for (key, (first, second)) in ["a", "b", "c", "d"].into_iter().zip(rotation.pairs()) {
+            let running = first.spawn("/gated", key);
+            first.probe.started().await;
+            let duplicate = second.post("/gated", key).await;
+            duplicate.assert_problem(409, "in-flight");
+            first.probe.open();
+            let own = running.await.unwrap();
+            second.post("/gated", key).await.assert_replay_of(&own);
+        }
+    }
+}
+
+#[tokio::test]
+async fn release_frees_the_key_for_all() {
+    for rotation in rotations() {
+        for (number, (first, second)) in rotation.pairs().into_iter().enumerate() {
+            let key = format!("key-{number}");
+            for local in [first, second, first] {
+                let own = local.post("/refuse", &key).await;
+                assert_eq!((own.status, own.is_replay()), (200, false));
+            }
+        }
+    }
+}
+
+/// What was done by an instance with the new secret alone reaches one with the old secret alone through
+/// one that knows both.
+#[tokio::test]
+async fn instance_with_both_secrets_passes_on_what_it_learns() {
+    for rotation in rotations() {
+        let own = rotation.new.post("/pay", "key").await;
+        rotation
+            .both
+            .post("/pay", "key")
+            .await
+            .assert_replay_of(&own);
+        rotation
+            .old
+            .post("/pay", "key")
+            .await
+            .assert_replay_of(&own);
+    }
+}
+
+/// A provider that has the key of before would charge again under another one.
+#[tokio::test]
+async fn derived_keys_stay_the_same_while_the_older_secret_is_known() {
+    for rotation in rotations() {
+        let derived = async |local: &Local, key| -> Reply { local.post("/derive", key).await };
+        let old = derived(&rotation.old, "key").await;
+        let both = Rotation::pairs(&rotation)[0].1;
+        let release = Identity::new("POST /derive", "key");
+        assert!(rotation.old.idempotency.forget(&release).await.unwrap());
+        let again = derived(both, "key").await;
+        assert!(!again.is_replay());
+        assert_eq!(again.text(), old.text());
+    }
+}
+
+#[tokio::test]
+async fn execute_and_operators_know_all_secrets() {
+    static POLICY: Policy = Policy::new();
+    for rotation in rotations() {
+        for (number, (first, second)) in rotation.pairs().into_iter().enumerate() {
+            let key = format!("message {number}");
+            let run = |local: &Local, value: u32| {
+                let idempotency = local.idempotency.clone();
+                let key = key.clone();
+                async move {
+                    let run = async move || Ok::<_, std::convert::Infallible>(value);
+                    let executed = idempotency.execute(&POLICY, "settle", (), &key, &1, run);
+                    executed.await.unwrap()
+                }
+            };
+            assert_eq!(run(first, 1).await, Execution::Executed(1));
+            assert_eq!(run(second, 2).await, Execution::Replayed(1));
+
+            let path = format!("key-{number}");
+            first.post("/pay", &path).await;
+            let identity = Identity::new("POST /pay", &path);
+            let found = second
+                .idempotency
+                .inspect(&identity)
+                .await
+                .unwrap()
+                .unwrap();
+            assert!(
+                matches!(found.state, RecordState::Completed(_)),
+                "{found:?}"
+            );
+            assert!(rotation.both.idempotency.forget(&identity).await.unwrap());
+            for local in [first, second] {
+                let found = local.idempotency.inspect(&identity).await.unwrap();
+                assert!(found.is_none(), "{found:?}");
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "an empty secret protects nothing")]
+fn empty_secret_is_refused() {
+    drop(Idempotency::builder(MemoryStore::new()).secret(""));
+}
+
+#[test]
+#[should_panic(expected = "an empty secret protects nothing")]
+fn empty_previous_secret_is_refused() {
+    let secrets = ["old", ""];
+    drop(Idempotency::builder(MemoryStore::new()).previous_secrets(secrets));
+}
