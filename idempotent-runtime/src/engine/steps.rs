@@ -91,12 +91,7 @@ enum Unread {
 }
 
 impl Steps {
-    pub(super) fn new(
-        engine: &Engine,
-        claim: &ClaimedAs,
-        attempt: u32,
-        lease: LeaseView,
-    ) -> Self {
+    pub(super) fn new(engine: &Engine, claim: &ClaimedAs, attempt: u32, lease: LeaseView) -> Self {
         let log = (attempt == 1).then(Log::default);
         Self(Arc::new(Shared {
             engine: engine.clone(),

@@ -5,7 +5,9 @@ use super::*;
 
 fn record_key(namespace: &str, operation: &str, scope: Option<&[u8]>, key: &[u8]) -> RecordKey {
     let key = Key::from_serialized(key.to_vec());
-    RecordKeys::new(namespace, [None]).derive(operation, scope, &key).first()
+    RecordKeys::new(namespace, [None])
+        .derive(operation, scope, &key)
+        .first()
 }
 
 /// What (namespace, operation, scope, key) may be, from few enough letters that two of them often
@@ -131,7 +133,10 @@ fn check_values_tell_secrets_and_namespaces_apart() {
     };
     let (a, b) = (Some(&b"a"[..]), Some(&b"b"[..]));
     let (key, both) = values("shop", &[a, b]);
-    assert_eq!(both, [values("shop", &[a]).1, values("shop", &[b]).1].concat());
+    assert_eq!(
+        both,
+        [values("shop", &[a]).1, values("shop", &[b]).1].concat()
+    );
     assert_ne!(both[0], both[1]);
     assert_eq!(values("shop", &[None]).0, key);
     let (other, of_other) = values("", &[a, None]);

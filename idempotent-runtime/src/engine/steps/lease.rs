@@ -16,7 +16,9 @@ pub(in crate::engine) struct LeaseView {
 impl LeaseView {
     /// `renewed` says it of the renewals that go on beside the handler; `None` when they have found the
     /// claim lost.
-    pub(in crate::engine) fn new(renewed: impl Fn() -> Option<Instant> + Send + Sync + 'static) -> Self {
+    pub(in crate::engine) fn new(
+        renewed: impl Fn() -> Option<Instant> + Send + Sync + 'static,
+    ) -> Self {
         Self {
             renewed: Box::new(renewed),
             asked: Mutex::default(),

@@ -123,7 +123,13 @@ async fn a_step_of_a_record_that_the_store_has_lost_runs_when_it_is_put_back() {
     let first = Attempt::claim(&engine, 1, None).await;
     assert_eq!(first.step("charge").await.unwrap(), 7);
     let owner = first.claim.owner;
-    engine.store().release(&[owner]).await.pop().unwrap().unwrap();
+    engine
+        .store()
+        .release(&[owner])
+        .await
+        .pop()
+        .unwrap()
+        .unwrap();
     tokio::time::advance(LEASE).await;
     assert_eq!(first.step("receipt").await.unwrap(), 7);
     let record = engine.read(&owner.key).await.unwrap().unwrap();

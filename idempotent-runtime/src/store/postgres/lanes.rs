@@ -26,6 +26,8 @@ pub(super) struct Lanes {
     /// What is about the leases of many.
     pub(super) leases: Lane,
     pub(super) groups: Groups,
+    /// Held by who finds out where the table is.
+    pub(super) finding: tokio::sync::Mutex<()>,
 }
 
 /// The lanes of each runtime.
@@ -77,6 +79,7 @@ impl Runtimes {
             groups: Groups::new(Arc::clone(&work)),
             work,
             leases: Lane::new(self.connector.clone(), LEASE_CONNECTIONS),
+            finding: tokio::sync::Mutex::default(),
         });
         let ended = Ended {
             id,

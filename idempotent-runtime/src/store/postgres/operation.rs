@@ -46,7 +46,7 @@ impl<'a> Operation<'a> {
             operation: text(request.operation),
             lease_us,
             retention_us: micros(request.retention),
-            purge_us: lease_us + ttl_us,
+            purge_us: lease_us + ttl_us.min(micros(request.retention)),
             // An attempt that the column cannot hold is nobody's.
             take_over: request
                 .take_over

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sqlx::postgres::PgRow;
+use tokio::time::timeout;
 
 use super::connector::Connector;
 use super::lanes::{Lanes, Runtimes};
@@ -19,6 +20,9 @@ use crate::store::{ClaimRequest, StoreError};
 
 /// A day: the TTL that is expected before one has been seen.
 const FIRST_TTL_US: i64 = 24 * 60 * 60 * 1_000_000;
+
+/// How long a caller waits for another one that is finding the table.
+const FIND_TURN: Duration = Duration::from_millis(250);
 
 /// A table of records, found at its first use.
 pub(super) struct Records {
@@ -65,8 +69,7 @@ impl Records {
         Ok(())
     }
 
-    /// The statements, with the schema that the table was found in. Callers who are at it at the same time do
-    /// not wait for each other: one of them may stand still.
+    /// The statements, with the schema that the table was found in.
     ///
     /// # Errors
     ///
@@ -76,6 +79,11 @@ impl Records {
             return Ok(Arc::clone(found));
         }
         let lanes = self.lanes()?;
+        // One of a thousand callers at the start, unless that one stands still.
+        let _turn = timeout(FIND_TURN, lanes.finding.lock()).await;
+        if let Some(found) = self.found.get() {
+            return Ok(Arc::clone(found));
+        }
         let schema = schema::find(&lanes.work, &self.place).await?;
         Ok(self.found_in(&schema))
     }

@@ -135,7 +135,7 @@ CREATE OR REPLACE FUNCTION {schema}."{table}_complete"(
 ) LANGUAGE plpgsql VOLATILE AS $complete$
 DECLARE
     ttl   CONSTANT interval := ttl_us * interval '1 microsecond';
-    slack CONSTANT interval := greatest(ttl / 4, interval '5 minutes');
+    slack CONSTANT interval := ttl / 8;
 BEGIN
     UPDATE {schema}."{table}" r
     SET state = 2, status_code = the_status, response = the_response, progress = NULL,
