@@ -87,7 +87,7 @@ async fn service_goes_on_after_two_freezes() {
         .execute(r#"CREATE TABLE "{table}_payments" (key text)"#)
         .await;
     let freezer = Freezer::before(&scratch.options).await;
-    let pool = pool(&freezer.options, 4);
+    let pool = pool(&freezer.options, 16);
     let store = scratch.store_on(pool.clone());
     let till = Till::open(store, pool.clone(), Duration::from_millis(500)).await;
     let insert = |key: &str| {
@@ -99,11 +99,11 @@ async fn service_goes_on_after_two_freezes() {
     for freeze in 1..=2 {
         // All connections are there.
         let mut held = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..16 {
             held.push(pool.acquire().await.unwrap());
         }
         drop(held);
-        for warm in 0..4 {
+        for warm in 0..2 {
             let key = format!("warm-{freeze}-{warm}");
             let paid = till.post("/pay", &key, &insert(&key)).await;
             assert_eq!(paid.status, 201, "{}", paid.text);

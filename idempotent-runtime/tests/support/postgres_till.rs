@@ -80,10 +80,6 @@ impl Answer {
         let text = self.text.to_lowercase();
         text.contains("idempotent-replayed: true")
     }
-
-    pub(crate) fn says(&self, what: &str) -> bool {
-        self.text.ends_with(what)
-    }
 }
 
 impl Till {

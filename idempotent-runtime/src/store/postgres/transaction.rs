@@ -22,14 +22,14 @@ use super::error::{
 use super::operation::text;
 use super::records::Records;
 use super::statements::InTransaction;
-use super::{micros, rows, statement};
+use super::{NAME, micros, rows, statement};
 use crate::key::RecordKey;
 use crate::record::StoredResponse;
-use crate::store::StoreError;
 use crate::store::sql::{Loan, RETURN_LIMIT, transaction};
 use crate::store::transaction::{
     Begin, Begun, Committed, Session, Settled, TransactionRequest, UNDO,
 };
+use crate::store::{StoreError, StoreErrorKind};
 
 /// From when on a beginning that is given up makes the pool's idle connections suspect. A client that goes
 /// away is quicker as a rule, and says nothing about them.
@@ -39,6 +39,7 @@ const SILENCE: Duration = Duration::from_millis(250);
 pub(super) struct Transactions(pub(super) Arc<Records>);
 
 struct Open {
+    pool: PgPool,
     connection: Loan<Postgres>,
     record: Option<ToRecord>,
 }
@@ -61,6 +62,17 @@ struct NotBegun {
     error: StoreError,
     /// Whether that can be another one on another connection.
     is_of_session: bool,
+}
+
+impl NotBegun {
+    /// There is no point in running the handler.
+    fn read_only() -> Self {
+        let error = StoreError::new(NAME, StoreErrorKind::Refused);
+        Self {
+            error: error.with_source("the transaction is read-only"),
+            is_of_session: true,
+        }
+    }
 }
 
 impl From<sqlx::Error> for NotBegun {
@@ -120,7 +132,11 @@ async fn begin(
         transaction::begin::<Postgres>(&mut connection, "BEGIN").await?;
         unanswered.answered();
         let record = None;
-        return Ok(Begun::Open(Box::new(Open { connection, record })));
+        return Ok(Begun::Open(Box::new(Open {
+            pool: pool.clone(),
+            connection,
+            record,
+        })));
     };
     let keys = std::iter::once(&request.owner.key).chain(request.aliases.iter());
     let locks: String = keys
@@ -151,6 +167,9 @@ async fn begin(
             connection.give_back();
             return Ok(Begun::Settled(settled));
         }
+        if entered.try_get("is_read_only")? {
+            return Err(NotBegun::read_only());
+        }
         // One that counts has been dealt with.
         let expired: Option<bool> = entered.try_get("is_expired")?;
         record.keys.push((*key, expired.is_some()));
@@ -159,6 +178,7 @@ async fn begin(
     }
     unanswered.answered();
     Ok(Begun::Open(Box::new(Open {
+        pool: pool.clone(),
         connection,
         record: Some(record),
     })))
@@ -254,9 +274,8 @@ impl Session<PgConnection> for Open {
     ) -> Result<Committed, StoreError> {
         let (is_whole, is_as_it_was) = match &self.record {
             Some(record) => {
-                let is_as_it_was = record.restore(&mut self.connection).await?;
-                let is_written = record.write(&mut self.connection, response).await?;
-                (is_written, is_as_it_was)
+                let written = record.write(&mut self.connection, response).await;
+                written.map_err(|error| self.failed(error))?
             }
             // A transaction that takes no more statements is rolled back by COMMIT, without an error.
             None => (!self.is_failed().await, true),
@@ -265,9 +284,8 @@ impl Session<PgConnection> for Open {
             self.roll_back().await;
             return Ok(Committed::Lost);
         }
-        transaction::commit::<Postgres>(&mut self.connection)
-            .await
-            .map_err(store_error)?;
+        let committed = transaction::commit::<Postgres>(&mut self.connection).await;
+        committed.map_err(|error| self.failed(error))?;
         if is_as_it_was {
             self.connection.give_back();
         } else {
@@ -286,6 +304,14 @@ impl Session<PgConnection> for Open {
 }
 
 impl Open {
+    /// What is wrong with this connection can be wrong with all that are idle.
+    fn failed(&self, error: sqlx::Error) -> StoreError {
+        if is_of_connection(&error) {
+            close_idle(&self.pool);
+        }
+        store_error(error)
+    }
+
     /// Most changes end with the transaction. A connection that is left with others is closed.
     fn give_back_if_same(self) {
         let (mut connection, Some(record)) = (self.connection, self.record) else {
@@ -314,15 +340,14 @@ impl Open {
 
 impl ToRecord {
     /// Puts back what the handler has changed in its session, and says whether that was nothing.
-    async fn restore(&self, connection: &mut PgConnection) -> Result<bool, StoreError> {
+    async fn restore(&self, connection: &mut PgConnection) -> sqlx::Result<bool> {
         let row = statement(&self.sql.restore)
             .bind(&self.session)
             .bind(self.begun_us)
             .fetch_one(connection)
-            .await
-            .map_err(store_error)?;
-        let is_changed: bool = row.try_get("is_changed").map_err(store_error)?;
-        let begun_us: i64 = row.try_get("begun_us").map_err(store_error)?;
+            .await?;
+        let is_changed: bool = row.try_get("is_changed")?;
+        let begun_us: i64 = row.try_get("begun_us")?;
         let is_ours = begun_us == self.begun_us;
         if !is_ours {
             tracing::error!(record = %self.request.owner.key,
@@ -331,12 +356,14 @@ impl ToRecord {
         Ok(is_ours && !is_changed)
     }
 
-    /// `false` when somebody else's record is there.
+    /// Says whether the record is written, which it is not when somebody else's is there; and whether the
+    /// session is as it was.
     async fn write(
         &self,
         connection: &mut PgConnection,
         response: &StoredResponse,
-    ) -> Result<bool, StoreError> {
+    ) -> sqlx::Result<(bool, bool)> {
+        let is_as_it_was = self.restore(connection).await?;
         let TransactionRequest {
             owner,
             operation,
@@ -362,11 +389,11 @@ impl ToRecord {
                 .await;
             match written {
                 Ok(Some(_)) => {}
-                Ok(None) => return Ok(false),
-                Err(error) if is_unique_violation(&error) => return Ok(false),
-                Err(error) => return Err(store_error(error)),
+                Ok(None) => return Ok((false, is_as_it_was)),
+                Err(error) if is_unique_violation(&error) => return Ok((false, is_as_it_was)),
+                Err(error) => return Err(error),
             }
         }
-        Ok(true)
+        Ok((true, is_as_it_was))
     }
 }

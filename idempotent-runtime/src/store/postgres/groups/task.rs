@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Row;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::{Queued, Shared};
+use super::{Answer, Queued, Shared};
 use crate::store::StoreError;
 use crate::store::postgres::lane::Place;
 use crate::store::postgres::operation::group_query;
@@ -19,8 +20,8 @@ const GROUP: usize = 128;
 /// How many bytes of responses a group of several has at most.
 const GROUP_BYTES: usize = 4 << 20;
 
-/// How long a group may take: a peer that is gone without a word must not hold up the queue. A caller
-/// whose time-out is shorter has given up by then.
+/// How long a group may take, whatever the patience of its callers: a peer that is gone without a word must
+/// not hold up the queue.
 const GROUP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Sends one group after the other, until nothing is queued.
@@ -136,14 +137,24 @@ impl Shared {
             return;
         };
         let sql = Arc::clone(&first.sql);
-        let sending = place.rows(None, || {
-            group_query(group.iter().map(|queued| &queued.operation), &sql)
-        });
-        let rows = match timeout(GROUP_LIMIT, sending).await {
+        let (operations, mut replies): (Vec<_>, Vec<_>) = group
+            .into_iter()
+            .map(|queued| (queued.operation, queued.reply))
+            .unzip();
+        let sending = timeout(
+            GROUP_LIMIT,
+            place.rows(None, || group_query(&operations, &sql)),
+        );
+        let sent = tokio::select! {
+            sent = sending => sent,
+            // With the last caller goes the connection.
+            () = all_gone(&mut replies) => return,
+        };
+        let rows = match sent {
             Ok(Ok(rows)) => rows,
             Ok(Err(error)) => {
                 tracing::debug!(
-                    operations = group.len(),
+                    operations = operations.len(),
                     error = &error as &dyn std::error::Error,
                     "a group has failed, its operations are sent one by one"
                 );
@@ -151,16 +162,22 @@ impl Shared {
             }
             Err(_) => return,
         };
-        let mut group: Vec<_> = group.into_iter().map(Some).collect();
+        let mut replies: Vec<_> = replies.into_iter().map(Some).collect();
         for row in rows {
             let place: Option<i64> = row.try_get("place").ok();
             let index = place.and_then(|place| usize::try_from(place - 1).ok());
-            let queued = index.and_then(|index| group.get_mut(index)?.take());
-            if let Some(queued) = queued {
+            let reply = index.and_then(|index| replies.get_mut(index)?.take());
+            if let Some(reply) = reply {
                 // Nobody may be there to hear it any more.
-                drop(queued.reply.send(Ok(row)));
+                drop(reply.send(Ok(row)));
             }
         }
+    }
+}
+
+async fn all_gone(replies: &mut [oneshot::Sender<Answer>]) {
+    for reply in replies {
+        reply.closed().await;
     }
 }
 
