@@ -60,7 +60,7 @@ mod tests;
 /// | `on_abandoned = "reject"`, `"retry"` or a path | `"reject"` | the key of a crashed attempt: refused (never twice), run again (at least once), or your `async fn(Abandoned) -> Recovery` decides |
 /// | `store_errors = "all"`, `"client"` or `"none"` | `"all"` | which error answers are stored and replayed: 4xx and 5xx, only 4xx, or neither; what is not stored frees the key, and a retry runs the handler again |
 /// | `max_response_bytes = n` | `1048576` | the largest body that is stored, in bytes, at most 1 GiB; after a larger one the handler still never runs again |
-/// | `name = "..."` | method and matched route | the operation, which is part of every key; set it before you rename a route |
+/// | `name = "..."` | method and matched route, without the names of its parameters | the operation, which is part of every key; set it before you change a route |
 /// | `crate = path` | `::idempotent_runtime` | where the runtime is, for crates that re-export it |
 ///
 /// # Expressions

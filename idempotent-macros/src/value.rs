@@ -37,6 +37,15 @@ pub(crate) enum Value {
     Runtime(Path),
 }
 
+impl Value {
+    pub(crate) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
 impl Argument {
     pub(crate) fn switch(&self) -> Result<Value> {
         match self.literal() {

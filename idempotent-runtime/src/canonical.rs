@@ -6,12 +6,18 @@
 //! equal, and 0.1 and 0.10000000000000000001. Here numbers are compared by their exact decimal value.
 //!
 //! A text that gives a member twice has no one value (readers disagree which of them counts), so it is
-//! not canonicalized: its bytes are compared as they are.
+//! not canonicalized: its bytes are compared as they are. A value of the application that has no
+//! canonical JSON is an error, see [`exact`](crate::exact).
+//!
+//! The text may be hostile. So the time is that of sorting it, however it is nested, and the room that
+//! of a few copies.
 
-use std::collections::BTreeMap;
+use std::io::Write as _;
 
 use serde::Serialize;
 use serde::de::IgnoredAny;
+
+use crate::exact;
 
 /// The most zeros at the end of a whole number that are written out.
 const MOST_ZEROS: usize = 40;
@@ -23,97 +29,183 @@ const DEEPEST: usize = 128;
 pub(crate) fn canonicalize(text: &[u8]) -> Option<Vec<u8>> {
     // From here on the text is known to be JSON, so that the reader below need not doubt it.
     serde_json::from_slice::<IgnoredAny>(text).ok()?;
+    let text = std::str::from_utf8(text).ok()?.as_bytes();
     let mut reader = Reader {
         rest: text.trim_ascii_start(),
+        out: Vec::with_capacity(text.len()),
+        open: Vec::new(),
+        unsorted: Vec::new(),
+        members: Vec::new(),
     };
-    let mut out = Vec::with_capacity(text.len());
-    reader.value(&mut out, DEEPEST)?;
-    Some(out)
+    reader.value(DEEPEST)?;
+    Some(reader.sorted())
 }
 
-/// The canonical JSON of a value: the text itself where it cannot be made canonical.
+/// The canonical JSON of a value. An error where there is none, or where another value has it too.
 pub(crate) fn to_canonical<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
-    let text = serde_json::to_vec(value)?;
-    Ok(canonicalize(&text).unwrap_or(text))
+    canonicalize(&exact::to_sorted_vec(value)?).ok_or_else(exact::ambiguous)
 }
 
-/// Reads valid JSON and writes its canonical form.
+/// Reads valid JSON and writes its canonical form, with the members of objects where they were. Those
+/// that are in the wrong place are noted, and moved once, when all is read: an object that is moved
+/// with the one around it, and that with the next, would be copied as often as it is deep.
 struct Reader<'a> {
     rest: &'a [u8],
+    out: Vec<u8>,
+    /// The members so far of the objects that are being read.
+    open: Vec<Member>,
+    unsorted: Vec<Unsorted>,
+    /// Those of `unsorted`, in their order.
+    members: Vec<Member>,
+}
+
+/// Where in the output a member is, name and value.
+#[derive(Clone, Copy)]
+struct Member {
+    start: usize,
+    name_end: usize,
+    end: usize,
+}
+
+/// An object whose members are not in their order.
+struct Unsorted {
+    start: usize,
+    end: usize,
+    members: std::ops::Range<usize>,
 }
 
 impl<'a> Reader<'a> {
-    fn value(&mut self, out: &mut Vec<u8>, depth: usize) -> Option<()> {
+    fn value(&mut self, depth: usize) -> Option<()> {
         let depth = depth.checked_sub(1)?;
         match self.rest.first()? {
-            b'{' => self.object(out, depth)?,
-            b'[' => self.array(out, depth)?,
-            b'"' => write_string(self.string()?, out)?,
-            b'-' | b'0'..=b'9' => write_number(self.scalar(), out)?,
-            _ => out.extend_from_slice(self.scalar()),
+            b'{' => self.object(depth)?,
+            b'[' => self.array(depth)?,
+            b'"' => self.string()?,
+            b'-' | b'0'..=b'9' => write_number(self.scalar(), &mut self.out)?,
+            _ => {
+                let scalar = self.scalar();
+                self.out.extend_from_slice(scalar);
+            }
         }
         self.space();
         Some(())
     }
 
-    fn array(&mut self, out: &mut Vec<u8>, depth: usize) -> Option<()> {
-        self.skip();
-        out.push(b'[');
+    fn array(&mut self, depth: usize) -> Option<()> {
+        self.punctuation()?;
         while *self.rest.first()? != b']' {
-            self.value(out, depth)?;
+            self.value(depth)?;
             if *self.rest.first()? == b',' {
-                self.skip();
-                out.push(b',');
+                self.punctuation()?;
             }
         }
-        self.rest = self.rest.get(1..)?;
-        out.push(b']');
+        self.close()
+    }
+
+    fn object(&mut self, depth: usize) -> Option<()> {
+        let (start, first) = (self.out.len(), self.open.len());
+        self.punctuation()?;
+        while *self.rest.first()? != b'}' {
+            let start = self.out.len();
+            self.string()?;
+            let name_end = self.out.len();
+            self.space();
+            // The colon.
+            self.punctuation()?;
+            self.value(depth)?;
+            self.open.push(Member {
+                start,
+                name_end,
+                end: self.out.len(),
+            });
+            if *self.rest.first()? == b',' {
+                self.punctuation()?;
+            }
+        }
+        self.close()?;
+        self.note(start, first)
+    }
+
+    /// Notes what is to be moved of an object that is read. `None` when it gives a member twice.
+    fn note(&mut self, start: usize, first: usize) -> Option<()> {
+        let Self { open, out, .. } = self;
+        let name = |member: &Member| out.get(member.start + 1..member.name_end - 1);
+        let members = open.get_mut(first..)?;
+        if !members.is_sorted_by(|a, b| name(a) < name(b)) {
+            members.sort_by(|a, b| name(a).cmp(&name(b)));
+            if !members.is_sorted_by(|a, b| name(a) < name(b)) {
+                return None;
+            }
+            let at = self.members.len();
+            self.members.extend_from_slice(members);
+            self.unsorted.push(Unsorted {
+                start,
+                end: self.out.len(),
+                members: at..self.members.len(),
+            });
+        }
+        self.open.truncate(first);
         Some(())
     }
 
-    fn object(&mut self, out: &mut Vec<u8>, depth: usize) -> Option<()> {
-        self.skip();
-        let mut members = BTreeMap::new();
-        while *self.rest.first()? != b'}' {
-            let name = self.string()?;
-            self.space();
-            // The colon.
-            self.skip();
-            let mut value = Vec::new();
-            self.value(&mut value, depth)?;
-            let name: String = serde_json::from_slice(name).ok()?;
-            if members.insert(name, value).is_some() {
-                return None;
-            }
-            if *self.rest.first()? == b',' {
-                self.skip();
-            }
+    /// The output with every member in its place.
+    fn sorted(mut self) -> Vec<u8> {
+        if self.unsorted.is_empty() {
+            return self.out;
         }
-        self.rest = self.rest.get(1..)?;
-        out.push(b'{');
-        for (index, (name, value)) in members.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
+        self.unsorted.sort_unstable_by_key(|object| object.start);
+        let mut sorted = Vec::with_capacity(self.out.len());
+        self.copy(0, self.out.len(), &mut sorted);
+        sorted
+    }
+
+    fn copy(&self, from: usize, to: usize, sorted: &mut Vec<u8>) {
+        let mut at = from;
+        while let Some(object) = self.unsorted_from(at).filter(|object| object.start < to) {
+            self.copy_text(at, object.start, sorted);
+            let members = self.members.get(object.members.clone()).unwrap_or_default();
+            for (index, member) in members.iter().enumerate() {
+                sorted.push(if index == 0 { b'{' } else { b',' });
+                self.copy(member.start, member.end, sorted);
             }
-            serde_json::to_writer(&mut *out, name).ok()?;
-            out.push(b':');
-            out.extend_from_slice(value);
+            sorted.push(b'}');
+            at = object.end;
         }
-        out.push(b'}');
-        Some(())
+        self.copy_text(at, to, sorted);
+    }
+
+    fn copy_text(&self, from: usize, to: usize, sorted: &mut Vec<u8>) {
+        #[cfg(test)]
+        tests::MOVED.set(tests::MOVED.get() + (to - from));
+        sorted.extend_from_slice(self.out.get(from..to).unwrap_or_default());
+    }
+
+    /// The first one that begins there or later.
+    fn unsorted_from(&self, at: usize) -> Option<&Unsorted> {
+        let index = self.unsorted.partition_point(|object| object.start < at);
+        self.unsorted.get(index)
     }
 
     /// A string with its quotes.
-    fn string(&mut self) -> Option<&'a [u8]> {
-        let mut end = 1;
+    fn string(&mut self) -> Option<()> {
+        let (mut end, mut is_escaped) = (1, false);
         loop {
             match self.rest.get(end)? {
                 b'"' => break,
-                b'\\' => end += 2,
+                b'\\' => {
+                    is_escaped = true;
+                    end += 2;
+                }
                 _ => end += 1,
             }
         }
-        self.take(end + 1)
+        let quoted = self.take(end + 1)?;
+        if is_escaped {
+            let text: String = serde_json::from_slice(quoted).ok()?;
+            return serde_json::to_writer(&mut self.out, &text).ok();
+        }
+        self.out.extend_from_slice(quoted);
+        Some(())
     }
 
     /// A number, `true`, `false` or `null`.
@@ -129,10 +221,18 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    /// One byte of punctuation, and the space behind it.
-    fn skip(&mut self) {
-        self.rest = self.rest.get(1..).unwrap_or_default();
+    /// One byte of punctuation, and the space behind it, which is not written.
+    fn punctuation(&mut self) -> Option<()> {
+        self.close()?;
         self.space();
+        Some(())
+    }
+
+    fn close(&mut self) -> Option<()> {
+        let (byte, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        self.out.push(*byte);
+        Some(())
     }
 
     fn space(&mut self) {
@@ -140,130 +240,47 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn write_string(quoted: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    let text: String = serde_json::from_slice(quoted).ok()?;
-    serde_json::to_writer(out, &text).ok()
-}
-
 /// Writes a whole number as such, and any other as its significant digits and a power of ten: `-12.50`
 /// is `-125e-1`, `1e2` is `100`, every zero is `0`.
 /// `None` for an exponent that no number in use has.
 fn write_number(number: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    let number = std::str::from_utf8(number).ok()?;
-    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
-    let (sign, mantissa) = mantissa
-        .strip_prefix('-')
-        .map_or(("", mantissa), |rest| ("-", rest));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = format!("{whole}{fraction}");
-    let significant = digits.trim_start_matches('0').trim_end_matches('0');
-    if significant.is_empty() {
+    let (sign, number) = match number.split_first()? {
+        (b'-', rest) => (&b"-"[..], rest),
+        _ => (&b""[..], number),
+    };
+    let (mantissa, exponent) = split(number, |byte| matches!(byte, b'e' | b'E'));
+    let (whole, fraction) = split(mantissa, |byte| *byte == b'.');
+    let fraction = fraction.unwrap_or_default();
+    let digits = || whole.iter().chain(fraction);
+    let leading = digits().take_while(|digit| **digit == b'0').count();
+    let length = whole.len() + fraction.len();
+    if leading == length {
         out.push(b'0');
         return Some(());
     }
-    let dropped = digits.len() - digits.trim_end_matches('0').len();
-    let exponent: i64 = exponent.parse().ok()?;
+    let dropped = digits().rev().take_while(|digit| **digit == b'0').count();
+    let exponent: i64 = match exponent {
+        Some(digits) => std::str::from_utf8(digits).ok()?.parse().ok()?,
+        None => 0,
+    };
     let exponent = exponent
         .checked_sub(i64::try_from(fraction.len()).ok()?)?
         .checked_add(i64::try_from(dropped).ok()?)?;
-    out.extend_from_slice(format!("{sign}{significant}").as_bytes());
+    out.extend_from_slice(sign);
+    out.extend(digits().take(length - dropped).skip(leading));
     match usize::try_from(exponent) {
         // Written out, as everybody would.
         Ok(zeros) if zeros <= MOST_ZEROS => out.resize(out.len() + zeros, b'0'),
-        _ => out.extend_from_slice(format!("e{exponent}").as_bytes()),
+        _ => write!(out, "e{exponent}").ok()?,
     }
     Some(())
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn same(a: &str, b: &str) -> bool {
-        let canonical = |text: &str| canonicalize(text.as_bytes()).unwrap_or(text.into());
-        canonical(a) == canonical(b)
-    }
-
-    #[test]
-    fn spelling_does_not_matter() {
-        assert!(same(
-            r#"{"b":1,"a":[true,null]}"#,
-            "{ \"a\" : [ true , null ],\n \"b\" : 1.0 }"
-        ));
-        assert!(same(r#""\u00e9\/""#, "\"é/\""));
-        assert!(same("[1e2, -0.0, 0.50, -12.5E+1]", "[100, 0, 0.5, -125]"));
-        assert!(same(" {} ", "{}") && same("[ ]", "[]"));
-        assert!(same(r#"{"a":"\\\"}"}"#, r#"{ "a" : "\u005c\"}" }"#));
-    }
-
-    #[test]
-    fn values_matter() {
-        assert!(!same("[1,2]", "[2,1]"));
-        assert!(!same("1", "\"1\""));
-        assert!(!same(r#"{"a":null}"#, "{}"));
-        assert!(!same("1", "-1"));
-        assert!(!same("10", "1"));
-    }
-
-    #[test]
-    fn no_number_loses_a_digit() {
-        assert!(!same("9007199254740993", "9007199254740992"));
-        assert!(!same("18446744073709551617", "18446744073709551616"));
-        assert!(!same("0.1", "0.10000000000000000001"));
-        assert!(!same("1e-400", "0"));
-        assert!(!same("[1234567890.1234567]", "[1234567890.12345671]"));
-        let (a, b) = (u128::MAX, u128::MAX - 1);
-        assert_ne!(to_canonical(&a).unwrap(), to_canonical(&b).unwrap());
-    }
-
-    #[test]
-    fn a_member_given_twice_is_compared_by_bytes() {
-        assert!(!same(
-            r#"{"to":"alice","to":"bob"}"#,
-            r#"{"to":"mallory","to":"bob"}"#
-        ));
-        assert!(!same(r#"{"to":"alice","to":"bob"}"#, r#"{"to":"bob"}"#));
-        assert!(!same(r#"{"a":1,"\u0061":2}"#, r#"{"a":2}"#));
-    }
-
-    #[test]
-    fn maps_are_sorted_whatever_is_in_them() {
-        let forward: Vec<(u32, u64)> = (0..50).map(|n| (n, u64::MAX - u64::from(n))).collect();
-        let map: std::collections::HashMap<_, _> = forward.iter().copied().collect();
-        let again: std::collections::HashMap<_, _> = forward.iter().rev().copied().collect();
-        assert_eq!(to_canonical(&map).unwrap(), to_canonical(&again).unwrap());
-    }
-
-    #[test]
-    fn absurd_nesting_and_exponents_are_compared_by_bytes() {
-        assert_eq!(
-            canonicalize(("[".repeat(100_000) + &"]".repeat(100_000)).as_bytes()),
-            None
-        );
-        assert_eq!(canonicalize(b"1e99999999999999999999"), None);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
-
-        #[test]
-        fn it_never_panics(text in r#"[\[\]{}",:0-9eE.+\- \\utrfalsn]{0,40}"#) {
-            canonicalize(text.as_bytes());
-        }
-
-        #[test]
-        fn canonical_text_is_its_own_canonical_form(
-            texts in proptest::collection::vec("\\PC*", 0..4),
-            number in any::<f64>(),
-            whole in any::<i64>(),
-        ) {
-            let value = serde_json::json!({ "texts": texts, "number": number, "whole": [whole, null] });
-            let once = to_canonical(&value).unwrap();
-            prop_assert_eq!(canonicalize(&once), Some(once.clone()));
-            let pretty = serde_json::to_vec_pretty(&value).unwrap();
-            prop_assert_eq!(canonicalize(&pretty), Some(once));
-        }
-    }
+/// What is before the byte and what is behind it.
+fn split(bytes: &[u8], is_it: impl Fn(&u8) -> bool) -> (&[u8], Option<&[u8]>) {
+    let mut parts = bytes.splitn(2, is_it);
+    (parts.next().unwrap_or_default(), parts.next())
 }
+
+#[cfg(test)]
+mod tests;

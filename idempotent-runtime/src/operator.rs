@@ -12,7 +12,17 @@ use crate::key::{InvalidKey, Key, KeySyntax, RecordKey};
 use crate::record::progress::FinishedSteps;
 use crate::record::{RecordState, StoredResponse};
 
-/// Which record an operator means: an operation, whose key it is, and the client's key.
+/// Which record an operator means: an operation, whose key it is, and the key.
+///
+/// There is one constructor for each place where a key can come from, because the same characters are
+/// another key in another place: `"abc"` in a header is the key `abc`, and `"abc"` with its quotes is
+/// another one for [`execute`](crate::Idempotency::execute).
+///
+/// | the key comes from | constructor |
+/// | --- | --- |
+/// | a request's header | [`new`](Self::new) |
+/// | the `key` argument of [`execute`](crate::Idempotency::execute) | [`by_text`](Self::by_text) |
+/// | `key = expr` of the attribute, on handlers and plain functions | [`by_value`](Self::by_value) |
 ///
 /// ```
 /// use idempotent_runtime::Identity;
@@ -21,6 +31,8 @@ use crate::record::{RecordState, StoredResponse};
 /// let unscoped = Identity::new("POST /payments", "8e03978e-40d5-43dd-bc93");
 /// // `#[idempotent(scope = (&user.tenant, user.id))]`:
 /// let scoped = Identity::new("POST /payments", "8e03978e-40d5-43dd-bc93").scope(&("acme", 7));
+/// // `idempotency.execute(&SETTLE, "orders.settle", tenant, message_id, ..)`:
+/// let message = Identity::by_text("orders.settle", "message 1").scope(&7);
 /// // `#[idempotent(name = "settle", key = order.id)]`:
 /// let made = Identity::by_value("settle", &4711);
 /// ```
@@ -38,6 +50,7 @@ type Serialized = Result<Vec<u8>, Arc<serde_json::Error>>;
 #[derive(Clone)]
 enum KeySource {
     Header(String),
+    Text(String),
     Value(Serialized),
 }
 
@@ -46,28 +59,38 @@ impl Identity {
     /// also where handlers insist on the quoted form.)
     ///
     /// `operation` is the handler's `name = "..."`, or its method and matched route, prefixes of nested
-    /// routers included: `POST /v1/payments/{id}`.
+    /// routers included: `POST /v1/payments/{id}`. What a parameter is called there does not matter.
     #[must_use]
     pub fn new(operation: impl Into<String>, key: impl Into<String>) -> Self {
-        Self {
-            operation: operation.into(),
-            scope: None,
-            key: KeySource::Header(key.into()),
-        }
+        Self::of(operation.into(), KeySource::Header(key.into()))
     }
 
-    /// A key that the handler makes itself: the value of its `key = expr`.
+    /// A key as [`Idempotency::execute`](crate::Idempotency::execute) was given it: that text, character
+    /// for character. `operation` is what that call was given too, or the name of its policy.
+    #[must_use]
+    pub fn by_text(operation: impl Into<String>, key: impl Into<String>) -> Self {
+        Self::of(operation.into(), KeySource::Text(key.into()))
+    }
+
+    /// A key that a handler or a plain function makes itself: the value of its `key = expr`. `operation`
+    /// is its `name = "..."`.
     #[must_use]
     pub fn by_value<T: Serialize + ?Sized>(operation: impl Into<String>, key: &T) -> Self {
+        Self::of(operation.into(), KeySource::Value(serialized(key)))
+    }
+
+    fn of(operation: String, key: KeySource) -> Self {
         Self {
-            operation: operation.into(),
+            operation,
             scope: None,
-            key: KeySource::Value(serialized(key)),
+            key,
         }
     }
 
-    /// Whose key it is: the value of the handler's `scope = expr`, or what the resolver of
-    /// [`Builder::scope`](crate::Builder::scope) has returned for the request, without its `Some`.
+    /// Whose key it is: the value of the handler's `scope = expr`, the scope that
+    /// [`Idempotency::execute`](crate::Idempotency::execute) was given, or what the resolver of
+    /// [`Builder::scope`](crate::Builder::scope) has returned for the request. `None` and `()` are
+    /// nobody's scope, as they are there: the same as not to call this.
     #[must_use]
     pub fn scope<T: Serialize + ?Sized>(mut self, scope: &T) -> Self {
         self.scope = Some(serialized(scope));
@@ -79,6 +102,7 @@ impl Identity {
             KeySource::Header(value) => {
                 Key::parse(value.as_bytes(), KeySyntax::Lenient).map_err(invalid_key)?
             }
+            KeySource::Text(text) => Key::from_text(text).map_err(invalid_key)?,
             KeySource::Value(value) => match &**value.as_ref().map_err(unserializable)? {
                 // What a handler takes for no key.
                 b"null" | br#""""# => return Err(invalid_key(InvalidKey::Empty)),
@@ -106,11 +130,15 @@ fn serialized<T: Serialize + ?Sized>(value: &T) -> Serialized {
 }
 
 fn invalid_key(cause: InvalidKey) -> Error {
-    Error::new(ErrorKind::InvalidIdentity, "not a client's key").with_source(cause)
+    Error::new(
+        ErrorKind::InvalidIdentity,
+        "not a key that can have been used",
+    )
+    .with_source(cause)
 }
 
 fn unserializable(cause: &Arc<serde_json::Error>) -> Error {
-    let message = "a scope or key that does not serialize";
+    let message = "a scope or key that has no JSON of its own";
     Error::new(ErrorKind::InvalidIdentity, message).with_source(Arc::clone(cause))
 }
 

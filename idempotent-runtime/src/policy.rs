@@ -276,8 +276,9 @@ impl Policy {
         self
     }
 
-    /// The operation's name, part of every record key. Default: the method and the matched route
-    /// (`POST /payments`). Set it when a route may be renamed while keys are alive.
+    /// The operation's name, part of every record key. Default: the method and the matched route, with
+    /// the names of its parameters left out (`POST /orders/{}/pay`): to rename a parameter is safe. Set a
+    /// name before a route is changed in any other way while keys are alive.
     #[must_use]
     pub const fn name(mut self, name: &'static str) -> Self {
         self.name = Some(name);

@@ -121,17 +121,19 @@ impl Abandoned {
         self.record
     }
 
-    /// The operation: the policy's name, or method and matched route.
+    /// The operation: the policy's name, or method and matched route without the names of its parameters
+    /// (`POST /orders/{}/pay`).
     #[must_use]
     pub fn operation(&self) -> &str {
         &self.operation
     }
 
-    /// Whose key it is, as canonical JSON; `None` without a scope.
+    /// Whose key it is, as canonical JSON; `None` without a scope, and in nobody's (`scope = None`).
     #[must_use]
     pub fn scope(&self) -> Option<&str> {
         self.scope
             .as_deref()
+            .filter(|scope| *scope != b"null")
             .and_then(|scope| std::str::from_utf8(scope).ok())
     }
 

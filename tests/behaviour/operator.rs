@@ -1,5 +1,6 @@
 //! What an operator can see and do, by operation, scope and the client's key.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::extract::{Query, State};
@@ -8,8 +9,8 @@ use axum::{Extension, Router};
 use http::{HeaderMap, StatusCode};
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{
-    Abandoned, Attempt, Builder, ErrorKind, Idempotency, Identity, KeySyntax, RecordState,
-    Recovery, Resolution, StepError, StoredResponse, idempotent,
+    Abandoned, Attempt, Builder, ErrorKind, Idempotency, Identity, KeySyntax, NoResult, Policy,
+    RecordState, Recovery, Resolution, StepError, StoredResponse, idempotent,
 };
 use serde::{Deserialize, Serialize};
 
@@ -342,6 +343,76 @@ async fn quoted_and_bare_keys_are_one() {
     }
 }
 
+/// The same characters are another key in another place: `"abc"` of a call was looked up as `abc`.
+#[tokio::test]
+async fn every_key_of_a_call_can_be_reached_and_only_that_one() {
+    let idempotency = Idempotency::new(MemoryStore::new());
+    let keys = [
+        "gr\u{f6}\u{df}e-1",
+        "message 1",
+        "\"abc\"",
+        " abc ",
+        "a,b;c\n",
+        "abc",
+    ];
+    for key in keys {
+        let run = async move || Ok::<_, ()>(key.to_owned());
+        let done = idempotency.execute(&Policy::new(), "settle", 7, key, "", run);
+        assert!(done.await.is_ok());
+    }
+    let mut records = BTreeSet::new();
+    for key in keys {
+        let identity = Identity::by_text("settle", key).scope(&7);
+        let found = idempotency.inspect(&identity).await.unwrap();
+        let found = found.unwrap_or_else(|| panic!("{key:?} is not found"));
+        let RecordState::Completed(stored) = found.state else {
+            panic!("{:?}", found.state);
+        };
+        assert_eq!(*stored, StoredResponse::of_value(key).unwrap());
+        records.insert(found.record_key);
+    }
+    assert_eq!(records.len(), keys.len());
+}
+
+#[idempotent(name = "scoped", scope = Option::<u32>::None)]
+async fn of_nobody(State(probe): State<Probe>) -> String {
+    probe.run().to_string()
+}
+
+#[idempotent(name = "scoped", key = id, scope = Option::<u32>::None)]
+async fn nobodys_call(idempotency: &Idempotency, id: u32) -> Result<u32, NoResult> {
+    Ok(id)
+}
+
+#[tokio::test]
+async fn nobodys_scope_is_the_same_wherever_it_is_said() {
+    let server = serve_with(
+        Idempotency::builder(MemoryStore::new()).scope(|_| Some("of the handle")),
+        Router::new().route("/", post(of_nobody)),
+    )
+    .await;
+    let operator = &server.idempotency;
+    assert_eq!(reply(server.post("/", "header", "")).await.status, 200);
+    nobodys_call(operator, 7).await.unwrap();
+    let run = async || Ok::<_, ()>(1);
+    let done = operator.execute(&Policy::new(), "scoped", None::<u8>, "text", "", run);
+    assert!(done.await.is_ok());
+    for identity in [
+        Identity::new("scoped", "header"),
+        Identity::by_value("scoped", &7),
+        Identity::by_text("scoped", "text"),
+    ] {
+        for identity in [
+            identity.clone(),
+            identity.clone().scope(&None::<u8>),
+            identity.clone().scope(&()),
+        ] {
+            let found = operator.inspect(&identity).await.unwrap();
+            assert!(found.is_some(), "{identity:?}");
+        }
+    }
+}
+
 struct Unserializable;
 
 impl Serialize for Unserializable {
@@ -358,6 +429,9 @@ async fn what_no_client_can_have_sent_names_no_key() {
         Identity::new("POST /", r#""""#),
         Identity::new("POST /", "a key"),
         Identity::new("POST /", "k".repeat(256)),
+        Identity::by_text("settle", ""),
+        Identity::by_text("settle", "k".repeat(256)),
+        Identity::by_value("settle", &f64::NAN),
         Identity::by_value("settle", &Option::<u64>::None),
         Identity::by_value("settle", ""),
         Identity::by_value("settle", &Unserializable),

@@ -280,11 +280,14 @@ async fn hasty(
             _ = attempt.step("hold", world.does("hold", 1_u64)) => unreachable!("its save hangs"),
             () = std::future::ready(()) => {}
         }
-        // It was finished, though nobody has waited for it.
-        let again = attempt.step("hold", world.does("hold", 2_u64)).await;
+        // It was finished, though nobody has waited for it: this is its result.
+        let hold = attempt.step("hold", world.does("hold", 2_u64)).await?;
+        assert_eq!(hold, 1);
+        let again = attempt.step("hold", world.does("hold", 3_u64)).await;
         assert!(matches!(again, Err(StepError::Repeated(_))), "{again:?}");
     } else {
-        attempt.step("hold", world.does("hold", 3_u64)).await?;
+        let hold = attempt.step("hold", world.does("hold", 4_u64)).await?;
+        assert_eq!(hold, 1);
     }
     attempt.step("charge", world.does("charge", 7_u64)).await?;
     world.after("charge", &probe).await;
@@ -292,7 +295,7 @@ async fn hasty(
 }
 
 #[tokio::test]
-async fn a_step_that_is_dropped_while_it_is_saved_is_carried_by_the_next() {
+async fn a_step_that_is_dropped_while_it_is_saved_can_be_asked_for_again() {
     let (crashes, world) = (Crashes::new(), World::default());
     crashes
         .store

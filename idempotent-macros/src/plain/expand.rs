@@ -2,12 +2,11 @@ use std::collections::BTreeSet;
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};
-use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
 use syn::{ItemFn, PatType, Signature, parse_quote};
 
 use super::Plain;
-use crate::args::Args;
+use crate::args::{Args, Call};
 use crate::expand::{self, answer, body, policy, users_path};
 use crate::handler::{Handler, Home};
 use crate::pattern;
@@ -64,9 +63,11 @@ fn names(arguments: &[PatType]) -> Vec<Ident> {
 fn call(args: &Args, plain: &Plain, names: &[Ident]) -> TokenStream {
     let Handler { function, .. } = &plain.parts;
     let here = Span::call_site().located_at(answer(&function.sig));
-    let (runtime, policy) = (&args.runtime, policy(args));
+    let is_name = |call: &&Call| call.method == "name";
+    let (runtime, policy) = (&args.runtime, policy(args, |call| !is_name(&call)));
+    let operation = args.calls.iter().find(is_name);
+    let operation = operation.and_then(|call| call.value.text());
     let callee = located(quote!(#runtime::__private::call), here);
-    let operation = function.sig.ident.unraw().to_string();
     let (handle, owned) = split(plain, names);
     let (inputs, users) = (inputs(args, plain, names), users_path(&plain.parts));
     let passed = names.iter().enumerate();

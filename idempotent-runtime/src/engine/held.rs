@@ -9,6 +9,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::given_up::{GivenUp, How};
 use super::leases::LeaseGuard;
+use super::steps::LeaseView;
 use super::{Engine, Steps};
 use crate::fingerprint::Fingerprint;
 use crate::record::{CompactResponse, Owner, RecordState, StoredResponse};
@@ -139,7 +140,11 @@ impl Held {
     }
 
     pub(crate) fn steps(&mut self) -> &Steps {
-        let steps = || Steps::new(&self.engine, &self.claim, self.attempt, &self.lease);
+        let guard = Arc::clone(&self.lease);
+        let steps = || {
+            let lease = LeaseView::new(move || guard.valid_until());
+            Steps::new(&self.engine, &self.claim, self.attempt, lease)
+        };
         self.steps.get_or_insert_with(steps)
     }
 

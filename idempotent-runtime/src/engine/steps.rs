@@ -2,8 +2,13 @@
 //!
 //! The effect of a step happens between two looks at the store: its result is saved afterwards, and
 //! nothing that happens to the save can undo it. So a save that fails is made good by the next one,
-//! which carries everything again, and only a claim that is lost ends the handler.
+//! which carries it too, and only a claim that is lost ends the handler.
+//!
+//! A step has effects, so it does not begin where this process can know that the claim may be another
+//! attempt's: once the run is over, and once its lease is not known to last unless the store says so.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -11,20 +16,25 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
+use tokio::time::Instant;
 
 use super::Engine;
 use super::calls::lock;
 use super::held::ClaimedAs;
-use super::leases::LeaseGuard;
+use crate::exact;
 use crate::record::RecordState;
-use crate::record::progress::{FinishedSteps, MAX_PROGRESS_BYTES, append, encode};
-use crate::store::{Claim, Progress, StoreError};
+use crate::record::progress::{Finished, FinishedSteps, MAX_PROGRESS_BYTES, append};
+use crate::store::{Claim, Progress, Renewal, Renewed, StoreError};
 
 mod error;
 mod labels;
+mod lease;
+#[cfg(test)]
+mod tests;
 
 pub use error::StepError;
 pub(crate) use labels::{Labels, Taken};
+pub(super) use lease::LeaseView;
 
 /// The steps of one claim. Clones are the same.
 #[derive(Clone, Debug)]
@@ -35,7 +45,7 @@ struct Shared {
     engine: Engine,
     claim: ClaimedAs,
     attempt: u32,
-    lease: Arc<LeaseGuard>,
+    lease: LeaseView,
     /// Empty until an attempt after the first has read what those before it have finished.
     log: OnceCell<Log>,
     /// Held while a save is on its way: they are made one after the other.
@@ -47,10 +57,18 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Log {
     earlier: FinishedSteps,
-    /// How many of the bytes are those.
-    earlier_bytes: usize,
     /// The progress as it is to be stored.
     bytes: Mutex<Vec<u8>>,
+    /// Steps of this attempt that the handler has not got the result of: they are being saved, or the
+    /// future that was saving them was dropped.
+    unsaid: Mutex<HashMap<Box<str>, Unsaid>>,
+}
+
+/// A step that has run, and where it ends in the log.
+#[derive(Clone, Debug)]
+struct Unsaid {
+    step: Finished,
+    end: usize,
 }
 
 /// How many bytes of the log saves have carried.
@@ -58,31 +76,28 @@ struct Log {
 struct Saves {
     /// Whatever became of it.
     tried: usize,
+    /// Into the store's record.
     done: usize,
 }
 
 /// Somebody else has the claim, or nobody.
 struct Lost;
 
-/// Why what earlier attempts have finished is not known.
+/// Why it is not known whether a step may begin.
+#[derive(Debug)]
 enum Unread {
     Lost,
     Store(StoreError),
 }
 
 impl Steps {
-    pub(super) fn new(
-        engine: &Engine,
-        claim: &ClaimedAs,
-        attempt: u32,
-        lease: &Arc<LeaseGuard>,
-    ) -> Self {
+    pub(super) fn new(engine: &Engine, claim: &ClaimedAs, attempt: u32, lease: LeaseView) -> Self {
         let log = (attempt == 1).then(Log::default);
         Self(Arc::new(Shared {
             engine: engine.clone(),
             claim: claim.clone(),
             attempt,
-            lease: Arc::clone(lease),
+            lease,
             log: OnceCell::new_with(log),
             saves: AsyncMutex::default(),
             is_lost: AtomicBool::new(false),
@@ -99,28 +114,38 @@ impl Steps {
     where
         T: Serialize + DeserializeOwned,
     {
-        let log = match self.log().await {
-            Ok(log) => log,
-            Err(Unread::Lost) => return Err(StepError::Lost),
-            Err(Unread::Store(error)) => return Err(StepError::Unreadable(error)),
-        };
-        let kept = log.earlier.result::<T>(&label);
-        if let Some(result) = kept.map_err(StepError::Unusable)? {
+        let log = self.log().await?;
+        let earlier = log.earlier.result::<T>(&label);
+        if let Some(result) = earlier.map_err(StepError::Unusable)? {
             label.finish();
             return Ok(result);
         }
-        // There is always room to say that a step was finished, or it does not begin.
-        let bare = encode::<T>(&label, None);
-        if log.len() + bare.len() > MAX_PROGRESS_BYTES {
-            return Err(StepError::Full(label.to_string()));
-        }
-        let result = step.await.map_err(StepError::Step)?;
-        let end = log.append(&self.encode(&label, &result, log, bare));
+        let (result, end) = match log.unsaid(&label) {
+            Some(Unsaid { step, end }) => (step.result().map_err(StepError::Unusable)?, end),
+            None => self.run(log, &label, step).await?,
+        };
+        self.save(log, end).await?;
+        log.say(&label);
         label.finish();
-        match self.save(log, end).await {
-            Ok(()) => Ok(result),
-            Err(Lost) => Err(StepError::Lost),
+        Ok(result)
+    }
+
+    /// Runs a step that nobody has finished, and says where it ends in the log.
+    async fn run<T: Serialize, E>(
+        &self,
+        log: &Log,
+        label: &str,
+        step: impl Future<Output = Result<T, E>>,
+    ) -> Result<(T, usize), StepError<E>> {
+        // There is always room to say that a step was finished, or it does not begin.
+        let bare = Finished::new::<T>(label, None);
+        if log.len() + bare.encode().len() > MAX_PROGRESS_BYTES {
+            return Err(StepError::Full(label.to_owned()));
         }
+        self.make_sure_of_lease().await?;
+        let result = step.await.map_err(StepError::Step)?;
+        let end = log.append(label, self.finished(label, &result, log, bare));
+        Ok((result, end))
     }
 
     /// Whether something is known to have happened under this claim.
@@ -128,16 +153,53 @@ impl Steps {
         self.0.log.get().is_some_and(|log| log.len() > 0)
     }
 
-    /// The claim is done with. A handler's clone that is still around saves no more.
+    /// The claim is done with. A handler's clone that is still around runs no step and saves no more.
     pub(super) fn end(&self) {
         self.0.is_over.store(true, Ordering::Release);
     }
 
+    fn is_gone(&self) -> bool {
+        self.0.is_lost.load(Ordering::Acquire) || self.0.is_over.load(Ordering::Acquire)
+    }
+
     async fn log(&self) -> Result<&Log, Unread> {
-        if self.0.is_lost.load(Ordering::Acquire) {
+        if self.is_gone() {
             return Err(Unread::Lost);
         }
         self.0.log.get_or_try_init(|| self.read()).await
+    }
+
+    /// The last thing before a step begins. A process that stood still does not know by itself that
+    /// another attempt is at it, but it knows that it stood still for longer than its lease.
+    async fn make_sure_of_lease(&self) -> Result<(), Unread> {
+        if !self.is_gone() && !self.0.lease.is_known_to_last() {
+            self.renew_lease().await?;
+        }
+        match self.is_gone() {
+            true => Err(Unread::Lost),
+            false => Ok(()),
+        }
+    }
+
+    async fn renew_lease(&self) -> Result<(), Unread> {
+        let Shared { engine, claim, .. } = &*self.0;
+        let asked_at = Instant::now();
+        let renewal = Renewal {
+            owner: claim.owner,
+            lease: claim.lease,
+            retention: engine.0.retention,
+        };
+        let mut results = engine.0.calls.renew(&[renewal]).await;
+        if results.pop().unwrap_or(Ok(Renewed::Lost))? == Renewed::Lost {
+            let mut saves = self.0.saves.lock().await;
+            match self.claim_again().await? {
+                // The store had lost the record, and has none of the steps now.
+                Claim::Acquired { .. } => *saves = Saves::default(),
+                _ => self.0.is_lost.store(true, Ordering::Release),
+            }
+        }
+        self.0.lease.lasts_until(asked_at + claim.lease);
+        Ok(())
     }
 
     async fn read(&self) -> Result<Log, Unread> {
@@ -155,26 +217,35 @@ impl Steps {
             self.0.is_lost.store(true, Ordering::Release);
             return Err(Unread::Lost);
         };
+        let earlier = engine.finished_steps(&record)?;
+        self.0.saves.lock().await.done = record.progress.len();
         Ok(Log {
-            earlier: engine.finished_steps(&record)?,
-            earlier_bytes: record.progress.len(),
+            earlier,
             bytes: Mutex::new(record.progress.into()),
+            unsaid: Mutex::default(),
         })
     }
 
     /// What cannot be kept leaves that the step was finished: a later attempt must not run it.
-    fn encode<T: Serialize>(&self, label: &str, result: &T, log: &Log, bare: Vec<u8>) -> Vec<u8> {
+    fn finished<T: Serialize>(
+        &self,
+        label: &str,
+        result: &T,
+        log: &Log,
+        bare: Finished,
+    ) -> Finished {
         let record = self.0.claim.owner.key;
-        let json = match serde_json::to_string(result) {
+        let json = match exact::to_string(result) {
             Ok(json) => json,
             Err(error) => {
                 tracing::error!(%record, step = label, %error, "the result of a step is not kept");
                 return bare;
             }
         };
-        let step = encode::<T>(label, Some(&json));
-        if log.len() + step.len() > MAX_PROGRESS_BYTES {
-            tracing::error!(%record, step = label, bytes = step.len(),
+        let step = Finished::new::<T>(label, Some(json));
+        let bytes = step.encode().len();
+        if log.len() + bytes > MAX_PROGRESS_BYTES {
+            tracing::error!(%record, step = label, bytes,
                 "the result of a step is not kept: too large");
             return bare;
         }
@@ -198,23 +269,23 @@ impl Steps {
     pub(super) async fn flush(&self) {
         let Some(log) = self.0.log.get() else { return };
         let mut saves = self.0.saves.lock().await;
-        if saves.done.max(log.earlier_bytes) < log.len() {
+        if saves.done < log.len() {
             // If it is lost, there is nobody to tell.
             let _ = self.save_all(log, &mut saves).await;
         }
     }
 
+    /// Saves what was appended since the last save that succeeded.
     async fn save_all(&self, log: &Log, saves: &mut Saves) -> Result<(), Lost> {
-        let progress = Bytes::copy_from_slice(&lock(&log.bytes));
-        let from = saves.done.max(log.earlier_bytes);
-        let saved = match self.try_save(&progress, from).await {
+        let unsaved = saves.done..log.len();
+        let saved = match self.try_save(log, unsaved.clone()).await {
             Ok(saved) => Ok(saved),
-            Err(_) => self.try_save(&progress, from).await,
+            Err(_) => self.try_save(log, unsaved.clone()).await,
         };
-        saves.tried = progress.len();
+        saves.tried = unsaved.end;
         match saved {
-            Ok(Progress::Saved) => saves.done = progress.len(),
-            Ok(Progress::Behind { .. }) => saves.done = 0,
+            Ok(Progress::Saved) => saves.done = unsaved.end,
+            Ok(Progress::Behind { stored_bytes }) => saves.done = stored_bytes,
             Ok(Progress::Lost) => {
                 self.0.is_lost.store(true, Ordering::Release);
                 return Err(Lost);
@@ -230,36 +301,42 @@ impl Steps {
 
     /// If the claim is lost because the store has lost the record, puts it back, as a completion
     /// does.
-    async fn try_save(&self, progress: &Bytes, from: usize) -> Result<Progress, StoreError> {
-        match self.save_from(progress, from).await? {
+    async fn try_save(&self, log: &Log, unsaved: Range<usize>) -> Result<Progress, StoreError> {
+        match self.save_range(log, unsaved.clone()).await? {
             Progress::Lost if !self.0.is_over.load(Ordering::Acquire) => {}
             saved => return Ok(saved),
         }
-        let Shared { engine, claim, .. } = &*self.0;
-        let request = claim.request(engine.0.retention, None);
-        match engine.0.calls.claim(&request).await {
-            Ok(Claim::Acquired { .. }) => self.save_from(progress, 0).await,
+        match self.claim_again().await {
+            // It has none of the steps now.
+            Ok(Claim::Acquired { .. }) => self.save_range(log, 0..unsaved.end).await,
             // That the claim is not in the store is certain; why need not be.
             _ => Ok(Progress::Lost),
         }
     }
 
+    /// Asks for a claim that was lost: if the store has lost the record, it is put back.
+    async fn claim_again(&self) -> Result<Claim, StoreError> {
+        let Shared { engine, claim, .. } = &*self.0;
+        let request = claim.request(engine.0.retention, None);
+        engine.0.calls.claim(&request).await
+    }
+
     /// A store that has less than was saved (it has lost something) gets what it misses.
-    async fn save_from(&self, progress: &Bytes, from: usize) -> Result<Progress, StoreError> {
-        match self.save_once(progress, from).await? {
-            Progress::Behind { stored_bytes } => self.save_once(progress, stored_bytes).await,
+    async fn save_range(&self, log: &Log, unsaved: Range<usize>) -> Result<Progress, StoreError> {
+        match self.save_once(log, unsaved.clone()).await? {
+            Progress::Behind { stored_bytes } => {
+                self.save_once(log, stored_bytes..unsaved.end).await
+            }
             saved => Ok(saved),
         }
     }
 
-    async fn save_once(&self, progress: &Bytes, from: usize) -> Result<Progress, StoreError> {
+    async fn save_once(&self, log: &Log, unsaved: Range<usize>) -> Result<Progress, StoreError> {
         let Shared { engine, claim, .. } = &*self.0;
-        let from = from.min(progress.len());
-        let rest = progress.slice(from..);
-        engine
-            .0
-            .calls
-            .save_progress(&claim.owner, from, &rest)
+        let bytes = log.copy(unsaved.clone());
+        let calls = &engine.0.calls;
+        calls
+            .save_progress(&claim.owner, unsaved.start, &bytes)
             .await
     }
 }
@@ -269,11 +346,44 @@ impl Log {
         lock(&self.bytes).len()
     }
 
+    fn copy(&self, range: Range<usize>) -> Bytes {
+        Bytes::copy_from_slice(lock(&self.bytes).get(range).unwrap_or_default())
+    }
+
     /// Returns where the step ends.
-    fn append(&self, step: &[u8]) -> usize {
-        let mut bytes = lock(&self.bytes);
-        append(&mut bytes, step);
-        bytes.len()
+    fn append(&self, label: &str, step: Finished) -> usize {
+        let end = {
+            let mut bytes = lock(&self.bytes);
+            append(&mut bytes, &step.encode());
+            bytes.len()
+        };
+        lock(&self.unsaid).insert(label.into(), Unsaid { step, end });
+        end
+    }
+
+    /// A step of this label that has run without its result being told to the handler.
+    fn unsaid(&self, label: &str) -> Option<Unsaid> {
+        lock(&self.unsaid).get(label).cloned()
+    }
+
+    /// The handler is told.
+    fn say(&self, label: &str) {
+        lock(&self.unsaid).remove(label);
+    }
+}
+
+impl<E> From<Unread> for StepError<E> {
+    fn from(reason: Unread) -> Self {
+        match reason {
+            Unread::Lost => Self::Lost,
+            Unread::Store(error) => Self::Unreadable(error),
+        }
+    }
+}
+
+impl<E> From<Lost> for StepError<E> {
+    fn from(_: Lost) -> Self {
+        Self::Lost
     }
 }
 

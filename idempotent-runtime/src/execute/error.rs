@@ -68,7 +68,8 @@ pub enum NoResultKind {
     HttpResponse,
     /// The key is empty or longer than 255 bytes. Nothing has run.
     InvalidKey,
-    /// Scope, key or input do not serialize. Nothing has run.
+    /// Scope, key or input have no JSON of their own: they do not serialize, or another value has the
+    /// same JSON, as NaN and `None` have. The source says which. Nothing has run.
     UnusableInput,
     /// The records cannot be read or written at the moment. Nothing has run; come again.
     Store,
@@ -129,7 +130,7 @@ impl fmt::Display for NoResult {
             NoResultKind::Unreadable => "the stored result is not of the type that is asked for",
             NoResultKind::HttpResponse => "the record holds an HTTP response and not a result",
             NoResultKind::InvalidKey => "the key cannot be used",
-            NoResultKind::UnusableInput => "scope, key or input do not serialize",
+            NoResultKind::UnusableInput => "scope, key or input cannot be used",
             NoResultKind::Store => "the store could not be asked",
             NoResultKind::ShuttingDown => "the service is shutting down",
         })

@@ -76,8 +76,6 @@ impl Identity {
         input: &[u8],
     ) -> Self {
         let operation = policy.name.unwrap_or(operation);
-        // Nobody's key is in no scope, as it is for a handler without one.
-        let scope = scope.filter(|json| json != b"null");
         let keys = idempotency
             .record_keys()
             .derive(operation, scope.as_deref(), &key);

@@ -79,6 +79,15 @@ impl Idempotency {
     /// * `key`: any text of 1 to 255 bytes.
     /// * `input`: what must be the same when the key comes again, as canonical JSON.
     ///
+    /// Scope and input are compared as values: the order of a map or a `HashSet` does not count, nor
+    /// how a number is written. What has no JSON of its own is refused before anything runs
+    /// ([`UnusableInput`](NoResultKind::UnusableInput)): a float that is not finite (NaN and infinity
+    /// would be `null`), a `Some` of what is `null` in JSON (`Some(())` would be `None`), nesting deeper
+    /// than 127 levels, and sets of other crates that serialize as a list in no order. One case is not
+    /// seen: a `HashSet` that a type has made into a list before it is serialized, such as in a
+    /// `serde_json::Value`, or in a variant of an enum within an internally tagged enum. Use a
+    /// `BTreeSet` there.
+    ///
     /// [`#[idempotent]`](macro@crate::idempotent) on a plain function is this method, with the
     /// function's name for an operation, the JSON of its `key = expr` for a key (where a string has its
     /// quotes), and its `fingerprint = expr`, or the tuple of its arguments, for an input.
@@ -89,9 +98,11 @@ impl Idempotency {
     ///
     /// # What is kept
     ///
-    /// * **`Ok`** is stored as JSON, and only then returned. A value of more than
-    ///   [`Policy::max_response_bytes`], or that does not serialize, is returned and not kept: whoever
-    ///   comes later gets [`NotRetained`](Execution::NotRetained), and the function never runs again.
+    /// * **`Ok`** is stored as JSON, and only then returned. A replay reads back the same value, floats
+    ///   to the last bit. A value of more than [`Policy::max_response_bytes`], or that would not read
+    ///   back as it is (see [`StoredResponse::of_value`](crate::StoredResponse::of_value)), is returned
+    ///   and not kept, and an error is logged: later calls get
+    ///   [`NotRetained`](Execution::NotRetained), and the function never runs again.
     /// * **`Err`** says that *nothing happened*: it is returned, nothing is stored, and the key is
     ///   free. Return `Ok` for everything that did happen, a refusal that is final included
     ///   (`Ok(Verdict::Declined)`). After a crash an `Err` does not free the key: it cannot speak for
@@ -114,7 +125,7 @@ impl Idempotency {
     /// # Errors
     ///
     /// [`ExecuteError::Function`] is the function's own. [`ExecuteError::NoResult`] says that the key
-    /// cannot be used, that input or scope do not serialize, that the store is away or this instance
+    /// cannot be used, that input or scope have no JSON of their own, that the store is away or this instance
     /// is shutting down (in these cases nothing has run), or that the record has no result of type
     /// `T` (then nothing has run *again*).
     ///

@@ -25,7 +25,8 @@ pub enum Execution<T> {
     /// not to run it again.
     Unknown,
     /// It ran before, and its result was not kept: it was larger than
-    /// [`Policy::max_response_bytes`](crate::Policy::max_response_bytes), or did not serialize.
+    /// [`Policy::max_response_bytes`](crate::Policy::max_response_bytes), or would not
+    /// have read back as it was, such as NaN.
     NotRetained,
 }
 

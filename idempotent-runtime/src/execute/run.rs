@@ -27,11 +27,12 @@ where
     Fut: Future<Output = Result<T, E>>,
     T: Serialize,
 {
+    let record = held.owner().key;
     let attempt = attempt_of(&mut held);
     held.begin();
     let run = async {
         let own = function(attempt).await;
-        own.map(|own| (value::kept(&own, limit), own))
+        own.map(|own| (value::kept(&record, &own, limit), own))
     };
     match catch_unwind(run).await {
         Ok(Ok((kept, own))) => Ran {

@@ -6,6 +6,8 @@ use serde::de::DeserializeOwned;
 
 use super::error::{NoResult, NoResultKind};
 use super::outcome::Execution;
+use crate::exact;
+use crate::key::RecordKey;
 use crate::record::{DecodeError, StoredResponse};
 
 /// What no HTTP response has.
@@ -19,10 +21,11 @@ impl StoredResponse {
     ///
     /// # Errors
     ///
-    /// When the value has no JSON.
+    /// When the value has no JSON that reads back as the same value: it does not serialize, it holds a
+    /// float that is not finite, a `Some` of what is `null` in JSON (`Some(())`, `Some(None)`), or it is
+    /// nested deeper than 127 levels.
     pub fn of_value<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
-        let mut body = vec![VERSION];
-        serde_json::to_writer(&mut body, value)?;
+        let body = [&[VERSION], &*exact::to_vec(value)?].concat();
         Ok(result(Some(body.into())))
     }
 }
@@ -35,19 +38,24 @@ fn result(body: Option<Bytes>) -> StoredResponse {
     }
 }
 
-/// What is stored of a result: a tombstone of one that is too large, or has no JSON. It was executed
-/// all the same.
-pub(super) fn kept<T: Serialize>(value: &T, limit: usize) -> StoredResponse {
-    match StoredResponse::of_value(value) {
-        Ok(stored) => {
-            let json = stored.body.as_ref().map_or(0, |body| body.len() - 1);
-            if json <= limit { stored } else { result(None) }
-        }
+/// What is stored of a result: a tombstone of one that is too large, or that would not read back as
+/// it is. It was executed all the same.
+pub(super) fn kept<T: Serialize>(record: &RecordKey, value: &T, limit: usize) -> StoredResponse {
+    let stored = match StoredResponse::of_value(value) {
+        Ok(stored) => stored,
         Err(error) => {
-            tracing::error!(%error, "a result does not serialize, it is returned and not kept");
-            result(None)
+            tracing::error!(%record, %error, result = std::any::type_name::<T>(),
+                "a result cannot be replayed: its caller gets it, and retries get `NotRetained`");
+            return result(None);
         }
+    };
+    let bytes = stored.body.as_ref().map_or(0, |body| body.len() - 1);
+    if bytes > limit {
+        tracing::warn!(%record, bytes, limit,
+            "a result is too large to be stored: its caller gets it, and retries get `NotRetained`");
+        return result(None);
     }
+    stored
 }
 
 /// The outcome that is stored.
@@ -80,6 +88,11 @@ mod tests {
 
     fn stored(bytes: &'static [u8]) -> StoredResponse {
         result(Some(Bytes::from_static(bytes)))
+    }
+
+    /// What is stored where results may have so many bytes.
+    fn kept<T: Serialize>(value: &T, limit: usize) -> StoredResponse {
+        super::kept(&RecordKey::from_bytes([7; 32]), value, limit)
     }
 
     fn kind(stored: &StoredResponse) -> NoResultKind {
@@ -124,8 +137,10 @@ mod tests {
     }
 
     #[test]
-    fn a_result_without_json_leaves_a_tombstone() {
+    fn a_result_that_would_not_read_back_leaves_a_tombstone() {
         let no_json = std::collections::HashMap::from([((1, 2), 3)]);
         assert_eq!(kept(&no_json, 1000), result(None));
+        assert_eq!(kept(&f64::NAN, 1000), result(None));
+        assert_eq!(kept(&Some(()), 1000), result(None));
     }
 }

@@ -2,12 +2,11 @@
 
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::HeaderValue;
 
-use super::Attempt;
 use super::handle::Idempotency;
 use super::handle::OnStoreFailure;
-use super::head::{Head, View};
+use super::head::{Head, Operation, View};
 use super::inputs::Inputs;
 use super::problem::{Problem, ProblemCode};
 use crate::canonical::canonicalize;
@@ -61,7 +60,7 @@ impl Mark {
 }
 
 impl Identified {
-    fn intent(&self, operation: [&str; 3]) -> Intent {
+    fn intent(&self, operation: &Operation<'_>) -> Intent {
         Intent {
             keys: self.keys.clone(),
             fingerprint: self.fingerprint,
@@ -134,7 +133,7 @@ impl View<'_> {
         let fields = inputs.fingerprint;
         let digest = self.idempotency.digest();
         Ok(Some(Identified {
-            keys: keys.derive_joined(operation, scope.as_deref(), &key),
+            keys: keys.derive_joined(operation.pieces(), scope.as_deref(), &key),
             fingerprint: self.fingerprint(digest, policy, fields.as_deref(), body),
             fields,
             key,
@@ -216,7 +215,7 @@ impl Head {
                 Err(answer) => return Ok(Admission::Answer(answer)),
             },
         };
-        let intent = identified.intent(self.view().operation(policy));
+        let intent = identified.intent(&self.view().operation(policy));
         match engine.enter_now(&intent, policy) {
             Some(entered) => Ok(self.admitted(policy, entered, identified.record())),
             None => Err(identified),
@@ -241,7 +240,7 @@ impl Head {
             steps: crashed.steps,
             extensions: self.idempotency.extensions().clone(),
         };
-        let intent = identified.intent(self.view().operation(policy));
+        let intent = identified.intent(&self.view().operation(policy));
         let engine = self.idempotency.engine();
         let entered = engine.enter(&intent, fingerprints, policy, &describe);
         self.admitted(policy, entered.await, identified.record())
@@ -274,7 +273,7 @@ impl Head {
         let Some(identified) = self.view().to_protect(policy, inputs, &body)? else {
             return self.idempotency.begin_unprotected(begin).await;
         };
-        let intent = identified.intent(self.view().operation(policy));
+        let intent = identified.intent(&self.view().operation(policy));
         let mut other = self.by_other_digest(policy, identified.fields, body);
         let fingerprints = Fingerprints::new(intent.fingerprint, &mut other);
         let engine = self.idempotency.engine();
@@ -310,32 +309,17 @@ impl Head {
         }
     }
 
-    /// Answers a request whose last argument was rejected. It never takes a claim.
+    /// Answers a request whose content was rejected. It never takes a claim.
     ///
     /// A retry of a completed request still gets its answer, even if the rules for bodies have
-    /// become stricter since. That goes for rejections of the content only: by status, and because
-    /// the extractor has read the body. Who may not see the answer does not see it, whatever
-    /// extractor says so and in which words.
+    /// become stricter since.
     pub(super) async fn reject(
         &self,
         policy: &Policy,
-        inputs: Option<Inputs>,
         body: &Bytes,
         rejection: Response,
     ) -> Response {
-        let is_about_content = matches!(
-            rejection.status(),
-            StatusCode::BAD_REQUEST
-                | StatusCode::UNSUPPORTED_MEDIA_TYPE
-                | StatusCode::UNPROCESSABLE_ENTITY
-        ) && self.attempt.as_ref().is_none_or(Attempt::body_was_read);
-        if !is_about_content {
-            return rejection;
-        }
-        let Some(inputs) = inputs else {
-            return rejection;
-        };
-        let Ok(Some(identified)) = self.view().identify(policy, inputs, body) else {
+        let Ok(Some(identified)) = self.view().identify(policy, Inputs::new(), body) else {
             return rejection;
         };
         let mut other = self.by_other_digest(policy, identified.fields, body.clone());

@@ -14,7 +14,7 @@ use super::filter::HeaderFilter;
 use super::inputs::Inputs;
 use super::problem::{Problem, Problems};
 use crate::digest::Digest;
-use crate::engine::{CheckValues, Engine, EngineSettings};
+use crate::engine::{CheckValues, Engine, EngineSettings, Mover};
 use crate::error::Error;
 use crate::key::{KeySyntax, RecordKeys};
 use crate::policy::MAX_DURATION;
@@ -69,6 +69,7 @@ struct Settings {
     problems: Problems,
     on_store_failure: OnStoreFailure,
     ttl: Option<Duration>,
+    transaction_timeout: Duration,
     extensions: Extensions,
 }
 
@@ -106,6 +107,7 @@ pub struct Builder {
     problems: Problems,
     on_store_failure: OnStoreFailure,
     ttl: Option<Duration>,
+    transaction_timeout: Duration,
     extensions: Extensions,
 }
 
@@ -133,6 +135,7 @@ impl Idempotency {
             problems: Problems::default(),
             on_store_failure: OnStoreFailure::default(),
             ttl: None,
+            transaction_timeout: Duration::from_secs(30),
             extensions: Extensions::new(),
         }
     }
@@ -196,6 +199,11 @@ impl Idempotency {
         &self.0.engine
     }
 
+    /// Moves the rest of a handler to a task, from where this is called.
+    pub(super) fn mover(&self) -> Mover {
+        Mover::new(self.0.engine.tasks())
+    }
+
     pub(crate) fn record_keys(&self) -> &RecordKeys {
         &self.0.keys
     }
@@ -222,6 +230,10 @@ impl Idempotency {
 
     pub(crate) fn ttl(&self) -> Option<Duration> {
         self.0.ttl
+    }
+
+    pub(super) fn transaction_timeout(&self) -> Duration {
+        self.0.transaction_timeout
     }
 
     pub(crate) fn extensions(&self) -> &Extensions {
@@ -439,6 +451,20 @@ impl Builder {
         self
     }
 
+    /// How long a handler with `#[tx]` may take. Default 30 s. Over it the handler is dropped, its
+    /// transaction is rolled back, and the answer is 503 `store-unavailable`: nothing was done, and the
+    /// retry runs. It bounds how long a handler that hangs keeps a connection and its locks; on SQLite,
+    /// which has one writer, it keeps everybody else from writing.
+    ///
+    /// # Panics
+    ///
+    /// If it is shorter than a millisecond or more than [ten years](crate::MAX_DURATION).
+    #[track_caller]
+    pub fn transaction_timeout(mut self, timeout: Duration) -> Self {
+        self.transaction_timeout = within_bounds(timeout);
+        self
+    }
+
     /// Which response headers are stored. Default: [`HeaderFilter`]'s.
     pub fn response_headers(mut self, filter: HeaderFilter) -> Self {
         self.headers = filter;
@@ -517,6 +543,7 @@ impl Builder {
             problems: self.problems,
             on_store_failure: self.on_store_failure,
             ttl: self.ttl,
+            transaction_timeout: self.transaction_timeout,
             extensions: self.extensions,
         }))
     }

@@ -1,5 +1,7 @@
 //! What identifies a request.
 
+use std::borrow::Cow;
+
 use axum::extract::{MatchedPath, OriginalUri};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -7,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use super::{Attempt, Idempotency, Inputs};
 use crate::key::InvalidKey;
+use crate::operation::{path_without_parameter_names, without_parameter_names};
 use crate::policy::Policy;
 
 /// What identifies a request, read off it.
@@ -45,6 +48,26 @@ pub(super) enum Keys {
 }
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The name of an operation, not put together yet.
+pub(super) enum Operation<'a> {
+    Name(Cow<'a, str>),
+    /// A method and a path.
+    Route(&'a str, Cow<'a, str>),
+}
+
+impl Operation<'_> {
+    pub(super) fn pieces(&self) -> [&str; 3] {
+        match self {
+            Self::Name(name) => [name, "", ""],
+            Self::Route(method, path) => [method, " ", path],
+        }
+    }
+
+    pub(super) fn concat(&self) -> String {
+        self.pieces().concat()
+    }
+}
 
 impl Keys {
     pub(super) fn of(headers: &HeaderMap, is_usual: bool) -> Option<Self> {
@@ -97,14 +120,19 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The operation, in pieces: stable over renames of functions, the same on every instance.
-    pub(super) fn operation(&self, policy: &Policy) -> [&'a str; 3] {
+    /// The operation: stable over renames of functions and of parameters, the same on every instance.
+    pub(super) fn operation(&self, policy: &Policy) -> Operation<'a> {
         match (policy.name, self.route) {
-            (Some(name), _) => [name, "", ""],
-            (None, Some(route)) => [self.method.as_str(), " ", route.as_str()],
+            (Some(name), _) => Operation::Name(without_parameter_names(name)),
+            (None, Some(route)) => self.operation_at(route.as_str()),
             // A fallback handler has no route.
-            (None, None) => [self.method.as_str(), " ", self.uri.path()],
+            (None, None) => self.operation_at(self.uri.path()),
         }
+    }
+
+    fn operation_at(&self, path: &'a str) -> Operation<'a> {
+        let method = self.method.as_str();
+        Operation::Route(method, path_without_parameter_names(path))
     }
 
     pub(super) fn path_and_query(&self) -> &'a str {

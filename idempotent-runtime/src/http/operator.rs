@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use super::handle::Idempotency;
 use crate::error::{Error, ErrorKind};
 use crate::key::{KeySet, RecordKey};
+use crate::operation::without_parameter_names;
 use crate::operator::{Identity, Inspection, Resolution, Resolved};
 use crate::policy::Policy;
 use crate::record::{Record, RecordState};
@@ -142,7 +143,7 @@ impl Idempotency {
         let recovery = recover(Abandoned {
             key: resolved.key,
             record: keys.first(),
-            operation: resolved.operation.to_owned(),
+            operation: without_parameter_names(resolved.operation).into_owned(),
             scope: resolved.scope.map(<[u8]>::to_vec),
             attempt: record.attempt,
             age: record.age,

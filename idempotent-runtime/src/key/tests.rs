@@ -5,7 +5,9 @@ use super::*;
 
 fn record_key(namespace: &str, operation: &str, scope: Option<&[u8]>, key: &[u8]) -> RecordKey {
     let key = Key::from_serialized(key.to_vec());
-    RecordKeys::new(namespace, None).derive(operation, scope, &key)
+    RecordKeys::new(namespace, [None])
+        .derive(operation, scope, &key)
+        .first()
 }
 
 /// What (namespace, operation, scope, key) may be, from few enough letters that two of them often
@@ -94,11 +96,14 @@ fn agrees_with_sfv(value: &[u8]) -> Result<(), TestCaseError> {
 #[test]
 fn the_secret_and_the_namespace_change_every_record_key() {
     let key = Key::from_serialized(b"key".to_vec());
-    let derive = |namespace, secret| RecordKeys::new(namespace, secret).derive("op", None, &key);
+    let derive = |namespace, secret: Option<&[u8]>| {
+        let keys = RecordKeys::new(namespace, [secret]);
+        keys.derive("op", None, &key).first()
+    };
     let all = [
         derive("", None),
         derive("shop", None),
-        derive("", Some(&b"s"[..])),
+        derive("", Some(b"s")),
         derive("shop", Some(b"s")),
         derive("", Some(b"other")),
     ];
@@ -106,6 +111,45 @@ fn the_secret_and_the_namespace_change_every_record_key() {
         assert!(all.iter().skip(index + 1).all(|other| one != other));
     }
     assert_eq!(derive("shop", Some(b"s")), derive("shop", Some(b"s")));
+}
+
+/// The oldest first: two instances that share a secret meet at the first key that they share.
+#[test]
+fn there_is_a_record_key_for_each_secret_in_their_order() {
+    let key = Key::from_serialized(b"key".to_vec());
+    let derive = |secrets: &[Option<&[u8]>]| -> Vec<RecordKey> {
+        let keys = RecordKeys::new("", secrets.iter().copied());
+        keys.derive("op", None, &key).iter().copied().collect()
+    };
+    let [none, a, b] = [None, Some(&b"a"[..]), Some(&b"b"[..])];
+    let all = derive(&[none, a, b]);
+    assert_eq!(all, [derive(&[none]), derive(&[a]), derive(&[b])].concat());
+}
+
+#[test]
+fn check_values_tell_secrets_and_namespaces_apart() {
+    let values = |namespace, secrets: &[Option<&[u8]>]| {
+        RecordKeys::new(namespace, secrets.iter().copied()).check_values()
+    };
+    let (a, b) = (Some(&b"a"[..]), Some(&b"b"[..]));
+    let (key, both) = values("shop", &[a, b]);
+    assert_eq!(
+        both,
+        [values("shop", &[a]).1, values("shop", &[b]).1].concat()
+    );
+    assert_ne!(both[0], both[1]);
+    assert_eq!(values("shop", &[None]).0, key);
+    let (other, of_other) = values("", &[a, None]);
+    assert_ne!(other, key);
+    assert!(!both.contains(&of_other[0]) && !both.contains(&of_other[1]));
+}
+
+#[test]
+fn nobodys_scope_is_no_scope() {
+    let none = record_key("", "op", None, b"k");
+    assert_eq!(record_key("", "op", Some(b"null"), b"k"), none);
+    assert_ne!(record_key("", "op", Some(b"\"null\""), b"k"), none);
+    assert_ne!(record_key("", "op", Some(b""), b"k"), none);
 }
 
 /// A record key is stored for a day and read by the next release: this value must not change

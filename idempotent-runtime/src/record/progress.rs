@@ -4,7 +4,10 @@
 //! result as JSON. What is appended leaves the bytes before it alone, so progress only grows, as
 //! [`Store::save_progress`](crate::store::Store::save_progress) asks.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,11 +19,15 @@ pub(crate) const MAX_PROGRESS_BYTES: usize = 1024 * 1024;
 
 /// The finished steps of a record, in the order in which they were finished.
 #[derive(Clone, Default)]
-pub(crate) struct FinishedSteps(Vec<Finished>);
+pub(crate) struct FinishedSteps {
+    in_order: Vec<Finished>,
+    places: HashMap<Arc<str>, usize>,
+}
 
+/// One finished step.
 #[derive(Clone)]
-struct Finished {
-    label: Box<str>,
+pub(crate) struct Finished {
+    label: Arc<str>,
     type_name: Box<str>,
     /// `None`: the step was finished, and its result could not be kept.
     json: Option<Box<str>>,
@@ -80,21 +87,18 @@ impl FinishedSteps {
         while !rest.is_empty() {
             let (step, left): (Wire<'_>, _) =
                 postcard::take_from_bytes(rest).map_err(ProgressError::Malformed)?;
-            if steps.find(step.label).is_some() {
-                return Err(ProgressError::Repeated);
-            }
-            steps.0.push(Finished {
+            steps.push(Finished {
                 label: step.label.into(),
                 type_name: step.type_name.into(),
                 json: step.json.map(Into::into),
-            });
+            })?;
             rest = left;
         }
         Ok(steps)
     }
 
     pub(crate) fn labels(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|step| &*step.label)
+        self.in_order.iter().map(|step| &*step.label)
     }
 
     /// The result of a step; `None` when it was not finished.
@@ -106,15 +110,45 @@ impl FinishedSteps {
     }
 
     fn find(&self, label: &str) -> Option<&Finished> {
-        self.0.iter().find(|step| &*step.label == label)
+        self.in_order.get(*self.places.get(label)?)
+    }
+
+    fn push(&mut self, step: Finished) -> Result<(), ProgressError> {
+        let Entry::Vacant(place) = self.places.entry(Arc::clone(&step.label)) else {
+            return Err(ProgressError::Repeated);
+        };
+        place.insert(self.in_order.len());
+        self.in_order.push(step);
+        Ok(())
     }
 }
 
 impl Finished {
-    fn result<T: DeserializeOwned>(&self) -> Result<T, UnusableStep> {
+    /// A step that was finished with a `T`, or with one that is not kept.
+    pub(crate) fn new<T>(label: &str, json: Option<String>) -> Self {
+        Self {
+            label: label.into(),
+            type_name: type_name::<T>().into(),
+            json: json.map(Into::into),
+        }
+    }
+
+    /// Its bytes, to be [`append`]ed.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let step = Wire {
+            label: &self.label,
+            type_name: &self.type_name,
+            json: self.json.as_deref(),
+        };
+        // Into a growing vector: there is nothing in `Wire` that postcard can refuse.
+        postcard::to_allocvec(&step).unwrap_or_default()
+    }
+
+    /// What it was finished with.
+    pub(crate) fn result<T: DeserializeOwned>(&self) -> Result<T, UnusableStep> {
         let asked = type_name::<T>();
         let unusable = |cause| UnusableStep {
-            label: self.label.clone(),
+            label: (*self.label).into(),
             cause,
         };
         if *self.type_name != *asked {
@@ -126,17 +160,6 @@ impl Finished {
         };
         serde_json::from_str(json).map_err(|source| unusable(Cause::Undecodable { asked, source }))
     }
-}
-
-/// The bytes of one finished step; `None` for a result that is not kept.
-pub(crate) fn encode<T>(label: &str, json: Option<&str>) -> Vec<u8> {
-    let step = Wire {
-        label,
-        type_name: &type_name::<T>(),
-        json,
-    };
-    // Into a growing vector: there is nothing in `Wire` that postcard can refuse.
-    postcard::to_allocvec(&step).unwrap_or_default()
 }
 
 /// Adds an encoded step to the bytes.
@@ -178,6 +201,13 @@ impl fmt::Display for UnusableStep {
 impl std::error::Error for UnusableStep {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.cause.source()
+    }
+}
+
+/// Never the result, as for all of them.
+impl fmt::Debug for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Finished").field(&self.label).finish()
     }
 }
 

@@ -1,6 +1,6 @@
 //! What makes two calls the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use axum::Router;
 use axum::extract::State;
@@ -147,6 +147,55 @@ async fn what_does_not_serialize_does_not_run() {
         assert!(std::error::Error::source(&reason).is_some());
     }
     assert_eq!(consumer.probe.runs(), 0);
+}
+
+/// Two different inputs of the same JSON would be one.
+#[tokio::test]
+async fn what_has_the_json_of_another_value_does_not_run() {
+    async fn check(consumer: &Consumer, value: impl Serialize) {
+        for outcome in [
+            run(consumer, "op", (), "key", &value).await,
+            run(consumer, "op", &value, "key", "").await,
+        ] {
+            assert_no_result(outcome, NoResultKind::UnusableInput);
+        }
+    }
+    let consumer = Consumer::new();
+    check(&consumer, f64::NAN).await;
+    check(&consumer, ("amount", Some(f32::INFINITY))).await;
+    check(&consumer, [Some(())]).await;
+    check(&consumer, (1, Some(None::<u8>))).await;
+    assert_eq!(
+        (
+            consumer.probe.runs(),
+            consumer.store.calls(Operation::Claim)
+        ),
+        (0, 0)
+    );
+}
+
+/// A set has its elements in another order each time it is made: of 200 messages, 193 ran twice.
+#[tokio::test]
+async fn equal_sets_are_one_input_and_one_scope() {
+    #[derive(Serialize)]
+    struct Grant {
+        user: u32,
+        rights: HashSet<String>,
+    }
+    let consumer = Consumer::new();
+    let rights = || (0..20).map(|n| format!("right {n}")).collect();
+    for user in 0..50 {
+        for _ in 0..3 {
+            let grant = Grant {
+                user,
+                rights: rights(),
+            };
+            let key = user.to_string();
+            let outcome = run(&consumer, "op", &grant.rights, &key, &grant).await;
+            assert!(outcome.unwrap().into_result().is_ok());
+        }
+    }
+    assert_eq!(consumer.probe.runs(), 50);
 }
 
 #[idempotent(name = "shared")]

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::fmt::Debug;
 use std::time::Duration;
 
 use idempotent_runtime::{ExecuteError, Execution, NoResultKind, Policy};
@@ -99,6 +100,55 @@ async fn a_result_that_does_not_serialize_is_returned_once_and_never_computed_ag
     assert_eq!(receive().await.unwrap(), Execution::Executed(own));
     assert_eq!(receive().await.unwrap(), Execution::NotRetained);
     assert_eq!(consumer.probe.runs(), 1);
+}
+
+/// NaN is stored as `null`, which is another value, or none of this type. The effect has happened.
+#[tokio::test]
+async fn a_result_that_would_be_replayed_as_another_one_is_not_stored() {
+    async fn check<T>(result: T)
+    where
+        T: Serialize + serde::de::DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+    {
+        let consumer = Consumer::new();
+        let receive = || {
+            let result = result.clone();
+            let function = async move |probe: Probe, _| {
+                probe.run();
+                Ok(result)
+            };
+            consumer.call(DEFAULT, "key", function)
+        };
+        let executed = receive().await.unwrap();
+        assert_eq!(format!("{executed:?}"), format!("Executed({result:?})"));
+        for _ in 0..2 {
+            assert!(matches!(receive().await, Ok(Execution::NotRetained)));
+        }
+        assert_eq!(consumer.probe.runs(), 1);
+    }
+    check(f64::NAN).await;
+    check(Some(f64::INFINITY)).await;
+    check(vec![Some(1.0), Some(f64::NEG_INFINITY)]).await;
+    check(Some(())).await;
+    check((1, Some(None::<u8>))).await;
+}
+
+#[tokio::test]
+async fn a_float_is_replayed_to_the_last_bit() {
+    let consumer = Consumer::new();
+    // Without `float_roundtrip`, `serde_json` reads the first one as 117.63331139400016.
+    let floats = [
+        117.633_311_394_000_17,
+        -0.0,
+        f64::MIN_POSITIVE,
+        f64::MAX,
+        0.1 + 0.2,
+    ];
+    let receive = || consumer.call(DEFAULT, "key", async move |_, _| Ok(floats));
+    assert!(matches!(receive().await, Ok(Execution::Executed(_))));
+    let Ok(Execution::Replayed(replayed)) = receive().await else {
+        panic!("not replayed");
+    };
+    assert_eq!(replayed.map(f64::to_bits), floats.map(f64::to_bits));
 }
 
 /// As the next release of the application asks, which was deployed in between.

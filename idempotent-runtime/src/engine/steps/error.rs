@@ -62,21 +62,24 @@ pub enum StepError<E> {
     /// The step ran and failed, with its own error. Nothing is kept of it.
     #[error("the step failed")]
     Step(#[source] E),
-    /// The claim is lost: this process was taken for dead, and somebody else has the key, or the
-    /// store has forgotten it. The step may have run. **The handler must stop**: whatever it does
-    /// now, somebody else does too. What it answers does not matter, the answer is the record's.
+    /// The claim is lost: this process was taken for dead, and another attempt has the key, or the
+    /// store has forgotten it; or the run is over, because its answer is stored. The step may have run
+    /// when the claim was lost meanwhile; it has not when that was known before. **The handler must
+    /// stop**: whatever it does now, another attempt does too. What it answers does not matter, the
+    /// answer is the record's.
     #[error("the claim is lost")]
     Lost,
     /// There is a step of this label already in this run. Nothing was run. In a loop, each turn
     /// needs a label of its own.
-    #[error("step `{0}` is there twice")]
+    #[error("duplicate step label `{0}`")]
     Repeated(String),
     /// An earlier attempt has finished the step, but with a result of another type, or one that could
     /// not be kept. Nothing was run: that would be the step's second time.
     #[error(transparent)]
     Unusable(UnusableStep),
-    /// What earlier attempts have finished cannot be read. Nothing was run.
-    #[error("what was finished before cannot be read")]
+    /// The store cannot be asked what earlier attempts have finished, or, after this process stood still
+    /// for longer than its lease, whether the claim is still its own. Nothing was run.
+    #[error("the record cannot be read")]
     Unreadable(#[source] StoreError),
     /// The record has no room for a step of this label. Nothing was run.
     #[error("there is no room for step `{0}`")]

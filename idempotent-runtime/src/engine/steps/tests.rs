@@ -1,0 +1,151 @@
+//! Steps of a claim that may be somebody else's by now, on a store and a clock that are moved by hand.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use super::*;
+use crate::fingerprint::Fingerprint;
+use crate::key::RecordKey;
+use crate::record::{Owner, StoredResponse, Token};
+use crate::store::Completion;
+use crate::store::memory::MemoryStore;
+
+const LEASE: Duration = Duration::from_secs(30);
+
+/// One attempt at one record, whose lease nobody renews.
+struct Attempt {
+    steps: Steps,
+    labels: Labels,
+    claim: ClaimedAs,
+    ran: Arc<Mutex<Vec<&'static str>>>,
+}
+
+fn engine() -> Engine {
+    let settings = crate::engine::EngineSettings {
+        sweep_every: Duration::ZERO,
+        ..Default::default()
+    };
+    Engine::new(Arc::new(MemoryStore::new()), settings, None)
+}
+
+impl Attempt {
+    async fn claim(engine: &Engine, token: u8, take_over: Option<u32>) -> Self {
+        let claim = ClaimedAs {
+            owner: Owner {
+                key: RecordKey::from_bytes([7; 32]),
+                token: Token::from_bytes([token; 16]),
+            },
+            fingerprint: Fingerprint::from_bytes([1; 32]),
+            operation: "test".into(),
+            lease: LEASE,
+            ttl: 1000 * LEASE,
+        };
+        let request = claim.request(1000 * LEASE, take_over);
+        let until = Instant::now() + LEASE;
+        let claimed = engine.store().claim(&request).await.unwrap();
+        let Claim::Acquired { attempt, .. } = claimed else {
+            panic!("{claimed:?}");
+        };
+        let lease = LeaseView::new(move || Some(until));
+        Self {
+            steps: Steps::new(engine, &claim, attempt, lease),
+            labels: Labels::default(),
+            claim,
+            ran: Arc::default(),
+        }
+    }
+
+    async fn step(&self, label: &'static str) -> Result<u64, StepError<Infallible>> {
+        let step = async {
+            lock(&self.ran).push(label);
+            Ok(7)
+        };
+        let taken = self.labels.take(label).expect("a label of its own");
+        self.steps.step(taken, step).await
+    }
+
+    fn ran(&self) -> Vec<&'static str> {
+        lock(&self.ran).clone()
+    }
+
+    async fn complete(&self, engine: &Engine) {
+        let response = Arc::new(StoredResponse::of_value(&1).unwrap());
+        let completion = engine.store().complete(&self.claim.owner, &response, LEASE);
+        assert!(matches!(completion.await, Ok(Completion::Stored)));
+    }
+}
+
+/// A thread that stood still for longer than its lease sent a receipt, after the attempt that had taken
+/// over had sent one.
+#[tokio::test(start_paused = true)]
+async fn a_step_does_not_run_when_its_claim_was_taken_over_while_the_process_stood_still() {
+    for is_completed in [false, true] {
+        let engine = engine();
+        let first = Attempt::claim(&engine, 1, None).await;
+        assert_eq!(first.step("charge").await.unwrap(), 7);
+        tokio::time::advance(LEASE).await;
+        let second = Attempt::claim(&engine, 2, Some(1)).await;
+        assert_eq!(second.step("charge").await.unwrap(), 7);
+        assert_eq!(second.step("receipt").await.unwrap(), 7);
+        if is_completed {
+            second.complete(&engine).await;
+        }
+        for label in ["receipt", "mail"] {
+            let refused = first.step(label).await;
+            assert!(matches!(refused, Err(StepError::Lost)), "{refused:?}");
+        }
+        assert_eq!(first.ran(), ["charge"]);
+        assert_eq!(second.ran(), ["receipt"]);
+    }
+}
+
+/// Nobody took over, so the claim is still this attempt's, and it says so to the store first.
+#[tokio::test(start_paused = true)]
+async fn a_step_after_the_lease_has_ended_renews_it_and_runs() {
+    let engine = engine();
+    let first = Attempt::claim(&engine, 1, None).await;
+    tokio::time::advance(LEASE).await;
+    assert_eq!(first.step("charge").await.unwrap(), 7);
+    tokio::time::advance(LEASE * 2 / 3).await;
+    assert_eq!(first.step("receipt").await.unwrap(), 7);
+    let record = engine.read(&first.claim.owner.key).await.unwrap();
+    let state = record.unwrap().state;
+    assert!(
+        matches!(state, RecordState::Running { lease_left } if lease_left == LEASE / 3),
+        "{state:?}"
+    );
+    assert_eq!(first.ran(), ["charge", "receipt"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_of_a_record_that_the_store_has_lost_runs_when_it_is_put_back() {
+    let engine = engine();
+    let first = Attempt::claim(&engine, 1, None).await;
+    assert_eq!(first.step("charge").await.unwrap(), 7);
+    let owner = first.claim.owner;
+    engine
+        .store()
+        .release(&[owner])
+        .await
+        .pop()
+        .unwrap()
+        .unwrap();
+    tokio::time::advance(LEASE).await;
+    assert_eq!(first.step("receipt").await.unwrap(), 7);
+    let record = engine.read(&owner.key).await.unwrap().unwrap();
+    let steps = engine.finished_steps(&record).unwrap();
+    assert_eq!(steps.labels().collect::<Vec<_>>(), ["charge", "receipt"]);
+}
+
+/// It ran, and was told afterwards that it had come too late.
+#[tokio::test(start_paused = true)]
+async fn a_step_that_is_begun_when_the_run_is_over_does_not_run() {
+    let engine = engine();
+    let first = Attempt::claim(&engine, 1, None).await;
+    assert_eq!(first.step("charge").await.unwrap(), 7);
+    first.complete(&engine).await;
+    first.steps.end();
+    let refused = first.step("receipt").await;
+    assert!(matches!(refused, Err(StepError::Lost)), "{refused:?}");
+    assert_eq!(first.ran(), ["charge"]);
+}
