@@ -19,10 +19,18 @@ use support::{Scratch, request, rival};
 mod cost;
 #[path = "mysql/faults.rs"]
 mod faults;
+#[path = "mysql/lanes.rs"]
+mod lanes;
 #[path = "mysql/locks.rs"]
 mod locks;
+#[path = "support/mysql_own_server.rs"]
+mod own_server;
+#[path = "support/mysql_proxy.rs"]
+mod proxy;
 #[path = "support/records.rs"]
 mod records;
+#[path = "mysql/refusals.rs"]
+mod refusals;
 #[path = "mysql/schema.rs"]
 mod schema;
 #[path = "support/mysql.rs"]

@@ -206,7 +206,7 @@ impl MySqlStore {
     /// [`ErrorKind::Store`] when the server cannot be reached or refuses, when there is another
     /// table of that name, and when its schema is another release's.
     pub async fn migrate(&self) -> Result<(), Error> {
-        let connection = self.lanes.calls.call().connection().await;
+        let connection = self.lanes.calls.fresh().await;
         let connection = connection.map_err(|error| {
             Error::new(ErrorKind::Store, "mysql store: no connection").with_source(error)
         });

@@ -30,6 +30,14 @@ pub(super) enum How {
     Abandon,
 }
 
+/// What becomes of a record that somebody else has locked.
+#[derive(Clone, Copy)]
+pub(super) enum Locked {
+    Skip,
+    /// For as long as the session waits for a lock.
+    Wait,
+}
+
 /// A claim as it stands.
 enum Standing {
     /// It is this token's, and no one else can write to it before the transaction ends.
@@ -50,7 +58,7 @@ impl MySqlStore {
         let owners: Vec<Owner> = renewals.iter().map(|renewal| renewal.owner).collect();
         let mut lengths: BTreeMap<(Duration, Duration), Vec<RecordKey>> = BTreeMap::new();
         let standings = self
-            .write_many(connection, &owners, |held| {
+            .write_many(connection, &owners, Locked::Skip, |held| {
                 for (renewal, _) in renewals.iter().zip(held).filter(|(_, is_held)| **is_held) {
                     let life = renewal.lease.saturating_add(renewal.retention);
                     let keys = lengths.entry((renewal.lease, life)).or_default();
@@ -76,13 +84,18 @@ impl MySqlStore {
         owners: &[Owner],
         how: How,
     ) -> Result<Vec<Result<Release, StoreError>>, Failure> {
+        // One alone delays nobody, and the statement in its way is most likely its own completion.
+        let locked = match owners {
+            [_] => Locked::Wait,
+            _ => Locked::Skip,
+        };
         let standings = self
-            .write_many(connection, owners, |held| {
+            .write_many(connection, owners, locked, |held| {
                 let held = owners.iter().zip(held).filter(|(_, is_held)| **is_held);
                 let keys: Vec<RecordKey> = held.map(|(owner, _)| owner.key).collect();
                 match how {
                     _ if keys.is_empty() => Vec::new(),
-                    How::Release => vec![self.statements.delete(&keys)],
+                    How::Release => self.delete(&keys),
                     How::Abandon => vec![self.statements.abandon(&keys)],
                 }
             })
@@ -100,10 +113,13 @@ impl MySqlStore {
         &self,
         connection: &mut MySqlConnection,
         owners: &[Owner],
+        locked: Locked,
         write: impl FnOnce(&[bool]) -> Vec<String> + Send,
     ) -> Result<Vec<Standing>, Failure> {
         let keys: Vec<RecordKey> = owners.iter().map(|owner| owner.key).collect();
-        let locked = self.find(connection, self.statements.lock(&keys)).await;
+        let locked = self
+            .find(connection, self.statements.lock(&keys, locked))
+            .await;
         let locked = locked.map_err(Failure::in_transaction)?;
         let mut standings: Vec<Option<Standing>> = owners
             .iter()
@@ -159,6 +175,10 @@ impl MySqlStore {
         rows.iter().map(|row| Ok(found(row)?)).collect()
     }
 
+    fn delete(&self, keys: &[RecordKey]) -> Vec<String> {
+        keys.iter().map(|key| self.statements.delete(key)).collect()
+    }
+
     /// Removes at most so many expired records, of at most [`BATCH`].
     pub(super) async fn purge_on(
         &self,
@@ -178,11 +198,8 @@ impl MySqlStore {
             }
         }
         purged.records = keys.len();
-        let delete = match keys.as_slice() {
-            [] => Vec::new(),
-            keys => vec![self.statements.delete(keys)],
-        };
-        let commit = sqlx::raw_sql(Statements::commit(&delete)).execute(connection);
+        let commit = Statements::commit(&self.delete(&keys));
+        let commit = sqlx::raw_sql(commit).execute(connection);
         let failed = |error| self.failure(error).in_transaction().not_repeatable();
         commit.await.map_err(failed)?;
         Ok(purged)

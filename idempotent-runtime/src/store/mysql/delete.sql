@@ -1,4 +1,4 @@
--- Of records that this session has locked. By their keys and no other way: a scan would wait for rows
--- that it does not delete.
-DELETE records FROM {records} AS records FORCE INDEX (PRIMARY)
-WHERE record_key IN ({keys})
+-- Of a record that this session has locked. One at a time: of several the server may choose to scan the
+-- table, and would wait for rows that it does not delete.
+DELETE FROM {records}
+WHERE record_key = {key}

@@ -108,6 +108,16 @@ impl Lane {
         }
     }
 
+    /// A new connection.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing was executed.
+    pub(super) async fn fresh(&self) -> Result<OnLoan<'_>, StoreError> {
+        self.idle().clear();
+        self.borrow().await
+    }
+
     async fn borrow(&self) -> Result<OnLoan<'_>, StoreError> {
         let permit = match timeout(QUEUE_LIMIT, self.permits.acquire()).await {
             Ok(Ok(permit)) => permit,

@@ -8,6 +8,7 @@ use sqlx::mysql::MySqlArguments;
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, MySql, SqlSafeStr, SqlStr};
 
+use super::batches::Locked;
 use super::place::Place;
 use super::row::Row;
 use crate::key::RecordKey;
@@ -179,8 +180,13 @@ impl Statements {
     }
 
     /// Begins a transaction that has locked these records.
-    pub(super) fn lock(&self, keys: &[RecordKey]) -> SqlStr {
-        text("START TRANSACTION; ".to_owned() + &with_keys(&self.many.lock, keys))
+    pub(super) fn lock(&self, keys: &[RecordKey], locked: Locked) -> SqlStr {
+        let lock = with_keys(&self.many.lock, keys);
+        let locked = match locked {
+            Locked::Skip => " SKIP LOCKED",
+            Locked::Wait => "",
+        };
+        text(format!("START TRANSACTION; {lock}{locked}"))
     }
 
     pub(super) fn look(&self, keys: &[RecordKey]) -> SqlStr {
@@ -205,8 +211,8 @@ impl Statements {
         with_keys(&self.many.abandon, keys)
     }
 
-    pub(super) fn delete(&self, keys: &[RecordKey]) -> String {
-        with_keys(&self.many.delete, keys)
+    pub(super) fn delete(&self, key: &RecordKey) -> String {
+        self.many.delete.replace("{key}", &literal(key))
     }
 
     /// Begins a transaction that has locked at most so many expired records.
@@ -248,9 +254,13 @@ fn with_keys(template: &str, keys: &[RecordKey]) -> String {
     for key in keys {
         let separator = if literals.is_empty() { "" } else { "," };
         // Writing to a string does not fail.
-        let _ = write!(literals, "{separator}X'{}'", key.to_hex());
+        let _ = write!(literals, "{separator}{}", literal(key));
     }
     template.replace("{keys}", &literals)
+}
+
+fn literal(key: &RecordKey) -> String {
+    format!("X'{}'", key.to_hex())
 }
 
 /// The only things put into a template from outside are names, quoted or plain, numbers, and digits.
