@@ -35,6 +35,8 @@ mod refusals;
 mod schema;
 #[path = "support/mysql.rs"]
 mod support;
+#[path = "mysql/transactions.rs"]
+mod transactions;
 
 struct Bed(Arc<dyn Store>);
 
