@@ -15,6 +15,8 @@ use tokio::sync::Barrier;
 
 use support::{Scratch, request, rival};
 
+#[path = "mysql/commits.rs"]
+mod commits;
 #[path = "mysql/cost.rs"]
 mod cost;
 #[path = "mysql/faults.rs"]

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sqlx::mysql::MySqlConnectOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,6 +32,8 @@ struct State {
     /// The connection that sends this gets no reply from then on.
     silence_after: Mutex<Option<&'static str>>,
     has_been_silenced: AtomicBool,
+    /// What contains this arrives so much later.
+    delay: Mutex<Option<(&'static str, Duration)>>,
 }
 
 /// What was sent since the last time.
@@ -86,6 +89,11 @@ impl Proxy {
         *self.state.silence_after.lock().unwrap() = Some(text);
     }
 
+    /// Lets the next packet that contains this arrive so much later.
+    pub(crate) fn delay(&self, text: &'static str, by: Duration) {
+        *self.state.delay.lock().unwrap() = Some((text, by));
+    }
+
     /// Whether that packet has come.
     pub(crate) fn has_kept_a_reply(&self) -> bool {
         self.state.has_been_silenced.load(Ordering::SeqCst)
@@ -115,16 +123,27 @@ impl State {
             counter.fetch_add(1, Ordering::SeqCst);
         }
         let mut silence_after = self.silence_after.lock().unwrap();
-        let is_meant = silence_after.is_some_and(|text| {
-            let text = text.as_bytes();
-            payload.windows(text.len()).any(|window| window == text)
-        });
+        let is_meant = silence_after.is_some_and(|text| contains(payload, text));
         if is_meant {
             *silence_after = None;
             self.has_been_silenced.store(true, Ordering::SeqCst);
         }
         is_meant
     }
+}
+
+impl State {
+    /// Takes the delay, if it is this packet's.
+    fn delay_of(&self, payload: &[u8]) -> Option<Duration> {
+        let mut delay = self.delay.lock().unwrap();
+        let (_, by) = delay.take_if(|(text, _)| contains(payload, text))?;
+        Some(by)
+    }
+}
+
+fn contains(payload: &[u8], text: &str) -> bool {
+    let text = text.as_bytes();
+    payload.windows(text.len()).any(|window| window == text)
 }
 
 async fn relay(client: TcpStream, server: TcpStream, state: Arc<State>, number: usize) {
@@ -167,6 +186,9 @@ async fn forth(
         // The first packet of a command.
         if sequence == 0 && state.see(&payload) {
             silence.send_replace(true);
+        }
+        if let Some(delay) = state.delay_of(&payload) {
+            tokio::time::sleep(delay).await;
         }
         server.write_all(&header).await?;
         server.write_all(&payload).await?;
