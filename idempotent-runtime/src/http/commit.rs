@@ -118,7 +118,7 @@ async fn prepare(
     }
     match catch_unwind(read(body, limit)).await {
         Ok(Ok(Read::Whole(body, trailers))) => {
-            let stored = idempotency.stored(&response, Some(body.clone()));
+            let stored = idempotency.stored(&response, Some(&body));
             Some((stored, whole(response, body, trailers)))
         }
         Ok(Ok(Read::TooLarge(body))) => {
