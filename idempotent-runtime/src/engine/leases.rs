@@ -90,6 +90,8 @@ struct Lease {
 pub(super) struct LeaseGuard {
     renewer: Arc<Renewer>,
     token: Token,
+    /// It was claimed again by others than the renewals, and got no reply.
+    has_lost_question: AtomicBool,
 }
 
 impl Leases {
@@ -115,7 +117,11 @@ impl Leases {
             batch: BATCH,
             is_reclaimed: false,
         });
-        LeaseGuard { renewer, token }
+        LeaseGuard {
+            renewer,
+            token,
+            has_lost_question: AtomicBool::new(false),
+        }
     }
 
     fn renewer(&self) -> Arc<Renewer> {
@@ -165,6 +171,12 @@ impl LeaseGuard {
     pub(super) fn stop(&self) -> bool {
         let lease = lock(&self.renewer.table).leases.remove(&self.token);
         lease.is_some_and(|lease| lease.is_reclaimed)
+            || self.has_lost_question.load(Ordering::Acquire)
+    }
+
+    /// A claim for it got no reply, and may still be on its way.
+    pub(super) fn note_lost_question(&self) {
+        self.has_lost_question.store(true, Ordering::Release);
     }
 
     /// Until when the lease certainly lasts; `None` when the claim is known to be lost.
