@@ -2,6 +2,7 @@
 
 use proc_macro2::{Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};
+use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
 use syn::{
     Attribute, Block, Expr, GenericParam, Ident, ItemFn, Path, ReturnType, Signature, Visibility,
@@ -112,7 +113,7 @@ fn run(args: &Args, handler: &Handler, names: &Names) -> TokenStream {
     let here = Span::mixed_site().located_at(answer(&handler.function.sig));
     let (runtime, first) = (&args.runtime, &names.first);
     let wrapped = Ident::new(&names.wrapped.to_string(), here);
-    let (policy, call) = (policy(args), call(handler, names));
+    let (policy, call) = (policy(args, |_| true), call(handler, names));
     // A `const` block, unlike a `static`, may name the function's generics and `Self`, and has no name itself.
     let arguments = quote!(const { &#runtime::Policy::new() #policy }, (#(#first,)*));
     match inputs(args, handler) {
@@ -129,14 +130,15 @@ pub(crate) fn answer(sig: &Signature) -> Span {
     }
 }
 
-/// The settings known at compile time, as calls of the policy's builder.
-pub(crate) fn policy(args: &Args) -> TokenStream {
+/// The settings known at compile time, those of them that are wanted, as calls of the policy's builder.
+pub(crate) fn policy(args: &Args, is_wanted: impl Fn(&Call) -> bool) -> TokenStream {
     let runtime = &args.runtime;
     let call = |Call { method, value }: &Call| {
         let value = match value {
             Value::Switch(switch) => quote!(#switch),
             Value::Number(number) => Literal::u64_unsuffixed(*number).into_token_stream(),
             Value::Text(text) => quote!(#text),
+            Value::Texts(texts) => quote!(&[#(#texts),*]),
             Value::Variant(name, variant) => {
                 let (name, variant) = (format_ident!("{name}"), format_ident!("{variant}"));
                 quote!(#runtime::#name::#variant)
@@ -149,7 +151,8 @@ pub(crate) fn policy(args: &Args) -> TokenStream {
         };
         Some(quote!(.#method(#value)))
     };
-    args.calls.iter().filter_map(call).collect()
+    let calls = args.calls.iter().filter(|call| is_wanted(call));
+    calls.filter_map(call).collect()
 }
 
 /// The user's recovery function, its future boxed.
@@ -252,7 +255,7 @@ pub(crate) fn users_function(args: &Args, handler: &Handler) -> ItemFn {
     // An argument that only an expression names is used, and the compiler cannot know.
     let patterns = handler.arguments.iter().map(|it| &*it.pat);
     let mut named = pattern::bindings(patterns);
-    named.retain(|binding| expressions(args).any(|it| mentions(it.to_token_stream(), binding)));
+    named.retain(|binding| is_named(args, binding));
     if !named.is_empty() {
         let used = parse_quote!(let _ = (#(&#named,)*););
         function.block.stmts.insert(0, used);
@@ -270,6 +273,11 @@ pub(crate) fn users_function(args: &Args, handler: &Handler) -> ItemFn {
     function
 }
 
+/// Whether one of the user's expressions names it.
+pub(crate) fn is_named(args: &Args, binding: &Ident) -> bool {
+    expressions(args).any(|it| mentions(it.to_token_stream(), binding))
+}
+
 fn expressions(args: &Args) -> impl Iterator<Item = &Expr> {
     args.calls.iter().filter_map(|call| match &call.value {
         Value::Borrowed(expression) => Some(expression),
@@ -281,7 +289,18 @@ fn mentions(tokens: TokenStream, name: &Ident) -> bool {
     tokens.into_iter().any(|token| match token {
         TokenTree::Group(group) => mentions(group.stream(), name),
         TokenTree::Ident(ident) => ident == *name,
-        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+        TokenTree::Literal(literal) => captures(&literal.to_string(), &name.unraw().to_string()),
+        TokenTree::Punct(_) => false,
+    })
+}
+
+/// Whether the format string captures the name: as a value, or as a width or a precision (`{:>width$}`).
+fn captures(literal: &str, name: &str) -> bool {
+    let is_of_name = |letter: char| letter.is_alphanumeric() || letter == '_';
+    literal.split('{').skip(1).any(|placeholder| {
+        let inside = placeholder.split('}').next().unwrap_or_default();
+        let mut words = inside.split(|letter| !is_of_name(letter));
+        words.any(|word| word == name || word.trim_start_matches('0') == name)
     })
 }
 

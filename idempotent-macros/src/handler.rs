@@ -4,7 +4,9 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens as _;
 use syn::punctuated::Punctuated;
 use syn::visit::{self, Visit};
-use syn::{Attribute, FnArg, Ident, Item, ItemFn, Macro, Meta, PatType, Safety, Signature, Token};
+use syn::{
+    Attribute, FnArg, Ident, Item, ItemFn, Macro, Meta, PatType, Safety, Signature, Token, Type,
+};
 
 use crate::error::Errors;
 use crate::transaction::{self, Transaction};
@@ -141,8 +143,16 @@ fn check_signature(sig: &Signature, errors: &mut Errors) {
             "a handler has no `self`: take what it needs as an argument, such as `State<Self>`",
         );
     }
-    let mut extracted = typed(sig).filter(|argument| !is_lent(argument));
-    if let Some(first_too_many) = extracted.nth(MOST_ARGUMENTS) {
+    let extracted = || typed(sig).filter(|argument| !is_lent(argument));
+    for argument in extracted() {
+        if let Type::Reference(reference) = peeled(&argument.ty) {
+            let message = "an extractor is owned, and this argument is borrowed: take the value; \
+                           in a function that is no handler, write the handle as `&Idempotency`, \
+                           which an alias hides";
+            errors.at(reference, message);
+        }
+    }
+    if let Some(first_too_many) = extracted().nth(MOST_ARGUMENTS) {
         let message = "axum handlers have at most 16 arguments: \
                        put some of them into one tuple, or into a type with `FromRequestParts`";
         errors.at(first_too_many, message);
@@ -190,6 +200,17 @@ pub(crate) fn typed(sig: &Signature) -> impl Iterator<Item = &PatType> {
         FnArg::Typed(argument) => Some(argument),
         FnArg::Receiver(_) => None,
     })
+}
+
+/// The type without parentheses, and without the invisible group that a `macro_rules` variable leaves.
+pub(crate) fn peeled(mut ty: &Type) -> &Type {
+    loop {
+        ty = match ty {
+            Type::Group(group) => &group.elem,
+            Type::Paren(paren) => &paren.elem,
+            _ => return ty,
+        };
+    }
 }
 
 /// Whether the runtime supplies it.

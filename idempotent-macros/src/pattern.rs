@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use syn::ext::IdentExt as _;
 use syn::visit::{self, Visit};
 use syn::visit_mut::{self, VisitMut};
 use syn::{Ident, Pat, PatIdent};
@@ -29,7 +30,8 @@ pub(crate) fn by_reference(pattern: &Pat) -> Pat {
     pattern
 }
 
-/// The names that the patterns bind, each once.
+/// The names that the patterns bind and that the compiler misses when nothing uses them, each once. Of a
+/// name with an underscore it says nothing; and using one is what a lint of clippy is about.
 pub(crate) fn bindings<'a>(patterns: impl Iterator<Item = &'a Pat>) -> BTreeSet<Ident> {
     struct Collect(BTreeSet<Ident>);
 
@@ -42,5 +44,7 @@ pub(crate) fn bindings<'a>(patterns: impl Iterator<Item = &'a Pat>) -> BTreeSet<
 
     let mut collect = Collect(BTreeSet::new());
     patterns.for_each(|pattern| collect.visit_pat(pattern));
-    collect.0
+    let mut bindings = collect.0;
+    bindings.retain(|name| !name.unraw().to_string().starts_with('_'));
+    bindings
 }

@@ -6,7 +6,7 @@ use syn::{ItemFn, PatType, ReturnType, Safety, Signature, Type, TypeReference};
 
 use crate::args::Args;
 use crate::error::Errors;
-use crate::handler::{Handler, is_named, typed};
+use crate::handler::{Handler, is_named, peeled, typed};
 use crate::pattern;
 use crate::value::Value;
 
@@ -15,8 +15,9 @@ mod expand;
 pub(crate) use expand::function;
 
 /// What only makes sense where there is a request, and why.
-const OF_HANDLERS: [(&str, &str); 3] = [
+const OF_HANDLERS: [(&str, &str); 4] = [
     ("header", "this function has no request"),
+    ("fingerprint_headers", "this function has no request"),
     ("required", "this function always has a key"),
     ("store_errors", "an `Err` of this function is never stored"),
 ];
@@ -65,14 +66,6 @@ fn reference_to_handle(argument: &PatType) -> Option<&TypeReference> {
     };
     let last = path.path.segments.last()?;
     (last.ident == "Idempotency").then_some(reference)
-}
-
-/// The type without the invisible group around it that a `macro_rules` variable leaves.
-fn peeled(mut ty: &Type) -> &Type {
-    while let Type::Group(group) = ty {
-        ty = &group.elem;
-    }
-    ty
 }
 
 fn check_signature(sig: &Signature, errors: &mut Errors) {
@@ -181,6 +174,11 @@ fn check_args(args: &Args, sig: &Signature, errors: &mut Errors) {
     if args.said("key").is_none() {
         let rule = "an idempotent function that is no handler needs a key: \
                     say which of its arguments it is, as in `#[idempotent(key = order.id)]`";
+        errors.at(&sig.ident, rule);
+    }
+    if args.said("name").is_none() {
+        let rule = "an idempotent function that is no handler needs a name, which is part of all its keys: \
+                    give it one that no other function has, as in `#[idempotent(name = \"orders.settle\")]`";
         errors.at(&sig.ident, rule);
     }
 }

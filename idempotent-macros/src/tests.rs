@@ -166,6 +166,66 @@ fn a_conditional_attribute_goes_where_its_content_goes() {
     );
 }
 
+/// A fragment of a `macro_rules` comes in an invisible group, and a type may be in parentheses.
+#[test]
+fn a_grouped_type_is_the_type() {
+    use proc_macro2::{Delimiter, Group, TokenTree};
+    let group = |delimiter| TokenTree::Group(Group::new(delimiter, quote!(&mut PgConnection)));
+    for delimiter in [Delimiter::None, Delimiter::Parenthesis] {
+        let ty = group(delimiter);
+        let expanded = expand(quote!(), quote!(async fn f(#[tx] tx: #ty) -> String {}));
+        assert!(!expanded.contains("compile_error"), "{expanded}");
+        assert!(
+            expanded.contains("TransactionalRequest < PgConnection"),
+            "{expanded}"
+        );
+    }
+}
+
+/// What only the placeholder of a format string names is used, and the compiler cannot know.
+#[test]
+fn names_in_format_strings_are_used() {
+    let used = |scope: TokenStream| {
+        let item = quote!(
+            async fn f(a: A, b: B, width: W, _c: C) -> String {}
+        );
+        expand(quote!(scope = #scope), item)
+    };
+    let only = |names: &str| format!("{{ let _ = ({names}) ; }}");
+    for (scope, names) in [
+        (quote!(format!("{a}")), "& a ,"),
+        (
+            quote!(format!("{b:>1$}, {0:0width$}, {{a}}.", 1, 2)),
+            "& a , & b , & width ,",
+        ),
+        (quote!(format!("{}", a)), "& a ,"),
+        (quote!(format!("{{}} {b:?} {_c}")), "& b ,"),
+    ] {
+        let expanded = used(scope);
+        assert!(expanded.contains(&only(names)), "{names}: {expanded}");
+    }
+    assert!(!used(quote!(format!("a {} b", 1))).contains(&only("& a ,")));
+}
+
+/// `clippy::used_underscore_binding` is about what the user has written.
+#[test]
+fn a_binding_with_an_underscore_is_not_used_by_what_is_generated() {
+    let item = quote!(
+        async fn f(_user: User, order: Order) -> String {}
+    );
+    let expanded = expand(quote!(scope = order.id), item);
+    assert!(!expanded.contains("& _user"), "{expanded}");
+    let item = quote!(
+        async fn f(_h: &Idempotency, _a: A, _b: B) -> Result<(), E> {}
+    );
+    let expanded = expand(quote!(name = "f", key = _b.id), item);
+    assert!(expanded.contains("let _b = __a2"), "{expanded}");
+    assert!(
+        !expanded.contains("let _a") && !expanded.contains("let _h"),
+        "{expanded}"
+    );
+}
+
 #[test]
 #[should_panic(expected = "nobody asked")]
 fn a_forgotten_sink_panics() {

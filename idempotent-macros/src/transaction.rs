@@ -6,6 +6,7 @@ use syn::{Attribute, FnArg, Meta, Signature, Type, TypeReference};
 
 use crate::args::Args;
 use crate::error::Errors;
+use crate::handler::peeled;
 
 /// The parameter, taken out of the arguments that are extracted from the request.
 pub(crate) struct Transaction {
@@ -65,7 +66,7 @@ pub(crate) fn is_tx(attribute: &Attribute) -> bool {
 }
 
 fn connection(ty: &Type, errors: &mut Errors) -> Option<Type> {
-    match ty {
+    match peeled(ty) {
         Type::Reference(TypeReference {
             mutability: Some(_),
             elem,

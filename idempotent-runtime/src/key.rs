@@ -13,6 +13,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 use crate::digest::Frames;
+use crate::operation::without_parameter_names;
 
 mod derived;
 mod uniform;
@@ -276,10 +277,11 @@ impl RecordKeys {
     /// The record keys of what `key` names for `scope`, as canonical JSON, at `operation`. `null` is
     /// nobody's scope, which is none, wherever it was said.
     pub(crate) fn derive(&self, operation: &str, scope: Option<&[u8]>, key: &Key) -> KeySet {
-        self.derive_joined([operation, "", ""], scope, key)
+        let operation = without_parameter_names(operation);
+        self.derive_joined([&operation, "", ""], scope, key)
     }
 
-    /// The same, of an operation that is in pieces.
+    /// The same, of an operation that is in pieces and has no names of parameters.
     pub(crate) fn derive_joined(
         &self,
         operation: [&str; 3],

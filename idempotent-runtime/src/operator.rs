@@ -59,7 +59,7 @@ impl Identity {
     /// also where handlers insist on the quoted form.)
     ///
     /// `operation` is the handler's `name = "..."`, or its method and matched route, prefixes of nested
-    /// routers included: `POST /v1/payments/{id}`.
+    /// routers included: `POST /v1/payments/{id}`. What a parameter is called there does not matter.
     #[must_use]
     pub fn new(operation: impl Into<String>, key: impl Into<String>) -> Self {
         Self::of(operation.into(), KeySource::Header(key.into()))

@@ -121,7 +121,8 @@ impl Abandoned {
         self.record
     }
 
-    /// The operation: the policy's name, or method and matched route.
+    /// The operation: the policy's name, or method and matched route without the names of its parameters
+    /// (`POST /orders/{}/pay`).
     #[must_use]
     pub fn operation(&self) -> &str {
         &self.operation

@@ -4,6 +4,7 @@
 mod support;
 
 mod abandoned;
+mod background;
 mod bodies;
 mod derived_keys;
 #[cfg(feature = "blake3")]
@@ -12,10 +13,13 @@ mod disconnect;
 mod execute;
 mod fingerprint;
 mod in_flight;
+mod kept_alive;
 mod keys;
+mod large_handlers;
 mod last_argument;
 mod leases;
 mod lost_records;
+mod operations;
 mod operator;
 mod operator_races;
 mod outcomes;
@@ -23,6 +27,7 @@ mod partial_failure;
 mod problems;
 mod replay;
 mod replay_cache;
+mod runtime_ends;
 mod scopes;
 mod secrets;
 mod shutdown;

@@ -10,13 +10,19 @@ use axum::middleware::map_response;
 use axum::response::Response;
 use axum::routing::post;
 use futures_util::{StreamExt, stream};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::Frame;
 use http_body_util::BodyExt;
 use idempotent_runtime::idempotent;
+use idempotent_runtime::store::memory::MemoryStore;
 use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::support::{App, Probe, Server, raw_stream, reply, serve};
+use crate::support::{
+    App, Fault, FaultyStore, Local, Operation, Probe, Server, raw_stream, reply, serve,
+};
 
 type Chunk = Result<Bytes, std::io::Error>;
 
@@ -172,4 +178,78 @@ async fn a_stream_is_recorded_to_its_end_when_a_layer_around_it_panics() {
     let replay = server.settled(server.post("/", "key", "")).await;
     assert_eq!((replay.text(), replay.is_replay()), ("1234567890", true));
     assert_eq!(server.probe.runs(), 1);
+}
+
+/// A body of unknown length in two pieces.
+fn two_pieces() -> Body {
+    let pieces = ["12345", "67890"].map(|piece| Chunk::Ok(piece.into()));
+    Body::from_stream(stream::iter(pieces))
+}
+
+#[idempotent]
+async fn with_trailers() -> Response {
+    let trailers = HeaderMap::from_iter([(
+        HeaderName::from_static("x-checksum"),
+        HeaderValue::from_static("7"),
+    )]);
+    let trailers = std::future::ready(Some(Ok(trailers)));
+    Response::new(Body::new(two_pieces().with_trailers(trailers)))
+}
+
+#[idempotent]
+async fn with_announced_length() -> Response {
+    let mut response = Response::new(two_pieces());
+    let length = HeaderValue::from_static("10");
+    response.headers_mut().insert(CONTENT_LENGTH, length);
+    response
+}
+
+/// Reads a body while the store is held up, and then the rest of it: all that came before the
+/// response was stored, and all that came afterwards.
+async fn frames_before_and_after_it_is_stored(path: &str) -> [Vec<Frame<Bytes>>; 2] {
+    let store = FaultyStore::new(MemoryStore::new());
+    let routes = Router::new()
+        .route("/trailers", post(with_trailers))
+        .route("/announced", post(with_announced_length));
+    let local = Local::new(store.clone(), routes);
+    store.script(Operation::Complete, Fault::Waits);
+    let mut body = local.response(path, "key").await.into_body();
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    loop {
+        tokio::select! {
+            biased;
+            frame = body.frame() => before.push(frame.expect("no end").unwrap()),
+            () = store.waiting() => break,
+        }
+    }
+    store.proceed();
+    while let Some(frame) = body.frame().await {
+        after.push(frame.unwrap());
+    }
+    let replay = local.post(path, "key").await;
+    assert_eq!((replay.text(), replay.is_replay()), ("1234567890", true));
+    [before, after]
+}
+
+#[tokio::test]
+async fn trailers_come_only_after_the_stream_is_stored() {
+    let [before, after] = frames_before_and_after_it_is_stored("/trailers").await;
+    assert!(before.iter().all(Frame::is_data), "{before:?}");
+    assert_eq!(before.len(), 2, "chunks pass as they come");
+    let trailers = after.first().and_then(Frame::trailers_ref).unwrap();
+    assert_eq!(trailers["x-checksum"], "7");
+}
+
+/// With its last byte the client knows that it has all of it.
+#[tokio::test]
+async fn last_byte_of_an_announced_length_comes_only_after_the_stream_is_stored() {
+    let [before, after] = frames_before_and_after_it_is_stored("/announced").await;
+    let data = |frames: &[Frame<Bytes>]| -> Vec<Bytes> {
+        let data = frames.iter().filter_map(Frame::data_ref);
+        data.cloned().collect()
+    };
+    assert_eq!(
+        (data(&before), data(&after)),
+        (vec!["12345".into()], vec!["67890".into()])
+    );
 }

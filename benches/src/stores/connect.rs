@@ -48,7 +48,12 @@ async fn postgres(options: PgConnectOptions) -> Result<Arc<dyn Store>, Failure> 
 async fn keep_on_disk(url: &str) -> Result<(), Failure> {
     let client = redis::Client::open(url)?;
     let mut connection = client.get_multiplexed_async_connection().await?;
-    for (name, value) in [("appendfsync", "always"), ("appendonly", "yes")] {
+    // A rewrite makes the file smaller, and its size is how what is written is counted.
+    for (name, value) in [
+        ("auto-aof-rewrite-percentage", "0"),
+        ("appendfsync", "always"),
+        ("appendonly", "yes"),
+    ] {
         let mut set = redis::cmd("CONFIG");
         set.arg("SET").arg(name).arg(value);
         set.exec_async(&mut connection).await?;

@@ -45,7 +45,14 @@ const LOOK_UPS: u8 = 64;
 
 impl Reading {
     pub(super) fn since(self, earlier: Self) -> Self {
-        self.with(earlier, |now, then| now - then)
+        let difference = self.with(earlier, |now, then| now - then);
+        // A counter that has gone back was begun anew meanwhile, and counts nothing.
+        let counted = |value: Option<f64>| value.filter(|value| *value >= 0.0);
+        Self {
+            round_trips: counted(difference.round_trips),
+            commits: counted(difference.commits),
+            log_bytes: counted(difference.log_bytes),
+        }
     }
 
     pub(super) fn per(self, count: f64) -> Self {

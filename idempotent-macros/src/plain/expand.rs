@@ -2,12 +2,11 @@ use std::collections::BTreeSet;
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};
-use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
-use syn::{ItemFn, PatType, Signature, parse_quote};
+use syn::{ItemFn, Pat, PatType, Signature, parse_quote};
 
 use super::Plain;
-use crate::args::Args;
+use crate::args::{Args, Call};
 use crate::expand::{self, answer, body, policy, users_path};
 use crate::handler::{Handler, Home};
 use crate::pattern;
@@ -64,9 +63,11 @@ fn names(arguments: &[PatType]) -> Vec<Ident> {
 fn call(args: &Args, plain: &Plain, names: &[Ident]) -> TokenStream {
     let Handler { function, .. } = &plain.parts;
     let here = Span::call_site().located_at(answer(&function.sig));
-    let (runtime, policy) = (&args.runtime, policy(args));
+    let is_name = |call: &&Call| call.method == "name";
+    let (runtime, policy) = (&args.runtime, policy(args, |call| !is_name(&call)));
+    let operation = args.calls.iter().find(is_name);
+    let operation = operation.and_then(|call| call.value.text());
     let callee = located(quote!(#runtime::__private::call), here);
-    let operation = function.sig.ident.unraw().to_string();
     let (handle, owned) = split(plain, names);
     let (inputs, users) = (inputs(args, plain, names), users_path(&plain.parts));
     let passed = names.iter().enumerate();
@@ -109,7 +110,10 @@ fn inputs(args: &Args, plain: &Plain, names: &[Ident]) -> TokenStream {
     let runtime = &args.runtime;
     let (handle, owned) = split(plain, names);
     let bind = plain.parts.arguments.iter().zip(names).map(|(it, name)| {
-        let pattern = pattern::by_reference(&it.pat);
+        let pattern = match &*it.pat {
+            Pat::Ident(it) if is_unused(args, &it.ident) => quote!(_),
+            pattern => pattern::by_reference(pattern).into_token_stream(),
+        };
         quote!(let #pattern = #name;)
     });
     let bindings = pattern::bindings(plain.parts.arguments.iter().map(|it| &*it.pat));
@@ -131,6 +135,11 @@ fn inputs(args: &Args, plain: &Plain, names: &[Ident]) -> TokenStream {
             #runtime::__private::Inputs::new() #(#calls)* #(#arguments)*
         }
     }
+}
+
+/// Whether to bind it would be of no use, which a lint of clippy is about.
+fn is_unused(args: &Args, binding: &Ident) -> bool {
+    binding.to_string().starts_with('_') && !expand::is_named(args, binding)
 }
 
 /// The user's function, as written. The handle counts as used, also where its body does not name it.

@@ -20,9 +20,8 @@ where
                             ::std::boxed::Box::pin(Self::recover(__abandoned))
                         }),
                     )
-                    .name("lines.add")
             },
-            "add_line",
+            "lines.add",
             (__a0, __a1, __a3),
             |__a2, (__a0, __a1, __a3)| {
                 let (id, line) = __a0;

@@ -12,7 +12,11 @@ fn settle() {
             charge(&order.card, order.amount).await
         }
     };
-    snapshot("settle", quote!(key = order.id, ttl_hours = 24), item);
+    snapshot(
+        "settle",
+        quote!(name = "orders.settle", key = order.id, ttl_hours = 24),
+        item,
+    );
 }
 
 #[test]
@@ -42,9 +46,14 @@ fn associated_and_generic_with_any_patterns() {
 
 #[test]
 fn a_function_is_plain_when_it_is_lent_the_handle() {
-    let is_plain = |item: TokenStream| expand(quote!(key = id), item).contains("__private :: call");
+    let is_plain = |item: TokenStream| {
+        expand(quote!(name = "f", key = id), item).contains("__private :: call")
+    };
     assert!(is_plain(quote! {
         async fn f(id: u64, handle: &idempotent_runtime::Idempotency) -> Result<(), E> {}
+    }));
+    assert!(is_plain(quote! {
+        async fn f(id: u64, handle: (&(Idempotency))) -> Result<(), E> {}
     }));
     assert!(!is_plain(quote! {
         async fn f(State(handle): State<Idempotency>, Path(id): Path<u64>) -> Result<(), E> {}
@@ -76,8 +85,8 @@ fn every_mistake_is_told_in_one_compile() {
         store_errors = "none",
         fingerprint = json
     );
-    // Of the attribute five, of the signature five, of the arguments six.
-    assert_eq!(mistakes(args, item), 16);
+    // Of the attribute six, of the signature five, of the arguments six.
+    assert_eq!(mistakes(args, item), 17);
 }
 
 #[test]
@@ -85,9 +94,10 @@ fn a_key_that_is_no_expression_is_one_mistake_and_not_two() {
     let item = quote! {
         async fn settle(idempotency: &Idempotency, order: Order) -> Result<(), E> {}
     };
-    assert_eq!(mistakes(quote!(key = "order"), item.clone()), 1);
-    assert_eq!(mistakes(quote!(), item.clone()), 1);
-    assert_eq!(mistakes(quote!(key = order.id), item), 0);
+    let mistakes = |args: TokenStream| mistakes(quote!(name = "settle", #args), item.clone());
+    assert_eq!(mistakes(quote!(key = "order")), 1);
+    assert_eq!(mistakes(quote!()), 1);
+    assert_eq!(mistakes(quote!(key = order.id)), 0);
 }
 
 #[test]
@@ -96,7 +106,7 @@ fn what_is_owned_or_lives_forever_is_a_good_argument() {
         let item = quote! {
             async fn f(h: &Idempotency, it: #ty) -> Result<(), E> {}
         };
-        mistakes(quote!(key = it), item)
+        mistakes(quote!(name = "f", key = it), item)
     };
     for ty in [
         quote!(String),
@@ -109,4 +119,29 @@ fn what_is_owned_or_lives_forever_is_a_good_argument() {
     for ty in [quote!(&str), quote!(&'a [u8]), quote!(&mut Order)] {
         assert_eq!(of_type(ty.clone()), 1, "{ty}");
     }
+}
+
+/// Two functions of one name in two modules had one set of keys: the second was never run.
+#[test]
+fn a_function_without_a_name_is_a_mistake_that_says_how_to_give_it_one() {
+    let item = quote! {
+        async fn settle(idempotency: &Idempotency, order: Order) -> Result<(), E> {}
+    };
+    let refused = expand(quote!(key = order.id), item);
+    assert!(
+        refused.contains("needs a name") && refused.contains("orders.settle"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_handle_by_another_name_is_told_what_it_is_called() {
+    let item = quote! {
+        async fn settle(handle: &Handle, order: Order) -> Result<(), E> {}
+    };
+    let refused = expand(quote!(name = "settle", key = order.id), item);
+    assert!(
+        refused.contains("write the handle as `&Idempotency`"),
+        "{refused}"
+    );
 }

@@ -8,6 +8,8 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
@@ -18,8 +20,14 @@ use tracing::{Instrument, Span};
 ///
 /// Its output is dropped there; what must not be lost has to happen inside it, or in its output's
 /// `Drop`.
-pub(crate) struct Detach<T: Send + 'static> {
-    future: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
+///
+/// A runtime that ends, or has ended, drops the rest instead of running it. So nothing in the rest
+/// may move itself once more when it is dropped: that would go on for ever.
+pub(crate) struct Detach<F>
+where
+    F: Future<Output: Send> + Unpin + Send + 'static,
+{
+    future: Option<F>,
     progress: Progress,
     mover: Mover,
 }
@@ -33,11 +41,51 @@ enum Progress {
 }
 
 /// Moves work to a task.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Mover {
     tasks: TaskTracker,
     runtime: Option<Handle>,
     span: Span,
+    /// What is moved counts as one of these.
+    crowd: Option<Crowd>,
+}
+
+/// The handlers that run on in the background, and how many of them are too many.
+#[derive(Clone, Debug)]
+pub(crate) struct Crowd(Arc<Count>);
+
+#[derive(Debug)]
+struct Count {
+    running: AtomicUsize,
+    most: usize,
+}
+
+/// One of a [`Crowd`].
+struct Member(Crowd);
+
+impl Crowd {
+    pub(crate) fn of_at_most(most: usize) -> Self {
+        Self(Arc::new(Count {
+            running: AtomicUsize::new(0),
+            most,
+        }))
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.running.load(Ordering::Acquire) >= self.0.most
+    }
+
+    /// Also when it is full: what has begun is never cut off.
+    fn join(&self) -> Member {
+        self.0.running.fetch_add(1, Ordering::AcqRel);
+        Member(self.clone())
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.0.0.running.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Mover {
@@ -48,42 +96,71 @@ impl Mover {
             tasks: tasks.clone(),
             runtime,
             span: Span::current(),
+            crowd: None,
         }
     }
 
+    /// What is moved counts as one of these, if there are any.
+    pub(crate) fn counted(self, crowd: Option<&Crowd>) -> Self {
+        Self {
+            crowd: crowd.cloned(),
+            ..self
+        }
+    }
+
+    /// On a runtime that ends, or has ended, the rest is dropped before this returns.
     pub(crate) fn spawn(&self, rest: impl Future<Output = ()> + Send + 'static) {
         // Without a runtime nothing can go on; the lease will tell.
-        if let Some(runtime) = Handle::try_current().ok().or_else(|| self.runtime.clone()) {
-            tracing::debug!(parent: &self.span, "caller went away, going on in the background");
-            self.tasks
-                .spawn_on(rest.instrument(self.span.clone()), &runtime);
-        }
+        let Some(runtime) = Handle::try_current().ok().or_else(|| self.runtime.clone()) else {
+            return;
+        };
+        tracing::debug!(parent: &self.span, "caller went away, going on in the background");
+        let member = self.crowd.as_ref().map(Crowd::join);
+        let rest = async move {
+            rest.await;
+            drop(member);
+        };
+        self.tasks
+            .spawn_on(rest.instrument(self.span.clone()), &runtime);
     }
 }
 
-impl<T: Send + 'static> Detach<T> {
-    pub(crate) fn new(
-        tasks: &TaskTracker,
-        future: impl Future<Output = T> + Send + 'static,
-    ) -> Self {
+impl<F> Detach<Pin<Box<F>>>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    pub(crate) fn new(tasks: &TaskTracker, future: F) -> Self {
+        Self::by(Mover::new(tasks), Box::pin(future))
+    }
+}
+
+impl<F> Detach<F>
+where
+    F: Future<Output: Send> + Unpin + Send + 'static,
+{
+    /// For a future that has its boxes where it needs them.
+    pub(crate) fn by(mover: Mover, future: F) -> Self {
         Self {
-            future: Some(Box::pin(future)),
+            future: Some(future),
             progress: Progress::NotBegun,
-            mover: Mover::new(tasks),
+            mover,
         }
     }
 }
 
-impl<T: Send + 'static> Future for Detach<T> {
-    type Output = T;
+impl<F> Future for Detach<F>
+where
+    F: Future<Output: Send> + Unpin + Send + 'static,
+{
+    type Output = F::Output;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         self.progress = Progress::Polling;
         let Some(future) = self.future.as_mut() else {
             // Polled again after its end: as a fused future, it stays pending.
             return Poll::Pending;
         };
-        let poll = future.as_mut().poll(cx);
+        let poll = Pin::new(future).poll(cx);
         self.progress = Progress::Waiting;
         if poll.is_ready() {
             self.future = None;
@@ -92,7 +169,10 @@ impl<T: Send + 'static> Future for Detach<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for Detach<T> {
+impl<F> Drop for Detach<F>
+where
+    F: Future<Output: Send> + Unpin + Send + 'static,
+{
     fn drop(&mut self) {
         if let (Some(rest), Progress::Waiting) = (self.future.take(), &self.progress) {
             self.mover.spawn(async move { drop(rest.await) });
@@ -100,7 +180,10 @@ impl<T: Send + 'static> Drop for Detach<T> {
     }
 }
 
-impl<T: Send + 'static> fmt::Debug for Detach<T> {
+impl<F> fmt::Debug for Detach<F>
+where
+    F: Future<Output: Send> + Unpin + Send + 'static,
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Detach")
             .field("progress", &self.progress)

@@ -220,7 +220,7 @@ impl Held {
         let mut answer = Answer::Own;
         // A claim that is lost again and again is a store in a bad moment.
         for _ in 0..3 {
-            let failed = |answer| |error| interrupted(Some(error), answer);
+            let failed = |error| interrupted(Some(error), self.still_storing());
             let calls = &self.engine.0.calls;
             let completion = calls.complete(self.owner(), response, self.claim.ttl);
             match completion.await {
@@ -229,14 +229,11 @@ impl Held {
                 Err(error) => return Err(interrupted(Some(error), answer)),
             }
             tracing::warn!(record = %self.owner().key, "lost the claim before its response was stored");
-            answer = Answer::Unknown;
-            let mut claim = self
-                .claim_again(None)
-                .await
-                .map_err(failed(Answer::Unknown))?;
+            answer = self.still_storing();
+            let mut claim = self.claim_again(None).await.map_err(failed)?;
             if let Claim::Abandoned { attempt, .. } = claim {
                 let taken_over = self.claim_again(Some(attempt)).await;
-                claim = taken_over.map_err(failed(Answer::Unknown))?;
+                claim = taken_over.map_err(failed)?;
             }
             match claim {
                 Claim::Acquired { .. } | Claim::Abandoned { .. } => {}
@@ -247,7 +244,13 @@ impl Held {
                 Claim::Mismatch => return Ok(Answer::Unknown),
             }
         }
-        Err(interrupted(None, Answer::Unknown))
+        Err(interrupted(None, self.still_storing()))
+    }
+
+    /// The claim was lost, and its answer is being stored all the same.
+    fn still_storing(&self) -> Answer {
+        let lease_left = self.claim.lease;
+        Answer::InFlight { lease_left }
     }
 
     /// Asks for a claim that was lost: whoever still has it gets it, and so does whoever finds that the

@@ -3,7 +3,6 @@
 use std::collections::hash_map::RandomState;
 use std::convert::Infallible;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -57,7 +56,6 @@ struct Cell {
     /// What keys are derived from where there is no record key.
     seed: OnceLock<Seed>,
     labels: Labels,
-    body_was_read: AtomicBool,
 }
 
 /// How the handler runs. Not at all protected where there is none of these.
@@ -218,15 +216,6 @@ impl Attempt {
     /// The one of this request: the same wherever in its arguments a handler asks for it.
     pub(super) fn of(extensions: &mut Extensions) -> Self {
         extensions.get_or_insert_default::<Self>().clone()
-    }
-
-    /// The last argument's extractor has asked for the body.
-    pub(super) fn note_body_read(&self) {
-        self.0.body_was_read.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn body_was_read(&self) -> bool {
-        self.0.body_was_read.load(Ordering::Relaxed)
     }
 
     /// The handler is about to run, under this claim.

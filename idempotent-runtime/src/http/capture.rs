@@ -6,34 +6,53 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, HttpBody};
-use axum::response::Response;
-use bytes::Bytes;
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 use http_body_util::{BodyExt, Full};
-use pin_project_lite::pin_project;
 
 use super::answer::{is_bodyless, with_body};
 use super::attempt::Unstored;
 use super::body::{self, Begun, collect};
 use super::handle::Idempotency;
 use super::problem::{Problem, ProblemCode};
-use super::recorder::Recorder;
+use super::recorder::{Recorder, Recording};
 use crate::engine::{Answer, CatchUnwind, Held, catch_unwind};
 use crate::key::RecordKey;
 use crate::policy::Policy;
 use crate::record::{CompactResponse, StoredResponse};
 
+/// The handler's future, in a box of its own: however large it is, it is made there, and nothing that
+/// holds it is large.
+pub(super) struct Handling<F>(Pin<Box<F>>);
+
+impl<F> Handling<F> {
+    /// Makes the future by `handler`, which is small, in the last moment.
+    pub(super) fn new(handler: impl FnOnce() -> F) -> Self {
+        Self(Box::pin(handler()))
+    }
+}
+
+impl<F: Future<Output: IntoResponse>> Future for Handling<F> {
+    type Output = Response;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
+        self.0.as_mut().poll(cx).map(IntoResponse::into_response)
+    }
+}
+
 /// Runs the handler, stores what it answers, and only then answers.
 ///
 /// Must run to its end, whatever becomes of the client: see [`Detach`](crate::engine::Detach).
-pub(super) fn run<H>(
+pub(super) fn run<F>(
     held: Held,
     policy: &'static Policy,
     idempotency: Idempotency,
-    handler: H,
-) -> Run<H>
+    handler: Handling<F>,
+) -> Run<F>
 where
-    H: Future<Output = Response>,
+    F: Future<Output: IntoResponse>,
 {
     Run::Handling {
         handler: catch_unwind(handler),
@@ -45,14 +64,14 @@ where
     }
 }
 
-pin_project! {
-    /// A state machine made by hand: it is as large as the handler and what it has claimed, and the rest
-    /// is boxed if there is one. Of an `async fn` every request would carry all of it around.
-    #[project = Runs]
-    pub(super) enum Run<H> {
-        Handling { #[pin] handler: CatchUnwind<H>, claim: Option<Claim> },
-        Settling { rest: Settling },
-    }
+/// A state machine made by hand: it is as large as what the handler has claimed, and the rest is boxed
+/// if there is one. Of an `async fn` every request would carry all of it around.
+pub(super) enum Run<F> {
+    Handling {
+        handler: CatchUnwind<Handling<F>>,
+        claim: Option<Claim>,
+    },
+    Settling(Settling),
 }
 
 /// What is settled when the handler is done.
@@ -64,15 +83,19 @@ pub(super) struct Claim {
 
 type Settling = Pin<Box<dyn Future<Output = Response> + Send>>;
 
-impl<H: Future<Output = Response>> Future for Run<H> {
+impl<F: Future<Output: IntoResponse>> Future for Run<F> {
     type Output = Response;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
-        if let Runs::Handling { handler, claim } = self.as_mut().project() {
+        loop {
+            let (handler, claim) = match &mut *self {
+                Self::Handling { handler, claim } => (handler, claim),
+                Self::Settling(rest) => return rest.as_mut().poll(cx),
+            };
             if let Some(claim) = claim {
                 claim.held.begin();
             }
-            let handled = ready!(handler.poll(cx));
+            let handled = ready!(Pin::new(handler).poll(cx));
             let Some(claim) = claim.take() else {
                 // Polled again after its end.
                 return Poll::Pending;
@@ -81,12 +104,8 @@ impl<H: Future<Output = Response>> Future for Run<H> {
                 .unwrap_or_else(|_| panicked(&claim.idempotency, Some(claim.held.owner().key)));
             match claim.settle_now(response, cx) {
                 Ok(answer) => return Poll::Ready(answer),
-                Err(rest) => self.set(Self::Settling { rest }),
+                Err(rest) => *self = Self::Settling(rest),
             }
-        }
-        match self.project() {
-            Runs::Settling { rest } => rest.as_mut().poll(cx),
-            Runs::Handling { .. } => Poll::Pending,
         }
     }
 }
@@ -106,15 +125,11 @@ impl Claim {
             }
         };
         let response = Response::from_parts(parts, Body::empty());
-        let compact = || {
-            let headers = self.idempotency.response_headers();
-            let stored = headers.stored(response.headers());
-            CompactResponse::new(response.status().as_u16(), stored, Some(&body))
-        };
+        let compact = || self.idempotency.compact(&response, Some(&body));
         if self.held.complete_now(compact) {
             return Ok(whole(response, body, None));
         }
-        let stored = Arc::new(self.idempotency.stored(&response, Some(body.clone())));
+        let stored = Arc::new(self.idempotency.stored(&response, Some(&body)));
         let own = whole(response, body, None);
         let Self {
             held, idempotency, ..
@@ -160,7 +175,7 @@ async fn store(
     match body.size_hint().exact() {
         Some(length) if length <= limit as u64 => match catch_unwind(collect(body)).await {
             Ok(Ok((body, trailers))) => {
-                let stored = idempotency.stored(&response, Some(body.clone()));
+                let stored = idempotency.stored(&response, Some(&body));
                 let answer = held.complete(Arc::new(stored)).await;
                 idempotency.answer(answer, whole(response, body, trailers))
             }
@@ -172,12 +187,23 @@ async fn store(
             idempotency.answer(answer, with_body(response, body))
         }
         None => {
-            let tombstone = idempotency.stored(&response, None);
-            let recorder =
-                Recorder::new(body, held, tombstone, limit, idempotency.engine().tasks());
+            let recording = Recording {
+                stored: idempotency.stored(&response, None),
+                held,
+                limit,
+                announced: announced_length(&response),
+                kept: BytesMut::new(),
+            };
+            let recorder = Recorder::new(body, recording, idempotency.mover());
             with_body(response, Body::new(recorder))
         }
     }
+}
+
+/// The length that the handler says its body has, where the body itself does not know.
+fn announced_length(response: &Response) -> Option<u64> {
+    let length = response.headers().get(CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
 }
 
 /// Whether it is kept, and of a known length that is not too large.
@@ -225,7 +251,7 @@ async fn store_failure(held: Held, idempotency: Idempotency, broken: Broken) -> 
     let body = std::mem::take(problem.body_mut());
     let (stored, problem) = match collect(body).await {
         Ok((body, trailers)) => {
-            let stored = idempotency.stored(&problem, Some(body.clone()));
+            let stored = idempotency.stored(&problem, Some(&body));
             (stored, whole(problem, body, trailers))
         }
         // A renderer of the application whose bodies fail as well.
@@ -236,13 +262,15 @@ async fn store_failure(held: Held, idempotency: Idempotency, broken: Broken) -> 
 }
 
 impl Idempotency {
-    /// What is stored of a response: without a body it is a tombstone.
-    pub(super) fn stored(&self, response: &Response, body: Option<Bytes>) -> StoredResponse {
-        let headers = self.response_headers().apply(response.headers());
-        StoredResponse {
-            body,
-            ..StoredResponse::tombstone(response.status(), headers)
-        }
+    /// What is stored of a response: without a body it is a tombstone. It is a copy, because it can be
+    /// kept for long, and what the handler has made can share its memory with much more.
+    pub(super) fn stored(&self, response: &Response, body: Option<&[u8]>) -> StoredResponse {
+        self.compact(response, body).response()
+    }
+
+    fn compact(&self, response: &Response, body: Option<&[u8]>) -> CompactResponse {
+        let headers = self.response_headers().stored(response.headers());
+        CompactResponse::new(response.status().as_u16(), headers, body)
     }
 
     /// Who has lost its claim answers from the record, never from its own result: all answers for

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
 use http_body_util::BodyExt;
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::is_bodyless;
 use super::attempt::Unstored;
@@ -37,18 +38,22 @@ where
     let record = transaction.key();
     let connection = transaction.connection();
     let handled = catch_unwind(async { handler(connection).await.into_response() });
-    let response = match handled.await {
-        Ok(response) => response,
-        Err(_) => panicked(&idempotency, record),
+    let deadline = Instant::now() + idempotency.transaction_timeout();
+    let response = match timeout_at(deadline, handled).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => panicked(&idempotency, record),
+        Err(_) => return took_too_long(transaction, &idempotency).await,
     };
     let is_released = response.extensions().get::<Unstored>().is_some();
     if is_released || !is_kept(policy, record.is_some(), &response) {
         transaction.roll_back().await;
         return response;
     }
-    let (stored, own) = match prepare(&idempotency, response, policy.max_response_bytes).await {
-        Some(prepared) => prepared,
-        None => failure(&idempotency, policy.max_response_bytes).await,
+    let limit = policy.max_response_bytes;
+    let (stored, own) = match timeout_at(deadline, prepare(&idempotency, response, limit)).await {
+        Ok(Some(prepared)) => prepared,
+        Ok(None) => failure(&idempotency, limit).await,
+        Err(_) => return took_too_long(transaction, &idempotency).await,
     };
     if !is_kept(policy, record.is_some(), &own) {
         transaction.roll_back().await;
@@ -59,7 +64,7 @@ where
     if own.status().is_server_error() && transaction.is_failed().await {
         transaction.roll_back().await;
         let cause = "a statement of the handler's was refused, and it answered with a server error";
-        let error = StoreError::new(idempotency.store().name(), StoreErrorKind::Unavailable);
+        let error = StoreError::new(idempotency.store().name(), StoreErrorKind::Busy);
         return idempotency.refuse(&Refusal::Store(error.with_source(cause)));
     }
     if is_error(&own)
@@ -71,6 +76,17 @@ where
         Ok(answer) => idempotency.answer(answer, own),
         Err(refusal) => idempotency.refuse(&refusal),
     }
+}
+
+/// Takes everything back: a handler that hangs keeps a connection and its locks.
+async fn took_too_long<C: TransactionConnection>(
+    transaction: InTransaction<C>,
+    idempotency: &Idempotency,
+) -> Response {
+    transaction.roll_back().await;
+    let cause = "the handler took longer than `transaction_timeout`, and was rolled back";
+    let error = StoreError::new(idempotency.store().name(), StoreErrorKind::TimedOut);
+    idempotency.refuse(&Refusal::Store(error.not_executed().with_source(cause)))
 }
 
 fn is_error(response: &Response) -> bool {
@@ -102,7 +118,7 @@ async fn prepare(
     }
     match catch_unwind(read(body, limit)).await {
         Ok(Ok(Read::Whole(body, trailers))) => {
-            let stored = idempotency.stored(&response, Some(body.clone()));
+            let stored = idempotency.stored(&response, Some(&body));
             Some((stored, whole(response, body, trailers)))
         }
         Ok(Ok(Read::TooLarge(body))) => {

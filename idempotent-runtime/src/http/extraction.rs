@@ -1,20 +1,14 @@
 //! The last argument of a handler, which is extracted when it is needed and not before.
 
 use std::any::{TypeId, type_name};
-use std::convert::Infallible;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
-use axum::body::HttpBody;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{
+    BytesRejection, FormRejection, JsonRejection, RawFormRejection, StringRejection,
+};
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
-
-use super::Attempt;
 
 /// How the last argument is extracted.
 ///
@@ -53,55 +47,29 @@ where
     S: Send + Sync + 'static,
     M: 'static,
 {
-    /// By the type of its rejections: no value of that one says anything else.
+    /// By the type of its rejections: only axum can make values of these, and none of them is about
+    /// who asks. Any other type can be, whatever status it has: a signature over the body that is
+    /// wrong is a 400 too. That goes for types that wrap one of these as well.
     fn rejects_content_only(&self) -> bool {
-        TypeId::of::<T::Rejection>() == TypeId::of::<JsonRejection>()
+        [
+            TypeId::of::<JsonRejection>(),
+            TypeId::of::<FormRejection>(),
+            TypeId::of::<RawFormRejection>(),
+            TypeId::of::<BytesRejection>(),
+            TypeId::of::<StringRejection>(),
+        ]
+        .contains(&TypeId::of::<T::Rejection>())
     }
 
     /// The name of a type proves little. Together with the type of its rejections, whose values only
     /// axum can make, it would take another crate called axum to be wrong.
     fn is_json(&self) -> bool {
-        Extraction::<T>::rejects_content_only(self)
+        TypeId::of::<T::Rejection>() == TypeId::of::<JsonRejection>()
             && type_name::<T>().starts_with("axum::json::Json<")
     }
 
     async fn extract(self, request: Request) -> Result<T, Response> {
         let extracted = T::from_request(request, &self.state).await;
         extracted.map_err(IntoResponse::into_response)
-    }
-}
-
-/// The buffered body on its way to the extractor, which tells whether it was read.
-pub(super) struct Handed {
-    bytes: Option<Bytes>,
-    attempt: Attempt,
-}
-
-impl Handed {
-    pub(super) fn new(bytes: Bytes, attempt: Attempt) -> Self {
-        let bytes = Some(bytes);
-        Self { bytes, attempt }
-    }
-}
-
-impl HttpBody for Handed {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.attempt.note_body_read();
-        let bytes = self.bytes.take().filter(|bytes| !bytes.is_empty());
-        Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.bytes.as_ref().is_none_or(Bytes::is_empty)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
     }
 }

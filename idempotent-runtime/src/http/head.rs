@@ -1,12 +1,16 @@
 //! What identifies a request.
 
+use std::borrow::Cow;
+
 use axum::extract::{MatchedPath, OriginalUri};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-use super::{Attempt, Idempotency, Inputs};
+use super::resolved::Resolved;
+use super::{Attempt, Idempotency};
 use crate::key::InvalidKey;
+use crate::operation::{path_without_parameter_names, without_parameter_names};
 use crate::policy::Policy;
 
 /// What identifies a request, read off it.
@@ -18,7 +22,7 @@ pub(super) struct View<'a> {
     pub(super) route: Option<&'a MatchedPath>,
     pub(super) keys: &'a Keys,
     pub(super) content_type: Option<&'a HeaderValue>,
-    pub(super) scope: Option<&'a Inputs>,
+    pub(super) resolved: Option<&'a Resolved>,
 }
 
 /// The same, kept when the request has gone to the extractor of the last argument.
@@ -29,7 +33,7 @@ pub(super) struct Head {
     pub(super) route: Option<MatchedPath>,
     keys: Keys,
     content_type: Option<HeaderValue>,
-    scope: Option<Box<Inputs>>,
+    resolved: Option<Box<Resolved>>,
     /// `None` when nobody has asked for it, or will.
     pub(super) attempt: Option<Attempt>,
 }
@@ -45,6 +49,26 @@ pub(super) enum Keys {
 }
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The name of an operation, not put together yet.
+pub(super) enum Operation<'a> {
+    Name(Cow<'a, str>),
+    /// A method and a path.
+    Route(&'a str, Cow<'a, str>),
+}
+
+impl Operation<'_> {
+    pub(super) fn pieces(&self) -> [&str; 3] {
+        match self {
+            Self::Name(name) => [name, "", ""],
+            Self::Route(method, path) => [method, " ", path],
+        }
+    }
+
+    pub(super) fn concat(&self) -> String {
+        self.pieces().concat()
+    }
+}
 
 impl Keys {
     pub(super) fn of(headers: &HeaderMap, is_usual: bool) -> Option<Self> {
@@ -79,7 +103,7 @@ impl<'a> View<'a> {
     pub(super) fn of(
         idempotency: &'a Idempotency,
         keys: &'a Keys,
-        scope: Option<&'a Inputs>,
+        resolved: Option<&'a Resolved>,
         parts: &'a Parts,
     ) -> Self {
         Self {
@@ -93,18 +117,23 @@ impl<'a> View<'a> {
             route: parts.extensions.get::<MatchedPath>(),
             keys,
             content_type: parts.headers.get(CONTENT_TYPE),
-            scope,
+            resolved,
         }
     }
 
-    /// The operation, in pieces: stable over renames of functions, the same on every instance.
-    pub(super) fn operation(&self, policy: &Policy) -> [&'a str; 3] {
+    /// The operation: stable over renames of functions and of parameters, the same on every instance.
+    pub(super) fn operation(&self, policy: &Policy) -> Operation<'a> {
         match (policy.name, self.route) {
-            (Some(name), _) => [name, "", ""],
-            (None, Some(route)) => [self.method.as_str(), " ", route.as_str()],
+            (Some(name), _) => Operation::Name(without_parameter_names(name)),
+            (None, Some(route)) => self.operation_at(route.as_str()),
             // A fallback handler has no route.
-            (None, None) => [self.method.as_str(), " ", self.uri.path()],
+            (None, None) => self.operation_at(self.uri.path()),
         }
+    }
+
+    fn operation_at(&self, path: &'a str) -> Operation<'a> {
+        let method = self.method.as_str();
+        Operation::Route(method, path_without_parameter_names(path))
     }
 
     pub(super) fn path_and_query(&self) -> &'a str {
@@ -118,18 +147,18 @@ impl Head {
     pub(super) fn new(
         idempotency: Idempotency,
         keys: Keys,
-        scope: Option<Box<Inputs>>,
+        resolved: Option<Box<Resolved>>,
         attempt: Option<Attempt>,
         parts: &Parts,
     ) -> Self {
-        let view = View::of(&idempotency, &keys, scope.as_deref(), parts);
+        let view = View::of(&idempotency, &keys, resolved.as_deref(), parts);
         Self {
             method: view.method.clone(),
             uri: view.uri.clone(),
             route: view.route.cloned(),
             content_type: view.content_type.cloned(),
             attempt,
-            scope,
+            resolved,
             keys,
             idempotency,
         }
@@ -143,7 +172,7 @@ impl Head {
             route: self.route.as_ref(),
             keys: &self.keys,
             content_type: self.content_type.as_ref(),
-            scope: self.scope.as_deref(),
+            resolved: self.resolved.as_deref(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use super::handle::Idempotency;
 use crate::error::{Error, ErrorKind};
 use crate::key::{KeySet, RecordKey};
+use crate::operation::without_parameter_names;
 use crate::operator::{Identity, Inspection, Resolution, Resolved};
 use crate::policy::Policy;
 use crate::record::{Record, RecordState};
@@ -142,7 +143,7 @@ impl Idempotency {
         let recovery = recover(Abandoned {
             key: resolved.key,
             record: keys.first(),
-            operation: resolved.operation.to_owned(),
+            operation: without_parameter_names(resolved.operation).into_owned(),
             scope: resolved.scope.map(<[u8]>::to_vec),
             attempt: record.attempt,
             age: record.age,
@@ -157,8 +158,8 @@ impl Idempotency {
     /// something. Dangerous: the next request with this key runs, also if it was done before, or is
     /// being done at this moment. For a record that nothing else gets rid of.
     ///
-    /// A handler that is still running is not stopped. When it is done, it puts its record back with
-    /// its response, unless somebody else has the key by then.
+    /// A handler that is still running is not stopped. It puts its record back, at the next renewal of
+    /// its lease or when it is done, unless another request has the key by then.
     ///
     /// # Errors
     ///

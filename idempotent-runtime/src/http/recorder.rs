@@ -1,5 +1,6 @@
 //! A response body of unknown length, passed on as it is produced and recorded on the way.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,100 +11,76 @@ use std::task::{Context, Poll, ready};
 use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
 use http_body::Frame;
-use http_body_util::BodyExt;
-use tokio_util::task::TaskTracker;
 
 use crate::engine::{Held, Mover};
 use crate::record::StoredResponse;
 
+/// What a body has produced; `None` is its end.
+type Produced = Option<Result<Frame<Bytes>, axum::Error>>;
+
 type Completing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Lets the end of the stream through only after the response is stored, so that a client that has
-/// seen the end can rely on it.
+/// seen the end can rely on it. Trailers are an end, and so is the last byte of a length that the
+/// handler has announced.
 ///
 /// Beyond the limit the record becomes a tombstone at once, and the rest just passes. If the
 /// client goes away before the end, the rest is read in the background and stored.
 pub(super) struct Recorder {
+    tape: Tape,
+    mover: Mover,
+}
+
+/// A body, and what is recorded of it. Unlike the [`Recorder`] it may be dropped anywhere: that it
+/// does not move itself is what lets a runtime end.
+struct Tape {
     inner: Body,
     state: State,
-    limit: usize,
-    mover: Mover,
+    /// What goes out when the record is settled.
+    held_back: VecDeque<Produced>,
 }
 
 enum State {
     Recording(Box<Recording>),
-    /// The claim is being completed; what is held back goes out afterwards.
-    Completing(Completing, Option<Result<Frame<Bytes>, axum::Error>>),
+    /// The claim is being completed.
+    Completing(Completing),
     /// The record is settled.
     Passing,
 }
 
-struct Recording {
-    held: Held,
-    stored: StoredResponse,
-    kept: BytesMut,
+/// What will be stored.
+pub(super) struct Recording {
+    pub(super) held: Held,
+    /// The head of the response.
+    pub(super) stored: StoredResponse,
+    /// The most bytes of a body that are kept.
+    pub(super) limit: usize,
+    /// The length that the client has been told.
+    pub(super) announced: Option<u64>,
+    pub(super) kept: BytesMut,
+}
+
+/// What becomes of something that a body has produced.
+enum Verdict {
+    Pass,
+    /// The client must not see it before the response is stored, but there is more to come.
+    HoldBack,
+    /// The record can be settled: nothing more is kept.
+    Settle {
+        is_whole: bool,
+    },
 }
 
 impl Recorder {
-    pub(super) fn new(
-        inner: Body,
-        held: Held,
-        stored: StoredResponse,
-        limit: usize,
-        tasks: &TaskTracker,
-    ) -> Self {
-        let recording = Recording {
-            held,
-            stored,
-            kept: BytesMut::new(),
-        };
-        let state = State::Recording(Box::new(recording));
+    pub(super) fn new(inner: Body, recording: Recording, mover: Mover) -> Self {
         Self {
-            inner,
-            state,
-            limit,
-            mover: Mover::new(tasks),
+            tape: Tape {
+                inner,
+                state: State::Recording(Box::new(recording)),
+                held_back: VecDeque::new(),
+            },
+            mover,
         }
-    }
-
-    /// Looks at what the body produced: `Some` when the record can be settled now.
-    fn record(&mut self, frame: Option<&Result<Frame<Bytes>, axum::Error>>) -> Option<Completing> {
-        let State::Recording(recording) = &mut self.state else {
-            return None;
-        };
-        let is_whole = match frame {
-            Some(Ok(frame)) => {
-                let data = frame.data_ref().map_or(&[][..], |data| data);
-                if recording.kept.len() + data.len() <= self.limit {
-                    recording.kept.extend_from_slice(data);
-                    return None;
-                }
-                false
-            }
-            Some(Err(error)) => {
-                let record = recording.held.owner().key;
-                tracing::error!(%record, %error, "response body broke off");
-                false
-            }
-            None => true,
-        };
-        match std::mem::replace(&mut self.state, State::Passing) {
-            State::Recording(recording) => Some(Box::pin(recording.settle(is_whole))),
-            State::Completing(..) | State::Passing => None,
-        }
-    }
-}
-
-impl Recording {
-    async fn settle(self, is_whole: bool) {
-        let Self {
-            held,
-            mut stored,
-            kept,
-        } = self;
-        stored.body = is_whole.then(|| kept.freeze());
-        // The status line is out: whatever the answer should be by now, it cannot be changed.
-        held.complete(Arc::new(stored)).await;
     }
 }
 
@@ -111,56 +88,123 @@ impl HttpBody for Recorder {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Produced> {
+        self.tape.poll(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // While recording, the end has to be polled for: it is where the record is stored.
+        self.tape.is_settled() && self.tape.held_back.is_empty() && self.tape.inner.is_end_stream()
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if self.tape.is_settled() {
+            return;
+        }
+        let rest = std::mem::replace(&mut self.tape, Tape::blank());
+        self.mover.spawn(rest.finish());
+    }
+}
+
+impl Tape {
+    fn blank() -> Self {
+        Self {
+            inner: Body::empty(),
+            state: State::Passing,
+            held_back: VecDeque::new(),
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        matches!(self.state, State::Passing)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Produced> {
         loop {
             match &mut self.state {
-                State::Passing => return Pin::new(&mut self.inner).poll_frame(cx),
-                State::Completing(completing, held_back) => {
-                    ready!(completing.as_mut().poll(cx));
-                    let frame = held_back.take();
-                    self.state = State::Passing;
-                    return Poll::Ready(frame);
+                State::Passing => {
+                    return match self.held_back.pop_front() {
+                        Some(produced) => Poll::Ready(produced),
+                        None => Pin::new(&mut self.inner).poll_frame(cx),
+                    };
                 }
-                State::Recording(_) => {
-                    let frame = ready!(poll_guarded(&mut self.inner, cx));
-                    match self.record(frame.as_ref()) {
-                        Some(completing) => self.state = State::Completing(completing, frame),
-                        None => return Poll::Ready(frame),
+                State::Completing(completing) => {
+                    ready!(completing.as_mut().poll(cx));
+                    self.state = State::Passing;
+                }
+                State::Recording(recording) => {
+                    let produced = ready!(poll_guarded(&mut self.inner, cx));
+                    match recording.record(produced.as_ref()) {
+                        Verdict::Pass => return Poll::Ready(produced),
+                        Verdict::HoldBack => self.held_back.push_back(produced),
+                        Verdict::Settle { is_whole } => {
+                            self.held_back.push_back(produced);
+                            self.settle(is_whole);
+                        }
                     }
                 }
             }
         }
     }
 
-    fn is_end_stream(&self) -> bool {
-        // While recording, the end has to be polled for: it is where the record is stored.
-        matches!(self.state, State::Passing) && self.inner.is_end_stream()
+    fn settle(&mut self, is_whole: bool) {
+        if let State::Recording(recording) = std::mem::replace(&mut self.state, State::Passing) {
+            self.state = State::Completing(Box::pin(recording.settle(is_whole)));
+        }
+    }
+
+    /// Reads on until the record is settled.
+    async fn finish(mut self) {
+        while !self.is_settled() {
+            std::future::poll_fn(|cx| self.poll(cx)).await;
+        }
     }
 }
 
-impl Drop for Recorder {
-    fn drop(&mut self) {
-        if matches!(self.state, State::Passing) {
-            return;
-        }
-        let rest = Self {
-            inner: std::mem::take(&mut self.inner),
-            state: std::mem::replace(&mut self.state, State::Passing),
-            limit: self.limit,
-            mover: self.mover.clone(),
+impl Recording {
+    fn record(&mut self, produced: Option<&Result<Frame<Bytes>, axum::Error>>) -> Verdict {
+        let frame = match produced {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => {
+                let record = self.held.owner().key;
+                tracing::error!(%record, %error, "response body broke off");
+                return Verdict::Settle { is_whole: false };
+            }
+            None => return Verdict::Settle { is_whole: true },
         };
-        self.mover.spawn(rest.finish());
+        let Some(data) = frame.data_ref() else {
+            return Verdict::Settle {
+                is_whole: frame.is_trailers(),
+            };
+        };
+        if self.kept.len() + data.len() > self.limit {
+            return Verdict::Settle { is_whole: false };
+        }
+        self.kept.extend_from_slice(data);
+        match self.announced {
+            Some(length) if self.kept.len() as u64 >= length => Verdict::HoldBack,
+            Some(_) | None => Verdict::Pass,
+        }
+    }
+
+    async fn settle(self, is_whole: bool) {
+        let Self {
+            held,
+            mut stored,
+            kept,
+            ..
+        } = self;
+        // A copy, because there is room for more in what it was collected in.
+        stored.body = is_whole.then(|| Bytes::copy_from_slice(&kept));
+        // The status line is out: whatever the answer should be by now, it cannot be changed.
+        held.complete(Arc::new(stored)).await;
     }
 }
 
 /// A body that panics has broken off.
-fn poll_guarded(
-    body: &mut Body,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+fn poll_guarded(body: &mut Body, cx: &mut Context<'_>) -> Poll<Produced> {
     match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *body).poll_frame(cx))) {
         Ok(poll) => poll,
         Err(_) => {
@@ -171,21 +215,10 @@ fn poll_guarded(
     }
 }
 
-impl Recorder {
-    /// Reads on until the record is settled.
-    async fn finish(mut self) {
-        while !matches!(self.state, State::Passing) {
-            if self.frame().await.is_none() {
-                break;
-            }
-        }
-    }
-}
-
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recorder")
-            .field("limit", &self.limit)
+            .field("is_settled", &self.tape.is_settled())
             .finish_non_exhaustive()
     }
 }

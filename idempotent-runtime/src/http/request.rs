@@ -6,19 +6,21 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use axum::RequestExt;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
+use axum::{BoxError, RequestExt};
 use bytes::Bytes;
 use http::request::Parts;
+use http_body_util::BodyExt;
 use pin_project_lite::pin_project;
 
 use super::admission::{Admission, Identified, Mark};
 use super::body::{self, Begun};
-use super::capture;
-use super::extraction::{ByAxum, Extraction, Handed};
+use super::capture::{self, Handling};
+use super::extraction::{ByAxum, Extraction};
 use super::head::{Head, Keys, View};
+use super::resolved::Resolved;
 use super::{Attempt, Idempotency, Inputs};
 use crate::engine::Detach;
 use crate::policy::Policy;
@@ -121,16 +123,16 @@ impl<T, E, const USUAL: bool> IdempotentRequest<T, E, USUAL> {
         })
     }
 
-    /// The scope, if the application resolves it. Asked for once.
-    pub(super) fn scope(&self) -> Option<Box<Inputs>> {
+    /// What the application wants of the request, if it wants anything. Asked for once.
+    pub(super) fn resolve(&self, policy: &Policy) -> Option<Box<Resolved>> {
         match &self.content {
-            Content::Keyed { parts, .. } => self.idempotency.resolve_scope(parts),
+            Content::Keyed { parts, .. } => Resolved::of(&self.idempotency, policy, parts),
             Content::Keyless { .. } => None,
         }
     }
 
     /// Lets the request go to its last argument.
-    pub(super) fn split(self, scope: Option<Box<Inputs>>) -> (Subject, Last<T, E>)
+    pub(super) fn split(self, resolved: Option<Box<Resolved>>) -> (Subject, Last<T, E>)
     where
         E: Extraction<T>,
     {
@@ -159,12 +161,8 @@ impl<T, E, const USUAL: bool> IdempotentRequest<T, E, USUAL> {
                 } else {
                     Some(Attempt::of(&mut parts.extensions))
                 };
-                let handed = match &attempt {
-                    Some(attempt) => Body::new(Handed::new(body.clone(), attempt.clone())),
-                    None => Body::from(body.clone()),
-                };
-                let head = Head::new(idempotency, keys, scope, attempt, &parts);
-                let request = Request::from_parts(parts, handed);
+                let head = Head::new(idempotency, keys, resolved, attempt, &parts);
+                let request = Request::from_parts(parts, Body::from(body.clone()));
                 (Subject::Request { head, body }, request)
             }
         };
@@ -187,11 +185,23 @@ async fn buffer(body: Body) -> Result<Bytes, Response> {
 }
 
 async fn read_on(body: Body) -> Result<Bytes, Response> {
-    let mut carrier = Request::new(body);
+    let mut carrier = Request::new(Body::new(body.map_err(innermost)));
     DefaultBodyLimit::disable().apply(&mut carrier);
     Bytes::from_request(carrier, &())
         .await
         .map_err(IntoResponse::into_response)
+}
+
+/// The cause of an error. Each body around another wraps its errors, and axum looks for a limit through
+/// two of them only, which is as many as there are without this crate.
+fn innermost(error: axum::Error) -> BoxError {
+    let mut error: BoxError = error.into();
+    loop {
+        error = match error.downcast::<axum::Error>() {
+            Ok(wrapper) => wrapper.into_inner(),
+            Err(cause) => return cause,
+        };
+    }
 }
 
 impl<T, E, const USUAL: bool> IdempotentRequest<T, E, USUAL>
@@ -214,24 +224,26 @@ where
         F: FnOnce(A, T) -> Fut + Send + 'static,
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
-        let scope = self.scope();
-        let identified = match self.look(policy, scope.as_deref()) {
+        let resolved = self.resolve(policy);
+        let identified = match self.look(policy, resolved.as_deref()) {
             Ok(identified) => identified,
             Err(answer) => {
                 let response = Some(answer);
                 return Entry::Answer { response };
             }
         };
-        let (subject, last) = self.split(scope);
+        let is_about_content = self.rejects_content_only();
+        let (subject, last) = self.split(resolved);
         let rest = async move {
             match last.extract().await {
                 Ok(last) => {
-                    let handler = async move { handler(args, last).await.into_response() };
+                    let handler = move || handler(args, last);
                     subject
                         .protect(policy, Inputs::new(), identified, handler)
                         .await
                 }
-                Err(rejection) => subject.reject(policy, Some(Inputs::new()), rejection).await,
+                Err(rejection) if is_about_content => subject.reject(policy, rejection).await,
+                Err(rejection) => rejection,
             }
         };
         Entry::Rest { rest }
@@ -252,16 +264,22 @@ where
         F: FnOnce(A, T) -> Fut + Send + 'static,
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
-        let scope = self.scope();
-        let (subject, last) = self.split(scope);
+        let resolved = self.resolve(policy);
+        let (subject, last) = self.split(resolved);
         match last.extract().await {
             Ok(last) => {
                 let inputs = inputs(&args, &last);
-                let handler = async move { handler(args, last).await.into_response() };
+                let handler = move || handler(args, last);
                 subject.protect(policy, inputs, None, handler).await
             }
-            Err(rejection) => subject.reject(policy, None, rejection).await,
+            // The expressions that say whose key it is cannot be evaluated.
+            Err(rejection) => rejection,
         }
+    }
+
+    /// Whether a rejection of the last argument gives way to a stored response.
+    pub(super) fn rejects_content_only(&self) -> bool {
+        self.extraction.rejects_content_only()
     }
 
     /// Looks for a replay before there is a last argument. Otherwise says what was found out about
@@ -273,11 +291,11 @@ where
     fn look(
         &self,
         policy: &Policy,
-        scope: Option<&Inputs>,
+        resolved: Option<&Resolved>,
     ) -> Result<Option<Identified>, Response> {
         match &self.content {
-            Content::Keyed { parts, keys, body } if self.extraction.rejects_content_only() => {
-                let view = View::of(&self.idempotency, keys, scope, parts);
+            Content::Keyed { parts, keys, body } if self.rejects_content_only() => {
+                let view = View::of(&self.idempotency, keys, resolved, parts);
                 view.look(&policy.or_ttl(self.idempotency.ttl()), body)
             }
             Content::Keyed { .. } | Content::Keyless { .. } => Ok(None),
@@ -306,16 +324,18 @@ impl<R: Future<Output = Response>> Future for Entry<R> {
 }
 
 impl Subject {
-    /// `identified` is what is known already, if it is.
-    fn protect<H>(
+    /// `identified` is what is known already, if it is. The handler's future is made where it runs: it
+    /// can be large, and would be copied from function to function.
+    fn protect<H, F>(
         self,
         policy: &'static Policy,
         inputs: Inputs,
         identified: Option<Identified>,
         handler: H,
-    ) -> Way<H>
+    ) -> Way<F>
     where
-        H: Future<Output = Response> + Send + 'static,
+        H: FnOnce() -> F + Send + 'static,
+        F: Future<Output: IntoResponse> + Send + 'static,
     {
         let (head, body) = match self {
             Self::Request { head, body } => (head, body),
@@ -326,7 +346,7 @@ impl Subject {
                 return match idempotency.leave_alone(policy, is_safe, &inputs) {
                     Ok(()) => Way::Unprotected {
                         mark: Mark::None,
-                        handler,
+                        handler: Handling::new(handler),
                     },
                     Err(answer) => Way::answer(answer),
                 };
@@ -342,21 +362,15 @@ impl Subject {
         }
     }
 
-    /// What is answered when the last argument was rejected. `inputs` is `None` when there are
-    /// expressions, which cannot be evaluated then.
-    pub(super) async fn reject(
-        self,
-        policy: &Policy,
-        inputs: Option<Inputs>,
-        rejection: Response,
-    ) -> Response {
+    /// What is answered when the content was rejected, and there are no expressions.
+    pub(super) async fn reject(self, policy: &Policy, rejection: Response) -> Response {
         match self {
             Self::Nothing { .. } => rejection,
             Self::Request { head, body } => {
                 // Boxed: few requests have to make room for it.
                 Box::pin(async move {
                     let resolved = policy.or_ttl(head.idempotency.ttl());
-                    head.reject(&resolved, inputs, &body, rejection).await
+                    head.reject(&resolved, &body, rejection).await
                 })
                 .await
             }
@@ -364,48 +378,54 @@ impl Subject {
     }
 }
 
-pin_project! {
-    /// What is left to do about a request, once that is known: as little room as possible for what
-    /// most requests need, and a box for the rest.
-    #[project = Ways]
-    enum Way<H> {
-        Answer { response: Option<Response> },
-        Unprotected { mark: Mark, #[pin] handler: H },
-        Protected { run: Detach<Response> },
-        Longer { rest: Pin<Box<dyn Future<Output = Response> + Send>> },
-    }
+/// What is left to do about a request, once that is known: as little room as possible for what most
+/// requests need, and a box for the rest.
+enum Way<F>
+where
+    F: Future<Output: IntoResponse> + Send + 'static,
+{
+    Answer(Option<Response>),
+    Unprotected { mark: Mark, handler: Handling<F> },
+    Protected(Detach<capture::Run<F>>),
+    Longer(Pin<Box<dyn Future<Output = Response> + Send>>),
 }
 
-impl<H> Way<H> {
+impl<F> Way<F>
+where
+    F: Future<Output: IntoResponse> + Send + 'static,
+{
     fn answer(response: Response) -> Self {
-        let response = Some(response);
-        Self::Answer { response }
+        Self::Answer(Some(response))
     }
 
     fn longer(rest: impl Future<Output = Response> + Send + 'static) -> Self {
-        Self::Longer {
-            rest: Box::pin(rest),
-        }
+        Self::Longer(Box::pin(rest))
     }
 }
 
-impl<H: Future<Output = Response>> Future for Way<H> {
+impl<F> Future for Way<F>
+where
+    F: Future<Output: IntoResponse> + Send + 'static,
+{
     type Output = Response;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
-        match self.project() {
-            Ways::Answer { response } => response.take().map_or(Poll::Pending, Poll::Ready),
-            Ways::Unprotected { mark, handler } => handler.poll(cx).map(|own| mark.apply(own)),
-            Ways::Protected { run } => Pin::new(run).poll(cx),
-            Ways::Longer { rest } => rest.as_mut().poll(cx),
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
+        match &mut *self {
+            Self::Answer(response) => response.take().map_or(Poll::Pending, Poll::Ready),
+            Self::Unprotected { mark, handler } => {
+                Pin::new(handler).poll(cx).map(|own| mark.apply(own))
+            }
+            Self::Protected(run) => Pin::new(run).poll(cx),
+            Self::Longer(rest) => rest.as_mut().poll(cx),
         }
     }
 }
 
 impl Head {
-    fn way<H>(self, admission: Admission, policy: &'static Policy, handler: H) -> Way<H>
+    fn way<H, F>(self, admission: Admission, policy: &'static Policy, handler: H) -> Way<F>
     where
-        H: Future<Output = Response> + Send + 'static,
+        H: FnOnce() -> F,
+        F: Future<Output: IntoResponse> + Send + 'static,
     {
         // What is left of the request need not be kept while the handler runs.
         let Self {
@@ -419,17 +439,17 @@ impl Head {
                 if let (Mark::Degraded { record }, Some(attempt)) = (&mark, attempt) {
                     attempt.begin_degraded(*record);
                 }
+                let handler = Handling::new(handler);
                 Way::Unprotected { mark, handler }
             }
             Admission::Run(mut held) => {
                 if let Some(attempt) = attempt {
                     attempt.begin(&mut held);
                 }
-                let tasks = idempotency.engine().tasks().clone();
+                let mover = idempotency.mover();
+                let handler = Handling::new(handler);
                 let run = capture::run(held, policy, idempotency, handler);
-                Way::Protected {
-                    run: Detach::new(&tasks, run),
-                }
+                Way::Protected(Detach::by(mover, run))
             }
         }
     }

@@ -194,8 +194,9 @@ where
         R: IntoResponse + 'static,
     {
         let Self { request, begin } = self;
-        let scope = request.scope();
-        let (subject, last) = request.split(scope);
+        let resolved = request.resolve(policy);
+        let is_about_content = request.rejects_content_only();
+        let (subject, last) = request.split(resolved);
         match last.extract().await {
             Ok(last) => {
                 protect(subject, begin, policy, Inputs::new(), move |connection| {
@@ -203,7 +204,8 @@ where
                 })
                 .await
             }
-            Err(rejection) => subject.reject(policy, Some(Inputs::new()), rejection).await,
+            Err(rejection) if is_about_content => subject.reject(policy, rejection).await,
+            Err(rejection) => rejection,
         }
     }
 
@@ -222,8 +224,8 @@ where
         R: IntoResponse + 'static,
     {
         let Self { request, begin } = self;
-        let scope = request.scope();
-        let (subject, last) = request.split(scope);
+        let resolved = request.resolve(policy);
+        let (subject, last) = request.split(resolved);
         match last.extract().await {
             Ok(last) => {
                 let inputs = inputs(&args, &last);
@@ -232,7 +234,7 @@ where
                 })
                 .await
             }
-            Err(rejection) => subject.reject(policy, None, rejection).await,
+            Err(rejection) => rejection,
         }
     }
 }
@@ -275,7 +277,7 @@ where
     if let (Some(attempt), Some(record)) = (attempt, transaction.key()) {
         attempt.begin_in_transaction(record);
     }
-    let tasks = idempotency.engine().tasks().clone();
+    let mover = idempotency.mover();
     let run = commit::run(transaction, policy, idempotency, work);
-    Detach::new(&tasks, run).await
+    Detach::by(mover, Box::pin(run)).await
 }

@@ -1,4 +1,5 @@
-//! The bytes of a stored response: a version byte, then postcard.
+//! The bytes of a stored response: a version byte, then postcard. Version 2 has also which headers are
+//! sensitive, and is written only where one is.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -7,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::StoredResponse;
 
 const VERSION: u8 = 1;
+const VERSION_WITH_SENSITIVE: u8 = 2;
 
 /// Why the bytes of a stored response could not be read.
 ///
@@ -16,7 +18,7 @@ const VERSION: u8 = 1;
 #[non_exhaustive]
 pub enum DecodeError {
     /// Written by a newer release of this crate.
-    #[error("stored response has format version {0}, this release reads up to 1")]
+    #[error("stored response has format version {0}, this release reads up to 2")]
     Version(u8),
     /// Not what any release wrote.
     #[error("stored response is malformed")]
@@ -63,10 +65,18 @@ impl StoredResponse {
                 .collect(),
             body: self.body.as_deref().map(Raw),
         };
+        let values = self.headers.values().zip(0_u32..);
+        let sensitive = values.filter(|(value, _)| value.is_sensitive());
+        let sensitive: Vec<u32> = sensitive.map(|(_, index)| index).collect();
         let mut bytes = Vec::with_capacity(self.size_bytes());
-        bytes.push(VERSION);
         // Into a growing vector: there is nothing in `Wire` that postcard can refuse.
-        postcard::to_extend(&wire, bytes).unwrap_or_default()
+        if sensitive.is_empty() {
+            bytes.push(VERSION);
+            postcard::to_extend(&wire, bytes).unwrap_or_default()
+        } else {
+            bytes.push(VERSION_WITH_SENSITIVE);
+            postcard::to_extend(&(wire, sensitive), bytes).unwrap_or_default()
+        }
     }
 
     /// Reads what [`encode`](Self::encode) wrote. The body is a copy.
@@ -78,17 +88,24 @@ impl StoredResponse {
         let (version, rest) = bytes
             .split_first()
             .ok_or_else(|| DecodeError::Malformed("no version byte".into()))?;
-        if *version != VERSION {
-            return Err(DecodeError::Version(*version));
-        }
-        let (wire, left): (Wire<'_>, _) = postcard::take_from_bytes(rest).map_err(malformed)?;
+        let ((wire, sensitive), left): ((Wire<'_>, Vec<u32>), _) = match *version {
+            VERSION => {
+                let (wire, left) = postcard::take_from_bytes(rest).map_err(malformed)?;
+                ((wire, Vec::new()), left)
+            }
+            VERSION_WITH_SENSITIVE => postcard::take_from_bytes(rest).map_err(malformed)?,
+            newer => return Err(DecodeError::Version(newer)),
+        };
+        // In the order of the headers.
+        let mut sensitive = sensitive.into_iter().peekable();
         if !left.is_empty() {
             return Err(DecodeError::Malformed("bytes after the end".into()));
         }
         let mut headers = HeaderMap::try_with_capacity(wire.headers.len()).unwrap_or_default();
-        for (name, value) in wire.headers {
+        for ((name, value), index) in wire.headers.into_iter().zip(0_u32..) {
             let name = HeaderName::from_bytes(name.0).map_err(malformed)?;
-            let value = HeaderValue::from_bytes(value.0).map_err(malformed)?;
+            let mut value = HeaderValue::from_bytes(value.0).map_err(malformed)?;
+            value.set_sensitive(sensitive.next_if_eq(&index).is_some());
             // A map has room for 24,576 names, and panics where it is not asked like this.
             headers.try_append(name, value).map_err(malformed)?;
         }
@@ -141,6 +158,28 @@ mod tests {
             let decoded = StoredResponse::decode(&response.encode()).unwrap();
             assert_eq!(decoded, response);
             assert_eq!(decoded.headers.get_all("x-multi").iter().count(), 2);
+        }
+    }
+
+    #[test]
+    fn sensitive_values_stay_so() {
+        let mut response = response();
+        let written_before = response.encode();
+        for (index, value) in response.headers.values_mut().enumerate() {
+            value.set_sensitive(index != 1);
+        }
+        let encoded = response.encode();
+        assert_eq!((written_before[0], encoded[0]), (1, 2));
+        let sensitive = |bytes: &[u8]| -> Vec<bool> {
+            let decoded = StoredResponse::decode(bytes).unwrap();
+            assert_eq!(decoded, response);
+            let values = decoded.headers.values();
+            values.map(HeaderValue::is_sensitive).collect()
+        };
+        assert_eq!(sensitive(&encoded), [true, false, true]);
+        assert_eq!(sensitive(&written_before), [false; 3]);
+        for length in 0..encoded.len() {
+            assert!(StoredResponse::decode(&encoded[..length]).is_err());
         }
     }
 

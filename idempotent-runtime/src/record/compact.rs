@@ -1,4 +1,4 @@
-//! A stored response in little room, for a store in this process.
+//! A stored response in little room, and in memory of its own.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,12 +9,22 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::{StoredResponse, is_of_connection};
 
 /// A [`StoredResponse`] as a store in this process keeps it: a list of headers takes half as much room
-/// as a map, and the body shares its bytes with nothing. Ten bytes that were cut out of an upload
-/// would keep all of it alive, and no bound would know.
+/// as a map, and nothing shares its bytes with anything else. A header's value that was echoed is a
+/// piece of the buffer that the request was read into, and ten bytes of a body can be cut out of an
+/// upload: all of it would be kept alive, and no bound would know.
 pub struct CompactResponse {
     status: u16,
-    headers: Box<[(HeaderName, HeaderValue)]>,
+    headers: Box<[Header]>,
+    /// The values of the headers, one after the other.
+    values: Bytes,
     body: Option<Bytes>,
+}
+
+struct Header {
+    name: HeaderName,
+    /// Where its value ends.
+    end: usize,
+    is_sensitive: bool,
 }
 
 impl CompactResponse {
@@ -24,15 +34,22 @@ impl CompactResponse {
         headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
         body: Option<&[u8]>,
     ) -> Self {
-        let mut list = Vec::with_capacity(headers.size_hint().1.unwrap_or(0));
-        list.extend(
-            headers
-                .filter(|(name, _)| !is_of_connection(name))
-                .map(|(name, value)| (name.clone(), value.clone())),
-        );
+        let mut stored = Vec::with_capacity(headers.size_hint().1.unwrap_or(0));
+        stored.extend(headers.filter(|(name, _)| !is_of_connection(name)));
+        let mut values = Vec::with_capacity(stored.iter().map(|(_, value)| value.len()).sum());
+        let headers = stored.into_iter().map(|(name, value)| {
+            values.extend_from_slice(value.as_bytes());
+            Header {
+                // A name is never a piece of something larger.
+                name: name.clone(),
+                end: values.len(),
+                is_sensitive: value.is_sensitive(),
+            }
+        });
         Self {
             status,
-            headers: list.into_boxed_slice(),
+            headers: headers.collect(),
+            values: values.into(),
             body: body.map(Bytes::copy_from_slice),
         }
     }
@@ -40,27 +57,37 @@ impl CompactResponse {
     /// The response, to be replayed.
     #[must_use]
     pub fn to_stored(&self) -> Arc<StoredResponse> {
+        Arc::new(self.response())
+    }
+
+    /// A response that shares its bytes with this one only.
+    pub(crate) fn response(&self) -> StoredResponse {
         // With room for what a replay adds to them.
         let mut headers = HeaderMap::try_with_capacity(self.headers.len() + 2).unwrap_or_default();
-        for (name, value) in &self.headers {
-            // They were in a map already, so there is room.
-            let _ = headers.try_append(name, value.clone());
+        let mut begin = 0;
+        for header in &self.headers {
+            let value = self.values.slice(begin..header.end);
+            begin = header.end;
+            // It was a value already, and they were in a map, so neither is ever refused.
+            if let Ok(mut value) = HeaderValue::from_maybe_shared(value) {
+                value.set_sensitive(header.is_sensitive);
+                let _ = headers.try_append(&header.name, value);
+            }
         }
-        Arc::new(StoredResponse {
+        StoredResponse {
             status: self.status,
             headers,
             body: self.body.clone(),
-        })
+        }
     }
 
     /// About how many bytes it occupies.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        let header = |(name, value): &(HeaderName, HeaderValue)| {
-            size_of::<(HeaderName, HeaderValue)>() + name.as_str().len() + value.len()
-        };
+        let header = |header: &Header| size_of::<Header>() + header.name.as_str().len();
         let headers: usize = self.headers.iter().map(header).sum();
-        size_of::<Self>() + headers + self.body.as_ref().map_or(0, Bytes::len)
+        let body = self.body.as_ref().map_or(0, Bytes::len);
+        size_of::<Self>() + headers + self.values.len() + body
     }
 }
 
@@ -82,5 +109,59 @@ impl fmt::Debug for CompactResponse {
             .field("headers", &self.headers.len())
             .field("body_bytes", &self.body.as_ref().map(Bytes::len))
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A piece of a buffer, as hyper makes header values.
+    fn piece(buffer: &Bytes) -> HeaderValue {
+        HeaderValue::from_maybe_shared(buffer.slice(3..8)).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_kept_alive_but_what_is_counted() {
+        let buffer = Bytes::from(vec![b'x'; 16 * 1024]);
+        let mut headers = HeaderMap::new();
+        headers.append("x-echo", piece(&buffer));
+        headers.append("x-echo", piece(&buffer));
+        let response = StoredResponse {
+            status: 200,
+            headers,
+            body: Some(buffer.slice(0..10)),
+        };
+        let compact = CompactResponse::from(&response);
+        assert_eq!(compact.response(), response);
+        assert!(compact.size_bytes() < 500, "{}", compact.size_bytes());
+        let replay = compact.response();
+        drop(response);
+        assert!(buffer.is_unique(), "somebody shares the buffer");
+        // A body that is given up is not kept alive by the headers.
+        let body = replay.body.unwrap();
+        drop(compact);
+        assert!(body.is_unique() && replay.headers["x-echo"] == "xxxxx");
+    }
+
+    #[test]
+    fn sensitive_values_stay_so_and_others_do_not_become_so() {
+        let mut secret = HeaderValue::from_static("secret");
+        secret.set_sensitive(true);
+        let headers = HeaderMap::from_iter([
+            (HeaderName::from_static("x-secret"), secret),
+            (
+                HeaderName::from_static("x-open"),
+                HeaderValue::from_static("open"),
+            ),
+        ]);
+        let response = StoredResponse {
+            status: 200,
+            headers,
+            body: None,
+        };
+        let replay = CompactResponse::from(&response).response();
+        assert!(replay.headers["x-secret"].is_sensitive());
+        assert!(!replay.headers["x-open"].is_sensitive());
     }
 }

@@ -111,48 +111,61 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ::redis::aio::{ConnectionLike, ConnectionManager};
+use ::redis::aio::ConnectionLike;
 use ::redis::{Client, Value};
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use self::claim::Plain;
+use self::failure::Failure;
 use self::hints::Listener;
+use self::limit::Limit;
+use self::line::Line;
 use self::name::{LONGEST_PREFIX, Name};
-use self::reply::store_error;
 use self::script::Script;
-#[cfg(doc)]
-use super::StoreErrorKind;
+use self::servers::Servers;
 use super::{
-    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, Subscription,
+    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
+    StoreError, Subscription,
 };
+#[cfg(doc)]
+use super::{StoreErrorKind, Transactor};
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
 mod audit;
+mod batch;
 mod claim;
 mod connect;
+mod failure;
 mod hints;
+mod limit;
+mod line;
+mod link;
 mod name;
-mod renewal;
+mod reconnecting;
 mod reply;
 mod script;
+mod servers;
 mod stored;
 
 pub use audit::{Finding, Severity};
+pub use reconnecting::ReconnectingConnection;
 
 const NAME: &str = "redis";
 
 /// Records in Redis. See the [module](self).
 #[derive(Clone)]
-pub struct RedisStore<C = ConnectionManager> {
-    connection: C,
+pub struct RedisStore<C = ReconnectingConnection> {
+    line: Line<C>,
     prefix: Arc<str>,
     channel: Arc<str>,
     hints: Hints,
     plain: Plain,
+    limit: Limit,
 }
 
 /// What is done for those who wait.
@@ -173,12 +186,17 @@ impl<C> RedisStore<C> {
     /// It knows of no way to listen for [hints](Self::with_hints), so who waits here polls.
     #[must_use]
     pub fn new(connection: C) -> Self {
+        Self::on(Line::new(connection))
+    }
+
+    fn on(line: Line<C>) -> Self {
         Self {
-            connection,
+            line,
             prefix: RedisStore::DEFAULT_PREFIX.into(),
             channel: channel(RedisStore::DEFAULT_PREFIX),
             hints: Hints::Told,
             plain: Plain::default(),
+            limit: Limit::default(),
         }
     }
 
@@ -208,8 +226,12 @@ impl<C> RedisStore<C> {
     /// The first of them opens one pub/sub connection, which all share and which is kept and renewed
     /// until the store is dropped.
     #[must_use]
-    pub fn with_hints(mut self, client: Client) -> Self {
-        self.hints = Hints::Heard(Arc::new(Listener::new(client, Arc::clone(&self.channel))));
+    pub fn with_hints(self, client: Client) -> Self {
+        self.hearing(Servers::One(client))
+    }
+
+    fn hearing(mut self, servers: Servers) -> Self {
+        self.hints = Hints::Heard(Arc::new(Listener::new(servers, Arc::clone(&self.channel))));
         self
     }
 
@@ -250,7 +272,7 @@ impl RedisStore {
     ///   brings it is turned on.
     /// * [`ErrorKind::Store`]: the server is not there, or refuses us; the source says why.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        Self::from_client(connect::client(url)?).await
+        Self::from_servers(connect::servers(url)?).await
     }
 
     /// The same with the client that the application has, and with its settings.
@@ -259,10 +281,14 @@ impl RedisStore {
     ///
     /// [`ErrorKind::Store`]: the server is not there, or refuses us; the source says why.
     pub async fn from_client(client: Client) -> Result<Self, Error> {
-        let connection = ConnectionManager::new_with_config(client.clone(), connect::config())
-            .await
-            .map_err(|error| cannot("connect to", store_error(error)))?;
-        let store = Self::new(connection).with_hints(client);
+        Self::from_servers(Servers::One(client)).await
+    }
+
+    async fn from_servers(servers: Servers) -> Result<Self, Error> {
+        let connection = ReconnectingConnection::new(servers.clone());
+        let connected = connection.connect().await;
+        connected.map_err(|error| cannot("connect to", Failure::of_one_try(error).into()))?;
+        let store = Self::on(Line::that_tries_once(connection)).hearing(servers);
         let findings = store.audit().await.map_err(|error| cannot("ask", error))?;
         for finding in findings {
             tracing::warn!(severity = ?finding.severity, "redis store: {finding}");
@@ -281,7 +307,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
     ///
     /// [`StoreError`] when there is no connection, or the server wants a password.
     pub async fn audit(&self) -> Result<Vec<Finding>, StoreError> {
-        audit::audit(&mut self.connection.clone()).await
+        audit::audit(&mut self.line.connection()).await
     }
 
     async fn run(
@@ -290,10 +316,8 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
         key: &RecordKey,
         args: &[&[u8]],
     ) -> Result<Value, StoreError> {
-        let mut connection = self.connection.clone();
         let name = self.record_name(key);
-        let reply = script.run(&mut connection, &name, args).await;
-        reply.map_err(store_error)
+        Ok(self.line.run(script, &name, args).await?)
     }
 
     /// The same with a script that tells those who wait, unless nobody is to be told.
@@ -309,12 +333,35 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
         }
     }
 
-    fn renewal_call(&self, renewal: &Renewal) -> renewal::Call {
-        renewal::Call {
+    fn renewal(&self, renewal: &Renewal) -> batch::Call {
+        let lease = stored::millis(renewal.lease);
+        let life = stored::life(renewal.lease, renewal.retention);
+        batch::Call {
+            script: &script::RENEW,
             name: self.record_name(&renewal.owner.key),
             token: renewal.owner.token,
-            lease: stored::millis(renewal.lease).to_string(),
+            millis: Some([lease.to_string(), life.to_string()]),
+            quiet: &[],
         }
+    }
+
+    /// A call of a script that ends a claim and tells of it.
+    fn ending(&self, script: &'static Script, owner: &Owner) -> batch::Call {
+        batch::Call {
+            script,
+            name: self.record_name(&owner.key),
+            token: owner.token,
+            millis: None,
+            quiet: self.quiet(),
+        }
+    }
+
+    /// Fails like the operation, and forgets what was known of the longest value if that may be why.
+    fn doubted(&self, length: usize, failure: StoreError) -> StoreError {
+        if length > Limit::LEAST {
+            self.limit.doubt();
+        }
+        failure
     }
 }
 
@@ -324,39 +371,59 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
         NAME
     }
 
-    async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
         let name = self.record_name(&request.owner.key);
         let call = claim::Call::new(request, name, self.quiet());
-        call.run(&mut self.connection.clone(), &self.plain).await
+        call.run(&self.line, &self.plain).await
     }
 
-    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
-        let calls = renewals.iter().map(|renewal| self.renewal_call(renewal));
-        let held = renewal::run(&self.connection, calls.collect()).await?;
-        let lost = renewals.iter().zip(held).filter(|(_, held)| !held);
-        Ok(lost.map(|(renewal, _)| renewal.owner).collect())
+    async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
+        let calls = renewals.iter().map(|renewal| self.renewal(renewal));
+        let replies = batch::run(&self.line, calls.collect()).await;
+        replies.into_iter().map(reply::renewed).collect()
     }
 
-    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
-        let args: [&[u8]; 2] = [owner.token.as_bytes(), progress];
-        reply::progress(&self.run(&script::SAVE_PROGRESS, &owner.key, &args).await?)
+    async fn save_progress(
+        &self,
+        owner: &Owner,
+        offset: usize,
+        bytes: &Bytes,
+    ) -> Result<Progress, StoreError> {
+        self.limit.check(&self.line, bytes.len()).await?;
+        let offset = offset.to_string();
+        let args: [&[u8]; 3] = [owner.token.as_bytes(), offset.as_bytes(), bytes];
+        let reply = self.run(&script::SAVE_PROGRESS, &owner.key, &args).await;
+        reply::progress(&reply.map_err(|error| self.doubted(bytes.len(), error))?)
     }
 
     async fn complete(
         &self,
         owner: &Owner,
         response: &Arc<StoredResponse>,
+        ttl: Duration,
     ) -> Result<Completion, StoreError> {
         let response = stored::completed(response);
-        let args: [&[u8]; 2] = [owner.token.as_bytes(), &response];
-        let reply = self.run_telling(&script::COMPLETE, &owner.key, &args);
-        reply::completion(&reply.await?)
+        self.limit.check(&self.line, response.len()).await?;
+        let ttl = stored::millis(ttl).max(1).to_string();
+        let args: [&[u8]; 3] = [owner.token.as_bytes(), ttl.as_bytes(), &response];
+        let reply = self.run_telling(&script::COMPLETE, &owner.key, &args).await;
+        reply::completion(&reply.map_err(|error| self.doubted(response.len(), error))?)
     }
 
-    async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
-        let args: [&[u8]; 1] = [owner.token.as_bytes()];
-        let reply = self.run_telling(&script::RELEASE, &owner.key, &args);
-        reply::release(&reply.await?)
+    async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        let calls = owners
+            .iter()
+            .map(|owner| self.ending(&script::RELEASE, owner));
+        let replies = batch::run(&self.line.once(), calls.collect()).await;
+        replies.into_iter().map(reply::release).collect()
+    }
+
+    async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        let calls = owners
+            .iter()
+            .map(|owner| self.ending(&script::ABANDON, owner));
+        let replies = batch::run(&self.line.once(), calls.collect()).await;
+        replies.into_iter().map(reply::release).collect()
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
@@ -364,18 +431,24 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
     }
 
     async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
-        reply::removal(&self.run_telling(&script::REMOVE, key, &[]).await?)
+        let name = self.record_name(key);
+        let reply = self
+            .line
+            .once()
+            .run(&script::REMOVE, &name, self.quiet())
+            .await;
+        reply::removal(&reply?)
     }
 
-    /// The server frees what has expired by itself.
-    async fn purge_expired(&self, _limit: usize) -> Result<usize, StoreError> {
-        Ok(0)
+    /// The server frees what has expired by itself, and tells nobody: not even that a record was abandoned.
+    async fn purge_expired(&self, _limit: usize) -> Result<Purged, StoreError> {
+        Ok(Purged::default())
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {
         match &self.hints {
             Hints::Heard(listener) => {
-                listener.subscribe(key, self.record_name(key), self.connection.clone())
+                listener.subscribe(key, self.record_name(key), self.line.clone())
             }
             Hints::Off | Hints::Told => Subscription::none(),
         }

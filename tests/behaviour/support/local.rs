@@ -20,6 +20,15 @@ pub struct Local {
     pub idempotency: Idempotency,
 }
 
+async fn whole(response: Response) -> Reply {
+    let (head, body) = response.into_parts();
+    Reply {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        body: body.collect().await.expect("a whole body").to_bytes(),
+    }
+}
+
 impl Local {
     /// Routes on a store, with the default settings.
     pub fn new(store: impl Store, routes: Router<App>) -> Self {
@@ -41,6 +50,19 @@ impl Local {
         }
     }
 
+    /// Posts nothing, without a key.
+    pub async fn post_without_key(&self, path: &str) -> Reply {
+        let request = Request::post(path).body(Body::empty()).expect("a request");
+        self.send(request).await
+    }
+
+    /// Sends a request, and reads the whole answer.
+    pub async fn send(&self, request: Request<Body>) -> Reply {
+        let router = self.router.clone();
+        let response = router.oneshot(request).await.expect("an answer");
+        whole(response).await
+    }
+
     /// Posts nothing with this key, and gives the answer with its body unread.
     pub async fn response(&self, path: &str, key: &str) -> Response {
         let request = Request::post(path).header("idempotency-key", key);
@@ -51,12 +73,7 @@ impl Local {
 
     /// Posts nothing with this key.
     pub async fn post(&self, path: &str, key: &str) -> Reply {
-        let (head, body) = self.response(path, key).await.into_parts();
-        Reply {
-            status: head.status.as_u16(),
-            headers: head.headers,
-            body: body.collect().await.expect("a whole body").to_bytes(),
-        }
+        whole(self.response(path, key).await).await
     }
 
     /// As [`post`](Self::post), in a task of its own.

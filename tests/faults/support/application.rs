@@ -21,6 +21,8 @@ pub struct Options {
     pub shop: bool,
     /// Instead of the default one.
     pub namespace: Option<&'static str>,
+    /// As [`variable::SECRETS`] has them; `None` is none.
+    pub secrets: Option<&'static str>,
     /// Instead of the scenario's own.
     pub url: Option<String>,
 }
@@ -64,6 +66,9 @@ impl Application {
         }
         if let Some(namespace) = options.namespace {
             command.env(variable::NAMESPACE, namespace);
+        }
+        if let Some(secrets) = options.secrets {
+            command.env(variable::SECRETS, secrets);
         }
         if options.patient {
             command.env(variable::PATIENT, "");

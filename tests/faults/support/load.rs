@@ -56,6 +56,11 @@ impl Answers {
         self.0.entry(key.to_owned()).or_default().push(reply);
     }
 
+    /// What was said, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Vec<Reply>)> {
+        self.0.iter()
+    }
+
     /// Asserts one effect a key, equal answers, and that each process replays all of them.
     pub async fn assert_once_each(&self, scenario: &Scenario, processes: &[&Application]) {
         assert!(!self.0.is_empty(), "nobody was told anything");

@@ -10,7 +10,7 @@ use axum::extract::{FromRef, State};
 use axum::routing::post;
 use http::{HeaderMap, StatusCode};
 use idempotent_runtime::{
-    Abandoned, Attempt, Idempotency, Recovery, StepError, StoredResponse, idempotent,
+    Abandoned, Attempt, Builder, Idempotency, Recovery, StepError, StoredResponse, idempotent,
 };
 use tokio::net::TcpListener;
 
@@ -31,6 +31,8 @@ pub mod variable {
     pub const GATES: &str = "FAULTS_GATES";
     /// The namespace, where it is not the default one.
     pub const NAMESPACE: &str = "FAULTS_NAMESPACE";
+    /// The secrets, separated by commas, the current one last; an empty one first is a time without.
+    pub const SECRETS: &str = "FAULTS_SECRETS";
     /// Whether store calls may take as long as they like.
     pub const PATIENT: &str = "FAULTS_PATIENT";
     /// Whether it has a [shop](super::shop), whose handlers write in transactions.
@@ -209,6 +211,16 @@ pub fn serve() {
         .block_on(run(&store, till, &address));
 }
 
+fn with_secrets(mut builder: Builder, secrets: &str) -> Builder {
+    let mut secrets: Vec<&str> = secrets.split(',').collect();
+    let current = secrets.pop().expect("a current secret");
+    if secrets.first() == Some(&"") {
+        secrets.remove(0);
+        builder = builder.previously_without_secret();
+    }
+    builder.previous_secrets(secrets).secret(current)
+}
+
 async fn run(store: &str, till: Till, announce: &Path) {
     let inner = idempotent_runtime::store::connect(store).await;
     let store = Crashing {
@@ -221,6 +233,9 @@ async fn run(store: &str, till: Till, announce: &Path) {
     }
     if let Ok(namespace) = std::env::var(variable::NAMESPACE) {
         idempotency = idempotency.namespace(namespace);
+    }
+    if let Ok(secrets) = std::env::var(variable::SECRETS) {
+        idempotency = with_secrets(idempotency, &secrets);
     }
     let idempotency = idempotency.build();
     let shop = match std::env::var_os(variable::SHOP) {

@@ -1,0 +1,172 @@
+//! A runtime that ends, at any moment: quietly, and no record says less than it did.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::post;
+use futures_util::{StreamExt, stream};
+use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::{ManualClock, idempotent};
+use tokio::runtime::Runtime;
+
+use crate::support::{App, Fault, FaultyStore, Local, Operation, Probe};
+
+/// A stream that has no end.
+#[idempotent]
+async fn open_stream(State(probe): State<Probe>) -> Response {
+    probe.run();
+    let chunk = stream::once(async { Ok::<_, std::io::Error>(Bytes::from("begun")) });
+    Response::new(Body::from_stream(chunk.chain(stream::pending())))
+}
+
+#[idempotent]
+async fn pay(State(probe): State<Probe>) -> String {
+    probe.run_gated().await.to_string()
+}
+
+fn routes() -> Router<App> {
+    Router::new()
+        .route("/open_stream", post(open_stream))
+        .route("/pay", post(pay))
+}
+
+struct Scene {
+    local: Local,
+    store: FaultyStore,
+    clock: Arc<ManualClock>,
+}
+
+fn scene() -> Scene {
+    let clock = Arc::new(ManualClock::new());
+    let memory = MemoryStore::builder().clock(clock.clone()).build();
+    let store = FaultyStore::new(memory);
+    Scene {
+        local: Local::new(store.clone(), routes()),
+        store,
+        clock,
+    }
+}
+
+impl Scene {
+    /// By now the lease of what was cut off has ended.
+    fn assert_abandoned(&self, path: &'static str) {
+        self.clock.advance(Duration::from_secs(30));
+        let second = runtime(1);
+        let retry = second.block_on(self.local.post(path, "key"));
+        retry.assert_problem(409, "outcome-unknown");
+        assert_eq!(self.local.idempotency.pending(), 0);
+    }
+}
+
+fn runtime(threads: usize) -> Runtime {
+    let mut builder = match threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.enable_all().build().unwrap()
+}
+
+/// The response, with its body read up to the first piece.
+async fn begun(local: &Local) -> Body {
+    let response = local.response("/open_stream", "key").await;
+    let mut chunks = response.into_body().into_data_stream();
+    assert_eq!(chunks.next().await.unwrap().unwrap(), "begun");
+    Body::from_stream(chunks)
+}
+
+/// It was an endless recursion: a stack overflow, which ends the process.
+#[test]
+fn runtime_ends_with_an_open_stream() {
+    for threads in [1, 2] {
+        let scene = scene();
+        let local = scene.local.clone();
+        let first = runtime(threads);
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        first.spawn(async move {
+            let body = begun(&local).await;
+            sender.send(()).unwrap();
+            std::future::pending::<()>().await;
+            drop(body);
+        });
+        first.block_on(receiver).unwrap();
+        drop(first);
+        scene.assert_abandoned("/open_stream");
+    }
+}
+
+#[test]
+fn open_stream_is_dropped_after_its_runtime() {
+    let scene = scene();
+    let first = runtime(1);
+    let body = first.block_on(begun(&scene.local));
+    drop(first);
+    drop(body);
+    scene.assert_abandoned("/open_stream");
+}
+
+#[test]
+fn runtime_ends_while_a_stream_is_read_on_in_the_background() {
+    let scene = scene();
+    let first = runtime(1);
+    first.block_on(async {
+        drop(begun(&scene.local).await);
+        scene.local.pending(2).await;
+    });
+    drop(first);
+    scene.assert_abandoned("/open_stream");
+}
+
+#[test]
+fn runtime_ends_while_a_handler_runs_on_in_the_background() {
+    let scene = scene();
+    let first = runtime(1);
+    first.block_on(async {
+        let request = scene.local.spawn("/pay", "key");
+        scene.local.probe.started().await;
+        request.abort();
+        scene.local.pending(2).await;
+    });
+    drop(first);
+    scene.assert_abandoned("/pay");
+}
+
+#[test]
+fn runtime_ends_while_a_response_is_being_stored() {
+    for fault in [Fault::Waits, Fault::Swallowed] {
+        let scene = scene();
+        scene.store.script(Operation::Complete, fault);
+        scene.local.probe.open();
+        let first = runtime(1);
+        first.block_on(async {
+            scene.local.spawn("/pay", "key");
+            scene.local.probe.started().await;
+            while scene.store.calls(Operation::Complete) == 0 {
+                tokio::task::yield_now().await;
+            }
+        });
+        drop(first);
+        scene.assert_abandoned("/pay");
+    }
+}
+
+/// Whoever asked for a claim is gone before it knows of it: nothing has run.
+#[test]
+fn runtime_ends_while_a_claim_is_on_its_way() {
+    let scene = scene();
+    scene.store.script(Operation::Claim, Fault::Waits);
+    let first = runtime(1);
+    first.block_on(async {
+        scene.local.spawn("/pay", "key");
+        scene.store.waiting().await;
+    });
+    drop(first);
+    assert_eq!(scene.local.idempotency.pending(), 0);
+    scene.local.probe.open();
+    let second = runtime(1);
+    let retry = second.block_on(scene.local.post("/pay", "key"));
+    assert_eq!((retry.status, retry.text()), (200, "1"));
+}
