@@ -42,6 +42,8 @@ mod lanes;
 mod marks;
 #[path = "support/postgres_own_server.rs"]
 mod own_server;
+#[path = "postgres/pgbouncer.rs"]
+mod pgbouncer;
 #[path = "support/postgres_proxy.rs"]
 mod proxy;
 #[path = "support/records.rs"]
