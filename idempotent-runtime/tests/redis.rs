@@ -11,9 +11,13 @@
 
 use std::time::Duration;
 
-use idempotent_runtime::store::ClaimRequest;
+use std::sync::Arc;
+
 use idempotent_runtime::store::redis::RedisStore;
-use idempotent_runtime::{Owner, RecordKey, Token};
+use idempotent_runtime::store::{
+    ClaimRequest, Completion, Progress, Release, Renewal, Renewed, Store, StoreError,
+};
+use idempotent_runtime::{Owner, RecordKey, StoredResponse, Token};
 
 use support::{fingerprint, random};
 
@@ -40,14 +44,57 @@ mod support;
 
 const LONG: Duration = Duration::from_secs(60);
 
-fn request(owner: Owner) -> ClaimRequest {
+const TTL: Duration = Duration::from_secs(120);
+
+fn request(owner: Owner) -> ClaimRequest<'static> {
     ClaimRequest {
         owner,
         fingerprint: fingerprint(),
+        operation: "POST /payments/{}",
         lease: LONG,
-        ttl: LONG * 2,
+        retention: LONG,
         take_over: None,
     }
+}
+
+/// A renewal for as long as [`request`] claims.
+fn renewal(owner: Owner) -> Renewal {
+    Renewal {
+        owner,
+        lease: LONG,
+        retention: LONG,
+    }
+}
+
+async fn complete(
+    store: &impl Store,
+    owner: Owner,
+    response: &Arc<StoredResponse>,
+) -> Result<Completion, StoreError> {
+    store.complete(&owner, response, TTL).await
+}
+
+/// The only result of a batch of one.
+fn only<T: std::fmt::Debug>(results: Vec<Result<T, StoreError>>) -> Result<T, StoreError> {
+    let [result] = results.try_into().unwrap();
+    result
+}
+
+async fn renew(store: &impl Store, renewal: Renewal) -> Result<Renewed, StoreError> {
+    only(store.renew(&[renewal]).await)
+}
+
+async fn release(store: &impl Store, owner: Owner) -> Result<Release, StoreError> {
+    only(store.release(&[owner]).await)
+}
+
+async fn abandon(store: &impl Store, owner: Owner) -> Result<Release, StoreError> {
+    only(store.abandon(&[owner]).await)
+}
+
+/// Saves the beginning of a progress.
+async fn save(store: &impl Store, owner: Owner) -> Result<Progress, StoreError> {
+    store.save_progress(&owner, 0, &b"half"[..].into()).await
 }
 
 fn another(owner: Owner) -> Owner {

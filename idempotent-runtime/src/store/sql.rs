@@ -10,7 +10,7 @@ mod loan;
 pub(super) mod transaction;
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-pub(super) use loan::Loan;
+pub(super) use loan::{Loan, RETURN_LIMIT};
 
 /// The name of a table: a plain SQL identifier, so that it can stand in a statement as it is.
 ///

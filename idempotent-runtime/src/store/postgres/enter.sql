@@ -10,6 +10,7 @@
 SELECT coalesce(current_setting('idempotent.is_taken', true), '') = '' AS is_ours,
     (date_part('epoch', transaction_timestamp()) * 1e6)::bigint AS begun_us,
     r.request_hash, r.state, r.response, r.expires_at <= clock_timestamp() AS is_expired,
+    {session} AS session, current_setting('transaction_read_only') = 'on' AS is_read_only,
     (date_part('epoch', r.lease_until - clock_timestamp()) * 1e6)::bigint AS lease_left_us
-FROM (VALUES (1)) AS one LEFT JOIN "{table}" AS r
+FROM (VALUES (1)) AS one LEFT JOIN {schema}."{table}" AS r
     ON r.key = $1
