@@ -138,6 +138,7 @@ pub(crate) fn policy(args: &Args, is_wanted: impl Fn(&Call) -> bool) -> TokenStr
             Value::Switch(switch) => quote!(#switch),
             Value::Number(number) => Literal::u64_unsuffixed(*number).into_token_stream(),
             Value::Text(text) => quote!(#text),
+            Value::Texts(texts) => quote!(&[#(#texts),*]),
             Value::Variant(name, variant) => {
                 let (name, variant) = (format_ident!("{name}"), format_ident!("{variant}"));
                 quote!(#runtime::#name::#variant)
@@ -254,7 +255,7 @@ pub(crate) fn users_function(args: &Args, handler: &Handler) -> ItemFn {
     // An argument that only an expression names is used, and the compiler cannot know.
     let patterns = handler.arguments.iter().map(|it| &*it.pat);
     let mut named = pattern::bindings(patterns);
-    named.retain(|binding| expressions(args).any(|it| mentions(it.to_token_stream(), binding)));
+    named.retain(|binding| is_named(args, binding));
     if !named.is_empty() {
         let used = parse_quote!(let _ = (#(&#named,)*););
         function.block.stmts.insert(0, used);
@@ -270,6 +271,11 @@ pub(crate) fn users_function(args: &Args, handler: &Handler) -> ItemFn {
         );
     }
     function
+}
+
+/// Whether one of the user's expressions names it.
+pub(crate) fn is_named(args: &Args, binding: &Ident) -> bool {
+    expressions(args).any(|it| mentions(it.to_token_stream(), binding))
 }
 
 fn expressions(args: &Args) -> impl Iterator<Item = &Expr> {
@@ -293,9 +299,8 @@ fn captures(literal: &str, name: &str) -> bool {
     let is_of_name = |letter: char| letter.is_alphanumeric() || letter == '_';
     literal.split('{').skip(1).any(|placeholder| {
         let inside = placeholder.split('}').next().unwrap_or_default();
-        inside
-            .split(|letter| !is_of_name(letter))
-            .any(|word| word == name)
+        let mut words = inside.split(|letter| !is_of_name(letter));
+        words.any(|word| word == name || word.trim_start_matches('0') == name)
     })
 }
 

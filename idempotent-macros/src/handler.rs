@@ -146,8 +146,9 @@ fn check_signature(sig: &Signature, errors: &mut Errors) {
     let extracted = || typed(sig).filter(|argument| !is_lent(argument));
     for argument in extracted() {
         if let Type::Reference(reference) = peeled(&argument.ty) {
-            let message = "an extractor is owned, and this argument is lent: take the value; \
-                           or, if this is no handler, write the handle as `&Idempotency`, by its own name";
+            let message = "an extractor is owned, and this argument is borrowed: take the value; \
+                           in a function that is no handler, write the handle as `&Idempotency`, \
+                           which an alias hides";
             errors.at(reference, message);
         }
     }

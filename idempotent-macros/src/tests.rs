@@ -195,7 +195,7 @@ fn names_in_format_strings_are_used() {
     for (scope, names) in [
         (quote!(format!("{a}")), "& a ,"),
         (
-            quote!(format!("{b:>1$}, {0:width$}, {{a}}.", 1, 2)),
+            quote!(format!("{b:>1$}, {0:0width$}, {{a}}.", 1, 2)),
             "& a , & b , & width ,",
         ),
         (quote!(format!("{}", a)), "& a ,"),
@@ -215,6 +215,15 @@ fn a_binding_with_an_underscore_is_not_used_by_what_is_generated() {
     );
     let expanded = expand(quote!(scope = order.id), item);
     assert!(!expanded.contains("& _user"), "{expanded}");
+    let item = quote!(
+        async fn f(_h: &Idempotency, _a: A, _b: B) -> Result<(), E> {}
+    );
+    let expanded = expand(quote!(name = "f", key = _b.id), item);
+    assert!(expanded.contains("let _b = __a2"), "{expanded}");
+    assert!(
+        !expanded.contains("let _a") && !expanded.contains("let _h"),
+        "{expanded}"
+    );
 }
 
 #[test]

@@ -71,7 +71,7 @@
 //!     }
 //! }
 //!
-//! #[idempotent(key = order.id, ttl_hours = 24)]
+//! #[idempotent(name = "orders.settle", key = order.id, ttl_hours = 24)]
 //! async fn settle(idempotency: &Idempotency, order: Order) -> Result<Receipt, SettleError> {
 //!     Ok(Receipt { amount: order.amount })
 //! }
@@ -149,6 +149,9 @@ mod operator;
 mod policy;
 mod record;
 mod recovery;
+#[cfg(feature = "__simulation")]
+#[doc(hidden)]
+pub mod simulation;
 pub mod store;
 pub mod which_guarantee;
 

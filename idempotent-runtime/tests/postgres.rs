@@ -18,10 +18,14 @@ use support::{Scratch, request, rival};
 
 #[path = "support/postgres_calls.rs"]
 mod calls;
+#[path = "postgres/commits.rs"]
+mod commits;
 #[path = "postgres/cost.rs"]
 mod cost;
 #[path = "postgres/faults.rs"]
 mod faults;
+#[path = "support/postgres_freezer.rs"]
+mod freezer;
 #[path = "postgres/group_faults.rs"]
 mod group_faults;
 #[path = "postgres/groups.rs"]
@@ -32,18 +36,30 @@ mod hints;
 mod insistent;
 #[path = "postgres/interleavings.rs"]
 mod interleavings;
+#[path = "postgres/lanes.rs"]
+mod lanes;
 #[path = "postgres/marks.rs"]
 mod marks;
 #[path = "support/postgres_own_server.rs"]
 mod own_server;
+#[path = "postgres/pgbouncer.rs"]
+mod pgbouncer;
 #[path = "support/postgres_proxy.rs"]
 mod proxy;
 #[path = "support/records.rs"]
 mod records;
+#[path = "postgres/refusals.rs"]
+mod refusals;
 #[path = "postgres/schema.rs"]
 mod schema;
+#[path = "postgres/sessions.rs"]
+mod sessions;
+#[path = "postgres/silence.rs"]
+mod silence;
 #[path = "support/postgres.rs"]
 mod support;
+#[path = "support/postgres_till.rs"]
+mod till;
 #[path = "postgres/waiting.rs"]
 mod waiting;
 #[path = "support/watched.rs"]

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
-use syn::{ItemFn, PatType, Signature, parse_quote};
+use syn::{ItemFn, Pat, PatType, Signature, parse_quote};
 
 use super::Plain;
 use crate::args::{Args, Call};
@@ -110,7 +110,10 @@ fn inputs(args: &Args, plain: &Plain, names: &[Ident]) -> TokenStream {
     let runtime = &args.runtime;
     let (handle, owned) = split(plain, names);
     let bind = plain.parts.arguments.iter().zip(names).map(|(it, name)| {
-        let pattern = pattern::by_reference(&it.pat);
+        let pattern = match &*it.pat {
+            Pat::Ident(it) if is_unused(args, &it.ident) => quote!(_),
+            pattern => pattern::by_reference(pattern).into_token_stream(),
+        };
         quote!(let #pattern = #name;)
     });
     let bindings = pattern::bindings(plain.parts.arguments.iter().map(|it| &*it.pat));
@@ -132,6 +135,11 @@ fn inputs(args: &Args, plain: &Plain, names: &[Ident]) -> TokenStream {
             #runtime::__private::Inputs::new() #(#calls)* #(#arguments)*
         }
     }
+}
+
+/// Whether to bind it would be of no use, which a lint of clippy is about.
+fn is_unused(args: &Args, binding: &Ident) -> bool {
+    binding.to_string().starts_with('_') && !expand::is_named(args, binding)
 }
 
 /// The user's function, as written. The handle counts as used, also where its body does not name it.

@@ -136,6 +136,9 @@ impl Engine {
                 outcome = self.enter_alias(held, key, &mut way).await?;
             }
             let Outcome::InFlight { lease_left } = outcome else {
+                if let Outcome::Replay(response) = &outcome {
+                    self.copy_to_aliases(intent, key, response, policy).await;
+                }
                 return Ok(outcome);
             };
             if policy.in_flight == InFlight::Wait {
@@ -172,6 +175,56 @@ impl Engine {
             other
         })
         .await
+    }
+
+    /// The other records of a request say what this one says: for instances that know only another secret.
+    /// What fails is tried again at the next replay.
+    async fn copy_to_aliases(
+        &self,
+        intent: &Intent,
+        found: RecordKey,
+        response: &Arc<StoredResponse>,
+        policy: &Policy,
+    ) {
+        for alias in intent.keys.iter().filter(|key| **key != found) {
+            let mut take_over = None;
+            for _ in 0..2 {
+                let Ok(claim) = self.claim_of(intent, *alias, policy) else {
+                    return;
+                };
+                match self.claim(claim, take_over).await {
+                    Ok(Claimed::Held(mut held)) => {
+                        let response = Arc::clone(response);
+                        Detach::new(self.tasks(), async move {
+                            held.begin();
+                            held.complete(response).await;
+                        })
+                        .await;
+                        break;
+                    }
+                    Ok(Claimed::Abandoned { attempt }) => take_over = Some(attempt),
+                    _ => break,
+                }
+            }
+        }
+    }
+
+    fn claim_of(
+        &self,
+        intent: &Intent,
+        key: RecordKey,
+        policy: &Policy,
+    ) -> std::io::Result<ClaimedAs> {
+        Ok(ClaimedAs {
+            owner: Owner {
+                key,
+                token: random::token()?,
+            },
+            fingerprint: intent.fingerprint,
+            operation: Arc::clone(&intent.operation),
+            lease: policy.lease(),
+            ttl: policy.ttl(),
+        })
     }
 
     /// As [`enter`](Self::enter) for one record, without waiting.

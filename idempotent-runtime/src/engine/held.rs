@@ -194,7 +194,22 @@ impl Held {
             Answer::InFlight { .. } | Answer::Unknown => None,
         };
         self.settle_aliases(stored).await;
+        self.outlive_questions();
         answer
+    }
+
+    /// The claim is done with. A question that got no reply may arrive when its record has expired.
+    pub(super) fn outlive_questions(&mut self) {
+        self.has_lost_question |= self.lease.stop();
+        if !self.has_lost_question {
+            return;
+        }
+        let given_up = GivenUp::new(*self.owner(), How::Release)
+            .may_still_arrive(Instant::now(), self.claim.lease)
+            .once_expired(self.claim.ttl);
+        if let Some(given_up) = given_up {
+            self.engine.hand_over(given_up, self.lease.runtime());
+        }
     }
 
     /// The aliases say what the record says.
@@ -220,7 +235,7 @@ impl Held {
         let mut answer = Answer::Own;
         // A claim that is lost again and again is a store in a bad moment.
         for _ in 0..3 {
-            let failed = |answer| |error| interrupted(Some(error), answer);
+            let failed = |error| interrupted(Some(error), self.still_storing());
             let calls = &self.engine.0.calls;
             let completion = calls.complete(self.owner(), response, self.claim.ttl);
             match completion.await {
@@ -229,14 +244,11 @@ impl Held {
                 Err(error) => return Err(interrupted(Some(error), answer)),
             }
             tracing::warn!(record = %self.owner().key, "lost the claim before its response was stored");
-            answer = Answer::Unknown;
-            let mut claim = self
-                .claim_again(None)
-                .await
-                .map_err(failed(Answer::Unknown))?;
+            answer = self.still_storing();
+            let mut claim = self.claim_again(None).await.map_err(failed)?;
             if let Claim::Abandoned { attempt, .. } = claim {
                 let taken_over = self.claim_again(Some(attempt)).await;
-                claim = taken_over.map_err(failed(Answer::Unknown))?;
+                claim = taken_over.map_err(failed)?;
             }
             match claim {
                 Claim::Acquired { .. } | Claim::Abandoned { .. } => {}
@@ -247,14 +259,24 @@ impl Held {
                 Claim::Mismatch => return Ok(Answer::Unknown),
             }
         }
-        Err(interrupted(None, Answer::Unknown))
+        Err(interrupted(None, self.still_storing()))
+    }
+
+    /// The claim was lost, and its answer is being stored all the same.
+    fn still_storing(&self) -> Answer {
+        let lease_left = self.claim.lease;
+        Answer::InFlight { lease_left }
     }
 
     /// Asks for a claim that was lost: whoever still has it gets it, and so does whoever finds that the
     /// record is gone, because the store has lost it.
     async fn claim_again(&self, take_over: Option<u32>) -> Result<Claim, StoreError> {
         let request = self.claim.request(self.engine.0.retention, take_over);
-        self.engine.0.calls.claim(&request).await
+        let claim = self.engine.0.calls.claim(&request).await;
+        if claim.as_ref().is_err_and(StoreError::may_have_happened) {
+            self.lease.note_lost_question();
+        }
+        claim
     }
 
     /// Frees the key, because the handler says that nothing happened, and says what to answer.
@@ -292,7 +314,12 @@ impl Held {
                 }
                 Answer::Own
             }
-            Ok(Release::Lost) => self.look().await,
+            Ok(Release::Lost) => {
+                if self.has_lost_question {
+                    self.hand_over(how);
+                }
+                self.look().await
+            }
             Err(error) => {
                 tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
                     "could not release a key, trying again in the background");

@@ -31,9 +31,9 @@ use crate::store::{Claim, Renewal, Renewed, StoreError, StoreErrorKind};
 /// The most renewals in one store call.
 const BATCH: usize = 1000;
 
-/// The most renewals of one lease that are on their way at a time. More than one, so that a store whose
-/// replies take longer than a third of the lease still gets a renewal each third.
-const MOST_OUTSTANDING: u8 = 3;
+/// The most renewals of one lease that are on their way at a time, at least. More than one, so that a
+/// store whose replies take longer than a third of the lease still gets a renewal each third.
+const LEAST_OUTSTANDING: u32 = 3;
 
 /// The claims of this process that are to be kept.
 #[derive(Debug)]
@@ -75,11 +75,14 @@ struct Lease {
     slack: Duration,
     /// The lease cannot end before, by this process's clock: from when it was last asked for.
     valid_until: Instant,
-    outstanding: u8,
+    outstanding: u32,
+    /// The most that may be: as many as are sent until the first one that gets no reply is given up. A
+    /// few lost replies in a row do not keep a short lease from being renewed.
+    most_outstanding: u32,
     /// The most renewals in a batch with it: smaller after a batch that failed as a whole.
     batch: usize,
-    /// It was claimed again, and that may not have been its last word.
-    is_reclaimed: bool,
+    /// As its guard has it.
+    has_lost_question: Arc<AtomicBool>,
 }
 
 /// Keeps one lease for as long as it lives.
@@ -87,6 +90,8 @@ struct Lease {
 pub(super) struct LeaseGuard {
     renewer: Arc<Renewer>,
     token: Token,
+    /// It was claimed again, and that claim may still be on its way.
+    has_lost_question: Arc<AtomicBool>,
 }
 
 impl Leases {
@@ -102,16 +107,22 @@ impl Leases {
     pub(super) fn keep(&self, claim: ClaimedAs, asked_at: Instant) -> LeaseGuard {
         let renewer = self.renewer();
         let token = claim.owner.token;
+        let has_lost_question = Arc::<AtomicBool>::default();
         renewer.insert(Lease {
             renew_at: asked_at + claim.lease / 3,
             slack: claim.lease / 6,
             valid_until: asked_at + claim.lease,
-            claim,
             outstanding: 0,
+            most_outstanding: most_outstanding(claim.lease, self.calls.limit()),
+            claim,
             batch: BATCH,
-            is_reclaimed: false,
+            has_lost_question: Arc::clone(&has_lost_question),
         });
-        LeaseGuard { renewer, token }
+        LeaseGuard {
+            renewer,
+            token,
+            has_lost_question,
+        }
     }
 
     fn renewer(&self) -> Arc<Renewer> {
@@ -140,6 +151,13 @@ impl Leases {
     }
 }
 
+/// At most 30, however short the lease is.
+fn most_outstanding(lease: Duration, limit: Duration) -> u32 {
+    let third = (lease / 3).as_millis().max(1);
+    let sent = limit.as_millis().div_ceil(third).min(29) + 1;
+    u32::try_from(sent).map_or(LEAST_OUTSTANDING, |sent| sent.max(LEAST_OUTSTANDING))
+}
+
 impl Drop for Leases {
     fn drop(&mut self) {
         for renewer in lock(&self.renewers).iter() {
@@ -152,8 +170,13 @@ impl Drop for Leases {
 impl LeaseGuard {
     /// Lets the lease end by itself, and says whether a claim for it may still be on its way.
     pub(super) fn stop(&self) -> bool {
-        let lease = lock(&self.renewer.table).leases.remove(&self.token);
-        lease.is_some_and(|lease| lease.is_reclaimed)
+        lock(&self.renewer.table).leases.remove(&self.token);
+        self.has_lost_question.load(Ordering::Acquire)
+    }
+
+    /// A claim for it got no reply, and may still be on its way.
+    pub(super) fn note_lost_question(&self) {
+        self.has_lost_question.store(true, Ordering::Release);
     }
 
     /// Until when the lease certainly lasts; `None` when the claim is known to be lost.
@@ -214,7 +237,7 @@ impl Renewer {
     /// before their lease is looked at, and who comes next need not wake the task again.
     fn plan(&self, now: Instant) -> Option<Instant> {
         let mut table = lock(&self.table);
-        let waiting = |lease: &&Lease| lease.outstanding < MOST_OUTSTANDING;
+        let waiting = |lease: &&Lease| lease.outstanding < lease.most_outstanding;
         let earliest = table.leases.values().filter(waiting);
         let earliest = earliest.map(|lease| lease.renew_at).min();
         table.next_look = earliest.or(table.next_look.filter(|next| *next > now));
@@ -226,8 +249,9 @@ impl Renewer {
     fn due(&self, now: Instant) -> Vec<Vec<Renewal>> {
         let mut groups: BTreeMap<(u32, usize), Vec<Renewal>> = BTreeMap::new();
         let mut table = lock(&self.table);
-        let is_due =
-            |lease: &Lease, now| lease.outstanding < MOST_OUTSTANDING && lease.renew_at <= now;
+        let is_due = |lease: &Lease, now| {
+            lease.outstanding < lease.most_outstanding && lease.renew_at <= now
+        };
         if !table.leases.values().any(|lease| is_due(lease, now)) {
             return Vec::new();
         }
@@ -304,7 +328,7 @@ impl Renewer {
             match result {
                 Ok(Renewed::Renewed) => lease.renewed(asked_at),
                 Ok(Renewed::Lost) => {
-                    lease.is_reclaimed = true;
+                    lease.has_lost_question.store(true, Ordering::Release);
                     lost.push(lease.claim.clone());
                 }
                 Err(_) => {

@@ -4,6 +4,10 @@ use crate::record::Token;
 
 /// A new token from the operating system.
 pub(super) fn token() -> std::io::Result<Token> {
+    #[cfg(feature = "__simulation")]
+    if let Some(token) = crate::simulation::token() {
+        return Ok(token);
+    }
     Token::random()
 }
 

@@ -158,8 +158,8 @@ impl Idempotency {
     /// something. Dangerous: the next request with this key runs, also if it was done before, or is
     /// being done at this moment. For a record that nothing else gets rid of.
     ///
-    /// A handler that is still running is not stopped. When it is done, it puts its record back with
-    /// its response, unless somebody else has the key by then.
+    /// A handler that is still running is not stopped. It puts its record back, at the next renewal of
+    /// its lease or when it is done, unless another request has the key by then.
     ///
     /// # Errors
     ///

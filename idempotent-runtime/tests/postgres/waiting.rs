@@ -8,16 +8,17 @@ use axum::Router;
 use axum::extract::{FromRef, State};
 use axum::routing::post;
 use idempotent_runtime::store::Store;
+use idempotent_runtime::store::postgres::PostgresStore;
 use idempotent_runtime::{Idempotency, idempotent};
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, PgPool};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::support::{PATIENCE, Scratch};
+use crate::support::{PATIENCE, Scratch, request};
 use crate::watched::Looks;
 
 #[derive(Clone)]
@@ -169,12 +170,16 @@ async fn request_that_waits_is_answered_though_its_listener_was_ended() {
     scratch.clean_up().await;
 }
 
-/// A pool that has its connection, and for any further one would go elsewhere.
-async fn connected_once(scratch: &Scratch, elsewhere: PgConnectOptions) -> PgPool {
+/// A store that has its connections, and for any further one would go elsewhere.
+async fn connected_once(scratch: &Scratch, elsewhere: PgConnectOptions) -> PostgresStore {
     let pool = scratch.pool(1);
-    sqlx::raw_sql("SELECT 1").execute(&pool).await.unwrap();
+    let store = scratch.store_on(pool.clone());
+    let key = request().owner.key;
+    store.get(&key).await.unwrap();
+    let both = tokio::join!(store.get(&key), store.get(&key));
+    assert!(both.0.is_ok() && both.1.is_ok());
     pool.set_connect_options(elsewhere);
-    pool
+    store
 }
 
 async fn found_out_by_looking(scratch: &Scratch, elsewhere: PgConnectOptions) -> Arc<Looks> {
@@ -182,7 +187,7 @@ async fn found_out_by_looking(scratch: &Scratch, elsewhere: PgConnectOptions) ->
     let first = runs.pay();
     runs.reached().await;
     let looks = Arc::new(Looks::default());
-    let store = scratch.store_on(connected_once(scratch, elsewhere).await);
+    let store = connected_once(scratch, elsewhere).await;
     let waits = Process::start(looks.through(store)).await;
     let second = waits.pay();
     let have_looked = async || looks.count.load(Ordering::SeqCst) >= 3;

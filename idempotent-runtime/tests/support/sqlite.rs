@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use idempotent_runtime::store::conformance::{TestBed, Timing};
 use idempotent_runtime::store::sqlite::SqliteStore;
-use idempotent_runtime::store::{ClaimRequest, Store};
+use idempotent_runtime::store::{ClaimRequest, Renewal, Store};
 use idempotent_runtime::{Fingerprint, Owner, RecordKey, StoredResponse, Token};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
@@ -141,30 +141,43 @@ pub(crate) fn key() -> RecordKey {
 }
 
 /// A claim with times that last.
-pub(crate) fn request() -> ClaimRequest {
+pub(crate) fn request() -> ClaimRequest<'static> {
     request_of(key())
 }
 
-pub(crate) fn request_of(key: RecordKey) -> ClaimRequest {
+pub(crate) fn request_of(key: RecordKey) -> ClaimRequest<'static> {
     ClaimRequest {
         owner: Owner {
             key,
             token: Token::random().unwrap(),
         },
         fingerprint: Fingerprint::from_bytes([7; 32]),
+        operation: "payments.create",
         lease: Duration::from_secs(600),
-        ttl: Duration::from_secs(3600),
+        retention: Duration::from_secs(3600),
         take_over: None,
     }
 }
 
 /// The same request by somebody else.
-pub(crate) fn rival(of: &ClaimRequest) -> ClaimRequest {
+pub(crate) fn rival<'a>(of: &ClaimRequest<'a>) -> ClaimRequest<'a> {
     ClaimRequest {
-        fingerprint: of.fingerprint,
-        ..request_of(of.owner.key)
+        owner: request_of(of.owner.key).owner,
+        ..*of
     }
 }
+
+/// A renewal that lasts.
+pub(crate) fn renewal(owner: &Owner) -> Renewal {
+    Renewal {
+        owner: *owner,
+        lease: Duration::from_secs(600),
+        retention: Duration::from_secs(3600),
+    }
+}
+
+/// How long a response is replayed in these tests.
+pub(crate) const TTL: Duration = Duration::from_secs(3600);
 
 /// A 201 without headers and with this text, in the format that stores keep.
 pub(crate) fn response(text: &str) -> Arc<StoredResponse> {

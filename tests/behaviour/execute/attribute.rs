@@ -58,7 +58,7 @@ fn order(id: &str, amount: u64) -> Order {
     }
 }
 
-#[idempotent(key = order.id, fingerprint = order, ttl_hours = 1)]
+#[idempotent(name = "settle", key = order.id, fingerprint = order, ttl_hours = 1)]
 async fn settle(
     idempotency: &Idempotency,
     probe: Probe,
@@ -72,12 +72,12 @@ async fn settle(
 }
 
 /// Compared by all of its arguments.
-#[idempotent(key = order.id)]
+#[idempotent(name = "book", key = order.id)]
 async fn book(idempotency: &Idempotency, order: Order, line: u32) -> Result<u32, SettleError> {
     Ok(line)
 }
 
-#[idempotent(key = id, fingerprint = (), scope = tenant, lease = "10s", on_abandoned = find)]
+#[idempotent(name = "sync", key = id, fingerprint = (), scope = tenant, lease = "10s", on_abandoned = find)]
 async fn sync(
     idempotency: &Idempotency,
     id: u64,
@@ -223,7 +223,7 @@ impl Bank for Fake {
 struct Teller<B>(std::marker::PhantomData<B>);
 
 impl<B: Bank> Teller<B> {
-    #[idempotent(key = amount, fingerprint = amount)]
+    #[idempotent(name = "teller.pay", key = amount, fingerprint = amount)]
     async fn pay(bank: Arc<B>, amount: u64, handle: &Idempotency) -> Result<u64, NoResult>
     where
         Self: Sized,
@@ -239,5 +239,34 @@ async fn a_generic_associated_function() {
     for _ in 0..2 {
         let paid = Teller::pay(Arc::new(Fake), 1000, &consumer.idempotency).await;
         assert_eq!(paid.unwrap(), 1001);
+    }
+}
+
+/// Under one name of the function they shared their keys, and the second was never run.
+#[tokio::test]
+async fn two_functions_of_one_name_in_two_modules_have_keys_of_their_own() {
+    mod orders {
+        #[idempotent_runtime::idempotent(name = "orders.settle", key = id)]
+        pub(super) async fn settle(
+            handle: &idempotent_runtime::Idempotency,
+            id: u64,
+        ) -> Result<String, idempotent_runtime::NoResult> {
+            Ok(format!("order {id}"))
+        }
+    }
+    mod invoices {
+        #[idempotent_runtime::idempotent(name = "invoices.settle", key = id)]
+        pub(super) async fn settle(
+            handle: &idempotent_runtime::Idempotency,
+            id: u64,
+        ) -> Result<String, idempotent_runtime::NoResult> {
+            Ok(format!("invoice {id}"))
+        }
+    }
+    let consumer = Consumer::new();
+    let idempotency = &consumer.idempotency;
+    for _ in 0..2 {
+        assert_eq!(orders::settle(idempotency, 7).await.unwrap(), "order 7");
+        assert_eq!(invoices::settle(idempotency, 7).await.unwrap(), "invoice 7");
     }
 }

@@ -2,7 +2,7 @@
 
 use idempotent_runtime::{Idempotency, NoResult, idempotent};
 
-#[idempotent(key = order, header = "X-Key")]
+#[idempotent(name = "settle", key = order, header = "X-Key")]
 async fn settle(idempotency: &Idempotency, order: u64) -> Result<u64, NoResult> {
     Ok(order)
 }

@@ -2,7 +2,7 @@
 
 use idempotent_runtime::{Idempotency, NoResult, idempotent};
 
-#[idempotent(key = order, required = false)]
+#[idempotent(name = "settle", key = order, required = false)]
 async fn settle(idempotency: &Idempotency, order: u64) -> Result<u64, NoResult> {
     Ok(order)
 }

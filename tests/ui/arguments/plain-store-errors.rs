@@ -2,7 +2,7 @@
 
 use idempotent_runtime::{Idempotency, NoResult, idempotent};
 
-#[idempotent(key = order, store_errors = "all")]
+#[idempotent(name = "settle", key = order, store_errors = "all")]
 async fn settle(idempotency: &Idempotency, order: u64) -> Result<u64, NoResult> {
     Ok(order)
 }

@@ -2,7 +2,7 @@
 
 use idempotent_runtime::{Idempotency, NoResult, idempotent};
 
-#[idempotent(ttl_hours = 24)]
+#[idempotent(name = "settle", ttl_hours = 24)]
 async fn settle(idempotency: &Idempotency, order: u64) -> Result<u64, NoResult> {
     Ok(order)
 }

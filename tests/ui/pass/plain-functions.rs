@@ -41,7 +41,7 @@ async fn ask(abandoned: Abandoned) -> Recovery {
 }
 
 /// Settles an order.
-#[idempotent(key = order.id, ttl_hours = 24)]
+#[idempotent(name = "orders.settle", key = order.id, ttl_hours = 24)]
 async fn settle(idempotency: &Idempotency, order: Order) -> Result<Receipt, SettleError> {
     Ok(Receipt(order.id))
 }
@@ -75,7 +75,7 @@ async fn add_line(
 }
 
 mod jobs {
-    #[idempotent_runtime::idempotent(key = today())]
+    #[idempotent_runtime::idempotent(name = "nightly", key = today())]
     pub(super) async fn nightly(
         _: &idempotent_runtime::Idempotency,
     ) -> Result<(), super::SettleError> {
@@ -87,7 +87,7 @@ mod jobs {
     }
 }
 
-#[idempotent(key = id)]
+#[idempotent(name = "with_an_error", key = id)]
 async fn with_an_error_of_the_runtime(id: u8, _: &Idempotency) -> Result<u8, NoResult> {
     Ok(id)
 }
@@ -109,7 +109,7 @@ impl Bank for Branch {
     }
 }
 
-#[idempotent(key = amount)]
+#[idempotent(name = "generic", key = amount)]
 async fn generic<B, const FEE: u64>(
     bank: B,
     idempotency: &Idempotency,
@@ -122,12 +122,17 @@ where
 }
 
 impl Order {
-    #[idempotent(key = order.id, scope = Self::whose(&order), on_abandoned = Self::recover)]
+    #[idempotent(
+        name = "order.settle",
+        key = order.id,
+        scope = Self::whose(&order),
+        on_abandoned = Self::recover,
+    )]
     async fn settle<'a>(handle: &'a Idempotency, order: Self) -> Result<Receipt, SettleError> {
         Ok(Receipt(order.id))
     }
 
-    #[idempotent(key = id)]
+    #[idempotent(name = "order.with_lints", key = id)]
     #[expect(unused_variables)]
     async fn with_lints(handle: &Idempotency, id: u64) -> Result<(), SettleError> {
         let unused = 1;
@@ -145,15 +150,15 @@ impl Order {
 }
 
 macro_rules! function {
-    ($name:ident, $key:expr, |$handle:ident: $handle_ty:ty, $arg:ident: $ty:ty| $body:expr) => {
-        #[idempotent(key = $key)]
+    ($name:ident, $operation:literal, $key:expr, |$handle:ident: $handle_ty:ty, $arg:ident: $ty:ty| $body:expr) => {
+        #[idempotent(name = $operation, key = $key)]
         async fn $name($handle: $handle_ty, $arg: $ty) -> Result<u64, SettleError> {
             $body
         }
     };
 }
 
-function!(r#async, 1 + 1, |_handle: &Idempotency, id: u64| Ok(id));
+function!(r#async, "async", 1 + 1, |_handle: &Idempotency, id: u64| Ok(id));
 
 async fn all(idempotency: &Idempotency) -> Result<(), SettleError> {
     let order = |id| Order {

@@ -2,7 +2,7 @@
 
 use idempotent_runtime::{Idempotency, NoResult, idempotent};
 
-#[idempotent(key = order)]
+#[idempotent(name = "settle", key = order)]
 async fn settle(
     idempotency: &Idempotency,
     #[cfg(all())] order: u64,

@@ -5,7 +5,7 @@ use idempotent_runtime::{Idempotency, NoResult, idempotent};
 pub struct Shop;
 
 impl Shop {
-    #[idempotent(key = order)]
+    #[idempotent(name = "settle", key = order)]
     pub async fn settle(&self, idempotency: &Idempotency, order: u64) -> Result<u64, NoResult> {
         Ok(order)
     }

@@ -4,7 +4,7 @@ use idempotent_runtime::{Idempotency, NoResult, idempotent};
 
 struct Provider;
 
-#[idempotent(key = order)]
+#[idempotent(name = "settle", key = order)]
 async fn settle(
     idempotency: &Idempotency,
     provider: Provider,

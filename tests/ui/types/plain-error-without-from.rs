@@ -4,7 +4,7 @@ use idempotent_runtime::{Idempotency, idempotent};
 
 struct Unreachable;
 
-#[idempotent(key = order)]
+#[idempotent(name = "settle", key = order)]
 async fn settle(idempotency: &Idempotency, order: u64) -> Result<u64, Unreachable> {
     match order {
         0 => Err(Unreachable),

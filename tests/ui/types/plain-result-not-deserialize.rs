@@ -5,7 +5,7 @@ use idempotent_runtime::{Idempotency, NoResult, idempotent};
 #[derive(serde::Serialize)]
 struct Receipt;
 
-#[idempotent(key = order)]
+#[idempotent(name = "settle", key = order)]
 async fn settle(idempotency: &Idempotency, order: u64) -> Result<Receipt, NoResult> {
     drop(order);
     Ok(Receipt)

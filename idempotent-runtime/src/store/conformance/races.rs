@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::Barrier;
 
 use super::case::{Failure, Verdict, cases, must_be};
-use super::lab::{Lab, Request, answer, rival, stranger};
+use super::lab::{Lab, Request, answer, renewal, rival, stranger};
 use crate::record::{Owner, RecordState, StoredResponse};
-use crate::store::{Claim, Completion, Release, Store, StoreError};
+use crate::store::{Claim, Completion, Release, Renewed, Store, StoreError};
 
 cases! {
     AtomicClaim:
@@ -20,7 +20,8 @@ cases! {
         one_of_sixteen_take_overs_is_acquired;
     Fencing:
         strangers_lose_every_race,
-        owner_completes_or_releases_and_never_both;
+        owner_completes_or_releases_and_never_both,
+        renewal_never_undoes_an_abandoning;
 }
 
 const CONTENDERS: usize = 16;
@@ -159,6 +160,41 @@ async fn race_to_end(lab: &Lab<'_>, ends: &[End]) -> Result<Vec<Ended>, Failure>
             .collect(),
     )
     .await
+}
+
+/// What was renewed before is abandoned, and what is abandoned is not renewed.
+async fn renewal_never_undoes_an_abandoning(lab: &Lab<'_>) -> Verdict {
+    for round in 0..KEYS / 3 {
+        let request = lab.claimed(lab.request()?).await?;
+        let contenders = (0..CONTENDERS)
+            .map(|n| renew_or_abandon(lab.store.clone(), request, n == round % CONTENDERS));
+        let abandoned = race(contenders.collect()).await?;
+        let abandoned = abandoned.into_iter().filter(|abandoned| *abandoned).count();
+        must_be!("abandoning among renewals", abandoned, 1);
+        let state = lab.record(&request.owner.key).await?.state;
+        must_be!("the record after that", state, RecordState::Abandoned);
+        let renewed = lab.renew(renewal(&request)).await?;
+        must_be!("renewing it after that", renewed, Renewed::Lost);
+    }
+    Ok(())
+}
+
+/// Whether it was abandoned by this call.
+async fn renew_or_abandon(
+    store: Arc<dyn Store>,
+    request: Request,
+    abandons: bool,
+) -> Result<bool, StoreError> {
+    if !abandons {
+        let renewed = store.renew(&[renewal(&request)]).await;
+        return renewed
+            .into_iter()
+            .try_for_each(|result| result.map(drop))
+            .map(|()| false);
+    }
+    let abandoned = store.abandon(&[request.owner]).await;
+    let abandoned = abandoned.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(abandoned == [Release::Released])
 }
 
 async fn strangers_lose_every_race(lab: &Lab<'_>) -> Verdict {
