@@ -584,7 +584,9 @@ impl World {
         for event in self.server.take_events() {
             self.notify(&operation);
             let begun = match &event {
-                StoreEvent::Created { life, .. } | StoreEvent::TakenOver { life, .. } => Some(*life),
+                StoreEvent::Created { life, .. } | StoreEvent::TakenOver { life, .. } => {
+                    Some(*life)
+                }
                 _ => None,
             };
             self.judge.happened(event, self.now);
