@@ -100,7 +100,7 @@ impl Database {
             let creates = purpose != Purpose::Read && !was_open;
             match self.options(purpose, creates, patience).connect().await {
                 Err(error) if is_busy(&error) && started.elapsed() < OPENING => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.reason(error, before.ok().flatten())),
                 Ok(connection) => {
                     self.was_open.store(true, Ordering::Release);
                     let file = self.file().ok().flatten();
