@@ -15,18 +15,30 @@ use tokio::sync::Barrier;
 
 use support::{Scratch, request, rival};
 
+#[path = "mysql/commits.rs"]
+mod commits;
 #[path = "mysql/cost.rs"]
 mod cost;
 #[path = "mysql/faults.rs"]
 mod faults;
+#[path = "mysql/lanes.rs"]
+mod lanes;
 #[path = "mysql/locks.rs"]
 mod locks;
+#[path = "support/mysql_own_server.rs"]
+mod own_server;
+#[path = "support/mysql_proxy.rs"]
+mod proxy;
 #[path = "support/records.rs"]
 mod records;
+#[path = "mysql/refusals.rs"]
+mod refusals;
 #[path = "mysql/schema.rs"]
 mod schema;
 #[path = "support/mysql.rs"]
 mod support;
+#[path = "mysql/transactions.rs"]
+mod transactions;
 
 struct Bed(Arc<dyn Store>);
 

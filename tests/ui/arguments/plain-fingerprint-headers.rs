@@ -2,7 +2,7 @@
 
 use idempotent_runtime::{Idempotency, NoResult, idempotent};
 
-#[idempotent(key = order, fingerprint_headers = ["x-api-version"])]
+#[idempotent(name = "settle", key = order, fingerprint_headers = ["x-api-version"])]
 async fn settle(idempotency: &Idempotency, order: u64) -> Result<u64, NoResult> {
     Ok(order)
 }

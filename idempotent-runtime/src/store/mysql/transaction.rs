@@ -1,47 +1,92 @@
 //! Transactions of MySQL and MariaDB.
 //!
-//! A look at the record; the key's lock; `START TRANSACTION`; the record, still running, by which the
-//! key is taken; the savepoint; the handler's statements; the record completed; `COMMIT`. Nobody else
-//! sees the running record. When the server rolls the transaction back, as it does with one of two
-//! that lock each other out, the record is gone, which is how that is noticed.
+//! A look at the record; the key's lock; a look behind it; `START TRANSACTION`; the record, still running,
+//! by which the key is taken; the savepoint; the handler's statements; the record completed; `COMMIT`.
+//! Nobody else sees the running record. When the server rolls the transaction back, as it does with one of
+//! two that lock each other out, the record is gone, which is how that is noticed.
 //!
 //! `autocommit` is off meanwhile: what a handler writes after it was rolled back, and has not noticed,
 //! is otherwise committed at once.
+//!
+//! The connection is the application's. A handler may leave its session changed: then it is closed and
+//! not given back. It is compared in the round trips that there are anyway, which costs less than a new
+//! connection for each transaction; sqlx has no `COM_RESET_CONNECTION`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
+use tokio::time::timeout;
 
-use super::row::Row;
-use super::{MySqlStore, failure};
+use self::connection::Borrowed;
+use super::failure::{self, Failure};
+use super::row::{self, Row, column};
+use super::{MySqlStore, NAME};
 use crate::key::RecordKey;
-use crate::record::StoredResponse;
-use crate::store::sql::{Loan, transaction};
+use crate::record::{Owner, StoredResponse};
+use crate::store::sql::transaction;
 use crate::store::transaction::{
     Begin, Begun, Committed, IS_WHOLE, Session, Settled, TransactionRequest, UNDO,
 };
-use crate::store::{Claim, ClaimRequest, StoreError};
+use crate::store::{Claim, ClaimRequest, StoreError, StoreErrorKind};
 
-const BEGIN: &str = "SET autocommit = 0; START TRANSACTION";
+mod connection;
+
+/// The explicit mode is the transaction's own, whatever the server's default is.
+const BEGIN: &str =
+    "SET @idempotent_autocommit = @@autocommit, autocommit = 0; START TRANSACTION READ WRITE";
+/// Without a record nothing needs to be written, so a handler that only reads may do so on a read-only
+/// server.
+const BEGIN_UNPROTECTED: &str =
+    "SET @idempotent_autocommit = @@autocommit, autocommit = 0; START TRANSACTION";
+
+/// The locks of a request that runs nothing.
+const UNLOCK: &str = "DO RELEASE_ALL_LOCKS()";
+
+/// How long a record that a handler has committed by itself lives at least while it is not completed.
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// How long leaving a connection may take, once its transaction is committed and answered.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
 struct Open {
-    connection: Loan<MySql>,
+    connection: Borrowed,
     request: Option<TransactionRequest>,
+    before: SessionState,
     store: Arc<MySqlStore>,
+}
+
+/// What the session was before the handler.
+struct SessionState {
+    /// `None` is no role.
+    role: Option<String>,
+    max_packet_bytes: usize,
+    state: Vec<u8>,
 }
 
 /// Without a lease: should the handler commit by itself, as it does by every `CREATE TABLE`, what
 /// others see is that it is unknown how that ends.
-fn claim_of(request: &TransactionRequest) -> ClaimRequest {
+fn claim_of(request: &TransactionRequest, key: RecordKey) -> ClaimRequest<'_> {
     ClaimRequest {
-        owner: request.owner,
+        owner: owner_of(request, key),
         fingerprint: request.fingerprint,
+        operation: &request.operation,
         lease: Duration::ZERO,
-        ttl: request.ttl,
+        retention: request.ttl.max(RETENTION),
         take_over: None,
     }
+}
+
+fn owner_of(request: &TransactionRequest, key: RecordKey) -> Owner {
+    let token = request.owner.token;
+    Owner { key, token }
+}
+
+fn keys_of(request: &TransactionRequest) -> impl Iterator<Item = RecordKey> {
+    let aliases = request.aliases.iter().copied();
+    std::iter::once(request.owner.key).chain(aliases)
 }
 
 /// What the record says, when it is there and alive.
@@ -57,70 +102,121 @@ impl Begin<MySqlConnection> for MySqlStore {
         &self,
         request: Option<&TransactionRequest>,
     ) -> Result<Begun<MySqlConnection>, StoreError> {
-        let mut connection = self.borrow().await?;
-        let Some(request) = request else {
-            self.start(&mut connection).await?;
-            self.set_savepoint(&mut connection).await?;
-            return Ok(self.open(connection, None));
-        };
-        // Before the lock: who only looks takes none.
-        if let Seen::Settled(settled) = self.look(&mut connection, request).await? {
-            connection.give_back();
-            return Ok(Begun::Settled(settled));
+        // Each that was idle can be of no use: closed by the server, gone without a word, demoted. Nothing
+        // has happened then, and the last is a fresh one.
+        loop {
+            let mut connection = Borrowed::from(&self.pool).await?;
+            let begun = match request {
+                Some(request) => self.begin_with_record(&mut connection, request).await,
+                None => self.begin_unprotected(&mut connection).await.map(Ok),
+            };
+            match begun {
+                Ok(Ok(before)) => {
+                    return Ok(Begun::Open(Box::new(Open {
+                        connection,
+                        request: request.cloned(),
+                        before,
+                        store: Arc::new(self.clone()),
+                    })));
+                }
+                Ok(Err(settled)) => {
+                    connection.give_back();
+                    return Ok(Begun::Settled(settled));
+                }
+                Err(failure) if failure.may_be_repeated() && connection.was_idle() => {
+                    tracing::debug!(
+                        error = &failure.error as &dyn std::error::Error,
+                        "an idle connection was of no use, trying another one"
+                    );
+                }
+                // What was begun and not committed has not happened.
+                Err(failure) => return Err(failure.error.not_executed()),
+            }
         }
-        if !self.lock(&mut connection, &request.owner.key).await? {
-            connection.give_back();
-            return Ok(Begun::Settled(Settled::InFlight(None)));
-        }
-        // Behind the lock: what was committed before it is there now.
-        let seen = self.look(&mut connection, request).await?;
-        if let Seen::Settled(settled) = seen {
-            self.leave(connection, Some(&request.owner.key)).await;
-            return Ok(Begun::Settled(settled));
-        }
-        self.start(&mut connection).await?;
-        if !self.insert(&mut connection, request, &seen).await? {
-            // Somebody's claim, who has asked for no lock.
-            let key = request.owner.key;
-            drop(transaction::roll_back::<MySql>(&mut connection).await);
-            self.leave(connection, Some(&key)).await;
-            return Ok(Begun::Settled(Settled::InFlight(None)));
-        }
-        Ok(self.open(connection, Some(*request)))
     }
 }
 
 impl MySqlStore {
-    fn open(
-        &self,
-        connection: Loan<MySql>,
-        request: Option<TransactionRequest>,
-    ) -> Begun<MySqlConnection> {
-        Begun::Open(Box::new(Open {
-            connection,
-            request,
-            store: Arc::new(self.clone()),
-        }))
+    async fn begin_unprotected(&self, connection: &mut Borrowed) -> Result<SessionState, Failure> {
+        let begun = connection.first(async |connection| {
+            let begun = transaction::begin::<MySql>(connection, BEGIN_UNPROTECTED).await;
+            begun.map_err(|error| self.failure(error))
+        });
+        begun.await?;
+        self.prepare(connection).await
     }
 
-    async fn start(&self, connection: &mut MySqlConnection) -> Result<(), StoreError> {
+    async fn begin_with_record(
+        &self,
+        connection: &mut Borrowed,
+        request: &TransactionRequest,
+    ) -> Result<Result<SessionState, Settled>, Failure> {
+        // Before the lock: who only looks takes none.
+        let key = request.owner.key;
+        let seen = connection.first(async |connection| self.look(connection, request, key).await);
+        if let Seen::Settled(settled) = seen.await? {
+            return Ok(Err(settled));
+        }
+        let mut claims = Vec::with_capacity(1 + request.aliases.len());
+        for key in keys_of(request) {
+            match self.enter(connection, request, key).await? {
+                Seen::Settled(settled) => {
+                    self.execute(connection, UNLOCK).await?;
+                    return Ok(Err(settled));
+                }
+                seen => claims.push((claim_of(request, key), seen)),
+            }
+        }
         let begun = transaction::begin::<MySql>(connection, BEGIN).await;
-        begun.map_err(|error| self.error(error))
+        begun.map_err(|error| self.failure(error))?;
+        for (claim, seen) in &claims {
+            if !self.insert(connection, claim, seen).await? {
+                // Somebody's claim, who has asked for no lock.
+                let rolled_back = transaction::roll_back::<MySql>(connection).await;
+                rolled_back.map_err(|error| self.failure(error))?;
+                self.restore(connection).await?;
+                return Ok(Err(Settled::InFlight(None)));
+            }
+        }
+        self.prepare(connection).await.map(Ok)
+    }
+
+    /// Locks one of the request's records, and looks at it.
+    async fn enter(
+        &self,
+        connection: &mut MySqlConnection,
+        request: &TransactionRequest,
+        key: RecordKey,
+    ) -> Result<Seen, Failure> {
+        let enter = self.statements.enter(self.place.lock_name(Some(&key)));
+        let row = enter.fetch_one(&mut *connection).await;
+        let row = row.map_err(|error| self.failure(error))?;
+        // NULL is an error of the server's, such as too many locks.
+        if column::<Option<i64>>(&row, 0)? != Some(1) {
+            return Ok(Seen::Settled(Settled::InFlight(None)));
+        }
+        if column::<i64>(&row, 1)? == 0 {
+            // The look before has begun a transaction, of a snapshot that is too old by now.
+            self.execute(connection, "COMMIT").await?;
+        }
+        // Behind the lock: what was committed before it is there now.
+        self.look(connection, request, key).await
     }
 
     async fn look(
         &self,
         connection: &mut MySqlConnection,
         request: &TransactionRequest,
-    ) -> Result<Seen, StoreError> {
-        let read = self.statements.read(&request.owner.key);
+        key: RecordKey,
+    ) -> Result<Seen, Failure> {
+        let read = self.statements.read(&key);
         let Some(row) = self.read(connection, read).await? else {
             return Ok(Seen::Nothing);
         };
         let Some(row) = Row::read(&row)? else {
             return Ok(Seen::Expired);
         };
-        Ok(Seen::Settled(match row.answer(&claim_of(request)) {
+        Ok(Seen::Settled(match row.answer(&claim_of(request, key)) {
             Some(Claim::Completed(response)) => Settled::Completed(response),
             Some(Claim::InFlight { lease_left }) => Settled::InFlight(Some(lease_left)),
             Some(Claim::Mismatch) => Settled::Mismatch,
@@ -128,55 +224,76 @@ impl MySqlStore {
         }))
     }
 
-    async fn lock(
-        &self,
-        connection: &mut MySqlConnection,
-        key: &RecordKey,
-    ) -> Result<bool, StoreError> {
-        let is_ours: Result<(Option<i64>,), _> =
-            self.statements.enter(key).fetch_one(connection).await;
-        // NULL is an error of the server's, such as too many locks.
-        let (is_ours,) = is_ours.map_err(|error| self.error(error))?;
-        Ok(is_ours == Some(1))
-    }
-
-    /// Takes the key, and sets the savepoint; `false` when somebody else has the record.
+    /// Takes the key; `false` when somebody else has the record.
     async fn insert(
         &self,
         connection: &mut MySqlConnection,
-        request: &TransactionRequest,
+        claim: &ClaimRequest<'_>,
         seen: &Seen,
-    ) -> Result<bool, StoreError> {
-        let claim = claim_of(request);
+    ) -> Result<bool, Failure> {
         let statement = match seen {
-            Seen::Expired => self.statements.reclaim(&claim),
-            Seen::Nothing | Seen::Settled(_) => self.statements.insert(&claim),
+            Seen::Expired => self.statements.reclaim(claim),
+            Seen::Nothing | Seen::Settled(_) => self.statements.insert(claim),
         };
-        match statement.execute(&mut *connection).await {
-            Ok(done) if done.rows_affected() == 0 => return Ok(false),
-            Ok(_) => {}
-            Err(error) if failure::is_duplicate(&error) || failure::is_lock_conflict(&error) => {
-                return Ok(false);
+        match statement.execute(connection).await {
+            Ok(done) => Ok(done.rows_affected() > 0),
+            Err(error) if failure::is_duplicate(&error) || failure::is_in_the_way(&error) => {
+                Ok(false)
             }
-            Err(error) => return Err(self.error(error)),
-        }
-        self.set_savepoint(connection).await.map(|()| true)
-    }
-
-    async fn set_savepoint(&self, connection: &mut MySqlConnection) -> Result<(), StoreError> {
-        let savepoint = sqlx::raw_sql("SAVEPOINT idempotent_handler").execute(connection);
-        savepoint.await.map(drop).map_err(|error| self.error(error))
-    }
-
-    /// A connection on which this fails is closed, and its lock goes with it.
-    async fn leave(&self, mut connection: Loan<MySql>, key: Option<&RecordKey>) {
-        let key = key.map(RecordKey::to_hex).unwrap_or_default();
-        let leave = AssertSqlSafe(self.statements.leave.replace("{key}", &key));
-        let left = sqlx::raw_sql(leave).execute(&mut *connection).await;
-        if left.is_ok() {
-            connection.give_back();
+            Err(error) => Err(self.failure(error)),
         }
     }
+
+    /// Sets the savepoint, and says what the session is like.
+    async fn prepare(&self, connection: &mut MySqlConnection) -> Result<SessionState, Failure> {
+        let prepare = sqlx::raw_sql(self.statements.prepare.clone());
+        let row = prepare.fetch_all(connection).await;
+        let row = row.map_err(|error| self.failure(error))?;
+        let row = only(&row)?;
+        let role = row::text(row, 0)?;
+        Ok(SessionState {
+            role: (!role.is_empty() && *role != *"NONE").then(|| role.as_ref().to_owned()),
+            max_packet_bytes: usize::try_from(column::<u64>(row, 1)?).unwrap_or(usize::MAX),
+            state: column::<&[u8]>(row, 2)?.to_vec(),
+        })
+    }
+
+    /// Takes back what this store has changed, frees the locks, and says what the session is like now.
+    async fn restore(&self, connection: &mut MySqlConnection) -> Result<Vec<u8>, Failure> {
+        let leave = sqlx::raw_sql(self.statements.leave.clone());
+        let rows = leave.fetch_all(connection).await;
+        let rows = rows.map_err(|error| self.failure(error))?;
+        Ok(column::<&[u8]>(only(&rows)?, 0)?.to_vec())
+    }
+
+    async fn execute(
+        &self,
+        connection: &mut MySqlConnection,
+        statement: &'static str,
+    ) -> Result<(), Failure> {
+        let executed = sqlx::raw_sql(statement).execute(connection).await;
+        executed.map(drop).map_err(|error| self.failure(error))
+    }
+
+    /// Gives a connection back whose session is what it was; any other is closed, and so is one on which
+    /// this fails.
+    async fn leave(&self, mut connection: Borrowed, before: &SessionState) {
+        match self.restore(&mut connection).await {
+            Ok(state) if state == before.state => connection.give_back(),
+            Ok(_) => {
+                tracing::debug!("a handler has left its session changed, its connection is closed")
+            }
+            Err(failure) => tracing::debug!(
+                error = &failure.error as &dyn std::error::Error,
+                "a connection was of no use after its transaction"
+            ),
+        }
+    }
+}
+
+fn only(rows: &[MySqlRow]) -> Result<&MySqlRow, StoreError> {
+    let missing = || StoreError::new(NAME, StoreErrorKind::Unavailable);
+    rows.first().ok_or_else(missing)
 }
 
 #[async_trait]
@@ -200,15 +317,20 @@ impl Session<MySqlConnection> for Open {
             }
             undone => undone,
         };
-        undone.map(drop).map_err(|error| self.store.error(error))
+        let failed = |error| self.store.failure(error).error.not_executed();
+        undone.map(drop).map_err(failed)
     }
 
     async fn commit(
         mut self: Box<Self>,
         response: &StoredResponse,
     ) -> Result<Committed, StoreError> {
-        let is_whole = match self.request {
-            Some(request) => self.record(&request, response).await?,
+        let is_whole = match self.request.clone() {
+            // What is not committed has not happened.
+            Some(request) => self
+                .record(&request, response)
+                .await
+                .map_err(StoreError::not_executed)?,
             None => self.is_whole().await,
         };
         if !is_whole {
@@ -216,8 +338,11 @@ impl Session<MySqlConnection> for Open {
             return Ok(Committed::Lost);
         }
         let committed = transaction::commit::<MySql>(&mut self.connection).await;
-        committed.map_err(|error| self.store.error(error))?;
-        self.leave().await;
+        committed.map_err(|error| self.store.failure(error).error)?;
+        // Nobody waits for what is left to do.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(timeout(LEAVE_LIMIT, self.leave()));
+        }
         Ok(Committed::Stored)
     }
 
@@ -237,11 +362,48 @@ impl Open {
         response: &StoredResponse,
     ) -> Result<bool, StoreError> {
         let bytes = response.encode();
-        let statements = &self.store.statements;
-        let record = statements.record(request, response.status, &bytes);
-        let recorded = record.execute(&mut *self.connection).await;
-        let recorded = recorded.map_err(|error| self.store.error(error))?;
-        Ok(recorded.rows_affected() > 0)
+        failure::check_packet(bytes.len(), self.before.max_packet_bytes)?;
+        for key in keys_of(request) {
+            let owner = owner_of(request, key);
+            if !self
+                .record_one(&owner, request.ttl, response.status, &bytes)
+                .await?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A handler that has given up its privileges, or has locked other tables, gets its record all the
+    /// same.
+    async fn record_one(
+        &mut self,
+        owner: &Owner,
+        ttl: Duration,
+        status: u16,
+        response: &[u8],
+    ) -> Result<bool, StoreError> {
+        let mut is_unlocked = false;
+        let mut is_restored = false;
+        loop {
+            let record = self.store.statements.record(owner, status, response, ttl);
+            let again = match record.execute(&mut *self.connection).await {
+                Ok(recorded) => return Ok(recorded.rows_affected() > 0),
+                Err(error) if !is_unlocked && failure::is_not_locked(&error) => {
+                    is_unlocked = true;
+                    "UNLOCK TABLES".to_owned()
+                }
+                Err(error) if !is_restored && failure::is_denied(&error) => {
+                    is_restored = true;
+                    self.before.set_role()
+                }
+                Err(error) => return Err(self.store.failure(error).error),
+            };
+            let again = sqlx::raw_sql(AssertSqlSafe(again)).execute(&mut *self.connection);
+            let failed = |error| self.store.failure(error).error;
+            again.await.map_err(failed)?;
+        }
     }
 
     async fn is_whole(&mut self) -> bool {
@@ -249,13 +411,25 @@ impl Open {
         released.await.is_ok()
     }
 
-    async fn leave(self) {
+    async fn leave(self: Box<Self>) {
         let Self {
             connection,
-            request,
+            before,
             store,
-        } = self;
-        let key = request.map(|request| request.owner.key);
-        store.leave(connection, key.as_ref()).await;
+            ..
+        } = *self;
+        store.leave(connection, &before).await;
+    }
+}
+
+impl SessionState {
+    /// Back to the role that the session had. MySQL names roles quoted and with a host, and there can be
+    /// several; MariaDB has one, not quoted.
+    fn set_role(&self) -> String {
+        match &self.role {
+            None => "SET ROLE NONE".to_owned(),
+            Some(roles) if roles.starts_with('`') => format!("SET ROLE {roles}"),
+            Some(role) => format!("SET ROLE `{}`", role.replace('`', "``")),
+        }
     }
 }
