@@ -81,13 +81,30 @@ impl CompactResponse {
         }
     }
 
-    /// About how many bytes it occupies.
+    /// About how many bytes it occupies, in a box, with what its allocations take besides.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         let header = |header: &Header| size_of::<Header>() + header.name.as_str().len();
         let headers: usize = self.headers.iter().map(header).sum();
-        let body = self.body.as_ref().map_or(0, Bytes::len);
-        size_of::<Self>() + headers + self.values.len() + body
+        let headers = with_allocation(headers) + shared_bytes(&self.values);
+        let body = self.body.as_ref().map_or(0, shared_bytes);
+        with_allocation(size_of::<Self>()) + headers + body
+    }
+}
+
+/// What an allocation takes besides what was asked for, about.
+const ALLOCATION: usize = 16;
+
+fn with_allocation(bytes: usize) -> usize {
+    if bytes == 0 { 0 } else { bytes + ALLOCATION }
+}
+
+/// Bytes that are shared with each replay under way, and so are counted how often.
+fn shared_bytes(bytes: &Bytes) -> usize {
+    const COUNTED: usize = 3 * size_of::<usize>() + ALLOCATION;
+    match bytes.len() {
+        0 => 0,
+        bytes => with_allocation(bytes) + COUNTED,
     }
 }
 
