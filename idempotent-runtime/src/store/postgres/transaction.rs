@@ -280,7 +280,8 @@ impl Session<PgConnection> for Open {
             }
             undone => undone,
         };
-        undone.map(drop).map_err(store_error)
+        let undone = undone.map(drop).map_err(store_error);
+        undone.map_err(StoreError::not_executed)
     }
 
     async fn commit(
@@ -290,7 +291,8 @@ impl Session<PgConnection> for Open {
         let (is_whole, is_as_it_was) = match &self.record {
             Some(record) => {
                 let written = record.write(&mut self.connection, response).await;
-                written.map_err(|error| self.failed(error))?
+                // COMMIT was not sent, and without it nothing happens.
+                written.map_err(|error| self.failed(error).not_executed())?
             }
             // A transaction that takes no more statements is rolled back by COMMIT, without an error.
             None => (!self.is_failed().await, true),
