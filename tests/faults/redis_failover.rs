@@ -61,7 +61,8 @@ async fn one_effect_and_answers_within_seconds_though_the_primary_is_demoted() {
     let switch = Switch::start(one.port()).await;
     let application = through(&scenario, &switch).await;
     let keys = names("moved");
-    let asking = retry_from_all(&[&application], "/steady", &keys, 8, 2);
+    let applications = [&application];
+    let asking = retry_from_all(&applications, "/steady", &keys, 8, 2);
     let moving = async {
         for (number, [from, to]) in [[&one, &two], [&two, &one]].into_iter().enumerate() {
             until("the replica keeps up", || {

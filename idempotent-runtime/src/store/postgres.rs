@@ -186,7 +186,7 @@ use super::{
     Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
     StoreError, StoreErrorKind, Subscription, Transactor,
 };
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
