@@ -29,16 +29,24 @@ mod cluster;
 mod damage;
 #[path = "redis/errors.rs"]
 mod errors;
+#[path = "redis/failover.rs"]
+mod failover;
 #[path = "redis/hints.rs"]
 mod hints;
 #[path = "support/insistent.rs"]
 mod insistent;
 #[path = "redis/kit.rs"]
 mod kit;
+#[path = "support/redis_proxy.rs"]
+mod proxy;
 #[path = "redis/records.rs"]
 mod records;
+#[path = "redis/refusals.rs"]
+mod refusals;
 #[path = "redis/round_trips.rs"]
 mod round_trips;
+#[path = "redis/silence.rs"]
+mod silence;
 #[path = "support/redis.rs"]
 mod support;
 
@@ -101,6 +109,26 @@ fn another(owner: Owner) -> Owner {
     Owner {
         token: Token::from_bytes(random()),
         ..owner
+    }
+}
+
+/// Asks until it is done, and says after how long. Recovery must not take longer than that after the
+/// moment in which a fresh connection would work.
+async fn recovers<T, F>(call: impl Fn() -> F) -> T
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    const RECOVERY: Duration = Duration::from_secs(5);
+    let began = std::time::Instant::now();
+    loop {
+        match call().await {
+            Ok(done) => {
+                assert!(began.elapsed() < RECOVERY, "{:?}", began.elapsed());
+                return done;
+            }
+            Err(error) => assert!(began.elapsed() < RECOVERY, "{error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -18,8 +18,12 @@ use support::{Bed, Directory};
 mod batches;
 #[path = "sqlite/corruption.rs"]
 mod corruption;
+#[path = "sqlite/disk.rs"]
+mod disk;
 #[path = "sqlite/durability.rs"]
 mod durability;
+#[path = "sqlite/files.rs"]
+mod files;
 #[path = "sqlite/groups.rs"]
 mod groups;
 #[path = "sqlite/setup.rs"]
@@ -28,6 +32,8 @@ mod setup;
 mod sharing;
 #[path = "support/sqlite.rs"]
 mod support;
+#[path = "sqlite/turns.rs"]
+mod turns;
 
 async fn assert_conformant(store: impl Store) {
     let report = conformance::run(&Bed(Arc::new(store))).await;

@@ -503,6 +503,8 @@ impl World {
                 (Some(Mode::Error(_) | Mode::NoConnection | Mode::Broken | Mode::Partial), _) => {
                     2 * most + again
                 }
+                // It is waited for.
+                _ if is_claim => self.plan.store_timeout + most,
                 _ => (lease / 3).min(self.plan.store_timeout + again) + most,
             };
             self.judge.block(Some(id.slot), Some(key), at, at + until);
@@ -694,6 +696,8 @@ impl World {
         );
         let patience = if !self.is_calm() && self.chance.percent(self.plan.clients.hang_ups) {
             self.chance.pick(&[0, 1, 3, 10, 60, 400, 2_500])
+        } else if self.clients[client].is_probe {
+            30_000 + 3 * (3 * plan.before + plan.after)
         } else {
             self.chance.between(5_000, 30_000)
         };
@@ -709,7 +713,7 @@ impl World {
         state.waits_for = None;
         if state.is_probe {
             let plan = self.ledger.intent(state.intent);
-            let handler = 3 * (3 * plan.before + plan.after);
+            let handler = 6 * (3 * plan.before + plan.after);
             if now > state.began_at + PROBE + handler {
                 state.is_done = true;
                 let what = format!(
@@ -984,8 +988,12 @@ impl World {
 
     fn judge_records(&mut self) {
         self.judge.judge_effects();
-        self.judge.judge_stored();
         let time = self.server.time(self.now);
+        let model = &self.server.model;
+        let keys = model.keys().into_iter();
+        let present = keys.filter(|key| model.get(key, time).is_some());
+        let present = present.filter_map(|key| model.life(&key)).collect();
+        self.judge.judge_stored(&present);
         for key in self.server.model.keys() {
             let Some(record) = self.server.model.get(&key, time) else {
                 continue;

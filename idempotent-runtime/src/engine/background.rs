@@ -80,15 +80,24 @@ impl Held {
         }
     }
 
-    async fn complete_until_stored(self, mut response: Arc<StoredResponse>, _room: Option<Room>) {
+    async fn complete_until_stored(
+        mut self,
+        mut response: Arc<StoredResponse>,
+        _room: Option<Room>,
+    ) {
         let record = self.owner().key;
         let mut pauses = Pauses::up_to(LONGEST_PAUSE);
         loop {
             pauses.pause().await;
             match self.try_complete(&response).await {
-                Ok(Answer::Own) => return tracing::info!(%record, "stored a response late"),
-                Ok(_) => {
-                    return tracing::error!(%record, "answered with a response, and then lost the claim");
+                Ok(answer) => {
+                    match answer {
+                        Answer::Own => tracing::info!(%record, "stored a response late"),
+                        _ => {
+                            tracing::error!(%record, "answered with a response, and then lost the claim");
+                        }
+                    }
+                    return self.outlive_questions();
                 }
                 // The store cannot hold this response, and never will. That the request is done can
                 // still be said.

@@ -71,6 +71,8 @@ pub(super) struct GivenUp {
     /// Until when its question may arrive; `None` when it was answered.
     may_arrive_until: Option<Instant>,
     longest_watch: Duration,
+    /// When to look for the first time, from now on.
+    first_look: Duration,
     pauses: Pauses,
     /// Keeps [`Engine::shutdown`] waiting until the store has replied once.
     unanswered: Option<TaskTrackerToken>,
@@ -83,6 +85,7 @@ impl GivenUp {
             how,
             may_arrive_until: None,
             longest_watch: LONGEST_PAUSE,
+            first_look: Duration::ZERO,
             pauses: Pauses::up_to(LONGEST_PAUSE),
             unanswered: None,
         }
@@ -93,6 +96,13 @@ impl GivenUp {
         self.may_arrive_until = Some(asked_at + lease.max(LATEST_ARRIVAL));
         self.longest_watch = lease.clamp(LONGEST_PAUSE, LONGEST_WATCH);
         self
+    }
+
+    /// The record is completed, so what arrives before its end does no harm. Afterwards it would hold the
+    /// key for nobody. `None` if nothing can arrive then.
+    pub(super) fn once_expired(mut self, ttl: Duration) -> Option<Self> {
+        self.first_look = ttl;
+        (ttl < LATEST_ARRIVAL).then_some(self)
     }
 }
 
@@ -150,7 +160,9 @@ impl Drop for Serving {
 impl Engine {
     /// Gives a claim up in the background, on this runtime or the one that is named.
     pub(super) fn hand_over(&self, mut given_up: GivenUp, runtime: &Handle) {
-        given_up.unanswered = Some(self.tasks().token());
+        let first_look = given_up.first_look;
+        // A record that is completed is nothing to wait for.
+        given_up.unanswered = first_look.is_zero().then(|| self.tasks().token());
         {
             let mut waiting = lock(&self.0.given_up.waiting);
             if waiting.is_full() {
@@ -158,7 +170,7 @@ impl Engine {
                 tracing::warn!(record = %given_up.owner.key, "left a claim to the end of its lease");
                 return;
             }
-            waiting.insert(Instant::now(), given_up);
+            waiting.insert(Instant::now() + first_look, given_up);
         }
         self.serve_given_up(&Handle::try_current().unwrap_or_else(|_| runtime.clone()));
     }

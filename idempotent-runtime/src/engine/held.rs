@@ -194,7 +194,22 @@ impl Held {
             Answer::InFlight { .. } | Answer::Unknown => None,
         };
         self.settle_aliases(stored).await;
+        self.outlive_questions();
         answer
+    }
+
+    /// The claim is done with. A question that got no reply may arrive when its record has expired.
+    pub(super) fn outlive_questions(&mut self) {
+        self.has_lost_question |= self.lease.stop();
+        if !self.has_lost_question {
+            return;
+        }
+        let given_up = GivenUp::new(*self.owner(), How::Release)
+            .may_still_arrive(Instant::now(), self.claim.lease)
+            .once_expired(self.claim.ttl);
+        if let Some(given_up) = given_up {
+            self.engine.hand_over(given_up, self.lease.runtime());
+        }
     }
 
     /// The aliases say what the record says.
@@ -257,7 +272,11 @@ impl Held {
     /// record is gone, because the store has lost it.
     async fn claim_again(&self, take_over: Option<u32>) -> Result<Claim, StoreError> {
         let request = self.claim.request(self.engine.0.retention, take_over);
-        self.engine.0.calls.claim(&request).await
+        let claim = self.engine.0.calls.claim(&request).await;
+        if claim.as_ref().is_err_and(StoreError::may_have_happened) {
+            self.lease.note_lost_question();
+        }
+        claim
     }
 
     /// Frees the key, because the handler says that nothing happened, and says what to answer.
@@ -295,7 +314,12 @@ impl Held {
                 }
                 Answer::Own
             }
-            Ok(Release::Lost) => self.look().await,
+            Ok(Release::Lost) => {
+                if self.has_lost_question {
+                    self.hand_over(how);
+                }
+                self.look().await
+            }
             Err(error) => {
                 tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
                     "could not release a key, trying again in the background");

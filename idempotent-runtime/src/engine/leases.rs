@@ -81,8 +81,8 @@ struct Lease {
     most_outstanding: u32,
     /// The most renewals in a batch with it: smaller after a batch that failed as a whole.
     batch: usize,
-    /// It was claimed again, and that may not have been its last word.
-    is_reclaimed: bool,
+    /// As its guard has it.
+    has_lost_question: Arc<AtomicBool>,
 }
 
 /// Keeps one lease for as long as it lives.
@@ -90,6 +90,8 @@ struct Lease {
 pub(super) struct LeaseGuard {
     renewer: Arc<Renewer>,
     token: Token,
+    /// It was claimed again, and that claim may still be on its way.
+    has_lost_question: Arc<AtomicBool>,
 }
 
 impl Leases {
@@ -105,6 +107,7 @@ impl Leases {
     pub(super) fn keep(&self, claim: ClaimedAs, asked_at: Instant) -> LeaseGuard {
         let renewer = self.renewer();
         let token = claim.owner.token;
+        let has_lost_question = Arc::<AtomicBool>::default();
         renewer.insert(Lease {
             renew_at: asked_at + claim.lease / 3,
             slack: claim.lease / 6,
@@ -113,9 +116,13 @@ impl Leases {
             most_outstanding: most_outstanding(claim.lease, self.calls.limit()),
             claim,
             batch: BATCH,
-            is_reclaimed: false,
+            has_lost_question: Arc::clone(&has_lost_question),
         });
-        LeaseGuard { renewer, token }
+        LeaseGuard {
+            renewer,
+            token,
+            has_lost_question,
+        }
     }
 
     fn renewer(&self) -> Arc<Renewer> {
@@ -163,8 +170,13 @@ impl Drop for Leases {
 impl LeaseGuard {
     /// Lets the lease end by itself, and says whether a claim for it may still be on its way.
     pub(super) fn stop(&self) -> bool {
-        let lease = lock(&self.renewer.table).leases.remove(&self.token);
-        lease.is_some_and(|lease| lease.is_reclaimed)
+        lock(&self.renewer.table).leases.remove(&self.token);
+        self.has_lost_question.load(Ordering::Acquire)
+    }
+
+    /// A claim for it got no reply, and may still be on its way.
+    pub(super) fn note_lost_question(&self) {
+        self.has_lost_question.store(true, Ordering::Release);
     }
 
     /// Until when the lease certainly lasts; `None` when the claim is known to be lost.
@@ -316,7 +328,7 @@ impl Renewer {
             match result {
                 Ok(Renewed::Renewed) => lease.renewed(asked_at),
                 Ok(Renewed::Lost) => {
-                    lease.is_reclaimed = true;
+                    lease.has_lost_question.store(true, Ordering::Release);
                     lost.push(lease.claim.clone());
                 }
                 Err(_) => {

@@ -3,10 +3,11 @@
 //! # What it guarantees
 //!
 //! Every rule of [`Store`], between any number of processes that use one server, by that server's
-//! clock. The table's primary key decides who is first; every other write is one `UPDATE` or
+//! clock. The table's primary key decides who is first; every other write to one record is one `UPDATE` or
 //! `DELETE` that asks again, under the row's lock, all that it rests on, and the number of rows it
-//! matched is the answer. There are no transactions of more than one statement, but those that a
-//! handler asks for (`#[tx]`).
+//! matched is the answer. What is done to many records at once (renewals, releases) is one transaction,
+//! which skips rows that somebody else has locked: they are [`Busy`](StoreErrorKind::Busy), and delay
+//! none of the others.
 //!
 //! MySQL 8.0 and newer, MariaDB 10.6 and newer.
 //!
@@ -15,10 +16,10 @@
 //! use idempotent_runtime::store::mysql::MySqlStore;
 //!
 //! # async fn example(pool: sqlx::MySqlPool) -> Result<(), idempotent_runtime::Error> {
-//! // Its own connections, and the table is made at the first start:
+//! // The table is made at the first start:
 //! let store = MySqlStore::connect("mysql://payments:secret@10.0.0.5/payments").await?;
 //!
-//! // Or the pool that the application has already:
+//! // Or with the pool that the application has already, for transactions (`#[tx]`) on it:
 //! let store = MySqlStore::new(pool).with_table("payment_keys")?;
 //! store.migrate().await?;
 //!
@@ -26,6 +27,22 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Connections
+//!
+//! The store has connections of its own, whatever the application's handlers do with theirs. They are made
+//! when they are needed, with the pool's options, and closed after ten idle minutes or half an hour of
+//! use. A process needs at most:
+//!
+//! | | connections | when there is none left |
+//! | --- | --- | --- |
+//! | claims, replays, completions, steps, operators, purging | [10](MySqlStore::with_connections) | a call waits; a request whose claim waits longer than the store's time-out is 503, and nothing was done |
+//! | renewals of leases | 2 | a renewal waits, and nothing else |
+//! | transactions (`#[tx]`) | the pool's, one for each that runs | a request waits for the pool, and is 503 after the store's time-out |
+//!
+//! So ten processes with pools of ten need 220 of the server's `max_connections` (151 by default) when all
+//! are busy. Nothing of the pool's own is used but its options: `after_connect` does not run on the
+//! store's connections, and closing the pool does not close them; they end with the store.
 //!
 //! # What survives what
 //!
@@ -48,25 +65,54 @@
 //! * All connections go to the **primary**. Behind a proxy that sends reads to replicas, replays
 //!   and abandoned claims are seen late; no key runs twice by it, because only the primary writes.
 //!
+//! # When the server is in trouble
+//!
+//! * **Silent** (a network that drops packets, a host that is gone): a connection that was idle for a
+//!   second is asked first, for half a second at most. A call that got no reply in time closes its
+//!   connection and all idle ones that are as old, so the next call has a fresh one.
+//! * **Restarted**, or an idle connection ended (`wait_timeout`, `KILL`): the call is sent once more on a
+//!   fresh connection, because each may be repeated. `test_before_acquire` is not needed.
+//! * **Read-only, demoted, shut down, out of its Galera cluster**: refused, and its connections are closed,
+//!   so that the next ones go to whoever is the primary behind the address by then.
+//! * **A locked row** (an open transaction of somebody else): a claim or a completion waits for it for a
+//!   second at most. Other rows are not affected.
+//!
+//! Errors are told apart by their number: *busy* (1205, 1213, 3572, ...), *full* (1021, 1114), *too large*
+//! (1118, 1153, ...), *interrupted* and perhaps done (1180, 1317, ...), the rest *refused*. None but *too
+//! large* is final.
+//!
 //! # Deployment
 //!
+//! * **The server's defaults do not matter** to the store's own connections: isolation level (they are
+//!   `READ COMMITTED`), `autocommit`, `sql_mode`, `time_zone`, time-outs of locks. Transactions of handlers
+//!   have what the pool's connections have; those that [`MySqlStore::connect`] makes are strict, `READ
+//!   COMMITTED`, and wait for a lock for a second.
+//! * **The database** is named by the pool's options, and by each statement. A handler's `USE` changes
+//!   nothing. Without one in the options, everything is refused.
+//! * **Handlers with a transaction** may change their session. The record is written all the same: under
+//!   another role, another database or `LOCK TABLES`, and with the session's clock set back. A connection
+//!   whose database, user, role, isolation, mode, time-outs, character sets or clock a handler has left
+//!   changed is closed and not given back to the pool; named locks are freed. Temporary tables and user
+//!   variables are not looked for. **A statement that commits by itself** (`CREATE TABLE`, `LOCK TABLES`,
+//!   `SET autocommit = 1`) commits what came before it: a crash after that leaves an abandoned record.
 //! * **Size.** A response must fit into `max_allowed_packet` (64 MiB on MySQL, 16 MiB on MariaDB by
-//!   default) and on some versions into a tenth of the redo log. One that does not is refused with
-//!   [`Rejected`](StoreErrorKind::Rejected) and not stored, so keep `max_response_bytes` below both.
+//!   default) and on some versions into a tenth of the redo log. One that does not is
+//!   [`TooLarge`](StoreErrorKind::TooLarge) and not stored, so keep `max_response_bytes` below both. The
+//!   steps of one attempt must fit together.
 //! * **TLS and passwords.** This crate turns on neither TLS nor RSA in `sqlx`. Without them an
 //!   account with `caching_sha2_password`, MySQL 8's default, can log in only while the server has
 //!   its password cached, that is: not after a restart. Turn on what you need in your own
 //!   `Cargo.toml`, cargo unites the features:
 //!   `sqlx = { version = "0.9", default-features = false, features = ["tls-rustls-ring-webpki"] }`, and
-//!   `?ssl-mode=VERIFY_IDENTITY` in the URL; or the feature `mysql-rsa` where the network is trusted.
-//! * **A pool of your own** must have `autocommit` on, which [`MySqlStore::migrate`] checks. The
-//!   statements need no particular `sql_mode` and are right at every isolation level; purging
-//!   disturbs new claims least under `READ COMMITTED`. Lower `innodb_lock_wait_timeout` (50 s): a
-//!   claim need not wait for a row that long. [`MySqlStore::connect`] sets all of that.
+//!   `?ssl-mode=VERIFY_IDENTITY` in the URL; or the feature `mysql-rsa` where the network is trusted. A
+//!   password that is rotated is the pool's to know: `pool.set_connect_options`.
 //! * **Rights**: `SELECT`, `INSERT`, `UPDATE`, `DELETE` on the table, and `CREATE` for the first start.
 //! * **Waiting** for a running request is polling: the server has nothing to wake a client with.
-//! * **Round trips**: one for a replay, a completion, a saved progress, a renewal of many, a release; two for a first
-//!   claim and for a take-over.
+//! * **Round trips**: one for a replay, a completion, a saved progress; two for a first claim, for a
+//!   take-over, for a renewal or a release of up to 500 claims (what is skipped costs one more); one more
+//!   for a connection that was idle for a second.
+//! * **The schema's version** is the default of the column `schema_version`: it is in every dump. A table of
+//!   another release is refused by [`MySqlStore::migrate`], which says what to do.
 
 use std::fmt;
 use std::sync::Arc;

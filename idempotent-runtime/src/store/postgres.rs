@@ -14,6 +14,7 @@
 //! * a first claim and a completion are one commit each, or less than one when many come in at once
 //!   ([below](self#groups)), and the completion touches no index as long as its response finds
 //!   room on the record's page;
+//! * a record that another transaction has locked delays no other record's renewal, release or completion;
 //! * all times are the database server's.
 //!
 //! PostgreSQL 12 or newer.
@@ -27,9 +28,8 @@
 //! // With a pool of its own:
 //! let store = PostgresStore::connect("postgres://app@db.internal/payments").await?;
 //!
-//! // Or with the one that the application has:
+//! // Or beside the one that the application has, which `#[tx]` uses:
 //! let pool = PgPoolOptions::new()
-//!     .test_before_acquire(false) // else each call is two round trips
 //!     .connect("postgres://app@db.internal/payments")
 //!     .await?;
 //! let store = PostgresStore::new(pool).with_table("payment_keys")?;
@@ -55,37 +55,92 @@
 //! warns when they are), and with replicas `synchronous_standby_names` naming at least one that a
 //! fail-over chooses. Never make the table `UNLOGGED`: a crash empties it.
 //!
+//! # Connections
+//!
+//! The store opens connections of its own, with the connect options of the pool it was made with. A handler
+//! that holds a connection of the pool is never in the way of a renewal or a completion, whatever the size
+//! of the pool. Hooks of the pool (`after_connect`, `before_acquire`) do not apply to them.
+//!
+//! | connections | how many, for each runtime | used for | when there are none |
+//! | --- | --- | --- | --- |
+//! | work | as many as the pool has, 2 to 16 ([`with_connections`](PostgresStore::with_connections)) | claims, completions, reads, progress | a call waits for one for up to 5 s |
+//! | leases | 2 | renewals, releases, abandoning | the same; neither waits for the other |
+//! | hints | 1, from the first waiter on | `LISTEN` | waiters poll |
+//! | the application's pool | what its handlers need at once | handlers; `#[tx]` from the look at the record to `COMMIT` | a `#[tx]` request is answered 503, and nothing has happened |
+//!
+//! So one process with one runtime needs up to 19 connections more than its pool, and a service needs that
+//! for each instance: compare with `max_connections` of the server. They are opened when they are needed,
+//! and closed after 10 minutes without use, or after 30 in any case. What is too much for the work
+//! connections goes in groups, so that a few are enough: 4 serve thousands of requests in a second.
+//!
+//! Their sessions are set to `lock_timeout` 500 ms and `statement_timeout` 10 s, unless the connect options
+//! name other values, and to `READ COMMITTED`. So a claim or a completion of a record that another
+//! transaction holds is [`Busy`](crate::store::StoreErrorKind::Busy) after half a second, and what the
+//! application gave up ends in the server as well.
+//!
+//! A connection is used again only after a reply. One whose call was given up, that broke, that says that it
+//! is read-only, or that has prepared what no longer fits, is closed, and with it all that are idle and
+//! were last heard of before; the call is sent once more on a fresh connection if its own was an idle one.
+//! So connections that the server has ended, a restart, a fail-over behind one address and `ALTER TABLE` fail
+//! no call once a fresh connection works, and a peer that is silent costs one time-out. `#[tx]` treats the
+//! connections of the application's pool in the same way, also where that is set to
+//! `test_before_acquire(false)`.
+//!
+//! # Transactions
+//!
+//! `#[tx]` takes three round trips more than the handler's own transaction. Its isolation is the pool's
+//! default, as for any other transaction of the application. Under `REPEATABLE READ` and `SERIALIZABLE` the
+//! server may refuse a transaction with 40001, also because of an unrelated one: the request is
+//! answered 503, nothing has happened, and its retry runs. `READ COMMITTED` is enough for the record.
+//!
+//! A handler may change its role, its `search_path`, its limits and other settings for its transaction
+//! (`SET LOCAL`, `set_config(.., true)`): the record is written by the role and with the settings that
+//! the session had at the beginning. What it changes for the session is found out for the settings that
+//! matter to others (role, `search_path`, time-outs, read-only, isolation, and some more), and that
+//! connection is closed and not reused. Settings of the application's own (`app.tenant`), temporary
+//! tables, `LISTEN` and advisory locks of the session are not looked at. A handler that makes its transaction
+//! `READ ONLY` cannot have a record: 503.
+//!
+//! A `COMMIT` that gets no reply in time may have happened: the answer is 409 `in-flight`, and the retry
+//! finds the record or runs.
+//!
 //! # Deployment caveats
 //!
-//! * **Pool.** Claims hold a connection for one statement and waiters hold none, so a small pool
-//!   does: what is too much for its connections goes in groups. A pool that the handlers use too can
-//!   be emptied by them, and then nothing can be completed.
 //! * **`PgBouncer`** in session mode is transparent. Transaction mode takes 1.21 or newer with
 //!   `max_prepared_statements` above 0, and sqlx's statement cache left on: sqlx prepares in one
 //!   round trip and executes in the next, which an older `PgBouncer` may send to two servers.
 //!   `statement_cache_capacity(0)` is no way around it: it only leaves nobody to close the
 //!   statements. `LISTEN` is of no use there: [`without_hints`](PostgresStore::without_hints) saves
-//!   the connection.
-//! * **Read-only replicas** cannot hold claims; the URL must lead to the primary.
+//!   the connection. A `PgBouncer` that refuses start-up parameters is found out, and the store connects
+//!   without its settings: set them for the role
+//!   (`ALTER ROLE app SET lock_timeout = '500ms'`, `default_transaction_isolation = 'read committed'`).
+//!   In transaction mode no handler may `SET` anything for its session, as ever.
+//! * **Fail-over and replicas.** Read-only replicas cannot hold claims; the URL must lead to the primary.
+//!   While the database is read-only, calls are [`Refused`](crate::store::StoreErrorKind::Refused), which
+//!   is never final, and no `#[tx]` handler runs.
+//! * **Passwords.** A password that changes is given to the pool by `set_connect_options`; the store connects
+//!   with what the pool has at that time.
 //! * **Privileges.** [`migrate`](PostgresStore::migrate) creates a table, an index, six functions
 //!   and two triggers when they are not there, so the first one needs `CREATE` on the schema. After
 //!   that `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table will do, for later migrations of the
 //!   same release too.
-//! * **Schema.** The name of the table is looked up along `search_path`.
-//! * **Server-side time-outs.** A call that the application gave up may still be waiting in the
-//!   server. `lock_timeout` and `statement_timeout` for the role bound that; both are reported as
-//!   [`TimedOut`](crate::store::StoreErrorKind::TimedOut).
-//! * **Sweeping.** Expired rows are absent whether or not they are there; call
-//!   [`purge_expired`](Store::purge_expired) now and then so that the table does not grow. Several
-//!   processes may, one of them does the work.
+//! * **Schema.** The table is looked up once, by the `search_path` of a fresh session or in the schema that
+//!   [`with_schema`](PostgresStore::with_schema) names, and is named with its schema from then on. Its
+//!   version is the default of its column `schema_version`, which any dump keeps.
+//! * **Sweeping.** Expired rows are absent whether or not they are there. The engine purges them now and
+//!   then, so that the table does not grow; of several processes one does the work. A completed row
+//!   can outlive its expiry by an eighth of its TTL before it is removed.
+//! * **Encoding.** Operations are stored as text. A database that is not in UTF-8 refuses those it cannot
+//!   represent.
 //!
 //! # Groups
 //!
 //! A commit waits for the disk, and that wait is nearly all a claim or a completion costs. While few
 //! are under way, each goes at once, by a statement of its own. When there are as many as four fifths
-//! of the pool's connections, or 16, the others queue, and the next connection takes all that is
+//! of the work connections, the others queue, and the next connection takes all that is
 //! queued, up to 128: one round trip, one commit. Who is alone waits for nobody: there is no timer. A
-//! replay that happens to be in a group waits for its commit; a group of replays writes nothing.
+//! replay that happens to be in a group waits for its commit; a group of replays writes nothing. Each
+//! runtime has groups of its own.
 //!
 //! An operation that fails, fails alone: when a group comes to nothing, each of its operations is sent
 //! by itself. So it is when one of them would have to wait for a row for more than 50 ms.
@@ -108,7 +163,7 @@
 //! claim and a completion in a second without trigger and mark, 1,160 with them and nobody waiting,
 //! 250 when each completion notifies.)
 //!
-//! The first one to wait in a process opens one connection that listens. It is not the pool's, is
+//! The first one to wait in a process opens one connection that listens. It is
 //! opened again when it is lost, and goes with the store. Where there is none, or where it hears
 //! nothing, waiters look. [`without_hints`](PostgresStore::without_hints) does without it.
 

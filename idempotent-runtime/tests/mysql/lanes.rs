@@ -67,6 +67,24 @@ async fn a_peer_that_goes_silent_twice_costs_no_claim() {
     scratch.clean_up().await;
 }
 
+/// Before they have been idle for so long that they are asked.
+#[tokio::test]
+async fn one_connection_that_is_silent_makes_the_others_suspect() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let proxy = Proxy::to(&scratch.options).await;
+    let store = scratch.store_on(&proxy.options(&scratch.options), 8);
+    assert!(many(&store, 8).await.iter().all(Option::is_some));
+    proxy.freeze();
+    let first = request();
+    let given_up = timeout(Duration::from_millis(50), store.claim(&first)).await;
+    assert!(given_up.is_err(), "{given_up:?}");
+    let second = timeout(LIMIT, store.claim(&first)).await;
+    assert!(second.is_ok(), "another dead connection was used");
+    scratch.clean_up().await;
+}
+
 /// One that was idle for longer is asked first, and not for as long as it likes.
 #[tokio::test]
 async fn a_peer_that_goes_silent_while_nobody_asks_costs_half_a_second() {

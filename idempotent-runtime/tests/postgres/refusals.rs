@@ -227,3 +227,36 @@ async fn table_that_was_altered_fails_no_call() {
     let replay = store.claim(&rival(&claim)).await.unwrap();
     assert!(matches!(replay, Claim::Completed(_)), "{replay:?}");
 }
+
+/// Nor does it fail their transactions, as far as the records are what they have in common; and levels whose
+/// snapshot is older than the lock find the record of whoever had the lock before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strict_isolation_by_default_fails_no_unrelated_transaction() {
+    let Some(server) = OwnServer::start() else {
+        return;
+    };
+    for level in ["serializable", "repeatable read"] {
+        let alter =
+            format!("ALTER DATABASE postgres SET default_transaction_isolation = '{level}'");
+        execute(&server.options(), &alter).await;
+        let shared = pool(&server.options(), 10);
+        let store = PostgresStore::new(shared.clone());
+        store.migrate().await.unwrap();
+        let till = std::sync::Arc::new(Till::open(store, shared, TIME_OUT).await);
+        let callers = (0..10).map(|caller| {
+            let till = std::sync::Arc::clone(&till);
+            tokio::spawn(async move {
+                for round in 0..30 {
+                    let key = format!("{}-{caller}-{round}", level.len());
+                    let first = till.post("/pay", &key, "SELECT 1").await;
+                    assert_eq!(first.status, 201, "{level}: {}", first.text);
+                    assert!(till.post("/pay", &key, "SELECT 1").await.is_replay());
+                }
+            })
+        });
+        for caller in callers.collect::<Vec<_>>() {
+            caller.await.unwrap();
+        }
+        assert_eq!(till.runs(), 300);
+    }
+}

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::support::{PATIENCE, Scratch, request};
+use crate::support::{PATIENCE, Scratch, pool, request};
 use crate::watched::Looks;
 
 #[derive(Clone)]
@@ -172,12 +172,16 @@ async fn request_that_waits_is_answered_though_its_listener_was_ended() {
 
 /// A store that has its connections, and for any further one would go elsewhere.
 async fn connected_once(scratch: &Scratch, elsewhere: PgConnectOptions) -> PostgresStore {
-    let pool = scratch.pool(1);
+    let store_name = format!("{}_w", scratch.table);
+    let pool = pool(&scratch.options.clone().application_name(&store_name), 1);
     let store = scratch.store_on(pool.clone());
     let key = request().owner.key;
-    store.get(&key).await.unwrap();
-    let both = tokio::join!(store.get(&key), store.get(&key));
-    assert!(both.0.is_ok() && both.1.is_ok());
+    let all_are_there = async || {
+        let both = tokio::join!(store.get(&key), store.get(&key));
+        assert!(both.0.is_ok() && both.1.is_ok());
+        scratch.backends_of(&store_name).await == 2
+    };
+    until("both connections are there", all_are_there).await;
     pool.set_connect_options(elsewhere);
     store
 }

@@ -1,6 +1,5 @@
 //! A Redis Cluster of three servers, each with a third of the slots.
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use idempotent_runtime::store::redis::RedisStore;
@@ -9,7 +8,7 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 
 use super::kit::assert_conformant;
-use super::support::{Server, owner, response};
+use super::support::{Server, free_port, owner, response};
 use super::{LONG, another, complete, renewal, request};
 
 /// The slots of each server, the first and the last.
@@ -80,18 +79,6 @@ async fn until_complete(server: &Server) {
         }
         assert!(started.elapsed() < LONG, "{info}");
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// One that was free a moment ago, as was the one that servers of a Cluster talk to each other on.
-fn free_port() -> u16 {
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let other = port.checked_add(10_000);
-        if other.is_some_and(|other| TcpListener::bind(("127.0.0.1", other)).is_ok()) {
-            return port;
-        }
     }
 }
 

@@ -142,6 +142,16 @@ impl Scratch {
             .unwrap()
     }
 
+    /// How many connections of that name there are.
+    pub(crate) async fn backends_of(&self, name: &str) -> i64 {
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1";
+        sqlx::query_scalar(count)
+            .bind(name)
+            .fetch_one(&self.admin)
+            .await
+            .unwrap()
+    }
+
     /// Waits until the store has that many connections.
     pub(crate) async fn until_backends(&self, how_many: usize) {
         let started = Instant::now();

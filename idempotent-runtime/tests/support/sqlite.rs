@@ -16,6 +16,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 use tokio::task::coop::{Unconstrained, unconstrained};
 
+/// How long to wait for what must come: waited for in full only when something is wrong.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A directory for one database, removed in the end.
 pub(crate) struct Directory(PathBuf);
 
@@ -124,7 +127,7 @@ pub(crate) fn random() -> [u8; 16] {
     *Token::random().unwrap().as_bytes()
 }
 
-fn random_hex() -> String {
+pub(crate) fn random_hex() -> String {
     hex(&random())
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::Barrier;
 use super::case::{Failure, Verdict, cases, must_be};
 use super::lab::{Lab, Request, answer, renewal, rival, stranger};
 use crate::record::{Owner, RecordState, StoredResponse};
-use crate::store::{Claim, Completion, Release, Renewed, Store, StoreError};
+use crate::store::{Claim, Completion, Release, Renewed, Store, StoreError, StoreErrorKind};
 
 cases! {
     AtomicClaim:
@@ -130,9 +130,19 @@ enum End {
 }
 
 async fn released(store: &dyn Store, owner: Owner) -> Result<Release, StoreError> {
-    let mut results = store.release(&[owner]).await;
-    // Without a result, nothing was released.
-    results.pop().unwrap_or(Ok(Release::Lost))
+    loop {
+        let mut results = store.release(&[owner]).await;
+        match results.pop() {
+            Some(Err(error)) if error.kind() == StoreErrorKind::Busy => come_again().await,
+            // Without a result, nothing was released.
+            result => return result.unwrap_or(Ok(Release::Lost)),
+        }
+    }
+}
+
+/// Another contender has the record at this moment, which is an answer: each of them ends.
+async fn come_again() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
 #[derive(Debug, PartialEq)]
@@ -185,16 +195,21 @@ async fn renew_or_abandon(
     request: Request,
     abandons: bool,
 ) -> Result<bool, StoreError> {
-    if !abandons {
-        let renewed = store.renew(&[renewal(&request)]).await;
-        return renewed
-            .into_iter()
-            .try_for_each(|result| result.map(drop))
-            .map(|()| false);
+    loop {
+        let outcome = if abandons {
+            let abandoned = store.abandon(&[request.owner]).await.pop();
+            abandoned
+                .unwrap_or(Ok(Release::Lost))
+                .map(|abandoned| abandoned == Release::Released)
+        } else {
+            let renewed = store.renew(&[renewal(&request)]).await.pop();
+            renewed.unwrap_or(Ok(Renewed::Lost)).map(|_| false)
+        };
+        match outcome {
+            Err(error) if error.kind() == StoreErrorKind::Busy => come_again().await,
+            outcome => return outcome,
+        }
     }
-    let abandoned = store.abandon(&[request.owner]).await;
-    let abandoned = abandoned.into_iter().collect::<Result<Vec<_>, _>>()?;
-    Ok(abandoned == [Release::Released])
 }
 
 async fn strangers_lose_every_race(lab: &Lab<'_>) -> Verdict {

@@ -137,23 +137,29 @@ DECLARE
     ttl   CONSTANT interval := ttl_us * interval '1 microsecond';
     slack CONSTANT interval := ttl / 8;
 BEGIN
-    UPDATE {schema}."{table}" r
-    SET state = 2, status_code = the_status, response = the_response, progress = NULL,
-        expires_at = clock_timestamp() + ttl,
-        purge_at = CASE
-            WHEN r.purge_at BETWEEN clock_timestamp() + ttl AND clock_timestamp() + ttl + slack THEN r.purge_at
-            ELSE clock_timestamp() + ttl
-        END
-    WHERE r.key = the_key AND r.token = the_token AND r.state = 1 AND r.expires_at > clock_timestamp();
-    IF FOUND THEN
-        outcome := 'stored';
+    LOOP
+        UPDATE {schema}."{table}" r
+        SET state = 2, status_code = the_status, response = the_response, progress = NULL,
+            expires_at = clock_timestamp() + ttl,
+            purge_at = CASE
+                WHEN r.purge_at BETWEEN clock_timestamp() + ttl AND clock_timestamp() + ttl + slack THEN r.purge_at
+                ELSE clock_timestamp() + ttl
+            END
+        WHERE r.key = the_key AND r.token = the_token AND r.state = 1 AND r.expires_at > clock_timestamp();
+        IF FOUND THEN
+            outcome := 'stored';
+            RETURN;
+        END IF;
+        -- A second snapshot: it sees what the update has waited for.
+        SELECT CASE r.state WHEN 2 THEN 'already_mine' WHEN 1 THEN 'running' ELSE 'unreadable' END INTO outcome
+        FROM {schema}."{table}" r
+        WHERE r.key = the_key AND r.token = the_token AND r.expires_at > clock_timestamp();
+        IF outcome = 'running' THEN
+            CONTINUE; -- it has become this token's meanwhile
+        END IF;
+        outcome := coalesce(outcome, 'lost');
         RETURN;
-    END IF;
-    -- A second snapshot: it sees what the update has waited for.
-    SELECT CASE r.state WHEN 2 THEN 'already_mine' WHEN 1 THEN 'lost' ELSE 'unreadable' END INTO outcome
-    FROM {schema}."{table}" r
-    WHERE r.key = the_key AND r.token = the_token AND r.expires_at > clock_timestamp();
-    outcome := coalesce(outcome, 'lost');
+    END LOOP;
 END
 $complete$;
 
@@ -208,26 +214,31 @@ CREATE OR REPLACE FUNCTION {schema}."{table}_save_progress"(
 DECLARE
     the_end CONSTANT integer := the_offset + octet_length(the_bytes);
 BEGIN
-    UPDATE {schema}."{table}" r
-    SET progress = coalesce(r.progress, '')
-        || substr(the_bytes, 1 + coalesce(octet_length(r.progress), 0) - the_offset)
-    WHERE r.key = the_key AND r.token = the_token AND r.state = 1 AND r.expires_at > clock_timestamp()
-        AND coalesce(octet_length(r.progress), 0) >= the_offset
-        AND coalesce(octet_length(r.progress), 0) < the_end;
-    IF FOUND THEN
-        outcome := 'saved';
+    LOOP
+        UPDATE {schema}."{table}" r
+        SET progress = coalesce(r.progress, '')
+            || substr(the_bytes, 1 + coalesce(octet_length(r.progress), 0) - the_offset)
+        WHERE r.key = the_key AND r.token = the_token AND r.state = 1 AND r.expires_at > clock_timestamp()
+            AND coalesce(octet_length(r.progress), 0) >= the_offset
+            AND coalesce(octet_length(r.progress), 0) < the_end;
+        IF FOUND THEN
+            outcome := 'saved';
+            RETURN;
+        END IF;
+        -- A second snapshot: it sees what the update has waited for, and what has come after its own.
+        SELECT CASE r.state WHEN 1 THEN 'saved' WHEN 2 THEN 'lost' ELSE 'unreadable' END,
+            coalesce(octet_length(r.progress), 0)
+        INTO outcome, stored_bytes
+        FROM {schema}."{table}" r
+        WHERE r.key = the_key AND r.token = the_token AND r.expires_at > clock_timestamp();
+        IF outcome = 'saved' AND stored_bytes < the_offset THEN
+            outcome := 'behind';
+        ELSIF outcome = 'saved' AND stored_bytes < the_end THEN
+            CONTINUE; -- what was missing before these bytes has come meanwhile
+        END IF;
+        outcome := coalesce(outcome, 'lost');
         RETURN;
-    END IF;
-    -- A second snapshot: it sees what the update has waited for.
-    SELECT CASE r.state WHEN 1 THEN 'saved' WHEN 2 THEN 'lost' ELSE 'unreadable' END,
-        coalesce(octet_length(r.progress), 0)
-    INTO outcome, stored_bytes
-    FROM {schema}."{table}" r
-    WHERE r.key = the_key AND r.token = the_token AND r.expires_at > clock_timestamp();
-    IF outcome = 'saved' AND stored_bytes < the_offset THEN
-        outcome := 'behind';
-    END IF;
-    outcome := coalesce(outcome, 'lost');
+    END LOOP;
 END
 $save_progress$;
 

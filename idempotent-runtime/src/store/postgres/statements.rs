@@ -31,6 +31,7 @@ pub(super) struct InTransaction {
     /// With `{lock}` still to be put in.
     pub(super) lock: Arc<str>,
     pub(super) enter: Arc<str>,
+    pub(super) look: Arc<str>,
     pub(super) restore: Arc<str>,
     pub(super) is_same: Arc<str>,
     pub(super) record: Arc<str>,
@@ -61,6 +62,7 @@ impl Statements {
                 begin: statement(include_str!("begin.sql")),
                 lock: statement(include_str!("lock.sql")),
                 enter: statement(include_str!("enter.sql")),
+                look: statement(include_str!("look.sql")),
                 restore: statement(include_str!("restore.sql")),
                 is_same: statement(include_str!("is_same.sql")),
                 record: statement(include_str!("record.sql")),

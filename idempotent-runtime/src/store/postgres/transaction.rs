@@ -108,14 +108,15 @@ impl Begin<PgConnection> for Transactions {
             None => None,
         };
         let pool = self.0.connector().pool();
-        match begin(pool, sql.clone()).await {
+        match begin(&self.0, sql.clone()).await {
             Err(failed) if failed.is_of_session => {
                 tracing::debug!(
                     error = &failed.error as &dyn std::error::Error,
                     "a pooled connection was of no use, trying a fresh one"
                 );
                 close_idle(pool);
-                begin(pool, sql).await.map_err(|failed| failed.error)
+                let begun = begin(&self.0, sql).await;
+                begun.map_err(|failed| failed.error)
             }
             begun => begun.map_err(|failed| failed.error),
         }
@@ -123,9 +124,10 @@ impl Begin<PgConnection> for Transactions {
 }
 
 async fn begin(
-    pool: &PgPool,
+    records: &Records,
     request: Option<(&TransactionRequest, InTransaction)>,
 ) -> Result<Begun<PgConnection>, NotBegun> {
+    let pool = records.connector().pool();
     let unanswered = Unanswered::of(pool);
     let mut connection = Loan::new(pool.acquire().await?);
     let Some((request, sql)) = request else {
@@ -160,21 +162,31 @@ async fn begin(
             .bind(&key.as_bytes()[..])
             .fetch_one(&mut *connection)
             .await?;
-        if let Some(settled) = settled(&entered, request)? {
+        let (is_ours, is_read_only) = (
+            entered.try_get("is_ours")?,
+            entered.try_get("is_read_only")?,
+        );
+        record.begun_us = entered.try_get("begun_us")?;
+        record.session = entered.try_get("session")?;
+        let looked = if entered.try_get("is_strict")? {
+            let looking = || statement(&record.sql.look).bind(&key.as_bytes()[..]);
+            rows::one(records.lanes()?.work.rows(None, looking).await?)?
+        } else {
+            entered
+        };
+        if let Some(settled) = settled(is_ours, &looked, request)? {
             unanswered.answered();
             // Nobody needs to wait for it: it is sent when the connection is back in the pool.
             transaction::start_to_roll_back::<Postgres>(&mut connection);
             connection.give_back();
             return Ok(Begun::Settled(settled));
         }
-        if entered.try_get("is_read_only")? {
+        if is_read_only {
             return Err(NotBegun::read_only());
         }
         // One that counts has been dealt with.
-        let expired: Option<bool> = entered.try_get("is_expired")?;
+        let expired: Option<bool> = looked.try_get("is_expired")?;
         record.keys.push((*key, expired.is_some()));
-        record.begun_us = entered.try_get("begun_us")?;
-        record.session = entered.try_get("session")?;
     }
     unanswered.answered();
     Ok(Begun::Open(Box::new(Open {
@@ -193,11 +205,14 @@ fn lock(table: &str, key: &RecordKey) -> i64 {
 }
 
 /// A record counts whoever has the lock: who only looks at the record has it for a moment.
-fn settled(entered: &PgRow, request: &TransactionRequest) -> Result<Option<Settled>, StoreError> {
-    if let Some(settled) = rows::settled(entered, &request.fingerprint)? {
+fn settled(
+    is_ours: bool,
+    looked: &PgRow,
+    request: &TransactionRequest,
+) -> Result<Option<Settled>, StoreError> {
+    if let Some(settled) = rows::settled(looked, &request.fingerprint)? {
         return Ok(Some(settled));
     }
-    let is_ours: bool = entered.try_get("is_ours").map_err(store_error)?;
     Ok((!is_ours).then_some(Settled::InFlight(None)))
 }
 

@@ -1,6 +1,7 @@
 //! What the driver's errors mean: by their kind and the server's code, never by their text.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::{fmt, io};
 
 use ::redis::{ErrorKind, RedisError, RetryMethod};
@@ -111,9 +112,13 @@ pub(super) fn is_broken(error: &RedisError) -> bool {
 #[derive(Debug)]
 struct Unsent(RedisError);
 
+type Cause = Arc<dyn Error + Send + Sync>;
+
 impl Unsent {
     fn of(error: &RedisError) -> Option<&RedisError> {
-        let error = error.source()?.downcast_ref::<io::Error>()?;
+        // The driver's cause is a pointer to the cause.
+        let cause = error.source()?.downcast_ref::<Cause>()?;
+        let error = cause.downcast_ref::<io::Error>()?;
         let Unsent(cause) = error.get_ref()?.downcast_ref()?;
         Some(cause)
     }

@@ -32,15 +32,18 @@ impl Limit {
         if length <= Self::LEAST {
             return Ok(());
         }
-        let most = match self.0.load(Ordering::Relaxed) {
-            0 => ask(line).await?,
-            known => known,
-        };
-        self.0.store(most, Ordering::Relaxed);
-        if length as u64 > most {
-            return Err(StoreError::new(NAME, StoreErrorKind::TooLarge));
+        let length = length as u64;
+        if length <= self.0.load(Ordering::Relaxed) {
+            return Ok(());
         }
-        Ok(())
+        // It is not known, or may have been raised.
+        let most = ask(line).await?;
+        self.0.store(most, Ordering::Relaxed);
+        if length <= most {
+            Ok(())
+        } else {
+            Err(StoreError::new(NAME, StoreErrorKind::TooLarge))
+        }
     }
 
     /// What was sent has failed: the limit may be another one by now.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ const STANDSTILL: Duration = Duration::from_millis(500);
 pub(super) struct Link {
     connection: MultiplexedConnection,
     made_at: Instant,
+    has_replied: AtomicBool,
     debt: Mutex<Debt>,
 }
 
@@ -93,12 +95,18 @@ impl Link {
         Self {
             connection,
             made_at: Instant::now(),
+            has_replied: AtomicBool::new(false),
             debt: Mutex::default(),
         }
     }
 
     pub(super) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.made_at)
+    }
+
+    /// Whether it has ever worked.
+    pub(super) fn has_replied(&self) -> bool {
+        self.has_replied.load(Ordering::Relaxed)
     }
 
     /// Whether a reply is overdue.
@@ -117,6 +125,9 @@ impl Link {
                 biased;
                 reply = &mut reply => {
                     waiting.replied();
+                    if reply.is_ok() {
+                        self.has_replied.store(true, Ordering::Relaxed);
+                    }
                     return reply;
                 }
                 () = sleep_until(due) => if self.is_silent_at(due) {

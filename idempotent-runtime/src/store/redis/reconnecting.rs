@@ -21,7 +21,7 @@ use super::servers::Servers;
 /// How long one attempt to connect may take.
 const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
 
-/// A connection of this age has proved that the server is the right one.
+/// A connection of this age has shown that its server was the right one.
 const STEADY: Duration = Duration::from_secs(5);
 
 /// The pauses between the beginnings of two attempts.
@@ -91,19 +91,25 @@ impl State {
     /// A link that can be used now.
     fn usable(&mut self, now: Instant) -> Option<Arc<Link>> {
         let link = self.link.as_ref()?;
-        if link.is_silent(now) || (self.is_elsewhere && self.pace.may_begin(now)) {
-            self.drop_link(now);
+        if link.is_silent(now) {
+            self.drop_dead_link();
+        } else if self.is_elsewhere && self.pace.may_begin(now) {
+            self.drop_link();
         }
         self.link.clone()
     }
 
-    fn drop_link(&mut self, now: Instant) {
-        self.is_elsewhere = false;
-        if let Some(link) = self.link.take()
-            && link.age(now) >= STEADY
-        {
+    /// Of a link that has worked the next one may be as good: it is had at once.
+    fn drop_dead_link(&mut self) {
+        if self.link.as_ref().is_some_and(|link| link.has_replied()) {
             self.pace = Pace::default();
         }
+        self.drop_link();
+    }
+
+    fn drop_link(&mut self) {
+        self.is_elsewhere = false;
+        self.link = None;
     }
 
     /// The attempt that is under way, unless its runtime has ended or stands still.
@@ -189,8 +195,10 @@ impl ReconnectingConnection {
             state.pace = Pace::default();
         }
         let may_begin = state.pace.may_begin(now);
-        if verdict == Verdict::Dead || may_begin {
-            state.drop_link(now);
+        if verdict == Verdict::Dead {
+            state.drop_dead_link();
+        } else if may_begin {
+            state.drop_link();
         } else {
             // It can read, meanwhile.
             state.is_elsewhere = true;

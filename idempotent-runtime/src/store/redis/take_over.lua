@@ -21,11 +21,12 @@ if not is_running or left < 0 or string.sub(record, 2, 33) ~= string.sub(new, 2,
   return { record, left }
 end
 local attempt, life, lease = struct.unpack('>I4dd', record, 50)
+local length, start = struct.unpack('>I2I2', record, 71)
 -- Of no age, if somebody has had the key live longer.
 local age = math.max(life - left, 0)
 -- Which is false of numbers that are none.
 local has_ended = age >= lease and lease >= 0 and lease <= life and life <= 9007199254740992
-if attempt ~= tonumber(ARGV[4]) or not has_ended then
+if attempt ~= tonumber(ARGV[4]) or not has_ended or start < 74 + length or start > #record then
   return { record, left }
 end
 -- First of the writes: a server over `maxmemory` lets everything pass after a script's first one.
