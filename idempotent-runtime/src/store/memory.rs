@@ -295,7 +295,7 @@ impl InProcess for MemoryStore {
         ttl: Duration,
     ) -> Result<Completion, StoreError> {
         // Never, whatever else expires.
-        if Entry::BASE_BYTES + entry::response_bytes(&response) > self.max_bytes {
+        if Entry::BASE_BYTES + response.size_bytes() > self.max_bytes {
             return Err(StoreError::new(NAME, StoreErrorKind::TooLarge));
         }
         let Some(mut entry) = self.records.get_mut(&owner.key) else {

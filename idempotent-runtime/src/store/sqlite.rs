@@ -69,7 +69,6 @@
 //!   connection of the pool that it came from.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -234,12 +233,6 @@ impl SqliteStore {
         self.writer()?.run(operation).await
     }
 
-    /// Whether there are connections that only read: not before the writer has prepared the file,
-    /// and never for a database in memory.
-    fn has_readers(&self) -> bool {
-        self.shared.is_readable.load(Ordering::Acquire)
-    }
-
     /// The answer to a claim, when that changes nothing and will be as true when the caller hears
     /// it: `None` sends it to the writer.
     async fn replay(&self, request: &ClaimRequest<'_>) -> Result<Option<Claim>, StoreError> {
@@ -293,7 +286,7 @@ impl Store for SqliteStore {
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
-        if self.has_readers()
+        if self.database.is_readable()
             && let Some(claim) = self.replay(request).await?
         {
             return Ok(claim);
@@ -356,7 +349,7 @@ impl Store for SqliteStore {
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
-        if self.has_readers() {
+        if self.database.is_readable() {
             let (get, now) = (self.statements.get.clone(), Time::now());
             let columns = self.readers.fetch(get, key).await;
             return alive(columns, now)?.map(Row::record).transpose();

@@ -151,11 +151,7 @@ async fn what_cannot_be_opened_is_an_error_that_tells_no_path() {
     for url in [missing, not_created] {
         let error = store::connect(&url).await.unwrap_err();
         let cause = store_error(&error);
-        assert_eq!(
-            cause.kind(),
-            StoreErrorKind::Unavailable,
-            "{url}: {cause:?}"
-        );
+        assert_eq!(cause.kind(), StoreErrorKind::Refused, "{url}: {cause:?}");
         assert!(!error.to_string().contains('/'), "{error}");
     }
     assert!(!directory.file().exists(), "`mode=rw` has created the file");

@@ -8,7 +8,9 @@ use idempotent_runtime::store::{Claim, ClaimRequest, Release, Store, StoreErrorK
 use idempotent_runtime::{Fingerprint, RecordState};
 use tokio::sync::Barrier;
 
-use crate::support::{Directory, TTL, begin, key, request, request_of, response, rival, unlock};
+use crate::support::{
+    Directory, PATIENCE, TTL, begin, key, request, request_of, response, rival, unlock,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_stores_on_one_file_have_one_winner_for_each_key() {
@@ -106,9 +108,6 @@ async fn short_lock_is_waited_for() {
         "{claim:?}"
     );
 }
-
-/// Waited for in full only when something is wrong.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Whoever waits sees what this store writes; a hint that comes for no reason would not show here.
 #[tokio::test]

@@ -116,7 +116,9 @@ impl<C: Database> Scene<C> {
     }
 
     pub async fn serve(&self, builder: Builder) -> Server<C> {
-        Server::start(builder.build(), &self.tables).await
+        // The check writes a record too, and here records are counted.
+        let idempotency = builder.secret_check(false).build();
+        Server::start(idempotency, &self.tables).await
     }
 
     pub async fn execute(&self, sql: &str) {

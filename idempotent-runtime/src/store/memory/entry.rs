@@ -99,13 +99,6 @@ impl Running {
 /// What an allocation takes besides what was asked for, about.
 const ALLOCATION: usize = 16;
 
-/// The response, in allocations of its own: itself, its headers, their values and the body, of which the
-/// last two are shared with each replay under way.
-pub(super) fn response_bytes(response: &CompactResponse) -> usize {
-    const SHARED: usize = 4 * size_of::<usize>() + ALLOCATION;
-    response.size_bytes() + 4 * ALLOCATION + 2 * SHARED
-}
-
 impl Entry {
     /// What a record without its response occupies: itself, its key in a table that is between seven
     /// sixteenths and seven eighths full, and its place in the expiry queue, which is another.
@@ -325,7 +318,7 @@ impl Entry {
     /// What it occupies, with all that it keeps alive.
     pub(super) fn size_bytes(&self) -> usize {
         let state = match &self.state {
-            State::Completed(response) => response_bytes(response),
+            State::Completed(response) => response.size_bytes(),
             State::Running(Some(running)) => running.size_bytes(),
             State::Running(None) => 0,
         };

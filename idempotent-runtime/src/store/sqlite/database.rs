@@ -3,8 +3,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf, absolute};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::SqliteConnectOptions;
@@ -40,6 +40,8 @@ pub(super) struct Database {
     patience: OnceLock<Duration>,
     /// From then on it is not created any more: a file that was deleted does not come back empty.
     was_open: AtomicBool,
+    /// The file that the writer has made ready for readers; `None` before, and if there can be none.
+    prepared: Mutex<Option<Option<FileId>>>,
 }
 
 /// A connection, and the file that it has open.
@@ -76,6 +78,7 @@ impl Database {
             path,
             patience: OnceLock::new(),
             was_open: AtomicBool::new(false),
+            prepared: Mutex::default(),
         }
     }
 
@@ -97,7 +100,7 @@ impl Database {
             let creates = purpose != Purpose::Read && !was_open;
             match self.options(purpose, creates, patience).connect().await {
                 Err(error) if is_busy(&error) && started.elapsed() < OPENING => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.reason(error, before.ok().flatten())),
                 Ok(connection) => {
                     self.was_open.store(true, Ordering::Release);
                     let file = self.file().ok().flatten();
@@ -146,12 +149,41 @@ impl Database {
         Ok(*self.patience.get_or_init(|| patience))
     }
 
+    /// From now on readers use this file.
+    pub(super) fn prepare(&self, file: Option<FileId>) {
+        *self.prepared.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+    }
+
+    /// Whether a connection to this file is one that readers use.
+    pub(super) fn is_prepared(&self, file: Option<FileId>) -> bool {
+        self.prepared() == Some(file)
+    }
+
+    /// Whether there are connections that only read: not before the writer has prepared the file that is
+    /// there now, and never for a database in memory.
+    pub(super) fn is_readable(&self) -> bool {
+        let prepared = self.prepared();
+        prepared.is_some_and(|file| self.is_there(file).is_ok())
+    }
+
+    fn prepared(&self) -> Option<Option<FileId>> {
+        *self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether it is this file that is there. What cannot be found out is taken for granted.
     pub(super) fn is_there(&self, opened: Option<FileId>) -> Result<(), Lost> {
         match (opened, self.file()) {
             (Some(_), Ok(None)) => Err(Lost::Gone),
             (Some(opened), Ok(Some(file))) if opened != file => Err(Lost::Replaced),
             _ => Ok(()),
+        }
+    }
+
+    /// Why something failed: if the file is gone, that is why.
+    pub(super) fn reason(&self, error: sqlx::Error, opened: Option<FileId>) -> sqlx::Error {
+        match self.is_there(opened) {
+            Ok(()) => error,
+            Err(lost) => sqlx::Error::Configuration(lost.into()),
         }
     }
 

@@ -12,7 +12,6 @@ mod code {
     pub(super) const INTERRUPT: i32 = 9;
     pub(super) const IOERR: i32 = 10;
     pub(super) const FULL: i32 = 13;
-    pub(super) const CANTOPEN: i32 = 14;
     pub(super) const PROTOCOL: i32 = 15;
     pub(super) const SCHEMA: i32 = 17;
     pub(super) const TOOBIG: i32 = 18;
@@ -56,10 +55,8 @@ fn kind_of(error: &sqlx::Error) -> Option<StoreErrorKind> {
         (code::IOERR_SHMSIZE, _) | (_, code::FULL) => StoreErrorKind::Full,
         (_, code::BUSY | code::LOCKED | code::PROTOCOL) => StoreErrorKind::Busy,
         (_, code::TOOBIG) => StoreErrorKind::TooLarge,
-        (_, code::NOMEM | code::INTERRUPT | code::IOERR | code::CANTOPEN) => {
-            StoreErrorKind::Unavailable
-        }
-        // Read-only, no permission, no table. A damaged file too: that is about all of it and not about
+        (_, code::NOMEM | code::INTERRUPT | code::IOERR) => StoreErrorKind::Unavailable,
+        // Read-only, no permission, no such path, no table. A damaged file too: that is about all of it and not about
         // one record, and it can be replaced by a good one.
         _ => StoreErrorKind::Refused,
     };

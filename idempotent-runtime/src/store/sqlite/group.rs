@@ -1,7 +1,6 @@
 //! One transaction of the writer's: from the lock to the answers.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::NAME;
@@ -41,15 +40,8 @@ impl Group {
 
     /// Answers some of those who wait, or finds that they have left.
     pub(super) async fn serve(&mut self, queue: &Queue) {
-        let opened = match self.session.take() {
-            Some(session) => Ok(session),
-            None => self.open().await,
-        };
-        let (mut session, patience) = match opened {
-            Ok(session) => match self.database.patience().await {
-                Ok(patience) => (session, patience),
-                Err(error) => return self.refuse_all(queue, error),
-            },
+        let (mut session, patience) = match self.opened().await {
+            Ok(opened) => opened,
             Err(error) => return self.refuse_all(queue, error),
         };
         let turn = Arc::clone(&self.shared.turn);
@@ -93,7 +85,7 @@ impl Group {
                         return Ok(false);
                     }
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(session.reason(error, &self.database)),
             }
         }
         session.is_there(&self.database)?;
@@ -105,11 +97,12 @@ impl Group {
         session: &mut Session,
         jobs: &mut [Box<dyn Job>],
     ) -> Result<(), StoreError> {
-        match session.check().await.map_err(store_error)? {
-            Ok(()) => batch::run(jobs, session).await,
-            Err(unusable) => run_without_table(jobs, session, &unusable).await,
-        }
-        .map_err(store_error)?;
+        let ran = match session.check().await {
+            Ok(Ok(())) => batch::run(jobs, session).await,
+            Ok(Err(unusable)) => run_without_table(jobs, session, &unusable).await,
+            Err(error) => Err(error),
+        };
+        ran.map_err(|error| store_error(session.reason(error, &self.database)))?;
         session.commit().await.map_err(commit_error)?;
         // What was written to a file that nobody finds any more is as good as not written.
         session
@@ -127,12 +120,28 @@ impl Group {
         }
     }
 
+    /// With how long to wait for others' locks.
+    async fn opened(&mut self) -> sqlx::Result<(Session, Duration)> {
+        let patience = self.database.patience().await?;
+        let Some(session) = self.session.take() else {
+            return Ok((self.open().await?, patience));
+        };
+        let Err(lost) = session.is_there(&self.database) else {
+            return Ok((session, patience));
+        };
+        tracing::error!(
+            error = &lost as &dyn std::error::Error,
+            "the sqlite store has lost its database file"
+        );
+        session.close().await;
+        Ok((self.open().await?, patience))
+    }
+
     async fn open(&self) -> sqlx::Result<Session> {
         let session = Session::open(&self.database, Purpose::Write, &self.statements).await?;
-        let is_readable = session.place == Place::File;
-        self.shared
-            .is_readable
-            .store(is_readable, Ordering::Release);
+        if session.place == Place::File {
+            self.database.prepare(session.file);
+        }
         Ok(session)
     }
 

@@ -58,7 +58,8 @@ impl Readers {
         let _permit = self.permits.acquire().await.ok();
         let idle = self.idle().pop();
         let mut opened = still_there(idle, &self.database).await?;
-        let columns = fetch(&mut opened.0, read, key).await?;
+        let columns = fetch(&mut opened.0, read, key).await;
+        let columns = columns.map_err(|error| self.database.reason(error, opened.1))?;
         // Only after success: what failed or was given up half-way is closed.
         self.idle().push(opened);
         Ok(columns)
@@ -101,10 +102,10 @@ impl Readers {
     }
 }
 
-/// A connection to the file that is there now: this one, or a new one.
+/// A connection to the file that the writer has: this one, or a new one.
 async fn still_there(opened: Option<Opened>, database: &Database) -> sqlx::Result<Opened> {
     match opened {
-        Some(opened) if database.is_there(opened.1).is_ok() => Ok(opened),
+        Some(opened) if database.is_prepared(opened.1) => Ok(opened),
         _ => database.open(Purpose::Read).await,
     }
 }

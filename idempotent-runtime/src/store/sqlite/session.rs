@@ -20,7 +20,7 @@ pub(super) struct Session {
     pub(super) connection: SqliteConnection,
     pub(super) statements: Statements,
     pub(super) place: Place,
-    file: Option<FileId>,
+    pub(super) file: Option<FileId>,
     /// Whether the table is known to be one that this release can use.
     is_usable: bool,
     /// What SQLite is told at each commit, once the connection is [lent](Session::lend).
@@ -89,6 +89,11 @@ impl Session {
     pub(super) fn is_there(&self, database: &Database) -> sqlx::Result<()> {
         let is_there = database.is_there(self.file);
         is_there.map_err(|lost| sqlx::Error::Configuration(lost.into()))
+    }
+
+    /// Why something failed: if the file is gone, that is why.
+    pub(super) fn reason(&self, error: sqlx::Error, database: &Database) -> sqlx::Error {
+        database.reason(error, self.file)
     }
 
     /// Looks at the table, until it is one that can be used.

@@ -1,7 +1,7 @@
 //! What the writer, the handlers' transactions and the store share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -14,8 +14,6 @@ const EXPECTED_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) struct Shared {
     pub(super) waiters: Arc<Waiters>,
-    /// Whether there is a file, ready to be read by other connections.
-    pub(super) is_readable: AtomicBool,
     /// Whose turn it is to write. SQLite lets in one at a time as well, but whoever happens to ask next,
     /// and who never happens to be that one starves.
     ///
@@ -36,7 +34,6 @@ impl Default for Shared {
     fn default() -> Self {
         let shared = Self {
             waiters: Arc::default(),
-            is_readable: AtomicBool::new(false),
             turn: Arc::default(),
             handlers: Arc::default(),
             expected_ttl: AtomicU64::new(0),

@@ -6,7 +6,6 @@
 //! cannot commit: SQLite asks before it does, and is told no.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -66,7 +65,7 @@ impl Transactions {
 
     /// What is there and will not change: for that nobody has to wait until it is his turn.
     async fn replay(&self, request: &TransactionRequest) -> Result<Option<Settled>, StoreError> {
-        if !self.shared.is_readable.load(Ordering::Acquire) {
+        if !self.database.is_readable() {
             return Ok(None);
         }
         let (read, now) = (self.statements.read.clone(), Time::now());
@@ -100,7 +99,7 @@ impl Transactions {
             match session.begin_nestable().await {
                 Ok(()) => break,
                 Err(error) if is_busy(&error) && started.elapsed() < patience => {}
-                Err(error) => return Err(store_error(error)),
+                Err(error) => return Err(store_error(session.reason(error, &self.database))),
             }
         }
         session.is_there(&self.database).map_err(store_error)?;
