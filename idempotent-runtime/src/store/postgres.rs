@@ -173,11 +173,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
-use self::connector::{CONNECT_TIMEOUT, Connector};
-use self::error::store_error;
+use self::connector::Connector;
 use self::hints::Listener;
 use self::records::Records;
 use self::schema::Place;
@@ -206,9 +204,6 @@ mod statements;
 mod transaction;
 
 const NAME: &str = "postgres";
-
-/// How long a connection may have been idle to be used without asking whether it is still there.
-const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
 /// The most connections for claims and completions, unless it is told otherwise.
 const MOST_CONNECTIONS: u32 = 16;
@@ -322,21 +317,8 @@ impl PostgresStore {
     /// or [`migrate`](Self::migrate) fails.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let options = connector::parse(url)?;
-        probe(&options).await?;
-        let pool = PgPoolOptions::new()
-            .max_connections(10)
-            .acquire_timeout(CONNECT_TIMEOUT)
-            .test_before_acquire(false)
-            .before_acquire(|connection, metadata| {
-                Box::pin(async move {
-                    if metadata.idle_for > TRUSTED_IDLE {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(options);
-        let store = Self::new(pool);
+        connector::probe(&options).await?;
+        let store = Self::new(connector::pool(options));
         store.migrate().await?;
         Ok(store)
     }
@@ -352,22 +334,6 @@ impl PostgresStore {
     /// migrated the table, or when there is a table of that name that is not this crate's.
     pub async fn migrate(&self) -> Result<(), Error> {
         self.records.migrate().await
-    }
-}
-
-/// Connects once: whether the server lets anybody in.
-async fn probe(options: &PgConnectOptions) -> Result<(), Error> {
-    let failed = |source: StoreError| {
-        Error::new(ErrorKind::Store, "postgres store: cannot connect").with_source(source)
-    };
-    match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
-        Ok(Ok(connection)) => {
-            // It has served its purpose: how it ends does not matter.
-            drop(connection.close().await);
-            Ok(())
-        }
-        Ok(Err(error)) => Err(failed(store_error(error))),
-        Err(_) => Err(failed(StoreError::new(NAME, StoreErrorKind::TimedOut))),
     }
 }
 

@@ -26,7 +26,7 @@ use super::row::{self, Row, column};
 use super::{MySqlStore, NAME};
 use crate::key::RecordKey;
 use crate::record::{Owner, StoredResponse};
-use crate::store::sql::transaction;
+use crate::store::sql::{RETURN_LIMIT, transaction};
 use crate::store::transaction::{
     Begin, Begun, Committed, IS_WHOLE, Session, Settled, TransactionRequest, UNDO,
 };
@@ -47,9 +47,6 @@ const UNLOCK: &str = "DO RELEASE_ALL_LOCKS()";
 
 /// How long a record that a handler has committed by itself lives at least while it is not completed.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
-/// How long leaving a connection may take, once its transaction is committed and answered.
-const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
 struct Open {
     connection: Borrowed,
@@ -281,7 +278,7 @@ impl MySqlStore {
         match self.restore(&mut connection).await {
             Ok(state) if state == before.state => connection.give_back(),
             Ok(_) => {
-                tracing::debug!("a handler has left its session changed, its connection is closed")
+                tracing::debug!("a handler has left its session changed, its connection is closed");
             }
             Err(failure) => tracing::debug!(
                 error = &failure.error as &dyn std::error::Error,
@@ -341,7 +338,7 @@ impl Session<MySqlConnection> for Open {
         committed.map_err(|error| self.store.failure(error).error)?;
         // Nobody waits for what is left to do.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(timeout(LEAVE_LIMIT, self.leave()));
+            runtime.spawn(timeout(RETURN_LIMIT, self.leave()));
         }
         Ok(Committed::Stored)
     }
