@@ -213,8 +213,8 @@ impl Judge {
         self.calls += u64::from(is_counted);
     }
 
-    /// A call has got an error, or no reply in time.
-    pub fn call_failed(&mut self, operation: &Operation) {
+    /// A call has got an error or no reply in time, or the claim was lost.
+    pub fn call_failed(&mut self, operation: &Operation, is_lost: bool) {
         let owner = match operation {
             Operation::Claim(claim) => &claim.owner,
             Operation::Complete(owner, ..) => owner,
@@ -222,7 +222,8 @@ impl Judge {
         };
         if let Some(claimant) = self.claimants.get_mut(owner.token.as_bytes()) {
             claimant.has_failed = true;
-            claimant.has_failed_to_complete |= matches!(operation, Operation::Complete(..));
+            claimant.has_failed_to_complete |=
+                matches!(operation, Operation::Complete(..)) && !is_lost;
         }
     }
 
@@ -461,7 +462,7 @@ impl Judge {
                     self.violate("I5", what);
                 }
             }
-            Said::Unknown => self.judge_unknown(client, now),
+            Said::Unknown => self.judge_unknown(request, client, now),
             Said::Nothing => {
                 let is_possible = matches!(
                     intent.outcome,
@@ -520,7 +521,7 @@ impl Judge {
             return;
         };
         let is_shown = |life: &Life| life.completed.is_some_and(|it| it.run == Some(number));
-        if life.is_tainted || lives.iter().any(|(life, _)| is_shown(life)) {
+        if life.is_tainted || self.lives.values().any(is_shown) {
             return;
         }
         let what = match life.completed {
@@ -552,7 +553,13 @@ impl Judge {
         self.violate("I2", what);
     }
 
-    fn judge_unknown(&mut self, client: &Client, now: Millis) {
+    fn judge_unknown(&mut self, request: u64, client: &Client, now: Millis) {
+        let runs = self.ledger.lock().runs.clone();
+        let mut own = runs.iter().filter(|run| run.request == Some(request));
+        // It was its own claim that the store has forgotten.
+        if own.any(|run| self.lives_of(run).iter().any(|(life, _)| life.is_tainted)) {
+            return;
+        }
         let claimants: Vec<_> = self
             .lives
             .values()

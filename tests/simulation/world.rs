@@ -324,7 +324,7 @@ impl World {
                 if let Some(call) = self.calls.get_mut(&call) {
                     call.is_given_up = true;
                     let operation = call.operation.clone();
-                    self.judge.call_failed(&operation);
+                    self.judge.call_failed(&operation, false);
                 }
                 trace!(self, "p{} {call:x} is given up", id.slot);
             }
@@ -625,7 +625,8 @@ impl World {
             _ => false,
         };
         if has_failed {
-            self.judge.call_failed(&call.operation);
+            let is_lost = matches!(reply, Reply::Complete(Ok(Completion::Lost)));
+            self.judge.call_failed(&call.operation, is_lost);
         } else {
             self.judge.call_succeeded(&call.operation);
         }
@@ -846,9 +847,9 @@ impl World {
             }
             Trouble::FailOver { forgets } => {
                 let since = now.saturating_sub(forgets);
-                for (key, life) in self.server.fail_over(since) {
+                for (key, lives) in self.server.fail_over(since) {
                     trace!(self, "     forgets {key}");
-                    self.judge.forgotten(life);
+                    lives.map(|life| self.judge.forgotten(life));
                 }
             }
             Trouble::ClockStep { by } => {
