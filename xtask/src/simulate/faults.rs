@@ -70,7 +70,8 @@ fn measure(patch: &Path, from: u64, seeds: u64) -> io::Result<(Vec<Finding>, u64
     let tree = folder.join("tree");
     copy_sources(&tree)?;
     apply(&patch.canonicalize()?, &tree)?;
-    let program = build(&tree, &std::path::absolute(folder.join("target"))?)?;
+    // What is not of this repository is built once for all.
+    let program = build(&tree, &std::path::absolute("target")?)?;
     let sample = SAMPLE.min(seeds);
     let mut found = spread(&program, from, sample, false)?;
     let mut ran = sample;
