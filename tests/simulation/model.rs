@@ -35,8 +35,8 @@ pub enum StoreEvent {
         key: RecordKey,
         life: LifeId,
         token: Token,
-        /// The life before it has expired: when that was, and whether it was completed.
-        after: Option<(LifeId, bool)>,
+        /// The life before it, which has expired.
+        after: Option<Expired>,
     },
     TakenOver {
         key: RecordKey,
@@ -60,6 +60,13 @@ pub enum StoreEvent {
         key: RecordKey,
         life: LifeId,
     },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Expired {
+    pub life: LifeId,
+    /// For how long it was there after the end of its lease, if it was not completed.
+    pub abandoned_for: Option<Millis>,
 }
 
 #[derive(Clone, Debug)]
@@ -117,7 +124,11 @@ impl Model {
             if now < entry.expires_at {
                 return self.claim_existing(request, now);
             }
-            after = Some((entry.life, entry.completed.is_some()));
+            let since = now.saturating_sub(entry.lease_until);
+            after = Some(Expired {
+                life: entry.life,
+                abandoned_for: entry.completed.is_none().then_some(since),
+            });
         }
         self.note(&key, now);
         let life = self.next_life;
