@@ -90,14 +90,6 @@ impl Slots {
     /// Arguments that are good by themselves and contradict another.
     fn exclusions(&self, errors: &mut Errors) {
         let at = |method| self.get(method).map(|slot| &slot.said_by);
-        let value = |method| self.get(method).and_then(|slot| slot.value.as_ref());
-        if let (Some(Value::Number(ttl)), Some(Value::Number(lease))) =
-            (value("ttl_millis"), value("lease_millis"))
-            && ttl < lease
-        {
-            let rule = "a record has to outlive its lease: make the TTL longer or `lease` shorter";
-            errors.at(at("ttl_millis"), rule);
-        }
         let waits = match self.get("in_flight") {
             Some(Slot {
                 value: Some(value), ..
@@ -157,6 +149,7 @@ fn read(it: &Argument) -> (&'static str, Result<Value>) {
         "key" => ("key", it.expression(EXPRESSION)),
         "scope" => ("scope", it.expression(EXPRESSION)),
         "fingerprint" => ("fingerprint", fingerprint(it)),
+        "fingerprint_headers" => ("fingerprint_headers", headers(it)),
         "lease" => (
             "lease_millis",
             it.duration(10..=24 * HOUR, "has to be 10 ms to 24 h"),
@@ -183,12 +176,23 @@ fn read(it: &Argument) -> (&'static str, Result<Value>) {
 
 /// A field name of RFC 9110, in lower case as the `http` crate compares it.
 fn header(it: &Argument) -> Result<Value> {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let name = it.text(
         "has to be a header name (letters, digits and hyphens)",
-        |name| !name.is_empty() && name.bytes().all(is_token),
+        is_header_name,
     )?;
     Ok(Value::Text(name.to_ascii_lowercase()))
+}
+
+fn headers(it: &Argument) -> Result<Value> {
+    it.texts(
+        "header names (letters, digits and hyphens), each in quotes, in brackets",
+        |name| is_header_name(name).then(|| name.to_ascii_lowercase()),
+    )
+}
+
+fn is_header_name(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_token)
 }
 
 fn name(it: &Argument) -> Result<Value> {

@@ -138,6 +138,7 @@ pub(crate) fn policy(args: &Args, is_wanted: impl Fn(&Call) -> bool) -> TokenStr
             Value::Switch(switch) => quote!(#switch),
             Value::Number(number) => Literal::u64_unsuffixed(*number).into_token_stream(),
             Value::Text(text) => quote!(#text),
+            Value::Texts(texts) => quote!(&[#(#texts),*]),
             Value::Variant(name, variant) => {
                 let (name, variant) = (format_ident!("{name}"), format_ident!("{variant}"));
                 quote!(#runtime::#name::#variant)

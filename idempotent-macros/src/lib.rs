@@ -48,27 +48,34 @@ mod tests;
 ///
 /// | argument | default | meaning |
 /// | --- | --- | --- |
-/// | `ttl_hours`, `ttl_minutes`, `ttl_secs`, or `ttl = "24h"` | 24 hours | how long a completed response is replayed, counted from the claim; at most ten years |
+/// | `ttl_hours`, `ttl_minutes`, `ttl_secs`, or `ttl = "24h"` | 24 hours | how long a completed response is replayed, counted from its completion; at most ten years |
 /// | `header = "..."` | `"Idempotency-Key"` | the request header that the key is in |
 /// | `required = bool` | `true` | what happens without a key: 400, or the handler runs unprotected |
 /// | `key = expr` | none | the key, made from the handler's arguments (`key = order.id`) instead of a header |
-/// | `scope = expr` | the handle's, else none | whose key it is (`scope = (&user.tenant, user.id)`); the same key of another scope is another key |
+/// | `scope = expr` | the handle's, else none | whose key it is (`scope = (&user.tenant, user.id)`); the same key of another scope is another key; `None` is nobody's, the same as no scope |
 /// | `fingerprint = body`, `json` or `expr` | `body` | what has to be equal under one key: the body's bytes, its canonical JSON, or chosen fields (`(payment.amount, &payment.currency)`) |
-/// | `lease = "..."` | `"30s"` | how long a claim is held without renewal, which is how long a crash blocks its key; 10 ms to 24 h, at most the TTL |
+/// | `fingerprint_headers = ["..."]` | the handle's | request headers that have to be equal as well, beside the handle's (`["x-api-version"]`); not to be changed while keys are alive |
+/// | `lease = "..."` | `"30s"` | how long a claim is held without renewal, which is how long a crash blocks its key; 10 ms to 24 h, whatever the TTL is |
 /// | `in_flight = "reject"` or `"wait"` | `"reject"` | what a duplicate of a running request gets: 409 at once, or that request's answer |
 /// | `wait = "..."` | `"5s"` | how long it waits before its 409; 1 ms to 1 h, only with `in_flight = "wait"` |
 /// | `on_abandoned = "reject"`, `"retry"` or a path | `"reject"` | the key of a crashed attempt: refused (never twice), run again (at least once), or your `async fn(Abandoned) -> Recovery` decides |
 /// | `store_errors = "all"`, `"client"` or `"none"` | `"all"` | which error answers are stored and replayed: 4xx and 5xx, only 4xx, or neither; what is not stored frees the key, and a retry runs the handler again |
 /// | `max_response_bytes = n` | `1048576` | the largest body that is stored, in bytes, at most 1 GiB; after a larger one the handler still never runs again |
-/// | `name = "..."` | method and matched route, without the names of its parameters | the operation, which is part of every key; set it before you change a route |
+/// | `name = "..."` | method and matched route, without the names of its parameters | the operation, which is part of every key; set it before you change a route; required on plain functions |
 /// | `crate = path` | `::idempotent_runtime` | where the runtime is, for crates that re-export it |
 ///
 /// # Expressions
 ///
 /// `key`, `scope` and `fingerprint` may name whatever the handler's argument patterns bind, and have to be
-/// `Serialize`. They see references: `user` above is a `&User`, and `scope = user.id` borrows the field. In a tuple, write `&` before
-/// what is not `Copy`. They are
-/// computed once a request, after the extractors have run and before a claim is taken.
+/// `Serialize`. They see references: `user` above is a `&User`, and `scope = user.id` borrows the field. In a tuple,
+/// write `&` before what is not `Copy`. They are computed once a request, after the extractors have run and before a
+/// claim is taken.
+///
+/// They are compared as values, by their canonical JSON: the order of a map or a `HashSet` does not count. A value whose
+/// JSON is another value's too is refused before anything runs: a float that is not finite, a `Some` of what is `null`
+/// in JSON, such as `Some(())`. So is a set of another crate that serializes as a list in no order. A `HashSet` that a
+/// type has made into a list before it is serialized (in a `serde_json::Value`, for one) is not seen, and a retry is
+/// another request then: use a `BTreeSet` there.
 ///
 /// `fingerprint = body` and `fingerprint = json` are the two words of the table, also when a binding is called so;
 /// `fingerprint = (body)` is the binding.
@@ -124,7 +131,7 @@ mod tests;
 /// # Plain functions
 ///
 /// A queue delivers a message again whose acknowledgement was lost; a job is started twice. On a function that has
-/// an argument of type `&Idempotency` (a reference, whose path ends so) the attribute does the same without HTTP: it
+/// an argument of type `&Idempotency` (a reference, whose path ends so; the attribute cannot see through an alias) the attribute does the same without HTTP: it
 /// runs once for a key, and whoever calls with the key again gets the first result, as a value.
 ///
 /// ```text
@@ -134,10 +141,10 @@ mod tests;
 /// }
 /// ```
 ///
-/// * `key` is required. `header`, `required`, `store_errors`, `fingerprint = body` and `fingerprint = json` are for
-///   handlers; everything else is as above.
-/// * The operation is the **name of the function**, without its path. Set `name = "..."` before you rename it, and
-///   where two functions have the same name, or their keys are the same keys.
+/// * `key` is required too. `header`, `fingerprint_headers`, `required`, `store_errors`, `fingerprint = body` and
+///   `fingerprint = json` are for handlers; everything else is as above.
+/// * `name` is required: it is the operation, which is part of every key. Give each function one of its own, whatever
+///   module it is in: two functions of one name are one operation, and the second is not run for a key of the first.
 /// * Without `fingerprint = expr`, two calls are compared by all arguments but the handle, as one tuple, and each has
 ///   to be `Serialize`. With it, arguments may be anything, such as a database pool.
 /// * Arguments are owned: the function goes on when its caller has gone. The handle may be in any place, and is
@@ -155,7 +162,7 @@ mod tests;
 ///     __private::call(
 ///         __a0,
 ///         const { &Policy::new().ttl_millis(86400000) },
-///         "settle",
+///         "orders.settle",
 ///         (__a1,),
 ///         |__a0, (__a1,)| { /* let order = __a1; */ Inputs::new().key(&(order.id)).argument(__a1) },
 ///         |__a0, (__a1,)| async move { settle(&__a0, __a1).await },

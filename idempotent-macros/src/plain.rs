@@ -15,8 +15,9 @@ mod expand;
 pub(crate) use expand::function;
 
 /// What only makes sense where there is a request, and why.
-const OF_HANDLERS: [(&str, &str); 3] = [
+const OF_HANDLERS: [(&str, &str); 4] = [
     ("header", "this function has no request"),
+    ("fingerprint_headers", "this function has no request"),
     ("required", "this function always has a key"),
     ("store_errors", "an `Err` of this function is never stored"),
 ];

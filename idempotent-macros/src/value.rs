@@ -27,6 +27,7 @@ pub(crate) enum Value {
     Switch(bool),
     Number(u64),
     Text(String),
+    Texts(Vec<String>),
     /// A variant of one of the runtime's enums.
     Variant(&'static str, &'static str),
     /// The user's recovery function.
@@ -108,6 +109,41 @@ impl Argument {
         self.within(count.saturating_mul(*unit), range, rule)
     }
 
+    /// Strings in brackets, at least one and each once. What is wrong with any of them is said at its place.
+    pub(crate) fn texts(
+        &self,
+        wanted: &str,
+        read: impl Fn(&str) -> Option<String>,
+    ) -> Result<Value> {
+        let Expr::Array(array) = self.peeled() else {
+            return Err(self.wants(wanted));
+        };
+        let mut texts = Vec::new();
+        let mut mistakes: Vec<Error> = Vec::new();
+        for element in &array.elems {
+            let text = match literal(element) {
+                Some(Lit::Str(text)) if text.suffix().is_empty() => read(&text.value()),
+                _ => None,
+            };
+            match text {
+                None => mistakes.push(self.correction_at(element, &format!("takes {wanted}"))),
+                Some(text) if texts.contains(&text) => {
+                    let rule = format!("`{text}` is listed twice: remove one of the two");
+                    mistakes.push(Error::new_spanned(element, rule));
+                }
+                Some(text) => texts.push(text),
+            }
+        }
+        if array.elems.is_empty() {
+            mistakes.push(self.wants(wanted));
+        }
+        let all = mistakes.into_iter().reduce(|mut all, mistake| {
+            all.combine(mistake);
+            all
+        });
+        all.map_or(Ok(Value::Texts(texts)), Err)
+    }
+
     pub(crate) fn text(&self, rule: &str, is_good: impl Fn(&str) -> bool) -> Result<String> {
         let text = self.string("a string")?.value();
         if is_good(&text) {
@@ -151,8 +187,14 @@ impl Argument {
 
     /// "`ttl_hours` <the rule>: write `ttl_hours = 24`".
     fn correction(&self, rule: &str) -> Error {
+        self.correction_at(&self.value, rule)
+    }
+
+    /// The same, said of a part of the value.
+    fn correction_at(&self, place: &Expr, rule: &str) -> Error {
         let name = self.name.to_string();
-        self.error(format!("`{name}` {rule}: write `{}`", example(&name)))
+        let message = format!("`{name}` {rule}: write `{}`", example(&name));
+        Error::new_spanned(place, message)
     }
 
     fn wants(&self, wanted: &str) -> Error {
@@ -174,10 +216,7 @@ impl Argument {
     }
 
     fn literal(&self) -> Option<&Lit> {
-        match self.peeled() {
-            Expr::Lit(literal) => Some(&literal.lit),
-            _ => None,
-        }
+        literal(&self.value)
     }
 
     fn is_negative(&self) -> bool {
@@ -190,12 +229,22 @@ impl Argument {
         )
     }
 
-    /// The value without the invisible group around it that a `macro_rules` variable leaves.
     fn peeled(&self) -> &Expr {
-        let mut value = &self.value;
-        while let Expr::Group(group) = value {
-            value = &group.expr;
-        }
-        value
+        peeled(&self.value)
     }
+}
+
+fn literal(value: &Expr) -> Option<&Lit> {
+    match peeled(value) {
+        Expr::Lit(literal) => Some(&literal.lit),
+        _ => None,
+    }
+}
+
+/// The value without the invisible group around it that a `macro_rules` variable leaves.
+fn peeled(mut value: &Expr) -> &Expr {
+    while let Expr::Group(group) = value {
+        value = &group.expr;
+    }
+    value
 }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 /// Every argument with a value that it accepts, for the messages that show how it is written.
-pub(crate) const ARGUMENTS: [(&str, &str); 17] = [
+pub(crate) const ARGUMENTS: [(&str, &str); 18] = [
     ("ttl_hours", "24"),
     ("ttl_minutes", "90"),
     ("ttl_secs", "3600"),
@@ -13,6 +13,7 @@ pub(crate) const ARGUMENTS: [(&str, &str); 17] = [
     ("key", "order.id"),
     ("scope", "user.id"),
     ("fingerprint", "json"),
+    ("fingerprint_headers", "[\"x-api-version\"]"),
     ("lease", "\"30s\""),
     ("in_flight", "\"wait\""),
     ("wait", "\"5s\""),

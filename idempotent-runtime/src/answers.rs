@@ -22,6 +22,7 @@
 //! | [`response-not-retained`](#response-not-retained) | the first answer's | no need |
 //! | [`store-unavailable`](#store-unavailable) | 503 | after `Retry-After` |
 //! | [`shutting-down`](#shutting-down) | 503 | after `Retry-After` |
+//! | [`overloaded`](#overloaded) | 503 | after `Retry-After` |
 //! | [`handler-failed`](#handler-failed) | 500 | it would be answered the same |
 //! | [`unusable-input`](#unusable-input) | 500 | no: a bug in the service |
 //!
@@ -38,15 +39,17 @@
 //!
 //! ## key-reused
 //!
-//! The key belongs to another request: another path, query, media type or body. Either the client
+//! The key belongs to another request: another path, query, media type or body, or another value of a
+//! header that the service counts as a part of the request. Either the client
 //! has changed its request between two tries, or it has used a key twice. The first request and its
 //! answer are as they were.
 //!
 //! ## in-flight
 //!
 //! The first request with this key is still running, or whether its transaction was committed is not
-//! known yet. `Retry-After` is one second unless the service sets it otherwise, and never more than what
-//! is left of the lease.
+//! known yet. `Retry-After` is one second unless the service says otherwise, and never more than the time
+//! left of the first request's lease (rounded up to whole seconds): if its process has crashed, that is
+//! known by then.
 //!
 //! ## outcome-unknown
 //!
@@ -70,6 +73,12 @@
 //! ## shutting-down
 //!
 //! This instance takes no new work. Another one will.
+//!
+//! ## overloaded
+//!
+//! This instance is still busy with requests whose clients have gone away: each is carried out to its end,
+//! and the service bounds how many there may be. Another instance may have room, and so may this one by
+//! the time in `Retry-After`.
 //!
 //! ## handler-failed
 //!

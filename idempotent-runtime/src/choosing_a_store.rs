@@ -42,11 +42,13 @@
 //!
 //! * **PostgreSQL**: `fsync`, `full_page_writes` and `synchronous_commit` on (the defaults); with
 //!   replicas, `synchronous_standby_names` naming one that a fail-over chooses.
+//!   The store opens up to 19 connections beside the application's pool, for each runtime of a process.
 //! * **MySQL, MariaDB**: `innodb_flush_log_at_trx_commit = 1`, `sync_binlog = 1` (not MariaDB's
 //!   default); with replicas, semi-synchronous with `AFTER_SYNC` and a time-out that is never reached.
 //! * **SQLite**: a local disk that does not lie about flushing.
 //! * **Redis**: `appendonly yes`, `appendfsync always`, `maxmemory-policy noeviction`, a server of its
-//!   own; and know that no setting makes a fail-over lossless.
+//!   own; and know that no setting makes a fail-over lossless, and that abandoned records go at the end
+//!   of their retention without a word in any log.
 //! * **Everywhere**: `on_abandoned = "reject"` or a recovery function, a TTL longer than your clients
 //!   retry, and a scope if there is more than one tenant.
 //!

@@ -73,6 +73,12 @@ impl<D: Update> Frames<D> {
         self
     }
 
+    /// Adds how many fields come next.
+    pub(crate) fn count(mut self, count: usize) -> Self {
+        self.0.update(&(count as u64).to_le_bytes());
+        self
+    }
+
     /// Adds a field that may be absent: one byte says which, then the field.
     pub(crate) fn optional(mut self, bytes: Option<&[u8]>) -> Self {
         self.0.update(&[u8::from(bytes.is_some())]);

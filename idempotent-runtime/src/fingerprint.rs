@@ -13,8 +13,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::digest::{Digest, Frames};
 
-/// The 32-byte digest of a request: method, path and query, media type, and content; or of what a
-/// function without HTTP is called with.
+mod form;
+
+use form::Form;
+
+/// The 32-byte digest of a request: method, path and query, media type, content, and the headers that
+/// the application names; or of what a function without HTTP is called with. A `multipart/form-data`
+/// body counts by its parts, and not by its boundary.
 ///
 /// Equal fingerprints mean equal requests; SHA-256 (or BLAKE3: see [`Digest`]) makes a collision
 /// infeasible even for somebody who looks for one.
@@ -53,20 +58,7 @@ impl Fingerprint {
         Self(digest.finalize().into())
     }
 
-    pub(crate) fn of_request(
-        digest: Digest,
-        method: &str,
-        path_and_query: &str,
-        content_type: Option<&[u8]>,
-        content: Content<'_>,
-    ) -> Self {
-        let media_type = content_type.map(essence);
-        let request = Request {
-            method,
-            path_and_query,
-            media_type: media_type.as_deref(),
-            content,
-        };
+    pub(crate) fn of_request(digest: Digest, request: &Request<'_>) -> Self {
         Self(match digest {
             Digest::Sha256 => request.framed(Sha256::new(), 1).finalize().into(),
             #[cfg(feature = "blake3")]
@@ -78,28 +70,46 @@ impl Fingerprint {
     }
 }
 
-/// What a fingerprint is made of.
-struct Request<'a> {
-    method: &'a str,
-    path_and_query: &'a str,
-    media_type: Option<&'a [u8]>,
-    content: Content<'a>,
+/// What the fingerprint of a request is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path_and_query: &'a str,
+    pub(crate) content_type: Option<&'a [u8]>,
+    /// The headers that the application names, as one field; `None` where it names none.
+    pub(crate) headers: Option<&'a [u8]>,
+    pub(crate) content: Content<'a>,
 }
 
 impl Request<'_> {
     fn framed<D: Update>(&self, digest: D, version: u8) -> D {
-        let (kind, bytes) = match self.content {
-            Content::Body(bytes) => (b"body", bytes),
-            Content::CanonicalJson(bytes) => (b"json", bytes),
-            Content::Fields(bytes) => (b"flds", bytes),
+        let form = match self.content {
+            Content::Body(body) => self.content_type.and_then(|it| Form::of(it, body)),
+            Content::CanonicalJson(_) | Content::Fields(_) => None,
         };
-        Frames::new(digest, version)
+        let media_type = match form {
+            // Its boundary is a part of it, because the body does not make sense without.
+            Some(Form::Unreadable) => self.content_type.map(Cow::Borrowed),
+            Some(Form::Pieces(_)) | None => self.content_type.map(essence),
+        };
+        let frames = Frames::new(digest, version)
             .field(self.method.as_bytes())
             .field(self.path_and_query.as_bytes())
-            .optional(self.media_type)
-            .field(kind)
-            .field(bytes)
-            .into_inner()
+            .optional(media_type.as_deref());
+        let frames = match (form, self.content) {
+            (Some(Form::Pieces(pieces)), _) => {
+                let frames = frames.field(b"form").count(pieces.len());
+                pieces.into_iter().fold(frames, Frames::field)
+            }
+            (_, Content::Body(bytes)) => frames.field(b"body").field(bytes),
+            (_, Content::CanonicalJson(bytes)) => frames.field(b"json").field(bytes),
+            (_, Content::Fields(bytes)) => frames.field(b"flds").field(bytes),
+        };
+        match self.headers {
+            Some(headers) => frames.field(headers),
+            None => frames,
+        }
+        .into_inner()
     }
 }
 

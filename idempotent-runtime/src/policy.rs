@@ -38,6 +38,7 @@ pub struct Policy {
     pub(crate) name: Option<&'static str>,
     pub(crate) required: bool,
     pub(crate) fingerprint: FingerprintOf,
+    pub(crate) fingerprint_headers: &'static [&'static str],
     pub(crate) in_flight: InFlight,
     pub(crate) on_abandoned: OnAbandoned,
     pub(crate) store_errors: StoreErrors,
@@ -48,10 +49,12 @@ pub struct Policy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FingerprintOf {
-    /// The body's bytes as they came. The default.
+    /// The body's bytes as they came. The default. A `multipart/form-data` body is compared by its parts,
+    /// each with its headers, and not by its boundary, which is another one in each upload; one that
+    /// parsers could read in different ways is compared by its bytes.
     Body,
     /// The body as canonical JSON (RFC 8785, with integers exact): spelling does not matter. A body
-    /// that is no JSON is compared by its bytes.
+    /// that is no JSON is compared as [`Body`](Self::Body).
     Json,
     /// Chosen fields, serialized: `fingerprint = (payment.amount, &payment.order_id)`.
     Fields,
@@ -120,6 +123,7 @@ impl Policy {
             name: None,
             required: true,
             fingerprint: FingerprintOf::Body,
+            fingerprint_headers: &[],
             in_flight: InFlight::Reject,
             on_abandoned: OnAbandoned::Reject,
             store_errors: StoreErrors::All,
@@ -250,6 +254,15 @@ impl Policy {
     #[must_use]
     pub const fn fingerprint(mut self, of: FingerprintOf) -> Self {
         self.fingerprint = of;
+        self
+    }
+
+    /// Request headers that belong to the request's identity, in lower case, beside those of
+    /// [`Builder::fingerprint_headers`](crate::Builder::fingerprint_headers), which says more. Default:
+    /// none.
+    #[must_use]
+    pub const fn fingerprint_headers(mut self, names: &'static [&'static str]) -> Self {
+        self.fingerprint_headers = names;
         self
     }
 

@@ -11,9 +11,13 @@
 
 use std::time::Duration;
 
-use idempotent_runtime::store::ClaimRequest;
+use std::sync::Arc;
+
 use idempotent_runtime::store::redis::RedisStore;
-use idempotent_runtime::{Owner, RecordKey, Token};
+use idempotent_runtime::store::{
+    ClaimRequest, Completion, Progress, Release, Renewal, Renewed, Store, StoreError,
+};
+use idempotent_runtime::{Owner, RecordKey, StoredResponse, Token};
 
 use support::{fingerprint, random};
 
@@ -25,35 +29,106 @@ mod cluster;
 mod damage;
 #[path = "redis/errors.rs"]
 mod errors;
+#[path = "redis/failover.rs"]
+mod failover;
 #[path = "redis/hints.rs"]
 mod hints;
 #[path = "support/insistent.rs"]
 mod insistent;
 #[path = "redis/kit.rs"]
 mod kit;
+#[path = "support/redis_proxy.rs"]
+mod proxy;
 #[path = "redis/records.rs"]
 mod records;
+#[path = "redis/refusals.rs"]
+mod refusals;
 #[path = "redis/round_trips.rs"]
 mod round_trips;
+#[path = "redis/silence.rs"]
+mod silence;
 #[path = "support/redis.rs"]
 mod support;
 
 const LONG: Duration = Duration::from_secs(60);
 
-fn request(owner: Owner) -> ClaimRequest {
+const TTL: Duration = Duration::from_secs(120);
+
+fn request(owner: Owner) -> ClaimRequest<'static> {
     ClaimRequest {
         owner,
         fingerprint: fingerprint(),
+        operation: "POST /payments/{}",
         lease: LONG,
-        ttl: LONG * 2,
+        retention: LONG,
         take_over: None,
     }
+}
+
+/// A renewal for as long as [`request`] claims.
+fn renewal(owner: Owner) -> Renewal {
+    Renewal {
+        owner,
+        lease: LONG,
+        retention: LONG,
+    }
+}
+
+async fn complete(
+    store: &impl Store,
+    owner: Owner,
+    response: &Arc<StoredResponse>,
+) -> Result<Completion, StoreError> {
+    store.complete(&owner, response, TTL).await
+}
+
+/// The only result of a batch of one.
+fn only<T: std::fmt::Debug>(results: Vec<Result<T, StoreError>>) -> Result<T, StoreError> {
+    let [result] = results.try_into().unwrap();
+    result
+}
+
+async fn renew(store: &impl Store, renewal: Renewal) -> Result<Renewed, StoreError> {
+    only(store.renew(&[renewal]).await)
+}
+
+async fn release(store: &impl Store, owner: Owner) -> Result<Release, StoreError> {
+    only(store.release(&[owner]).await)
+}
+
+async fn abandon(store: &impl Store, owner: Owner) -> Result<Release, StoreError> {
+    only(store.abandon(&[owner]).await)
+}
+
+/// Saves the beginning of a progress.
+async fn save(store: &impl Store, owner: Owner) -> Result<Progress, StoreError> {
+    store.save_progress(&owner, 0, &b"half"[..].into()).await
 }
 
 fn another(owner: Owner) -> Owner {
     Owner {
         token: Token::from_bytes(random()),
         ..owner
+    }
+}
+
+/// Asks until it is done, and says after how long. Recovery must not take longer than that after the
+/// moment in which a fresh connection would work.
+async fn recovers<T, F>(call: impl Fn() -> F) -> T
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    const RECOVERY: Duration = Duration::from_secs(5);
+    let began = std::time::Instant::now();
+    loop {
+        match call().await {
+            Ok(done) => {
+                assert!(began.elapsed() < RECOVERY, "{:?}", began.elapsed());
+                return done;
+            }
+            Err(error) => assert!(began.elapsed() < RECOVERY, "{error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

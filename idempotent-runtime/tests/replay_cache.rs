@@ -13,14 +13,19 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::store::{
-    CachedStore, Claim, ClaimRequest, Completion, ReplayCache, Store, StoreErrorKind,
+    CachedStore, Claim, ClaimRequest, Completion, Release, ReplayCache, Store, StoreError,
+    StoreErrorKind,
 };
-use idempotent_runtime::{Fingerprint, ManualClock, Owner, RecordKey, StoredResponse, Token};
+use idempotent_runtime::{
+    Clock, Fingerprint, ManualClock, Owner, RecordKey, StoredResponse, Token,
+};
 
 use remote::{Calls, RemoteStore};
 
 #[path = "support/remote.rs"]
 mod remote;
+
+type Request = ClaimRequest<'static>;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -52,7 +57,7 @@ impl Bed {
         }
     }
 
-    async fn claim(&self, request: &ClaimRequest) -> Claim {
+    async fn claim(&self, request: &Request) -> Claim {
         let kept = self.kept(request);
         let claim = self.store.claim(&rival(request)).await.unwrap();
         // What is kept is what the claim comes to, whatever happened before.
@@ -60,38 +65,41 @@ impl Bed {
             let Claim::Completed(response) = &claim else {
                 panic!("{kept:?} is kept, and a claim is answered {claim:?}");
             };
-            assert!(Arc::ptr_eq(&kept, response));
+            assert_eq!(kept, *response);
         }
         claim
     }
 
-    fn kept(&self, request: &ClaimRequest) -> Option<Arc<StoredResponse>> {
+    fn kept(&self, request: &Request) -> Option<Arc<StoredResponse>> {
         self.store.kept(&request.owner.key, &request.fingerprint)
     }
 
     /// A new record.
-    async fn completed(&self, body: &str) -> ClaimRequest {
+    async fn completed(&self, body: &str) -> Request {
         let request = request();
         self.complete(&request, body).await;
         request
     }
 
     /// Claims a free key, and completes it.
-    async fn complete(&self, request: &ClaimRequest, body: &str) {
+    async fn complete(&self, request: &Request, body: &str) {
         let request = rival(request);
         assert_first(&self.store.claim(&request).await.unwrap());
-        let completion = self.store.complete(&request.owner, &response(body)).await;
+        let completion = self
+            .store
+            .complete(&request.owner, &response(body), TTL)
+            .await;
         assert_eq!(completion.unwrap(), Completion::Stored);
     }
 
     /// A record that is answered from the cache from now on.
-    async fn hot(&self, body: &str) -> ClaimRequest {
+    async fn hot(&self, body: &str) -> Request {
         let request = self.completed(body).await;
         self.heat(&request, body).await;
         request
     }
 
-    async fn heat(&self, request: &ClaimRequest, body: &str) {
+    async fn heat(&self, request: &Request, body: &str) {
         for _ in 0..2 {
             assert_replay(&self.claim(request).await, body);
         }
@@ -108,34 +116,35 @@ const GET: Calls = Calls { claims: 0, gets: 1 };
 const GET_AND_CLAIM: Calls = Calls { claims: 1, gets: 1 };
 
 /// Another key each time.
-fn request() -> ClaimRequest {
+fn request() -> Request {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let [first, rest @ ..] = COUNT.fetch_add(1, Ordering::Relaxed).to_le_bytes();
     let mut key = [first; 32];
     key.iter_mut().zip(rest).for_each(|(to, from)| *to = from);
-    rival(&ClaimRequest {
+    rival(&Request {
         owner: Owner {
             key: RecordKey::from_bytes(key),
             token: Token::from_bytes([0; 16]),
         },
         fingerprint: Fingerprint::from_bytes([1; 32]),
+        operation: "payments.create",
         lease: LEASE,
-        ttl: TTL,
+        retention: TTL,
         take_over: None,
     })
 }
 
 /// The same by somebody else.
-fn rival(of: &ClaimRequest) -> ClaimRequest {
+fn rival(of: &Request) -> Request {
     let token = Token::random().unwrap();
-    ClaimRequest {
+    Request {
         owner: Owner { token, ..of.owner },
         ..*of
     }
 }
 
-fn other_request(of: &ClaimRequest) -> ClaimRequest {
-    ClaimRequest {
+fn other_request(of: &Request) -> Request {
+    Request {
         fingerprint: Fingerprint::from_bytes([2; 32]),
         ..*of
     }
@@ -174,14 +183,15 @@ async fn a_replay_is_one_round_trip_at_most_and_a_hot_one_none() {
 }
 
 #[tokio::test]
-async fn hot_replays_share_one_response() {
+async fn hot_replays_share_one_body() {
     let bed = Bed::new();
     let request = bed.hot("paid").await;
     let (one, other) = (bed.claim(&request).await, bed.claim(&request).await);
     let (Claim::Completed(one), Claim::Completed(other)) = (one, other) else {
         panic!("no replay");
     };
-    assert!(Arc::ptr_eq(&one, &other));
+    let body = |response: &StoredResponse| response.body.as_ref().unwrap().as_ptr();
+    assert_eq!(body(&one), body(&other));
 }
 
 #[tokio::test]
@@ -207,7 +217,7 @@ async fn another_request_is_a_mismatch_at_every_replay() {
     }
 }
 
-/// Its life is counted from its first claim, whenever it was read.
+/// Its life is counted from its completion, whenever it was read.
 #[tokio::test]
 async fn nothing_is_replayed_after_its_expiry() {
     let bed = Bed::new();
@@ -295,23 +305,6 @@ async fn what_was_read_before_a_removal_is_not_kept() {
     assert_replay(&bed.claim(&request).await, "paid again");
 }
 
-/// The same when the read of another request has found the key free.
-#[tokio::test]
-async fn what_was_read_before_the_key_was_found_free_is_not_kept() {
-    let bed = Bed::new();
-    let request = bed.completed("paid").await;
-    assert_replay(&bed.claim(&request).await, "paid");
-    bed.remote.hold_replies();
-    let (store, early) = (Arc::clone(&bed.store), rival(&request));
-    let reading = tokio::spawn(async move { store.claim(&early).await.unwrap() });
-    bed.remote.held().await;
-    assert!(bed.remote.remove(&request.owner.key).await.unwrap());
-    bed.complete(&request, "paid again").await;
-    bed.remote.let_go();
-    assert_replay(&reading.await.unwrap(), "paid");
-    assert_replay(&bed.claim(&request).await, "paid again");
-}
-
 #[tokio::test]
 async fn removal_of_which_nothing_was_heard_is_taken_for_one() {
     let bed = Bed::new();
@@ -357,15 +350,21 @@ async fn what_runs_or_is_abandoned_or_taken_over_is_asked_for_every_time() {
         assert!(matches!(claim, Claim::Abandoned { attempt: 1, .. }));
         assert_eq!(bed.remote.take_calls(), CLAIM);
     }
-    let heir = ClaimRequest {
+    let heir = Request {
         take_over: Some(1),
         ..rival(&request)
     };
     let claim = bed.store.claim(&heir).await.unwrap();
     assert!(matches!(claim, Claim::Acquired { attempt: 2, .. }));
-    let late = bed.store.complete(&first.owner, &response("late")).await;
+    let late = bed
+        .store
+        .complete(&first.owner, &response("late"), TTL)
+        .await;
     assert_eq!(late.unwrap(), Completion::Lost);
-    let completion = bed.store.complete(&heir.owner, &response("heir")).await;
+    let completion = bed
+        .store
+        .complete(&heir.owner, &response("heir"), TTL)
+        .await;
     assert_eq!(completion.unwrap(), Completion::Stored);
     bed.heat(&request, "heir").await;
     // Who has lost its claim asks with its own token, and is told what is stored.
@@ -454,14 +453,15 @@ async fn everything_else_is_passed_on() {
     bed.store.claim(&running).await.unwrap();
     let subscription = bed.store.subscribe(&running.owner.key);
     assert!(subscription.is_reliable());
-    bed.store.release(&running.owner).await.unwrap();
+    let released = bed.store.release(&[running.owner]).await;
+    assert!(matches!(released[..], [Ok(Release::Released)]));
     subscription.changed().await;
     bed.clock.advance(TTL);
-    assert_eq!(bed.store.purge_expired(10).await.unwrap(), 1);
+    assert_eq!(bed.store.purge_expired(10).await.unwrap().records, 1);
 }
 
 /// Claims until the key is free.
-async fn claim_at_last(store: &dyn Store, request: &ClaimRequest) -> ClaimRequest {
+async fn claim_at_last(store: &dyn Store, request: &Request) -> Request {
     loop {
         let request = rival(request);
         if let Claim::Acquired { .. } = store.claim(&request).await.unwrap() {
@@ -472,7 +472,7 @@ async fn claim_at_last(store: &dyn Store, request: &ClaimRequest) -> ClaimReques
 }
 
 /// What is replayed; if there is nothing, nothing is left behind.
-async fn look(store: &dyn Store, request: &ClaimRequest) -> Option<u64> {
+async fn look(store: &dyn Store, request: &Request) -> Option<u64> {
     let request = rival(request);
     match store.claim(&request).await.unwrap() {
         Claim::Completed(response) => {
@@ -480,7 +480,7 @@ async fn look(store: &dyn Store, request: &ClaimRequest) -> Option<u64> {
             Some(std::str::from_utf8(&body).unwrap().parse().unwrap())
         }
         Claim::Acquired { .. } => {
-            store.release(&request.owner).await.unwrap();
+            store.release(&[request.owner]).await;
             None
         }
         _ => None,
@@ -516,7 +516,7 @@ async fn no_answer_outlives_its_removal() {
     for life in 0..LIVES {
         let claimed = claim_at_last(&*store, &request).await;
         let answer = response(&life.to_string());
-        let completion = store.complete(&claimed.owner, &answer).await.unwrap();
+        let completion = store.complete(&claimed.owner, &answer, TTL).await.unwrap();
         assert_eq!(completion, Completion::Stored);
         for _ in 0..3 {
             assert_eq!(look(&*store, &request).await, Some(life));
@@ -529,4 +529,218 @@ async fn no_answer_outlives_its_removal() {
         replays += reader.await.unwrap();
     }
     assert!(replays > 0);
+}
+
+/// Somebody who pays the same at the same time, on a task of its own.
+fn spawn_claim(bed: &Bed, request: &Request) -> tokio::task::JoinHandle<Result<Claim, StoreError>> {
+    let (store, request) = (Arc::clone(&bed.store), rival(request));
+    tokio::spawn(async move { store.claim(&request).await })
+}
+
+#[tokio::test]
+async fn what_is_freed_through_one_handle_is_not_replayed_by_another() {
+    let bed = Bed::new();
+    let other = ReplayCache::new().clock(bed.clock.clone());
+    let other = other.in_front_of(bed.remote.clone());
+    let request = bed.hot("paid").await;
+    for _ in 0..3 {
+        assert_replay(&other.claim(&rival(&request)).await.unwrap(), "paid");
+    }
+    assert!(other.remove(&request.owner.key).await.unwrap());
+    assert!(bed.kept(&request).is_none());
+    bed.complete(&request, "paid again").await;
+    for store in [&*bed.store, &other] {
+        assert_replay(&store.claim(&rival(&request)).await.unwrap(), "paid again");
+    }
+    // And the other way round.
+    bed.heat(&request, "paid again").await;
+    assert_replay(&other.claim(&rival(&request)).await.unwrap(), "paid again");
+    assert!(bed.store.remove(&request.owner.key).await.unwrap());
+    let gone = other.kept(&request.owner.key, &request.fingerprint);
+    assert!(gone.is_none());
+}
+
+#[tokio::test]
+async fn an_older_answer_is_given_while_the_store_is_away_until_the_record_expires() {
+    for kind in [
+        StoreErrorKind::Unavailable,
+        StoreErrorKind::TimedOut,
+        StoreErrorKind::Refused,
+        StoreErrorKind::Busy,
+    ] {
+        let bed = Bed::new();
+        let request = bed.hot("paid").await;
+        bed.clock.advance(MAX_AGE);
+        bed.remote.break_off_after(Some(kind));
+        while bed.clock.now() < TTL {
+            assert_replay(&bed.claim(&request).await, "paid");
+            let claim = bed.claim(&other_request(&request)).await;
+            assert!(matches!(claim, Claim::Mismatch), "{claim:?}");
+            bed.clock.advance(SECOND);
+        }
+        let error = bed.store.claim(&rival(&request)).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "expired");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_asked_once_a_second_for_a_key() {
+    let bed = Bed::new();
+    let request = bed.hot("paid").await;
+    bed.clock.advance(MAX_AGE);
+    bed.remote
+        .break_off_after(Some(StoreErrorKind::Unavailable));
+    for _ in 0..5 {
+        for _ in 0..100 {
+            assert_replay(&bed.claim(&request).await, "paid");
+        }
+        assert_eq!(bed.remote.take_calls(), GET);
+        bed.clock.advance(SECOND);
+    }
+    bed.remote.break_off_after(None);
+    assert_replay(&bed.claim(&request).await, "paid");
+    assert_eq!(bed.remote.take_calls(), GET);
+    bed.clock.advance(MAX_AGE - MILLISECOND);
+    assert_replay(&bed.claim(&request).await, "paid");
+    assert_eq!(bed.remote.take_calls(), NONE, "fresh again");
+}
+
+#[tokio::test]
+async fn a_removal_while_the_store_is_away_ends_the_older_answer() {
+    let bed = Bed::new();
+    let request = bed.hot("paid").await;
+    bed.clock.advance(MAX_AGE);
+    bed.remote.break_off_after(Some(StoreErrorKind::TimedOut));
+    assert_replay(&bed.claim(&request).await, "paid");
+    assert!(bed.store.remove(&request.owner.key).await.is_err());
+    assert!(bed.store.claim(&rival(&request)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_an_error_and_no_older_answer() {
+    let bed = Bed::new();
+    let request = bed.hot("paid").await;
+    bed.clock.advance(MAX_AGE);
+    bed.remote.break_off_after(Some(StoreErrorKind::Corrupt));
+    for _ in 0..3 {
+        let error = bed.store.claim(&rival(&request)).await.unwrap_err();
+        assert!(error.is_about_item());
+    }
+}
+
+#[tokio::test]
+async fn a_read_that_failed_has_claimed_nothing() {
+    let bed = Bed::new();
+    let request = bed.completed("paid").await;
+    assert_replay(&bed.claim(&request).await, "paid");
+    bed.remote.break_off_after(Some(StoreErrorKind::TimedOut));
+    let error = bed.store.claim(&rival(&request)).await.unwrap_err();
+    assert_eq!(bed.remote.take_calls().claims, 2, "the first two");
+    assert!(!error.may_have_happened());
+}
+
+/// It neither answers nor refuses.
+#[tokio::test(start_paused = true)]
+async fn a_silent_store_is_waited_for_no_longer_than_a_second() {
+    let bed = Bed::new();
+    let request = bed.hot("paid").await;
+    bed.clock.advance(MAX_AGE);
+    bed.remote.hold_replies();
+    let asked = tokio::time::Instant::now();
+    let first = spawn_claim(&bed, &request);
+    bed.remote.held().await;
+    let others = [(); 10].map(|()| spawn_claim(&bed, &request));
+    assert_replay(&first.await.unwrap().unwrap(), "paid");
+    for other in others {
+        assert_replay(&other.await.unwrap().unwrap(), "paid");
+    }
+    assert!(asked.elapsed() <= SECOND + MILLISECOND);
+    // Meanwhile nobody waits at all.
+    assert_replay(&bed.claim(&request).await, "paid");
+    assert!(asked.elapsed() <= SECOND + MILLISECOND);
+    assert_eq!(bed.remote.take_calls(), GET);
+}
+
+#[tokio::test]
+async fn many_callers_of_one_key_make_one_read_at_each_end_of_an_entrys_age() {
+    let bed = Bed::new();
+    let request = bed.completed("paid").await;
+    assert_replay(&bed.claim(&request).await, "paid");
+    for _ in 0..5 {
+        bed.remote.take_calls();
+        bed.remote.hold_replies();
+        let callers: Vec<_> = (0..500).map(|_| spawn_claim(&bed, &request)).collect();
+        bed.remote.held().await;
+        // All of them have asked.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        bed.remote.let_go();
+        for caller in callers {
+            assert_replay(&caller.await.unwrap().unwrap(), "paid");
+        }
+        assert_eq!(bed.remote.take_calls(), GET);
+        bed.clock.advance(MAX_AGE);
+    }
+}
+
+#[tokio::test]
+async fn an_error_is_one_for_all_who_ask_at_once() {
+    let bed = Bed::new();
+    let request = bed.completed("paid").await;
+    assert_replay(&bed.claim(&request).await, "paid");
+    bed.remote.take_calls();
+    bed.remote.hold_replies();
+    let callers: Vec<_> = (0..500).map(|_| spawn_claim(&bed, &request)).collect();
+    bed.remote.held().await;
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    bed.remote.let_go_and_lose(StoreErrorKind::Unavailable);
+    for caller in callers {
+        let error = caller.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    }
+    assert_eq!(bed.remote.take_calls(), GET);
+}
+
+#[tokio::test]
+async fn who_reads_for_others_and_is_dropped_strands_nobody() {
+    let bed = Bed::new();
+    let request = bed.completed("paid").await;
+    assert_replay(&bed.claim(&request).await, "paid");
+    bed.remote.take_calls();
+    bed.remote.hold_replies();
+    let leader = spawn_claim(&bed, &request);
+    bed.remote.held().await;
+    let followers: Vec<_> = (0..10).map(|_| spawn_claim(&bed, &request)).collect();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    leader.abort();
+    assert!(leader.await.unwrap_err().is_cancelled());
+    for follower in followers {
+        assert_replay(&follower.await.unwrap().unwrap(), "paid");
+    }
+    assert_eq!(bed.remote.take_calls(), Calls { claims: 0, gets: 2 });
+}
+
+/// With an older answer at hand, none of them asks again before its time.
+#[tokio::test]
+async fn who_reads_for_others_and_is_dropped_leaves_them_the_older_answer() {
+    let bed = Bed::new();
+    let request = bed.hot("paid").await;
+    bed.clock.advance(MAX_AGE);
+    bed.remote.hold_replies();
+    let leader = spawn_claim(&bed, &request);
+    bed.remote.held().await;
+    let followers: Vec<_> = (0..10).map(|_| spawn_claim(&bed, &request)).collect();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    leader.abort();
+    for follower in followers {
+        assert_replay(&follower.await.unwrap().unwrap(), "paid");
+    }
+    assert_eq!(bed.remote.take_calls(), GET);
 }

@@ -18,16 +18,24 @@ use support::{Bed, Directory};
 mod batches;
 #[path = "sqlite/corruption.rs"]
 mod corruption;
+#[path = "sqlite/disk.rs"]
+mod disk;
 #[path = "sqlite/durability.rs"]
 mod durability;
+#[path = "sqlite/files.rs"]
+mod files;
 #[path = "sqlite/groups.rs"]
 mod groups;
+#[path = "sqlite/records.rs"]
+mod records;
 #[path = "sqlite/setup.rs"]
 mod setup;
 #[path = "sqlite/sharing.rs"]
 mod sharing;
 #[path = "support/sqlite.rs"]
 mod support;
+#[path = "sqlite/turns.rs"]
+mod turns;
 
 async fn assert_conformant(store: impl Store) {
     let report = conformance::run(&Bed(Arc::new(store))).await;

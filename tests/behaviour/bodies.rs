@@ -183,6 +183,37 @@ async fn request_and_multipart_can_be_last() {
     reply(form()).await.assert_replay_of(&first);
 }
 
+/// It was a 422: a client makes a new boundary for each try.
+#[tokio::test]
+async fn the_same_upload_with_a_new_boundary_is_a_retry() {
+    let server = serve(routes()).await;
+    let upload = |boundary: &str, fields: [(&str, &str); 2]| {
+        let field = |(name, value): (&str, &str)| {
+            format!(
+                "--{boundary}\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+            )
+        };
+        let body = fields.map(field).concat() + &format!("--{boundary}--\r\n");
+        let content_type = format!("multipart/form-data; boundary=\"{boundary}\"");
+        let request = server.post("/fields", "key", body);
+        reply(request.header("content-type", content_type))
+    };
+    let fields = [("amount", "10"), ("currency", "USD")];
+    let first = upload("----one", fields).await;
+    assert_eq!(first.text(), "amount=10&currency=USD in run 1");
+    upload("----one", fields).await.assert_replay_of(&first);
+    upload("----two", fields).await.assert_replay_of(&first);
+    for other in [
+        [("amount", "10"), ("currency", "EUR")],
+        [("currency", "USD"), ("amount", "10")],
+        [("amount", "10"), ("currenc", "yUSD")],
+    ] {
+        let refused = upload("----two", other).await;
+        refused.assert_problem(422, "key-reused");
+    }
+    assert_eq!(server.probe.runs(), 1);
+}
+
 /// Refuses who does not say the word, and says so with the status in the path.
 struct Authenticated;
 

@@ -1,14 +1,17 @@
 //! Same key, another request.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::routing::{post, put};
 use axum::{Json, Router};
-use idempotent_runtime::idempotent;
+use http::HeaderName;
+use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::{Idempotency, idempotent};
 use serde::Deserialize;
 
-use crate::support::{App, Probe, Server, reply, serve};
+use crate::support::{App, Probe, Server, reply, serve, serve_on, serve_with};
 
 #[idempotent]
 async fn pay(State(probe): State<Probe>, body: String) -> String {
@@ -53,8 +56,20 @@ async fn by_map(State(probe): State<Probe>) -> String {
     probe.run().to_string()
 }
 
+#[idempotent(fingerprint_headers = ["X-Api-Version"])]
+async fn by_version(State(probe): State<Probe>, body: String) -> String {
+    format!("{body} in run {}", probe.run())
+}
+
+#[idempotent(fingerprint = body.len(), fingerprint_headers = ["x-api-version"])]
+async fn by_version_and_length(State(probe): State<Probe>, body: String) -> String {
+    format!("{body} in run {}", probe.run())
+}
+
 fn routes() -> Router<App> {
     Router::new()
+        .route("/by_version", post(by_version))
+        .route("/by_version_and_length", post(by_version_and_length))
         .route("/pay", post(pay))
         .route("/pay/again", post(pay))
         .route("/pay/{id}", put(pay))
@@ -215,4 +230,71 @@ async fn the_order_of_a_map_does_not_matter() {
     reply(server.post("/map", "key", ""))
         .await
         .assert_replay_of(&first);
+}
+
+/// Requests with one key and these values of `x-api-version`: which of them is answered like the first.
+async fn like_the_first(server: &Server, path: &str, versions: [&[&str]; 5]) -> [bool; 5] {
+    let mut like = [false; 5];
+    for (like, values) in like.iter_mut().zip(versions) {
+        let mut request = server.post(path, path, "10");
+        for value in values {
+            request = request.header("x-api-version", *value);
+        }
+        let reply = reply(request).await;
+        *like = reply.status == 200;
+        if !*like {
+            reply.assert_problem(422, "key-reused");
+        }
+    }
+    like
+}
+
+const VERSIONS: [&[&str]; 5] = [&["1"], &["2"], &[], &[""], &["1", "1"]];
+
+#[tokio::test]
+async fn headers_that_an_operation_names_are_a_part_of_the_request() {
+    let server = serve(routes()).await;
+    for path in ["/by_version", "/by_version_and_length"] {
+        let like = like_the_first(&server, path, VERSIONS).await;
+        assert_eq!(like, [true, false, false, false, false], "{path}");
+    }
+    let like = like_the_first(&server, "/pay", VERSIONS).await;
+    assert_eq!(like, [true; 5], "nothing names the header");
+    assert_eq!(server.probe.runs(), 3);
+}
+
+#[tokio::test]
+async fn headers_that_the_handle_names_are_a_part_of_every_request() {
+    let names = ["x-api-version", "accept"].map(HeaderName::from_static);
+    let builder = Idempotency::builder(MemoryStore::new()).fingerprint_headers(names);
+    let server = serve_with(builder, routes()).await;
+    for path in ["/by_version", "/pay"] {
+        let like = like_the_first(&server, path, VERSIONS).await;
+        assert_eq!(like, [true, false, false, false, false], "{path}");
+    }
+}
+
+/// Live keys survive that: it is the same set of names.
+#[tokio::test]
+async fn name_of_a_header_can_be_moved_between_operation_and_handle() {
+    #[idempotent(name = "pay", fingerprint_headers = ["x-api-version"])]
+    async fn before(State(probe): State<Probe>, body: String) -> String {
+        format!("{body} in run {}", probe.run())
+    }
+    #[idempotent(name = "pay")]
+    async fn after(State(probe): State<Probe>, body: String) -> String {
+        format!("{body} in run {}", probe.run())
+    }
+    let store = Arc::new(MemoryStore::new());
+    let before = serve_on(Arc::clone(&store), Router::new().route("/", post(before))).await;
+    let names = [HeaderName::from_static("x-api-version")];
+    let builder = Idempotency::builder(store).fingerprint_headers(names);
+    let after = serve_with(builder, Router::new().route("/", post(after))).await;
+    let send = |server: &Server| {
+        let request = server.post("/", "key", "10");
+        reply(request.header("x-api-version", "1"))
+    };
+    let first = send(&before).await;
+    assert_eq!(first.status, 200);
+    send(&after).await.assert_replay_of(&first);
 }

@@ -73,6 +73,6 @@ async fn a_lost_record_is_put_back_even_if_the_store_goes_away_in_between() {
     ] {
         put_back_despite(faults)
             .await
-            .assert_problem(409, "outcome-unknown");
+            .assert_problem(409, "in-flight");
     }
 }

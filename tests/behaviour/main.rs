@@ -4,6 +4,7 @@
 mod support;
 
 mod abandoned;
+mod background;
 mod bodies;
 mod derived_keys;
 #[cfg(feature = "blake3")]

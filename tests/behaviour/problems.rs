@@ -1,5 +1,7 @@
 //! How a refusal looks.
 
+use std::sync::{Arc, Mutex};
+
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -7,7 +9,7 @@ use axum::routing::post;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{Idempotency, ProblemCode, idempotent};
 
-use crate::support::{App, Probe, reply, serve, serve_with};
+use crate::support::{App, Local, Probe, reply, serve, serve_with};
 
 #[idempotent]
 async fn pay(State(probe): State<Probe>) -> String {
@@ -78,10 +80,10 @@ async fn the_application_can_render_problems_itself() {
     let duplicate = reply(server.post("/pay", "key", "")).await;
     assert_eq!(
         (duplicate.status, duplicate.header("retry-after")),
-        (409, Some("30"))
+        (409, Some("1"))
     );
     assert!(
-        duplicate.text().starts_with("in-flight 30 "),
+        duplicate.text().starts_with("in-flight 1 "),
         "{}",
         duplicate.text()
     );
@@ -141,4 +143,45 @@ fn codes_are_distinct_and_say_their_status() {
         );
         assert!(!code.status().is_informational() && !code.status().is_redirection());
     }
+}
+
+/// What is logged while the test has this.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// It said that the handler had not run.
+#[tokio::test]
+async fn log_of_a_handler_that_failed_does_not_say_that_it_did_not_run() {
+    #[idempotent]
+    async fn panics(State(probe): State<Probe>) -> String {
+        panic!("in run {}", probe.run());
+    }
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_writer(move || writer.clone());
+    let guard = tracing::subscriber::set_default(subscriber.finish());
+    let local = Local::new(MemoryStore::new(), Router::new().route("/", post(panics)));
+    local
+        .post("/", "key")
+        .await
+        .assert_problem(500, "handler-failed");
+    drop(guard);
+    assert_eq!(local.probe.runs(), 1);
+    let logged = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    assert!(logged.contains("handler panicked"), "{logged}");
+    assert!(logged.contains("handler-failed"), "{logged}");
+    assert!(!logged.contains("without running"), "{logged}");
 }

@@ -5,7 +5,8 @@ use axum::routing::post;
 use axum::{Extension, Router};
 use futures_util::future::join_all;
 use idempotent_runtime::store::StoreErrorKind;
-use idempotent_runtime::{Attempt, StepError, idempotent};
+use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::{Attempt, Idempotency, Policy, StepError, idempotent};
 
 use crate::steps::World;
 use crate::support::{
@@ -306,4 +307,27 @@ async fn a_step_that_is_dropped_while_it_is_saved_can_be_asked_for_again() {
     let retry = reply(server.post("/hasty", "key", "")).await;
     assert_eq!((retry.status, retry.text()), (200, "attempt 2"));
     assert_eq!(world.effects(), ["hold", "charge"]);
+}
+
+/// Each save wrote all steps before it once more: 1,000 of them were 10 MB.
+#[tokio::test]
+async fn a_save_carries_what_is_new_and_nothing_else() {
+    const STEPS: u64 = 1_000;
+    let store = FaultyStore::new(MemoryStore::new());
+    let idempotency = Idempotency::new(store.clone());
+    let run = async |attempt: Attempt| {
+        let mut sum = 0;
+        for step in 0..STEPS {
+            let label = format!("step {step}");
+            let done = attempt.step(&label, async { Ok::<_, String>(step) });
+            sum += done.await.map_err(|error| error.to_string())?;
+        }
+        Ok::<_, String>(sum)
+    };
+    let done = idempotency.execute_attempt(&Policy::new(), "op", (), "key", "", run);
+    let done = done.await.unwrap().into_result().unwrap();
+    assert_eq!(done, STEPS * (STEPS - 1) / 2);
+    assert_eq!(store.calls(Operation::SaveProgress), 1_000);
+    let (bytes, most_of_a_step) = (store.progress_bytes(), 20);
+    assert!(bytes < most_of_a_step * 1_000, "{bytes}");
 }

@@ -11,6 +11,7 @@ mod frozen;
 mod killed_under_load;
 mod network;
 mod processes;
+mod redis_failover;
 mod secrets;
 mod steps;
 mod store_crashes;

@@ -26,7 +26,7 @@ async fn round_trips<C: Database>(wire: &Wire, pool: &C::Pool, work: impl Future
 /// asks a connection that comes back whether it is alive, which is one in each of them.
 async fn round_trips_are_few<C: Database>(scene: &Scene<C>) {
     let (added, replay) = match C::STORE {
-        "postgres" => (2, 3),
+        "postgres" => (3, 3),
         _ => (7, 2),
     };
     let (url, wire) = scene.wired().await;

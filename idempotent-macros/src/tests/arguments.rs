@@ -66,6 +66,8 @@ fn values_have_limits() {
         "max_response_bytes = 1073741824",
         "header = \"X_Key.2\"",
         "fingerprint = (body)",
+        "fingerprint_headers = [\"X-Api-Version\", \"accept\"]",
+        "fingerprint_headers = [\"a\",]",
         "on_abandoned = self::retry",
         "key = id, required = false",
         "scope = f::<A, B>(x)",
@@ -93,7 +95,17 @@ fn values_have_limits() {
         "ttl = \"99999999999999999999s\"",
         "lease = \"9ms\"",
         "lease = \"25h\"",
-        "ttl = \"1m\", lease = \"2m\"",
+        "ttl = \"0ms\"",
+        "ttl_hours = 0",
+        "ttl_minutes = 0",
+        "ttl_secs = 0",
+        "ttl = \"3651d\"",
+        "ttl_hours = 87601",
+        "ttl_minutes = 5256001",
+        "ttl_secs = 315360001",
+        "lease = \"0s\"",
+        "lease = \"3651d\"",
+        "in_flight = \"wait\", wait = \"3651d\"",
         "in_flight = \"wait\", wait = \"0ms\"",
         "in_flight = \"wait\", wait = \"2h\"",
         "wait = \"1s\"",
@@ -116,6 +128,13 @@ fn values_have_limits() {
         "scope = \"user\"",
         "key = \"id\"",
         "key = id, header = \"X-Key\"",
+        "fingerprint_headers = \"accept\"",
+        "fingerprint_headers = [accept]",
+        "fingerprint_headers = []",
+        "fingerprint_headers = [\"a b\"]",
+        "fingerprint_headers = [\"\"]",
+        "fingerprint_headers = [\"a\", \"A\"]",
+        "fingerprint_headers = [\"a\", 1]",
         "max_response_bytes = 1073741825",
         "crate = \"api\"",
         "ttl_hours(24)",
@@ -140,6 +159,7 @@ fn reading_goes_on_after_a_broken_argument() {
         4
     );
     assert_eq!(mistakes("scope = , ttl_hours = 0"), 2);
+    assert_eq!(mistakes("fingerprint_headers = [a, \"b\", \"b\", 1]"), 3);
 }
 
 #[test]

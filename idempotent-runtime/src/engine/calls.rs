@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
+use crate::store::replay_cache::registry::Removal;
 use crate::store::{
     Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
     StoreError, StoreErrorKind,
@@ -49,6 +50,8 @@ impl Calls {
     }
 
     pub(super) async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
+        // Another handle of this process may have a cache, even if this one has none.
+        let _removal = Removal(key);
         self.timed(self.store.remove(key)).await
     }
 

@@ -37,7 +37,7 @@ mod unwind;
 mod wait;
 
 pub(crate) use abandoned::{Crashed, DescribeAbandoned};
-pub(crate) use detach::{Detach, Mover};
+pub(crate) use detach::{Crowd, Detach, Mover};
 pub(crate) use fingerprints::Fingerprints;
 pub(crate) use held::{Answer, Held};
 pub(crate) use secrets::CheckValues;

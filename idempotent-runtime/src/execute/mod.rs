@@ -89,7 +89,7 @@ impl Idempotency {
     /// `BTreeSet` there.
     ///
     /// [`#[idempotent]`](macro@crate::idempotent) on a plain function is this method, with the
-    /// function's name for an operation, the JSON of its `key = expr` for a key (where a string has its
+    /// its `name` for an operation, the JSON of its `key = expr` for a key (where a string has its
     /// quotes), and its `fingerprint = expr`, or the tuple of its arguments, for an input.
     ///
     /// Namespace, operation, scope and key are one record key with those of HTTP: an operation of the

@@ -12,7 +12,7 @@ use super::problem::{Problem, ProblemCode};
 use crate::canonical::canonicalize;
 use crate::digest::Digest;
 use crate::engine::{Crashed, Fingerprints, Held, InTransaction, Intent, Outcome, Refusal};
-use crate::fingerprint::{Content, Fingerprint};
+use crate::fingerprint::{Content, Fingerprint, Request};
 use crate::key::{InvalidKey, Key, KeySet, RecordKey};
 use crate::policy::{FingerprintOf, Policy};
 use crate::recovery::Abandoned;
@@ -121,14 +121,14 @@ impl View<'_> {
         let resolved = if inputs.scope.is_some() {
             None
         } else {
-            self.scope.and_then(|resolved| resolved.error.as_ref())
+            self.resolved.and_then(|it| it.scope.error.as_ref())
         };
         usable(inputs.error.as_ref().or(resolved))?;
         let Some(key) = self.key(policy, inputs.key)? else {
             return Ok(None);
         };
         let operation = self.operation(policy);
-        let scope = inputs.scope.or_else(|| self.scope?.scope.clone());
+        let scope = inputs.scope.or_else(|| self.resolved?.scope.scope.clone());
         let keys = self.idempotency.record_keys();
         let fields = inputs.fingerprint;
         let digest = self.idempotency.digest();
@@ -176,13 +176,14 @@ impl View<'_> {
             (FingerprintOf::Body | FingerprintOf::Fields, _) => Content::Body(body),
         };
         let content_type = self.content_type.map(HeaderValue::as_bytes);
-        Fingerprint::of_request(
-            digest,
-            self.method.as_str(),
-            self.path_and_query(),
+        let request = Request {
+            method: self.method.as_str(),
+            path_and_query: self.path_and_query(),
             content_type,
+            headers: self.resolved.and_then(|it| it.headers.as_deref()),
             content,
-        )
+        };
+        Fingerprint::of_request(digest, &request)
     }
 }
 
@@ -215,6 +216,9 @@ impl Head {
                 Err(answer) => return Ok(Admission::Answer(answer)),
             },
         };
+        if self.idempotency.is_overloaded() {
+            return Err(identified);
+        }
         let intent = identified.intent(&self.view().operation(policy));
         match engine.enter_now(&intent, policy) {
             Some(entered) => Ok(self.admitted(policy, entered, identified.record())),
@@ -229,7 +233,11 @@ impl Head {
         body: Bytes,
     ) -> Admission {
         let mut other = self.by_other_digest(policy, identified.fields.take(), body);
-        let fingerprints = Fingerprints::new(identified.fingerprint, &mut other);
+        let mut fingerprints = Fingerprints::new(identified.fingerprint, &mut other);
+        if self.idempotency.is_overloaded() {
+            let answer = self.stored_or_overloaded(&identified.keys, &mut fingerprints);
+            return Admission::Answer(answer.await);
+        }
         let describe = |crashed: Crashed| Abandoned {
             key: identified.key.clone(),
             record: identified.record(),
@@ -275,12 +283,31 @@ impl Head {
         };
         let intent = identified.intent(&self.view().operation(policy));
         let mut other = self.by_other_digest(policy, identified.fields, body);
-        let fingerprints = Fingerprints::new(intent.fingerprint, &mut other);
+        let mut fingerprints = Fingerprints::new(intent.fingerprint, &mut other);
+        if self.idempotency.is_overloaded() {
+            let answer = self.stored_or_overloaded(&intent.keys, &mut fingerprints);
+            return Err(answer.await);
+        }
         let engine = self.idempotency.engine();
         let entered = engine.enter_transaction(begin, &intent, fingerprints, policy);
         match entered.await {
             Ok(outcome) => self.settle(policy, intent.keys.first(), outcome),
             Err(refusal) => Err(self.idempotency.refuse(&refusal)),
+        }
+    }
+
+    /// What a request is answered when no handler may begin: as while the service shuts down, a replay is
+    /// none the worse for it.
+    async fn stored_or_overloaded(
+        &self,
+        keys: &KeySet,
+        fingerprints: &mut Fingerprints<'_>,
+    ) -> Response {
+        let is_this_request = |found| fingerprints.include(found);
+        let engine = self.idempotency.engine();
+        match engine.peek(keys, is_this_request).await {
+            Some(stored) => self.idempotency.replay(stored),
+            None => self.idempotency.overloaded(),
         }
     }
 
@@ -376,6 +403,10 @@ impl Idempotency {
         &self,
         begin: &dyn Begin<C>,
     ) -> Result<InTransaction<C>, Response> {
+        // It runs on in the background like any other.
+        if self.is_overloaded() {
+            return Err(self.overloaded());
+        }
         let begun = self.engine().begin_unprotected(begin).await;
         begun.map_err(|refusal| self.refuse(&refusal))
     }

@@ -50,7 +50,14 @@ impl Idempotency {
     }
 
     pub(super) fn in_flight(&self, lease_left: Duration) -> Response {
-        self.problem(&Problem::new(ProblemCode::InFlight).retry_after(lease_left))
+        let pause = self.retry_after().min(lease_left);
+        self.problem(&Problem::new(ProblemCode::InFlight).retry_after(pause))
+    }
+
+    /// Nothing has run, because too much runs in the background.
+    pub(super) fn overloaded(&self) -> Response {
+        let problem = Problem::new(ProblemCode::Overloaded);
+        self.problem(&problem.retry_after(Duration::from_secs(1)))
     }
 
     /// Nothing has run, or nothing that ran has happened.
@@ -69,10 +76,7 @@ impl Idempotency {
     }
 
     pub(super) fn problem(&self, problem: &Problem) -> Response {
-        tracing::debug!(
-            code = problem.code().as_str(),
-            "answered without running the handler"
-        );
+        tracing::debug!(code = problem.code().as_str(), "answered with a problem");
         self.problems().render(problem)
     }
 

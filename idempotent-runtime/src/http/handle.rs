@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
-use http::Extensions;
 use http::request::Parts;
+use http::{Extensions, HeaderName};
 use serde::Serialize;
 
 use super::filter::HeaderFilter;
 use super::inputs::Inputs;
 use super::problem::{Problem, Problems};
 use crate::digest::Digest;
-use crate::engine::{CheckValues, Engine, EngineSettings, Mover};
+use crate::engine::{CheckValues, Crowd, Engine, EngineSettings, Mover};
 use crate::error::Error;
 use crate::key::{KeySyntax, RecordKeys};
 use crate::policy::MAX_DURATION;
@@ -66,8 +66,11 @@ struct Settings {
     digest: Digest,
     scope: Option<ScopeResolver>,
     headers: HeaderFilter,
+    fingerprint_headers: Vec<HeaderName>,
     problems: Problems,
     on_store_failure: OnStoreFailure,
+    retry_after: Duration,
+    background: Option<Crowd>,
     ttl: Option<Duration>,
     transaction_timeout: Duration,
     extensions: Extensions,
@@ -104,8 +107,11 @@ pub struct Builder {
     digest: Digest,
     scope: Option<ScopeResolver>,
     headers: HeaderFilter,
+    fingerprint_headers: Vec<HeaderName>,
     problems: Problems,
     on_store_failure: OnStoreFailure,
+    retry_after: Duration,
+    background: Option<Crowd>,
     ttl: Option<Duration>,
     transaction_timeout: Duration,
     extensions: Extensions,
@@ -132,8 +138,11 @@ impl Idempotency {
             digest: Digest::default(),
             scope: None,
             headers: HeaderFilter::default(),
+            fingerprint_headers: Vec::new(),
             problems: Problems::default(),
             on_store_failure: OnStoreFailure::default(),
+            retry_after: Duration::from_secs(1),
+            background: None,
             ttl: None,
             transaction_timeout: Duration::from_secs(30),
             extensions: Extensions::new(),
@@ -201,7 +210,16 @@ impl Idempotency {
 
     /// Moves the rest of a handler to a task, from where this is called.
     pub(super) fn mover(&self) -> Mover {
-        Mover::new(self.0.engine.tasks())
+        Mover::new(self.0.engine.tasks()).counted(self.0.background.as_ref())
+    }
+
+    /// Whether so many handlers run on in the background that no other may begin.
+    pub(super) fn is_overloaded(&self) -> bool {
+        self.0.background.as_ref().is_some_and(Crowd::is_full)
+    }
+
+    pub(super) fn retry_after(&self) -> Duration {
+        self.0.retry_after
     }
 
     pub(crate) fn record_keys(&self) -> &RecordKeys {
@@ -241,9 +259,13 @@ impl Idempotency {
     }
 
     /// `None` when the application has no resolver.
-    pub(super) fn resolve_scope(&self, parts: &Parts) -> Option<Box<Inputs>> {
+    pub(super) fn resolve_scope(&self, parts: &Parts) -> Option<Inputs> {
         let resolve = self.0.scope.as_ref()?;
-        Some(Box::new(resolve(parts)))
+        Some(resolve(parts))
+    }
+
+    pub(super) fn fingerprint_headers(&self) -> &[HeaderName] {
+        &self.0.fingerprint_headers
     }
 }
 
@@ -439,6 +461,37 @@ impl Builder {
         self
     }
 
+    /// What `Retry-After` says in a 409 `in-flight`, rounded up to whole seconds and at least one. Default
+    /// 1 s. It is never more than what is left of the running attempt's lease: by then it is known whether
+    /// that attempt has crashed.
+    ///
+    /// Make it longer where handlers take long, so that clients do not ask in vain.
+    pub fn retry_after(mut self, pause: Duration) -> Self {
+        self.retry_after = pause;
+        self
+    }
+
+    /// The most handlers that run on in the background. Default: any number.
+    ///
+    /// A handler that has begun is finished also when its client goes away (a closed connection, a
+    /// time-out layer), and its response is stored; so is the rest of a streaming body. Where clients time
+    /// out and retry while handlers hang, such handlers pile up. With this many of them, requests that
+    /// would begin one more are answered 503 `overloaded` with `Retry-After`, before a claim: nothing was
+    /// done. Replays are still answered, and so are requests that need no protection.
+    ///
+    /// **A handler is never cut off for it.** Those that were running already when the bound was reached
+    /// may still lose their clients, and come on top.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero: nothing would ever run.
+    #[track_caller]
+    pub fn max_background_handlers(mut self, most: usize) -> Self {
+        assert!(most > 0, "with a bound of zero no handler ever runs");
+        self.background = Some(Crowd::of_at_most(most));
+        self
+    }
+
     /// How long a completed response is replayed where the operation does not say so itself, for an
     /// application that reads it from its configuration. Counted from the completion. Default 24 h.
     ///
@@ -462,6 +515,30 @@ impl Builder {
     #[track_caller]
     pub fn transaction_timeout(mut self, timeout: Duration) -> Self {
         self.transaction_timeout = within_bounds(timeout);
+        self
+    }
+
+    /// Request headers that belong to the identity of every request: the same key with another value of
+    /// one of them is another request, and answered 422 `key-reused`. Default: none.
+    ///
+    /// An operation can name more: `#[idempotent(fingerprint_headers = ["x-api-version"])]`. Whichever
+    /// names a header, it counts in the same way. An absent header is not an empty one, and the values of
+    /// a repeated one count in order. Name only headers that a client sends unchanged with a retry.
+    ///
+    /// **To add or remove a header while keys are alive makes every retry of an older request another
+    /// request**: it is answered 422, and does not run.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, store::memory::MemoryStore};
+    /// use http::HeaderName;
+    ///
+    /// let idempotency = Idempotency::builder(MemoryStore::new())
+    ///     .fingerprint_headers([HeaderName::from_static("x-api-version")])
+    ///     .build();
+    /// # drop(idempotency);
+    /// ```
+    pub fn fingerprint_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.fingerprint_headers = names.into_iter().collect();
         self
     }
 
@@ -540,8 +617,11 @@ impl Builder {
             digest: self.digest,
             scope: self.scope,
             headers: self.headers,
+            fingerprint_headers: self.fingerprint_headers,
             problems: self.problems,
             on_store_failure: self.on_store_failure,
+            retry_after: self.retry_after,
+            background: self.background,
             ttl: self.ttl,
             transaction_timeout: self.transaction_timeout,
             extensions: self.extensions,

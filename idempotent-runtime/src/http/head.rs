@@ -7,7 +7,8 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-use super::{Attempt, Idempotency, Inputs};
+use super::resolved::Resolved;
+use super::{Attempt, Idempotency};
 use crate::key::InvalidKey;
 use crate::operation::{path_without_parameter_names, without_parameter_names};
 use crate::policy::Policy;
@@ -21,7 +22,7 @@ pub(super) struct View<'a> {
     pub(super) route: Option<&'a MatchedPath>,
     pub(super) keys: &'a Keys,
     pub(super) content_type: Option<&'a HeaderValue>,
-    pub(super) scope: Option<&'a Inputs>,
+    pub(super) resolved: Option<&'a Resolved>,
 }
 
 /// The same, kept when the request has gone to the extractor of the last argument.
@@ -32,7 +33,7 @@ pub(super) struct Head {
     pub(super) route: Option<MatchedPath>,
     keys: Keys,
     content_type: Option<HeaderValue>,
-    scope: Option<Box<Inputs>>,
+    resolved: Option<Box<Resolved>>,
     /// `None` when nobody has asked for it, or will.
     pub(super) attempt: Option<Attempt>,
 }
@@ -102,7 +103,7 @@ impl<'a> View<'a> {
     pub(super) fn of(
         idempotency: &'a Idempotency,
         keys: &'a Keys,
-        scope: Option<&'a Inputs>,
+        resolved: Option<&'a Resolved>,
         parts: &'a Parts,
     ) -> Self {
         Self {
@@ -116,7 +117,7 @@ impl<'a> View<'a> {
             route: parts.extensions.get::<MatchedPath>(),
             keys,
             content_type: parts.headers.get(CONTENT_TYPE),
-            scope,
+            resolved,
         }
     }
 
@@ -146,18 +147,18 @@ impl Head {
     pub(super) fn new(
         idempotency: Idempotency,
         keys: Keys,
-        scope: Option<Box<Inputs>>,
+        resolved: Option<Box<Resolved>>,
         attempt: Option<Attempt>,
         parts: &Parts,
     ) -> Self {
-        let view = View::of(&idempotency, &keys, scope.as_deref(), parts);
+        let view = View::of(&idempotency, &keys, resolved.as_deref(), parts);
         Self {
             method: view.method.clone(),
             uri: view.uri.clone(),
             route: view.route.cloned(),
             content_type: view.content_type.cloned(),
             attempt,
-            scope,
+            resolved,
             keys,
             idempotency,
         }
@@ -171,7 +172,7 @@ impl Head {
             route: self.route.as_ref(),
             keys: &self.keys,
             content_type: self.content_type.as_ref(),
-            scope: self.scope.as_deref(),
+            resolved: self.resolved.as_deref(),
         }
     }
 }

@@ -15,6 +15,7 @@ mod operator;
 mod problem;
 mod recorder;
 mod request;
+mod resolved;
 mod transactional;
 
 pub use attempt::{Attempt, Release};

@@ -38,6 +38,9 @@ pub enum ProblemCode {
     StoreUnavailable,
     /// 503 `shutting-down`: this instance takes no new work. Nothing was run.
     ShuttingDown,
+    /// 503 `overloaded`: too many handlers run whose clients have gone away
+    /// ([`Builder::max_background_handlers`](crate::Builder::max_background_handlers)). Nothing was run.
+    Overloaded,
     /// 500 `handler-failed`: the handler panicked, or its response body broke off.
     HandlerFailed,
     /// 500 `unusable-input`: a `scope`, `key` or `fingerprint` expression could not be serialized.
@@ -86,6 +89,7 @@ impl ProblemCode {
         Self::ResponseNotRetained,
         Self::StoreUnavailable,
         Self::ShuttingDown,
+        Self::Overloaded,
         Self::HandlerFailed,
         Self::UnusableInput,
     ];
@@ -102,6 +106,7 @@ impl ProblemCode {
             Self::ResponseNotRetained => "response-not-retained",
             Self::StoreUnavailable => "store-unavailable",
             Self::ShuttingDown => "shutting-down",
+            Self::Overloaded => "overloaded",
             Self::HandlerFailed => "handler-failed",
             Self::UnusableInput => "unusable-input",
         }
@@ -116,7 +121,9 @@ impl ProblemCode {
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::InFlight | Self::OutcomeUnknown => StatusCode::CONFLICT,
             Self::ResponseNotRetained => StatusCode::OK,
-            Self::StoreUnavailable | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::StoreUnavailable | Self::ShuttingDown | Self::Overloaded => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::HandlerFailed | Self::UnusableInput => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -133,6 +140,7 @@ impl ProblemCode {
             Self::ResponseNotRetained => "Response not retained",
             Self::StoreUnavailable => "Idempotency store unavailable",
             Self::ShuttingDown => "Service shutting down",
+            Self::Overloaded => "Service overloaded",
             Self::HandlerFailed => "Request failed",
             Self::UnusableInput => "Request could not be identified",
         }
@@ -168,6 +176,10 @@ impl ProblemCode {
             Self::ShuttingDown => {
                 "Nothing was done this time, because this instance is shutting down. Retry with the \
                  same key."
+            }
+            Self::Overloaded => {
+                "Nothing was done this time, because this instance is still busy with requests whose \
+                 clients have gone away. Retry with the same key."
             }
             Self::HandlerFailed => "The request failed unexpectedly. It may have taken effect.",
             Self::UnusableInput => {

@@ -20,6 +20,7 @@ use super::body::{self, Begun};
 use super::capture::{self, Handling};
 use super::extraction::{ByAxum, Extraction};
 use super::head::{Head, Keys, View};
+use super::resolved::Resolved;
 use super::{Attempt, Idempotency, Inputs};
 use crate::engine::Detach;
 use crate::policy::Policy;
@@ -122,16 +123,16 @@ impl<T, E, const USUAL: bool> IdempotentRequest<T, E, USUAL> {
         })
     }
 
-    /// The scope, if the application resolves it. Asked for once.
-    pub(super) fn scope(&self) -> Option<Box<Inputs>> {
+    /// What the application wants of the request, if it wants anything. Asked for once.
+    pub(super) fn resolve(&self, policy: &Policy) -> Option<Box<Resolved>> {
         match &self.content {
-            Content::Keyed { parts, .. } => self.idempotency.resolve_scope(parts),
+            Content::Keyed { parts, .. } => Resolved::of(&self.idempotency, policy, parts),
             Content::Keyless { .. } => None,
         }
     }
 
     /// Lets the request go to its last argument.
-    pub(super) fn split(self, scope: Option<Box<Inputs>>) -> (Subject, Last<T, E>)
+    pub(super) fn split(self, resolved: Option<Box<Resolved>>) -> (Subject, Last<T, E>)
     where
         E: Extraction<T>,
     {
@@ -160,7 +161,7 @@ impl<T, E, const USUAL: bool> IdempotentRequest<T, E, USUAL> {
                 } else {
                     Some(Attempt::of(&mut parts.extensions))
                 };
-                let head = Head::new(idempotency, keys, scope, attempt, &parts);
+                let head = Head::new(idempotency, keys, resolved, attempt, &parts);
                 let request = Request::from_parts(parts, Body::from(body.clone()));
                 (Subject::Request { head, body }, request)
             }
@@ -223,8 +224,8 @@ where
         F: FnOnce(A, T) -> Fut + Send + 'static,
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
-        let scope = self.scope();
-        let identified = match self.look(policy, scope.as_deref()) {
+        let resolved = self.resolve(policy);
+        let identified = match self.look(policy, resolved.as_deref()) {
             Ok(identified) => identified,
             Err(answer) => {
                 let response = Some(answer);
@@ -232,7 +233,7 @@ where
             }
         };
         let is_about_content = self.rejects_content_only();
-        let (subject, last) = self.split(scope);
+        let (subject, last) = self.split(resolved);
         let rest = async move {
             match last.extract().await {
                 Ok(last) => {
@@ -263,8 +264,8 @@ where
         F: FnOnce(A, T) -> Fut + Send + 'static,
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
-        let scope = self.scope();
-        let (subject, last) = self.split(scope);
+        let resolved = self.resolve(policy);
+        let (subject, last) = self.split(resolved);
         match last.extract().await {
             Ok(last) => {
                 let inputs = inputs(&args, &last);
@@ -290,11 +291,11 @@ where
     fn look(
         &self,
         policy: &Policy,
-        scope: Option<&Inputs>,
+        resolved: Option<&Resolved>,
     ) -> Result<Option<Identified>, Response> {
         match &self.content {
             Content::Keyed { parts, keys, body } if self.rejects_content_only() => {
-                let view = View::of(&self.idempotency, keys, scope, parts);
+                let view = View::of(&self.idempotency, keys, resolved, parts);
                 view.look(&policy.or_ttl(self.idempotency.ttl()), body)
             }
             Content::Keyed { .. } | Content::Keyless { .. } => Ok(None),

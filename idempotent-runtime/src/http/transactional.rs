@@ -194,9 +194,9 @@ where
         R: IntoResponse + 'static,
     {
         let Self { request, begin } = self;
-        let scope = request.scope();
+        let resolved = request.resolve(policy);
         let is_about_content = request.rejects_content_only();
-        let (subject, last) = request.split(scope);
+        let (subject, last) = request.split(resolved);
         match last.extract().await {
             Ok(last) => {
                 protect(subject, begin, policy, Inputs::new(), move |connection| {
@@ -224,8 +224,8 @@ where
         R: IntoResponse + 'static,
     {
         let Self { request, begin } = self;
-        let scope = request.scope();
-        let (subject, last) = request.split(scope);
+        let resolved = request.resolve(policy);
+        let (subject, last) = request.split(resolved);
         match last.extract().await {
             Ok(last) => {
                 let inputs = inputs(&args, &last);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{StoredResponse, is_of_connection};
 
@@ -81,13 +81,50 @@ impl CompactResponse {
         }
     }
 
-    /// About how many bytes it occupies.
+    /// About how many bytes it occupies, in a box, with what its allocations take besides.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        let header = |header: &Header| size_of::<Header>() + header.name.as_str().len();
-        let headers: usize = self.headers.iter().map(header).sum();
-        let body = self.body.as_ref().map_or(0, Bytes::len);
-        size_of::<Self>() + headers + self.values.len() + body
+        let of_header = |header: &Header| size_of::<Header>() + name_bytes(&header.name);
+        let headers: usize = self.headers.iter().map(of_header).sum();
+        let headers = with_allocation(headers) + shared_bytes(&self.values);
+        let body = self.body.as_ref().map_or(0, shared_bytes);
+        with_allocation(size_of::<Self>()) + headers + body
+    }
+}
+
+/// What an allocation takes besides what was asked for, about.
+const ALLOCATION: usize = 16;
+
+fn with_allocation(bytes: usize) -> usize {
+    if bytes == 0 { 0 } else { bytes + ALLOCATION }
+}
+
+/// What counts how often bytes are shared.
+const COUNTER: usize = 3 * size_of::<usize>() + ALLOCATION;
+
+/// Bytes that are shared with each replay under way.
+fn shared_bytes(bytes: &Bytes) -> usize {
+    match bytes.len() {
+        0 => 0,
+        bytes => with_allocation(bytes) + COUNTER,
+    }
+}
+
+/// A name of the standard is a number. These are the ones that most responses have; a name of the
+/// application is bytes of its own, and so is taken for one what is neither.
+fn name_bytes(name: &HeaderName) -> usize {
+    match *name {
+        header::CONTENT_TYPE
+        | header::LOCATION
+        | header::ETAG
+        | header::CACHE_CONTROL
+        | header::VARY
+        | header::LAST_MODIFIED
+        | header::CONTENT_LANGUAGE
+        | header::CONTENT_ENCODING
+        | header::CONTENT_DISPOSITION
+        | header::LINK => 0,
+        _ => with_allocation(name.as_str().len()) + COUNTER,
     }
 }
 

@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind};
 /// | --- | --- | --- |
 /// | `memory:` | in-process | `memory` (default) |
 /// | `redis://host:6379/0`, `rediss://...` | Redis, Valkey | `redis` |
+/// | `redis+sentinel://host:26379,host:26379/service/0` | the same, as Sentinels name it | `redis` |
 /// | `postgres://user@host/database` | PostgreSQL | `postgres` |
 /// | `sqlite:path`, `sqlite::memory:` | SQLite | `sqlite` |
 /// | `mysql://user@host/database` | MySQL, MariaDB | `mysql` |
@@ -27,7 +28,9 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Store>, Error> {
         #[cfg(feature = "memory")]
         "memory" => Ok(Arc::new(super::memory::MemoryStore::connect(url)?)),
         #[cfg(feature = "redis")]
-        "redis" | "rediss" => Ok(Arc::new(super::redis::RedisStore::connect(url).await?)),
+        "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "rediss+sentinel" => {
+            Ok(Arc::new(super::redis::RedisStore::connect(url).await?))
+        }
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => Ok(Arc::new(
             super::postgres::PostgresStore::connect(url).await?,
@@ -43,7 +46,7 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Store>, Error> {
 fn unknown(scheme: &str) -> Error {
     let feature = match scheme {
         "memory" | "redis" | "sqlite" | "mysql" | "postgres" => scheme,
-        "rediss" => "redis",
+        "rediss" | "redis+unix" | "redis+sentinel" | "rediss+sentinel" => "redis",
         "postgresql" => "postgres",
         "mariadb" => "mysql",
         _ => {

@@ -14,7 +14,8 @@
 //! because a dropped record is a second charge. Replays and completions go on as ever.
 //!
 //! Expired records are freed as new claims come in, a few at a time, found by their expiry and not
-//! by a scan.
+//! by a scan; so are those that [`purge_expired`](Store::purge_expired) is called for. An abandoned
+//! record that goes at the end of its retention is logged as an error, whichever way it goes.
 //!
 //! ```
 //! use idempotent_runtime::Idempotency;
@@ -37,7 +38,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 
 use self::entry::{Entry, Moment};
-use self::expiry::ExpiryQueue;
+use self::expiry::{Due, ExpiryQueue};
 use self::operations::Operations;
 use super::{
     Claim, ClaimRequest, Completion, InProcess, Progress, Purged, PurgedClaim, Release, Renewal,
@@ -141,24 +142,36 @@ impl MemoryStore {
         Moment::new(self.clock.now())
     }
 
-    fn try_claim(&self, request: &ClaimRequest<'_>, now: Moment) -> Result<Claim, StoreError> {
-        match self.records.entry(request.owner.key) {
+    fn try_claim(
+        &self,
+        request: &ClaimRequest<'_>,
+        now: Moment,
+        purged: &mut Purged,
+    ) -> Result<Claim, StoreError> {
+        let key = request.owner.key;
+        match self.records.entry(key) {
             Slot::Occupied(mut slot) if slot.get().is_expired(now) => {
                 let entry = slot.get_mut();
-                self.expiries.remove(entry.queued, &request.owner.key);
                 let operation = self.operations.intern(request.operation);
                 let claimed = Entry::claimed(request, operation, now);
                 let expired = std::mem::replace(&mut **entry, claimed);
-                self.expiries.insert(entry.queued, request.owner.key);
-                self.resize(expired.size_bytes(), Entry::BASE_BYTES);
+                self.expiries.change(expired.queued, entry.queued, key);
+                self.resize(expired.size_bytes(), entry.size_bytes());
                 expired.wake();
+                drop(slot);
+                count(key, &expired, purged);
             }
-            Slot::Occupied(mut slot) => return Ok(slot.get_mut().claim(request, now)),
+            Slot::Occupied(mut slot) => {
+                let claim = slot.get_mut().claim(request, now);
+                self.place(key, slot.get_mut());
+                return Ok(claim);
+            }
             Slot::Vacant(slot) => {
-                self.reserve()?;
                 let operation = self.operations.intern(request.operation);
-                let entry = slot.insert(Box::new(Entry::claimed(request, operation, now)));
-                self.expiries.insert(entry.queued, request.owner.key);
+                let entry = Box::new(Entry::claimed(request, operation, now));
+                self.reserve(entry.size_bytes())?;
+                let entry = slot.insert(entry);
+                self.expiries.insert(entry.queued, key);
             }
         }
         Ok(Claim::Acquired {
@@ -167,17 +180,26 @@ impl MemoryStore {
         })
     }
 
+    /// Sees to it that a record is found as soon as it has expired, after its expiry has moved. Under its
+    /// lock.
+    fn place(&self, key: RecordKey, entry: &mut Entry) {
+        if let Some(second) = entry.is_queued_late() {
+            self.expiries.change(entry.queued, second, key);
+            entry.queued = second;
+        }
+    }
+
     /// Counts one more record, unless a bound forbids it.
-    fn reserve(&self) -> Result<(), StoreError> {
+    fn reserve(&self, bytes: usize) -> Result<(), StoreError> {
         let full = || StoreError::new(NAME, StoreErrorKind::Full);
-        if self.bytes.load(Ordering::Relaxed) + Entry::BASE_BYTES > self.max_bytes {
+        if self.bytes.load(Ordering::Relaxed).saturating_add(bytes) > self.max_bytes {
             return Err(full());
         }
         let within = |count| (count < self.max_records).then_some(count + 1);
         self.count
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within)
             .map_err(|_| full())?;
-        self.bytes.fetch_add(Entry::BASE_BYTES, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
@@ -189,43 +211,59 @@ impl MemoryStore {
         }
     }
 
-    /// Counts one record less, and tells those who wait for it.
-    fn forget(&self, key: &RecordKey, entry: &Entry) {
-        self.expiries.remove(entry.queued, key);
+    /// Removes a record if it is as wanted, counts one less, and tells those who wait for it.
+    ///
+    /// Its place in the queue goes under its lock: who claims the key next has another.
+    fn remove_if(&self, key: &RecordKey, wanted: impl Fn(&Entry) -> bool) -> Option<Box<Entry>> {
+        let (_, entry) = self.records.remove_if(key, |_, entry| {
+            let is_wanted = wanted(entry);
+            if is_wanted {
+                self.expiries.remove(entry.queued, key);
+            }
+            is_wanted
+        })?;
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.resize(entry.size_bytes(), 0);
         entry.wake();
+        Some(entry)
     }
 
     /// Frees up to `limit` expired records.
-    fn sweep(&self, now: Moment, limit: usize) -> Purged {
-        let mut purged = Purged::default();
-        for key in self.expiries.take_due(now, limit) {
-            self.free_expired(&key, now, &mut purged);
+    fn sweep(&self, now: Moment, limit: usize, purged: &mut Purged) {
+        for due in self.expiries.take_due(now, limit) {
+            match self.remove_if(&due.key, |entry| entry.is_expired(now)) {
+                Some(entry) => count(due.key, &entry, purged),
+                None => self.look_again_later(due),
+            }
         }
-        purged
     }
 
-    fn free_expired(&self, key: &RecordKey, now: Moment, purged: &mut Purged) {
-        if let Some((_, entry)) = self
-            .records
-            .remove_if(key, |_, entry| entry.is_expired(now))
+    /// A record that lives on, because something has put its expiry off, gets a new place. One that has
+    /// another place already, or is gone, needs none.
+    fn look_again_later(&self, due: Due) {
+        if let Some(mut entry) = self.records.get_mut(&due.key)
+            && entry.queued == due.second
         {
-            self.forget(key, &entry);
-            purged.records += 1;
-            if let Some(operation) = entry.uncompleted() {
-                purged.abandoned.push(PurgedClaim {
-                    key: *key,
-                    operation: Arc::clone(operation),
-                });
-            }
-            return;
-        }
-        // It lives on, because something has moved its expiry: look again then.
-        if let Some(mut entry) = self.records.get_mut(key) {
             entry.queued = ExpiryQueue::second(entry.expires_at);
-            self.expiries.insert(entry.queued, *key);
+            self.expiries.insert(entry.queued, due.key);
         }
+    }
+}
+
+/// Counts a record that was freed, and notes it if nobody has decided about it.
+fn count(key: RecordKey, entry: &Entry, purged: &mut Purged) {
+    purged.records += 1;
+    if let Some(operation) = entry.uncompleted() {
+        purged.abandoned.push(PurgedClaim { key, operation });
+    }
+}
+
+/// Tells of abandoned records that a claim has freed: no purge will.
+#[cold]
+fn report(abandoned: &[PurgedClaim]) {
+    for claim in abandoned {
+        tracing::error!(record = %claim.key, operation = &*claim.operation,
+            "purged an abandoned record: its outcome was never resolved, and its key is free");
     }
 }
 
@@ -234,11 +272,20 @@ const NAME: &str = "memory";
 impl InProcess for MemoryStore {
     fn claim_now(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
         let now = self.now();
-        self.sweep(now, SWEEP_PER_CLAIM);
-        match self.try_claim(request, now) {
-            Err(_) if self.sweep(now, SWEEP_WHEN_FULL).records > 0 => self.try_claim(request, now),
-            claim => claim,
+        let mut purged = Purged::default();
+        self.sweep(now, SWEEP_PER_CLAIM, &mut purged);
+        let mut claim = self.try_claim(request, now, &mut purged);
+        if claim.is_err() {
+            let before = purged.records;
+            self.sweep(now, SWEEP_WHEN_FULL, &mut purged);
+            if purged.records > before {
+                claim = self.try_claim(request, now, &mut purged);
+            }
         }
+        if !purged.abandoned.is_empty() {
+            report(&purged.abandoned);
+        }
+        claim
     }
 
     fn complete_now(
@@ -247,12 +294,17 @@ impl InProcess for MemoryStore {
         response: CompactResponse,
         ttl: Duration,
     ) -> Result<Completion, StoreError> {
+        // Never, whatever else expires.
+        if Entry::BASE_BYTES + response.size_bytes() > self.max_bytes {
+            return Err(StoreError::new(NAME, StoreErrorKind::TooLarge));
+        }
         let Some(mut entry) = self.records.get_mut(&owner.key) else {
             return Ok(Completion::Lost);
         };
         let before = entry.size_bytes();
         let completion = entry.complete(owner, response, ttl, self.now());
         self.resize(before, entry.size_bytes());
+        self.place(owner.key, &mut entry);
         Ok(completion)
     }
 }
@@ -283,8 +335,12 @@ impl Store for MemoryStore {
     async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
         let now = self.now();
         let renew = |renewal: &Renewal| {
-            let entry = self.records.get_mut(&renewal.owner.key);
-            let is_renewed = entry.is_some_and(|mut entry| entry.renew(renewal, now));
+            let key = renewal.owner.key;
+            let is_renewed = self.records.get_mut(&key).is_some_and(|mut entry| {
+                let is_renewed = entry.renew(renewal, now);
+                self.place(key, &mut entry);
+                is_renewed
+            });
             Ok(if is_renewed {
                 Renewed::Renewed
             } else {
@@ -300,6 +356,13 @@ impl Store for MemoryStore {
         offset: usize,
         bytes: &Bytes,
     ) -> Result<Progress, StoreError> {
+        if Entry::BASE_BYTES
+            .saturating_add(offset)
+            .saturating_add(bytes.len())
+            > self.max_bytes
+        {
+            return Err(StoreError::new(NAME, StoreErrorKind::TooLarge));
+        }
         let Some(mut entry) = self.records.get_mut(&owner.key) else {
             return Ok(Progress::Lost);
         };
@@ -321,14 +384,9 @@ impl Store for MemoryStore {
     async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
         let now = self.now();
         let release = |owner: &Owner| {
-            let released = self
-                .records
-                .remove_if(&owner.key, |_, entry| entry.is_held_by(owner, now));
+            let released = self.remove_if(&owner.key, |entry| entry.is_held_by(owner, now));
             Ok(match released {
-                Some((key, entry)) => {
-                    self.forget(&key, &entry);
-                    Release::Released
-                }
+                Some(_) => Release::Released,
                 None => Release::Lost,
             })
         };
@@ -356,22 +414,24 @@ impl Store for MemoryStore {
 
     async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
         let now = self.now();
-        Ok(self.records.remove(key).is_some_and(|(key, entry)| {
-            self.forget(&key, &entry);
-            !entry.is_expired(now)
-        }))
+        let removed = self.remove_if(key, |_| true);
+        Ok(removed.is_some_and(|entry| !entry.is_expired(now)))
     }
 
     async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
-        Ok(self.sweep(self.now(), limit))
+        let mut purged = Purged::default();
+        self.sweep(self.now(), limit, &mut purged);
+        Ok(purged)
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {
-        match self
-            .records
-            .get_mut(key)
-            .and_then(|mut entry| entry.changed())
-        {
+        let changed = self.records.get_mut(key).and_then(|mut entry| {
+            let before = entry.size_bytes();
+            let changed = entry.changed();
+            self.resize(before, entry.size_bytes());
+            changed
+        });
+        match changed {
             Some(changed) => Subscription::reliable(changed),
             // Nobody is running: there is something new to see at once.
             None => Subscription::reliable(std::future::ready(())),
@@ -393,7 +453,9 @@ impl MemoryStoreBuilder {
     /// The most bytes that records may occupy, about. Default 1 GiB.
     ///
     /// It is checked when a claim comes in, when the size of its response is not known yet: with
-    /// `n` handlers running, the bound can be passed by `n` responses.
+    /// `n` handlers running, the bound can be passed by `n` responses, and by the progress of as many
+    /// attempts with steps. A response that alone takes more is refused
+    /// ([`StoreErrorKind::TooLarge`]), and a tombstone is stored.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self

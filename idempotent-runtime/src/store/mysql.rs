@@ -3,10 +3,11 @@
 //! # What it guarantees
 //!
 //! Every rule of [`Store`], between any number of processes that use one server, by that server's
-//! clock. The table's primary key decides who is first; every other write is one `UPDATE` or
+//! clock. The table's primary key decides who is first; every other write to one record is one `UPDATE` or
 //! `DELETE` that asks again, under the row's lock, all that it rests on, and the number of rows it
-//! matched is the answer. There are no transactions of more than one statement, but those that a
-//! handler asks for (`#[tx]`).
+//! matched is the answer. What is done to many records at once (renewals, releases) is one transaction,
+//! which skips rows that somebody else has locked: they are [`Busy`](StoreErrorKind::Busy), and delay
+//! none of the others.
 //!
 //! MySQL 8.0 and newer, MariaDB 10.6 and newer.
 //!
@@ -15,10 +16,10 @@
 //! use idempotent_runtime::store::mysql::MySqlStore;
 //!
 //! # async fn example(pool: sqlx::MySqlPool) -> Result<(), idempotent_runtime::Error> {
-//! // Its own connections, and the table is made at the first start:
+//! // The table is made at the first start:
 //! let store = MySqlStore::connect("mysql://payments:secret@10.0.0.5/payments").await?;
 //!
-//! // Or the pool that the application has already:
+//! // Or with the pool that the application has already, for transactions (`#[tx]`) on it:
 //! let store = MySqlStore::new(pool).with_table("payment_keys")?;
 //! store.migrate().await?;
 //!
@@ -26,6 +27,22 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Connections
+//!
+//! The store has connections of its own, whatever the application's handlers do with theirs. They are made
+//! when they are needed, with the pool's options, and closed after ten idle minutes or half an hour of
+//! use. A process needs at most:
+//!
+//! | | connections | when there is none left |
+//! | --- | --- | --- |
+//! | claims, replays, completions, steps, operators, purging | [10](MySqlStore::with_connections) | a call waits; a request whose claim waits longer than the store's time-out is 503, and nothing was done |
+//! | renewals of leases | 2 | a renewal waits, and nothing else |
+//! | transactions (`#[tx]`) | the pool's, one for each that runs | a request waits for the pool, and is 503 after the store's time-out |
+//!
+//! So ten processes with pools of ten need 220 of the server's `max_connections` (151 by default) when all
+//! are busy. Nothing of the pool's own is used but its options: `after_connect` does not run on the
+//! store's connections, and closing the pool does not close them; they end with the store.
 //!
 //! # What survives what
 //!
@@ -48,86 +65,136 @@
 //! * All connections go to the **primary**. Behind a proxy that sends reads to replicas, replays
 //!   and abandoned claims are seen late; no key runs twice by it, because only the primary writes.
 //!
+//! # When the server is in trouble
+//!
+//! * **Silent** (a network that drops packets, a host that is gone): a connection that was idle for a
+//!   second is asked first, for half a second at most. A call that got no reply in time closes its
+//!   connection and all idle ones that are as old, so the next call has a fresh one.
+//! * **Restarted**, or an idle connection ended (`wait_timeout`, `KILL`): the call is sent once more on a
+//!   fresh connection, because each may be repeated. `test_before_acquire` is not needed.
+//! * **Read-only, demoted, shut down, out of its Galera cluster**: refused, and its connections are closed,
+//!   so that the next ones go to whoever is the primary behind the address by then.
+//! * **A locked row** (an open transaction of somebody else): a claim or a completion waits for it for a
+//!   second at most. Other rows are not affected.
+//!
+//! Errors are told apart by their number: *busy* (1205, 1213, 3572, ...), *full* (1021, 1114), *too large*
+//! (1118, 1153, ...), *interrupted* and perhaps done (1180, 1317, ...), the rest *refused*. None but *too
+//! large* is final.
+//!
 //! # Deployment
 //!
+//! * **The server's defaults do not matter** to the store's own connections: isolation level (they are
+//!   `READ COMMITTED`), `autocommit`, `sql_mode`, `time_zone`, time-outs of locks. Transactions of handlers
+//!   have what the pool's connections have; those that [`MySqlStore::connect`] makes are strict, `READ
+//!   COMMITTED`, and wait for a lock for a second.
+//! * **The database** is named by the pool's options, and by each statement. A handler's `USE` changes
+//!   nothing. Without one in the options, everything is refused.
+//! * **Handlers with a transaction** may change their session. The record is written all the same: under
+//!   another role, another database or `LOCK TABLES`, and with the session's clock set back. A connection
+//!   whose database, user, role, isolation, mode, time-outs, character sets or clock a handler has left
+//!   changed is closed and not given back to the pool; named locks are freed. Temporary tables and user
+//!   variables are not looked for. **A statement that commits by itself** (`CREATE TABLE`, `LOCK TABLES`,
+//!   `SET autocommit = 1`) commits what came before it: a crash after that leaves an abandoned record.
 //! * **Size.** A response must fit into `max_allowed_packet` (64 MiB on MySQL, 16 MiB on MariaDB by
-//!   default) and on some versions into a tenth of the redo log. One that does not is refused with
-//!   [`Rejected`](StoreErrorKind::Rejected) and not stored, so keep `max_response_bytes` below both.
+//!   default) and on some versions into a tenth of the redo log. One that does not is
+//!   [`TooLarge`](StoreErrorKind::TooLarge) and not stored, so keep `max_response_bytes` below both. The
+//!   steps of one attempt must fit together.
 //! * **TLS and passwords.** This crate turns on neither TLS nor RSA in `sqlx`. Without them an
 //!   account with `caching_sha2_password`, MySQL 8's default, can log in only while the server has
 //!   its password cached, that is: not after a restart. Turn on what you need in your own
 //!   `Cargo.toml`, cargo unites the features:
 //!   `sqlx = { version = "0.9", default-features = false, features = ["tls-rustls-ring-webpki"] }`, and
-//!   `?ssl-mode=VERIFY_IDENTITY` in the URL; or the feature `mysql-rsa` where the network is trusted.
-//! * **A pool of your own** must have `autocommit` on, which [`MySqlStore::migrate`] checks. The
-//!   statements need no particular `sql_mode` and are right at every isolation level; purging
-//!   disturbs new claims least under `READ COMMITTED`. Lower `innodb_lock_wait_timeout` (50 s): a
-//!   claim need not wait for a row that long. [`MySqlStore::connect`] sets all of that.
+//!   `?ssl-mode=VERIFY_IDENTITY` in the URL; or the feature `mysql-rsa` where the network is trusted. A
+//!   password that is rotated is the pool's to know: `pool.set_connect_options`.
 //! * **Rights**: `SELECT`, `INSERT`, `UPDATE`, `DELETE` on the table, and `CREATE` for the first start.
 //! * **Waiting** for a running request is polling: the server has nothing to wake a client with.
-//! * **Round trips**: one for a replay, a completion, a saved progress, a renewal of many, a release; two for a first
-//!   claim and for a take-over.
+//! * **Round trips**: one for a replay, a completion, a saved progress; two for a first claim, for a
+//!   take-over, for a renewal or a release of up to 500 claims (what is skipped costs one more); one more
+//!   for a connection that was idle for a second.
+//! * **The schema's version** is the default of the column `schema_version`: it is in every dump. A table of
+//!   another release is refused by [`MySqlStore::migrate`], which says what to do.
 
-use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow};
+use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::{ConnectOptions, Connection, MySqlConnection, MySqlPool};
 
-use self::failure::TooLarge;
-use self::row::{COMPLETED, RUNNING, Row, bytes, column};
-use self::statements::{SESSION, Statement, Statements};
-use super::sql::{Loan, TableName};
+use self::batches::{BATCH, How};
+use self::failure::Failure;
+use self::lane::{Health, Lane};
+use self::place::Place;
+use self::row::Row;
+use self::statements::{HANDLER_SESSION, Statements};
+use super::sql::TableName;
 use super::transaction::Begin;
 use super::{
-    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, StoreErrorKind,
-    Subscription, Transactor,
+    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
+    StoreError, StoreErrorKind, Subscription, Transactor,
 };
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
-use crate::record::{Owner, Record, StoredResponse, Token};
+use crate::record::{Owner, Record, StoredResponse};
 
+mod batches;
 mod failure;
+mod lane;
+mod operations;
+mod place;
 mod row;
 mod schema;
 mod statements;
 mod transaction;
 
-/// How often a claim looks at its record. Each time after the first, somebody else has just changed
-/// it.
-const CLAIM_TRIES: usize = 10;
-
-/// How often a statement is sent that was in another's way.
-const STATEMENT_TRIES: usize = 4;
-
-/// How long [`MySqlStore::connect`] waits for the server.
+/// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An idle connection is asked whether it is still there before it is used after this long.
-const IDLE_BEFORE_PING: Duration = Duration::from_secs(1);
+/// The connections for claims, completions and all else but renewals.
+const CONNECTIONS: u32 = 10;
+
+/// The connections for renewals, which wait for nobody.
+const RENEWAL_CONNECTIONS: u32 = 2;
 
 /// Records in a table of MySQL or MariaDB. See the [module](self).
 ///
-/// Clones share the pool.
+/// Clones share the connections.
 #[derive(Clone)]
 pub struct MySqlStore {
+    /// For transactions.
     pool: MySqlPool,
-    table: TableName,
+    lanes: Arc<Lanes>,
+    place: Place,
     statements: Arc<Statements>,
 }
 
+/// The store's own connections.
+struct Lanes {
+    calls: Lane,
+    renewals: Lane,
+}
+
+impl Lanes {
+    fn new(pool: &MySqlPool, connections: u32) -> Arc<Self> {
+        let health = Arc::<Health>::default();
+        Arc::new(Self {
+            calls: Lane::new(pool.clone(), Arc::clone(&health), connections),
+            renewals: Lane::new(pool.clone(), health, RENEWAL_CONNECTIONS),
+        })
+    }
+}
+
 impl MySqlStore {
-    /// A store in the table `idempotency_records` of the database that the pool is connected to.
+    /// A store in the table `idempotency_records` of the database that the pool's options name.
     ///
-    /// The table must be there: see [`migrate`](Self::migrate). What a pool of your own should look
-    /// like is [above](self#deployment).
+    /// The table must be there: see [`migrate`](Self::migrate). The pool is used for transactions
+    /// (`#[tx]`) only: see [above](self#connections).
     #[must_use]
     pub fn new(pool: MySqlPool) -> Self {
-        Self::in_table(pool, TableName::default())
+        let lanes = Lanes::new(&pool, CONNECTIONS);
+        Self::with(pool, lanes, TableName::default())
     }
 
     /// The same store in another table.
@@ -137,17 +204,27 @@ impl MySqlStore {
     /// [`ErrorKind::InvalidName`] unless the name is 1 to 48 letters, digits and underscores and
     /// does not begin with a digit.
     pub fn with_table(self, name: &str) -> Result<Self, Error> {
-        Ok(Self::in_table(self.pool, TableName::new(name)?))
+        Ok(Self::with(self.pool, self.lanes, TableName::new(name)?))
     }
 
-    /// Connects to the database that a URL names, with the settings [above](self#deployment), and
-    /// [migrates](Self::migrate) the table.
+    /// How many connections of its own the store may have for claims, completions and all else but
+    /// renewals, for which there are two more. At least 1, by default 10.
+    #[must_use]
+    pub fn with_connections(self, connections: u32) -> Self {
+        Self {
+            lanes: Lanes::new(&self.pool, connections),
+            ..self
+        }
+    }
+
+    /// Connects to the database that a URL names, and [migrates](Self::migrate) the table.
     ///
-    /// The pool has at most ten connections. For other numbers, make the pool yourself.
+    /// For transactions there is a pool of at most ten connections, with settings that suit them: see
+    /// [above](self#deployment). For others, make the pool yourself.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidUrl`] when it is no URL or names no database. [`ErrorKind::Store`] when
+    /// [`ErrorKind::InvalidUrl`] when it is not a URL or names no database. [`ErrorKind::Store`] when
     /// the server cannot be reached or refuses us, or the table cannot be used; the
     /// [source](std::error::Error::source) says why. No message has the password.
     pub async fn connect(url: &str) -> Result<Self, Error> {
@@ -173,179 +250,64 @@ impl MySqlStore {
     /// # Errors
     ///
     /// [`ErrorKind::Store`] when the server cannot be reached or refuses, when there is another
-    /// table of that name, when its schema is newer than this release, and when the pool's
-    /// connections have `autocommit` off.
+    /// table of that name, and when its schema is another release's.
     pub async fn migrate(&self) -> Result<(), Error> {
-        let connection = self.borrow().await.map_err(|error| {
+        let connection = self.lanes.calls.fresh().await;
+        let connection = connection.map_err(|error| {
             Error::new(ErrorKind::Store, "mysql store: no connection").with_source(error)
         });
         // Never given back: closing it is what frees the lock, also when this is dropped half-way.
-        schema::migrate(&mut *connection?, &self.table, &self.statements).await
+        schema::migrate(&mut *connection?, &self.place, &self.statements).await
     }
 
-    fn in_table(pool: MySqlPool, table: TableName) -> Self {
+    fn with(pool: MySqlPool, lanes: Arc<Lanes>, table: TableName) -> Self {
+        let place = Place::new(&pool.connect_options(), table);
         Self {
             pool,
-            statements: Arc::new(Statements::new(&table)),
-            table,
+            lanes,
+            statements: Arc::new(Statements::new(&place)),
+            place,
         }
     }
 
-    async fn borrow(&self) -> Result<Loan<sqlx::MySql>, StoreError> {
-        let connection = self.pool.acquire().await;
-        connection.map(Loan::new).map_err(|error| self.error(error))
-    }
-
-    fn error(&self, error: sqlx::Error) -> StoreError {
-        failure::of_statement(&self.table, error)
-    }
-
-    /// Runs one statement and says how many rows it matched (not: changed; `sqlx` asks for that).
-    ///
-    /// Of two statements that lock each other out the server rolls one back as a whole. Nothing has
-    /// happened then, and it is sent again.
-    async fn matched(
-        connection: &mut MySqlConnection,
-        statement: impl Fn() -> Statement + Send,
-    ) -> Result<u64, sqlx::Error> {
-        let mut tries = 1;
+    async fn renew_some(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
+        let mut call = self.lanes.renewals.call();
         loop {
-            match statement().execute(&mut *connection).await {
-                Err(error) if tries < STATEMENT_TRIES && failure::is_lock_conflict(&error) => {
-                    tries += 1;
-                }
-                done => return Ok(done?.rows_affected()),
+            let mut connection = match call.connection().await {
+                Ok(connection) => connection,
+                Err(error) => return vec![Err(error); renewals.len()],
+            };
+            let renewed = self.renew_on(&mut connection, renewals).await;
+            match call.end(connection, renewed) {
+                Some(Ok(renewed)) => return renewed,
+                Some(Err(error)) => return vec![Err(error); renewals.len()],
+                None => {}
             }
         }
     }
 
-    /// Runs one statement about one row and says whether it matched.
-    async fn has_matched(
-        &self,
-        connection: &mut MySqlConnection,
-        statement: impl Fn() -> Statement + Send,
-    ) -> Result<bool, StoreError> {
-        match Self::matched(connection, statement).await {
-            Ok(matched) => Ok(matched > 0),
-            Err(error) if failure::is_duplicate(&error) => Ok(false),
-            Err(error) => Err(self.error(error)),
-        }
-    }
-
-    async fn read(
-        &self,
-        connection: &mut MySqlConnection,
-        read: Statement,
-    ) -> Result<Option<MySqlRow>, StoreError> {
-        let row = read.fetch_optional(connection).await;
-        row.map_err(|error| self.error(error))
-    }
-
-    /// One look at the record and at most one write; `None` when somebody came in between.
-    ///
-    /// It is as atomic as its last statement, for nothing is concluded from the look and the write
-    /// together. An answer without a write is what the row said at one moment. A write happens only
-    /// if the statement itself finds, under the row's lock, what makes it right: no row of that key
-    /// (`insert.sql`), an expired one (`reclaim.sql`), that claim and abandoned (`take_over.sql`).
-    async fn try_claim(
-        &self,
-        connection: &mut MySqlConnection,
-        request: &ClaimRequest,
-    ) -> Result<Option<Claim>, StoreError> {
-        let first = Claim::Acquired {
-            attempt: 1,
-            age: Duration::ZERO,
-        };
-        let statements = &self.statements;
-        let read = statements.read(&request.owner.key);
-        let Some(row) = self.read(connection, read).await? else {
-            let insert = || statements.insert(request);
-            let is_ours = self.has_matched(connection, insert).await?;
-            return Ok(is_ours.then_some(first));
-        };
-        let Some(seen) = Row::read(&row)? else {
-            let reclaim = || statements.reclaim(request);
-            let is_ours = self.has_matched(connection, reclaim).await?;
-            return Ok(is_ours.then_some(first));
-        };
-        if let Some(claim) = seen.answer(request) {
-            return Ok(Some(claim));
-        }
-        let take_over = || statements.take_over(request, &seen);
-        let is_ours = self.has_matched(connection, take_over).await?;
-        Ok(is_ours.then_some(Claim::Acquired {
-            attempt: seen.next_attempt(),
-            age: seen.age,
-        }))
-    }
-
-    /// Renews claims of one length of lease, and adds those that are lost.
-    async fn renew_some(
-        &self,
-        connection: &mut MySqlConnection,
-        owners: &[Owner],
-        lease: Duration,
-        lost: &mut Vec<Owner>,
-    ) -> Result<(), StoreError> {
-        let renew = || self.statements.renew(owners, lease);
-        let matched = Self::matched(connection, renew).await;
-        let matched = matched.map_err(|error| self.error(error))?;
-        if usize::try_from(matched) == Ok(owners.len()) {
-            return Ok(());
-        }
-        let rows = self.statements.held(owners).fetch_all(connection).await;
-        let mut held = HashSet::new();
-        for row in rows.map_err(|error| self.error(error))? {
-            held.insert(Owner {
-                key: RecordKey::from_bytes(bytes(&row, 0)?),
-                token: Token::from_bytes(bytes(&row, 1)?),
-            });
-        }
-        lost.extend(owners.iter().filter(|owner| !held.contains(owner)));
-        Ok(())
-    }
-
-    /// Why nothing was completed.
-    async fn not_completed(
-        &self,
-        connection: &mut MySqlConnection,
-        owner: &Owner,
-    ) -> Result<Completion, StoreError> {
-        let row = self
-            .statements
-            .completed_by(owner)
-            .fetch_optional(connection)
-            .await;
-        match row.map_err(|error| self.error(error))? {
-            Some(row) => match column::<u8>(&row, 0)? {
-                COMPLETED => Ok(Completion::AlreadyMine),
-                RUNNING => Ok(Completion::Lost),
-                other => Err(row::unknown_state(other)),
-            },
-            None => Ok(Completion::Lost),
-        }
-    }
-
-    /// A connection that broke while it carried a response or a progress: because of its size? The server ends
-    /// the connection in the middle of such a packet, and its word for it is seldom read.
-    async fn error_of_sending(&self, error: sqlx::Error, bytes: usize) -> StoreError {
-        if !matches!(error, sqlx::Error::Io(_)) {
-            return self.error(error);
-        }
-        let limit = sqlx::query_scalar::<_, u64>("SELECT CAST(@@max_allowed_packet AS UNSIGNED)")
-            .fetch_one(&self.pool)
-            .await;
-        match limit {
-            Ok(limit) if usize::try_from(limit).is_ok_and(|limit| bytes >= limit) => {
-                let too_large = TooLarge {
-                    bytes,
-                    limit,
-                    source: error,
-                };
-                StoreError::new(NAME, StoreErrorKind::Rejected).with_source(too_large)
+    async fn give_up_some(&self, owners: &[Owner], how: How) -> Vec<Result<Release, StoreError>> {
+        let mut call = self.lanes.calls.call();
+        loop {
+            let mut connection = match call.connection().await {
+                Ok(connection) => connection,
+                Err(error) => return vec![Err(error); owners.len()],
+            };
+            let given_up = self.give_up_on(&mut connection, owners, how).await;
+            match call.end(connection, given_up) {
+                Some(Ok(given_up)) => return given_up,
+                Some(Err(error)) => return vec![Err(error); owners.len()],
+                None => {}
             }
-            _ => self.error(error),
         }
+    }
+
+    async fn give_up(&self, owners: &[Owner], how: How) -> Vec<Result<Release, StoreError>> {
+        let mut results = Vec::with_capacity(owners.len());
+        for owners in owners.chunks(BATCH) {
+            results.extend(self.give_up_some(owners, how).await);
+        }
+        results
     }
 }
 
@@ -363,9 +325,9 @@ async fn try_out(options: &MySqlConnectOptions) -> Result<(), Error> {
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await;
     let connected = connected
         .map_err(|_| no_server(StoreError::new(NAME, StoreErrorKind::TimedOut)))?
-        .map_err(|error| no_server(failure::of_server(error)))?;
+        .map_err(|error| no_server(failure::of_server(error).error))?;
     // It has served its purpose; that the farewell got lost would be no reason not to start.
-    drop(connected.close().await);
+    drop(tokio::time::timeout(CONNECT_TIMEOUT, connected.close()).await);
     Ok(())
 }
 
@@ -373,21 +335,31 @@ fn pool(options: MySqlConnectOptions) -> MySqlPool {
     MySqlPoolOptions::new()
         .acquire_timeout(CONNECT_TIMEOUT)
         .after_connect(|connection, _| {
-            Box::pin(async move { sqlx::raw_sql(SESSION).execute(connection).await.map(drop) })
-        })
-        .test_before_acquire(false)
-        .before_acquire(|connection, about| {
             Box::pin(async move {
-                if about.idle_for > IDLE_BEFORE_PING {
-                    connection.ping().await?;
-                }
-                Ok(true)
+                let set = sqlx::raw_sql(HANDLER_SESSION).execute(connection);
+                set.await.map(drop)
             })
         })
+        .test_before_acquire(false)
         .connect_lazy_with(options)
 }
 
 const NAME: &str = "mysql";
+
+/// Runs an operation on a connection of a lane, and once more on a fresh one if that connection had been
+/// idle and turned out to be of no use.
+macro_rules! on_lane {
+    ($lane:expr, |$connection:ident| $operation:expr) => {{
+        let mut call = $lane.call();
+        loop {
+            let mut $connection = call.connection().await?;
+            let result: Result<_, Failure> = $operation.await;
+            if let Some(result) = call.end($connection, result) {
+                break result;
+            }
+        }
+    }};
+}
 
 #[async_trait]
 impl Store for MySqlStore {
@@ -395,116 +367,89 @@ impl Store for MySqlStore {
         NAME
     }
 
-    async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
-        let mut connection = self.borrow().await?;
-        for _ in 0..CLAIM_TRIES {
-            if let Some(claim) = self.try_claim(&mut connection, request).await? {
-                connection.give_back();
-                return Ok(claim);
-            }
-        }
-        let contended = StoreError::new(NAME, StoreErrorKind::Unavailable);
-        Err(contended.with_source("the record changed again and again while it was claimed"))
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
+        on_lane!(self.lanes.calls, |connection| self
+            .claim_on(&mut connection, request))
     }
 
-    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
-        let mut by_lease = BTreeMap::<_, Vec<_>>::new();
-        for renewal in renewals {
-            by_lease
-                .entry(renewal.lease)
-                .or_default()
-                .push(renewal.owner);
+    async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
+        let mut results = Vec::with_capacity(renewals.len());
+        for renewals in renewals.chunks(BATCH) {
+            results.extend(self.renew_some(renewals).await);
         }
-        let mut lost = Vec::new();
-        if by_lease.is_empty() {
-            return Ok(lost);
-        }
-        let mut connection = self.borrow().await?;
-        for (lease, owners) in by_lease {
-            for owners in owners.chunks(Statements::MOST_OWNERS) {
-                self.renew_some(&mut connection, owners, lease, &mut lost)
-                    .await?;
-            }
-        }
-        connection.give_back();
-        Ok(lost)
+        results
     }
 
-    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
-        let save = || self.statements.save_progress(owner, progress);
-        let mut connection = self.borrow().await?;
-        let saved = match Self::matched(&mut connection, save).await {
-            Ok(0) => Progress::Lost,
-            Ok(_) => Progress::Saved,
-            Err(error) => {
-                drop(connection);
-                return Err(self.error_of_sending(error, progress.len()).await);
-            }
-        };
-        connection.give_back();
-        Ok(saved)
+    async fn save_progress(
+        &self,
+        owner: &Owner,
+        offset: usize,
+        bytes: &Bytes,
+    ) -> Result<Progress, StoreError> {
+        on_lane!(self.lanes.calls, |connection| self.save_progress_on(
+            &mut connection,
+            owner,
+            offset,
+            bytes
+        ))
     }
 
     async fn complete(
         &self,
         owner: &Owner,
         response: &Arc<StoredResponse>,
+        ttl: Duration,
     ) -> Result<Completion, StoreError> {
-        let bytes = response.encode();
-        let complete = || self.statements.complete(owner, response.status, &bytes);
-        let mut connection = self.borrow().await?;
-        let completion = match Self::matched(&mut connection, complete).await {
-            Ok(0) => self.not_completed(&mut connection, owner).await?,
-            Ok(_) => Completion::Stored,
-            Err(error) => {
-                drop(connection);
-                return Err(self.error_of_sending(error, bytes.len()).await);
-            }
-        };
-        connection.give_back();
-        Ok(completion)
+        on_lane!(self.lanes.calls, |connection| self.complete_on(
+            &mut connection,
+            owner,
+            response,
+            ttl
+        ))
     }
 
-    async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
-        let mut connection = self.borrow().await?;
-        let release = || self.statements.release(owner);
-        let is_released = self.has_matched(&mut connection, release).await?;
-        connection.give_back();
-        Ok(if is_released {
-            Release::Released
-        } else {
-            Release::Lost
-        })
+    async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        self.give_up(owners, How::Release).await
+    }
+
+    async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        self.give_up(owners, How::Abandon).await
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
-        let mut connection = self.borrow().await?;
-        let row = self.read(&mut connection, self.statements.get(key)).await?;
-        connection.give_back();
-        match row {
+        let row = on_lane!(self.lanes.calls, |connection| self
+            .read(&mut connection, self.statements.get(key)));
+        match row? {
             Some(row) => Ok(Row::read(&row)?.map(Record::from)),
             None => Ok(None),
         }
     }
 
     async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
-        let mut connection = self.borrow().await?;
         let remove = || self.statements.remove(key);
-        let was_there = self.has_matched(&mut connection, remove).await?;
-        connection.give_back();
-        Ok(was_there)
+        on_lane!(self.lanes.calls, |connection| self
+            .has_matched(&mut connection, remove))
     }
 
-    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
-        if limit == 0 {
-            return Ok(0);
+    async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
+        let mut purged = Purged::default();
+        while purged.records < limit {
+            let most = (limit - purged.records).min(BATCH);
+            let some = on_lane!(self.lanes.calls, |connection| self
+                .purge_on(&mut connection, most));
+            let some = match some {
+                Ok(some) => some,
+                Err(error) if purged.records == 0 => return Err(error),
+                // What is purged already is to be told.
+                Err(_) => break,
+            };
+            purged.records += some.records;
+            purged.abandoned.extend(some.abandoned);
+            if some.records < most {
+                break;
+            }
         }
-        let mut connection = self.borrow().await?;
-        let purge = || self.statements.purge(limit);
-        let purged = Self::matched(&mut connection, purge).await;
-        let purged = purged.map_err(|error| self.error(error))?;
-        connection.give_back();
-        Ok(usize::try_from(purged).unwrap_or(limit))
+        Ok(purged)
     }
 
     fn subscribe(&self, _: &RecordKey) -> Subscription {
@@ -520,7 +465,7 @@ impl Store for MySqlStore {
 impl fmt::Debug for MySqlStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MySqlStore")
-            .field("table", &self.table)
+            .field("table", self.place.table())
             .finish_non_exhaustive()
     }
 }

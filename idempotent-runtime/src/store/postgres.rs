@@ -14,6 +14,7 @@
 //! * a first claim and a completion are one commit each, or less than one when many come in at once
 //!   ([below](self#groups)), and the completion touches no index as long as its response finds
 //!   room on the record's page;
+//! * a record that another transaction has locked delays no other record's renewal, release or completion;
 //! * all times are the database server's.
 //!
 //! PostgreSQL 12 or newer.
@@ -27,9 +28,8 @@
 //! // With a pool of its own:
 //! let store = PostgresStore::connect("postgres://app@db.internal/payments").await?;
 //!
-//! // Or with the one that the application has:
+//! // Or beside the one that the application has, which `#[tx]` uses:
 //! let pool = PgPoolOptions::new()
-//!     .test_before_acquire(false) // else each call is two round trips
 //!     .connect("postgres://app@db.internal/payments")
 //!     .await?;
 //! let store = PostgresStore::new(pool).with_table("payment_keys")?;
@@ -55,37 +55,92 @@
 //! warns when they are), and with replicas `synchronous_standby_names` naming at least one that a
 //! fail-over chooses. Never make the table `UNLOGGED`: a crash empties it.
 //!
+//! # Connections
+//!
+//! The store opens connections of its own, with the connect options of the pool it was made with. A handler
+//! that holds a connection of the pool is never in the way of a renewal or a completion, whatever the size
+//! of the pool. Hooks of the pool (`after_connect`, `before_acquire`) do not apply to them.
+//!
+//! | connections | how many, for each runtime | used for | when there are none |
+//! | --- | --- | --- | --- |
+//! | work | as many as the pool has, 2 to 16 ([`with_connections`](PostgresStore::with_connections)) | claims, completions, reads, progress | a call waits for one for up to 5 s |
+//! | leases | 2 | renewals, releases, abandoning | the same; neither waits for the other |
+//! | hints | 1, from the first waiter on | `LISTEN` | waiters poll |
+//! | the application's pool | what its handlers need at once | handlers; `#[tx]` from the look at the record to `COMMIT` | a `#[tx]` request is answered 503, and nothing has happened |
+//!
+//! So one process with one runtime needs up to 19 connections more than its pool, and a service needs that
+//! for each instance: compare with `max_connections` of the server. They are opened when they are needed,
+//! and closed after 10 minutes without use, or after 30 in any case. What is too much for the work
+//! connections goes in groups, so that a few are enough: 4 serve thousands of requests in a second.
+//!
+//! Their sessions are set to `lock_timeout` 500 ms and `statement_timeout` 10 s, unless the connect options
+//! name other values, and to `READ COMMITTED`. So a claim or a completion of a record that another
+//! transaction holds is [`Busy`](crate::store::StoreErrorKind::Busy) after half a second, and what the
+//! application gave up ends in the server as well.
+//!
+//! A connection is used again only after a reply. One whose call was given up, that broke, that says that it
+//! is read-only, or that has prepared what no longer fits, is closed, and with it all that are idle and
+//! were last heard of before; the call is sent once more on a fresh connection if its own was an idle one.
+//! So connections that the server has ended, a restart, a fail-over behind one address and `ALTER TABLE` fail
+//! no call once a fresh connection works, and a peer that is silent costs one time-out. `#[tx]` treats the
+//! connections of the application's pool in the same way, also where that is set to
+//! `test_before_acquire(false)`.
+//!
+//! # Transactions
+//!
+//! `#[tx]` takes three round trips more than the handler's own transaction. Its isolation is the pool's
+//! default, as for any other transaction of the application. Under `REPEATABLE READ` and `SERIALIZABLE` the
+//! server may refuse a transaction with 40001, also because of an unrelated one: the request is
+//! answered 503, nothing has happened, and its retry runs. `READ COMMITTED` is enough for the record.
+//!
+//! A handler may change its role, its `search_path`, its limits and other settings for its transaction
+//! (`SET LOCAL`, `set_config(.., true)`): the record is written by the role and with the settings that
+//! the session had at the beginning. What it changes for the session is found out for the settings that
+//! matter to others (role, `search_path`, time-outs, read-only, isolation, and some more), and that
+//! connection is closed and not reused. Settings of the application's own (`app.tenant`), temporary
+//! tables, `LISTEN` and advisory locks of the session are not looked at. A handler that makes its transaction
+//! `READ ONLY` cannot have a record: 503.
+//!
+//! A `COMMIT` that gets no reply in time may have happened: the answer is 409 `in-flight`, and the retry
+//! finds the record or runs.
+//!
 //! # Deployment caveats
 //!
-//! * **Pool.** Claims hold a connection for one statement and waiters hold none, so a small pool
-//!   does: what is too much for its connections goes in groups. A pool that the handlers use too can
-//!   be emptied by them, and then nothing can be completed.
 //! * **`PgBouncer`** in session mode is transparent. Transaction mode takes 1.21 or newer with
 //!   `max_prepared_statements` above 0, and sqlx's statement cache left on: sqlx prepares in one
 //!   round trip and executes in the next, which an older `PgBouncer` may send to two servers.
 //!   `statement_cache_capacity(0)` is no way around it: it only leaves nobody to close the
 //!   statements. `LISTEN` is of no use there: [`without_hints`](PostgresStore::without_hints) saves
-//!   the connection.
-//! * **Read-only replicas** cannot hold claims; the URL must lead to the primary.
+//!   the connection. A `PgBouncer` that refuses start-up parameters is found out, and the store connects
+//!   without its settings: set them for the role
+//!   (`ALTER ROLE app SET lock_timeout = '500ms'`, `default_transaction_isolation = 'read committed'`).
+//!   In transaction mode no handler may `SET` anything for its session, as ever.
+//! * **Fail-over and replicas.** Read-only replicas cannot hold claims; the URL must lead to the primary.
+//!   While the database is read-only, calls are [`Refused`](crate::store::StoreErrorKind::Refused), which
+//!   is never final, and no `#[tx]` handler runs.
+//! * **Passwords.** A password that changes is given to the pool by `set_connect_options`; the store connects
+//!   with what the pool has at that time.
 //! * **Privileges.** [`migrate`](PostgresStore::migrate) creates a table, an index, six functions
 //!   and two triggers when they are not there, so the first one needs `CREATE` on the schema. After
 //!   that `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table will do, for later migrations of the
 //!   same release too.
-//! * **Schema.** The name of the table is looked up along `search_path`.
-//! * **Server-side time-outs.** A call that the application gave up may still be waiting in the
-//!   server. `lock_timeout` and `statement_timeout` for the role bound that; both are reported as
-//!   [`TimedOut`](crate::store::StoreErrorKind::TimedOut).
-//! * **Sweeping.** Expired rows are absent whether or not they are there; call
-//!   [`purge_expired`](Store::purge_expired) now and then so that the table does not grow. Several
-//!   processes may, one of them does the work.
+//! * **Schema.** The table is looked up once, by the `search_path` of a fresh session or in the schema that
+//!   [`with_schema`](PostgresStore::with_schema) names, and is named with its schema from then on. Its
+//!   version is the default of its column `schema_version`, which any dump keeps.
+//! * **Sweeping.** Expired rows are absent whether or not they are there. The engine purges them now and
+//!   then, so that the table does not grow; of several processes one does the work. A completed row
+//!   can outlive its expiry by an eighth of its TTL before it is removed.
+//! * **Encoding.** Operations are stored as text. A database that is not in UTF-8 refuses those it cannot
+//!   represent.
 //!
 //! # Groups
 //!
 //! A commit waits for the disk, and that wait is nearly all a claim or a completion costs. While few
 //! are under way, each goes at once, by a statement of its own. When there are as many as four fifths
-//! of the pool's connections, or 16, the others queue, and the next connection takes all that is
+//! of the work connections, the others queue, and the next connection takes all that is
 //! queued, up to 128: one round trip, one commit. Who is alone waits for nobody: there is no timer. A
-//! replay that happens to be in a group waits for its commit; a group of replays writes nothing.
+//! replay that happens to be in a group waits for its commit; a group of replays writes nothing. Each
+//! runtime has groups of its own.
 //!
 //! An operation that fails, fails alone: when a group comes to nothing, each of its operations is sent
 //! by itself. So it is when one of them would have to wait for a row for more than 50 ms.
@@ -108,40 +163,41 @@
 //! claim and a completion in a second without trigger and mark, 1,160 with them and nobody waiting,
 //! 250 when each completion notifies.)
 //!
-//! The first one to wait in a process opens one connection that listens. It is not the pool's, is
+//! The first one to wait in a process opens one connection that listens. It is
 //! opened again when it is lost, and goes with the store. Where there is none, or where it hears
 //! nothing, waiters look. [`without_hints`](PostgresStore::without_hints) does without it.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
-use self::error::store_error;
-use self::groups::Groups;
+use self::connector::Connector;
 use self::hints::Listener;
-use self::operation::Operation;
-use self::statements::Statements;
+use self::records::Records;
+use self::schema::Place;
 use self::transaction::Transactions;
 use super::sql::TableName;
 use super::transaction::Begin;
 use super::{
-    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, StoreErrorKind,
-    Subscription, Transactor,
+    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
+    StoreError, StoreErrorKind, Subscription, Transactor,
 };
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
+mod connector;
 mod error;
 mod groups;
 mod hints;
+mod lane;
+mod lanes;
 mod operation;
+mod records;
 mod rows;
 mod schema;
 mod statements;
@@ -149,18 +205,16 @@ mod transaction;
 
 const NAME: &str = "postgres";
 
-/// How long [`PostgresStore::connect`] tries, and how long a call waits for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most connections for claims and completions, unless it is told otherwise.
+const MOST_CONNECTIONS: u32 = 16;
 
-/// How long a connection may have been idle to be used without asking whether it is still there.
-const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+/// How long an idle connection may take to answer about leases.
+const PATIENCE: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(1);
 
 /// Records in a table of PostgreSQL. See the [module](self).
 pub struct PostgresStore {
-    pool: PgPool,
-    table: TableName,
-    statements: Statements,
-    groups: Groups,
+    records: Arc<Records>,
     /// `None`: who waits here polls.
     hints: Option<Listener>,
 }
@@ -168,24 +222,53 @@ pub struct PostgresStore {
 impl PostgresStore {
     /// A store in the table `idempotency_records` of the pool's database.
     ///
+    /// The pool is the application's: it is used for `#[tx]`, and its connect options for the connections
+    /// that the store opens for itself ([pool sizing](self#connections)). Nothing is connected yet.
+    ///
     /// [`migrate`](Self::migrate) must have been called once for the table.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
-        Self::in_table(pool, TableName::default()).with_hints()
+        let place = Place {
+            schema: None,
+            table: TableName::default(),
+        };
+        let connections = pool.options().get_max_connections().min(MOST_CONNECTIONS);
+        Self::of(Records::new(Connector::new(pool), connections, place)).with_hints()
     }
 
     /// The same store in another table.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidName`] unless the name is 1 to 48 letters, digits and underscores and
+    /// [`ErrorKind::InvalidName`](crate::ErrorKind::InvalidName) unless the name is 1 to 48 letters, digits and underscores and
     /// does not begin with a digit. It is case-sensitive.
     pub fn with_table(self, name: &str) -> Result<Self, Error> {
-        let store = Self::in_table(self.pool, TableName::new(name)?);
-        Ok(match self.hints {
-            Some(_) => store.with_hints(),
-            None => store,
-        })
+        let place = Place {
+            schema: self.records.place().schema.clone(),
+            table: TableName::new(name)?,
+        };
+        Ok(self.anew(None, place))
+    }
+
+    /// The same store with its table in that schema, which must exist.
+    ///
+    /// Unless it is told, the schema is the first one of a fresh session's `search_path` that has the table;
+    /// for a table that is not there yet, the first one that exists. It is looked up once.
+    #[must_use]
+    pub fn with_schema(self, name: &str) -> Self {
+        let place = Place {
+            schema: Some(name.to_owned()),
+            table: self.records.place().table.clone(),
+        };
+        self.anew(None, place)
+    }
+
+    /// The most connections for claims and completions, of each runtime that uses the store; at least 2.
+    /// Default: as many as the pool has, at most 16.
+    #[must_use]
+    pub fn with_connections(self, connections: u32) -> Self {
+        let place = self.records.place().clone();
+        self.anew(Some(connections), place)
     }
 
     /// Listens to nothing: who waits here polls.
@@ -200,53 +283,42 @@ impl PostgresStore {
         }
     }
 
-    fn with_hints(self) -> Self {
-        let mark = Arc::clone(&self.statements.wait);
-        let listener = Listener::new(self.pool.clone(), &self.table, mark);
+    fn of(records: Records) -> Self {
         Self {
-            hints: Some(listener),
-            ..self
-        }
-    }
-
-    fn in_table(pool: PgPool, table: TableName) -> Self {
-        let statements = Statements::new(&table);
-        Self {
-            groups: Groups::new(pool.clone(), &statements),
-            pool,
-            statements,
-            table,
+            records: Arc::new(records),
             hints: None,
         }
     }
 
-    /// A store with a pool of its own, at most 10 connections, in the table `idempotency_records`,
-    /// which is [migrated](Self::migrate).
+    fn with_hints(self) -> Self {
+        let hints = Some(Listener::new(Arc::clone(&self.records)));
+        Self { hints, ..self }
+    }
+
+    fn anew(self, connections: Option<u32>, place: Place) -> Self {
+        let connections = connections.unwrap_or_else(|| self.records.connections());
+        let connector = self.records.connector().clone();
+        let store = Self::of(Records::new(connector, connections, place));
+        match self.hints {
+            Some(_) => store.with_hints(),
+            None => store,
+        }
+    }
+
+    /// A store with a pool of its own for `#[tx]`, at most 10 connections, in the table
+    /// `idempotency_records`, which is [migrated](Self::migrate).
     ///
     /// The URL is sqlx's: `postgres://user:password@host:port/database?sslmode=require`. TLS takes
     /// one of sqlx's `tls-*` features.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidUrl`]; [`ErrorKind::Store`] when there is no connection within 5 seconds
+    /// [`ErrorKind::InvalidUrl`](crate::ErrorKind::InvalidUrl); [`ErrorKind::Store`](crate::ErrorKind::Store) when there is no connection within 5 seconds
     /// or [`migrate`](Self::migrate) fails.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let options = connect_options(url)?;
-        probe(&options).await?;
-        let pool = PgPoolOptions::new()
-            .max_connections(10)
-            .acquire_timeout(CONNECT_TIMEOUT)
-            .test_before_acquire(false)
-            .before_acquire(|connection, metadata| {
-                Box::pin(async move {
-                    if metadata.idle_for > TRUSTED_IDLE {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(options);
-        let store = Self::new(pool);
+        let options = connector::parse(url)?;
+        connector::probe(&options).await?;
+        let store = Self::new(connector::pool(options));
         store.migrate().await?;
         Ok(store)
     }
@@ -258,38 +330,10 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`] when the server cannot be reached or refuses, when a newer release has
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) when the server cannot be reached or refuses, when another release has
     /// migrated the table, or when there is a table of that name that is not this crate's.
     pub async fn migrate(&self) -> Result<(), Error> {
-        schema::migrate(&self.pool, &self.table).await
-    }
-}
-
-fn connect_options(url: &str) -> Result<PgConnectOptions, Error> {
-    let options = PgConnectOptions::from_str(url).map_err(|error| {
-        let message = "postgres store: the URL looks like `postgres://user@host/database`";
-        Error::new(ErrorKind::InvalidUrl, message).with_source(error)
-    })?;
-    Ok(match options.get_application_name() {
-        Some(_) => options,
-        None => options.application_name("idempotent-runtime"),
-    })
-}
-
-/// Connects once without the pool, which would only say that it has timed out.
-async fn probe(options: &PgConnectOptions) -> Result<(), Error> {
-    let connecting = PgConnection::connect_with(options);
-    let failed = |source: StoreError| {
-        Error::new(ErrorKind::Store, "postgres store: cannot connect").with_source(source)
-    };
-    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(Ok(connection)) => {
-            // It has served its purpose: how it ends does not matter.
-            drop(connection.close().await);
-            Ok(())
-        }
-        Ok(Err(error)) => Err(failed(store_error(error))),
-        Err(_) => Err(failed(StoreError::new(NAME, StoreErrorKind::TimedOut))),
+        self.records.migrate().await
     }
 }
 
@@ -299,10 +343,8 @@ fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).map_or(CENTURY, |micros| micros.min(CENTURY))
 }
 
-fn statement(
-    sql: &Arc<str>,
-) -> sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments> {
-    // The only thing put into it is a `TableName`.
+fn statement(sql: &Arc<str>) -> lane::Query<'static> {
+    // The only things put into it are a `TableName` and a quoted schema.
     sqlx::query(AssertSqlSafe(Arc::clone(sql)))
 }
 
@@ -312,91 +354,86 @@ impl Store for PostgresStore {
         NAME
     }
 
-    async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
-        let row = self.groups.run(Operation::Claim(*request)).await?;
-        rows::claim(&row)
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
+        rows::claim(&self.records.claim(request).await?)
     }
 
-    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
-        if renewals.is_empty() {
-            return Ok(Vec::new());
-        }
-        let owners = || renewals.iter().map(|renewal| &renewal.owner);
-        let keys: Vec<_> = owners().map(|owner| &owner.key.as_bytes()[..]).collect();
-        let tokens: Vec<_> = owners().map(|owner| &owner.token.as_bytes()[..]).collect();
-        let leases: Vec<_> = renewals
-            .iter()
-            .map(|renewal| micros(renewal.lease))
-            .collect();
-        let lost = statement(&self.statements.renew)
-            .bind(keys)
-            .bind(tokens)
-            .bind(leases)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(store_error)?;
-        lost.iter().map(|row| rows::lost(row, renewals)).collect()
+    async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
+        let Some(shortest) = renewals.iter().map(|renewal| renewal.lease).min() else {
+            return Vec::new();
+        };
+        let leases = renewals.iter().map(|renewal| micros(renewal.lease));
+        let retentions = renewals.iter().map(|renewal| micros(renewal.retention));
+        let times = Some((leases.collect(), retentions.collect()));
+        let owners = renewals.iter().map(|renewal| &renewal.owner);
+        let patience = (shortest / 4).clamp(*PATIENCE.start(), *PATIENCE.end());
+        let renewing = self
+            .records
+            .of_leases(owners, |sql| &sql.renew, times, patience);
+        let (done, lost) = (Renewed::Renewed, Renewed::Lost);
+        rows::each(renewing.await, renewals.len(), done, lost)
     }
 
-    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
-        let row = statement(&self.statements.save_progress)
-            .bind(&owner.key.as_bytes()[..])
-            .bind(&owner.token.as_bytes()[..])
-            .bind(&progress[..])
-            .fetch_one(&self.pool)
-            .await
-            .map_err(store_error)?;
-        rows::progress(&row)
+    async fn save_progress(
+        &self,
+        owner: &Owner,
+        offset: usize,
+        bytes: &Bytes,
+    ) -> Result<Progress, StoreError> {
+        let too_large = |error| StoreError::new(NAME, StoreErrorKind::TooLarge).with_source(error);
+        i32::try_from(offset.saturating_add(bytes.len())).map_err(too_large)?;
+        let offset = i32::try_from(offset).map_err(too_large)?;
+        let sql = self.records.statements().await?;
+        let lanes = self.records.lanes()?;
+        let saving = lanes.work.rows(None, || {
+            statement(&sql.save_progress)
+                .bind(&owner.key.as_bytes()[..])
+                .bind(&owner.token.as_bytes()[..])
+                .bind(offset)
+                .bind(&bytes[..])
+        });
+        rows::progress(&rows::one(saving.await?)?)
     }
 
     async fn complete(
         &self,
         owner: &Owner,
         response: &Arc<StoredResponse>,
+        ttl: Duration,
     ) -> Result<Completion, StoreError> {
-        let completion = Operation::completion(owner, response);
-        let row = self.groups.run(completion).await?;
-        rows::completion(&row)
+        rows::completion(&self.records.complete(owner, response, ttl).await?)
     }
 
-    async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
-        let released = statement(&self.statements.release)
-            .bind(&owner.key.as_bytes()[..])
-            .bind(&owner.token.as_bytes()[..])
-            .execute(&self.pool)
-            .await
-            .map_err(store_error)?;
-        Ok(match released.rows_affected() {
-            0 => Release::Lost,
-            _ => Release::Released,
-        })
+    async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        self.end(owners, |sql| &sql.release).await
+    }
+
+    async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        self.end(owners, |sql| &sql.abandon).await
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
-        let row = statement(&self.statements.get)
-            .bind(&key.as_bytes()[..])
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(store_error)?;
-        row.as_ref().map(rows::record).transpose()
+        let sql = self.records.statements().await?;
+        let lanes = self.records.lanes()?;
+        let reading = || statement(&sql.get).bind(&key.as_bytes()[..]);
+        let rows = lanes.work.rows(None, reading).await?;
+        rows.first().map(rows::record).transpose()
     }
 
     async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
-        let removed = statement(&self.statements.remove)
-            .bind(&key.as_bytes()[..])
-            .execute(&self.pool)
-            .await
-            .map_err(store_error)?;
-        Ok(removed.rows_affected() > 0)
+        let sql = self.records.statements().await?;
+        let lanes = self.records.lanes()?;
+        let removing = || statement(&sql.remove).bind(&key.as_bytes()[..]);
+        let rows = lanes.work.rows(None, removing).await?;
+        Ok(!rows.is_empty())
     }
 
-    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
-        let purged = statement(&self.statements.purge)
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .execute(&self.pool)
-            .await
-            .map_err(store_error)?;
-        Ok(usize::try_from(purged.rows_affected()).unwrap_or(limit))
+    async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
+        let sql = self.records.statements().await?;
+        let lanes = self.records.lanes()?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let purging = || statement(&sql.purge).bind(limit);
+        rows::purged(&lanes.work.rows(None, purging).await?)
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {
@@ -407,23 +444,33 @@ impl Store for PostgresStore {
     }
 
     fn transactor(&self) -> Option<Transactor> {
-        let begin: Arc<dyn Begin<PgConnection>> = Arc::new(Transactions {
-            pool: self.pool.clone(),
-            table: self.table.clone(),
-            begin: Arc::clone(&self.statements.begin),
-            enter: Arc::clone(&self.statements.enter),
-            record: Arc::clone(&self.statements.record),
-            record_again: Arc::clone(&self.statements.record_again),
-        });
+        let begin: Arc<dyn Begin<PgConnection>> = Arc::new(Transactions(Arc::clone(&self.records)));
         Some(begin.into())
+    }
+}
+
+impl PostgresStore {
+    async fn end(
+        &self,
+        owners: &[Owner],
+        which: impl Fn(&statements::Statements) -> &Arc<str> + Send + Sync,
+    ) -> Vec<Result<Release, StoreError>> {
+        if owners.is_empty() {
+            return Vec::new();
+        }
+        let patience = *PATIENCE.end();
+        let ending = self.records.of_leases(owners.iter(), which, None, patience);
+        let (done, lost) = (Release::Released, Release::Lost);
+        rows::each(ending.await, owners.len(), done, lost)
     }
 }
 
 impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresStore")
-            .field("table", &self.table)
-            .field("connections", &self.pool.size())
+            .field("table", self.records.table())
+            .field("schema", &self.records.place().schema)
+            .field("connections", &self.records.connections())
             .field("hints", &self.hints)
             .finish_non_exhaustive()
     }

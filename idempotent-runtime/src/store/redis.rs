@@ -2,10 +2,10 @@
 //!
 //! # What it guarantees
 //!
-//! Every rule of [`Store`], on Redis 5.0 or newer, Valkey, and Redis Cluster. Each operation is one
-//! command or one Lua script on one key, which the server runs as one step and by its own clock. A
-//! claim is one round trip, and its reply is the replay when there is one; so is a completion, and the
-//! renewal of all leases of a process.
+//! Every rule of [`Store`], on Redis 5.0 or newer, Valkey, Redis Cluster, and servers that Sentinels watch.
+//! Each operation is one command or one Lua script on one key, which the server runs as one step and by its
+//! own clock. A claim is one round trip, and its reply is the replay when there is one; so is a completion,
+//! and the renewal of all leases of a process.
 //!
 //! From Redis 7 on a claim is the server's own `SET` with `NX` and `GET`, which costs it a fraction of
 //! what a script costs. Only a duplicate of a request that is still running then needs a second round
@@ -19,26 +19,26 @@
 //! # async fn connect() -> Result<(), idempotent_runtime::Error> {
 //! let store = RedisStore::connect("redis://127.0.0.1:6379").await?.with_prefix("payments:")?;
 //! let idempotency = Idempotency::new(store);
-//! # drop(idempotency);
+//!
+//! // Or where Sentinels say, of which any that answers will do:
+//! let url = "redis+sentinel://app:password@10.0.0.1,10.0.0.2,10.0.0.3/payments/0";
+//! let store = RedisStore::connect(url).await?;
+//! # drop((idempotency, store));
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Or with the client or the connection that the application has:
+//! Or with the client that the application has:
 //!
 //! ```no_run
 //! use idempotent_runtime::store::redis::RedisStore;
 //!
 //! # async fn connect() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = redis::Client::open("redis://127.0.0.1:6379")?;
-//! let store = RedisStore::from_client(client.clone()).await?;
-//!
-//! let manager = client.get_connection_manager().await?;
-//! for finding in RedisStore::new(manager.clone()).audit().await? {
+//! let store = RedisStore::from_client(client).await?;
+//! for finding in store.audit().await? {
 //!     eprintln!("{finding}");
 //! }
-//! let store = RedisStore::new(manager).with_hints(client);
-//! # drop(store);
 //! # Ok(())
 //! # }
 //! ```
@@ -68,18 +68,55 @@
 //!
 //! and a server of its own, because a cache next to it wants the opposite. No setting makes a
 //! fail-over of Redis lossless; if that is too little, the record belongs into the database that
-//! holds the effect. Over `maxmemory` a claim is refused ([`StoreErrorKind::Full`], answered 503) and
-//! nothing is dropped.
+//! holds the effect.
 //!
 //! [`RedisStore::audit`] reads these settings from the server, and [`RedisStore::connect`] logs what
 //! it finds.
 //!
+//! # When the server is gone, silent, or refuses
+//!
+//! [`RedisStore::connect`] and [`RedisStore::from_client`] use a [`ReconnectingConnection`]: one connection
+//! for all operations of the process, and a second one for [hints](RedisStore::with_hints). There is no
+//! pool to be sized, and nothing else of the application waits for it. After a fail-over or a network
+//! fault the store works again within 5 s of the moment when a fresh connection would:
+//!
+//! | the server | what the store does |
+//! | --- | --- |
+//! | has closed the connection | sends the operation once more over a fresh one: no request fails because a connection was idle. (A release or a removal fails, because its second answer would be wrong.) |
+//! | sends nothing while it owes a reply | leaves the connection after 1.5 s, also if every caller has given up sooner; a second longer for each mebibyte that was sent |
+//! | says `READONLY`, `MASTERDOWN`, `LOADING` or `CLUSTERDOWN` | connects again, through the same address or by asking the Sentinels, and sends the operation once more. While there is only a replica, it replays what is completed and refuses the rest |
+//! | is not there | fails at once between two attempts, which begin 50 ms to 1 s apart and take at most 1.5 s. Such operations were certainly not executed |
+//! | is over `maxmemory` | [`StoreErrorKind::Full`] for new claims, completions and progress. Leases are renewed all the same, replays go on, and nothing is dropped |
+//! | says `NOREPLICAS`, `MISCONF`, `NOPERM`, `WRONGPASS`, ... | [`StoreErrorKind::Refused`]: nothing was written, and the same operation may succeed later. What is completed is replayed |
+//! | runs somebody's script (`BUSY`) | [`StoreErrorKind::Busy`] |
+//! | does not take a value of that length (`proto-max-bulk-len`) | [`StoreErrorKind::TooLarge`], which is final: raise the setting, or lower `max_response_bytes`. The server is asked for it before more than 1 MiB is sent, because it closes the connection to whoever sends too much |
+//!
+//! A connection of another kind, given to [`RedisStore::new`], has its own rules. That of the `redis` crate's
+//! [`ConnectionManager`](::redis::aio::ConnectionManager) is replaced when it was closed. It stays with a server that
+//! has been demoted, and with one that is silent if [`Idempotency`](crate::Idempotency)'s store time-out
+//! is shorter than its `response_timeout`: prefer [`RedisStore::from_client`].
+//!
 //! # Deployment caveats
 //!
+//! * **Abandoned records go without a word.** A record that was never completed is there until its
+//!   retention has passed ([`Builder::abandoned_retention`], 30 days by default). Then the server removes
+//!   it, as everything that has expired, and tells nobody: the other stores log an error with its
+//!   operation and record key when they purge it, and this one cannot. Redis could publish that a key
+//!   has expired, but neither what it held nor to whoever was away at the time. So look for them while they
+//!   are there: a record whose state (byte 69) is not `c`, and which has not been renewed, is one that an
+//!   operator has to resolve. `redis-cli --scan --pattern 'idempotent:*'` finds them all without stopping
+//!   the server; once a day is enough for a retention of weeks. And let no `maxmemory-policy` evict them.
 //! * **Clocks.** Leases and expiry go by the server's clock. After a fail-over it is another one:
 //!   keep the servers' clocks in step.
+//! * **Sentinel.** `redis+sentinel://[user:password@]host[:port][,host[:port]...]/service[/database]`.
+//!   User and password are those of the servers; what the Sentinels want to be told themselves is
+//!   `?sentinel_user=...&sentinel_pass=...`. All of them are asked at once whenever there is no connection,
+//!   the first to answer is believed, and the server that it names is asked for its role. With
+//!   `rediss+sentinel://` both are spoken to by TLS.
 //! * **Cluster.** Pass a `ClusterConnection` to [`RedisStore::new`]: records spread over all slots,
 //!   and renewals go out one by one, side by side. [`RedisStore::connect`] is for a single server.
+//!   Such a connection tries several times by itself; when its last try is refused, an earlier one may have
+//!   been executed, and the error says so.
 //!   Consider [`without_hints`](RedisStore::without_hints) if many requests wait for others
 //!   (`in_flight = "wait"`): a Cluster tells every node of every message, and there is one for each
 //!   record that is waited for.
@@ -88,71 +125,87 @@
 //!   with its feature `tokio-rustls-comp`, and on `rustls` with one crypto provider (its feature
 //!   `ring` or `aws_lc_rs`); or on `redis` with `tokio-native-tls-comp`.
 //! * **Access control.** The user needs
-//!   `+set +get +eval +evalsha +setrange +pttl +pexpire +del`, the keys
+//!   `+set +get +getrange +strlen +eval +evalsha +setrange +pttl +pexpire +del`, the keys
 //!   `~idempotent:*`, and for hints `+publish +subscribe` and the channel `&idempotent:done`. `+info +config|get` are
-//!   for the audit. Give all of the first group, or there are claims that cannot be completed.
-//! * **Time-outs.** A connection you built has the `redis` crate's own `response_timeout` of 500 ms,
-//!   which is shorter than the store time-out of [`Idempotency`](crate::Idempotency). What is lost by
-//!   it is asked again; set it longer all the same.
+//!   for the audit and the longest value, `+role` for servers that Sentinels watch. Give all of the first
+//!   group, or there are claims that cannot be completed.
+//! * **Passwords.** Who is connected stays connected when a password changes. Let the server take the old
+//!   and the new one (`ACL SETUSER app >new`) until every instance has the new one.
+//! * **Two releases at once.** A record that another release has written in a layout that this one does not
+//!   know is [`StoreErrorKind::Refused`], and is left as it is.
 //!
 //! # Layout
 //!
 //! A record is one string under the prefix and 64 hexadecimal digits; `SCAN 0 MATCH idempotent:1f0c*`
-//! finds it by the digits that a log shows. It is binary: [`Idempotency::inspect`] reads it. By hand,
+//! finds it by the digits that a log shows. It is binary: [`Idempotency::inspect`] reads it. Manually,
 //! `GETRANGE idempotent:1f0c... 69 69` is its state (`r` running, `w` running and somebody waits for it,
-//! `c` completed), `PTTL` how many milliseconds it lives yet, and what follows byte 70 is the response,
-//! or the progress of a running one: `GET` shows its text among the other bytes.
+//! `a` abandoned by its owner, `c` completed; a running one whose lease has ended is abandoned too), and
+//! `PTTL` how many milliseconds it lives yet. What follows byte 74 is the operation, and then the response,
+//! or the progress of a running one: `GET` shows their text among the other bytes.
 //!
 //! The key's expiry is the record's, so do not change it while the request is running: the lease is
-//! counted by it. The server frees the memory of what has expired, and [`Store::purge_expired`] has
-//! nothing to do.
+//! counted by it.
 //!
 //! [`Idempotency::inspect`]: crate::Idempotency::inspect
+//! [`Builder::abandoned_retention`]: crate::Builder::abandoned_retention
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ::redis::aio::{ConnectionLike, ConnectionManager};
+use ::redis::aio::ConnectionLike;
 use ::redis::{Client, Value};
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use self::claim::Plain;
+use self::failure::Failure;
 use self::hints::Listener;
+use self::limit::Limit;
+use self::line::Line;
 use self::name::{LONGEST_PREFIX, Name};
-use self::reply::store_error;
 use self::script::Script;
-#[cfg(doc)]
-use super::StoreErrorKind;
+use self::servers::Servers;
 use super::{
-    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, Subscription,
+    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
+    StoreError, Subscription,
 };
+#[cfg(doc)]
+use super::{StoreErrorKind, Transactor};
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
 mod audit;
+mod batch;
 mod claim;
 mod connect;
+mod failure;
 mod hints;
+mod limit;
+mod line;
+mod link;
 mod name;
-mod renewal;
+mod reconnecting;
 mod reply;
 mod script;
+mod servers;
 mod stored;
 
 pub use audit::{Finding, Severity};
+pub use reconnecting::ReconnectingConnection;
 
 const NAME: &str = "redis";
 
 /// Records in Redis. See the [module](self).
 #[derive(Clone)]
-pub struct RedisStore<C = ConnectionManager> {
-    connection: C,
+pub struct RedisStore<C = ReconnectingConnection> {
+    line: Line<C>,
     prefix: Arc<str>,
     channel: Arc<str>,
     hints: Hints,
     plain: Plain,
+    limit: Limit,
 }
 
 /// What is done for those who wait.
@@ -167,18 +220,24 @@ enum Hints {
 }
 
 impl<C> RedisStore<C> {
-    /// A store on a connection that reconnects by itself, or is shared: a [`ConnectionManager`], a
-    /// `MultiplexedConnection`, a `ClusterConnection`.
+    /// A store on a connection that reconnects by itself, or is shared: a `ClusterConnection`, a
+    /// [`ReconnectingConnection`], a `ConnectionManager`, a `MultiplexedConnection`. What becomes of it in
+    /// a fault is up to it: see the [module](self#when-the-server-is-gone-silent-or-refuses).
     ///
     /// It knows of no way to listen for [hints](Self::with_hints), so who waits here polls.
     #[must_use]
     pub fn new(connection: C) -> Self {
+        Self::on(Line::new(connection))
+    }
+
+    fn on(line: Line<C>) -> Self {
         Self {
-            connection,
+            line,
             prefix: RedisStore::DEFAULT_PREFIX.into(),
             channel: channel(RedisStore::DEFAULT_PREFIX),
             hints: Hints::Told,
             plain: Plain::default(),
+            limit: Limit::default(),
         }
     }
 
@@ -208,8 +267,12 @@ impl<C> RedisStore<C> {
     /// The first of them opens one pub/sub connection, which all share and which is kept and renewed
     /// until the store is dropped.
     #[must_use]
-    pub fn with_hints(mut self, client: Client) -> Self {
-        self.hints = Hints::Heard(Arc::new(Listener::new(client, Arc::clone(&self.channel))));
+    pub fn with_hints(self, client: Client) -> Self {
+        self.hearing(Servers::One(client))
+    }
+
+    fn hearing(mut self, servers: Servers) -> Self {
+        self.hints = Hints::Heard(Arc::new(Listener::new(servers, Arc::clone(&self.channel))));
         self
     }
 
@@ -238,19 +301,21 @@ impl RedisStore {
     pub const DEFAULT_PREFIX: &'static str = "idempotent:";
 
     /// A store on a connection of its own: what `redis://[user:password@]host[:port][/database]`
-    /// names. `rediss://` is with TLS, `redis+unix:///path` a local socket.
+    /// names. `rediss://` is with TLS, `redis+unix:///path` a local socket, and
+    /// `redis+sentinel://[user:password@]host[:port][,host[:port]...]/service[/database]` the primary that
+    /// Sentinels name.
     ///
     /// It reconnects by itself, gives [hints](Self::with_hints), and has logged what
     /// [`audit`](Self::audit) found.
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::InvalidUrl`]: the URL is none.
+    /// * [`ErrorKind::InvalidUrl`]: it is not such a URL.
     /// * [`ErrorKind::FeatureDisabled`]: it wants TLS, and no feature of the `redis` crate that
     ///   brings it is turned on.
     /// * [`ErrorKind::Store`]: the server is not there, or refuses us; the source says why.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        Self::from_client(connect::client(url)?).await
+        Self::from_servers(connect::servers(url)?).await
     }
 
     /// The same with the client that the application has, and with its settings.
@@ -259,10 +324,14 @@ impl RedisStore {
     ///
     /// [`ErrorKind::Store`]: the server is not there, or refuses us; the source says why.
     pub async fn from_client(client: Client) -> Result<Self, Error> {
-        let connection = ConnectionManager::new_with_config(client.clone(), connect::config())
-            .await
-            .map_err(|error| cannot("connect to", store_error(error)))?;
-        let store = Self::new(connection).with_hints(client);
+        Self::from_servers(Servers::One(client)).await
+    }
+
+    async fn from_servers(servers: Servers) -> Result<Self, Error> {
+        let connection = ReconnectingConnection::new(servers.clone());
+        let connected = connection.connect().await;
+        connected.map_err(|error| cannot("connect to", Failure::of_one_try(error).into()))?;
+        let store = Self::on(Line::that_tries_once(connection)).hearing(servers);
         let findings = store.audit().await.map_err(|error| cannot("ask", error))?;
         for finding in findings {
             tracing::warn!(severity = ?finding.severity, "redis store: {finding}");
@@ -281,7 +350,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
     ///
     /// [`StoreError`] when there is no connection, or the server wants a password.
     pub async fn audit(&self) -> Result<Vec<Finding>, StoreError> {
-        audit::audit(&mut self.connection.clone()).await
+        audit::audit(&mut self.line.connection()).await
     }
 
     async fn run(
@@ -290,10 +359,8 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
         key: &RecordKey,
         args: &[&[u8]],
     ) -> Result<Value, StoreError> {
-        let mut connection = self.connection.clone();
         let name = self.record_name(key);
-        let reply = script.run(&mut connection, &name, args).await;
-        reply.map_err(store_error)
+        Ok(self.line.run(script, &name, args).await?)
     }
 
     /// The same with a script that tells those who wait, unless nobody is to be told.
@@ -309,12 +376,35 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
         }
     }
 
-    fn renewal_call(&self, renewal: &Renewal) -> renewal::Call {
-        renewal::Call {
+    fn renewal(&self, renewal: &Renewal) -> batch::Call {
+        let lease = stored::millis(renewal.lease);
+        let life = stored::life(renewal.lease, renewal.retention);
+        batch::Call {
+            script: &script::RENEW,
             name: self.record_name(&renewal.owner.key),
             token: renewal.owner.token,
-            lease: stored::millis(renewal.lease).to_string(),
+            millis: Some([lease.to_string(), life.to_string()]),
+            quiet: &[],
         }
+    }
+
+    /// A call of a script that ends a claim and tells of it.
+    fn ending(&self, script: &'static Script, owner: &Owner) -> batch::Call {
+        batch::Call {
+            script,
+            name: self.record_name(&owner.key),
+            token: owner.token,
+            millis: None,
+            quiet: self.quiet(),
+        }
+    }
+
+    /// Fails like the operation, and forgets what was known of the longest value if that may be why.
+    fn doubted(&self, length: usize, failure: StoreError) -> StoreError {
+        if length > Limit::LEAST {
+            self.limit.doubt();
+        }
+        failure
     }
 }
 
@@ -324,39 +414,59 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
         NAME
     }
 
-    async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
         let name = self.record_name(&request.owner.key);
         let call = claim::Call::new(request, name, self.quiet());
-        call.run(&mut self.connection.clone(), &self.plain).await
+        call.run(&self.line, &self.plain).await
     }
 
-    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
-        let calls = renewals.iter().map(|renewal| self.renewal_call(renewal));
-        let held = renewal::run(&self.connection, calls.collect()).await?;
-        let lost = renewals.iter().zip(held).filter(|(_, held)| !held);
-        Ok(lost.map(|(renewal, _)| renewal.owner).collect())
+    async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
+        let calls = renewals.iter().map(|renewal| self.renewal(renewal));
+        let replies = batch::run(&self.line, calls.collect()).await;
+        replies.into_iter().map(reply::renewed).collect()
     }
 
-    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
-        let args: [&[u8]; 2] = [owner.token.as_bytes(), progress];
-        reply::progress(&self.run(&script::SAVE_PROGRESS, &owner.key, &args).await?)
+    async fn save_progress(
+        &self,
+        owner: &Owner,
+        offset: usize,
+        bytes: &Bytes,
+    ) -> Result<Progress, StoreError> {
+        self.limit.check(&self.line, bytes.len()).await?;
+        let offset = offset.to_string();
+        let args: [&[u8]; 3] = [owner.token.as_bytes(), offset.as_bytes(), bytes];
+        let reply = self.run(&script::SAVE_PROGRESS, &owner.key, &args).await;
+        reply::progress(&reply.map_err(|error| self.doubted(bytes.len(), error))?)
     }
 
     async fn complete(
         &self,
         owner: &Owner,
         response: &Arc<StoredResponse>,
+        ttl: Duration,
     ) -> Result<Completion, StoreError> {
         let response = stored::completed(response);
-        let args: [&[u8]; 2] = [owner.token.as_bytes(), &response];
-        let reply = self.run_telling(&script::COMPLETE, &owner.key, &args);
-        reply::completion(&reply.await?)
+        self.limit.check(&self.line, response.len()).await?;
+        let ttl = stored::millis(ttl).max(1).to_string();
+        let args: [&[u8]; 3] = [owner.token.as_bytes(), ttl.as_bytes(), &response];
+        let reply = self.run_telling(&script::COMPLETE, &owner.key, &args).await;
+        reply::completion(&reply.map_err(|error| self.doubted(response.len(), error))?)
     }
 
-    async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
-        let args: [&[u8]; 1] = [owner.token.as_bytes()];
-        let reply = self.run_telling(&script::RELEASE, &owner.key, &args);
-        reply::release(&reply.await?)
+    async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        let calls = owners
+            .iter()
+            .map(|owner| self.ending(&script::RELEASE, owner));
+        let replies = batch::run(&self.line.once(), calls.collect()).await;
+        replies.into_iter().map(reply::release).collect()
+    }
+
+    async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        let calls = owners
+            .iter()
+            .map(|owner| self.ending(&script::ABANDON, owner));
+        let replies = batch::run(&self.line.once(), calls.collect()).await;
+        replies.into_iter().map(reply::release).collect()
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
@@ -364,18 +474,24 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
     }
 
     async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
-        reply::removal(&self.run_telling(&script::REMOVE, key, &[]).await?)
+        let name = self.record_name(key);
+        let reply = self
+            .line
+            .once()
+            .run(&script::REMOVE, &name, self.quiet())
+            .await;
+        reply::removal(&reply?)
     }
 
-    /// The server frees what has expired by itself.
-    async fn purge_expired(&self, _limit: usize) -> Result<usize, StoreError> {
-        Ok(0)
+    /// The server frees what has expired by itself, and tells nobody: not even that a record was abandoned.
+    async fn purge_expired(&self, _limit: usize) -> Result<Purged, StoreError> {
+        Ok(Purged::default())
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {
         match &self.hints {
             Hints::Heard(listener) => {
-                listener.subscribe(key, self.record_name(key), self.connection.clone())
+                listener.subscribe(key, self.record_name(key), self.line.clone())
             }
             Hints::Off | Hints::Told => Subscription::none(),
         }

@@ -4,7 +4,7 @@
 //!
 //! A client in trouble asks again and again, and every time the same bytes come from the store: a
 //! round trip for an answer that cannot change any more. [`CachedStore`] stands in front of a store
-//! and keeps **completed records only**, which are immutable until they expire, in a few MiB of this
+//! and caches **completed records only**, which are immutable until they expire, in a few MiB of this
 //! process's memory.
 //!
 //! # What it guarantees
@@ -13,13 +13,19 @@
 //! with its response, and that it is another request's. Nobody runs because of either. Whatever makes
 //! a claim, writes or removes goes to the store.
 //!
-//! A record is kept by its second replay, and answered from here as of the third:
+//! A record is cached by its second replay, and answered from here as of the third:
 //!
 //! | replay | what the store is asked |
 //! | --- | --- |
 //! | first | to claim, as without a cache |
 //! | second | to read instead: the answer, and how long the record lives |
 //! | from the third on | nothing, and a read again when [`max_age`](ReplayCache::max_age) is over |
+//!
+//! **A key is read once at a time**: who asks meanwhile waits for the same answer. **While the store
+//! cannot be read, an older answer is given** ([stale-if-error](https://www.rfc-editor.org/rfc/rfc5861)):
+//! the record is immutable, and lives on until its expiry. The store is then asked once a second for
+//! each such key, and waited for no longer than a second. A record that cannot be read for its own
+//! sake ([`is_about_item`](StoreError::is_about_item)) is an error.
 //!
 //! So a replay costs one round trip at most, and a key that is claimed anew after its expiry one more
 //! than without a cache, once. **An answer ends with its record's life**, by the store's own count of
@@ -28,13 +34,14 @@
 //!
 //! # Caveats
 //!
-//! * **A removal by somebody else is seen late**, by [`max_age`](ReplayCache::max_age) (10 s) at
-//!   most: an operator who frees a key through another process, or in the database, may see it replayed
-//!   here for that long. [`Store::remove`] through the cache is effective at once.
+//! * **A removal by another process is seen late**, by [`max_age`](ReplayCache::max_age) (10 s) at
+//!   most while the store can be read: an operator who frees a key through another process, or in the
+//!   database, may see it replayed here for that long. [`Store::remove`] through any cache of this
+//!   process is effective at once in all of them.
 //! * Where this process's clock and the store's disagree about how long a while is, by drift, by a step
 //!   of the server's clock, or because this machine was suspended meanwhile, an answer can outlive its
-//!   record by as much, and by `max_age` at most. That is a replay too many and never a run too many.
-//! * Hot replays go on while the store is away.
+//!   record by as much, and by `max_age` at most while the store can be read. That is a replay too many
+//!   and never a run too many.
 //! * A replay in a transaction (`#[tx]`) is read in the database, as without a cache.
 //! * The responses are in this process's memory, in the clear.
 //!
@@ -66,7 +73,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use self::shard::{Kept, Look, Removals, Shard};
+use self::reading::Outcome;
+use self::registry::Removal;
+use self::shard::{Look, Shard};
 use super::{
     Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
     StoreError, Subscription, Transactor,
@@ -74,8 +83,10 @@ use super::{
 use crate::clock::{Clock, SystemClock};
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
-use crate::record::{Owner, Record, RecordState, StoredResponse};
+use crate::record::{Owner, Record, StoredResponse};
 
+mod reading;
+pub(crate) mod registry;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -92,6 +103,12 @@ pub struct ReplayCache {
 /// A store with a replay cache in front of it. See the [module](self).
 pub struct CachedStore<S> {
     inner: S,
+    cache: Arc<Cache>,
+}
+
+/// What is cached.
+#[derive(Debug)]
+struct Cache {
     shards: [Mutex<Shard>; SHARDS],
     max_age: Duration,
     clock: Arc<dyn Clock>,
@@ -110,16 +127,16 @@ impl ReplayCache {
         }
     }
 
-    /// The most bytes that kept records may occupy, about. Default 8 MiB. What was not asked for in
-    /// the longest time goes first, roughly; a response that takes more than a 64th of it (128 KiB)
-    /// is not kept.
+    /// The most bytes that cached records may occupy, with all that they keep alive. Default 8 MiB. What
+    /// was not asked for in the longest time goes first, roughly; a response that takes more than a 64th
+    /// of it (128 KiB) is not cached.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// How long a kept record is answered from before the store is asked again. Default 10 s. It is
-    /// also how late a removal is seen that did not go through this cache.
+    /// How long a cached record is answered from before the store is asked again. Default 10 s. It is
+    /// also how late a removal by another process is seen.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = age;
         self
@@ -135,11 +152,15 @@ impl ReplayCache {
     #[must_use]
     pub fn in_front_of<S: Store>(self, store: S) -> CachedStore<S> {
         let of_a_shard = self.max_bytes / SHARDS;
-        CachedStore {
-            inner: store,
+        let cache = Arc::new(Cache {
             shards: std::array::from_fn(|_| Mutex::new(Shard::new(of_a_shard))),
             max_age: self.max_age,
             clock: self.clock,
+        });
+        registry::register(&cache);
+        CachedStore {
+            inner: store,
+            cache,
         }
     }
 }
@@ -151,10 +172,16 @@ impl Default for ReplayCache {
 }
 
 impl<S> CachedStore<S> {
-    /// About how many bytes the kept records occupy, by the same count as
+    /// How many bytes the cached records occupy, by the same count as
     /// [`max_bytes`](ReplayCache::max_bytes).
     #[must_use]
     pub fn size_bytes(&self) -> usize {
+        self.cache.size_bytes()
+    }
+}
+
+impl Cache {
+    fn size_bytes(&self) -> usize {
         let of_a_shard = |shard| lock(shard).size_bytes();
         self.shards.iter().map(of_a_shard).sum()
     }
@@ -172,57 +199,31 @@ impl<S> CachedStore<S> {
         drop(evicted);
         value
     }
-}
 
-impl<S: Store> CachedStore<S> {
-    /// Reads the record of a key that was replayed before, and keeps it if it is completed; `None` sends
-    /// the caller to the store's own claim.
-    async fn read(
+    /// What a claim comes to after a read; `None` sends the caller to the store's own claim.
+    fn answered(
         &self,
         request: &ClaimRequest<'_>,
-        asked_at: Duration,
-        removals: Removals,
-    ) -> Result<Option<Claim>, StoreError> {
-        let key = &request.owner.key;
-        let kept = match self.inner.get(key).await? {
-            Some(Record {
-                fingerprint,
-                expires_in,
-                state: RecordState::Completed(response),
-                ..
-            }) => Kept {
-                fingerprint,
-                response,
-                fresh_until: asked_at.saturating_add(self.max_age.min(expires_in)),
-                expires_at: asked_at.saturating_add(expires_in),
-            },
-            _ => {
-                self.with_shard(key, |shard| shard.forget(key));
-                return Ok(None);
+        outcome: Outcome,
+    ) -> Option<Result<Claim, StoreError>> {
+        let (key, fingerprint) = (&request.owner.key, &request.fingerprint);
+        match outcome {
+            Ok(record) => record.map(|record| Ok(record.answer(fingerprint))),
+            // The record is immutable and lives on, whether or not the store can be read.
+            Err(error) if !error.is_about_item() => {
+                let now = self.clock.now();
+                let stale = self.with_shard(key, |shard| shard.stale(key, fingerprint, now));
+                // Nobody has asked to claim.
+                Some(stale.ok_or_else(|| error.not_executed()))
             }
-        };
-        let claim = kept.answer(&request.fingerprint);
-        self.with_shard(key, |shard| shard.keep(*key, kept, removals));
-        Ok(Some(claim))
+            Err(error) => Some(Err(error)),
+        }
     }
 }
 
 /// Every change under these locks leaves a shard whole.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Forgets a key at the end of a removal, however that ends: given up half-way, it may have happened.
-struct Forget<'a, S> {
-    cache: &'a CachedStore<S>,
-    key: &'a RecordKey,
-}
-
-impl<S> Drop for Forget<'_, S> {
-    fn drop(&mut self) {
-        self.cache
-            .with_shard(self.key, |shard| shard.forget(self.key));
-    }
 }
 
 #[async_trait]
@@ -236,30 +237,38 @@ impl<S: Store> Store for CachedStore<S> {
     }
 
     fn kept(&self, key: &RecordKey, fingerprint: &Fingerprint) -> Option<Arc<StoredResponse>> {
-        let now = self.clock.now();
-        match self.with_shard(key, |shard| shard.look(key, fingerprint, now)) {
-            Look::Answer(Claim::Completed(response)) => Some(response),
+        let now = self.cache.clock.now();
+        let answer = |shard: &mut Shard| shard.answer(key, fingerprint, now);
+        match self.cache.with_shard(key, answer) {
+            Some(Claim::Completed(response)) => Some(response),
             _ => None,
         }
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
         let (key, fingerprint) = (&request.owner.key, &request.fingerprint);
-        // Before the question, so that what the store says of the record's life is counted from no
-        // later than when it said so.
-        let asked_at = self.clock.now();
-        match self.with_shard(key, |shard| shard.look(key, fingerprint, asked_at)) {
-            Look::Answer(claim) => return Ok(claim),
-            Look::Replayed(removals) => {
-                if let Some(claim) = self.read(request, asked_at, removals).await? {
-                    return Ok(claim);
+        loop {
+            let now = self.cache.clock.now();
+            let look = |shard: &mut Shard| shard.look(key, fingerprint, now);
+            let outcome = match self.cache.with_shard(key, look) {
+                Look::Answer(claim) => return Ok(claim),
+                Look::Unknown => break,
+                Look::Lead(lead) => Some(self.cache.lead(&self.inner, key, lead).await),
+                Look::Follow { outcome, is_cached } => {
+                    self.cache.follow(&self.inner, outcome, is_cached).await
                 }
+            };
+            let Some(outcome) = outcome else {
+                continue;
+            };
+            match self.cache.answered(request, outcome) {
+                Some(answer) => return answer,
+                None => break,
             }
-            Look::Unknown => {}
         }
         let claim = self.inner.claim(request).await?;
         if let Claim::Completed(_) = claim {
-            self.with_shard(key, |shard| shard.note(key));
+            self.cache.with_shard(key, |shard| shard.note(key));
         }
         Ok(claim)
     }
@@ -300,7 +309,7 @@ impl<S: Store> Store for CachedStore<S> {
     }
 
     async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
-        let _forget = Forget { cache: self, key };
+        let _removal = Removal(key);
         self.inner.remove(key).await
     }
 
@@ -322,7 +331,7 @@ impl<S: fmt::Debug> fmt::Debug for CachedStore<S> {
         f.debug_struct("CachedStore")
             .field("inner", &self.inner)
             .field("bytes", &self.size_bytes())
-            .field("max_age", &self.max_age)
+            .field("max_age", &self.cache.max_age)
             .finish_non_exhaustive()
     }
 }

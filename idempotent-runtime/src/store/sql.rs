@@ -10,7 +10,7 @@ mod loan;
 pub(super) mod transaction;
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-pub(super) use loan::Loan;
+pub(super) use loan::{Loan, RETURN_LIMIT};
 
 /// The name of a table: a plain SQL identifier, so that it can stand in a statement as it is.
 ///
@@ -67,7 +67,16 @@ pub(super) fn uncommented(statement: &str) -> String {
 
 /// A database's error as a store's.
 pub(super) fn store_error(store: &'static str, error: sqlx::Error) -> StoreError {
-    StoreError::new(store, kind(&error)).with_source(error)
+    let was_sent = !matches!(
+        error,
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Configuration(_)
+    );
+    let failure = StoreError::new(store, kind(&error)).with_source(error);
+    if was_sent {
+        failure
+    } else {
+        failure.not_executed()
+    }
 }
 
 /// What kind of failure a database's error is: by its variant and never by its text.
@@ -75,7 +84,8 @@ pub(super) fn kind(error: &sqlx::Error) -> StoreErrorKind {
     match error {
         sqlx::Error::PoolTimedOut => StoreErrorKind::TimedOut,
         // The server has understood and said no: a missing table, a permission, a wrong type.
-        sqlx::Error::Database(_) => StoreErrorKind::Rejected,
+        sqlx::Error::Database(_) | sqlx::Error::Configuration(_) => StoreErrorKind::Refused,
+        sqlx::Error::Encode(_) => StoreErrorKind::TooLarge,
         sqlx::Error::ColumnDecode { .. }
         | sqlx::Error::ColumnNotFound(_)
         | sqlx::Error::ColumnIndexOutOfBounds { .. }

@@ -69,42 +69,50 @@
 //!   connection of the pool that it came from.
 
 use std::fmt;
-use std::str::FromStr;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{SqliteConnection, SqlitePool};
 
+use self::database::Database;
+use self::each::{Abandon, Each, Free, Item};
 use self::failure::store_error;
 use self::readers::Readers;
 use self::row::{Columns, Row, Time};
+use self::shared::Shared;
 use self::statements::Statements;
 use self::transaction::Transactions;
-use self::writer::{Operation, Shared, Writer};
+use self::writer::{Operation, Writer};
 use super::sql::TableName;
 use super::transaction::Begin;
 use super::{
-    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, StoreErrorKind,
-    Subscription, Transactor,
+    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
+    StoreError, StoreErrorKind, Subscription, Transactor,
 };
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
 mod batch;
+mod database;
+mod each;
 mod failure;
+mod group;
 mod operations;
+mod queue;
 mod readers;
 mod row;
 mod schema;
 mod session;
+mod shared;
 mod statements;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod url;
 mod writer;
 
 const NAME: &str = "sqlite";
@@ -112,6 +120,7 @@ const NAME: &str = "sqlite";
 /// Records in an SQLite database. See the [module](self).
 pub struct SqliteStore {
     options: SqliteConnectOptions,
+    database: Arc<Database>,
     table: TableName,
     statements: Statements,
     readers: Arc<Readers>,
@@ -159,7 +168,7 @@ impl SqliteStore {
     /// [`ErrorKind::InvalidUrl`], and [`ErrorKind::Store`] when the file cannot be opened, cannot be
     /// in WAL mode, or has a table of that name that is somebody else's or a newer release's.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let store = Self::with_options(options_of(url)?, TableName::default());
+        let store = Self::with_options(url::options_of(url)?, TableName::default());
         store.migrate().await?;
         Ok(store)
     }
@@ -178,7 +187,8 @@ impl SqliteStore {
     }
 
     fn with_options(options: SqliteConnectOptions, table: TableName) -> Self {
-        let options = options
+        let durable = options
+            .clone()
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             // On macOS the disk keeps what it has been given for itself unless it is told twice.
@@ -189,8 +199,10 @@ impl SqliteStore {
             .pragma("wal_autocheckpoint", "4000");
         let statements = Statements::new(&table);
         let read_all = statements.read_all.clone();
+        let database = Arc::new(Database::new(durable));
         Self {
-            readers: Arc::new(Readers::new(options.clone(), read_all)),
+            readers: Arc::new(Readers::new(Arc::clone(&database), read_all)),
+            database,
             statements,
             options,
             table,
@@ -204,13 +216,14 @@ impl SqliteStore {
         if let Some(writer) = self.writer.get() {
             return Ok(writer);
         }
-        // What a statement has to undo if it fails is kept in a file once it is more than 64 KiB, and
-        // that is less than a group changes.
-        let options = self.options.clone().pragma("temp_store", "MEMORY");
-        let statements = self.statements.clone();
-        let started = Writer::start(options, statements, Arc::clone(&self.shared));
+        let started = Writer::start(
+            Arc::clone(&self.database),
+            self.statements.clone(),
+            Arc::clone(&self.shared),
+        );
         let writer = started.map_err(|cause| {
-            StoreError::new(NAME, StoreErrorKind::Unavailable).with_source(cause)
+            let error = StoreError::new(NAME, StoreErrorKind::Unavailable);
+            error.not_executed().with_source(cause)
         })?;
         // Of two that are started at once, the one that comes late ends at once.
         Ok(self.writer.get_or_init(|| writer))
@@ -220,50 +233,50 @@ impl SqliteStore {
         self.writer()?.run(operation).await
     }
 
-    /// Whether there are connections that only read: not before the writer has prepared the file,
-    /// and never for a database in memory.
-    fn has_readers(&self) -> bool {
-        self.shared.is_readable.load(Ordering::Acquire)
-    }
-
     /// The answer to a claim, when that changes nothing and will be as true when the caller hears
     /// it: `None` sends it to the writer.
-    async fn replay(&self, request: &ClaimRequest) -> Result<Option<Claim>, StoreError> {
-        let read = self.statements.read.clone();
+    async fn replay(&self, request: &ClaimRequest<'_>) -> Result<Option<Claim>, StoreError> {
+        let (read, now) = (self.statements.read.clone(), Time::now());
         let columns = self.readers.look_up(read, &request.owner.key).await;
-        let Some(row) = alive(columns)? else {
+        let Some(row) = alive(columns, now)? else {
             return Ok(None);
         };
-        Ok(match row.answer(request)? {
-            claim @ (Claim::Completed(_) | Claim::Mismatch) => Some(claim),
-            _ => None,
-        })
+        Ok(
+            match row.answer(&request.fingerprint, request.owner.token)? {
+                claim @ (Claim::Completed(_) | Claim::Mismatch) => Some(claim),
+                _ => None,
+            },
+        )
+    }
+
+    /// As many results as there are items.
+    async fn each<I: Item>(&self, items: Vec<I>) -> Vec<Result<bool, StoreError>> {
+        let number = items.len();
+        if number == 0 {
+            return Vec::new();
+        }
+        match self.write(Each(items)).await {
+            Ok(done) => done.into_iter().map(|(_, is_done)| is_done).collect(),
+            Err(error) => vec![Err(error); number],
+        }
     }
 }
 
-/// The time is taken after the look: what is alive now was alive then.
-fn alive(columns: Result<Option<Columns>, sqlx::Error>) -> Result<Option<Row>, StoreError> {
+/// The time is that before the look: a lease that is renewed in between is then never taken for ended.
+fn alive(
+    columns: Result<Option<Columns>, sqlx::Error>,
+    now: Time,
+) -> Result<Option<Row>, StoreError> {
     let columns = columns.map_err(store_error)?;
-    let row = columns.map(|columns| Row::decode(columns, Time::now()));
+    let row = columns.map(|columns| Row::decode(columns, now));
     Ok(row.transpose()?.flatten())
 }
 
-fn options_of(url: &str) -> Result<SqliteConnectOptions, Error> {
-    let invalid = || {
-        let message = "not an SQLite URL: it looks like `sqlite:path` or `sqlite::memory:`";
-        Error::new(ErrorKind::InvalidUrl, message)
-    };
-    if !url.starts_with("sqlite:") {
-        return Err(invalid());
+fn released(is_released: bool) -> Release {
+    match is_released {
+        true => Release::Released,
+        false => Release::Lost,
     }
-    let options =
-        SqliteConnectOptions::from_str(url).map_err(|cause| invalid().with_source(cause))?;
-    let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
-    let has_mode = parameters.split('&').any(|pair| pair.starts_with("mode="));
-    Ok(match has_mode {
-        true => options,
-        false => options.create_if_missing(true),
-    })
 }
 
 #[async_trait]
@@ -272,24 +285,36 @@ impl Store for SqliteStore {
         NAME
     }
 
-    async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
-        if self.has_readers()
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
+        if self.database.is_readable()
             && let Some(claim) = self.replay(request).await?
         {
             return Ok(claim);
         }
-        let (claim, _) = self.write(operations::TryClaim(*request)).await?;
+        let claim = operations::TryClaim::new(request, self.shared.expected_ttl());
+        let (claim, _) = self.write(claim).await?;
         Ok(claim)
     }
 
-    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
-        self.write(operations::Renew(renewals.to_vec())).await
+    async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
+        let renewed = |is_renewed| match is_renewed {
+            true => Renewed::Renewed,
+            false => Renewed::Lost,
+        };
+        let results = self.each(renewals.to_vec()).await;
+        results.into_iter().map(|it| it.map(renewed)).collect()
     }
 
-    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
+    async fn save_progress(
+        &self,
+        owner: &Owner,
+        offset: usize,
+        bytes: &Bytes,
+    ) -> Result<Progress, StoreError> {
         let save = operations::SaveProgress {
             owner: *owner,
-            progress: progress.clone(),
+            offset,
+            bytes: bytes.clone(),
         };
         self.write(save).await
     }
@@ -298,25 +323,36 @@ impl Store for SqliteStore {
         &self,
         owner: &Owner,
         response: &Arc<StoredResponse>,
+        ttl: Duration,
     ) -> Result<Completion, StoreError> {
+        self.shared.expect_ttl(ttl);
         let complete = operations::Complete {
             owner: *owner,
             status: response.status,
             response: response.encode(),
+            ttl,
         };
         let (completion, _) = self.write(complete).await?;
         Ok(completion)
     }
 
-    async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
-        let (release, _) = self.write(operations::Free(*owner)).await?;
-        Ok(release)
+    async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        let results = self.each(owners.iter().copied().map(Free).collect()).await;
+        results.into_iter().map(|it| it.map(released)).collect()
+    }
+
+    async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        let results = self
+            .each(owners.iter().copied().map(Abandon).collect())
+            .await;
+        results.into_iter().map(|it| it.map(released)).collect()
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
-        if self.has_readers() {
-            let columns = self.readers.fetch(self.statements.get.clone(), key).await;
-            return alive(columns)?.map(Row::record).transpose();
+        if self.database.is_readable() {
+            let (get, now) = (self.statements.get.clone(), Time::now());
+            let columns = self.readers.fetch(get, key).await;
+            return alive(columns, now)?.map(Row::record).transpose();
         }
         self.write(operations::Get(*key)).await
     }
@@ -325,7 +361,7 @@ impl Store for SqliteStore {
         Ok(self.write(operations::Remove(*key)).await?.is_some())
     }
 
-    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
         self.write(operations::Purge { limit }).await
     }
 
@@ -335,7 +371,7 @@ impl Store for SqliteStore {
 
     fn transactor(&self) -> Option<Transactor> {
         let begin: Arc<dyn Begin<SqliteConnection>> = Arc::new(Transactions {
-            options: self.options.clone(),
+            database: Arc::clone(&self.database),
             statements: self.statements.clone(),
             readers: Arc::clone(&self.readers),
             shared: Arc::clone(&self.shared),

@@ -31,6 +31,17 @@ faults! {
     UnfencedRenewal => Fencing, [only_the_owner_renews];
     /// A stranger abandons the claim.
     UnfencedAbandoning => Fencing, [only_the_owner_abandons];
+    /// The token stays with the record that its owner abandoned.
+    AbandoningKeepsTheToken => Fencing, [
+        abandoned_token_writes_nothing,
+        late_question_of_an_abandoned_take_over_acquires_nothing,
+        owner_abandons_after_its_lease,
+        renewal_never_undoes_an_abandoning
+    ];
+    /// Whose lease has ended has nothing to abandon.
+    AbandoningNeedsALease => Fencing, [owner_abandons_after_its_lease];
+    /// A renewal looks, and writes later what it then saw.
+    RenewalIsGetThenSet => Fencing, [renewal_never_undoes_an_abandoning];
     /// A release does not look at the state.
     CompletedIsReleased => Fencing, [
         completed_record_takes_no_writes,
@@ -60,6 +71,54 @@ faults! {
     EmptyBatchHasAResult => SharedFate, [empty_batch_has_no_results];
     /// A release leaves the row, abandoned.
     ReleaseEndsTheLeaseOnly => Fencing, [released_key_is_free, new_owner_can_write];
+    /// Each lease is as long as that of the first in the batch.
+    RenewalsAreAsLongAsTheFirst => SharedFate, [each_renewal_has_its_own_length];
+    /// The result of a key is that of its last token.
+    ResultsAreByKey => SharedFate, [tokens_of_one_key_have_results_of_their_own];
+    /// A batch with one claim twice is refused, as an update of one row twice.
+    TwiceIsAFailure => SharedFate, [one_owner_twice_is_no_failure];
+    /// What is over a thousand is left out.
+    BatchIsCut => SharedFate, [large_batch_has_all_its_results];
+    /// One locked record fails the batch.
+    LockedFailsTheBatch => SharedFate, [
+        locked_record_delays_no_other_renewal,
+        locked_record_delays_no_other_release,
+        locked_record_delays_no_other_abandoning
+    ];
+    /// A batch waits for the lock.
+    LockedIsWaitedFor => SharedFate, [
+        locked_record_delays_no_other_renewal,
+        locked_record_delays_no_other_release,
+        locked_record_delays_no_other_abandoning,
+        locked_record_is_busy_and_not_lost
+    ];
+    /// What is locked is skipped, and said to be lost.
+    LockedIsLost => SharedFate, [
+        locked_record_delays_no_other_renewal,
+        locked_record_is_busy_and_not_lost
+    ];
+    /// One lock locks the table.
+    LockIsOfTheTable => SharedFate, [locked_record_delays_no_other_key];
+    /// A call that was dropped never gives its connection back.
+    GivenUpKeepsItsConnection => GivenUp, [
+        claim_that_was_given_up_holds_nothing,
+        take_over_that_was_given_up_holds_nothing,
+        renewal_that_was_given_up_holds_nothing,
+        progress_that_was_given_up_holds_nothing,
+        completion_that_was_given_up_holds_nothing,
+        release_that_was_given_up_holds_nothing,
+        abandoning_that_was_given_up_holds_nothing,
+        reads_and_removals_that_were_given_up_hold_nothing
+    ];
+    /// The row is written first, and its token after that.
+    GivenUpClaimIsHalfDone => GivenUp, [
+        claim_that_was_given_up_holds_nothing,
+        take_over_that_was_given_up_holds_nothing
+    ];
+    /// The token is taken first, and the response is written after that.
+    GivenUpCompletionIsHalfDone => GivenUp, [completion_that_was_given_up_holds_nothing];
+    /// The token is taken first, and the row is removed after that.
+    GivenUpReleaseIsHalfDone => GivenUp, [release_that_was_given_up_holds_nothing];
     /// A claim looks, and writes later what it then decided.
     GetThenSet => AtomicClaim, [
         one_of_sixteen_claims_is_acquired,
@@ -107,6 +166,28 @@ faults! {
         ended_lease_is_abandonment_and_not_absence,
         ended_lease_is_renewed_by_its_owner
     ];
+    /// The retention counts from the claim.
+    RetentionCountsFromTheClaim => LeaseIsNotLife, [abandoned_record_lives_for_its_retention];
+    /// An abandoned record stays until somebody decides.
+    RetentionIsForEver => LeaseIsNotLife, [abandoned_record_lives_for_its_retention];
+    /// 32 bits of milliseconds.
+    LifeIsCut => LeaseIsNotLife, [decades_do_not_overflow];
+    /// The claim goes on until its lease ends by itself.
+    AbandoningKeepsTheLease => LeaseIsNotLife, [
+        abandoned_claim_says_so_at_once,
+        abandoning_keeps_attempt_progress_and_expiry
+    ];
+    /// The record goes with the claim.
+    AbandoningRemoves => LeaseIsNotLife, [
+        abandoned_claim_says_so_at_once,
+        abandoned_claim_lives_for_its_retention
+    ];
+    /// The retention counts anew.
+    AbandoningMovesTheExpiry => LeaseIsNotLife, [abandoning_keeps_attempt_progress_and_expiry];
+    /// What the next attempt would have needed goes.
+    AbandoningDropsTheProgress => LeaseIsNotLife, [abandoning_keeps_attempt_progress_and_expiry];
+    /// A missing token is not equal to another one, and not unequal either.
+    AbandonedIsNotTakenOver => LeaseIsNotLife, [abandoned_claim_is_taken_over];
     /// The lease is not looked at when a take-over names the attempt.
     TakeOverOfALiveLease => LeaseIsNotLife, [live_lease_is_not_taken_over];
     /// The second attempt dies with the first.
@@ -135,6 +216,8 @@ faults! {
     CompletionKeepsTheLongerLife => Immutable, [completion_sets_the_expiry];
     /// The last completion wins.
     SecondCompletionOverwrites => Immutable, [first_completion_stays];
+    /// A repeated completion lives longer.
+    SecondCompletionMovesTheExpiry => Immutable, [first_completion_stays];
     /// A repeated completion says that it was the first.
     SecondCompletionIsStored => Immutable, [first_completion_stays];
     /// A completed record is abandoned when its lease ends.
@@ -178,6 +261,18 @@ faults! {
         longest_of_sixteen_saved_at_once_stays,
         progress_and_completion_at_once_leave_the_completion
     ];
+    /// Where it begins is compared before whose it is.
+    StrangerIsBehind => Fencing, [stranger_is_lost_and_not_behind];
+    /// All that is sent is appended.
+    AppendIgnoresTheOffset => Documented, [overlap_is_appended_once, progress_only_grows];
+    /// The last piece stays.
+    LastPieceStays => Documented, [progress_is_appended_in_pieces, heir_appends_to_what_it_found];
+    /// What begins too late is dropped, and said to be saved.
+    BehindIsSaved => Documented, [progress_behind_its_offset_is_not_written];
+    /// What begins too late is appended all the same.
+    BehindIsAppended => Documented, [progress_behind_its_offset_is_not_written];
+    /// The caller is told its own offset.
+    BehindTellsTheOffset => Documented, [progress_behind_its_offset_is_not_written];
     /// Progress is taken and not kept.
     ProgressIsForgotten => Documented, [saved_progress_is_read];
     /// A column of text.
@@ -202,14 +297,27 @@ faults! {
     ExpiredKeyKeepsTheProgress => Documented, [expired_key_starts_without_progress];
     /// A read counts as a use.
     ReadingProlongs => Documented, [reading_tells_the_state_and_changes_nothing];
+    /// The operation of the last claim stays.
+    OperationIsTheLastOne => Documented, [first_claim_names_the_operation];
+    /// A column of at most 255 characters.
+    OperationIsCut => Documented, [first_claim_names_the_operation];
+    /// A purge only counts.
+    PurgeNamesNobody => Documented, [purge_names_the_abandoned];
+    /// A purge names all that it has removed.
+    PurgeNamesTheCompleted => Documented, [purge_names_the_abandoned];
+    /// A purge does not say what the abandoned were.
+    PurgeForgetsTheOperation => Documented, [purge_names_the_abandoned];
     /// Only what is not completed can be removed.
     CompletedIsNotRemoved => Documented, [removed_key_is_free];
     /// Waiters wait for ever.
     NobodyIsWoken => Documented, [
         completion_wakes_those_who_wait,
         release_wakes_those_who_wait,
+        abandoning_wakes_those_who_wait,
         change_between_subscribing_and_waiting_is_not_missed
     ];
+    /// Who waits for an abandoned claim is not told.
+    AbandoningWakesNobody => Documented, [abandoning_wakes_those_who_wait];
     /// A subscription begins when it is waited for.
     SubscriptionBeginsLate => Documented, [change_between_subscribing_and_waiting_is_not_missed];
 }

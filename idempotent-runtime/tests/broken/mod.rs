@@ -18,9 +18,14 @@ use idempotent_runtime::{
 };
 use tokio::sync::Notify;
 
+use self::connections::Connections;
+use self::locks::Locks;
 use self::row::Row;
 
+mod batch;
+mod connections;
 mod fault;
+mod locks;
 mod row;
 
 pub(crate) use fault::{FAULTS, Fault};
@@ -33,6 +38,8 @@ pub(crate) struct MutexStore {
     /// What a table apart would have kept of records that are gone.
     left_over: Mutex<HashMap<[u8; 32], Bytes>>,
     changed: Arc<Notify>,
+    connections: Connections,
+    locks: Locks,
 }
 
 type Rows<'a> = MutexGuard<'a, HashMap<[u8; 32], Row>>;
@@ -44,7 +51,7 @@ enum Decision {
 }
 
 impl Decision {
-    fn carry_out(self, mut rows: Rows<'_>, index: [u8; 32], now: Duration) -> Claim {
+    fn carry_out(self, rows: &mut Rows<'_>, index: [u8; 32], now: Duration) -> Claim {
         match self {
             Self::Answer(claim) => claim,
             Self::Write(row) => {
@@ -67,6 +74,8 @@ impl MutexStore {
             rows: Mutex::default(),
             left_over: Mutex::default(),
             changed: Arc::default(),
+            connections: Connections::default(),
+            locks: Locks::default(),
         }
     }
 
@@ -118,7 +127,7 @@ impl MutexStore {
     }
 
     fn first_row(&self, old: Option<&Row>, request: &ClaimRequest<'_>, now: Duration) -> Row {
-        let mut row = Row::first(request, now);
+        let mut row = Row::first(request, now, self.fault);
         match (self.fault, old) {
             (Some(Fault::ExpiredKeyGoesOn), Some(old)) => row.attempt = old.attempt + 1,
             (Some(Fault::FirstClaimTakesTheAttempt), _) => {
@@ -158,6 +167,13 @@ impl MutexStore {
         bytes: &Bytes,
     ) -> (Progress, Option<Row>) {
         let now = self.clock.now();
+        if self.has(Fault::StrangerIsBehind)
+            && let Some(row) = row
+            && offset > row.progress.len()
+        {
+            let stored_bytes = row.progress.len();
+            return (Progress::Behind { stored_bytes }, None);
+        }
         match row {
             None if self.has(Fault::AbsentTakesProgress) => (Progress::Saved, None),
             Some(row) if self.takes_progress(row, owner, now) => {
@@ -174,62 +190,14 @@ impl MutexStore {
         self.is_live(row, now) && is_running && is_owned && !is_late
     }
 
-    fn release_one(&self, owner: &Owner) -> Result<Release, StoreError> {
-        let mut rows = self.lock()?;
-        let index = self.index(&owner.key);
-        let held = rows.get(&index).is_some_and(|row| {
-            self.is_held(row, owner, Fault::UnfencedRelease)
-                || self.has(Fault::CompletedIsReleased)
-                    && self.is_live(row, self.clock.now())
-                    && row.is_owned_by(owner, self.fault)
-        });
-        if !held {
-            return Ok(Release::Lost);
+    /// The operation of a row that a purge names.
+    fn named(&self, row: &Row) -> Option<Arc<str>> {
+        match self.fault {
+            Some(Fault::PurgeNamesNobody) => None,
+            Some(Fault::PurgeNamesTheCompleted) => Some(Arc::clone(row.operation())),
+            Some(Fault::PurgeForgetsTheOperation) => row.uncompleted().map(|_| "".into()),
+            _ => row.uncompleted().cloned(),
         }
-        if self.has(Fault::ReleaseEndsTheLeaseOnly) {
-            rows.entry(index)
-                .and_modify(|row| row.lease_until = Duration::ZERO);
-        } else if let Some(row) = rows.remove(&index) {
-            self.forget(index, &row);
-        }
-        self.wake();
-        Ok(Release::Released)
-    }
-
-    fn abandon_one(&self, owner: &Owner) -> Result<Release, StoreError> {
-        let mut rows = self.lock()?;
-        let row = rows.get_mut(&self.index(&owner.key));
-        let Some(row) = row.filter(|row| self.is_held(row, owner, Fault::UnfencedAbandoning))
-        else {
-            return Ok(Release::Lost);
-        };
-        row.abandon(self.clock.now());
-        self.wake();
-        Ok(Release::Released)
-    }
-
-    /// The results of a batch, with what `fate` makes of them.
-    fn batch<T: Copy + PartialEq>(
-        &self,
-        keys: impl Iterator<Item = RecordKey>,
-        mut results: Vec<Result<T, StoreError>>,
-        lost: T,
-        fate: Fault,
-    ) -> Vec<Result<T, StoreError>> {
-        let is_lost = |result: &Result<T, _>| matches!(result, Ok(value) if *value == lost);
-        if self.has(fate) && results.iter().any(is_lost) {
-            let refused = StoreError::new("mutex", StoreErrorKind::Refused);
-            results.fill(Err(refused));
-        }
-        if self.has(Fault::ResultsInTheOrderOfKeys) {
-            let mut sorted: Vec<_> = keys.zip(results).collect();
-            sorted.sort_by_key(|(key, _)| *key.as_bytes());
-            results = sorted.into_iter().map(|(_, result)| result).collect();
-        }
-        if self.has(Fault::EmptyBatchHasAResult) && results.is_empty() {
-            results.push(Ok(lost));
-        }
-        results
     }
 
     fn wake(&self) {
@@ -266,33 +234,40 @@ impl Store for MutexStore {
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
+        self.connect().await;
         let now = self.clock.now();
         let index = self.index(&request.owner.key);
+        if self.has(Fault::GivenUpClaimIsHalfDone) {
+            let is_new = {
+                let mut rows = self.lock()?;
+                let decision = self.decide(rows.get(&index), request, now);
+                let is_new = matches!(decision, Decision::Write(_));
+                decision.carry_out(&mut rows, index, now);
+                if is_new {
+                    rows.entry(index).and_modify(|row| row.give_token(None));
+                }
+                is_new
+            };
+            tokio::task::yield_now().await;
+            if is_new {
+                let token = Some(request.owner.token);
+                let mut rows = self.lock()?;
+                rows.entry(index).and_modify(|row| row.give_token(token));
+            }
+        }
         if self.has(Fault::GetThenSet) {
             let decision = self.decide(self.lock()?.get(&index), request, now);
             tokio::task::yield_now().await;
-            return Ok(decision.carry_out(self.lock()?, index, now));
+            return Ok(decision.carry_out(&mut self.lock()?, index, now));
         }
-        let rows = self.lock()?;
+        let mut rows = self.lock()?;
         let decision = self.decide(rows.get(&index), request, now);
-        Ok(decision.carry_out(rows, index, now))
+        Ok(decision.carry_out(&mut rows, index, now))
     }
 
     async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
-        let now = self.clock.now();
-        let results = renewals.iter().map(|renewal| {
-            let mut rows = self.lock()?;
-            let row = rows.get_mut(&self.index(&renewal.owner.key));
-            let row = row.filter(|row| self.is_held(row, &renewal.owner, Fault::UnfencedRenewal));
-            let Some(row) = row else {
-                return Ok(Renewed::Lost);
-            };
-            row.renew(renewal, now, self.fault);
-            Ok(Renewed::Renewed)
-        });
-        let keys = renewals.iter().map(|renewal| renewal.owner.key);
-        let fate = Fault::RenewalsShareTheirFate;
-        self.batch(keys, results.collect(), Renewed::Lost, fate)
+        self.connect().await;
+        self.renew_all(renewals).await
     }
 
     async fn save_progress(
@@ -301,6 +276,7 @@ impl Store for MutexStore {
         offset: usize,
         bytes: &Bytes,
     ) -> Result<Progress, StoreError> {
+        self.connect().await;
         let index = self.index(&owner.key);
         if self.has(Fault::ProgressIsGetThenSet) {
             let (answer, row) = self.save(self.lock()?.get(&index), owner, offset, bytes);
@@ -320,7 +296,14 @@ impl Store for MutexStore {
         response: &Arc<StoredResponse>,
         ttl: Duration,
     ) -> Result<Completion, StoreError> {
+        self.connect().await;
+        if let Some(answer) = self.when_locked(&owner.key).await {
+            return answer.map(|()| Completion::Lost);
+        }
         let now = self.clock.now();
+        if self.has(Fault::GivenUpCompletionIsHalfDone) {
+            self.half_done(owner).await?;
+        }
         let mut rows = self.lock()?;
         let row = rows
             .get_mut(&self.index(&owner.key))
@@ -337,19 +320,17 @@ impl Store for MutexStore {
     }
 
     async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
-        let results = owners.iter().map(|owner| self.release_one(owner)).collect();
-        let keys = owners.iter().map(|owner| owner.key);
-        self.batch(keys, results, Release::Lost, Fault::ReleasesShareTheirFate)
+        self.connect().await;
+        self.release_all(owners).await
     }
 
     async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
-        let results = owners.iter().map(|owner| self.abandon_one(owner)).collect();
-        let keys = owners.iter().map(|owner| owner.key);
-        let fate = Fault::AbandoningsShareTheirFate;
-        self.batch(keys, results, Release::Lost, fate)
+        self.connect().await;
+        self.abandon_all(owners).await
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        self.connect().await;
         let now = self.clock.now();
         let mut rows = self.lock()?;
         let row = rows
@@ -365,6 +346,7 @@ impl Store for MutexStore {
     }
 
     async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
+        self.connect().await;
         let now = self.clock.now();
         let index = self.index(key);
         let mut rows = self.lock()?;
@@ -380,6 +362,7 @@ impl Store for MutexStore {
     }
 
     async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
+        self.connect().await;
         let now = self.clock.now();
         let mut rows = self.lock()?;
         let is_due = |row: &Row| {
@@ -396,10 +379,10 @@ impl Store for MutexStore {
         for key in due {
             let row = rows.remove(&key);
             purged.records += 1;
-            purged.abandoned.extend(row.and_then(|row| {
-                let operation = Arc::clone(row.uncompleted()?);
-                let key = RecordKey::from_bytes(key);
-                Some(PurgedClaim { key, operation })
+            let named = row.and_then(|row| self.named(&row));
+            purged.abandoned.extend(named.map(|operation| PurgedClaim {
+                key: RecordKey::from_bytes(key),
+                operation,
             }));
         }
         Ok(purged)

@@ -25,15 +25,29 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn first(request: &ClaimRequest<'_>, now: Duration) -> Self {
+    pub(super) fn first(request: &ClaimRequest<'_>, now: Duration, fault: Option<Fault>) -> Self {
+        let mut operation = request.operation;
+        if fault == Some(Fault::OperationIsCut) {
+            let end = operation.char_indices().nth(255);
+            operation = &operation[..end.map_or(operation.len(), |(end, _)| end)];
+        }
+        let expires_at = match fault {
+            Some(Fault::RetentionCountsFromTheClaim) => now + request.lease.max(request.retention),
+            Some(Fault::RetentionIsForEver) => Duration::MAX,
+            Some(Fault::LifeIsCut) => {
+                let most = Duration::from_millis(u32::MAX.into());
+                now + (request.lease + request.retention).min(most)
+            }
+            _ => now + request.lease + request.retention,
+        };
         Self {
             fingerprint: request.fingerprint,
-            operation: request.operation.into(),
+            operation: operation.into(),
             token: Some(request.owner.token),
             attempt: 1,
             created_at: now,
             lease_until: now + request.lease,
-            expires_at: now + request.lease + request.retention,
+            expires_at,
             response: None,
             progress: Bytes::new(),
         }
@@ -93,7 +107,8 @@ impl Row {
         if fault == Some(Fault::StateBeforeFingerprint) && self.fingerprint != request.fingerprint {
             return Decision::Answer(Claim::Mismatch);
         }
-        if !names_it {
+        let is_unequal = self.token.is_some() || fault != Some(Fault::AbandonedIsNotTakenOver);
+        if !names_it || !is_unequal {
             return Decision::Answer(Claim::Abandoned { attempt, age });
         }
         Decision::Write(self.taken_over(request, now, fault))
@@ -119,9 +134,10 @@ impl Row {
             created_at: self.created_at,
             operation: Arc::clone(&self.operation),
             progress: self.progress.clone(),
-            ..Self::first(request, now)
+            ..Self::first(request, now, fault)
         };
         match fault {
+            Some(Fault::OperationIsTheLastOne) => row.operation = request.operation.into(),
             Some(Fault::TakeOverKeepsTheToken) => row.token = self.token,
             Some(Fault::TakeOverKeepsTheExpiry) => row.expires_at = self.expires_at,
             Some(Fault::TakeOverResetsTheAge) => row.created_at = now,
@@ -161,11 +177,22 @@ impl Row {
         fault: Option<Fault>,
     ) -> (Progress, Option<Self>) {
         let stored_bytes = self.progress.len();
+        let mut offset = offset;
         if offset > stored_bytes {
-            return (Progress::Behind { stored_bytes }, None);
+            let behind = |stored_bytes| (Progress::Behind { stored_bytes }, None);
+            match fault {
+                Some(Fault::BehindIsSaved) => return (Progress::Saved, None),
+                Some(Fault::BehindIsAppended) => offset = stored_bytes,
+                Some(Fault::BehindTellsTheOffset) => return behind(offset),
+                _ => return behind(stored_bytes),
+            }
         }
         let known = match fault {
             Some(Fault::LastProgressStays | Fault::ProgressIsOverwritten) => offset,
+            Some(Fault::AppendIgnoresTheOffset) => {
+                offset = stored_bytes;
+                stored_bytes
+            }
             _ => stored_bytes,
         };
         let new = bytes.get(known - offset..).unwrap_or_default();
@@ -178,9 +205,10 @@ impl Row {
         let mut progress = self.progress.to_vec();
         match fault {
             Some(Fault::ProgressIsOverwritten) => {
-                progress.resize(stored_bytes.max(known + new.len()), 0);
-                progress[known..known + new.len()].copy_from_slice(new);
+                let end = stored_bytes.min(known + new.len());
+                progress.splice(known..end, new.iter().copied());
             }
+            Some(Fault::LastPieceStays) if !new.is_empty() => progress = new.to_vec(),
             _ => {
                 progress.truncate(known);
                 progress.extend_from_slice(new);
@@ -199,9 +227,31 @@ impl Row {
     }
 
     /// Ends the claim, given that the owner may.
-    pub(super) fn abandon(&mut self, now: Duration) {
-        self.token = None;
-        self.lease_until = self.lease_until.min(now);
+    pub(super) fn abandon(&mut self, now: Duration, fault: Option<Fault>) {
+        if fault != Some(Fault::AbandoningKeepsTheToken) {
+            self.token = None;
+        }
+        if fault != Some(Fault::AbandoningKeepsTheLease) {
+            self.lease_until = self.lease_until.min(now);
+        }
+        match fault {
+            Some(Fault::AbandoningDropsTheProgress) => self.progress = Bytes::new(),
+            Some(Fault::AbandoningMovesTheExpiry) => self.expires_at += Duration::from_secs(60),
+            _ => {}
+        }
+    }
+
+    /// Takes the token from its owner, and gives it back.
+    pub(super) fn take_token(&mut self) -> Option<Token> {
+        self.token.take()
+    }
+
+    pub(super) fn give_token(&mut self, token: Option<Token>) {
+        self.token = token;
+    }
+
+    pub(super) fn operation(&self) -> &Arc<str> {
+        &self.operation
     }
 
     pub(super) fn uncompleted(&self) -> Option<&Arc<str>> {
@@ -220,7 +270,7 @@ impl Row {
             return Completion::Lost;
         }
         let again = self.response.is_some();
-        if !again {
+        if !again || fault == Some(Fault::SecondCompletionMovesTheExpiry) {
             self.expires_at = match fault {
                 Some(Fault::CompletionKeepsTheExpiry) => self.expires_at,
                 Some(Fault::TtlCountsFromTheClaim) => self.created_at + ttl,

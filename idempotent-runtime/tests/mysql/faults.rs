@@ -2,7 +2,7 @@
 
 use idempotent_runtime::store::{Claim, Completion, Store, StoreErrorKind};
 
-use crate::support::{PATIENCE, Scratch, answer, chain, claimed, connection, rival};
+use crate::support::{PATIENCE, Scratch, TTL, answer, chain, claimed, rival};
 
 #[tokio::test]
 async fn a_record_that_cannot_be_read_is_corrupt_and_never_absent() {
@@ -19,7 +19,10 @@ async fn a_record_that_cannot_be_read_is_corrupt_and_never_absent() {
         "response = SUBSTRING(response, 1, 5)",
     ] {
         let request = claimed(&store).await;
-        store.complete(&request.owner, &answer()).await.unwrap();
+        store
+            .complete(&request.owner, &answer(), TTL)
+            .await
+            .unwrap();
         let damage_it = format!("UPDATE {{table}} SET {damage}");
         scratch.execute(&damage_it).await;
         for error in [
@@ -43,52 +46,32 @@ async fn completing_a_record_of_an_unknown_state_is_corrupt() {
     let store = scratch.store(1);
     let request = claimed(&store).await;
     scratch.execute("UPDATE {table} SET state = 9").await;
-    let error = store.complete(&request.owner, &answer()).await.unwrap_err();
+    let error = store
+        .complete(&request.owner, &answer(), TTL)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     scratch.clean_up().await;
 }
 
-#[tokio::test]
-async fn store_is_usable_after_its_connections_were_killed() {
-    let Some(scratch) = Scratch::migrated().await else {
-        return;
-    };
-    let pool = scratch.pool(1);
-    let store = scratch.store_on(pool.clone());
-    for _ in 0..3 {
-        let request = claimed(&store).await;
-        scratch.kill(connection(&pool).await).await;
-        // Whoever finds the dead connection, the store or its pool, the next call has another one.
-        let completion = match store.complete(&request.owner, &answer()).await {
-            Ok(completion) => completion,
-            Err(error) => {
-                assert_eq!(error.kind(), StoreErrorKind::Unavailable);
-                store.complete(&request.owner, &answer()).await.unwrap()
-            }
-        };
-        assert_eq!(completion, Completion::Stored);
-    }
-    scratch.clean_up().await;
-}
-
+/// It is sent once more, on a fresh connection, where the row is locked still.
 #[tokio::test]
 async fn call_whose_connection_was_killed_may_have_happened_and_can_be_repeated() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
-    let pool = scratch.pool(1);
-    let store = scratch.store_on(pool.clone());
+    let store = scratch.store(1);
     let request = claimed(&store).await;
-    let victim = connection(&pool).await;
+    let victim = scratch.connection().await;
     let holding = scratch.hold("SELECT * FROM {table} FOR UPDATE").await;
-    let complete = async || store.complete(&request.owner, &answer()).await;
+    let complete = async || store.complete(&request.owner, &answer(), TTL).await;
     let killing = async {
         scratch.until_blocked(victim, None).await;
         scratch.kill(victim).await;
     };
     let (completion, ()) = tokio::join!(complete(), killing);
     let error = completion.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+    assert_eq!(error.kind(), StoreErrorKind::Busy, "{error:?}");
     assert!(error.may_have_happened());
     assert!(chain(&error).starts_with("mysql store"), "{error:?}");
     holding.rollback().await.unwrap();
@@ -98,27 +81,52 @@ async fn call_whose_connection_was_killed_may_have_happened_and_can_be_repeated(
     scratch.clean_up().await;
 }
 
+/// `KILL QUERY`: the connection lives, and nobody knows how far the statement has come.
+#[tokio::test]
+async fn a_statement_that_was_interrupted_may_have_happened() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let store = scratch.store(1);
+    let request = claimed(&store).await;
+    let victim = scratch.connection().await;
+    let holding = scratch.hold("SELECT * FROM {table} FOR UPDATE").await;
+    let killing = async {
+        scratch.until_blocked(victim, None).await;
+        scratch.execute(&format!("KILL QUERY {victim}")).await;
+    };
+    let response = answer();
+    let (completion, ()) = tokio::join!(store.complete(&request.owner, &response, TTL), killing);
+    let error = completion.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+    assert!(error.may_have_happened() && !error.is_about_item());
+    holding.rollback().await.unwrap();
+    let completion = store.complete(&request.owner, &response, TTL).await;
+    assert_eq!(completion.unwrap(), Completion::Stored);
+    scratch.clean_up().await;
+}
+
 /// The reply that nobody waited for is not taken for the next call's: that connection is closed.
 #[tokio::test]
 async fn abandoned_call_leaves_the_store_usable() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
-    let pool = scratch.pool(1);
-    let store = scratch.store_on(pool.clone());
+    let store = scratch.store(1);
     let request = claimed(&store).await;
-    let abandoned = connection(&pool).await;
+    let abandoned = scratch.connection().await;
     let holding = scratch.hold("SELECT * FROM {table} FOR UPDATE").await;
     let response = answer();
     tokio::select! {
-        completion = store.complete(&request.owner, &response) => panic!("{completion:?}"),
+        completion = store.complete(&request.owner, &response, TTL) => panic!("{completion:?}"),
         _ = scratch.until_blocked(abandoned, None) => {}
     }
     holding.rollback().await.unwrap();
-    // It may have happened, as a whole or not at all.
-    let completion = tokio::time::timeout(PATIENCE, store.complete(&request.owner, &response));
+    // It may have happened, as a whole or not at all. The server's end of it takes a moment to go.
+    let completion = tokio::time::timeout(PATIENCE, store.complete(&request.owner, &response, TTL));
     let completion = completion.await.unwrap().unwrap();
     assert_ne!(completion, Completion::Lost);
-    assert_ne!(connection(&pool).await, abandoned);
+    let connections = scratch.connections().await;
+    assert_ne!(connections.last(), Some(&abandoned), "{connections:?}");
     scratch.clean_up().await;
 }

@@ -1,121 +1,189 @@
 //! Statements that are in each other's way. Who holds what, and who waits for it, is forced.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use idempotent_runtime::store::{Completion, Renewal, Store, StoreErrorKind};
-use idempotent_runtime::{Owner, RecordKey};
-use sqlx::MySqlPool;
-use sqlx::mysql::MySqlPoolOptions;
+use idempotent_runtime::store::{
+    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
+    StoreErrorKind,
+};
+use idempotent_runtime::{Owner, RecordState, Token};
 
-use crate::support::{Scratch, answer, claimed, connection, request};
+use crate::support::{Scratch, TTL, answer, claimed, request};
 
-/// One connection, which waits for a lock as long as is possible but for not at all: a second.
-fn impatient(scratch: &Scratch) -> MySqlPool {
-    MySqlPoolOptions::new()
-        .max_connections(1)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                let briefly = "SET SESSION innodb_lock_wait_timeout = 1";
-                sqlx::raw_sql(briefly).execute(connection).await.map(drop)
-            })
-        })
-        .connect_lazy_with(scratch.options.clone())
+pub(crate) fn renewal(of: &ClaimRequest<'_>) -> Renewal {
+    Renewal {
+        owner: of.owner,
+        lease: Duration::from_secs(900),
+        retention: of.retention,
+    }
 }
 
+fn row(of: &ClaimRequest<'_>) -> String {
+    let key = of.owner.key.to_hex();
+    format!("SELECT * FROM {{table}} WHERE record_key = X'{key}' FOR UPDATE")
+}
+
+/// It took the others with it: their leases ended, and their handlers ran twice.
 #[tokio::test]
-async fn lock_that_took_too_long_is_waited_for_again() {
+async fn an_open_transaction_on_one_row_delays_no_other_renewal() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
-    let pool = impatient(&scratch);
-    let store = scratch.store_on(pool.clone());
-    let request = claimed(&store).await;
-    let waiting = connection(&pool).await;
-    let holding = scratch.hold("SELECT * FROM {table} FOR UPDATE").await;
-    let response = answer();
-    let releasing = async {
-        let first = scratch.until_blocked(waiting, None).await;
-        // Another transaction of the same connection: the first one was told to give up.
-        scratch.until_blocked(waiting, Some(&first)).await;
-        holding.rollback().await.unwrap();
-    };
-    let (completion, ()) = tokio::join!(store.complete(&request.owner, &response), releasing);
-    assert_eq!(completion.unwrap(), Completion::Stored);
-    assert_eq!(connection(&pool).await, waiting, "on the same connection");
-    scratch.clean_up().await;
-}
-
-#[tokio::test]
-async fn lock_that_is_never_free_is_unavailability() {
-    let Some(scratch) = Scratch::migrated().await else {
-        return;
-    };
-    let store = scratch.store_on(impatient(&scratch));
-    let request = claimed(&store).await;
-    let holding = scratch.hold("SELECT * FROM {table} FOR UPDATE").await;
-    let error = store.complete(&request.owner, &answer()).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+    let store = scratch.store(2);
+    let mut requests = Vec::new();
+    for _ in 0..5 {
+        requests.push(claimed(&store).await);
+    }
+    let gone = request();
+    requests.push(gone);
+    let holding = scratch.hold(&row(&requests[2])).await;
+    let renewals: Vec<_> = requests.iter().map(renewal).collect();
+    let started = Instant::now();
+    let results = store.renew(&renewals).await;
+    // A lock that is waited for takes a second.
+    assert!(started.elapsed() < Duration::from_millis(900));
+    for (number, result) in results.iter().enumerate() {
+        match (number, result) {
+            (2, Err(error)) => {
+                assert_eq!(error.kind(), StoreErrorKind::Busy, "{error:?}");
+                assert!(!error.may_have_happened());
+            }
+            (5, result) => assert!(matches!(result, Ok(Renewed::Lost)), "{result:?}"),
+            (_, result) => assert!(matches!(result, Ok(Renewed::Renewed)), "{result:?}"),
+        }
+    }
     holding.rollback().await.unwrap();
-    let completion = store.complete(&request.owner, &answer()).await.unwrap();
-    assert_eq!(completion, Completion::Stored);
+    let again = store.renew(&renewals[2..3]).await;
+    assert!(matches!(again[..], [Ok(Renewed::Renewed)]), "{again:?}");
+    for request in &requests[..5] {
+        let record = store.get(&request.owner.key).await.unwrap().unwrap();
+        let least = Duration::from_secs(700);
+        assert!(
+            matches!(record.state, RecordState::Running { lease_left } if lease_left > least),
+            "{record:?}"
+        );
+    }
     scratch.clean_up().await;
 }
 
-/// Of two that wait for each other the server rolls back the one that has written less.
+#[tokio::test]
+async fn an_open_transaction_on_one_row_delays_nothing_else_that_is_given_up_or_purged() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let store = scratch.store(2);
+    let mut owners: Vec<Owner> = Vec::new();
+    for _ in 0..4 {
+        owners.push(claimed(&store).await.owner);
+    }
+    let locked = claimed(&store).await;
+    owners.insert(1, locked.owner);
+    let stranger = Owner {
+        token: Token::random().unwrap(),
+        ..owners[0]
+    };
+    let holding = scratch.hold(&row(&locked)).await;
+    let started = Instant::now();
+    let abandoned = store.abandon(&[owners[0], owners[1], stranger]).await;
+    assert!(
+        matches!(&abandoned[..], [Ok(Release::Released), Err(busy), Ok(Release::Lost)]
+            if busy.kind() == StoreErrorKind::Busy),
+        "{abandoned:?}"
+    );
+    let released = store.release(&owners).await;
+    assert!(
+        matches!(&released[..], [Ok(Release::Lost), Err(busy), Ok(Release::Released),
+            Ok(Release::Released), Ok(Release::Released)]
+            if busy.kind() == StoreErrorKind::Busy),
+        "{released:?}"
+    );
+    // By another key, so that the lock stays on the locked one's row.
+    let first = owners[0].key.to_hex();
+    let expire =
+        format!("UPDATE {{table}} SET expires_at = UTC_TIMESTAMP(6) WHERE record_key = X'{first}'");
+    scratch.execute(&expire).await;
+    let purged = store.purge_expired(10).await.unwrap();
+    assert_eq!(purged.records, 1, "{purged:?}");
+    assert_eq!(&*purged.abandoned[0].operation, "POST /payments");
+    assert_eq!(purged.abandoned[0].key, owners[0].key);
+    assert!(started.elapsed() < Duration::from_millis(900));
+    holding.rollback().await.unwrap();
+    let released = store.release(&[locked.owner]).await;
+    assert!(
+        matches!(released[..], [Ok(Release::Released)]),
+        "{released:?}"
+    );
+    assert_eq!(store.purge_expired(10).await.unwrap(), Purged::default());
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_row_that_stays_locked_is_busy_and_nothing_was_written() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let store = scratch.store(1);
+    let request = claimed(&store).await;
+    let holding = scratch.hold(&row(&request)).await;
+    let connection = scratch.connection().await;
+    let completion = store.complete(&request.owner, &answer(), TTL).await;
+    let saved = store
+        .save_progress(&request.owner, 0, &b"step 1"[..].into())
+        .await;
+    let removed = store.remove(&request.owner.key).await;
+    for error in [
+        completion.unwrap_err(),
+        saved.unwrap_err(),
+        removed.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), StoreErrorKind::Busy, "{error:?}");
+        assert!(!error.may_have_happened() && !error.is_about_item());
+    }
+    assert_eq!(scratch.connection().await, connection, "the same one");
+    holding.rollback().await.unwrap();
+    let progress = b"step 1"[..].into();
+    let saved = store.save_progress(&request.owner, 0, &progress);
+    assert_eq!(saved.await.unwrap(), Progress::Saved);
+    let completion = store.complete(&request.owner, &answer(), TTL).await;
+    assert_eq!(completion.unwrap(), Completion::Stored);
+    scratch.clean_up().await;
+}
+
+/// The server rolls back one of two that wait for each other: nothing has happened, and it is sent again,
+/// once.
 #[tokio::test]
 async fn statement_that_was_rolled_back_for_a_deadlock_is_sent_again() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
-    let pool = scratch.pool(1);
-    let store = scratch.store_on(pool.clone());
-    let [low, high] = [1, 2].map(|first| {
-        let mut key = *request().owner.key.as_bytes();
-        key[0] = first;
-        key
-    });
-    let mut renewals = Vec::new();
-    for key in [low, high] {
-        let mut request = request();
-        request.owner = Owner {
-            key: RecordKey::from_bytes(key),
-            ..request.owner
-        };
-        store.claim(&request).await.unwrap();
-        renewals.push(Renewal {
-            owner: request.owner,
-            lease: Duration::from_secs(900),
-        });
-    }
-    let waiting = connection(&pool).await;
-    let lock = |key: [u8; 32]| {
-        let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("SELECT * FROM {{table}} WHERE record_key = UNHEX('{hex}') FOR UPDATE")
-    };
-    // More than a renewal writes, and the second of the rows that it wants.
-    let more =
-        "(UNHEX(CONCAT('ff', SUBSTR(SHA2(UUID(), 256), 3))), '', 1, '', 1, NOW(), NOW(), NOW())";
-    let more = vec![more; 50].join(", ");
-    let write = "INSERT INTO {table} (record_key, request_hash, state, token, attempt, created_at, \
-                 lease_until, expires_at) VALUES";
-    let write = format!("{write} {more}; {}", lock(high));
-    let mut holding = scratch.hold(&write).await;
-    let deadlocking = async {
-        let first = scratch.until_blocked(waiting, None).await;
-        // It has the row that the renewal held, so the renewal was rolled back.
-        scratch.hold_too(&mut holding, &lock(low)).await;
-        scratch.until_blocked(waiting, Some(&first)).await;
-        holding.rollback().await.unwrap();
-    };
-    let (lost, ()) = tokio::join!(store.renew(&renewals), deadlocking);
-    assert_eq!(lost.unwrap(), []);
-    for renewal in renewals {
-        let record = store.get(&renewal.owner.key).await.unwrap().unwrap();
-        let least = Duration::from_secs(700);
-        assert!(
-            matches!(record.state, idempotent_runtime::RecordState::Running { lease_left } if lease_left > least),
-            "{record:?}"
+    let store = scratch.store(1);
+    claimed(&store).await;
+    let connection = scratch.connection().await;
+    for (times, is_claimed) in [(1, true), (3, false)] {
+        // As the server says it, so many times on one connection.
+        let deadlock = format!(
+            "DROP TRIGGER IF EXISTS {{database}}.deadlock;
+            CREATE TRIGGER {{database}}.deadlock BEFORE INSERT ON {{table}} FOR EACH ROW
+            IF COALESCE(@deadlocks, 0) < {times} THEN
+                SET @deadlocks = COALESCE(@deadlocks, 0) + 1;
+                SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213;
+            END IF"
         );
+        scratch.execute(&deadlock).await;
+        match store.claim(&request()).await {
+            Ok(claim) => assert!(
+                is_claimed && matches!(claim, Claim::Acquired { attempt: 1, .. }),
+                "{claim:?}"
+            ),
+            Err(error) => {
+                assert!(
+                    !is_claimed && error.kind() == StoreErrorKind::Busy,
+                    "{error:?}"
+                );
+                assert!(!error.may_have_happened());
+            }
+        }
     }
+    assert_eq!(scratch.connection().await, connection, "on the same one");
     scratch.clean_up().await;
 }

@@ -3,9 +3,9 @@
 use idempotent_runtime::ErrorKind;
 use idempotent_runtime::store::mysql::MySqlStore;
 use idempotent_runtime::store::{self, Claim, Store, StoreErrorKind};
-use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
+use sqlx::mysql::MySqlConnectOptions;
 
-use crate::support::{Scratch, answer, chain, claimed, request, rival};
+use crate::support::{Scratch, TTL, answer, chain, claimed, request, rival};
 
 #[tokio::test]
 async fn a_missing_table_is_an_error_that_names_migrate() {
@@ -16,15 +16,16 @@ async fn a_missing_table_is_an_error_that_names_migrate() {
     let owner = request().owner;
     for error in [
         store.claim(&request()).await.unwrap_err(),
-        store.complete(&owner, &answer()).await.unwrap_err(),
-        store.release(&owner).await.unwrap_err(),
+        store.complete(&owner, &answer(), TTL).await.unwrap_err(),
+        store.release(&[owner]).await.remove(0).unwrap_err(),
         store.get(&owner.key).await.unwrap_err(),
     ] {
-        assert_eq!(error.kind(), StoreErrorKind::Rejected);
+        assert_eq!(error.kind(), StoreErrorKind::Refused);
         let text = chain(&error);
         assert!(text.contains("mysql store"), "{text}");
         assert!(text.contains("call `MySqlStore::migrate`"), "{text}");
     }
+    scratch.clean_up().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -52,7 +53,10 @@ async fn migrating_again_keeps_the_records() {
     };
     let store = scratch.store(1);
     let request = claimed(&store).await;
-    store.complete(&request.owner, &answer()).await.unwrap();
+    store
+        .complete(&request.owner, &answer(), TTL)
+        .await
+        .unwrap();
     store.migrate().await.unwrap();
     let claim = store.claim(&rival(&request)).await.unwrap();
     assert!(matches!(claim, Claim::Completed(_)), "{claim:?}");
@@ -60,18 +64,56 @@ async fn migrating_again_keeps_the_records() {
 }
 
 #[tokio::test]
-async fn a_table_of_a_newer_release_is_refused() {
+async fn a_table_of_another_release_is_refused() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
+    for (change, says) in [
+        (
+            "MODIFY schema_version TINYINT UNSIGNED NOT NULL DEFAULT 3",
+            "has schema version 3",
+        ),
+        ("DROP COLUMN schema_version", "of an earlier release"),
+    ] {
+        scratch
+            .execute(&format!("ALTER TABLE {{table}} {change}"))
+            .await;
+        let error = scratch.store(1).migrate().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Store);
+        let text = chain(&error);
+        assert!(
+            text.contains(says) && text.contains("use another table"),
+            "{text}"
+        );
+        assert!(text.contains("reads version 2"), "{text}");
+    }
     scratch
-        .execute("ALTER TABLE {table} COMMENT = 'idempotent-runtime schema 2'")
+        .execute("ALTER TABLE {table} DROP COLUMN operation")
         .await;
-    let error = scratch.store(1).migrate().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Store);
-    let text = chain(&error);
-    assert!(text.contains("has schema version 2"), "{text}");
-    assert!(text.contains("reads version 1"), "{text}");
+    let error = scratch.store(1).claim(&request()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Refused);
+    assert!(
+        chain(&error).contains("the columns of this release"),
+        "{error:?}"
+    );
+    scratch.clean_up().await;
+}
+
+/// The version was a comment, which a dump can leave out.
+#[tokio::test]
+async fn the_schema_version_survives_a_dump_without_comments() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let created = scratch.rows("SHOW CREATE TABLE {table}").await;
+    let created: String = sqlx::Row::get(&created[0], 1);
+    let (definition, _) = created.rsplit_once(" COMMENT=").unwrap();
+    let definition = definition.replacen("`records`", "{table}", 1);
+    scratch.execute("DROP TABLE {table}").await;
+    scratch.execute(&definition).await;
+    let store = scratch.store(1);
+    store.migrate().await.unwrap();
+    claimed(&store).await;
     scratch.clean_up().await;
 }
 
@@ -94,10 +136,11 @@ async fn a_name_that_is_no_identifier_is_refused() {
         return;
     };
     for name in ["", "a b", "t`; DROP TABLE x; --", "test.t", &"t".repeat(49)] {
-        let store = MySqlStore::new(scratch.pool(1));
+        let store = MySqlStore::new(crate::support::pool(&scratch.options, 1));
         let error = store.with_table(name).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidName, "{name}");
     }
+    scratch.clean_up().await;
 }
 
 #[tokio::test]
@@ -105,12 +148,14 @@ async fn records_of_two_tables_never_meet() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
-    let Some(other) = Scratch::migrated().await else {
-        return;
-    };
-    let (store, other_store) = (scratch.store(1), other.store(1));
+    let store = scratch.store(1);
+    let other_store = scratch.store(1).with_table("other").unwrap();
+    other_store.migrate().await.unwrap();
     let request = claimed(&store).await;
-    store.complete(&request.owner, &answer()).await.unwrap();
+    store
+        .complete(&request.owner, &answer(), TTL)
+        .await
+        .unwrap();
     let claim = other_store.claim(&rival(&request)).await.unwrap();
     assert!(
         matches!(claim, Claim::Acquired { attempt: 1, .. }),
@@ -118,30 +163,6 @@ async fn records_of_two_tables_never_meet() {
     );
     assert!(other_store.remove(&request.owner.key).await.unwrap());
     assert!(store.get(&request.owner.key).await.unwrap().is_some());
-    scratch.clean_up().await;
-    other.clean_up().await;
-}
-
-/// Nothing that it acknowledges would ever be stored.
-#[tokio::test]
-async fn a_pool_with_autocommit_off_is_refused() {
-    let Some(scratch) = Scratch::migrated().await else {
-        return;
-    };
-    let pool = MySqlPoolOptions::new()
-        .max_connections(1)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                let off = sqlx::raw_sql("SET autocommit = 0").execute(connection);
-                off.await.map(drop)
-            })
-        })
-        .connect_lazy_with(scratch.options.clone());
-    let error = scratch.store_on(pool).migrate().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Store);
-    let text = error.to_string();
-    assert!(text.starts_with("mysql store: "), "{text}");
-    assert!(text.contains("`autocommit` off"), "{text}");
     scratch.clean_up().await;
 }
 
@@ -182,6 +203,7 @@ async fn connect_says_what_failed_and_not_the_password() {
         assert!(text.starts_with("the mysql store's URL"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
     }
+    scratch.clean_up().await;
 }
 
 #[tokio::test]
@@ -190,10 +212,11 @@ async fn debug_shows_no_password() {
         return;
     };
     let options = scratch.options.clone().password("hunter2");
-    let store = scratch.store_on(crate::support::pool(&options, 1));
+    let store = scratch.store_on(&options, 1);
     let text = format!("{store:?}");
     assert!(
         text.contains(&scratch.table) && !text.contains("hunter2"),
         "{text}"
     );
+    scratch.clean_up().await;
 }

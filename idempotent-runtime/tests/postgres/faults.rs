@@ -2,7 +2,7 @@
 
 use idempotent_runtime::store::{Claim, Completion, Release, Store, StoreErrorKind};
 
-use crate::support::{PATIENCE, Scratch, answer, backend, claimed, pool, rival};
+use crate::support::{PATIENCE, Scratch, TTL, answer, backend, claimed, pool, rival};
 
 #[tokio::test]
 async fn record_that_cannot_be_read_is_corrupt_and_never_absent() {
@@ -19,7 +19,10 @@ async fn record_that_cannot_be_read_is_corrupt_and_never_absent() {
         "request_hash = substring(request_hash FROM 2)",
     ] {
         let request = claimed(&store).await;
-        store.complete(&request.owner, &answer()).await.unwrap();
+        store
+            .complete(&request.owner, &answer(), TTL)
+            .await
+            .unwrap();
         let key = request.owner.key;
         scratch
             .execute(&format!(
@@ -30,7 +33,10 @@ async fn record_that_cannot_be_read_is_corrupt_and_never_absent() {
         assert_eq!(error.kind(), StoreErrorKind::Corrupt, "claim, {damage}");
         let error = store.get(&key).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Corrupt, "get, {damage}");
-        assert_eq!(store.release(&request.owner).await.unwrap(), Release::Lost);
+        assert_eq!(
+            store.release(&[request.owner]).await.remove(0).unwrap(),
+            Release::Lost
+        );
         assert!(store.remove(&key).await.unwrap(), "{damage}");
     }
     scratch.clean_up().await;
@@ -44,48 +50,49 @@ async fn completing_a_record_of_an_unknown_state_is_corrupt() {
     let store = scratch.store(1);
     let request = claimed(&store).await;
     scratch.execute(r#"UPDATE "{table}" SET state = 3"#).await;
-    let error = store.complete(&request.owner, &answer()).await.unwrap_err();
+    let error = store
+        .complete(&request.owner, &answer(), TTL)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     scratch.clean_up().await;
 }
 
 #[tokio::test]
-async fn store_is_usable_after_its_connections_were_killed() {
+async fn connections_that_were_killed_while_they_were_idle_fail_no_call() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
-    let pool = scratch.pool(1);
-    let store = scratch.store_on(pool.clone());
+    let store = scratch.store(1);
     for _ in 0..3 {
         let request = claimed(&store).await;
-        scratch.kill(backend(&pool).await).await;
-        // Whoever finds the dead connection, the store or its pool, the next call has another one.
-        let completion = match store.complete(&request.owner, &answer()).await {
-            Ok(completion) => completion,
-            Err(error) => {
-                assert_eq!(error.kind(), StoreErrorKind::Unavailable);
-                store.complete(&request.owner, &answer()).await.unwrap()
-            }
-        };
-        assert_eq!(completion, Completion::Stored);
+        for backend in scratch.backends().await {
+            scratch.kill(backend).await;
+        }
+        let completion = store.complete(&request.owner, &answer(), TTL).await;
+        assert_eq!(completion.unwrap(), Completion::Stored);
     }
     scratch.clean_up().await;
 }
 
+/// Each connection that is tried is killed while the server is at it.
 #[tokio::test]
 async fn call_that_was_killed_in_the_server_may_have_happened_and_can_be_repeated() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
-    let pool = scratch.pool(1);
-    let store = scratch.store_on(pool.clone());
+    let store = scratch.store(1);
     let request = claimed(&store).await;
-    let victim = backend(&pool).await;
     let (holder, holding) = hold_all_rows(&scratch).await;
-    let complete = async || store.complete(&request.owner, &answer()).await;
+    let complete = async || store.complete(&request.owner, &answer(), TTL).await;
     let killing = async {
-        scratch.until_blocked_by(holder, 1).await;
-        scratch.kill(victim).await;
+        for _ in 0..2 {
+            scratch.until_blocked_by(holder, 1).await;
+            for backend in scratch.backends().await {
+                scratch.kill(backend).await;
+            }
+            scratch.until_blocked_by_at_most(holder, 0).await;
+        }
     };
     let (completion, ()) = tokio::join!(complete(), killing);
     let error = completion.unwrap_err();
@@ -99,18 +106,32 @@ async fn call_that_was_killed_in_the_server_may_have_happened_and_can_be_repeate
 }
 
 #[tokio::test]
-async fn servers_time_outs_are_time_outs() {
+async fn time_outs_of_the_server_are_told_from_locks_and_nothing_was_written() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
     let request = claimed(&scratch.store(1)).await;
     let (_, holding) = hold_all_rows(&scratch).await;
-    for setting in ["lock_timeout", "statement_timeout"] {
-        let options = scratch.options.clone().options([(setting, "50ms")]);
+    for (setting, kind) in [
+        ("lock_timeout", StoreErrorKind::Busy),
+        ("statement_timeout", StoreErrorKind::TimedOut),
+    ] {
+        let options = scratch.server.clone().options([(setting, "50ms")]);
         let store = scratch.store_on(pool(&options, 1));
-        let error = store.complete(&request.owner, &answer()).await.unwrap_err();
-        assert_eq!(error.kind(), StoreErrorKind::TimedOut, "{setting}");
+        let error = store
+            .complete(&request.owner, &answer(), TTL)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), kind, "{setting}");
+        assert!(!error.may_have_happened(), "{setting}");
     }
+    // Without a setting of the application.
+    let store = scratch.store_on(pool(&scratch.server, 1));
+    let error = store
+        .complete(&request.owner, &answer(), TTL)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Busy);
     holding.rollback().await.unwrap();
     scratch.clean_up().await;
 }
@@ -126,11 +147,14 @@ async fn abandoned_call_leaves_the_connection_usable() {
     let (holder, holding) = hold_all_rows(&scratch).await;
     let response = answer();
     tokio::select! {
-        completion = store.complete(&request.owner, &response) => panic!("{completion:?}"),
+        completion = store.complete(&request.owner, &response, TTL) => panic!("{completion:?}"),
         () = scratch.until_blocked_by(holder, 1) => {}
     }
     holding.rollback().await.unwrap();
-    let completion = store.complete(&request.owner, &answer()).await.unwrap();
+    let completion = store
+        .complete(&request.owner, &answer(), TTL)
+        .await
+        .unwrap();
     assert_eq!(completion, Completion::AlreadyMine);
     tokio::time::timeout(PATIENCE, claimed(&store))
         .await

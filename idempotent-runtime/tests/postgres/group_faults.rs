@@ -1,19 +1,13 @@
 //! Operations of a group that fail or wait, callers that go away, connections that are lost or not there.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
-
 use idempotent_runtime::RecordKey;
 use idempotent_runtime::store::{Claim, Completion, Store, StoreErrorKind};
-use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Postgres};
+use std::sync::Arc;
 
-use crate::calls::{
-    all_connections, at_once, begun, claim, complete, is_acquired, outcomes, requests, spawned,
-};
+use crate::calls::{at_once, begun, claim, complete, is_acquired, outcomes, requests, spawned};
 use crate::proxy;
-use crate::support::{PATIENCE, Scratch, answer, backend, claimed, pool, rival};
+use crate::support::{PATIENCE, Scratch, TTL, answer, backend, claimed, pool, rival};
 
 #[tokio::test]
 async fn record_that_cannot_be_read_fails_alone_in_its_group() {
@@ -35,7 +29,7 @@ async fn record_that_cannot_be_read_fails_alone_in_its_group() {
         .await;
     counts.take();
     let claims = records.iter().map(|record| claim(&store, rival(record)));
-    for (place, claim) in at_once(&pool, claims).await.into_iter().enumerate() {
+    for (place, claim) in at_once(claims).await.into_iter().enumerate() {
         match claim {
             Ok(Claim::InFlight { .. }) if place != 5 => {}
             Err(error) if place == 5 => assert_eq!(error.kind(), StoreErrorKind::Corrupt),
@@ -61,10 +55,10 @@ async fn operation_that_the_server_refuses_fails_alone() {
         ))
         .await;
     let claims = requests.iter().map(|request| claim(&store, *request));
-    for (place, claim) in at_once(&pool, claims).await.into_iter().enumerate() {
+    for (place, claim) in at_once(claims).await.into_iter().enumerate() {
         match claim {
             Ok(claim) if place != 7 => assert!(is_acquired(&claim), "{place}: {claim:?}"),
-            Err(error) if place == 7 => assert_eq!(error.kind(), StoreErrorKind::Rejected),
+            Err(error) if place == 7 => assert_eq!(error.kind(), StoreErrorKind::Refused),
             claim => panic!("{place}: {claim:?}"),
         }
     }
@@ -85,12 +79,10 @@ async fn operation_that_waits_for_a_row_holds_up_no_other() {
     }
     let (holder, holding) = hold_row(&scratch, &records[9].owner.key).await;
     let response = answer();
-    let held = all_connections(&pool).await;
     let completions = records
         .iter()
         .map(|record| complete(&store, record, &response));
     let mut completions = spawned(begun(completions));
-    drop(held);
     let waits = completions.remove(9);
     for completion in completions {
         let completion = tokio::time::timeout(PATIENCE, completion).await.unwrap();
@@ -103,14 +95,6 @@ async fn operation_that_waits_for_a_row_holds_up_no_other() {
     holding.rollback().await.unwrap();
     assert_eq!(waits.await.unwrap().unwrap(), Completion::Stored);
 
-    // The time-out of the group has not stayed with a connection.
-    for mut connection in all_connections(&pool).await {
-        let limit: String = sqlx::query_scalar("SHOW lock_timeout")
-            .fetch_one(&mut *connection)
-            .await
-            .unwrap();
-        assert_eq!(limit, "0");
-    }
     scratch.clean_up().await;
 }
 
@@ -130,7 +114,8 @@ async fn queue_does_not_wait_for_those_that_went_alone() {
         [(); 2].map(|()| complete(&store, &record, &response)),
     ));
     scratch.until_blocked_by(holder, 1).await;
-    let completed = tokio::time::timeout(PATIENCE, store.complete(&other.owner, &response)).await;
+    let completed =
+        tokio::time::timeout(PATIENCE, store.complete(&other.owner, &response, TTL)).await;
     assert_eq!(completed.unwrap().unwrap(), Completion::Stored);
     holding.rollback().await.unwrap();
     for stuck in stuck {
@@ -147,7 +132,6 @@ async fn callers_that_go_away_strand_nobody() {
     let pool = scratch.pool(2);
     let store = Arc::new(scratch.store_on(pool.clone()));
     let requests = requests(60);
-    let held = all_connections(&pool).await;
     let calls = begun(requests.iter().map(|request| claim(&store, *request)));
     let (mut gone, mut staying) = (Vec::new(), Vec::new());
     for (place, call) in calls.into_iter().enumerate() {
@@ -158,7 +142,6 @@ async fn callers_that_go_away_strand_nobody() {
     }
     // One that goes alone among them, and the one that has started the task.
     drop(gone);
-    drop(held);
     for claim in outcomes(staying).await {
         assert!(is_acquired(&claim.unwrap()));
     }
@@ -171,12 +154,10 @@ async fn callers_that_go_away_strand_nobody() {
     let records: Vec<_> = requests.iter().skip(1).step_by(2).collect();
     let (holder, holding) = hold_row(&scratch, &records[3].owner.key).await;
     let response = answer();
-    let held = all_connections(&pool).await;
     let completions = records
         .iter()
         .map(|record| complete(&store, record, &response));
     let mut completions = spawned(begun(completions));
-    drop(held);
     scratch.until_blocked_by(holder, 1).await;
     for place in (0..completions.len()).rev().filter(|place| place % 2 == 0) {
         completions.remove(place).abort();
@@ -190,15 +171,14 @@ async fn callers_that_go_away_strand_nobody() {
     scratch.clean_up().await;
 }
 
-/// The task that would have sent the group ends with the runtime that it runs on.
+/// The task that would have sent the group ends with the runtime that it runs on, and that runtime's
+/// connections with it. Before that, it stands still.
 #[tokio::test]
-async fn runtime_that_ends_strands_nobody() {
+async fn runtime_that_stands_still_or_ends_strands_nobody() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
-    let pool = scratch.pool(1);
-    let store = Arc::new(scratch.store_on(pool.clone()));
-    let held = all_connections(&pool).await;
+    let store = Arc::new(scratch.store(1));
     let other = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -207,6 +187,7 @@ async fn runtime_that_ends_strands_nobody() {
         let store = Arc::clone(&store);
         move || {
             let calls = other.block_on(async {
+                claimed(&*store).await;
                 let calls = begun(requests(3).into_iter().map(|new| claim(&store, new)));
                 tokio::task::yield_now().await;
                 calls
@@ -215,77 +196,87 @@ async fn runtime_that_ends_strands_nobody() {
         }
     });
     let (other, theirs) = theirs.join().unwrap();
-    let ours = begun(requests(10).into_iter().map(|new| claim(&store, new)));
+    for round in ["it stands still", "it is gone"] {
+        let ours = begun(requests(10).into_iter().map(|new| claim(&store, new)));
+        for claim in outcomes(ours).await {
+            assert!(is_acquired(&claim.unwrap()), "{round}");
+        }
+        if round == "it stands still" {
+            assert!(scratch.backends().await.len() > 2, "connections of both");
+        }
+    }
     std::thread::spawn(move || drop((theirs, other)))
         .join()
         .unwrap();
-    drop(held);
+    let ours = begun(requests(10).into_iter().map(|new| claim(&store, new)));
     for claim in outcomes(ours).await {
         assert!(is_acquired(&claim.unwrap()));
     }
+    scratch.until_backends(2).await;
     scratch.clean_up().await;
 }
 
+/// Each is behind a lock on the table, and the lane is full of them.
 #[tokio::test]
-async fn pool_without_a_free_connection_is_a_time_out_for_all() {
+async fn lane_without_a_free_connection_says_that_nothing_was_executed() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
-    for connections in [1, 3] {
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(Duration::from_millis(200))
-            .connect_lazy_with(scratch.options.clone());
-        let store = Arc::new(scratch.store_on(pool.clone()));
-        let held = all_connections(&pool).await;
-        let claims = begun(requests(20).into_iter().map(|new| claim(&store, new)));
-        for claim in outcomes(claims).await {
-            assert_eq!(claim.unwrap_err().kind(), StoreErrorKind::TimedOut);
-        }
-        drop(held);
-        claimed(&*store).await;
+    let store = Arc::new(scratch.store(2));
+    let record = claimed(&*store).await;
+    let mut holding = scratch.admin.begin().await.unwrap();
+    let holder = backend(&mut *holding).await;
+    let lock = format!(r#"LOCK TABLE "{}""#, scratch.table);
+    sqlx::raw_sql(AssertSqlSafe(lock))
+        .execute(&mut *holding)
+        .await
+        .unwrap();
+    let get = || {
+        let (store, key) = (Arc::clone(&store), record.owner.key);
+        tokio::spawn(async move { store.get(&key).await })
+    };
+    let stuck = [get(), get()];
+    scratch.until_blocked_by(holder, 2).await;
+    let error = tokio::time::timeout(PATIENCE, get()).await.unwrap();
+    let error = error.unwrap().unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::TimedOut);
+    assert!(!error.may_have_happened());
+    // What is about leases has connections of its own.
+    let release = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.release(&[record.owner]).await }
+    });
+    scratch.until_blocked_by(holder, 3).await;
+    holding.rollback().await.unwrap();
+    for stuck in stuck {
+        stuck.await.unwrap().unwrap();
     }
+    assert!(release.await.unwrap()[0].is_ok());
     scratch.clean_up().await;
 }
 
-/// The server ends the connection between the pool's hands and the group's statement.
+/// The server ends all connections while they are idle.
 #[tokio::test]
 async fn connection_that_is_lost_fails_no_operation_of_a_group() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
-    let (admin, kills) = (scratch.admin.clone(), Arc::new(AtomicU32::new(0)));
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(PATIENCE)
-        .test_before_acquire(false)
-        .before_acquire({
-            let kills = Arc::clone(&kills);
-            move |connection, _| {
-                let (admin, kills) = (admin.clone(), Arc::clone(&kills));
-                Box::pin(async move {
-                    if kills.fetch_add(1, Ordering::SeqCst) == 0 {
-                        let victim = backend(connection).await;
-                        sqlx::query("SELECT pg_terminate_backend($1)")
-                            .bind(victim)
-                            .execute(&admin)
-                            .await?;
-                    }
-                    Ok(true)
-                })
-            }
-        })
-        .connect_lazy_with(scratch.options.clone());
-    let store = Arc::new(scratch.store_on(pool.clone()));
-    let held = all_connections(&pool).await;
+    let store = Arc::new(scratch.store(1));
+    let first = begun(requests(11).into_iter().map(|new| claim(&store, new)));
+    for claim in outcomes(first).await {
+        assert!(is_acquired(&claim.unwrap()));
+    }
+    let backends = scratch.backends().await;
+    assert_eq!(backends.len(), 2, "one alone, and the group's");
+    for backend in backends {
+        scratch.kill(backend).await;
+    }
     let mut calls = begun(requests(11).into_iter().map(|new| claim(&store, new)));
-    // It is the group that gets the connection first.
+    // Only the group.
     drop(calls.remove(0));
-    drop(held);
     for claim in outcomes(calls).await {
         assert!(is_acquired(&claim.unwrap()));
     }
-    assert!(kills.load(Ordering::SeqCst) > 1, "the group, then others");
     scratch.clean_up().await;
 }
 

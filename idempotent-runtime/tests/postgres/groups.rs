@@ -8,12 +8,10 @@ use idempotent_runtime::store::postgres::PostgresStore;
 use idempotent_runtime::store::{Claim, Completion, Store};
 use sqlx::{AssertSqlSafe, PgPool};
 
-use crate::calls::{
-    all_connections, at_once, begun, claim, complete, is_acquired, outcomes, requests,
-};
+use crate::calls::{at_once, begun, claim, complete, is_acquired, outcomes, requests};
 use crate::own_server::OwnServer;
 use crate::proxy;
-use crate::support::{Scratch, answer, claimed, pool, request, rival};
+use crate::support::{Scratch, TTL, answer, claimed, pool, request, rival};
 
 #[tokio::test]
 async fn those_that_come_in_meanwhile_are_one_statement() {
@@ -21,11 +19,12 @@ async fn those_that_come_in_meanwhile_are_one_statement() {
         return;
     };
     let (options, counts) = proxy::start(&scratch.options).await;
-    let pool = pool(&options, 1);
-    let store = Arc::new(scratch.store_on(pool.clone()));
+    let store = Arc::new(scratch.store_on(pool(&options, 1)));
+    claimed(&*store).await;
+    counts.take();
     let requests = requests(100);
     let claims = requests.iter().map(|request| claim(&store, *request));
-    for claim in at_once(&pool, claims).await {
+    for claim in at_once(claims).await {
         assert!(is_acquired(&claim.unwrap()));
     }
     assert_eq!(counts.take().1, 2, "claims: one alone, the others at once");
@@ -34,13 +33,13 @@ async fn those_that_come_in_meanwhile_are_one_statement() {
     let completions = requests
         .iter()
         .map(|request| complete(&store, request, &response));
-    for completion in at_once(&pool, completions).await {
+    for completion in at_once(completions).await {
         assert_eq!(completion.unwrap(), Completion::Stored);
     }
     assert_eq!(counts.take().1, 2, "completions");
 
     let replays = requests.iter().map(|request| claim(&store, rival(request)));
-    for replay in at_once(&pool, replays).await {
+    for replay in at_once(replays).await {
         let Claim::Completed(replayed) = replay.unwrap() else {
             panic!("not completed");
         };
@@ -55,18 +54,18 @@ async fn who_is_alone_is_in_no_group() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
-    scratch
-        .execute(
-            r#"DROP FUNCTION "{table}_group"(bytea[], bytea[], bytea[], bigint[], bigint[], integer[], smallint[], bytea[])"#,
-        )
-        .await;
+    scratch.execute(r#"DROP FUNCTION "{table}_group""#).await;
     let (options, counts) = proxy::start(&scratch.options).await;
     let store = scratch.store_on(pool(&options, 1));
     for _ in 0..3 {
         let request = claimed(&store).await;
-        store.complete(&request.owner, &answer()).await.unwrap();
+        store
+            .complete(&request.owner, &answer(), TTL)
+            .await
+            .unwrap();
     }
-    assert_eq!(counts.take(), (2, 6));
+    // Where the table is, and claims and completions.
+    assert_eq!(counts.take(), (3, 7));
     scratch.clean_up().await;
 }
 
@@ -77,11 +76,12 @@ async fn few_at_once_go_alone() {
         return;
     };
     let (options, counts) = proxy::start(&scratch.options).await;
-    let pool = pool(&options, 5);
-    let store = Arc::new(scratch.store_on(pool.clone()));
+    let store = Arc::new(scratch.store_on(pool(&options, 5)));
+    claimed(&*store).await;
+    counts.take();
     for (calls, statements) in [(4, 4), (5, 5), (50, 5)] {
         let claims = requests(calls).into_iter().map(|new| claim(&store, new));
-        for claim in at_once(&pool, claims).await {
+        for claim in at_once(claims).await {
             assert!(is_acquired(&claim.unwrap()));
         }
         assert_eq!(counts.take().1, statements, "{calls} calls");
@@ -95,11 +95,12 @@ async fn group_is_bounded_in_number_and_in_bytes() {
         return;
     };
     let (options, counts) = proxy::start(&scratch.options).await;
-    let pool = pool(&options, 1);
-    let store = Arc::new(scratch.store_on(pool.clone()));
+    let store = Arc::new(scratch.store_on(pool(&options, 1)));
+    claimed(&*store).await;
+    counts.take();
     let requests = requests(1 + 2 * 128 + 1);
     let claims = requests.iter().map(|request| claim(&store, *request));
-    for claim in at_once(&pool, claims).await {
+    for claim in at_once(claims).await {
         assert!(is_acquired(&claim.unwrap()));
     }
     assert_eq!(counts.take().1, 4, "one alone, and 257 in groups of 128");
@@ -118,7 +119,7 @@ async fn group_is_bounded_in_number_and_in_bytes() {
     ];
     let completions = requests.iter().zip(&bodies);
     let completions = completions.map(|(request, body)| complete(&store, request, body));
-    for completion in at_once(&pool, completions).await {
+    for completion in at_once(completions).await {
         assert_eq!(completion.unwrap(), Completion::Stored);
     }
     assert_eq!(counts.take().1, 4, "one alone, 3 MiB, 5 MiB, and one byte");
@@ -134,10 +135,11 @@ async fn group_goes_in_the_order_of_the_keys() {
     };
     let pool = scratch.pool(1);
     let store = Arc::new(scratch.store_on(pool.clone()));
+    store.get(&request().owner.key).await.unwrap();
     let first = request();
     let claims = std::iter::once(first).chain(requests(50));
     let claims = claims.map(|request| claim(&store, request));
-    for claim in at_once(&pool, claims).await {
+    for claim in at_once(claims).await {
         assert!(is_acquired(&claim.unwrap()));
     }
     let keys = format!(
@@ -160,11 +162,12 @@ async fn one_key_several_times_in_a_group_is_acquired_once() {
         return;
     };
     let (options, counts) = proxy::start(&scratch.options).await;
-    let pool = pool(&options, 1);
-    let store = Arc::new(scratch.store_on(pool.clone()));
+    let store = Arc::new(scratch.store_on(pool(&options, 1)));
+    claimed(&*store).await;
+    counts.take();
     let (alone, winner) = (request(), request());
     let calls = [alone, winner, rival(&winner), winner, rival(&winner)];
-    let claims = at_once(&pool, calls.map(|request| claim(&store, request))).await;
+    let claims = at_once(calls.map(|request| claim(&store, request))).await;
     let claims: Vec<_> = claims.into_iter().map(Result::unwrap).collect();
     let acquired: Vec<_> = claims.iter().map(is_acquired).collect();
     assert_eq!(acquired, [true, true, false, true, false], "{claims:?}");
@@ -172,12 +175,10 @@ async fn one_key_several_times_in_a_group_is_acquired_once() {
 
     // Completions before and behind claims of the same key, in the order in which they came.
     let response = answer();
-    let held = all_connections(&pool).await;
     let first = begun([claim(&store, alone), claim(&store, rival(&winner))]);
     let completions = begun([(); 2].map(|()| complete(&store, &winner, &response)));
     let last = begun([claim(&store, rival(&winner))]);
     counts.take();
-    drop(held);
     let first = outcomes(first).await;
     assert!(matches!(first[1], Ok(Claim::InFlight { .. })), "{first:?}");
     let completions = outcomes(completions).await;
@@ -196,23 +197,15 @@ async fn groups_of_two_processes_have_one_winner_for_each_key() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
-    let pools = [(); 2].map(|()| scratch.pool(3));
-    let stores = pools
-        .each_ref()
-        .map(|pool| Arc::new(scratch.store_on(pool.clone())));
+    let stores = [(); 2].map(|()| Arc::new(scratch.store(3)));
     let requests = requests(200);
     let [forwards, backwards] = &stores;
-    let held = [
-        all_connections(&pools[0]).await,
-        all_connections(&pools[1]).await,
-    ];
     let forwards = requests.iter().map(|new| claim(forwards, *new));
     let backwards = requests
         .iter()
         .rev()
         .map(|new| claim(backwards, rival(new)));
     let calls = (begun(forwards), begun(backwards));
-    drop(held);
     let (forwards, backwards) = tokio::join!(outcomes(calls.0), outcomes(calls.1));
     for (one, other) in forwards.into_iter().zip(backwards.into_iter().rev()) {
         let (one, other) = (one.unwrap(), other.unwrap());
@@ -233,17 +226,20 @@ async fn group_of_replays_writes_nothing() {
     let store = Arc::new(PostgresStore::new(pool.clone()));
     store.migrate().await.unwrap();
     let (completed, running) = (claimed(&*store).await, claimed(&*store).await);
-    store.complete(&completed.owner, &answer()).await.unwrap();
+    store
+        .complete(&completed.owner, &answer(), TTL)
+        .await
+        .unwrap();
     let replays = async || {
         let calls = (0..40).map(|call| match call % 2 {
             0 => claim(&store, rival(&completed)),
             _ => claim(&store, rival(&running)),
         });
-        for claim in at_once(&pool, calls).await {
+        for claim in at_once(calls).await {
             assert!(!is_acquired(&claim.unwrap()));
         }
         let again = (0..20).map(|_| complete(&store, &completed, &answer()));
-        for completion in at_once(&pool, again).await {
+        for completion in at_once(again).await {
             assert_eq!(completion.unwrap(), Completion::AlreadyMine);
         }
     };

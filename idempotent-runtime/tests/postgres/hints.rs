@@ -7,7 +7,7 @@ use idempotent_runtime::store::{Claim, ClaimRequest, Renewal, Store};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::support::{PATIENCE, Scratch, answer, claimed, request, rival};
+use crate::support::{PATIENCE, Scratch, TTL, answer, claimed, request, rival};
 
 /// Until the listener is connected, or the mark has found out that nobody is running.
 pub(crate) async fn listened(store: &impl Store) {
@@ -19,7 +19,7 @@ pub(crate) async fn listened(store: &impl Store) {
 pub(crate) async fn waiting(
     scratch: &Scratch,
     store: &impl Store,
-    request: &ClaimRequest,
+    request: &ClaimRequest<'_>,
 ) -> JoinHandle<()> {
     let subscription = store.subscribe(&request.owner.key);
     assert!(!subscription.is_reliable(), "a message can get lost");
@@ -35,10 +35,16 @@ pub(crate) async fn must_wake(waiting: JoinHandle<()>, what: &str) {
 }
 
 /// A claim whose lease has ended.
-pub(crate) async fn abandoned(store: &PostgresStore) -> ClaimRequest {
+pub(crate) async fn abandoned(store: &PostgresStore) -> ClaimRequest<'static> {
     let request = claimed(store).await;
     let (owner, lease) = (request.owner, Duration::ZERO);
-    store.renew(&[Renewal { owner, lease }]).await.unwrap();
+    let retention = request.retention;
+    let renewal = Renewal {
+        owner,
+        lease,
+        retention,
+    };
+    store.renew(&[renewal]).await.remove(0).unwrap();
     request
 }
 
@@ -54,13 +60,16 @@ async fn every_change_wakes_those_who_wait_in_another_process() {
     let completed = claimed(&there).await;
     let one = waiting(&scratch, &here, &completed).await;
     let two = waiting(&scratch, &here, &completed).await;
-    there.complete(&completed.owner, &answer()).await.unwrap();
+    there
+        .complete(&completed.owner, &answer(), TTL)
+        .await
+        .unwrap();
     must_wake(one, "completion").await;
     must_wake(two, "completion").await;
 
     let released = claimed(&there).await;
     let woken = waiting(&scratch, &here, &released).await;
-    there.release(&released.owner).await.unwrap();
+    there.release(&[released.owner]).await.remove(0).unwrap();
     must_wake(woken, "release").await;
 
     let removed = claimed(&there).await;
@@ -82,7 +91,7 @@ async fn every_change_wakes_those_who_wait_in_another_process() {
     must_wake(woken, "take-over").await;
     // It is marked still: the end of the second attempt is told too.
     let woken = waiting(&scratch, &here, &heir).await;
-    there.complete(&heir.owner, &answer()).await.unwrap();
+    there.complete(&heir.owner, &answer(), TTL).await.unwrap();
     must_wake(woken, "completion after a take-over").await;
 
     let listeners = scratch.listeners().await.len();
@@ -99,8 +108,11 @@ async fn change_before_the_mark_is_not_missed() {
     listened(&here).await;
     let [completed, released] = [claimed(&there).await, claimed(&there).await];
     let subscriptions = [completed, released].map(|request| here.subscribe(&request.owner.key));
-    there.complete(&completed.owner, &answer()).await.unwrap();
-    there.release(&released.owner).await.unwrap();
+    there
+        .complete(&completed.owner, &answer(), TTL)
+        .await
+        .unwrap();
+    there.release(&[released.owner]).await.remove(0).unwrap();
     for subscription in subscriptions {
         must_wake(tokio::spawn(subscription.changed()), "it has changed").await;
     }
@@ -123,7 +135,10 @@ async fn listener_comes_back_after_its_connection_was_ended_and_goes_with_the_st
     must_wake(woken, "what happened meanwhile went by unheard").await;
 
     let woken = waiting(&scratch, &here, &request).await;
-    there.complete(&request.owner, &answer()).await.unwrap();
+    there
+        .complete(&request.owner, &answer(), TTL)
+        .await
+        .unwrap();
     must_wake(woken, "completion").await;
     let [second] = scratch.listeners().await[..] else {
         panic!("not one listener");
@@ -155,7 +170,10 @@ async fn those_who_wait_hold_no_connection() {
     }
     for request in &requests {
         here.get(&request.owner.key).await.unwrap().unwrap();
-        there.complete(&request.owner, &answer()).await.unwrap();
+        there
+            .complete(&request.owner, &answer(), TTL)
+            .await
+            .unwrap();
     }
     for woken in woken {
         must_wake(woken, "completion").await;
@@ -178,7 +196,10 @@ async fn store_without_hints_marks_nothing_and_listens_to_nothing() {
         let request = claimed(&store).await;
         let subscription = store.subscribe(&request.owner.key).changed();
         assert!(timeout(Duration::ZERO, subscription).await.is_err());
-        store.complete(&request.owner, &answer()).await.unwrap();
+        store
+            .complete(&request.owner, &answer(), TTL)
+            .await
+            .unwrap();
         assert!(!scratch.is_marked(&request).await);
     }
     assert_eq!(scratch.listeners().await.len(), 0);

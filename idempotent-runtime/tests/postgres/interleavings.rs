@@ -14,7 +14,7 @@ use crate::support::{PATIENCE, Scratch, answer, backend, claimed, request, rival
 async fn claim_during(
     scratch: &Scratch,
     change: &str,
-    request: &ClaimRequest,
+    request: &ClaimRequest<'static>,
     commit: bool,
 ) -> Claim {
     let store = Arc::new(scratch.store(1));
@@ -35,7 +35,7 @@ async fn claim_during(
 async fn uncommitted(
     scratch: &Scratch,
     change: &str,
-    request: &ClaimRequest,
+    request: &ClaimRequest<'_>,
 ) -> (i32, Transaction<'static, Postgres>) {
     let mut transaction = scratch.admin.begin().await.unwrap();
     let holder = backend(&mut *transaction).await;
@@ -58,7 +58,7 @@ fn complete() -> String {
 }
 
 /// A record whose lease has ended, and a claim that would take it over.
-async fn abandoned(scratch: &Scratch) -> ClaimRequest {
+async fn abandoned(scratch: &Scratch) -> ClaimRequest<'static> {
     let store = scratch.store(1);
     let old = ClaimRequest {
         lease: Duration::ZERO,
@@ -85,9 +85,9 @@ const RELEASE: &str = r#"DELETE FROM "{table}" WHERE key = $1"#;
 const REPLACE: &str = r#"UPDATE "{table}" SET expires_at = clock_timestamp() + interval '1 hour',
     lease_until = clock_timestamp() + interval '1 hour' WHERE key = $1"#;
 const INSERT: &str = r#"INSERT INTO "{table}"
-    (key, request_hash, state, token, attempt, created_at, lease_until, expires_at)
-    VALUES ($1, decode(repeat('07', 32), 'hex'), 1, decode(repeat('07', 16), 'hex'), 1,
-    now(), now() + interval '1 hour', now() + interval '1 hour')"#;
+    (key, request_hash, state, token, attempt, operation, created_at, lease_until, expires_at, purge_at)
+    VALUES ($1, decode(repeat('07', 32), 'hex'), 1, decode(repeat('07', 16), 'hex'), 1, '',
+    now(), now() + interval '1 hour', now() + interval '1 hour', now() + interval '1 hour')"#;
 
 #[tokio::test]
 async fn take_over_that_waited_judges_the_record_anew() {
@@ -135,7 +135,7 @@ async fn claim_of_an_expired_key_that_waited_judges_the_record_anew() {
     };
     let expired = || ClaimRequest {
         lease: Duration::ZERO,
-        ttl: Duration::ZERO,
+        retention: Duration::ZERO,
         ..request()
     };
     for (change, commit) in [(REPLACE, true), (RELEASE, true), (REPLACE, false)] {
@@ -143,7 +143,7 @@ async fn claim_of_an_expired_key_that_waited_judges_the_record_anew() {
         scratch.store(1).claim(&old).await.unwrap();
         let new = ClaimRequest {
             lease: request().lease,
-            ttl: request().ttl,
+            retention: request().retention,
             ..rival(&old)
         };
         let claim = claim_during(&scratch, change, &new, commit).await;
@@ -182,7 +182,7 @@ async fn purge_waits_for_nobody() {
     let store = scratch.store(1);
     let held = ClaimRequest {
         lease: Duration::ZERO,
-        ttl: Duration::ZERO,
+        retention: Duration::ZERO,
         ..request()
     };
     store.claim(&held).await.unwrap();
@@ -205,15 +205,19 @@ async fn purge_waits_for_nobody() {
         .execute(&mut *sweeper)
         .await
         .unwrap();
-    assert_eq!(store.purge_expired(10).await.unwrap(), 0);
+    assert_eq!(store.purge_expired(10).await.unwrap().records, 0);
     sweeper.rollback().await.unwrap();
 
     let (_, transaction) = uncommitted(&scratch, REPLACE, &held).await;
     let purged = tokio::time::timeout(PATIENCE, store.purge_expired(2)).await;
-    assert_eq!(purged.unwrap().unwrap(), 2);
-    assert_eq!(store.purge_expired(10).await.unwrap(), 1);
+    let purged = purged.unwrap().unwrap();
+    assert_eq!(purged.records, 2);
+    // They were never completed.
+    let operations = purged.abandoned.iter().map(|claim| &*claim.operation);
+    assert_eq!(operations.collect::<Vec<_>>(), ["POST /payments"; 2]);
+    assert_eq!(store.purge_expired(10).await.unwrap().records, 1);
     transaction.commit().await.unwrap();
-    assert_eq!(store.purge_expired(10).await.unwrap(), 0);
+    assert_eq!(store.purge_expired(10).await.unwrap().records, 0);
     assert!(store.get(&held.owner.key).await.unwrap().is_some());
     assert!(store.get(&alive.owner.key).await.unwrap().is_some());
     scratch.clean_up().await;

@@ -8,10 +8,14 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::time::timeout;
 
 use crate::hints::{abandoned, listened, must_wake, waiting};
-use crate::support::{PATIENCE, Scratch, answer, backend, claimed, pool, request, rival};
+use crate::support::{PATIENCE, Scratch, TTL, answer, backend, claimed, pool, request, rival};
 
 /// As a process does for those who wait there; says whether the record is running.
-async fn mark(scratch: &Scratch, connection: &mut PgConnection, request: &ClaimRequest) -> bool {
+async fn mark(
+    scratch: &Scratch,
+    connection: &mut PgConnection,
+    request: &ClaimRequest<'_>,
+) -> bool {
     let mark = format!(r#"SELECT "{}_wait"($1)"#, scratch.table);
     sqlx::query_scalar(AssertSqlSafe(mark))
         .bind(&request.owner.key.as_bytes()[..])
@@ -21,7 +25,7 @@ async fn mark(scratch: &Scratch, connection: &mut PgConnection, request: &ClaimR
 }
 
 /// The record's key as the channel tells it.
-fn hex(request: &ClaimRequest) -> String {
+fn hex(request: &ClaimRequest<'_>) -> String {
     let bytes = request.owner.key.as_bytes().iter();
     bytes.map(|byte| format!("{byte:02x}")).collect()
 }
@@ -68,7 +72,7 @@ async fn completion_that_waited_for_the_mark_tells() {
         scratch.until_blocked_by(holder, 1).await;
         marking.commit().await.unwrap();
     };
-    let (completed, ()) = tokio::join!(store.complete(&request.owner, &response), committing);
+    let (completed, ()) = tokio::join!(store.complete(&request.owner, &response, TTL), committing);
     assert_eq!(completed.unwrap(), Completion::Stored);
     assert_eq!(channel.told(&scratch).await, [hex(&request)]);
     scratch.clean_up().await;
@@ -95,13 +99,26 @@ async fn record_that_nobody_waits_for_is_not_marked_and_tells_nobody() {
         ..rival(&old)
     };
     there.claim(&heir).await.unwrap();
-    there.complete(&completed.owner, &answer()).await.unwrap();
-    let release = there.release(&released.owner).await.unwrap();
+    there
+        .complete(&completed.owner, &answer(), TTL)
+        .await
+        .unwrap();
+    let release = there.release(&[released.owner]).await.remove(0).unwrap();
     assert_eq!(release, Release::Released);
     // Nor does what is no change.
-    let ClaimRequest { owner, lease, .. } = waited_for;
-    there.renew(&[Renewal { owner, lease }]).await.unwrap();
-    let saved = there.save_progress(&owner, &b"step 1"[..].into()).await;
+    let ClaimRequest {
+        owner,
+        lease,
+        retention,
+        ..
+    } = waited_for;
+    let renewal = Renewal {
+        owner,
+        lease,
+        retention,
+    };
+    there.renew(&[renewal]).await.remove(0).unwrap();
+    let saved = there.save_progress(&owner, 0, &b"step 1"[..].into()).await;
     assert_eq!(saved.unwrap(), Progress::Saved);
     there.claim(&rival(&waited_for)).await.unwrap();
     assert_eq!(channel.told(&scratch).await, [""; 0]);
@@ -112,7 +129,7 @@ async fn record_that_nobody_waits_for_is_not_marked_and_tells_nobody() {
         .await
         .unwrap();
     assert_eq!(marks, 1);
-    there.complete(&owner, &answer()).await.unwrap();
+    there.complete(&owner, &answer(), TTL).await.unwrap();
     must_wake(woken, "completion").await;
     assert_eq!(channel.told(&scratch).await, [hex(&waited_for)]);
 

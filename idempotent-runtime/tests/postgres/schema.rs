@@ -7,7 +7,9 @@ use idempotent_runtime::store::postgres::PostgresStore;
 use idempotent_runtime::store::{Claim, Store, StoreErrorKind};
 
 use crate::own_server::OwnServer;
-use crate::support::{PATIENCE, Scratch, answer, backend, chain, claimed, pool, request, server};
+use crate::support::{
+    PATIENCE, Scratch, TTL, answer, backend, chain, claimed, pool, request, server,
+};
 
 /// All of them are at it before the first may go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -46,7 +48,10 @@ async fn migrating_again_keeps_the_records() {
     };
     let store = scratch.store(1);
     let request = claimed(&store).await;
-    store.complete(&request.owner, &answer()).await.unwrap();
+    store
+        .complete(&request.owner, &answer(), TTL)
+        .await
+        .unwrap();
     store.migrate().await.unwrap();
     let claim = store.claim(&request).await.unwrap();
     assert!(matches!(claim, Claim::Completed(_)), "{claim:?}");
@@ -66,17 +71,20 @@ async fn table_that_was_dropped_without_its_functions_is_made_anew() {
 }
 
 #[tokio::test]
-async fn schema_of_a_newer_release_is_refused() {
+async fn schema_of_another_release_is_refused() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
     scratch
-        .execute(r#"COMMENT ON TABLE "{table}" IS 'idempotent-runtime schema 2'"#)
+        .execute(r#"ALTER TABLE "{table}" ALTER schema_version SET DEFAULT 3"#)
         .await;
     let error = scratch.store(1).migrate().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store);
-    assert!(error.to_string().contains("has schema 2"), "{error}");
-    assert!(error.to_string().contains("newer release"), "{error}");
+    assert!(error.to_string().contains("has schema 3"), "{error}");
+    assert!(error.to_string().contains("another release"), "{error}");
+    let error = scratch.store(1).claim(&request()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Refused);
+    assert!(chain(&error).contains("has schema 3"), "{}", chain(&error));
     scratch.clean_up().await;
 }
 
@@ -130,7 +138,7 @@ async fn name_that_is_no_identifier_is_refused() {
 }
 
 #[tokio::test]
-async fn missing_table_is_rejected_and_the_cause_names_migrate() {
+async fn missing_table_is_refused_and_the_cause_names_migrate() {
     let Some(scratch) = Scratch::new().await else {
         return;
     };
@@ -138,18 +146,13 @@ async fn missing_table_is_rejected_and_the_cause_names_migrate() {
     let owner = request().owner;
     for error in [
         store.claim(&request()).await.unwrap_err(),
-        store.complete(&owner, &answer()).await.unwrap_err(),
-        store.release(&owner).await.unwrap_err(),
+        store.complete(&owner, &answer(), TTL).await.unwrap_err(),
+        store.release(&[owner]).await.remove(0).unwrap_err(),
         store.get(&owner.key).await.unwrap_err(),
     ] {
-        assert_eq!(error.kind(), StoreErrorKind::Rejected);
+        assert_eq!(error.kind(), StoreErrorKind::Refused);
         assert!(
             chain(&error).contains("call `PostgresStore::migrate`"),
-            "{}",
-            chain(&error)
-        );
-        assert!(
-            chain(&error).contains("does not exist"),
             "{}",
             chain(&error)
         );

@@ -8,16 +8,17 @@ use axum::Router;
 use axum::extract::{FromRef, State};
 use axum::routing::post;
 use idempotent_runtime::store::Store;
+use idempotent_runtime::store::postgres::PostgresStore;
 use idempotent_runtime::{Idempotency, idempotent};
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, PgPool};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::support::{PATIENCE, Scratch};
+use crate::support::{PATIENCE, Scratch, pool, request};
 use crate::watched::Looks;
 
 #[derive(Clone)]
@@ -169,12 +170,20 @@ async fn request_that_waits_is_answered_though_its_listener_was_ended() {
     scratch.clean_up().await;
 }
 
-/// A pool that has its connection, and for any further one would go elsewhere.
-async fn connected_once(scratch: &Scratch, elsewhere: PgConnectOptions) -> PgPool {
-    let pool = scratch.pool(1);
-    sqlx::raw_sql("SELECT 1").execute(&pool).await.unwrap();
+/// A store that has its connections, and for any further one would go elsewhere.
+async fn connected_once(scratch: &Scratch, elsewhere: PgConnectOptions) -> PostgresStore {
+    let store_name = format!("{}_w", scratch.table);
+    let pool = pool(&scratch.options.clone().application_name(&store_name), 1);
+    let store = scratch.store_on(pool.clone());
+    let key = request().owner.key;
+    let all_are_there = async || {
+        let both = tokio::join!(store.get(&key), store.get(&key));
+        assert!(both.0.is_ok() && both.1.is_ok());
+        scratch.backends_of(&store_name).await == 2
+    };
+    until("both connections are there", all_are_there).await;
     pool.set_connect_options(elsewhere);
-    pool
+    store
 }
 
 async fn found_out_by_looking(scratch: &Scratch, elsewhere: PgConnectOptions) -> Arc<Looks> {
@@ -182,7 +191,7 @@ async fn found_out_by_looking(scratch: &Scratch, elsewhere: PgConnectOptions) ->
     let first = runs.pay();
     runs.reached().await;
     let looks = Arc::new(Looks::default());
-    let store = scratch.store_on(connected_once(scratch, elsewhere).await);
+    let store = connected_once(scratch, elsewhere).await;
     let waits = Process::start(looks.through(store)).await;
     let second = waits.pay();
     let have_looked = async || looks.count.load(Ordering::SeqCst) >= 3;

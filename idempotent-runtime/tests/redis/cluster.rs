@@ -1,16 +1,15 @@
 //! A Redis Cluster of three servers, each with a third of the slots.
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use idempotent_runtime::store::redis::RedisStore;
-use idempotent_runtime::store::{Claim, Completion, Renewal, Store};
+use idempotent_runtime::store::{Claim, Completion, Release, Renewed, Store};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 
 use super::kit::assert_conformant;
-use super::support::{Server, owner, response};
-use super::{LONG, another, request};
+use super::support::{Server, free_port, owner, response};
+use super::{LONG, another, complete, renewal, request};
 
 /// The slots of each server, the first and the last.
 const SLOTS: [[u16; 2]; 3] = [[0, 5460], [5461, 10922], [10923, 16383]];
@@ -83,18 +82,6 @@ async fn until_complete(server: &Server) {
     }
 }
 
-/// One that was free a moment ago, as was the one that servers of a Cluster talk to each other on.
-fn free_port() -> u16 {
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let other = port.checked_add(10_000);
-        if other.is_some_and(|other| TcpListener::bind(("127.0.0.1", other)).is_ok()) {
-            return port;
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn store_on_a_cluster_is_conformant() {
     let Some(cluster) = Cluster::start().await else {
@@ -105,7 +92,7 @@ async fn store_on_a_cluster_is_conformant() {
 
 /// They are on three servers, which no pipeline of a Cluster's client reaches together.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn records_of_all_servers_are_renewed_by_one_call() {
+async fn records_of_all_servers_are_renewed_and_given_up_by_one_call() {
     let Some(cluster) = Cluster::start().await else {
         return;
     };
@@ -114,15 +101,24 @@ async fn records_of_all_servers_are_renewed_by_one_call() {
     for owner in &owners {
         store.claim(&request(*owner)).await.unwrap();
     }
-    let (first, lease) = (owners[0], LONG);
-    let completion = store.complete(&first, &response(b"paid")).await.unwrap();
+    let first = owners[0];
+    let completion = complete(&store, first, &response(b"paid")).await.unwrap();
     assert_eq!(completion, Completion::Stored);
-    let renewals = owners.iter().map(|owner| Renewal {
-        owner: *owner,
-        lease,
-    });
-    let lost = store.renew(&renewals.collect::<Vec<_>>()).await.unwrap();
-    assert_eq!(lost, [first]);
+    let renewals: Vec<_> = owners.iter().copied().map(renewal).collect();
+    for (at, renewed) in store.renew(&renewals).await.into_iter().enumerate() {
+        let expected = [Renewed::Lost, Renewed::Renewed][usize::from(at > 0)];
+        assert_eq!(renewed.unwrap(), expected, "{at}");
+    }
+    let (abandoned, released) = owners.split_at(100);
+    let ended = [
+        store.abandon(abandoned).await,
+        store.release(released).await,
+    ]
+    .concat();
+    for (at, ended) in ended.into_iter().enumerate() {
+        let expected = [Release::Lost, Release::Released][usize::from(at > 0)];
+        assert_eq!(ended.unwrap(), expected, "{at}");
+    }
     let replay = store.claim(&request(another(first))).await.unwrap();
     assert!(matches!(replay, Claim::Completed(_)), "{replay:?}");
 }

@@ -9,7 +9,7 @@ use idempotent_runtime::store::{ClaimRequest, Renewal, Store, StoreErrorKind};
 use redis::aio::ConnectionLike;
 
 use super::support::{Server, owner, response, response_bytes};
-use super::{LONG, another, name, request};
+use super::{abandon, another, complete, name, release, renew, renewal, request, save};
 
 async fn assert_corrupt(store: &impl Store, owner: Owner, what: &str) {
     let next = another(owner);
@@ -39,18 +39,14 @@ async fn assert_corrupt(store: &impl Store, owner: Owner, what: &str) {
 
 /// As who runs, or has run.
 async fn assert_corrupt_for_its_owner(store: &impl Store, owner: Owner, what: &str) {
-    let lease = LONG;
     let errors = [
-        store
-            .complete(&owner, &response(b"paid"))
+        complete(store, owner, &response(b"paid"))
             .await
             .unwrap_err(),
-        store.release(&owner).await.unwrap_err(),
-        store.renew(&[Renewal { owner, lease }]).await.unwrap_err(),
-        store
-            .save_progress(&owner, &b"half"[..].into())
-            .await
-            .unwrap_err(),
+        release(store, owner).await.unwrap_err(),
+        renew(store, renewal(owner)).await.unwrap_err(),
+        abandon(store, owner).await.unwrap_err(),
+        save(store, owner).await.unwrap_err(),
     ];
     for error in errors {
         assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{what}: {error:?}");
@@ -101,8 +97,8 @@ async fn damaged_record_is_corrupt_and_never_absent() {
     let (attempt, life, lease, state) = (49, 53, 61, 69);
     let number = |at, number: f64| Damage::At(at, number.to_be_bytes().into());
     for (what, damage, is_found_out_by_its_owner) in [
-        ("an older version", Damage::At(0, vec![0]), true),
-        ("a newer version", Damage::At(0, vec![2]), true),
+        ("no version", Damage::At(0, vec![0]), true),
+        ("a text", Damage::At(0, b"{".into()), true),
         (
             "a state that there is not",
             Damage::At(state, b"p".into()),
@@ -113,6 +109,15 @@ async fn damaged_record_is_corrupt_and_never_absent() {
         ("the token cut off", Damage::CutTo(48), true),
         ("the numbers cut off", Damage::CutTo(68), true),
         ("the state cut off", Damage::CutTo(69), true),
+        ("the lengths cut off", Damage::CutTo(73), true),
+        ("the operation cut off", Damage::CutTo(80), false),
+        (
+            "an operation after the rest",
+            Damage::At(70, vec![0xff; 2]),
+            false,
+        ),
+        ("a rest in the head", Damage::At(72, vec![0, 73]), false),
+        ("a rest after the end", Damage::At(72, vec![0xff; 2]), false),
         ("no attempt", Damage::At(attempt, vec![0; 4]), false),
         ("a life that is no number", number(life, f64::NAN), false),
         ("a lease after the life", number(lease, 1e12), false),
@@ -125,8 +130,11 @@ async fn damaged_record_is_corrupt_and_never_absent() {
         let owner = owner();
         store.claim(&request(owner)).await.unwrap();
         // Out of its lease, so that a claim has to tell the attempt.
-        let lease = Duration::ZERO;
-        store.renew(&[Renewal { owner, lease }]).await.unwrap();
+        let ended = Renewal {
+            lease: Duration::ZERO,
+            ..renewal(owner)
+        };
+        renew(&store, ended).await.unwrap();
         let key = name(&owner.key);
         damage.inflict(&mut connection, &key).await;
         let damaged = dump(&mut connection, &key).await;
@@ -176,17 +184,53 @@ async fn response_that_cannot_be_decoded_is_corrupt() {
     };
     let store = RedisStore::new(server.connection().await);
     let mut connection = server.connection().await;
-    let length = 70 + response_bytes(b"paid").len();
+    let start = 74 + request(owner()).operation.len();
+    let length = start + response_bytes(b"paid").len();
     for (what, damage) in [
-        ("newer version", Damage::At(70, vec![2])),
+        ("newer version", Damage::At(start, vec![2])),
         ("cut off", Damage::CutTo(length - 1)),
-        ("empty", Damage::CutTo(70)),
+        ("empty", Damage::CutTo(start)),
     ] {
         let owner = owner();
         store.claim(&request(owner)).await.unwrap();
-        store.complete(&owner, &response(b"paid")).await.unwrap();
+        complete(&store, owner, &response(b"paid")).await.unwrap();
         let key = name(&owner.key);
         damage.inflict(&mut connection, &key).await;
         assert_corrupt(&store, owner, what).await;
+    }
+}
+
+/// As in a rolling deploy to a release with another layout.
+#[tokio::test]
+async fn record_of_another_release_is_refused_and_not_corrupt() {
+    let Some(server) = Server::start(&[]).await else {
+        return;
+    };
+    let store = RedisStore::new(server.connection().await);
+    let mut connection = server.connection().await;
+    for version in [1, 3, 31] {
+        let owner = owner();
+        store.claim(&request(owner)).await.unwrap();
+        let key = name(&owner.key);
+        let damage = Damage::At(0, vec![version]);
+        damage.inflict(&mut connection, &key).await;
+        let before = dump(&mut connection, &key).await;
+        let next = request(another(owner));
+        let errors = [
+            store.claim(&next).await.unwrap_err(),
+            store.get(&owner.key).await.unwrap_err(),
+            complete(&store, owner, &response(b"paid"))
+                .await
+                .unwrap_err(),
+            release(&store, owner).await.unwrap_err(),
+            abandon(&store, owner).await.unwrap_err(),
+            renew(&store, renewal(owner)).await.unwrap_err(),
+            save(&store, owner).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), StoreErrorKind::Refused, "{error:?}");
+            assert!(!error.may_have_happened());
+        }
+        assert_eq!(dump(&mut connection, &key).await, before);
     }
 }

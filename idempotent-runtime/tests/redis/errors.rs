@@ -3,11 +3,11 @@
 use idempotent_runtime::ErrorKind;
 use idempotent_runtime::store::redis::RedisStore;
 use idempotent_runtime::store::{
-    Claim, Completion, Progress, Release, Renewal, Store, StoreErrorKind,
+    Claim, Completion, Progress, Release, Renewed, Store, StoreErrorKind,
 };
 
 use super::support::{AS_USER, Server, owner, response, store_at, with_user};
-use super::{LONG, another, request};
+use super::{LONG, another, complete, release, renew, renewal, request, save};
 
 #[tokio::test]
 async fn server_over_its_memory_is_full_and_writes_nothing() {
@@ -21,8 +21,7 @@ async fn server_over_its_memory_is_full_and_writes_nothing() {
     let (running, completed, new) = (owner(), owner(), owner());
     store.claim(&request(running)).await.unwrap();
     store.claim(&request(completed)).await.unwrap();
-    store
-        .complete(&completed, &response(b"paid"))
+    complete(&store, completed, &response(b"paid"))
         .await
         .unwrap();
     let limit = |bytes: u64| {
@@ -35,13 +34,14 @@ async fn server_over_its_memory_is_full_and_writes_nothing() {
     limit(1).exec_async(&mut connection).await.unwrap();
     let error = store.claim(&request(new)).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Full, "{error:?}");
-    let error = store
-        .complete(&running, &response(b"paid"))
+    let error = complete(&store, running, &response(b"paid"))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Full, "{error:?}");
-    let progress = b"half"[..].into();
-    let error = store.save_progress(&running, &progress).await.unwrap_err();
+    // Nor does a lease end because the server is full.
+    let renewed = renew(&store, renewal(running)).await.unwrap();
+    assert_eq!(renewed, Renewed::Renewed);
+    let error = save(&store, running).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Full, "{error:?}");
     // What is there is told all the same.
     let replay = store.claim(&request(another(completed))).await.unwrap();
@@ -51,7 +51,7 @@ async fn server_over_its_memory_is_full_and_writes_nothing() {
     limit(0).exec_async(&mut connection).await.unwrap();
     assert!(store.get(&new.key).await.unwrap().is_none());
     assert_eq!(
-        store.complete(&running, &response(b"paid")).await.unwrap(),
+        complete(&store, running, &response(b"paid")).await.unwrap(),
         Completion::Stored
     );
 }
@@ -66,8 +66,7 @@ async fn server_that_takes_no_writes_tells_what_is_there() {
     let (running, completed) = (owner(), owner());
     store.claim(&request(running)).await.unwrap();
     store.claim(&request(completed)).await.unwrap();
-    store
-        .complete(&completed, &response(b"paid"))
+    complete(&store, completed, &response(b"paid"))
         .await
         .unwrap();
     let mut replicas = redis::cmd("CONFIG");
@@ -79,7 +78,7 @@ async fn server_that_takes_no_writes_tells_what_is_there() {
     let duplicate = store.claim(&request(another(running))).await.unwrap();
     assert!(matches!(duplicate, Claim::InFlight { .. }), "{duplicate:?}");
     let error = store.claim(&request(owner())).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Rejected, "{error:?}");
+    assert_eq!(error.kind(), StoreErrorKind::Refused, "{error:?}");
 }
 
 #[tokio::test]
@@ -91,10 +90,10 @@ async fn user_without_permission_is_rejected() {
         let store = store_at(&format!("{}{AS_USER}", server.url())).await;
         let owner = owner();
         let error = match store.claim(&request(owner)).await {
-            Ok(_) if may_claim => store.release(&owner).await.unwrap_err(),
+            Ok(_) if may_claim => release(&store, owner).await.unwrap_err(),
             claim => claim.unwrap_err(),
         };
-        assert_eq!(error.kind(), StoreErrorKind::Rejected, "{error:?}");
+        assert_eq!(error.kind(), StoreErrorKind::Refused, "{error:?}");
         assert!(!error.may_have_happened());
     }
 }
@@ -102,7 +101,7 @@ async fn user_without_permission_is_rejected() {
 /// Publishing is a hint: the completion that it tells of has happened.
 #[tokio::test]
 async fn user_who_may_not_publish_completes_all_the_same() {
-    let documented = "+set +get +eval +evalsha +setrange +pttl +pexpire +del";
+    let documented = "+set +get +getrange +strlen +eval +evalsha +setrange +pttl +pexpire +del";
     let rules = format!("~idempotent:* resetchannels -@all {documented}");
     let Some(server) = Server::start(&with_user(&rules)).await else {
         return;
@@ -112,20 +111,18 @@ async fn user_who_may_not_publish_completes_all_the_same() {
     let (first, second) = (owner(), owner());
     for owner in [first, second] {
         store.claim(&request(owner)).await.unwrap();
-        store
-            .renew(&[Renewal { owner, lease: LONG }])
-            .await
-            .unwrap();
-        let saved = store.save_progress(&owner, &b"half"[..].into()).await;
+        let renewed = renew(&store, renewal(owner)).await.unwrap();
+        assert_eq!(renewed, Renewed::Renewed);
+        let saved = save(&store, owner).await;
         assert_eq!(saved.unwrap(), Progress::Saved);
     }
     assert_eq!(
-        store.complete(&first, &response(b"paid")).await.unwrap(),
+        complete(&store, first, &response(b"paid")).await.unwrap(),
         Completion::Stored
     );
     let replay = store.claim(&request(another(first))).await.unwrap();
     assert!(matches!(replay, Claim::Completed(_)), "{replay:?}");
-    assert_eq!(store.release(&second).await.unwrap(), Release::Released);
+    assert_eq!(release(&store, second).await.unwrap(), Release::Released);
     assert!(store.get(&first.key).await.unwrap().is_some());
     assert!(store.remove(&first.key).await.unwrap());
 }
@@ -177,7 +174,7 @@ async fn store_on_a_client_of_the_application_works_and_gives_hints() {
     let connected = store.subscribe(&owner.key).changed();
     tokio::time::timeout(LONG, connected).await.unwrap();
     let woken = tokio::spawn(store.subscribe(&owner.key).changed());
-    store.complete(&owner, &response(b"paid")).await.unwrap();
+    complete(&store, owner, &response(b"paid")).await.unwrap();
     tokio::time::timeout(LONG, woken).await.unwrap().unwrap();
 }
 
@@ -191,29 +188,23 @@ async fn killed_server_is_found_again_with_what_it_wrote_to_disk() {
     let (completed, running) = (owner(), owner());
     store.claim(&request(completed)).await.unwrap();
     store.claim(&request(running)).await.unwrap();
-    store
-        .complete(&completed, &response(b"paid"))
+    complete(&store, completed, &response(b"paid"))
         .await
         .unwrap();
     server.kill();
     let error = store.claim(&request(completed)).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
-    assert!(error.may_have_happened());
     server.restart().await;
     // The same store; the server's scripts are gone. It may fail once more with what it learned
     // while the server was away.
     let again = request(another(completed));
     let replay = retry(|| store.claim(&again)).await;
     assert!(matches!(replay, Claim::Completed(paid) if paid == response(b"paid")));
-    let owners = [completed, running];
-    let lease = LONG;
-    let lost = store
-        .renew(&owners.map(|owner| Renewal { owner, lease }))
-        .await
-        .unwrap();
-    assert_eq!(lost, [completed]);
+    let renewed = store.renew(&[completed, running].map(renewal)).await;
+    let renewed: Vec<_> = renewed.into_iter().map(Result::unwrap).collect();
+    assert_eq!(renewed, [Renewed::Lost, Renewed::Renewed]);
     assert_eq!(
-        store.complete(&running, &response(b"late")).await.unwrap(),
+        complete(&store, running, &response(b"late")).await.unwrap(),
         Completion::Stored
     );
 }

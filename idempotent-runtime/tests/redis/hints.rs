@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use idempotent_runtime::Owner;
 use idempotent_runtime::store::redis::RedisStore;
-use idempotent_runtime::store::{Claim, ClaimRequest, Renewal, Store};
+use idempotent_runtime::store::{Claim, ClaimRequest, Renewal, Renewed, Store};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::round_trips::counts;
 use super::support::{Server, owner, response};
-use super::{LONG, another, name, request};
+use super::{LONG, abandon, another, complete, name, release, renew, renewal, request, save};
 
 async fn subscribers(server: &Server) -> u64 {
     let mut connection = server.connection().await;
@@ -28,6 +28,14 @@ async fn listened(server: &Server, store: &impl Store) {
     let connected = store.subscribe(&owner.key).changed();
     timeout(LONG, connected).await.expect("it connects");
     elsewhere.remove(&owner.key).await.unwrap();
+}
+
+async fn end_lease(store: &impl Store, owner: Owner) {
+    let ended = Renewal {
+        lease: Duration::ZERO,
+        ..renewal(owner)
+    };
+    assert_eq!(renew(store, ended).await.unwrap(), Renewed::Renewed);
 }
 
 async fn must_wake(waiting: JoinHandle<()>, what: &str) {
@@ -64,42 +72,35 @@ async fn every_change_wakes_those_who_wait_in_another_process() {
     let there = RedisStore::new(server.connection().await);
     assert_eq!(subscribers(&server).await, 0, "nobody waits yet");
     listened(&server, &here).await;
-    let [completed, released, removed, taken] = [(); 4].map(|()| owner());
-    for owner in [completed, released, removed, taken] {
+    let [completed, released, removed, abandoned, taken] = [(); 5].map(|()| owner());
+    for owner in [completed, released, removed, abandoned, taken] {
         there.claim(&request(owner)).await.unwrap();
         assert!(!is_marked(&server, &owner).await, "nobody waits yet");
     }
 
     let one = waiting(&server, &here, completed).await;
     let two = waiting(&server, &here, completed).await;
-    let renewals = [Renewal {
-        owner: completed,
-        lease: LONG,
-    }];
-    assert_eq!(there.renew(&renewals).await.unwrap(), []);
-    let progress = b"half"[..].into();
-    there.save_progress(&completed, &progress).await.unwrap();
-    there
-        .complete(&completed, &response(b"paid"))
+    renew(&there, renewal(completed)).await.unwrap();
+    save(&there, completed).await.unwrap();
+    complete(&there, completed, &response(b"paid"))
         .await
         .unwrap();
     must_wake(one, "completion").await;
     must_wake(two, "completion").await;
 
     let woken = waiting(&server, &here, released).await;
-    there.release(&released).await.unwrap();
+    release(&there, released).await.unwrap();
     must_wake(woken, "release").await;
 
     let woken = waiting(&server, &here, removed).await;
     there.remove(&removed.key).await.unwrap();
     must_wake(woken, "removal").await;
 
-    let lease = Duration::ZERO;
-    let renewals = [Renewal {
-        owner: taken,
-        lease,
-    }];
-    assert_eq!(there.renew(&renewals).await.unwrap(), []);
+    let woken = waiting(&server, &here, abandoned).await;
+    abandon(&there, abandoned).await.unwrap();
+    must_wake(woken, "abandoning").await;
+
+    end_lease(&there, taken).await;
     let woken = waiting(&server, &here, taken).await;
     let heir = another(taken);
     let take_over = Some(1);
@@ -116,7 +117,7 @@ async fn every_change_wakes_those_who_wait_in_another_process() {
     );
     must_wake(woken, "take-over").await;
     let woken = waiting(&server, &here, heir).await;
-    there.complete(&heir, &response(b"paid")).await.unwrap();
+    complete(&there, heir, &response(b"paid")).await.unwrap();
     must_wake(woken, "completion after a take-over").await;
 
     assert_eq!(
@@ -136,14 +137,11 @@ async fn nobody_is_told_of_what_nobody_waits_for() {
     for owner in [completed, released, taken] {
         store.claim(&request(owner)).await.unwrap();
     }
-    store
-        .complete(&completed, &response(b"paid"))
+    complete(&store, completed, &response(b"paid"))
         .await
         .unwrap();
-    store.release(&released).await.unwrap();
-    let (owner, lease) = (taken, Duration::ZERO);
-    let renewed = store.renew(&[Renewal { owner, lease }]).await;
-    assert_eq!(renewed.unwrap(), []);
+    release(&store, released).await.unwrap();
+    end_lease(&store, taken).await;
     let take_over = Some(1);
     let request = ClaimRequest {
         take_over,
@@ -166,11 +164,10 @@ async fn change_before_the_mark_is_not_missed() {
         there.claim(&request(owner)).await.unwrap();
     }
     let subscriptions = [completed, released].map(|owner| here.subscribe(&owner.key));
-    there
-        .complete(&completed, &response(b"paid"))
+    complete(&there, completed, &response(b"paid"))
         .await
         .unwrap();
-    there.release(&released).await.unwrap();
+    release(&there, released).await.unwrap();
     assert_eq!(
         counts(&server).await.get("publish"),
         Some(&1),
@@ -220,15 +217,12 @@ async fn store_without_hints_tells_nobody() {
         assert!(timeout(Duration::ZERO, subscription).await.is_err());
         drop(waiting(&server, &listening, owner).await);
     }
-    store
-        .complete(&completed, &response(b"paid"))
+    complete(&store, completed, &response(b"paid"))
         .await
         .unwrap();
-    store.release(&released).await.unwrap();
+    release(&store, released).await.unwrap();
     store.remove(&removed.key).await.unwrap();
-    let (owner, lease) = (taken, Duration::ZERO);
-    let renewed = store.renew(&[Renewal { owner, lease }]).await;
-    assert_eq!(renewed.unwrap(), []);
+    end_lease(&store, taken).await;
     let take_over = Some(1);
     let request = ClaimRequest {
         take_over,

@@ -5,71 +5,82 @@ use std::time::Duration;
 
 use idempotent_runtime::store::redis::RedisStore;
 use idempotent_runtime::store::{
-    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store,
+    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Renewed, Store,
 };
-use idempotent_runtime::{Owner, RecordState, StoredResponse};
+use idempotent_runtime::{Owner, RecordState, StoredResponse, Token};
 
 use redis::aio::ConnectionLike;
 
 use super::support::{Server, owner, response};
-use super::{LONG, another, name, request};
+use super::{LONG, TTL, abandon, another, complete, name, release, renew, renewal, request, save};
 
 #[tokio::test]
-async fn key_lives_as_long_as_its_record_and_never_shorter_than_the_lease() {
+async fn key_lives_its_retention_longer_than_its_lease_and_its_ttl_after_completion() {
     let Some(server) = Server::start(&[]).await else {
         return;
     };
     let store = RedisStore::new(server.connection().await);
     let mut connection = server.connection().await;
-    for (lease, ttl, renewal, seconds) in [
-        (10, 100, None, 100),
-        (100, 10, None, 100),
-        (10, 100, Some(50), 100),
-        (10, 100, Some(1000), 1000),
+    let secs = Duration::from_secs;
+    for (lease, retention, renewed, claimed, then) in [
+        (10, 100, None, 110, 110),
+        (100, 0, None, 100, 100),
+        (10, 100, Some((50, 200)), 110, 250),
+        (100, 1000, Some((10, 20)), 1100, 30),
     ] {
         let owner = owner();
-        let (lease, ttl) = (Duration::from_secs(lease), Duration::from_secs(ttl));
-        store
-            .claim(&ClaimRequest {
-                lease,
-                ttl,
-                ..request(owner)
-            })
-            .await
-            .unwrap();
-        if let Some(lease) = renewal.map(Duration::from_secs) {
-            assert_eq!(store.renew(&[Renewal { owner, lease }]).await.unwrap(), []);
+        let request = ClaimRequest {
+            lease: secs(lease),
+            retention: secs(retention),
+            ..request(owner)
+        };
+        store.claim(&request).await.unwrap();
+        lives(&store, &mut connection, owner, claimed).await;
+        if let Some((lease, retention)) = renewed {
+            let renewal = Renewal {
+                owner,
+                lease: secs(lease),
+                retention: secs(retention),
+            };
+            assert_eq!(renew(&store, renewal).await.unwrap(), Renewed::Renewed);
         }
-        let saved = store.save_progress(&owner, &b"half"[..].into()).await;
-        assert_eq!(saved.unwrap(), Progress::Saved);
-        store.complete(&owner, &response(b"paid")).await.unwrap();
-        let key = name(&owner.key);
-        let left: u64 = redis::cmd("PTTL")
-            .arg(&key)
-            .query_async(&mut connection)
-            .await
-            .unwrap();
-        let expected = seconds * 1000;
-        assert!(
-            (expected - 9_000..=expected).contains(&left),
-            "{left} of {expected}"
-        );
-        let expires_in = store.get(&owner.key).await.unwrap().unwrap().expires_in;
-        assert!(expires_in.as_millis().abs_diff(u128::from(left)) < 1000);
+        assert_eq!(save(&store, owner).await.unwrap(), Progress::Saved);
+        lives(&store, &mut connection, owner, then).await;
+        let completion = store.complete(&owner, &response(b"paid"), secs(500)).await;
+        assert_eq!(completion.unwrap(), Completion::Stored);
+        lives(&store, &mut connection, owner, 500).await;
     }
+}
+
+/// The key and its record live that many seconds yet.
+async fn lives(
+    store: &impl Store,
+    connection: &mut impl ConnectionLike,
+    owner: Owner,
+    seconds: u64,
+) {
+    let mut left = redis::cmd("PTTL");
+    left.arg(name(&owner.key));
+    let left: u64 = left.query_async(connection).await.unwrap();
+    let expected = seconds * 1000;
+    assert!(
+        (expected - 9_000..=expected).contains(&left),
+        "{left} of {expected}"
+    );
+    let expires_in = store.get(&owner.key).await.unwrap().unwrap().expires_in;
+    assert!(expires_in.as_millis().abs_diff(u128::from(left)) < 1000);
 }
 
 /// A completed record that has expired and that the server has not removed yet.
 async fn expired(store: &impl Store, connection: &mut impl ConnectionLike) -> Owner {
     loop {
         let owner = owner();
-        let request = ClaimRequest {
-            lease: Duration::ZERO,
-            ttl: Duration::from_millis(20),
-            ..request(owner)
-        };
-        store.claim(&request).await.unwrap();
-        store.complete(&owner, &response(b"old")).await.unwrap();
+        store.claim(&request(owner)).await.unwrap();
+        let ttl = Duration::from_millis(20);
+        store
+            .complete(&owner, &response(b"old"), ttl)
+            .await
+            .unwrap();
         tokio::time::sleep(Duration::from_millis(21)).await;
         let size = redis::cmd("DBSIZE");
         let size: u64 = size.query_async(connection).await.unwrap();
@@ -91,17 +102,17 @@ async fn expired_is_absent_though_the_key_is_there() {
     assert!(store.get(&owner.key).await.unwrap().is_none());
     let owner = expired(&store, &mut connection).await;
     assert_eq!(
-        store.complete(&owner, &response(b"new")).await.unwrap(),
+        complete(&store, owner, &response(b"new")).await.unwrap(),
         Completion::Lost
     );
     let owner = expired(&store, &mut connection).await;
-    assert_eq!(store.release(&owner).await.unwrap(), Release::Lost);
+    assert_eq!(release(&store, owner).await.unwrap(), Release::Lost);
     let owner = expired(&store, &mut connection).await;
-    let lease = LONG;
-    let renewals = [Renewal { owner, lease }];
-    assert_eq!(store.renew(&renewals).await.unwrap(), [owner]);
+    assert_eq!(renew(&store, renewal(owner)).await.unwrap(), Renewed::Lost);
     let owner = expired(&store, &mut connection).await;
-    let saved = store.save_progress(&owner, &b"half"[..].into()).await;
+    assert_eq!(abandon(&store, owner).await.unwrap(), Release::Lost);
+    let owner = expired(&store, &mut connection).await;
+    let saved = save(&store, owner).await;
     assert_eq!(saved.unwrap(), Progress::Lost);
     for take_over in [None, Some(1)] {
         let owner = expired(&store, &mut connection).await;
@@ -130,20 +141,13 @@ async fn response_of_any_length_is_kept_whole_after_its_record() {
     };
     let store = RedisStore::new(server.connection().await);
     let mut connection = server.connection().await;
-    for length in [
-        0,
-        1,
-        900,
-        1000,
-        1016,
-        1017,
-        1018,
-        1019,
-        1020,
-        1024,
-        5000,
-        1 << 20,
-    ] {
+    let lengths = [0, 1, 900, 1016, 1017, 1018, 1019, 1020, 1024, 5000, 1 << 20];
+    let of_operations = [0, 1, 63, 64, 65, 300];
+    for (length, of_operation) in lengths
+        .into_iter()
+        .flat_map(|length| of_operations.map(|of_operation| (length, of_operation)))
+    {
+        let operation = "o".repeat(of_operation);
         let body = vec![b'x'; length];
         let response = StoredResponse::new(
             http::StatusCode::OK,
@@ -152,8 +156,12 @@ async fn response_of_any_length_is_kept_whole_after_its_record() {
         );
         let response = Arc::new(response);
         let owner = owner();
-        store.claim(&request(owner)).await.unwrap();
-        let saved = store.save_progress(&owner, &b"half"[..].into()).await;
+        let claim = ClaimRequest {
+            operation: &operation,
+            ..request(owner)
+        };
+        store.claim(&claim).await.unwrap();
+        let saved = save(&store, owner).await;
         assert_eq!(saved.unwrap(), Progress::Saved);
         let key = name(&owner.key);
         let read = |mut connection: redis::aio::MultiplexedConnection| {
@@ -162,10 +170,16 @@ async fn response_of_any_length_is_kept_whole_after_its_record() {
             async move { get.query_async::<Vec<u8>>(&mut connection).await.unwrap() }
         };
         let before = read(connection.clone()).await;
-        let completion = store.complete(&owner, &response).await.unwrap();
+        let completion = complete(&store, owner, &response).await.unwrap();
         assert_eq!(completion, Completion::Stored);
-        let expected = [&before[..69], b"c", &response.encode()].concat();
-        assert!(read(connection.clone()).await == expected, "{length}");
+        let after = read(connection.clone()).await;
+        assert_eq!(after[..53], before[..53], "version to attempt");
+        assert_eq!(after[69], b'c');
+        let start = usize::from(u16::from_be_bytes([after[72], after[73]]));
+        assert!(after[start..] == response.encode(), "{length}");
+        let record = store.get(&owner.key).await.unwrap().unwrap();
+        assert_eq!(*record.operation, *operation, "{length}");
+        assert!(matches!(record.state, RecordState::Completed(paid) if paid == response));
         let mut left = redis::cmd("TTL");
         let left: u64 = left.arg(&key).query_async(&mut connection).await.unwrap();
         assert!((100..=120).contains(&left), "{left}");
@@ -182,8 +196,11 @@ async fn lease_of_zero_ends_at_once_and_the_owner_may_still_write() {
     let store = RedisStore::new(server.connection().await);
     let owner = owner();
     store.claim(&request(owner)).await.unwrap();
-    let lease = Duration::ZERO;
-    assert_eq!(store.renew(&[Renewal { owner, lease }]).await.unwrap(), []);
+    let ended = Renewal {
+        lease: Duration::ZERO,
+        ..renewal(owner)
+    };
+    assert_eq!(renew(&store, ended).await.unwrap(), Renewed::Renewed);
     let record = store.get(&owner.key).await.unwrap().unwrap();
     assert!(matches!(record.state, RecordState::Abandoned), "{record:?}");
     let claim = store.claim(&request(another(owner))).await.unwrap();
@@ -192,7 +209,7 @@ async fn lease_of_zero_ends_at_once_and_the_owner_may_still_write() {
         "{claim:?}"
     );
     assert_eq!(
-        store.complete(&owner, &response(b"late")).await.unwrap(),
+        complete(&store, owner, &response(b"late")).await.unwrap(),
         Completion::Stored
     );
 }
@@ -205,7 +222,7 @@ async fn longest_and_shortest_times_are_taken() {
     let store = RedisStore::new(server.connection().await);
     let shortest = ClaimRequest {
         lease: Duration::ZERO,
-        ttl: Duration::ZERO,
+        retention: Duration::ZERO,
         ..request(owner())
     };
     let claim = store.claim(&shortest).await.unwrap();
@@ -215,10 +232,16 @@ async fn longest_and_shortest_times_are_taken() {
     );
     let request = ClaimRequest {
         lease: Duration::MAX,
-        ttl: Duration::MAX,
+        retention: Duration::MAX,
         ..request(owner())
     };
     store.claim(&request).await.unwrap();
+    let longest = Renewal {
+        owner: request.owner,
+        lease: Duration::MAX,
+        retention: Duration::MAX,
+    };
+    assert_eq!(renew(&store, longest).await.unwrap(), Renewed::Renewed);
     let claim = store
         .claim(&ClaimRequest {
             owner: another(request.owner),
@@ -253,14 +276,13 @@ async fn record_whose_key_was_made_to_live_longer_is_read_all_the_same() {
         panic!("{record:?}");
     };
     assert_eq!(lease_left, LONG);
-    let renewal = |lease| {
-        [Renewal {
-            owner: running,
+    for lease in [LONG, Duration::ZERO] {
+        let renewal = Renewal {
             lease,
-        }]
-    };
-    assert_eq!(store.renew(&renewal(LONG)).await.unwrap(), []);
-    assert_eq!(store.renew(&renewal(Duration::ZERO)).await.unwrap(), []);
+            ..renewal(running)
+        };
+        assert_eq!(renew(&store, renewal).await.unwrap(), Renewed::Renewed);
+    }
     let heir = ClaimRequest {
         take_over: Some(1),
         ..request(another(running))
@@ -270,10 +292,106 @@ async fn record_whose_key_was_made_to_live_longer_is_read_all_the_same() {
         matches!(claim, Claim::Acquired { attempt: 2, .. }),
         "{claim:?}"
     );
-    store
-        .complete(&completed, &response(b"paid"))
+    complete(&store, completed, &response(b"paid"))
         .await
         .unwrap();
     let record = store.get(&completed.key).await.unwrap().unwrap();
-    assert!(record.expires_in > Duration::from_secs(90_000));
+    assert!(record.expires_in <= TTL, "its own TTL: {record:?}");
+}
+
+/// Late bytes, in any order, and offsets after the end.
+#[tokio::test]
+async fn progress_is_appended_and_what_is_stored_never_changes() {
+    let Some(server) = Server::start(&[]).await else {
+        return;
+    };
+    let store = RedisStore::new(server.connection().await);
+    let owner = owner();
+    store.claim(&request(owner)).await.unwrap();
+    let long = "x".repeat(100_000);
+    let mut expected = String::new();
+    for (offset, bytes, result) in [
+        (1, "late", Progress::Behind { stored_bytes: 0 }),
+        (0, "", Progress::Saved),
+        (0, "one", Progress::Saved),
+        (4, "x", Progress::Behind { stored_bytes: 3 }),
+        (3, "two", Progress::Saved),
+        (0, "ONE", Progress::Saved),
+        (2, "EtwoTHREE", Progress::Saved),
+        (11, &long, Progress::Saved),
+    ] {
+        let bytes = bytes.to_owned();
+        if result == Progress::Saved {
+            let known = expected.len().saturating_sub(offset).min(bytes.len());
+            expected.push_str(&bytes[known..]);
+        }
+        let saved = store.save_progress(&owner, offset, &bytes.into()).await;
+        assert_eq!(saved.unwrap(), result, "{offset}");
+        let record = store.get(&owner.key).await.unwrap().unwrap();
+        assert!(record.progress == expected.as_bytes(), "{offset}");
+    }
+}
+
+/// It is nobody's, so that a renewal, a completion or a question on its way changes nothing.
+#[tokio::test]
+async fn token_of_an_abandoned_record_is_nobodys_not_even_zeros() {
+    let Some(server) = Server::start(&[]).await else {
+        return;
+    };
+    let store = RedisStore::new(server.connection().await);
+    let owner = owner();
+    let zeros = Owner {
+        token: Token::from_bytes([0; 16]),
+        ..owner
+    };
+    store.claim(&request(owner)).await.unwrap();
+    assert_eq!(save(&store, owner).await.unwrap(), Progress::Saved);
+    assert_eq!(abandon(&store, owner).await.unwrap(), Release::Released);
+    for owner in [owner, zeros] {
+        let claim = store.claim(&request(owner)).await.unwrap();
+        assert!(
+            matches!(claim, Claim::Abandoned { attempt: 1, .. }),
+            "{claim:?}"
+        );
+        assert_eq!(renew(&store, renewal(owner)).await.unwrap(), Renewed::Lost);
+        assert_eq!(save(&store, owner).await.unwrap(), Progress::Lost);
+        assert_eq!(release(&store, owner).await.unwrap(), Release::Lost);
+        assert_eq!(abandon(&store, owner).await.unwrap(), Release::Lost);
+        let completion = complete(&store, owner, &response(b"late")).await.unwrap();
+        assert_eq!(completion, Completion::Lost);
+    }
+    let record = store.get(&owner.key).await.unwrap().unwrap();
+    assert!(matches!(record.state, RecordState::Abandoned), "{record:?}");
+    assert_eq!(record.progress, b"half"[..]);
+    assert!(record.expires_in > LONG, "{record:?}");
+    let heir = ClaimRequest {
+        take_over: Some(1),
+        ..request(zeros)
+    };
+    let claim = store.claim(&heir).await.unwrap();
+    assert!(
+        matches!(claim, Claim::Acquired { attempt: 2, .. }),
+        "{claim:?}"
+    );
+    let completion = complete(&store, zeros, &response(b"paid")).await.unwrap();
+    assert_eq!(completion, Completion::Stored);
+}
+
+#[tokio::test]
+async fn operation_of_any_length_is_read_back_as_far_as_it_fits() {
+    let Some(server) = Server::start(&[]).await else {
+        return;
+    };
+    let store = RedisStore::new(server.connection().await);
+    for length in [0, 1, 1000, 32 * 1024, 32 * 1024 + 1, 100_000] {
+        let operation = "\u{f6}".repeat(length / 2) + &"o".repeat(length % 2);
+        let claim = ClaimRequest {
+            operation: &operation,
+            ..request(owner())
+        };
+        store.claim(&claim).await.unwrap();
+        let record = store.get(&claim.owner.key).await.unwrap().unwrap();
+        assert!(operation.starts_with(&*record.operation));
+        assert_eq!(record.operation.len(), length.min(32 * 1024));
+    }
 }

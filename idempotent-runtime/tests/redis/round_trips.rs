@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use idempotent_runtime::Fingerprint;
 use idempotent_runtime::store::redis::RedisStore;
-use idempotent_runtime::store::{Claim, ClaimRequest, Renewal, ReplayCache, Store};
+use idempotent_runtime::store::{Claim, ClaimRequest, Renewed, ReplayCache, Store};
 use redis::aio::ConnectionLike;
 use redis::{Arg, Cmd, Pipeline, RedisFuture, ServerErrorKind, Value};
 
 use super::kit::assert_conformant;
 use super::support::{Server, owner, response};
-use super::{LONG, another, request};
+use super::{abandon, another, complete, release, renew, renewal, request, save};
 
 /// How often the server was called for each command, by us and by scripts.
 pub(crate) async fn counts(server: &Server) -> HashMap<String, u64> {
@@ -57,22 +57,18 @@ async fn each_operation_is_one_round_trip() {
         take_over: Some(1),
         ..request(owner)
     };
-    let renewal = [Renewal {
-        owner: first,
-        lease: LONG,
-    }];
     store.claim(&take_over(first)).await.unwrap();
-    store.renew(&renewal).await.unwrap();
-    let progress = b"half"[..].into();
-    store.save_progress(&first, &progress).await.unwrap();
+    renew(&store, renewal(first)).await.unwrap();
+    save(&store, first).await.unwrap();
     store.claim(&request(another(first))).await.unwrap();
-    store.complete(&first, &response(b"paid")).await.unwrap();
-    store.release(&second).await.unwrap();
+    complete(&store, first, &response(b"paid")).await.unwrap();
+    release(&store, second).await.unwrap();
+    abandon(&store, second).await.unwrap();
     store.get(&first.key).await.unwrap();
     store.remove(&first.key).await.unwrap();
     assert_eq!(
         scripts_run(&server).await,
-        [8, 8, 0],
+        [9, 9, 0],
         "each twice, the second time with its code"
     );
 
@@ -80,7 +76,7 @@ async fn each_operation_is_one_round_trip() {
     connection.count();
     store.claim(&request(first)).await.unwrap();
     assert_eq!(connection.count(), 1, "claim");
-    store.complete(&first, &response(b"paid")).await.unwrap();
+    complete(&store, first, &response(b"paid")).await.unwrap();
     assert_eq!(connection.count(), 1, "completion");
     let replay = store.claim(&request(another(first))).await.unwrap();
     assert!(matches!(replay, Claim::Completed(paid) if paid == response(b"paid")));
@@ -96,8 +92,8 @@ async fn each_operation_is_one_round_trip() {
 
     store.get(&first.key).await.unwrap();
     store.claim(&take_over(second)).await.unwrap();
-    store.save_progress(&second, &progress).await.unwrap();
-    store.release(&second).await.unwrap();
+    save(&store, second).await.unwrap();
+    release(&store, second).await.unwrap();
     store.remove(&first.key).await.unwrap();
     assert_eq!(connection.count(), 5);
     store.purge_expired(10).await.unwrap();
@@ -156,7 +152,7 @@ async fn old_server_is_asked_by_the_command_that_it_does_not_know_once() {
     let duplicate = store.claim(&request(another(second))).await.unwrap();
     assert!(matches!(duplicate, Claim::InFlight { .. }), "{duplicate:?}");
     assert_eq!(connection.count(), 1, "duplicate of a running request");
-    store.complete(&second, &response(b"paid")).await.unwrap();
+    complete(&store, second, &response(b"paid")).await.unwrap();
     connection.count();
     let replay = store.claim(&request(another(second))).await.unwrap();
     assert!(matches!(replay, Claim::Completed(paid) if paid == response(b"paid")));
@@ -181,7 +177,7 @@ async fn hot_replay_is_no_round_trip() {
     let store = ReplayCache::new().in_front_of(RedisStore::new(connection.clone()));
     let owner = owner();
     store.claim(&request(owner)).await.unwrap();
-    store.complete(&owner, &response(b"paid")).await.unwrap();
+    complete(&store, owner, &response(b"paid")).await.unwrap();
     // So that the server knows the script of reading.
     store.get(&owner.key).await.unwrap();
     let replay = async || {
@@ -251,13 +247,7 @@ async fn renewing_many_is_one_round_trip_and_two_after_a_flush_of_scripts() {
     for owner in owners.iter().skip(1) {
         store.claim(&request(*owner)).await.unwrap();
     }
-    let renewals: Vec<_> = owners
-        .iter()
-        .map(|owner| Renewal {
-            owner: *owner,
-            lease: LONG,
-        })
-        .collect();
+    let renewals: Vec<_> = owners.iter().copied().map(renewal).collect();
     for (round_trips, what) in [
         (2, "unknown"),
         (1, "known"),
@@ -273,12 +263,16 @@ async fn renewing_many_is_one_round_trip_and_two_after_a_flush_of_scripts() {
                 .unwrap();
         }
         connection.count();
-        let lost = store.renew(&renewals).await.unwrap();
+        let results = store.renew(&renewals).await;
         assert_eq!(connection.count(), round_trips, "{what}");
-        assert_eq!(lost, owners[..1], "{what}");
+        for (at, renewed) in results.into_iter().enumerate() {
+            let expected = [Renewed::Lost, Renewed::Renewed][usize::from(at > 0)];
+            assert_eq!(renewed.unwrap(), expected, "{what}, {at}");
+        }
     }
     reset(&server).await;
-    store.renew(&[]).await.unwrap();
+    assert!(store.renew(&[]).await.is_empty());
+    assert!(store.release(&[]).await.is_empty());
     assert_eq!(
         (connection.count(), scripts_run(&server).await),
         (0, [0, 0, 0])

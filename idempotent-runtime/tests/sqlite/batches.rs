@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use idempotent_runtime::store::sqlite::SqliteStore;
-use idempotent_runtime::store::{Completion, Store, StoreError, StoreErrorKind};
+use idempotent_runtime::store::{
+    Claim, ClaimRequest, Completion, Release, Renewed, Store, StoreError, StoreErrorKind,
+};
 use idempotent_runtime::{Owner, RecordState, StoredResponse};
 
 use crate::groups::{claim_as_a_group, is_first};
-use crate::support::{Directory, begin, execute, hex, key, request, response, rival, unlock};
+use crate::support::{
+    Directory, TTL, begin, execute, hex, key, renewal, request, request_of, response, rival, unlock,
+};
 
 /// Has them all in the queue before the first is committed, and then answers them.
 async fn completed_as_a_group(
@@ -20,7 +24,7 @@ async fn completed_as_a_group(
     let lock = directory.lock().await;
     let calls: Vec<_> = completions
         .iter()
-        .map(|(owner, response)| begin(store.complete(owner, response)))
+        .map(|(owner, response)| begin(store.complete(owner, response, TTL)))
         .collect();
     unlock(lock).await;
     let mut answers = Vec::new();
@@ -84,7 +88,10 @@ async fn completions_of_one_group_have_an_answer_each() {
     let store = directory.fresh_store().await;
     let mut owners = claimed(&store, 12).await;
     let (mine, lost, gone) = (owners[3], &mut owners[6].clone(), key());
-    store.complete(&mine, &response("before")).await.unwrap();
+    store
+        .complete(&mine, &response("before"), TTL)
+        .await
+        .unwrap();
     lost.token = rival(&request()).owner.token;
     owners[6] = *lost;
     owners[9].key = gone;
@@ -125,41 +132,77 @@ async fn completion_that_fails_does_not_fail_its_neighbours() {
     let answers = completed_as_a_group(&directory, &store, &completions).await;
     for (index, answer) in answers.iter().enumerate() {
         match answer {
-            Err(error) => assert_eq!((index, error.kind()), (4, StoreErrorKind::Rejected)),
+            Err(error) => assert_eq!((index, error.kind()), (4, StoreErrorKind::Refused)),
             Ok(answer) => assert_eq!(*answer, Completion::Stored, "{index}"),
         }
     }
     assert!(answers[4].is_err());
 }
 
-/// Claims, completions and a release, where it matters which of them comes first.
+/// A new claim waits for what the holders of older ones have to say.
+#[tokio::test]
+async fn holders_come_before_new_claims_in_the_queue() {
+    let directory = Directory::new();
+    let store = directory.fresh_store().await;
+    let owners = claimed(&store, 2).await;
+    let end = "UPDATE idempotency_records SET lease_until = 1";
+    execute(&mut directory.connection().await, end).await;
+    let store = SqliteStore::new(directory.pool());
+    let take_over = ClaimRequest {
+        take_over: Some(1),
+        ..rival(&ClaimRequest {
+            owner: owners[0],
+            ..request()
+        })
+    };
+    let freed = ClaimRequest {
+        owner: owners[1],
+        ..request()
+    };
+    let lock = directory.lock().await;
+    let taken = begin(store.claim(&take_over));
+    let again = begin(store.claim(&freed));
+    let renewals = [renewal(&owners[0])];
+    let renewed = begin(store.renew(&renewals));
+    let released = begin(store.release(&owners[1..]));
+    unlock(lock).await;
+    // The lease that had ended was renewed in time.
+    let taken = taken.await;
+    assert!(matches!(taken, Ok(Claim::InFlight { .. })), "{taken:?}");
+    assert!(matches!(renewed.await[..], [Ok(Renewed::Renewed)]));
+    assert!(is_first(&again.await));
+    assert!(matches!(released.await[..], [Ok(Release::Released)]));
+}
+
+/// Claims, of which one is released by its owner.
 #[tokio::test]
 async fn operations_on_one_record_keep_their_order_in_a_group() {
     let directory = Directory::new();
     let store = directory.fresh_store().await;
-    let freed = request();
-    assert!(is_first(&store.claim(&freed).await));
-    let store = SqliteStore::new(directory.pool());
-    let (new, answer) = (request(), response("now"));
-    let lock = directory.lock().await;
+    let key = key();
+    let requests: Vec<_> = (0..3).map(|_| request_of(key)).collect();
     let others: Vec<_> = (0..3).map(|_| request()).collect();
+    let lock = directory.lock().await;
     let before: Vec<_> = others
         .iter()
         .map(|other| begin(store.claim(other)))
         .collect();
-    // Its caller has gone.
-    drop(begin(store.release(&freed.owner)));
-    let again = begin(store.claim(&freed));
-    let claim = begin(store.claim(&new));
-    let complete = begin(store.complete(&new.owner, &answer));
+    let [first, second, third] = &requests[..] else {
+        unreachable!()
+    };
+    let first = begin(store.claim(first));
+    let second = begin(store.claim(second));
+    let removed = begin(store.remove(&key));
+    let third = begin(store.claim(third));
     unlock(lock).await;
     for call in before {
         assert!(is_first(&call.await));
     }
-    assert!(is_first(&again.await));
-    assert!(store.get(&freed.owner.key).await.unwrap().is_some());
-    assert!(is_first(&claim.await));
-    assert_eq!(complete.await.unwrap(), Completion::Stored);
+    assert!(is_first(&first.await));
+    let second = second.await;
+    assert!(matches!(second, Ok(Claim::InFlight { .. })), "{second:?}");
+    assert!(removed.await.unwrap());
+    assert!(is_first(&third.await));
 }
 
 #[tokio::test]
@@ -168,15 +211,12 @@ async fn expired_records_start_over_in_a_group() {
     let store = directory.fresh_store().await;
     let mut requests: Vec<_> = (0..9).map(|_| request()).collect();
     for request in &requests {
-        let progress = b"step".as_slice().into();
+        let step = b"step".as_slice().into();
         assert!(is_first(&store.claim(request).await));
-        store
-            .save_progress(&request.owner, &progress)
-            .await
-            .unwrap();
+        store.save_progress(&request.owner, 0, &step).await.unwrap();
     }
     store
-        .complete(&requests[0].owner, &response("old"))
+        .complete(&requests[0].owner, &response("old"), TTL)
         .await
         .unwrap();
     let expire = "UPDATE idempotency_records SET expires_at = 1, created_at = 0, attempt = 3";

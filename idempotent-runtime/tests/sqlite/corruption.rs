@@ -2,7 +2,7 @@
 
 use idempotent_runtime::store::{Store, StoreErrorKind};
 
-use crate::support::{Directory, execute, request, response, rival};
+use crate::support::{Directory, TTL, execute, request, response, rival};
 
 const DAMAGES: &[&str] = &[
     "state = 'melting'",
@@ -28,7 +28,7 @@ async fn damaged_record_is_corrupt_to_everybody() {
         let request = request();
         store.claim(&request).await.unwrap();
         store
-            .complete(&request.owner, &response("paid"))
+            .complete(&request.owner, &response("paid"), TTL)
             .await
             .unwrap();
         let mut connection = directory.connection().await;
@@ -61,7 +61,7 @@ async fn damaged_record_is_completed_by_nobody() {
     let damage = "UPDATE idempotency_records SET state = 'melting'";
     execute(&mut directory.connection().await, damage).await;
     let error = store
-        .complete(&request.owner, &response("paid"))
+        .complete(&request.owner, &response("paid"), TTL)
         .await
         .unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error:?}");

@@ -8,7 +8,7 @@ use idempotent_runtime::RecordKey;
 use idempotent_runtime::store::sqlite::SqliteStore;
 use idempotent_runtime::store::{Claim, Store};
 
-use crate::support::{Directory, hex, request, request_of, response, rival};
+use crate::support::{Directory, TTL, hex, request, request_of, response, rival};
 
 #[tokio::test]
 async fn records_are_there_when_the_store_is_opened_again() {
@@ -18,7 +18,7 @@ async fn records_are_there_when_the_store_is_opened_again() {
     store.claim(&running).await.unwrap();
     store.claim(&completed).await.unwrap();
     store
-        .complete(&completed.owner, &response("paid"))
+        .complete(&completed.owner, &response("paid"), TTL)
         .await
         .unwrap();
     drop(store);
@@ -56,7 +56,7 @@ fn store_outlives_the_runtime_it_was_made_on() {
     drop(first);
     for _ in 0..2 {
         let next = runtime();
-        next.block_on(store.complete(&request.owner, &response("later")))
+        next.block_on(store.complete(&request.owner, &response("later"), TTL))
             .unwrap();
         let claim = next.block_on(store.claim(&rival(&request))).unwrap();
         assert!(matches!(claim, Claim::Completed(_)), "{claim:?}");
@@ -85,7 +85,7 @@ async fn pay_without_end(store: Arc<SqliteStore>) {
     loop {
         let request = request();
         store.claim(&request).await.unwrap();
-        let completion = store.complete(&request.owner, &response("paid")).await;
+        let completion = store.complete(&request.owner, &response("paid"), TTL).await;
         completion.unwrap();
         // One write for the line, so that the kill tears none.
         let line = format!("paid {}\n", hex(request.owner.key.as_bytes()));

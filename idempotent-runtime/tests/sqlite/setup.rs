@@ -92,7 +92,7 @@ async fn missing_table_is_an_error_of_every_call_and_nothing_is_claimed() {
         let claim = store.claim(&request).await.unwrap_err();
         let get = store.get(&request.owner.key).await.unwrap_err();
         for error in [claim, get] {
-            assert_eq!(error.kind(), StoreErrorKind::Rejected, "{error:?}");
+            assert_eq!(error.kind(), StoreErrorKind::Refused, "{error:?}");
             assert!(error.source().is_some());
         }
     }
@@ -114,10 +114,10 @@ async fn table_of_somebody_else_is_found_out_by_the_migration() {
         .with_table("users")
         .unwrap();
     let error = store.migrate().await.unwrap_err();
-    assert_eq!(store_error(&error).kind(), StoreErrorKind::Rejected);
+    assert_eq!(store_error(&error).kind(), StoreErrorKind::Refused);
     assert_eq!(
         format!("{error:?}"),
-        "sqlite store could not set up its table `users`: sqlite store refused the operation: \
+        "sqlite store could not set up its table `users`: sqlite store refuses operations at present: \
          there is a table of that name that this crate has not made"
     );
     let indexes = "SELECT count(*) FROM pragma_index_list('users')";
@@ -130,14 +130,14 @@ async fn table_of_a_newer_release_is_refused() {
     drop(directory.store().await);
     let mut connection = directory.connection().await;
     let newer = "PRAGMA writable_schema = ON;
-        UPDATE sqlite_schema SET sql = replace(sql, 'schema 1', 'schema 2') WHERE type = 'table';
+        UPDATE sqlite_schema SET sql = replace(sql, 'DEFAULT 2', 'DEFAULT 3') WHERE type = 'table';
         PRAGMA writable_schema = RESET";
     execute(&mut connection, newer).await;
     let error = SqliteStore::connect(&directory.url()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Store);
+    assert_eq!(store_error(&error).kind(), StoreErrorKind::Refused);
     let text = format!("{error:?}");
-    assert!(text.contains("it has schema 2"), "{text}");
-    assert!(text.contains("this release knows schema 1"), "{text}");
+    assert!(text.contains("it has schema 3"), "{text}");
+    assert!(text.contains("this release knows schema 2"), "{text}");
 }
 
 #[tokio::test]
@@ -151,11 +151,7 @@ async fn what_cannot_be_opened_is_an_error_that_tells_no_path() {
     for url in [missing, not_created] {
         let error = store::connect(&url).await.unwrap_err();
         let cause = store_error(&error);
-        assert_eq!(
-            cause.kind(),
-            StoreErrorKind::Unavailable,
-            "{url}: {cause:?}"
-        );
+        assert_eq!(cause.kind(), StoreErrorKind::Refused, "{url}: {cause:?}");
         assert!(!error.to_string().contains('/'), "{error}");
     }
     assert!(!directory.file().exists(), "`mode=rw` has created the file");
@@ -170,11 +166,13 @@ async fn what_cannot_be_opened_is_an_error_that_tells_no_path() {
 }
 
 #[tokio::test]
-async fn file_that_is_no_database_is_corrupt() {
+async fn file_that_is_no_database_is_refused_and_no_items_fault() {
     let directory = Directory::new();
     std::fs::write(directory.file(), "Dear diary, ".repeat(1000)).unwrap();
     let error = SqliteStore::connect(&directory.url()).await.unwrap_err();
-    assert_eq!(store_error(&error).kind(), StoreErrorKind::Corrupt);
+    let error = store_error(&error);
+    assert_eq!(error.kind(), StoreErrorKind::Refused);
+    assert!(!error.is_about_item() && !error.may_have_happened());
 }
 
 /// A store without a write-ahead log would promise more than it keeps.
@@ -186,7 +184,7 @@ async fn file_that_cannot_have_a_write_ahead_log_is_refused() {
     let error = SqliteStore::connect(&url).await.unwrap_err();
     assert_eq!(
         store_error(&error).kind(),
-        StoreErrorKind::Rejected,
+        StoreErrorKind::Refused,
         "{error:?}"
     );
 }

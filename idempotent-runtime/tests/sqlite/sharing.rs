@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idempotent_runtime::store::sqlite::SqliteStore;
-use idempotent_runtime::store::{Claim, ClaimRequest, Store, StoreErrorKind};
+use idempotent_runtime::store::{Claim, ClaimRequest, Release, Store, StoreErrorKind};
 use idempotent_runtime::{Fingerprint, RecordState};
 use tokio::sync::Barrier;
 
-use crate::support::{Directory, begin, key, request, request_of, response, rival, unlock};
+use crate::support::{
+    Directory, PATIENCE, TTL, begin, key, request, request_of, response, rival, unlock,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_stores_on_one_file_have_one_winner_for_each_key() {
@@ -57,7 +59,7 @@ async fn what_is_completed_is_read_while_others_write() {
     let completed = request();
     store.claim(&completed).await.unwrap();
     store
-        .complete(&completed.owner, &response("paid"))
+        .complete(&completed.owner, &response("paid"), TTL)
         .await
         .unwrap();
 
@@ -76,13 +78,14 @@ async fn what_is_completed_is_read_while_others_write() {
 }
 
 #[tokio::test]
-async fn lock_that_is_held_too_long_is_unavailability() {
+async fn lock_that_is_held_too_long_is_busy_and_nothing_has_happened() {
     let directory = Directory::new();
     drop(directory.fresh_store().await);
     let store = SqliteStore::new(directory.pool_that_waits(Duration::from_millis(20)));
     let lock = directory.lock().await;
     let error = store.claim(&request()).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+    assert_eq!(error.kind(), StoreErrorKind::Busy, "{error:?}");
+    assert!(!error.may_have_happened());
     unlock(lock).await;
     let claim = store.claim(&request()).await.unwrap();
     assert!(
@@ -105,9 +108,6 @@ async fn short_lock_is_waited_for() {
         "{claim:?}"
     );
 }
-
-/// Waited for in full only when something is wrong.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Whoever waits sees what this store writes; a hint that comes for no reason would not show here.
 #[tokio::test]
@@ -140,8 +140,12 @@ async fn waiters_are_woken_by_what_this_store_writes() {
         !store.subscribe(&quiet.key).is_reliable(),
         "other processes go unnoticed"
     );
-    store.complete(&completed, &response("paid")).await.unwrap();
-    store.release(&released).await.unwrap();
+    store
+        .complete(&completed, &response("paid"), TTL)
+        .await
+        .unwrap();
+    let freed = store.release(&[released]).await;
+    assert!(matches!(freed[..], [Ok(Release::Released)]), "{freed:?}");
     store.remove(&removed.key).await.unwrap();
     let take_over = ClaimRequest {
         take_over: Some(1),

@@ -1,22 +1,26 @@
-//! A MySQL or MariaDB server to test on, and a table of one's own on it.
+//! A MySQL or MariaDB server to test on, and a database of one's own on it.
 
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use idempotent_runtime::store::mysql::MySqlStore;
-use sqlx::mysql::{MySqlConnectOptions, MySqlExecutor, MySqlPoolOptions};
+use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow};
 use sqlx::{AssertSqlSafe, Connection, MySql, MySqlConnection, MySqlPool, Row, Transaction};
 
 use crate::records::table;
-pub(crate) use crate::records::{PATIENCE, answer, chain, claimed, request, rival, skip};
+pub(crate) use crate::records::{PATIENCE, TTL, answer, chain, claimed, request, rival, skip};
 
 const URL: &str = "IDEMPOTENT_TEST_MYSQL_URL";
 const DEFAULT_URL: &str = "mysql://root@127.0.0.1:3306/test";
 
-/// A table name of its own, and connections to its database.
+/// A database of its own, by whose name the server tells the connections of the stores in it from all
+/// others.
 pub(crate) struct Scratch {
+    /// How a store connects.
     pub(crate) options: MySqlConnectOptions,
+    pub(crate) database: String,
     pub(crate) table: String,
+    /// Connections that are in no database.
     pub(crate) admin: MySqlPool,
 }
 
@@ -35,12 +39,35 @@ impl Scratch {
             skip(&format!("no MySQL server, set {URL}"));
             return None;
         }
-        let options = MySqlConnectOptions::from_str(&url).unwrap();
-        Some(Self {
-            admin: pool(&options, 2),
-            options,
-            table: table(),
-        })
+        Some(Self::on(&MySqlConnectOptions::from_str(&url).unwrap()).await)
+    }
+
+    /// On that server.
+    pub(crate) async fn on(server: &MySqlConnectOptions) -> Self {
+        let url = sqlx::ConnectOptions::to_url_lossy(server);
+        let mut nowhere = url.clone();
+        nowhere.set_path("");
+        let nowhere = MySqlConnectOptions::from_str(nowhere.as_str()).unwrap();
+        let database = table();
+        let scratch = Self {
+            options: server.clone().database(&database),
+            table: "records".to_owned(),
+            admin: MySqlPoolOptions::new()
+                .max_connections(3)
+                .acquire_timeout(PATIENCE)
+                .after_connect(|connection, _| {
+                    Box::pin(async move {
+                        let plain = "SET autocommit = 1, sql_mode = '';
+                            SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE";
+                        sqlx::raw_sql(plain).execute(connection).await.map(drop)
+                    })
+                })
+                .connect_lazy_with(nowhere),
+            database,
+        };
+        let create = format!("CREATE DATABASE {}", scratch.database);
+        scratch.execute(&create).await;
+        scratch
     }
 
     /// The same, migrated.
@@ -50,30 +77,38 @@ impl Scratch {
         Some(scratch)
     }
 
-    /// A store with a pool of its own, as another process would have it.
+    /// A store with this many connections of its own, as another process would have it.
     pub(crate) fn store(&self, connections: u32) -> MySqlStore {
-        self.store_on(self.pool(connections))
+        self.store_on(&self.options, connections)
     }
 
-    pub(crate) fn store_on(&self, pool: MySqlPool) -> MySqlStore {
-        MySqlStore::new(pool).with_table(&self.table).unwrap()
+    /// The same, connected in another way.
+    pub(crate) fn store_on(&self, options: &MySqlConnectOptions, connections: u32) -> MySqlStore {
+        MySqlStore::new(pool(options, 2))
+            .with_table(&self.table)
+            .unwrap()
+            .with_connections(connections)
     }
 
-    pub(crate) fn pool(&self, connections: u32) -> MySqlPool {
-        pool(&self.options, connections)
+    fn put_into(&self, sql: &str) -> String {
+        let table = format!("{}.{}", self.database, self.table);
+        sql.replace("{table}", &table)
+            .replace("{database}", &self.database)
     }
 
-    /// Runs statements in which `{table}` stands for the table.
+    /// Runs statements in which `{table}` stands for the table, and `{database}` for the database.
     pub(crate) async fn execute(&self, sql: &str) {
-        let sql = sql.replace("{table}", &self.table);
-        sqlx::raw_sql(AssertSqlSafe(sql))
-            .execute(&self.admin)
-            .await
-            .unwrap();
+        let statements = sqlx::raw_sql(AssertSqlSafe(self.put_into(sql)));
+        statements.execute(&self.admin).await.unwrap();
     }
 
-    /// A transaction that has run this statement, in which `{table}` stands for the table, and holds
-    /// the locks that it took.
+    /// The rows of one.
+    pub(crate) async fn rows(&self, sql: &str) -> Vec<MySqlRow> {
+        let statement = sqlx::raw_sql(AssertSqlSafe(self.put_into(sql)));
+        statement.fetch_all(&self.admin).await.unwrap()
+    }
+
+    /// A transaction that has run this statement and holds the locks that it took.
     pub(crate) async fn hold(&self, sql: &str) -> Transaction<'static, MySql> {
         let mut transaction = self.admin.begin().await.unwrap();
         self.hold_too(&mut transaction, sql).await;
@@ -81,9 +116,23 @@ impl Scratch {
     }
 
     pub(crate) async fn hold_too(&self, holding: &mut MySqlConnection, sql: &str) {
-        let sql = sql.replace("{table}", &self.table);
-        let held = sqlx::raw_sql(AssertSqlSafe(sql)).execute(holding);
+        let held = sqlx::raw_sql(AssertSqlSafe(self.put_into(sql))).execute(holding);
         tokio::time::timeout(PATIENCE, held).await.unwrap().unwrap();
+    }
+
+    /// The server's numbers of the connections of this database's stores, the oldest first.
+    pub(crate) async fn connections(&self) -> Vec<u64> {
+        let list = "SELECT CAST(ID AS UNSIGNED) FROM information_schema.PROCESSLIST \
+                    WHERE DB = '{database}' ORDER BY ID";
+        let rows = self.rows(list).await;
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// That of the only one there is.
+    pub(crate) async fn connection(&self) -> u64 {
+        let connections = self.connections().await;
+        assert_eq!(connections.len(), 1, "{connections:?}");
+        connections[0]
     }
 
     /// Waits until a statement on this connection waits for a lock in another transaction than
@@ -102,11 +151,8 @@ impl Scratch {
     /// The transaction in which this connection waits for a lock. (Not from `INNODB_TRX`, which is
     /// brought up to date only when nobody has looked for a tenth of a second.)
     async fn blocked(&self, connection: u64) -> Option<String> {
-        let status = sqlx::raw_sql("SHOW ENGINE INNODB STATUS")
-            .fetch_one(&self.admin)
-            .await
-            .unwrap();
-        let status: &str = status.get("Status");
+        let status = self.rows("SHOW ENGINE INNODB STATUS").await;
+        let status: &str = status[0].get("Status");
         let thread = format!(" thread id {connection},");
         let mut transactions = status.split("---TRANSACTION ").skip(1);
         let waiting =
@@ -114,13 +160,18 @@ impl Scratch {
         Some(waiting.split(',').next()?.to_owned())
     }
 
-    /// Ends a connection, in the middle of whatever it does.
+    /// Ends a connection, in the middle of whatever it does, and waits until it is gone.
     pub(crate) async fn kill(&self, connection: u64) {
         self.execute(&format!("KILL {connection}")).await;
+        let started = Instant::now();
+        while self.connections().await.contains(&connection) {
+            assert!(started.elapsed() < PATIENCE, "it lives on");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub(crate) async fn clean_up(self) {
-        self.execute("DROP TABLE IF EXISTS {table}").await;
+        self.execute("DROP DATABASE {database}").await;
     }
 }
 
@@ -128,13 +179,6 @@ pub(crate) fn pool(options: &MySqlConnectOptions, connections: u32) -> MySqlPool
     MySqlPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(PATIENCE)
+        .test_before_acquire(false)
         .connect_lazy_with(options.clone())
-}
-
-/// The server's number of a connection, or of the only one that a pool has.
-pub(crate) async fn connection(executor: impl MySqlExecutor<'_>) -> u64 {
-    sqlx::query_scalar("SELECT CAST(CONNECTION_ID() AS UNSIGNED)")
-        .fetch_one(executor)
-        .await
-        .unwrap()
 }

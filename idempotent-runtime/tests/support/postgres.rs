@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgExecutor, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
 use crate::records::table;
-pub(crate) use crate::records::{PATIENCE, answer, chain, claimed, request, rival, skip};
+pub(crate) use crate::records::{PATIENCE, TTL, answer, chain, claimed, request, rival, skip};
 
 const URL: &str = "IDEMPOTENT_TEST_POSTGRES_URL";
 const DEFAULT_URL: &str = "postgres://postgres@127.0.0.1:5432/test";
@@ -34,6 +34,8 @@ pub(crate) async fn server() -> Option<String> {
 
 /// A table name of its own, and connections to its database.
 pub(crate) struct Scratch {
+    /// As anybody would connect.
+    pub(crate) server: PgConnectOptions,
     pub(crate) options: PgConnectOptions,
     pub(crate) table: String,
     pub(crate) admin: PgPool,
@@ -42,11 +44,16 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// `None` when there is no server.
     pub(crate) async fn new() -> Option<Self> {
-        let options = PgConnectOptions::from_str(&server().await?).unwrap();
+        let server = PgConnectOptions::from_str(&server().await?).unwrap();
+        let table = table();
+        // The store's connections are known by the name, and wait for locks as long as a test may take.
+        let limits = [("lock_timeout", "30s"), ("statement_timeout", "60s")];
+        let options = server.clone().application_name(&table).options(limits);
         Some(Self {
-            admin: pool(&options, 2),
+            admin: pool(&server, 2),
+            server,
             options,
-            table: table(),
+            table,
         })
     }
 
@@ -97,6 +104,22 @@ impl Scratch {
         }
     }
 
+    /// Waits until no more than that many backends wait for what this backend holds.
+    pub(crate) async fn until_blocked_by_at_most(&self, holder: i32, how_many: i64) {
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))";
+        let started = Instant::now();
+        while how_many
+            < sqlx::query_scalar::<_, i64>(count)
+                .bind(holder)
+                .fetch_one(&self.admin)
+                .await
+                .unwrap()
+        {
+            assert!(started.elapsed() < PATIENCE, "more wait");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Ends a backend.
     pub(crate) async fn kill(&self, victim: i32) {
         let gone = "SELECT pg_terminate_backend($1)";
@@ -105,7 +128,41 @@ impl Scratch {
             .fetch_one(&self.admin)
             .await
             .unwrap();
-        assert!(killed);
+        assert!(killed, "no such backend");
+    }
+
+    /// The backends of the store's connections, but for those that listen.
+    pub(crate) async fn backends(&self) -> Vec<i32> {
+        let backends = "SELECT pid FROM pg_stat_activity WHERE application_name = $1 \
+            AND query NOT LIKE 'LISTEN%' ORDER BY backend_start";
+        sqlx::query_scalar(backends)
+            .bind(&self.table)
+            .fetch_all(&self.admin)
+            .await
+            .unwrap()
+    }
+
+    /// How many connections of that name there are.
+    pub(crate) async fn backends_of(&self, name: &str) -> i64 {
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1";
+        sqlx::query_scalar(count)
+            .bind(name)
+            .fetch_one(&self.admin)
+            .await
+            .unwrap()
+    }
+
+    /// Waits until the store has that many connections.
+    pub(crate) async fn until_backends(&self, how_many: usize) {
+        let started = Instant::now();
+        loop {
+            let backends = self.backends().await.len();
+            if backends == how_many {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "{backends} connections");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The backends that listen to the table's channel.
@@ -119,7 +176,7 @@ impl Scratch {
     }
 
     /// Whether the record has the mark of those who wait.
-    pub(crate) async fn is_marked(&self, request: &ClaimRequest) -> bool {
+    pub(crate) async fn is_marked(&self, request: &ClaimRequest<'_>) -> bool {
         let waited = format!(r#"SELECT waited FROM "{}" WHERE key = $1"#, self.table);
         sqlx::query_scalar(AssertSqlSafe(waited))
             .bind(&request.owner.key.as_bytes()[..])
@@ -129,7 +186,7 @@ impl Scratch {
     }
 
     /// Waits until the record has the mark.
-    pub(crate) async fn until_marked(&self, request: &ClaimRequest) {
+    pub(crate) async fn until_marked(&self, request: &ClaimRequest<'_>) {
         let started = Instant::now();
         while !self.is_marked(request).await {
             assert!(started.elapsed() < PATIENCE, "it is not marked");

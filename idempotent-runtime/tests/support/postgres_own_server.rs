@@ -51,22 +51,45 @@ impl OwnServer {
                 data,
             ],
         );
+        server.start_again();
+        Some(server)
+    }
+
+    /// As it was stopped.
+    pub(crate) fn start_again(&self) {
+        let port = self.port;
         let quiet = format!(
             "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories='' -c autovacuum=off -c checkpoint_timeout=1d -c wal_level=minimal -c max_wal_senders=0"
         );
         run(
-            &server.programs,
+            &self.programs,
             "pg_ctl",
             [
                 OsStr::new("-w"),
                 "-D".as_ref(),
-                data,
+                self.data.as_os_str(),
                 "-o".as_ref(),
                 quiet.as_ref(),
                 "start".as_ref(),
             ],
         );
-        Some(server)
+    }
+
+    /// Ends all connections.
+    #[allow(dead_code, reason = "not every test that starts a server")]
+    pub(crate) fn stop(&self) {
+        run(
+            &self.programs,
+            "pg_ctl",
+            [
+                OsStr::new("-w"),
+                "-m".as_ref(),
+                "fast".as_ref(),
+                "-D".as_ref(),
+                self.data.as_os_str(),
+                "stop".as_ref(),
+            ],
+        );
     }
 
     /// From when it reads its settings the next time.

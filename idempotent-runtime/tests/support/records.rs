@@ -19,6 +19,9 @@ pub(crate) fn skip(why: &str) {
     eprintln!("skipped: {why}");
 }
 
+/// How long an answer is replayed.
+pub(crate) const TTL: Duration = Duration::from_secs(3600);
+
 /// A name for a table that nobody else has.
 pub(crate) fn table() -> String {
     let random = u128::from_ne_bytes(*Token::random().unwrap().as_bytes());
@@ -26,7 +29,7 @@ pub(crate) fn table() -> String {
 }
 
 /// A claim of a random key that lasts.
-pub(crate) fn request() -> ClaimRequest {
+pub(crate) fn request() -> ClaimRequest<'static> {
     let random = || *Token::random().unwrap().as_bytes();
     let digest = || [random(), random()].concat().try_into().unwrap();
     ClaimRequest {
@@ -35,14 +38,15 @@ pub(crate) fn request() -> ClaimRequest {
             token: Token::random().unwrap(),
         },
         fingerprint: Fingerprint::from_bytes(digest()),
+        operation: "POST /payments",
         lease: Duration::from_secs(600),
-        ttl: Duration::from_secs(3600),
+        retention: Duration::from_secs(3600),
         take_over: None,
     }
 }
 
 /// The same claim by somebody else.
-pub(crate) fn rival(of: &ClaimRequest) -> ClaimRequest {
+pub(crate) fn rival<'a>(of: &ClaimRequest<'a>) -> ClaimRequest<'a> {
     let token = Token::random().unwrap();
     ClaimRequest {
         owner: Owner { token, ..of.owner },
@@ -59,7 +63,7 @@ pub(crate) fn answer() -> Arc<StoredResponse> {
 }
 
 /// A new record of the store.
-pub(crate) async fn claimed(store: &dyn Store) -> ClaimRequest {
+pub(crate) async fn claimed(store: &dyn Store) -> ClaimRequest<'static> {
     let request = request();
     let claim = store.claim(&request).await.unwrap();
     assert!(

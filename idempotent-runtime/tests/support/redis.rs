@@ -1,5 +1,6 @@
 //! Redis servers for tests: the shared one, and servers of a test's own.
 
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -79,6 +80,45 @@ impl Server {
         Some(server)
     }
 
+    /// Starts one that listens on a port too.
+    pub(crate) async fn start_on_port(settings: &[&str]) -> Option<(Self, u16)> {
+        let port = free_port();
+        let named = port.to_string();
+        let address = ["--bind", "127.0.0.1", "--port", &named];
+        let server = Self::start(&[&address, settings].concat()).await?;
+        Some((server, port))
+    }
+
+    /// What the server says to one command.
+    pub(crate) async fn ask<T: redis::FromRedisValue>(&self, command: &str) -> T {
+        let mut parts = command.split(' ');
+        let mut command = redis::cmd(parts.next().expect("a command"));
+        parts.for_each(|part| {
+            command.arg(part);
+        });
+        let mut connection = self.connection().await;
+        let reply = command.query_async(&mut connection).await;
+        reply.expect("the server does it")
+    }
+
+    /// SIGSTOP: it neither replies nor closes anything.
+    pub(crate) fn stop(&self) {
+        self.signal("STOP");
+    }
+
+    /// SIGCONT: it goes on with what it was sent.
+    pub(crate) fn go_on(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        kill.arg(format!("-{name}"))
+            .arg(self.process.id().to_string());
+        let sent = kill.status().expect("the program `kill`");
+        assert!(sent.success(), "no signal");
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("redis+unix://{}", self.socket().display())
     }
@@ -131,6 +171,77 @@ impl Server {
 }
 
 impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// One that was free a moment ago, as was the one that servers of a Cluster talk to each other on.
+pub(crate) fn free_port() -> u16 {
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let other = port.checked_add(10_000);
+        if other.is_some_and(|other| TcpListener::bind(("127.0.0.1", other)).is_ok()) {
+            return port;
+        }
+    }
+}
+
+/// Sentinels with their own settings, each on its own port. They are gone with this.
+pub(crate) struct Sentinel {
+    process: Child,
+    directory: PathBuf,
+    pub(crate) port: u16,
+}
+
+impl Sentinel {
+    /// Starts one that watches this server as `payments` and is a majority by itself; `None` where the
+    /// program is not installed.
+    pub(crate) fn start(watched: u16) -> Option<Self> {
+        let name = format!("idempotent-{:016x}", u64::from_be_bytes(random()));
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir(&directory).expect("a directory of our own");
+        let port = free_port();
+        let settings = format!(
+            "port {port}\nbind 127.0.0.1\ndir {}\n\
+             sentinel monitor payments 127.0.0.1 {watched} 1\n\
+             sentinel down-after-milliseconds payments 2000\n\
+             sentinel failover-timeout payments 5000\n",
+            directory.display()
+        );
+        let file = directory.join("sentinel.conf");
+        std::fs::write(&file, settings).expect("a file of our own");
+        let started = Command::new("redis-sentinel")
+            .arg(&file)
+            .stdout(Stdio::null())
+            .spawn();
+        let Ok(process) = started else {
+            let _ = std::fs::remove_dir_all(&directory);
+            return skip("there is no program `redis-sentinel`");
+        };
+        Some(Self {
+            process,
+            directory,
+            port,
+        })
+    }
+
+    /// What it says to one command, once it is there.
+    pub(crate) async fn ask<T: redis::FromRedisValue>(&self, command: &str) -> Option<T> {
+        let client = redis::Client::open(("127.0.0.1", self.port)).expect("an address");
+        let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+        let mut asked = redis::cmd("SENTINEL");
+        for part in command.split(' ') {
+            asked.arg(part);
+        }
+        asked.query_async(&mut connection).await.ok()
+    }
+}
+
+impl Drop for Sentinel {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

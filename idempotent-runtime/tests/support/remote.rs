@@ -79,6 +79,12 @@ impl RemoteStore {
         self.0.go.add_permits(1);
     }
 
+    /// Lets the reply go that is held back, and loses it and those after it.
+    pub(crate) fn let_go_and_lose(&self, kind: StoreErrorKind) {
+        self.break_off_after(Some(kind));
+        self.let_go();
+    }
+
     /// Loses the replies to what it does, or no longer.
     pub(crate) fn break_off_after(&self, kind: Option<StoreErrorKind>) {
         *self.0.next.lock().unwrap() = kind.map_or(Next::Works, Next::Lost);
@@ -102,7 +108,10 @@ impl RemoteStore {
             Next::Held => {
                 self.0.held.add_permits(1);
                 self.0.go.acquire().await.unwrap().forget();
-                reply
+                match *self.0.next.lock().unwrap() {
+                    Next::Lost(kind) => Err(StoreError::new(self.name(), kind)),
+                    Next::Works | Next::Held => reply,
+                }
             }
             Next::Lost(kind) => Err(StoreError::new(self.name(), kind)),
         }

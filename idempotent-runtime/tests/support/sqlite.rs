@@ -10,11 +10,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use idempotent_runtime::store::conformance::{TestBed, Timing};
 use idempotent_runtime::store::sqlite::SqliteStore;
-use idempotent_runtime::store::{ClaimRequest, Store};
+use idempotent_runtime::store::{ClaimRequest, Renewal, Store};
 use idempotent_runtime::{Fingerprint, Owner, RecordKey, StoredResponse, Token};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 use tokio::task::coop::{Unconstrained, unconstrained};
+
+/// How long to wait for what must come: waited for in full only when something is wrong.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A directory for one database, removed in the end.
 pub(crate) struct Directory(PathBuf);
@@ -73,6 +76,15 @@ impl Directory {
 
     /// How many transactions are in the write-ahead log since it was begun: its frames that end one.
     pub(crate) fn commits(&self) -> usize {
+        self.count_frames(|frame| frame[4..8] != [0; 4])
+    }
+
+    /// How many pages are in it.
+    pub(crate) fn pages(&self) -> usize {
+        self.count_frames(|_| true)
+    }
+
+    fn count_frames(&self, is_counted: impl Fn(&[u8]) -> bool) -> usize {
         let log = fs::read(self.0.join("records.db-wal")).unwrap_or_default();
         let Some((header, frames)) = log.split_at_checked(32) else {
             return 0;
@@ -82,7 +94,7 @@ impl Directory {
         frames
             .chunks_exact(24 + page)
             .take_while(|frame| frame[8..16] == header[16..24])
-            .filter(|frame| frame[4..8] != [0; 4])
+            .filter(|frame| is_counted(frame))
             .count()
     }
 }
@@ -124,7 +136,7 @@ pub(crate) fn random() -> [u8; 16] {
     *Token::random().unwrap().as_bytes()
 }
 
-fn random_hex() -> String {
+pub(crate) fn random_hex() -> String {
     hex(&random())
 }
 
@@ -141,30 +153,43 @@ pub(crate) fn key() -> RecordKey {
 }
 
 /// A claim with times that last.
-pub(crate) fn request() -> ClaimRequest {
+pub(crate) fn request() -> ClaimRequest<'static> {
     request_of(key())
 }
 
-pub(crate) fn request_of(key: RecordKey) -> ClaimRequest {
+pub(crate) fn request_of(key: RecordKey) -> ClaimRequest<'static> {
     ClaimRequest {
         owner: Owner {
             key,
             token: Token::random().unwrap(),
         },
         fingerprint: Fingerprint::from_bytes([7; 32]),
+        operation: "payments.create",
         lease: Duration::from_secs(600),
-        ttl: Duration::from_secs(3600),
+        retention: Duration::from_secs(3600),
         take_over: None,
     }
 }
 
 /// The same request by somebody else.
-pub(crate) fn rival(of: &ClaimRequest) -> ClaimRequest {
+pub(crate) fn rival<'a>(of: &ClaimRequest<'a>) -> ClaimRequest<'a> {
     ClaimRequest {
-        fingerprint: of.fingerprint,
-        ..request_of(of.owner.key)
+        owner: request_of(of.owner.key).owner,
+        ..*of
     }
 }
+
+/// A renewal that lasts.
+pub(crate) fn renewal(owner: &Owner) -> Renewal {
+    Renewal {
+        owner: *owner,
+        lease: Duration::from_secs(600),
+        retention: Duration::from_secs(3600),
+    }
+}
+
+/// How long a response is replayed in these tests.
+pub(crate) const TTL: Duration = Duration::from_secs(3600);
 
 /// A 201 without headers and with this text, in the format that stores keep.
 pub(crate) fn response(text: &str) -> Arc<StoredResponse> {

@@ -70,16 +70,17 @@ async fn a_record_that_is_lost_while_the_function_runs_is_put_back() {
     assert_replayed(consumer.receive(DEFAULT, "key").await, 1);
 }
 
-/// The claim is known to be lost, and not to whom.
+/// The claim is known to be lost, and not to whom: its result is still being stored.
 #[tokio::test]
-async fn a_lost_claim_of_which_the_store_says_no_more_is_unknown() {
+async fn a_lost_claim_of_which_the_store_says_no_more_is_in_flight() {
     let consumer = Consumer::new();
     let running = consumer.spawn(DEFAULT, "key");
     consumer.probe.started().await;
     consumer.store.forget_claimed().await;
     consumer.store.script(Operation::Claim, AWAY);
     consumer.probe.open();
-    assert_eq!(running.await.unwrap().unwrap(), Execution::Unknown);
+    let outcome = running.await.unwrap().unwrap();
+    assert!(matches!(outcome, Execution::InFlight { .. }), "{outcome:?}");
     consumer.pending(0).await;
     assert_replayed(consumer.receive(DEFAULT, "key").await, 1);
 }

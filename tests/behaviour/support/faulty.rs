@@ -50,6 +50,7 @@ pub struct FaultyStore {
     inner: Arc<dyn Store>,
     script: Arc<Mutex<VecDeque<(Operation, Fault)>>>,
     calls: Arc<Mutex<Vec<Operation>>>,
+    progress_bytes: Arc<Mutex<usize>>,
     claimed: Arc<Mutex<Option<RecordKey>>>,
     waiting: Arc<Semaphore>,
     proceed: Arc<Semaphore>,
@@ -66,6 +67,7 @@ impl FaultyStore {
             inner: Arc::new(inner),
             script: Arc::default(),
             calls: Arc::default(),
+            progress_bytes: Arc::default(),
             claimed: Arc::default(),
             waiting: Arc::new(Semaphore::new(0)),
             proceed: Arc::new(Semaphore::new(0)),
@@ -152,6 +154,11 @@ impl FaultyStore {
             .iter()
             .filter(|call| **call == operation)
             .count()
+    }
+
+    /// How many bytes of progress the calls have carried.
+    pub fn progress_bytes(&self) -> usize {
+        *self.progress_bytes.lock().unwrap()
     }
 
     fn next(&self, operation: Operation) -> Fault {
@@ -271,6 +278,7 @@ impl Store for FaultyStore {
         offset: usize,
         bytes: &Bytes,
     ) -> Result<Progress, StoreError> {
+        *self.progress_bytes.lock().unwrap() += bytes.len();
         let (inner, owner, bytes) = (Arc::clone(&self.inner), *owner, bytes.clone());
         let save = async move { inner.save_progress(&owner, offset, &bytes).await };
         self.call(Operation::SaveProgress, save).await

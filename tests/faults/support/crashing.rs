@@ -4,12 +4,13 @@ use std::process;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use idempotent_runtime::store::{
-    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store, StoreError, Subscription,
-    Transactor,
+    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
+    StoreError, Subscription, Transactor,
 };
 use idempotent_runtime::{Owner, Record, RecordKey, StoredResponse};
 
@@ -94,7 +95,7 @@ impl Store for Crashing {
         self.inner.name()
     }
 
-    async fn claim(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
         let claim = self.inner.claim(request).await?;
         if matches!(claim, Claim::Acquired { .. }) {
             Point::AfterClaim.reached(self.at);
@@ -102,27 +103,37 @@ impl Store for Crashing {
         Ok(claim)
     }
 
-    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Owner>, StoreError> {
+    async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
         self.inner.renew(renewals).await
     }
 
-    async fn save_progress(&self, owner: &Owner, progress: &Bytes) -> Result<Progress, StoreError> {
-        self.inner.save_progress(owner, progress).await
+    async fn save_progress(
+        &self,
+        owner: &Owner,
+        offset: usize,
+        bytes: &Bytes,
+    ) -> Result<Progress, StoreError> {
+        self.inner.save_progress(owner, offset, bytes).await
     }
 
     async fn complete(
         &self,
         owner: &Owner,
         response: &Arc<StoredResponse>,
+        ttl: Duration,
     ) -> Result<Completion, StoreError> {
         Point::BeforeComplete.reached(self.at);
-        let completion = self.inner.complete(owner, response).await?;
+        let completion = self.inner.complete(owner, response, ttl).await?;
         Point::AfterComplete.reached(self.at);
         Ok(completion)
     }
 
-    async fn release(&self, owner: &Owner) -> Result<Release, StoreError> {
-        self.inner.release(owner).await
+    async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        self.inner.release(owners).await
+    }
+
+    async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        self.inner.abandon(owners).await
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
@@ -133,7 +144,7 @@ impl Store for Crashing {
         self.inner.remove(key).await
     }
 
-    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
         self.inner.purge_expired(limit).await
     }
 

@@ -12,6 +12,9 @@ pub mod proxy;
 pub mod server;
 pub mod service;
 pub mod shop;
+#[path = "../../../idempotent-runtime/tests/support/redis_proxy.rs"]
+#[allow(dead_code, reason = "the tests of the store do more with it")]
+pub mod switch;
 pub mod workspace;
 
 use std::path::PathBuf;

@@ -22,6 +22,7 @@ async fn ask(abandoned: Abandoned) -> Recovery {
     required = false,
     scope = body.len(),
     fingerprint = json,
+    fingerprint_headers = ["x-api-version", "Accept-Language"],
     lease = "10s",
     in_flight = "wait",
     wait = "500ms",

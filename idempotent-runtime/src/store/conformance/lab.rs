@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::case::{Failure, Verdict, must_be};
-use super::{Flow, Rule, TestBed, Timing};
+use super::{Flow, RecordLock, Rule, TestBed, Timing};
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, RecordState, StoredResponse, Token};
@@ -50,6 +50,14 @@ impl<'a> Lab<'a> {
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(std::io::Error::from)?;
         self.request_of(RecordKey::from_bytes(key))
+    }
+
+    /// An owner of nothing, with a key that nobody has used and nobody will.
+    pub(super) fn absent_owner(&self) -> Result<Owner, Failure> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(std::io::Error::from)?;
+        let (key, token) = (RecordKey::from_bytes(key), Token::random()?);
+        Ok(Owner { key, token })
     }
 
     /// A claim of this key, which the caller has made random.
@@ -229,6 +237,11 @@ impl<'a> Lab<'a> {
     /// Lets every record expire whose TTL is [`Lab::ttl`].
     pub(super) async fn end_lives(&self) {
         self.advance(self.ttl() + self.tolerance()).await;
+    }
+
+    /// Locks a record as somebody else's transaction does, if the bed can.
+    pub(super) async fn lock_record(&self, key: &RecordKey) -> Option<Box<dyn RecordLock>> {
+        self.bed.lock_record(key).await
     }
 
     pub(super) fn stopwatch(&self) -> Stopwatch<'_> {

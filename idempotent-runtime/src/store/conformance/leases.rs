@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use super::case::{Verdict, cases, must_be};
-use super::lab::{Lab, life, renewal, rival};
+use super::lab::{Lab, Request, answer, life, renewal, rival};
 use crate::record::RecordState;
-use crate::store::{Claim, Release, Renewal, Renewed};
+use crate::store::{Claim, Completion, Release, Renewal, Renewed};
 
 cases! {
     LeaseIsNotLife:
         ended_lease_is_abandonment_and_not_absence,
+        abandoned_record_lives_for_its_retention,
+        decades_do_not_overflow,
         owner_completes_and_releases_after_its_lease,
         renewal_extends_the_lease,
         ended_lease_is_renewed_by_its_owner,
@@ -37,6 +39,75 @@ async fn ended_lease_is_abandonment_and_not_absence(lab: &Lab<'_>) -> Verdict {
             Some((1, RecordState::Abandoned))
         );
     }
+    Ok(())
+}
+
+/// From the end of its lease on, not from the claim.
+async fn abandoned_record_lives_for_its_retention(lab: &Lab<'_>) -> Verdict {
+    let watch = lab.stopwatch();
+    let (lease, retention) = (lab.lease(), lab.lease() * 2);
+    let request = lab
+        .claimed(Request {
+            retention,
+            ..lab.brief_request()?
+        })
+        .await?;
+    let left = lab.record(&request.owner.key).await?.expires_in;
+    let least = (lease + retention).saturating_sub(watch.elapsed() + lab.tolerance());
+    watch.must_be_within(lease)?;
+    must_be!("its life", left, left if left <= lease + retention && left >= least);
+    lab.advance(lease * 9 / 4).await;
+    let record = lab.store.get(&request.owner.key).await?;
+    watch.must_be_within(lease + retention)?;
+    let what = "reading it when the retention would be over if it counted from the claim";
+    must_be!(
+        what,
+        record.map(|record| record.state),
+        Some(RecordState::Abandoned)
+    );
+    lab.advance(lease).await;
+    let record = lab.store.get(&request.owner.key).await?;
+    must_be!("reading it after the retention", record, None);
+    let claim = lab.store.claim(&rival(&request)?).await?;
+    must_be!(
+        "claiming it after that",
+        claim,
+        Claim::Acquired { attempt: 1, .. }
+    );
+    Ok(())
+}
+
+/// Ten years are the longest that can be set.
+const DECADE: Duration = Duration::from_secs(3653 * 24 * 60 * 60);
+
+async fn decades_do_not_overflow(lab: &Lab<'_>) -> Verdict {
+    let is_left = |left: Duration, of: Duration| left <= of && left + lab.lasting() > of;
+    let (lease, retention) = (DECADE, DECADE);
+    let request = Request {
+        lease,
+        retention,
+        ..lab.request()?
+    };
+    let owner = lab.claimed(request).await?.owner;
+    let renewed = Renewal {
+        owner,
+        lease,
+        retention,
+    };
+    for _ in 0..2 {
+        let record = lab.record(&owner.key).await?;
+        must_be!(
+            "a lease of ten years", record.state,
+            RecordState::Running { lease_left } if is_left(lease_left, lease)
+        );
+        must_be!("its life", record.expires_in, left if is_left(left, lease + retention));
+        must_be!("renewing it", lab.renew(renewed).await?, Renewed::Renewed);
+    }
+    let response = answer("for ten years");
+    let completion = lab.store.complete(&owner, &response, DECADE).await?;
+    must_be!("completing it", completion, Completion::Stored);
+    let left = lab.record(&owner.key).await?.expires_in;
+    must_be!("a TTL of ten years", left, left if is_left(left, DECADE));
     Ok(())
 }
 

@@ -22,8 +22,9 @@ async fn first_completion_stays(lab: &Lab<'_>) -> Verdict {
     let key = request.owner.key;
     let first = lab.completed(&request.owner).await?;
     let before = lab.record(&key).await?;
+    let longer = lab.lasting() * 8;
     for again in [first, answer("a second answer")] {
-        let completion = lab.complete(&request.owner, &again).await?;
+        let completion = lab.store.complete(&request.owner, &again, longer).await?;
         must_be!("completing twice", completion, Completion::AlreadyMine);
         unchanged("completing twice", &before, lab.store.get(&key).await?)?;
     }

@@ -89,6 +89,11 @@
 //!   twice the time. What stays unjudged is in [`Report::inconclusive`].
 //! * All keys are random and removed at the end, so a shared server will do. Others may use it
 //!   meanwhile.
+//! * Calls that hang, or that hold what others need, are found: no case runs for ever.
+//! * Where records can be locked one by one, [`TestBed::lock_record`] lets the kit do so: it then
+//!   proves that a locked record delays no other.
+//! * Nobody else may purge what has expired while the kit runs (an engine's sweeper, another kit on the
+//!   same table): it looks for what its own purge has removed.
 //! * It is a test and no proof. It does not kill the server, nor cut its connections: what a store
 //!   loses in a crash is for its author to test and to document.
 
@@ -96,22 +101,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::timeout;
 
 use self::case::{Case, Failure};
 use self::lab::Lab;
 use super::Store;
+use crate::key::RecordKey;
 
 mod case;
 mod lab;
 mod report;
 
+mod abandoning;
+mod appending;
 mod batches;
 mod bytes;
 mod claims;
 mod fencing;
 mod fingerprints;
+mod given_up;
 mod leases;
 mod lifetime;
+mod locks;
 mod operators;
 mod progress;
 mod races;
@@ -129,10 +140,27 @@ pub trait TestBed: Send + Sync {
     /// Lets at least this much time pass by the store's clock: moves a manual clock, or sleeps.
     async fn advance(&self, by: Duration);
 
+    /// Locks the record of this key as an open transaction of somebody else would: a `SELECT ... FOR
+    /// UPDATE` by another connection. The kit then proves that the store says
+    /// [`Busy`](super::StoreErrorKind::Busy) of this record alone and delays no other.
+    ///
+    /// `None`, the default, for a store whose records cannot be locked one by one.
+    async fn lock_record(&self, _key: &RecordKey) -> Option<Box<dyn RecordLock>> {
+        None
+    }
+
     /// How long leases and lives are in the cases that wait for their end.
     fn timing(&self) -> Timing {
         Timing::default()
     }
+}
+
+/// A record that is locked: see [`TestBed::lock_record`]. Dropped, it frees the record as well, be it a
+/// little later.
+#[async_trait]
+pub trait RecordLock: Send {
+    /// Frees the record before it returns.
+    async fn unlock(self: Box<Self>);
 }
 
 /// The lengths of time that the kit works with. A TTL, and the life of a claim with its retention, are
@@ -162,7 +190,7 @@ impl Timing {
         }
     }
 
-    /// For a store in real time. The kit takes about 70 of these leases, and longer on a machine
+    /// For a store in real time. The kit takes about 90 of these leases, and longer on a machine
     /// that is slow compared with them.
     ///
     /// Choose a whole number of the smallest unit in which the store keeps time, and many of them.
@@ -204,10 +232,17 @@ impl Default for Timing {
 /// How often a case that was too slow to be judged is run, each time with twice the lease.
 const TRIES: usize = 6;
 
+/// How long a case may take besides the leases that it waits for: long, because it is waited for in
+/// full only when a call never ends.
+const LONGEST_CASE: Duration = Duration::from_secs(10 * 60);
+
+/// How long the removal of what a case has written may take.
+const LONGEST_CLEAN_UP: Duration = Duration::from_secs(60);
+
 /// Runs every case, one after the other.
 ///
-/// A case that ends in a [`StoreError`](super::StoreError) is a violation too: the store under
-/// test is expected to be up.
+/// A case that ends in a [`StoreError`](super::StoreError), or does not end, is a violation too: the
+/// store under test is expected to be up.
 pub async fn run(bed: &dyn TestBed) -> Report {
     let mut report = Report::new(bed.store().name());
     for case in all_cases() {
@@ -228,13 +263,17 @@ fn all_cases() -> impl Iterator<Item = &'static Case> {
         take_over::CASES,
         fencing::CASES,
         batches::CASES,
+        locks::CASES,
+        abandoning::CASES,
         fingerprints::CASES,
         leases::CASES,
         lifetime::CASES,
         bytes::CASES,
         progress::CASES,
+        appending::CASES,
         operators::CASES,
         subscriptions::CASES,
+        given_up::CASES,
     ]
     .into_iter()
     .flatten()
@@ -244,8 +283,12 @@ async fn judge(bed: &dyn TestBed, case: &Case) -> case::Verdict {
     let mut timing = bed.timing();
     for _ in 0..TRIES {
         let lab = Lab::new(bed, timing);
-        let verdict = (case.run)(&lab).await;
-        lab.clean_up().await;
+        let limit = LONGEST_CASE.saturating_add(timing.lease.saturating_mul(100));
+        let verdict = timeout(limit, (case.run)(&lab)).await;
+        let never = |_| Failure::unexpected("this case", "an end", &"calls that never end");
+        let verdict = verdict.map_err(never).flatten();
+        // The case is judged already.
+        drop(timeout(LONGEST_CLEAN_UP, lab.clean_up()).await);
         if !matches!(verdict, Err(Failure::Inconclusive)) {
             return verdict;
         }

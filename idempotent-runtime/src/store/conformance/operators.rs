@@ -1,14 +1,18 @@
 //! What operators and sweepers use: reading and removing.
 
+use std::time::Duration;
+
 use super::case::{Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, answer, other_request, rival};
+use super::lab::{Lab, OPERATION, answer, other_request, rival};
+use crate::key::RecordKey;
 use crate::record::RecordState;
-use crate::store::{Claim, Completion};
+use crate::store::{Claim, Completion, Purged, Release};
 
 cases! {
     Documented:
         reading_tells_the_state_and_changes_nothing,
-        removed_key_is_free;
+        removed_key_is_free,
+        purge_names_the_abandoned;
 }
 
 async fn reading_tells_the_state_and_changes_nothing(lab: &Lab<'_>) -> Verdict {
@@ -42,6 +46,80 @@ async fn reading_tells_the_state_and_changes_nothing(lab: &Lab<'_>) -> Verdict {
     must_be!("its attempt", completed.attempt, 1);
     must_be!("its fingerprint", completed.fingerprint, print if print == request.fingerprint);
     unchanged("reading it twice", &completed, lab.store.get(&key).await?)
+}
+
+const EXPIRED: usize = 5;
+
+/// How often to purge until there is nothing left of this case, on a server that others use too.
+const PURGES: usize = 100;
+
+/// A store whose server removes what has expired by itself purges nothing, and is not judged.
+async fn purge_names_the_abandoned(lab: &Lab<'_>) -> Verdict {
+    let watch = lab.stopwatch();
+    let (mut forgotten, mut done) = (Vec::new(), Vec::new());
+    for n in 0..EXPIRED {
+        let request = lab.claimed(lab.mortal_request()?).await?;
+        if n == 0 {
+            let abandoned = lab.abandon(&request.owner).await?;
+            must_be!("abandoning an own claim", abandoned, Release::Released);
+        }
+        forgotten.push(request.owner.key);
+        let request = lab.claimed(lab.mortal_request()?).await?;
+        let response = answer("for a while");
+        let completion = lab.store.complete(&request.owner, &response, lab.lease());
+        must_be!(
+            "completing an own claim",
+            completion.await?,
+            Completion::Stored
+        );
+        done.push(request.owner.key);
+    }
+    watch.must_be_within(lab.ttl())?;
+    lab.end_lives().await;
+    // A store may look for what has expired by the second.
+    lab.advance(Duration::from_secs(1)).await;
+    let mut all = Purged::default();
+    for _ in 0..PURGES {
+        let purged = lab.store.purge_expired(100).await?;
+        let is_over = purged.records == 0;
+        all.records += purged.records;
+        all.abandoned.extend(purged.abandoned);
+        if is_over {
+            break;
+        }
+    }
+    if all.records == 0 {
+        return Ok(());
+    }
+    let named = |key: &RecordKey| {
+        all.abandoned
+            .iter()
+            .filter(|claim| claim.key == *key)
+            .count()
+    };
+    for key in &forgotten {
+        must_be!(
+            "how often an abandoned claim is named by a purge",
+            named(key),
+            1
+        );
+    }
+    for key in &done {
+        must_be!(
+            "how often a completed record is named by a purge",
+            named(key),
+            0
+        );
+    }
+    let mut ours = all
+        .abandoned
+        .iter()
+        .filter(|claim| forgotten.contains(&claim.key));
+    let wrong = ours.find(|claim| *claim.operation != *OPERATION);
+    must_be!("a claim with another operation", wrong, None);
+    let counted = all.records >= forgotten.len() + done.len();
+    must_be!("whether the purge has counted all of them", counted, true);
+    Ok(())
 }
 
 async fn removed_key_is_free(lab: &Lab<'_>) -> Verdict {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::Barrier;
 
 use super::case::{Failure, Verdict, cases, must_be};
-use super::lab::{Lab, Request, answer, rival, stranger};
+use super::lab::{Lab, Request, answer, renewal, rival, stranger};
 use crate::record::{Owner, RecordState, StoredResponse};
-use crate::store::{Claim, Completion, Release, Store, StoreError};
+use crate::store::{Claim, Completion, Release, Renewed, Store, StoreError, StoreErrorKind};
 
 cases! {
     AtomicClaim:
@@ -20,7 +20,8 @@ cases! {
         one_of_sixteen_take_overs_is_acquired;
     Fencing:
         strangers_lose_every_race,
-        owner_completes_or_releases_and_never_both;
+        owner_completes_or_releases_and_never_both,
+        renewal_never_undoes_an_abandoning;
 }
 
 const CONTENDERS: usize = 16;
@@ -129,9 +130,19 @@ enum End {
 }
 
 async fn released(store: &dyn Store, owner: Owner) -> Result<Release, StoreError> {
-    let mut results = store.release(&[owner]).await;
-    // Without a result, nothing was released.
-    results.pop().unwrap_or(Ok(Release::Lost))
+    loop {
+        let mut results = store.release(&[owner]).await;
+        match results.pop() {
+            Some(Err(error)) if error.kind() == StoreErrorKind::Busy => come_again().await,
+            // Without a result, nothing was released.
+            result => return result.unwrap_or(Ok(Release::Lost)),
+        }
+    }
+}
+
+/// Another contender has the record at this moment, which is an answer: each of them ends.
+async fn come_again() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
 #[derive(Debug, PartialEq)]
@@ -159,6 +170,46 @@ async fn race_to_end(lab: &Lab<'_>, ends: &[End]) -> Result<Vec<Ended>, Failure>
             .collect(),
     )
     .await
+}
+
+/// What was renewed before is abandoned, and what is abandoned is not renewed.
+async fn renewal_never_undoes_an_abandoning(lab: &Lab<'_>) -> Verdict {
+    for round in 0..KEYS / 3 {
+        let request = lab.claimed(lab.request()?).await?;
+        let contenders = (0..CONTENDERS)
+            .map(|n| renew_or_abandon(lab.store.clone(), request, n == round % CONTENDERS));
+        let abandoned = race(contenders.collect()).await?;
+        let abandoned = abandoned.into_iter().filter(|abandoned| *abandoned).count();
+        must_be!("abandoning among renewals", abandoned, 1);
+        let state = lab.record(&request.owner.key).await?.state;
+        must_be!("the record after that", state, RecordState::Abandoned);
+        let renewed = lab.renew(renewal(&request)).await?;
+        must_be!("renewing it after that", renewed, Renewed::Lost);
+    }
+    Ok(())
+}
+
+/// Whether it was abandoned by this call.
+async fn renew_or_abandon(
+    store: Arc<dyn Store>,
+    request: Request,
+    abandons: bool,
+) -> Result<bool, StoreError> {
+    loop {
+        let outcome = if abandons {
+            let abandoned = store.abandon(&[request.owner]).await.pop();
+            abandoned
+                .unwrap_or(Ok(Release::Lost))
+                .map(|abandoned| abandoned == Release::Released)
+        } else {
+            let renewed = store.renew(&[renewal(&request)]).await.pop();
+            renewed.unwrap_or(Ok(Renewed::Lost)).map(|_| false)
+        };
+        match outcome {
+            Err(error) if error.kind() == StoreErrorKind::Busy => come_again().await,
+            outcome => return outcome,
+        }
+    }
 }
 
 async fn strangers_lose_every_race(lab: &Lab<'_>) -> Verdict {

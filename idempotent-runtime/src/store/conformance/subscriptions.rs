@@ -12,6 +12,7 @@ cases! {
     Documented:
         completion_wakes_those_who_wait,
         release_wakes_those_who_wait,
+        abandoning_wakes_those_who_wait,
         change_between_subscribing_and_waiting_is_not_missed;
 }
 
@@ -44,6 +45,20 @@ async fn release_wakes_those_who_wait(lab: &Lab<'_>) -> Verdict {
     let waiting = must_wake("releasing what is waited for", subscription);
     let (woken, released) = tokio::join!(waiting, lab.release(&request.owner));
     must_be!("releasing what is waited for", released?, Release::Released);
+    woken
+}
+
+async fn abandoning_wakes_those_who_wait(lab: &Lab<'_>) -> Verdict {
+    let request = lab.claimed(lab.request()?).await?;
+    let subscription = lab.store.subscribe(&request.owner.key);
+    if !subscription.is_reliable() {
+        return Ok(());
+    }
+    // Else they would wait for the end of a lease that has ended already.
+    let what = "abandoning what is waited for";
+    let waiting = must_wake(what, subscription);
+    let (woken, abandoned) = tokio::join!(waiting, lab.abandon(&request.owner));
+    must_be!(what, abandoned?, Release::Released);
     woken
 }
 

@@ -1,15 +1,18 @@
 //! Take-over: of an abandoned attempt, of that one only, and what the one before may still do.
 
-use super::case::{Verdict, cases, must_be, unchanged};
+use super::case::{Failure, Verdict, cases, must_be, unchanged};
 use super::lab::{Lab, Request, answer, life, renewal, rival};
+use crate::key::RecordKey;
 use crate::record::RecordState;
-use crate::store::{Claim, Completion, Release, Renewal, Renewed};
+use crate::store::{Claim, ClaimRequest, Completion, Release, Renewal, Renewed};
 
 cases! {
     AtomicClaim:
         take_over_names_the_attempt,
         take_over_counts_and_the_age_goes_on,
         take_over_is_idempotent_per_token;
+    Documented:
+        first_claim_names_the_operation;
     LeaseIsNotLife:
         live_lease_is_not_taken_over,
         take_over_begins_a_new_life;
@@ -145,6 +148,59 @@ async fn take_over_begins_a_new_life(lab: &Lab<'_>) -> Verdict {
     let life = life(&lab.heir(&request, 1)?);
     must_be!("its life", record.expires_in, left if left > life / 2 && left <= life);
     Ok(())
+}
+
+/// Who takes it over, or completes it, does not rename it. A name can be long, and have any letters.
+async fn first_claim_names_the_operation(lab: &Lab<'_>) -> Verdict {
+    let long = "größe-".repeat(50);
+    for operation in ["", "POST /payments/{}", "'; \"\\ %_ \u{1f4b6}\r\n\t", &long] {
+        let request = ClaimRequest {
+            operation,
+            ..lab.brief_request()?
+        };
+        lab.store.claim(&request).await?;
+        must_be_named(lab, &request.owner.key, operation).await?;
+        lab.store
+            .claim(&ClaimRequest {
+                operation: "another",
+                ..request
+            })
+            .await?;
+        must_be_named(lab, &request.owner.key, operation).await?;
+        lab.abandon(&request.owner).await?;
+        must_be_named(lab, &request.owner.key, operation).await?;
+        let heir = ClaimRequest {
+            operation: "another",
+            take_over: Some(1),
+            ..rival(&Request {
+                operation: "",
+                ..request
+            })?
+        };
+        let claim = lab.store.claim(&heir).await?;
+        must_be!(
+            "taking over attempt 1",
+            claim,
+            Claim::Acquired { attempt: 2, .. }
+        );
+        must_be_named(lab, &request.owner.key, operation).await?;
+        lab.completed(&heir.owner).await?;
+        must_be_named(lab, &request.owner.key, operation).await?;
+    }
+    Ok(())
+}
+
+async fn must_be_named(lab: &Lab<'_>, key: &RecordKey, operation: &str) -> Verdict {
+    let name = lab.record(key).await?.operation;
+    if *name == *operation {
+        return Ok(());
+    }
+    let expected = format!("{operation:?}");
+    Err(Failure::unexpected(
+        "the operation of a record",
+        &expected,
+        &name,
+    ))
 }
 
 async fn taken_over_owner_can_write_no_more(lab: &Lab<'_>) -> Verdict {

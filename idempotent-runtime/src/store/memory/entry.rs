@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
 use super::expiry::ExpiryQueue;
+use super::operations::Operation;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{CompactResponse, Owner, Record, RecordState, StoredResponse, Token};
@@ -21,6 +22,7 @@ pub(super) struct Entry {
     token: Option<Token>,
     attempt: u32,
     operation: Arc<str>,
+    has_own_name: bool,
     /// The second under which the expiry queue has this record.
     pub(super) queued: u32,
     created_at: Moment,
@@ -80,21 +82,40 @@ struct Running {
     progress: Vec<u8>,
 }
 
+impl Running {
+    fn size_bytes(&self) -> usize {
+        let waiters = match self.waiters {
+            Some(_) => size_of::<Notify>() + 2 * size_of::<usize>() + ALLOCATION,
+            None => 0,
+        };
+        let progress = match self.progress.capacity() {
+            0 => 0,
+            bytes => bytes + ALLOCATION,
+        };
+        size_of::<Self>() + ALLOCATION + waiters + progress
+    }
+}
+
+/// What an allocation takes besides what was asked for, about.
+const ALLOCATION: usize = 16;
+
 impl Entry {
     /// What a record without its response occupies: itself, its key in a table that is between seven
-    /// sixteenths and seven eighths full, and its place in the expiry queue.
+    /// sixteenths and seven eighths full, and its place in the expiry queue, which is another.
     pub(super) const BASE_BYTES: usize = size_of::<Self>()
         + size_of::<(RecordKey, Box<Self>)>() * 3 / 2
-        + size_of::<RecordKey>() * 3 / 2;
+        + size_of::<RecordKey>() * 3 / 2
+        + ALLOCATION;
 
-    pub(super) fn claimed(request: &ClaimRequest<'_>, operation: Arc<str>, now: Moment) -> Self {
+    pub(super) fn claimed(request: &ClaimRequest<'_>, operation: Operation, now: Moment) -> Self {
         let lease_until = now.after(request.lease);
         let expires_at = lease_until.after(request.retention);
         Self {
             fingerprint: request.fingerprint,
             token: Some(request.owner.token),
             attempt: 1,
-            operation,
+            operation: operation.name,
+            has_own_name: operation.is_own,
             queued: ExpiryQueue::second(expires_at),
             created_at: now,
             lease_until,
@@ -172,7 +193,6 @@ impl Entry {
         let held = self.is_held_by(&renewal.owner, now);
         if held {
             self.lease_until = now.after(renewal.lease);
-            // The queue is not told: it finds out when it comes to the old expiry.
             self.expires_at = self.lease_until.after(renewal.retention);
         }
         held
@@ -241,8 +261,15 @@ impl Entry {
     }
 
     /// The operation, if the record was never completed.
-    pub(super) fn uncompleted(&self) -> Option<&Arc<str>> {
-        matches!(self.state, State::Running(_)).then_some(&self.operation)
+    pub(super) fn uncompleted(&self) -> Option<Arc<str>> {
+        matches!(self.state, State::Running(_)).then(|| Arc::clone(&self.operation))
+    }
+
+    /// The second under which the queue should have it, if that is before the one under which it has it.
+    /// An expiry that moves to later is found when the queue comes to the old one.
+    pub(super) fn is_queued_late(&self) -> Option<u32> {
+        let second = ExpiryQueue::second(self.expires_at);
+        (second < self.queued).then_some(second)
     }
 
     pub(super) fn record(&self, now: Moment) -> Option<Record> {
@@ -288,12 +315,17 @@ impl Entry {
         }
     }
 
+    /// What it occupies, with all that it keeps alive.
     pub(super) fn size_bytes(&self) -> usize {
-        let response = match &self.state {
+        let state = match &self.state {
             State::Completed(response) => response.size_bytes(),
-            State::Running(Some(running)) => running.progress.capacity(),
+            State::Running(Some(running)) => running.size_bytes(),
             State::Running(None) => 0,
         };
-        Self::BASE_BYTES + response
+        let name = match self.has_own_name {
+            true => self.operation.len() + 2 * size_of::<usize>() + ALLOCATION,
+            false => 0,
+        };
+        Self::BASE_BYTES + name + state
     }
 }

@@ -1,19 +1,19 @@
 //! Which records expire next, without looking at all of them.
 
-use std::collections::BTreeMap;
+use std::collections::hash_set::IntoIter;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::vec::IntoIter;
 
 use super::entry::Moment;
-use crate::key::RecordKey;
+use crate::key::{RecordKey, Uniform};
 
-/// Keys by the second in which they have expired: each record is in one bucket.
+/// Keys by the second in which they have expired: each record has one place, and knows its second.
 ///
-/// Records that were claimed in the same second with the same TTL share a bucket, so that taking the
-/// due ones is a look at the first bucket. A bucket is a list, because most keys are added and taken
-/// and no more. Who is removed before its time is searched for, from the end: most of those have been
-/// claimed just now.
+/// Records that expire in the same second share a bucket, so that taking the due ones is a look at the
+/// first bucket. A bucket is a set, so that whoever leaves before its time is found at once: each record
+/// does, when it is completed, and each claim that is released.
 ///
 /// Its lock is taken under a record's, never the other way round.
 #[derive(Debug)]
@@ -23,12 +23,27 @@ pub(super) struct ExpiryQueue {
     next: AtomicU32,
 }
 
+type Bucket = HashSet<RecordKey, BuildHasherDefault<Uniform>>;
+
 #[derive(Debug, Default)]
 struct Queue {
-    buckets: BTreeMap<u32, Vec<RecordKey>>,
-    /// What is left of the bucket that became due last.
-    due: Option<IntoIter<RecordKey>>,
+    buckets: BTreeMap<u32, Bucket>,
+    /// What is left of the bucket that became due last, and its second.
+    due: Option<(u32, IntoIter<RecordKey>)>,
 }
+
+/// A place that was taken out of the queue because its second has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Due {
+    pub(super) key: RecordKey,
+    pub(super) second: u32,
+}
+
+/// A bucket that has so much more room than it needs gives it back.
+const SPARE: usize = 8;
+
+/// Not worth giving back.
+const SMALL: usize = 64;
 
 impl Default for ExpiryQueue {
     fn default() -> Self {
@@ -46,26 +61,30 @@ impl ExpiryQueue {
     }
 
     pub(super) fn insert(&self, second: u32, key: RecordKey) {
-        let mut queue = self.lock();
-        queue.buckets.entry(second).or_default().push(key);
+        self.lock().insert(second, key);
         self.next.fetch_min(second, Ordering::Relaxed);
     }
 
     /// Takes a key out; one that is due already may still come up.
     pub(super) fn remove(&self, second: u32, key: &RecordKey) {
-        let mut queue = self.lock();
-        if let Some(bucket) = queue.buckets.get_mut(&second) {
-            if let Some(place) = bucket.iter().rposition(|queued| queued == key) {
-                bucket.swap_remove(place);
-            }
-            if bucket.is_empty() {
-                queue.buckets.remove(&second);
-            }
-        }
+        let empty = self.lock().remove(second, key);
+        // Freed after the lock.
+        drop(empty);
+    }
+
+    /// Gives a key another place.
+    pub(super) fn change(&self, from: u32, to: u32, key: RecordKey) {
+        let empty = {
+            let mut queue = self.lock();
+            queue.insert(to, key);
+            queue.remove(from, &key)
+        };
+        drop(empty);
+        self.next.fetch_min(to, Ordering::Relaxed);
     }
 
     /// Takes up to `limit` keys whose second has come.
-    pub(super) fn take_due(&self, now: Moment, limit: usize) -> Vec<RecordKey> {
+    pub(super) fn take_due(&self, now: Moment, limit: usize) -> Vec<Due> {
         if now.second() < self.next.load(Ordering::Relaxed) {
             return Vec::new();
         }
@@ -75,9 +94,12 @@ impl ExpiryQueue {
         let mut queue = self.lock();
         while taken.len() < limit && queue.has_due(now, &mut empty) {
             let more = limit - taken.len();
-            taken.extend(queue.due.iter_mut().flatten().take(more));
+            if let Some((second, due)) = &mut queue.due {
+                let second = *second;
+                taken.extend(due.by_ref().take(more).map(|key| Due { key, second }));
+            }
         }
-        let is_left = queue.due.as_ref().is_some_and(|due| due.len() > 0);
+        let is_left = queue.due.as_ref().is_some_and(|(_, due)| due.len() > 0);
         let next = if is_left { 0 } else { queue.first_second() };
         self.next.store(next, Ordering::Relaxed);
         taken
@@ -87,8 +109,15 @@ impl ExpiryQueue {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         let queue = self.lock();
-        let due = queue.due.as_ref().map_or(0, ExactSizeIterator::len);
-        due + queue.buckets.values().map(Vec::len).sum::<usize>()
+        let due = queue.due.as_ref().map_or(0, |(_, due)| due.len());
+        due + queue.buckets.values().map(Bucket::len).sum::<usize>()
+    }
+
+    /// For how many keys it has room.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        let queue = self.lock();
+        queue.buckets.values().map(Bucket::capacity).sum()
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -98,10 +127,27 @@ impl ExpiryQueue {
 }
 
 impl Queue {
+    fn insert(&mut self, second: u32, key: RecordKey) {
+        self.buckets.entry(second).or_default().insert(key);
+    }
+
+    /// Returns the bucket, if that was its last key.
+    fn remove(&mut self, second: u32, key: &RecordKey) -> Option<Bucket> {
+        let bucket = self.buckets.get_mut(&second)?;
+        bucket.remove(key);
+        if bucket.is_empty() {
+            return self.buckets.remove(&second);
+        }
+        if bucket.capacity() > SMALL && bucket.len() < bucket.capacity() / SPARE {
+            bucket.shrink_to(bucket.len() * 2);
+        }
+        None
+    }
+
     /// Whether `due` has a key, after having opened the next bucket if there is one to open. One that is
     /// done with is added to `empty`.
-    fn has_due(&mut self, now: Moment, empty: &mut Vec<IntoIter<RecordKey>>) -> bool {
-        if self.due.as_ref().is_some_and(|due| due.len() > 0) {
+    fn has_due(&mut self, now: Moment, empty: &mut Vec<(u32, IntoIter<RecordKey>)>) -> bool {
+        if self.due.as_ref().is_some_and(|(_, due)| due.len() > 0) {
             return true;
         }
         empty.extend(self.due.take());
@@ -109,7 +155,7 @@ impl Queue {
             self.due = self
                 .buckets
                 .pop_first()
-                .map(|(_, bucket)| bucket.into_iter());
+                .map(|(second, bucket)| (second, bucket.into_iter()));
         }
         self.due.is_some()
     }

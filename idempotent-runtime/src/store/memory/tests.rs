@@ -8,9 +8,11 @@ use crate::record::Token;
 use crate::store::Store;
 
 const LEASE: Duration = Duration::from_secs(30);
+const RETENTION: Duration = Duration::from_secs(30);
+/// Also the life of a claim: its lease and its retention.
 const TTL: Duration = Duration::from_secs(60);
 
-fn request(n: u64) -> ClaimRequest {
+fn request(n: u64) -> ClaimRequest<'static> {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
     key[8..16].copy_from_slice(&n.to_be_bytes());
@@ -20,8 +22,9 @@ fn request(n: u64) -> ClaimRequest {
             token: Token::random().unwrap(),
         },
         fingerprint: Fingerprint::from_bytes([1; 32]),
+        operation: "payments.create",
         lease: LEASE,
-        ttl: TTL,
+        retention: RETENTION,
         take_over: None,
     }
 }
@@ -40,11 +43,30 @@ fn store() -> (MemoryStore, Arc<ManualClock>) {
     (MemoryStore::builder().clock(clock.clone()).build(), clock)
 }
 
-async fn acquired(store: &MemoryStore, request: &ClaimRequest) -> bool {
+async fn acquired(store: &MemoryStore, request: &ClaimRequest<'_>) -> bool {
     matches!(
         store.claim(request).await,
         Ok(Claim::Acquired { attempt: 1, .. })
     )
+}
+
+async fn released(store: &MemoryStore, owner: &Owner) {
+    let released = store.release(&[*owner]).await;
+    assert!(matches!(released[..], [Ok(_)]), "{released:?}");
+}
+
+async fn renewed(store: &MemoryStore, owner: Owner, lease: Duration) {
+    let renewal = Renewal {
+        owner,
+        lease,
+        retention: RETENTION,
+    };
+    let renewed = store.renew(&[renewal]).await;
+    assert!(matches!(renewed[..], [Ok(Renewed::Renewed)]));
+}
+
+async fn purged(store: &MemoryStore, limit: usize) -> usize {
+    store.purge_expired(limit).await.unwrap().records
 }
 
 #[tokio::test]
@@ -60,14 +82,14 @@ async fn what_is_counted_is_what_is_there() {
     );
     for request in &requests[..50] {
         store
-            .complete(&request.owner, &response(1000))
+            .complete(&request.owner, &response(1000), TTL)
             .await
             .unwrap();
     }
     let whole = CompactResponse::from(&*response(1000)).size_bytes();
     assert_eq!(store.size_bytes(), 100 * Entry::BASE_BYTES + 50 * whole);
     for request in &requests[40..60] {
-        store.release(&request.owner).await.unwrap();
+        released(&store, &request.owner).await;
     }
     assert_eq!(store.len(), 90, "completed ones are not released");
     assert!(store.remove(&requests[0].owner.key).await.unwrap());
@@ -94,7 +116,10 @@ async fn at_its_bounds_it_refuses_new_claims_and_only_those() {
     assert_eq!(refused.kind(), StoreErrorKind::Full);
     assert!(!refused.may_have_happened());
     for request in &requests {
-        let completion = store.complete(&request.owner, &response(10)).await.unwrap();
+        let completion = store
+            .complete(&request.owner, &response(10), TTL)
+            .await
+            .unwrap();
         assert_eq!(completion, Completion::Stored);
         assert!(matches!(
             store.claim(request).await,
@@ -113,16 +138,19 @@ async fn the_bound_in_bytes_counts_responses() {
     let store = MemoryStore::builder()
         .max_bytes(Entry::BASE_BYTES * 2 + 10_000)
         .build();
-    let one = request(1);
-    assert!(acquired(&store, &one).await);
-    store.complete(&one.owner, &response(20_000)).await.unwrap();
+    let (one, two) = (request(1), request(2));
+    for request in [&one, &two] {
+        assert!(acquired(&store, request).await);
+        let completion = store.complete(&request.owner, &response(8_000), TTL).await;
+        assert_eq!(completion.unwrap(), Completion::Stored);
+    }
     assert_eq!(
-        store.claim(&request(2)).await.unwrap_err().kind(),
+        store.claim(&request(3)).await.unwrap_err().kind(),
         StoreErrorKind::Full
     );
     assert!(matches!(store.claim(&one).await, Ok(Claim::Completed(_))));
     store.remove(&one.owner.key).await.unwrap();
-    assert!(acquired(&store, &request(2)).await);
+    assert!(acquired(&store, &request(3)).await);
 }
 
 #[tokio::test]
@@ -136,7 +164,11 @@ async fn the_bound_holds_when_many_claim_at_once() {
                     let now = store.now();
                     let requests = (0..100).map(|n| request(thread * 1000 + n));
                     requests
-                        .filter(|request| store.try_claim(request, now).is_ok())
+                        .filter(|request| {
+                            store
+                                .try_claim(request, now, &mut Purged::default())
+                                .is_ok()
+                        })
                         .count()
                 })
             })
@@ -169,17 +201,13 @@ async fn a_renewed_record_is_freed_at_its_new_expiry_and_not_before() {
     assert!(acquired(&store, &request).await);
     for _ in 0..9 {
         clock.advance(LEASE / 3 * 2);
-        let renewal = Renewal {
-            owner: request.owner,
-            lease: LEASE,
-        };
-        assert!(store.renew(&[renewal]).await.unwrap().is_empty());
-        assert_eq!(store.purge_expired(10).await.unwrap(), 0);
+        renewed(&store, request.owner, LEASE).await;
+        assert_eq!(purged(&store, 10).await, 0);
     }
-    clock.advance(LEASE - Duration::from_millis(1));
-    assert_eq!(store.purge_expired(10).await.unwrap(), 0);
+    clock.advance(TTL - Duration::from_millis(1));
+    assert_eq!(purged(&store, 10).await, 0);
     clock.advance(Duration::from_secs(1));
-    assert_eq!(store.purge_expired(10).await.unwrap(), 1);
+    assert_eq!(purged(&store, 10).await, 1);
     assert!(store.is_empty());
 }
 
@@ -190,8 +218,8 @@ async fn purge_takes_no_more_than_its_limit() {
         assert!(acquired(&store, &request(n)).await);
     }
     clock.advance(TTL);
-    assert_eq!(store.purge_expired(3).await.unwrap(), 3);
-    assert_eq!(store.purge_expired(100).await.unwrap(), 7);
+    assert_eq!(purged(&store, 3).await, 3);
+    assert_eq!(purged(&store, 100).await, 7);
     assert_eq!((store.len(), store.size_bytes()), (0, 0));
 }
 
@@ -201,7 +229,7 @@ async fn a_record_has_one_place_in_the_queue_and_none_once_it_is_gone() {
     for n in 0..1000 {
         let request = request(n);
         assert!(acquired(&store, &request).await);
-        store.release(&request.owner).await.unwrap();
+        released(&store, &request.owner).await;
     }
     assert_eq!(store.expiries.len(), 0, "released");
 
@@ -217,15 +245,11 @@ async fn a_record_has_one_place_in_the_queue_and_none_once_it_is_gone() {
         };
         let taken = store.claim(&take_over).await;
         assert!(matches!(taken, Ok(Claim::Acquired { attempt: 2, .. })));
-        let renewal = Renewal {
-            owner: take_over.owner,
-            lease: 2 * TTL,
-        };
-        assert!(store.renew(&[renewal]).await.unwrap().is_empty());
+        renewed(&store, take_over.owner, 2 * TTL).await;
         assert_eq!(store.expiries.len(), 1);
-        clock.advance(2 * TTL);
+        clock.advance(3 * TTL);
         last = request(1);
-        let anew = store.try_claim(&last, store.now());
+        let anew = store.try_claim(&last, store.now(), &mut Purged::default());
         assert!(matches!(anew, Ok(Claim::Acquired { attempt: 1, .. })));
         assert_eq!(store.expiries.len(), 1);
     }
@@ -245,14 +269,14 @@ async fn expired_records_make_room_however_many_releases_came_between() {
     assert!(acquired(&store, &request(2)).await);
     for n in 0..2 * SWEEP_WHEN_FULL as u64 {
         let request = ClaimRequest {
-            ttl: TTL / 2,
+            retention: Duration::ZERO,
             ..request(1000 + n)
         };
         assert!(acquired(&store, &request).await);
-        store.release(&request.owner).await.unwrap();
+        released(&store, &request.owner).await;
     }
     let long_lived = ClaimRequest {
-        ttl: 100 * TTL,
+        retention: 100 * TTL,
         ..request(4)
     };
     assert!(acquired(&store, &long_lived).await);
@@ -268,7 +292,7 @@ async fn a_body_that_was_cut_out_of_a_larger_buffer_does_not_keep_that_alive() {
     let upload = Bytes::from(vec![b'x'; 1_000_000]);
     let cut = StoredResponse::new(http::StatusCode::OK, HeaderMap::new(), upload.slice(..10));
     store
-        .complete(&request.owner, &Arc::new(cut))
+        .complete(&request.owner, &Arc::new(cut), TTL)
         .await
         .unwrap();
     assert!(upload.is_unique(), "the store shares the upload");
@@ -276,4 +300,173 @@ async fn a_body_that_was_cut_out_of_a_larger_buffer_does_not_keep_that_alive() {
         panic!("not completed");
     };
     assert_eq!(stored.body.as_deref(), Some(&b"xxxxxxxxxx"[..]));
+}
+
+#[tokio::test]
+async fn a_completed_record_is_freed_when_its_ttl_is_over_and_not_when_its_claim_would_be() {
+    let (store, clock) = store();
+    let requests: Vec<_> = (0..10)
+        .map(|n| ClaimRequest {
+            retention: 1000 * TTL,
+            ..request(n)
+        })
+        .collect();
+    for request in &requests {
+        assert!(acquired(&store, request).await);
+        let completion = store
+            .complete(&request.owner, &response(1000), TTL / 2)
+            .await;
+        assert_eq!(completion.unwrap(), Completion::Stored);
+    }
+    assert_eq!(store.expiries.len(), 10, "one place each");
+    clock.advance(TTL / 2);
+    assert_eq!(purged(&store, 100).await, 10);
+    assert_eq!(
+        (store.len(), store.size_bytes(), store.expiries.len()),
+        (0, 0, 0)
+    );
+}
+
+#[tokio::test]
+async fn a_completed_record_that_outlives_its_claim_is_freed_then() {
+    let (store, clock) = store();
+    let request = request(1);
+    assert!(acquired(&store, &request).await);
+    let completion = store.complete(&request.owner, &response(10), 3 * TTL).await;
+    assert_eq!(completion.unwrap(), Completion::Stored);
+    for _ in 0..2 {
+        clock.advance(TTL);
+        assert_eq!(purged(&store, 10).await, 0);
+        assert_eq!(store.expiries.len(), 1);
+    }
+    clock.advance(TTL);
+    assert_eq!(purged(&store, 10).await, 1);
+}
+
+/// All of them are in one bucket, and each would be searched for from its end.
+#[tokio::test]
+async fn releases_of_one_busy_second_do_not_search_for_their_places() {
+    let (store, _) = store();
+    let requests: Vec<_> = (0..200_000).map(request).collect();
+    for request in &requests {
+        assert!(acquired(&store, request).await);
+    }
+    let begun = std::time::Instant::now();
+    for request in &requests {
+        released(&store, &request.owner).await;
+    }
+    let each = begun.elapsed() / 200_000;
+    assert!(each < Duration::from_micros(60), "{each:?} each");
+    assert_eq!(store.expiries.len(), 0);
+    assert!(store.expiries.capacity() < 1000, "the room is given back");
+}
+
+/// The seconds of long ago, in each of which somebody was abandoned, do not keep room for all others.
+#[tokio::test]
+async fn the_queue_has_room_for_what_is_in_it() {
+    let (store, clock) = store();
+    for second in 0..20 {
+        let requests: Vec<_> = (0..2000).map(|n| request(second * 10_000 + n)).collect();
+        for request in &requests {
+            assert!(acquired(&store, request).await);
+        }
+        for request in &requests[1..] {
+            released(&store, &request.owner).await;
+        }
+        clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!((store.len(), store.expiries.len()), (20, 20));
+    let room = store.expiries.capacity();
+    assert!(room < 20 * 128, "{room}");
+}
+
+#[tokio::test]
+async fn a_response_that_alone_is_over_the_bound_is_too_large_and_a_tombstone_is_not() {
+    let store = MemoryStore::builder().max_bytes(10_000).build();
+    let request = request(1);
+    assert!(acquired(&store, &request).await);
+    let refused = store.complete(&request.owner, &response(10_000), TTL).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.kind(), StoreErrorKind::TooLarge);
+    assert!(refused.is_about_item() && !refused.may_have_happened());
+    let progress = Bytes::from(vec![0; 10_000]);
+    let refused = store.save_progress(&request.owner, 0, &progress).await;
+    assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::TooLarge);
+    let tombstone = StoredResponse::tombstone(http::StatusCode::OK, HeaderMap::new());
+    let tombstone = Arc::new(tombstone);
+    let completion = store.complete(&request.owner, &tombstone, TTL).await;
+    assert_eq!(completion.unwrap(), Completion::Stored);
+}
+
+#[tokio::test]
+async fn names_progress_and_waiters_are_counted_and_given_back() {
+    let (store, clock) = store();
+    let long = "x".repeat(5000);
+    let named = ClaimRequest {
+        operation: &long,
+        ..request(1)
+    };
+    assert!(acquired(&store, &named).await);
+    let with_name = store.size_bytes();
+    assert!(with_name >= Entry::BASE_BYTES + 5000);
+    let progress = Bytes::from(vec![0; 10_000]);
+    let saved = store.save_progress(&named.owner, 0, &progress).await;
+    assert_eq!(saved.unwrap(), Progress::Saved);
+    let with_progress = store.size_bytes();
+    assert!(with_progress >= with_name + 10_000);
+    let waiting = store.subscribe(&named.owner.key);
+    assert!(store.size_bytes() > with_progress);
+    drop(waiting);
+    let completion = store.complete(&named.owner, &response(10), TTL).await;
+    assert_eq!(completion.unwrap(), Completion::Stored);
+    assert!(store.size_bytes() < with_name + 1000);
+    clock.advance(TTL);
+    // Claimed anew under a shorter name.
+    assert!(acquired(&store, &request(1)).await);
+    assert_eq!(store.size_bytes(), Entry::BASE_BYTES);
+    released(&store, &request(1).owner).await;
+    assert!(store.remove(&named.owner.key).await.unwrap());
+    assert_eq!((store.len(), store.size_bytes()), (0, 0));
+}
+
+/// In a window between a release's removal of the record and that of its place, another request would
+/// get the same place.
+#[test]
+fn a_key_that_is_claimed_while_it_is_released_has_a_place() {
+    let (store, _) = store();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..300_000 {
+                    let request = request(1);
+                    let claimed = store.try_claim(&request, store.now(), &mut Purged::default());
+                    if !matches!(claimed, Ok(Claim::Acquired { .. })) {
+                        continue;
+                    }
+                    for _ in 0..4 {
+                        assert_eq!(store.expiries.len(), 1);
+                    }
+                    let is_own = |entry: &Entry| entry.is_held_by(&request.owner, store.now());
+                    assert!(store.remove_if(&request.owner.key, is_own).is_some());
+                }
+            });
+        }
+    });
+    assert_eq!((store.len(), store.expiries.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_purge_names_what_was_abandoned_and_what_a_claim_frees_is_not_named_twice() {
+    let (store, clock) = store();
+    for n in 0..10 {
+        assert!(acquired(&store, &request(n)).await);
+    }
+    clock.advance(TTL);
+    // Frees four, and the one of its key.
+    assert!(acquired(&store, &request(9)).await);
+    let purged = store.purge_expired(100).await.unwrap();
+    assert_eq!(purged.records, purged.abandoned.len());
+    assert!((5..=6).contains(&purged.records), "{}", purged.records);
+    assert_eq!(&*purged.abandoned[0].operation, "payments.create");
+    assert_eq!(store.len(), 1);
 }

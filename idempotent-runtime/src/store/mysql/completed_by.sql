@@ -1,5 +1,5 @@
 -- Whose record it is and how it stands, without the response: asked only when a completion matched
 -- no row.
 SELECT state
-FROM {table}
+FROM {records}
 WHERE record_key = ? AND token = ? AND expires_at > UTC_TIMESTAMP(6)

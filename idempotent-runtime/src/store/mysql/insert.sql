@@ -1,10 +1,10 @@
 -- The first claim. Of many at once the primary key lets one in, the others get error 1062.
 -- Never INSERT IGNORE (it turns errors into wrong data), never ON DUPLICATE KEY UPDATE (every
 -- replay would lock and write).
-INSERT INTO {table}
-    (record_key, request_hash, token, state, attempt, created_at, lease_until, expires_at)
+INSERT INTO {records}
+    (record_key, request_hash, token, operation, state, attempt, created_at, lease_until, expires_at)
 VALUES (
-    ?, ?, ?, 1, 1,
+    ?, ?, ?, ?, 1, 1,
     UTC_TIMESTAMP(6),
     UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND,
     UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND

@@ -1,2 +1,3 @@
--- Back to what the connection was; {key} is digits.
-SET autocommit = 1; DO RELEASE_LOCK(LEFT(SHA2(CONCAT_WS(' ', DATABASE(), '{table}', UPPER('{key}')), 256), 60))
+-- Back to what the connection was, as far as this store has changed it. The session's state is compared
+-- with what it was.
+SET autocommit = @idempotent_autocommit; DO RELEASE_ALL_LOCKS(); SELECT {session}

@@ -1,6 +1,6 @@
 -- One row at one moment: a consistent read, which locks nothing and waits for nobody.
--- UTC_TIMESTAMP is the same throughout a statement. {progress} is `progress`, or `NULL` for who does
--- not ask for it and need not read its pages.
+-- UTC_TIMESTAMP is the same throughout a statement. {details} are `progress, operation`, or `NULL, NULL`
+-- for who does not ask for them and need not read their pages.
 SELECT
     TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires_at),
     TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), lease_until),
@@ -10,6 +10,6 @@ SELECT
     token,
     attempt,
     response,
-    {progress}
-FROM {table}
+    {details}
+FROM {records}
 WHERE record_key = ?

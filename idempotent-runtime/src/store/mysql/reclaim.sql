@@ -1,9 +1,10 @@
 -- The first claim where an expired record was not swept yet. Expired is all there is to know about
 -- it, and the statement knows it under the row's lock: of many at once the first moves the expiry
 -- and the others match no row.
-UPDATE {table}
+UPDATE {records}
 SET request_hash = ?,
     token = ?,
+    operation = ?,
     state = 1,
     attempt = 1,
     status_code = NULL,

@@ -1,3 +1,3 @@
 -- Whatever its state: for operators.
-DELETE FROM {table}
+DELETE FROM {records}
 WHERE record_key = ?

@@ -16,12 +16,14 @@ use crate::store::{Claim, ClaimRequest, StoreError};
 /// A record that has not expired, as it was at one moment of the server's clock.
 pub(super) struct Row {
     pub(super) fingerprint: Fingerprint,
-    pub(super) token: Token,
+    /// Missing once its owner has abandoned it.
+    pub(super) token: Option<Token>,
     pub(super) attempt: u32,
     pub(super) age: Duration,
     expires_in: Duration,
     state: RecordState,
     progress: Bytes,
+    operation: Arc<str>,
 }
 
 impl Row {
@@ -40,23 +42,24 @@ impl Row {
         let progress: Option<&[u8]> = column(row, 8)?;
         Ok(Some(Self {
             fingerprint: Fingerprint::from_bytes(bytes(row, 3)?),
-            token: Token::from_bytes(bytes(row, 5)?),
+            token: token(row, 5)?,
             attempt: column(row, 6)?,
             age: get(2)?.unwrap_or_default(),
             expires_in,
             state,
             progress: progress.map(Bytes::copy_from_slice).unwrap_or_default(),
+            operation: text(row, 9)?,
         }))
     }
 
     /// Steps 2 to 5 and 7 of [`Store::claim`](crate::store::Store::claim); `None` is step 6: to be
     /// taken over.
-    pub(super) fn answer(&self, request: &ClaimRequest) -> Option<Claim> {
+    pub(super) fn answer(&self, request: &ClaimRequest<'_>) -> Option<Claim> {
         let (attempt, age) = (self.attempt, self.age);
         Some(match &self.state {
             _ if self.fingerprint != request.fingerprint => Claim::Mismatch,
             RecordState::Completed(response) => Claim::Completed(Arc::clone(response)),
-            _ if self.token == request.owner.token => Claim::Acquired { attempt, age },
+            _ if self.token == Some(request.owner.token) => Claim::Acquired { attempt, age },
             RecordState::Running { lease_left } => Claim::InFlight {
                 lease_left: *lease_left,
             },
@@ -74,6 +77,7 @@ impl From<Row> for Record {
     fn from(row: Row) -> Self {
         Self {
             fingerprint: row.fingerprint,
+            operation: row.operation,
             attempt: row.attempt,
             age: row.age,
             expires_in: row.expires_in,
@@ -102,6 +106,22 @@ where
 pub(super) fn bytes<const N: usize>(row: &MySqlRow, index: usize) -> Result<[u8; N], StoreError> {
     let bytes: &[u8] = column(row, index)?;
     bytes.try_into().map_err(|error| corrupt(NAME, error))
+}
+
+/// Missing once its owner has abandoned it.
+pub(super) fn token(row: &MySqlRow, index: usize) -> Result<Option<Token>, StoreError> {
+    let bytes: Option<&[u8]> = column(row, index)?;
+    let token = bytes.map(<[u8; 16]>::try_from).transpose();
+    Ok(token
+        .map_err(|error| corrupt(NAME, error))?
+        .map(Token::from_bytes))
+}
+
+/// Empty when it was not asked for.
+pub(super) fn text(row: &MySqlRow, index: usize) -> Result<Arc<str>, StoreError> {
+    let bytes: Option<&[u8]> = column(row, index)?;
+    let text = std::str::from_utf8(bytes.unwrap_or_default());
+    text.map(Arc::from).map_err(|error| corrupt(NAME, error))
 }
 
 /// A length of time; `None` when it is over.

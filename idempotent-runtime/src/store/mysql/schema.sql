@@ -1,9 +1,7 @@
--- What a start must know: whether a statement commits by itself, and the comment of the table,
--- which is its version (NULL when there is no table).
+-- Whether there is such a table, whether it is one of ours, and its version, which is a column's default.
 SELECT
-    CAST(@@autocommit AS SIGNED),
-    (
-        SELECT TABLE_COMMENT
-        FROM information_schema.TABLES
-        WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?
-    )
+    COUNT(*),
+    COUNT(CASE WHEN COLUMN_NAME IN ('record_key', 'request_hash', 'lease_until') THEN 1 END),
+    CAST(MAX(CASE WHEN COLUMN_NAME = 'schema_version' THEN COLUMN_DEFAULT END) AS CHAR)
+FROM information_schema.COLUMNS
+WHERE TABLE_SCHEMA = COALESCE(?, DATABASE()) AND TABLE_NAME = ?

@@ -1,95 +1,96 @@
 //! The statements, with the table's name in its place and their parameters bound.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::mysql::MySqlArguments;
-use sqlx::query::{Query, QueryAs};
+use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, MySql, SqlSafeStr, SqlStr};
 
+use super::batches::Locked;
+use super::place::Place;
 use super::row::Row;
 use crate::key::RecordKey;
 use crate::record::Owner;
 use crate::store::ClaimRequest;
-use crate::store::sql::{TableName, uncommented};
-use crate::store::transaction::TransactionRequest;
+use crate::store::sql::uncommented;
 
 pub(super) type Statement = Query<'static, MySql, MySqlArguments>;
 
-/// Whether a lock was taken; `None` when the server cannot tell.
-pub(super) type Lock = QueryAs<'static, MySql, (Option<i64>,), MySqlArguments>;
-
 pub(super) const SESSION: &str = include_str!("session.sql");
+pub(super) const HANDLER_SESSION: &str = include_str!("handler_session.sql");
 
 /// One for each operation, made once: what is cached on a connection is found by its text.
 pub(super) struct Statements {
     create_table: SqlStr,
     read: SqlStr,
-    /// The same with the progress.
+    /// The same with the progress and the operation.
     get: SqlStr,
     insert: SqlStr,
     reclaim: SqlStr,
     take_over: SqlStr,
     save_progress: SqlStr,
+    saved_bytes: SqlStr,
     complete: SqlStr,
     record: SqlStr,
     completed_by: SqlStr,
-    release: SqlStr,
     remove: SqlStr,
-    purge: SqlStr,
     enter: SqlStr,
-    /// With `{key}` still to be put in.
-    pub(super) leave: String,
-    /// The smallest first.
-    many: [ManyStatements; 3],
+    pub(super) prepare: SqlStr,
+    pub(super) leave: SqlStr,
+    many: ManyStatements,
 }
 
-/// The statements about this many claims at once. Whoever has fewer repeats the last one, so that a
-/// connection prepares a few statements and not one for every number of claims.
+/// The statements about many records. They are sent as text, with the keys in them: there is no end to the
+/// number of keys, and what is only a few bytes each needs no preparing.
 struct ManyStatements {
-    claims: usize,
-    renew: SqlStr,
-    held: SqlStr,
+    lock: String,
+    look: String,
+    renew: String,
+    abandon: String,
+    delete: String,
+    expired: String,
 }
 
 impl Statements {
-    /// The most owners that one statement takes.
-    pub(super) const MOST_OWNERS: usize = 256;
-
-    pub(super) fn new(table: &TableName) -> Self {
-        let of = |template: &str| prepared(table, template);
-        let many = |claims| {
-            let owners = vec!["record_key = ? AND token = ?"; claims].join(" OR ");
-            let of_owners = |template: &str| of(&template.replace("{owners}", &owners));
-            ManyStatements {
-                claims,
-                renew: of_owners(include_str!("renew.sql")),
-                held: of_owners(include_str!("held.sql")),
-            }
-        };
+    pub(super) fn new(place: &Place) -> Self {
+        let of = |template: &str| prepared(&place.in_statement(&uncommented(template)));
+        let many = |template: &str| place.in_statement(&uncommented(template));
         let read = include_str!("read.sql");
+        let state = uncommented(include_str!("session_state.sql"));
+        let with_state = |template: &str| of(&template.replace("{session}", &state));
         Self {
             create_table: of(include_str!("create_table.sql")),
-            read: of(&read.replace("{progress}", "NULL")),
-            get: of(&read.replace("{progress}", "progress")),
+            read: of(&read.replace("{details}", "NULL, NULL")),
+            get: of(&read.replace("{details}", "progress, operation")),
             insert: of(include_str!("insert.sql")),
             reclaim: of(include_str!("reclaim.sql")),
             take_over: of(include_str!("take_over.sql")),
             save_progress: of(include_str!("save_progress.sql")),
+            saved_bytes: of(include_str!("saved_bytes.sql")),
             complete: of(include_str!("complete.sql")),
             record: of(include_str!("record.sql")),
             completed_by: of(include_str!("completed_by.sql")),
-            release: of(include_str!("release.sql")),
             remove: of(include_str!("remove.sql")),
-            purge: of(include_str!("purge.sql")),
             enter: of(include_str!("enter.sql")),
-            leave: table.in_statement(&uncommented(include_str!("leave.sql"))),
-            many: [many(1), many(16), many(Self::MOST_OWNERS)],
+            prepare: with_state(include_str!("prepare.sql")),
+            leave: with_state(include_str!("leave.sql")),
+            many: ManyStatements {
+                lock: many(include_str!("lock.sql")),
+                look: many(include_str!("look.sql")),
+                renew: many(include_str!("renew.sql")),
+                abandon: many(include_str!("abandon.sql")),
+                delete: many(include_str!("delete.sql")),
+                expired: many(include_str!("expired.sql")),
+            },
         }
     }
 
-    pub(super) fn schema(table: &TableName) -> Statement {
-        sqlx::query(include_str!("schema.sql")).bind(table.to_string())
+    pub(super) fn schema(place: &Place) -> Statement {
+        let schema = sqlx::query(include_str!("schema.sql"));
+        let schema = schema.bind(place.database().map(str::to_owned));
+        schema.bind(place.table().to_string())
     }
 
     pub(super) fn create_table(&self) -> Statement {
@@ -104,106 +105,120 @@ impl Statements {
         statement(&self.get).bind(&key.as_bytes()[..])
     }
 
-    pub(super) fn insert(&self, request: &ClaimRequest) -> Statement {
-        statement(&self.insert)
+    pub(super) fn insert(&self, request: &ClaimRequest<'_>) -> Statement {
+        let insert = statement(&self.insert)
             .bind(&request.owner.key.as_bytes()[..])
             .bind(&request.fingerprint.as_bytes()[..])
             .bind(&request.owner.token.as_bytes()[..])
-            .bind(micros(request.lease))
-            .bind(micros(request.ttl))
+            .bind(request.operation.to_owned());
+        bind_times(insert, request)
     }
 
-    pub(super) fn reclaim(&self, request: &ClaimRequest) -> Statement {
-        statement(&self.reclaim)
+    pub(super) fn reclaim(&self, request: &ClaimRequest<'_>) -> Statement {
+        let reclaim = statement(&self.reclaim)
             .bind(&request.fingerprint.as_bytes()[..])
             .bind(&request.owner.token.as_bytes()[..])
-            .bind(micros(request.lease))
-            .bind(micros(request.ttl))
-            .bind(&request.owner.key.as_bytes()[..])
+            .bind(request.operation.to_owned());
+        bind_times(reclaim, request).bind(&request.owner.key.as_bytes()[..])
     }
 
-    pub(super) fn take_over(&self, request: &ClaimRequest, seen: &Row) -> Statement {
-        statement(&self.take_over)
+    pub(super) fn take_over(&self, request: &ClaimRequest<'_>, seen: &Row) -> Statement {
+        let take_over = statement(&self.take_over)
             .bind(&request.owner.token.as_bytes()[..])
-            .bind(seen.next_attempt())
-            .bind(micros(request.lease))
-            .bind(micros(request.ttl))
+            .bind(seen.next_attempt());
+        bind_times(take_over, request)
             .bind(&request.owner.key.as_bytes()[..])
             .bind(&request.fingerprint.as_bytes()[..])
-            .bind(&seen.token.as_bytes()[..])
+            .bind(seen.token.map(|token| token.as_bytes().to_vec()))
             .bind(seen.attempt)
     }
 
-    pub(super) fn save_progress(&self, owner: &Owner, progress: &[u8]) -> Statement {
-        let length = u64::try_from(progress.len()).unwrap_or(u64::MAX);
-        let save = statement(&self.save_progress).bind(length).bind(progress);
+    pub(super) fn save_progress(&self, owner: &Owner, offset: usize, bytes: &[u8]) -> Statement {
+        let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+        let save = statement(&self.save_progress).bind(bytes).bind(offset);
         bind_owner(save, owner)
+            .bind(offset)
+            .bind(i64::try_from(bytes.len()).unwrap_or(i64::MAX))
     }
 
-    pub(super) fn complete(&self, owner: &Owner, status: u16, response: &[u8]) -> Statement {
+    pub(super) fn saved_bytes(&self, owner: &Owner) -> Statement {
+        bind_owner(statement(&self.saved_bytes), owner)
+    }
+
+    pub(super) fn complete(
+        &self,
+        owner: &Owner,
+        status: u16,
+        response: &[u8],
+        ttl: Duration,
+    ) -> Statement {
         let complete = statement(&self.complete).bind(status).bind(response);
-        bind_owner(complete, owner)
+        bind_owner(complete.bind(micros(ttl)), owner)
     }
 
     pub(super) fn record(
         &self,
-        request: &TransactionRequest,
+        owner: &Owner,
         status: u16,
         response: &[u8],
+        ttl: Duration,
     ) -> Statement {
         let record = statement(&self.record).bind(status).bind(response);
-        bind_owner(record.bind(micros(request.ttl)), &request.owner)
+        bind_owner(record.bind(micros(ttl)), owner)
     }
 
     pub(super) fn completed_by(&self, owner: &Owner) -> Statement {
         bind_owner(statement(&self.completed_by), owner)
     }
 
-    pub(super) fn release(&self, owner: &Owner) -> Statement {
-        bind_owner(statement(&self.release), owner)
-    }
-
     pub(super) fn remove(&self, key: &RecordKey) -> Statement {
         statement(&self.remove).bind(&key.as_bytes()[..])
     }
 
-    pub(super) fn enter(&self, key: &RecordKey) -> Lock {
-        sqlx::query_as(self.enter.clone()).bind(key.as_bytes().to_vec())
+    pub(super) fn enter(&self, lock: String) -> Statement {
+        statement(&self.enter).bind(lock)
     }
 
-    pub(super) fn purge(&self, limit: usize) -> Statement {
-        statement(&self.purge).bind(u64::try_from(limit).unwrap_or(u64::MAX))
+    /// Begins a transaction that has locked these records.
+    pub(super) fn lock(&self, keys: &[RecordKey], locked: Locked) -> SqlStr {
+        let lock = with_keys(&self.many.lock, keys);
+        let locked = match locked {
+            Locked::Skip => " SKIP LOCKED",
+            Locked::Wait => "",
+        };
+        text(format!("START TRANSACTION; {lock}{locked}"))
     }
 
-    /// For at most [`MOST_OWNERS`](Self::MOST_OWNERS).
-    pub(super) fn renew(&self, owners: &[Owner], lease: Duration) -> Statement {
-        let many = self.many(owners.len());
-        let renew = statement(&many.renew)
-            .bind(micros(lease))
-            .bind(micros(lease));
-        many.bind(renew, owners)
+    pub(super) fn look(&self, keys: &[RecordKey]) -> SqlStr {
+        text(with_keys(&self.many.look, keys))
     }
 
-    /// For at most [`MOST_OWNERS`](Self::MOST_OWNERS).
-    pub(super) fn held(&self, owners: &[Owner]) -> Statement {
-        let many = self.many(owners.len());
-        many.bind(statement(&many.held), owners)
+    /// Commits such a transaction after these statements.
+    pub(super) fn commit(statements: &[String]) -> SqlStr {
+        let mut all = statements.join("; ");
+        if !all.is_empty() {
+            all.push_str("; ");
+        }
+        text(all + "COMMIT")
     }
 
-    fn many(&self, claims: usize) -> &ManyStatements {
-        let [one, some, most] = &self.many;
-        [one, some]
-            .into_iter()
-            .find(|many| many.claims >= claims)
-            .unwrap_or(most)
+    pub(super) fn renew(&self, keys: &[RecordKey], lease: Duration, life: Duration) -> String {
+        let renew = self.many.renew.replace("{lease}", &number(lease));
+        with_keys(&renew.replace("{life}", &number(life)), keys)
     }
-}
 
-impl ManyStatements {
-    fn bind(&self, statement: Statement, owners: &[Owner]) -> Statement {
-        let last = owners.last().into_iter().cycle();
-        let owners = owners.iter().chain(last).take(self.claims);
-        owners.fold(statement, bind_owner)
+    pub(super) fn abandon(&self, keys: &[RecordKey]) -> String {
+        with_keys(&self.many.abandon, keys)
+    }
+
+    pub(super) fn delete(&self, key: &RecordKey) -> String {
+        self.many.delete.replace("{key}", &literal(key))
+    }
+
+    /// Begins a transaction that has locked at most so many expired records.
+    pub(super) fn lock_expired(&self, limit: usize) -> SqlStr {
+        let expired = self.many.expired.replace("{limit}", &limit.to_string());
+        text("START TRANSACTION; ".to_owned() + &expired)
     }
 }
 
@@ -217,15 +232,42 @@ fn bind_owner(statement: Statement, owner: &Owner) -> Statement {
         .bind(&owner.token.as_bytes()[..])
 }
 
+/// The end of the lease and of the record.
+fn bind_times(statement: Statement, request: &ClaimRequest<'_>) -> Statement {
+    let life = request.lease.saturating_add(request.retention);
+    statement.bind(micros(request.lease)).bind(micros(life))
+}
+
 /// Never more than a thousand years, so that no sum leaves what a DATETIME can be.
 fn micros(time: Duration) -> i64 {
     const MOST: i64 = 1000 * 365 * 24 * 60 * 60 * 1_000_000;
     i64::try_from(time.as_micros()).map_or(MOST, |micros| micros.min(MOST))
 }
 
-/// Without the comments, which the server need not parse. The only thing put into a template from
-/// outside is the table's name, and that is a plain identifier.
-fn prepared(table: &TableName, template: &str) -> SqlStr {
-    let statement = table.in_statement(&uncommented(template));
+fn number(time: Duration) -> String {
+    micros(time).to_string()
+}
+
+/// The keys are digits, so that they can stand in a statement as they are.
+fn with_keys(template: &str, keys: &[RecordKey]) -> String {
+    let mut literals = String::with_capacity(keys.len() * (size_of::<RecordKey>() * 2 + 4));
+    for key in keys {
+        let separator = if literals.is_empty() { "" } else { "," };
+        // Writing to a string does not fail.
+        let _ = write!(literals, "{separator}{}", literal(key));
+    }
+    template.replace("{keys}", &literals)
+}
+
+fn literal(key: &RecordKey) -> String {
+    format!("X'{}'", key.to_hex())
+}
+
+/// The only things put into a template from outside are names, quoted or plain, numbers, and digits.
+fn text(statement: String) -> SqlStr {
+    AssertSqlSafe(statement).into_sql_str()
+}
+
+fn prepared(statement: &str) -> SqlStr {
     AssertSqlSafe(Arc::<str>::from(statement)).into_sql_str()
 }

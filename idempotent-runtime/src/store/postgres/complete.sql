@@ -1,1 +1,1 @@
-SELECT outcome FROM "{table}_complete"($1, $2, $3, $4)
+SELECT outcome FROM {schema}."{table}_complete"($1, $2, $3, $4, $5)

@@ -1,8 +1,9 @@
 //! Errors by SQLSTATE, never by text.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
 use sqlx::error::DatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use super::NAME;
 use crate::store::{StoreError, StoreErrorKind, sql};
@@ -12,33 +13,56 @@ use crate::store::{StoreError, StoreErrorKind, sql};
 #[error(
     "the table or its functions are missing: call `PostgresStore::migrate` before the first use"
 )]
-struct NotMigrated(#[source] sqlx::Error);
+pub(super) struct NotMigrated(#[source] pub(super) Option<sqlx::Error>);
 
 pub(super) fn store_error(error: sqlx::Error) -> StoreError {
-    let code = error.as_database_error().and_then(DatabaseError::code);
-    let Some(code) = code.as_deref() else {
+    let Some(code) = code(&error) else {
         return sql::store_error(NAME, error);
     };
-    let kind = kind_of(code);
-    match code {
+    let kind = kind_of(&code);
+    let failure = StoreError::new(NAME, kind);
+    // A server that ends a session in the middle of a statement may have committed it.
+    let failure = match &*code {
+        "57014" | "57P03" | "53300" => failure.not_executed(),
+        _ => failure,
+    };
+    match &*code {
         // undefined_table, undefined_function
-        "42P01" | "42883" => StoreError::new(NAME, kind).with_source(NotMigrated(error)),
-        _ => StoreError::new(NAME, kind).with_source(error),
+        "42P01" | "42883" => failure.with_source(NotMigrated(Some(error))),
+        _ => failure.with_source(error),
     }
 }
 
-/// One error of several operations.
-pub(super) fn shared_error(error: &Arc<sqlx::Error>) -> StoreError {
-    let code = error.as_database_error().and_then(DatabaseError::code);
-    let kind = code.map_or_else(|| sql::kind(error), |code| kind_of(&code));
-    StoreError::new(NAME, kind).with_source(Arc::clone(error))
+/// The SQLSTATE of what the server says.
+pub(super) fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+    error.as_database_error().and_then(DatabaseError::code)
+}
+
+/// Whether it is the connection that is of no use, and not what was sent: it broke, the server has ended
+/// it, it is to a server that is no primary, or what it has prepared no longer fits.
+pub(super) fn is_of_connection(error: &sqlx::Error) -> bool {
+    let Some(code) = code(error) else {
+        return !matches!(error, sqlx::Error::Encode(_) | sqlx::Error::RowNotFound);
+    };
+    let fatal = error
+        .as_database_error()
+        .and_then(<dyn DatabaseError>::try_downcast_ref::<PgDatabaseError>)
+        .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic));
+    fatal
+        || matches!(
+            &*code,
+            // read_only_sql_transaction; feature_not_supported ("cached plan must not change result type");
+            // invalid_sql_statement_name, duplicate_prepared_statement (behind a proxy that mixes sessions);
+            // in_failed_sql_transaction, active_sql_transaction: another statement's transaction is open
+            "25006" | "0A000" | "26000" | "42P05" | "25P02" | "25001"
+        )
+        || matches!(code.get(..2), Some("08" | "57") if code != "57014")
 }
 
 /// Whether there is no such savepoint, or no transaction that could have one.
 pub(super) fn is_without_savepoint(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(DatabaseError::code);
     // invalid_savepoint_specification, no_active_sql_transaction
-    matches!(code.as_deref(), Some("3B001" | "25P01"))
+    matches!(code(error).as_deref(), Some("3B001" | "25P01"))
 }
 
 /// Whether the row is there already.
@@ -51,23 +75,27 @@ pub(super) fn is_unique_violation(error: &sqlx::Error) -> bool {
 /// operation.
 fn kind_of(code: &str) -> StoreErrorKind {
     match code {
-        // query_canceled (`statement_timeout`), lock_not_available (`lock_timeout`),
-        // idle_session_timeout
-        "57014" | "55P03" | "57P05" => StoreErrorKind::TimedOut,
-        // data_corrupted, index_corrupted
-        "XX001" | "XX002" => StoreErrorKind::Corrupt,
-        // read_only_sql_transaction: the primary has become a replica, and another one is primary
-        "25006" => StoreErrorKind::Unavailable,
-        _ => kind_of_class(code.get(..2).unwrap_or_default()),
-    }
-}
-
-fn kind_of_class(class: &str) -> StoreErrorKind {
-    match class {
-        // Connection exception; transaction rollback (serialization, deadlock, completion unknown);
-        // insufficient resources; operator intervention; system error.
-        "08" | "40" | "53" | "57" | "58" => StoreErrorKind::Unavailable,
-        _ => StoreErrorKind::Rejected,
+        // query_canceled: `statement_timeout`
+        "57014" => StoreErrorKind::TimedOut,
+        // lock_not_available: `lock_timeout`
+        "55P03" => StoreErrorKind::Busy,
+        // disk_full
+        "53100" => StoreErrorKind::Full,
+        // too_many_connections, statement_completion_unknown
+        "53300" | "40003" => StoreErrorKind::Unavailable,
+        // program_limit_exceeded
+        "54000" => StoreErrorKind::TooLarge,
+        // data_corrupted
+        "XX001" => StoreErrorKind::Corrupt,
+        _ => match code.get(..2).unwrap_or_default() {
+            // Connection exception; operator intervention, which ends the session.
+            "08" | "57" => StoreErrorKind::Unavailable,
+            // Transaction rollback: serialization, deadlock.
+            "40" => StoreErrorKind::Busy,
+            // Read-only, no permission, no such user, no such schema, out of memory, a constraint, a plan that
+            // no longer fits, ...: the statement was undone, and somebody can change what is in its way.
+            _ => StoreErrorKind::Refused,
+        },
     }
 }
 
@@ -79,18 +107,26 @@ mod tests {
     fn sqlstate_decides_the_kind() {
         for (code, kind) in [
             ("08006", StoreErrorKind::Unavailable),
-            ("40001", StoreErrorKind::Unavailable),
-            ("40P01", StoreErrorKind::Unavailable),
+            ("40001", StoreErrorKind::Busy),
+            ("40P01", StoreErrorKind::Busy),
+            ("55P03", StoreErrorKind::Busy),
+            ("53100", StoreErrorKind::Full),
+            ("53200", StoreErrorKind::Refused),
             ("53300", StoreErrorKind::Unavailable),
             ("57P01", StoreErrorKind::Unavailable),
-            ("25006", StoreErrorKind::Unavailable),
+            ("57P05", StoreErrorKind::Unavailable),
+            ("25006", StoreErrorKind::Refused),
+            ("0A000", StoreErrorKind::Refused),
+            ("28P01", StoreErrorKind::Refused),
             ("57014", StoreErrorKind::TimedOut),
-            ("55P03", StoreErrorKind::TimedOut),
+            ("54000", StoreErrorKind::TooLarge),
+            ("XX000", StoreErrorKind::Refused),
             ("XX001", StoreErrorKind::Corrupt),
-            ("42501", StoreErrorKind::Rejected),
-            ("42P01", StoreErrorKind::Rejected),
-            ("23514", StoreErrorKind::Rejected),
-            ("", StoreErrorKind::Rejected),
+            ("XX002", StoreErrorKind::Refused),
+            ("42501", StoreErrorKind::Refused),
+            ("42P01", StoreErrorKind::Refused),
+            ("23514", StoreErrorKind::Refused),
+            ("", StoreErrorKind::Refused),
         ] {
             assert_eq!(kind_of(code), kind, "{code}");
         }

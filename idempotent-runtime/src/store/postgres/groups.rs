@@ -1,14 +1,15 @@
 //! Claims and completions in groups: one round trip and one commit for whatever has come in meanwhile.
 //!
 //! A commit waits for the disk, and that wait is nearly all a write costs. So while as many
-//! statements are under way as the pool can well spare, further operations queue, and the next
+//! statements are under way as the lane can well spare, further operations queue, and the next
 //! connection takes all of them. Who is alone waits for nobody: there is no timer.
 //!
 //! An operation that goes alone is run by its caller, a group by a task. A caller's future can be
 //! dropped at any time, or be left unpolled, and the others of its group would be lost or stand still
 //! with it. Whoever queues starts a task unless one is about to take the queue; it ends when
 //! nothing is queued. Those that go alone have no part in that: they may all be stuck behind rows that
-//! somebody holds.
+//! another transaction holds. The tasks run on the runtime of those who queue, because each runtime has
+//! groups of its own.
 //!
 //! **An operation that gets no answer from its group is sent again, alone, by its caller.** Another
 //! one may have failed, or may have had to wait for a row; the connection may be lost, or the runtime of
@@ -17,42 +18,34 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sqlx::PgPool;
 use sqlx::postgres::PgRow;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use self::task::Task;
-use super::error::store_error;
+use super::lane::Lane;
 use super::operation::Operation;
+use super::rows;
 use super::statements::Statements;
 use crate::store::StoreError;
 
 mod task;
 
 /// How many statements may be under way for the next operation to go alone, and how many groups may
-/// be under way; or four fifths of the pool, where that is less.
+/// be under way; or four fifths of the lane, where that is less.
 ///
 /// Not fewer: the server commits in groups as well, whatever comes in on several connections at
 /// once. While there are connections left, an operation that goes at once waits for one commit, and
 /// one that queues for two.
 const MOST: u32 = 16;
 
-/// The way of all claims and completions to the server.
+/// The way of all claims and completions of one runtime to the server.
 pub(super) struct Groups(Arc<Shared>);
 
 struct Shared {
-    pool: PgPool,
-    sql: Sql,
+    lane: Arc<Lane>,
     most: u32,
     state: Mutex<State>,
-}
-
-/// What an operation is sent with.
-pub(super) struct Sql {
-    pub(super) claim: Arc<str>,
-    pub(super) complete: Arc<str>,
-    pub(super) group: Arc<str>,
 }
 
 /// If something is queued, a task is about to take it, or all tasks are sending and look again.
@@ -70,7 +63,8 @@ struct State {
 type Answer = Result<PgRow, StoreError>;
 
 struct Queued {
-    operation: Operation,
+    operation: Operation<'static>,
+    sql: Arc<Statements>,
     /// Dropped without an answer, it has the caller send it alone.
     reply: oneshot::Sender<Answer>,
 }
@@ -81,45 +75,43 @@ enum Way<'a> {
 }
 
 impl Groups {
-    pub(super) fn new(pool: PgPool, statements: &Statements) -> Self {
-        // The rest is for renewals and replays, and for whoever else has the pool.
-        let connections = pool.options().get_max_connections();
+    pub(super) fn new(lane: Arc<Lane>) -> Self {
+        // The rest is for what is no claim and no completion.
+        let connections = lane.connections();
         let most = (connections - connections.div_ceil(5)).clamp(1, MOST);
         Self(Arc::new(Shared {
+            lane,
             most,
-            sql: Sql {
-                claim: Arc::clone(&statements.claim),
-                complete: Arc::clone(&statements.complete),
-                group: Arc::clone(&statements.group),
-            },
-            pool,
             state: Mutex::default(),
         }))
     }
 
     /// Dropped before it was sent, it does nothing; dropped later, it may be done all the same.
-    pub(super) async fn run(&self, operation: Operation) -> Answer {
-        let _alone = match self.0.way_of(&operation) {
+    pub(super) async fn run(&self, operation: Operation<'_>, sql: &Arc<Statements>) -> Answer {
+        let _alone = match self.0.way_of(&operation, sql) {
             Way::Alone(alone) => Some(alone),
             Way::InGroup(answer) => match answer.await {
                 Ok(answer) => return answer,
                 Err(_) => None,
             },
         };
-        let sent = operation.send(&self.0.sql, &self.0.pool).await;
-        sent.map_err(store_error)
+        let rows = self.0.lane.rows(None, || operation.query(sql)).await?;
+        rows::one(rows)
     }
 }
 
 impl Shared {
-    fn way_of(self: &Arc<Self>, operation: &Operation) -> Way<'_> {
+    fn way_of(self: &Arc<Self>, operation: &Operation<'_>, sql: &Arc<Statements>) -> Way<'_> {
         let mut state = self.state();
         let is_quiet = state.queue.is_empty() && state.alone + state.tasks < self.most;
         match Handle::try_current() {
             Ok(runtime) if !is_quiet => {
                 let (reply, answer) = oneshot::channel();
-                let operation = operation.clone();
-                state.queue.push_back(Queued { operation, reply });
+                state.queue.push_back(Queued {
+                    operation: operation.to_owned(),
+                    sql: Arc::clone(sql),
+                    reply,
+                });
                 let task = self.new_task(&mut state);
                 drop(state);
                 if let Some(task) = task {

@@ -5,18 +5,18 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::{Executor, PgPool};
+use sqlx::Executor;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgRow};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
-use super::statement;
+use super::records::Records;
+use super::{rows, statement};
 use crate::key::RecordKey;
-use crate::store::Subscription;
 use crate::store::listening::{CONNECT_TIMEOUT, Listening, Pauses, parse_key};
-use crate::store::sql::TableName;
 use crate::store::waiters::Waiters;
+use crate::store::{StoreError, Subscription};
 
 /// How long a mark may take: it may have to wait for who holds the row.
 const MARK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,10 +32,9 @@ pub(super) struct Listener {
 
 /// What the task that listens works with.
 struct Ear {
-    /// For the marks, one at a time: where the table is, and who may write to it, is this pool's.
-    pool: PgPool,
+    /// For the marks, one at a time.
+    records: Arc<Records>,
     channel: String,
-    mark: Arc<str>,
     waiters: Arc<Waiters>,
     to_mark: Arc<ToMark>,
 }
@@ -45,11 +44,10 @@ struct Ear {
 struct ToMark(Mutex<Option<UnboundedSender<RecordKey>>>);
 
 impl Listener {
-    pub(super) fn new(pool: PgPool, table: &TableName, mark: Arc<str>) -> Self {
+    pub(super) fn new(records: Arc<Records>) -> Self {
         let ear = Ear {
-            pool,
-            channel: format!("{table}_done"),
-            mark,
+            channel: format!("{}_done", records.table()),
+            records,
             waiters: Arc::default(),
             to_mark: Arc::default(),
         };
@@ -124,7 +122,7 @@ async fn listen(ear: Arc<Ear>) {
 impl Ear {
     /// Returns when the connection is lost.
     async fn listen_once(&self) -> sqlx::Result<()> {
-        let options = PgConnectOptions::clone(&self.pool.connect_options());
+        let options = self.records.connector().options();
         let connected = timeout(CONNECT_TIMEOUT, connect(options, &self.channel)).await;
         let mut listener = connected.map_err(|_| sqlx::Error::PoolTimedOut)??;
         let to_mark = self.to_mark.open();
@@ -158,8 +156,7 @@ impl Ear {
             if !self.waiters.is_watched(&key) {
                 continue;
             }
-            let marking = statement(&self.mark).bind(&key.as_bytes()[..]);
-            match timeout(MARK_TIMEOUT, marking.fetch_one(&self.pool)).await {
+            match timeout(MARK_TIMEOUT, self.mark_one(&key)).await {
                 Ok(Ok(row)) if is_running(&row) => {}
                 // It has changed before there was a mark.
                 Ok(Ok(_)) => self.waiters.wake(&key),
@@ -171,6 +168,15 @@ impl Ear {
                 Err(_) => tracing::debug!(record = %key, "no hint for a record, its waiters poll"),
             }
         }
+    }
+}
+
+impl Ear {
+    async fn mark_one(&self, key: &RecordKey) -> Result<PgRow, StoreError> {
+        let sql = self.records.statements().await?;
+        let lane = &self.records.lanes()?.work;
+        let marking = || statement(&sql.wait).bind(&key.as_bytes()[..]);
+        rows::one(lane.rows(None, marking).await?)
     }
 }
 
@@ -197,6 +203,6 @@ async fn ask_whether_it_is_there(listener: &mut PgListener) -> sqlx::Result<()> 
     Ok(())
 }
 
-fn is_running(row: &sqlx::postgres::PgRow) -> bool {
+fn is_running(row: &PgRow) -> bool {
     sqlx::Row::try_get(row, "is_running").unwrap_or(false)
 }

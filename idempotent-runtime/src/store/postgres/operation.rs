@@ -1,31 +1,79 @@
 //! A claim or a completion, alone or as one of several.
 
-use bytes::Bytes;
-use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, PgPool};
+use std::borrow::Cow;
+use std::time::Duration;
 
-use super::groups::Sql;
+use bytes::Bytes;
+
+use super::lane::Query;
+use super::statements::Statements;
 use super::{micros, statement};
+use crate::fingerprint::Fingerprint;
 use crate::record::{Owner, StoredResponse};
 use crate::store::ClaimRequest;
 
 /// What goes in groups. Both may be repeated with the same token.
-#[derive(Clone)]
-pub(super) enum Operation {
-    Claim(ClaimRequest),
-    Complete {
-        owner: Owner,
-        status: Option<i16>,
-        response: Bytes,
-    },
+pub(super) enum Operation<'a> {
+    Claim(Claiming<'a>),
+    Complete(Completing),
 }
 
-impl Operation {
-    pub(super) fn completion(owner: &Owner, response: &StoredResponse) -> Self {
-        Self::Complete {
+pub(super) struct Claiming<'a> {
+    owner: Owner,
+    fingerprint: Fingerprint,
+    operation: Cow<'a, str>,
+    lease_us: i64,
+    retention_us: i64,
+    /// When the sweeper is to look at the record: a guess.
+    purge_us: i64,
+    take_over: Option<i32>,
+}
+
+pub(super) struct Completing {
+    owner: Owner,
+    status: Option<i16>,
+    response: Bytes,
+    ttl_us: i64,
+}
+
+impl<'a> Operation<'a> {
+    /// A claim of a record that is expected to live for `ttl_us` once it is completed.
+    pub(super) fn claim(request: &ClaimRequest<'a>, ttl_us: i64) -> Self {
+        let lease_us = micros(request.lease);
+        Self::Claim(Claiming {
+            owner: request.owner,
+            fingerprint: request.fingerprint,
+            operation: text(request.operation),
+            lease_us,
+            retention_us: micros(request.retention),
+            purge_us: lease_us + ttl_us.min(micros(request.retention)),
+            // An attempt that the column cannot hold is nobody's.
+            take_over: request
+                .take_over
+                .and_then(|attempt| i32::try_from(attempt).ok()),
+        })
+    }
+
+    pub(super) fn completion(owner: &Owner, response: &StoredResponse, ttl: Duration) -> Self {
+        Self::Complete(Completing {
             owner: *owner,
             status: i16::try_from(response.status).ok(),
             response: response.encode().into(),
+            ttl_us: micros(ttl),
+        })
+    }
+
+    /// One that does not borrow from its caller, who may go away.
+    pub(super) fn to_owned(&self) -> Operation<'static> {
+        match self {
+            Self::Claim(claim) => Operation::Claim(Claiming {
+                operation: Cow::Owned(claim.operation.clone().into_owned()),
+                ..*claim
+            }),
+            Self::Complete(completion) => Operation::Complete(Completing {
+                response: completion.response.clone(),
+                ..*completion
+            }),
         }
     }
 
@@ -33,62 +81,55 @@ impl Operation {
     pub(super) fn size_bytes(&self) -> usize {
         match self {
             Self::Claim(_) => 0,
-            Self::Complete { response, .. } => response.len(),
+            Self::Complete(completion) => completion.response.len(),
         }
     }
 
     /// By a statement of its own.
-    pub(super) async fn send(&self, sql: &Sql, pool: &PgPool) -> sqlx::Result<PgRow> {
-        let statement = match self {
-            Self::Claim(request) => statement(&sql.claim)
-                .bind(&request.owner.key.as_bytes()[..])
-                .bind(&request.fingerprint.as_bytes()[..])
-                .bind(&request.owner.token.as_bytes()[..])
-                .bind(micros(request.lease))
-                .bind(micros(request.ttl))
-                .bind(take_over(request)),
-            Self::Complete {
-                owner,
-                status,
-                response,
-            } => statement(&sql.complete)
-                .bind(&owner.key.as_bytes()[..])
-                .bind(&owner.token.as_bytes()[..])
-                .bind(status)
-                .bind(&response[..]),
-        };
-        statement.fetch_one(pool).await
-    }
-
-    fn owner(&self) -> &Owner {
+    pub(super) fn query<'q>(&'q self, sql: &Statements) -> Query<'q> {
         match self {
-            Self::Claim(request) => &request.owner,
-            Self::Complete { owner, .. } => owner,
+            Self::Claim(claim) => statement(&sql.claim)
+                .bind(&claim.owner.key.as_bytes()[..])
+                .bind(&claim.fingerprint.as_bytes()[..])
+                .bind(&claim.owner.token.as_bytes()[..])
+                .bind(&*claim.operation)
+                .bind(claim.lease_us)
+                .bind(claim.retention_us)
+                .bind(claim.purge_us)
+                .bind(claim.take_over),
+            Self::Complete(completion) => statement(&sql.complete)
+                .bind(&completion.owner.key.as_bytes()[..])
+                .bind(&completion.owner.token.as_bytes()[..])
+                .bind(completion.status)
+                .bind(&completion.response[..])
+                .bind(completion.ttl_us),
         }
     }
 }
 
 /// All of them by one statement. A row has its `place` among them.
-pub(super) async fn send_group(
-    group: &[&Operation],
-    sql: &Sql,
-    connection: &mut PgConnection,
-) -> sqlx::Result<Vec<PgRow>> {
+pub(super) fn group_query<'q>(
+    group: impl IntoIterator<Item = &'q Operation<'static>>,
+    sql: &Statements,
+) -> Query<'q> {
     let mut items = Items::default();
     for operation in group {
-        items.push(operation);
+        match operation {
+            Operation::Claim(claim) => items.push_claim(claim),
+            Operation::Complete(completion) => items.push_completion(completion),
+        }
     }
     statement(&sql.group)
         .bind(items.keys)
         .bind(items.tokens)
         .bind(items.hashes)
+        .bind(items.operations)
         .bind(items.leases)
-        .bind(items.ttls)
+        .bind(items.lives)
+        .bind(items.purges)
         .bind(items.take_overs)
         .bind(items.statuses)
         .bind(items.responses)
-        .fetch_all(connection)
-        .await
 }
 
 /// A column each.
@@ -98,39 +139,52 @@ struct Items<'a> {
     tokens: Vec<&'a [u8]>,
     /// A completion has none.
     hashes: Vec<Option<&'a [u8]>>,
+    operations: Vec<Option<&'a str>>,
     leases: Vec<Option<i64>>,
-    ttls: Vec<Option<i64>>,
+    /// The retention of a claim, the TTL of a completion.
+    lives: Vec<i64>,
+    purges: Vec<Option<i64>>,
     take_overs: Vec<Option<i32>>,
     statuses: Vec<Option<i16>>,
     responses: Vec<Option<&'a [u8]>>,
 }
 
 impl<'a> Items<'a> {
-    fn push(&mut self, operation: &'a Operation) {
-        let (claim, completion) = match operation {
-            Operation::Claim(request) => (Some(request), None),
-            Operation::Complete {
-                status, response, ..
-            } => (None, Some((*status, &response[..]))),
-        };
-        let owner = operation.owner();
+    fn push_claim(&mut self, claim: &'a Claiming<'_>) {
+        self.push_owner(&claim.owner);
+        self.hashes.push(Some(claim.fingerprint.as_bytes()));
+        self.operations.push(Some(&claim.operation));
+        self.leases.push(Some(claim.lease_us));
+        self.lives.push(claim.retention_us);
+        self.purges.push(Some(claim.purge_us));
+        self.take_overs.push(claim.take_over);
+        self.statuses.push(None);
+        self.responses.push(None);
+    }
+
+    fn push_completion(&mut self, completion: &'a Completing) {
+        self.push_owner(&completion.owner);
+        self.hashes.push(None);
+        self.operations.push(None);
+        self.leases.push(None);
+        self.lives.push(completion.ttl_us);
+        self.purges.push(None);
+        self.take_overs.push(None);
+        self.statuses.push(completion.status);
+        self.responses.push(Some(&completion.response));
+    }
+
+    fn push_owner(&mut self, owner: &'a Owner) {
         self.keys.push(owner.key.as_bytes());
         self.tokens.push(owner.token.as_bytes());
-        self.hashes
-            .push(claim.map(|request| &request.fingerprint.as_bytes()[..]));
-        self.leases.push(claim.map(|request| micros(request.lease)));
-        self.ttls.push(claim.map(|request| micros(request.ttl)));
-        self.take_overs.push(claim.and_then(take_over));
-        self.statuses
-            .push(completion.and_then(|(status, _)| status));
-        self.responses
-            .push(completion.map(|(_, response)| response));
     }
 }
 
-/// An attempt that the column cannot hold is nobody's.
-fn take_over(request: &ClaimRequest) -> Option<i32> {
-    request
-        .take_over
-        .and_then(|attempt| i32::try_from(attempt).ok())
+/// As a column of text can hold it: without the one character that it cannot.
+pub(super) fn text(operation: &str) -> Cow<'_, str> {
+    if operation.contains('\0') {
+        Cow::Owned(operation.replace('\0', "\u{fffd}"))
+    } else {
+        Cow::Borrowed(operation)
+    }
 }

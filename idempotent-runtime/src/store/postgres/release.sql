@@ -1,2 +1,30 @@
-DELETE FROM "{table}"
-WHERE key = $1 AND token = $2 AND state = 1 AND expires_at > clock_timestamp()
+-- Removes the records of running claims of these tokens.
+--
+-- As renew.sql: a row that another transaction holds is busy.
+--
+-- $1 keys, $2 tokens
+WITH asked AS MATERIALIZED (
+    SELECT key, token, place
+    FROM unnest($1::bytea[], $2::bytea[]) WITH ORDINALITY AS _ (key, token, place)
+),
+held AS MATERIALIZED (
+    SELECT key FROM {schema}."{table}"
+    WHERE key = ANY ($1::bytea[])
+    ORDER BY key
+    FOR UPDATE SKIP LOCKED
+),
+released AS (
+    DELETE FROM {schema}."{table}" r USING asked, held
+    WHERE r.key = asked.key AND r.key = held.key
+        AND r.token = asked.token AND r.state = 1 AND r.expires_at > clock_timestamp()
+    RETURNING r.key, r.token
+)
+-- Not by place: an owner that is asked for twice is written once.
+SELECT place, CASE
+    WHEN EXISTS (SELECT FROM released WHERE released.key = asked.key AND released.token = asked.token) THEN 'done'
+    WHEN NOT EXISTS (SELECT FROM held WHERE held.key = asked.key)
+        AND EXISTS (SELECT FROM {schema}."{table}" r WHERE r.key = asked.key AND r.token = asked.token
+            AND r.state = 1 AND r.expires_at > clock_timestamp()) THEN 'busy'
+    ELSE 'lost'
+END AS outcome
+FROM asked

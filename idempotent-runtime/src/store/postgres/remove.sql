@@ -1,1 +1,1 @@
-DELETE FROM "{table}" WHERE key = $1
+DELETE FROM {schema}."{table}" WHERE key = $1 RETURNING 1

@@ -1,16 +1,35 @@
--- Renews what is held and returns the places, in the arrays, of what is not.
+-- Renews what is held, and says of each place in the arrays what became of it.
+--
+-- A row that another transaction holds is skipped and waited for by nobody: its renewal is busy, and
+-- the others are renewed.
+--
+-- $1 keys, $2 tokens, $3 leases and $4 retentions in microseconds
 WITH asked AS MATERIALIZED (
-    SELECT key, token, clock_timestamp() + make_interval(secs => lease_us / 1e6) AS lease_until, place
-    FROM unnest($1::bytea[], $2::bytea[], $3::bigint[]) WITH ORDINALITY AS _ (key, token, lease_us, place)
+    SELECT key, token, clock_timestamp() + lease_us * interval '1 microsecond' AS lease_until,
+        retention_us * interval '1 microsecond' AS retention, place
+    FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bigint[])
+        WITH ORDINALITY AS _ (key, token, lease_us, retention_us, place)
+),
+held AS MATERIALIZED (
+    SELECT key FROM {schema}."{table}"
+    WHERE key = ANY ($1::bytea[])
+    ORDER BY key
+    FOR NO KEY UPDATE SKIP LOCKED
 ),
 renewed AS (
-    UPDATE "{table}" r
-    SET lease_until = asked.lease_until,
-        expires_at = greatest(r.expires_at, asked.lease_until) -- mostly the same value: heap-only
-    FROM asked
-    WHERE r.key = asked.key AND r.token = asked.token AND r.state = 1 AND r.expires_at > clock_timestamp()
+    UPDATE {schema}."{table}" r
+    SET lease_until = asked.lease_until, expires_at = asked.lease_until + asked.retention -- heap-only
+    FROM asked, held
+    WHERE r.key = asked.key AND r.key = held.key
+        AND r.token = asked.token AND r.state = 1 AND r.expires_at > clock_timestamp()
     RETURNING r.key, r.token
 )
 -- Not by place: an owner that is asked for twice is updated once.
-SELECT place FROM asked
-WHERE NOT EXISTS (SELECT FROM renewed WHERE renewed.key = asked.key AND renewed.token = asked.token)
+SELECT place, CASE
+    WHEN EXISTS (SELECT FROM renewed WHERE renewed.key = asked.key AND renewed.token = asked.token) THEN 'done'
+    WHEN NOT EXISTS (SELECT FROM held WHERE held.key = asked.key)
+        AND EXISTS (SELECT FROM {schema}."{table}" r WHERE r.key = asked.key AND r.token = asked.token
+            AND r.state = 1 AND r.expires_at > clock_timestamp()) THEN 'busy'
+    ELSE 'lost'
+END AS outcome
+FROM asked

@@ -11,10 +11,17 @@ use sqlx::postgres::PgRow;
 use super::NAME;
 use super::error::store_error;
 use crate::fingerprint::Fingerprint;
-use crate::record::{Owner, Record, RecordState, StoredResponse};
+use crate::key::RecordKey;
+use crate::record::{Record, RecordState, StoredResponse};
 use crate::store::sql::corrupt;
 use crate::store::transaction::Settled;
-use crate::store::{Claim, Completion, Progress, Renewal, StoreError};
+use crate::store::{Claim, Completion, Progress, Purged, PurgedClaim, StoreError, StoreErrorKind};
+
+/// The only row.
+pub(super) fn one(rows: Vec<PgRow>) -> Result<PgRow, StoreError> {
+    let no_row = || store_error(sqlx::Error::RowNotFound);
+    rows.into_iter().next().ok_or_else(no_row)
+}
 
 /// What [`claim.sql`](../claim.sql) returns.
 pub(super) fn claim(row: &PgRow) -> Result<Claim, StoreError> {
@@ -79,19 +86,64 @@ pub(super) fn progress(row: &PgRow) -> Result<Progress, StoreError> {
     let outcome: &str = row.try_get("outcome").map_err(store_error)?;
     match outcome {
         "saved" => Ok(Progress::Saved),
+        "behind" => {
+            let stored: i32 = row.try_get("stored_bytes").map_err(store_error)?;
+            let stored_bytes = usize::try_from(stored).map_err(|error| corrupt(NAME, error))?;
+            Ok(Progress::Behind { stored_bytes })
+        }
         "lost" => Ok(Progress::Lost),
         _ => Err(corrupt(NAME, "record of an unknown state")),
     }
 }
 
-/// The owner whose place, counted from 1, [`renew.sql`](../renew.sql) returns.
-pub(super) fn lost(row: &PgRow, renewals: &[Renewal]) -> Result<Owner, StoreError> {
-    let place: i64 = row.try_get("place").map_err(store_error)?;
-    usize::try_from(place - 1)
-        .ok()
-        .and_then(|index| renewals.get(index))
-        .map(|renewal| renewal.owner)
-        .ok_or_else(|| corrupt(NAME, "renewal of a claim that was not asked for"))
+/// What [`renew.sql`](../renew.sql), [`release.sql`](../release.sql) and
+/// [`abandon.sql`](../abandon.sql) say of each of so many items.
+pub(super) fn each<T: Copy>(
+    reply: Result<Vec<PgRow>, StoreError>,
+    items: usize,
+    done: T,
+    lost: T,
+) -> Vec<Result<T, StoreError>> {
+    let rows = match reply {
+        Ok(rows) => rows,
+        Err(error) => return vec![Err(error); items],
+    };
+    let no_row = || Err(store_error(sqlx::Error::RowNotFound));
+    let mut results = vec![no_row(); items];
+    for row in rows {
+        let place: Option<i64> = row.try_get("place").ok();
+        let index = place.and_then(|place| usize::try_from(place - 1).ok());
+        if let Some(result) = index.and_then(|index| results.get_mut(index)) {
+            *result = match row.try_get("outcome").map_err(store_error) {
+                Ok("done") => Ok(done),
+                Ok("busy") => Err(StoreError::new(NAME, StoreErrorKind::Busy)),
+                Ok(_) => Ok(lost),
+                Err(error) => Err(error),
+            };
+        }
+    }
+    results
+}
+
+/// What [`purge.sql`](../purge.sql) returns.
+pub(super) fn purged(rows: &[PgRow]) -> Result<Purged, StoreError> {
+    let mut abandoned = Vec::new();
+    for row in rows {
+        let key: Option<&[u8]> = row.try_get("key").map_err(store_error)?;
+        let operation: Option<&str> = row.try_get("operation").map_err(store_error)?;
+        // A key of another length is nothing that this crate has written.
+        let key = key.and_then(|key| <[u8; 32]>::try_from(key).ok());
+        if let (Some(key), Some(operation)) = (key, operation) {
+            abandoned.push(PurgedClaim {
+                key: RecordKey::from_bytes(key),
+                operation: operation.into(),
+            });
+        }
+    }
+    Ok(Purged {
+        records: rows.len(),
+        abandoned,
+    })
 }
 
 /// What [`get.sql`](../get.sql) returns.
@@ -111,6 +163,10 @@ pub(super) fn record(row: &PgRow) -> Result<Record, StoreError> {
     let progress: Option<&[u8]> = row.try_get("progress").map_err(store_error)?;
     Ok(Record {
         fingerprint: Fingerprint::from_bytes(hash),
+        operation: row
+            .try_get::<&str, _>("operation")
+            .map_err(store_error)?
+            .into(),
         attempt: attempt(row, "attempt")?,
         age: duration(row, "age_us")?,
         expires_in: duration(row, "expires_in_us")?,

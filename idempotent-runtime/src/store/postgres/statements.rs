@@ -1,10 +1,11 @@
-//! The statements, with the table's name put in.
+//! The statements, with the names of the table and its schema put in.
 
 use std::sync::Arc;
 
 use crate::store::sql::{TableName, uncommented};
 
 /// One statement an operation.
+#[derive(Debug)]
 pub(super) struct Statements {
     pub(super) claim: Arc<str>,
     pub(super) complete: Arc<str>,
@@ -13,19 +14,37 @@ pub(super) struct Statements {
     pub(super) wait: Arc<str>,
     pub(super) renew: Arc<str>,
     pub(super) release: Arc<str>,
+    pub(super) abandon: Arc<str>,
     pub(super) get: Arc<str>,
     pub(super) remove: Arc<str>,
     pub(super) purge: Arc<str>,
-    /// With `{lock}` still to be put in.
+    pub(super) transaction: InTransaction,
+}
+
+/// Those of a handler's transaction.
+#[derive(Clone, Debug)]
+pub(super) struct InTransaction {
+    /// What tells the locks of this table from those of others.
+    pub(super) name: Arc<str>,
+    /// With `{locks}` still to be put in.
     pub(super) begin: Arc<str>,
+    /// With `{lock}` still to be put in.
+    pub(super) lock: Arc<str>,
     pub(super) enter: Arc<str>,
+    pub(super) look: Arc<str>,
+    pub(super) restore: Arc<str>,
+    pub(super) is_same: Arc<str>,
     pub(super) record: Arc<str>,
     pub(super) record_again: Arc<str>,
 }
 
 impl Statements {
-    pub(super) fn new(table: &TableName) -> Self {
-        let statement = |template: &str| Arc::from(table.in_statement(&uncommented(template)));
+    pub(super) fn new(schema: &str, table: &TableName) -> Self {
+        let session = uncommented(include_str!("session.sql"));
+        let statement = |template: &str| {
+            let template = uncommented(template).replace("{session}", session.trim());
+            Arc::from(named(&template, schema, table))
+        };
         Self {
             claim: statement(include_str!("claim.sql")),
             complete: statement(include_str!("complete.sql")),
@@ -34,13 +53,33 @@ impl Statements {
             wait: statement(include_str!("wait.sql")),
             renew: statement(include_str!("renew.sql")),
             release: statement(include_str!("release.sql")),
+            abandon: statement(include_str!("abandon.sql")),
             get: statement(include_str!("get.sql")),
             remove: statement(include_str!("remove.sql")),
             purge: statement(include_str!("purge.sql")),
-            begin: Arc::from(uncommented(include_str!("begin.sql"))),
-            enter: statement(include_str!("enter.sql")),
-            record: statement(include_str!("record.sql")),
-            record_again: statement(include_str!("record_again.sql")),
+            transaction: InTransaction {
+                name: Arc::from(format!("{schema}.{table}")),
+                begin: statement(include_str!("begin.sql")),
+                lock: statement(include_str!("lock.sql")),
+                enter: statement(include_str!("enter.sql")),
+                look: statement(include_str!("look.sql")),
+                restore: statement(include_str!("restore.sql")),
+                is_same: statement(include_str!("is_same.sql")),
+                record: statement(include_str!("record.sql")),
+                record_again: statement(include_str!("record_again.sql")),
+            },
         }
     }
+}
+
+/// A statement in which `{schema}` and `{table}` stand for these names.
+pub(super) fn named(template: &str, schema: &str, table: &TableName) -> String {
+    table
+        .in_statement(template)
+        .replace("{schema}", &quoted(schema))
+}
+
+/// As an identifier.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -1,59 +1,39 @@
 //! Transactions of PostgreSQL.
 //!
 //! `BEGIN`, the key's lock and the savepoint in one message; the look for a record; the handler's
-//! statements; the record; `COMMIT`. So an idempotent transaction has two round trips more than the
-//! same one without. The look is a statement of its own so that it is prepared: planning it each time
-//! would cost the server more than half of what it does for an insert.
+//! statements; what the handler has changed in its session put back; the record; `COMMIT`. So an
+//! idempotent transaction has three round trips more than the same one without. The look is a statement of
+//! its own so that it is prepared: planning it each time would cost the server more than half of what it
+//! does for an insert. So is putting the session back: the record is written by whoever the session was at
+//! the beginning, and names cannot even be looked up by every role.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sha2::{Digest, Sha256};
-use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row};
+use sqlx::{PgConnection, PgPool, Postgres, Row};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
 
-use super::error::{is_unique_violation, is_without_savepoint, store_error};
-use super::{micros, rows, statement};
-use crate::key::RecordKey;
+use self::begin::{begin, close_idle};
+use self::record::ToRecord;
+use super::error::{is_of_connection, is_without_savepoint, store_error};
+use super::records::Records;
+use super::statement;
 use crate::record::StoredResponse;
 use crate::store::StoreError;
-use crate::store::sql::{Loan, TableName, transaction};
-use crate::store::transaction::{
-    Begin, Begun, Committed, Session, Settled, TransactionRequest, UNDO,
-};
+use crate::store::sql::{Loan, RETURN_LIMIT, transaction};
+use crate::store::transaction::{Begin, Begun, Committed, Session, TransactionRequest, UNDO};
 
-/// Begins transactions on the store's pool.
-pub(super) struct Transactions {
-    pub(super) pool: PgPool,
-    pub(super) table: TableName,
-    pub(super) begin: Arc<str>,
-    pub(super) enter: Arc<str>,
-    pub(super) record: Arc<str>,
-    pub(super) record_again: Arc<str>,
-}
+mod begin;
+mod record;
+
+/// Begins transactions on the application's pool.
+pub(super) struct Transactions(pub(super) Arc<Records>);
 
 struct Open {
+    pool: PgPool,
     connection: Loan<Postgres>,
     record: Option<ToRecord>,
-}
-
-/// What will be written when the handler is done.
-struct ToRecord {
-    request: TransactionRequest,
-    statement: Arc<str>,
-    /// When the transaction began, by the server: what tells it from one that the handler has begun
-    /// after ending this one.
-    begun_us: i64,
-}
-
-impl Transactions {
-    /// One lock for each key of each table. Advisory locks are numbers of 64 bits, so that two keys
-    /// could share one; the later of the two would be told that it is in flight.
-    fn lock(&self, key: &RecordKey) -> i64 {
-        let table = Sha256::digest(self.table.to_string());
-        let bytes = key.as_bytes().iter().zip(table).take(8);
-        bytes.fold(0, |lock, (key, table)| lock << 8 | i64::from(*key ^ table))
-    }
 }
 
 #[async_trait]
@@ -62,55 +42,24 @@ impl Begin<PgConnection> for Transactions {
         &self,
         request: Option<&TransactionRequest>,
     ) -> Result<Begun<PgConnection>, StoreError> {
-        let mut connection = Loan::new(self.pool.acquire().await.map_err(store_error)?);
-        let Some(request) = request else {
-            transaction::begin::<Postgres>(&mut connection, "BEGIN")
-                .await
-                .map_err(store_error)?;
-            let record = None;
-            return Ok(Begun::Open(Box::new(Open { connection, record })));
+        let sql = match request {
+            Some(request) => Some((request, self.0.statements().await?.transaction.clone())),
+            None => None,
         };
-        let lock = self.lock(&request.owner.key).to_string();
-        let begin = AssertSqlSafe(self.begin.replace("{lock}", &lock));
-        transaction::begin::<Postgres>(&mut connection, begin)
-            .await
-            .map_err(store_error)?;
-        let entered = statement(&self.enter)
-            .bind(&request.owner.key.as_bytes()[..])
-            .fetch_one(&mut *connection)
-            .await
-            .map_err(store_error)?;
-        if let Some(settled) = settled(&entered, request)? {
-            // Nobody needs to wait for it: it is sent when the connection is back in the pool.
-            transaction::start_to_roll_back::<Postgres>(&mut connection);
-            connection.give_back();
-            return Ok(Begun::Settled(settled));
+        let pool = self.0.connector().pool();
+        match begin(&self.0, sql.clone()).await {
+            Err(failed) if failed.is_of_session => {
+                tracing::debug!(
+                    error = &failed.error as &dyn std::error::Error,
+                    "a pooled connection was of no use, trying a fresh one"
+                );
+                close_idle(pool);
+                let begun = begin(&self.0, sql).await;
+                begun.map_err(|failed| failed.error)
+            }
+            begun => begun.map_err(|failed| failed.error),
         }
-        // One that counts has been dealt with.
-        let expired: Option<bool> = entered.try_get("is_expired").map_err(store_error)?;
-        let statement = match expired {
-            Some(_) => &self.record_again,
-            None => &self.record,
-        };
-        let record = ToRecord {
-            request: *request,
-            statement: Arc::clone(statement),
-            begun_us: entered.try_get("begun_us").map_err(store_error)?,
-        };
-        Ok(Begun::Open(Box::new(Open {
-            connection,
-            record: Some(record),
-        })))
     }
-}
-
-/// A record counts whoever has the lock: somebody who only looks at the record has it for a moment.
-fn settled(entered: &PgRow, request: &TransactionRequest) -> Result<Option<Settled>, StoreError> {
-    if let Some(settled) = rows::settled(entered, &request.fingerprint)? {
-        return Ok(Some(settled));
-    }
-    let is_ours: bool = entered.try_get("is_ours").map_err(store_error)?;
-    Ok((!is_ours).then_some(Settled::InFlight(None)))
 }
 
 #[async_trait]
@@ -134,26 +83,34 @@ impl Session<PgConnection> for Open {
             }
             undone => undone,
         };
-        undone.map(drop).map_err(store_error)
+        let undone = undone.map(drop).map_err(store_error);
+        undone.map_err(StoreError::not_executed)
     }
 
     async fn commit(
         mut self: Box<Self>,
         response: &StoredResponse,
     ) -> Result<Committed, StoreError> {
-        let is_whole = match &self.record {
-            Some(record) => record.write(&mut self.connection, response).await?,
+        let (is_whole, is_as_it_was) = match &self.record {
+            Some(record) => {
+                let written = record.write(&mut self.connection, response).await;
+                // COMMIT was not sent, and without it nothing happens.
+                written.map_err(|error| self.failed(error).not_executed())?
+            }
             // A transaction that takes no more statements is rolled back by COMMIT, without an error.
-            None => !self.is_failed().await,
+            None => (!self.is_failed().await, true),
         };
         if !is_whole {
             self.roll_back().await;
             return Ok(Committed::Lost);
         }
-        transaction::commit::<Postgres>(&mut self.connection)
-            .await
-            .map_err(store_error)?;
-        self.connection.give_back();
+        let committed = transaction::commit::<Postgres>(&mut self.connection).await;
+        committed.map_err(|error| self.failed(error))?;
+        if is_as_it_was {
+            self.connection.give_back();
+        } else {
+            self.give_back_if_same();
+        }
         Ok(Committed::Stored)
     }
 
@@ -161,42 +118,42 @@ impl Session<PgConnection> for Open {
         // A connection on which that fails is closed, and then the server does it.
         let rolled_back = transaction::roll_back::<Postgres>(&mut self.connection).await;
         if rolled_back.is_ok() {
-            self.connection.give_back();
+            self.give_back_if_same();
         }
     }
 }
 
-impl ToRecord {
-    /// `false` when somebody else's record is there.
-    async fn write(
-        &self,
-        connection: &mut PgConnection,
-        response: &StoredResponse,
-    ) -> Result<bool, StoreError> {
-        let TransactionRequest {
-            owner,
-            fingerprint,
-            ttl,
-        } = &self.request;
-        let written = statement(&self.statement)
-            .bind(&owner.key.as_bytes()[..])
-            .bind(&fingerprint.as_bytes()[..])
-            .bind(&owner.token.as_bytes()[..])
-            .bind(i16::try_from(response.status).ok())
-            .bind(response.encode())
-            .bind(micros(*ttl))
-            .fetch_optional(connection)
-            .await;
-        let row = match written {
-            Err(error) if is_unique_violation(&error) => None,
-            written => written.map_err(store_error)?,
-        };
-        let Some(row) = row else { return Ok(false) };
-        let begun_us: i64 = row.try_get("begun_us").map_err(store_error)?;
-        if begun_us != self.begun_us {
-            tracing::error!(record = %owner.key,
-                "a handler has ended its transaction by itself: its writes and its record were not committed together");
+impl Open {
+    /// What is wrong with this connection can be wrong with all that are idle.
+    fn failed(&self, error: sqlx::Error) -> StoreError {
+        if is_of_connection(&error) {
+            close_idle(&self.pool);
         }
-        Ok(true)
+        store_error(error)
+    }
+
+    /// Most changes end with the transaction. A connection that is left with others is closed.
+    fn give_back_if_same(self) {
+        let (mut connection, Some(record)) = (self.connection, self.record) else {
+            return;
+        };
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        runtime.spawn(async move {
+            let asking = statement(&record.sql.is_same)
+                .bind(&record.session)
+                .fetch_one(&mut *connection);
+            let is_same = match timeout(RETURN_LIMIT, asking).await {
+                Ok(Ok(row)) => row.try_get("is_same").unwrap_or(false),
+                Ok(Err(_)) | Err(_) => false,
+            };
+            if is_same {
+                connection.give_back();
+            } else {
+                tracing::warn!(record = %record.request.owner.key,
+                    "a handler has changed the settings of its session: the connection is closed");
+            }
+        });
     }
 }

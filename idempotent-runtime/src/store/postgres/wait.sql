@@ -1,1 +1,1 @@
-SELECT is_running FROM "{table}_wait"($1)
+SELECT is_running FROM {schema}."{table}_wait"($1)

@@ -6,7 +6,7 @@ use std::fmt;
 use ::redis::aio::ConnectionLike;
 use ::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Value, cmd};
 
-use super::reply::store_error;
+use super::failure::Failure;
 use crate::store::StoreError;
 
 /// Something about the server that can lose records, or stop the store from working.
@@ -103,7 +103,7 @@ async fn ask<T: FromRedisValue>(
     match command.query_async(connection).await {
         Ok(reply) => Ok(Some(reply)),
         Err(error) if is_refusal(&error) => Ok(None),
-        Err(error) => Err(store_error(error)),
+        Err(error) => Err(Failure::of_one_try(error).into()),
     }
 }
 

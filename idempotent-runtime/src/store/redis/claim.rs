@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ::redis::Cmd;
 use ::redis::aio::ConnectionLike;
-use ::redis::{Cmd, Value};
 
+use super::failure::Failure;
+use super::line::Line;
 use super::name::Name;
-use super::reply::{self, store_error};
-use super::{script, stored};
+use super::{reply, script, stored};
 use crate::store::{Claim, ClaimRequest, StoreError};
 
 /// Whether the server has `SET` with both `NX` and `GET`: not before Redis 7.
@@ -26,17 +27,17 @@ enum Told {
     /// There is something to be told that depends on the time.
     Running,
     /// The server takes no writes now. It may have something to tell all the same.
-    Refused,
+    Refused(Failure),
     /// The server does not know the command, or so it seems.
     Unknown,
 }
 
 /// A claim on its way.
 pub(super) struct Call<'a> {
-    request: &'a ClaimRequest,
+    request: &'a ClaimRequest<'a>,
     name: Name,
     /// The record to be, and for how many milliseconds it lives.
-    record: [u8; stored::HEAD],
+    record: Vec<u8>,
     life: u64,
     /// For scripts that would tell those who wait.
     quiet: &'static [&'static [u8]],
@@ -44,7 +45,7 @@ pub(super) struct Call<'a> {
 
 impl<'a> Call<'a> {
     pub(super) fn new(
-        request: &'a ClaimRequest,
+        request: &'a ClaimRequest<'a>,
         name: Name,
         quiet: &'static [&'static [u8]],
     ) -> Self {
@@ -58,56 +59,76 @@ impl<'a> Call<'a> {
         }
     }
 
-    pub(super) async fn run(
-        &self,
-        connection: &mut impl ConnectionLike,
-        plain: &Plain,
-    ) -> Result<Claim, StoreError> {
+    pub(super) async fn run<C>(&self, line: &Line<C>, plain: &Plain) -> Result<Claim, StoreError>
+    where
+        C: ConnectionLike + Clone + Send + Sync,
+    {
         if self.request.take_over.is_some() || plain.is_missing.load(Ordering::Relaxed) {
-            return self.by_script(connection).await;
+            return self.by_script(line).await;
         }
-        let told = self.by_command(connection).await?;
-        if let Told::Claim(claim) = told {
-            return Ok(claim);
+        match self.by_command(line).await? {
+            Told::Claim(claim) => Ok(claim),
+            Told::Running => self.by_script(line).await,
+            Told::Refused(failure) => self.by_reading(line, failure).await,
+            Told::Unknown => {
+                let claim = self.by_script(line).await?;
+                plain.is_missing.store(true, Ordering::Relaxed);
+                Ok(claim)
+            }
         }
-        let claim = self.by_script(connection).await?;
-        if matches!(told, Told::Unknown) {
-            plain.is_missing.store(true, Ordering::Relaxed);
-        }
-        Ok(claim)
     }
 
-    async fn by_command(&self, connection: &mut impl ConnectionLike) -> Result<Told, StoreError> {
+    async fn by_command<C>(&self, line: &Line<C>) -> Result<Told, StoreError>
+    where
+        C: ConnectionLike + Clone + Send + Sync,
+    {
         let (name, record) = (self.name.as_bytes(), &self.record[..]);
         let mut set = Cmd::with_capacity(7, name.len() + record.len() + 32);
         set.arg("SET").arg(name).arg(record);
         set.arg("NX").arg("GET").arg("PX").arg(self.life);
-        match set.query_async::<Value>(connection).await {
+        match line.query(&set).await {
             Ok(reply) => {
                 let claim = reply::plain_claim(&reply, self.request)?;
                 Ok(claim.map_or(Told::Running, Told::Claim))
             }
-            Err(error) => match error.code() {
-                Some("OOM" | "MISCONF" | "NOREPLICAS") => Ok(Told::Refused),
+            Err(failure) => match failure.code() {
+                Some("OOM" | "MISCONF" | "NOREPLICAS" | "READONLY") => Ok(Told::Refused(failure)),
                 Some("ERR") => Ok(Told::Unknown),
-                _ => Err(store_error(error)),
+                _ => Err(failure.into()),
             },
         }
     }
 
-    async fn by_script(&self, connection: &mut impl ConnectionLike) -> Result<Claim, StoreError> {
+    async fn by_script<C>(&self, line: &Line<C>) -> Result<Claim, StoreError>
+    where
+        C: ConnectionLike + Clone + Send + Sync,
+    {
         let life = self.life.to_string();
         let args: [&[u8]; 2] = [&self.record, life.as_bytes()];
         let reply = match self.request.take_over {
-            None => script::CLAIM.run(connection, &self.name, &args).await,
+            None => line.run(&script::CLAIM, &self.name, &args).await,
             Some(attempt) => {
                 let lease = stored::millis(self.request.lease).to_string();
                 let attempt = attempt.to_string();
                 let more = [lease.as_bytes(), attempt.as_bytes()];
                 let args = [&args, &more, self.quiet].concat();
-                script::TAKE_OVER.run(connection, &self.name, &args).await
+                line.run(&script::TAKE_OVER, &self.name, &args).await
             }
         };
-        reply::claim(&reply.map_err(store_error)?, self.request)
+        reply::claim(&reply?, self.request)
+    }
+
+    /// A server that takes no writes can replay. But a replica, which may be behind, is believed only
+    /// what never changes.
+    async fn by_reading<C>(&self, line: &Line<C>, refusal: Failure) -> Result<Claim, StoreError>
+    where
+        C: ConnectionLike + Clone + Send + Sync,
+    {
+        let is_replica = refusal.code() == Some("READONLY");
+        match self.by_script(line).await {
+            Ok(claim) if !is_replica || matches!(claim, Claim::Completed(_)) => Ok(claim),
+            Ok(_) => Err(refusal.into()),
+            Err(error) => Err(error),
+        }
     }
 }

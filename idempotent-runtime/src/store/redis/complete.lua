@@ -1,32 +1,41 @@
--- Stores the response of a running claim, also after its lease, and drops its progress; the record's
--- expiry stays.
+-- Stores the response of a running claim, also after its lease, drops its progress, and has the record
+-- expire its TTL from now.
 --
--- ARGV: token, response, anything if nobody is to be told
+-- ARGV: token, TTL in milliseconds, response, anything if nobody is to be told
 if state == 'c' then
   return { ok = 'MINE' }
 end
--- A long response comes after as many zeros as the head has bytes. Here it would be put together byte
--- by byte, with the server standing still; no response begins with a zero.
-local has_room = string.byte(ARGV[2]) == 0
-local completed = ARGV[2]
-if not has_room then
-  completed = string.sub(record, 1, 69) .. 'c' .. completed
+local age, life = 0, struct.unpack('>d', head, 54)
+if life >= 0 and life <= 9007199254740992 then
+  age = math.max(life - math.max(left, 0), 0)
 end
-local stored = redis.pcall('SET', KEYS[1], completed, 'KEEPTTL')
-if stored.err then
-  -- Redis 5 has no KEEPTTL. Any other reason to refuse is told by this one too.
-  local left = redis.call('PTTL', KEYS[1])
-  if left < 0 then
-    stored = redis.pcall('SET', KEYS[1], completed)
-  else
-    stored = redis.pcall('SET', KEYS[1], completed, 'PX', math.max(left, 1))
+local length = struct.unpack('>I2', head, 71)
+local operation = string.sub(head, 75, 74 + length)
+if length > 64 then
+  operation = redis.call('GETRANGE', KEYS[1], 74, 73 + length)
+end
+-- A long response comes after as many zeros as there is room for the head and the operation. Here it
+-- would be put together byte by byte, with the server standing still; no response begins with a zero.
+local response, start = ARGV[3], 74 + length
+local has_room = string.byte(response) == 0
+if has_room and length <= 64 then
+  start = 138
+elseif has_room then
+  response, has_room = string.sub(response, 139), false
+end
+local completed = string.sub(head, 1, 53) .. struct.pack('>dd', age + tonumber(ARGV[2]), age)
+  .. 'c' .. struct.pack('>I2I2', length, start) .. operation
+local stored
+if has_room then
+  stored = redis.pcall('SET', KEYS[1], response, 'PX', ARGV[2])
+  if stored.ok then
+    redis.call('SETRANGE', KEYS[1], 0, completed)
   end
-end
-if has_room and stored.ok then
-  redis.call('SETRANGE', KEYS[1], 0, string.sub(record, 1, 69) .. 'c')
+else
+  stored = redis.pcall('SET', KEYS[1], completed .. response, 'PX', ARGV[2])
 end
 -- A hint: a server that forbids publishing must not fail what was written before.
-if state == 'w' and stored.ok and not ARGV[3] then
+if state == 'w' and stored.ok and not ARGV[4] then
   redis.pcall('PUBLISH', string.sub(KEYS[1], 1, -65) .. 'done', string.sub(KEYS[1], -64))
 end
 return stored

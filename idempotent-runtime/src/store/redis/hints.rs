@@ -4,33 +4,41 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ::redis::RedisResult;
 use ::redis::aio::{ConnectionLike, PubSub};
-use ::redis::{Client, RedisResult};
 use futures_util::StreamExt;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use super::line::Line;
 use super::name::Name;
-use super::reply::{self, store_error};
-use super::script;
+use super::servers::Servers;
+use super::{reply, script};
 use crate::key::RecordKey;
 use crate::store::listening::{CONNECT_TIMEOUT, Listening, Pauses, parse_key};
 use crate::store::waiters::Waiters;
 use crate::store::{StoreError, Subscription};
 
+/// How long nothing may be heard before the server is asked whether it is there.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// How long it may take to say so.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
 /// Listens to a channel from the first subscription on, until it is dropped.
 pub(super) struct Listener {
-    client: Client,
+    servers: Servers,
     channel: Arc<str>,
     waiters: Arc<Waiters>,
     listening: Listening,
 }
 
 impl Listener {
-    pub(super) fn new(client: Client, channel: Arc<str>) -> Self {
+    pub(super) fn new(servers: Servers, channel: Arc<str>) -> Self {
         Self {
-            client,
+            servers,
             channel,
             waiters: Arc::default(),
             listening: Listening::default(),
@@ -39,22 +47,20 @@ impl Listener {
 
     /// The same on another channel.
     pub(super) fn on(&self, channel: Arc<str>) -> Self {
-        Self::new(self.client.clone(), channel)
+        Self::new(self.servers.clone(), channel)
     }
 
     /// Marks the record over a connection for commands.
-    pub(super) fn subscribe(
-        &self,
-        key: &RecordKey,
-        name: Name,
-        connection: impl ConnectionLike + Send + 'static,
-    ) -> Subscription {
+    pub(super) fn subscribe<C>(&self, key: &RecordKey, name: Name, line: Line<C>) -> Subscription
+    where
+        C: ConnectionLike + Clone + Send + Sync + 'static,
+    {
         let Ok(runtime) = Handle::try_current() else {
             return Subscription::none();
         };
         self.listening.ensure(&runtime, || {
-            let (client, channel) = (self.client.clone(), Arc::clone(&self.channel));
-            listen(client, channel, Arc::clone(&self.waiters))
+            let (servers, channel) = (self.servers.clone(), Arc::clone(&self.channel));
+            listen(servers, channel, Arc::clone(&self.waiters))
         });
         let changed = self.waiters.watch(*key);
         Subscription::hint(async move {
@@ -62,7 +68,7 @@ impl Listener {
             // Not before somebody waits. What has changed by then is found out by the mark.
             tokio::select! {
                 () = &mut changed => {}
-                is_running = mark(connection, name) => if is_running {
+                is_running = mark(line, name) => if is_running {
                     changed.await;
                 },
             }
@@ -71,9 +77,12 @@ impl Listener {
 }
 
 /// Returns whether there is a change to wait for.
-async fn mark(mut connection: impl ConnectionLike, name: Name) -> bool {
-    let reply = script::WAIT.run(&mut connection, &name, &[]).await;
-    let marked = reply.map_err(store_error);
+async fn mark<C>(line: Line<C>, name: Name) -> bool
+where
+    C: ConnectionLike + Clone + Send + Sync,
+{
+    let marked = line.run(&script::WAIT, &name, &[]).await;
+    let marked = marked.map_err(StoreError::from);
     let is_running = marked.and_then(|reply| reply::is_running(&reply));
     is_running.unwrap_or_else(|error: StoreError| {
         tracing::debug!(
@@ -84,7 +93,7 @@ async fn mark(mut connection: impl ConnectionLike, name: Name) -> bool {
     })
 }
 
-/// Never the client, whose URL may hold a password.
+/// Never the servers, whose URL may hold a password.
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listener")
@@ -94,10 +103,10 @@ impl fmt::Debug for Listener {
 }
 
 /// Connects again whenever the connection is lost.
-async fn listen(client: Client, channel: Arc<str>, waiters: Arc<Waiters>) {
+async fn listen(servers: Servers, channel: Arc<str>, waiters: Arc<Waiters>) {
     let mut pauses = Pauses::new();
     loop {
-        match listen_once(&client, &channel, &waiters).await {
+        match listen_once(&servers, &channel, &waiters).await {
             Ok(()) => pauses.start_over(),
             Err(error) => {
                 tracing::debug!(
@@ -112,22 +121,32 @@ async fn listen(client: Client, channel: Arc<str>, waiters: Arc<Waiters>) {
 }
 
 /// Returns when the connection is lost.
-async fn listen_once(client: &Client, channel: &str, waiters: &Waiters) -> RedisResult<()> {
-    let connected = timeout(CONNECT_TIMEOUT, connect(client, channel)).await;
+async fn listen_once(servers: &Servers, channel: &str, waiters: &Waiters) -> RedisResult<()> {
+    let connected = timeout(CONNECT_TIMEOUT, connect(servers, channel)).await;
     let connection = connected.map_err(std::io::Error::from)??;
     // What happened while nobody listened has gone by unheard: everybody looks again.
     waiters.wake_all();
-    let mut messages = connection.into_on_message();
-    while let Some(message) = messages.next().await {
-        if let Some(key) = parse_key(message.get_payload_bytes()) {
-            waiters.wake(&key);
+    let (mut asking, mut messages) = connection.split();
+    loop {
+        match timeout(QUIET, messages.next()).await {
+            Ok(Some(message)) => {
+                if let Some(key) = parse_key(message.get_payload_bytes()) {
+                    waiters.wake(&key);
+                }
+            }
+            Ok(None) => return Ok(()),
+            Err(_) => {
+                // What is subscribed to already is confirmed once more, and changes nothing.
+                let confirmed = timeout(PATIENCE, asking.subscribe(channel)).await;
+                confirmed.map_err(std::io::Error::from)??;
+            }
         }
     }
-    Ok(())
 }
 
-async fn connect(client: &Client, channel: &str) -> RedisResult<PubSub> {
-    let mut connection = client.get_async_pubsub().await?;
+async fn connect(servers: &Servers, channel: &str) -> RedisResult<PubSub> {
+    let primary = servers.primary().await?;
+    let mut connection = primary.get_async_pubsub().await?;
     connection.subscribe(channel).await?;
     Ok(connection)
 }

@@ -1,11 +1,13 @@
-//! The scripts, and how they are run.
+//! The scripts, and how they are called.
 
 use std::sync::LazyLock;
 
-use ::redis::aio::ConnectionLike;
-use ::redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use ::redis::Cmd;
 
 use super::name::Name;
+
+/// The code of a server that does not know a script, and so has done nothing.
+pub(super) const UNKNOWN: &str = "NOSCRIPT";
 
 /// A Lua script that works on one key.
 pub(super) struct Script {
@@ -31,6 +33,7 @@ scripts! {
     TAKE_OVER: "take_over.lua";
     COMPLETE: "held.lua" "complete.lua";
     RELEASE: "held.lua" "release.lua";
+    ABANDON: "held.lua" "abandon.lua";
     RENEW: "held.lua" "renew.lua";
     SAVE_PROGRESS: "held.lua" "save_progress.lua";
     GET: "get.lua";
@@ -48,29 +51,6 @@ impl Script {
     pub(super) fn by_code(&self, name: &Name, args: &[&[u8]]) -> Cmd {
         call("EVAL", self.code, name, args)
     }
-
-    /// Runs it in one round trip; in two on a server that does not know it yet.
-    ///
-    /// Not [`redis::Script`](::redis::Script), which then loads it and calls it by its digest once
-    /// more: the server that is asked for the third time can be another one than the second.
-    pub(super) async fn run(
-        &self,
-        connection: &mut impl ConnectionLike,
-        name: &Name,
-        args: &[&[u8]],
-    ) -> RedisResult<Value> {
-        match self.by_sha(name, args).query_async(connection).await {
-            Err(error) if is_unknown(&error) => {
-                self.by_code(name, args).query_async(connection).await
-            }
-            reply => reply,
-        }
-    }
-}
-
-/// The server does not know the script, so it has done nothing.
-pub(super) fn is_unknown(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
 fn call(how: &str, script: &str, name: &Name, args: &[&[u8]]) -> Cmd {

@@ -2,13 +2,16 @@
 //!
 //! | bytes | |
 //! | --- | --- |
-//! | 1 | the version of this layout, 1 |
+//! | 1 | the version of this layout, 2 |
 //! | 32 | the fingerprint |
-//! | 16 | the token |
+//! | 16 | the token; zeros in a record that its owner has abandoned |
 //! | 4 | the attempt, big-endian |
 //! | 8 | from the first claim to the expiry, in milliseconds, as a big-endian double |
 //! | 8 | from the first claim to the end of the lease, likewise |
-//! | 1 | the state: `r` running, `w` running and waited for, `c` completed |
+//! | 1 | the state: `r` running, `w` running and waited for, `a` abandoned by its owner, `c` completed |
+//! | 2 | how long the operation is, big-endian |
+//! | 2 | where the rest begins, counted from the first byte, big-endian |
+//! | | the operation, and zeros up to where the rest begins |
 //! | rest | the progress, or the response once it is completed |
 //!
 //! No time of day is in it. The server says how long the key lives yet, which makes the age and what is
@@ -18,6 +21,7 @@
 //! (Doubles, because Lua has no other number, and packs no integer of 64 bits on a server of 32.)
 
 use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,55 +31,110 @@ use crate::fingerprint::Fingerprint;
 use crate::record::{Record, RecordState, StoredResponse};
 use crate::store::{Claim, ClaimRequest};
 
-const VERSION: u8 = 1;
-/// How long a record is before its progress or response.
-pub(super) const HEAD: usize = 70;
+const VERSION: u8 = 2;
+/// No foreign value is likely to begin with a byte below this; another release's record does.
+const VERSIONS: u8 = 32;
+/// How long a record is before its operation.
+pub(super) const HEAD: usize = 74;
 const NUMBERS: usize = 20;
 
 /// So many bytes are not put together in Lua, which hashes each string that it makes. To have them
 /// written in two steps costs the server's log some 200 bytes instead.
 const LONG: usize = 1024;
 
+/// How much room for the operation there is before a long response: the script that stores the response
+/// knows the operation, and its caller does not.
+const ROOM: usize = 64;
+
+/// A longer operation is cut off: it is there to be read by people.
+const LONGEST_OPERATION: usize = 32 * 1024;
+
 /// More milliseconds than that are not told apart by a double.
 const MOST_MILLIS: u64 = 1 << 53;
 
 /// Why the bytes of a record could not be read.
-pub(super) type Unreadable = Box<dyn Error + Send + Sync>;
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    /// They are of a release that this one does not know.
+    OtherVersion(u8),
+    Damaged(Box<dyn Error + Send + Sync>),
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherVersion(version) => write!(
+                f,
+                "the record has layout {version}, which this release does not know"
+            ),
+            Self::Damaged(cause) => cause.fmt(f),
+        }
+    }
+}
+
+impl Error for Unreadable {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::OtherVersion(_) => None,
+            Self::Damaged(cause) => cause.source(),
+        }
+    }
+}
+
+impl From<&'static str> for Unreadable {
+    fn from(what: &'static str) -> Self {
+        Self::Damaged(what.into())
+    }
+}
 
 /// The record of a first claim, and how long it lives, in milliseconds.
-pub(super) fn claimed(request: &ClaimRequest) -> ([u8; HEAD], u64) {
+pub(super) fn claimed(request: &ClaimRequest<'_>) -> (Vec<u8>, u64) {
     let lease = millis(request.lease);
-    // No life at all is one that the server does not take.
-    let life = millis(request.ttl).max(lease).max(1);
-    let mut record = [0; HEAD];
-    let mut rest = &mut record[..];
-    rest.put_u8(VERSION);
-    rest.put_slice(request.fingerprint.as_bytes());
-    rest.put_slice(request.owner.token.as_bytes());
-    rest.put_u32(1);
-    rest.put_f64(life as f64);
-    rest.put_f64(lease as f64);
-    rest.put_u8(b'r');
+    let life = life(request.lease, request.retention);
+    let operation = beginning(request.operation);
+    let length = u16::try_from(operation.len()).unwrap_or(u16::MAX);
+    let mut record = Vec::with_capacity(HEAD + operation.len());
+    record.put_u8(VERSION);
+    record.put_slice(request.fingerprint.as_bytes());
+    record.put_slice(request.owner.token.as_bytes());
+    record.put_u32(1);
+    record.put_f64(life as f64);
+    record.put_f64(lease as f64);
+    record.put_u8(b'r');
+    record.put_u16(length);
+    record.put_u16(length.saturating_add(HEAD as u16));
+    record.put_slice(operation.as_bytes());
     (record, life)
 }
 
-/// The response as the script takes it: if it is long, after room for the head.
+fn beginning(operation: &str) -> &str {
+    let end = operation.floor_char_boundary(LONGEST_OPERATION);
+    operation.get(..end).unwrap_or_default()
+}
+
+/// How many milliseconds a record lives that was claimed or renewed now.
+pub(super) fn life(lease: Duration, retention: Duration) -> u64 {
+    // No life at all is one that the server does not take.
+    (millis(lease) + millis(retention)).max(1)
+}
+
+/// The response as the script takes it: if it is long, after room for the head and the operation.
 pub(super) fn completed(response: &StoredResponse) -> Vec<u8> {
     let response = response.encode();
     if response.len() < LONG {
         return response;
     }
-    let mut record = Vec::with_capacity(HEAD + response.len());
-    record.resize(HEAD, 0);
+    let mut record = Vec::with_capacity(HEAD + ROOM + response.len());
+    record.resize(HEAD + ROOM, 0);
     record.extend_from_slice(&response);
     record
 }
 
-/// Whole milliseconds, a part of one counted as one; not so many that a sum of two would be more than
+/// Whole milliseconds, a part of one counted as one; not so many that a sum of a few would be more than
 /// a double holds exactly.
 pub(super) fn millis(duration: Duration) -> u64 {
     let millis = duration.as_nanos().div_ceil(1_000_000);
-    u64::try_from(millis).map_or(MOST_MILLIS / 2, |millis| millis.min(MOST_MILLIS / 2))
+    u64::try_from(millis).map_or(MOST_MILLIS / 8, |millis| millis.min(MOST_MILLIS / 8))
 }
 
 /// A record that was read.
@@ -84,39 +143,63 @@ pub(super) struct Stored<'a> {
     token: &'a [u8; 16],
     /// The attempt, the life and the lease.
     numbers: &'a [u8; NUMBERS],
-    is_completed: bool,
+    state: State,
+    operation: &'a [u8],
     rest: &'a [u8],
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Running,
+    /// By its owner: the token is nobody's.
+    Abandoned,
+    Completed,
+}
+
 impl<'a> Stored<'a> {
-    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Unreadable> {
-        let ([VERSION], bytes) = part(bytes)? else {
-            return Err("a value of an unknown version".into());
+    pub(super) fn read(record: &'a [u8]) -> Result<Self, Unreadable> {
+        let bytes = match record.split_first() {
+            Some((&VERSION, bytes)) => bytes,
+            Some((&version, _)) if (1..VERSIONS).contains(&version) => {
+                return Err(Unreadable::OtherVersion(version));
+            }
+            _ => return Err("a value that is no record".into()),
         };
         let (fingerprint, bytes) = part(bytes)?;
         let (token, bytes) = part(bytes)?;
         let (numbers, bytes) = part(bytes)?;
-        let ([state], rest) = part(bytes)?;
-        let is_completed = match state {
-            b'c' => true,
-            b'r' | b'w' => false,
+        let ([state], bytes) = part(bytes)?;
+        let (length, bytes) = part(bytes)?;
+        let (start, bytes) = part(bytes)?;
+        let state = match state {
+            b'c' => State::Completed,
+            b'a' => State::Abandoned,
+            b'r' | b'w' => State::Running,
             _ => return Err("a record of an unknown state".into()),
+        };
+        let after_operation = usize::from(u16::from_be_bytes(*length));
+        let until_rest = usize::from(u16::from_be_bytes(*start)).checked_sub(HEAD);
+        let parts = until_rest.and_then(|length| bytes.split_at_checked(length));
+        let operation = parts.and_then(|(operation, _)| operation.get(..after_operation));
+        let (Some((_, rest)), Some(operation)) = (parts, operation) else {
+            return Err("a record whose operation is cut off".into());
         };
         Ok(Self {
             fingerprint,
             token,
             numbers,
-            is_completed,
+            state,
+            operation,
             rest,
         })
     }
 
     /// What a claim learns, as far as it can be told without the time; `None` is for [`claim`](Self::claim).
-    pub(super) fn replay(&self, request: &ClaimRequest) -> Result<Option<Claim>, Unreadable> {
+    pub(super) fn replay(&self, request: &ClaimRequest<'_>) -> Result<Option<Claim>, Unreadable> {
         if self.fingerprint != request.fingerprint.as_bytes() {
             return Ok(Some(Claim::Mismatch));
         }
-        if !self.is_completed {
+        if self.state != State::Completed {
             return Ok(None);
         }
         self.response()
@@ -124,7 +207,7 @@ impl<'a> Stored<'a> {
     }
 
     /// What a claim learns of a record that lives for so many milliseconds yet.
-    pub(super) fn claim(&self, request: &ClaimRequest, left: i64) -> Result<Claim, Unreadable> {
+    pub(super) fn claim(&self, request: &ClaimRequest<'_>, left: i64) -> Result<Claim, Unreadable> {
         if let Some(claim) = self.replay(request)? {
             return Ok(claim);
         }
@@ -134,7 +217,8 @@ impl<'a> Stored<'a> {
             lease_left,
             ..
         } = self.numbers(left)?;
-        Ok(if self.token == request.owner.token.as_bytes() {
+        let is_own = self.state == State::Running && self.token == request.owner.token.as_bytes();
+        Ok(if is_own {
             Claim::Acquired { attempt, age }
         } else if lease_left.is_zero() {
             Claim::Abandoned { attempt, age }
@@ -146,17 +230,22 @@ impl<'a> Stored<'a> {
     /// The record, which lives for so many milliseconds yet.
     pub(super) fn record(&self, left: i64) -> Result<Record, Unreadable> {
         let numbers = self.numbers(left)?;
-        let (state, progress) = if self.is_completed {
-            (RecordState::Completed(self.response()?), Bytes::new())
-        } else {
-            let state = match numbers.lease_left {
-                Duration::ZERO => RecordState::Abandoned,
-                lease_left => RecordState::Running { lease_left },
-            };
-            (state, Bytes::copy_from_slice(self.rest))
+        let state = match (self.state, numbers.lease_left) {
+            (State::Completed, _) => RecordState::Completed(self.response()?),
+            (State::Running, lease_left) if !lease_left.is_zero() => {
+                RecordState::Running { lease_left }
+            }
+            (State::Running | State::Abandoned, _) => RecordState::Abandoned,
         };
+        let progress = match self.state {
+            State::Completed => Bytes::new(),
+            State::Running | State::Abandoned => Bytes::copy_from_slice(self.rest),
+        };
+        let operation =
+            str::from_utf8(self.operation).map_err(|error| Unreadable::Damaged(error.into()))?;
         Ok(Record {
             fingerprint: Fingerprint::from_bytes(*self.fingerprint),
+            operation: operation.into(),
             attempt: numbers.attempt,
             age: numbers.age,
             expires_in: numbers.expires_in,
@@ -166,11 +255,15 @@ impl<'a> Stored<'a> {
     }
 
     fn response(&self) -> Result<Arc<StoredResponse>, Unreadable> {
-        Ok(Arc::new(StoredResponse::decode(self.rest)?))
+        let decoded = StoredResponse::decode(self.rest);
+        let response = decoded.map_err(|error| Unreadable::Damaged(error.into()))?;
+        Ok(Arc::new(response))
     }
 
     fn numbers(&self, left: i64) -> Result<Numbers, Unreadable> {
-        let left = u64::try_from(left).map_err(|_| "a record that does not expire")?;
+        let Ok(left) = u64::try_from(left) else {
+            return Err("a record that does not expire".into());
+        };
         let (attempt, times) = part(self.numbers)?;
         let (life, times) = part(times)?;
         let (lease, _) = part(times)?;
@@ -222,7 +315,7 @@ mod tests {
             (Duration::from_nanos(1), 1),
             (Duration::from_millis(300), 300),
             (Duration::from_micros(300_001), 301),
-            (Duration::MAX, 4_503_599_627_370_496),
+            (Duration::MAX, 1_125_899_906_842_624),
         ] {
             assert_eq!(millis(duration), expected);
         }

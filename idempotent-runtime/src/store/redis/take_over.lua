@@ -1,5 +1,5 @@
 -- As claim.lua; but the attempt that is named becomes this token's if its lease has ended, and then the
--- answer is the record's age alone. Its fingerprint and its progress stay.
+-- answer is the record's age alone. Its fingerprint, its operation and its progress stay.
 --
 -- ARGV: the record to be, for how long it lives, and its lease, in milliseconds, the attempt to take
 -- over, anything if nobody is to be told
@@ -13,18 +13,20 @@ if type(record) == 'table' then
 end
 local left = redis.call('PTTL', key)
 local state = string.sub(record, 70, 70)
-local is_running = string.byte(record) == 1 and (state == 'r' or state == 'w')
+local is_running = string.byte(record) == 2 and #record >= 74
+  and (state == 'r' or state == 'w' or state == 'a')
 local new = ARGV[1]
 if not is_running or left < 0 or string.sub(record, 2, 33) ~= string.sub(new, 2, 33)
-  or string.sub(record, 34, 49) == string.sub(new, 34, 49) then
+  or (state ~= 'a' and string.sub(record, 34, 49) == string.sub(new, 34, 49)) then
   return { record, left }
 end
 local attempt, life, lease = struct.unpack('>I4dd', record, 50)
+local length, start = struct.unpack('>I2I2', record, 71)
 -- Of no age, if somebody has had the key live longer.
 local age = math.max(life - left, 0)
 -- Which is false of numbers that are none.
 local has_ended = age >= lease and lease >= 0 and lease <= life and life <= 9007199254740992
-if attempt ~= tonumber(ARGV[4]) or not has_ended then
+if attempt ~= tonumber(ARGV[4]) or not has_ended or start < 74 + length or start > #record then
   return { record, left }
 end
 -- First of the writes: a server over `maxmemory` lets everything pass after a script's first one.

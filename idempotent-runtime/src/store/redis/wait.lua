@@ -1,13 +1,10 @@
 -- Marks a running record as waited for, so that whoever ends its claim tells of it.
-local record = redis.pcall('GET', KEYS[1])
-if not record then
-  return { ok = 'ENDED' }
-end
+local record = redis.pcall('GETRANGE', KEYS[1], 0, 69)
 if type(record) == 'table' then
   return record
 end
 local state = string.sub(record, 70, 70)
-if string.byte(record) ~= 1 or (state ~= 'r' and state ~= 'w') then
+if string.byte(record) ~= 2 or (state ~= 'r' and state ~= 'w') then
   return { ok = 'ENDED' }
 end
 if state == 'r' then

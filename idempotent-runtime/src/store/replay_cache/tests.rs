@@ -1,8 +1,10 @@
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use super::shard::Completed;
 use super::*;
 use crate::fingerprint::Fingerprint;
+use crate::record::CompactResponse;
 
 const ROOM: usize = 64 * 1024;
 const FINGERPRINT: Fingerprint = Fingerprint::from_bytes([7; 32]);
@@ -15,11 +17,11 @@ fn key(number: u64) -> RecordKey {
     RecordKey::from_bytes(bytes)
 }
 
-fn kept(body_bytes: usize) -> Kept {
+fn completed(body_bytes: usize) -> Completed {
     let response = StoredResponse::new(StatusCode::OK, HeaderMap::new(), vec![0; body_bytes]);
-    Kept {
+    Completed {
         fingerprint: FINGERPRINT,
-        response: Arc::new(response),
+        response: Arc::new(CompactResponse::from(&response)),
         fresh_until: SOON,
         expires_at: LATE,
     }
@@ -37,10 +39,18 @@ fn is_kept(shard: &mut Shard, number: u64) -> bool {
 fn keep(shard: &mut Shard, number: u64, body_bytes: usize) {
     let key = key(number);
     shard.note(&key);
-    let Look::Replayed(removals) = shard.look(&key, &FINGERPRINT, SOON) else {
+    let Look::Lead(lead) = shard.look(&key, &FINGERPRINT, SOON) else {
         panic!("it is neither noted nor stale");
     };
-    shard.keep(key, kept(body_bytes), removals);
+    assert!(shard.land(&key, lead.number));
+    shard.keep(key, completed(body_bytes));
+}
+
+fn is_noted(shard: &mut Shard, number: u64) -> bool {
+    match look(shard, number) {
+        Look::Lead(lead) => shard.land(&key(number), lead.number),
+        _ => false,
+    }
 }
 
 #[test]
@@ -66,7 +76,7 @@ fn notes_are_bounded_too() {
     }
     assert!(shard.size_bytes() <= ROOM);
     assert!(matches!(look(&mut shard, 0), Look::Unknown));
-    assert!(matches!(look(&mut shard, 99_999), Look::Replayed(_)));
+    assert!(is_noted(&mut shard, 99_999));
 }
 
 #[test]
@@ -88,7 +98,7 @@ fn large_response_is_not_kept_and_pushes_nothing_out() {
     let mut shard = Shard::new(ROOM);
     keep(&mut shard, 0, 100);
     keep(&mut shard, 1, ROOM / 4);
-    assert!(matches!(look(&mut shard, 1), Look::Replayed(_)));
+    assert!(is_noted(&mut shard, 1));
     assert!(is_kept(&mut shard, 0));
     keep(&mut shard, 1, ROOM / 5);
     assert!(is_kept(&mut shard, 1));
@@ -98,11 +108,17 @@ fn large_response_is_not_kept_and_pushes_nothing_out() {
 fn life_and_freshness_end_on_time() {
     let mut shard = Shard::new(ROOM);
     keep(&mut shard, 0, 100);
-    let mut at = |now| shard.look(&key(0), &FINGERPRINT, now);
+    let mut at = |now| {
+        let look = shard.look(&key(0), &FINGERPRINT, now);
+        if let Look::Lead(lead) = &look {
+            assert!(lead.is_cached && shard.land(&key(0), lead.number));
+        }
+        look
+    };
     let millisecond = Duration::from_millis(1);
     assert!(matches!(at(SOON - millisecond), Look::Answer(_)));
-    assert!(matches!(at(SOON), Look::Replayed(_)));
-    assert!(matches!(at(LATE - millisecond), Look::Replayed(_)));
+    assert!(matches!(at(SOON), Look::Lead(_)));
+    assert!(matches!(at(LATE - millisecond), Look::Lead(_)));
     assert!(matches!(at(LATE), Look::Unknown));
     assert_eq!(shard.size_bytes(), 0);
 }
@@ -111,18 +127,64 @@ fn life_and_freshness_end_on_time() {
 fn what_was_read_before_a_removal_is_not_kept() {
     let mut shard = Shard::new(ROOM);
     shard.note(&key(0));
-    let Look::Replayed(removals) = look(&mut shard, 0) else {
+    let Look::Lead(early) = look(&mut shard, 0) else {
         panic!("it was replayed");
     };
     shard.forget(&key(0));
-    shard.keep(key(0), kept(100), removals);
-    assert!(matches!(look(&mut shard, 0), Look::Unknown));
+    assert!(!shard.land(&key(0), early.number));
+    // Nor does it end the read of whoever asks after the removal.
+    shard.note(&key(0));
+    let Look::Lead(late) = look(&mut shard, 0) else {
+        panic!("it was replayed again");
+    };
+    assert!(!shard.land(&key(0), early.number));
+    assert!(shard.land(&key(0), late.number));
+}
+
+#[test]
+fn removal_of_one_key_spares_what_is_read_of_another() {
+    let mut shard = Shard::new(ROOM);
+    shard.note(&key(0));
+    let Look::Lead(lead) = look(&mut shard, 0) else {
+        panic!("it was replayed");
+    };
+    shard.forget(&key(1));
+    assert!(shard.land(&key(0), lead.number));
+}
+
+#[test]
+fn one_reads_and_the_others_follow() {
+    let mut shard = Shard::new(ROOM);
+    shard.note(&key(0));
+    let lead = look(&mut shard, 0);
+    assert!(matches!(lead, Look::Lead(_)));
+    for _ in 0..3 {
+        assert!(matches!(look(&mut shard, 0), Look::Follow { .. }));
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_shown_until_it_expires() {
+    let mut shard = Shard::new(ROOM);
+    keep(&mut shard, 0, 100);
+    let millisecond = Duration::from_millis(1);
+    let retry_at = SOON + Duration::from_secs(1);
+    shard.put_off(&key(0), retry_at);
+    let at = |shard: &mut Shard, now| shard.look(&key(0), &FINGERPRINT, now);
+    assert!(matches!(
+        at(&mut shard, retry_at - millisecond),
+        Look::Answer(_)
+    ));
+    // Then one asks again, and no other waits for that.
+    assert!(matches!(at(&mut shard, retry_at), Look::Lead(_)));
+    assert!(matches!(at(&mut shard, retry_at), Look::Answer(_)));
+    assert!(matches!(at(&mut shard, LATE), Look::Unknown));
+    assert!(shard.stale(&key(0), &FINGERPRINT, LATE).is_none());
 }
 
 #[test]
 fn keys_are_spread_over_the_shards() {
-    let store = CachedStore {
-        inner: (),
+    let store = Cache {
         shards: std::array::from_fn(|_| Mutex::new(Shard::new(ROOM))),
         max_age: SOON,
         clock: Arc::new(SystemClock::default()),

@@ -12,12 +12,11 @@ use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr, Sqlite};
 
 use super::failure::is_of_one_statement;
-use super::operations::Complete;
+use super::operations::{Complete, TryClaim};
 use super::row::Time;
 use super::session::Session;
 use super::writer::Job;
 use crate::key::RecordKey;
-use crate::store::ClaimRequest;
 use crate::store::sql::{TableName, uncommented};
 
 /// How many rows the statements have: each is prepared once, and used for all numbers up to it that
@@ -25,16 +24,16 @@ use crate::store::sql::{TableName, uncommented};
 const ROWS: [usize; 4] = [2, 8, 32, 64];
 
 /// The number of rows of the largest.
-const MOST: usize = 64;
+pub(super) const MOST: usize = 64;
 
 /// Longer responses are stored one at a time: SQLite makes a copy of those of a statement.
-const LONGEST: usize = 16 * 1024;
+pub(super) const LONGEST: usize = 16 * 1024;
 
 /// An operation of which many can be done at once.
 #[derive(Clone, Copy)]
 pub(super) enum Plain<'a> {
     /// One that takes nothing over.
-    Claim(&'a ClaimRequest),
+    Claim(&'a TryClaim),
     Complete(&'a Complete),
 }
 
@@ -45,12 +44,12 @@ enum Kind {
 }
 
 impl<'a> Plain<'a> {
-    pub(super) fn claim(request: &'a ClaimRequest) -> Option<Self> {
-        request.take_over.is_none().then_some(Self::Claim(request))
+    pub(super) fn claim(claim: &'a TryClaim) -> Option<Self> {
+        claim.take_over.is_none().then_some(Self::Claim(claim))
     }
 
     pub(super) fn complete(complete: &'a Complete) -> Option<Self> {
-        (complete.response.len() <= LONGEST).then_some(Self::Complete(complete))
+        complete.is_short().then_some(Self::Complete(complete))
     }
 
     fn kind(self) -> Kind {
@@ -62,7 +61,7 @@ impl<'a> Plain<'a> {
 
     fn key(self) -> RecordKey {
         match self {
-            Self::Claim(request) => request.owner.key,
+            Self::Claim(claim) => claim.owner.key,
             Self::Complete(complete) => complete.owner.key,
         }
     }
@@ -174,21 +173,29 @@ fn query(
     let now = Time::now();
     let query = sqlx::query(statements.of(jobs.len())?);
     let rows = jobs.iter().filter_map(|job| job.plain());
-    Some(rows.fold(query, |query, row| {
-        match row {
-            Plain::Claim(request) => query
-                .bind(request.owner.key.as_bytes().to_vec())
-                .bind(request.fingerprint.as_bytes().to_vec())
-                .bind(request.owner.token.as_bytes().to_vec())
+    Some(rows.fold(query, |query, row| match row {
+        Plain::Claim(claim) => {
+            let times = claim.times(now);
+            query
+                .bind(claim.owner.key.as_bytes().to_vec())
+                .bind(claim.fingerprint.as_bytes().to_vec())
+                .bind(claim.owner.token.as_bytes().to_vec())
+                .bind(claim.operation.clone())
                 .bind(now.0)
-                .bind(now.after(request.lease).0)
-                .bind(now.after(request.ttl).0),
-            Plain::Complete(complete) => query
+                .bind(times.lease_until.0)
+                .bind(times.expires_at.0)
+                .bind(times.purge_at.0)
+        }
+        Plain::Complete(complete) => {
+            let (expires_at, purge_at_most) = complete.expiry(now);
+            query
                 .bind(complete.owner.key.as_bytes().to_vec())
                 .bind(complete.owner.token.as_bytes().to_vec())
                 .bind(now.0)
                 .bind(complete.status)
-                .bind(complete.response.clone()),
+                .bind(complete.response.clone())
+                .bind(expires_at.0)
+                .bind(purge_at_most.0)
         }
     }))
 }

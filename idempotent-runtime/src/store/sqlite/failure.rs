@@ -1,8 +1,5 @@
 //! What SQLite's result codes mean here.
 
-use std::error::Error;
-use std::sync::Arc;
-
 use super::NAME;
 use crate::store::{StoreError, StoreErrorKind, sql};
 
@@ -14,20 +11,23 @@ mod code {
     pub(super) const NOMEM: i32 = 7;
     pub(super) const INTERRUPT: i32 = 9;
     pub(super) const IOERR: i32 = 10;
-    pub(super) const CORRUPT: i32 = 11;
     pub(super) const FULL: i32 = 13;
-    pub(super) const CANTOPEN: i32 = 14;
     pub(super) const PROTOCOL: i32 = 15;
     pub(super) const SCHEMA: i32 = 17;
     pub(super) const TOOBIG: i32 = 18;
     pub(super) const CONSTRAINT: i32 = 19;
     pub(super) const MISMATCH: i32 = 20;
-    pub(super) const NOTADB: i32 = 26;
+
+    /// An extended one: the memory that processes share is a file too, and had no room to grow.
+    pub(super) const IOERR_SHMSIZE: i32 = 4874;
+}
+
+fn extended_code_of(error: &sqlx::Error) -> Option<i32> {
+    error.as_database_error()?.code()?.parse().ok()
 }
 
 fn code_of(error: &sqlx::Error) -> Option<i32> {
-    let code = error.as_database_error()?.code()?.parse::<i32>().ok()?;
-    Some(code & 0xff)
+    extended_code_of(error).map(|code| code & 0xff)
 }
 
 pub(super) fn is_busy(error: &sqlx::Error) -> bool {
@@ -42,70 +42,54 @@ pub(super) fn is_of_one_statement(error: &sqlx::Error) -> bool {
             code,
             code::ERROR | code::SCHEMA | code::TOOBIG | code::CONSTRAINT | code::MISMATCH
         ),
-        None => kind_of(error) == StoreErrorKind::Corrupt,
+        None => matches!(
+            sql::kind(error),
+            StoreErrorKind::Corrupt | StoreErrorKind::TooLarge
+        ),
     }
 }
 
-fn kind_of(error: &sqlx::Error) -> StoreErrorKind {
-    match (code_of(error), error) {
-        (Some(code), _) => kind_of_code(code),
-        // The file is not one that this store can use.
-        (None, sqlx::Error::Configuration(_)) => StoreErrorKind::Rejected,
-        (None, error) => sql::kind(error),
-    }
+/// Of what is not a code's, `None`.
+fn kind_of(error: &sqlx::Error) -> Option<StoreErrorKind> {
+    let kind = match (extended_code_of(error)?, code_of(error)?) {
+        (code::IOERR_SHMSIZE, _) | (_, code::FULL) => StoreErrorKind::Full,
+        (_, code::BUSY | code::LOCKED | code::PROTOCOL) => StoreErrorKind::Busy,
+        (_, code::TOOBIG) => StoreErrorKind::TooLarge,
+        (_, code::NOMEM | code::INTERRUPT | code::IOERR) => StoreErrorKind::Unavailable,
+        // Read-only, no permission, no such path, no table. A damaged file too: that is about all of it and not about
+        // one record, and it can be replaced by a good one.
+        _ => StoreErrorKind::Refused,
+    };
+    Some(kind)
 }
 
-fn kind_of_code(code: i32) -> StoreErrorKind {
-    match code {
-        code::BUSY
-        | code::LOCKED
-        | code::NOMEM
-        | code::INTERRUPT
-        | code::IOERR
-        | code::CANTOPEN
-        | code::PROTOCOL => StoreErrorKind::Unavailable,
-        code::FULL => StoreErrorKind::Full,
-        code::CORRUPT | code::NOTADB => StoreErrorKind::Corrupt,
-        _ => StoreErrorKind::Rejected,
-    }
-}
-
+/// Of an operation that is not committed, whatever has become of it: nothing was written.
 pub(super) fn store_error(error: sqlx::Error) -> StoreError {
-    match code_of(&error) {
-        Some(code) => StoreError::new(NAME, kind_of_code(code)).with_source(error),
+    match kind_of(&error) {
+        Some(kind) => StoreError::new(NAME, kind).with_source(error),
         None => sql::store_error(NAME, error),
     }
+    .not_executed()
 }
 
-/// The writer has ended. It does so when the store is dropped, and nobody asks it then.
+/// Of a commit. It may have happened unless the code says that the log has no end of it: then it had no room
+/// for that, or it was not to be written.
+pub(super) fn commit_error(error: sqlx::Error) -> StoreError {
+    let is_certain = match code_of(&error) {
+        Some(code) => matches!(
+            code,
+            code::FULL | code::BUSY | code::LOCKED | code::CONSTRAINT
+        ),
+        // It was refused before it was tried.
+        None => matches!(error, sqlx::Error::Configuration(_)),
+    };
+    if is_certain {
+        return store_error(error);
+    }
+    StoreError::new(NAME, StoreErrorKind::Unavailable).with_source(error)
+}
+
+/// The writer has ended, by a panic or with the store.
 pub(super) fn writer_has_ended() -> StoreError {
     StoreError::new(NAME, StoreErrorKind::Unavailable).with_source("its writer thread has ended")
-}
-
-/// Why a whole transaction came to nothing, for each of its operations.
-pub(super) struct Undone {
-    kind: StoreErrorKind,
-    cause: Arc<dyn Error + Send + Sync>,
-}
-
-impl Undone {
-    /// It was not committed, that is certain.
-    pub(super) fn before_commit(error: sqlx::Error) -> Self {
-        Self {
-            kind: kind_of(&error),
-            cause: Arc::new(error),
-        }
-    }
-
-    /// Nobody knows whether it was committed.
-    pub(super) fn at_commit(error: sqlx::Error) -> Self {
-        Self {
-            kind: StoreErrorKind::Unavailable,
-            cause: Arc::new(error),
-        }
-    }
-
-    pub(super) fn to_store_error(&self) -> StoreError {
-        StoreError::new(NAME, self.kind).with_source(Arc::clone(&self.cause))
-    }
 }

@@ -4,20 +4,66 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{SqlStr, Sqlite};
 
 use super::NAME;
-use super::batch::Plain;
+use super::batch::{LONGEST, Plain};
+use super::queue::Urgency;
 use super::row::{Row, Time, fetch};
 use super::session::Session;
 use super::writer::{Failure, Operation};
+use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record};
 use crate::store::sql::corrupt;
-use crate::store::{Claim, ClaimRequest, Completion, Progress, Release, Renewal};
+use crate::store::waiters::Waiters;
+use crate::store::{Claim, ClaimRequest, Completion, Progress, Purged, PurgedClaim};
 
-pub(super) struct TryClaim(pub(super) ClaimRequest);
+pub(super) struct TryClaim {
+    pub(super) owner: Owner,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) operation: String,
+    lease: Duration,
+    retention: Duration,
+    /// After its lease, when the sweeper is to look at it: a guess.
+    purge_after: Duration,
+    pub(super) take_over: Option<u32>,
+}
+
+/// The times of a new claim.
+pub(super) struct Times {
+    pub(super) now: Time,
+    pub(super) lease_until: Time,
+    pub(super) expires_at: Time,
+    pub(super) purge_at: Time,
+}
+
+impl TryClaim {
+    /// A claim of a record that is expected to live for `expected_ttl` once it is completed.
+    pub(super) fn new(request: &ClaimRequest<'_>, expected_ttl: Duration) -> Self {
+        Self {
+            owner: request.owner,
+            fingerprint: request.fingerprint,
+            operation: request.operation.to_owned(),
+            lease: request.lease,
+            retention: request.retention,
+            purge_after: request.retention.min(expected_ttl),
+            take_over: request.take_over,
+        }
+    }
+
+    pub(super) fn times(&self, now: Time) -> Times {
+        let lease_until = now.after(self.lease);
+        Times {
+            now,
+            lease_until,
+            expires_at: lease_until.after(self.retention),
+            purge_at: lease_until.after(self.purge_after),
+        }
+    }
+}
 
 #[async_trait]
 impl Operation for TryClaim {
@@ -25,16 +71,18 @@ impl Operation for TryClaim {
     type Output = (Claim, Option<RecordKey>);
 
     async fn run(self, session: &mut Session) -> Result<Self::Output, Failure> {
-        let (request, now) = (&self.0, Time::now());
-        let key = request.owner.key;
+        let (key, times) = (self.owner.key, self.times(Time::now()));
+        let now = times.now;
         let written: Option<(i64, i64)> = sqlx::query_as(session.statements.claim.clone())
             .bind(key.as_bytes().as_slice())
-            .bind(request.fingerprint.as_bytes().as_slice())
-            .bind(request.owner.token.as_bytes().as_slice())
+            .bind(self.fingerprint.as_bytes().as_slice())
+            .bind(self.owner.token.as_bytes().as_slice())
+            .bind(self.operation)
             .bind(now.0)
-            .bind(now.after(request.lease).0)
-            .bind(now.after(request.ttl).0)
-            .bind(request.take_over.map(i64::from))
+            .bind(times.lease_until.0)
+            .bind(times.expires_at.0)
+            .bind(times.purge_at.0)
+            .bind(self.take_over.map(i64::from))
             .fetch_optional(&mut session.connection)
             .await?;
         if let Some((attempt, created_at)) = written {
@@ -47,11 +95,11 @@ impl Operation for TryClaim {
         let gone = || corrupt(NAME, "a record is neither there nor absent");
         let read = session.statements.read.clone();
         let row = find(session, read, &key, now).await?.ok_or_else(gone)?;
-        Ok((row.answer(request)?, None))
+        Ok((row.answer(&self.fingerprint, self.owner.token)?, None))
     }
 
     fn plain(&self) -> Option<Plain<'_>> {
-        Plain::claim(&self.0)
+        Plain::claim(self)
     }
 
     fn written(&self) -> Option<Self::Output> {
@@ -59,49 +107,48 @@ impl Operation for TryClaim {
         Some((Claim::Acquired { attempt, age }, None))
     }
 
-    fn changed((_, taken_over): &Self::Output) -> Option<RecordKey> {
-        *taken_over
-    }
-}
-
-pub(super) struct Renew(pub(super) Vec<Renewal>);
-
-#[async_trait]
-impl Operation for Renew {
-    type Output = Vec<Owner>;
-
-    async fn run(self, session: &mut Session) -> Result<Vec<Owner>, Failure> {
-        let mut lost = Vec::new();
-        for Renewal { owner, lease } in self.0 {
-            let now = Time::now();
-            let renew = of_owner(&session.statements.renew, &owner, now).bind(now.after(lease).0);
-            let renewed = renew.execute(&mut session.connection).await?;
-            if renewed.rows_affected() == 0 {
-                lost.push(owner);
-            }
+    fn wake((_, taken_over): &Self::Output, waiters: &Waiters) {
+        if let Some(key) = taken_over {
+            waiters.wake(key);
         }
-        Ok(lost)
     }
 }
 
 pub(super) struct SaveProgress {
     pub(super) owner: Owner,
-    pub(super) progress: Bytes,
+    pub(super) offset: usize,
+    pub(super) bytes: Bytes,
 }
 
 #[async_trait]
 impl Operation for SaveProgress {
     type Output = Progress;
 
+    const URGENCY: Urgency = Urgency::OfHolder;
+
     async fn run(self, session: &mut Session) -> Result<Progress, Failure> {
-        let save = of_owner(&session.statements.save_progress, &self.owner, Time::now());
+        let now = Time::now();
+        let save = of_owner(session.statements.save_progress.clone(), &self.owner, now);
         let saved = save
-            .bind(self.progress.to_vec())
+            .bind(i64::try_from(self.offset).unwrap_or(i64::MAX))
+            .bind(self.bytes.to_vec())
             .execute(&mut session.connection)
             .await?;
-        Ok(match saved.rows_affected() {
-            0 => Progress::Lost,
-            _ => Progress::Saved,
+        if saved.rows_affected() > 0 {
+            return Ok(Progress::Saved);
+        }
+        let progress_of = session.statements.progress_of.clone();
+        let stored_bytes: Option<i64> = sqlx::query_scalar(progress_of)
+            .bind(self.owner.key.as_bytes().as_slice())
+            .bind(self.owner.token.as_bytes().as_slice())
+            .bind(now.0)
+            .fetch_optional(&mut session.connection)
+            .await?;
+        Ok(match stored_bytes {
+            None => Progress::Lost,
+            Some(bytes) => Progress::Behind {
+                stored_bytes: usize::try_from(bytes).map_err(|cause| corrupt(NAME, cause))?,
+            },
         })
     }
 }
@@ -110,20 +157,63 @@ pub(super) struct Complete {
     pub(super) owner: Owner,
     pub(super) status: u16,
     pub(super) response: Vec<u8>,
+    pub(super) ttl: Duration,
+}
+
+/// How much later than it expires a record may be purged: by less than that, the time of the purge is
+/// left as it is.
+const LEAST_SLACK: Duration = Duration::from_secs(5 * 60);
+
+impl Complete {
+    /// Its expiry, and the latest time to purge it.
+    pub(super) fn expiry(&self, now: Time) -> (Time, Time) {
+        let expires_at = now.after(self.ttl);
+        (expires_at, expires_at.after(LEAST_SLACK.max(self.ttl / 4)))
+    }
+
+    /// Whether a copy of the response costs less than to write the index as well.
+    pub(super) fn is_short(&self) -> bool {
+        self.response.len() <= LONGEST
+    }
+
+    async fn store(&self, session: &mut Session, now: Time) -> sqlx::Result<bool> {
+        let (expires_at, purge_at_most) = self.expiry(now);
+        let complete = of_owner(session.statements.complete.clone(), &self.owner, now)
+            .bind(self.status)
+            .bind(self.response.clone())
+            .bind(expires_at.0)
+            .bind(purge_at_most.0);
+        let completed = complete.execute(&mut session.connection).await?;
+        Ok(completed.rows_affected() > 0)
+    }
+
+    async fn store_and_reschedule(
+        &mut self,
+        session: &mut Session,
+        now: Time,
+    ) -> sqlx::Result<bool> {
+        let (expires_at, _) = self.expiry(now);
+        let reschedule = session.statements.complete_and_reschedule.clone();
+        let complete = of_owner(reschedule, &self.owner, now)
+            .bind(self.status)
+            .bind(std::mem::take(&mut self.response))
+            .bind(expires_at.0);
+        let completed = complete.execute(&mut session.connection).await?;
+        Ok(completed.rows_affected() > 0)
+    }
 }
 
 #[async_trait]
 impl Operation for Complete {
     type Output = (Completion, RecordKey);
 
-    async fn run(self, session: &mut Session) -> Result<Self::Output, Failure> {
+    const URGENCY: Urgency = Urgency::OfHolder;
+
+    async fn run(mut self, session: &mut Session) -> Result<Self::Output, Failure> {
         let (key, now) = (self.owner.key, Time::now());
-        let completed = of_owner(&session.statements.complete, &self.owner, now)
-            .bind(self.status)
-            .bind(self.response)
-            .execute(&mut session.connection)
-            .await?;
-        if completed.rows_affected() > 0 {
+        let is_stored = (self.is_short() && self.store(session, now).await?)
+            || self.store_and_reschedule(session, now).await?;
+        if is_stored {
             return Ok((Completion::Stored, key));
         }
         let read = session.statements.read.clone();
@@ -140,29 +230,10 @@ impl Operation for Complete {
         Some((Completion::Stored, self.owner.key))
     }
 
-    fn changed((completion, key): &Self::Output) -> Option<RecordKey> {
-        (*completion == Completion::Stored).then_some(*key)
-    }
-}
-
-pub(super) struct Free(pub(super) Owner);
-
-#[async_trait]
-impl Operation for Free {
-    type Output = (Release, RecordKey);
-
-    async fn run(self, session: &mut Session) -> Result<Self::Output, Failure> {
-        let release = of_owner(&session.statements.release, &self.0, Time::now());
-        let released = release.execute(&mut session.connection).await?;
-        let release = match released.rows_affected() {
-            0 => Release::Lost,
-            _ => Release::Released,
-        };
-        Ok((release, self.0.key))
-    }
-
-    fn changed((release, key): &Self::Output) -> Option<RecordKey> {
-        (*release == Release::Released).then_some(*key)
+    fn wake((completion, key): &Self::Output, waiters: &Waiters) {
+        if *completion == Completion::Stored {
+            waiters.wake(key);
+        }
     }
 }
 
@@ -194,8 +265,10 @@ impl Operation for Remove {
         Ok((removed.rows_affected() > 0).then_some(self.0))
     }
 
-    fn changed(removed: &Self::Output) -> Option<RecordKey> {
-        *removed
+    fn wake(removed: &Self::Output, waiters: &Waiters) {
+        if let Some(key) = removed {
+            waiters.wake(key);
+        }
     }
 }
 
@@ -205,25 +278,42 @@ pub(super) struct Purge {
 
 #[async_trait]
 impl Operation for Purge {
-    type Output = usize;
+    type Output = Purged;
 
-    async fn run(self, session: &mut Session) -> Result<usize, Failure> {
-        let purged = sqlx::query(session.statements.purge.clone())
-            .bind(Time::now().0)
-            .bind(i64::try_from(self.limit).unwrap_or(i64::MAX))
+    async fn run(self, session: &mut Session) -> Result<Purged, Failure> {
+        let now = Time::now();
+        let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
+        sqlx::query(session.statements.postpone.clone())
+            .bind(now.0)
+            .bind(limit)
             .execute(&mut session.connection)
             .await?;
-        Ok(usize::try_from(purged.rows_affected()).unwrap_or(usize::MAX))
+        let gone: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> =
+            sqlx::query_as(session.statements.purge.clone())
+                .bind(now.0)
+                .bind(limit)
+                .fetch_all(&mut session.connection)
+                .await?;
+        let abandoned = |(key, operation): &(Option<Vec<u8>>, Option<Vec<u8>>)| {
+            Some(PurgedClaim {
+                key: RecordKey::from_bytes(key.as_deref()?.try_into().ok()?),
+                operation: String::from_utf8_lossy(operation.as_deref()?).into(),
+            })
+        };
+        Ok(Purged {
+            records: gone.len(),
+            abandoned: gone.iter().filter_map(abandoned).collect(),
+        })
     }
 }
 
 /// The statement with its first three parameters: key, token, now.
-fn of_owner(
-    statement: &SqlStr,
+pub(super) fn of_owner(
+    statement: SqlStr,
     owner: &Owner,
     now: Time,
-) -> sqlx::query::Query<'static, Sqlite, SqliteArguments> {
-    sqlx::query(statement.clone())
+) -> Query<'static, Sqlite, SqliteArguments> {
+    sqlx::query(statement)
         .bind(owner.key.as_bytes().to_vec())
         .bind(owner.token.as_bytes().to_vec())
         .bind(now.0)

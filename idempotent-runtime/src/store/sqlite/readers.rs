@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection, SqlStr, SqliteConnection};
+use sqlx::{Connection, SqlStr};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::batch::Batches;
+use super::database::{Database, Opened, Purpose};
 use super::row::{Columns, fetch, fetch_all};
 use crate::key::RecordKey;
 
@@ -24,9 +24,9 @@ const GROUP: usize = 32;
 /// An own small pool and not sqlx's, which ties its connections to the runtime that made them: a
 /// store may serve several.
 pub(super) struct Readers {
-    options: SqliteConnectOptions,
+    database: Arc<Database>,
     pub(super) permits: Semaphore,
-    idle: Mutex<Vec<SqliteConnection>>,
+    idle: Mutex<Vec<Opened>>,
     read_all: Batches,
     /// Started by the first that finds the connections busy.
     many: OnceLock<mpsc::Sender<LookUp>>,
@@ -39,9 +39,9 @@ struct LookUp {
 }
 
 impl Readers {
-    pub(super) fn new(options: SqliteConnectOptions, read_all: Batches) -> Self {
+    pub(super) fn new(database: Arc<Database>, read_all: Batches) -> Self {
         Self {
-            options: options.create_if_missing(false).read_only(true),
+            database,
             permits: Semaphore::new(MOST as usize),
             idle: Mutex::default(),
             read_all,
@@ -57,13 +57,11 @@ impl Readers {
         // It is never closed, so that having none is no error: there are only more connections.
         let _permit = self.permits.acquire().await.ok();
         let idle = self.idle().pop();
-        let mut connection = match idle {
-            Some(connection) => connection,
-            None => self.options.connect().await?,
-        };
-        let columns = fetch(&mut connection, read, key).await?;
+        let mut opened = still_there(idle, &self.database).await?;
+        let columns = fetch(&mut opened.0, read, key).await;
+        let columns = columns.map_err(|error| self.database.reason(error, opened.1))?;
         // Only after success: what failed or was given up half-way is closed.
-        self.idle().push(connection);
+        self.idle().push(opened);
         Ok(columns)
     }
 
@@ -94,28 +92,38 @@ impl Readers {
         if let Some(many) = self.many.get() {
             return Some(many);
         }
-        let many = start(self.options.clone(), self.read_all.clone()).ok()?;
+        let many = start(Arc::clone(&self.database), self.read_all.clone()).ok()?;
         // Of two that are started at once, the one that comes late ends at once.
         Some(self.many.get_or_init(|| many))
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<SqliteConnection>> {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Opened>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// A connection to the file that the writer has: this one, or a new one.
+async fn still_there(opened: Option<Opened>, database: &Database) -> sqlx::Result<Opened> {
+    match opened {
+        Some(opened) if database.is_prepared(opened.1) => Ok(opened),
+        _ => database.open(Purpose::Read).await,
+    }
+}
+
 /// A thread, and not one of the callers, with whom all others' look-ups would stand still.
-fn start(options: SqliteConnectOptions, read_all: Batches) -> io::Result<mpsc::Sender<LookUp>> {
+fn start(database: Arc<Database>, read_all: Batches) -> io::Result<mpsc::Sender<LookUp>> {
     let (sender, mut queue) = mpsc::channel(QUEUE);
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
     let serve = async move {
-        let (mut asked, mut connection) = (Vec::with_capacity(GROUP), None);
+        let (mut asked, mut opened) = (Vec::with_capacity(GROUP), None);
         while queue.recv_many(&mut asked, GROUP).await > 0 {
             let asked = std::mem::take(&mut asked);
             // What failed is closed, and who gets no answer asks by itself.
-            connection = answer(connection, &options, &read_all, asked).await.ok();
+            opened = answer(opened, &database, &read_all, asked).await.ok();
         }
-        if let Some(connection) = connection {
+        if let Some((connection, _)) = opened {
             drop(connection.close().await);
         }
     };
@@ -126,24 +134,22 @@ fn start(options: SqliteConnectOptions, read_all: Batches) -> io::Result<mpsc::S
 }
 
 async fn answer(
-    connection: Option<SqliteConnection>,
-    options: &SqliteConnectOptions,
+    opened: Option<Opened>,
+    database: &Database,
     read_all: &Batches,
     asked: Vec<LookUp>,
-) -> Result<SqliteConnection, sqlx::Error> {
-    let mut connection = match connection {
-        Some(connection) => connection,
-        None => options.connect().await?,
-    };
+) -> sqlx::Result<Opened> {
+    let mut opened = still_there(opened, database).await?;
     // Several may ask for the same.
     let mut waiting: HashMap<RecordKey, Vec<_>> = HashMap::new();
-    for LookUp { key, answer } in asked {
+    let still_asked = asked.into_iter().filter(|it| !it.answer.is_closed());
+    for LookUp { key, answer } in still_asked {
         waiting.entry(key).or_default().push(answer);
     }
     let Some(statement) = read_all.of(waiting.len()) else {
-        return Ok(connection);
+        return Ok(opened);
     };
-    let found = fetch_all(&mut connection, statement, waiting.keys()).await?;
+    let found = fetch_all(&mut opened.0, statement, waiting.keys()).await?;
     // Nobody may be there to hear it any more.
     for (key, columns) in found {
         let mut answers = waiting.remove(&key).unwrap_or_default();
@@ -158,5 +164,5 @@ async fn answer(
     for answer in waiting.into_values().flatten() {
         drop(answer.send(None));
     }
-    Ok(connection)
+    Ok(opened)
 }

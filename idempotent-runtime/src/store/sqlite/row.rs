@@ -12,7 +12,7 @@ use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, RecordState, StoredResponse, Token};
 use crate::store::sql::corrupt;
-use crate::store::{Claim, ClaimRequest, Completion, StoreError};
+use crate::store::{Claim, Completion, StoreError};
 
 /// A point in time: microseconds since 1970 by this machine's clock, which every process that has
 /// the file open shares.
@@ -40,13 +40,14 @@ impl Time {
 /// The columns of `read.sql` as they are.
 pub(super) type Columns = (
     Vec<u8>,
-    Vec<u8>,
+    Option<Vec<u8>>,
     String,
     i64,
     i64,
     i64,
     i64,
     Option<Vec<u8>>,
+    Option<String>,
     Option<Vec<u8>>,
 );
 
@@ -68,25 +69,31 @@ pub(super) async fn fetch_all(
     let query = keys.fold(sqlx::query(read_all), |query, key| {
         query.bind(key.as_bytes().to_vec())
     });
-    let with_key = |row: &SqliteRow| {
-        let key: Vec<u8> = row.try_get("key")?;
-        let key = key.try_into();
-        let key = key.map_err(|_| sqlx::Error::Decode("a key is 32 bytes".into()))?;
-        Ok((RecordKey::from_bytes(key), Columns::from_row(row)?))
-    };
+    let with_key = |row: &SqliteRow| Ok((key_of(row)?, Columns::from_row(row)?));
     let rows = query.fetch_all(connection).await?;
     rows.iter().map(with_key).collect()
+}
+
+/// The column of that name.
+pub(super) fn key_of(row: &SqliteRow) -> Result<RecordKey, sqlx::Error> {
+    let key: Vec<u8> = row.try_get("key")?;
+    let key = key.try_into();
+    let key = key.map_err(|_| sqlx::Error::Decode("a key is 32 bytes".into()))?;
+    Ok(RecordKey::from_bytes(key))
 }
 
 /// A record that is alive at `now`.
 pub(super) struct Row {
     fingerprint: Fingerprint,
-    token: Token,
+    /// None once its owner has abandoned the claim.
+    token: Option<Token>,
     attempt: u32,
     created_at: Time,
     lease_until: Time,
     expires_at: Time,
     state: State,
+    /// If it was asked for.
+    operation: Option<String>,
     /// If it was asked for and there is some.
     progress: Option<Vec<u8>>,
     now: Time,
@@ -120,8 +127,9 @@ impl Row {
     fn alive(columns: Columns, now: Time) -> Result<Self, Unreadable> {
         let (request_hash, token, state, attempt, created_at, lease_until, expires_at, ..) =
             columns;
-        let (.., response, progress) = columns;
+        let (.., response, operation, progress) = columns;
         let wrong = Unreadable::Column;
+        let token = token.map(|token| token.try_into().map(Token::from_bytes));
         let fingerprint = request_hash.try_into().map_err(|_| wrong("request_hash"))?;
         let attempt = u32::try_from(attempt).ok().filter(|attempt| *attempt > 0);
         let state = match (state.as_str(), response) {
@@ -132,12 +140,13 @@ impl Row {
         };
         Ok(Self {
             fingerprint: Fingerprint::from_bytes(fingerprint),
-            token: Token::from_bytes(token.try_into().map_err(|_| wrong("token"))?),
+            token: token.transpose().map_err(|_| wrong("token"))?,
             attempt: attempt.ok_or(wrong("attempt"))?,
             created_at: Time(created_at),
             lease_until: Time(lease_until),
             expires_at: Time(expires_at),
             state,
+            operation,
             progress,
             now,
         })
@@ -145,14 +154,18 @@ impl Row {
 
     /// What the record says to a claim that is not to write: all but the first and the sixth step of
     /// [`Store::claim`](crate::store::Store::claim).
-    pub(super) fn answer(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+    pub(super) fn answer(
+        &self,
+        fingerprint: &Fingerprint,
+        token: Token,
+    ) -> Result<Claim, StoreError> {
         let (attempt, age) = (self.attempt, self.age());
-        if self.fingerprint != request.fingerprint {
+        if self.fingerprint != *fingerprint {
             return Ok(Claim::Mismatch);
         }
         Ok(match &self.state {
             State::Completed(response) => Claim::Completed(decoded(response)?),
-            State::Running if self.token == request.owner.token => Claim::Acquired { attempt, age },
+            State::Running if self.token == Some(token) => Claim::Acquired { attempt, age },
             State::Running if self.now < self.lease_until => Claim::InFlight {
                 lease_left: self.lease_until.since(self.now),
             },
@@ -163,7 +176,7 @@ impl Row {
     /// What became of a completion that has written nothing.
     pub(super) fn completion(&self, owner: &Owner) -> Completion {
         match self.state {
-            State::Completed(_) if self.token == owner.token => Completion::AlreadyMine,
+            State::Completed(_) if self.token == Some(owner.token) => Completion::AlreadyMine,
             _ => Completion::Lost,
         }
     }
@@ -178,6 +191,7 @@ impl Row {
         };
         Ok(Record {
             fingerprint: self.fingerprint,
+            operation: self.operation.as_deref().unwrap_or_default().into(),
             attempt: self.attempt,
             age: self.age(),
             expires_in: self.expires_at.since(self.now),

@@ -1,4 +1,4 @@
-//! The table: made if it is missing, and never one that is newer than us or somebody else's.
+//! The table: made if it is missing, and never one that this release does not know or somebody else's.
 
 use async_trait::async_trait;
 
@@ -9,15 +9,25 @@ use super::writer::{Failure, Operation};
 use crate::key::RecordKey;
 use crate::store::{StoreError, StoreErrorKind};
 
-const VERSION: u32 = 1;
-const COMMENT: &str = "-- idempotent-runtime schema ";
+/// The version of the schema, as the table says it.
+const VERSION: u32 = 2;
+
+/// What the text of the table had in it before the version was a column.
+const OLD_COMMENT: &str = "-- idempotent-runtime schema ";
 
 #[derive(Debug, thiserror::Error)]
 enum Unusable {
+    #[error("there is no table `{0}`: run `migrate` once, or `connect`, which does so")]
+    Missing(String),
     #[error(
         "it has schema {0}, and this release knows schema {VERSION}: a newer release has made it"
     )]
     Newer(u32),
+    #[error(
+        "it has schema {0}, and this release needs schema {VERSION}: drop the table, which forgets its \
+         keys, or name another one, and run `migrate`"
+    )]
+    Older(u32),
     #[error("there is a table of that name that this crate has not made")]
     Stranger,
 }
@@ -28,45 +38,51 @@ pub(super) struct Migrate;
 impl Operation for Migrate {
     type Output = ();
 
+    const NEEDS_TABLE: bool = false;
+
     async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let Session {
-            connection,
-            statements,
-            ..
-        } = session;
-        sqlx::query(statements.create_table.clone())
-            .execute(&mut *connection)
+        let create_table = session.statements.create_table.clone();
+        sqlx::query(create_table)
+            .execute(&mut session.connection)
             .await?;
-        // None: it is a view.
-        let made_with: Option<String> = sqlx::query_scalar(include_str!("sql/schema.sql"))
-            .bind(statements.table.to_string())
-            .fetch_optional(&mut *connection)
-            .await?;
-        is_usable(made_with.as_deref())?;
-        sqlx::query(statements.create_index.clone())
-            .execute(&mut *connection)
+        check(session).await??;
+        let create_index = session.statements.create_index.clone();
+        sqlx::query(create_index)
+            .execute(&mut session.connection)
             .await?;
         // Whatever else may be wrong with it is found out now and not by the first claim.
-        fetch(
-            connection,
-            statements.get.clone(),
-            &RecordKey::from_bytes([0; 32]),
-        )
-        .await?;
+        let get = session.statements.get.clone();
+        let no_key = RecordKey::from_bytes([0; 32]);
+        fetch(&mut session.connection, get, &no_key).await?;
         Ok(())
     }
 }
 
-fn is_usable(made_with: Option<&str>) -> Result<(), StoreError> {
-    let cause = match made_with.and_then(version) {
-        Some(VERSION) => return Ok(()),
-        Some(version) => Unusable::Newer(version),
-        None => Unusable::Stranger,
+/// Whether the table is there and is one that this release can use.
+pub(super) async fn check(session: &mut Session) -> sqlx::Result<Result<(), StoreError>> {
+    let name = session.statements.table.to_string();
+    let found: Option<(String, Option<String>)> = sqlx::query_as(include_str!("sql/schema.sql"))
+        .bind(name.clone())
+        .fetch_optional(&mut session.connection)
+        .await?;
+    let why = match found {
+        // Or it is a view.
+        None => Unusable::Missing(name),
+        Some((made_with, version)) => match version_of(&made_with, version.as_deref()) {
+            Some(VERSION) => return Ok(Ok(())),
+            Some(version) if version > VERSION => Unusable::Newer(version),
+            Some(version) => Unusable::Older(version),
+            None => Unusable::Stranger,
+        },
     };
-    Err(StoreError::new(NAME, StoreErrorKind::Rejected).with_source(cause))
+    let refused = StoreError::new(NAME, StoreErrorKind::Refused);
+    Ok(Err(refused.with_source(why)))
 }
 
-fn version(made_with: &str) -> Option<u32> {
-    let (_, behind) = made_with.split_once(COMMENT)?;
+fn version_of(made_with: &str, default: Option<&str>) -> Option<u32> {
+    if let Some(version) = default {
+        return version.parse().ok();
+    }
+    let (_, behind) = made_with.split_once(OLD_COMMENT)?;
     behind.lines().next()?.trim_end().parse().ok()
 }

@@ -1,25 +1,28 @@
-//! The connection that writes.
+//! A connection that writes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection};
+use sqlx::{Connection, Sqlite, SqliteConnection};
 
-use super::failure::{Undone, is_busy};
+use super::database::{Database, FileId, Purpose};
+use super::schema;
 use super::statements::Statements;
+use crate::store::StoreError;
 use crate::store::sql::transaction;
 
-/// How long opening is tried again while others hold the file: a change to WAL does not wait for
-/// them by itself, not even for as long as the busy timeout says.
-const OPENING: Duration = Duration::from_secs(5);
-const BETWEEN_OPENINGS: Duration = Duration::from_millis(10);
+/// How many steps of a statement are between two looks at whether it was interrupted.
+const STEPS: i32 = 1000;
 
 pub(super) struct Session {
+    /// First, so that what still runs is interrupted before the connection is closed.
+    interrupt: Interrupt,
     pub(super) connection: SqliteConnection,
     pub(super) statements: Statements,
     pub(super) place: Place,
+    pub(super) file: Option<FileId>,
+    /// Whether the table is known to be one that this release can use.
+    is_usable: bool,
     /// What SQLite is told at each commit, once the connection is [lent](Session::lend).
     may_commit: Arc<AtomicBool>,
 }
@@ -33,52 +36,88 @@ pub(super) enum Place {
     Memory,
 }
 
+/// Interrupts the statement of a connection that is dropped while it runs.
+#[derive(Default)]
+struct Interrupt(Arc<AtomicBool>);
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
-#[error("the database cannot be in WAL mode, it is in mode `{0}`: is it on a network share?")]
-struct NotWal(String);
+enum Unfit {
+    #[error("the database cannot be in WAL mode, it is in mode `{0}`: is it on a network share?")]
+    NotWal(String),
+    #[error(
+        "no path: SQLite takes an empty name for a temporary database that nobody else sees; \
+         is a variable unset?"
+    )]
+    Unnamed,
+}
 
 impl Session {
-    /// Blocks while it waits for others.
     pub(super) async fn open(
-        options: &SqliteConnectOptions,
+        database: &Database,
+        purpose: Purpose,
         statements: &Statements,
-    ) -> Result<Self, sqlx::Error> {
-        let started = Instant::now();
-        let mut connection = loop {
-            match options.connect().await {
-                Err(error) if is_busy(&error) && started.elapsed() < OPENING => {
-                    std::thread::sleep(BETWEEN_OPENINGS);
-                }
-                opened => break opened?,
-            }
-        };
+    ) -> sqlx::Result<Self> {
+        if database.is_unnamed() {
+            return Err(sqlx::Error::Configuration(Unfit::Unnamed.into()));
+        }
+        let (mut connection, file) = database.open(purpose).await?;
         let place = place(&mut connection).await?;
         Ok(Self {
+            interrupt: Interrupt::default(),
             connection,
             statements: statements.clone(),
             place,
+            file: file.filter(|_| place == Place::File),
+            is_usable: false,
             may_commit: Arc::default(),
         })
     }
 
     /// The lock first: a transaction that begins as a reader and then writes fails at once when
     /// another process has written in between.
-    pub(super) async fn begin(&mut self) -> Result<(), Undone> {
-        let begun = sqlx::query("BEGIN IMMEDIATE").execute(&mut self.connection);
-        begun.await.map_err(Undone::before_commit)?;
-        Ok(())
+    pub(super) async fn begin(&mut self) -> sqlx::Result<()> {
+        self.execute("BEGIN IMMEDIATE").await
+    }
+
+    /// Whether the file that is open is still the one that others find.
+    pub(super) fn is_there(&self, database: &Database) -> sqlx::Result<()> {
+        let is_there = database.is_there(self.file);
+        is_there.map_err(|lost| sqlx::Error::Configuration(lost.into()))
+    }
+
+    /// Why something failed: if the file is gone, that is why.
+    pub(super) fn reason(&self, error: sqlx::Error, database: &Database) -> sqlx::Error {
+        database.reason(error, self.file)
+    }
+
+    /// Looks at the table, until it is one that can be used.
+    pub(super) async fn check(&mut self) -> sqlx::Result<Result<(), StoreError>> {
+        if self.is_usable {
+            return Ok(Ok(()));
+        }
+        let checked = schema::check(self).await?;
+        self.is_usable = checked.is_ok();
+        Ok(checked)
     }
 
     /// Makes it a connection for handlers, on which nothing is committed but by
-    /// [`commit_nestable`](Self::commit_nestable).
+    /// [`commit_nestable`](Self::commit_nestable), and whose statements end when it is dropped.
     ///
     /// Some failures (a full disk, `OR ROLLBACK`, a trigger's `RAISE(ROLLBACK)`) end the transaction and
     /// leave a connection that commits each statement by itself. A handler that has not noticed, and
     /// goes on, would have an effect without a record.
     pub(super) async fn lend(&mut self) -> sqlx::Result<()> {
         let may_commit = Arc::clone(&self.may_commit);
+        let is_interrupted = Arc::clone(&self.interrupt.0);
         let mut handle = self.connection.lock_handle().await?;
         handle.set_commit_hook(move || may_commit.load(Ordering::Acquire));
+        handle.set_progress_handler(STEPS, move || !is_interrupted.load(Ordering::Acquire));
         Ok(())
     }
 
@@ -94,15 +133,22 @@ impl Session {
         committed
     }
 
+    /// Takes back the whole of a handler's transaction, and what a handler that was cut off has left
+    /// running in it.
+    pub(super) async fn roll_back_nestable(&mut self) -> sqlx::Result<()> {
+        self.interrupt.0.store(true, Ordering::Release);
+        transaction::roll_back::<Sqlite>(&mut self.connection).await?;
+        self.interrupt.0.store(false, Ordering::Release);
+        Ok(())
+    }
+
     pub(super) async fn execute(&mut self, statement: &'static str) -> sqlx::Result<()> {
         let executed = sqlx::query(statement).execute(&mut self.connection);
         executed.await.map(drop)
     }
 
-    pub(super) async fn commit(&mut self) -> Result<(), Undone> {
-        let committed = sqlx::query("COMMIT").execute(&mut self.connection);
-        committed.await.map_err(Undone::at_commit)?;
-        Ok(())
+    pub(super) async fn commit(&mut self) -> sqlx::Result<()> {
+        self.execute("COMMIT").await
     }
 
     /// After a failure: a file is opened afresh; what is in memory would be gone then.
@@ -114,8 +160,7 @@ impl Session {
             }
             Place::Memory => {
                 // An error says that it has been rolled back already.
-                let rollback = sqlx::query("ROLLBACK").execute(&mut self.connection);
-                drop(rollback.await);
+                drop(self.execute("ROLLBACK").await);
                 Some(self)
             }
         }
@@ -138,6 +183,6 @@ async fn place(connection: &mut SqliteConnection) -> Result<Place, sqlx::Error> 
         .await?;
     match mode.as_str() {
         "wal" => Ok(Place::File),
-        _ => Err(sqlx::Error::Configuration(NotWal(mode).into())),
+        _ => Err(sqlx::Error::Configuration(Unfit::NotWal(mode).into())),
     }
 }

@@ -15,15 +15,22 @@ pub(super) struct Statements {
     pub(super) claim_all: Batches,
     pub(super) read: SqlStr,
     pub(super) read_all: Batches,
-    /// As `read`, with the progress.
+    /// As `read`, with the operation and the progress.
     pub(super) get: SqlStr,
     pub(super) renew: SqlStr,
+    pub(super) renew_all: Batches,
     pub(super) save_progress: SqlStr,
+    pub(super) progress_of: SqlStr,
     pub(super) complete: SqlStr,
     pub(super) complete_all: Batches,
+    pub(super) complete_and_reschedule: SqlStr,
     pub(super) record: SqlStr,
     pub(super) release: SqlStr,
+    pub(super) release_all: Batches,
+    pub(super) abandon: SqlStr,
+    pub(super) abandon_all: Batches,
     pub(super) remove: SqlStr,
+    pub(super) postpone: SqlStr,
     pub(super) purge: SqlStr,
 }
 
@@ -35,22 +42,30 @@ impl Statements {
             AssertSqlSafe(std::sync::Arc::<str>::from(statement)).into_sql_str()
         };
         let read = include_str!("sql/read.sql");
+        let many = |template, columns| Batches::new(table, template, columns);
         Self {
             table: table.clone(),
             create_table: shared(include_str!("sql/create_table.sql")),
             create_index: shared(include_str!("sql/create_index.sql")),
             claim: shared(include_str!("sql/claim.sql")),
-            claim_all: Batches::new(table, include_str!("sql/claim_all.sql"), 6),
-            read: shared(&read.replace("{progress}", "NULL")),
-            read_all: Batches::new(table, include_str!("sql/read_all.sql"), 1),
-            get: shared(&read.replace("{progress}", "progress")),
+            claim_all: many(include_str!("sql/claim_all.sql"), 8),
+            read: shared(&read.replace("{details}", "NULL, NULL")),
+            read_all: many(include_str!("sql/read_all.sql"), 1),
+            get: shared(&read.replace("{details}", "operation, progress")),
             renew: shared(include_str!("sql/renew.sql")),
+            renew_all: many(include_str!("sql/renew_all.sql"), 5),
             save_progress: shared(include_str!("sql/save_progress.sql")),
+            progress_of: shared(include_str!("sql/progress_of.sql")),
             complete: shared(include_str!("sql/complete.sql")),
-            complete_all: Batches::new(table, include_str!("sql/complete_all.sql"), 5),
+            complete_all: many(include_str!("sql/complete_all.sql"), 7),
+            complete_and_reschedule: shared(include_str!("sql/complete_and_reschedule.sql")),
             record: shared(include_str!("sql/record.sql")),
             release: shared(include_str!("sql/release.sql")),
+            release_all: many(include_str!("sql/release_all.sql"), 3),
+            abandon: shared(include_str!("sql/abandon.sql")),
+            abandon_all: many(include_str!("sql/abandon_all.sql"), 3),
             remove: shared(include_str!("sql/remove.sql")),
+            postpone: shared(include_str!("sql/postpone.sql")),
             purge: shared(include_str!("sql/purge.sql")),
         }
     }

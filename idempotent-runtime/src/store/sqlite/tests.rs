@@ -1,18 +1,19 @@
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
 use tokio::task::JoinHandle;
 
 use super::batch::Plain;
-use super::failure::Undone;
+use super::database::Purpose;
+use super::operations::TryClaim;
 use super::row::{Columns, Time};
 use super::session::{Place, Session};
-use super::writer::Job;
+use super::writer::{Failure, Job};
 use super::*;
 use crate::fingerprint::Fingerprint;
-use crate::record::Token;
+use crate::record::{RecordState, Token};
 use crate::store::waiters::Waiters;
 
 struct File(PathBuf);
@@ -38,7 +39,7 @@ impl Drop for File {
 }
 
 async fn session(store: &SqliteStore) -> Session {
-    let session = Session::open(&store.options, &store.statements).await;
+    let session = Session::open(&store.database, Purpose::Write, &store.statements).await;
     session.unwrap()
 }
 
@@ -93,14 +94,41 @@ async fn no_statement_scans_the_table() {
         read_all,
         claim_all,
         complete_all,
+        complete_and_reschedule,
+        renew_all,
         release,
+        release_all,
+        abandon,
+        abandon_all,
+        save_progress,
+        progress_of,
         remove,
+        postpone,
         purge,
         ..
     } = store.statements.clone();
-    let batches =
-        [2, 64].map(|rows| [&read_all, &claim_all, &complete_all].map(|all| all.of(rows).unwrap()));
-    let single = [read, renew, complete, release, remove, purge];
+    let batches = [
+        &read_all,
+        &claim_all,
+        &complete_all,
+        &renew_all,
+        &release_all,
+        &abandon_all,
+    ];
+    let batches = [2, 64].map(|rows| batches.map(|all| all.of(rows).unwrap()));
+    let single = [
+        read,
+        renew,
+        complete,
+        complete_and_reschedule,
+        release,
+        abandon,
+        save_progress,
+        progress_of,
+        remove,
+        postpone,
+        purge,
+    ];
     for statement in single.into_iter().chain(batches.into_iter().flatten()) {
         let query = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", statement.as_str()));
         let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(query)
@@ -109,7 +137,8 @@ async fn no_statement_scans_the_table() {
             .unwrap();
         let is_search = |step: &(i64, i64, i64, String)| {
             // Of what it was given.
-            let is_of_rows = step.3 == "SCAN done" || step.3.ends_with("-ROW VALUES CLAUSE");
+            let is_of_rows = matches!(step.3.as_str(), "SCAN done" | "SCAN item")
+                || step.3.ends_with("-ROW VALUES CLAUSE");
             is_of_rows || !step.3.contains("SCAN")
         };
         assert!(
@@ -122,44 +151,55 @@ async fn no_statement_scans_the_table() {
 
 /// A claim that counts how often it is run by itself.
 struct Asked {
-    request: ClaimRequest,
+    request: TryClaim,
     alone: Arc<AtomicUsize>,
 }
 
 #[async_trait]
 impl Job for Asked {
+    fn needs_table(&self) -> bool {
+        true
+    }
+
     fn plain(&self) -> Option<Plain<'_>> {
         Plain::claim(&self.request)
     }
 
     fn has_written(&mut self) {}
 
+    fn refuse(&mut self, _error: StoreError) {}
+
     async fn run(&mut self, _session: &mut Session) -> Result<(), sqlx::Error> {
         self.alone.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
-    fn answer(self: Box<Self>, _undone: Option<&Undone>, _waiters: &Waiters) {}
+    fn answer(self: Box<Self>, _undone: Option<&StoreError>, _waiters: &Waiters) {}
 }
 
-fn request(key: u8, token: u8) -> ClaimRequest {
+fn request(key: u8, token: u8) -> ClaimRequest<'static> {
     ClaimRequest {
         owner: Owner {
             key: RecordKey::from_bytes([key; 32]),
             token: Token::from_bytes([token; 16]),
         },
         fingerprint: Fingerprint::from_bytes([0; 32]),
+        operation: "test",
         lease: Duration::from_secs(60),
-        ttl: Duration::from_secs(60),
+        retention: Duration::from_secs(60),
         take_over: None,
     }
 }
 
 /// How many of these claims are run by themselves.
-async fn alone(session: &mut Session, requests: impl IntoIterator<Item = ClaimRequest>) -> usize {
+async fn alone(
+    session: &mut Session,
+    requests: impl IntoIterator<Item = ClaimRequest<'static>>,
+) -> usize {
     let alone = Arc::new(AtomicUsize::new(0));
     let job = |request| -> Box<dyn Job> {
         let alone = Arc::clone(&alone);
+        let request = TryClaim::new(&request, Duration::from_secs(60));
         Box::new(Asked { request, alone })
     };
     let mut jobs: Vec<_> = requests.into_iter().map(job).collect();
@@ -230,7 +270,7 @@ async fn look_ups_of_one_group_have_an_answer_each() {
         .unwrap();
     for (key, look_up) in keys.into_iter().zip(look_ups) {
         let columns = look_up.await.unwrap().unwrap();
-        let token = columns.map(|columns| columns.1);
+        let token = columns.and_then(|columns| columns.1);
         assert_eq!(token, (key < 50).then(|| vec![key; 16]), "{key}");
     }
 }
@@ -263,6 +303,56 @@ async fn readers_cannot_write() {
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code);
     assert_eq!(code.as_deref(), Some("8"), "not read-only: {error:?}");
+}
+
+/// Whoever is asked about a lease must not take the time that the look took for the lease's.
+#[tokio::test]
+async fn lease_that_ends_during_a_look_was_running() {
+    const LEASE: Duration = Duration::from_millis(100);
+    let file = File::new();
+    let store = Arc::new(file.store().await);
+    let lease = ClaimRequest {
+        lease: LEASE,
+        ..request(1, 1)
+    };
+    let claimed = store.claim(&lease).await.unwrap();
+    assert!(matches!(claimed, Claim::Acquired { .. }), "{claimed:?}");
+    let busy = store
+        .readers
+        .permits
+        .acquire_many(readers::MOST)
+        .await
+        .unwrap();
+    let mut look = Box::pin(store.get(&lease.owner.key));
+    assert!(futures_util::poll!(&mut look).is_pending());
+    tokio::time::sleep(LEASE).await;
+    drop(busy);
+    let record = look.await.unwrap().unwrap();
+    assert!(matches!(record.state, RecordState::Running { .. }));
+}
+
+struct Panics;
+
+#[async_trait]
+impl Operation for Panics {
+    type Output = ();
+
+    async fn run(self, _session: &mut Session) -> Result<(), Failure> {
+        panic!("a mistake of ours");
+    }
+}
+
+#[tokio::test]
+async fn writer_goes_on_after_a_panic() {
+    let file = File::new();
+    let store = file.store().await;
+    for _ in 0..2 {
+        let error = store.write(Panics).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+        assert!(error.may_have_happened());
+    }
+    let claim = store.claim(&request(1, 1)).await.unwrap();
+    assert!(matches!(claim, Claim::Acquired { .. }), "{claim:?}");
 }
 
 #[test]

@@ -6,24 +6,24 @@
 //! cannot commit: SQLite asks before it does, and is told no.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Sqlite, SqliteConnection};
+use sqlx::SqliteConnection;
 use tokio::sync::OwnedMutexGuard;
 
 use super::NAME;
-use super::failure::store_error;
+use super::database::{Database, Purpose};
+use super::failure::{commit_error, is_busy, store_error};
 use super::operations::TryClaim;
 use super::readers::Readers;
 use super::row::{Row, Time};
 use super::session::{Place, Session as Connection};
+use super::shared::{Handlers, Shared};
 use super::statements::Statements;
-use super::writer::{Failure, Handlers, Operation, Shared};
-use crate::record::StoredResponse;
-use crate::store::sql::transaction;
+use super::writer::{Failure, Operation};
+use crate::key::RecordKey;
+use crate::record::{Owner, StoredResponse};
 use crate::store::transaction::{
     Begin, Begun, Committed, IS_WHOLE, Session, Settled, TransactionRequest, UNDO,
 };
@@ -31,24 +31,26 @@ use crate::store::{Claim, ClaimRequest, StoreError, StoreErrorKind};
 
 /// Begins transactions on a connection of their own.
 pub(super) struct Transactions {
-    pub(super) options: SqliteConnectOptions,
+    pub(super) database: Arc<Database>,
     pub(super) statements: Statements,
     pub(super) readers: Arc<Readers>,
     pub(super) shared: Arc<Shared>,
 }
 
-/// Dropped, it closes its connection, which rolls it back.
+/// Dropped, it interrupts what its handler has left running and closes its connection, which rolls it back.
 struct Open {
     session: Connection,
-    /// Given up last.
-    turn: OwnedMutexGuard<Handlers>,
+    /// Both are given up after the connection: at once, whatever SQLite is still busy with.
+    _turn: OwnedMutexGuard<()>,
+    handlers: OwnedMutexGuard<Handlers>,
     request: Option<TransactionRequest>,
+    database: Arc<Database>,
     shared: Arc<Shared>,
 }
 
 impl Transactions {
-    async fn open(&self) -> Result<Connection, sqlx::Error> {
-        let mut session = Connection::open(&self.options, &self.statements).await?;
+    async fn open(&self) -> sqlx::Result<Connection> {
+        let mut session = Connection::open(&self.database, Purpose::Lend, &self.statements).await?;
         match session.place {
             Place::File => {
                 session.lend().await?;
@@ -63,34 +65,53 @@ impl Transactions {
 
     /// What is there and will not change: for that nobody has to wait until it is his turn.
     async fn replay(&self, request: &TransactionRequest) -> Result<Option<Settled>, StoreError> {
-        if !self.shared.is_readable.load(Ordering::Acquire) {
+        if !self.database.is_readable() {
             return Ok(None);
         }
-        let read = self.statements.read.clone();
+        let (read, now) = (self.statements.read.clone(), Time::now());
         let columns = self.readers.look_up(read, &request.owner.key).await;
         let Some(columns) = columns.map_err(store_error)? else {
             return Ok(None);
         };
-        let Some(row) = Row::decode(columns, Time::now())? else {
+        let Some(row) = Row::decode(columns, now)? else {
             return Ok(None);
         };
-        Ok(match row.answer(&claim_of(request))? {
-            Claim::Completed(response) => Some(Settled::Completed(response)),
-            Claim::Mismatch => Some(Settled::Mismatch),
-            _ => None,
-        })
+        Ok(
+            match row.answer(&request.fingerprint, request.owner.token)? {
+                Claim::Completed(response) => Some(Settled::Completed(response)),
+                Claim::Mismatch => Some(Settled::Mismatch),
+                _ => None,
+            },
+        )
     }
-}
 
-/// Without a lease: should the handler commit by itself, what others see is that it is unknown how
-/// that ends.
-fn claim_of(request: &TransactionRequest) -> ClaimRequest {
-    ClaimRequest {
-        owner: request.owner,
-        fingerprint: request.fingerprint,
-        lease: Duration::ZERO,
-        ttl: request.ttl,
-        take_over: None,
+    async fn begin_in_turn(&self) -> Result<Open, StoreError> {
+        let patience = self.database.patience().await.map_err(store_error)?;
+        let mut handlers = Arc::clone(&self.shared.handlers).lock_owned().await;
+        let turn = Arc::clone(&self.shared.turn).lock_owned().await;
+        let used = handlers.0.take();
+        let mut session = match used.filter(|it| it.is_there(&self.database).is_ok()) {
+            Some(session) => session,
+            None => self.open().await.map_err(store_error)?,
+        };
+        let started = Instant::now();
+        loop {
+            match session.begin_nestable().await {
+                Ok(()) => break,
+                Err(error) if is_busy(&error) && started.elapsed() < patience => {}
+                Err(error) => return Err(store_error(session.reason(error, &self.database))),
+            }
+        }
+        session.is_there(&self.database).map_err(store_error)?;
+        session.check().await.map_err(store_error)??;
+        Ok(Open {
+            session,
+            _turn: turn,
+            handlers,
+            request: None,
+            database: Arc::clone(&self.database),
+            shared: Arc::clone(&self.shared),
+        })
     }
 }
 
@@ -105,29 +126,26 @@ impl Begin<SqliteConnection> for Transactions {
         {
             return Ok(Begun::Settled(settled));
         }
-        let mut turn = Arc::clone(&self.shared.turn).lock_owned().await;
-        let mut session = match turn.0.take() {
-            Some(session) => session,
-            None => self.open().await.map_err(store_error)?,
-        };
-        session.begin_nestable().await.map_err(store_error)?;
-        let mut open = Open {
-            session,
-            turn,
-            request: request.copied(),
-            shared: Arc::clone(&self.shared),
-        };
+        let mut open = self.begin_in_turn().await?;
         if let Some(request) = request {
-            let claim = open.claim(request).await?;
-            if !matches!(claim, Claim::Acquired { .. }) {
-                Box::new(open).roll_back().await;
-                return Ok(Begun::Settled(settled(claim)?));
+            for key in keys(request) {
+                let claim = open.claim(request, key).await?;
+                if !matches!(claim, Claim::Acquired { .. }) {
+                    Box::new(open).roll_back().await;
+                    return Ok(Begun::Settled(settled(claim)?));
+                }
             }
+            open.request = Some(request.clone());
         }
         let savepoint = "SAVEPOINT idempotent_handler";
         open.execute(savepoint).await.map_err(store_error)?;
         Ok(Begun::Open(Box::new(open)))
     }
+}
+
+/// All keys of the request, in the order in which they are taken.
+fn keys(request: &TransactionRequest) -> impl Iterator<Item = RecordKey> {
+    std::iter::once(request.owner.key).chain(request.aliases.iter().copied())
 }
 
 fn settled(claim: Claim) -> Result<Settled, StoreError> {
@@ -137,36 +155,55 @@ fn settled(claim: Claim) -> Result<Settled, StoreError> {
         Claim::Abandoned { .. } => Settled::Abandoned,
         Claim::Mismatch => Settled::Mismatch,
         Claim::Acquired { .. } => {
-            return Err(StoreError::new(NAME, StoreErrorKind::Rejected));
+            return Err(StoreError::new(NAME, StoreErrorKind::Refused));
         }
     })
 }
 
 impl Open {
-    async fn claim(&mut self, request: &TransactionRequest) -> Result<Claim, StoreError> {
-        let claimed = TryClaim(claim_of(request)).run(&mut self.session).await;
-        match claimed {
+    async fn claim(
+        &mut self,
+        request: &TransactionRequest,
+        key: RecordKey,
+    ) -> Result<Claim, StoreError> {
+        let token = request.owner.token;
+        let claim = ClaimRequest {
+            owner: Owner { key, token },
+            fingerprint: request.fingerprint,
+            operation: &request.operation,
+            // Should the handler commit by itself, what others see is that it is unknown how that ends.
+            lease: Duration::ZERO,
+            retention: request.ttl,
+            take_over: None,
+        };
+        let claim = TryClaim::new(&claim, request.ttl);
+        match claim.run(&mut self.session).await {
             Ok((claim, _)) => Ok(claim),
             Err(Failure::OfOperation(error)) => Err(error),
             Err(Failure::OfTransaction(error)) => Err(store_error(error)),
         }
     }
 
-    /// `false` when the record is gone, and the transaction with it.
+    /// `false` when a record is gone, and the transaction with it.
     async fn record(
         &mut self,
         request: &TransactionRequest,
         response: &StoredResponse,
     ) -> Result<bool, StoreError> {
-        let TransactionRequest { owner, ttl, .. } = request;
-        let record = sqlx::query(self.session.statements.record.clone())
-            .bind(owner.key.as_bytes().as_slice())
-            .bind(owner.token.as_bytes().as_slice())
-            .bind(Time::now().after(*ttl).0)
-            .bind(response.status)
-            .bind(response.encode());
-        let recorded = record.execute(&mut self.session.connection).await;
-        Ok(recorded.map_err(store_error)?.rows_affected() > 0)
+        let encoded = response.encode();
+        for key in keys(request) {
+            let record = sqlx::query(self.session.statements.record.clone())
+                .bind(key.as_bytes().to_vec())
+                .bind(request.owner.token.as_bytes().to_vec())
+                .bind(Time::now().after(request.ttl).0)
+                .bind(response.status)
+                .bind(encoded.clone());
+            let recorded = record.execute(&mut self.session.connection).await;
+            if recorded.map_err(store_error)?.rows_affected() == 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn execute(&mut self, statement: &'static str) -> sqlx::Result<()> {
@@ -177,9 +214,11 @@ impl Open {
     /// Keeps the connection for the next transaction.
     fn give_back(self) {
         let Self {
-            session, mut turn, ..
+            session,
+            mut handlers,
+            ..
         } = self;
-        turn.0 = Some(session);
+        handlers.0 = Some(session);
     }
 }
 
@@ -201,25 +240,28 @@ impl Session<SqliteConnection> for Open {
         mut self: Box<Self>,
         response: &StoredResponse,
     ) -> Result<Committed, StoreError> {
-        let is_whole = match self.request {
-            Some(request) => self.record(&request, response).await?,
+        let request = self.request.take();
+        let is_whole = match &request {
+            Some(request) => self.record(request, response).await?,
             None => self.execute(IS_WHOLE).await.is_ok(),
         };
         if !is_whole {
             self.roll_back().await;
             return Ok(Committed::Lost);
         }
-        self.session.commit_nestable().await.map_err(store_error)?;
-        if let Some(request) = &self.request {
-            self.shared.waiters.wake(&request.owner.key);
+        self.session.commit_nestable().await.map_err(commit_error)?;
+        self.session
+            .is_there(&self.database)
+            .map_err(|lost| StoreError::new(NAME, StoreErrorKind::Unavailable).with_source(lost))?;
+        for key in request.iter().flat_map(keys) {
+            self.shared.waiters.wake(&key);
         }
         self.give_back();
         Ok(Committed::Stored)
     }
 
     async fn roll_back(mut self: Box<Self>) {
-        let connection = &mut self.session.connection;
-        if transaction::roll_back::<Sqlite>(connection).await.is_ok() {
+        if self.session.roll_back_nestable().await.is_ok() {
             self.give_back();
         }
     }

@@ -2,30 +2,26 @@
 //!
 //! A commit waits for the disk, and that wait is nearly all a write costs. So whatever has come in
 //! while one transaction was on its way to the disk makes up the next one. Who is alone waits for
-//! nobody: there is no timer. No caller is answered before the commit, and a caller that has gone
-//! away takes back nothing.
+//! nobody: there is no timer. No caller is answered before the commit. A caller that goes away before its
+//! operation was taken from the queue takes it along; after that, it is done all the same.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use sqlx::sqlite::SqliteConnectOptions;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use super::batch::{self, Plain};
-use super::failure::{Undone, is_of_one_statement, store_error, writer_has_ended};
-use super::session::{Place, Session};
+use super::batch::Plain;
+use super::database::Database;
+use super::failure::{is_of_one_statement, store_error, writer_has_ended};
+use super::group::Group;
+use super::queue::{Queue, Server, Urgency};
+use super::session::Session;
+use super::shared::Shared;
 use super::statements::Statements;
-use crate::key::RecordKey;
+use crate::engine::catch_unwind;
 use crate::store::StoreError;
 use crate::store::waiters::Waiters;
-
-/// How many operations wait at most; further callers wait to be let in.
-const QUEUE: usize = 1024;
-
-/// How many operations one transaction has at most.
-const GROUP: usize = 256;
 
 /// Something to be done within a transaction of the writer's.
 ///
@@ -35,6 +31,11 @@ const GROUP: usize = 256;
 #[async_trait]
 pub(super) trait Operation: Send + 'static {
     type Output: Send + 'static;
+
+    const URGENCY: Urgency = Urgency::Other;
+
+    /// Whether it is only run on a table that this release knows.
+    const NEEDS_TABLE: bool = true;
 
     async fn run(self, session: &mut Session) -> Result<Self::Output, Failure>;
 
@@ -48,10 +49,8 @@ pub(super) trait Operation: Send + 'static {
         None
     }
 
-    /// The record whose waiters are woken, once that is committed.
-    fn changed(_output: &Self::Output) -> Option<RecordKey> {
-        None
-    }
+    /// Wakes those who wait for the records that it has changed, once that is committed.
+    fn wake(_output: &Self::Output, _waiters: &Waiters) {}
 }
 
 /// Why an operation came to nothing.
@@ -78,48 +77,40 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// What the writer tells the rest of the store.
-#[derive(Default)]
-pub(super) struct Shared {
-    pub(super) waiters: Arc<Waiters>,
-    /// Whether there is a file, ready to be read by other connections.
-    pub(super) is_readable: AtomicBool,
-    /// Whose turn it is to write, the writer's or a handler's transaction. SQLite lets in one at a
-    /// time as well, but whoever happens to ask next, and who never happens to be that one starves.
-    pub(super) turn: Arc<tokio::sync::Mutex<Handlers>>,
-}
-
-/// What handlers' transactions are made on, one after the other.
-#[derive(Default)]
-pub(super) struct Handlers(pub(super) Option<Session>);
-
 /// The way to the writer, which ends when this is dropped and its queue is done.
-pub(super) struct Writer(mpsc::Sender<Box<dyn Job>>);
+pub(super) struct Writer(Arc<Queue>);
 
 impl Writer {
     pub(super) fn start(
-        options: SqliteConnectOptions,
+        database: Arc<Database>,
         statements: Statements,
         shared: Arc<Shared>,
     ) -> io::Result<Self> {
-        let (sender, mut queue) = mpsc::channel(QUEUE);
-        // Of its own, because the callers' may end before the store does. It has no drivers: the
-        // connection has a thread, and no socket.
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        let mut group = Group {
-            options,
-            statements,
-            shared,
-            session: None,
+        let queue = Arc::<Queue>::default();
+        // Of its own, because the callers' may end before the store does. Without a driver for sockets:
+        // the connection has a thread, and none of those.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
+        let server = Server(Arc::clone(&queue));
+        let mut group = Group::new(database, statements, shared);
+        let serve = async move || {
+            let server = server;
+            while server.0.wait().await {
+                // Those who were in it are told by their channels that nobody answers.
+                if catch_unwind(group.serve(&server.0)).await.is_err() {
+                    tracing::error!("a group of the sqlite store panicked");
+                }
+            }
+            group.close().await;
         };
         std::thread::Builder::new()
             .name("idempotent-sqlite".to_owned())
-            .spawn(move || runtime.block_on(group.serve(&mut queue)))?;
-        Ok(Self(sender))
+            .spawn(move || runtime.block_on(serve()))?;
+        Ok(Self(queue))
     }
 
-    /// Does it, and answers when it is committed. Dropped before it was let in, it does nothing;
-    /// dropped later, it is done all the same.
+    /// Does it, and answers when it is committed.
     pub(super) async fn run<O: Operation>(&self, operation: O) -> Result<O::Output, StoreError> {
         let (reply, answer) = oneshot::channel();
         let job = Queued {
@@ -127,77 +118,35 @@ impl Writer {
             outcome: None,
             reply,
         };
-        let sent = self.0.send(Box::new(job)).await;
-        sent.map_err(|_| writer_has_ended())?;
+        let seat = self.0.enter(O::URGENCY, Box::new(job));
+        let _seat = seat.ok_or_else(|| writer_has_ended().not_executed())?;
         answer.await.unwrap_or_else(|_| Err(writer_has_ended()))
     }
 }
 
-struct Group {
-    options: SqliteConnectOptions,
-    statements: Statements,
-    shared: Arc<Shared>,
-    session: Option<Session>,
-}
-
-impl Group {
-    async fn serve(&mut self, queue: &mut mpsc::Receiver<Box<dyn Job>>) {
-        let mut jobs = Vec::with_capacity(GROUP);
-        while queue.recv_many(&mut jobs, GROUP).await > 0 {
-            let committed = self.commit(&mut jobs).await;
-            for job in jobs.drain(..) {
-                job.answer(committed.as_ref().err(), &self.shared.waiters);
-            }
-        }
-        if let Some(session) = self.session.take() {
-            session.close().await;
-        }
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.close();
     }
-
-    /// Runs them all in one transaction.
-    async fn commit(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Undone> {
-        let mut session = match self.session.take() {
-            Some(session) => session,
-            None => self.open().await.map_err(Undone::before_commit)?,
-        };
-        let _turn = self.shared.turn.lock().await;
-        let committed = transaction(&mut session, jobs).await;
-        self.session = match &committed {
-            Ok(()) => Some(session),
-            Err(_) => session.recover().await,
-        };
-        committed
-    }
-
-    async fn open(&self) -> Result<Session, sqlx::Error> {
-        let session = Session::open(&self.options, &self.statements).await?;
-        let is_readable = session.place == Place::File;
-        self.shared
-            .is_readable
-            .store(is_readable, Ordering::Release);
-        Ok(session)
-    }
-}
-
-async fn transaction(session: &mut Session, jobs: &mut [Box<dyn Job>]) -> Result<(), Undone> {
-    session.begin().await?;
-    let ran = batch::run(jobs, session).await;
-    ran.map_err(Undone::before_commit)?;
-    session.commit().await
 }
 
 /// An operation of whatever output.
 #[async_trait]
 pub(super) trait Job: Send {
+    fn needs_table(&self) -> bool;
+
     fn plain(&self) -> Option<Plain<'_>>;
 
     /// It was done, with others.
     fn has_written(&mut self);
 
+    /// It is not to be done.
+    fn refuse(&mut self, error: StoreError);
+
     /// An error is the transaction's; the operation's own is part of its answer.
     async fn run(&mut self, session: &mut Session) -> Result<(), sqlx::Error>;
 
-    fn answer(self: Box<Self>, undone: Option<&Undone>, waiters: &Waiters);
+    fn answer(self: Box<Self>, undone: Option<&StoreError>, waiters: &Waiters);
 }
 
 struct Queued<O: Operation> {
@@ -208,6 +157,10 @@ struct Queued<O: Operation> {
 
 #[async_trait]
 impl<O: Operation> Job for Queued<O> {
+    fn needs_table(&self) -> bool {
+        O::NEEDS_TABLE
+    }
+
     fn plain(&self) -> Option<Plain<'_>> {
         self.operation.as_ref()?.plain()
     }
@@ -215,6 +168,11 @@ impl<O: Operation> Job for Queued<O> {
     fn has_written(&mut self) {
         let operation = self.operation.take();
         self.outcome = operation.and_then(|operation| operation.written()).map(Ok);
+    }
+
+    fn refuse(&mut self, error: StoreError) {
+        self.operation = None;
+        self.outcome = Some(Err(error));
     }
 
     async fn run(&mut self, session: &mut Session) -> Result<(), sqlx::Error> {
@@ -229,14 +187,14 @@ impl<O: Operation> Job for Queued<O> {
         Ok(())
     }
 
-    fn answer(self: Box<Self>, undone: Option<&Undone>, waiters: &Waiters) {
+    fn answer(self: Box<Self>, undone: Option<&StoreError>, waiters: &Waiters) {
         let outcome = match (undone, self.outcome) {
-            (Some(undone), _) => Err(undone.to_store_error()),
+            (Some(undone), _) => Err(undone.clone()),
             (None, Some(outcome)) => outcome,
             (None, None) => Err(writer_has_ended()),
         };
-        if let Some(key) = outcome.as_ref().ok().and_then(O::changed) {
-            waiters.wake(&key);
+        if let Ok(output) = &outcome {
+            O::wake(output, waiters);
         }
         // Nobody may be there to hear it any more.
         drop(self.reply.send(outcome));

@@ -3,21 +3,26 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::PgRow;
-use sqlx::{Postgres, Row};
+use std::time::Duration;
+
+use sqlx::Row;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::{Queued, Shared};
-use crate::store::postgres::error::shared_error;
-use crate::store::postgres::operation::send_group;
-use crate::store::sql::Loan;
+use super::{Answer, Queued, Shared};
+use crate::store::StoreError;
+use crate::store::postgres::lane::Place;
+use crate::store::postgres::operation::group_query;
 
 /// How many operations a group has at most.
 const GROUP: usize = 128;
 
 /// How many bytes of responses a group of several has at most.
 const GROUP_BYTES: usize = 4 << 20;
+
+/// How long a group may take, whatever the patience of its callers: a peer that is gone without a word must
+/// not hold up the queue.
+const GROUP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Sends one group after the other, until nothing is queued.
 pub(super) struct Task {
@@ -45,13 +50,13 @@ impl Task {
     pub(super) async fn serve(mut self) {
         while self.stage == Stage::Collecting {
             let queued = self.shared.state().queue.len();
-            match self.shared.pool.acquire().await {
-                Ok(connection) => {
+            match Arc::clone(&self.shared).lane.place().await {
+                Ok(place) => {
                     let group = self.take();
-                    self.shared.send(connection, group).await;
+                    self.shared.send(&place, group).await;
                 }
                 // Those who have come meanwhile wait for the next try.
-                Err(error) => refuse(self.take_first(queued), error),
+                Err(error) => refuse(self.take_first(queued), &error),
             }
             self.look_again();
         }
@@ -127,54 +132,58 @@ impl Drop for Task {
 
 impl Shared {
     /// Answers the operations that the server has answered.
-    async fn send(&self, connection: PoolConnection<Postgres>, group: Vec<Queued>) {
-        if group.is_empty() {
+    async fn send(&self, place: &Place<'_>, group: Vec<Queued>) {
+        let Some(first) = group.first() else {
             return;
-        }
-        let rows = match self.rows(Loan::new(connection), &group).await {
-            Ok(rows) => rows,
-            Err(error) => {
+        };
+        let sql = Arc::clone(&first.sql);
+        let (operations, mut replies): (Vec<_>, Vec<_>) = group
+            .into_iter()
+            .map(|queued| (queued.operation, queued.reply))
+            .unzip();
+        let sending = timeout(
+            GROUP_LIMIT,
+            place.rows(None, || group_query(&operations, &sql)),
+        );
+        let sent = tokio::select! {
+            sent = sending => sent,
+            // With the last caller goes the connection.
+            () = all_gone(&mut replies) => return,
+        };
+        let rows = match sent {
+            Ok(Ok(rows)) => rows,
+            Ok(Err(error)) => {
                 tracing::debug!(
-                    operations = group.len(),
+                    operations = operations.len(),
                     error = &error as &dyn std::error::Error,
                     "a group has failed, its operations are sent one by one"
                 );
                 return;
             }
+            Err(_) => return,
         };
-        let mut group: Vec<_> = group.into_iter().map(Some).collect();
+        let mut replies: Vec<_> = replies.into_iter().map(Some).collect();
         for row in rows {
             let place: Option<i64> = row.try_get("place").ok();
             let index = place.and_then(|place| usize::try_from(place - 1).ok());
-            let queued = index.and_then(|index| group.get_mut(index)?.take());
-            if let Some(queued) = queued {
+            let reply = index.and_then(|index| replies.get_mut(index)?.take());
+            if let Some(reply) = reply {
                 // Nobody may be there to hear it any more.
-                drop(queued.reply.send(Ok(row)));
+                drop(reply.send(Ok(row)));
             }
         }
     }
+}
 
-    /// Not for longer than one may wait for a connection: a peer that is gone without a word must
-    /// not hold up the queue.
-    async fn rows(
-        &self,
-        mut connection: Loan<Postgres>,
-        group: &[Queued],
-    ) -> sqlx::Result<Vec<PgRow>> {
-        let operations: Vec<_> = group.iter().map(|queued| &queued.operation).collect();
-        let sending = send_group(&operations, &self.sql, &mut connection);
-        let limit = self.pool.options().get_acquire_timeout();
-        let sent = timeout(limit, sending).await;
-        let sent = sent.map_err(|_| sqlx::Error::PoolTimedOut)?;
-        connection.give_back();
-        sent
+async fn all_gone(replies: &mut [oneshot::Sender<Answer>]) {
+    for reply in replies {
+        reply.closed().await;
     }
 }
 
 /// There is no connection.
-fn refuse(group: Vec<Queued>, error: sqlx::Error) {
-    let error = Arc::new(error);
+fn refuse(group: Vec<Queued>, error: &StoreError) {
     for queued in group {
-        drop(queued.reply.send(Err(shared_error(&error))));
+        drop(queued.reply.send(Err(error.clone())));
     }
 }

@@ -1,21 +1,25 @@
 -- A claim that writes: a new record, an expired one that starts over, or the abandoned attempt that
 -- is taken over. No row comes back when the record is somebody's: then it is read.
 --
--- ?1 key, ?2 request hash, ?3 token, ?4 now, ?5 end of the lease, ?6 expiry, ?7 attempt to take over
-INSERT INTO {table} (key, request_hash, token, state, attempt, created_at, lease_until, expires_at)
-VALUES (?1, ?2, ?3, 'running', 1, ?4, ?5, ?6)
+-- ?1 key, ?2 request hash, ?3 token, ?4 operation, ?5 now, ?6 end of the lease, ?7 expiry, ?8 when to purge it,
+-- ?9 attempt to take over
+INSERT INTO main.{table} (key, request_hash, token, operation, state, attempt, created_at, lease_until, expires_at, purge_at)
+VALUES (?1, ?2, ?3, ?4, 'running', 1, ?5, ?6, ?7, ?8)
 ON CONFLICT (key) DO UPDATE SET
     request_hash = excluded.request_hash,
     token        = excluded.token,
+    operation    = excluded.operation,
     state        = excluded.state,
-    attempt      = iif(expires_at <= ?4, 1, attempt + 1),
-    created_at   = iif(expires_at <= ?4, ?4, created_at),
+    attempt      = iif(expires_at <= ?5, 1, attempt + 1),
+    created_at   = iif(expires_at <= ?5, ?5, created_at),
     lease_until  = excluded.lease_until,
     expires_at   = excluded.expires_at,
+    purge_at     = excluded.purge_at,
     status_code  = NULL,
     response     = NULL,
-    progress     = iif(expires_at <= ?4, NULL, progress)
-WHERE expires_at <= ?4
-    -- A token that holds the claim already takes nothing over: it asks a second time.
-    OR (state = 'running' AND request_hash = ?2 AND token <> ?3 AND lease_until <= ?4 AND attempt = ?7)
+    progress     = iif(expires_at <= ?5, NULL, progress)
+WHERE expires_at <= ?5
+    -- A token that holds the claim already takes nothing over: it asks a second time. A record that was
+    -- abandoned by its owner has none.
+    OR (state = 'running' AND request_hash = ?2 AND token IS NOT ?3 AND lease_until <= ?5 AND attempt = ?9)
 RETURNING attempt, created_at

@@ -1,2 +1,3 @@
--- For the sweeper alone.
-CREATE INDEX IF NOT EXISTS {table}_expires_at ON {table} (expires_at)
+-- For the sweeper alone. It goes by `purge_at`, because `expires_at` changes with each renewal and with the
+-- completion, and what an index is made of has to be written there as well.
+CREATE INDEX IF NOT EXISTS main.{table}_purge_at ON {table} (purge_at)

@@ -5,21 +5,24 @@
 -- of keys is written at random. (Measured with 100,000 responses of 1 kB: twice as many claims and
 -- completions in a second, and a third of the file.)
 --
--- The comment inside says which schema it is: SQLite keeps the text of the statement.
+-- schema_version: its default says which schema it is. A default survives any dump and restore of the table.
 --
 -- What a state may be is not checked here: a later release may know more of them, and SQLite cannot
 -- change a CHECK.
-CREATE TABLE IF NOT EXISTS {table} ( -- idempotent-runtime schema 1
-    key          BLOB    NOT NULL PRIMARY KEY CHECK (length(key) = 32),
-    request_hash BLOB    NOT NULL CHECK (length(request_hash) = 32),
-    token        BLOB    NOT NULL CHECK (length(token) = 16),
-    state        TEXT    NOT NULL,
-    attempt      INTEGER NOT NULL CHECK (attempt BETWEEN 1 AND 4294967295),
-    status_code  INTEGER,
-    created_at   INTEGER NOT NULL,
-    lease_until  INTEGER NOT NULL,
-    expires_at   INTEGER NOT NULL,
-    response     BLOB,
-    progress     BLOB,
+CREATE TABLE IF NOT EXISTS main.{table} (
+    key            BLOB    NOT NULL PRIMARY KEY CHECK (length(key) = 32),
+    request_hash   BLOB    NOT NULL CHECK (length(request_hash) = 32),
+    token          BLOB    CHECK (length(token) = 16), -- none once its owner has abandoned the claim
+    state          TEXT    NOT NULL,
+    attempt        INTEGER NOT NULL CHECK (attempt BETWEEN 1 AND 4294967295),
+    status_code    INTEGER,
+    created_at     INTEGER NOT NULL,
+    lease_until    INTEGER NOT NULL,
+    expires_at     INTEGER NOT NULL,
+    purge_at       INTEGER NOT NULL, -- when the sweeper looks at it
+    schema_version INTEGER NOT NULL DEFAULT 2,
+    operation      TEXT    NOT NULL,
+    response       BLOB,
+    progress       BLOB,
     CHECK (state <> 'completed' OR response IS NOT NULL)
 ) STRICT

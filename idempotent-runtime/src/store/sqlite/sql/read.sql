@@ -1,6 +1,6 @@
--- {progress} is `progress`, or `NULL` for who does not ask for it and need not read its pages.
+-- {details} is `operation, progress`, or NULLs for a caller who does not need them, nor their pages.
 --
 -- ?1 key
-SELECT request_hash, token, state, attempt, created_at, lease_until, expires_at, response, {progress}
-FROM {table}
+SELECT request_hash, token, state, attempt, created_at, lease_until, expires_at, response, {details}
+FROM main.{table}
 WHERE key = ?1

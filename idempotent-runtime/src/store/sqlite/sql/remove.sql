@@ -1,3 +1,3 @@
 -- ?1 key
-DELETE FROM {table}
+DELETE FROM main.{table}
 WHERE key = ?1

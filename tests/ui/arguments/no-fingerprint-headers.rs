@@ -1,10 +1,10 @@
-//! A claim that is held longer than its record lives.
+//! A list of nothing.
 
 use axum::Router;
 use axum::routing::post;
 use idempotent_runtime::{Idempotency, idempotent};
 
-#[idempotent(ttl_secs = 30, lease = "1m")]
+#[idempotent(fingerprint_headers = [])]
 async fn create_order(body: String) -> String {
     body
 }

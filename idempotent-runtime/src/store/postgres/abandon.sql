@@ -1,0 +1,33 @@
+-- Ends the leases of running claims of these tokens now and takes the tokens away, so that nothing that is
+-- late can use them.
+--
+-- As renew.sql: a row that another transaction holds is busy.
+--
+-- $1 keys, $2 tokens
+WITH asked AS MATERIALIZED (
+    SELECT key, token, place
+    FROM unnest($1::bytea[], $2::bytea[]) WITH ORDINALITY AS _ (key, token, place)
+),
+held AS MATERIALIZED (
+    SELECT key FROM {schema}."{table}"
+    WHERE key = ANY ($1::bytea[])
+    ORDER BY key
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+abandoned AS (
+    UPDATE {schema}."{table}" r
+    SET token = NULL, lease_until = least(r.lease_until, clock_timestamp())
+    FROM asked, held
+    WHERE r.key = asked.key AND r.key = held.key
+        AND r.token = asked.token AND r.state = 1 AND r.expires_at > clock_timestamp()
+    RETURNING asked.key, asked.token
+)
+-- Not by place: an owner that is asked for twice is written once.
+SELECT place, CASE
+    WHEN EXISTS (SELECT FROM abandoned WHERE abandoned.key = asked.key AND abandoned.token = asked.token) THEN 'done'
+    WHEN NOT EXISTS (SELECT FROM held WHERE held.key = asked.key)
+        AND EXISTS (SELECT FROM {schema}."{table}" r WHERE r.key = asked.key AND r.token = asked.token
+            AND r.state = 1 AND r.expires_at > clock_timestamp()) THEN 'busy'
+    ELSE 'lost'
+END AS outcome
+FROM asked

@@ -1,0 +1,156 @@
+//! The store's own connections: how they are made, and what their sessions are set to.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
+use tokio::time::timeout;
+
+use super::NAME;
+use super::error::{code, store_error};
+use crate::error::{Error, ErrorKind};
+use crate::store::{StoreError, StoreErrorKind};
+
+/// How long connecting may take, and how long a call waits for a connection.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection may have been idle to be used without asking whether it is still there.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
+/// What a session of the store is set to, unless the connect options say otherwise: a call waits neither
+/// for a lock nor for anything else for long, whether or not its caller is still there. (A group waits
+/// for less.)
+const LIMITS: [(&str, &str); 2] = [("lock_timeout", "500ms"), ("statement_timeout", "10s")];
+
+/// What it is set to whatever they say: under a stricter level, calls about different records would
+/// fail each other.
+const ISOLATION: (&str, &str) = ("default_transaction_isolation", "read committed");
+
+/// Connects with the options that the application's pool has at that time: they change when a password
+/// does.
+#[derive(Clone)]
+pub(super) struct Connector {
+    pool: PgPool,
+    /// Whether there is something in between that takes no settings (`PgBouncer`).
+    is_plain: Arc<AtomicBool>,
+}
+
+impl Connector {
+    pub(super) fn new(pool: PgPool) -> Self {
+        Self {
+            pool,
+            is_plain: Arc::default(),
+        }
+    }
+
+    pub(super) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// As the application connects.
+    pub(super) fn options(&self) -> PgConnectOptions {
+        PgConnectOptions::clone(&self.pool.connect_options())
+    }
+
+    /// A connection for the store's operations.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing was executed.
+    pub(super) async fn connect(&self) -> Result<PgConnection, StoreError> {
+        if !self.is_plain.load(Ordering::Relaxed) {
+            let connected = limited(with_settings(self.options()).connect()).await;
+            match connected {
+                // protocol_violation: "unsupported startup parameter"
+                Err(error) if code(&error).as_deref() == Some("08P01") => {
+                    self.is_plain.store(true, Ordering::Relaxed);
+                    tracing::warn!(
+                        "postgres store: connecting through something that takes no settings; locks and statements are limited, and the isolation level chosen, by the role's settings alone"
+                    );
+                }
+                connected => return connected.map_err(|error| store_error(error).not_executed()),
+            }
+        }
+        self.connect_plainly().await
+    }
+
+    /// A connection without any of the store's settings.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub(super) async fn connect_plainly(&self) -> Result<PgConnection, StoreError> {
+        let connected = limited(self.options().connect()).await;
+        connected.map_err(|error| store_error(error).not_executed())
+    }
+}
+
+fn with_settings(options: PgConnectOptions) -> PgConnectOptions {
+    let chosen = options.get_options().unwrap_or_default().to_owned();
+    let missing = LIMITS
+        .into_iter()
+        .filter(|(name, _)| !chosen.contains(name));
+    options.options(missing).options([ISOLATION])
+}
+
+async fn limited(
+    connecting: impl Future<Output = sqlx::Result<PgConnection>>,
+) -> sqlx::Result<PgConnection> {
+    let connected = timeout(CONNECT_TIMEOUT, connecting).await;
+    connected.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+/// What a URL says.
+pub(super) fn parse(url: &str) -> Result<PgConnectOptions, Error> {
+    let options = PgConnectOptions::from_str(url).map_err(|error| {
+        let message = "postgres store: invalid URL: expected `postgres://user@host/database`";
+        Error::new(ErrorKind::InvalidUrl, message).with_source(error)
+    })?;
+    Ok(match options.get_application_name() {
+        Some(_) => options,
+        None => options.application_name("idempotent-runtime"),
+    })
+}
+
+/// Connects once: whether the server lets anybody in.
+pub(super) async fn probe(options: &PgConnectOptions) -> Result<(), Error> {
+    let failed = |source: StoreError| {
+        Error::new(ErrorKind::Store, "postgres store: cannot connect").with_source(source)
+    };
+    match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
+        Ok(Ok(connection)) => {
+            // It has served its purpose: how it ends does not matter.
+            drop(connection.close().await);
+            Ok(())
+        }
+        Ok(Err(error)) => Err(failed(store_error(error))),
+        Err(_) => Err(failed(StoreError::new(NAME, StoreErrorKind::TimedOut))),
+    }
+}
+
+/// The pool for `#[tx]` of a store that is made from a URL.
+pub(super) fn pool(options: PgConnectOptions) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(10)
+        .acquire_timeout(CONNECT_TIMEOUT)
+        .test_before_acquire(false)
+        .before_acquire(|connection, metadata| {
+            Box::pin(async move {
+                if metadata.idle_for > TRUSTED_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(options)
+}
+
+/// No runtime, no connection.
+pub(super) fn no_runtime() -> StoreError {
+    StoreError::new(NAME, StoreErrorKind::Unavailable)
+        .not_executed()
+        .with_source("called outside of a tokio runtime")
+}

@@ -1,0 +1,288 @@
+-- Schema 2. Sent as one message, inside the transaction of `migrate`.
+--
+-- {schema} is a quoted identifier. Everything is named with it, in the bodies of functions too: what a
+-- session's `search_path` says must not decide which records count.
+
+-- One row a record. No CHECK constraints: the server reads the text of each one anew for every row that is
+-- written, and plans it: eight of them cost half as much as the row itself. What no release of this crate has
+-- written is found out by who reads it.
+--
+-- fillfactor: a record is updated once or twice in its life. With room on its page the new version
+-- stays there and no index is written (a heap-only tuple).
+--
+-- schema_version: its default is what `migrate` and the first call of a process read. A release of this
+-- crate refuses a number that it does not know. A default survives any dump of the table, and two bytes
+-- here are padding otherwise.
+CREATE TABLE {schema}."{table}" (
+    key            bytea       NOT NULL PRIMARY KEY,               -- 32 bytes
+    request_hash   bytea       NOT NULL,                           -- 32 bytes
+    state          smallint    NOT NULL,                           -- 1 running, 2 completed
+    schema_version smallint    NOT NULL DEFAULT 2,
+    waited         boolean     NOT NULL DEFAULT false,             -- somebody waits for the end of this claim
+    token          bytea,                                          -- 16 bytes; none once its owner has abandoned it
+    attempt        integer     NOT NULL,                           -- 1, 2, ...
+    status_code    smallint,                                       -- for people who look; `response` has it too
+    operation      text        NOT NULL,
+    response       bytea,                                          -- of a completed record
+    progress       bytea,                                          -- of a claim that was not completed
+    created_at     timestamptz NOT NULL,
+    lease_until    timestamptz NOT NULL,
+    expires_at     timestamptz NOT NULL,
+    purge_at       timestamptz NOT NULL                            -- when the sweeper looks at it
+) WITH (fillfactor = 50);
+
+-- For the sweeper. No other index: what else changes in a record's life is in none, because an update of an
+-- indexed column is never heap-only. `expires_at` changes with each renewal and with the completion, so
+-- the sweeper goes by `purge_at`: a guess at the claim, which the completion corrects when it was
+-- far off, and the sweeper itself when it comes too early.
+CREATE INDEX "{table}_purge_at" ON {schema}."{table}" (purge_at);
+
+-- Becomes the one who runs, or tells who is or was. Lengths of time are microseconds.
+--
+-- Reads first and writes only what must be written: a replay takes no transaction id, writes no WAL
+-- and waits for no fsync. (`INSERT ... ON CONFLICT DO UPDATE ... WHERE false` would lock the row,
+-- and that is a write; `ON CONFLICT DO NOTHING` with a SELECT in the same statement shares its
+-- snapshot and cannot see the row that it has just run into.) Each statement of a VOLATILE function
+-- has a snapshot of its own under READ COMMITTED; under a stricter level the losers of a race fail
+-- with 40001 and have written nothing.
+CREATE OR REPLACE FUNCTION {schema}."{table}_claim"(
+    the_key bytea, the_hash bytea, the_token bytea, the_operation text,
+    lease_us bigint, retention_us bigint, purge_us bigint, take_over integer,
+    OUT outcome text, OUT attempt_number integer, OUT age_us bigint, OUT lease_left_us bigint, OUT answer bytea
+) LANGUAGE plpgsql VOLATILE AS $claim$
+DECLARE
+    -- By floating point, which has whole microseconds for the first 285 years.
+    lease     CONSTANT interval := lease_us * interval '1 microsecond';
+    -- What is not completed lives on after its lease.
+    life      CONSTANT interval := (lease_us + retention_us) * interval '1 microsecond';
+    purge     CONSTANT interval := purge_us * interval '1 microsecond';
+    moment timestamptz;
+    found_one {schema}."{table}"%ROWTYPE;
+BEGIN
+    LOOP
+        -- The time is taken before the row is read: a lease that is renewed in between is then
+        -- never reported as ended.
+        moment := clock_timestamp();
+        SELECT * INTO found_one FROM {schema}."{table}" r WHERE r.key = the_key;
+
+        -- 1. No record.
+        IF NOT FOUND THEN
+            INSERT INTO {schema}."{table}"
+                (key, request_hash, state, token, attempt, operation, created_at, lease_until, expires_at, purge_at)
+            VALUES (the_key, the_hash, 1, the_token, 1, the_operation,
+                moment, moment + lease, moment + life, moment + purge)
+            ON CONFLICT DO NOTHING;
+            IF FOUND THEN
+                outcome := 'acquired'; attempt_number := 1; age_us := 0;
+                RETURN;
+            END IF;
+            CONTINUE; -- somebody was faster: look at theirs
+        END IF;
+
+        -- 1. Or an expired one. The condition is asked again of the row as it is once it is locked.
+        IF found_one.expires_at <= moment THEN
+            UPDATE {schema}."{table}" r
+            SET request_hash = the_hash, state = 1, waited = false, token = the_token, attempt = 1,
+                operation = the_operation, status_code = NULL, response = NULL, progress = NULL,
+                created_at = clock_timestamp(), lease_until = clock_timestamp() + lease,
+                expires_at = clock_timestamp() + life, purge_at = clock_timestamp() + purge
+            WHERE r.key = the_key AND r.expires_at <= clock_timestamp();
+            IF FOUND THEN
+                outcome := 'acquired'; attempt_number := 1; age_us := 0;
+                RETURN;
+            END IF;
+            CONTINUE;
+        END IF;
+
+        attempt_number := found_one.attempt;
+        age_us := greatest(0, extract(epoch FROM moment - found_one.created_at) * 1e6);
+        lease_left_us := greatest(0, extract(epoch FROM found_one.lease_until - moment) * 1e6);
+        IF octet_length(found_one.request_hash) <> octet_length(the_hash) THEN
+            outcome := 'unreadable';
+        ELSIF found_one.request_hash <> the_hash THEN -- 2
+            outcome := 'mismatch';
+        ELSIF found_one.state = 2 THEN -- 3
+            outcome := 'completed'; answer := found_one.response;
+        ELSIF found_one.state <> 1 THEN
+            outcome := 'unreadable';
+        ELSIF found_one.token = the_token THEN -- 4
+            outcome := 'acquired';
+        ELSIF found_one.lease_until > moment THEN -- 5
+            outcome := 'in_flight';
+        ELSIF found_one.attempt = take_over THEN -- 6
+            UPDATE {schema}."{table}" r
+            SET token = the_token, attempt = r.attempt + 1,
+                lease_until = clock_timestamp() + lease, expires_at = clock_timestamp() + life
+            WHERE r.key = the_key AND r.request_hash = the_hash AND r.state = 1
+                AND r.attempt = take_over AND r.token IS NOT DISTINCT FROM found_one.token
+                AND r.lease_until <= clock_timestamp() AND r.expires_at > clock_timestamp();
+            IF NOT FOUND THEN
+                CONTINUE; -- renewed, completed, released, expired or taken over meanwhile
+            END IF;
+            outcome := 'acquired'; attempt_number := take_over + 1;
+        ELSE -- 7
+            outcome := 'abandoned';
+        END IF;
+        RETURN;
+    END LOOP;
+END
+$claim$;
+
+-- Stores the response of a running claim of this token, drops its progress, and has it expire its TTL from
+-- now. `purge_at` stays as it is when it is close enough, so that the update can be heap-only.
+CREATE OR REPLACE FUNCTION {schema}."{table}_complete"(
+    the_key bytea, the_token bytea, the_status smallint, the_response bytea, ttl_us bigint, OUT outcome text
+) LANGUAGE plpgsql VOLATILE AS $complete$
+DECLARE
+    ttl   CONSTANT interval := ttl_us * interval '1 microsecond';
+    slack CONSTANT interval := ttl / 8;
+BEGIN
+    LOOP
+        UPDATE {schema}."{table}" r
+        SET state = 2, status_code = the_status, response = the_response, progress = NULL,
+            expires_at = clock_timestamp() + ttl,
+            purge_at = CASE
+                WHEN r.purge_at BETWEEN clock_timestamp() + ttl AND clock_timestamp() + ttl + slack THEN r.purge_at
+                ELSE clock_timestamp() + ttl
+            END
+        WHERE r.key = the_key AND r.token = the_token AND r.state = 1 AND r.expires_at > clock_timestamp();
+        IF FOUND THEN
+            outcome := 'stored';
+            RETURN;
+        END IF;
+        -- A second snapshot: it sees what the update has waited for.
+        SELECT CASE r.state WHEN 2 THEN 'already_mine' WHEN 1 THEN 'running' ELSE 'unreadable' END INTO outcome
+        FROM {schema}."{table}" r
+        WHERE r.key = the_key AND r.token = the_token AND r.expires_at > clock_timestamp();
+        IF outcome = 'running' THEN
+            CONTINUE; -- it has become this token's meanwhile
+        END IF;
+        outcome := coalesce(outcome, 'lost');
+        RETURN;
+    END LOOP;
+END
+$complete$;
+
+-- Claims and completions of several callers, in one commit. An item without a request hash is a
+-- completion; `lives_us` are the retentions of claims and the TTLs of completions. `place` counts from 1, in the order of the arrays.
+--
+-- Each item is a call of the function that it would be alone, so each of its statements has a snapshot
+-- of its own, and sees what the items before it have written. Replays alone write nothing here either.
+--
+-- In the order of the keys, so that two groups that have keys in common cannot lock each other out. An
+-- item that has to wait for a row (somebody has inserted it, or holds it, and has not committed) must
+-- not hold up the others: the group fails with 55P03 after a short while, and its items are sent alone.
+-- That also ends a deadlock with a statement that locks several rows in another order, before the
+-- server would (`deadlock_timeout`, a second) and without an error for that one. The setting goes with
+-- the function's end.
+CREATE OR REPLACE FUNCTION {schema}."{table}_group"(
+    keys bytea[], tokens bytea[], hashes bytea[], operations text[], leases_us bigint[], lives_us bigint[],
+    purges_us bigint[], take_overs integer[], statuses smallint[], responses bytea[]
+) RETURNS TABLE (
+    place bigint, outcome text, attempt_number integer, age_us bigint, lease_left_us bigint, answer bytea
+) LANGUAGE plpgsql VOLATILE SET lock_timeout = '50ms' AS $group$
+DECLARE
+    item record;
+BEGIN
+    FOR item IN
+        SELECT * FROM unnest(keys, tokens, hashes, operations, leases_us, lives_us, purges_us, take_overs,
+                statuses, responses)
+            WITH ORDINALITY AS _ (key, token, hash, operation, lease_us, life_us, purge_us, take_over,
+                status, response, place)
+        ORDER BY _.key, _.place
+    LOOP
+        place := item.place;
+        IF item.hash IS NOT NULL THEN
+            SELECT c.* INTO outcome, attempt_number, age_us, lease_left_us, answer
+            FROM {schema}."{table}_claim"(item.key, item.hash, item.token, item.operation,
+                item.lease_us, item.life_us, item.purge_us, item.take_over) c;
+        ELSE
+            SELECT c.outcome INTO outcome
+            FROM {schema}."{table}_complete"(item.key, item.token, item.status, item.response, item.life_us) c;
+            attempt_number := NULL; age_us := NULL; lease_left_us := NULL; answer := NULL;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+END
+$group$;
+
+-- Appends to how far a running claim of this token has got: the part of these bytes that is not there yet.
+-- What is stored only grows, and never changes.
+CREATE OR REPLACE FUNCTION {schema}."{table}_save_progress"(
+    the_key bytea, the_token bytea, the_offset integer, the_bytes bytea, OUT outcome text, OUT stored_bytes integer
+) LANGUAGE plpgsql VOLATILE AS $save_progress$
+DECLARE
+    the_end CONSTANT integer := the_offset + octet_length(the_bytes);
+BEGIN
+    LOOP
+        UPDATE {schema}."{table}" r
+        SET progress = coalesce(r.progress, '')
+            || substr(the_bytes, 1 + coalesce(octet_length(r.progress), 0) - the_offset)
+        WHERE r.key = the_key AND r.token = the_token AND r.state = 1 AND r.expires_at > clock_timestamp()
+            AND coalesce(octet_length(r.progress), 0) >= the_offset
+            AND coalesce(octet_length(r.progress), 0) < the_end;
+        IF FOUND THEN
+            outcome := 'saved';
+            RETURN;
+        END IF;
+        -- A second snapshot: it sees what the update has waited for, and what has come after its own.
+        SELECT CASE r.state WHEN 1 THEN 'saved' WHEN 2 THEN 'lost' ELSE 'unreadable' END,
+            coalesce(octet_length(r.progress), 0)
+        INTO outcome, stored_bytes
+        FROM {schema}."{table}" r
+        WHERE r.key = the_key AND r.token = the_token AND r.expires_at > clock_timestamp();
+        IF outcome = 'saved' AND stored_bytes < the_offset THEN
+            outcome := 'behind';
+        ELSIF outcome = 'saved' AND stored_bytes < the_end THEN
+            CONTINUE; -- what was missing before these bytes has come meanwhile
+        END IF;
+        outcome := coalesce(outcome, 'lost');
+        RETURN;
+    END LOOP;
+END
+$save_progress$;
+
+-- Marks a running record, so that the end of its claim is told, and says whether it is running. Reads
+-- first: what is marked already is not written.
+CREATE OR REPLACE FUNCTION {schema}."{table}_wait"(the_key bytea, OUT is_running boolean)
+LANGUAGE plpgsql VOLATILE AS $wait$
+DECLARE
+    is_marked boolean;
+BEGIN
+    SELECT r.waited INTO is_marked
+    FROM {schema}."{table}" r
+    WHERE r.key = the_key AND r.state = 1 AND r.expires_at > clock_timestamp();
+    is_running := FOUND;
+    IF is_running AND NOT is_marked THEN
+        -- A mark that a crash takes back is a hint that is lost: nobody need wait for the disk, and
+        -- least of all who completes the record meanwhile.
+        PERFORM set_config('synchronous_commit', 'off', true);
+        UPDATE {schema}."{table}" r
+        SET waited = true
+        WHERE r.key = the_key AND r.state = 1 AND r.expires_at > clock_timestamp();
+        is_running := FOUND;
+    END IF;
+END
+$wait$;
+
+-- Tells those who wait that a claim has ended: completed, released, taken over or removed, by whatever
+-- statement.
+--
+-- By a trigger whose condition is the mark, so that a record that nobody waits for notifies nobody: a
+-- transaction that does takes one lock for the whole server from before its commit is flushed until
+-- after it, and such commits go one by one and not in groups.
+CREATE OR REPLACE FUNCTION {schema}."{table}_tell"() RETURNS trigger
+LANGUAGE plpgsql AS $tell$
+BEGIN
+    PERFORM pg_notify('{table}_done', encode(OLD.key, 'hex'));
+    RETURN NULL;
+END
+$tell$;
+
+CREATE TRIGGER "{table}_changed" AFTER UPDATE ON {schema}."{table}" FOR EACH ROW
+    WHEN (OLD.waited AND OLD.state = 1 AND (NEW.state <> 1 OR NEW.token IS DISTINCT FROM OLD.token))
+    EXECUTE FUNCTION {schema}."{table}_tell"();
+
+CREATE TRIGGER "{table}_gone" AFTER DELETE ON {schema}."{table}" FOR EACH ROW
+    WHEN (OLD.waited AND OLD.state = 1)
+    EXECUTE FUNCTION {schema}."{table}_tell"();

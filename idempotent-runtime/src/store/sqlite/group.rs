@@ -1,0 +1,169 @@
+//! One transaction of the writer's: from the lock to the answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::NAME;
+use super::batch;
+use super::database::{Database, Purpose};
+use super::failure::{commit_error, is_busy, store_error};
+use super::queue::Queue;
+use super::session::{Place, Session};
+use super::shared::Shared;
+use super::statements::Statements;
+use super::writer::Job;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// How many operations one transaction has at most.
+const GROUP: usize = 256;
+
+pub(super) struct Group {
+    database: Arc<Database>,
+    statements: Statements,
+    shared: Arc<Shared>,
+    session: Option<Session>,
+}
+
+impl Group {
+    pub(super) fn new(
+        database: Arc<Database>,
+        statements: Statements,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            database,
+            statements,
+            shared,
+            session: None,
+        }
+    }
+
+    /// Answers some of those who wait, or finds that they have left.
+    pub(super) async fn serve(&mut self, queue: &Queue) {
+        let (mut session, patience) = match self.opened().await {
+            Ok(opened) => opened,
+            Err(error) => return self.refuse_all(queue, error),
+        };
+        let turn = Arc::clone(&self.shared.turn);
+        let _turn = turn.lock().await;
+        match self.begin(&mut session, patience, queue).await {
+            Ok(true) => {}
+            // Nobody is left, and nothing was begun.
+            Ok(false) => {
+                self.session = Some(session);
+                return;
+            }
+            Err(error) => {
+                self.session = session.recover().await;
+                return self.refuse_all(queue, error);
+            }
+        }
+        // Not before: who has given up while others had the lock is not among them.
+        let mut jobs = queue.take(GROUP);
+        let committed = self.commit(&mut session, &mut jobs).await;
+        self.session = match &committed {
+            Ok(()) => Some(session),
+            Err(_) => session.recover().await,
+        };
+        self.answer(jobs, committed.err().as_ref());
+    }
+
+    /// Gets the lock, as long as somebody is there who has not waited for too long; `false` when nobody is.
+    async fn begin(
+        &self,
+        session: &mut Session,
+        patience: Duration,
+        queue: &Queue,
+    ) -> sqlx::Result<bool> {
+        loop {
+            match session.begin().await {
+                Ok(()) => break,
+                Err(error) if is_busy(&error) => {
+                    let error = store_error(error);
+                    self.answer(queue.take_older_than(patience), Some(&error));
+                    if queue.is_empty() {
+                        return Ok(false);
+                    }
+                }
+                Err(error) => return Err(session.reason(error, &self.database)),
+            }
+        }
+        session.is_there(&self.database)?;
+        Ok(true)
+    }
+
+    async fn commit(
+        &self,
+        session: &mut Session,
+        jobs: &mut [Box<dyn Job>],
+    ) -> Result<(), StoreError> {
+        let ran = match session.check().await {
+            Ok(Ok(())) => batch::run(jobs, session).await,
+            Ok(Err(unusable)) => run_without_table(jobs, session, &unusable).await,
+            Err(error) => Err(error),
+        };
+        ran.map_err(|error| store_error(session.reason(error, &self.database)))?;
+        session.commit().await.map_err(commit_error)?;
+        // What was written to a file that nobody finds any more is as good as not written.
+        session
+            .is_there(&self.database)
+            .map_err(|lost| StoreError::new(NAME, StoreErrorKind::Unavailable).with_source(lost))
+    }
+
+    fn refuse_all(&self, queue: &Queue, error: sqlx::Error) {
+        self.answer(queue.take(usize::MAX), Some(&store_error(error)));
+    }
+
+    fn answer(&self, jobs: Vec<Box<dyn Job>>, undone: Option<&StoreError>) {
+        for job in jobs {
+            job.answer(undone, &self.shared.waiters);
+        }
+    }
+
+    /// With how long to wait for others' locks.
+    async fn opened(&mut self) -> sqlx::Result<(Session, Duration)> {
+        let patience = self.database.patience().await?;
+        let Some(session) = self.session.take() else {
+            return Ok((self.open().await?, patience));
+        };
+        let Err(lost) = session.is_there(&self.database) else {
+            return Ok((session, patience));
+        };
+        tracing::error!(
+            error = &lost as &dyn std::error::Error,
+            "the sqlite store has lost its database file"
+        );
+        session.close().await;
+        Ok((self.open().await?, patience))
+    }
+
+    async fn open(&self) -> sqlx::Result<Session> {
+        let session = Session::open(&self.database, Purpose::Write, &self.statements).await?;
+        if session.place == Place::File {
+            self.database.prepare(session.file);
+        }
+        Ok(session)
+    }
+
+    pub(super) async fn close(self) {
+        if let Some(session) = self.session {
+            session.close().await;
+        }
+    }
+}
+
+/// Makes the table, if that is among them; nothing else is done.
+async fn run_without_table(
+    jobs: &mut [Box<dyn Job>],
+    session: &mut Session,
+    unusable: &StoreError,
+) -> sqlx::Result<()> {
+    for job in jobs {
+        if job.needs_table() {
+            job.refuse(unusable.clone());
+        } else {
+            job.run(session).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! What waits for the writer.
+//!
+//! A caller that gives up takes its operation out again: what nobody waits for is not done later, when a
+//! claim would hold its key for nobody, and the queue is never longer than there are callers.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::writer::Job;
+
+/// Which operations come first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Urgency {
+    /// Those of a claim that is held: it must not end because of new ones.
+    OfHolder,
+    Other,
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: BTreeMap<Place, (Instant, Box<dyn Job>)>,
+    next_number: u64,
+    is_closed: bool,
+}
+
+type Place = (Urgency, u64);
+
+/// A place in the queue. Dropped, it is left.
+pub(super) struct Seat<'a> {
+    queue: &'a Queue,
+    place: Place,
+}
+
+impl Queue {
+    /// `None` when nobody serves it any more.
+    pub(super) fn enter(&self, urgency: Urgency, job: Box<dyn Job>) -> Option<Seat<'_>> {
+        let place = {
+            let mut waiting = self.waiting();
+            if waiting.is_closed {
+                return None;
+            }
+            let place = (urgency, waiting.next_number);
+            waiting.next_number += 1;
+            waiting.jobs.insert(place, (Instant::now(), job));
+            place
+        };
+        self.changed.notify_one();
+        Some(Seat { queue: self, place })
+    }
+
+    /// Waits until somebody is there; `false` when nobody will come any more.
+    pub(super) async fn wait(&self) -> bool {
+        loop {
+            {
+                let waiting = self.waiting();
+                if !waiting.jobs.is_empty() {
+                    return true;
+                }
+                if waiting.is_closed {
+                    return false;
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting().jobs.is_empty()
+    }
+
+    /// The first ones.
+    pub(super) fn take(&self, limit: usize) -> Vec<Box<dyn Job>> {
+        let mut waiting = self.waiting();
+        let mut taken = Vec::with_capacity(limit.min(waiting.jobs.len()));
+        while taken.len() < limit
+            && let Some((_, (_, job))) = waiting.jobs.pop_first()
+        {
+            taken.push(job);
+        }
+        taken
+    }
+
+    /// Those who have waited for as long as that.
+    pub(super) fn take_older_than(&self, patience: Duration) -> Vec<Box<dyn Job>> {
+        let mut waiting = self.waiting();
+        let taken = waiting
+            .jobs
+            .extract_if(.., |_, (since, _)| since.elapsed() >= patience);
+        taken.map(|(_, (_, job))| job).collect()
+    }
+
+    /// Nobody is let in any more.
+    pub(super) fn close(&self) {
+        self.waiting().is_closed = true;
+        self.changed.notify_one();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let left = self.queue.waiting().jobs.remove(&self.place);
+        // What it holds is freed without the lock.
+        drop(left);
+    }
+}
+
+/// Serves a queue, and closes it in the end: who waits is told so.
+pub(super) struct Server(pub(super) Arc<Queue>);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.close();
+        drop(self.0.take(usize::MAX));
+    }
+}

@@ -1,0 +1,378 @@
+//! Transactions of handlers: what becomes of their connections, and of the record when a handler changes
+//! its session.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use idempotent_runtime::store::transaction::sealed::Of;
+use idempotent_runtime::store::transaction::{
+    Begin, Begun, Committed, Session, Settled, TransactionRequest,
+};
+use idempotent_runtime::store::{Claim, Store, StoreErrorKind};
+use idempotent_runtime::{RecordKey, RecordState, StoredResponse};
+use sqlx::mysql::MySqlConnectOptions;
+use sqlx::{AssertSqlSafe, MySqlConnection, MySqlPool};
+use tokio::time::timeout;
+
+use crate::own_server::OwnServer;
+use crate::proxy::Proxy;
+use crate::support::{Scratch, TTL, answer, pool, request};
+
+type Opened = Box<dyn Session<MySqlConnection>>;
+
+/// A store on an application's pool, and the pool.
+struct Shop {
+    pool: MySqlPool,
+    store: Arc<dyn Store>,
+    begin: Arc<dyn Begin<MySqlConnection>>,
+}
+
+impl Shop {
+    fn new(scratch: &Scratch, options: &MySqlConnectOptions, connections: u32) -> Self {
+        let pool = pool(options, connections);
+        let store = idempotent_runtime::store::mysql::MySqlStore::new(pool.clone());
+        let store: Arc<dyn Store> = Arc::new(store.with_table(&scratch.table).unwrap());
+        let transactor = store.transactor().unwrap();
+        Self {
+            pool,
+            begin: MySqlConnection::of(transactor).unwrap(),
+            store,
+        }
+    }
+
+    async fn open(&self, request: &TransactionRequest) -> Opened {
+        match self.begin.begin(Some(request)).await.unwrap() {
+            Begun::Open(session) => session,
+            Begun::Settled(settled) => panic!("{settled:?}"),
+        }
+    }
+
+    /// The response of the only record that there can be.
+    async fn recorded(&self, key: &RecordKey) -> Option<Arc<StoredResponse>> {
+        let record = self.store.get(key).await.unwrap()?;
+        let least = TTL - Duration::from_secs(60);
+        assert!(record.expires_in > least, "{record:?}");
+        match record.state {
+            RecordState::Completed(response) => Some(response),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits until all of its connections are back or closed.
+    async fn settle(&self) {
+        while self.pool.num_idle() != usize::try_from(self.pool.size()).unwrap() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    async fn connection(&self) -> u64 {
+        let id = sqlx::query_scalar("SELECT CAST(CONNECTION_ID() AS UNSIGNED)");
+        let id = id.fetch_one(&self.pool).await.unwrap();
+        self.settle().await;
+        id
+    }
+}
+
+fn transaction() -> TransactionRequest {
+    let claim = request();
+    TransactionRequest {
+        owner: claim.owner,
+        aliases: Arc::default(),
+        operation: claim.operation.into(),
+        fingerprint: claim.fingerprint,
+        ttl: TTL,
+    }
+}
+
+async fn run(session: &mut Opened, sql: &str) {
+    let statements = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+    statements.execute(session.connection()).await.unwrap();
+}
+
+/// A connection that a handler has changed was the next one's, whose writes went elsewhere or were refused.
+#[tokio::test]
+async fn a_handler_that_changes_its_session_has_a_record_and_its_connection_is_closed() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    scratch
+        .execute("CREATE TABLE {database}.effects (id INT)")
+        .await;
+    let shop = Shop::new(&scratch, &scratch.options, 1);
+    let insert = format!("INSERT INTO {}.effects VALUES (1)", scratch.database);
+    for (change, is_closed) in [
+        ("SELECT 1", false),
+        ("USE information_schema", true),
+        ("SET autocommit = 0", false),
+        ("SET autocommit = 1", false),
+        ("SET SESSION TRANSACTION READ ONLY", true),
+        ("SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE", true),
+        ("LOCK TABLES effects WRITE", false),
+        ("SET sql_mode = 'ANSI_QUOTES,ORACLE'", true),
+        ("SET time_zone = '+11:00'", true),
+        ("SET NAMES latin1", true),
+        ("SET timestamp = 1", true),
+        ("SET sql_safe_updates = 1, sql_select_limit = 1", true),
+        ("SET max_statement_time = 30", true),
+        ("DO GET_LOCK('handler', 0)", false),
+        ("COMMIT; START TRANSACTION READ ONLY; COMMIT", false),
+    ] {
+        let before = shop.connection().await;
+        let request = transaction();
+        let mut session = shop.open(&request).await;
+        run(&mut session, &insert).await;
+        run(&mut session, change).await;
+        let committed = session.commit(&answer()).await.unwrap();
+        assert_eq!(committed, Committed::Stored, "{change}");
+        shop.settle().await;
+        let stored = shop.recorded(&request.owner.key).await;
+        assert_eq!(stored, Some(answer()), "{change}");
+        assert_eq!(shop.connection().await != before, is_closed, "{change}");
+        let free = scratch
+            .rows("SELECT CAST(IS_FREE_LOCK('handler') AS SIGNED)")
+            .await;
+        assert_eq!(sqlx::Row::get::<i64, _>(&free[0], 0), 1, "{change}");
+    }
+    scratch.clean_up().await;
+}
+
+/// The account may write to the records by a role, which the handler gives up.
+#[tokio::test]
+async fn a_handler_that_changes_its_role_has_a_record() {
+    let Some(server) = OwnServer::start(&[]).await else {
+        return;
+    };
+    let scratch = Scratch::on(&server.options()).await;
+    scratch.store(1).migrate().await.unwrap();
+    let grants = "CREATE ROLE writer; CREATE ROLE `a``reader`; CREATE USER application; \
+        GRANT SELECT, INSERT, UPDATE, DELETE ON {database}.* TO writer; \
+        GRANT SELECT ON {database}.* TO `a``reader`; \
+        GRANT writer TO application; GRANT `a``reader` TO application; \
+        SET DEFAULT ROLE writer FOR application";
+    scratch.execute(grants).await;
+    let options = scratch.options.clone().username("application");
+    let shop = Shop::new(&scratch, &options, 1);
+    for change in ["SET ROLE NONE", "SET ROLE `a``reader`"] {
+        let before = shop.connection().await;
+        let request = transaction();
+        let mut session = shop.open(&request).await;
+        run(&mut session, change).await;
+        let committed = session.commit(&answer()).await.unwrap();
+        assert_eq!(committed, Committed::Stored, "{change}");
+        shop.settle().await;
+        let stored = shop.recorded(&request.owner.key).await;
+        assert_eq!(stored, Some(answer()), "{change}");
+        assert_eq!(shop.connection().await, before, "the role is back");
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_that_the_server_has_closed_cost_no_transaction() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let shop = Shop::new(&scratch, &scratch.options, 4);
+    let open = async || {
+        let mut sessions = Vec::new();
+        for number in 0..4 {
+            sessions.push(match number {
+                3 => match shop.begin.begin(None).await.unwrap() {
+                    Begun::Open(session) => session,
+                    Begun::Settled(settled) => panic!("{settled:?}"),
+                },
+                _ => shop.open(&transaction()).await,
+            });
+        }
+        for session in sessions {
+            session.roll_back().await;
+        }
+        shop.settle().await;
+    };
+    open().await;
+    for connection in scratch.connections().await {
+        scratch.kill(connection).await;
+    }
+    open().await;
+    scratch.clean_up().await;
+}
+
+/// The pool asks each without a limit, one after the other.
+#[tokio::test]
+async fn a_peer_that_goes_silent_twice_costs_no_transaction() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let proxy = Proxy::to(&scratch.options).await;
+    let shop = Shop::new(&scratch, &proxy.options(&scratch.options), 6);
+    for _ in 0..2 {
+        let mut sessions = Vec::new();
+        for _ in 0..6 {
+            sessions.push(shop.open(&transaction()).await);
+        }
+        for session in sessions {
+            session.roll_back().await;
+        }
+        shop.settle().await;
+        proxy.freeze();
+        let frozen = Instant::now();
+        for _ in 0..6 {
+            let request = transaction();
+            let session = timeout(Duration::from_secs(2), shop.open(&request)).await;
+            let committed = session.unwrap().commit(&answer()).await.unwrap();
+            assert_eq!(committed, Committed::Stored);
+        }
+        assert!(frozen.elapsed() < Duration::from_secs(5));
+        shop.settle().await;
+    }
+    scratch.clean_up().await;
+}
+
+/// The caller gives up, and the answer is whatever the record says. Neither the place in the pool nor the
+/// key is held.
+#[tokio::test]
+async fn a_commit_whose_reply_does_not_come_holds_nothing() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let proxy = Proxy::to(&scratch.options).await;
+    let shop = Shop::new(&scratch, &proxy.options(&scratch.options), 1);
+    for _ in 0..2 {
+        let request = transaction();
+        let session = shop.open(&request).await;
+        proxy.keep_reply_to("COMMIT");
+        let committed = timeout(Duration::from_millis(200), session.commit(&answer())).await;
+        assert!(committed.is_err(), "{committed:?}");
+        let again = timeout(Duration::from_secs(2), async {
+            loop {
+                match shop.begin.begin(Some(&request)).await.unwrap() {
+                    Begun::Settled(Settled::Completed(response)) => break response,
+                    // The server has not come that far.
+                    Begun::Settled(Settled::InFlight(_)) => tokio::task::yield_now().await,
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+        assert_eq!(again.await.unwrap(), answer());
+        shop.settle().await;
+    }
+    scratch.clean_up().await;
+}
+
+/// 503 for as long as the connections live that have said so, though the server has changed its mind.
+#[tokio::test]
+async fn read_only_connections_are_not_reused() {
+    let Some(server) = OwnServer::start(&[]).await else {
+        return;
+    };
+    let scratch = Scratch::on(&server.options()).await;
+    scratch.store(1).migrate().await.unwrap();
+    let grants = "CREATE USER application; \
+        GRANT SELECT, INSERT, UPDATE, DELETE ON {database}.* TO application";
+    scratch.execute(grants).await;
+    let shop = Shop::new(
+        &scratch,
+        &scratch.options.clone().username("application"),
+        3,
+    );
+    let held = [
+        shop.open(&transaction()).await,
+        shop.open(&transaction()).await,
+        shop.open(&transaction()).await,
+    ];
+    for session in held {
+        session.roll_back().await;
+    }
+    shop.settle().await;
+    let before = scratch.connections().await;
+    let running = transaction();
+    let session = shop.open(&running).await;
+    // Waits for nobody: the transaction has written, but holds no table's lock of a reader.
+    scratch.execute("SET GLOBAL read_only = 1").await;
+    let error = session.commit(&answer()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Refused, "{error:?}");
+    assert!(!error.may_have_happened());
+    for _ in 0..2 {
+        let error = shop.begin.begin(Some(&transaction())).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Refused, "{error:?}");
+        assert!(!error.may_have_happened());
+    }
+    scratch.execute("SET GLOBAL read_only = 0").await;
+    assert_eq!(shop.recorded(&running.owner.key).await, None);
+    let session = shop.open(&running).await;
+    assert_eq!(session.commit(&answer()).await.unwrap(), Committed::Stored);
+    shop.settle().await;
+    let after = scratch.connections().await;
+    assert!(
+        after.iter().all(|it| !before.contains(it)),
+        "{before:?} {after:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_transaction_writes_the_record_of_each_of_its_keys() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let shop = Shop::new(&scratch, &scratch.options, 2);
+    let request = transaction();
+    let aliases = [transaction().owner.key, transaction().owner.key];
+    let both = TransactionRequest {
+        aliases: aliases.into(),
+        ..request.clone()
+    };
+    let session = shop.open(&both).await;
+    for key in aliases {
+        let mut other = transaction();
+        other.owner.key = key;
+        other.fingerprint = request.fingerprint;
+        let begun = shop.begin.begin(Some(&other)).await.unwrap();
+        assert!(
+            matches!(begun, Begun::Settled(Settled::InFlight(None))),
+            "{begun:?}"
+        );
+    }
+    assert_eq!(session.commit(&answer()).await.unwrap(), Committed::Stored);
+    for key in [request.owner.key, aliases[0], aliases[1]] {
+        assert_eq!(shop.recorded(&key).await, Some(answer()));
+    }
+    // One that is found by an alias only settles it, and leaves no lock.
+    let mut found = transaction();
+    found.fingerprint = request.fingerprint;
+    let key = found.owner.key;
+    found.aliases = [aliases[1]].into();
+    let begun = shop.begin.begin(Some(&found)).await.unwrap();
+    assert!(
+        matches!(&begun, Begun::Settled(Settled::Completed(stored)) if *stored == answer()),
+        "{begun:?}"
+    );
+    assert_eq!(shop.recorded(&key).await, None);
+    found.aliases = Arc::default();
+    shop.open(&found).await.roll_back().await;
+    scratch.clean_up().await;
+}
+
+/// A claim sees the running record of a transaction only if the handler has committed it by itself, and
+/// then it is unknown how that ends.
+#[tokio::test]
+async fn what_a_handler_has_committed_by_itself_outlives_its_ttl() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let shop = Shop::new(&scratch, &scratch.options, 1);
+    let mut brief = transaction();
+    brief.ttl = Duration::from_millis(1);
+    let mut session = shop.open(&brief).await;
+    run(&mut session, "COMMIT").await;
+    // The process ends here.
+    drop(session);
+    let mut claim = request();
+    claim.owner.key = brief.owner.key;
+    claim.fingerprint = brief.fingerprint;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let claim = shop.store.claim(&claim).await.unwrap();
+    assert!(
+        matches!(claim, Claim::Abandoned { attempt: 1, .. }),
+        "{claim:?}"
+    );
+    scratch.clean_up().await;
+}
