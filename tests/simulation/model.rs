@@ -47,7 +47,6 @@ pub enum StoreEvent {
         by: Token,
     },
     Completed {
-        key: RecordKey,
         life: LifeId,
         token: Token,
         response: Arc<StoredResponse>,
@@ -57,7 +56,6 @@ pub enum StoreEvent {
         life: LifeId,
     },
     Abandoned {
-        key: RecordKey,
         life: LifeId,
     },
 }
@@ -248,7 +246,6 @@ impl Model {
         entry.progress.clear();
         entry.expires_at = now + millis(ttl);
         self.events.push(StoreEvent::Completed {
-            key: owner.key,
             life: entry.life,
             token: owner.token,
             response: Arc::clone(response),
@@ -272,8 +269,8 @@ impl Model {
         };
         entry.token = None;
         entry.lease_until = entry.lease_until.min(now);
-        let (key, life) = (owner.key, entry.life);
-        self.events.push(StoreEvent::Abandoned { key, life });
+        let life = entry.life;
+        self.events.push(StoreEvent::Abandoned { life });
         Release::Released
     }
 

@@ -320,7 +320,7 @@ impl IntentPlan {
 
 impl CallFaults {
     fn draw(rng: &mut Rng) -> Self {
-        let latency = rng.pick(&[(1, 2), (1, 4), (1, 30), (40, 100), (1, 400)]);
+        let latency = rng.pick(&[(1, 2), (1, 4), (1, 30), (40, 100), (100, 200), (1, 400)]);
         let mut rate = |percent| {
             if rng.percent(percent) {
                 rng.pick(&[10, 50, 150, 300])

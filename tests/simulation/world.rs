@@ -865,7 +865,9 @@ impl World {
                 let since = now.saturating_sub(forgets);
                 for (key, lives) in self.server.fail_over(since) {
                     trace!(self, "     forgets {key}");
-                    lives.map(|life| self.judge.forgotten(life));
+                    for life in lives {
+                        self.judge.forgotten(life);
+                    }
                 }
             }
             Trouble::ClockStep { by } => {

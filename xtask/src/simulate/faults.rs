@@ -70,8 +70,8 @@ fn measure(patch: &Path, from: u64, seeds: u64) -> io::Result<(Vec<Finding>, u64
     let tree = folder.join("tree");
     copy_sources(&tree)?;
     apply(&patch.canonicalize()?, &tree)?;
-    // What is not of this repository is built once for all.
-    let program = build(&tree, &std::path::absolute("target")?)?;
+    // Not the usual one: there the copy would take the place of the tree that it is a copy of.
+    let program = build(&tree, &std::path::absolute(folder.join("target"))?)?;
     let sample = SAMPLE.min(seeds);
     let mut found = spread(&program, from, sample, false)?;
     let mut ran = sample;
