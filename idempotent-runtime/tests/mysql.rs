@@ -2,6 +2,8 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
     reason = "in the helpers too, which clippy does not take for tests"
 )]
 
@@ -9,8 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use idempotent_runtime::store::conformance::{self, TestBed, Timing};
+use idempotent_runtime::RecordKey;
+use idempotent_runtime::store::conformance::{self, RecordLock, TestBed, Timing};
 use idempotent_runtime::store::{Claim, Store};
+use sqlx::{MySql, Transaction};
 use tokio::sync::Barrier;
 
 use support::{Scratch, request, rival};
@@ -40,16 +44,37 @@ mod support;
 #[path = "mysql/transactions.rs"]
 mod transactions;
 
-struct Bed(Arc<dyn Store>);
+struct Bed<'a> {
+    store: Arc<dyn Store>,
+    scratch: &'a Scratch,
+}
+
+/// An open transaction that has locked a row.
+struct Lock(Transaction<'static, MySql>);
 
 #[async_trait]
-impl TestBed for Bed {
+impl RecordLock for Lock {
+    async fn unlock(self: Box<Self>) {
+        self.0.rollback().await.unwrap();
+    }
+}
+
+#[async_trait]
+impl TestBed for Bed<'_> {
     fn store(&self) -> Arc<dyn Store> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.store)
     }
 
     async fn advance(&self, by: Duration) {
         tokio::time::sleep(by).await;
+    }
+
+    async fn lock_record(&self, key: &RecordKey) -> Option<Box<dyn RecordLock>> {
+        let lock = format!(
+            "SELECT 1 FROM {{table}} WHERE record_key = X'{}' FOR UPDATE",
+            key.to_hex()
+        );
+        Some(Box::new(Lock(self.scratch.hold(&lock).await)))
     }
 
     fn timing(&self) -> Timing {
@@ -62,7 +87,12 @@ async fn mysql_store_is_conformant() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
-    let report = conformance::run(&Bed(Arc::new(scratch.store(16)))).await;
+    let store = Arc::new(scratch.store(16));
+    let bed = Bed {
+        store,
+        scratch: &scratch,
+    };
+    let report = conformance::run(&bed).await;
     scratch.clean_up().await;
     report.assert_conformant();
     assert!(report.cases().len() > 40, "{report}");

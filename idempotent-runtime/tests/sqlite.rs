@@ -26,6 +26,8 @@ mod durability;
 mod files;
 #[path = "sqlite/groups.rs"]
 mod groups;
+#[path = "sqlite/records.rs"]
+mod records;
 #[path = "sqlite/setup.rs"]
 mod setup;
 #[path = "sqlite/sharing.rs"]

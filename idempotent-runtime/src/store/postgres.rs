@@ -173,11 +173,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
-use self::connector::{CONNECT_TIMEOUT, Connector};
-use self::error::store_error;
+use self::connector::Connector;
 use self::hints::Listener;
 use self::records::Records;
 use self::schema::Place;
@@ -188,7 +186,7 @@ use super::{
     Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
     StoreError, StoreErrorKind, Subscription, Transactor,
 };
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
@@ -206,9 +204,6 @@ mod statements;
 mod transaction;
 
 const NAME: &str = "postgres";
-
-/// How long a connection may have been idle to be used without asking whether it is still there.
-const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
 /// The most connections for claims and completions, unless it is told otherwise.
 const MOST_CONNECTIONS: u32 = 16;
@@ -245,7 +240,7 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidName`] unless the name is 1 to 48 letters, digits and underscores and
+    /// [`ErrorKind::InvalidName`](crate::ErrorKind::InvalidName) unless the name is 1 to 48 letters, digits and underscores and
     /// does not begin with a digit. It is case-sensitive.
     pub fn with_table(self, name: &str) -> Result<Self, Error> {
         let place = Place {
@@ -318,25 +313,12 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidUrl`]; [`ErrorKind::Store`] when there is no connection within 5 seconds
+    /// [`ErrorKind::InvalidUrl`](crate::ErrorKind::InvalidUrl); [`ErrorKind::Store`](crate::ErrorKind::Store) when there is no connection within 5 seconds
     /// or [`migrate`](Self::migrate) fails.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let options = connector::parse(url)?;
-        probe(&options).await?;
-        let pool = PgPoolOptions::new()
-            .max_connections(10)
-            .acquire_timeout(CONNECT_TIMEOUT)
-            .test_before_acquire(false)
-            .before_acquire(|connection, metadata| {
-                Box::pin(async move {
-                    if metadata.idle_for > TRUSTED_IDLE {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(options);
-        let store = Self::new(pool);
+        connector::probe(&options).await?;
+        let store = Self::new(connector::pool(options));
         store.migrate().await?;
         Ok(store)
     }
@@ -348,26 +330,10 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`] when the server cannot be reached or refuses, when another release has
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) when the server cannot be reached or refuses, when another release has
     /// migrated the table, or when there is a table of that name that is not this crate's.
     pub async fn migrate(&self) -> Result<(), Error> {
         self.records.migrate().await
-    }
-}
-
-/// Connects once: whether the server lets anybody in.
-async fn probe(options: &PgConnectOptions) -> Result<(), Error> {
-    let failed = |source: StoreError| {
-        Error::new(ErrorKind::Store, "postgres store: cannot connect").with_source(source)
-    };
-    match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
-        Ok(Ok(connection)) => {
-            // It has served its purpose: how it ends does not matter.
-            drop(connection.close().await);
-            Ok(())
-        }
-        Ok(Err(error)) => Err(failed(store_error(error))),
-        Err(_) => Err(failed(StoreError::new(NAME, StoreErrorKind::TimedOut))),
     }
 }
 

@@ -251,7 +251,7 @@ async fn a_release_whose_reply_was_lost_may_have_happened() {
         assert!(error.may_have_happened());
     };
     let killing = async {
-        while !proxy.has_kept_a_reply() || scratch.rows("SELECT 1 FROM {table}").await.len() > 0 {
+        while !proxy.has_kept_a_reply() || !scratch.rows("SELECT 1 FROM {table}").await.is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let connections = scratch.connections().await;

@@ -283,6 +283,10 @@ async fn no_default_of_the_server_matters() {
     for completion in first.await {
         assert_eq!(completion.unwrap(), Completion::Stored);
     }
-    let report = conformance::run(&Bed(store)).await;
+    let report = conformance::run(&Bed {
+        store,
+        scratch: &scratch,
+    })
+    .await;
     report.assert_conformant();
 }

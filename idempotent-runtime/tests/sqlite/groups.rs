@@ -8,7 +8,8 @@ use idempotent_runtime::store::sqlite::SqliteStore;
 use idempotent_runtime::store::{Claim, ClaimRequest, Store, StoreError, StoreErrorKind};
 
 use crate::support::{
-    Directory, TTL, begin, count, execute, hex, key, request, request_of, response, rival, unlock,
+    Directory, TTL, begin, count, execute, hex, key, renewal, request, request_of, response, rival,
+    unlock,
 };
 
 const RECORDS: &str = "SELECT count(*) FROM idempotency_records";
@@ -79,6 +80,28 @@ async fn claims_one_after_the_other_are_a_commit_each_and_replays_none() {
         store.get(&request.owner.key).await.unwrap();
     }
     assert_eq!(directory.commits() - before, 10);
+}
+
+/// A claim writes the table and two indexes. What comes after it writes no index, though it moves the expiry.
+#[tokio::test]
+async fn renewal_and_completion_write_one_page_each() {
+    let directory = Directory::new();
+    let store = directory.store().await;
+    let request = request();
+    let pages = || directory.pages();
+    let start = pages();
+    assert!(is_first(&store.claim(&request).await));
+    let claimed = pages();
+    let renewed = store.renew(&[renewal(&request.owner)]).await;
+    assert!(renewed[0].is_ok());
+    let renewed = pages();
+    let paid = response("paid");
+    store.complete(&request.owner, &paid, TTL).await.unwrap();
+    let completed = pages();
+    assert_eq!(
+        (claimed - start, renewed - claimed, completed - renewed),
+        (3, 1, 1)
+    );
 }
 
 #[tokio::test]

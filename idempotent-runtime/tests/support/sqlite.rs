@@ -76,6 +76,15 @@ impl Directory {
 
     /// How many transactions are in the write-ahead log since it was begun: its frames that end one.
     pub(crate) fn commits(&self) -> usize {
+        self.count_frames(|frame| frame[4..8] != [0; 4])
+    }
+
+    /// How many pages are in it.
+    pub(crate) fn pages(&self) -> usize {
+        self.count_frames(|_| true)
+    }
+
+    fn count_frames(&self, is_counted: impl Fn(&[u8]) -> bool) -> usize {
         let log = fs::read(self.0.join("records.db-wal")).unwrap_or_default();
         let Some((header, frames)) = log.split_at_checked(32) else {
             return 0;
@@ -85,7 +94,7 @@ impl Directory {
         frames
             .chunks_exact(24 + page)
             .take_while(|frame| frame[8..16] == header[16..24])
-            .filter(|frame| frame[4..8] != [0; 4])
+            .filter(|frame| is_counted(frame))
             .count()
     }
 }

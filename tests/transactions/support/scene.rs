@@ -138,8 +138,10 @@ impl<C: Database> Scene<C> {
         self.number(&count).await
     }
 
+    /// Those of requests, and not the store's own.
     pub async fn records(&self) -> i64 {
-        self.number("SELECT COUNT(*) FROM {records}").await
+        let count = "SELECT COUNT(*) FROM {records} WHERE operation NOT LIKE 'idempotent: %'";
+        self.number(count).await
     }
 
     pub async fn account(&self, name: &str) -> i64 {

@@ -1,12 +1,13 @@
 //! Appending: progress grows by what follows what is there, and by nothing else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::case::{Failure, Verdict, cases, must_be, unchanged};
 use super::lab::{Lab, stranger};
-use super::races::race;
+use super::races::{insist, race};
 use crate::record::Owner;
 use crate::store::{Progress, Store, StoreError};
 
@@ -154,8 +155,10 @@ async fn pieces_saved_at_once_make_the_whole(lab: &Lab<'_>) -> Verdict {
     Ok(())
 }
 
-/// How often one saver may come before the one whose piece is before its own.
+/// How often one saver may come before the one whose piece is before its own: at first at once, and
+/// then each millisecond, so that no task is slow enough to make a right store fail.
 const TOO_EARLY: usize = 10_000;
+const AT_ONCE: usize = 100;
 
 /// Saves a piece when its turn has come.
 async fn piece(
@@ -164,11 +167,11 @@ async fn piece(
     offset: usize,
     bytes: Bytes,
 ) -> Result<Progress, StoreError> {
-    for _ in 0..TOO_EARLY {
-        match store.save_progress(&owner, offset, &bytes).await? {
-            Progress::Behind { stored_bytes } if stored_bytes < offset => {
-                tokio::task::yield_now().await;
-            }
+    for time in 0..TOO_EARLY {
+        match insist(|| store.save_progress(&owner, offset, &bytes)).await? {
+            Progress::Behind { stored_bytes } if stored_bytes >= offset => break,
+            Progress::Behind { .. } if time < AT_ONCE => tokio::task::yield_now().await,
+            Progress::Behind { .. } => tokio::time::sleep(Duration::from_millis(1)).await,
             answered => return Ok(answered),
         }
     }

@@ -15,9 +15,9 @@ use super::{MySqlStore, NAME};
 use crate::record::{Owner, StoredResponse};
 use crate::store::{Claim, ClaimRequest, Completion, Progress, StoreError, StoreErrorKind};
 
-/// How often a claim looks at its record. Each time after the first, somebody else has just changed
-/// it.
-const CLAIM_TRIES: usize = 10;
+/// How often a record is looked at by one operation. Each time after the first, somebody else has just
+/// changed it.
+const TRIES: usize = 10;
 
 impl MySqlStore {
     pub(super) fn failure(&self, error: sqlx::Error) -> Failure {
@@ -66,14 +66,12 @@ impl MySqlStore {
         connection: &mut MySqlConnection,
         request: &ClaimRequest<'_>,
     ) -> Result<Claim, Failure> {
-        for _ in 0..CLAIM_TRIES {
+        for _ in 0..TRIES {
             if let Some(claim) = self.try_claim(connection, request).await? {
                 return Ok(claim);
             }
         }
-        let contended = StoreError::new(NAME, StoreErrorKind::Busy);
-        let cause = "the record changed again and again while it was claimed";
-        Err(contended.with_source(cause).into())
+        Err(contended().into())
     }
 
     /// One look at the record and at most one write; `None` when somebody came in between.
@@ -150,20 +148,27 @@ impl MySqlStore {
     ) -> Result<Progress, Failure> {
         let limit = connection.max_packet_bytes();
         failure::check_packet(bytes.len(), limit)?;
-        let save = || self.statements.save_progress(owner, offset, bytes);
-        if self.has_matched(connection, save).await? {
-            return Ok(Progress::Saved);
+        for _ in 0..TRIES {
+            let save = || self.statements.save_progress(owner, offset, bytes);
+            if self.has_matched(connection, save).await? {
+                return Ok(Progress::Saved);
+            }
+            let saved_bytes = self.statements.saved_bytes(owner);
+            let Some(row) = self.read(connection, saved_bytes).await? else {
+                return Ok(Progress::Lost);
+            };
+            let stored_bytes = usize::try_from(column::<u64>(&row, 0)?).unwrap_or(usize::MAX);
+            if stored_bytes < offset {
+                return Ok(Progress::Behind { stored_bytes });
+            }
+            failure::check_packet(stored_bytes.saturating_add(bytes.len()), limit)?;
+            // Another call of this attempt has saved what was missing, between the two statements.
         }
-        let saved_bytes = self.statements.saved_bytes(owner);
-        let Some(row) = self.read(connection, saved_bytes).await? else {
-            return Ok(Progress::Lost);
-        };
-        let stored_bytes = usize::try_from(column::<u64>(&row, 0)?).unwrap_or(usize::MAX);
-        if stored_bytes < offset {
-            return Ok(Progress::Behind { stored_bytes });
-        }
-        // Of several reasons this is the last; when it is not the size, the caller asks again.
-        failure::check_packet(stored_bytes.saturating_add(bytes.len()), limit)?;
-        Err(StoreError::new(NAME, StoreErrorKind::Busy).into())
+        Err(contended().into())
     }
+}
+
+fn contended() -> StoreError {
+    let cause = "the record was changed again and again between a look and a write";
+    StoreError::new(NAME, StoreErrorKind::Busy).with_source(cause)
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, PgConnection, PgPool};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 use tokio::time::timeout;
 
 use super::NAME;
@@ -16,6 +16,9 @@ use crate::store::{StoreError, StoreErrorKind};
 
 /// How long connecting may take, and how long a call waits for a connection.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection may have been idle to be used without asking whether it is still there.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
 /// What a session of the store is set to, unless the connect options say otherwise: a call waits neither
 /// for a lock nor for anything else for long, whether or not its caller is still there. (A group waits
@@ -110,6 +113,39 @@ pub(super) fn parse(url: &str) -> Result<PgConnectOptions, Error> {
         Some(_) => options,
         None => options.application_name("idempotent-runtime"),
     })
+}
+
+/// Connects once: whether the server lets anybody in.
+pub(super) async fn probe(options: &PgConnectOptions) -> Result<(), Error> {
+    let failed = |source: StoreError| {
+        Error::new(ErrorKind::Store, "postgres store: cannot connect").with_source(source)
+    };
+    match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
+        Ok(Ok(connection)) => {
+            // It has served its purpose: how it ends does not matter.
+            drop(connection.close().await);
+            Ok(())
+        }
+        Ok(Err(error)) => Err(failed(store_error(error))),
+        Err(_) => Err(failed(StoreError::new(NAME, StoreErrorKind::TimedOut))),
+    }
+}
+
+/// The pool for `#[tx]` of a store that is made from a URL.
+pub(super) fn pool(options: PgConnectOptions) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(10)
+        .acquire_timeout(CONNECT_TIMEOUT)
+        .test_before_acquire(false)
+        .before_acquire(|connection, metadata| {
+            Box::pin(async move {
+                if metadata.idle_for > TRUSTED_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(options)
 }
 
 /// No runtime, no connection.

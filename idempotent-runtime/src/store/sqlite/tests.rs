@@ -10,10 +10,10 @@ use super::database::Purpose;
 use super::operations::TryClaim;
 use super::row::{Columns, Time};
 use super::session::{Place, Session};
-use super::writer::Job;
+use super::writer::{Failure, Job};
 use super::*;
 use crate::fingerprint::Fingerprint;
-use crate::record::Token;
+use crate::record::{RecordState, Token};
 use crate::store::waiters::Waiters;
 
 struct File(PathBuf);
@@ -303,6 +303,56 @@ async fn readers_cannot_write() {
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code);
     assert_eq!(code.as_deref(), Some("8"), "not read-only: {error:?}");
+}
+
+/// Whoever is asked about a lease must not take the time that the look took for the lease's.
+#[tokio::test]
+async fn lease_that_ends_during_a_look_was_running() {
+    const LEASE: Duration = Duration::from_millis(100);
+    let file = File::new();
+    let store = Arc::new(file.store().await);
+    let lease = ClaimRequest {
+        lease: LEASE,
+        ..request(1, 1)
+    };
+    let claimed = store.claim(&lease).await.unwrap();
+    assert!(matches!(claimed, Claim::Acquired { .. }), "{claimed:?}");
+    let busy = store
+        .readers
+        .permits
+        .acquire_many(readers::MOST)
+        .await
+        .unwrap();
+    let mut look = Box::pin(store.get(&lease.owner.key));
+    assert!(futures_util::poll!(&mut look).is_pending());
+    tokio::time::sleep(LEASE).await;
+    drop(busy);
+    let record = look.await.unwrap().unwrap();
+    assert!(matches!(record.state, RecordState::Running { .. }));
+}
+
+struct Panics;
+
+#[async_trait]
+impl Operation for Panics {
+    type Output = ();
+
+    async fn run(self, _session: &mut Session) -> Result<(), Failure> {
+        panic!("a mistake of ours");
+    }
+}
+
+#[tokio::test]
+async fn writer_goes_on_after_a_panic() {
+    let file = File::new();
+    let store = file.store().await;
+    for _ in 0..2 {
+        let error = store.write(Panics).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+        assert!(error.may_have_happened());
+    }
+    let claim = store.claim(&request(1, 1)).await.unwrap();
+    assert!(matches!(claim, Claim::Acquired { .. }), "{claim:?}");
 }
 
 #[test]

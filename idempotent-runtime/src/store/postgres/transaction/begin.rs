@@ -1,0 +1,198 @@
+//! The beginning of a transaction: the locks, the savepoint, and the look for a record.
+
+use sha2::{Digest, Sha256};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row};
+use tokio::runtime::Handle;
+use tokio::time::{Duration, Instant};
+
+use super::Open;
+use super::record::ToRecord;
+use crate::key::RecordKey;
+use crate::store::postgres::error::{code, is_of_connection, store_error};
+use crate::store::postgres::records::Records;
+use crate::store::postgres::statements::InTransaction;
+use crate::store::postgres::{NAME, rows, statement};
+use crate::store::sql::{Loan, transaction};
+use crate::store::transaction::{Begun, Settled, TransactionRequest};
+use crate::store::{StoreError, StoreErrorKind};
+
+/// From when on a beginning that is given up makes the pool's idle connections suspect. A client that goes
+/// away is quicker as a rule, and says nothing about them.
+const SILENCE: Duration = Duration::from_millis(250);
+
+/// Why a transaction was not begun.
+pub(super) struct NotBegun {
+    pub(super) error: StoreError,
+    /// Whether that can be another one on another connection.
+    pub(super) is_of_session: bool,
+}
+
+impl NotBegun {
+    /// There is no point in running the handler.
+    fn read_only() -> Self {
+        let error = StoreError::new(NAME, StoreErrorKind::Refused);
+        Self {
+            error: error.with_source("the transaction is read-only"),
+            is_of_session: true,
+        }
+    }
+}
+
+impl From<sqlx::Error> for NotBegun {
+    fn from(error: sqlx::Error) -> Self {
+        let is_pools = matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed);
+        // insufficient_privilege: what used the connection before has left it with another role
+        let is_of_session =
+            !is_pools && (is_of_connection(&error) || code(&error).as_deref() == Some("42501"));
+        Self {
+            error: store_error(error).not_executed(),
+            is_of_session,
+        }
+    }
+}
+
+impl From<StoreError> for NotBegun {
+    fn from(error: StoreError) -> Self {
+        Self {
+            error,
+            is_of_session: false,
+        }
+    }
+}
+
+pub(super) async fn begin(
+    records: &Records,
+    request: Option<(&TransactionRequest, InTransaction)>,
+) -> Result<Begun<PgConnection>, NotBegun> {
+    let pool = records.connector().pool();
+    let unanswered = Unanswered::of(pool);
+    let mut connection = Loan::new(pool.acquire().await?);
+    let Some((request, sql)) = request else {
+        transaction::begin::<Postgres>(&mut connection, "BEGIN").await?;
+        unanswered.answered();
+        let record = None;
+        return Ok(Begun::Open(Box::new(Open {
+            pool: pool.clone(),
+            connection,
+            record,
+        })));
+    };
+    let keys = std::iter::once(&request.owner.key).chain(request.aliases.iter());
+    let locks: String = keys
+        .clone()
+        .map(|key| {
+            sql.lock
+                .replace("{lock}", &lock(&sql.name, key).to_string())
+        })
+        .collect();
+    let begin = AssertSqlSafe(sql.begin.replace("{locks}", &locks));
+    transaction::begin::<Postgres>(&mut connection, begin).await?;
+    let mut record = ToRecord {
+        request: request.clone(),
+        sql,
+        keys: Vec::new(),
+        begun_us: 0,
+        session: Vec::new(),
+    };
+    for key in keys {
+        let entered = statement(&record.sql.enter)
+            .bind(&key.as_bytes()[..])
+            .fetch_one(&mut *connection)
+            .await?;
+        let (is_ours, is_read_only) = (
+            entered.try_get("is_ours")?,
+            entered.try_get("is_read_only")?,
+        );
+        record.begun_us = entered.try_get("begun_us")?;
+        record.session = entered.try_get("session")?;
+        let looked = if entered.try_get("is_strict")? {
+            let looking = || statement(&record.sql.look).bind(&key.as_bytes()[..]);
+            rows::one(records.lanes()?.work.rows(None, looking).await?)?
+        } else {
+            entered
+        };
+        if let Some(settled) = settled(is_ours, &looked, request)? {
+            unanswered.answered();
+            // Nobody needs to wait for it: it is sent when the connection is back in the pool.
+            transaction::start_to_roll_back::<Postgres>(&mut connection);
+            connection.give_back();
+            return Ok(Begun::Settled(settled));
+        }
+        if is_read_only {
+            return Err(NotBegun::read_only());
+        }
+        // One that counts has been dealt with.
+        let expired: Option<bool> = looked.try_get("is_expired")?;
+        record.keys.push((*key, expired.is_some()));
+    }
+    unanswered.answered();
+    Ok(Begun::Open(Box::new(Open {
+        pool: pool.clone(),
+        connection,
+        record: Some(record),
+    })))
+}
+
+/// One lock for each key of each table. Advisory locks are numbers of 64 bits, so that two keys
+/// could share one; the later of the two would be told that it is in flight.
+fn lock(table: &str, key: &RecordKey) -> i64 {
+    let table = Sha256::digest(table);
+    let bytes = key.as_bytes().iter().zip(table).take(8);
+    bytes.fold(0, |lock, (key, table)| lock << 8 | i64::from(*key ^ table))
+}
+
+/// A record counts whoever has the lock: who only looks at the record has it for a moment.
+fn settled(
+    is_ours: bool,
+    looked: &PgRow,
+    request: &TransactionRequest,
+) -> Result<Option<Settled>, StoreError> {
+    if let Some(settled) = rows::settled(looked, &request.fingerprint)? {
+        return Ok(Some(settled));
+    }
+    Ok((!is_ours).then_some(Settled::InFlight(None)))
+}
+
+/// A beginning on its way. Given up after a while, the peer may be gone without a word: then it is gone for
+/// all idle connections, which would have a time-out each.
+struct Unanswered<'a> {
+    pool: &'a PgPool,
+    since: Instant,
+    is_answered: bool,
+}
+
+impl<'a> Unanswered<'a> {
+    fn of(pool: &'a PgPool) -> Self {
+        Self {
+            pool,
+            since: Instant::now(),
+            is_answered: false,
+        }
+    }
+
+    fn answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered && self.since.elapsed() >= SILENCE {
+            close_idle(self.pool);
+        }
+    }
+}
+
+/// What is in use stays.
+pub(super) fn close_idle(pool: &PgPool) {
+    if Handle::try_current().is_err() {
+        return;
+    }
+    for _ in 0..pool.options().get_max_connections() {
+        match pool.try_acquire() {
+            Some(connection) => drop(connection.detach()),
+            None => return,
+        }
+    }
+}

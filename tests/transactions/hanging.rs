@@ -1,0 +1,60 @@
+//! Handlers that never end: what they hold is given back after the time-out, whether or not their clients
+//! are still there.
+
+use std::time::Duration;
+
+use crate::support::{Database, Scene, Server, on_databases};
+
+const TIMEOUT: Duration = Duration::from_millis(500);
+
+async fn server<C: Database>(scene: &Scene<C>) -> Server<C> {
+    let builder = scene.builder(2).transaction_timeout(TIMEOUT);
+    scene.serve(builder).await
+}
+
+async fn a_handler_that_hangs_after_its_client_has_left_frees_its_key<C: Database>(
+    scene: &Scene<C>,
+) {
+    let server = server(scene).await;
+    let client = server.spawn("/all", "hangs", "pay; once gate a");
+    server.stage.reached("a").await;
+    client.abort();
+    // On SQLite every writer waits for it, and none for ever.
+    let other = server.settled("/all", "other", "pay").await;
+    other.assert_own(201);
+    let again = server.settled("/all", "hangs", "pay; once gate a").await;
+    again.assert_own(201);
+    assert_eq!(scene.payments("hangs").await, 1);
+    assert_eq!(
+        (scene.payments("other").await, scene.records().await),
+        (1, 2)
+    );
+}
+on_databases!(a_handler_that_hangs_after_its_client_has_left_frees_its_key);
+
+async fn a_handler_that_hangs_is_answered_and_has_done_nothing<C: Database>(scene: &Scene<C>) {
+    let server = server(scene).await;
+    let refused = server.post("/all", "key", "pay; once gate a").await;
+    refused.assert_refused();
+    scene.assert_nothing("key").await;
+    let again = server.settled("/all", "key", "pay; once gate a").await;
+    again.assert_own(201);
+    scene.assert_once("key").await;
+}
+on_databases!(a_handler_that_hangs_is_answered_and_has_done_nothing);
+
+/// SQLite runs statements on a thread that nobody can drop.
+async fn a_statement_that_never_ends_is_interrupted<C: Database>(scene: &Scene<C>) {
+    let server = server(scene).await;
+    let endless =
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+    let steps = format!("pay; sql {endless}");
+    for key in ["one", "two"] {
+        server.post("/all", key, &steps).await.assert_refused();
+        let other = format!("after-{key}");
+        let other = server.post("/all", &other, "pay").await;
+        other.assert_own(201);
+        assert_eq!(scene.payments(key).await, 0);
+    }
+}
+on_databases!(a_statement_that_never_ends_is_interrupted: SqliteConnection);
