@@ -32,6 +32,8 @@ use tower::ServiceExt as _;
 
 const SIZES: [usize; 2] = [200, 64 * 1024];
 
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 const KEY: &str = "8e03978e-40d5-43dd-bc93-6894a57f9324";
 
 fn response(bytes: usize) -> Arc<StoredResponse> {
@@ -69,7 +71,7 @@ fn pure(criterion: &mut Criterion) {
     }
 }
 
-fn claim(number: u64) -> ClaimRequest {
+fn claim(number: u64) -> ClaimRequest<'static> {
     let digest: [u8; 32] = Sha256::digest(number.to_le_bytes()).into();
     ClaimRequest {
         owner: Owner {
@@ -77,8 +79,9 @@ fn claim(number: u64) -> ClaimRequest {
             token: Token::from_bytes([7; 16]),
         },
         fingerprint: Fingerprint::from_bytes([9; 32]),
+        operation: "POST /payments",
         lease: Duration::from_secs(600),
-        ttl: Duration::from_secs(24 * 60 * 60),
+        retention: Duration::from_secs(30 * 24 * 60 * 60),
         take_over: None,
     }
 }
@@ -110,15 +113,15 @@ fn threads(count: u64, iterations: u64, step: impl Fn(u64) + Sync) -> Duration {
 /// no runtime.
 fn memory(criterion: &mut Criterion) {
     let answer = response(200);
-    let claimed = |store: &MemoryStore, request: &ClaimRequest| {
+    let claimed = |store: &MemoryStore, request: &ClaimRequest<'_>| {
         let claim = store.claim(request).now_or_never();
         assert!(matches!(
             claim,
             Some(Ok(Claim::Acquired { attempt: 1, .. }))
         ));
     };
-    let completed = |store: &MemoryStore, request: &ClaimRequest| {
-        let completion = store.complete(&request.owner, &answer).now_or_never();
+    let completed = |store: &MemoryStore, request: &ClaimRequest<'_>| {
+        let completion = store.complete(&request.owner, &answer, DAY).now_or_never();
         assert!(matches!(completion, Some(Ok(Completion::Stored))));
     };
     let mut group = criterion.benchmark_group("memory");
@@ -161,7 +164,7 @@ fn memory(criterion: &mut Criterion) {
     }
 }
 
-fn requests(count: u64) -> Vec<ClaimRequest> {
+fn requests(count: u64) -> Vec<ClaimRequest<'static>> {
     (0..count).map(claim).collect()
 }
 

@@ -7,20 +7,22 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use idempotent_runtime::store::ClaimRequest;
 use idempotent_runtime::{Fingerprint, Owner, RecordKey, StoredResponse, Token};
 
-/// How long a claim is held, and a record lives, in all measurements.
+/// How long a claim is held, an abandoned record stays, and a response lives, in all measurements.
 pub(crate) const LEASE: Duration = Duration::from_secs(600);
+pub(crate) const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub(crate) const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The claim of the record with this number; `claimer` tells claims of the same record apart.
-pub(crate) fn claim(number: u64, claimer: u64) -> ClaimRequest {
+pub(crate) fn claim(number: u64, claimer: u64) -> ClaimRequest<'static> {
     ClaimRequest {
         owner: Owner {
             key: RecordKey::from_bytes(bytes(number)),
             token: Token::from_bytes(bytes(number ^ claimer.rotate_left(32))),
         },
         fingerprint: Fingerprint::from_bytes(bytes(!number)),
+        operation: "POST /payments",
         lease: LEASE,
-        ttl: TTL,
+        retention: RETENTION,
         take_over: None,
     }
 }

@@ -42,6 +42,7 @@
 //!
 //! * **PostgreSQL**: `fsync`, `full_page_writes` and `synchronous_commit` on (the defaults); with
 //!   replicas, `synchronous_standby_names` naming one that a fail-over chooses.
+//!   The store opens up to 19 connections beside the application's pool, for each runtime of a process.
 //! * **MySQL, MariaDB**: `innodb_flush_log_at_trx_commit = 1`, `sync_binlog = 1` (not MariaDB's
 //!   default); with replicas, semi-synchronous with `AFTER_SYNC` and a time-out that is never reached.
 //! * **SQLite**: a local disk that does not lie about flushing.

@@ -8,9 +8,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
+use idempotent_runtime::store::Store;
 use idempotent_runtime::store::StoreErrorKind;
 use idempotent_runtime::store::memory::MemoryStore;
-use idempotent_runtime::{Idempotency, OnStoreFailure, Release, idempotent};
+use idempotent_runtime::{Idempotency, OnStoreFailure, RecordState, Release, idempotent};
 use tokio::time::sleep;
 
 use crate::support::{App, Crashes, Fault, FaultyStore, LEASE, Local, Operation, Probe};
@@ -334,4 +335,46 @@ async fn finished_answer_waits_for_the_later_attempt() {
         "{later:?}"
     );
     assert_eq!(local.probe.runs(), 1);
+}
+
+/// A store that was out for longer than the lease: at its recovery the attempt that lives comes first, and
+/// not a duplicate that takes it for crashed.
+#[tokio::test(start_paused = true)]
+async fn outage_longer_than_the_lease_is_no_crash() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let (owner, other) = (
+        Local::new(store.clone(), routes()),
+        Local::new(store.clone(), routes()),
+    );
+    let running = owner.spawn("/long", "key");
+    owner.probe.started().await;
+    let record = store.claimed();
+    // As long as anything is asked for.
+    let out = Fault::Refused(StoreErrorKind::Refused);
+    store.script_times(100, Operation::Renew, out);
+    store.script_times(100, Operation::Claim, out);
+    while store.calls(Operation::Claim) < 60 {
+        let refused = other.post("/long", "key").await;
+        refused.assert_problem(503, "store-unavailable");
+        sleep(Duration::from_secs(1)).await;
+    }
+    store.unscript(Operation::Claim);
+    let found = store.get(&record).await.unwrap().unwrap();
+    assert!(
+        matches!(found.state, RecordState::Abandoned),
+        "the lease has ended: {found:?}"
+    );
+    let early = other.post("/long", "key").await;
+    early.assert_problem(409, "in-flight");
+    store.unscript(Operation::Renew);
+    while !running.is_finished() {
+        let duplicate = other.post("/long", "key").await;
+        assert!(
+            duplicate.code() == Some("in-flight") || duplicate.is_replay(),
+            "{duplicate:?}"
+        );
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(running.await.unwrap().text(), "1");
+    assert_eq!(other.probe.runs(), 0);
 }

@@ -21,22 +21,11 @@ async fn one_effect_and_answers_within_seconds_though_connections_freeze() {
     let switch = Switch::start(server.port()).await;
     let application = through(&scenario, &switch).await;
     let keys = names("frozen");
-    let [first, second] = halves(&keys);
-    let asking = async {
-        let mut answers = retry_from_all(&[&application], "/steady", first, 8, 2).await;
-        for (key, replies) in retry_from_all(&[&application], "/steady", second, 8, 2)
-            .await
-            .iter()
-        {
-            replies
-                .iter()
-                .for_each(|reply| answers.add(key, reply.clone()));
-        }
-        answers
-    };
+    let processes = [&application];
+    let asking = retry_from_all(&processes, "/steady", &keys, 8, 2);
     let freezing = async {
-        for (number, half) in [first, second].into_iter().enumerate() {
-            let middle = &half[half.len() / 2];
+        for number in 0..2 {
+            let middle = &keys[keys.len() / 3 * (number + 1)];
             until("the load is under way", || {
                 !scenario.ledger.effects(middle).is_empty()
             })
@@ -61,8 +50,8 @@ async fn one_effect_and_answers_within_seconds_though_the_primary_is_demoted() {
     let switch = Switch::start(one.port()).await;
     let application = through(&scenario, &switch).await;
     let keys = names("moved");
-    let applications = [&application];
-    let asking = retry_from_all(&applications, "/steady", &keys, 8, 2);
+    let processes = [&application];
+    let asking = retry_from_all(&processes, "/steady", &keys, 8, 2);
     let moving = async {
         for (number, [from, to]) in [[&one, &two], [&two, &one]].into_iter().enumerate() {
             until("the replica keeps up", || {
@@ -140,11 +129,6 @@ async fn through(scenario: &Scenario, switch: &Switch) -> Application {
 
 fn names(what: &str) -> Vec<String> {
     (0..200).map(|number| format!("{what}-{number}")).collect()
-}
-
-fn halves(keys: &[String]) -> [&[String]; 2] {
-    let (first, second) = keys.split_at(keys.len() / 2);
-    [first, second]
 }
 
 /// A new key is answered soon.

@@ -15,6 +15,9 @@ use crate::model::{LifeId, StoreEvent};
 use crate::plan::{HandlerOutcome, Millis, Plan, Surface};
 use crate::process::ProcessId;
 
+/// More than a waiter of ten seconds needs who looks every 50 ms, at two records that it gives up each time.
+const MOST_CALLS: u32 = 1_000;
+
 /// A broken invariant.
 #[derive(Clone, Debug)]
 pub struct Violation {
@@ -58,12 +61,18 @@ struct Claimant {
     request: Option<u64>,
     intent: Option<usize>,
     lease: Millis,
+    /// It was to take over an attempt, and not to make a record.
+    is_take_over: bool,
     sent_at: Millis,
     /// A call that had to do with its completion went wrong.
     has_failed: bool,
     has_failed_to_complete: bool,
     /// Memory that is held for its response, until that is stored.
     pending_bytes: usize,
+    /// The saves of its progress, by where they end, and when they were first sent.
+    saves: BTreeMap<usize, Millis>,
+    /// What had taken effect by then is in the record.
+    saved_until: Option<Millis>,
 }
 
 /// A time in which a process cannot be expected to have kept a lease.
@@ -82,8 +91,12 @@ pub struct Judge {
     claimants: BTreeMap<[u8; 16], Claimant>,
     blocked: Vec<Blocked>,
     ended: BTreeMap<ProcessId, Millis>,
+    /// What the store has forgotten something about.
+    forgotten: BTreeSet<RecordKey>,
     clock_steps: Vec<(Millis, i64)>,
     pub violation: Option<Violation>,
+    /// How many calls each request has made by itself.
+    calls_of: BTreeMap<u64, u32>,
     /// Store calls that are made for requests and for what they left, and requests by their end.
     pub calls: u64,
     pub requests: u64,
@@ -115,8 +128,10 @@ impl Judge {
             claimants: BTreeMap::new(),
             blocked: Vec::new(),
             ended: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
             clock_steps: Vec::new(),
             violation: None,
+            calls_of: BTreeMap::new(),
             calls: 0,
             requests: 0,
             failed: 0,
@@ -162,6 +177,7 @@ impl Judge {
     pub fn forgotten(&mut self, life: Option<LifeId>) {
         if let Some(life) = life.and_then(|life| self.lives.get_mut(&life)) {
             life.is_tainted = true;
+            self.forgotten.insert(life.key);
         }
     }
 
@@ -181,10 +197,13 @@ impl Judge {
                     request: request.map(|(request, _)| request),
                     intent: request.map(|(_, intent)| intent),
                     lease: claim.lease.as_millis() as Millis,
+                    is_take_over: claim.take_over.is_some(),
                     sent_at: now,
                     has_failed: false,
                     has_failed_to_complete: false,
                     pending_bytes: 0,
+                    saves: BTreeMap::new(),
+                    saved_until: None,
                 };
                 let token = *claim.owner.token.as_bytes();
                 self.claimants.entry(token).or_insert(claimant);
@@ -204,7 +223,20 @@ impl Judge {
                     self.violate("I11", what);
                 }
             }
+            Operation::SaveProgress(owner, offset, bytes) => {
+                if let Some(claimant) = self.claimants.get_mut(owner.token.as_bytes()) {
+                    claimant.saves.entry(offset + bytes.len()).or_insert(now);
+                }
+            }
             _ => {}
+        }
+        if let Some((request, _)) = request {
+            let calls = self.calls_of.entry(request).or_default();
+            *calls += 1;
+            if *calls > MOST_CALLS {
+                let what = format!("request {request} has made {calls} calls");
+                self.violate("I11", what);
+            }
         }
         let is_counted = matches!(
             operation,
@@ -213,8 +245,8 @@ impl Judge {
         self.calls += u64::from(is_counted);
     }
 
-    /// A call has got an error, or no reply in time.
-    pub fn call_failed(&mut self, operation: &Operation) {
+    /// A call has got an error or no reply in time, or the claim was lost.
+    pub fn call_failed(&mut self, operation: &Operation, is_lost: bool) {
         let owner = match operation {
             Operation::Claim(claim) => &claim.owner,
             Operation::Complete(owner, ..) => owner,
@@ -222,7 +254,8 @@ impl Judge {
         };
         if let Some(claimant) = self.claimants.get_mut(owner.token.as_bytes()) {
             claimant.has_failed = true;
-            claimant.has_failed_to_complete |= matches!(operation, Operation::Complete(..));
+            claimant.has_failed_to_complete |=
+                matches!(operation, Operation::Complete(..)) && !is_lost;
         }
     }
 
@@ -232,6 +265,16 @@ impl Judge {
             && let Some(claimant) = self.claimants.get_mut(owner.token.as_bytes())
         {
             claimant.pending_bytes = 0;
+        }
+    }
+
+    /// The store has what a claim has saved of its progress.
+    pub fn saved(&mut self, operation: &Operation) {
+        if let Operation::SaveProgress(owner, offset, bytes) = operation
+            && let Some(claimant) = self.claimants.get_mut(owner.token.as_bytes())
+        {
+            let sent_at = claimant.saves.get(&(offset + bytes.len())).copied();
+            claimant.saved_until = claimant.saved_until.max(sent_at);
         }
     }
 
@@ -282,10 +325,24 @@ impl Judge {
                 token,
                 after,
             } => {
-                if let Some((before, _)) = after
-                    && let Some(before) = self.lives.get_mut(&before)
+                if let Some(expired) = after
+                    && let Some(before) = self.lives.get_mut(&expired.life)
                 {
                     before.end = Some(LifeEnd::Expired);
+                    let of_request = |(token, _): &(Token, Millis)| {
+                        let claimant = self.claimants.get(token.as_bytes());
+                        claimant.is_some_and(|it| it.request.is_some())
+                    };
+                    // The engine's own records have a retention of their own.
+                    let is_request = before.attempts.first().is_some_and(of_request);
+                    let is_early = is_request
+                        && expired
+                            .abandoned_for
+                            .is_some_and(|it| it < self.plan.retention);
+                    if is_early && !before.is_tainted {
+                        let what = format!("abandoned record {key} was free before its retention");
+                        self.violate("I1", what);
+                    }
                 }
                 let life_of = Life {
                     key,
@@ -317,7 +374,6 @@ impl Judge {
                 life,
                 token,
                 response,
-                ..
             } => {
                 if let Some(claimant) = self.claimants.get_mut(token.as_bytes()) {
                     claimant.pending_bytes = 0;
@@ -340,7 +396,7 @@ impl Judge {
                     self.violate("I1", what);
                 }
             }
-            StoreEvent::Abandoned { life, .. } => {
+            StoreEvent::Abandoned { life } => {
                 if let Some(life) = self.lives.get_mut(&life) {
                     life.was_abandoned = true;
                 }
@@ -405,7 +461,7 @@ impl Judge {
 
     // What clients were told.
 
-    pub fn answered(&mut self, request: u64, client: &Client, answer: &Answer, now: Millis) {
+    pub fn answered(&mut self, request: u64, client: &Client, answer: &Answer) {
         self.requests += 1;
         self.failed += u64::from(answer.said == Said::Unavailable);
         let intent = self.ledger.intent(client.intent);
@@ -461,7 +517,6 @@ impl Judge {
                     self.violate("I5", what);
                 }
             }
-            Said::Unknown => self.judge_unknown(client, now),
             Said::Nothing => {
                 let is_possible = matches!(
                     intent.outcome,
@@ -473,7 +528,7 @@ impl Judge {
                     self.violate("I2", what);
                 }
             }
-            Said::InFlight => {}
+            Said::InFlight | Said::Unknown => {}
             Said::Other(_) => self.violate("I2", format!("an answer of no kind: {answer:?}")),
         }
     }
@@ -520,7 +575,7 @@ impl Judge {
             return;
         };
         let is_shown = |life: &Life| life.completed.is_some_and(|it| it.run == Some(number));
-        if life.is_tainted || lives.iter().any(|(life, _)| is_shown(life)) {
+        if life.is_tainted || self.lives.values().any(is_shown) {
             return;
         }
         let what = match life.completed {
@@ -552,32 +607,33 @@ impl Judge {
         self.violate("I2", what);
     }
 
-    fn judge_unknown(&mut self, client: &Client, now: Millis) {
-        let claimants: Vec<_> = self
-            .lives
-            .values()
-            .filter(|life| life.end.is_none() && !life.is_tainted && life.completed.is_none())
-            .filter_map(|life| {
-                let (token, _) = life.attempts.last()?;
-                let claimant = self.claimants.get(token.as_bytes())?;
-                (claimant.intent == Some(client.intent) && !life.was_abandoned)
-                    .then(|| (life.key, claimant.clone()))
-            })
-            .collect();
-        for (key, claimant) in claimants {
-            let Some(run) = self.living_run(&claimant) else {
-                continue;
-            };
-            let lease = claimant.lease;
-            let excused = self.excused(claimant.process.slot, &key, lease, now);
-            if excused * 2 < lease {
-                let what = format!(
-                    "record {key} was called unknown while run {run} was alive in process {:?} (lease {lease} \
-                     ms, of which {excused} ms are excused)",
-                    claimant.process
-                );
-                self.violate("I8", what);
-            }
+    /// The store has said of a record that it is abandoned.
+    pub fn judge_abandoned(&mut self, key: &RecordKey, life: LifeId, now: Millis) {
+        let Some(life) = self.lives.get(&life) else {
+            return;
+        };
+        if life.is_tainted || life.was_abandoned {
+            return;
+        }
+        let token = life.attempts.last().map(|(token, _)| token);
+        let Some(claimant) = token
+            .and_then(|it| self.claimants.get(it.as_bytes()))
+            .cloned()
+        else {
+            return;
+        };
+        let Some(run) = self.living_run(&claimant) else {
+            return;
+        };
+        let lease = claimant.lease;
+        let excused = self.excused(claimant.process.slot, key, lease, now);
+        if excused * 2 < lease {
+            let what = format!(
+                "record {key} is called abandoned while run {run} is alive in process {:?} (lease {lease} ms, of \
+                 which {excused} ms are excused)",
+                claimant.process
+            );
+            self.violate("I8", what);
         }
     }
 
@@ -599,7 +655,10 @@ impl Judge {
         for (at, number, label) in effects {
             let before = by_intent.entry((runs[number].intent, label)).or_default();
             for first in before.iter() {
-                if let Err(why) = self.may_follow(&runs[*first], &runs[number]) {
+                let follows = self
+                    .may_follow(&runs[*first], &runs[number])
+                    .and_then(|()| self.was_not_saved(&runs[*first], &runs[number], label));
+                if let Err(why) = follows {
                     let intent = runs[number].intent;
                     let what = format!(
                         "intent {intent} took effect ({label}) in run {first} and again in run {number} at \
@@ -637,6 +696,30 @@ impl Judge {
         Err(why)
     }
 
+    /// A step that is in the record is not run again by a later attempt.
+    fn was_not_saved(&self, first: &Run, second: &Run, label: &str) -> Result<(), String> {
+        let after = self.lives_of(second);
+        for (life, attempt) in self.lives_of(first) {
+            let is_same = after.iter().any(|(other, _)| std::ptr::eq(life, *other));
+            // A known gap: while a secret is rotated, steps are kept in one record.
+            let is_read = first.record == Some(life.key) && second.record == first.record;
+            if !is_same || life.is_tainted || !is_read {
+                continue;
+            }
+            let claimant = self.claimants.get(life.attempts[attempt].0.as_bytes());
+            let saved_until = claimant.and_then(|it| it.saved_until);
+            let at = first
+                .effects
+                .iter()
+                .find(|(it, _)| *it == label)
+                .map(|(_, at)| *at);
+            if at <= saved_until && at.is_some() && first.attempt < second.attempt {
+                return Err("the step was in the record".to_owned());
+            }
+        }
+        Ok(())
+    }
+
     /// Whether an abandoned record has a reason to be there at the end.
     pub fn is_abandonment_explained(&self, life: LifeId) -> bool {
         let Some(life) = self.lives.get(&life) else {
@@ -657,7 +740,14 @@ impl Judge {
     }
 
     fn is_explained(&self, life: &Life) -> bool {
-        if life.is_tainted || life.was_taken_over {
+        // A question for a record that the store has forgotten finds none, though it was completed.
+        if life.is_tainted || life.was_taken_over || self.forgotten.contains(&life.key) {
+            return true;
+        }
+        let first = life.attempts.first().map(|(token, _)| token);
+        let first = first.and_then(|token| self.claimants.get(token.as_bytes()));
+        // It was to take over a record that was gone meanwhile: a known gap of the contract.
+        if first.is_some_and(|claimant| claimant.is_take_over) {
             return true;
         }
         let runs = self.ledger.lock().runs.clone();

@@ -35,8 +35,8 @@ pub enum StoreEvent {
         key: RecordKey,
         life: LifeId,
         token: Token,
-        /// The life before it has expired: when that was, and whether it was completed.
-        after: Option<(LifeId, bool)>,
+        /// The life before it, which has expired.
+        after: Option<Expired>,
     },
     TakenOver {
         key: RecordKey,
@@ -47,7 +47,6 @@ pub enum StoreEvent {
         by: Token,
     },
     Completed {
-        key: RecordKey,
         life: LifeId,
         token: Token,
         response: Arc<StoredResponse>,
@@ -57,9 +56,15 @@ pub enum StoreEvent {
         life: LifeId,
     },
     Abandoned {
-        key: RecordKey,
         life: LifeId,
     },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Expired {
+    pub life: LifeId,
+    /// For how long it was there after the end of its lease, if it was not completed.
+    pub abandoned_for: Option<Millis>,
 }
 
 #[derive(Clone, Debug)]
@@ -117,7 +122,11 @@ impl Model {
             if now < entry.expires_at {
                 return self.claim_existing(request, now);
             }
-            after = Some((entry.life, entry.completed.is_some()));
+            let since = now.saturating_sub(entry.lease_until);
+            after = Some(Expired {
+                life: entry.life,
+                abandoned_for: entry.completed.is_none().then_some(since),
+            });
         }
         self.note(&key, now);
         let life = self.next_life;
@@ -237,7 +246,6 @@ impl Model {
         entry.progress.clear();
         entry.expires_at = now + millis(ttl);
         self.events.push(StoreEvent::Completed {
-            key: owner.key,
             life: entry.life,
             token: owner.token,
             response: Arc::clone(response),
@@ -261,8 +269,8 @@ impl Model {
         };
         entry.token = None;
         entry.lease_until = entry.lease_until.min(now);
-        let (key, life) = (owner.key, entry.life);
-        self.events.push(StoreEvent::Abandoned { key, life });
+        let life = entry.life;
+        self.events.push(StoreEvent::Abandoned { life });
         Release::Released
     }
 

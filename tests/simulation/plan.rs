@@ -29,6 +29,8 @@ pub struct Plan {
     pub replay_cache: bool,
     pub hints: Hints,
     pub secrets: Secrets,
+    /// What was given up before it came to the store is not executed.
+    pub cancels: bool,
     /// The largest response that the store takes.
     pub largest_response: usize,
     /// Whether the logs are read for secrets: that takes time.
@@ -264,21 +266,11 @@ impl Plan {
             replay_cache: rng.percent(50),
             hints: rng.pick(&[Hints::None, Hints::Lossy, Hints::Reliable, Hints::Spurious]),
             secrets,
+            cancels: rng.percent(50),
             largest_response: rng.pick(&[usize::MAX, usize::MAX, usize::MAX, 600]),
             reads_logs: rng.percent(15),
             intents,
         }
-    }
-
-    /// Whether calls can arrive minutes after they were sent.
-    pub fn has_late_calls(&self) -> bool {
-        let is_late = |mode: &Mode| matches!(mode, Mode::Late | Mode::Broken | Mode::Duplicated);
-        self.calls.late > 0
-            || self.calls.broken > 0
-            || self.calls.duplicated > 0
-            || self.troubles.iter().any(
-                |(_, trouble)| matches!(trouble, Trouble::Outage { mode, .. } if is_late(mode)),
-            )
     }
 }
 
@@ -328,7 +320,7 @@ impl IntentPlan {
 
 impl CallFaults {
     fn draw(rng: &mut Rng) -> Self {
-        let latency = rng.pick(&[(1, 2), (1, 4), (1, 30), (40, 100), (1, 400)]);
+        let latency = rng.pick(&[(1, 2), (1, 4), (1, 30), (40, 100), (100, 200), (1, 400)]);
         let mut rate = |percent| {
             if rng.percent(percent) {
                 rng.pick(&[10, 50, 150, 300])
@@ -380,7 +372,7 @@ fn troubles(
     for _ in 0..often(rng, 25) {
         troubles.push(Trouble::Lock {
             intent: rng.below(intents),
-            length: length(rng),
+            length: rng.pick(&[200, 2_500, 14_000, 40_000]),
             kind: rng.pick(&[LockKind::Busy, LockKind::Waits, LockKind::HangsBatches]),
         });
     }

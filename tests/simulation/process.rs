@@ -120,10 +120,6 @@ impl Process {
         self.start
     }
 
-    pub fn alive_tasks(&self) -> usize {
-        self.runtime.metrics().num_alive_tasks()
-    }
-
     /// The process is gone at once. What is dropped with it can reach nobody.
     pub fn kill(self) {
         self.link.cut();

@@ -101,7 +101,8 @@ impl Server {
     }
 
     /// A replica takes over that lacks what was written after that time.
-    pub fn fail_over(&mut self, since: Millis) -> Vec<(RecordKey, Option<LifeId>)> {
+    /// Returns the lives that it concerns: those that are forgotten, and those that are there again.
+    pub fn fail_over(&mut self, since: Millis) -> Vec<(RecordKey, [Option<LifeId>; 2])> {
         self.shadow = None;
         let before: BTreeMap<_, _> = {
             let keys = self.model.keys().into_iter();
@@ -110,7 +111,12 @@ impl Server {
         let forgotten = self.model.forget_since(self.time(since));
         forgotten
             .into_iter()
-            .map(|key| (key, before.get(&key).copied().flatten()))
+            .map(|key| {
+                (
+                    key,
+                    [before.get(&key).copied().flatten(), self.model.life(&key)],
+                )
+            })
             .collect()
     }
 

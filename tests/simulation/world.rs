@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
-use idempotent_runtime::store::{Completion, StoreErrorKind};
+use idempotent_runtime::store::{Claim, Completion, Progress, StoreErrorKind};
 use idempotent_runtime::{RecordKey, RecordState};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -324,7 +324,7 @@ impl World {
                 if let Some(call) = self.calls.get_mut(&call) {
                     call.is_given_up = true;
                     let operation = call.operation.clone();
-                    self.judge.call_failed(&operation);
+                    self.judge.call_failed(&operation, false);
                 }
                 trace!(self, "p{} {call:x} is given up", id.slot);
             }
@@ -340,7 +340,7 @@ impl World {
                     "p{} answers request {request} of client {client}: {answer:?}", id.slot
                 );
                 let client = self.clients[client].clone();
-                self.judge.answered(request, &client, &answer, at);
+                self.judge.answered(request, &client, &answer);
                 let lost = self.plan.clients.lost_answers;
                 if self.is_calm() || !self.chance.percent(lost) {
                     self.schedule(at + 1, Event::Answer { request, answer });
@@ -490,6 +490,8 @@ impl World {
             .iter()
             .filter_map(|(after, reply)| Some((*after, (*reply)?)));
         let replied = replied.min();
+        let is_cancelled = |there: Millis| self.plan.cancels && there >= self.plan.store_timeout;
+        let replied = replied.filter(|(there, _)| !is_cancelled(*there));
         for (key, lease) in renewed {
             let again = (lease / 12).clamp(1, 1_000) + 2 * most;
             let until = match (mode, replied) {
@@ -562,6 +564,11 @@ impl World {
         sabotage: Option<Sabotage>,
         reply_after: Option<Millis>,
     ) {
+        let is_given_up = self.calls.get(&call).is_some_and(|call| call.is_given_up);
+        if is_given_up && reply_after.is_some() && self.plan.cancels {
+            trace!(self, "     {call:x} is not executed");
+            return;
+        }
         let (executed, difference) = self.server.execute(&operation, sabotage, self.now);
         if let Some(difference) = difference {
             let what = format!("{}: {difference}", describe(&operation));
@@ -596,6 +603,15 @@ impl World {
                 self.judge.forgotten(begun);
             }
         }
+        if let Reply::SaveProgress(Ok(Progress::Saved)) = &reply {
+            self.judge.saved(&operation);
+        }
+        if let (Operation::Claim(claim), Reply::Claim(Ok(Claim::Abandoned { .. }))) =
+            (&operation, &reply)
+            && let Some(life) = self.server.model.life(&claim.owner.key)
+        {
+            self.judge.judge_abandoned(&claim.owner.key, life, self.now);
+        }
         if let Some(after) = reply_after {
             self.schedule(self.now + after, Event::Reply { call, reply });
         }
@@ -625,7 +641,8 @@ impl World {
             _ => false,
         };
         if has_failed {
-            self.judge.call_failed(&call.operation);
+            let is_lost = matches!(reply, Reply::Complete(Ok(Completion::Lost)));
+            self.judge.call_failed(&call.operation, is_lost);
         } else {
             self.judge.call_succeeded(&call.operation);
         }
@@ -846,9 +863,11 @@ impl World {
             }
             Trouble::FailOver { forgets } => {
                 let since = now.saturating_sub(forgets);
-                for (key, life) in self.server.fail_over(since) {
+                for (key, lives) in self.server.fail_over(since) {
                     trace!(self, "     forgets {key}");
-                    self.judge.forgotten(life);
+                    for life in lives {
+                        self.judge.forgotten(life);
+                    }
                 }
             }
             Trouble::ClockStep { by } => {

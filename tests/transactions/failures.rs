@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use idempotent_runtime::Idempotency;
+use reqwest::Method;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::support::wire::Wire;
-use crate::support::{Database, Scene, Server, on_databases};
+use crate::support::{Database, Scene, Server, on_databases, reply};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -36,6 +37,33 @@ async fn a_client_that_hangs_up_changes_nothing<C: Database>(scene: &Scene<C>) {
     assert_eq!(server.stage.runs(), 1);
 }
 on_databases!(a_client_that_hangs_up_changes_nothing);
+
+/// Also none without a record: its handler would run on in the background as well.
+async fn no_transaction_begins_while_too_many_run_on_in_the_background<C: Database>(
+    scene: &Scene<C>,
+) {
+    let server = scene
+        .serve(scene.builder(4).max_background_handlers(1))
+        .await;
+    let done = server.post("/all", "done", "").await;
+    hang_up(&server, "key", "pay; gate a").await;
+    server
+        .post("/all", "other", "pay")
+        .await
+        .assert_code(503, "overloaded");
+    let keyless = server.keyless(Method::POST, "/optional", "pay");
+    reply(keyless).await.assert_code(503, "overloaded");
+    server
+        .post("/all", "done", "")
+        .await
+        .assert_replay_of(&done);
+    server.stage.open("a");
+    server.pending(0).await;
+    server.post("/all", "other", "pay").await.assert_own(201);
+    assert_eq!(scene.payments("key").await, 1);
+    assert_eq!(scene.payments("other").await, 1);
+}
+on_databases!(no_transaction_begins_while_too_many_run_on_in_the_background);
 
 async fn a_shutdown_waits_for_what_runs_and_begins_nothing<C: Database>(scene: &Scene<C>) {
     let server = scene.server().await;

@@ -1,4 +1,4 @@
-//! Developer tasks: `cargo xtask test`, `cargo xtask bench`.
+//! Developer tasks: `cargo xtask test`, `cargo xtask simulate`, `cargo xtask bench`.
 
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -6,19 +6,23 @@ use std::time::Instant;
 use servers::Server;
 
 mod bench;
+mod guard;
 mod servers;
+mod simulate;
 
 const HELP: &str = "\
 Usage: cargo xtask <task>
 
   test    run every test: unit, property, conformance, behaviour, fault, compile and documentation
-          tests, and the examples as processes.
+          tests, the examples as processes, and 1,000 simulated histories.
 
           Redis, PostgreSQL and MariaDB are started for it, on free ports and in temporary folders;
           what is not installed is installed with apt-get, if this is root on a Debian. A server that
           cannot be had is named, and its tests are skipped; with CI=true that is a failure. To use a
           server of your own, set IDEMPOTENT_TEST_REDIS_URL, IDEMPOTENT_TEST_POSTGRES_URL or
           IDEMPOTENT_TEST_MYSQL_URL: tests make tables and keys of their own there, and remove them.
+
+          However it ends, by a signal too, it leaves no process and no temporary folder behind.
 
 ";
 
@@ -64,18 +68,23 @@ const STEPS: &[(&str, &[&str])] = &[
     ),
 ];
 
+const SIMULATED_SEEDS: u64 = 1000;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["test"] => test(),
+        ["simulate", ref rest @ ..] => simulate::run(rest),
         ["bench", ref rest @ ..] => bench::run(rest),
         ["help" | "--help" | "-h"] => {
             say(HELP);
+            say(simulate::HELP);
             say(bench::HELP);
             ExitCode::SUCCESS
         }
         _ => {
             complain(HELP);
+            complain(simulate::HELP);
             complain(bench::HELP);
             ExitCode::from(2)
         }
@@ -91,11 +100,15 @@ fn test() -> ExitCode {
             failed.push((*title).to_owned());
         }
     }
+    say(&format!("\n== {SIMULATED_SEEDS} simulated histories"));
+    if !simulate::histories(0, SIMULATED_SEEDS) {
+        failed.push("simulated histories".to_owned());
+    }
     let seconds = begun.elapsed().as_secs();
     if failed.is_empty() {
         say(&format!(
             "\nall {} steps passed in {seconds} s",
-            STEPS.len()
+            STEPS.len() + 1
         ));
         return ExitCode::SUCCESS;
     }
@@ -139,7 +152,9 @@ fn cargo(title: &str, arguments: &[&str], servers: &[(&str, Server)]) -> bool {
     let urls = servers
         .iter()
         .map(|(variable, server)| (variable, &server.url));
-    match Command::new(cargo).args(arguments).envs(urls).status() {
+    let mut command = Command::new(cargo);
+    let running = guard::spawn(command.args(arguments).envs(urls));
+    match running.and_then(|mut running| running.0.wait()) {
         Ok(status) => status.success(),
         Err(error) => {
             complain(&format!("cannot run cargo: {error}"));

@@ -5,10 +5,11 @@ use std::fs;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::complain;
+use crate::guard::{self, Guarded, temporary_folder};
 
 /// How long a server may take to accept connections.
 const STARTING: Duration = Duration::from_secs(60);
@@ -55,7 +56,7 @@ pub(crate) struct Server {
 }
 
 struct Running {
-    process: Child,
+    process: Guarded,
     url: String,
 }
 
@@ -79,7 +80,7 @@ impl Server {
     fn wait_for(&mut self, port: u16) -> Result<(), String> {
         let deadline = Instant::now() + STARTING;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            if let Ok(Some(status)) = self.running.process.try_wait() {
+            if let Ok(Some(status)) = self.running.process.0.try_wait() {
                 return Err(format!("it ended while starting: {status}"));
             }
             if Instant::now() > deadline {
@@ -108,8 +109,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // A temporary server with temporary data: there is nothing to be saved.
-        let _ = self.running.process.kill();
-        let _ = self.running.process.wait();
+        let _ = self.running.process.0.kill();
+        let _ = self.running.process.0.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -275,13 +276,13 @@ fn start_mariadb(folder: &Path, port: u16) -> io::Result<Running> {
 }
 
 /// Starts a server whose output goes to a file in its folder.
-fn spawn(mut command: Command, folder: &Path) -> io::Result<Child> {
+fn spawn(mut command: Command, folder: &Path) -> io::Result<Guarded> {
     let log = fs::File::create(folder.join("log"))?;
     command
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
+        .stderr(log);
+    guard::spawn(&mut command)
 }
 
 fn run(command: &mut Command) -> io::Result<()> {
@@ -294,12 +295,6 @@ fn run(command: &mut Command) -> io::Result<()> {
         "{command:?} failed: {}",
         said.trim()
     )))
-}
-
-pub(crate) fn temporary_folder(name: &str) -> io::Result<PathBuf> {
-    let folder = std::env::temp_dir().join(format!("idempotent-{name}-{}", std::process::id()));
-    fs::create_dir_all(&folder)?;
-    Ok(folder)
 }
 
 /// A port that was free a moment ago.

@@ -93,8 +93,8 @@ async fn sweep(
         tasks.spawn(async move {
             for number in (caller..EXPIRED).step_by(CALLERS as usize) {
                 let mut request = claim(first - 2 - number, 0);
-                request.ttl = Duration::from_millis(1);
-                request.lease = request.ttl;
+                request.lease = Duration::from_millis(1);
+                request.retention = Duration::ZERO;
                 let claimed = filler.claim(&request).await?;
                 if !matches!(claimed, Claim::Acquired { .. }) {
                     return Err(format!("a first claim was answered {claimed:?}").into());
@@ -110,7 +110,7 @@ async fn sweep(
     let (mut purges, mut swept, begun) = (Latencies::default(), 0, Instant::now());
     while swept < EXPIRED {
         let asked = Instant::now();
-        let freed = store.purge_expired(BATCH).await?;
+        let freed = store.purge_expired(BATCH).await?.records;
         purges.add(asked.elapsed());
         if freed == 0 {
             return Err(format!("of {EXPIRED} expired records, {swept} were swept").into());

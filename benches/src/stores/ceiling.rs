@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::Failure;
-use crate::numbers::{LEASE, TTL, response};
+use crate::numbers::{LEASE, RETENTION, TTL, response};
 
 /// How many pairs of the two statements, one commit each, go through in a second.
 pub(super) async fn pairs_per_second(
@@ -44,12 +44,13 @@ fn script() -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    let (lease, ttl) = (LEASE.as_micros(), TTL.as_micros());
+    let (lease, retention, ttl) = (LEASE.as_micros(), RETENTION.as_micros(), TTL.as_micros());
+    let purge = lease + ttl;
     format!(
         "\\set id random(1, 9223372036854775806)\n\
          SELECT outcome, attempt_number, age_us, lease_left_us, answer FROM idempotency_records_claim(\
-         sha256(int8send(:id)), sha256(int8send(:id)), substring(sha256(int8send(:id)) FOR 16), {lease}, {ttl}, NULL);\n\
+         sha256(int8send(:id)), sha256(int8send(:id)), substring(sha256(int8send(:id)) FOR 16), 'POST /payments', {lease}, {retention}, {purge}, NULL);\n\
          SELECT outcome FROM idempotency_records_complete(\
-         sha256(int8send(:id)), substring(sha256(int8send(:id)) FOR 16), 201::smallint, '\\x{answer}'::bytea);\n"
+         sha256(int8send(:id)), substring(sha256(int8send(:id)) FOR 16), 201::smallint, '\\x{answer}'::bytea, {ttl});\n"
     )
 }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::insert::{Inserts, pay};
 use crate::Failure;
-use crate::numbers::{Latencies, claim};
+use crate::numbers::{Latencies, TTL, claim};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
@@ -149,7 +149,8 @@ pub(crate) async fn pair(
     response: &Arc<StoredResponse>,
 ) -> Result<(), Failure> {
     first_claim(store, number).await?;
-    match store.complete(&claim(number, 0).owner, response).await? {
+    let owner = claim(number, 0).owner;
+    match store.complete(&owner, response, TTL).await? {
         Completion::Stored => Ok(()),
         other => Err(format!("a completion was answered {other:?}").into()),
     }

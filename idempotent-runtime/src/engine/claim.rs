@@ -262,6 +262,12 @@ impl Engine {
                     let (policy, describe) = (way.policy, way.describe);
                     match self.decide(key, policy, describe, attempt).await? {
                         Decision::Refuse => return Ok(Outcome::Unknown),
+                        Decision::Run | Decision::Settle(_)
+                            if let Some(lease_left) = self.0.calls.grace_left() =>
+                        {
+                            // It may be alive, and could not renew its lease: the store was out.
+                            return Ok(Outcome::InFlight { lease_left });
+                        }
                         Decision::Run => take_over = Some(attempt),
                         Decision::Settle(response) => {
                             settlement = Some(Settlement { attempt, response });

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use tokio::runtime::Handle;
 
 use super::calls::Calls;
@@ -121,7 +120,7 @@ async fn write(calls: &Calls, own: &CheckValues) -> Result<(), StoreError> {
     if let Claim::Acquired { .. } = calls.claim(&claim.request(LEASE, None)).await? {
         let response = Arc::new(StoredResponse {
             status: 0,
-            headers: HeaderMap::new(),
+            headers: Default::default(),
             body: Some(Bytes::from(own.values.concat())),
         });
         calls.complete(&claim.owner, &response, claim.ttl).await?;

@@ -21,16 +21,18 @@ impl Resolved {
         parts: &Parts,
     ) -> Option<Box<Self>> {
         let scope = idempotency.resolve_scope(parts);
-        let names = names(
+        let (handles, operations) = (
             idempotency.fingerprint_headers(),
             policy.fingerprint_headers,
         );
-        if scope.is_none() && names.is_empty() {
+        let has_names = !(handles.is_empty() && operations.is_empty());
+        if scope.is_none() && !has_names {
             return None;
         }
+        let headers = || field(&names(handles, operations), &parts.headers);
         Some(Box::new(Self {
             scope: scope.unwrap_or_default(),
-            headers: (!names.is_empty()).then(|| field(&names, &parts.headers)),
+            headers: has_names.then(headers),
         }))
     }
 }

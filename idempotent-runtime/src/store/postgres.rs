@@ -186,7 +186,7 @@ use super::{
     Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
     StoreError, StoreErrorKind, Subscription, Transactor,
 };
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
@@ -240,7 +240,7 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidName`] unless the name is 1 to 48 letters, digits and underscores and
+    /// [`ErrorKind::InvalidName`](crate::ErrorKind::InvalidName) unless the name is 1 to 48 letters, digits and underscores and
     /// does not begin with a digit. It is case-sensitive.
     pub fn with_table(self, name: &str) -> Result<Self, Error> {
         let place = Place {
@@ -313,7 +313,7 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidUrl`]; [`ErrorKind::Store`] when there is no connection within 5 seconds
+    /// [`ErrorKind::InvalidUrl`](crate::ErrorKind::InvalidUrl); [`ErrorKind::Store`](crate::ErrorKind::Store) when there is no connection within 5 seconds
     /// or [`migrate`](Self::migrate) fails.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let options = connector::parse(url)?;
@@ -330,7 +330,7 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`] when the server cannot be reached or refuses, when another release has
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) when the server cannot be reached or refuses, when another release has
     /// migrated the table, or when there is a table of that name that is not this crate's.
     pub async fn migrate(&self) -> Result<(), Error> {
         self.records.migrate().await

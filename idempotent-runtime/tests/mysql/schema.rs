@@ -25,6 +25,7 @@ async fn a_missing_table_is_an_error_that_names_migrate() {
         assert!(text.contains("mysql store"), "{text}");
         assert!(text.contains("call `MySqlStore::migrate`"), "{text}");
     }
+    scratch.clean_up().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -139,6 +140,7 @@ async fn a_name_that_is_no_identifier_is_refused() {
         let error = store.with_table(name).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidName, "{name}");
     }
+    scratch.clean_up().await;
 }
 
 #[tokio::test]
@@ -201,6 +203,7 @@ async fn connect_says_what_failed_and_not_the_password() {
         assert!(text.starts_with("the mysql store's URL"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
     }
+    scratch.clean_up().await;
 }
 
 #[tokio::test]
@@ -215,4 +218,5 @@ async fn debug_shows_no_password() {
         text.contains(&scratch.table) && !text.contains("hunter2"),
         "{text}"
     );
+    scratch.clean_up().await;
 }

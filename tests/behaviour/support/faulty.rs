@@ -125,6 +125,12 @@ impl FaultyStore {
         }
     }
 
+    /// What is left of this operation's script is forgotten.
+    pub fn unscript(&self, operation: Operation) {
+        let mut script = self.script.lock().unwrap();
+        script.retain(|(scripted, _)| *scripted != operation);
+    }
+
     /// Loses the record that was claimed last, as a store does that restarts without its data.
     pub async fn forget_claimed(&self) {
         let claimed = self.claimed.lock().unwrap().take().expect("a claim");

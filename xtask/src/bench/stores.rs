@@ -129,7 +129,7 @@ impl<'a> Report<'a> {
     /// On a server, or in a file, that is its own and gone afterwards.
     fn rows(&self, kind: &Kind, arguments: impl FnOnce(&mut Command)) -> Result<String, String> {
         complain(&format!("== {} {}", self.task, kind.name));
-        let folder = servers::temporary_folder("bench").map_err(|error| error.to_string())?;
+        let folder = crate::guard::temporary_folder("bench").map_err(|error| error.to_string())?;
         let server = kind.server.map(servers::start).transpose()?;
         let url = match (&server, kind.name) {
             (Some(server), _) => server.url.clone(),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::case::{Failure, Verdict, cases, must_be, unchanged};
 use super::lab::{Lab, stranger};
-use super::races::race;
+use super::races::{insist, race};
 use crate::record::Owner;
 use crate::store::{Progress, Store, StoreError};
 
@@ -168,7 +168,7 @@ async fn piece(
     bytes: Bytes,
 ) -> Result<Progress, StoreError> {
     for time in 0..TOO_EARLY {
-        match store.save_progress(&owner, offset, &bytes).await? {
+        match insist(|| store.save_progress(&owner, offset, &bytes)).await? {
             Progress::Behind { stored_bytes } if stored_bytes >= offset => break,
             Progress::Behind { .. } if time < AT_ONCE => tokio::task::yield_now().await,
             Progress::Behind { .. } => tokio::time::sleep(Duration::from_millis(1)).await,

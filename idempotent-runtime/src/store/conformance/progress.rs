@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::case::{Failure, Verdict, cases, must_be, unchanged};
 use super::lab::{Lab, Request, answer, other_request, renewal, rival, stranger};
-use super::races::{HOUR, race};
+use super::races::{HOUR, insist, race};
 use crate::record::{Owner, Record, RecordState};
 use crate::store::{Claim, Completion, Progress, Release, Renewed, Store, StoreError};
 
@@ -147,7 +147,7 @@ async fn save(
     owner: Owner,
     progress: Bytes,
 ) -> Result<Progress, StoreError> {
-    store.save_progress(&owner, 0, &progress).await
+    insist(|| store.save_progress(&owner, 0, &progress)).await
 }
 
 const SAVERS: usize = 16;
@@ -181,7 +181,11 @@ async fn progress_and_completion_at_once_leave_the_completion(lab: &Lab<'_>) -> 
         });
         let mut contenders: Vec<_> = savers.collect();
         let (store, response) = (lab.store.clone(), answer("the first answer"));
-        let complete = async move { store.complete(&owner, &response, HOUR).await.map(Some) };
+        let complete = async move {
+            insist(|| store.complete(&owner, &response, HOUR))
+                .await
+                .map(Some)
+        };
         contenders.insert(round % SAVERS, Box::pin(complete));
         let completions: Vec<_> = race(contenders).await?.into_iter().flatten().collect();
         let what = "completing while progress is saved";

@@ -55,8 +55,23 @@ where
     results.into_iter().map(|result| Ok(result??)).collect()
 }
 
+/// A call that is made again while another contender's lock is in the way. No case runs for ever.
+pub(super) async fn insist<T, F>(call: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    loop {
+        match call().await {
+            Err(error) if error.kind() == StoreErrorKind::Busy => {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            answered => return answered,
+        }
+    }
+}
+
 async fn claim(store: Arc<dyn Store>, request: Request) -> Result<Claim, StoreError> {
-    store.claim(&request).await
+    insist(|| store.claim(&request)).await
 }
 
 /// Exactly one has acquired this attempt, and the others see it in flight.
@@ -130,19 +145,12 @@ enum End {
 }
 
 async fn released(store: &dyn Store, owner: Owner) -> Result<Release, StoreError> {
-    loop {
+    insist(|| async {
         let mut results = store.release(&[owner]).await;
-        match results.pop() {
-            Some(Err(error)) if error.kind() == StoreErrorKind::Busy => come_again().await,
-            // Without a result, nothing was released.
-            result => return result.unwrap_or(Ok(Release::Lost)),
-        }
-    }
-}
-
-/// Another contender has the record at this moment, which is an answer: each of them ends.
-async fn come_again() {
-    tokio::time::sleep(Duration::from_millis(1)).await;
+        // Without a result, nothing was released.
+        results.pop().unwrap_or(Ok(Release::Lost))
+    })
+    .await
 }
 
 #[derive(Debug, PartialEq)]
@@ -157,7 +165,9 @@ async fn end(
     response: Arc<StoredResponse>,
 ) -> Result<Ended, StoreError> {
     Ok(match end {
-        End::Complete(owner) => Ended::Completed(store.complete(&owner, &response, HOUR).await?),
+        End::Complete(owner) => {
+            Ended::Completed(insist(|| store.complete(&owner, &response, HOUR)).await?)
+        }
         End::Release(owner) => Ended::Released(released(&*store, owner).await?),
     })
 }
@@ -195,21 +205,16 @@ async fn renew_or_abandon(
     request: Request,
     abandons: bool,
 ) -> Result<bool, StoreError> {
-    loop {
-        let outcome = if abandons {
+    insist(|| async {
+        if abandons {
             let abandoned = store.abandon(&[request.owner]).await.pop();
-            abandoned
-                .unwrap_or(Ok(Release::Lost))
-                .map(|abandoned| abandoned == Release::Released)
-        } else {
-            let renewed = store.renew(&[renewal(&request)]).await.pop();
-            renewed.unwrap_or(Ok(Renewed::Lost)).map(|_| false)
-        };
-        match outcome {
-            Err(error) if error.kind() == StoreErrorKind::Busy => come_again().await,
-            outcome => return outcome,
+            let abandoned = abandoned.unwrap_or(Ok(Release::Lost))?;
+            return Ok(abandoned == Release::Released);
         }
-    }
+        let renewed = store.renew(&[renewal(&request)]).await.pop();
+        renewed.unwrap_or(Ok(Renewed::Lost)).map(|_| false)
+    })
+    .await
 }
 
 async fn strangers_lose_every_race(lab: &Lab<'_>) -> Verdict {

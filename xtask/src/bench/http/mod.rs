@@ -58,7 +58,7 @@ pub(super) fn run(options: &Options) -> Result<(), String> {
     let cores = Cores::of_this_machine()?;
     let program = measurer::build()?;
     let description = machine::description();
-    let folder = servers::temporary_folder("bench").map_err(|error| error.to_string())?;
+    let folder = crate::guard::temporary_folder("bench").map_err(|error| error.to_string())?;
     let wrk = Wrk::new(servers::found_or_installed("wrk", "wrk")?, &folder)?;
     machine::move_to(cores.stores)?;
     let backends = Backends::start(&wanted, &folder)?;

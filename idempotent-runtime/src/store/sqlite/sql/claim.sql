@@ -8,7 +8,7 @@ VALUES (?1, ?2, ?3, ?4, 'running', 1, ?5, ?6, ?7, ?8)
 ON CONFLICT (key) DO UPDATE SET
     request_hash = excluded.request_hash,
     token        = excluded.token,
-    operation    = excluded.operation,
+    operation    = iif(expires_at <= ?5, excluded.operation, operation),
     state        = excluded.state,
     attempt      = iif(expires_at <= ?5, 1, attempt + 1),
     created_at   = iif(expires_at <= ?5, ?5, created_at),

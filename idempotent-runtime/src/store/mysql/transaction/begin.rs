@@ -1,0 +1,210 @@
+//! Becoming the one who runs: the look, the locks, the record that takes the key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::{MySql, MySqlConnection};
+
+use super::connection::Borrowed;
+use super::session::SessionState;
+use super::{Open, keys_of, owner_of};
+use crate::key::RecordKey;
+use crate::store::mysql::MySqlStore;
+use crate::store::mysql::failure::{self, Failure};
+use crate::store::mysql::row::{Row, column};
+use crate::store::sql::transaction;
+use crate::store::transaction::{Begin, Begun, Settled, TransactionRequest};
+use crate::store::{Claim, ClaimRequest, StoreError};
+
+/// The explicit mode is the transaction's own, whatever the server's default is.
+const BEGIN: &str =
+    "SET @idempotent_autocommit = @@autocommit, autocommit = 0; START TRANSACTION READ WRITE";
+/// Without a record nothing needs to be written, so a handler that only reads may do so on a read-only
+/// server.
+const BEGIN_UNPROTECTED: &str =
+    "SET @idempotent_autocommit = @@autocommit, autocommit = 0; START TRANSACTION";
+
+/// The locks of a request that runs nothing.
+const UNLOCK: &str = "DO RELEASE_ALL_LOCKS()";
+
+/// How long a record that a handler has committed by itself lives at least while it is not completed.
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Without a lease: should the handler commit by itself, as it does by every `CREATE TABLE`, what
+/// others see is that it is unknown how that ends.
+fn claim_of(request: &TransactionRequest, key: RecordKey) -> ClaimRequest<'_> {
+    ClaimRequest {
+        owner: owner_of(request, key),
+        fingerprint: request.fingerprint,
+        operation: &request.operation,
+        lease: Duration::ZERO,
+        retention: request.ttl.max(RETENTION),
+        take_over: None,
+    }
+}
+
+/// What the record says, when it is there and alive.
+enum Seen {
+    Settled(Settled),
+    Expired,
+    Nothing,
+}
+
+#[async_trait]
+impl Begin<MySqlConnection> for MySqlStore {
+    async fn begin(
+        &self,
+        request: Option<&TransactionRequest>,
+    ) -> Result<Begun<MySqlConnection>, StoreError> {
+        // Each that was idle can be of no use: closed by the server, gone without a word, demoted. Nothing
+        // has happened then, and the last is a fresh one.
+        loop {
+            let mut connection = Borrowed::from(&self.pool).await?;
+            let begun = match request {
+                Some(request) => self.begin_with_record(&mut connection, request).await,
+                None => self.begin_unprotected(&mut connection).await.map(Ok),
+            };
+            match begun {
+                Ok(Ok(before)) => {
+                    return Ok(Begun::Open(Box::new(Open {
+                        connection,
+                        request: request.cloned(),
+                        before,
+                        store: Arc::new(self.clone()),
+                    })));
+                }
+                Ok(Err(settled)) => {
+                    connection.give_back();
+                    return Ok(Begun::Settled(settled));
+                }
+                Err(failure) if failure.may_be_repeated() && connection.was_idle() => {
+                    tracing::debug!(
+                        error = &failure.error as &dyn std::error::Error,
+                        "an idle connection was of no use, trying another one"
+                    );
+                }
+                // What was begun and not committed has not happened.
+                Err(failure) => return Err(failure.error.not_executed()),
+            }
+        }
+    }
+}
+
+impl MySqlStore {
+    async fn begin_unprotected(&self, connection: &mut Borrowed) -> Result<SessionState, Failure> {
+        let begun = connection.first(async |connection| {
+            let begun = transaction::begin::<MySql>(connection, BEGIN_UNPROTECTED).await;
+            begun.map_err(|error| self.failure(error))
+        });
+        begun.await?;
+        self.prepare(connection).await
+    }
+
+    async fn begin_with_record(
+        &self,
+        connection: &mut Borrowed,
+        request: &TransactionRequest,
+    ) -> Result<Result<SessionState, Settled>, Failure> {
+        // Before the lock: who only looks takes none.
+        let key = request.owner.key;
+        let seen = connection.first(async |connection| self.look(connection, request, key).await);
+        if let Seen::Settled(settled) = seen.await? {
+            return Ok(Err(settled));
+        }
+        let mut claims = Vec::with_capacity(1 + request.aliases.len());
+        for key in keys_of(request) {
+            match self.enter(connection, request, key).await? {
+                Seen::Settled(settled) => {
+                    self.execute(connection, UNLOCK).await?;
+                    return Ok(Err(settled));
+                }
+                seen => claims.push((claim_of(request, key), seen)),
+            }
+        }
+        let begun = transaction::begin::<MySql>(connection, BEGIN).await;
+        begun.map_err(|error| self.failure(error))?;
+        for (claim, seen) in &claims {
+            if !self.insert(connection, claim, seen).await? {
+                // Somebody's claim, who has asked for no lock.
+                let rolled_back = transaction::roll_back::<MySql>(connection).await;
+                rolled_back.map_err(|error| self.failure(error))?;
+                self.restore(connection).await?;
+                return Ok(Err(Settled::InFlight(None)));
+            }
+        }
+        self.prepare(connection).await.map(Ok)
+    }
+
+    /// Locks one of the request's records, and looks at it.
+    async fn enter(
+        &self,
+        connection: &mut MySqlConnection,
+        request: &TransactionRequest,
+        key: RecordKey,
+    ) -> Result<Seen, Failure> {
+        let enter = self.statements.enter(self.place.lock_name(Some(&key)));
+        let row = enter.fetch_one(&mut *connection).await;
+        let row = row.map_err(|error| self.failure(error))?;
+        // NULL is an error of the server's, such as too many locks.
+        if column::<Option<i64>>(&row, 0)? != Some(1) {
+            return Ok(Seen::Settled(Settled::InFlight(None)));
+        }
+        if column::<i64>(&row, 1)? == 0 {
+            // The look before has begun a transaction, of a snapshot that is too old by now.
+            self.execute(connection, "COMMIT").await?;
+        }
+        // Behind the lock: what was committed before it is there now.
+        self.look(connection, request, key).await
+    }
+
+    async fn look(
+        &self,
+        connection: &mut MySqlConnection,
+        request: &TransactionRequest,
+        key: RecordKey,
+    ) -> Result<Seen, Failure> {
+        let read = self.statements.read(&key);
+        let Some(row) = self.read(connection, read).await? else {
+            return Ok(Seen::Nothing);
+        };
+        let Some(row) = Row::read(&row)? else {
+            return Ok(Seen::Expired);
+        };
+        Ok(Seen::Settled(match row.answer(&claim_of(request, key)) {
+            Some(Claim::Completed(response)) => Settled::Completed(response),
+            Some(Claim::InFlight { lease_left }) => Settled::InFlight(Some(lease_left)),
+            Some(Claim::Mismatch) => Settled::Mismatch,
+            Some(Claim::Abandoned { .. } | Claim::Acquired { .. }) | None => Settled::Abandoned,
+        }))
+    }
+
+    /// Takes the key; `false` when somebody else has the record.
+    async fn insert(
+        &self,
+        connection: &mut MySqlConnection,
+        claim: &ClaimRequest<'_>,
+        seen: &Seen,
+    ) -> Result<bool, Failure> {
+        let statement = match seen {
+            Seen::Expired => self.statements.reclaim(claim),
+            Seen::Nothing | Seen::Settled(_) => self.statements.insert(claim),
+        };
+        match statement.execute(connection).await {
+            Ok(done) => Ok(done.rows_affected() > 0),
+            Err(error) if failure::is_duplicate(&error) || failure::is_in_the_way(&error) => {
+                Ok(false)
+            }
+            Err(error) => Err(self.failure(error)),
+        }
+    }
+
+    async fn execute(
+        &self,
+        connection: &mut MySqlConnection,
+        statement: &'static str,
+    ) -> Result<(), Failure> {
+        let executed = sqlx::raw_sql(statement).execute(connection).await;
+        executed.map(drop).map_err(|error| self.failure(error))
+    }
+}

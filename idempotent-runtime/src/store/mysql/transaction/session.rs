@@ -1,0 +1,79 @@
+//! The session of a connection, before and after a handler has had it.
+
+use sqlx::MySqlConnection;
+use sqlx::mysql::MySqlRow;
+
+use super::connection::Borrowed;
+use crate::store::mysql::failure::Failure;
+use crate::store::mysql::row::{self, column};
+use crate::store::mysql::{MySqlStore, NAME};
+use crate::store::{StoreError, StoreErrorKind};
+
+/// What the session was before the handler.
+pub(super) struct SessionState {
+    /// `None` is no role.
+    role: Option<String>,
+    pub(super) max_packet_bytes: usize,
+    state: Vec<u8>,
+}
+
+impl MySqlStore {
+    /// Sets the savepoint, and says what the session is like.
+    pub(super) async fn prepare(
+        &self,
+        connection: &mut MySqlConnection,
+    ) -> Result<SessionState, Failure> {
+        let prepare = sqlx::raw_sql(self.statements.prepare.clone());
+        let row = prepare.fetch_all(connection).await;
+        let row = row.map_err(|error| self.failure(error))?;
+        let row = only(&row)?;
+        let role = row::text(row, 0)?;
+        Ok(SessionState {
+            role: (!role.is_empty() && *role != *"NONE").then(|| role.as_ref().to_owned()),
+            max_packet_bytes: usize::try_from(column::<u64>(row, 1)?).unwrap_or(usize::MAX),
+            state: column::<&[u8]>(row, 2)?.to_vec(),
+        })
+    }
+
+    /// Takes back what this store has changed, frees the locks, and says what the session is like now.
+    pub(super) async fn restore(
+        &self,
+        connection: &mut MySqlConnection,
+    ) -> Result<Vec<u8>, Failure> {
+        let leave = sqlx::raw_sql(self.statements.leave.clone());
+        let rows = leave.fetch_all(connection).await;
+        let rows = rows.map_err(|error| self.failure(error))?;
+        Ok(column::<&[u8]>(only(&rows)?, 0)?.to_vec())
+    }
+    /// Gives a connection back whose session is what it was; any other is closed, and so is one on which
+    /// this fails.
+    pub(super) async fn leave(&self, mut connection: Borrowed, before: &SessionState) {
+        match self.restore(&mut connection).await {
+            Ok(state) if state == before.state => connection.give_back(),
+            Ok(_) => {
+                tracing::debug!("a handler has left its session changed, its connection is closed");
+            }
+            Err(failure) => tracing::debug!(
+                error = &failure.error as &dyn std::error::Error,
+                "a connection was of no use after its transaction"
+            ),
+        }
+    }
+}
+
+fn only(rows: &[MySqlRow]) -> Result<&MySqlRow, StoreError> {
+    let missing = || StoreError::new(NAME, StoreErrorKind::Unavailable);
+    rows.first().ok_or_else(missing)
+}
+
+impl SessionState {
+    /// Back to the role that the session had. MySQL names roles quoted and with a host, and there can be
+    /// several; MariaDB has one, not quoted.
+    pub(super) fn set_role(&self) -> String {
+        match &self.role {
+            None => "SET ROLE NONE".to_owned(),
+            Some(roles) if roles.starts_with('`') => format!("SET ROLE {roles}"),
+            Some(role) => format!("SET ROLE `{}`", role.replace('`', "``")),
+        }
+    }
+}
