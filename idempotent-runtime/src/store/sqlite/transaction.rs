@@ -13,9 +13,9 @@ use sqlx::SqliteConnection;
 use tokio::sync::OwnedMutexGuard;
 
 use super::NAME;
+use super::claims::TryClaim;
 use super::database::{Database, Purpose};
 use super::failure::{commit_error, is_busy, store_error};
-use super::operations::TryClaim;
 use super::readers::Readers;
 use super::row::{Row, Time};
 use super::session::{Place, Session as Connection};
