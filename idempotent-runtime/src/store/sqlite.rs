@@ -10,10 +10,10 @@
 //!
 //! Every rule of [`Store`], for all threads and processes of one machine that have the file open.
 //! **What was answered is on the disk**: the write-ahead log is flushed at every commit
-//! (`synchronous = FULL`), and nobody is answered before. So that this costs little, one writer
+//! (`synchronous = FULL`), and no call is answered before. So that this costs little, one writer
 //! commits in groups: whatever comes in while a transaction is on its way to the disk makes up the
-//! next one, and its claims are one statement, as are its completions. Who is alone waits for nobody,
-//! and an operation that fails, fails alone.
+//! next one, and its claims are one statement, as are its completions. A caller that is alone waits for
+//! no other, and a statement that fails, fails alone.
 //!
 //! A replay writes nothing. It is read on connections apart, also while somebody else writes; when
 //! those are busy, what has come in meanwhile is read by one statement.
@@ -42,31 +42,77 @@
 //! | the machine loses power | all, if the disk keeps what it says it has flushed |
 //! | the disk is lost, or a container's file system with the container | none: put the file on a volume, and that on a disk you trust |
 //! | a backup is restored | those after the backup are gone, and their keys are free: **they run again** |
-//! | the disk is full | all; new claims are refused ([`StoreErrorKind::Full`]) and replays go on |
+//! | the disk is full | all; new claims are refused and replays go on |
+//! | the file is deleted, moved or replaced under the service | none but those of the file that is put in its place |
 //!
-//! An operation that got an error from the commit itself may have happened; that is
-//! [`StoreErrorKind::Unavailable`], and asking again with the same token is right.
+//! # When it fails
+//!
+//! By SQLite's result code, never by its message. Nothing was written unless the error says otherwise, which
+//! only that of a commit can.
+//!
+//! | what has happened | kind | |
+//! | --- | --- | --- |
+//! | another process, or the application, holds the write lock for longer than `busy_timeout` | [`Busy`](StoreErrorKind::Busy) | |
+//! | the disk is full | [`Full`](StoreErrorKind::Full) | completions are retried until there is room; from then on each operation has a commit of its own, until they succeed again |
+//! | read-only, no permission, no such path; a schema of another release, no table; a damaged file | [`Refused`](StoreErrorKind::Refused) | about the file, and not about one record |
+//! | the file is gone | [`Refused`](StoreErrorKind::Refused) | it is not created again, and used once it is back; noticed by each write before and after it, and by each read |
+//! | a record of more bytes than SQLite holds | [`TooLarge`](StoreErrorKind::TooLarge) | about the record |
+//! | a row that no release has written | [`Corrupt`](StoreErrorKind::Corrupt) | about the record |
+//! | the disk fails, the commit fails | [`Unavailable`](StoreErrorKind::Unavailable) | a commit may have happened |
+//!
+//! A call that is given up leaves the queue of the writer, and is not done later. Renewals, completions and
+//! releases come before claims in that queue. A lock of another process is waited for in pieces of 50 ms, so
+//! that nothing waits longer for a caller that has gone. The writer has a thread of its own, which goes
+//! on when a caller's runtime ends.
+//!
+//! # Transactions
+//!
+//! SQLite has one writer at a time, whoever that is: while a handler with `#[tx]` runs, nothing else is written,
+//! no claim and no renewal, in any process. So:
+//!
+//! * **Keep such handlers short**, and call no other service in them. A handler that hangs is rolled back after
+//!   [`transaction_timeout`](crate::Builder::transaction_timeout) (30 s), also when its client has left; until
+//!   then, first requests are answered 503. Choose it shorter than the shortest lease, so that no lease
+//!   ends meanwhile.
+//! * Handlers have their turn in the order in which they have asked. The writer and the handlers take turns,
+//!   so that renewals and completions wait for one handler and not for all of them.
+//! * A handler that is cut off in a statement interrupts it. One that blocks its thread outside of SQLite
+//!   cannot be cut off.
+//! * A second file for the records of other handlers would not help: the record of a key has to be in the
+//!   file that the effect is committed to, and whoever asks for the key has to look there.
+//! * A handler cannot commit by itself. If it changes the session (`PRAGMA`, `ATTACH`, temporary tables), the
+//!   connection is closed after it and not lent again. It must not replace the connection's commit and
+//!   progress hooks.
+//! * A database in memory has no transactions.
 //!
 //! # Deployment
 //!
 //! * **One machine, a local disk.** The log needs memory that processes share, which no network share
 //!   has; where SQLite says so itself, the store refuses to start. For several machines take a
 //!   database server.
+//! * **Connections and threads.** The store has its own: one that writes, up to three that read, one
+//!   for handlers' transactions; each has a thread. None comes from the application's pool, so handlers that
+//!   hold all of that pool starve nothing here, except by the write lock.
 //! * **The clock is the machine's wall clock**, since processes share the file. Setting it moves
 //!   leases and expiries by as much: let NTP slew it (`chronyd` and `ntpd` do), do not step it while the
 //!   service runs.
 //! * **Writers exclude each other.** In the application's own database, its long transactions hold up
-//!   every claim, for as long as the pool's `busy_timeout` allows (5 s unless set) and then make it
-//!   [`StoreErrorKind::Unavailable`]. Keep them short, begin them with `BEGIN IMMEDIATE`, or give the
+//!   every claim, for as long as the pool's `busy_timeout` allows (5 s unless set), and then make it
+//!   [`Busy`](StoreErrorKind::Busy). Keep them short, begin them with `BEGIN IMMEDIATE`, or give the
 //!   store a file of its own.
 //! * **The file has requests' answers in it**, readable by whoever may read the file.
-//! * [`purge_expired`](Store::purge_expired) frees room for new records; the file does not shrink. The
-//!   log is moved into it after 4000 pages (16 MiB), whatever `wal_autocheckpoint` the pool's options ask
-//!   for.
+//! * [`purge_expired`](Store::purge_expired) frees room for new records, at most a quarter of a record's TTL
+//!   (or 5 minutes) after it has expired; the file does not shrink. The log is moved into it after 4000
+//!   pages (16 MiB), whatever `wal_autocheckpoint` the pool's options ask for.
 //! * Do not move, replace or delete the file under a running service, nor copy it without its `-wal`:
-//!   `VACUUM INTO` and SQLite's backup interface make good copies.
+//!   `VACUUM INTO` and SQLite's backup interface make good copies. To restore one, stop the service,
+//!   remove `-wal` and `-shm` together with the file, and then put the copy there. That the file itself
+//!   was changed is noticed; that its `-wal` alone was deleted is not, and loses what is in it.
 //! * `sqlite::memory:` is for tests: a database in memory goes with the store, or with the last
-//!   connection of the pool that it came from.
+//!   connection of the pool that it came from. A URL without a path (`sqlite:`, as of an unset
+//!   variable) is refused: SQLite would take it for a temporary database that nobody else sees.
+//! * The schema version is the default of a column, which any dump of the table keeps. A table of another
+//!   version is refused by every call.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -77,6 +123,7 @@ use bytes::Bytes;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{SqliteConnection, SqlitePool};
 
+use self::claims::TryClaim;
 use self::database::Database;
 use self::each::{Abandon, Each, Free, Item};
 use self::failure::store_error;
@@ -97,6 +144,7 @@ use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
 mod batch;
+mod claims;
 mod database;
 mod each;
 mod failure;
@@ -131,8 +179,8 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// A store in the database of this pool.
     ///
-    /// It takes the pool's options and opens connections of its own with them: one that writes and
-    /// up to three that read. It does not run the pool's `after_connect`. The file is put into WAL
+    /// It takes the pool's options and opens connections of its own with them: one that writes, up to
+    /// three that read, and one for handlers' transactions. It does not run the pool's `after_connect`. The file is put into WAL
     /// mode and stays so; the pool's options must not ask for another `journal_mode`.
     ///
     /// Nothing happens before the first call. The table has to be there: see
@@ -165,8 +213,9 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidUrl`], and [`ErrorKind::Store`] when the file cannot be opened, cannot be
-    /// in WAL mode, or has a table of that name that is somebody else's or a newer release's.
+    /// [`ErrorKind::InvalidUrl`], also when there is no path; [`ErrorKind::Store`] when the file cannot be
+    /// opened, cannot be in WAL mode, or has a table of that name that is somebody else's or another
+    /// release's.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let store = Self::with_options(url::options_of(url)?, TableName::default());
         store.migrate().await?;
@@ -291,7 +340,7 @@ impl Store for SqliteStore {
         {
             return Ok(claim);
         }
-        let claim = operations::TryClaim::new(request, self.shared.expected_ttl());
+        let claim = TryClaim::new(request, self.shared.expected_ttl());
         let (claim, _) = self.write(claim).await?;
         Ok(claim)
     }

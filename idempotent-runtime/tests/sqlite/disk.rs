@@ -11,11 +11,16 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode};
 use idempotent_runtime::store::sqlite::SqliteStore;
-use idempotent_runtime::store::{Claim, Completion, Release, Store, StoreError, StoreErrorKind};
+use idempotent_runtime::store::{
+    Claim, Completion, Release, Renewed, Store, StoreError, StoreErrorKind,
+};
 use idempotent_runtime::{Execution, Idempotency, Policy, RecordState, StoredResponse};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use sqlx::{Connection as _, SqliteConnection};
 
-use crate::support::{PATIENCE, TTL, random_hex, request, response, rival};
+use crate::support::{
+    PATIENCE, TTL, begin, execute, random_hex, renewal, request, response, rival, unlock,
+};
 
 /// A file system of a MiB, which only root can have.
 struct SmallDisk(PathBuf);
@@ -141,6 +146,41 @@ async fn full_disk_is_full_and_completions_succeed_once_there_is_room() {
     let owners: Vec<_> = claims.iter().map(|request| request.owner).collect();
     let freed = store.release(&owners).await;
     assert!(freed.iter().all(|it| matches!(it, Ok(Release::Released))));
+}
+
+/// They are in one group, and one of them needs more room than there is.
+#[tokio::test]
+async fn response_that_has_no_room_keeps_no_lease_from_being_renewed() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let store = disk.store().await;
+    let held: Vec<_> = (0..4).map(|_| request()).collect();
+    for request in &held {
+        store.claim(request).await.unwrap();
+    }
+    fill(&disk.0);
+    let filler = fs::File::options().write(true).open(disk.0.join("filler"));
+    let filler = filler.unwrap();
+    let most = filler.metadata().unwrap().len() - 64 * 1024;
+    filler.set_len(most).unwrap();
+    let (status, headers) = (StatusCode::CREATED, HeaderMap::new());
+    let large = Arc::new(StoredResponse::new(status, headers, vec![b'x'; 300_000]));
+    let renewals: Vec<_> = held[1..].iter().map(|it| renewal(&it.owner)).collect();
+    let store = SqliteStore::new(SqlitePool::connect_lazy_with(
+        SqliteConnectOptions::new().filename(disk.file()),
+    ));
+    let url = format!("sqlite:{}", disk.file().display());
+    let mut last = Vec::new();
+    for _ in 0..2 {
+        let mut other = SqliteConnection::connect(&url).await.unwrap();
+        execute(&mut other, "BEGIN IMMEDIATE").await;
+        let completion = begin(store.complete(&held[0].owner, &large, TTL));
+        let renewed = begin(store.renew(&renewals));
+        unlock(other).await;
+        assert_full(completion.await);
+        last = renewed.await;
+    }
+    let is_renewed = |it: &Result<_, _>| matches!(it, Ok(Renewed::Renewed));
+    assert!(last.iter().all(is_renewed), "{last:?}");
 }
 
 static POLICY: Policy = Policy::new();

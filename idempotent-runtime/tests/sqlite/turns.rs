@@ -249,6 +249,37 @@ async fn temporary_table_of_a_handler_hides_no_records() {
     assert!(matches!(claim, Claim::Completed(_)), "{claim:?}");
 }
 
+#[tokio::test]
+async fn session_that_a_handler_has_changed_is_not_reused() {
+    let directory = Directory::new();
+    let store = directory.store().await;
+    let transactions = transactions(&store);
+    for change in [
+        "PRAGMA locking_mode = EXCLUSIVE",
+        "PRAGMA query_only = ON",
+        "CREATE TEMP TRIGGER hide AFTER INSERT ON main.idempotency_records
+            BEGIN DELETE FROM idempotency_records WHERE key = NEW.key; END",
+        "ATTACH ':memory:' AS other",
+    ] {
+        for is_committed in [false, true] {
+            let mut session = in_time(open(&transactions)).await;
+            let changed = sqlx::raw_sql(change).execute(session.connection());
+            changed.await.unwrap();
+            if is_committed {
+                // It may be refused, of a session that was made read-only.
+                drop(session.commit(&response("paid")).await);
+            } else {
+                session.roll_back().await;
+            }
+        }
+        // The writer, and the next handler, notice nothing.
+        in_time(store.claim(&request())).await.unwrap();
+        let session = in_time(open(&transactions)).await;
+        let committed = session.commit(&response("paid")).await.unwrap();
+        assert_eq!(committed, Committed::Stored);
+    }
+}
+
 /// A runtime ends with callers in the queue, and with a transaction open.
 #[test]
 fn callers_of_one_runtime_go_on_when_another_ends() {

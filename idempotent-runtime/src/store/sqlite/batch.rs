@@ -11,8 +11,9 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr, Sqlite};
 
+use super::claims::TryClaim;
 use super::failure::is_of_one_statement;
-use super::operations::{Complete, TryClaim};
+use super::operations::Complete;
 use super::row::Time;
 use super::session::Session;
 use super::writer::Job;

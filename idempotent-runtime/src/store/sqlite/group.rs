@@ -22,6 +22,8 @@ pub(super) struct Group {
     statements: Statements,
     shared: Arc<Shared>,
     session: Option<Session>,
+    /// How many operations the next transaction has at most.
+    size: usize,
 }
 
 impl Group {
@@ -35,6 +37,7 @@ impl Group {
             statements,
             shared,
             session: None,
+            size: GROUP,
         }
     }
 
@@ -59,11 +62,19 @@ impl Group {
             }
         }
         // Not before: who has given up while others had the lock is not among them.
-        let mut jobs = queue.take(GROUP);
+        let mut jobs = queue.take(self.size);
         let committed = self.commit(&mut session, &mut jobs).await;
         self.session = match &committed {
-            Ok(()) => Some(session),
-            Err(_) => session.recover().await,
+            Ok(()) => {
+                self.size = (2 * self.size).min(GROUP);
+                Some(session)
+            }
+            Err(_) => {
+                // What has no room, or hits a damaged page, takes its group along: the next ones go alone, so
+                // that leases are renewed all the same.
+                self.size = 1;
+                session.recover().await
+            }
         };
         self.answer(jobs, committed.err().as_ref());
     }

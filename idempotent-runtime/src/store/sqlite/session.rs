@@ -23,6 +23,8 @@ pub(super) struct Session {
     pub(super) file: Option<FileId>,
     /// Whether the table is known to be one that this release can use.
     is_usable: bool,
+    /// What the connection was like when it was [lent](Session::lend).
+    lent_as: Option<String>,
     /// What SQLite is told at each commit, once the connection is [lent](Session::lend).
     may_commit: Arc<AtomicBool>,
 }
@@ -75,6 +77,7 @@ impl Session {
             place,
             file: file.filter(|_| place == Place::File),
             is_usable: false,
+            lent_as: None,
             may_commit: Arc::default(),
         })
     }
@@ -118,7 +121,21 @@ impl Session {
         let mut handle = self.connection.lock_handle().await?;
         handle.set_commit_hook(move || may_commit.load(Ordering::Acquire));
         handle.set_progress_handler(STEPS, move || !is_interrupted.load(Ordering::Acquire));
+        drop(handle);
+        self.lent_as = Some(self.likeness().await?);
         Ok(())
+    }
+
+    /// Whether handlers have left it as it was. One that has changed is not lent again: it may keep a lock,
+    /// or be read-only.
+    pub(super) async fn is_as_lent(&mut self) -> bool {
+        let likeness = self.likeness().await;
+        likeness.is_ok_and(|likeness| self.lent_as.as_deref() == Some(&likeness))
+    }
+
+    async fn likeness(&mut self) -> sqlx::Result<String> {
+        let likeness = sqlx::query_scalar(include_str!("sql/session.sql"));
+        likeness.fetch_one(&mut self.connection).await
     }
 
     /// Begins a handler's transaction: what it begins inside of it is a savepoint then.

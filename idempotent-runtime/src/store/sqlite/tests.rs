@@ -6,8 +6,8 @@ use sqlx::AssertSqlSafe;
 use tokio::task::JoinHandle;
 
 use super::batch::Plain;
+use super::claims::TryClaim;
 use super::database::Purpose;
-use super::operations::TryClaim;
 use super::row::{Columns, Time};
 use super::session::{Place, Session};
 use super::writer::{Failure, Job};

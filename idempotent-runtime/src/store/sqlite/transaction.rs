@@ -13,9 +13,9 @@ use sqlx::SqliteConnection;
 use tokio::sync::OwnedMutexGuard;
 
 use super::NAME;
+use super::claims::TryClaim;
 use super::database::{Database, Purpose};
 use super::failure::{commit_error, is_busy, store_error};
-use super::operations::TryClaim;
 use super::readers::Readers;
 use super::row::{Row, Time};
 use super::session::{Place, Session as Connection};
@@ -211,14 +211,11 @@ impl Open {
         executed.await.map(drop)
     }
 
-    /// Keeps the connection for the next transaction.
-    fn give_back(self) {
-        let Self {
-            session,
-            mut handlers,
-            ..
-        } = self;
-        handlers.0 = Some(session);
+    /// Keeps the connection for the next transaction, if it is as it was.
+    async fn give_back(mut self) {
+        if self.session.is_as_lent().await {
+            self.handlers.0 = Some(self.session);
+        }
     }
 }
 
@@ -256,13 +253,13 @@ impl Session<SqliteConnection> for Open {
         for key in request.iter().flat_map(keys) {
             self.shared.waiters.wake(&key);
         }
-        self.give_back();
+        self.give_back().await;
         Ok(Committed::Stored)
     }
 
     async fn roll_back(mut self: Box<Self>) {
         if self.session.roll_back_nestable().await.is_ok() {
-            self.give_back();
+            self.give_back().await;
         }
     }
 }

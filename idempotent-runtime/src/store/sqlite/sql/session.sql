@@ -1,0 +1,11 @@
+-- What a handler can change about its connection that stays when its transaction has ended.
+SELECT (SELECT group_concat(name) FROM pragma_database_list WHERE name <> 'temp')
+    || ' ' || (SELECT count(*) FROM temp.sqlite_schema)
+    || ' ' || (SELECT locking_mode FROM pragma_locking_mode)
+    || ' ' || (SELECT query_only FROM pragma_query_only)
+    || ' ' || (SELECT synchronous FROM pragma_synchronous)
+    || ' ' || (SELECT foreign_keys FROM pragma_foreign_keys)
+    || ' ' || (SELECT ignore_check_constraints FROM pragma_ignore_check_constraints)
+    || ' ' || (SELECT recursive_triggers FROM pragma_recursive_triggers)
+    || ' ' || (SELECT writable_schema FROM pragma_writable_schema)
+    || ' ' || (SELECT timeout FROM pragma_busy_timeout)
