@@ -32,7 +32,7 @@ pub(crate) fn token() -> Option<Token> {
     Some(Token::from_bytes(bytes))
 }
 
-/// SplitMix64.
+/// The generator `SplitMix64`.
 fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *state;

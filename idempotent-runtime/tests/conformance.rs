@@ -1,5 +1,7 @@
 //! The conformance kit on the in-process store, and on stores that it must reject.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;

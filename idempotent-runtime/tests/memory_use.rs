@@ -2,6 +2,7 @@
 //!
 //! One test, because it is the process that is measured.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 #![cfg(target_os = "linux")]
 
 use std::sync::Arc;

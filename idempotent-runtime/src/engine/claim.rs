@@ -21,6 +21,10 @@ use crate::recovery::Recovery;
 use crate::store::{Claim, StoreError, StoreErrorKind};
 
 /// A [`Claim`] whose acquisition is already being kept.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is moved once, and the large one is what most requests get"
+)]
 enum Claimed {
     Held(Held),
     Completed(Arc<StoredResponse>),

@@ -361,7 +361,7 @@ impl Renewer {
         }
     }
 
-    fn reclaimed(&self, token: Token, asked_at: Instant, claim: Result<Claim, StoreError>) {
+    fn reclaimed(&self, token: Token, asked_at: Instant, claim: &Result<Claim, StoreError>) {
         let mut table = lock(&self.table);
         let Some(lease) = table.leases.get_mut(&token) else {
             return;
@@ -432,7 +432,7 @@ async fn renew_all(task: RunningTask) {
                 token,
                 asked_at,
                 claim,
-            }) => renewer.reclaimed(token, asked_at, claim),
+            }) => renewer.reclaimed(token, asked_at, &claim),
             None => {}
         }
         for batch in renewer.due(Instant::now()) {

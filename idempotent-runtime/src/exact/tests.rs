@@ -142,6 +142,7 @@ fn what_is_nested_too_deeply_to_be_read_is_refused() {
 }
 
 #[derive(Clone, Serialize)]
+#[expect(clippy::box_collection, reason = "what is in a box is what is tested")]
 struct Mandate {
     scopes: HashSet<String>,
     #[serde(serialize_with = "as_names")]

@@ -66,6 +66,10 @@ where
 
 /// A state machine made by hand: it is as large as what the handler has claimed, and the rest is boxed
 /// if there is one. Of an `async fn` every request would carry all of it around.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is what every request is at first"
+)]
 pub(super) enum Run<F> {
     Handling {
         handler: CatchUnwind<Handling<F>>,
