@@ -63,9 +63,9 @@ async fn one_effect_and_answers_within_seconds_though_the_primary_is_demoted() {
                 !scenario.ledger.effects(middle).is_empty()
             })
             .await;
-            // In good order, so that nothing is lost by it.
-            let moved = say(from, &format!("FAILOVER TO 127.0.0.1 {}", to.port()));
-            assert_eq!(moved, "+OK");
+            // In good order, so that nothing is lost by it; and not before the primary knows its replica.
+            let fail_over = format!("FAILOVER TO 127.0.0.1 {}", to.port());
+            until("the primary hands over", || say(from, &fail_over) == "+OK").await;
             until("the other one is the primary", || {
                 say(to, "INFO replication").contains("role:master")
                     && say(from, "INFO replication").contains("role:slave")

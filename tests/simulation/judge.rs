@@ -766,7 +766,9 @@ impl Judge {
     pub fn judge_stored(&mut self, present: &BTreeSet<LifeId>) {
         let runs = self.ledger.lock().runs.clone();
         for (number, run) in runs.iter().enumerate() {
-            if run.ended != Some(End::Answered) || self.ended.contains_key(&run.process) {
+            let is_forgotten = self.lives_of(run).iter().any(|(life, _)| life.is_tainted);
+            let is_gone = is_forgotten || self.ended.contains_key(&run.process);
+            if run.ended != Some(End::Answered) || is_gone {
                 continue;
             }
             let is_open = |(id, life): (&LifeId, &Life)| {

@@ -61,6 +61,13 @@ fn histories_of_random_seeds_keep_every_invariant() {
                 println!("{line}");
             }
         }
+        if std::env::var_os("SIMULATION_CALLS").is_some() && world.judge.failed > 0 {
+            let judge = &world.judge;
+            println!(
+                "calls {} requests {} failed {} {seed}",
+                judge.calls, judge.requests, judge.failed
+            );
+        }
         if let Some(violation) = violation {
             println!("seed {seed}: {}: {}", violation.invariant, violation.what);
             println!("  replay: cargo xtask simulate --seeds 1 --from {seed}");
@@ -85,6 +92,30 @@ fn a_seed_gives_the_same_history_twice() {
         assert!(first.len() > 20, "{}", first.len());
         assert!(first == second, "seed {seed}");
     }
+}
+
+/// I13. Whatever was begun ends as if its client had waited for it.
+#[test]
+fn the_end_is_the_same_whether_or_not_the_client_stays() {
+    let mut compared = 0;
+    for seed in 0..variable("SIMULATION_PAIRS").unwrap_or(100) {
+        let ends = [0, 100].map(|hang_ups| {
+            let mut world = World::new(Plan::honest(seed, hang_ups), false);
+            let violation = world.run();
+            assert!(violation.is_none(), "seed {seed}: {violation:?}");
+            world.end_states
+        });
+        let [stays, leaves] = ends;
+        for (intent, state) in leaves {
+            assert_eq!(
+                stays.get(&intent),
+                Some(&state),
+                "seed {seed}, intent {intent}"
+            );
+            compared += 1;
+        }
+    }
+    assert!(compared >= 50, "{compared}");
 }
 
 /// As `cargo xtask simulate --faults` does it, without building anything.

@@ -274,6 +274,32 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// The same without an adversary, each intent by a key of its own and one client that tries once.
+    /// Only whether clients stay is left.
+    pub fn honest(seed: u64, hang_ups: u32) -> Self {
+        let mut plan = Self::of_seed(seed);
+        plan.calls = CallFaults {
+            latency: plan.calls.latency,
+            ..CallFaults::default()
+        };
+        plan.store_timeout = 2_000;
+        plan.troubles.clear();
+        plan.burst = 0;
+        plan.clients = ClientPlan {
+            tries: 1,
+            hang_ups,
+            lost_answers: 0,
+        };
+        for intent in &mut plan.intents {
+            intent.key = 100;
+            intent.clients = 1;
+            intent.is_reused = false;
+        }
+        plan
+    }
+}
+
 impl IntentPlan {
     fn draw(rng: &mut Rng, chaos: Millis) -> Self {
         let mut plan = Self {

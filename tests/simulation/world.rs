@@ -31,6 +31,8 @@ const LATEST_ARRIVAL: Millis = 8 * 60_000;
 /// The longest that a probe may have to try until it is told something final.
 const PROBE: Millis = 60_000;
 
+const HOUR: Millis = 3_600_000;
+
 pub struct World {
     plan: Plan,
     network: Rng,
@@ -51,6 +53,8 @@ pub struct World {
     pub judge: Judge,
     last_arrival: Millis,
     phase: Phase,
+    /// What had become of each intent whose handler has begun, before the probes.
+    pub end_states: BTreeMap<usize, Option<&'static str>>,
     /// Prints each line of the trace at once, for a history that does not end.
     is_live: bool,
     /// One line for each thing that happens, if they are wanted.
@@ -170,6 +174,7 @@ impl World {
             judge: Judge::new(&plan, &ledger),
             last_arrival: 0,
             phase: Phase::Chaos,
+            end_states: BTreeMap::new(),
             is_live: with_trace && std::env::var_os("SIMULATION_LIVE").is_some(),
             trace: with_trace.then(Vec::new),
             ledger,
@@ -924,6 +929,7 @@ impl World {
                 self.schedule(self.now + 1_000, Event::Check);
             }
             Phase::Probing => {
+                self.note_the_end();
                 let intents = self.ledger.lock().intents.len();
                 for intent in 0..intents.min(self.plan.intents.len() + 5) {
                     self.add_client(intent, 0, 0, true, self.now);
@@ -1041,6 +1047,25 @@ impl World {
                 let what = format!("process {:?} still has {pending} things to do", process.id);
                 self.judge.violate("I9", what);
             }
+        }
+    }
+
+    /// Of each record of an intent whose handler has begun before the probes, what has become of it.
+    fn note_the_end(&mut self) {
+        let time = self.server.time(self.now);
+        let runs = self.ledger.lock().runs.clone();
+        for run in &runs {
+            let plan = self.ledger.intent(run.intent);
+            let Some(key) = run.record.filter(|_| plan.ttl > HOUR) else {
+                continue;
+            };
+            let record = self.server.model.get(&key, time);
+            let state = record.map(|record| match record.state {
+                RecordState::Running { .. } => "running",
+                RecordState::Abandoned => "abandoned",
+                RecordState::Completed(_) => "completed",
+            });
+            self.end_states.insert(run.intent, state);
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct Kind {
     pub(crate) variable: &'static str,
     package: &'static str,
     program: &'static str,
+    /// What tests start beside it: the package, called as its program is.
+    beside: Option<&'static str>,
     start: fn(&Path, u16) -> io::Result<Running>,
 }
 
@@ -30,6 +32,7 @@ pub(crate) const KINDS: [Kind; 3] = [
         variable: "IDEMPOTENT_TEST_REDIS_URL",
         package: "redis-server",
         program: "redis-server",
+        beside: Some("redis-sentinel"),
         start: start_redis,
     },
     Kind {
@@ -37,6 +40,7 @@ pub(crate) const KINDS: [Kind; 3] = [
         variable: "IDEMPOTENT_TEST_POSTGRES_URL",
         package: "postgresql",
         program: "postgres",
+        beside: None,
         start: start_postgres,
     },
     Kind {
@@ -44,6 +48,7 @@ pub(crate) const KINDS: [Kind; 3] = [
         variable: "IDEMPOTENT_TEST_MYSQL_URL",
         package: "mariadb-server",
         program: "mariadbd",
+        beside: None,
         start: start_mariadb,
     },
 ];
@@ -64,6 +69,9 @@ impl Kind {
     /// Starts one, after having installed it if that is possible.
     pub(crate) fn start(&self) -> Result<Server, String> {
         found_or_installed(self.program, self.package)?;
+        if let Some(program) = self.beside {
+            found_or_installed(program, program)?;
+        }
         let folder = temporary_folder(self.program).map_err(|error| error.to_string())?;
         let port = free_port().map_err(|error| error.to_string())?;
         let running = (self.start)(&folder, port).map_err(|error| error.to_string())?;

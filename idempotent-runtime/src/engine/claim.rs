@@ -397,7 +397,7 @@ impl Engine {
         if has_lost_question && !matches!(second, Ok(Claim::Acquired { .. })) {
             let how = match take_over {
                 None => How::Release,
-                Some(_) => How::Abandon,
+                Some(_) => How::Either,
             };
             let given_up = GivenUp::new(claim.owner, how).may_still_arrive(asked_at, claim.lease);
             self.hand_over(given_up, &Handle::current());

@@ -45,6 +45,9 @@ pub(super) enum How {
     Release,
     /// What attempts before this one have done is as unknown as it was: the record stays, abandoned.
     Abandon,
+    /// It is not known which attempt was claimed: a take-over that finds no record makes a new one. That
+    /// one is released, and any other abandoned.
+    Either,
 }
 
 impl How {
@@ -200,12 +203,33 @@ impl Engine {
                 return waiting.due.first_key_value().map(|((at, _), _)| *at);
             }
             let asked = batch.len();
-            let (released, abandoned): (Vec<_>, Vec<_>) = batch
-                .into_iter()
-                .partition(|given_up| given_up.how == How::Release);
+            let (mut released, mut abandoned) = (Vec::new(), Vec::new());
+            for given_up in batch {
+                match self.resolved(&given_up).await {
+                    Ok(How::Release) => released.push(given_up),
+                    Ok(How::Abandon | How::Either) => abandoned.push(given_up),
+                    Err(error) => self.look_again(given_up, &Err(error)),
+                }
+            }
             self.give_up_all(released, How::Release).await;
             self.give_up_all(abandoned, How::Abandon).await;
             lock(&self.0.given_up.waiting).asked -= asked;
+        }
+    }
+
+    /// What is read here stays true for as long as the token holds the record: nobody else makes it another
+    /// attempt then.
+    async fn resolved(&self, given_up: &GivenUp) -> Result<How, StoreError> {
+        if given_up.how != How::Either {
+            return Ok(given_up.how);
+        }
+        let record = self.read(&given_up.owner.key).await?;
+        Ok(record.map_or(How::Abandon, |record| How::of_attempt(record.attempt)))
+    }
+
+    fn look_again(&self, given_up: GivenUp, result: &Result<Release, StoreError>) {
+        if let Some((at, given_up)) = given_up.answered(result, Instant::now()) {
+            lock(&self.0.given_up.waiting).insert(at, given_up);
         }
     }
 
@@ -217,17 +241,14 @@ impl Engine {
         let asked = catch_unwind(async {
             match how {
                 How::Release => self.0.calls.release(&owners).await,
-                How::Abandon => self.0.calls.abandon(&owners).await,
+                How::Abandon | How::Either => self.0.calls.abandon(&owners).await,
             }
         });
         let results = asked.await.unwrap_or_else(|_| {
             vec![Err(self.0.calls.error(StoreErrorKind::Unavailable)); owners.len()]
         });
-        let now = Instant::now();
         for (given_up, result) in batch.into_iter().zip(results) {
-            if let Some((at, given_up)) = given_up.answered(&result, now) {
-                lock(&self.0.given_up.waiting).insert(at, given_up);
-            }
+            self.look_again(given_up, &result);
         }
     }
 }

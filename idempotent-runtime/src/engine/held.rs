@@ -143,7 +143,14 @@ impl Held {
         let guard = Arc::clone(&self.lease);
         let steps = || {
             let lease = LeaseView::new(move || guard.valid_until());
-            Steps::new(&self.engine, &self.claim, self.attempt, lease)
+            let aliases = self.aliases.iter().map(|it| (*it.owner(), it.attempt));
+            Steps::new(
+                &self.engine,
+                &self.claim,
+                self.attempt,
+                aliases.collect(),
+                lease,
+            )
         };
         self.steps.get_or_insert_with(steps)
     }
@@ -388,7 +395,7 @@ impl Engine {
         let owners = std::slice::from_ref(owner);
         let mut results = match how {
             How::Release => self.0.calls.release(owners).await,
-            How::Abandon => self.0.calls.abandon(owners).await,
+            How::Abandon | How::Either => self.0.calls.abandon(owners).await,
         };
         results.pop().unwrap_or(Ok(Release::Lost))
     }

@@ -22,8 +22,8 @@ use super::Engine;
 use super::calls::lock;
 use super::held::ClaimedAs;
 use crate::exact;
-use crate::record::RecordState;
 use crate::record::progress::{Finished, FinishedSteps, MAX_PROGRESS_BYTES, append};
+use crate::record::{Owner, RecordState};
 use crate::store::{Claim, Progress, Renewal, Renewed, StoreError};
 
 mod error;
@@ -45,6 +45,8 @@ struct Shared {
     engine: Engine,
     claim: ClaimedAs,
     attempt: u32,
+    /// The claims of the same request under other secrets, and their attempts.
+    aliases: Vec<(Owner, u32)>,
     lease: LeaseView,
     /// Empty until an attempt after the first has read what those before it have finished.
     log: OnceCell<Log>,
@@ -78,6 +80,8 @@ struct Saves {
     tried: usize,
     /// Into the store's record.
     done: usize,
+    /// Into those of the aliases, of which each has a beginning of the log, or is left alone.
+    aliases: Vec<(Owner, usize)>,
 }
 
 /// Somebody else has the claim, or nobody.
@@ -91,15 +95,27 @@ enum Unread {
 }
 
 impl Steps {
-    pub(super) fn new(engine: &Engine, claim: &ClaimedAs, attempt: u32, lease: LeaseView) -> Self {
-        let log = (attempt == 1).then(Log::default);
+    pub(super) fn new(
+        engine: &Engine,
+        claim: &ClaimedAs,
+        attempt: u32,
+        aliases: Vec<(Owner, u32)>,
+        lease: LeaseView,
+    ) -> Self {
+        let is_first = attempt == 1 && aliases.iter().all(|(_, attempt)| *attempt == 1);
+        let log = is_first.then(Log::default);
+        let saves = Saves {
+            aliases: aliases.iter().map(|(owner, _)| (*owner, 0)).collect(),
+            ..Saves::default()
+        };
         Self(Arc::new(Shared {
             engine: engine.clone(),
             claim: claim.clone(),
             attempt,
+            aliases,
             lease,
             log: OnceCell::new_with(log),
-            saves: AsyncMutex::default(),
+            saves: AsyncMutex::new(saves),
             is_lost: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         }))
@@ -194,7 +210,7 @@ impl Steps {
             let mut saves = self.0.saves.lock().await;
             match self.claim_again().await? {
                 // The store had lost the record, and has none of the steps now.
-                Claim::Acquired { .. } => *saves = Saves::default(),
+                Claim::Acquired { .. } => (saves.tried, saves.done) = (0, 0),
                 _ => self.0.is_lost.store(true, Ordering::Release),
             }
         }
@@ -217,11 +233,30 @@ impl Steps {
             self.0.is_lost.store(true, Ordering::Release);
             return Err(Unread::Lost);
         };
-        let earlier = engine.finished_steps(&record)?;
-        self.0.saves.lock().await.done = record.progress.len();
+        let done = record.progress.len();
+        let mut longest = record;
+        let mut aliases = Vec::new();
+        for (owner, attempt) in &self.0.aliases {
+            // An attempt under another secret has saved what it finished in the record that it knows.
+            let found = engine.read(&owner.key).await?.filter(|found| {
+                found.attempt == *attempt && !matches!(found.state, RecordState::Completed(_))
+            });
+            if let Some(found) = found {
+                aliases.push((*owner, found.progress.clone()));
+                if found.progress.starts_with(&longest.progress) {
+                    longest = found;
+                }
+            }
+        }
+        let earlier = engine.finished_steps(&longest)?;
+        aliases.retain(|(_, progress)| longest.progress.starts_with(progress));
+        let aliases = aliases.into_iter().map(|(owner, it)| (owner, it.len()));
+        let mut saves = self.0.saves.lock().await;
+        saves.done = done;
+        saves.aliases = aliases.collect();
         Ok(Log {
             earlier,
-            bytes: Mutex::new(record.progress.into()),
+            bytes: Mutex::new(longest.progress.into()),
             unsaid: Mutex::default(),
         })
     }
@@ -277,6 +312,7 @@ impl Steps {
 
     /// Saves what was appended since the last save that succeeded.
     async fn save_all(&self, log: &Log, saves: &mut Saves) -> Result<(), Lost> {
+        self.save_aliases(log, saves).await;
         let unsaved = saves.done..log.len();
         let saved = match self.try_save(log, unsaved.clone()).await {
             Ok(saved) => Ok(saved),
@@ -297,6 +333,20 @@ impl Steps {
             }
         }
         Ok(())
+    }
+
+    /// What cannot be saved there is carried by the next save; the claim is this request's first record's.
+    async fn save_aliases(&self, log: &Log, saves: &mut Saves) {
+        let calls = &self.0.engine.0.calls;
+        for (owner, done) in &mut saves.aliases {
+            let end = log.len();
+            let bytes = log.copy(*done..end);
+            match calls.save_progress(owner, *done, &bytes).await {
+                Ok(Progress::Saved) => *done = end,
+                Ok(Progress::Behind { stored_bytes }) => *done = stored_bytes,
+                Ok(Progress::Lost) | Err(_) => {}
+            }
+        }
     }
 
     /// If the claim is lost because the store has lost the record, puts it back, as a completion

@@ -85,7 +85,7 @@
 //! | has closed the connection | sends the operation once more over a fresh one: no request fails because a connection was idle. (A release or a removal fails, because its second answer would be wrong.) |
 //! | sends nothing while it owes a reply | leaves the connection after 1.5 s, also if every caller has given up sooner; a second longer for each mebibyte that was sent |
 //! | says `READONLY`, `MASTERDOWN`, `LOADING` or `CLUSTERDOWN` | connects again, through the same address or by asking the Sentinels, and sends the operation once more. While there is only a replica, it replays what is completed and refuses the rest |
-//! | is not there | fails at once between two attempts, which begin 50 ms to 1 s apart and take at most 1.5 s. Such operations were certainly not executed |
+//! | is not there | tries to connect every 50 to 400 ms while there are operations, which wait for one attempt, of at most 1.5 s. If that fails they were certainly not executed |
 //! | is over `maxmemory` | [`StoreErrorKind::Full`] for new claims, completions and progress. Leases are renewed all the same, replays go on, and nothing is dropped |
 //! | says `NOREPLICAS`, `MISCONF`, `NOPERM`, `WRONGPASS`, ... | [`StoreErrorKind::Refused`]: nothing was written, and the same operation may succeed later. What is completed is replayed |
 //! | runs somebody's script (`BUSY`) | [`StoreErrorKind::Busy`] |
@@ -191,6 +191,7 @@ mod reply;
 mod script;
 mod servers;
 mod stored;
+mod written;
 
 pub use audit::{Finding, Severity};
 pub use reconnecting::ReconnectingConnection;
@@ -377,8 +378,8 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
     }
 
     fn renewal(&self, renewal: &Renewal) -> batch::Call {
-        let lease = stored::millis(renewal.lease);
-        let life = stored::life(renewal.lease, renewal.retention);
+        let lease = written::millis(renewal.lease);
+        let life = written::life(renewal.lease, renewal.retention);
         batch::Call {
             script: &script::RENEW,
             name: self.record_name(&renewal.owner.key),
@@ -445,9 +446,9 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
         response: &Arc<StoredResponse>,
         ttl: Duration,
     ) -> Result<Completion, StoreError> {
-        let response = stored::completed(response);
+        let response = written::completed(response);
         self.limit.check(&self.line, response.len()).await?;
-        let ttl = stored::millis(ttl).max(1).to_string();
+        let ttl = written::millis(ttl).max(1).to_string();
         let args: [&[u8]; 3] = [owner.token.as_bytes(), ttl.as_bytes(), &response];
         let reply = self.run_telling(&script::COMPLETE, &owner.key, &args).await;
         reply::completion(&reply.map_err(|error| self.doubted(response.len(), error))?)

@@ -76,6 +76,14 @@ async fn one_effect_though(settings: &[&str], as_user: &str, refuse: &[&str], al
         matches!(paid, Ok(Execution::Executed(1))),
         "{refuse:?} {paid:?}"
     );
+    // It is tried again and again, and never given up.
+    let refused = errors(&server).await;
+    let began = Instant::now();
+    while errors(&server).await < refused + 6 {
+        assert!(began.elapsed() < LONG, "{refuse:?}: nothing is tried");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(runs(&server).await, "{refuse:?}: it was not refused");
     for command in allow {
         let _: redis::Value = server.ask(command).await;
     }
@@ -90,6 +98,24 @@ async fn one_effect_though(settings: &[&str], as_user: &str, refuse: &[&str], al
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(till.charges.load(Ordering::SeqCst), 1, "{refuse:?}");
+}
+
+/// How many errors the server has replied with.
+async fn errors(server: &Server) -> u64 {
+    let stats: String = server.ask("INFO errorstats").await;
+    let counts = stats.lines().filter_map(|line| line.split_once(":count="));
+    counts.map(|(_, count)| count.parse::<u64>().unwrap()).sum()
+}
+
+/// Whether a record says that it is running.
+async fn runs(server: &Server) -> bool {
+    for key in server.ask::<Vec<String>>("KEYS *").await {
+        let state: String = server.ask(&format!("GETRANGE {key} 69 69")).await;
+        if state == "r" {
+            return true;
+        }
+    }
+    false
 }
 
 #[tokio::test]

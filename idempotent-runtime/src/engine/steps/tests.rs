@@ -48,7 +48,7 @@ impl Attempt {
         };
         let lease = LeaseView::new(move || Some(until));
         Self {
-            steps: Steps::new(engine, &claim, attempt, lease),
+            steps: Steps::new(engine, &claim, attempt, Vec::new(), lease),
             labels: Labels::default(),
             claim,
             ran: Arc::default(),

@@ -27,7 +27,7 @@ pub(super) struct Call {
 
 impl Call {
     fn args(&self) -> Vec<&[u8]> {
-        let millis = self.millis.iter().flatten().map(|millis| millis.as_bytes());
+        let millis = self.millis.iter().flatten().map(String::as_bytes);
         let token = [&self.token.as_bytes()[..]];
         let rest = self.quiet.iter().copied();
         token.into_iter().chain(millis).chain(rest).collect()

@@ -9,7 +9,7 @@ use ::redis::aio::ConnectionLike;
 use super::failure::Failure;
 use super::line::Line;
 use super::name::Name;
-use super::{reply, script, stored};
+use super::{reply, script, written};
 use crate::store::{Claim, ClaimRequest, StoreError};
 
 /// Whether the server has `SET` with both `NX` and `GET`: not before Redis 7.
@@ -49,7 +49,7 @@ impl<'a> Call<'a> {
         name: Name,
         quiet: &'static [&'static [u8]],
     ) -> Self {
-        let (record, life) = stored::claimed(request);
+        let (record, life) = written::claimed(request);
         Self {
             request,
             name,
@@ -108,7 +108,7 @@ impl<'a> Call<'a> {
         let reply = match self.request.take_over {
             None => line.run(&script::CLAIM, &self.name, &args).await,
             Some(attempt) => {
-                let lease = stored::millis(self.request.lease).to_string();
+                let lease = written::millis(self.request.lease).to_string();
                 let attempt = attempt.to_string();
                 let more = [lease.as_bytes(), attempt.as_bytes()];
                 let args = [&args, &more, self.quiet].concat();

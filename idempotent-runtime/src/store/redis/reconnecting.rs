@@ -9,24 +9,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use ::redis::aio::ConnectionLike;
-use ::redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value};
+use ::redis::{Cmd, ErrorKind, Pipeline, RedisFuture, RedisResult, Value};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
+use self::state::{Attempt, CONNECT_LIMIT, Pace, State};
 use super::failure::unsent;
 use super::link::{Link, Reply, Request, timed_out};
 use super::servers::Servers;
 
-/// How long one attempt to connect may take.
-const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
+mod state;
 
 /// A connection of this age has shown that its server was the right one.
 const STEADY: Duration = Duration::from_secs(5);
-
-/// The pauses between the beginnings of two attempts.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a server says that is no place to write to: another one is, or this one later. Nothing was done.
 const ELSEWHERE: [&str; 4] = ["READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN"];
@@ -42,84 +38,14 @@ const ELSEWHERE: [&str; 4] = ["READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN"
 ///   repeated over the fresh connection, once.
 ///
 /// There is one attempt at a time, which takes at most 1.5 s, and which all calls wait for. Between the
-/// beginnings of two there are at least 50 ms, and up to a second the more of them fail; a call in such a
-/// pause fails at once, and was not sent.
+/// beginnings of two there are at least 50 ms, and up to 400 ms the more of them fail. A call whose attempt
+/// fails was not sent. A connection that was closed after it had worked is replaced without a pause.
 #[derive(Clone)]
 pub struct ReconnectingConnection(Arc<Shared>);
 
 struct Shared {
     servers: Servers,
     state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    link: Option<Arc<Link>>,
-    /// Whether the link's server has said that it is no place to write to.
-    is_elsewhere: bool,
-    attempt: Option<Attempt>,
-    pace: Pace,
-    last_error: Option<RedisError>,
-}
-
-/// An attempt to connect that is under way.
-#[derive(Clone)]
-struct Attempt {
-    began_at: Instant,
-    outcome: watch::Receiver<Option<RedisResult<Arc<Link>>>>,
-}
-
-/// How soon the next attempt may begin.
-#[derive(Default)]
-struct Pace {
-    not_before: Option<Instant>,
-    pause: Duration,
-}
-
-impl Pace {
-    fn may_begin(&self, now: Instant) -> bool {
-        self.not_before.is_none_or(|at| now >= at)
-    }
-
-    fn begin(&mut self, now: Instant) {
-        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-        self.not_before = Some(now + self.pause);
-    }
-}
-
-impl State {
-    /// A link that can be used now.
-    fn usable(&mut self, now: Instant) -> Option<Arc<Link>> {
-        let link = self.link.as_ref()?;
-        if link.is_silent(now) {
-            self.drop_dead_link();
-        } else if self.is_elsewhere && self.pace.may_begin(now) {
-            self.drop_link();
-        }
-        self.link.clone()
-    }
-
-    /// Of a link that has worked the next one may be as good: it is had at once.
-    fn drop_dead_link(&mut self) {
-        if self.link.as_ref().is_some_and(|link| link.has_replied()) {
-            self.pace = Pace::default();
-        }
-        self.drop_link();
-    }
-
-    fn drop_link(&mut self) {
-        self.is_elsewhere = false;
-        self.link = None;
-    }
-
-    /// The attempt that is under way, unless its runtime has ended or stands still.
-    fn running_attempt(&mut self, now: Instant) -> Option<Attempt> {
-        let attempt = self.attempt.take().filter(|attempt| {
-            attempt.outcome.has_changed().is_ok() && now < attempt.began_at + CONNECT_LIMIT * 2
-        });
-        self.attempt = attempt;
-        self.attempt.clone()
-    }
 }
 
 /// What a reply says about its connection.
@@ -217,25 +143,18 @@ impl Shared {
         if let Some(attempt) = state.running_attempt(now) {
             return Ok(Err(attempt));
         }
-        if !state.pace.may_begin(now) {
-            let error = state.last_error.clone();
-            return Err(unsent(error.unwrap_or_else(timed_out)));
-        }
         let Ok(runtime) = Handle::try_current() else {
             let error = (ErrorKind::Client, "there is no tokio runtime");
             return Err(unsent(error.into()));
         };
-        state.pace.begin(now);
+        let begins_at = state.pace.begin(now);
         let (done, outcome) = watch::channel(None);
-        let attempt = Attempt {
-            began_at: now,
-            outcome,
-        };
+        let attempt = Attempt { begins_at, outcome };
         state.attempt = Some(attempt.clone());
         let (servers, shared) = (self.servers.clone(), Arc::downgrade(self));
         // A task of its own: a call that is given up sooner than this takes must not stop it, or such
         // calls would never have a connection. It ends by itself.
-        runtime.spawn(connect(servers, shared, done));
+        runtime.spawn(connect(begins_at, servers, shared, done));
         Ok(Err(attempt))
     }
 
@@ -245,10 +164,12 @@ impl Shared {
 }
 
 async fn connect(
+    begins_at: Instant,
     servers: Servers,
     shared: Weak<Shared>,
     done: watch::Sender<Option<RedisResult<Arc<Link>>>>,
 ) {
+    sleep_until(begins_at).await;
     let connected = timeout(CONNECT_LIMIT, servers.connect()).await;
     let outcome = match connected {
         Ok(Ok(connection)) => Ok(Arc::new(Link::new(connection))),
@@ -265,9 +186,8 @@ async fn connect(
         );
     }
     let mut state = shared.state();
-    match &outcome {
-        Ok(link) => state.link = Some(Arc::clone(link)),
-        Err(error) => state.last_error = Some(error.clone()),
+    if let Ok(link) = &outcome {
+        state.link = Some(Arc::clone(link));
     }
     let is_this = |attempt: &Attempt| attempt.outcome.same_channel(&done.subscribe());
     if state.attempt.as_ref().is_some_and(is_this) {
