@@ -45,7 +45,9 @@
 //!   The store opens up to 19 connections beside the application's pool, for each runtime of a process.
 //! * **MySQL, MariaDB**: `innodb_flush_log_at_trx_commit = 1`, `sync_binlog = 1` (not MariaDB's
 //!   default); with replicas, semi-synchronous with `AFTER_SYNC` and a time-out that is never reached.
-//! * **SQLite**: a local disk that does not lie about flushing.
+//! * **SQLite**: a local disk that does not lie about flushing. The store has connections of its own, so that
+//!   the application's pool may be in use to the last; but there is one writer at a time, so keep write
+//!   transactions and `#[tx]` handlers shorter than the shortest lease.
 //! * **Redis**: `appendonly yes`, `appendfsync always`, `maxmemory-policy noeviction`, a server of its
 //!   own; and know that no setting makes a fail-over lossless, and that abandoned records go at the end
 //!   of their retention without a word in any log.

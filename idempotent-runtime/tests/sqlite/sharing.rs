@@ -1,12 +1,13 @@
 //! One file, several users of it: stores, processes, the application itself.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use idempotent_runtime::store::sqlite::SqliteStore;
 use idempotent_runtime::store::{Claim, ClaimRequest, Release, Store, StoreErrorKind};
 use idempotent_runtime::{Fingerprint, RecordState};
 use tokio::sync::Barrier;
+use tokio::time::timeout;
 
 use crate::support::{
     Directory, PATIENCE, TTL, begin, key, request, request_of, response, rival, unlock,
@@ -92,6 +93,33 @@ async fn lock_that_is_held_too_long_is_busy_and_nothing_has_happened() {
         matches!(claim, Claim::Acquired { attempt: 1, .. }),
         "{claim:?}"
     );
+}
+
+/// As by a process that recovers the log, which locks out readers too.
+#[tokio::test]
+async fn file_that_is_locked_exclusively_is_waited_for() {
+    let directory = Directory::new();
+    let store = directory.fresh_store().await;
+    let completed = request();
+    store.claim(&completed).await.unwrap();
+    let paid = response("paid");
+    store.complete(&completed.owner, &paid, TTL).await.unwrap();
+    drop(store);
+    let mut connection = directory.connection().await;
+    let alone = "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE";
+    let started = Instant::now();
+    while sqlx::raw_sql(alone).execute(&mut connection).await.is_err() {
+        assert!(started.elapsed() < PATIENCE, "never alone");
+    }
+    let store = SqliteStore::new(directory.pool());
+    let rival = rival(&completed);
+    let mut replay = begin(store.claim(&rival));
+    // Longer than SQLite itself waits.
+    let answer = timeout(Duration::from_millis(200), &mut replay).await;
+    assert!(answer.is_err(), "{answer:?}");
+    drop(connection);
+    let claim = replay.await.unwrap();
+    assert!(matches!(claim, Claim::Completed(_)), "{claim:?}");
 }
 
 #[tokio::test]

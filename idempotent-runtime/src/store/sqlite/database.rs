@@ -17,6 +17,9 @@ use super::failure::is_busy;
 /// here, in pieces of that length.
 const SLICE: Duration = Duration::from_millis(50);
 
+/// Between two of those pieces, because some locks SQLite does not wait for at all.
+pub(super) const PAUSE: Duration = Duration::from_millis(1);
+
 /// How long opening is tried again while others hold the file: a change to WAL does not wait for them
 /// by itself, not even for as long as the busy timeout says.
 const OPENING: Duration = Duration::from_secs(5);

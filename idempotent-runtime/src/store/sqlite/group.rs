@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use super::NAME;
 use super::batch;
-use super::database::{Database, Purpose};
+use super::database::{Database, PAUSE, Purpose};
 use super::failure::{commit_error, is_busy, store_error};
 use super::queue::Queue;
 use super::session::{Place, Session};
@@ -95,6 +97,7 @@ impl Group {
                     if queue.is_empty() {
                         return Ok(false);
                     }
+                    sleep(PAUSE).await;
                 }
                 Err(error) => return Err(session.reason(error, &self.database)),
             }

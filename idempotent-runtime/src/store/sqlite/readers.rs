@@ -3,12 +3,15 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use sqlx::{Connection, SqlStr};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::sleep;
 
 use super::batch::Batches;
-use super::database::{Database, Opened, Purpose};
+use super::database::{Database, Opened, PAUSE, Purpose};
+use super::failure::is_busy;
 use super::row::{Columns, fetch, fetch_all};
 use crate::key::RecordKey;
 
@@ -58,8 +61,18 @@ impl Readers {
         let _permit = self.permits.acquire().await.ok();
         let idle = self.idle().pop();
         let mut opened = still_there(idle, &self.database).await?;
-        let columns = fetch(&mut opened.0, read, key).await;
-        let columns = columns.map_err(|error| self.database.reason(error, opened.1))?;
+        let patience = self.database.patience().await?;
+        let started = Instant::now();
+        let columns = loop {
+            match fetch(&mut opened.0, read.clone(), key).await {
+                Ok(columns) => break columns,
+                // A process that recovers the log, or is the last to close it, locks readers out.
+                Err(error) if is_busy(&error) && started.elapsed() < patience => {
+                    sleep(PAUSE).await;
+                }
+                Err(error) => return Err(self.database.reason(error, opened.1)),
+            }
+        };
         // Only after success: what failed or was given up half-way is closed.
         self.idle().push(opened);
         Ok(columns)

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::sleep;
 
 use super::NAME;
 use super::claims::TryClaim;
-use super::database::{Database, Purpose};
+use super::database::{Database, PAUSE, Purpose};
 use super::failure::{commit_error, is_busy, store_error};
 use super::readers::Readers;
 use super::row::{Row, Time};
@@ -98,7 +99,9 @@ impl Transactions {
         loop {
             match session.begin_nestable().await {
                 Ok(()) => break,
-                Err(error) if is_busy(&error) && started.elapsed() < patience => {}
+                Err(error) if is_busy(&error) && started.elapsed() < patience => {
+                    sleep(PAUSE).await;
+                }
                 Err(error) => return Err(store_error(session.reason(error, &self.database))),
             }
         }
