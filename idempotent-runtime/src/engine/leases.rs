@@ -81,8 +81,6 @@ struct Lease {
     most_outstanding: u32,
     /// The most renewals in a batch with it: smaller after a batch that failed as a whole.
     batch: usize,
-    /// As its guard has it.
-    has_lost_question: Arc<AtomicBool>,
 }
 
 /// Keeps one lease for as long as it lives.
@@ -90,8 +88,6 @@ struct Lease {
 pub(super) struct LeaseGuard {
     renewer: Arc<Renewer>,
     token: Token,
-    /// It was claimed again, and that claim may still be on its way.
-    has_lost_question: Arc<AtomicBool>,
 }
 
 impl Leases {
@@ -107,7 +103,6 @@ impl Leases {
     pub(super) fn keep(&self, claim: ClaimedAs, asked_at: Instant) -> LeaseGuard {
         let renewer = self.renewer();
         let token = claim.owner.token;
-        let has_lost_question = Arc::<AtomicBool>::default();
         renewer.insert(Lease {
             renew_at: asked_at + claim.lease / 3,
             slack: claim.lease / 6,
@@ -116,13 +111,8 @@ impl Leases {
             most_outstanding: most_outstanding(claim.lease, self.calls.limit()),
             claim,
             batch: BATCH,
-            has_lost_question: Arc::clone(&has_lost_question),
         });
-        LeaseGuard {
-            renewer,
-            token,
-            has_lost_question,
-        }
+        LeaseGuard { renewer, token }
     }
 
     fn renewer(&self) -> Arc<Renewer> {
@@ -168,15 +158,9 @@ impl Drop for Leases {
 }
 
 impl LeaseGuard {
-    /// Lets the lease end by itself, and says whether a claim for it may still be on its way.
-    pub(super) fn stop(&self) -> bool {
+    /// Lets the lease end by itself.
+    pub(super) fn stop(&self) {
         lock(&self.renewer.table).leases.remove(&self.token);
-        self.has_lost_question.load(Ordering::Acquire)
-    }
-
-    /// A claim for it got no reply, and may still be on its way.
-    pub(super) fn note_lost_question(&self) {
-        self.has_lost_question.store(true, Ordering::Release);
     }
 
     /// Until when the lease certainly lasts; `None` when the claim is known to be lost.
@@ -328,7 +312,8 @@ impl Renewer {
             match result {
                 Ok(Renewed::Renewed) => lease.renewed(asked_at),
                 Ok(Renewed::Lost) => {
-                    lease.has_lost_question.store(true, Ordering::Release);
+                    // Before it is asked: it may be given up while that question is on its way.
+                    lease.claim.note_lost_question();
                     lost.push(lease.claim.clone());
                 }
                 Err(_) => {
@@ -352,8 +337,7 @@ impl Renewer {
     /// fail-over) gets it back, and nobody else runs meanwhile.
     async fn reclaim(&self, claim: ClaimedAs) -> Reply {
         let asked_at = Instant::now();
-        let request = claim.request(self.retention, None);
-        let reclaimed = catch_unwind(self.calls.claim(&request)).await;
+        let reclaimed = catch_unwind(claim.ask(&self.calls, self.retention, None)).await;
         Reply::Reclaimed {
             token: claim.owner.token,
             asked_at,
