@@ -29,7 +29,8 @@ use crate::store::{Claim, Progress, Renewal, Renewed, StoreError};
 mod error;
 mod labels;
 mod lease;
-#[cfg(all(test, feature = "memory"))]
+#[cfg(feature = "memory")]
+#[cfg(test)]
 mod tests;
 
 pub use error::StepError;
