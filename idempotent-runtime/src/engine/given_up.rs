@@ -18,7 +18,7 @@ use super::calls::lock;
 use super::pauses::Pauses;
 use super::unwind::catch_unwind;
 use crate::record::Owner;
-use crate::store::{Release, StoreError, StoreErrorKind};
+use crate::store::{Release, Renewal, Renewed, StoreError, StoreErrorKind};
 
 /// The most memory that the queue takes. What is over it is left to its lease.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -203,12 +203,18 @@ impl Engine {
                 return waiting.due.first_key_value().map(|((at, _), _)| *at);
             }
             let asked = batch.len();
-            let (mut released, mut abandoned) = (Vec::new(), Vec::new());
+            let (mut released, mut abandoned, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
             for given_up in batch {
-                match self.resolved(&given_up).await {
-                    Ok(How::Release) => released.push(given_up),
-                    Ok(How::Abandon | How::Either) => abandoned.push(given_up),
-                    Err(error) => self.look_again(given_up, &Err(error)),
+                match given_up.how {
+                    How::Release => released.push(given_up),
+                    How::Abandon => abandoned.push(given_up),
+                    How::Either => unknown.push(given_up),
+                }
+            }
+            for (given_up, how) in self.find_out(unknown).await {
+                match how {
+                    How::Release => released.push(given_up),
+                    How::Abandon | How::Either => abandoned.push(given_up),
                 }
             }
             self.give_up_all(released, How::Release).await;
@@ -217,14 +223,42 @@ impl Engine {
         }
     }
 
-    /// What is read here stays true for as long as the token holds the record: nobody else makes it another
-    /// attempt then.
-    async fn resolved(&self, given_up: &GivenUp) -> Result<How, StoreError> {
-        if given_up.how != How::Either {
-            return Ok(given_up.how);
+    /// Which attempts these claims have become, as far as they hold a record: the others are looked at again.
+    ///
+    /// They are renewed first, because only what their token holds cannot become another attempt between
+    /// a look and a release.
+    async fn find_out(&self, unknown: Vec<GivenUp>) -> Vec<(GivenUp, How)> {
+        let mut known = Vec::new();
+        if unknown.is_empty() {
+            return known;
         }
-        let record = self.read(&given_up.owner.key).await?;
-        Ok(record.map_or(How::Abandon, |record| How::of_attempt(record.attempt)))
+        let renewals: Vec<Renewal> = unknown.iter().map(|it| self.renewal(it.owner)).collect();
+        let renewed = catch_unwind(self.0.calls.renew(&renewals)).await;
+        let renewed = renewed.unwrap_or_else(|_| {
+            vec![Err(self.0.calls.error(StoreErrorKind::Unavailable)); renewals.len()]
+        });
+        for (given_up, renewed) in unknown.into_iter().zip(renewed) {
+            let record = match renewed {
+                Ok(Renewed::Renewed) => self.read(&given_up.owner.key).await,
+                Ok(Renewed::Lost) => Ok(None),
+                Err(error) => Err(error),
+            };
+            match record {
+                Ok(Some(record)) => known.push((given_up, How::of_attempt(record.attempt))),
+                Ok(None) => self.look_again(given_up, &Ok(Release::Lost)),
+                Err(error) => self.look_again(given_up, &Err(error)),
+            }
+        }
+        known
+    }
+
+    /// For as long as it takes to give the claim up.
+    fn renewal(&self, owner: Owner) -> Renewal {
+        Renewal {
+            owner,
+            lease: LONGEST_PAUSE,
+            retention: self.0.retention,
+        }
     }
 
     fn look_again(&self, given_up: GivenUp, result: &Result<Release, StoreError>) {
