@@ -34,6 +34,9 @@ const LATEST_ARRIVAL: Duration = Duration::from_secs(10 * 60);
 /// key is free.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// The first pause between two looks for a question that may still arrive, once the store has replied.
+const FIRST_WATCH: Duration = Duration::from_secs(1);
+
 /// The longest pause between two looks for a question that may still arrive; never longer than the
 /// lease that it would begin.
 const LONGEST_WATCH: Duration = Duration::from_secs(30);
@@ -130,6 +133,15 @@ impl Waiting {
         let number = self.next_number;
         self.next_number += 1;
         self.due.insert((at, number), given_up);
+    }
+
+    /// Plans the next look at a claim together with one that is planned already, if that is at most half of
+    /// the pause earlier: what was given up at about the same time is looked at in one call.
+    fn plan(&mut self, now: Instant, pause: Duration, given_up: GivenUp) {
+        let at = now + pause;
+        let mut planned = self.due.range((now + pause / 2, 0)..=(at, u64::MAX));
+        let shared = planned.next_back().map(|((planned, _), _)| *planned);
+        self.insert(shared.unwrap_or(at), given_up);
     }
 
     fn is_full(&self) -> bool {
@@ -262,8 +274,9 @@ impl Engine {
     }
 
     fn look_again(&self, given_up: GivenUp, result: &Result<Release, StoreError>) {
-        if let Some((at, given_up)) = given_up.answered(result, Instant::now()) {
-            lock(&self.0.given_up.waiting).insert(at, given_up);
+        let now = Instant::now();
+        if let Some((pause, given_up)) = given_up.answered(result, now) {
+            lock(&self.0.given_up.waiting).plan(now, pause, given_up);
         }
     }
 
@@ -288,17 +301,17 @@ impl Engine {
 }
 
 impl GivenUp {
-    /// When to look again, if there is a reason.
+    /// After which pause to look again, if there is a reason.
     fn answered(
         mut self,
         result: &Result<Release, StoreError>,
         now: Instant,
-    ) -> Option<(Instant, Self)> {
+    ) -> Option<(Duration, Self)> {
         match result {
             Ok(_) => {
                 self.unanswered = None;
                 self.may_arrive_until.filter(|until| now < *until)?;
-                self.pauses.extend_to(self.longest_watch);
+                self.pauses.limit_to(FIRST_WATCH, self.longest_watch);
             }
             Err(error) if error.is_about_item() => {
                 tracing::error!(record = %self.owner.key, error = error as &dyn std::error::Error,
@@ -311,8 +324,7 @@ impl GivenUp {
                 // What was sent and not answered can arrive late too, and does no harm.
             }
         }
-        let at = now + self.pauses.next();
-        Some((at, self))
+        Some((self.pauses.next(), self))
     }
 }
 
