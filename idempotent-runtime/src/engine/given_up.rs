@@ -74,6 +74,8 @@ impl How {
 pub(super) struct GivenUp {
     owner: Owner,
     how: How,
+    /// Until when a record that it has abandoned is there at least.
+    abandoned_until: Option<Instant>,
     /// Until when its question may arrive; `None` when it was answered.
     may_arrive_until: Option<Instant>,
     longest_watch: Duration,
@@ -89,6 +91,7 @@ impl GivenUp {
         Self {
             owner,
             how,
+            abandoned_until: None,
             may_arrive_until: None,
             longest_watch: LONGEST_PAUSE,
             first_look: Duration::ZERO,
@@ -217,7 +220,7 @@ impl Engine {
             let asked = batch.len();
             let (mut released, mut abandoned, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
             for given_up in batch {
-                match given_up.how {
+                match given_up.how_at(now) {
                     How::Release => released.push(given_up),
                     How::Abandon => abandoned.push(given_up),
                     How::Either => unknown.push(given_up),
@@ -275,7 +278,7 @@ impl Engine {
 
     fn look_again(&self, given_up: GivenUp, result: &Result<Release, StoreError>) {
         let now = Instant::now();
-        if let Some((pause, given_up)) = given_up.answered(result, now) {
+        if let Some((pause, given_up)) = given_up.answered(result, now, self.0.retention) {
             lock(&self.0.given_up.waiting).plan(now, pause, given_up);
         }
     }
@@ -301,15 +304,26 @@ impl Engine {
 }
 
 impl GivenUp {
+    /// Once a record that was abandoned is gone, a question that arrives makes a new one.
+    fn how_at(&self, now: Instant) -> How {
+        let is_gone = self.abandoned_until.is_some_and(|until| until <= now);
+        match self.how {
+            How::Abandon if is_gone => How::Either,
+            how => how,
+        }
+    }
+
     /// After which pause to look again, if there is a reason.
     fn answered(
         mut self,
         result: &Result<Release, StoreError>,
         now: Instant,
+        retention: Duration,
     ) -> Option<(Duration, Self)> {
         match result {
             Ok(_) => {
                 self.unanswered = None;
+                self.abandoned_until.get_or_insert(now + retention);
                 self.may_arrive_until.filter(|until| now < *until)?;
                 self.pauses.limit_to(FIRST_WATCH, self.longest_watch);
             }

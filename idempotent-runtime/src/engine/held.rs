@@ -343,10 +343,14 @@ impl Held {
             Box::pin(alias.abandon()).await;
         }
         self.end(How::Abandon).await;
-        if let Err(error) = self.engine.give_up(self.owner(), How::Abandon).await {
-            tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
-                "could not end a lease, trying again in the background");
-            self.hand_over(How::Abandon);
+        match self.engine.give_up(self.owner(), How::Abandon).await {
+            Ok(_) if !self.has_lost_question => {}
+            Ok(_) => self.hand_over(How::Abandon),
+            Err(error) => {
+                tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
+                    "could not end a lease, trying again in the background");
+                self.hand_over(How::Abandon);
+            }
         }
     }
 
