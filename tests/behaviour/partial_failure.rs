@@ -269,6 +269,31 @@ async fn brown_out_leaves_no_key_behind_and_is_not_amplified() {
     assert_eq!(local.probe.runs(), REQUESTS);
 }
 
+/// For ten minutes each of them was looked for by itself, more than thirty times.
+#[tokio::test(start_paused = true)]
+async fn questions_without_a_reply_are_looked_for_together() {
+    const REQUESTS: u32 = 600;
+    let (local, store) = local();
+    store.script_times(2 * REQUESTS as usize, Operation::Claim, Fault::Hangs);
+    let requests = (0..REQUESTS).map(|number| {
+        let local = local.clone();
+        tokio::spawn(async move {
+            sleep(number * Duration::from_millis(100)).await;
+            local.post("/pay", &format!("key-{number}")).await
+        })
+    });
+    for request in requests.collect::<Vec<_>>() {
+        let refused = request.await.unwrap();
+        refused.assert_problem(503, "store-unavailable");
+    }
+    sleep(Duration::from_secs(11 * 60)).await;
+    let looks = store.calls(Operation::Release);
+    assert!(
+        looks <= 2 * REQUESTS as usize,
+        "{looks} calls to give {REQUESTS} claims up"
+    );
+}
+
 /// The first question got no reply, the second one was answered that another attempt runs. The first one
 /// arrives after that one has released the key, and held it for nobody.
 #[tokio::test(start_paused = true)]

@@ -8,11 +8,13 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use http::StatusCode;
-use idempotent_runtime::store::{Claim, ClaimRequest, Store};
+use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::store::{Claim, ClaimRequest, Store, StoreErrorKind};
 use idempotent_runtime::{
-    Abandoned, Attempt, Idempotency, ManualClock, Owner, Recovery, Release, StoredResponse, Token,
-    idempotent,
+    Abandoned, Attempt, Idempotency, ManualClock, Owner, RecordState, Recovery, Release,
+    StoredResponse, Token, idempotent,
 };
+use tokio::time::sleep;
 
 use crate::support::{
     App, CertainStore, Fault, FaultyStore, Local, Operation, Probe, Server, raw_stream, reply,
@@ -146,6 +148,33 @@ async fn a_take_over_without_a_reply_leaves_the_key_abandoned() {
         .assert_problem(503, "store-unavailable");
     server.pending(0).await;
     assert_found(&server).await;
+}
+
+/// A take-over without a reply arrived between the look at what it had become and the release of what was
+/// seen there: the crash was forgotten, and the key free.
+#[tokio::test(start_paused = true)]
+async fn a_late_take_over_frees_no_key() {
+    let store = crashed("/recover").await;
+    let key = store.claimed();
+    let local = Local::new(store.clone(), routes());
+    store.script(Operation::Claim, Fault::Works);
+    store.script(Operation::Claim, Fault::Late);
+    store.script(
+        Operation::Claim,
+        Fault::Refused(StoreErrorKind::Unavailable),
+    );
+    store.script(Operation::Release, Fault::Waits);
+    let failed = local.post("/recover", "key").await;
+    failed.assert_problem(503, "store-unavailable");
+    // The claim comes to the store, and then what was to give it up.
+    for _ in 0..2 {
+        sleep(Duration::from_secs(1)).await;
+        store.proceed();
+    }
+    sleep(LEASE).await;
+    let record = store.get(&key).await.unwrap().expect("the record");
+    assert_eq!(record.attempt, 2);
+    assert!(matches!(record.state, RecordState::Abandoned), "{record:?}");
 }
 
 #[tokio::test]

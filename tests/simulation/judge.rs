@@ -61,8 +61,6 @@ struct Claimant {
     request: Option<u64>,
     intent: Option<usize>,
     lease: Millis,
-    /// It was to take over an attempt, and not to make a record.
-    is_take_over: bool,
     sent_at: Millis,
     /// A call that had to do with its completion went wrong.
     has_failed: bool,
@@ -197,7 +195,6 @@ impl Judge {
                     request: request.map(|(request, _)| request),
                     intent: request.map(|(_, intent)| intent),
                     lease: claim.lease.as_millis() as Millis,
-                    is_take_over: claim.take_over.is_some(),
                     sent_at: now,
                     has_failed: false,
                     has_failed_to_complete: false,
@@ -704,10 +701,12 @@ impl Judge {
     fn was_not_saved(&self, first: &Run, second: &Run, label: &str) -> Result<(), String> {
         let after = self.lives_of(second);
         for (life, attempt) in self.lives_of(first) {
-            let is_same = after.iter().any(|(other, _)| std::ptr::eq(life, *other));
-            // A known gap: while a secret is rotated, steps are kept in one record.
-            let is_read = first.record == Some(life.key) && second.record == first.record;
-            if !is_same || life.is_tainted || !is_read {
+            let is_same = |(other, _): &&(&Life, usize)| std::ptr::eq(life, *other);
+            let is_later = after
+                .iter()
+                .find(is_same)
+                .is_some_and(|(_, later)| attempt < *later);
+            if !is_later || life.is_tainted {
                 continue;
             }
             let claimant = self.claimants.get(life.attempts[attempt].0.as_bytes());
@@ -717,7 +716,7 @@ impl Judge {
                 .iter()
                 .find(|(it, _)| *it == label)
                 .map(|(_, at)| *at);
-            if at <= saved_until && at.is_some() && first.attempt < second.attempt {
+            if at.is_some() && at <= saved_until {
                 return Err("the step was in the record".to_owned());
             }
         }
@@ -746,12 +745,6 @@ impl Judge {
     fn is_explained(&self, life: &Life) -> bool {
         // A question for a record that the store has forgotten finds none, though it was completed.
         if life.is_tainted || life.was_taken_over || self.forgotten.contains(&life.key) {
-            return true;
-        }
-        let first = life.attempts.first().map(|(token, _)| token);
-        let first = first.and_then(|token| self.claimants.get(token.as_bytes()));
-        // It was to take over a record that was gone meanwhile: a known gap of the contract.
-        if first.is_some_and(|claimant| claimant.is_take_over) {
             return true;
         }
         let runs = self.ledger.lock().runs.clone();

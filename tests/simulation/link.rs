@@ -143,10 +143,15 @@ thread_local! {
 
 /// Notes on whose behalf calls are made while it runs.
 pub fn on_behalf_of<T>(request: u64, f: impl FnOnce() -> T) -> T {
-    let before = REQUEST.replace(Some(request));
-    let value = f();
-    REQUEST.set(before);
-    value
+    /// Also when a function panics.
+    struct Before(Option<u64>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            REQUEST.set(self.0);
+        }
+    }
+    let _before = Before(REQUEST.replace(Some(request)));
+    f()
 }
 
 pub fn current_request() -> Option<u64> {

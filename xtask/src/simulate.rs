@@ -22,12 +22,12 @@ pub(crate) const HELP: &str = "\
 
           With --faults, each patch of tests/simulation/faults (or those whose name contains NAME) is
           applied to a copy of the sources, and histories are run until one finds it, N at most
-          (default 20,000).
+          (default 60,000).
 
 ";
 
 /// How many seeds a fault gets by default.
-const FAULT_SEEDS: u64 = 20_000;
+const FAULT_SEEDS: u64 = 60_000;
 
 #[derive(Debug, Default)]
 struct Options {

@@ -18,7 +18,7 @@ use super::calls::lock;
 use super::pauses::Pauses;
 use super::unwind::catch_unwind;
 use crate::record::Owner;
-use crate::store::{Release, StoreError, StoreErrorKind};
+use crate::store::{Release, Renewal, Renewed, StoreError, StoreErrorKind};
 
 /// The most memory that the queue takes. What is over it is left to its lease.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -33,6 +33,9 @@ const LATEST_ARRIVAL: Duration = Duration::from_secs(10 * 60);
 /// The longest pause between two tries while the store does not reply: how soon after its recovery the
 /// key is free.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The first pause between two looks for a question that may still arrive, once the store has replied.
+const FIRST_WATCH: Duration = Duration::from_secs(1);
 
 /// The longest pause between two looks for a question that may still arrive; never longer than the
 /// lease that it would begin.
@@ -71,6 +74,8 @@ impl How {
 pub(super) struct GivenUp {
     owner: Owner,
     how: How,
+    /// Until when a record that it has abandoned is there at least.
+    abandoned_until: Option<Instant>,
     /// Until when its question may arrive; `None` when it was answered.
     may_arrive_until: Option<Instant>,
     longest_watch: Duration,
@@ -86,6 +91,7 @@ impl GivenUp {
         Self {
             owner,
             how,
+            abandoned_until: None,
             may_arrive_until: None,
             longest_watch: LONGEST_PAUSE,
             first_look: Duration::ZERO,
@@ -130,6 +136,15 @@ impl Waiting {
         let number = self.next_number;
         self.next_number += 1;
         self.due.insert((at, number), given_up);
+    }
+
+    /// Plans the next look at a claim together with one that is planned already, if that is at most half of
+    /// the pause earlier: what was given up at about the same time is looked at in one call.
+    fn plan(&mut self, now: Instant, pause: Duration, given_up: GivenUp) {
+        let at = now + pause;
+        let mut planned = self.due.range((now + pause / 2, 0)..=(at, u64::MAX));
+        let shared = planned.next_back().map(|((planned, _), _)| *planned);
+        self.insert(shared.unwrap_or(at), given_up);
     }
 
     fn is_full(&self) -> bool {
@@ -203,12 +218,18 @@ impl Engine {
                 return waiting.due.first_key_value().map(|((at, _), _)| *at);
             }
             let asked = batch.len();
-            let (mut released, mut abandoned) = (Vec::new(), Vec::new());
+            let (mut released, mut abandoned, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
             for given_up in batch {
-                match self.resolved(&given_up).await {
-                    Ok(How::Release) => released.push(given_up),
-                    Ok(How::Abandon | How::Either) => abandoned.push(given_up),
-                    Err(error) => self.look_again(given_up, &Err(error)),
+                match given_up.how_at(now) {
+                    How::Release => released.push(given_up),
+                    How::Abandon => abandoned.push(given_up),
+                    How::Either => unknown.push(given_up),
+                }
+            }
+            for (given_up, how) in self.find_out(unknown).await {
+                match how {
+                    How::Release => released.push(given_up),
+                    How::Abandon | How::Either => abandoned.push(given_up),
                 }
             }
             self.give_up_all(released, How::Release).await;
@@ -217,19 +238,48 @@ impl Engine {
         }
     }
 
-    /// What is read here stays true for as long as the token holds the record: nobody else makes it another
-    /// attempt then.
-    async fn resolved(&self, given_up: &GivenUp) -> Result<How, StoreError> {
-        if given_up.how != How::Either {
-            return Ok(given_up.how);
+    /// Which attempts these claims have become, as far as they hold a record: the others are looked at again.
+    ///
+    /// They are renewed first, because only what their token holds cannot become another attempt between
+    /// a look and a release.
+    async fn find_out(&self, unknown: Vec<GivenUp>) -> Vec<(GivenUp, How)> {
+        let mut known = Vec::new();
+        if unknown.is_empty() {
+            return known;
         }
-        let record = self.read(&given_up.owner.key).await?;
-        Ok(record.map_or(How::Abandon, |record| How::of_attempt(record.attempt)))
+        let renewals: Vec<Renewal> = unknown.iter().map(|it| self.renewal(it.owner)).collect();
+        let renewed = catch_unwind(self.0.calls.renew(&renewals)).await;
+        let renewed = renewed.unwrap_or_else(|_| {
+            vec![Err(self.0.calls.error(StoreErrorKind::Unavailable)); renewals.len()]
+        });
+        for (given_up, renewed) in unknown.into_iter().zip(renewed) {
+            let record = match renewed {
+                Ok(Renewed::Renewed) => self.read(&given_up.owner.key).await,
+                Ok(Renewed::Lost) => Ok(None),
+                Err(error) => Err(error),
+            };
+            match record {
+                Ok(Some(record)) => known.push((given_up, How::of_attempt(record.attempt))),
+                Ok(None) => self.look_again(given_up, &Ok(Release::Lost)),
+                Err(error) => self.look_again(given_up, &Err(error)),
+            }
+        }
+        known
+    }
+
+    /// For as long as it takes to give the claim up.
+    fn renewal(&self, owner: Owner) -> Renewal {
+        Renewal {
+            owner,
+            lease: LONGEST_PAUSE,
+            retention: self.0.retention,
+        }
     }
 
     fn look_again(&self, given_up: GivenUp, result: &Result<Release, StoreError>) {
-        if let Some((at, given_up)) = given_up.answered(result, Instant::now()) {
-            lock(&self.0.given_up.waiting).insert(at, given_up);
+        let now = Instant::now();
+        if let Some((pause, given_up)) = given_up.answered(result, now, self.0.retention) {
+            lock(&self.0.given_up.waiting).plan(now, pause, given_up);
         }
     }
 
@@ -254,17 +304,28 @@ impl Engine {
 }
 
 impl GivenUp {
-    /// When to look again, if there is a reason.
+    /// Once a record that was abandoned is gone, a question that arrives makes a new one.
+    fn how_at(&self, now: Instant) -> How {
+        let is_gone = self.abandoned_until.is_some_and(|until| until <= now);
+        match self.how {
+            How::Abandon if is_gone => How::Either,
+            how => how,
+        }
+    }
+
+    /// After which pause to look again, if there is a reason.
     fn answered(
         mut self,
         result: &Result<Release, StoreError>,
         now: Instant,
-    ) -> Option<(Instant, Self)> {
+        retention: Duration,
+    ) -> Option<(Duration, Self)> {
         match result {
             Ok(_) => {
                 self.unanswered = None;
+                self.abandoned_until.get_or_insert(now + retention);
                 self.may_arrive_until.filter(|until| now < *until)?;
-                self.pauses.extend_to(self.longest_watch);
+                self.pauses.limit_to(FIRST_WATCH, self.longest_watch);
             }
             Err(error) if error.is_about_item() => {
                 // It may be read or repaired later, but not for ever.
@@ -282,8 +343,7 @@ impl GivenUp {
                 // What was sent and not answered can arrive late too, and does no harm.
             }
         }
-        let at = now + self.pauses.next();
-        Some((at, self))
+        Some((self.pauses.next(), self))
     }
 }
 

@@ -246,7 +246,7 @@ impl Held {
         if !self.claim.has_lost_question() {
             return;
         }
-        let given_up = GivenUp::new(*self.owner(), How::Release)
+        let given_up = GivenUp::new(*self.owner(), self.how_if_late(How::Release))
             .may_still_arrive(Instant::now(), self.claim.lease)
             .once_expired(self.claim.ttl);
         if let Some(given_up) = given_up {
@@ -376,10 +376,14 @@ impl Held {
             Box::pin(alias.abandon()).await;
         }
         self.end(How::Abandon).await;
-        if let Err(error) = self.engine.give_up(self.owner(), How::Abandon).await {
-            tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
-                "could not end a lease, trying again in the background");
-            self.hand_over(How::Abandon);
+        match self.engine.give_up(self.owner(), How::Abandon).await {
+            Ok(_) if !self.has_lost_question => {}
+            Ok(_) => self.hand_over(How::Abandon),
+            Err(error) => {
+                tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
+                    "could not end a lease, trying again in the background");
+                self.hand_over(How::Abandon);
+            }
         }
     }
 
@@ -395,13 +399,21 @@ impl Held {
         self.lease.stop();
     }
 
+    /// A late question to take a record over makes a new one if it is gone meanwhile.
+    fn how_if_late(&self, how: How) -> How {
+        match self.attempt {
+            1 => how,
+            _ => How::Either,
+        }
+    }
+
     /// Lets the claim be given up in the background.
     fn hand_over(&self, how: How) {
-        let given_up = GivenUp::new(*self.owner(), how);
         let given_up = if self.claim.has_lost_question() {
-            given_up.may_still_arrive(Instant::now(), self.claim.lease)
+            GivenUp::new(*self.owner(), self.how_if_late(how))
+                .may_still_arrive(Instant::now(), self.claim.lease)
         } else {
-            given_up
+            GivenUp::new(*self.owner(), how)
         };
         self.engine.hand_over(given_up, self.lease.runtime());
     }

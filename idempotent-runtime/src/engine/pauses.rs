@@ -25,7 +25,9 @@ impl Pauses {
         }
     }
 
-    pub(super) fn extend_to(&mut self, longest: Duration) {
+    /// None is shorter or longer than that from now on.
+    pub(super) fn limit_to(&mut self, shortest: Duration, longest: Duration) {
+        self.next = self.next.max(shortest);
         self.longest = longest;
     }
 

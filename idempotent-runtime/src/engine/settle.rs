@@ -89,9 +89,11 @@ impl Engine {
         };
         match (&settled, decision) {
             // Abandoned again, for another decision.
+            (Err(_), _) if claim.has_lost_question() => give_up(How::Either),
             (Err(_), _) => give_up(How::Abandon),
-            // The key is free: a claim that may still arrive must not hold it.
-            (Ok(_), Decision::NotDone) if claim.has_lost_question() => give_up(How::Release),
+            // The key is free: a claim that may still arrive must not hold it, and takes over what has
+            // crashed meanwhile, if anything has.
+            (Ok(_), Decision::NotDone) if claim.has_lost_question() => give_up(How::Either),
             (Ok(_), _) => {}
         }
         settled

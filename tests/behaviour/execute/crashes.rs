@@ -8,6 +8,7 @@ use idempotent_runtime::{
     Abandoned, Attempt, Execution, Idempotency, NoResultKind, OnAbandoned, Policy, Recovery,
     StoredResponse,
 };
+use tokio::time::sleep;
 
 use super::{
     Consumer, DEFAULT, LEASE, Unreachable, assert_executed, assert_no_result, assert_replayed,
@@ -193,4 +194,24 @@ async fn a_panic_while_the_store_is_unavailable_abandons_the_key_when_it_is_back
     }
     let outcome = consumer.receive(DEFAULT, "key").await.unwrap();
     assert_eq!(outcome, Execution::Unknown);
+}
+
+/// The first question arrives when the record of the crash is gone: the record that it made was nobody's.
+#[tokio::test(start_paused = true)]
+async fn a_question_that_arrives_after_the_retention_does_not_hold_the_key() {
+    const RETENTION: Duration = Duration::from_secs(60);
+    let consumer =
+        Consumer::with(|builder| builder.secret_check(false).abandoned_retention(RETENTION));
+    consumer.store.script(Operation::Claim, Fault::Late);
+    consumer.probe.open();
+    let panicked = consumer.spawn_call(DEFAULT, "key", panics).await;
+    assert!(panicked.unwrap_err().is_panic());
+    consumer.clock.advance(LEASE + RETENTION);
+    sleep(LEASE + RETENTION).await;
+    consumer.store.proceed();
+    sleep(Duration::from_millis(1)).await;
+    let held = consumer.receive(DEFAULT, "key").await.unwrap();
+    assert!(matches!(held, Execution::InFlight { .. }), "{held:?}");
+    sleep(LEASE + Duration::from_secs(5)).await;
+    assert_executed(consumer.receive(DEFAULT, "key").await, 2);
 }
