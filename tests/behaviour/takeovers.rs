@@ -8,7 +8,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use http::StatusCode;
-use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::store::{Claim, ClaimRequest, Store, StoreErrorKind};
 use idempotent_runtime::{
     Abandoned, Attempt, Idempotency, ManualClock, Owner, RecordState, Recovery, Release,

@@ -377,7 +377,7 @@ impl Held {
         }
         self.end(How::Abandon).await;
         match self.engine.give_up(self.owner(), How::Abandon).await {
-            Ok(_) if !self.has_lost_question => {}
+            Ok(_) if !self.claim.has_lost_question() => {}
             Ok(_) => self.hand_over(How::Abandon),
             Err(error) => {
                 tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
