@@ -18,13 +18,10 @@ export const decide = (seen, policy) => {
 	const left = Math.min(life, policy.budget - elapsed)
 	const next = judge(seen)
 	const reason = next != 'retry' ? seen.code || seen.status
-		: attempt >= policy.attempts ? 'attempts' : left > 0 && left >= retryAfter ? '' : left == life ? 'lifetime' : 'budget'
+		: attempt >= policy.attempts ? 'attempts' : left > retryAfter ? '' : left == life ? 'lifetime' : 'budget'
 	const jitter = Math.min(left - retryAfter, policy.cap, policy.base * 2 ** (attempt - 1))
 	return { next: next == 'retry' && reason ? 'undecided' : next, reason, life, wait: retryAfter + random * jitter }
 }
-
-const parseRetryAfter = (value, date, now) => /^\d+$/.test(value) ? value * 1e3
-	: /GMT$/.test(value) && Math.max(0, Date.parse(value) - (Date.parse(date) || now)) || 0
 
 const kind = (name) => class extends Error {
 	constructor(reason, fields) {
@@ -52,19 +49,6 @@ const digest = async (text) => {
 	return new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text))).join()
 }
 
-const read = async (response, stripe, now) => {
-	const { status } = response, get = (name) => response.headers.get(name), bytes = await response.arrayBuffer()
-	const body = parse(new TextDecoder().decode(bytes))
-	return {
-		status,
-		replayed: get('idempotent-replayed') == 'true',
-		retryAfter: parseRetryAfter(get('retry-after'), get('date'), now),
-		advice: stripe && get('stripe-should-retry'),
-		code: stripe ? status == 400 && body.error?.type : /problem.json/.test(get('content-type')) && body.code,
-		response: status ? new Response(bytes.byteLength ? bytes : null, response) : response,
-	}
-}
-
 export const intents = ({
 	user, storage, fetch = globalThis.fetch, random = Math.random, now = Date.now,
 	sleep = (ms, signal) => new Promise((resolve) => {
@@ -78,6 +62,20 @@ export const intents = ({
 	const prefix = 'idempotent' + JSON.stringify(user), stripe = policy.profile == 'stripe'
 	let used
 	if (storage === undefined) try { storage = localStorage } catch {}
+
+	const read = async (response) => {
+		const { status } = response, get = (name) => response.headers.get(name), after = get('retry-after')
+		const bytes = await response.arrayBuffer(), body = parse(new TextDecoder().decode(bytes))
+		return {
+			status,
+			replayed: get('idempotent-replayed') == 'true',
+			retryAfter: /^\d+$/.test(after) ? after * 1e3
+				: /GMT$/.test(after) && Math.max(0, Date.parse(after) - (Date.parse(get('date')) || now())) || 0,
+			advice: stripe && get('stripe-should-retry'),
+			code: stripe ? status == 400 && body.error?.type : /problem.json/.test(get('content-type')) && body.code,
+			response: status ? new Response(bytes.byteLength ? bytes : null, response) : response,
+		}
+	}
 
 	const load = async (item) => {
 		try {
@@ -146,7 +144,7 @@ export const intents = ({
 					signal.throwIfAborted()
 					await locked(item, enter)
 					const seen = await fetch(url, { ...init, signal: AbortSignal.any([signal, AbortSignal.timeout(policy.timeout)]) })
-						.then((response) => read(response, stripe, now())).catch((cause) => ({ failure: 1, cause }))
+						.then(read).catch((cause) => ({ failure: 1, cause }))
 					if (seen.failure) signal.throwIfAborted()
 					const { response, cause } = seen
 					const { next, reason, wait } = await locked(item, () => leave({ ...seen, attempt, elapsed: now() - begun, random: random() }))
