@@ -136,7 +136,7 @@ export const intents = ({
 				if (init.body?.getReader) throw new Refused('body', { intent })
 				const request = new Request(url, init = { method: 'POST', redirect: 'manual', ...init }), { headers } = request
 				headers.set(header, stripe ? key : `"${key}"`)
-				check(headers.has(header), 'no-cors')
+				check(init.mode != 'no-cors', 'no-cors')
 				init.headers = headers
 				init.body &&= await request.arrayBuffer()
 				const begun = now()
@@ -177,7 +177,7 @@ export const intents = ({
 			await load(prefix)
 			const items = Object.keys(memory)
 			for (let i = await storage?.length; i-- > 0;) items.push(await storage.key(i))
-			return Promise.all(items.filter((item) => item.startsWith(prefix)).map(async (item) => open(item, parse(await load(item)), 1)))
+			return Promise.all(items.filter((item) => item?.startsWith(prefix)).map(async (item) => open(item, parse(await load(item)), 1)))
 		},
 	}
 }
