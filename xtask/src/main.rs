@@ -21,7 +21,8 @@ Usage: cargo xtask <task>
           what is not installed (Node and npm too) is installed with apt-get, if this is root on a
           Debian. What cannot be had is named, and its tests are skipped; with CI=true that is a
           failure. To use a server of your own, set IDEMPOTENT_TEST_REDIS_URL,
-          IDEMPOTENT_TEST_POSTGRES_URL or IDEMPOTENT_TEST_MYSQL_URL: tests make tables and keys of their own there, and remove them.
+          IDEMPOTENT_TEST_POSTGRES_URL or IDEMPOTENT_TEST_MYSQL_URL: tests make tables and keys of
+          their own there, and remove them.
 
           However it ends, by a signal too, it leaves no process and no temporary folder behind.
 
