@@ -143,8 +143,9 @@ export const intents = ({
 				for (let attempt = 1; ; attempt++) {
 					signal.throwIfAborted()
 					await locked(item, enter)
-					const seen = await fetch(url, { ...init, signal: AbortSignal.any([signal, AbortSignal.timeout(policy.timeout)]) })
-						.then(read).catch((cause) => ({ failure: 1, cause }))
+					const limit = AbortSignal.timeout(policy.timeout)
+					const seen = await fetch(url, { ...init, signal: AbortSignal.any([signal, limit]) })
+						.then(read).catch((cause) => ({ failure: 1, cause: limit.reason ?? cause }))
 					if (seen.failure) signal.throwIfAborted()
 					const { response, cause } = seen
 					const { next, reason, wait } = await locked(item, () => leave({ ...seen, attempt, elapsed: now() - begun, random: random() }))

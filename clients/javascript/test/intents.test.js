@@ -1,7 +1,9 @@
 // The intent: one key from the first try to the application's acknowledgment.
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { describe, test } from 'node:test'
+import { promisify } from 'node:util'
 import { answer, FakeLocks, FakeStorage, newPage, serve, SlowStorage, turn } from './support.js'
 
 const DAY = 86_400_000
@@ -619,4 +621,22 @@ describe('bad input', () => {
     assert.match(error.cause.message, /fetch failed/)
     assert.equal(error.response, undefined)
   })
+})
+
+test('a_try_ends_in_time_although_memory_is_collected', async () => {
+  // On Node 20 a timer signal that only `AbortSignal.any` knows is collected, and never fires.
+  const { stdout } = await promisify(execFile)(process.execPath, ['--expose-gc', '--input-type=module', '--eval', `
+    import { createServer } from 'node:http'
+    const { intents } = await import('${new URL('../index.js', import.meta.url)}')
+    const server = createServer(() => {})
+    await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const collecting = setInterval(gc, 10)
+    const intent = await intents({ user: 'ann', timeout: 200, attempts: 2, base: 1 }).begin('o', 1)
+    const error = await intent.fetch('http://127.0.0.1:' + server.address().port, { body: 'x' }).catch((error) => error)
+    console.log(error.name, error.reason, error.cause.name)
+    clearInterval(collecting)
+    server.closeAllConnections()
+    server.close()
+  `])
+  assert.equal(stdout.trim(), 'Undecided attempts TimeoutError')
 })
