@@ -63,7 +63,7 @@ describe('one key', () => {
   })
 
   test('two_clicks_without_web_locks_get_the_same_key', async () => {
-    const checkout = await browser([], { storage: new SlowStorage() }).page({ locks: undefined })
+    const checkout = await browser([], { storage: new SlowStorage() }).page({ locks: null })
     const begun = await Promise.all([1, 2, 3].map(() => checkout.begin('o', PAYLOAD)))
     assert.equal(new Set(begun.map(({ key }) => key)).size, 1)
   })
@@ -401,12 +401,34 @@ describe('storage', () => {
     assert.equal(world.storage.length, 0)
   })
 
-  test('without_a_storage_the_page_remembers', async () => {
-    const { intents } = await newPage()
-    const one = intents({ user: 'ann' }), two = intents({ user: 'ann' })
-    const intent = await one.begin('o', PAYLOAD)
-    assert.equal(intent.persisted, false)
-    assert.equal((await two.begin('o', PAYLOAD)).key, intent.key)
+  test('a_page_that_may_not_have_local_storage_remembers', async () => {
+    const real = Object.getOwnPropertyDescriptor(globalThis, 'localStorage')
+    const denied = () => { throw new DOMException('denied', 'SecurityError') }
+    Object.defineProperty(globalThis, 'localStorage', { configurable: true, get: denied })
+    try {
+      const { intents } = await newPage()
+      const one = intents({ user: 'ann' }), two = intents({ user: 'ann' })
+      const intent = await one.begin('o', PAYLOAD)
+      assert.equal(intent.persisted, false)
+      assert.equal((await two.begin('o', PAYLOAD)).key, intent.key)
+    } finally {
+      delete globalThis.localStorage
+      if (real) Object.defineProperty(globalThis, 'localStorage', real)
+    }
+  })
+
+  test('local_storage_is_the_default', async () => {
+    const real = Object.getOwnPropertyDescriptor(globalThis, 'localStorage')
+    const value = new FakeStorage()
+    Object.defineProperty(globalThis, 'localStorage', { configurable: true, value })
+    try {
+      const before = await (await newPage()).intents({ user: 'ann', locks: null }).begin('o', PAYLOAD)
+      assert.equal(before.persisted, true)
+      assert.equal((await (await newPage()).intents({ user: 'ann', locks: null }).begin('o', PAYLOAD)).key, before.key)
+    } finally {
+      delete globalThis.localStorage
+      if (real) Object.defineProperty(globalThis, 'localStorage', real)
+    }
   })
 })
 
