@@ -543,6 +543,14 @@ describe('abort', () => {
     assert.equal(world.keys().size, 1)
   })
 
+  test('abort_during_the_last_try_is_an_abort_and_not_undecided', async () => {
+    const controller = new AbortController()
+    const world = browser([() => { controller.abort(); return reset() }])
+    const intent = await (await world.page({ attempts: 1 })).begin('o', PAYLOAD)
+    await assert.rejects(intent.fetch(URL_, { signal: controller.signal }), { name: 'AbortError' })
+    assert.equal((await (await world.page()).begin('o', PAYLOAD)).key, intent.key)
+  })
+
   test('abort_during_a_wait_ends_the_wait', async () => {
     const controller = new AbortController()
     // The real sleep: it would last for minutes.

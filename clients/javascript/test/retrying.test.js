@@ -45,6 +45,7 @@ test('two_clicks_are_one_payment', async () => {
   const createPaymentWithRetry = (await newPage()).retrying(server.url, quick)
   const both = await Promise.all([createPaymentWithRetry({ amount: 10 }), createPaymentWithRetry({ amount: 10 })])
   assert.deepEqual(both.map(({ id }) => id), [1, 1])
+  assert.equal(server.seen.length, 2)
   assert.equal(server.ledger.size, 1)
   await server.close()
 })
