@@ -20,10 +20,10 @@ use crate::record::{Owner, StoredResponse, Token};
 use crate::recovery::Recovery;
 use crate::store::{Claim, StoreError, StoreErrorKind};
 
-/// What the owner of a claim gets to renew its lease, beside the time between two renewals. Those that fail
-/// are tried again every twelfth of the lease, each second at the latest; one that hangs is given up at
-/// the store's time-out, and others are sent meanwhile, each third of the lease.
-const LEAST_GRACE: Duration = Duration::from_millis(500);
+/// What the owner of a claim gets to renew its lease before it is taken over. It does not depend on what this
+/// process is set to: another process, with other leases and time-outs, sends a renewal at least each second
+/// until one succeeds, and a third of the time is for its way there.
+const GRACE: Duration = Duration::from_millis(2_500);
 
 /// A [`Claim`] whose acquisition is already being kept.
 #[expect(
@@ -251,7 +251,7 @@ impl Engine {
                     let (policy, describe) = (way.policy, way.describe);
                     let may_be_taken_over = !matches!(policy.on_abandoned, OnAbandoned::Reject);
                     if may_be_taken_over && waited_for != Some(attempt) {
-                        self.wait_for_owner(&key, attempt, policy.lease()).await?;
+                        self.wait_for_owner(&key, attempt).await?;
                         waited_for = Some(attempt);
                     }
                     match self.decide(key, policy, describe, attempt).await? {
@@ -279,17 +279,15 @@ impl Engine {
         &self,
         key: &RecordKey,
         attempt: u32,
-        lease: Duration,
     ) -> Result<(), StoreError> {
         let calls = &self.0.calls;
-        let grace = (2 * calls.limit()).min(lease / 3) + LEAST_GRACE;
         if calls
-            .give_grace(key, attempt, grace, self.0.retention)
+            .give_grace(key, attempt, GRACE, self.0.retention)
             .await?
         {
-            tracing::debug!(record = %key, attempt, ?grace,
+            tracing::debug!(record = %key, attempt,
                 "a lease has ended, waiting for its owner before taking over");
-            sleep(grace).await;
+            sleep(GRACE).await;
         }
         Ok(())
     }

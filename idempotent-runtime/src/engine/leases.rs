@@ -32,7 +32,7 @@ use crate::store::{Claim, Renewal, Renewed, StoreError, StoreErrorKind};
 const BATCH: usize = 1000;
 
 /// The most renewals of one lease that are on their way at a time, at least. More than one, so that a
-/// store whose replies take longer than a third of the lease still gets a renewal each third.
+/// store whose replies take long still gets one in time.
 const LEAST_OUTSTANDING: u32 = 3;
 
 /// The claims of this process that are to be kept.
@@ -141,10 +141,19 @@ impl Leases {
     }
 }
 
+/// The longest time between two renewals of one lease while none has succeeded, whether they fail or hang: a
+/// third of the lease, and a second at most. Others rely on it before they take over
+/// ([`GRACE`](super::claim)).
+fn longest_gap(lease: Duration) -> Duration {
+    (lease / 3).clamp(Duration::from_millis(1), LONGEST_GAP)
+}
+
+const LONGEST_GAP: Duration = Duration::from_secs(1);
+
 /// At most 30, however short the lease is.
 fn most_outstanding(lease: Duration, limit: Duration) -> u32 {
-    let third = (lease / 3).as_millis().max(1);
-    let sent = limit.as_millis().div_ceil(third).min(29) + 1;
+    let gap = longest_gap(lease).as_millis().max(1);
+    let sent = limit.as_millis().div_ceil(gap).min(29) + 1;
     u32::try_from(sent).map_or(LEAST_OUTSTANDING, |sent| sent.max(LEAST_OUTSTANDING))
 }
 
@@ -240,12 +249,20 @@ impl Renewer {
             return Vec::new();
         }
         for lease in table.leases.values_mut() {
-            if !is_due(lease, now + lease.slack) {
+            // What is on its way is not sent once more before its time.
+            let is_early = lease.outstanding == 0;
+            let slack = if is_early {
+                lease.slack
+            } else {
+                Duration::ZERO
+            };
+            if !is_due(lease, now + slack) {
                 continue;
             }
             let length = lease.claim.lease;
             lease.outstanding += 1;
-            lease.renew_at = now + (length / 3).max(Duration::from_millis(1));
+            // Later, as soon as this one has succeeded.
+            lease.renew_at = now + longest_gap(length);
             let class = length.as_millis().max(1).ilog2();
             groups
                 .entry((class, lease.batch))
@@ -317,7 +334,7 @@ impl Renewer {
                     lost.push(lease.claim.clone());
                 }
                 Err(_) => {
-                    let pause = (lease.claim.lease / 12).min(Duration::from_secs(1));
+                    let pause = (lease.claim.lease / 12).min(LONGEST_GAP);
                     lease.renew_at = now + pause.max(Duration::from_millis(1));
                     lease.slack = Duration::ZERO;
                     lease.batch = if !has_failed {
@@ -354,7 +371,7 @@ impl Renewer {
             Ok(Claim::Acquired { .. }) => lease.renewed(asked_at),
             // Asked again after the next renewal.
             Err(_) => {
-                let pause = (lease.claim.lease / 12).min(Duration::from_secs(1));
+                let pause = (lease.claim.lease / 12).min(LONGEST_GAP);
                 lease.renew_at = Instant::now() + pause.max(Duration::from_millis(1));
             }
             Ok(_) => {

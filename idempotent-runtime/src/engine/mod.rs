@@ -54,6 +54,8 @@ pub(crate) struct Engine(Arc<Inner>);
 struct Inner {
     calls: calls::Calls,
     retention: Duration,
+    /// How long a transaction may be idle before the database ends it.
+    idle_limit: Duration,
     leases: leases::Leases,
     watches: wait::Watches,
     seats: seats::Seats,
@@ -76,7 +78,13 @@ pub(crate) struct EngineSettings {
     pub(crate) retention: Duration,
     /// The most memory of responses that wait to be stored.
     pub(crate) max_pending_bytes: usize,
+    /// How long a handler in a transaction may take.
+    pub(crate) transaction_timeout: Duration,
 }
+
+/// How much longer than a handler may take a database waits for the next statement of its transaction: none
+/// comes when the connection is gone without a word.
+const IDLE_MARGIN: Duration = Duration::from_secs(5);
 
 impl Default for EngineSettings {
     fn default() -> Self {
@@ -85,6 +93,7 @@ impl Default for EngineSettings {
             sweep_every: Duration::from_secs(60),
             retention: Duration::from_secs(30 * 24 * 60 * 60),
             max_pending_bytes: 64 * 1024 * 1024,
+            transaction_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -142,6 +151,7 @@ impl Engine {
             sweeper: sweep::Sweeper::new(settings.sweep_every),
             calls,
             retention: settings.retention,
+            idle_limit: settings.transaction_timeout + IDLE_MARGIN,
             tasks: TaskTracker::new(),
             held: AtomicUsize::new(0),
             pending: background::Pending::new(settings.max_pending_bytes),

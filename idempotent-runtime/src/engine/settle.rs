@@ -61,8 +61,7 @@ impl Engine {
         decision: Decision,
     ) -> Result<Resolution, StoreError> {
         let _running = self.tasks().token();
-        self.wait_for_owner(&claim.owner.key, attempt, claim.lease)
-            .await?;
+        self.wait_for_owner(&claim.owner.key, attempt).await?;
         let asked_at = Instant::now();
         let asked = self.ask(claim, Some(attempt)).await;
         let give_up = |how| {

@@ -165,7 +165,12 @@ impl Engine {
         if self.is_closing() {
             return Err(Refusal::ShuttingDown);
         }
-        match self.0.calls.timed(begin.begin(None)).await? {
+        match self
+            .0
+            .calls
+            .timed(begin.begin(None, self.0.idle_limit))
+            .await?
+        {
             Begun::Open(session) => Ok(InTransaction {
                 session,
                 record: None,
@@ -194,7 +199,12 @@ impl Engine {
             fingerprint: Fingerprint::from_bytes(key),
             ttl: Duration::from_secs(1),
         };
-        if let Begun::Open(session) = self.0.calls.timed(begin.begin(Some(&request))).await? {
+        if let Begun::Open(session) = self
+            .0
+            .calls
+            .timed(begin.begin(Some(&request), self.0.idle_limit))
+            .await?
+        {
             self.roll_back(session).await;
         }
         Ok(())
@@ -233,7 +243,12 @@ impl Engine {
         }
         self.look_after();
         Ok(
-            match self.0.calls.timed(begin.begin(Some(request))).await? {
+            match self
+                .0
+                .calls
+                .timed(begin.begin(Some(request), self.0.idle_limit))
+                .await?
+            {
                 Begun::Open(session) => Tried::Open(session, running),
                 Begun::Settled(settled) => Tried::Settled(settled),
             },

@@ -114,7 +114,6 @@ pub struct Builder {
     retry_after: Duration,
     background: Option<Crowd>,
     ttl: Option<Duration>,
-    transaction_timeout: Duration,
     extensions: Extensions,
 }
 
@@ -145,7 +144,6 @@ impl Idempotency {
             retry_after: Duration::from_secs(1),
             background: None,
             ttl: None,
-            transaction_timeout: Duration::from_secs(30),
             extensions: Extensions::new(),
         }
     }
@@ -515,7 +513,7 @@ impl Builder {
     /// If it is shorter than a millisecond or more than [ten years](crate::MAX_DURATION).
     #[track_caller]
     pub fn transaction_timeout(mut self, timeout: Duration) -> Self {
-        self.transaction_timeout = within_bounds(timeout);
+        self.engine.transaction_timeout = within_bounds(timeout);
         self
     }
 
@@ -624,7 +622,7 @@ impl Builder {
             retry_after: self.retry_after,
             background: self.background,
             ttl: self.ttl,
-            transaction_timeout: self.transaction_timeout,
+            transaction_timeout: self.engine.transaction_timeout,
             extensions: self.extensions,
         }))
     }

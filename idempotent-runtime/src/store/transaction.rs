@@ -78,12 +78,18 @@ pub trait Begin<C>: Send + Sync {
     /// Begins one unless there is a record already, or another transaction is at it. `None` is a
     /// transaction without a record, for a request that is not protected.
     ///
-    /// Dropping the future leaves nothing behind: neither a lock nor an open transaction.
+    /// Dropping the future leaves nothing behind: neither a lock nor an open transaction. Where a server could
+    /// keep one because it does not hear that the connection is gone, it ends a transaction that has been
+    /// idle for `idle_limit` by itself.
     ///
     /// # Errors
     ///
     /// [`StoreError`]; nothing has happened.
-    async fn begin(&self, request: Option<&TransactionRequest>) -> Result<Begun<C>, StoreError>;
+    async fn begin(
+        &self,
+        request: Option<&TransactionRequest>,
+        idle_limit: Duration,
+    ) -> Result<Begun<C>, StoreError>;
 }
 
 /// A transaction whose record is not written yet. Dropped, it is rolled back.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use idempotent_runtime::StoredResponse;
@@ -68,8 +69,12 @@ where
 
 #[async_trait]
 impl<C: Deadly> Begin<C> for Crashing<C> {
-    async fn begin(&self, request: Option<&TransactionRequest>) -> Result<Begun<C>, StoreError> {
-        let mut inner = match self.inner.begin(request).await? {
+    async fn begin(
+        &self,
+        request: Option<&TransactionRequest>,
+        idle_limit: Duration,
+    ) -> Result<Begun<C>, StoreError> {
+        let mut inner = match self.inner.begin(request, idle_limit).await? {
             Begun::Open(session) => session,
             settled @ Begun::Settled(_) => return Ok(settled),
         };

@@ -15,7 +15,11 @@ struct Row(Fingerprint, Settled);
 
 #[async_trait]
 impl Begin<()> for Row {
-    async fn begin(&self, request: Option<&TransactionRequest>) -> Result<Begun<()>, StoreError> {
+    async fn begin(
+        &self,
+        request: Option<&TransactionRequest>,
+        _: Duration,
+    ) -> Result<Begun<()>, StoreError> {
         let is_its = request.is_some_and(|request| request.fingerprint == self.0);
         Ok(Begun::Settled(if is_its {
             self.1.clone()

@@ -202,7 +202,7 @@ impl Statements {
             Locked::Skip => " SKIP LOCKED",
             Locked::Wait => "",
         };
-        text(format!("START TRANSACTION; {lock}{locked}"))
+        text(format!("{BEGIN_BRIEFLY}{lock}{locked}"))
     }
 
     pub(super) fn look(&self, keys: &[RecordKey]) -> SqlStr {
@@ -215,7 +215,7 @@ impl Statements {
         if !all.is_empty() {
             all.push_str("; ");
         }
-        text(all + "COMMIT")
+        text(all + COMMIT)
     }
 
     pub(super) fn renew(&self, keys: &[RecordKey], lease: Duration, life: Duration) -> String {
@@ -234,9 +234,16 @@ impl Statements {
     /// Begins a transaction that has locked at most so many expired records.
     pub(super) fn lock_expired(&self, limit: usize) -> SqlStr {
         let expired = self.many.expired.replace("{limit}", &limit.to_string());
-        text("START TRANSACTION; ".to_owned() + &expired)
+        text(BEGIN_BRIEFLY.to_owned() + &expired)
     }
 }
+
+/// Between the two messages of such a transaction the server waits for five seconds at most: a connection that is
+/// gone without a word must not keep the locks of other requests' records for the hours of its `wait_timeout`.
+const BEGIN_BRIEFLY: &str =
+    "SET @idempotent_wait_timeout = @@wait_timeout, wait_timeout = 5; START TRANSACTION; ";
+
+const COMMIT: &str = "COMMIT; SET wait_timeout = @idempotent_wait_timeout";
 
 fn statement(text: &SqlStr) -> Statement {
     sqlx::query(text.clone())

@@ -8,6 +8,7 @@
 //! the beginning, and names cannot even be looked up by every role.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, PgPool, Postgres, Row};
@@ -41,20 +42,21 @@ impl Begin<PgConnection> for Transactions {
     async fn begin(
         &self,
         request: Option<&TransactionRequest>,
+        idle_limit: Duration,
     ) -> Result<Begun<PgConnection>, StoreError> {
         let sql = match request {
             Some(request) => Some((request, self.0.statements().await?.transaction.clone())),
             None => None,
         };
         let pool = self.0.connector().pool();
-        match begin(&self.0, sql.clone()).await {
+        match begin(&self.0, sql.clone(), idle_limit).await {
             Err(failed) if failed.is_of_session => {
                 tracing::debug!(
                     error = &failed.error as &dyn std::error::Error,
                     "a pooled connection was of no use, trying a fresh one"
                 );
                 close_idle(pool);
-                let begun = begin(&self.0, sql).await;
+                let begun = begin(&self.0, sql, idle_limit).await;
                 begun.map_err(|failed| failed.error)
             }
             begun => begun.map_err(|failed| failed.error),

@@ -123,6 +123,8 @@ impl Begin<SqliteConnection> for Transactions {
     async fn begin(
         &self,
         request: Option<&TransactionRequest>,
+        // Its connection is in this process, and ends with it.
+        _: Duration,
     ) -> Result<Begun<SqliteConnection>, StoreError> {
         if let Some(request) = request
             && let Some(settled) = self.replay(request).await?

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{MySql, MySqlConnection};
+use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
 
 use super::connection::Borrowed;
 use super::session::SessionState;
@@ -17,13 +17,25 @@ use crate::store::sql::transaction;
 use crate::store::transaction::{Begin, Begun, Settled, TransactionRequest};
 use crate::store::{Claim, ClaimRequest, StoreError};
 
+/// The beginning of a transaction that the server ends when it has heard nothing for so long: a connection
+/// that is gone without a word keeps its locks no longer.
+fn begin_statement(mode: &str, idle_limit: Duration) -> AssertSqlSafe<String> {
+    let secs = idle_limit.as_secs().clamp(1, MOST_SECS);
+    AssertSqlSafe(format!(
+        "SET @idempotent_autocommit = @@autocommit, autocommit = 0, \
+         @idempotent_wait_timeout = @@wait_timeout, wait_timeout = {secs}; START TRANSACTION{mode}"
+    ))
+}
+
+/// The most that the server takes for `wait_timeout` on every system, in seconds.
+const MOST_SECS: u64 = 2_147_483;
+
 /// The explicit mode is the transaction's own, whatever the server's default is.
-const BEGIN: &str =
-    "SET @idempotent_autocommit = @@autocommit, autocommit = 0; START TRANSACTION READ WRITE";
+const READ_WRITE: &str = " READ WRITE";
+
 /// Without a record nothing needs to be written, so a handler that only reads may do so on a read-only
 /// server.
-const BEGIN_UNPROTECTED: &str =
-    "SET @idempotent_autocommit = @@autocommit, autocommit = 0; START TRANSACTION";
+const ANY_MODE: &str = "";
 
 /// The locks of a request that runs nothing.
 const UNLOCK: &str = "DO RELEASE_ALL_LOCKS()";
@@ -56,14 +68,21 @@ impl Begin<MySqlConnection> for MySqlStore {
     async fn begin(
         &self,
         request: Option<&TransactionRequest>,
+        idle_limit: Duration,
     ) -> Result<Begun<MySqlConnection>, StoreError> {
         // Each that was idle can be of no use: closed by the server, gone without a word, demoted. Nothing
         // has happened then, and the last is a fresh one.
         loop {
             let mut connection = Borrowed::from(&self.pool).await?;
             let begun = match request {
-                Some(request) => self.begin_with_record(&mut connection, request).await,
-                None => self.begin_unprotected(&mut connection).await.map(Ok),
+                Some(request) => {
+                    self.begin_with_record(&mut connection, request, idle_limit)
+                        .await
+                }
+                None => self
+                    .begin_unprotected(&mut connection, idle_limit)
+                    .await
+                    .map(Ok),
             };
             match begun {
                 Ok(Ok(before)) => {
@@ -92,9 +111,14 @@ impl Begin<MySqlConnection> for MySqlStore {
 }
 
 impl MySqlStore {
-    async fn begin_unprotected(&self, connection: &mut Borrowed) -> Result<SessionState, Failure> {
+    async fn begin_unprotected(
+        &self,
+        connection: &mut Borrowed,
+        idle_limit: Duration,
+    ) -> Result<SessionState, Failure> {
         let begun = connection.first(async |connection| {
-            let begun = transaction::begin::<MySql>(connection, BEGIN_UNPROTECTED).await;
+            let begin = begin_statement(ANY_MODE, idle_limit);
+            let begun = transaction::begin::<MySql>(connection, begin).await;
             begun.map_err(|error| self.failure(error))
         });
         begun.await?;
@@ -105,6 +129,7 @@ impl MySqlStore {
         &self,
         connection: &mut Borrowed,
         request: &TransactionRequest,
+        idle_limit: Duration,
     ) -> Result<Result<SessionState, Settled>, Failure> {
         // Before the lock: who only looks takes none.
         let key = request.owner.key;
@@ -122,7 +147,8 @@ impl MySqlStore {
                 seen => claims.push((claim_of(request, key), seen)),
             }
         }
-        let begun = transaction::begin::<MySql>(connection, BEGIN).await;
+        let begin = begin_statement(READ_WRITE, idle_limit);
+        let begun = transaction::begin::<MySql>(connection, begin).await;
         begun.map_err(|error| self.failure(error))?;
         for (claim, seen) in &claims {
             if !self.insert(connection, claim, seen).await? {

@@ -64,12 +64,18 @@ impl From<StoreError> for NotBegun {
 pub(super) async fn begin(
     records: &Records,
     request: Option<(&TransactionRequest, InTransaction)>,
+    idle_limit: Duration,
 ) -> Result<Begun<PgConnection>, NotBegun> {
+    // In milliseconds, within what the server takes.
+    let idle_ms = i32::try_from(idle_limit.as_millis())
+        .unwrap_or(i32::MAX)
+        .to_string();
     let pool = records.connector().pool();
     let unanswered = Unanswered::of(pool);
     let mut connection = Loan::new(pool.acquire().await?);
     let Some((request, sql)) = request else {
-        transaction::begin::<Postgres>(&mut connection, "BEGIN").await?;
+        let begin = format!("BEGIN; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}");
+        transaction::begin::<Postgres>(&mut connection, AssertSqlSafe(begin)).await?;
         unanswered.answered();
         let record = None;
         return Ok(Begun::Open(Box::new(Open {
@@ -86,7 +92,8 @@ pub(super) async fn begin(
                 .replace("{lock}", &lock(&sql.name, key).to_string())
         })
         .collect();
-    let begin = AssertSqlSafe(sql.begin.replace("{locks}", &locks));
+    let begin = sql.begin.replace("{idle_ms}", &idle_ms);
+    let begin = AssertSqlSafe(begin.replace("{locks}", &locks));
     transaction::begin::<Postgres>(&mut connection, begin).await?;
     let mut record = ToRecord {
         request: request.clone(),
