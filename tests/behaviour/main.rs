@@ -27,6 +27,7 @@ mod outcomes;
 mod partial_failure;
 mod problems;
 mod replay;
+mod review2;
 mod replay_cache;
 mod runtime_ends;
 mod scopes;

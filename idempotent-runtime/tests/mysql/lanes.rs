@@ -261,3 +261,62 @@ async fn a_release_whose_reply_was_lost_may_have_happened() {
     assert!(store.get(&owner.key).await.unwrap().is_none());
     scratch.clean_up().await;
 }
+
+/// A network that swallows what there is between the two round trips of a batch: the rows stay locked by a
+/// session that nobody will ever hear of again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn review2_batch_that_was_frozen_half_way_locks_nothing_for_long() {
+    use idempotent_runtime::store::{Completion, Renewal};
+    use std::time::{Duration, Instant};
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let proxy = Proxy::to(&scratch.options).await;
+    let store = scratch.store_on(&proxy.options(&scratch.options), 4);
+    let mut claims = Vec::new();
+    for _ in 0..3 {
+        claims.push(crate::support::claimed(&store).await);
+    }
+    let renewals: Vec<Renewal> = claims
+        .iter()
+        .map(|claim| Renewal {
+            owner: claim.owner,
+            lease: claim.lease,
+            retention: claim.retention,
+        })
+        .collect();
+    // The engine's time-out of a call.
+    let limit = Duration::from_secs(2);
+    assert!(store.renew(&renewals).await.iter().all(Result::is_ok));
+    proxy.keep_reply_to("START TRANSACTION");
+    let freeze = async {
+        while !proxy.has_kept_a_reply() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        proxy.freeze();
+    };
+    let (renewed, ()) = tokio::join!(tokio::time::timeout(limit, store.renew(&renewals)), freeze);
+    eprintln!("first renewal: {:?}", renewed.is_err());
+    // From here on the network is as good as new.
+    let other = crate::support::claimed(&store).await;
+    assert!(store.renew(&[Renewal { owner: other.owner, ..renewals[0] }]).await[0].is_ok());
+    let started = Instant::now();
+    let mut last = None;
+    while started.elapsed() < Duration::from_secs(45) {
+        let renewed = tokio::time::timeout(limit, store.renew(&renewals)).await;
+        let response = answer();
+        let completed = store.complete(&claims[0].owner, &response, TTL);
+        let completed = tokio::time::timeout(limit, completed).await;
+        let is_done = matches!(completed, Ok(Ok(Completion::Stored)));
+        last = Some((renewed, completed));
+        if is_done {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let (renewed, completed) = last.unwrap();
+    eprintln!("after {:?}: renewed {renewed:?}, completed {completed:?}", started.elapsed());
+    assert!(matches!(completed, Ok(Ok(Completion::Stored))));
+    scratch.clean_up().await;
+}

@@ -192,3 +192,49 @@ async fn claim_that_was_given_up_leaves_nothing_behind_that_the_next_one_waits_f
     assert_eq!(freezer.connected(), before + 1);
     scratch.clean_up().await;
 }
+
+/// A network that swallows what there is in the middle of a `#[tx]` handler: its transaction stays open in the
+/// server, with the key's lock, long after the client was told that nothing was done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn review2_key_of_a_transaction_that_was_frozen_is_free_again() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    scratch
+        .execute(r#"CREATE TABLE "{table}_payments" (key text)"#)
+        .await;
+    let freezer = Freezer::before(&scratch.options).await;
+    let pool = pool(&freezer.options, 4);
+    let store = scratch.store_on(pool.clone());
+    let (time_out, transactions) = (Duration::from_secs(2), Duration::from_secs(3));
+    let till = Till::open_within(store, pool, time_out, transactions).await;
+    let pay = format!(
+        r#"INSERT INTO "{}_payments" VALUES ('key');SELECT pg_sleep(1)"#,
+        scratch.table
+    );
+    let freeze = async {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        freezer.freeze();
+    };
+    let (first, ()) = tokio::join!(till.post("/pay", "key", &pay), freeze);
+    eprintln!("first answer: {first:?}");
+    assert_eq!(first.status, 503);
+    // The network is as good as new.
+    let other = till.post_until_served("/pay", "other", "SELECT 1").await;
+    assert_eq!(other.status, 201);
+    let started = Instant::now();
+    let mut last = till.post("/pay", "key", &pay).await;
+    while last.status != 201 && started.elapsed() < Duration::from_secs(60) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        last = till.post("/pay", "key", &pay).await;
+    }
+    let sessions: Vec<(String, String)> = sqlx::query_as(
+        "SELECT state, (now() - state_change)::text FROM pg_stat_activity WHERE state LIKE 'idle in%'",
+    )
+    .fetch_all(&scratch.admin)
+    .await
+    .unwrap();
+    eprintln!("after {:?}: {last:?}; sessions {sessions:?}", started.elapsed());
+    assert_eq!(last.status, 201);
+    scratch.clean_up().await;
+}

@@ -85,7 +85,18 @@ impl Answer {
 impl Till {
     /// With a time-out of a store call that a test can wait for.
     pub(crate) async fn open(store: PostgresStore, pool: PgPool, time_out: Duration) -> Self {
-        let idempotency = Idempotency::builder(store).store_timeout(time_out).build();
+        Self::open_within(store, pool, time_out, Duration::from_secs(30)).await
+    }
+
+    /// With a bound of a transaction, too.
+    pub(crate) async fn open_within(
+        store: PostgresStore,
+        pool: PgPool,
+        time_out: Duration,
+        of_transactions: Duration,
+    ) -> Self {
+        let builder = Idempotency::builder(store).store_timeout(time_out);
+        let idempotency = builder.transaction_timeout(of_transactions).build();
         let transactions = idempotency.transactions::<PgConnection>().await;
         let runs = Arc::new(AtomicUsize::new(0));
         let app = App {
