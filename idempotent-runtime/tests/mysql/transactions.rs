@@ -18,6 +18,9 @@ use crate::own_server::OwnServer;
 use crate::proxy::Proxy;
 use crate::support::{Scratch, TTL, answer, pool, request};
 
+/// Longer than any of these takes.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
 type Opened = Box<dyn Session<MySqlConnection>>;
 
 /// A store on an application's pool, and the pool.
@@ -41,7 +44,7 @@ impl Shop {
     }
 
     async fn open(&self, request: &TransactionRequest) -> Opened {
-        match self.begin.begin(Some(request)).await.unwrap() {
+        match self.begin.begin(Some(request), IDLE_LIMIT).await.unwrap() {
             Begun::Open(session) => session,
             Begun::Settled(settled) => panic!("{settled:?}"),
         }
@@ -176,7 +179,7 @@ async fn idle_connections_that_the_server_has_closed_cost_no_transaction() {
         let mut sessions = Vec::new();
         for number in 0..4 {
             sessions.push(match number {
-                3 => match shop.begin.begin(None).await.unwrap() {
+                3 => match shop.begin.begin(None, IDLE_LIMIT).await.unwrap() {
                     Begun::Open(session) => session,
                     Begun::Settled(settled) => panic!("{settled:?}"),
                 },
@@ -244,7 +247,7 @@ async fn a_commit_whose_reply_does_not_come_holds_nothing() {
         assert!(committed.is_err(), "{committed:?}");
         let again = timeout(Duration::from_secs(2), async {
             loop {
-                match shop.begin.begin(Some(&request)).await.unwrap() {
+                match shop.begin.begin(Some(&request), IDLE_LIMIT).await.unwrap() {
                     Begun::Settled(Settled::Completed(response)) => break response,
                     // The server has not come that far.
                     Begun::Settled(Settled::InFlight(_)) => tokio::task::yield_now().await,
@@ -292,7 +295,11 @@ async fn read_only_connections_are_not_reused() {
     assert_eq!(error.kind(), StoreErrorKind::Refused, "{error:?}");
     assert!(!error.may_have_happened());
     for _ in 0..2 {
-        let error = shop.begin.begin(Some(&transaction())).await.unwrap_err();
+        let error = shop
+            .begin
+            .begin(Some(&transaction()), IDLE_LIMIT)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Refused, "{error:?}");
         assert!(!error.may_have_happened());
     }
@@ -325,7 +332,7 @@ async fn a_transaction_writes_the_record_of_each_of_its_keys() {
         let mut other = transaction();
         other.owner.key = key;
         other.fingerprint = request.fingerprint;
-        let begun = shop.begin.begin(Some(&other)).await.unwrap();
+        let begun = shop.begin.begin(Some(&other), IDLE_LIMIT).await.unwrap();
         assert!(
             matches!(begun, Begun::Settled(Settled::InFlight(None))),
             "{begun:?}"
@@ -340,7 +347,7 @@ async fn a_transaction_writes_the_record_of_each_of_its_keys() {
     found.fingerprint = request.fingerprint;
     let key = found.owner.key;
     found.aliases = [aliases[1]].into();
-    let begun = shop.begin.begin(Some(&found)).await.unwrap();
+    let begun = shop.begin.begin(Some(&found), IDLE_LIMIT).await.unwrap();
     assert!(
         matches!(&begun, Begun::Settled(Settled::Completed(stored)) if *stored == answer()),
         "{begun:?}"

@@ -196,7 +196,7 @@ async fn claim_that_was_given_up_leaves_nothing_behind_that_the_next_one_waits_f
 /// A network that swallows what there is in the middle of a `#[tx]` handler: its transaction stays open in the
 /// server, with the key's lock, long after the client was told that nothing was done.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn review2_key_of_a_transaction_that_was_frozen_is_free_again() {
+async fn key_of_a_transaction_that_was_frozen_is_free_again() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
@@ -234,7 +234,10 @@ async fn review2_key_of_a_transaction_that_was_frozen_is_free_again() {
     .fetch_all(&scratch.admin)
     .await
     .unwrap();
-    eprintln!("after {:?}: {last:?}; sessions {sessions:?}", started.elapsed());
+    eprintln!(
+        "after {:?}: {last:?}; sessions {sessions:?}",
+        started.elapsed()
+    );
     assert_eq!(last.status, 201);
     scratch.clean_up().await;
 }

@@ -1,4 +1,4 @@
-//! Proofs of the second review.
+//! The process that takes over may have other settings than the one whose lease has ended.
 
 use std::time::Duration;
 
@@ -52,22 +52,30 @@ fn local(builder: Builder, is_long: bool) -> Local {
     Local::with(builder.secret_check(false), router)
 }
 
-/// One configuration: a store time-out of 200 ms makes the grace (900 ms) shorter than the pause between two
-/// renewals that failed (1 s).
+/// A failed renewal is tried again after a second, whatever the time-out is.
 #[tokio::test(start_paused = true)]
-async fn review2_grace_shorter_than_the_owners_pause() {
+async fn grace_is_longer_than_the_owners_pause() {
     let store = FaultyStore::new(MemoryStore::new());
-    let builder =
-        || Idempotency::builder(store.clone()).store_timeout(Duration::from_millis(200));
-    let runs = outage(local(builder(), true), local(builder(), true), store.clone()).await;
+    let builder = || Idempotency::builder(store.clone()).store_timeout(Duration::from_millis(200));
+    let runs = outage(
+        local(builder(), true),
+        local(builder(), true),
+        store.clone(),
+    )
+    .await;
     assert_eq!(runs, 1, "the owner is alive");
 }
 
-/// Default settings: the release that takes over has a shorter lease than the one that runs.
+/// The release that takes over has a shorter lease than the one that runs.
 #[tokio::test(start_paused = true)]
-async fn review2_grace_of_a_shorter_lease() {
+async fn grace_does_not_depend_on_the_lease_of_who_takes_over() {
     let store = FaultyStore::new(MemoryStore::new());
     let builder = || Idempotency::builder(store.clone());
-    let runs = outage(local(builder(), true), local(builder(), false), store.clone()).await;
+    let runs = outage(
+        local(builder(), true),
+        local(builder(), false),
+        store.clone(),
+    )
+    .await;
     assert_eq!(runs, 1, "the owner is alive");
 }
