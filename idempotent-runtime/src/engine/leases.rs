@@ -81,6 +81,8 @@ struct Lease {
     most_outstanding: u32,
     /// The most renewals in a batch with it: smaller after a batch that failed as a whole.
     batch: usize,
+    /// It is being claimed again: two such claims would each decide what the other one has decided already.
+    is_reclaimed: bool,
     /// As its guard has it.
     has_lost_question: Arc<AtomicBool>,
 }
@@ -116,6 +118,7 @@ impl Leases {
             most_outstanding: most_outstanding(claim.lease, self.calls.limit()),
             claim,
             batch: BATCH,
+            is_reclaimed: false,
             has_lost_question: Arc::clone(&has_lost_question),
         });
         LeaseGuard {
@@ -329,7 +332,9 @@ impl Renewer {
                 Ok(Renewed::Renewed) => lease.renewed(asked_at),
                 Ok(Renewed::Lost) => {
                     lease.has_lost_question.store(true, Ordering::Release);
-                    lost.push(lease.claim.clone());
+                    if !std::mem::replace(&mut lease.is_reclaimed, true) {
+                        lost.push(lease.claim.clone());
+                    }
                 }
                 Err(_) => {
                     let pause = (lease.claim.lease / 12).min(Duration::from_secs(1));
@@ -366,8 +371,14 @@ impl Renewer {
         let Some(lease) = table.leases.get_mut(&token) else {
             return;
         };
+        lease.is_reclaimed = false;
         match claim {
             Ok(Claim::Acquired { .. }) => lease.renewed(asked_at),
+            // Asked again in time: the other one may have done nothing, and release it.
+            Ok(Claim::InFlight { .. }) => {
+                lease.renew_at = Instant::now() + lease.claim.lease / 3;
+                lease.slack = Duration::ZERO;
+            }
             // Asked again after the next renewal.
             Err(_) => {
                 let pause = (lease.claim.lease / 12).min(Duration::from_secs(1));
