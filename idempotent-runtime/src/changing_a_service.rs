@@ -33,7 +33,7 @@
 //! * the *stored result* is read as the new type: add fields with `#[serde(default)]`. A result that
 //!   cannot be read is an error, and the function does not run again.
 //!
-//! Sets whose order is random (`HashSet`) have no stable JSON; use `BTreeSet`.
+//! The order of a `HashSet` does not matter: equal sets have the same JSON.
 //!
 //! # Secrets
 //!

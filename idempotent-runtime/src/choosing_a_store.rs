@@ -54,6 +54,24 @@
 //! * **Everywhere**: `on_abandoned = "reject"` or a recovery function, a TTL longer than your clients
 //!   retry, and a scope if there is more than one tenant.
 //!
+//! # Connections
+//!
+//! | store | connections of its own, at most | shares the application's pool | when there is none left |
+//! | --- | --- | --- | --- |
+//! | PostgreSQL | 19 for each runtime of a process: 16 for work, 2 for leases, 1 for hints | for `#[tx]` only | a claim waits, and is 503 after the store's time-out; nothing has happened |
+//! | MySQL | 12 for each process: 10 for work, 2 for leases | for `#[tx]` only | the same |
+//! | SQLite | 1 writer, a few readers | no | a claim waits for the writer's turn |
+//! | Redis | 1, and 1 for hints | no | it is multiplexed |
+//!
+//! A handler that holds a connection of the pool delays no renewal and no completion. A `#[tx]` handler holds
+//! one connection of the pool while it runs; a pool that is used up is 503 for the next one. Multiply by the
+//! number of instances, twice during a rolling deploy, and compare with the server's limit.
+//!
+//! `PgBouncer` in session mode is transparent; transaction mode is described
+//! in the documentation of `store::postgres`. The isolation level that the server has for new
+//! sessions does not matter to the stores' own connections. It does for `#[tx]`: under `REPEATABLE READ` and
+//! `SERIALIZABLE` a server may refuse a transaction, which is a 503 after which nothing has happened.
+//!
 //! # When the store is in trouble
 //!
 //! A store can be slow, refuse, restart, fail over or lose a reply while this process lives:

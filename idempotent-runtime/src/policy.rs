@@ -80,6 +80,10 @@ pub enum OnAbandoned {
     Reject,
     /// Run the handler again, as the next attempt: **at least once** after a crash. For handlers
     /// whose effects are idempotent themselves.
+    ///
+    /// That a lease has ended proves no crash. So its owner first gets a grace period to renew it: a third
+    /// of the lease, at most twice the [store's time-out](crate::Builder::store_timeout), and half a second.
+    /// The request that found the lease ended waits for so long, and others are in flight meanwhile.
     Retry,
     /// Ask the application, which can look: see [`Recovery`].
     Recover(fn(Abandoned) -> Pin<Box<dyn Future<Output = Recovery> + Send>>),

@@ -22,8 +22,10 @@
 //!   Together with `#[tx]` these are the two modes in which nothing ever happens twice.
 //! * **`retry`** is at least once after a crash, and no lease or fencing token changes that: a dead process
 //!   may have sent its request already. What makes it right is that the *other side* knows the key. It is
-//!   only after a crash: an attempt whose process is alive and reaches the store once per lease keeps its
-//!   claim, and its answer is stored.
+//!   only after a crash: an attempt whose process is alive keeps its claim, also when the store was out for
+//!   longer than its lease. Before another attempt takes over, the owner gets a grace period to renew its
+//!   lease, which begins with a write that the store has taken. Only a process that is frozen, or cannot
+//!   reach the store while others can, for its lease and that period, is taken over alive.
 //! * **A step** is kept after its effect. A crash between the two runs that one step again, so that a step
 //!   whose effect is external wants a derived key all the same.
 //!

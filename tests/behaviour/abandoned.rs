@@ -6,12 +6,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
-use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{
     Abandoned, Attempt, Idempotency, ManualClock, Recovery, StoredResponse, idempotent,
 };
 
-use crate::support::{App, Local, Probe, Server, reply, serve_on_manual_clock, serve_with};
+use crate::support::{
+    App, CertainStore, Local, Probe, Server, reply, serve_on_manual_clock, serve_with,
+};
 
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -149,7 +150,7 @@ async fn a_stale_owner_that_comes_last_replays_the_stored_answer() {
 async fn recovering() -> (Server, Arc<ManualClock>, Ledger) {
     let clock = Arc::new(ManualClock::new());
     let ledger = Ledger::default();
-    let store = MemoryStore::builder().clock(clock.clone()).build();
+    let store = CertainStore::new(&clock);
     let builder = Idempotency::builder(store).extension(ledger.clone());
     (serve_with(builder, routes()).await, clock, ledger)
 }
@@ -232,7 +233,7 @@ async fn done_without_content(abandoned: Abandoned) -> Recovery {
 async fn a_recovered_204_has_neither_length_nor_body() {
     for is_kept in [true, false] {
         let clock = Arc::new(ManualClock::new());
-        let store = MemoryStore::builder().clock(clock.clone()).build();
+        let store = CertainStore::new(&clock);
         let builder = Idempotency::builder(store).extension(is_kept);
         let local = Local::with(builder, Router::new().route("/", post(delete)));
         let stalled = local.spawn("/", "key");

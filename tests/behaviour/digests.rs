@@ -11,7 +11,9 @@ use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{Attempt, Digest, Idempotency, ManualClock, idempotent};
 use serde::Deserialize;
 
-use crate::support::{App, FaultyStore, Local, Operation, Probe, Server, reply, serve_with};
+use crate::support::{
+    App, CertainStore, FaultyStore, Local, Operation, Probe, Server, reply, serve_with,
+};
 
 #[idempotent]
 async fn pay(State(probe): State<Probe>, body: String) -> String {
@@ -79,7 +81,7 @@ struct Change {
 impl Change {
     async fn from(before: Digest, after: Digest) -> Self {
         let clock = Arc::new(ManualClock::new());
-        let store = MemoryStore::builder().clock(clock.clone()).build();
+        let store = CertainStore::new(&clock);
         let store = Arc::new(store);
         let serve = async |digest| {
             let builder = Idempotency::builder(Arc::clone(&store)).digest(digest);

@@ -12,6 +12,7 @@ mod digests;
 mod disconnect;
 mod execute;
 mod fingerprint;
+mod grace;
 mod in_flight;
 mod kept_alive;
 mod keys;

@@ -378,6 +378,7 @@ async fn outage_longer_than_the_lease_is_no_crash() {
     let out = Fault::Refused(StoreErrorKind::Refused);
     store.script_times(100, Operation::Renew, out);
     store.script_times(100, Operation::Claim, out);
+    store.script_times(100, Operation::GiveGrace, out);
     while store.calls(Operation::Claim) < 60 {
         let refused = other.post("/long", "key").await;
         refused.assert_problem(503, "store-unavailable");
@@ -390,7 +391,8 @@ async fn outage_longer_than_the_lease_is_no_crash() {
         "the lease has ended: {found:?}"
     );
     let early = other.post("/long", "key").await;
-    early.assert_problem(409, "in-flight");
+    early.assert_problem(503, "store-unavailable");
+    store.unscript(Operation::GiveGrace);
     store.unscript(Operation::Renew);
     while !running.is_finished() {
         let duplicate = other.post("/long", "key").await;

@@ -8,7 +8,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use http::StatusCode;
-use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::store::{Claim, ClaimRequest, Store, StoreErrorKind};
 use idempotent_runtime::{
     Abandoned, Attempt, Idempotency, ManualClock, Owner, RecordState, Recovery, Release,
@@ -17,7 +16,8 @@ use idempotent_runtime::{
 use tokio::time::sleep;
 
 use crate::support::{
-    App, Fault, FaultyStore, Local, Operation, Probe, Server, raw_stream, reply, serve_on,
+    App, CertainStore, Fault, FaultyStore, Local, Operation, Probe, Server, raw_stream, reply,
+    serve_on,
 };
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -83,7 +83,7 @@ fn routes() -> Router<App> {
 /// became of that process nobody can see from here; it never goes on.
 async fn crashed(path: &'static str) -> FaultyStore {
     let clock = Arc::new(ManualClock::new());
-    let store = FaultyStore::new(MemoryStore::builder().clock(clock.clone()).build());
+    let store = FaultyStore::new(CertainStore::new(&clock));
     let process = Local::new(store.clone(), routes());
     drop(process.spawn(path, "key"));
     process.probe.started().await;

@@ -237,7 +237,11 @@ impl Judge {
         }
         let is_counted = matches!(
             operation,
-            Operation::Claim(_) | Operation::Release(_) | Operation::Abandon(_) | Operation::Get(_)
+            Operation::Claim(_)
+                | Operation::Release(_)
+                | Operation::Abandon(_)
+                | Operation::GiveGrace(..)
+                | Operation::Get(_)
         );
         self.calls += u64::from(is_counted);
     }

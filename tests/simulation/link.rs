@@ -40,6 +40,8 @@ pub enum Operation {
     Complete(Owner, Arc<StoredResponse>, Duration),
     Release(Vec<Owner>),
     Abandon(Vec<Owner>),
+    /// A last lease for this attempt: its length, and the retention.
+    GiveGrace(RecordKey, u32, Duration, Duration),
     Get(RecordKey),
     Remove(RecordKey),
     Purge(usize),
@@ -54,6 +56,7 @@ pub enum Reply {
     SaveProgress(Result<Progress, StoreError>),
     Complete(Result<Completion, StoreError>),
     Release(Each<Release>),
+    GiveGrace(Result<bool, StoreError>),
     Get(Result<Option<Record>, StoreError>),
     Remove(Result<bool, StoreError>),
     Purge(Result<Purged, StoreError>),
@@ -68,6 +71,7 @@ impl Operation {
             Self::Complete(..) => "complete",
             Self::Release(_) => "release",
             Self::Abandon(_) => "abandon",
+            Self::GiveGrace(..) => "grace",
             Self::Get(_) => "get",
             Self::Remove(_) => "remove",
             Self::Purge(_) => "purge",
@@ -83,7 +87,7 @@ impl Operation {
             Self::Release(owners) | Self::Abandon(owners) => {
                 owners.iter().map(|it| it.key).collect()
             }
-            Self::Get(key) | Self::Remove(key) => vec![*key],
+            Self::GiveGrace(key, ..) | Self::Get(key) | Self::Remove(key) => vec![*key],
             Self::Purge(_) => Vec::new(),
         }
     }
@@ -103,6 +107,7 @@ impl Operation {
             Self::Release(owners) | Self::Abandon(owners) => {
                 Reply::Release(vec![Err(error); owners.len()])
             }
+            Self::GiveGrace(..) => Reply::GiveGrace(Err(error)),
             Self::Get(_) => Reply::Get(Err(error)),
             Self::Remove(_) => Reply::Remove(Err(error)),
             Self::Purge(_) => Reply::Purge(Err(error)),
@@ -312,6 +317,17 @@ impl Store for Link {
 
     async fn abandon(&self, owners: &[Owner]) -> Each<Release> {
         call!(self, Operation::Abandon(owners.to_vec()), Release)
+    }
+
+    async fn give_grace(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let give = Operation::GiveGrace(*key, attempt, grace, retention);
+        call!(self, give, GiveGrace)
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {

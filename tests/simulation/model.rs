@@ -274,6 +274,27 @@ impl Model {
         Release::Released
     }
 
+    pub fn give_grace(
+        &mut self,
+        key: &RecordKey,
+        attempt: u32,
+        (grace, retention): (Duration, Duration),
+        now: Millis,
+    ) -> bool {
+        let entry = self.entries.get_mut(key).filter(|entry| {
+            entry.completed.is_none()
+                && entry.token.is_some()
+                && entry.attempt == attempt
+                && entry.lease_until <= now
+                && now < entry.expires_at
+        });
+        let Some(entry) = entry else {
+            return false;
+        };
+        entry.set_lease(grace, retention, now);
+        true
+    }
+
     pub fn get(&self, key: &RecordKey, now: Millis) -> Option<Record> {
         let entry = self
             .entries

@@ -253,6 +253,16 @@ impl Server {
                         .collect(),
                 )
             }
+            Operation::GiveGrace(key, attempt, grace, retention) => {
+                let times = (*grace, *retention);
+                Reply::GiveGrace(spared(self, key, 0).map(|()| {
+                    let said = self.model.give_grace(key, *attempt, times, time);
+                    let give =
+                        |store| MemoryStore::give_grace(store, key, *attempt, *grace, *retention);
+                    self.compare(time, &said, give, &mut differences);
+                    said
+                }))
+            }
             Operation::Get(key) => {
                 let said = self.model.get(key, time);
                 self.compare(time, &said, |store| store.get(key), &mut differences);

@@ -121,6 +121,7 @@ fn path_of(folder: &Path) -> io::Result<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader};
     use std::os::unix::process::ExitStatusExt as _;
 
     use super::*;
@@ -147,18 +148,16 @@ mod tests {
         guard.tell("started", &ended.id().to_string()).unwrap();
         guard.tell("ended", &ended.id().to_string()).unwrap();
         guard.tell("folder", folder.to_str().unwrap()).unwrap();
+        // It has begun its child, and says which.
+        let mut output = String::new();
+        let mut said = BufReader::new(started.stdout.take().unwrap());
+        said.read_line(&mut output).unwrap();
+        assert!(!output.trim().is_empty());
         drop(guard);
 
         assert_eq!(started.wait().unwrap().signal(), Some(9));
         // The end of its output is the end of its child, which has it too.
-        let mut output = String::new();
-        started
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_string(&mut output)
-            .unwrap();
-        assert!(!output.trim().is_empty());
+        said.read_to_string(&mut output).unwrap();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
         while folder.exists() {
             assert!(

@@ -6,6 +6,7 @@ use std::time::Instant;
 use servers::Server;
 
 mod bench;
+mod clients;
 mod guard;
 mod servers;
 mod simulate;
@@ -14,13 +15,14 @@ const HELP: &str = "\
 Usage: cargo xtask <task>
 
   test    run every test: unit, property, conformance, behaviour, fault, compile and documentation
-          tests, the examples as processes, and 1,000 simulated histories.
+          tests, the examples as processes, the JavaScript client, and 1,000 simulated histories.
 
           Redis, PostgreSQL and MariaDB are started for it, on free ports and in temporary folders;
-          what is not installed is installed with apt-get, if this is root on a Debian. A server that
-          cannot be had is named, and its tests are skipped; with CI=true that is a failure. To use a
-          server of your own, set IDEMPOTENT_TEST_REDIS_URL, IDEMPOTENT_TEST_POSTGRES_URL or
-          IDEMPOTENT_TEST_MYSQL_URL: tests make tables and keys of their own there, and remove them.
+          what is not installed (Node and npm too) is installed with apt-get, if this is root on a
+          Debian. What cannot be had is named, and its tests are skipped; with CI=true that is a
+          failure. To use a server of your own, set IDEMPOTENT_TEST_REDIS_URL,
+          IDEMPOTENT_TEST_POSTGRES_URL or IDEMPOTENT_TEST_MYSQL_URL: tests make tables and keys of
+          their own there, and remove them.
 
           However it ends, by a signal too, it leaves no process and no temporary folder behind.
 
@@ -100,16 +102,25 @@ fn test() -> ExitCode {
             failed.push((*title).to_owned());
         }
     }
+    let mut steps = STEPS.len() + 1;
+    match clients::test_javascript() {
+        Ok(status) if status.success() => steps += 1,
+        Ok(_) => failed.push(clients::TITLE.to_owned()),
+        Err(cause) => {
+            let missing = format!("{} is not tested: {cause}", clients::TITLE);
+            complain(&missing);
+            if is_ci() {
+                failed.push(missing);
+            }
+        }
+    }
     say(&format!("\n== {SIMULATED_SEEDS} simulated histories"));
     if !simulate::histories(0, SIMULATED_SEEDS) {
         failed.push("simulated histories".to_owned());
     }
     let seconds = begun.elapsed().as_secs();
     if failed.is_empty() {
-        say(&format!(
-            "\nall {} steps passed in {seconds} s",
-            STEPS.len() + 1
-        ));
+        say(&format!("\nall {steps} steps passed in {seconds} s"));
         return ExitCode::SUCCESS;
     }
     for what in &failed {
@@ -122,7 +133,6 @@ fn test() -> ExitCode {
 /// Starts what is not given, and says what could not be started: in CI, that is a failure.
 fn start_servers() -> (Vec<(&'static str, Server)>, Vec<String>) {
     say("== servers");
-    let is_ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
     let (mut servers, mut failed) = (Vec::new(), Vec::new());
     for kind in servers::KINDS {
         if std::env::var_os(kind.variable).is_some() {
@@ -137,13 +147,18 @@ fn start_servers() -> (Vec<(&'static str, Server)>, Vec<String>) {
             Err(cause) => {
                 let missing = format!("no {}, its tests are skipped: {cause}", kind.name);
                 complain(&missing);
-                if is_ci {
+                if is_ci() {
                     failed.push(missing);
                 }
             }
         }
     }
     (servers, failed)
+}
+
+/// What cannot be had is a failure there.
+fn is_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|ci| ci == "true")
 }
 
 fn cargo(title: &str, arguments: &[&str], servers: &[(&str, Server)]) -> bool {

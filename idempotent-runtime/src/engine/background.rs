@@ -80,16 +80,13 @@ impl Held {
         }
     }
 
-    async fn complete_until_stored(
-        mut self,
-        mut response: Arc<StoredResponse>,
-        _room: Option<Room>,
-    ) {
+    async fn complete_until_stored(mut self, response: Arc<StoredResponse>, _room: Option<Room>) {
         let record = self.owner().key;
+        let mut offered = Arc::clone(&response);
         let mut pauses = Pauses::up_to(LONGEST_PAUSE);
         loop {
             pauses.pause().await;
-            match self.try_complete(&response).await {
+            match self.try_complete(&offered).await {
                 Ok(answer) => {
                     match answer {
                         Answer::Own => tracing::info!(%record, "stored a response late"),
@@ -99,18 +96,19 @@ impl Held {
                     }
                     return self.outlive_questions();
                 }
-                // The store cannot hold this response, and never will. That the request is done can
-                // still be said.
+                // The store says that it cannot hold this response. That the request is done can still be
+                // said; if not even that is taken, it was not about the response.
                 Err(Interrupted {
                     error: Some(error), ..
                 }) if error.is_about_item() => {
                     tracing::error!(%record, error = &error as &dyn std::error::Error,
                         "the store cannot hold a response");
-                    if response.body.is_none() {
-                        return;
+                    if offered.body.is_some() {
+                        offered = without_body(&response);
+                        pauses = Pauses::up_to(LONGEST_PAUSE);
+                    } else {
+                        offered = Arc::clone(&response);
                     }
-                    response = without_body(&response);
-                    pauses = Pauses::up_to(LONGEST_PAUSE);
                 }
                 Err(Interrupted { error, .. }) => {
                     tracing::debug!(%record, error = error.as_ref().map(|error| error as &dyn std::error::Error),

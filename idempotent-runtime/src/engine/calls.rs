@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
@@ -22,58 +22,11 @@ const PURGE_LIMIT: Duration = Duration::from_secs(30);
 pub(super) struct Calls {
     store: Arc<dyn Store>,
     limit: Duration,
-    health: Arc<Mutex<Health>>,
 }
-
-/// When the store did what it was asked, as far as this process knows.
-#[derive(Debug, Default)]
-struct Health {
-    last_success: Option<Instant>,
-    has_failed_since: bool,
-    recovered_at: Option<Instant>,
-}
-
-impl Health {
-    fn note(&mut self, is_success: bool, now: Instant) {
-        if !is_success {
-            self.has_failed_since = true;
-            return;
-        }
-        let was_out = self.last_success.is_none_or(|last| now - last >= OUTAGE);
-        if self.has_failed_since && was_out {
-            self.recovered_at = Some(now);
-        }
-        self.last_success = Some(now);
-        self.has_failed_since = false;
-    }
-}
-
-/// How long a store has to fail to have been out: shorter than that no lease ends.
-const OUTAGE: Duration = Duration::from_millis(300);
-
-/// How long after an outage the attempts that live have to renew their leases before one is taken for
-/// crashed: renewals are tried again each second, and a store that was silent works again within 5 s.
-const GRACE: Duration = Duration::from_secs(6);
 
 impl Calls {
     pub(super) fn new(store: Arc<dyn Store>, limit: Duration) -> Self {
-        Self {
-            store,
-            limit,
-            health: Arc::default(),
-        }
-    }
-
-    /// For how long yet an attempt whose lease has ended may be one that could not renew it, because the
-    /// store was out.
-    pub(super) fn grace_left(&self) -> Option<Duration> {
-        let recovered_at = lock(&self.health).recovered_at?;
-        let left = (recovered_at + GRACE).checked_duration_since(Instant::now());
-        left.filter(|left| !left.is_zero())
-    }
-
-    fn note(&self, is_success: bool) {
-        lock(&self.health).note(is_success, Instant::now());
+        Self { store, limit }
     }
 
     pub(super) fn store(&self) -> &Arc<dyn Store> {
@@ -94,6 +47,17 @@ impl Calls {
 
     pub(super) async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         self.timed(self.store.get(key)).await
+    }
+
+    pub(super) async fn give_grace(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        self.timed(self.store.give_grace(key, attempt, grace, retention))
+            .await
     }
 
     pub(super) async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
@@ -145,12 +109,10 @@ impl Calls {
         &self,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let result = match timeout(self.limit, call).await {
+        match timeout(self.limit, call).await {
             Ok(result) => result,
             Err(_) => Err(self.error(StoreErrorKind::TimedOut)),
-        };
-        self.note(!result.as_ref().is_err_and(is_trouble));
-        result
+        }
     }
 
     /// The same for a batch: as many results as there are items, whatever the store returns.
@@ -159,22 +121,14 @@ impl Calls {
         items: usize,
         call: impl Future<Output = Vec<Result<T, StoreError>>>,
     ) -> Vec<Result<T, StoreError>> {
-        let results = match timeout(self.limit, call).await {
+        match timeout(self.limit, call).await {
             Ok(mut results) => {
                 results.resize(items, Err(self.error(StoreErrorKind::Unavailable)));
                 results
             }
             Err(_) => vec![Err(self.error(StoreErrorKind::TimedOut)); items],
-        };
-        let has_failed = |result: &Result<T, StoreError>| result.as_ref().is_err_and(is_trouble);
-        self.note(!results.iter().all(has_failed));
-        results
+        }
     }
-}
-
-/// Whether it is about the store, and not about one record.
-fn is_trouble(error: &StoreError) -> bool {
-    !error.is_about_item() && error.kind() != StoreErrorKind::Busy
 }
 
 /// Every change under these locks is one insert, one remove or one assignment, so a panic leaves

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::given_up::{GivenUp, How};
 use super::held::ClaimedAs;
@@ -19,6 +19,11 @@ use crate::policy::{InFlight, OnAbandoned, Policy};
 use crate::record::{Owner, StoredResponse, Token};
 use crate::recovery::Recovery;
 use crate::store::{Claim, StoreError, StoreErrorKind};
+
+/// What the owner of a claim gets to renew its lease, beside the time between two renewals. Those that fail
+/// are tried again every twelfth of the lease, each second at the latest; one that hangs is given up at
+/// the store's time-out, and others are sent meanwhile, each third of the lease.
+const LEAST_GRACE: Duration = Duration::from_millis(500);
 
 /// A [`Claim`] whose acquisition is already being kept.
 #[expect(
@@ -56,13 +61,6 @@ struct Way<'a, 'f> {
     describe: DescribeAbandoned<'a>,
 }
 
-/// What a store said of a claim, and whether it may still say something else.
-pub(super) struct Asked {
-    pub(super) claim: Result<Claim, StoreError>,
-    /// A question got no reply, and may arrive after this.
-    pub(super) has_lost_question: bool,
-}
-
 impl Engine {
     /// A replay that is cached in this process, without asking further.
     pub(crate) fn cached(
@@ -90,16 +88,17 @@ impl Engine {
             return None;
         }
         self.look_after();
-        let claim = ClaimedAs {
-            owner: Owner {
-                key: intent.keys.first(),
-                token: Token::of_process(),
-            },
-            fingerprint: intent.fingerprint,
-            operation: Arc::clone(&intent.operation),
-            lease: policy.lease(),
-            ttl: policy.ttl(),
+        let owner = Owner {
+            key: intent.keys.first(),
+            token: Token::of_process(),
         };
+        let claim = ClaimedAs::new(
+            owner,
+            intent.fingerprint,
+            &intent.operation,
+            policy.lease(),
+            policy.ttl(),
+        );
         let asked_at = Instant::now();
         match store.claim_now(&claim.request(self.0.retention, None)) {
             Ok(Claim::Acquired { attempt, age }) => {
@@ -193,9 +192,16 @@ impl Engine {
         for alias in intent.keys.iter().filter(|key| **key != found) {
             let mut take_over = None;
             for _ in 0..2 {
-                let Ok(claim) = self.claim_of(intent, *alias, policy) else {
+                let Ok(owner) = new_owner(*alias) else {
                     return;
                 };
+                let claim = ClaimedAs::new(
+                    owner,
+                    intent.fingerprint,
+                    &intent.operation,
+                    policy.lease(),
+                    policy.ttl(),
+                );
                 match self.claim(claim, take_over).await {
                     Ok(Claimed::Held(mut held)) => {
                         let response = Arc::clone(response);
@@ -213,44 +219,23 @@ impl Engine {
         }
     }
 
-    fn claim_of(
-        &self,
-        intent: &Intent,
-        key: RecordKey,
-        policy: &Policy,
-    ) -> std::io::Result<ClaimedAs> {
-        Ok(ClaimedAs {
-            owner: Owner {
-                key,
-                token: random::token()?,
-            },
-            fingerprint: intent.fingerprint,
-            operation: Arc::clone(&intent.operation),
-            lease: policy.lease(),
-            ttl: policy.ttl(),
-        })
-    }
-
     /// As [`enter`](Self::enter) for one record, without waiting.
     async fn enter_record(
         &self,
         key: RecordKey,
         way: &mut Way<'_, '_>,
     ) -> Result<Outcome, Refusal> {
-        let mut take_over = None;
+        let (mut take_over, mut waited_for) = (None, None);
         let mut settlement = None;
         loop {
-            let claim = ClaimedAs {
-                owner: Owner {
-                    key,
-                    // A new one each time: the last one may have to be given up in the background.
-                    token: random::token()?,
-                },
-                fingerprint: way.fingerprints.current(),
-                operation: Arc::clone(way.operation),
-                lease: way.policy.lease(),
-                ttl: way.policy.ttl(),
-            };
+            let claim = ClaimedAs::new(
+                // A new one each time: the last one may have to be given up in the background.
+                new_owner(key)?,
+                way.fingerprints.current(),
+                way.operation,
+                way.policy.lease(),
+                way.policy.ttl(),
+            );
             match self.claim(claim, take_over.take()).await? {
                 Claimed::Held(held) => return Ok(self.run_or_settle(held, settlement).await),
                 Claimed::Completed(response) => return Ok(Outcome::Replay(response)),
@@ -264,14 +249,13 @@ impl Engine {
                     way.fingerprints.matched();
                     settlement = None;
                     let (policy, describe) = (way.policy, way.describe);
+                    let may_be_taken_over = !matches!(policy.on_abandoned, OnAbandoned::Reject);
+                    if may_be_taken_over && waited_for != Some(attempt) {
+                        self.wait_for_owner(&key, attempt, policy.lease()).await?;
+                        waited_for = Some(attempt);
+                    }
                     match self.decide(key, policy, describe, attempt).await? {
                         Decision::Refuse => return Ok(Outcome::Unknown),
-                        Decision::Run | Decision::Settle(_)
-                            if let Some(lease_left) = self.0.calls.grace_left() =>
-                        {
-                            // It may be alive, and could not renew its lease: the store was out.
-                            return Ok(Outcome::InFlight { lease_left });
-                        }
                         Decision::Run => take_over = Some(attempt),
                         Decision::Settle(response) => {
                             settlement = Some(Settlement { attempt, response });
@@ -282,6 +266,32 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Lets the owner of an abandoned claim renew its lease, before another attempt takes over.
+    ///
+    /// That a lease has ended does not prove a crash: the store may have been out, or have taken no
+    /// writes, or the record may have been locked, for longer than the lease, and its owner be alive. What
+    /// this process has seen of that says nothing about it. So the owner is given one last lease, which
+    /// is a write to this record: from then on a renewal can succeed, and an owner that is alive has tried
+    /// by the end of it.
+    pub(super) async fn wait_for_owner(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
+        let calls = &self.0.calls;
+        let grace = (2 * calls.limit()).min(lease / 3) + LEAST_GRACE;
+        if calls
+            .give_grace(key, attempt, grace, self.0.retention)
+            .await?
+        {
+            tracing::debug!(record = %key, attempt, ?grace,
+                "a lease has ended, waiting for its owner before taking over");
+            sleep(grace).await;
+        }
+        Ok(())
     }
 
     async fn run_or_settle(&self, mut held: Held, settlement: Option<Settlement>) -> Outcome {
@@ -328,11 +338,10 @@ impl Engine {
         }
         self.look_after();
         let asked_at = Instant::now();
-        let asked = self.ask(&claim, take_over).await;
-        Ok(match asked.claim? {
+        Ok(match self.ask(&claim, take_over).await? {
             Claim::Acquired { attempt, age } => {
                 let held = Held::new(&self, claim, attempt, age, asked_at, running);
-                Claimed::Held(held.lost_question(asked.has_lost_question))
+                Claimed::Held(held)
             }
             Claim::Completed(response) => Claimed::Completed(response),
             Claim::InFlight { lease_left } => Claimed::InFlight { lease_left },
@@ -379,26 +388,23 @@ impl Engine {
     /// A question that got no reply may arrive at any time after this. Unless the claim is held by then,
     /// its token is given up in the background, whatever the second answer was: it must not be used
     /// again.
-    pub(super) async fn ask(&self, claim: &ClaimedAs, take_over: Option<u32>) -> Asked {
-        let request = claim.request(self.0.retention, take_over);
+    pub(super) async fn ask(
+        &self,
+        claim: &ClaimedAs,
+        take_over: Option<u32>,
+    ) -> Result<Claim, StoreError> {
+        let (calls, retention) = (&self.0.calls, self.0.retention);
         let asked_at = Instant::now();
-        let first = match self.0.calls.claim(&request).await {
+        let first = match claim.ask(calls, retention, take_over).await {
             Err(error) if error.may_have_happened() || error.kind() == StoreErrorKind::Busy => {
                 error
             }
-            reply => {
-                return Asked {
-                    claim: reply,
-                    has_lost_question: false,
-                };
-            }
+            reply => return reply,
         };
         tracing::debug!(record = %claim.owner.key, error = &first as &dyn std::error::Error,
             "claim failed, asking again with the same token");
-        let second = self.0.calls.claim(&request).await;
-        let is_second_lost = second.as_ref().is_err_and(StoreError::may_have_happened);
-        let has_lost_question = first.may_have_happened() || is_second_lost;
-        if has_lost_question && !matches!(second, Ok(Claim::Acquired { .. })) {
+        let second = claim.ask(calls, retention, take_over).await;
+        if claim.has_lost_question() && !matches!(second, Ok(Claim::Acquired { .. })) {
             let how = match take_over {
                 None => How::Release,
                 Some(_) => How::Either,
@@ -406,9 +412,12 @@ impl Engine {
             let given_up = GivenUp::new(claim.owner, how).may_still_arrive(asked_at, claim.lease);
             self.hand_over(given_up, &Handle::current());
         }
-        Asked {
-            claim: second,
-            has_lost_question,
-        }
+        second
     }
+}
+
+/// A token of its own.
+fn new_owner(key: RecordKey) -> std::io::Result<Owner> {
+    let token = random::token()?;
+    Ok(Owner { key, token })
 }

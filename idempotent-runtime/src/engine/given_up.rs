@@ -328,9 +328,14 @@ impl GivenUp {
                 self.pauses.limit_to(FIRST_WATCH, self.longest_watch);
             }
             Err(error) if error.is_about_item() => {
-                tracing::error!(record = %self.owner.key, error = error as &dyn std::error::Error,
-                    "cannot give up a claim");
-                return None;
+                // It may be read or repaired later, but not for ever.
+                let until = *self.may_arrive_until.get_or_insert(now + LATEST_ARRIVAL);
+                self.unanswered = None;
+                if now >= until {
+                    tracing::error!(record = %self.owner.key, error = error as &dyn std::error::Error,
+                        "cannot give up a claim");
+                    return None;
+                }
             }
             Err(error) => {
                 tracing::debug!(record = %self.owner.key, error = error as &dyn std::error::Error,

@@ -1,12 +1,13 @@
 //! A claim that this process holds, from acquisition to completion or release.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::calls::Calls;
 use super::given_up::{GivenUp, How};
 use super::leases::LeaseGuard;
 use super::steps::LeaseView;
@@ -23,9 +24,51 @@ pub(super) struct ClaimedAs {
     pub(super) operation: Arc<str>,
     pub(super) lease: Duration,
     pub(super) ttl: Duration,
+    /// A question for this claim got no reply, and may arrive at any time. Shared by all who ask.
+    has_lost_question: Arc<AtomicBool>,
 }
 
 impl ClaimedAs {
+    pub(super) fn new(
+        owner: Owner,
+        fingerprint: Fingerprint,
+        operation: &Arc<str>,
+        lease: Duration,
+        ttl: Duration,
+    ) -> Self {
+        Self {
+            owner,
+            fingerprint,
+            operation: Arc::clone(operation),
+            lease,
+            ttl,
+            has_lost_question: Arc::default(),
+        }
+    }
+
+    pub(super) fn has_lost_question(&self) -> bool {
+        self.has_lost_question.load(Ordering::Acquire)
+    }
+
+    /// Asks the store for this claim, once: the only way to do so. A question without a reply is noted,
+    /// and whoever gives the claim up sees to it that what arrives late holds nothing.
+    pub(super) async fn ask(
+        &self,
+        calls: &Calls,
+        retention: Duration,
+        take_over: Option<u32>,
+    ) -> Result<Claim, StoreError> {
+        let claim = calls.claim(&self.request(retention, take_over)).await;
+        if claim.as_ref().is_err_and(StoreError::may_have_happened) {
+            self.note_lost_question();
+        }
+        claim
+    }
+
+    pub(super) fn note_lost_question(&self) {
+        self.has_lost_question.store(true, Ordering::Release);
+    }
+
     pub(super) fn request(&self, retention: Duration, take_over: Option<u32>) -> ClaimRequest<'_> {
         ClaimRequest {
             owner: self.owner,
@@ -53,8 +96,6 @@ pub(crate) struct Held {
     age: Duration,
     claimed_at: Instant,
     begun: bool,
-    /// A question for this claim got no reply, and may arrive after the claim is given up.
-    has_lost_question: bool,
     /// The claims of the same request under other secrets, while a secret is being rotated.
     aliases: Vec<Held>,
     /// Keeps [`Engine::shutdown`] waiting.
@@ -102,15 +143,9 @@ impl Held {
             age,
             claimed_at: asked_at,
             begun: false,
-            has_lost_question: false,
             aliases: Vec::new(),
             _running: running,
         }
-    }
-
-    pub(super) fn lost_question(mut self, has_lost_question: bool) -> Self {
-        self.has_lost_question = has_lost_question;
-        self
     }
 
     pub(super) fn add_alias(&mut self, alias: Held) {
@@ -207,8 +242,8 @@ impl Held {
 
     /// The claim is done with. A question that got no reply may arrive when its record has expired.
     pub(super) fn outlive_questions(&mut self) {
-        self.has_lost_question |= self.lease.stop();
-        if !self.has_lost_question {
+        self.lease.stop();
+        if !self.claim.has_lost_question() {
             return;
         }
         let given_up = GivenUp::new(*self.owner(), self.how_if_late(How::Release))
@@ -278,12 +313,10 @@ impl Held {
     /// Asks for a claim that was lost: whoever still has it gets it, and so does whoever finds that the
     /// record is gone, because the store has lost it.
     async fn claim_again(&self, take_over: Option<u32>) -> Result<Claim, StoreError> {
-        let request = self.claim.request(self.engine.0.retention, take_over);
-        let claim = self.engine.0.calls.claim(&request).await;
-        if claim.as_ref().is_err_and(StoreError::may_have_happened) {
-            self.lease.note_lost_question();
-        }
-        claim
+        let engine = &self.engine.0;
+        self.claim
+            .ask(&engine.calls, engine.retention, take_over)
+            .await
     }
 
     /// Frees the key, because the handler says that nothing happened, and says what to answer.
@@ -316,13 +349,13 @@ impl Held {
         self.end(how).await;
         match self.engine.give_up(self.owner(), how).await {
             Ok(Release::Released) => {
-                if self.has_lost_question {
+                if self.claim.has_lost_question() {
                     self.hand_over(how);
                 }
                 Answer::Own
             }
             Ok(Release::Lost) => {
-                if self.has_lost_question {
+                if self.claim.has_lost_question() {
                     self.hand_over(how);
                 }
                 self.look().await
@@ -344,7 +377,7 @@ impl Held {
         }
         self.end(How::Abandon).await;
         match self.engine.give_up(self.owner(), How::Abandon).await {
-            Ok(_) if !self.has_lost_question => {}
+            Ok(_) if !self.claim.has_lost_question() => {}
             Ok(_) => self.hand_over(How::Abandon),
             Err(error) => {
                 tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
@@ -363,7 +396,7 @@ impl Held {
             }
             steps.end();
         }
-        self.has_lost_question |= self.lease.stop();
+        self.lease.stop();
     }
 
     /// A late question to take a record over makes a new one if it is gone meanwhile.
@@ -376,7 +409,7 @@ impl Held {
 
     /// Lets the claim be given up in the background.
     fn hand_over(&self, how: How) {
-        let given_up = if self.has_lost_question {
+        let given_up = if self.claim.has_lost_question() {
             GivenUp::new(*self.owner(), self.how_if_late(how))
                 .may_still_arrive(Instant::now(), self.claim.lease)
         } else {
@@ -420,7 +453,7 @@ impl Drop for Held {
             steps.end();
         }
         if !self.begun {
-            self.has_lost_question |= self.lease.stop();
+            self.lease.stop();
             self.hand_over(How::of_attempt(self.attempt));
         }
     }

@@ -83,8 +83,6 @@ struct Lease {
     batch: usize,
     /// It is being claimed again: two such claims would each decide what the other one has decided already.
     is_reclaimed: bool,
-    /// As its guard has it.
-    has_lost_question: Arc<AtomicBool>,
 }
 
 /// Keeps one lease for as long as it lives.
@@ -92,8 +90,6 @@ struct Lease {
 pub(super) struct LeaseGuard {
     renewer: Arc<Renewer>,
     token: Token,
-    /// It was claimed again, and that claim may still be on its way.
-    has_lost_question: Arc<AtomicBool>,
 }
 
 impl Leases {
@@ -109,7 +105,6 @@ impl Leases {
     pub(super) fn keep(&self, claim: ClaimedAs, asked_at: Instant) -> LeaseGuard {
         let renewer = self.renewer();
         let token = claim.owner.token;
-        let has_lost_question = Arc::<AtomicBool>::default();
         renewer.insert(Lease {
             renew_at: asked_at + claim.lease / 3,
             slack: claim.lease / 6,
@@ -119,13 +114,8 @@ impl Leases {
             claim,
             batch: BATCH,
             is_reclaimed: false,
-            has_lost_question: Arc::clone(&has_lost_question),
         });
-        LeaseGuard {
-            renewer,
-            token,
-            has_lost_question,
-        }
+        LeaseGuard { renewer, token }
     }
 
     fn renewer(&self) -> Arc<Renewer> {
@@ -171,15 +161,9 @@ impl Drop for Leases {
 }
 
 impl LeaseGuard {
-    /// Lets the lease end by itself, and says whether a claim for it may still be on its way.
-    pub(super) fn stop(&self) -> bool {
+    /// Lets the lease end by itself.
+    pub(super) fn stop(&self) {
         lock(&self.renewer.table).leases.remove(&self.token);
-        self.has_lost_question.load(Ordering::Acquire)
-    }
-
-    /// A claim for it got no reply, and may still be on its way.
-    pub(super) fn note_lost_question(&self) {
-        self.has_lost_question.store(true, Ordering::Release);
     }
 
     /// Until when the lease certainly lasts; `None` when the claim is known to be lost.
@@ -331,7 +315,8 @@ impl Renewer {
             match result {
                 Ok(Renewed::Renewed) => lease.renewed(asked_at),
                 Ok(Renewed::Lost) => {
-                    lease.has_lost_question.store(true, Ordering::Release);
+                    // Before it is asked: it may be given up while that question is on its way.
+                    lease.claim.note_lost_question();
                     if !std::mem::replace(&mut lease.is_reclaimed, true) {
                         lost.push(lease.claim.clone());
                     }
@@ -357,8 +342,7 @@ impl Renewer {
     /// fail-over) gets it back, and nobody else runs meanwhile.
     async fn reclaim(&self, claim: ClaimedAs) -> Reply {
         let asked_at = Instant::now();
-        let request = claim.request(self.retention, None);
-        let reclaimed = catch_unwind(self.calls.claim(&request)).await;
+        let reclaimed = catch_unwind(claim.ask(&self.calls, self.retention, None)).await;
         Reply::Reclaimed {
             token: claim.owner.token,
             asked_at,

@@ -107,17 +107,14 @@ async fn write(calls: &Calls, own: &CheckValues) -> Result<(), StoreError> {
         return Ok(());
     };
     calls.remove(&own.key).await?;
-    let claim = ClaimedAs {
-        owner: Owner {
-            key: own.key,
-            token,
-        },
-        fingerprint: Fingerprint::from_bytes(*own.key.as_bytes()),
-        operation: OPERATION.into(),
-        lease: LEASE,
-        ttl: MAX_DURATION,
+    let owner = Owner {
+        key: own.key,
+        token,
     };
-    if let Claim::Acquired { .. } = calls.claim(&claim.request(LEASE, None)).await? {
+    let fingerprint = Fingerprint::from_bytes(*own.key.as_bytes());
+    let claim = ClaimedAs::new(owner, fingerprint, &OPERATION.into(), LEASE, MAX_DURATION);
+    // One that arrives late is gone with its lease.
+    if let Claim::Acquired { .. } = claim.ask(calls, LEASE, None).await? {
         let response = Arc::new(StoredResponse {
             status: 0,
             headers: Default::default(),

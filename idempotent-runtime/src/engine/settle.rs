@@ -41,16 +41,11 @@ impl Engine {
             Recovery::Retry => Decision::NotDone,
             Recovery::Unknown => return Ok(Resolution::Undecided),
         };
-        let claim = ClaimedAs {
-            owner: Owner {
-                key,
-                token: random::token()?,
-            },
-            fingerprint: record.fingerprint,
-            operation: Arc::clone(&record.operation),
-            lease: LEASE,
-            ttl,
+        let owner = Owner {
+            key,
+            token: random::token()?,
         };
+        let claim = ClaimedAs::new(owner, record.fingerprint, &record.operation, LEASE, ttl);
         let (engine, attempt) = (self.clone(), record.attempt);
         Detach::new(self.tasks(), async move {
             let settled = engine.settle_attached(&claim, attempt, decision).await;
@@ -66,19 +61,20 @@ impl Engine {
         decision: Decision,
     ) -> Result<Resolution, StoreError> {
         let _running = self.tasks().token();
+        self.wait_for_owner(&claim.owner.key, attempt, claim.lease)
+            .await?;
         let asked_at = Instant::now();
         let asked = self.ask(claim, Some(attempt)).await;
-        let has_lost_question = asked.has_lost_question;
         let give_up = |how| {
             let given_up = GivenUp::new(claim.owner, how);
-            let given_up = if has_lost_question {
+            let given_up = if claim.has_lost_question() {
                 given_up.may_still_arrive(asked_at, claim.lease)
             } else {
                 given_up
             };
             self.hand_over(given_up, &Handle::current());
         };
-        let settled = match asked.claim? {
+        let settled = match asked? {
             Claim::Acquired { attempt: next, .. } if next == attempt + 1 => {
                 self.apply(claim, &decision).await
             }
@@ -93,11 +89,11 @@ impl Engine {
         };
         match (&settled, decision) {
             // Abandoned again, for another decision.
-            (Err(_), _) if has_lost_question => give_up(How::Either),
+            (Err(_), _) if claim.has_lost_question() => give_up(How::Either),
             (Err(_), _) => give_up(How::Abandon),
             // The key is free: a claim that may still arrive must not hold it, and takes over what has
             // crashed meanwhile, if anything has.
-            (Ok(_), Decision::NotDone) if has_lost_question => give_up(How::Either),
+            (Ok(_), Decision::NotDone) if claim.has_lost_question() => give_up(How::Either),
             (Ok(_), _) => {}
         }
         settled

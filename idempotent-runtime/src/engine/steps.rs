@@ -29,6 +29,7 @@ use crate::store::{Claim, Progress, Renewal, Renewed, StoreError};
 mod error;
 mod labels;
 mod lease;
+#[cfg(feature = "memory")]
 #[cfg(test)]
 mod tests;
 
@@ -367,8 +368,7 @@ impl Steps {
     /// Asks for a claim that was lost: if the store has lost the record, it is put back.
     async fn claim_again(&self) -> Result<Claim, StoreError> {
         let Shared { engine, claim, .. } = &*self.0;
-        let request = claim.request(engine.0.retention, None);
-        engine.0.calls.claim(&request).await
+        claim.ask(&engine.0.calls, engine.0.retention, None).await
     }
 
     /// A store that has less than was saved (it has lost something) gets what it misses.

@@ -360,10 +360,14 @@ impl Head {
     }
 
     fn refused(&self, refusal: &Refusal, record: RecordKey) -> Admission {
-        // A record that is there but cannot be read is the opposite of a licence to run, and a full
-        // store is one that works: one client could fill it, and everybody's retries would run twice.
+        // A record that cannot be read, or that somebody else has locked, is the opposite of a licence to
+        // run. A full store is one that works: one client could fill it, and everybody's retries would run
+        // twice.
         let is_away = match refusal {
-            Refusal::Store(error) => !error.is_about_item() && error.kind() != StoreErrorKind::Full,
+            Refusal::Store(error) => matches!(
+                error.kind(),
+                StoreErrorKind::Unavailable | StoreErrorKind::TimedOut | StoreErrorKind::Refused
+            ),
             Refusal::NoToken(_) => true,
             Refusal::ShuttingDown | Refusal::Unread(_) => false,
         };

@@ -76,9 +76,10 @@ struct Settings {
     extensions: Extensions,
 }
 
-/// What happens to a request whose key cannot be looked up because the store is unavailable. A full
-/// store is not: its requests are refused, or one client that fills it would have everybody else's
-/// retries run twice.
+/// What happens to a request whose key cannot be looked up because the store is unavailable: it cannot be
+/// reached, does not reply in time, or refuses. A full store is not unavailable: one client that fills it
+/// would have everybody else's retries run twice. Nor is a record that is locked, by another request with
+/// this key for one. Requests are answered 503 then, whatever this says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnStoreFailure {

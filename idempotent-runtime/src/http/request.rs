@@ -380,6 +380,10 @@ impl Subject {
 
 /// What is left to do about a request, once that is known: as little room as possible for what most
 /// requests need, and a box for the rest.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is what most requests are, and a box would cost each of them"
+)]
 enum Way<F>
 where
     F: Future<Output: IntoResponse> + Send + 'static,

@@ -407,6 +407,22 @@ impl Store for MemoryStore {
         owners.iter().map(abandon).collect()
     }
 
+    async fn give_grace(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let now = self.now();
+        let Some(mut entry) = self.records.get_mut(key) else {
+            return Ok(false);
+        };
+        let is_given = entry.give_grace(attempt, grace, retention, now);
+        self.place(*key, &mut entry);
+        Ok(is_given)
+    }
+
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         let now = self.now();
         Ok(self.records.get(key).and_then(|entry| entry.record(now)))

@@ -330,6 +330,25 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Each result by itself; it may have happened if its [`StoreError`] says so.
     async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>>;
 
+    /// Gives the owner of an abandoned claim one last lease, because it may be alive and only have failed to
+    /// renew: if the record is running, `attempt` is its attempt, its lease has ended and its owner has
+    /// not [abandoned](Self::abandon) it, the lease ends `grace` from now, and the record outlives it by
+    /// `retention`. The token stays. Says whether that was so; otherwise nothing was written.
+    ///
+    /// Who wants to take over asks for this first, and takes over when the grace is over. It is a write to
+    /// this record: once it has succeeded, a renewal can succeed too.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; it may have been given.
+    async fn give_grace(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError>;
+
     /// Reads a record without changing anything; `None` when there is none or it has expired.
     ///
     /// # Errors
@@ -436,6 +455,15 @@ macro_rules! delegate {
             }
             async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
                 (**self).abandon(owners).await
+            }
+            async fn give_grace(
+                &self,
+                key: &RecordKey,
+                attempt: u32,
+                grace: Duration,
+                retention: Duration,
+            ) -> Result<bool, StoreError> {
+                (**self).give_grace(key, attempt, grace, retention).await
             }
             async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
                 (**self).get(key).await

@@ -416,6 +416,18 @@ impl Store for MySqlStore {
         self.give_up(owners, How::Abandon).await
     }
 
+    async fn give_grace(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let give = || self.statements.give_grace(key, attempt, grace, retention);
+        on_lane!(self.lanes.calls, |connection| self
+            .has_matched(&mut connection, give))
+    }
+
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         let row = on_lane!(self.lanes.calls, |connection| self
             .read(&mut connection, self.statements.get(key)));

@@ -412,6 +412,26 @@ impl Store for PostgresStore {
         self.end(owners, |sql| &sql.abandon).await
     }
 
+    async fn give_grace(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let sql = self.records.statements().await?;
+        let lanes = self.records.lanes()?;
+        let giving = || {
+            statement(&sql.give_grace)
+                .bind(&key.as_bytes()[..])
+                .bind(i64::from(attempt))
+                .bind(micros(grace))
+                .bind(micros(retention))
+        };
+        let rows = lanes.work.rows(None, giving).await?;
+        Ok(!rows.is_empty())
+    }
+
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         let sql = self.records.statements().await?;
         let lanes = self.records.lanes()?;

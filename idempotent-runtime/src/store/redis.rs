@@ -470,6 +470,22 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
         replies.into_iter().map(reply::release).collect()
     }
 
+    async fn give_grace(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let (attempt, grace, life) = (
+            attempt.to_string(),
+            written::millis(grace).to_string(),
+            written::life(grace, retention).to_string(),
+        );
+        let args = [attempt.as_bytes(), grace.as_bytes(), life.as_bytes()];
+        reply::grace(&self.run(&script::GIVE_GRACE, key, &args).await?)
+    }
+
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         reply::record(&self.run(&script::GET, key, &[]).await?)
     }

@@ -303,6 +303,16 @@ impl<S: Store> Store for CachedStore<S> {
         self.inner.abandon(owners).await
     }
 
+    async fn give_grace(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        self.inner.give_grace(key, attempt, grace, retention).await
+    }
+
     /// From the store, always: who reads a record wants its times.
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         self.inner.get(key).await

@@ -397,6 +397,22 @@ impl Store for SqliteStore {
         results.into_iter().map(|it| it.map(released)).collect()
     }
 
+    async fn give_grace(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let give = operations::GiveGrace {
+            key: *key,
+            attempt,
+            grace,
+            retention,
+        };
+        self.write(give).await
+    }
+
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         if self.database.is_readable() {
             let (get, now) = (self.statements.get.clone(), Time::now());

@@ -194,6 +194,20 @@ faults! {
     TakeOverKeepsTheExpiry => LeaseIsNotLife, [take_over_begins_a_new_life];
     /// Whose lease has ended cannot complete.
     CompletionNeedsALease => LeaseIsNotLife, [owner_completes_and_releases_after_its_lease];
+    /// Grace is said to be given, and is not.
+    GraceIsForgotten => LeaseIsNotLife, [grace_is_a_lease_of_the_same_owner];
+    /// The owner is gone when it comes back.
+    GraceTakesTheToken => LeaseIsNotLife, [grace_is_a_lease_of_the_same_owner];
+    /// The record goes while its owner has a lease.
+    GraceKeepsTheExpiry => LeaseIsNotLife, [grace_moves_the_expiry];
+    /// Grace is given to whichever attempt there is.
+    GraceForAnyAttempt => Fencing, [grace_is_for_the_attempt_that_is_named];
+    /// A lease that runs is cut short, or made longer.
+    GraceForTheLiving => Fencing, [living_claim_gets_no_grace];
+    /// A claim that nobody can renew waits for its owner.
+    GraceForWhoGaveUp => Fencing, [claim_that_its_owner_abandoned_gets_no_grace];
+    /// A response is kept for as long as a lease.
+    GraceForTheCompleted => Fencing, [completed_record_gets_no_grace];
     /// Claims are held, and not extended.
     RenewalDoesNothing => LeaseIsNotLife, [renewal_extends_the_lease];
     /// A renewal after the lease is taken and does nothing.

@@ -329,6 +329,21 @@ impl Store for MutexStore {
         self.abandon_all(owners).await
     }
 
+    async fn give_grace(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        self.connect().await;
+        let now = self.clock.now();
+        let index = self.index(key);
+        let mut rows = self.lock()?;
+        let row = rows.get_mut(&index).filter(|row| self.is_live(row, now));
+        Ok(row.is_some_and(|row| row.give_grace(attempt, (grace, retention), now, self.fault)))
+    }
+
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         self.connect().await;
         let now = self.clock.now();

@@ -114,6 +114,32 @@ impl Row {
         Decision::Write(self.taken_over(request, now, fault))
     }
 
+    /// Whether it was given.
+    pub(super) fn give_grace(
+        &mut self,
+        attempt: u32,
+        (grace, retention): (Duration, Duration),
+        now: Duration,
+        fault: Option<Fault>,
+    ) -> bool {
+        let has = |other| fault == Some(other);
+        let is_abandoned = (self.response.is_none() || has(Fault::GraceForTheCompleted))
+            && (self.attempt == attempt || has(Fault::GraceForAnyAttempt))
+            && (self.token.is_some() || has(Fault::GraceForWhoGaveUp))
+            && (self.lease_until <= now || has(Fault::GraceForTheLiving));
+        if !is_abandoned || has(Fault::GraceIsForgotten) {
+            return is_abandoned;
+        }
+        self.lease_until = now + grace;
+        if !has(Fault::GraceKeepsTheExpiry) {
+            self.expires_at = now + grace + retention;
+        }
+        if has(Fault::GraceTakesTheToken) {
+            self.token = None;
+        }
+        true
+    }
+
     fn has_forgotten(
         &self,
         request: &ClaimRequest<'_>,

@@ -57,6 +57,16 @@ impl<S: Store> Store for InsistentStore<S> {
         self.0.abandon(owners).await
     }
 
+    async fn give_grace(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        self.0.give_grace(key, attempt, grace, retention).await
+    }
+
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         self.0.get(key).await
     }

@@ -169,6 +169,18 @@ impl Store for RemoteStore {
         self.replies(self.0.memory.abandon(owners).await).await
     }
 
+    async fn give_grace(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let memory = &self.0.memory;
+        let given = memory.give_grace(key, attempt, grace, retention).await;
+        self.reply(given).await
+    }
+
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         self.count(|calls| calls.gets += 1);
         self.reply(self.0.memory.get(key).await).await

@@ -79,6 +79,16 @@ impl Store for Watched {
         self.store.abandon(owners).await
     }
 
+    async fn give_grace(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        self.store.give_grace(key, attempt, grace, retention).await
+    }
+
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         self.looks.count.fetch_add(1, Ordering::SeqCst);
         if self.looks.are_blind.load(Ordering::SeqCst) {

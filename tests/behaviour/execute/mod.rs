@@ -11,7 +11,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{
     Attempt, Builder, ExecuteError, Execution, Idempotency, ManualClock, NoResultKind, Policy,
 };
@@ -19,7 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 
-use crate::support::{FaultyStore, Probe, pending};
+use crate::support::{CertainStore, FaultyStore, Probe, pending};
 
 const LEASE: Duration = Duration::from_secs(30);
 const DEFAULT: Policy = Policy::new();
@@ -54,7 +53,7 @@ impl Consumer {
 
     pub fn with(settings: impl FnOnce(Builder) -> Builder) -> Self {
         let clock = Arc::new(ManualClock::new());
-        let store = FaultyStore::new(MemoryStore::builder().clock(clock.clone()).build());
+        let store = FaultyStore::new(CertainStore::new(&clock));
         Self {
             idempotency: settings(Idempotency::builder(store.clone())).build(),
             probe: Probe::default(),

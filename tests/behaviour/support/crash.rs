@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use axum::Router;
 use bytes::Bytes;
-use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::store::{Claim, ClaimRequest, Release, Store};
 use idempotent_runtime::{Builder, Idempotency, ManualClock, Owner, RecordKey, Token};
 use tokio::task::JoinHandle;
 
-use super::{App, FaultyStore, Local, Reply};
+use super::{App, CertainStore, FaultyStore, Local, Reply};
 
 pub const LEASE: Duration = Duration::from_secs(30);
 
@@ -30,7 +29,7 @@ pub struct Stopped {
 impl Crashes {
     pub fn new() -> Self {
         let clock = Arc::new(ManualClock::new());
-        let store = FaultyStore::new(MemoryStore::builder().clock(clock.clone()).build());
+        let store = FaultyStore::new(CertainStore::new(&clock));
         Self { store, clock }
     }
 

@@ -20,6 +20,7 @@ pub enum Operation {
     Complete,
     Release,
     Abandon,
+    GiveGrace,
     Get,
 }
 
@@ -316,6 +317,18 @@ impl Store for FaultyStore {
         let items = owners.len();
         let abandon = async move { inner.abandon(&owners).await };
         self.call_each(Operation::Abandon, items, abandon).await
+    }
+
+    async fn give_grace(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let (inner, key) = (Arc::clone(&self.inner), *key);
+        let give = async move { inner.give_grace(&key, attempt, grace, retention).await };
+        self.call(Operation::GiveGrace, give).await
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {

@@ -136,6 +136,16 @@ impl Store for Crashing {
         self.inner.abandon(owners).await
     }
 
+    async fn give_grace(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        self.inner.give_grace(key, attempt, grace, retention).await
+    }
+
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         self.inner.get(key).await
     }

@@ -30,16 +30,12 @@ fn engine() -> Engine {
 
 impl Attempt {
     async fn claim(engine: &Engine, token: u8, take_over: Option<u32>) -> Self {
-        let claim = ClaimedAs {
-            owner: Owner {
-                key: RecordKey::from_bytes([7; 32]),
-                token: Token::from_bytes([token; 16]),
-            },
-            fingerprint: Fingerprint::from_bytes([1; 32]),
-            operation: "test".into(),
-            lease: LEASE,
-            ttl: 1000 * LEASE,
+        let owner = Owner {
+            key: RecordKey::from_bytes([7; 32]),
+            token: Token::from_bytes([token; 16]),
         };
+        let fingerprint = Fingerprint::from_bytes([1; 32]);
+        let claim = ClaimedAs::new(owner, fingerprint, &"test".into(), LEASE, 1000 * LEASE);
         let request = claim.request(1000 * LEASE, take_over);
         let until = Instant::now() + LEASE;
         let claimed = engine.store().claim(&request).await.unwrap();

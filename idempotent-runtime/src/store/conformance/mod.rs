@@ -120,6 +120,7 @@ mod claims;
 mod fencing;
 mod fingerprints;
 mod given_up;
+mod grace;
 mod leases;
 mod lifetime;
 mod locks;
@@ -266,6 +267,7 @@ fn all_cases() -> impl Iterator<Item = &'static Case> {
         locks::CASES,
         abandoning::CASES,
         fingerprints::CASES,
+        grace::CASES,
         leases::CASES,
         lifetime::CASES,
         bytes::CASES,

@@ -198,6 +198,26 @@ impl Entry {
         held
     }
 
+    /// Says whether there is an owner that may be alive, and whose lease had ended.
+    pub(super) fn give_grace(
+        &mut self,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+        now: Moment,
+    ) -> bool {
+        let has_ended = matches!(self.state, State::Running(_))
+            && self.token.is_some()
+            && self.attempt == attempt
+            && self.lease_until <= now
+            && !self.is_expired(now);
+        if has_ended {
+            self.lease_until = now.after(grace);
+            self.expires_at = self.lease_until.after(retention);
+        }
+        has_ended
+    }
+
     /// Says whether the claim was this owner's to abandon.
     pub(super) fn abandon(&mut self, owner: &Owner, now: Moment) -> bool {
         let held = self.is_held_by(owner, now);

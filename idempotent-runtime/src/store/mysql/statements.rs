@@ -30,6 +30,7 @@ pub(super) struct Statements {
     insert: SqlStr,
     reclaim: SqlStr,
     take_over: SqlStr,
+    give_grace: SqlStr,
     save_progress: SqlStr,
     saved_bytes: SqlStr,
     complete: SqlStr,
@@ -67,6 +68,7 @@ impl Statements {
             insert: of(include_str!("insert.sql")),
             reclaim: of(include_str!("reclaim.sql")),
             take_over: of(include_str!("take_over.sql")),
+            give_grace: of(include_str!("give_grace.sql")),
             save_progress: of(include_str!("save_progress.sql")),
             saved_bytes: of(include_str!("saved_bytes.sql")),
             complete: of(include_str!("complete.sql")),
@@ -131,6 +133,20 @@ impl Statements {
             .bind(&request.fingerprint.as_bytes()[..])
             .bind(seen.token.map(|token| token.as_bytes().to_vec()))
             .bind(seen.attempt)
+    }
+
+    pub(super) fn give_grace(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+    ) -> Statement {
+        statement(&self.give_grace)
+            .bind(micros(grace))
+            .bind(micros(grace.saturating_add(retention)))
+            .bind(key.as_bytes().to_vec())
+            .bind(attempt)
     }
 
     pub(super) fn save_progress(&self, owner: &Owner, offset: usize, bytes: &[u8]) -> Statement {

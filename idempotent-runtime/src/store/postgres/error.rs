@@ -83,15 +83,13 @@ fn kind_of(code: &str) -> StoreErrorKind {
         "53100" => StoreErrorKind::Full,
         // too_many_connections, statement_completion_unknown
         "53300" | "40003" => StoreErrorKind::Unavailable,
-        // program_limit_exceeded
-        "54000" => StoreErrorKind::TooLarge,
-        // data_corrupted
-        "XX001" => StoreErrorKind::Corrupt,
         _ => match code.get(..2).unwrap_or_default() {
             // Connection exception; operator intervention, which ends the session.
             "08" | "57" => StoreErrorKind::Unavailable,
             // Transaction rollback: serialization, deadlock.
             "40" => StoreErrorKind::Busy,
+            // None is about the item: 54000 is also said by a server that takes no more commands before
+            // its transaction ids wrap around, and XX001 of any damaged page.
             // Read-only, no permission, no such user, no such schema, out of memory, a constraint, a plan that
             // no longer fits, ...: the statement was undone, and somebody can change what is in its way.
             _ => StoreErrorKind::Refused,
@@ -119,9 +117,9 @@ mod tests {
             ("0A000", StoreErrorKind::Refused),
             ("28P01", StoreErrorKind::Refused),
             ("57014", StoreErrorKind::TimedOut),
-            ("54000", StoreErrorKind::TooLarge),
+            ("54000", StoreErrorKind::Refused),
             ("XX000", StoreErrorKind::Refused),
-            ("XX001", StoreErrorKind::Corrupt),
+            ("XX001", StoreErrorKind::Refused),
             ("XX002", StoreErrorKind::Refused),
             ("42501", StoreErrorKind::Refused),
             ("42P01", StoreErrorKind::Refused),

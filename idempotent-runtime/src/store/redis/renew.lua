@@ -1,7 +1,7 @@
 -- Sets the lease of a running claim to end its own length from now, also when it has ended already, and
 -- the record to outlive it by its retention.
 --
--- ARGV: token, lease, and lease and retention together, in milliseconds
+-- ARGV: token or attempt, lease, and lease and retention together, in milliseconds
 if state == 'c' then
   return { ok = 'LOST' }
 end

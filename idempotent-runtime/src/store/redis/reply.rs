@@ -85,6 +85,10 @@ pub(super) fn release(reply: Reply) -> Result<Release, StoreError> {
     })
 }
 
+pub(super) fn grace(reply: &Value) -> Result<bool, StoreError> {
+    is_held(reply)
+}
+
 /// Whether the claim was held, so that what was asked for is done.
 fn is_held(reply: &Value) -> Result<bool, StoreError> {
     match word(reply) {

@@ -31,11 +31,12 @@ macro_rules! scripts {
 scripts! {
     CLAIM: "claim.lua";
     TAKE_OVER: "take_over.lua";
-    COMPLETE: "held.lua" "complete.lua";
-    RELEASE: "held.lua" "release.lua";
-    ABANDON: "held.lua" "abandon.lua";
-    RENEW: "held.lua" "renew.lua";
-    SAVE_PROGRESS: "held.lua" "save_progress.lua";
+    COMPLETE: "head.lua" "held.lua" "complete.lua";
+    RELEASE: "head.lua" "held.lua" "release.lua";
+    ABANDON: "head.lua" "held.lua" "abandon.lua";
+    RENEW: "head.lua" "held.lua" "renew.lua";
+    GIVE_GRACE: "head.lua" "ended.lua" "renew.lua";
+    SAVE_PROGRESS: "head.lua" "held.lua" "save_progress.lua";
     GET: "get.lua";
     REMOVE: "remove.lua";
     WAIT: "wait.lua";

@@ -157,6 +157,32 @@ impl Operation for Get {
     }
 }
 
+pub(super) struct GiveGrace {
+    pub(super) key: RecordKey,
+    pub(super) attempt: u32,
+    pub(super) grace: Duration,
+    pub(super) retention: Duration,
+}
+
+#[async_trait]
+impl Operation for GiveGrace {
+    type Output = bool;
+
+    async fn run(self, session: &mut Session) -> Result<bool, Failure> {
+        let now = Time::now();
+        let lease_until = now.after(self.grace);
+        let given = sqlx::query(session.statements.give_grace.clone())
+            .bind(self.key.as_bytes().as_slice())
+            .bind(self.attempt)
+            .bind(now.0)
+            .bind(lease_until.0)
+            .bind(lease_until.after(self.retention).0)
+            .execute(&mut session.connection)
+            .await?;
+        Ok(given.rows_affected() > 0)
+    }
+}
+
 pub(super) struct Remove(pub(super) RecordKey);
 
 #[async_trait]

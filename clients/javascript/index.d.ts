@@ -1,0 +1,137 @@
+/** How long and how often an intent is tried. Times are in milliseconds. */
+export interface Policy {
+  /** Tries of one call of `fetch`, the first one included. Default 6. */
+  attempts?: number
+  /** No try of one call of `fetch` begins later than this after the first. Below 2^31. Default 120,000. */
+  budget?: number
+  /** The wait after try i is random between 0 and `base * 2 ** (i - 1)`, but at most `cap`. Default 1,000. */
+  base?: number
+  /** Default 30,000. */
+  cap?: number
+  /** How long one try may take, its body included. Below 2^31. Default 30,000. */
+  timeout?: number
+  /** How long the server keeps the record of a key. Default 24 hours. */
+  lifetime?: number
+  /** The end of the lifetime that is not used, and how far the clock may be set back. Default 5 minutes. */
+  margin?: number
+  /** `stripe` reads Stripe's errors and `Stripe-Should-Retry`, and sends the key without quotes. */
+  profile?: 'idempotent' | 'stripe'
+}
+
+/** The part of Web Storage that is used. Methods may return promises. */
+export interface IntentStorage {
+  readonly length: number | Promise<number>
+  key(index: number): string | null | Promise<string | null>
+  getItem(item: string): string | null | Promise<string | null>
+  setItem(item: string, value: string): void | Promise<void>
+  removeItem(item: string): void | Promise<void>
+}
+
+/** The part of Web Locks that is used. */
+export interface IntentLocks {
+  request<T>(name: string, work: () => Promise<T>): Promise<T>
+}
+
+/** What tests and other platforms replace. */
+export interface Environment {
+  /** Default: `localStorage`. `null`: the memory of this page. */
+  storage?: IntentStorage | null
+  /** Default: `navigator.locks`. Without it, only calls in one page wait for each other. */
+  locks?: IntentLocks | null
+  fetch?: (url: string | URL, init: RequestInit) => Promise<Response>
+  /** Resolves after `ms`, or when `signal` is aborted. */
+  sleep?: (ms: number, signal: AbortSignal) => Promise<unknown>
+  /** At least 0, below 1. */
+  random?: () => number
+  /** Milliseconds since 1970. */
+  now?: () => number
+  /** A key that was never used: 1 to 255 visible ASCII characters without `"`, `\`, `,` and `;`. Default: a UUID. */
+  newKey?: () => string
+  /** Default: `Idempotency-Key`. */
+  header?: string
+}
+
+export interface Options extends Policy, Environment {
+  /** Whose intents these are: an opaque id. It is stored as it is. */
+  user: string
+}
+
+/** Something that the user wants to happen once, and its key. */
+export interface Intent {
+  readonly name: string
+  /** `undefined` only if the stored record is damaged. */
+  readonly key: string
+  /** When the key was made, in milliseconds since 1970. */
+  readonly created: number
+  /** Whether the key survives a reload. `false`: the storage is missing or full, and the page's memory is used. */
+  readonly persisted: boolean
+  /**
+   * Like `fetch`, with the key, the same bytes at each try, and retries. `POST` unless `init` says otherwise,
+   * redirects are not followed. Resolves with a conclusive answer, whole; a 4xx closes the intent.
+   * Aborting `signal` ends the waiting and not the intent.
+   *
+   * Rejects with {@link Undecided}, {@link Refused}, the signal's reason, or a `TypeError` for a mistake in the call.
+   */
+  fetch(url: string | URL, init?: RequestInit): Promise<Response>
+  /**
+   * The application has acted on the answer, or has decided by other means: the key is forgotten and never sent again,
+   * and the next `begin` makes another.
+   */
+  done(): Promise<unknown>
+}
+
+export interface Intents {
+  /**
+   * The open intent of this name, or a new one. `payload` is what makes it this intent, as JSON: it is compared by
+   * its digest, and not stored.
+   *
+   * Rejects with {@link IntentChanged} if the open intent has another payload, and with {@link Undecided} if its key
+   * is too old (`lifetime`) or its record unreadable (`damaged`). Neither makes a new key.
+   */
+  begin(name: string, payload: unknown): Promise<Intent>
+  /** What was begun by this user and not closed, in this page, another tab, or before a reload. */
+  unfinished(): Promise<Intent[]>
+}
+
+/** The intents of one user in one browser. */
+export function intents(options: Options): Intents
+
+/**
+ * The two-line form: a function that posts `data` as JSON, once, and resolves with the answer as JSON. Calls with the
+ * same data share a key until one of them is answered. Keys are in the memory of the page only.
+ */
+export function retrying(url: string, options?: Omit<Options, 'user' | 'storage' | 'attempts'>):
+  <T = any>(data: unknown, options?: { maxRetries?: number }) => Promise<T>
+
+export {}
+
+declare class IntentError extends Error {
+  /** The intent that is asked about. `intent.done()` answers: make another one. */
+  readonly intent: Intent
+  readonly reason: string | number
+  /** The last answer, if there was one. */
+  readonly response?: Response
+}
+
+/** Another payload under a name whose intent is open. Nothing was sent, and no key was made. */
+export class IntentChanged extends IntentError {}
+
+/**
+ * Whether it happened is not known. The key is kept: `begin` and `fetch` again use it.
+ * `reason`: `attempts`, `budget`, `lifetime`, `closed`, `damaged`, a problem code, or the status.
+ */
+export class Undecided extends IntentError {}
+
+/** It will not be done as it was asked. The key is kept. `reason`: `body`, a problem code, or the status. */
+export class Refused extends IntentError {}
+
+export const defaults: Required<Omit<Policy, 'profile'>>
+
+/** One row of the table in `clients/vectors`: what is next after an answer or a failure. */
+export function decide(
+  seen: {
+    attempt: number, elapsed: number, age: number, random: number, sent: boolean, retryAfter?: number,
+    failure?: unknown, status?: number, code?: unknown, replayed?: boolean, advice?: string | false | null,
+  },
+  policy: Required<Omit<Policy, 'profile'>>,
+): { next: 'retry' | 'conclude' | 'refuse' | 'undecided', reason: string | number, wait: number, life: number }

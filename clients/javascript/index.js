@@ -1,0 +1,195 @@
+export const defaults = {
+	attempts: 6, budget: 12e4, base: 1e3, cap: 3e4, timeout: 3e4, lifetime: 864e5, margin: 3e5,
+}
+
+const judge = ({ failure, status, code, replayed, advice, sent }) => {
+	if (failure) return 'retry'
+	if (replayed || status > 199 && status < 300) return 'conclude'
+	if (/^(outcome-unknown|key-expired)$/.test(code)) return 'undecided'
+	if (status < 400 || /^(missing-key|invalid-key|key-reused|unusable-input|idempotency_error)$/.test(code)) return 'refuse'
+	if (advice != 'false' && (advice || status > 499 || /40[89]|42[59]/.test(status))) return 'retry'
+	if (!sent || status > 499) return 'conclude'
+	return /40[13]/.test(status) ? 'undecided' : 'retry'
+}
+
+export const decide = (seen, policy) => {
+	const { attempt, elapsed, age, random, retryAfter = 0 } = seen
+	const life = age < -policy.margin ? 0 : policy.lifetime - policy.margin - age
+	const left = Math.min(life, policy.budget - elapsed)
+	const next = judge(seen)
+	const reason = next != 'retry' ? seen.code || seen.status
+		: attempt >= policy.attempts ? 'attempts' : left > retryAfter ? '' : left == life ? 'lifetime' : 'budget'
+	const jitter = Math.min(left - retryAfter, policy.cap, policy.base * 2 ** (attempt - 1))
+	return { next: next == 'retry' && reason ? 'undecided' : next, reason, life, wait: retryAfter + random * jitter }
+}
+
+const kind = (name) => class extends Error {
+	constructor(reason, fields) {
+		Object.assign(super(reason), fields, { name, reason })
+	}
+}
+export const IntentChanged = kind('IntentChanged')
+export const Undecided = kind('Undecided')
+export const Refused = kind('Refused')
+
+const KEY = /^[!#-+\--:<-[\]-~]{1,255}$/
+const memory = {}, running = {}
+let queue = Promise.resolve()
+
+const check = (ok, rule) => {
+	if (!ok) throw new TypeError(rule)
+}
+
+const parse = (json) => {
+	try { return JSON.parse(json) ?? {} } catch { return {} }
+}
+
+const digest = async (text) => {
+	check(crypto.subtle, 'HTTPS')
+	return new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text))).join()
+}
+
+export const intents = ({
+	user, storage, fetch = globalThis.fetch, random = Math.random, now = Date.now,
+	sleep = (ms, signal) => new Promise((resolve) => {
+		setTimeout(resolve, ms)
+		signal.addEventListener('abort', resolve)
+	}),
+	newKey = () => crypto.randomUUID(), locks = globalThis.navigator?.locks, header = 'Idempotency-Key', ...policy
+}) => {
+	policy = { ...defaults, ...policy }
+	check(user?.trim?.(), 'user')
+	const prefix = 'idempotent' + JSON.stringify(user), stripe = policy.profile == 'stripe'
+	let used
+	if (storage === undefined) try { storage = localStorage } catch {}
+
+	const read = async (response) => {
+		const { status } = response, get = (name) => response.headers.get(name), after = get('retry-after')
+		const bytes = await response.arrayBuffer(), body = parse(new TextDecoder().decode(bytes))
+		return {
+			status,
+			replayed: get('idempotent-replayed') == 'true',
+			retryAfter: /^\d+$/.test(after) ? after * 1e3
+				: /GMT$/.test(after) && Math.max(0, Date.parse(after) - (Date.parse(get('date')) || now())) || 0,
+			advice: stripe && get('stripe-should-retry'),
+			code: stripe ? status == 400 && body.error?.type : /problem.json/.test(get('content-type')) && body.code,
+			response: status ? new Response(bytes.byteLength ? bytes : null, response) : response,
+		}
+	}
+
+	const load = async (item) => {
+		try {
+			return memory[item] ?? await storage?.getItem(item)
+		} catch (error) {
+			if (used) throw error
+			storage = null
+		} finally {
+			used = true
+		}
+	}
+
+	const save = async (item, record, isNew) => {
+		const json = JSON.stringify(record)
+		if (memory[item]) memory[item] = json
+		else try { await storage.setItem(item, json) } catch { if (isNew) memory[item] = json }
+	}
+
+	const locked = (item, work) => {
+		const run = queue.then(() => storage && locks ? locks.request(item, work) : work())
+		queue = run.catch(() => {})
+		return run
+	}
+
+	const guard = (intent, record) => {
+		const reason = !KEY.test(intent.key ?? '') ? 'damaged' : !record ? 'closed'
+			: decide({ age: now() - intent.created }, policy).life > 0 ? '' : 'lifetime'
+		if (reason) throw new Undecided(reason, { intent })
+	}
+
+	const open = (item, { key, created }, sent) => {
+		const mine = async () => {
+			const record = parse(await load(item))
+			return record.key == key && record
+		}
+		const close = async () => await mine() && (memory[item] ? delete memory[item] : storage.removeItem(item))
+
+		const enter = async () => {
+			const record = await mine()
+			guard(intent, record)
+			record.sent++
+			sent++
+			await save(item, record)
+		}
+
+		const leave = async (seen) => {
+			const record = await mine().catch(() => {})
+			const decision = decide({ ...seen, age: now() - created, sent: sent > 1 || !(record?.sent < 2) }, policy)
+			if (decision.next == 'conclude' && /^4/.test(seen.status)) await close().catch(() => {})
+			return decision
+		}
+
+		const intent = {
+			name: item.slice(prefix.length), key, created,
+			get persisted() { return !memory[item] },
+			done: () => locked(item, close),
+			async fetch(url, { signal = AbortSignal.any([]), ...init } = {}) {
+				if (init.body?.getReader) throw new Refused('body', { intent })
+				const request = new Request(url, init = { method: 'POST', redirect: 'manual', ...init }), { headers } = request
+				headers.set(header, stripe ? key : `"${key}"`)
+				check(init.mode != 'no-cors', 'no-cors')
+				init.headers = headers
+				init.body &&= await request.arrayBuffer()
+				const begun = now()
+				for (let attempt = 1; ; attempt++) {
+					signal.throwIfAborted()
+					await locked(item, enter)
+					const limit = AbortSignal.timeout(policy.timeout)
+					const seen = await fetch(url, { ...init, signal: AbortSignal.any([signal, limit]) })
+						.then(read).catch((cause) => ({ failure: 1, cause: limit.reason ?? cause }))
+					if (seen.failure) signal.throwIfAborted()
+					const { response, cause } = seen
+					const { next, reason, wait } = await locked(item, () => leave({ ...seen, attempt, elapsed: now() - begun, random: random() }))
+					if (next == 'conclude') return response
+					if (next != 'retry') throw new (next == 'refuse' ? Refused : Undecided)(reason, { intent, response, cause })
+					await sleep(wait, signal)
+				}
+			},
+		}
+		return intent
+	}
+
+	return {
+		async begin(name, payload) {
+			const text = JSON.stringify(payload), item = prefix + name
+			check(text != '{}', 'payload')
+			return locked(item, async () => {
+				const json = await load(item), resumed = json != null
+				const record = resumed ? parse(json) : { key: newKey(), created: now(), sent: 0 }
+				const intent = open(item, record, +resumed)
+				check(resumed || KEY.test(record.key), 'key')
+				guard(intent, record)
+				const hash = await digest(record.key + text)
+				if (!resumed) await save(item, { ...record, digest: hash }, true)
+				else if (record.digest != hash) throw new IntentChanged('payload', { intent })
+				return intent
+			})
+		},
+		async unfinished() {
+			await load(prefix)
+			const items = Object.keys(memory)
+			for (let i = await storage?.length; i-- > 0;) items.push(await storage.key(i))
+			return Promise.all(items.filter((item) => item?.startsWith(prefix)).map(async (item) => open(item, parse(await load(item)), 1)))
+		},
+	}
+}
+
+export const retrying = (url, options) => (data, { maxRetries = 3 } = {}) => {
+	const body = JSON.stringify(data), name = url + body
+	const page = intents({ ...options, user: 'page', storage: null, attempts: maxRetries + 1 })
+	return running[name] ??= page.begin(name, data).then(async (intent) => {
+		const response = await intent.fetch(url, { headers: { 'content-type': 'application/json' }, body })
+		const answer = await response.json()
+		await intent.done()
+		return answer
+	}).finally(() => delete running[name])
+}

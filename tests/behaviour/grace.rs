@@ -1,0 +1,217 @@
+//! A lease that has ended is no proof of a crash: its owner may be alive, and the store have been out of its
+//! reach, or have taken no writes, for longer than the lease.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::post;
+use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::store::{Store, StoreErrorKind};
+use idempotent_runtime::{
+    Attempt, Execution, Idempotency, OnAbandoned, Policy, Release, idempotent,
+};
+use tokio::time::{Instant, sleep};
+
+use crate::support::{App, Fault, FaultyStore, LEASE, Local, Operation, Probe};
+
+#[idempotent(on_abandoned = "retry", lease = "30s")]
+async fn long(State(probe): State<Probe>) -> String {
+    let run = probe.run();
+    sleep(10 * LEASE).await;
+    run.to_string()
+}
+
+#[idempotent(on_abandoned = "retry", lease = "30s")]
+async fn short(State(probe): State<Probe>) -> String {
+    probe.run_gated().await.to_string()
+}
+
+#[idempotent(ttl_hours = 24)]
+async fn releases(State(probe): State<Probe>, attempt: Attempt) -> Release<String> {
+    let run = probe.run_gated().await;
+    let _ = attempt.step("one", async { Ok::<_, String>(1) }).await;
+    Release(run.to_string())
+}
+
+/// Two processes on one store.
+fn two(store: &FaultyStore) -> (Local, Local) {
+    (
+        Local::new(store.clone(), routes()),
+        Local::new(store.clone(), routes()),
+    )
+}
+
+fn routes() -> Router<App> {
+    Router::new()
+        .route("/long", post(long))
+        .route("/short", post(short))
+        .route("/releases", post(releases))
+}
+
+/// Both see trouble, and the claim that comes when it is over is there before the next renewal.
+#[tokio::test(start_paused = true)]
+async fn lock_longer_than_the_lease_is_no_crash() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let (owner, other) = two(&store);
+    let running = owner.spawn("/long", "key");
+    owner.probe.started().await;
+    let busy = Fault::Refused(StoreErrorKind::Busy);
+    store.script_times(1000, Operation::Renew, busy);
+    store.script_times(1000, Operation::Claim, busy);
+    for _ in 0..40 {
+        let refused = other.post("/long", "key").await;
+        refused.assert_problem(503, "store-unavailable");
+        sleep(Duration::from_secs(1)).await;
+    }
+    sleep(Duration::from_millis(500)).await;
+    store.unscript(Operation::Claim);
+    store.unscript(Operation::Renew);
+    let again = other.post("/long", "key").await;
+    again.assert_problem(409, "in-flight");
+    assert_eq!(owner.probe.runs() + other.probe.runs(), 1);
+    drop(running);
+}
+
+/// Writes fail and reads do not, for longer than the lease: a claim of a record that is there works.
+#[tokio::test(start_paused = true)]
+async fn writes_refused_for_longer_than_the_lease_are_no_crash() {
+    let kinds = [
+        StoreErrorKind::Busy,
+        StoreErrorKind::Refused,
+        StoreErrorKind::Full,
+        StoreErrorKind::TimedOut,
+    ];
+    for kind in kinds {
+        let store = FaultyStore::new(MemoryStore::new());
+        let (owner, other) = two(&store);
+        let running = owner.spawn("/long", "key");
+        owner.probe.started().await;
+        store.script_times(1000, Operation::Renew, Fault::Refused(kind));
+        store.script_times(1000, Operation::GiveGrace, Fault::Refused(kind));
+        for second in 0..40 {
+            let refused = other.post("/long", "key").await;
+            match second {
+                0..30 => refused.assert_problem(409, "in-flight"),
+                _ => refused.assert_problem(503, "store-unavailable"),
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        sleep(Duration::from_millis(500)).await;
+        store.unscript(Operation::GiveGrace);
+        store.unscript(Operation::Renew);
+        let again = other.post("/long", "key").await;
+        again.assert_problem(409, "in-flight");
+        assert_eq!(owner.probe.runs() + other.probe.runs(), 1, "{kind:?}");
+        drop(running);
+    }
+}
+
+/// A process that has asked nothing meanwhile, or was started after it, knows of no outage.
+#[tokio::test(start_paused = true)]
+async fn outage_that_the_other_process_has_not_seen_is_no_crash() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let (owner, other) = two(&store);
+    let running = owner.spawn("/long", "key");
+    owner.probe.started().await;
+    let out = Fault::Refused(StoreErrorKind::Unavailable);
+    store.script_times(1000, Operation::Renew, out);
+    sleep(Duration::from_millis(40_500)).await;
+    store.unscript(Operation::Renew);
+    let again = other.post("/long", "key").await;
+    again.assert_problem(409, "in-flight");
+    assert_eq!(owner.probe.runs() + other.probe.runs(), 1);
+    drop(running);
+}
+
+/// Nobody renews: the next attempt comes after the grace, in the same request.
+#[tokio::test(start_paused = true)]
+async fn attempt_that_crashed_is_taken_over_after_the_grace() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let (owner, other) = two(&store);
+    let running = owner.spawn("/long", "key");
+    owner.probe.started().await;
+    // It is not alive, as far as the store can know.
+    store.script_times(1000, Operation::Renew, Fault::Swallowed);
+    sleep(Duration::from_secs(31)).await;
+    let begun = Instant::now();
+    let again = other.spawn("/long", "key");
+    other.probe.started().await;
+    let grace = begun.elapsed();
+    assert!(
+        grace >= Duration::from_secs(2) && grace <= Duration::from_secs(5),
+        "{grace:?}"
+    );
+    // Everybody else has a request in flight meanwhile.
+    assert_eq!(store.calls(Operation::GiveGrace), 1);
+    drop((running, again));
+}
+
+/// Its owner has given it up itself: nobody can come back.
+#[tokio::test(start_paused = true)]
+async fn attempt_that_gave_itself_up_is_taken_over_at_once() {
+    static RETRY: Policy = Policy::new().on_abandoned(OnAbandoned::Retry);
+    let store = FaultyStore::new(MemoryStore::new());
+    let idempotency = Idempotency::builder(store).secret_check(false).build();
+    let execute = |fails: bool| {
+        let idempotency = idempotency.clone();
+        tokio::spawn(async move {
+            let function = move || async move {
+                assert!(!fails, "it panics");
+                Ok::<_, String>(1)
+            };
+            let executed = idempotency.execute(&RETRY, "pay", (), "key", &(), function);
+            executed.await.unwrap()
+        })
+    };
+    let begun = Instant::now();
+    assert!(execute(true).await.is_err());
+    assert_eq!(execute(false).await.unwrap(), Execution::Executed(1));
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+/// A refusal that looks as if it was about the item (PostgreSQL's 54000 near the wraparound of
+/// transaction ids), for a while.
+#[tokio::test(start_paused = true)]
+async fn completion_that_is_refused_for_a_minute_as_if_it_was_too_large_is_stored() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let local = Local::new(store.clone(), routes());
+    let running = local.spawn("/short", "key");
+    local.probe.started().await;
+    let refused = Fault::Refused(StoreErrorKind::TooLarge);
+    store.script_times(1000, Operation::Complete, refused);
+    local.probe.open();
+    let first = running.await.unwrap();
+    assert_eq!(first.text(), "1");
+    sleep(Duration::from_secs(60)).await;
+    store.unscript(Operation::Complete);
+    local.probe.open();
+    let again = local.post("/short", "key").await;
+    println!("{again:?}");
+    assert_eq!(local.probe.runs(), 1, "second effect");
+}
+
+/// A step puts a lost record back by a claim whose question is late.
+#[tokio::test(start_paused = true)]
+async fn late_claim_of_a_step_holds_nothing() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let local = Local::new(store.clone(), routes());
+    let running = local.spawn("/releases", "key");
+    local.probe.started().await;
+    let record = store.claimed();
+    store.forget_claimed().await;
+    store.script(Operation::Claim, Fault::Late);
+    local.probe.open();
+    let first = running.await.unwrap();
+    println!("{first:?}");
+    sleep(Duration::from_secs(1)).await;
+    // The question arrives.
+    store.proceed();
+    sleep(Duration::from_secs(120)).await;
+    let found = store.get(&record).await.unwrap();
+    println!("{found:?}");
+    local.probe.open();
+    let again = local.post("/releases", "key").await;
+    println!("{again:?}");
+    assert_eq!(again.text(), "2", "stuck key");
+}
