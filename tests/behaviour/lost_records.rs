@@ -4,11 +4,12 @@
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
-use idempotent_runtime::idempotent;
-use idempotent_runtime::store::StoreErrorKind;
 use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::store::{Claim, ClaimRequest, Release as Released, Store, StoreErrorKind};
+use idempotent_runtime::{Owner, RecordState, Token, idempotent};
+use tokio::time::sleep;
 
-use crate::support::{Fault, FaultyStore, Operation, Probe, Reply, reply, serve_on};
+use crate::support::{Fault, FaultyStore, LEASE, Local, Operation, Probe, Reply, reply, serve_on};
 
 #[idempotent]
 async fn pay(State(probe): State<Probe>) -> String {
@@ -75,4 +76,41 @@ async fn a_lost_record_is_put_back_even_if_the_store_goes_away_in_between() {
             .await
             .assert_problem(409, "in-flight");
     }
+}
+
+/// A duplicate claimed the record before its owner did, and released it. The owner had given up.
+#[tokio::test(start_paused = true)]
+async fn a_lost_record_is_claimed_again_when_a_duplicate_has_released_it() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let local = Local::new(store.clone(), Router::new().route("/", post(pay)));
+    let running = local.spawn("/", "key");
+    local.probe.started().await;
+    let key = store.claimed();
+    let record = store.get(&key).await.unwrap().unwrap();
+    store.forget_claimed().await;
+    let duplicate = Owner {
+        key,
+        token: Token::from_bytes([9; 16]),
+    };
+    let claim = ClaimRequest {
+        owner: duplicate,
+        fingerprint: record.fingerprint,
+        operation: &record.operation,
+        lease: LEASE,
+        retention: record.expires_in,
+        take_over: None,
+    };
+    let claimed = store.claim(&claim).await.unwrap();
+    assert!(matches!(claimed, Claim::Acquired { attempt: 1, .. }));
+    sleep(LEASE / 2).await;
+    let mut released = store.release(&[duplicate]).await;
+    assert_eq!(released.pop().unwrap().unwrap(), Released::Released);
+    sleep(2 * LEASE).await;
+    let record = store.get(&key).await.unwrap().expect("the record");
+    assert!(
+        matches!(record.state, RecordState::Running { .. }),
+        "{record:?}"
+    );
+    local.probe.open();
+    assert_own(&running.await.unwrap());
 }

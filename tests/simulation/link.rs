@@ -326,6 +326,8 @@ impl Store for Link {
         grace: Duration,
         retention: Duration,
     ) -> Result<bool, StoreError> {
+        // The model counts in milliseconds.
+        let grace = Duration::from_millis(grace.as_millis() as u64);
         let give = Operation::GiveGrace(*key, attempt, grace, retention);
         call!(self, give, GiveGrace)
     }

@@ -81,6 +81,8 @@ struct Lease {
     most_outstanding: u32,
     /// The most renewals in a batch with it: smaller after a batch that failed as a whole.
     batch: usize,
+    /// It is being claimed again: two such claims would each decide what the other one has decided already.
+    is_reclaimed: bool,
 }
 
 /// Keeps one lease for as long as it lives.
@@ -111,6 +113,7 @@ impl Leases {
             most_outstanding: most_outstanding(claim.lease, self.calls.limit()),
             claim,
             batch: BATCH,
+            is_reclaimed: false,
         });
         LeaseGuard { renewer, token }
     }
@@ -331,7 +334,9 @@ impl Renewer {
                 Ok(Renewed::Lost) => {
                     // Before it is asked: it may be given up while that question is on its way.
                     lease.claim.note_lost_question();
-                    lost.push(lease.claim.clone());
+                    if !std::mem::replace(&mut lease.is_reclaimed, true) {
+                        lost.push(lease.claim.clone());
+                    }
                 }
                 Err(_) => {
                     let pause = (lease.claim.lease / 12).min(LONGEST_GAP);
@@ -367,8 +372,14 @@ impl Renewer {
         let Some(lease) = table.leases.get_mut(&token) else {
             return;
         };
+        lease.is_reclaimed = false;
         match claim {
             Ok(Claim::Acquired { .. }) => lease.renewed(asked_at),
+            // Asked again in time: the other one may have done nothing, and release it.
+            Ok(Claim::InFlight { .. }) => {
+                lease.renew_at = Instant::now() + lease.claim.lease / 3;
+                lease.slack = Duration::ZERO;
+            }
             // Asked again after the next renewal.
             Err(_) => {
                 let pause = (lease.claim.lease / 12).min(LONGEST_GAP);
