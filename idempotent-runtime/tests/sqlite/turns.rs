@@ -13,6 +13,9 @@ use idempotent_runtime::{RecordKey, RecordState};
 use sqlx::SqliteConnection;
 use tokio::time::timeout;
 
+/// Of no account here.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
 use crate::support::{
     Directory, PATIENCE, TTL, begin, count, execute, key, renewal, request, request_of, response,
     rival,
@@ -37,7 +40,11 @@ fn of(key: RecordKey, aliases: &[RecordKey]) -> TransactionRequest {
 }
 
 async fn open(transactions: &Transactions) -> Open {
-    match transactions.begin(Some(&of(key(), &[]))).await.unwrap() {
+    match transactions
+        .begin(Some(&of(key(), &[])), IDLE_LIMIT)
+        .await
+        .unwrap()
+    {
         Begun::Open(session) => session,
         Begun::Settled(settled) => panic!("{settled:?}"),
     }
@@ -60,7 +67,7 @@ async fn holders_of_claims_wait_for_one_handler_and_not_for_all_that_are_queued(
     let first = open(&transactions).await;
     let request = of(key(), &[]);
     let waiting: Vec<_> = (0..5)
-        .map(|_| begin(transactions.begin(Some(&request))))
+        .map(|_| begin(transactions.begin(Some(&request), IDLE_LIMIT)))
         .collect();
     let paid = response("paid");
     let completion = begin(store.complete(&held.owner, &paid, TTL));
@@ -117,7 +124,7 @@ async fn beginning_that_is_given_up_leaves_the_queue() {
     let first = open(&transactions).await;
     let request = of(key(), &[]);
     let given_up: Vec<_> = (0..5)
-        .map(|_| begin(transactions.begin(Some(&request))))
+        .map(|_| begin(transactions.begin(Some(&request), IDLE_LIMIT)))
         .collect();
     drop(given_up);
     let next = of(key(), &[]);
@@ -137,7 +144,7 @@ async fn beginning_that_is_given_up_under_somebody_elses_lock_frees_the_turn() {
     let lock = directory.lock().await;
     let request = of(key(), &[]);
     for _ in 0..3 {
-        let call = transactions.begin(Some(&request));
+        let call = transactions.begin(Some(&request), IDLE_LIMIT);
         assert!(timeout(Duration::from_millis(20), call).await.is_err());
     }
     crate::support::unlock(lock).await;
