@@ -128,7 +128,7 @@ async fn beginning_that_is_given_up_leaves_the_queue() {
         .collect();
     drop(given_up);
     let next = of(key(), &[]);
-    let next = begin(transactions.begin(Some(&next)));
+    let next = begin(transactions.begin(Some(&next), IDLE_LIMIT));
     first.roll_back().await;
     let begun = in_time(next).await.unwrap();
     assert!(matches!(begun, Begun::Open(_)), "{begun:?}");
@@ -210,7 +210,9 @@ async fn every_key_of_a_request_has_the_record_of_its_transaction() {
     let store = directory.store().await;
     let transactions = transactions(&store);
     let (current, previous) = (key(), [key(), key()]);
-    let begun = transactions.begin(Some(&of(current, &previous))).await;
+    let begun = transactions
+        .begin(Some(&of(current, &previous)), IDLE_LIMIT)
+        .await;
     let Begun::Open(session) = begun.unwrap() else {
         panic!("settled")
     };
@@ -220,14 +222,19 @@ async fn every_key_of_a_request_has_the_record_of_its_transaction() {
         let record = store.get(&key).await.unwrap().unwrap();
         assert!(matches!(&record.state, RecordState::Completed(it) if *it == paid));
         assert_eq!(&*record.operation, "payments.create");
-        let replay = transactions.begin(Some(&of(key, &[]))).await.unwrap();
+        let replay = transactions
+            .begin(Some(&of(key, &[])), IDLE_LIMIT)
+            .await
+            .unwrap();
         let settled = matches!(replay, Begun::Settled(Settled::Completed(_)));
         assert!(settled, "{replay:?}");
     }
     // A record by the previous key alone settles it too.
     let old = request();
     store.claim(&old).await.unwrap();
-    let begun = transactions.begin(Some(&of(key(), &[old.owner.key]))).await;
+    let begun = transactions
+        .begin(Some(&of(key(), &[old.owner.key])), IDLE_LIMIT)
+        .await;
     let begun = begun.unwrap();
     assert!(matches!(begun, Begun::Settled(Settled::InFlight(_))));
     let records = "SELECT count(*) FROM idempotency_records";
@@ -247,7 +254,11 @@ async fn temporary_table_of_a_handler_hides_no_records() {
     let committed = session.commit(&response("paid")).await.unwrap();
     assert_eq!(committed, Committed::Stored);
     let key = key();
-    let Begun::Open(session) = transactions.begin(Some(&of(key, &[]))).await.unwrap() else {
+    let Begun::Open(session) = transactions
+        .begin(Some(&of(key, &[])), IDLE_LIMIT)
+        .await
+        .unwrap()
+    else {
         panic!("settled")
     };
     let committed = session.commit(&response("paid")).await.unwrap();
