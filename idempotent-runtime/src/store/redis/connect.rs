@@ -25,7 +25,7 @@ pub(super) fn servers(url: &str) -> Result<Servers, Error> {
     if let Some(rest) = url.strip_prefix("rediss+sentinel://") {
         return sentinels("rediss", rest);
     }
-    client(url).map(Servers::One)
+    client(url).map(Box::new).map(Servers::One)
 }
 
 /// One server.

@@ -20,7 +20,7 @@ const QUEUE: usize = 1024;
 /// A server, or those among which the Sentinels know the primary. Clones share it.
 #[derive(Clone)]
 pub(super) enum Servers {
-    One(Client),
+    One(Box<Client>),
     Watched(Arc<Sentinels>),
 }
 
@@ -57,7 +57,7 @@ impl Servers {
     /// The primary, for a connection of another kind.
     pub(super) async fn primary(&self) -> RedisResult<Client> {
         match self {
-            Self::One(client) => Ok(client.clone()),
+            Self::One(client) => Ok((**client).clone()),
             Self::Watched(sentinels) => Ok(sentinels.find().await?.0),
         }
     }
