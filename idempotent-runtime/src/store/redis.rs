@@ -269,7 +269,7 @@ impl<C> RedisStore<C> {
     /// until the store is dropped.
     #[must_use]
     pub fn with_hints(self, client: Client) -> Self {
-        self.hearing(Servers::One(client))
+        self.hearing(Servers::One(Box::new(client)))
     }
 
     fn hearing(mut self, servers: Servers) -> Self {
@@ -325,7 +325,7 @@ impl RedisStore {
     ///
     /// [`ErrorKind::Store`]: the server is not there, or refuses us; the source says why.
     pub async fn from_client(client: Client) -> Result<Self, Error> {
-        Self::from_servers(Servers::One(client)).await
+        Self::from_servers(Servers::One(Box::new(client))).await
     }
 
     async fn from_servers(servers: Servers) -> Result<Self, Error> {
