@@ -529,8 +529,25 @@ impl Judge {
                     self.violate("I2", what);
                 }
             }
-            Said::InFlight | Said::Unknown => {}
+            Said::Unknown => self.judge_unknown(request),
+            Said::InFlight => {}
             Said::Other(_) => self.violate("I2", format!("an answer of no kind: {answer:?}")),
+        }
+    }
+
+    /// What a handler has answered is not unknown, whatever has become of its claim meanwhile.
+    fn judge_unknown(&mut self, request: u64) {
+        let runs = self.ledger.lock().runs.clone();
+        let is_finished =
+            |run: &Run| run.request == Some(request) && run.ended == Some(End::Answered);
+        let Some(number) = runs.iter().position(is_finished) else {
+            return;
+        };
+        let lives = self.lives_of(&runs[number]);
+        let mut lives = lives.iter().map(|(life, _)| life);
+        if lives.all(|life| !life.is_tainted && life.end.is_none()) {
+            let what = format!("run {number} answered, and its client is told that it is unknown");
+            self.violate("I4", what);
         }
     }
 
