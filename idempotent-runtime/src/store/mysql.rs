@@ -74,6 +74,10 @@
 //!   fresh connection, because each may be repeated. `test_before_acquire` is not needed.
 //! * **Read-only, demoted, shut down, out of its Galera cluster**: refused, and its connections are closed,
 //!   so that the next ones go to whoever is the primary behind the address by then.
+//! * **Gone without a word in a transaction** (no FIN, no RST): the server ends it, and so its locks, 5 s after
+//!   the first message of a batch of this store, and 5 s more than
+//!   [`transaction_timeout`](crate::Builder::transaction_timeout) after the last statement of a `#[tx]` handler
+//!   (the session's `wait_timeout`, for the transaction only).
 //! * **A locked row** (an open transaction of somebody else): a claim or a completion waits for it for a
 //!   second at most. Other rows are not affected.
 //!

@@ -101,6 +101,10 @@
 //! tables, `LISTEN` and advisory locks of the session are not looked at. A handler that makes its transaction
 //! `READ ONLY` cannot have a record: 503.
 //!
+//! A connection that is gone without a word (no FIN, no RST) does not keep its locks: for the transaction,
+//! `idle_in_transaction_session_timeout` is set to 5 s more than
+//! [`transaction_timeout`](crate::Builder::transaction_timeout), and the key is in flight for so long at most.
+//!
 //! A `COMMIT` that gets no reply in time may have happened: the answer is 409 `in-flight`, and the retry
 //! finds the record or runs.
 //!
