@@ -114,3 +114,47 @@ async fn a_lost_record_is_claimed_again_when_a_duplicate_has_released_it() {
     local.probe.open();
     assert_own(&running.await.unwrap());
 }
+
+#[idempotent(store_errors = "client")]
+async fn fails(State(probe): State<Probe>) -> http::StatusCode {
+    probe.run_gated().await;
+    http::StatusCode::INTERNAL_SERVER_ERROR
+}
+
+/// The store has forgotten the record, and another request has completed one under the same key: the first
+/// one, which gives its claim up, is not shown that answer.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_gives_up_is_not_shown_another_requests_answer() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let local = Local::new(store.clone(), Router::new().route("/", post(fails)));
+    let running = local.spawn("/", "key");
+    local.probe.started().await;
+    let key = store.claimed();
+    let record = store.get(&key).await.unwrap().unwrap();
+    store.forget_claimed().await;
+    let other = Owner {
+        key,
+        token: Token::from_bytes([9; 16]),
+    };
+    let claim = ClaimRequest {
+        owner: other,
+        fingerprint: idempotent_runtime::Fingerprint::from_bytes([9; 32]),
+        operation: &record.operation,
+        lease: LEASE,
+        retention: record.expires_in,
+        take_over: None,
+    };
+    let claimed = store.claim(&claim).await.unwrap();
+    assert!(matches!(claimed, Claim::Acquired { attempt: 1, .. }));
+    let answer = idempotent_runtime::StoredResponse::new(
+        http::StatusCode::CREATED,
+        http::HeaderMap::new(),
+        "another answer",
+    );
+    let answer = std::sync::Arc::new(answer);
+    store.complete(&other, &answer, LEASE).await.unwrap();
+    local.probe.open();
+    let reply = running.await.unwrap();
+    assert_ne!(reply.text(), "another answer");
+    reply.assert_problem(409, "outcome-unknown");
+}

@@ -421,6 +421,12 @@ impl Held {
     /// The key could not be released because somebody else has the claim, or nobody.
     async fn look(&self) -> Answer {
         let record = self.engine.read(&self.owner().key).await;
+        // A store that forgot the record may have another request's by now, whose response is not shown here.
+        if let Ok(Some(record)) = &record
+            && record.fingerprint != self.claim.fingerprint
+        {
+            return Answer::Unknown;
+        }
         match record.map(|record| record.map(|record| record.state)) {
             Ok(None) => Answer::Own,
             Ok(Some(RecordState::Completed(stored))) => Answer::Stored(stored),
