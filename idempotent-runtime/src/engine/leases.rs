@@ -31,6 +31,10 @@ use crate::store::{Claim, Renewal, Renewed, StoreError, StoreErrorKind};
 /// The most renewals in one store call.
 const BATCH: usize = 1000;
 
+/// A batch of so few that fails as a whole is halved in any case: one locked record must not take the others
+/// along where no other call tells that the store is well.
+const FEW: usize = 8;
+
 /// The most renewals of one lease that are on their way at a time, at least. More than one, so that a
 /// store whose replies take long still gets one in time.
 const LEAST_OUTSTANDING: u32 = 3;
@@ -344,7 +348,7 @@ impl Renewer {
                     lease.slack = Duration::ZERO;
                     lease.batch = if !has_failed {
                         1
-                    } else if is_odd || lease.batch == BATCH {
+                    } else if is_odd || lease.batch == BATCH || size <= FEW {
                         size.div_ceil(2)
                     } else {
                         lease.batch
