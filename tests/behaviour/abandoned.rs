@@ -11,7 +11,7 @@ use idempotent_runtime::{
 };
 
 use crate::support::{
-    App, CertainStore, Local, Probe, Server, reply, serve_on_manual_clock, serve_with,
+    App, FaultyStore, Local, Probe, Server, reply, serve_on_manual_clock, serve_with,
 };
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -150,7 +150,7 @@ async fn a_stale_owner_that_comes_last_replays_the_stored_answer() {
 async fn recovering() -> (Server, Arc<ManualClock>, Ledger) {
     let clock = Arc::new(ManualClock::new());
     let ledger = Ledger::default();
-    let store = CertainStore::new(&clock);
+    let store = FaultyStore::certain(&clock);
     let builder = Idempotency::builder(store).extension(ledger.clone());
     (serve_with(builder, routes()).await, clock, ledger)
 }
@@ -233,7 +233,7 @@ async fn done_without_content(abandoned: Abandoned) -> Recovery {
 async fn a_recovered_204_has_neither_length_nor_body() {
     for is_kept in [true, false] {
         let clock = Arc::new(ManualClock::new());
-        let store = CertainStore::new(&clock);
+        let store = FaultyStore::certain(&clock);
         let builder = Idempotency::builder(store).extension(is_kept);
         let local = Local::with(builder, Router::new().route("/", post(delete)));
         let stalled = local.spawn("/", "key");

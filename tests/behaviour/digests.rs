@@ -11,9 +11,7 @@ use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{Attempt, Digest, Idempotency, ManualClock, idempotent};
 use serde::Deserialize;
 
-use crate::support::{
-    App, CertainStore, FaultyStore, Local, Operation, Probe, Server, reply, serve_with,
-};
+use crate::support::{App, FaultyStore, Local, Operation, Probe, Server, reply, serve_with};
 
 #[idempotent]
 async fn pay(State(probe): State<Probe>, body: String) -> String {
@@ -81,7 +79,7 @@ struct Change {
 impl Change {
     async fn from(before: Digest, after: Digest) -> Self {
         let clock = Arc::new(ManualClock::new());
-        let store = CertainStore::new(&clock);
+        let store = FaultyStore::certain(&clock);
         let store = Arc::new(store);
         let serve = async |digest| {
             let builder = Idempotency::builder(Arc::clone(&store)).digest(digest);

@@ -170,3 +170,36 @@ fn runtime_ends_while_a_claim_is_on_its_way() {
     let retry = second.block_on(scene.local.post("/pay", "key"));
     assert_eq!((retry.status, retry.text()), (200, "1"));
 }
+
+/// The call that gives a claim up is on its way: the claim is not forgotten with the runtime.
+#[test]
+fn claim_that_is_being_given_up_when_a_runtime_ends_is_given_up_by_the_next_one() {
+    let scene = scene();
+    let (store, local) = (&scene.store, &scene.local);
+    store.script_times(4, Operation::Claim, Fault::ReplyLost);
+    store.script(Operation::Release, Fault::Swallowed);
+    let first = runtime(1);
+    first.block_on(async {
+        let refused = local.post("/pay", "key").await;
+        refused.assert_problem(503, "store-unavailable");
+        let asked = async {
+            while store.calls(Operation::Release) == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), asked)
+            .await
+            .unwrap();
+    });
+    drop(first);
+    let second = runtime(1);
+    second.block_on(async {
+        // It serves the queue from here on.
+        let refused = local.post("/pay", "other").await;
+        refused.assert_problem(503, "store-unavailable");
+        let pending = tokio::time::timeout(Duration::from_secs(60), local.pending(0));
+        pending.await.expect("both are given up");
+        local.probe.open();
+        assert_eq!(local.post("/pay", "key").await.text(), "1");
+    });
+}

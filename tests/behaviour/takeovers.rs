@@ -16,8 +16,7 @@ use idempotent_runtime::{
 use tokio::time::sleep;
 
 use crate::support::{
-    App, CertainStore, Fault, FaultyStore, Local, Operation, Probe, Server, raw_stream, reply,
-    serve_on,
+    App, Fault, FaultyStore, Local, Operation, Probe, Server, raw_stream, reply, serve_on,
 };
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -83,7 +82,7 @@ fn routes() -> Router<App> {
 /// became of that process nobody can see from here; it never goes on.
 async fn crashed(path: &'static str) -> FaultyStore {
     let clock = Arc::new(ManualClock::new());
-    let store = FaultyStore::new(CertainStore::new(&clock));
+    let store = FaultyStore::certain(&clock);
     let process = Local::new(store.clone(), routes());
     drop(process.spawn(path, "key"));
     process.probe.started().await;

@@ -58,3 +58,15 @@ async fn a_statement_that_never_ends_is_interrupted<C: Database>(scene: &Scene<C
     }
 }
 on_databases!(a_statement_that_never_ends_is_interrupted: SqliteConnection);
+
+/// It has committed, so that "nothing was done" would be untrue.
+async fn a_handler_that_commits_by_itself_and_hangs_is_called_unknown<C: Database>(
+    scene: &Scene<C>,
+) {
+    let server = server(scene).await;
+    let steps = "pay; sql COMMIT; once gate a";
+    let first = server.post("/all", "key", steps).await;
+    first.assert_code(409, "outcome-unknown");
+    assert_eq!(scene.payments("key").await, 1);
+}
+on_databases!(a_handler_that_commits_by_itself_and_hangs_is_called_unknown: PgConnection MySqlConnection);

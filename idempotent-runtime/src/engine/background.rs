@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::HeaderMap;
 use tracing::Instrument;
 
 use super::Held;
@@ -63,14 +64,20 @@ impl Held {
     ///
     /// There is no limit to the number of these tasks but the number of handlers that ran: each stands
     /// for an effect that must not happen twice, and while the store is unavailable no new handler
-    /// begins. What they keep in memory is bounded: over the bound the body is given up, and that the
-    /// request is done is still stored.
+    /// begins. What they keep in memory is bounded: over the bound the body is given up, and then the
+    /// headers, and that the request is done is still stored.
     pub(super) fn complete_in_background(self, mut response: Arc<StoredResponse>) {
-        let room = self.engine().0.pending.room_for(&response);
-        if room.is_none() && response.body.is_some() {
+        let pending = &self.engine().0.pending;
+        let mut room = pending.room_for(&response);
+        if room.is_none() {
             tracing::error!(record = %self.owner().key, bytes = response.size_bytes(),
                 "too many responses wait to be stored, this one's body is given up");
             response = without_body(&response);
+            room = pending.room_for(&response);
+        }
+        if room.is_none() {
+            // That the request is done takes as much room as the task that says it.
+            response = bare(&response);
         }
         let tasks = self.engine().tasks().clone();
         let rest = self.complete_until_stored(response, room).in_current_span();
@@ -117,6 +124,15 @@ impl Held {
             }
         }
     }
+}
+
+/// The status alone.
+fn bare(response: &StoredResponse) -> Arc<StoredResponse> {
+    Arc::new(StoredResponse {
+        status: response.status,
+        headers: HeaderMap::new(),
+        body: None,
+    })
 }
 
 fn without_body(response: &StoredResponse) -> Arc<StoredResponse> {

@@ -30,6 +30,10 @@ const BATCH: usize = 1000;
 /// buffer are executed when the server goes on, whether or not the client is there.
 const LATEST_ARRIVAL: Duration = Duration::from_secs(10 * 60);
 
+/// With so many waiting, more of them wait for up to a second before they are looked at for the first time: many
+/// that are given up in a short time share a call.
+const MANY: usize = 16;
+
 /// The longest pause between two tries while the store does not reply: how soon after its recovery the
 /// key is free.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -188,7 +192,12 @@ impl Engine {
                 tracing::warn!(record = %given_up.owner.key, "left a claim to the end of its lease");
                 return;
             }
-            waiting.insert(Instant::now() + first_look, given_up);
+            let now = Instant::now();
+            if first_look.is_zero() && waiting.due.len() >= MANY {
+                waiting.plan(now, FIRST_WATCH, given_up);
+            } else {
+                waiting.insert(now + first_look, given_up);
+            }
         }
         self.serve_given_up(&Handle::try_current().unwrap_or_else(|_| runtime.clone()));
     }
@@ -212,29 +221,14 @@ impl Engine {
     async fn give_up_due(&self) -> Option<Instant> {
         loop {
             let now = Instant::now();
-            let batch = lock(&self.0.given_up.waiting).take_due(now);
-            if batch.is_empty() {
+            let mut asked = Asked::take_due(self, now);
+            if asked.count == 0 {
                 let waiting = lock(&self.0.given_up.waiting);
                 return waiting.due.first_key_value().map(|((at, _), _)| *at);
             }
-            let asked = batch.len();
-            let (mut released, mut abandoned, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
-            for given_up in batch {
-                match given_up.how_at(now) {
-                    How::Release => released.push(given_up),
-                    How::Abandon => abandoned.push(given_up),
-                    How::Either => unknown.push(given_up),
-                }
-            }
-            for (given_up, how) in self.find_out(unknown).await {
-                match how {
-                    How::Release => released.push(given_up),
-                    How::Abandon | How::Either => abandoned.push(given_up),
-                }
-            }
-            self.give_up_all(released, How::Release).await;
-            self.give_up_all(abandoned, How::Abandon).await;
-            lock(&self.0.given_up.waiting).asked -= asked;
+            self.find_out(&mut asked).await;
+            self.give_up_all(&mut asked.released, How::Release).await;
+            self.give_up_all(&mut asked.abandoned, How::Abandon).await;
         }
     }
 
@@ -242,29 +236,32 @@ impl Engine {
     ///
     /// They are renewed first, because only what their token holds cannot become another attempt between
     /// a look and a release.
-    async fn find_out(&self, unknown: Vec<GivenUp>) -> Vec<(GivenUp, How)> {
-        let mut known = Vec::new();
-        if unknown.is_empty() {
-            return known;
+    async fn find_out(&self, asked: &mut Asked<'_>) {
+        if asked.unknown.is_empty() {
+            return;
         }
-        let renewals: Vec<Renewal> = unknown.iter().map(|it| self.renewal(it.owner)).collect();
+        let owners = asked.unknown.iter().map(|it| it.owner);
+        let renewals: Vec<Renewal> = owners.map(|owner| self.renewal(owner)).collect();
         let renewed = catch_unwind(self.0.calls.renew(&renewals)).await;
-        let renewed = renewed.unwrap_or_else(|_| {
+        let mut renewed = renewed.unwrap_or_else(|_| {
             vec![Err(self.0.calls.error(StoreErrorKind::Unavailable)); renewals.len()]
         });
-        for (given_up, renewed) in unknown.into_iter().zip(renewed) {
+        // From the end, so that each stays where it is until it is known what it is.
+        while let (Some(given_up), Some(renewed)) = (asked.unknown.last(), renewed.pop()) {
             let record = match renewed {
                 Ok(Renewed::Renewed) => self.read(&given_up.owner.key).await,
                 Ok(Renewed::Lost) => Ok(None),
                 Err(error) => Err(error),
             };
+            let Some(given_up) = asked.unknown.pop() else {
+                return;
+            };
             match record {
-                Ok(Some(record)) => known.push((given_up, How::of_attempt(record.attempt))),
+                Ok(Some(record)) => asked.sort_in(given_up, How::of_attempt(record.attempt)),
                 Ok(None) => self.look_again(given_up, &Ok(Release::Lost)),
                 Err(error) => self.look_again(given_up, &Err(error)),
             }
         }
-        known
     }
 
     /// For as long as it takes to give the claim up.
@@ -283,7 +280,7 @@ impl Engine {
         }
     }
 
-    async fn give_up_all(&self, batch: Vec<GivenUp>, how: How) {
+    async fn give_up_all(&self, batch: &mut Vec<GivenUp>, how: How) {
         if batch.is_empty() {
             return;
         }
@@ -297,8 +294,57 @@ impl Engine {
         let results = asked.await.unwrap_or_else(|_| {
             vec![Err(self.0.calls.error(StoreErrorKind::Unavailable)); owners.len()]
         });
-        for (given_up, result) in batch.into_iter().zip(results) {
+        for (given_up, result) in std::mem::take(batch).into_iter().zip(results) {
             self.look_again(given_up, &result);
+        }
+    }
+}
+
+/// Claims that are in a store call. Those that have no answer when this is dropped, because the runtime ends,
+/// wait again, for another one.
+struct Asked<'a> {
+    engine: &'a Engine,
+    count: usize,
+    unknown: Vec<GivenUp>,
+    released: Vec<GivenUp>,
+    abandoned: Vec<GivenUp>,
+}
+
+impl<'a> Asked<'a> {
+    fn take_due(engine: &'a Engine, now: Instant) -> Self {
+        let due = lock(&engine.0.given_up.waiting).take_due(now);
+        let mut asked = Self {
+            engine,
+            count: due.len(),
+            unknown: Vec::new(),
+            released: Vec::new(),
+            abandoned: Vec::new(),
+        };
+        for given_up in due {
+            let how = given_up.how_at(now);
+            asked.sort_in(given_up, how);
+        }
+        asked
+    }
+
+    fn sort_in(&mut self, given_up: GivenUp, how: How) {
+        match how {
+            How::Release => self.released.push(given_up),
+            How::Abandon => self.abandoned.push(given_up),
+            How::Either => self.unknown.push(given_up),
+        }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let mut waiting = lock(&self.engine.0.given_up.waiting);
+        waiting.asked -= self.count;
+        let now = Instant::now();
+        for list in [&mut self.unknown, &mut self.released, &mut self.abandoned] {
+            for given_up in list.drain(..) {
+                waiting.insert(now, given_up);
+            }
         }
     }
 }

@@ -283,6 +283,13 @@ impl<C> InTransaction<C> {
         is_failed.unwrap_or(true)
     }
 
+    /// Whether the handler has ended the transaction by itself: then what it wrote may be there.
+    pub(crate) async fn is_ended(&mut self) -> bool {
+        let limit = self.running.engine.0.calls.limit();
+        let is_ended = tokio::time::timeout(limit, self.session.is_ended());
+        self.record.is_some() && is_ended.await.unwrap_or(false)
+    }
+
     /// Takes back what the handler has written.
     pub(crate) async fn undo(&mut self) -> Result<(), Refusal> {
         let engine = self.running.engine.clone();

@@ -80,10 +80,19 @@ where
 
 /// Takes everything back: a handler that hangs keeps a connection and its locks.
 async fn took_too_long<C: TransactionConnection>(
-    transaction: InTransaction<C>,
+    mut transaction: InTransaction<C>,
     idempotency: &Idempotency,
 ) -> Response {
+    let (record, is_ended) = (transaction.key(), transaction.is_ended().await);
     transaction.roll_back().await;
+    if is_ended {
+        let record = record.map(tracing::field::display);
+        tracing::error!(
+            record,
+            "a handler has ended its transaction by itself, and then took too long"
+        );
+        return idempotency.problem(&Problem::new(ProblemCode::OutcomeUnknown));
+    }
     let cause = "the handler took longer than `transaction_timeout`, and was rolled back";
     let error = StoreError::new(idempotency.store().name(), StoreErrorKind::TimedOut);
     idempotency.refuse(&Refusal::Store(error.not_executed().with_source(cause)))

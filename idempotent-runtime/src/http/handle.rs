@@ -446,8 +446,9 @@ impl Builder {
     }
 
     /// The most memory for responses that the store has not taken yet, in bytes. Default 64 MiB. They
-    /// are stored as soon as the store takes them. Over the bound a response's body is given up, and
-    /// that the request is done is still stored: the handler never runs again.
+    /// are stored as soon as the store takes them. Over the bound a response's body is given up, and its
+    /// headers if they have no room either; that the request is done is still stored: the handler never runs
+    /// again.
     pub fn max_pending_bytes(mut self, bytes: usize) -> Self {
         self.engine.max_pending_bytes = bytes;
         self

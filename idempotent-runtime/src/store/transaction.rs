@@ -102,6 +102,11 @@ pub trait Session<C>: Send {
     /// [`undo`](Self::undo). Always `false` where a refused statement undoes itself.
     async fn is_failed(&mut self) -> bool;
 
+    /// Whether the handler has ended the transaction by itself (a `COMMIT` of its own, or a statement that
+    /// commits), so that what it wrote may be there whatever is rolled back now. Asked only of a transaction
+    /// that was begun with a record. `false` where the database does not let it, and where that is not known.
+    async fn is_ended(&mut self) -> bool;
+
     /// Takes back what was written through [`connection`](Self::connection), and keeps the lock.
     ///
     /// # Errors

@@ -383,3 +383,43 @@ async fn what_a_handler_has_committed_by_itself_outlives_its_ttl() {
     );
     scratch.clean_up().await;
 }
+
+/// The network swallows what there is between the lock on the key and the transaction.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lock_of_a_connection_that_is_gone_without_a_word_ends_with_its_limit() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let proxy = Proxy::to(&scratch.options).await;
+    let shop = Shop::new(&scratch, &proxy.options(&scratch.options), 2);
+    let request = transaction();
+    proxy.keep_reply_to("GET_LOCK");
+    let begin = shop.begin.begin(Some(&request), Duration::from_secs(1));
+    let freeze = async {
+        while !proxy.has_kept_a_reply() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        proxy.freeze();
+    };
+    let (begun, ()) = tokio::join!(timeout(Duration::from_secs(2), begin), freeze);
+    assert!(begun.is_err());
+    // From here on the network is as good as new.
+    let free = async {
+        loop {
+            match shop.begin.begin(Some(&request), IDLE_LIMIT).await {
+                Ok(Begun::Open(session)) => return session,
+                Ok(Begun::Settled(Settled::InFlight(None))) | Err(_) => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Ok(Begun::Settled(settled)) => panic!("{settled:?}"),
+            }
+        }
+    };
+    let session = timeout(Duration::from_secs(60), free).await;
+    session.expect("the key is free again").roll_back().await;
+    shop.settle().await;
+    // And the session's own limit is back.
+    let limit = sqlx::query_scalar::<_, bool>("SELECT @@wait_timeout = @@global.wait_timeout");
+    assert!(limit.fetch_one(&shop.pool).await.unwrap());
+    scratch.clean_up().await;
+}

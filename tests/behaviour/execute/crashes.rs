@@ -189,9 +189,13 @@ async fn a_panic_while_the_store_is_unavailable_abandons_the_key_when_it_is_back
         "{outcome:?}"
     );
     // The store's clock stands still: it is not the lease that ends.
-    while consumer.store.calls(Operation::Abandon) < 6 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let abandoned = async {
+        while consumer.store.calls(Operation::Abandon) < 6 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let abandoned = tokio::time::timeout(Duration::from_secs(60), abandoned);
+    abandoned.await.expect("it is tried until it succeeds");
     let outcome = consumer.receive(DEFAULT, "key").await.unwrap();
     assert_eq!(outcome, Execution::Unknown);
 }

@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 
-use crate::support::{CertainStore, FaultyStore, Probe, pending};
+use crate::support::{FaultyStore, Probe, pending};
 
 const LEASE: Duration = Duration::from_secs(30);
 const DEFAULT: Policy = Policy::new();
@@ -53,7 +53,7 @@ impl Consumer {
 
     pub fn with(settings: impl FnOnce(Builder) -> Builder) -> Self {
         let clock = Arc::new(ManualClock::new());
-        let store = FaultyStore::new(CertainStore::new(&clock));
+        let store = FaultyStore::certain(&clock);
         Self {
             idempotency: settings(Idempotency::builder(store.clone())).build(),
             probe: Probe::default(),

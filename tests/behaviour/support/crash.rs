@@ -9,7 +9,7 @@ use idempotent_runtime::store::{Claim, ClaimRequest, Release, Store};
 use idempotent_runtime::{Builder, Idempotency, ManualClock, Owner, RecordKey, Token};
 use tokio::task::JoinHandle;
 
-use super::{App, CertainStore, FaultyStore, Local, Reply};
+use super::{App, FaultyStore, Local, Reply};
 
 pub const LEASE: Duration = Duration::from_secs(30);
 
@@ -29,7 +29,7 @@ pub struct Stopped {
 impl Crashes {
     pub fn new() -> Self {
         let clock = Arc::new(ManualClock::new());
-        let store = FaultyStore::new(CertainStore::new(&clock));
+        let store = FaultyStore::certain(&clock);
         Self { store, clock }
     }
 

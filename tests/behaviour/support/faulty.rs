@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::store::{
     Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
     StoreError, StoreErrorKind, Subscription, Transactor,
 };
-use idempotent_runtime::{Owner, Record, RecordKey, StoredResponse};
+use idempotent_runtime::{ManualClock, Owner, Record, RecordKey, StoredResponse};
 use tokio::sync::Semaphore;
 
 /// The operations that can be made to fail.
@@ -60,6 +61,7 @@ pub struct FaultyStore {
     locked: Arc<Mutex<Option<RecordKey>>>,
     gives_hints: bool,
     is_near: bool,
+    is_certain: bool,
 }
 
 impl FaultyStore {
@@ -77,6 +79,17 @@ impl FaultyStore {
             locked: Arc::default(),
             gives_hints: true,
             is_near: true,
+            is_certain: false,
+        }
+    }
+
+    /// A memory store by a clock that stands still unless the test moves it. Who has let a lease end is
+    /// certainly dead: it gets no grace, for which time would have to pass.
+    pub fn certain(clock: &Arc<ManualClock>) -> Self {
+        let memory = MemoryStore::builder().clock(Arc::clone(clock) as _).build();
+        Self {
+            is_certain: true,
+            ..Self::new(memory)
         }
     }
 
@@ -326,6 +339,9 @@ impl Store for FaultyStore {
         grace: Duration,
         retention: Duration,
     ) -> Result<bool, StoreError> {
+        if self.is_certain {
+            return Ok(false);
+        }
         let (inner, key) = (Arc::clone(&self.inner), *key);
         let give = async move { inner.give_grace(&key, attempt, grace, retention).await };
         self.call(Operation::GiveGrace, give).await

@@ -1,7 +1,6 @@
 //! What the tests share: an application on a socket or without one, clients, gates, and a store that
 //! fails where it is told to.
 
-mod certain;
 mod crash;
 mod faulty;
 mod local;
@@ -20,7 +19,6 @@ use reqwest::{Method, RequestBuilder};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-pub use certain::CertainStore;
 pub use crash::{Crashes, LEASE, Stopped, take_over};
 pub use faulty::{Fault, FaultyStore, Operation};
 pub use local::Local;
@@ -127,7 +125,7 @@ pub async fn serve_on(store: impl Store, routes: Router<App>) -> Server {
 /// Serves routes on a memory store whose clock stands still.
 pub async fn serve_on_manual_clock(routes: Router<App>) -> (Server, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new());
-    let store = CertainStore::new(&clock);
+    let store = FaultyStore::certain(&clock);
     (serve_on(store, routes).await, clock)
 }
 

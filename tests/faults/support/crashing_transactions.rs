@@ -100,6 +100,10 @@ impl<C: Deadly> Session<C> for CrashingSession<C> {
         self.inner.is_failed().await
     }
 
+    async fn is_ended(&mut self) -> bool {
+        self.inner.is_ended().await
+    }
+
     async fn undo(&mut self) -> Result<(), StoreError> {
         self.inner.undo().await
     }

@@ -19,6 +19,7 @@ use crate::store::sql::uncommented;
 pub(super) type Statement = Query<'static, MySql, MySqlArguments>;
 
 pub(super) const SESSION: &str = include_str!("session.sql");
+pub(super) const UNLOCK: &str = include_str!("unlock.sql");
 pub(super) const HANDLER_SESSION: &str = include_str!("handler_session.sql");
 
 /// One for each operation, made once: what is cached on a connection is found by its text.
@@ -37,7 +38,7 @@ pub(super) struct Statements {
     record: SqlStr,
     completed_by: SqlStr,
     remove: SqlStr,
-    enter: SqlStr,
+    enter: String,
     pub(super) prepare: SqlStr,
     pub(super) leave: SqlStr,
     many: ManyStatements,
@@ -75,7 +76,7 @@ impl Statements {
             record: of(include_str!("record.sql")),
             completed_by: of(include_str!("completed_by.sql")),
             remove: of(include_str!("remove.sql")),
-            enter: of(include_str!("enter.sql")),
+            enter: uncommented(include_str!("enter.sql")),
             prepare: with_state(include_str!("prepare.sql")),
             leave: with_state(include_str!("leave.sql")),
             many: ManyStatements {
@@ -191,8 +192,14 @@ impl Statements {
         statement(&self.remove).bind(&key.as_bytes()[..])
     }
 
-    pub(super) fn enter(&self, lock: String) -> Statement {
-        statement(&self.enter).bind(lock)
+    /// Locks the first of a request's records, with the limit of the session, or another one.
+    pub(super) fn enter(&self, lock: &str, limit: Option<Duration>) -> SqlStr {
+        // A lock's name is digits and letters.
+        let enter = self.enter.replace("{lock}", lock);
+        match limit {
+            Some(limit) => text(format!("{}; {enter}", session_limit(limit))),
+            None => text(enter),
+        }
     }
 
     /// Begins a transaction that has locked these records.
@@ -202,7 +209,7 @@ impl Statements {
             Locked::Skip => " SKIP LOCKED",
             Locked::Wait => "",
         };
-        text(format!("{BEGIN_BRIEFLY}{lock}{locked}"))
+        text(format!("{}{lock}{locked}", begin_briefly()))
     }
 
     pub(super) fn look(&self, keys: &[RecordKey]) -> SqlStr {
@@ -234,14 +241,24 @@ impl Statements {
     /// Begins a transaction that has locked at most so many expired records.
     pub(super) fn lock_expired(&self, limit: usize) -> SqlStr {
         let expired = self.many.expired.replace("{limit}", &limit.to_string());
-        text(BEGIN_BRIEFLY.to_owned() + &expired)
+        text(begin_briefly() + &expired)
     }
 }
 
-/// Between the two messages of such a transaction the server waits for five seconds at most: a connection that is
-/// gone without a word must not keep the locks of other requests' records for the hours of its `wait_timeout`.
-const BEGIN_BRIEFLY: &str =
-    "SET @idempotent_wait_timeout = @@wait_timeout, wait_timeout = 5; START TRANSACTION; ";
+/// How long the server waits between the two messages of a transaction of this store's own.
+const BETWEEN_TWO_MESSAGES: Duration = Duration::from_secs(5);
+
+/// The most that the server takes for `wait_timeout` on every system, in seconds.
+const MOST_SECS: u64 = 2_147_483;
+
+pub(super) fn session_limit(limit: Duration) -> String {
+    let secs = limit.as_secs().clamp(1, MOST_SECS).to_string();
+    uncommented(include_str!("session_limit.sql")).replace("{secs}", &secs)
+}
+
+fn begin_briefly() -> String {
+    session_limit(BETWEEN_TWO_MESSAGES) + "; START TRANSACTION; "
+}
 
 const COMMIT: &str = "COMMIT; SET wait_timeout = @idempotent_wait_timeout";
 

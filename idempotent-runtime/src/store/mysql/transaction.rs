@@ -59,6 +59,11 @@ impl Session<MySqlConnection> for Open {
         false
     }
 
+    async fn is_ended(&mut self) -> bool {
+        let undone = sqlx::raw_sql(UNDO).execute(&mut *self.connection).await;
+        undone.is_err_and(|error| failure::is_without_savepoint(&error))
+    }
+
     async fn undo(&mut self) -> Result<(), StoreError> {
         let undone = match sqlx::raw_sql(UNDO).execute(&mut *self.connection).await {
             // The transaction has ended. If the server has rolled it back, the record is gone. If the

@@ -75,6 +75,11 @@ impl Session<PgConnection> for Open {
         anything.await.is_err()
     }
 
+    async fn is_ended(&mut self) -> bool {
+        let undone = sqlx::raw_sql(UNDO).execute(&mut *self.connection).await;
+        undone.is_err_and(|error| is_without_savepoint(&error))
+    }
+
     async fn undo(&mut self) -> Result<(), StoreError> {
         let undone = match sqlx::raw_sql(UNDO).execute(&mut *self.connection).await {
             // The handler has ended its transaction by itself. What it has committed cannot be taken

@@ -234,6 +234,11 @@ impl Session<SqliteConnection> for Open {
         false
     }
 
+    /// A commit that is not this store's is refused.
+    async fn is_ended(&mut self) -> bool {
+        false
+    }
+
     async fn undo(&mut self) -> Result<(), StoreError> {
         self.execute(UNDO).await.map_err(store_error)
     }

@@ -13,32 +13,23 @@ use crate::key::RecordKey;
 use crate::store::mysql::MySqlStore;
 use crate::store::mysql::failure::{self, Failure};
 use crate::store::mysql::row::{Row, column};
+use crate::store::mysql::statements::{UNLOCK, session_limit};
 use crate::store::sql::transaction;
 use crate::store::transaction::{Begin, Begun, Settled, TransactionRequest};
 use crate::store::{Claim, ClaimRequest, StoreError};
 
-/// The beginning of a transaction that the server ends when it has heard nothing for so long: a connection
-/// that is gone without a word keeps its locks no longer.
-fn begin_statement(mode: &str, idle_limit: Duration) -> AssertSqlSafe<String> {
-    let secs = idle_limit.as_secs().clamp(1, MOST_SECS);
-    AssertSqlSafe(format!(
-        "SET @idempotent_autocommit = @@autocommit, autocommit = 0, \
-         @idempotent_wait_timeout = @@wait_timeout, wait_timeout = {secs}; START TRANSACTION{mode}"
-    ))
-}
-
-/// The most that the server takes for `wait_timeout` on every system, in seconds.
-const MOST_SECS: u64 = 2_147_483;
-
 /// The explicit mode is the transaction's own, whatever the server's default is.
-const READ_WRITE: &str = " READ WRITE";
+const BEGIN: &str =
+    "SET @idempotent_autocommit = @@autocommit, autocommit = 0; START TRANSACTION READ WRITE";
 
 /// Without a record nothing needs to be written, so a handler that only reads may do so on a read-only
-/// server.
-const ANY_MODE: &str = "";
-
-/// The locks of a request that runs nothing.
-const UNLOCK: &str = "DO RELEASE_ALL_LOCKS()";
+/// server. There is no lock before it, so that the limit of the session is set here.
+fn begin_unprotected(idle_limit: Duration) -> AssertSqlSafe<String> {
+    let limit = session_limit(idle_limit);
+    AssertSqlSafe(format!(
+        "{limit}; SET @idempotent_autocommit = @@autocommit, autocommit = 0; START TRANSACTION"
+    ))
+}
 
 /// How long a record that a handler has committed by itself lives at least while it is not completed.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -117,7 +108,7 @@ impl MySqlStore {
         idle_limit: Duration,
     ) -> Result<SessionState, Failure> {
         let begun = connection.first(async |connection| {
-            let begin = begin_statement(ANY_MODE, idle_limit);
+            let begin = begin_unprotected(idle_limit);
             let begun = transaction::begin::<MySql>(connection, begin).await;
             begun.map_err(|error| self.failure(error))
         });
@@ -139,7 +130,9 @@ impl MySqlStore {
         }
         let mut claims = Vec::with_capacity(1 + request.aliases.len());
         for key in keys_of(request) {
-            match self.enter(connection, request, key).await? {
+            // Set once for all of the request's records.
+            let limit = claims.is_empty().then_some(idle_limit);
+            match self.enter(connection, request, key, limit).await? {
                 Seen::Settled(settled) => {
                     self.execute(connection, UNLOCK).await?;
                     return Ok(Err(settled));
@@ -147,8 +140,7 @@ impl MySqlStore {
                 seen => claims.push((claim_of(request, key), seen)),
             }
         }
-        let begin = begin_statement(READ_WRITE, idle_limit);
-        let begun = transaction::begin::<MySql>(connection, begin).await;
+        let begun = transaction::begin::<MySql>(connection, BEGIN).await;
         begun.map_err(|error| self.failure(error))?;
         for (claim, seen) in &claims {
             if !self.insert(connection, claim, seen).await? {
@@ -168,8 +160,10 @@ impl MySqlStore {
         connection: &mut MySqlConnection,
         request: &TransactionRequest,
         key: RecordKey,
+        limit: Option<Duration>,
     ) -> Result<Seen, Failure> {
-        let enter = self.statements.enter(self.place.lock_name(Some(&key)));
+        let lock = self.place.lock_name(Some(&key));
+        let enter = sqlx::raw_sql(self.statements.enter(&lock, limit));
         let row = enter.fetch_one(&mut *connection).await;
         let row = row.map_err(|error| self.failure(error))?;
         // NULL is an error of the server's, such as too many locks.
