@@ -21,7 +21,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-/// Makes an axum handler idempotent: it runs once for a key, and whoever sends the key again gets the first answer.
+/// Makes an axum handler idempotent: it runs at most once for a key, and a retry with the key gets the first response.
 ///
 /// A client that gets no answer cannot know whether its request was lost on the way there or on the way back. It
 /// has to send it again, and a handler that charges a card charges it twice. With this attribute the client sends
@@ -132,7 +132,7 @@ mod tests;
 ///
 /// A queue delivers a message again whose acknowledgement was lost; a job is started twice. On a function that has
 /// an argument of type `&Idempotency` (a reference, whose path ends so; the attribute cannot see through an alias) the attribute does the same without HTTP: it
-/// runs once for a key, and whoever calls with the key again gets the first result, as a value.
+/// runs at most once for a key, and a later call with the key gets the first result, as a value.
 ///
 /// ```text
 /// #[idempotent(name = "orders.settle", key = order.id, ttl_hours = 24)]

@@ -4,7 +4,7 @@
 //! # Why it matters
 //!
 //! A record is what stands between a retry and a second charge. A store that forgets one makes its key
-//! run again, and nobody notices until a customer does. So the question is not how fast a store is,
+//! run again, and no one notices until a customer does. So the question is not how fast a store is,
 //! but what has to happen for it to forget.
 //!
 //! # Choose
@@ -56,7 +56,7 @@
 //!
 //! # Connections
 //!
-//! | store | connections of its own, at most | shares the application's pool | when there is none left |
+//! | store | connections of its own, at most | shares the application's pool | when all are in use |
 //! | --- | --- | --- | --- |
 //! | PostgreSQL | 19 for each runtime of a process: 16 for work, 2 for leases, 1 for hints | for `#[tx]` only | a claim waits, and is 503 after the store's time-out; nothing has happened |
 //! | MySQL | 12 for each process: 10 for work, 2 for leases | for `#[tx]` only | the same |

@@ -8,7 +8,7 @@ use sha2::digest::Update;
 
 /// What requests are digested with, to be compared: see [`Builder::digest`](crate::Builder::digest).
 ///
-/// Both are cryptographic: nobody can find two requests with one digest, which matters where clients do
+/// Both are cryptographic: finding two requests with one digest is infeasible, which matters where clients do
 /// not trust each other. A fingerprint by one is never equal to one by the other. Record keys are made
 /// with SHA-256 in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

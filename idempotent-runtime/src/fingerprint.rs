@@ -1,6 +1,6 @@
 //! Fingerprints: is this the same request, or another one under the same key?
 //!
-//! A key that comes back with another body is a client's bug (or somebody guessing keys), and must
+//! A key that comes back with another body is a client's bug (or an attacker guessing keys), and must
 //! neither run nor be shown the first answer
 //! (draft-ietf-httpapi-idempotency-key-header-07, section 2.4). The fingerprint is what the two
 //! requests are compared by.
@@ -22,7 +22,7 @@ use form::Form;
 /// body counts by its parts, and not by its boundary.
 ///
 /// Equal fingerprints mean equal requests; SHA-256 (or BLAKE3: see [`Digest`]) makes a collision
-/// infeasible even for somebody who looks for one.
+/// infeasible even for an attacker who looks for one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 

@@ -40,7 +40,7 @@
 //! # Without HTTP
 //!
 //! Messages of a queue come twice too, and jobs are started again. The same attribute, on a function
-//! that is lent the handle, gives the first result to whoever calls it with the key again:
+//! that is lent the handle, gives the first result to every later call with the key:
 //!
 //! ```
 //! use idempotent_runtime::{Idempotency, NoResult, idempotent};
@@ -91,7 +91,7 @@
 //!
 //! # What is guaranteed
 //!
-//! * **One run for a key**, across threads and, with a shared store, processes: whoever has the
+//! * **One run for a key**, across threads and, with a shared store, processes: the owner of the
 //!   claim runs, and a claim is one atomic step of the store.
 //! * **The handler survives its client.** It is run in place, and when the server drops it because
 //!   its client has gone, the rest moves to a background task, with its tracing span (but without
@@ -103,12 +103,12 @@
 //!
 //! # What is not
 //!
-//! * After a **crash** between effect and record nobody knows whether the effect took place. The
+//! * After a **crash** between effect and record it is unknown whether the effect took place. The
 //!   default says so (`outcome-unknown`) and never runs twice. When the effect is a row in your own
 //!   database, there is no such moment: [`Transactions`]. [`which_guarantee`] leads from a situation
 //!   to the right mode.
 //! * A store can only keep what it has: [`choosing_a_store`] says what each of them can lose.
-//! * A request is replayed to whoever sends the same key in the same scope. **Set a scope where
+//! * A response is replayed to every client that sends the same key in the same scope. **Set a scope where
 //!   there is more than one tenant** (`scope = expr`, or [`Builder::scope`]).
 //!
 //! # Cargo features
@@ -175,7 +175,7 @@ pub use self::record::{
 };
 pub use self::recovery::{Abandoned, Recovery};
 
-/// What the expansion of `#[idempotent]` names. Not for use by hand; it may change in any release.
+/// What the expansion of `#[idempotent]` names. Not public; it may change in any release.
 #[doc(hidden)]
 pub mod __private {
     pub use axum::response::Response;

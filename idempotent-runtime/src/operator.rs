@@ -192,14 +192,14 @@ pub enum Resolution {
     Undecided,
     /// There is no record: the key is free.
     NotFound,
-    /// The key is not abandoned, somebody is running. Nothing was changed.
+    /// The key is not abandoned: an attempt is running. Nothing was changed.
     Running {
         /// The time until the lease ends unless it is renewed.
         lease_left: Duration,
     },
     /// The key is not abandoned, it has its response. Nothing was changed.
     Completed(Arc<StoredResponse>),
-    /// Meanwhile the attempt that was decided about was taken over, settled by somebody else, or
+    /// Meanwhile the attempt that was decided about was taken over, settled by another operator, or
     /// forgotten. Nothing was changed: look again.
     Changed,
 }

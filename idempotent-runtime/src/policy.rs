@@ -72,7 +72,7 @@ pub enum InFlight {
 
 /// What happens to a key whose attempt crashed: claimed, not completed, its lease ended.
 ///
-/// Whether the effect happened is then unknown to everybody but the systems it happened in.
+/// Only the systems in which the effect happened know then whether it did.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum OnAbandoned {

@@ -136,6 +136,24 @@ impl StoredResponse {
         }
     }
 
+    /// A copy that says no more than that the request is done, and with which headers.
+    pub(crate) fn without_body(&self) -> Self {
+        Self {
+            status: self.status,
+            headers: self.headers.clone(),
+            body: None,
+        }
+    }
+
+    /// A copy that says no more than that the request is done.
+    pub(crate) fn status_only(&self) -> Self {
+        Self {
+            status: self.status,
+            headers: HeaderMap::new(),
+            body: None,
+        }
+    }
+
     /// About how many bytes this response occupies, which is what a bounded store counts.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
@@ -195,7 +213,7 @@ pub enum RecordState {
         /// The time until the lease ends unless it is renewed.
         lease_left: Duration,
     },
-    /// Claimed, not completed, and its lease has ended: nobody knows whether the effect happened.
+    /// Claimed, not completed, and its lease has ended: it is unknown whether the effect happened.
     Abandoned,
     /// Completed. The response never changes.
     Completed(Arc<StoredResponse>),

@@ -6,7 +6,9 @@ use axum::extract::State;
 use axum::routing::post;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::store::{Claim, ClaimRequest, Release as Released, Store, StoreErrorKind};
-use idempotent_runtime::{Owner, RecordState, Token, idempotent};
+use idempotent_runtime::{
+    Fingerprint, Owner, Record, RecordKey, RecordState, StoredResponse, Token, idempotent,
+};
 use tokio::time::sleep;
 
 use crate::support::{Fault, FaultyStore, LEASE, Local, Operation, Probe, Reply, reply, serve_on};
@@ -78,6 +80,30 @@ async fn a_lost_record_is_put_back_even_if_the_store_goes_away_in_between() {
     }
 }
 
+/// Claims a key of which the store has forgotten this record.
+async fn claim_forgotten(
+    store: &FaultyStore,
+    key: RecordKey,
+    record: &Record,
+    fingerprint: Fingerprint,
+) -> Owner {
+    let owner = Owner {
+        key,
+        token: Token::from_bytes([9; 16]),
+    };
+    let claim = ClaimRequest {
+        owner,
+        fingerprint,
+        operation: &record.operation,
+        lease: LEASE,
+        retention: record.expires_in,
+        take_over: None,
+    };
+    let claimed = store.claim(&claim).await.unwrap();
+    assert!(matches!(claimed, Claim::Acquired { attempt: 1, .. }));
+    owner
+}
+
 /// A duplicate claimed the record before its owner did, and released it. The owner had given up.
 #[tokio::test(start_paused = true)]
 async fn a_lost_record_is_claimed_again_when_a_duplicate_has_released_it() {
@@ -88,20 +114,7 @@ async fn a_lost_record_is_claimed_again_when_a_duplicate_has_released_it() {
     let key = store.claimed();
     let record = store.get(&key).await.unwrap().unwrap();
     store.forget_claimed().await;
-    let duplicate = Owner {
-        key,
-        token: Token::from_bytes([9; 16]),
-    };
-    let claim = ClaimRequest {
-        owner: duplicate,
-        fingerprint: record.fingerprint,
-        operation: &record.operation,
-        lease: LEASE,
-        retention: record.expires_in,
-        take_over: None,
-    };
-    let claimed = store.claim(&claim).await.unwrap();
-    assert!(matches!(claimed, Claim::Acquired { attempt: 1, .. }));
+    let duplicate = claim_forgotten(&store, key, &record, record.fingerprint).await;
     sleep(LEASE / 2).await;
     let mut released = store.release(&[duplicate]).await;
     assert_eq!(released.pop().unwrap().unwrap(), Released::Released);
@@ -132,21 +145,9 @@ async fn an_attempt_that_gives_up_is_not_shown_another_requests_answer() {
     let key = store.claimed();
     let record = store.get(&key).await.unwrap().unwrap();
     store.forget_claimed().await;
-    let other = Owner {
-        key,
-        token: Token::from_bytes([9; 16]),
-    };
-    let claim = ClaimRequest {
-        owner: other,
-        fingerprint: idempotent_runtime::Fingerprint::from_bytes([9; 32]),
-        operation: &record.operation,
-        lease: LEASE,
-        retention: record.expires_in,
-        take_over: None,
-    };
-    let claimed = store.claim(&claim).await.unwrap();
-    assert!(matches!(claimed, Claim::Acquired { attempt: 1, .. }));
-    let answer = idempotent_runtime::StoredResponse::new(
+    let another_request = Fingerprint::from_bytes([9; 32]);
+    let other = claim_forgotten(&store, key, &record, another_request).await;
+    let answer = StoredResponse::new(
         http::StatusCode::CREATED,
         http::HeaderMap::new(),
         "another answer",

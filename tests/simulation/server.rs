@@ -215,39 +215,23 @@ impl Server {
                     })
                 })
             }
-            Operation::Release(owners) => {
+            Operation::Release(owners) | Operation::Abandon(owners) => {
+                let is_release = matches!(operation, Operation::Release(_));
                 let owners = owners.iter().enumerate();
                 Reply::Release(
                     owners
                         .map(|(index, owner)| {
                             spared(self, &owner.key, index)?;
-                            let said = self.model.release(owner, time);
+                            let said = match is_release {
+                                true => self.model.release(owner, time),
+                                false => self.model.abandon(owner, time),
+                            };
                             let one = std::slice::from_ref(owner);
-                            self.compare_one(
-                                time,
-                                &said,
-                                |store| store.release(one),
-                                &mut differences,
-                            );
-                            Ok(said)
-                        })
-                        .collect(),
-                )
-            }
-            Operation::Abandon(owners) => {
-                let owners = owners.iter().enumerate();
-                Reply::Release(
-                    owners
-                        .map(|(index, owner)| {
-                            spared(self, &owner.key, index)?;
-                            let said = self.model.abandon(owner, time);
-                            let one = std::slice::from_ref(owner);
-                            self.compare_one(
-                                time,
-                                &said,
-                                |store| store.abandon(one),
-                                &mut differences,
-                            );
+                            let end = |store| match is_release {
+                                true => MemoryStore::release(store, one),
+                                false => MemoryStore::abandon(store, one),
+                            };
+                            self.compare_one(time, &said, end, &mut differences);
                             Ok(said)
                         })
                         .collect(),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::HeaderMap;
 use tracing::Instrument;
 
 use super::Held;
@@ -72,12 +71,12 @@ impl Held {
         if room.is_none() {
             tracing::error!(record = %self.owner().key, bytes = response.size_bytes(),
                 "too many responses wait to be stored, this one's body is given up");
-            response = without_body(&response);
+            response = Arc::new(response.without_body());
             room = pending.room_for(&response);
         }
         if room.is_none() {
             // That the request is done takes as much room as the task that says it.
-            response = bare(&response);
+            response = Arc::new(response.status_only());
         }
         let tasks = self.engine().tasks().clone();
         let rest = self.complete_until_stored(response, room).in_current_span();
@@ -111,7 +110,7 @@ impl Held {
                     tracing::error!(%record, error = &error as &dyn std::error::Error,
                         "the store cannot hold a response");
                     if offered.body.is_some() {
-                        offered = without_body(&response);
+                        offered = Arc::new(response.without_body());
                         pauses = Pauses::up_to(LONGEST_PAUSE);
                     } else {
                         offered = Arc::clone(&response);
@@ -124,21 +123,4 @@ impl Held {
             }
         }
     }
-}
-
-/// The status alone.
-fn bare(response: &StoredResponse) -> Arc<StoredResponse> {
-    Arc::new(StoredResponse {
-        status: response.status,
-        headers: HeaderMap::new(),
-        body: None,
-    })
-}
-
-fn without_body(response: &StoredResponse) -> Arc<StoredResponse> {
-    Arc::new(StoredResponse {
-        status: response.status,
-        headers: response.headers.clone(),
-        body: None,
-    })
 }

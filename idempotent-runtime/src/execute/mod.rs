@@ -24,7 +24,7 @@ pub use outcome::Execution;
 use identity::Identity;
 
 impl Idempotency {
-    /// Runs a function once for a key, and gives its result to whoever comes with the key again:
+    /// Runs a function once for a key, and gives its result to every later call with the key:
     /// what `#[idempotent]` does for handlers, for everything that is not HTTP.
     ///
     /// A queue delivers *at least once*: a message comes again when its acknowledgement was lost. Its

@@ -21,7 +21,7 @@ pub enum Execution<T> {
     },
     /// The key is another input's. Nothing has run.
     Mismatch,
-    /// It was running and was cut off, so that nobody knows whether it took effect, and the policy is
+    /// It was running and was cut off, so that it is unknown whether it took effect, and the policy is
     /// not to run it again.
     Unknown,
     /// It ran before, and its result was not kept: it was larger than
@@ -31,7 +31,7 @@ pub enum Execution<T> {
 }
 
 impl<T> Execution<T> {
-    /// The result, whoever has computed it; or why there is none.
+    /// The result, of this call or an earlier one; or why there is no result.
     ///
     /// # Errors
     ///

@@ -74,7 +74,7 @@ impl Identified {
 }
 
 impl View<'_> {
-    /// Looks for a replay that is at hand, and answers with it. Otherwise says what identifies the
+    /// Looks for a cached replay, and answers with it. Otherwise says what identifies the
     /// request, if it is to be protected.
     #[expect(
         clippy::result_large_err,
@@ -360,8 +360,8 @@ impl Head {
     }
 
     fn refused(&self, refusal: &Refusal, record: RecordKey) -> Admission {
-        // A record that cannot be read, or that somebody else has locked, is the opposite of a licence to
-        // run. A full store is one that works: one client could fill it, and everybody's retries would run
+        // A record that cannot be read, or that another request has locked, is the opposite of a licence to
+        // run. A full store is one that works: one client could fill it, and all retries would run
         // twice.
         let is_away = match refusal {
             Refusal::Store(error) => matches!(

@@ -124,7 +124,7 @@ impl Attempt {
         self.record_key().is_some()
     }
 
-    /// A key for an effect in somebody else's service, such as the `Idempotency-Key` of a payment
+    /// A key for an effect in another service, such as the `Idempotency-Key` of a payment
     /// provider's API: **the same on every attempt**, another one for each label and each record.
     ///
     /// It is what makes `on_abandoned = "retry"` safe for such an effect: whether an attempt crashed

@@ -78,7 +78,7 @@ struct Settings {
 
 /// What happens to a request whose key cannot be looked up because the store is unavailable: it cannot be
 /// reached, does not reply in time, or refuses. A full store is not unavailable: one client that fills it
-/// would have everybody else's retries run twice. Nor is a record that is locked, by another request with
+/// would have all other clients' retries run twice. Nor is a record that is locked, by another request with
 /// this key for one. Requests are answered 503 then, whatever this says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -507,7 +507,7 @@ impl Builder {
     /// How long a handler with `#[tx]` may take. Default 30 s. Over it the handler is dropped, its
     /// transaction is rolled back, and the answer is 503 `store-unavailable`: nothing was done, and the
     /// retry runs. It bounds how long a handler that hangs keeps a connection and its locks; on SQLite,
-    /// which has one writer, it keeps everybody else from writing.
+    /// which has one writer, it keeps all others from writing.
     ///
     /// # Panics
     ///

@@ -76,8 +76,9 @@ impl Idempotency {
     ///
     /// A key that is running or completed is never touched, and neither is another attempt than the
     /// one that was abandoned when this looked: the attempt is taken over as a retry would do it, in
-    /// one atomic step, and a process that was only slow finds its claim lost. Dropping the future is
-    /// safe; what was begun is finished in the background.
+    /// one atomic step. Its owner first gets a grace period of 2.5 s, so that an attempt that is alive keeps its
+    /// claim ([`Resolution::Running`]); a process that was slow for longer finds its claim lost. Dropping
+    /// the future is safe; what was begun is finished in the background.
     ///
     /// # Errors
     ///

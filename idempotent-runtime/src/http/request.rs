@@ -211,7 +211,7 @@ where
 {
     /// Runs the handler under the policy, or answers from the record.
     ///
-    /// A replay that is at hand is found before the last argument is extracted, where a rejection of
+    /// A cached replay is found before the last argument is extracted, where a rejection of
     /// that could only be about the content: the stored response would be shown in its place anyway.
     pub fn run<A, F, Fut>(
         self,
@@ -304,7 +304,7 @@ where
 }
 
 pin_project! {
-    /// What is left to do when it is known whether a replay is at hand.
+    /// What is left to do when it is known whether there is a cached replay.
     #[project = Entries]
     enum Entry<R> {
         Answer { response: Option<Response> },

@@ -91,7 +91,7 @@ impl StoreError {
         self.may_have_happened
     }
 
-    /// Whether it is about this item (too large, unreadable) and so is final. Any other error is about
+    /// Whether it is about this item (too large, unreadable): the same item is not expected to be taken later. Any other error is about
     /// the store, or about this moment: the same operation may succeed later.
     #[must_use]
     pub fn is_about_item(&self) -> bool {

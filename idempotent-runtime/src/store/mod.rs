@@ -3,7 +3,7 @@
 //! # The problem
 //!
 //! Two copies of one request arrive at once, on two machines. One must run, the other must not,
-//! and if the first machine dies nobody may mistake its silence for permission. All of that rests
+//! and if the first machine dies its silence must not be mistaken for permission. All of that rests
 //! on the store being **atomic** and otherwise **dumb**: it knows neither HTTP nor policy, it
 //! compares and sets.
 //!
@@ -42,7 +42,7 @@
 //!
 //! * **A [`StoreError`] tells the truth about three things**: whether the operation may have happened,
 //!   whether the same operation may succeed later, and whether it is about this item or about the
-//!   store. Only an error about the item is final; everything else is retried.
+//!   store. An item that the store cannot hold is given another form (a tombstone); everything else is retried.
 //! * **Batched operations do not share a fate.** [`renew`](Store::renew), [`release`](Store::release)
 //!   and [`abandon`](Store::abandon) have a result for each item. A record that is locked, damaged or
 //!   gone must neither fail nor delay the others: report it as [`StoreErrorKind::Busy`] instead of
@@ -207,7 +207,7 @@ pub enum Release {
 pub struct Purged {
     /// How many records.
     pub records: usize,
-    /// Those of them that were never completed: nobody has decided what became of them.
+    /// Those of them that were never completed or resolved.
     pub abandoned: Vec<PurgedClaim>,
 }
 
@@ -237,7 +237,7 @@ pub trait Store: Debug + Send + Sync + 'static {
         false
     }
 
-    /// The store itself, if it is in this process and has every answer at hand. A wrapper that wants
+    /// The store itself, if it is in this process and never has to wait. A wrapper that wants
     /// to see each claim and completion does not pass it on.
     fn in_process(&self) -> Option<&dyn InProcess> {
         None
@@ -266,10 +266,10 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError>;
 
     /// Sets each lease to end its own length from now, and has a result for each renewal, in their
-    /// order. A claim whose lease has ended but that nobody took over is renewed.
+    /// order. A claim whose lease has ended but that was not taken over is renewed.
     ///
     /// The renewals are of different requests and share no fate: one whose record is locked by a
-    /// statement or an open transaction of somebody else is [`StoreErrorKind::Busy`] and delays no
+    /// statement or an open transaction of another session is [`StoreErrorKind::Busy`] and delays no
     /// other.
     ///
     /// # Errors
@@ -374,7 +374,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError>;
 
     /// A hint for those who wait for a running record: it must resolve on completion and release,
-    /// should on removal and take-over, and may resolve for no reason, as when nobody is running. A
+    /// should on removal and take-over, and may resolve for no reason, as when no attempt is running. A
     /// store that cannot give one returns [`Subscription::none`], and they poll.
     fn subscribe(&self, key: &RecordKey) -> Subscription;
 

@@ -6,7 +6,7 @@
 //! clock. The table's primary key decides who is first; every other write to one record is one `UPDATE` or
 //! `DELETE` that asks again, under the row's lock, all that it rests on, and the number of rows it
 //! matched is the answer. What is done to many records at once (renewals, releases) is one transaction,
-//! which skips rows that somebody else has locked: they are [`Busy`](StoreErrorKind::Busy), and delay
+//! which skips rows that another session has locked: they are [`Busy`](StoreErrorKind::Busy), and delay
 //! none of the others.
 //!
 //! MySQL 8.0 and newer, MariaDB 10.6 and newer.
@@ -34,7 +34,7 @@
 //! when they are needed, with the pool's options, and closed after ten idle minutes or half an hour of
 //! use. A process needs at most:
 //!
-//! | | connections | when there is none left |
+//! | | connections | when all are in use |
 //! | --- | --- | --- |
 //! | claims, replays, completions, steps, operators, purging | [10](MySqlStore::with_connections) | a call waits; a request whose claim waits longer than the store's time-out is 503, and nothing was done |
 //! | renewals of leases | 2 | a renewal waits, and nothing else |
@@ -73,12 +73,12 @@
 //! * **Restarted**, or an idle connection ended (`wait_timeout`, `KILL`): the call is sent once more on a
 //!   fresh connection, because each may be repeated. `test_before_acquire` is not needed.
 //! * **Read-only, demoted, shut down, out of its Galera cluster**: refused, and its connections are closed,
-//!   so that the next ones go to whoever is the primary behind the address by then.
+//!   so that the next ones go to the server that is the primary behind the address by then.
 //! * **Gone without a word in a transaction** (no FIN, no RST): the server ends it, and so its locks, 5 s after
 //!   the first message of a batch of this store, and 5 s more than
 //!   [`transaction_timeout`](crate::Builder::transaction_timeout) after the last statement of a `#[tx]` handler
 //!   (the session's `wait_timeout`, for the transaction only).
-//! * **A locked row** (an open transaction of somebody else): a claim or a completion waits for it for a
+//! * **A locked row** (an open transaction of another session): a claim or a completion waits for it for a
 //!   second at most. Other rows are not affected.
 //!
 //! Errors are told apart by their number: *busy* (1205, 1213, 3572, ...), *full* (1021, 1114), *too large*

@@ -142,7 +142,7 @@
 //! A commit waits for the disk, and that wait is nearly all a claim or a completion costs. While few
 //! are under way, each goes at once, by a statement of its own. When there are as many as four fifths
 //! of the work connections, the others queue, and the next connection takes all that is
-//! queued, up to 128: one round trip, one commit. Who is alone waits for nobody: there is no timer. A
+//! queued, up to 128: one round trip, one commit. A single operation does not wait: there is no timer. A
 //! replay that happens to be in a group waits for its commit; a group of replays writes nothing. Each
 //! runtime has groups of its own.
 //!
@@ -160,7 +160,7 @@
 //!
 //! The hint is `NOTIFY`, and that is not free. It takes one lock for the whole server from before a
 //! commit is flushed until after it, so that transactions that notify are committed one by one and not
-//! in groups. So only a record that somebody waits for tells of the end of its claim: the first one
+//! in groups. So only a record with a waiter notifies of the end of its claim: the first one
 //! to wait for it in a process marks the record, in one call, and a trigger whose condition is that
 //! mark does the rest. Claims and completions of all others cost what they cost without it.
 //! (PostgreSQL 15, 16 connections, two busy cores, `pgbench`, three runs in turn: 1,110 pairs of a

@@ -88,8 +88,8 @@
 //! | is not there | tries to connect every 50 to 400 ms while there are operations, which wait for one attempt, of at most 1.5 s. If that fails they were certainly not executed |
 //! | is over `maxmemory` | [`StoreErrorKind::Full`] for new claims, completions and progress. Leases are renewed all the same, replays go on, and nothing is dropped |
 //! | says `NOREPLICAS`, `MISCONF`, `NOPERM`, `WRONGPASS`, ... | [`StoreErrorKind::Refused`]: nothing was written, and the same operation may succeed later. What is completed is replayed |
-//! | runs somebody's script (`BUSY`) | [`StoreErrorKind::Busy`] |
-//! | does not take a value of that length (`proto-max-bulk-len`) | [`StoreErrorKind::TooLarge`], which is final: raise the setting, or lower `max_response_bytes`. The server is asked for it before more than 1 MiB is sent, because it closes the connection to whoever sends too much |
+//! | runs a long script (`BUSY`) | [`StoreErrorKind::Busy`] |
+//! | does not take a value of that length (`proto-max-bulk-len`) | [`StoreErrorKind::TooLarge`], and a tombstone is stored: raise the setting, or lower `max_response_bytes`. The server is asked for it before more than 1 MiB is sent, because it closes the connection to whoever sends too much |
 //!
 //! A connection of another kind, given to [`RedisStore::new`], has its own rules. That of the `redis` crate's
 //! [`ConnectionManager`](::redis::aio::ConnectionManager) is replaced when it was closed. It stays with a server that
@@ -100,9 +100,9 @@
 //!
 //! * **Abandoned records go without a word.** A record that was never completed is there until its
 //!   retention has passed ([`Builder::abandoned_retention`], 30 days by default). Then the server removes
-//!   it, as everything that has expired, and tells nobody: the other stores log an error with its
+//!   it, as everything that has expired, without a notice: the other stores log an error with its
 //!   operation and record key when they purge it, and this one cannot. Redis could publish that a key
-//!   has expired, but neither what it held nor to whoever was away at the time. So look for them while they
+//!   has expired, but neither what it held nor to subscribers that were disconnected at the time. So look for them while they
 //!   are there: a record whose state (byte 69) is not `c`, and which has not been renewed, is one that an
 //!   operator has to resolve. `redis-cli --scan --pattern 'idempotent:*'` finds them all without stopping
 //!   the server; once a day is enough for a retention of weeks. And let no `maxmemory-policy` evict them.
@@ -138,7 +138,7 @@
 //!
 //! A record is one string under the prefix and 64 hexadecimal digits; `SCAN 0 MATCH idempotent:1f0c*`
 //! finds it by the digits that a log shows. It is binary: [`Idempotency::inspect`] reads it. Manually,
-//! `GETRANGE idempotent:1f0c... 69 69` is its state (`r` running, `w` running and somebody waits for it,
+//! `GETRANGE idempotent:1f0c... 69 69` is its state (`r` running, `w` running with a waiter,
 //! `a` abandoned by its owner, `c` completed; a running one whose lease has ended is abandoned too), and
 //! `PTTL` how many milliseconds it lives yet. What follows byte 74 is the operation, and then the response,
 //! or the progress of a running one: `GET` shows their text among the other bytes.
@@ -277,7 +277,7 @@ impl<C> RedisStore<C> {
         self
     }
 
-    /// Publishes nothing and listens to nothing: everybody polls, in other processes too.
+    /// Publishes nothing and listens to nothing: all waiters poll, in other processes too.
     #[must_use]
     pub fn without_hints(mut self) -> Self {
         self.hints = Hints::Off;

@@ -15,7 +15,7 @@
 //! next one, and its claims are one statement, as are its completions. A caller that is alone waits for
 //! no other, and a statement that fails, fails alone.
 //!
-//! A replay writes nothing. It is read on connections apart, also while somebody else writes; when
+//! A replay writes nothing. It is read on connections apart, also during another write; when
 //! those are busy, what has come in meanwhile is read by one statement.
 //!
 //! ```no_run
@@ -67,7 +67,7 @@
 //!
 //! # Transactions
 //!
-//! SQLite has one writer at a time, whoever that is: while a handler with `#[tx]` runs, nothing else is written,
+//! SQLite has one writer at a time: while a handler with `#[tx]` runs, nothing else is written,
 //! no claim and no renewal, in any process. So:
 //!
 //! * **Keep such handlers short**, and call no other service in them. A handler that hangs is rolled back after
@@ -79,7 +79,7 @@
 //! * A handler that is cut off in a statement interrupts it. One that blocks its thread outside of SQLite
 //!   cannot be cut off.
 //! * A second file for the records of other handlers would not help: the record of a key has to be in the
-//!   file that the effect is committed to, and whoever asks for the key has to look there.
+//!   file that the effect is committed to, and a look-up of the key has to read there.
 //! * A handler cannot commit by itself. If it changes the session (`PRAGMA`, `ATTACH`, temporary tables), the
 //!   connection is closed after it and not lent again. It must not replace the connection's commit and
 //!   progress hooks.
@@ -100,7 +100,7 @@
 //!   every claim, for as long as the pool's `busy_timeout` allows (5 s unless set), and then make it
 //!   [`Busy`](StoreErrorKind::Busy). Keep them short, begin them with `BEGIN IMMEDIATE`, or give the
 //!   store a file of its own.
-//! * **The file has requests' answers in it**, readable by whoever may read the file.
+//! * **The file has requests' answers in it**, readable by every process that may read the file.
 //! * [`purge_expired`](Store::purge_expired) frees room for new records, at most a quarter of a record's TTL
 //!   (or 5 minutes) after it has expired; the file does not shrink. The log is moved into it after 4000
 //!   pages (16 MiB), whatever `wal_autocheckpoint` the pool's options ask for.
@@ -110,7 +110,7 @@
 //!   was changed is noticed; that its `-wal` alone was deleted is not, and loses what is in it.
 //! * `sqlite::memory:` is for tests: a database in memory goes with the store, or with the last
 //!   connection of the pool that it came from. A URL without a path (`sqlite:`, as of an unset
-//!   variable) is refused: SQLite would take it for a temporary database that nobody else sees.
+//!   variable) is refused: SQLite would take it for a private temporary database.
 //! * The schema version is the default of a column, which any dump of the table keeps. A table of another
 //!   version is refused by every call.
 
@@ -214,7 +214,7 @@ impl SqliteStore {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidUrl`], also when there is no path; [`ErrorKind::Store`] when the file cannot be
-    /// opened, cannot be in WAL mode, or has a table of that name that is somebody else's or another
+    /// opened, cannot be in WAL mode, or has a table of that name that is not this crate's or another
     /// release's.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let store = Self::with_options(url::options_of(url)?, TableName::default());

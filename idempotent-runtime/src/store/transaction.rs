@@ -45,7 +45,7 @@ pub struct TransactionRequest {
 pub enum Begun<C> {
     /// The caller is the one who runs.
     Open(Box<dyn Session<C>>),
-    /// There is a record, or somebody is at it.
+    /// There is a record, or another transaction is writing it.
     Settled(Settled),
 }
 
@@ -130,7 +130,7 @@ pub trait Session<C>: Send {
 pub enum Committed {
     /// The handler's writes and the record are there.
     Stored,
-    /// The record could not be written, because the transaction was gone or somebody else's record
+    /// The record could not be written, because the transaction was gone or another one's record
     /// was there first: everything was rolled back.
     Lost,
 }

@@ -9,6 +9,7 @@ use crate::complain;
 
 mod document;
 mod http;
+mod instructions;
 mod machine;
 mod measurer;
 mod options;
@@ -29,6 +30,9 @@ pub(crate) const HELP: &str = "\
   bench stores   throughput, latency, round trips and bytes of log of each store
                    --quick, --rounds N, --seconds N, --json, --write
                    --store A,B          only these of: redis, redis-aof, postgres, sqlite, mysql
+  bench instructions
+                 instructions of a request, counted by valgrind, which is installed as for `test`
+                   --write
   bench scale    time and room of claims, replays and sweeps, with more and more records
                    --quick, --json, --write
                    --store A,B          only these of: memory, redis, postgres, sqlite
@@ -42,6 +46,9 @@ pub(crate) fn run(arguments: &[&str]) -> ExitCode {
     let done = match arguments {
         ["http", rest @ ..] => options::parse(rest).and_then(|options| http::run(&options)),
         ["stores", rest @ ..] => options::parse(rest).and_then(|options| stores::stores(&options)),
+        ["instructions", rest @ ..] => {
+            options::parse(rest).and_then(|options| instructions::run(&options))
+        }
         ["scale", rest @ ..] => options::parse(rest).and_then(|options| stores::scale(&options)),
         _ => Err(format!("what is to be measured?\n{HELP}")),
     };
