@@ -56,7 +56,7 @@ struct Payment {
     ttl_hours = 24,
     lease = "2s",
     on_abandoned = "retry",
-    store_errors = "client"
+    replay_errors = "4xx"
 )]
 async fn create_payment(
     State(provider): State<Provider>,

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use idempotent_runtime::{Idempotency, NoResult, idempotent};
+use idempotent_runtime::{ExecuteError, Idempotency, idempotent};
 use serde::{Deserialize, Serialize};
 
 /// What a message says.
@@ -54,12 +54,12 @@ enum SettleError {
     /// The bank was never reached. Nothing happened: not stored, the next delivery tries again.
     Unreachable,
     /// It runs elsewhere, the store is away, ...
-    NoResult(NoResult),
+    ExecuteError(ExecuteError),
 }
 
-impl From<NoResult> for SettleError {
-    fn from(reason: NoResult) -> Self {
-        Self::NoResult(reason)
+impl From<ExecuteError> for SettleError {
+    fn from(reason: ExecuteError) -> Self {
+        Self::ExecuteError(reason)
     }
 }
 
@@ -150,7 +150,7 @@ async fn consume(queue: &mut Queue, idempotency: &Idempotency, bank: &Bank) -> u
                 say("  not settled, deliver it again");
                 queue.again(delivery);
             }
-            Err(SettleError::NoResult(reason)) => match reason.retry_after() {
+            Err(SettleError::ExecuteError(reason)) => match reason.retry_after() {
                 Some(pause) => {
                     say(format_args!("  {reason}, deliver it again"));
                     tokio::time::sleep(pause.min(Duration::from_secs(1))).await;

@@ -96,7 +96,7 @@ impl Slots {
             }) => matches!(value, Value::Variant(_, "Wait")),
             said => said.is_some(),
         };
-        if let (Some(wait), false) = (at("wait_millis"), waits) {
+        if let (Some(wait), false) = (at("wait"), waits) {
             let rule = "nothing waits without `in_flight = \"wait\"`: add that, or remove `wait`";
             errors.at(wait, rule);
         }
@@ -140,10 +140,10 @@ impl Slots {
 fn read(it: &Argument) -> (&'static str, Result<Value>) {
     let ttl = "has to be more than zero and at most ten years";
     match it.name.to_string().as_str() {
-        "ttl_hours" => ("ttl_millis", it.number(HOUR, 1..=TEN_YEARS, ttl)),
-        "ttl_minutes" => ("ttl_millis", it.number(MINUTE, 1..=TEN_YEARS, ttl)),
-        "ttl_secs" => ("ttl_millis", it.number(SECOND, 1..=TEN_YEARS, ttl)),
-        "ttl" => ("ttl_millis", it.duration(1..=TEN_YEARS, ttl)),
+        "ttl_hours" => ("ttl", it.time(HOUR, 1..=TEN_YEARS, ttl)),
+        "ttl_minutes" => ("ttl", it.time(MINUTE, 1..=TEN_YEARS, ttl)),
+        "ttl_secs" => ("ttl", it.time(SECOND, 1..=TEN_YEARS, ttl)),
+        "ttl" => ("ttl", it.duration(1..=TEN_YEARS, ttl)),
         "header" => ("header", header(it)),
         "required" => ("required", it.switch()),
         "key" => ("key", it.expression(EXPRESSION)),
@@ -151,22 +151,25 @@ fn read(it: &Argument) -> (&'static str, Result<Value>) {
         "fingerprint" => ("fingerprint", fingerprint(it)),
         "fingerprint_headers" => ("fingerprint_headers", headers(it)),
         "lease" => (
-            "lease_millis",
+            "lease",
             it.duration(10..=24 * HOUR, "has to be 10 ms to 24 h"),
         ),
-        "in_flight" => ("in_flight", it.word("InFlight", &["Reject", "Wait"])),
-        "wait" => (
-            "wait_millis",
-            it.duration(1..=HOUR, "has to be 1 ms to 1 h"),
+        "in_flight" => (
+            "in_flight",
+            it.word("InFlight", &[("reject", "Reject"), ("wait", "Wait")]),
         ),
+        "wait" => ("wait", it.duration(1..=HOUR, "has to be 1 ms to 1 h")),
         "on_abandoned" => ("on_abandoned", on_abandoned(it)),
-        "store_errors" => (
-            "store_errors",
-            it.word("StoreErrors", &["All", "Client", "None"]),
+        "replay_errors" => (
+            "replay_errors",
+            it.word(
+                "ReplayErrors",
+                &[("all", "All"), ("4xx", "ClientErrors"), ("none", "None")],
+            ),
         ),
         "max_response_bytes" => (
             "max_response_bytes",
-            it.number(1, 0..=GIBIBYTE, "has to be at most 1 GiB"),
+            it.number(0..=GIBIBYTE, "has to be at most 1 GiB"),
         ),
         "name" => ("name", name(it)),
         "crate" => ("crate", it.path("a path").map(Value::Runtime)),
@@ -204,15 +207,15 @@ fn name(it: &Argument) -> Result<Value> {
 
 fn fingerprint(it: &Argument) -> Result<Value> {
     match it.bare_word().as_deref() {
-        Some("body") => Ok(Value::Variant("FingerprintOf", "Body")),
-        Some("json") => Ok(Value::Variant("FingerprintOf", "Json")),
+        Some("body") => Ok(Value::Variant("FingerprintSource", "Body")),
+        Some("json") => Ok(Value::Variant("FingerprintSource", "Json")),
         _ => it.expression("`body`, `json` or an expression over the handler's arguments"),
     }
 }
 
 fn on_abandoned(it: &Argument) -> Result<Value> {
     if it.is_string() {
-        return it.word("OnAbandoned", &["Reject", "Retry"]);
+        return it.word("OnAbandoned", &[("reject", "Reject"), ("retry", "Retry")]);
     }
     match it.bare_word().as_deref() {
         Some(word @ ("reject" | "retry")) => Err(it.error(format!(

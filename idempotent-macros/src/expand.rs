@@ -137,6 +137,10 @@ pub(crate) fn policy(args: &Args, is_wanted: impl Fn(&Call) -> bool) -> TokenStr
         let value = match value {
             Value::Switch(switch) => quote!(#switch),
             Value::Number(number) => Literal::u64_unsuffixed(*number).into_token_stream(),
+            Value::Duration(millis) => {
+                let millis = Literal::u64_unsuffixed(*millis);
+                quote!(::core::time::Duration::from_millis(#millis))
+            }
             Value::Text(text) => quote!(#text),
             Value::Texts(texts) => quote!(&[#(#texts),*]),
             Value::Variant(name, variant) => {
@@ -145,7 +149,7 @@ pub(crate) fn policy(args: &Args, is_wanted: impl Fn(&Call) -> bool) -> TokenStr
             }
             Value::Recover(function) => recover(runtime, function),
             Value::Borrowed(_) if method == "fingerprint" => {
-                quote!(#runtime::FingerprintOf::Fields)
+                quote!(#runtime::FingerprintSource::Fields)
             }
             Value::Borrowed(_) | Value::Runtime(_) => return None,
         };

@@ -59,7 +59,7 @@ mod tests;
 /// | `in_flight = "reject"` or `"wait"` | `"reject"` | what a duplicate of a running request gets: 409 at once, or that request's answer |
 /// | `wait = "..."` | `"5s"` | how long it waits before its 409; 1 ms to 1 h, only with `in_flight = "wait"` |
 /// | `on_abandoned = "reject"`, `"retry"` or a path | `"reject"` | the key of a crashed attempt: refused (never twice), run again (at least once), or your `async fn(Abandoned) -> Recovery` decides |
-/// | `store_errors = "all"`, `"client"` or `"none"` | `"all"` | which error answers are stored and replayed: 4xx and 5xx, only 4xx, or neither; what is not stored frees the key, and a retry runs the handler again |
+/// | `replay_errors = "all"`, `"4xx"` or `"none"` | `"all"` | which error answers are stored and replayed: 4xx and 5xx, only 4xx, or neither; what is not stored frees the key, and a retry runs the handler again |
 /// | `max_response_bytes = n` | `1048576` | the largest body that is stored, in bytes, at most 1 GiB; after a larger one the handler still never runs again |
 /// | `name = "..."` | method and matched route, without the names of its parameters | the operation, which is part of every key; set it before you change a route; required on plain functions |
 /// | `crate = path` | `::idempotent_runtime` | where the runtime is, for crates that re-export it |
@@ -116,7 +116,7 @@ mod tests;
 ///         /* your body */
 ///     }
 ///     __last.run_with(
-///         const { &Policy::new().ttl_millis(86400000) },
+///         const { &Policy::new().ttl(Duration::from_millis(86400000)) },
 ///         (__a0, __a1),
 ///         |(State(ledger), user), Json(payment)| Inputs::new().scope(&((&user.tenant, user.id))),
 ///         |(__a0, __a1), __a2| create_payment(__a0, __a1, __a2),
@@ -141,7 +141,7 @@ mod tests;
 /// }
 /// ```
 ///
-/// * `key` is required too. `header`, `fingerprint_headers`, `required`, `store_errors`, `fingerprint = body` and
+/// * `key` is required too. `header`, `fingerprint_headers`, `required`, `replay_errors`, `fingerprint = body` and
 ///   `fingerprint = json` are for handlers; everything else is as above.
 /// * `name` is required: it is the operation, which is part of every key. Give each function one of its own, whatever
 ///   module it is in: two functions of one name are one operation, and the second is not run for a key of the first.
@@ -152,7 +152,7 @@ mod tests;
 /// * The function returns a `Result`. An `Ok` (`Serialize` and `DeserializeOwned`) is stored; an `Err` says that
 ///   **nothing happened** and frees the key. Return `Ok` for what did happen.
 /// * Why there is no result (a duplicate that is still running, another input under the key, a store that is away) is
-///   said through the function's own error, which has to be `From<NoResult>`.
+///   said through the function's own error, which has to be `From<ExecuteError>`.
 ///
 /// It expands to a function of the same signature, which contains yours:
 ///
@@ -161,7 +161,7 @@ mod tests;
 ///     async fn settle(idempotency: &Idempotency, order: Order) -> Result<Receipt, SettleError> { /* your body */ }
 ///     __private::call(
 ///         __a0,
-///         const { &Policy::new().ttl_millis(86400000) },
+///         const { &Policy::new().ttl(Duration::from_millis(86400000)) },
 ///         "orders.settle",
 ///         (__a1,),
 ///         |__a0, (__a1,)| { /* let order = __a1; */ Inputs::new().key(&(order.id)).argument(__a1) },

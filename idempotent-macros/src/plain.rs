@@ -19,7 +19,7 @@ const OF_HANDLERS: [(&str, &str); 4] = [
     ("header", "this function has no request"),
     ("fingerprint_headers", "this function has no request"),
     ("required", "this function always has a key"),
-    ("store_errors", "an `Err` of this function is never stored"),
+    ("replay_errors", "an `Err` of this function is never stored"),
 ];
 
 /// A function without HTTP that can be made idempotent.
@@ -165,7 +165,7 @@ fn check_args(args: &Args, sig: &Signature, errors: &mut Errors) {
         }
     }
     for call in &args.calls {
-        if let Value::Variant("FingerprintOf", _) = call.value {
+        if let Value::Variant("FingerprintSource", _) = call.value {
             let rule = "this function has no body to be compared by: write an expression over its \
                         arguments, such as `fingerprint = order`, or nothing for all of them";
             errors.at(&call.method, rule);

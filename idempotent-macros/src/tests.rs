@@ -81,7 +81,7 @@ fn generic() {
     let args = quote!(
         name = "notes.create",
         required = false,
-        store_errors = "none"
+        replay_errors = "none"
     );
     let item = quote! {
         async fn create_note<'a, S: Store, const N: usize>(State(store): State<S>, body: String) -> String

@@ -84,7 +84,7 @@ fn connection(ty: &Type, errors: &mut Errors) -> Option<Type> {
 /// Arguments of the attribute that mean nothing in a transaction.
 pub(crate) fn check(args: &Args, errors: &mut Errors) {
     for call in &args.calls {
-        let rule = if call.method == "lease_millis" {
+        let rule = if call.method == "lease" {
             "a transaction has no lease, it ends with its connection: remove `lease`"
         } else if call.method == "on_abandoned" {
             "a transaction that was not committed has left nothing behind, so no key is abandoned: \

@@ -26,6 +26,8 @@ pub(crate) struct Argument {
 pub(crate) enum Value {
     Switch(bool),
     Number(u64),
+    /// In milliseconds.
+    Duration(u64),
     Text(String),
     Texts(Vec<String>),
     /// A variant of one of the runtime's enums.
@@ -55,16 +57,19 @@ impl Argument {
         }
     }
 
-    /// One of an enum's variants, in lower case and in quotes.
-    pub(crate) fn word(&self, of: &'static str, variants: &[&'static str]) -> Result<Value> {
-        let words: Vec<_> = variants.iter().map(|it| it.to_ascii_lowercase()).collect();
-        let wanted = one_of(words.iter().map(|word| format!("\"{word}\"")));
+    /// A word in quotes that stands for one of an enum's variants.
+    pub(crate) fn word(
+        &self,
+        of: &'static str,
+        variants: &[(&'static str, &'static str)],
+    ) -> Result<Value> {
+        let wanted = one_of(variants.iter().map(|(word, _)| format!("\"{word}\"")));
         let word = self.string(&wanted)?.value();
-        let known = variants.iter().find(|it| it.to_ascii_lowercase() == word);
+        let known = variants.iter().find(|(known, _)| *known == word);
         known
-            .map(|variant| Value::Variant(of, variant))
+            .map(|(_, variant)| Value::Variant(of, variant))
             .ok_or_else(|| {
-                let hint = did_you_mean(&word, words.iter().map(String::as_str));
+                let hint = did_you_mean(&word, variants.iter().map(|(word, _)| *word));
                 self.error(format!(
                     "`{}` is {wanted}, not `\"{word}\"`{hint}",
                     self.name
@@ -72,13 +77,20 @@ impl Argument {
             })
     }
 
-    /// A whole number without sign and suffix, times a unit.
-    pub(crate) fn number(
-        &self,
-        unit: u64,
-        range: RangeInclusive<u64>,
-        rule: &str,
-    ) -> Result<Value> {
+    /// A whole number without sign and suffix.
+    pub(crate) fn number(&self, range: RangeInclusive<u64>, rule: &str) -> Result<Value> {
+        let number = self.within(self.whole_number()?, range, rule)?;
+        Ok(Value::Number(number))
+    }
+
+    /// A duration as a whole number of a unit, which is given in milliseconds.
+    pub(crate) fn time(&self, unit: u64, range: RangeInclusive<u64>, rule: &str) -> Result<Value> {
+        let count = self.whole_number()?;
+        let millis = self.within(count.saturating_mul(unit), range, rule)?;
+        Ok(Value::Duration(millis))
+    }
+
+    fn whole_number(&self) -> Result<u64> {
         let Some(Lit::Int(number)) = self.literal() else {
             return Err(match self.is_negative() {
                 true => self.correction("cannot be negative"),
@@ -91,8 +103,7 @@ impl Argument {
                 "`{name}` takes a number without the suffix `{suffix}`: write `{name} = {number}`"
             )));
         }
-        let number = number.base10_parse().unwrap_or(u64::MAX);
-        self.within(number.saturating_mul(unit), range, rule)
+        Ok(number.base10_parse().unwrap_or(u64::MAX))
     }
 
     /// A duration in quotes, such as `"30s"`, in milliseconds.
@@ -106,7 +117,8 @@ impl Argument {
             return Err(self.wants(&wanted));
         };
         let count: u64 = count.parse().map_err(|_| self.wants(&wanted))?;
-        self.within(count.saturating_mul(*unit), range, rule)
+        let millis = self.within(count.saturating_mul(*unit), range, rule)?;
+        Ok(Value::Duration(millis))
     }
 
     /// Strings in brackets, at least one and each once. What is wrong with any of them is said at its place.
@@ -201,9 +213,9 @@ impl Argument {
         self.correction(&format!("takes {wanted}"))
     }
 
-    fn within(&self, number: u64, range: RangeInclusive<u64>, rule: &str) -> Result<Value> {
+    fn within(&self, number: u64, range: RangeInclusive<u64>, rule: &str) -> Result<u64> {
         match range.contains(&number) {
-            true => Ok(Value::Number(number)),
+            true => Ok(number),
             false => Err(self.correction(rule)),
         }
     }

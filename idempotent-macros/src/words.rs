@@ -18,7 +18,7 @@ pub(crate) const ARGUMENTS: [(&str, &str); 18] = [
     ("in_flight", "\"wait\""),
     ("wait", "\"5s\""),
     ("on_abandoned", "\"retry\""),
-    ("store_errors", "\"client\""),
+    ("replay_errors", "\"4xx\""),
     ("max_response_bytes", "1048576"),
     ("name", "\"payments.create\""),
     ("crate", "my_api::idempotent_runtime"),

@@ -12,13 +12,13 @@
 //!
 //! | part of the record key or the fingerprint | changed by | a retry then | change it by |
 //! | --- | --- | --- | --- |
-//! | namespace | [`Builder::namespace`](crate::Builder::namespace) | **runs again** | do not |
-//! | secret | [`Builder::secret`](crate::Builder::secret) | **runs again** | [`previous_secrets`](crate::Builder::previous_secrets), see below |
+//! | namespace | [`IdempotencyBuilder::namespace`](crate::IdempotencyBuilder::namespace) | **runs again** | do not |
+//! | secret | [`IdempotencyBuilder::secret`](crate::IdempotencyBuilder::secret) | **runs again** | [`previous_secrets`](crate::IdempotencyBuilder::previous_secrets), see below |
 //! | operation | another method or route, another `name`; renaming a path parameter changes nothing | **runs again** | set `name = ".."` to the old operation before the route changes |
 //! | scope | another `scope = expr`, another resolver, another spelling of the same tenant | **runs again** | keep the serialized value the same |
 //! | key | another `header` or `key = expr` | **runs again** | accept both for a TTL, in an extractor of your own |
-//! | request | another path or query, `fingerprint = ..`, [`fingerprint_headers`](crate::Builder::fingerprint_headers) | 422 `key-reused` | new routes beside old ones |
-//! | digest | [`Builder::digest`](crate::Builder::digest) | nothing changes, with the feature everywhere first | as its documentation says |
+//! | request | another path or query, `fingerprint = ..`, [`fingerprint_headers`](crate::IdempotencyBuilder::fingerprint_headers) | 422 `key-reused` | new routes beside old ones |
+//! | digest | [`IdempotencyBuilder::digest`](crate::IdempotencyBuilder::digest) | nothing changes, with the feature everywhere first | as its documentation says |
 //!
 //! "Runs again" is silent. 422 is safe: nothing runs, and the client is told.
 //!
@@ -44,7 +44,7 @@
 //!    `previously_without_secret()`. Each request now has a record under each secret, claimed oldest first,
 //!    so that an instance which knows only one of them meets it there.
 //! 2. When every record of before step 1 has expired (the longest TTL; for abandoned ones
-//!    [`abandoned_retention`](crate::Builder::abandoned_retention), or resolve them): `secret(new)` alone.
+//!    [`abandoned_retention`](crate::IdempotencyBuilder::abandoned_retention), or resolve them): `secret(new)` alone.
 //!
 //! [`Attempt::derived_key`](crate::Attempt::derived_key) and the record key that handlers see are made
 //! with the oldest configured secret: they change at step 2, and only for keys that begin after it.

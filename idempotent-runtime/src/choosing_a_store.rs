@@ -83,9 +83,9 @@
 //! * **After the handler**: the client gets its answer, and storing it is retried after 50 ms to 5 s until
 //!   the store takes it, for as long as this process lives. Its lease is renewed meanwhile, so duplicates
 //!   are `in-flight`. Responses that wait are bounded by
-//!   [`max_pending_bytes`](crate::Builder::max_pending_bytes).
+//!   [`max_pending_bytes`](crate::IdempotencyBuilder::max_pending_bytes).
 //! * **If the process dies in that time**, the record is abandoned, and kept as such for
-//!   [`abandoned_retention`](crate::Builder::abandoned_retention) (30 days).
+//!   [`abandoned_retention`](crate::IdempotencyBuilder::abandoned_retention) (30 days).
 //! * **After a fail-over or a network fault** the store works again within 5 s of the moment when a fresh
 //!   connection would, without a restart.
 //!

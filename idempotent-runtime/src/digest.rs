@@ -6,7 +6,7 @@
 
 use sha2::digest::Update;
 
-/// What requests are digested with, to be compared: see [`Builder::digest`](crate::Builder::digest).
+/// What requests are digested with, to be compared: see [`IdempotencyBuilder::digest`](crate::IdempotencyBuilder::digest).
 ///
 /// Both are cryptographic: finding two requests with one digest is infeasible, which matters where clients do
 /// not trust each other. A fingerprint by one is never equal to one by the other. Record keys are made

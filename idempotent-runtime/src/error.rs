@@ -25,7 +25,7 @@ pub enum ErrorKind {
     /// The store cannot be used: it is not there, refuses us, or is not as it should be. The
     /// [`source`](std::error::Error::source) says why.
     Store,
-    /// An [`Identity`](crate::Identity) names no key: what it has is not what a client can send, or
+    /// An [`Locator`](crate::Locator) names no key: what it has is not what a client can send, or
     /// does not serialize.
     InvalidIdentity,
 }

@@ -26,7 +26,7 @@ use form::Form;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
-/// The part of a request that [`FingerprintOf`](crate::FingerprintOf) chose, as bytes.
+/// The part of a request that [`FingerprintSource`](crate::FingerprintSource) chose, as bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Content<'a> {
     Body(&'a [u8]),

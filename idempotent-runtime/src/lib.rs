@@ -43,7 +43,7 @@
 //! that is lent the handle, gives the first result to every later call with the key:
 //!
 //! ```
-//! use idempotent_runtime::{Idempotency, NoResult, idempotent};
+//! use idempotent_runtime::{Idempotency, ExecuteError, idempotent};
 //! use serde::{Deserialize, Serialize};
 //!
 //! #[derive(Serialize)]
@@ -62,12 +62,12 @@
 //!     /// Nothing happened: the key is free for the next delivery.
 //!     Unreachable,
 //!     /// It runs elsewhere, the store is away, ...: see its kind.
-//!     NoResult(NoResult),
+//!     NotExecuted(ExecuteError),
 //! }
 //!
-//! impl From<NoResult> for SettleError {
-//!     fn from(reason: NoResult) -> Self {
-//!         Self::NoResult(reason)
+//! impl From<ExecuteError> for SettleError {
+//!     fn from(reason: ExecuteError) -> Self {
+//!         Self::NotExecuted(reason)
 //!     }
 //! }
 //!
@@ -109,7 +109,7 @@
 //!   to the right mode.
 //! * A store can only keep what it has: [`choosing_a_store`] says what each of them can lose.
 //! * A response is replayed to every client that sends the same key in the same scope. **Set a scope where
-//!   there is more than one tenant** (`scope = expr`, or [`Builder::scope`]).
+//!   there is more than one tenant** (`scope = expr`, or [`IdempotencyBuilder::scope`]).
 //!
 //! # Cargo features
 //!
@@ -120,7 +120,7 @@
 //! | `postgres` | no | records in PostgreSQL |
 //! | `sqlite` | no | records in a SQLite file |
 //! | `mysql` | no | records in MySQL or MariaDB |
-//! | `blake3` | no | BLAKE3 instead of SHA-256 for fingerprints, where the application [says so](Builder::digest) |
+//! | `blake3` | no | BLAKE3 instead of SHA-256 for fingerprints, where the application [says so](IdempotencyBuilder::digest) |
 //! | `conformance` | no | the test kit for stores |
 //!
 //! # What is logged
@@ -161,15 +161,17 @@ pub use self::clock::{Clock, ManualClock, SystemClock};
 pub use self::digest::Digest;
 pub use self::engine::StepError;
 pub use self::error::{Error, ErrorKind};
-pub use self::execute::{ExecuteError, Execution, NoResult, NoResultKind};
+pub use self::execute::{ExecuteError, ExecuteErrorKind, Execution};
 pub use self::fingerprint::Fingerprint;
 pub use self::http::{
-    Attempt, Builder, HeaderFilter, IDEMPOTENCY_DEGRADED, IDEMPOTENT_REPLAYED, Idempotency,
-    OnStoreFailure, Problem, ProblemCode, Release, Transactions,
+    Attempt, HeaderFilter, IDEMPOTENCY_DEGRADED, IDEMPOTENT_REPLAYED, Idempotency,
+    IdempotencyBuilder, OnStoreFailure, Problem, ProblemCode, Release, Transactions,
 };
 pub use self::key::{InvalidKey, Key, KeySyntax, MAX_KEY_BYTES, RecordKey};
-pub use self::operator::{Identity, Inspection, Resolution};
-pub use self::policy::{FingerprintOf, InFlight, MAX_DURATION, OnAbandoned, Policy, StoreErrors};
+pub use self::operator::{Inspection, Locator, Resolution};
+pub use self::policy::{
+    FingerprintSource, InFlight, MAX_DURATION, OnAbandoned, Policy, ReplayErrors,
+};
 pub use self::record::{
     CompactResponse, DecodeError, Owner, Record, RecordState, StoredResponse, Token, UnusableStep,
 };
@@ -180,7 +182,7 @@ pub use self::recovery::{Abandoned, Recovery};
 pub mod __private {
     pub use axum::response::Response;
 
-    pub use crate::execute::{Fallible, FromNoResult, Kept, call};
+    pub use crate::execute::{Fallible, FromExecuteError, Kept, call};
     pub use crate::http::{Argument, Extraction, IdempotentRequest, Inputs, TransactionalRequest};
 }
 

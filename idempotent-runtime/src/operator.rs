@@ -25,19 +25,19 @@ use crate::record::{RecordState, StoredResponse};
 /// | `key = expr` of the attribute, on handlers and plain functions | [`by_value`](Self::by_value) |
 ///
 /// ```
-/// use idempotent_runtime::Identity;
+/// use idempotent_runtime::Locator;
 ///
 /// // `#[idempotent]` on the handler of `POST /payments`, without a scope:
-/// let unscoped = Identity::new("POST /payments", "8e03978e-40d5-43dd-bc93");
+/// let unscoped = Locator::new("POST /payments", "8e03978e-40d5-43dd-bc93");
 /// // `#[idempotent(scope = (&user.tenant, user.id))]`:
-/// let scoped = Identity::new("POST /payments", "8e03978e-40d5-43dd-bc93").scope(&("acme", 7));
+/// let scoped = Locator::new("POST /payments", "8e03978e-40d5-43dd-bc93").scope(&("acme", 7));
 /// // `idempotency.execute(&SETTLE, "orders.settle", tenant, message_id, ..)`:
-/// let message = Identity::by_text("orders.settle", "message 1").scope(&7);
+/// let message = Locator::by_text("orders.settle", "message 1").scope(&7);
 /// // `#[idempotent(name = "settle", key = order.id)]`:
-/// let made = Identity::by_value("settle", &4711);
+/// let made = Locator::by_value("settle", &4711);
 /// ```
 #[derive(Clone)]
-pub struct Identity {
+pub struct Locator {
     operation: String,
     scope: Option<Serialized>,
     key: KeySource,
@@ -54,7 +54,7 @@ enum KeySource {
     Value(Serialized),
 }
 
-impl Identity {
+impl Locator {
     /// A key as clients send it in a header: bare, or as a quoted string. (Both name the same record,
     /// also where handlers insist on the quoted form.)
     ///
@@ -89,7 +89,7 @@ impl Identity {
 
     /// Whose key it is: the value of the handler's `scope = expr`, the scope that
     /// [`Idempotency::execute`](crate::Idempotency::execute) was given, or what the resolver of
-    /// [`Builder::scope`](crate::Builder::scope) has returned for the request. `None` and `()` are
+    /// [`IdempotencyBuilder::scope`](crate::IdempotencyBuilder::scope) has returned for the request. `None` and `()` are
     /// nobody's scope, as they are there: the same as not to call this.
     #[must_use]
     pub fn scope<T: Serialize + ?Sized>(mut self, scope: &T) -> Self {
@@ -118,7 +118,7 @@ impl Identity {
     }
 }
 
-/// An [`Identity`] that makes a record key.
+/// An [`Locator`] that makes a record key.
 pub(crate) struct Resolved<'a> {
     pub(crate) operation: &'a str,
     pub(crate) scope: Option<&'a [u8]>,
@@ -143,9 +143,9 @@ fn unserializable(cause: &Arc<serde_json::Error>) -> Error {
 }
 
 /// Never scope and key: they are identities and secrets.
-impl fmt::Debug for Identity {
+impl fmt::Debug for Locator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity")
+        f.debug_struct("Locator")
             .field("operation", &self.operation)
             .field("scoped", &self.scope.is_some())
             .finish_non_exhaustive()

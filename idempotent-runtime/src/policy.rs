@@ -13,42 +13,44 @@ const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// on time can overflow, in this process or in a store.
 pub const MAX_DURATION: Duration = Duration::from_secs(3_660 * 24 * 60 * 60);
 
-const MAX_MILLIS: u64 = 3_660 * 24 * 60 * 60 * 1000;
+const MAX_MILLIS: u128 = MAX_DURATION.as_millis();
 
 /// The settings of one operation: the arguments of `#[idempotent]` that are known when it is compiled.
 ///
 /// The macro makes one constant of it per handler; every method is `const`.
 ///
 /// ```
-/// use idempotent_runtime::{InFlight, Policy, StoreErrors};
+/// use std::time::Duration;
+///
+/// use idempotent_runtime::{InFlight, Policy, ReplayErrors};
 ///
 /// static CREATE_PAYMENT: Policy = Policy::new()
-///     .ttl_hours(48)
+///     .ttl(Duration::from_hours(48))
 ///     .in_flight(InFlight::Wait)
-///     .store_errors(StoreErrors::Client);
-/// assert_eq!(CREATE_PAYMENT.ttl().as_secs(), 48 * 3600);
+///     .replay_errors(ReplayErrors::ClientErrors);
+/// # let _ = CREATE_PAYMENT;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// `None` until it is set: then the handle's default counts.
     ttl: Option<Duration>,
-    lease: Duration,
+    pub(crate) lease: Duration,
     pub(crate) wait: Duration,
     pub(crate) header: &'static str,
     pub(crate) name: Option<&'static str>,
     pub(crate) required: bool,
-    pub(crate) fingerprint: FingerprintOf,
+    pub(crate) fingerprint: FingerprintSource,
     pub(crate) fingerprint_headers: &'static [&'static str],
     pub(crate) in_flight: InFlight,
     pub(crate) on_abandoned: OnAbandoned,
-    pub(crate) store_errors: StoreErrors,
+    pub(crate) replay_errors: ReplayErrors,
     pub(crate) max_response_bytes: usize,
 }
 
 /// What a request is compared by when its key comes again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum FingerprintOf {
+pub enum FingerprintSource {
     /// The body's bytes as they came. The default. A `multipart/form-data` body is compared by its parts,
     /// each with its headers, and not by its boundary, which is another one in each upload; one that
     /// parsers could read in different ways is compared by its bytes.
@@ -66,7 +68,7 @@ pub enum FingerprintOf {
 pub enum InFlight {
     /// 409 at once, with `Retry-After`. The default.
     Reject,
-    /// The first request's answer, when it comes within [`Policy::wait_millis`]; else 409.
+    /// The first request's answer, when it comes within [`Policy::wait`]; else 409.
     Wait,
 }
 
@@ -104,12 +106,12 @@ impl fmt::Debug for OnAbandoned {
 /// An answer that is not stored frees its key: the next request with it runs the handler again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum StoreErrors {
+pub enum ReplayErrors {
     /// 4xx and 5xx are stored. The default, and what Stripe does: a handler that failed may have
     /// charged before it did.
     All,
     /// 4xx are stored; a 5xx frees the key. Only for handlers whose 5xx mean that nothing happened.
-    Client,
+    ClientErrors,
     /// Neither is stored.
     None,
 }
@@ -126,63 +128,35 @@ impl Policy {
             header: "idempotency-key",
             name: None,
             required: true,
-            fingerprint: FingerprintOf::Body,
+            fingerprint: FingerprintSource::Body,
             fingerprint_headers: &[],
             in_flight: InFlight::Reject,
             on_abandoned: OnAbandoned::Reject,
-            store_errors: StoreErrors::All,
+            replay_errors: ReplayErrors::All,
             max_response_bytes: 1024 * 1024,
         }
     }
 
-    /// How long a completed response is replayed, in hours, counted from its completion. Default: the
-    /// handle's ([`Builder::ttl`](crate::Builder::ttl)), which is 24.
+    /// How long a completed response is replayed, counted from its completion. Default: the handle's
+    /// ([`IdempotencyBuilder::ttl`](crate::IdempotencyBuilder::ttl)), which is 24 hours.
     ///
     /// # Panics
     ///
-    /// If it is zero or more than [ten years](MAX_DURATION); in a `const` or `static` that is a compile
-    /// error.
+    /// If it is less than a millisecond or more than [ten years](MAX_DURATION); in a `const` or `static`
+    /// that is a compile error.
     #[must_use]
-    pub const fn ttl_hours(self, hours: u64) -> Self {
-        self.ttl_secs(hours.saturating_mul(3600))
-    }
-
-    /// As [`ttl_hours`](Self::ttl_hours), in minutes.
-    ///
-    /// # Panics
-    ///
-    /// If it is zero or more than [ten years](MAX_DURATION).
-    #[must_use]
-    pub const fn ttl_minutes(self, minutes: u64) -> Self {
-        self.ttl_secs(minutes.saturating_mul(60))
-    }
-
-    /// As [`ttl_hours`](Self::ttl_hours), in seconds.
-    ///
-    /// # Panics
-    ///
-    /// If it is zero or more than [ten years](MAX_DURATION).
-    #[must_use]
-    pub const fn ttl_secs(self, secs: u64) -> Self {
-        self.ttl_millis(secs.saturating_mul(1000))
-    }
-
-    /// As [`ttl_hours`](Self::ttl_hours), in milliseconds.
-    ///
-    /// # Panics
-    ///
-    /// If it is zero or more than [ten years](MAX_DURATION).
-    #[must_use]
-    pub const fn ttl_millis(mut self, millis: u64) -> Self {
-        assert!(millis > 0, "a TTL of zero forgets a payment at once");
-        assert!(millis <= MAX_MILLIS, "a TTL is at most ten years");
-        self.ttl = Some(Duration::from_millis(millis));
+    pub const fn ttl(mut self, ttl: Duration) -> Self {
+        assert!(
+            ttl.as_millis() > 0,
+            "a TTL of zero forgets a payment at once"
+        );
+        assert!(ttl.as_millis() <= MAX_MILLIS, "a TTL is at most ten years");
+        self.ttl = Some(ttl);
         self
     }
 
     /// The TTL: 24 h if it was not set.
-    #[must_use]
-    pub const fn ttl(&self) -> Duration {
+    pub(crate) const fn ttl_or_default(&self) -> Duration {
         match self.ttl {
             Some(ttl) => ttl,
             None => DEFAULT_TTL,
@@ -197,7 +171,7 @@ impl Policy {
         self
     }
 
-    /// How long a claim is held without renewal, in milliseconds. Default 30,000.
+    /// How long a claim is held without renewal. Default 30 s.
     ///
     /// It is renewed every third of it while the handler runs, so it bounds how long a *crashed*
     /// attempt blocks its key, not how long a handler may take. A pause of the process (or of its
@@ -206,19 +180,16 @@ impl Policy {
     ///
     /// # Panics
     ///
-    /// If it is zero or more than [ten years](MAX_DURATION).
+    /// If it is less than a millisecond or more than [ten years](MAX_DURATION).
     #[must_use]
-    pub const fn lease_millis(mut self, millis: u64) -> Self {
-        assert!(millis > 0, "a lease of zero is lost at once");
-        assert!(millis <= MAX_MILLIS, "a lease is at most ten years");
-        self.lease = Duration::from_millis(millis);
+    pub const fn lease(mut self, lease: Duration) -> Self {
+        assert!(lease.as_millis() > 0, "a lease of zero is lost at once");
+        assert!(
+            lease.as_millis() <= MAX_MILLIS,
+            "a lease is at most ten years"
+        );
+        self.lease = lease;
         self
-    }
-
-    /// The lease.
-    #[must_use]
-    pub const fn lease(&self) -> Duration {
-        self.lease
     }
 
     /// What a duplicate of a running request gets. Default [`InFlight::Reject`].
@@ -228,15 +199,18 @@ impl Policy {
         self
     }
 
-    /// How long a duplicate waits under [`InFlight::Wait`], in milliseconds. Default 5,000.
+    /// How long a duplicate waits under [`InFlight::Wait`]. Default 5 s.
     ///
     /// # Panics
     ///
     /// If it is more than [ten years](MAX_DURATION).
     #[must_use]
-    pub const fn wait_millis(mut self, millis: u64) -> Self {
-        assert!(millis <= MAX_MILLIS, "a wait is at most ten years");
-        self.wait = Duration::from_millis(millis);
+    pub const fn wait(mut self, wait: Duration) -> Self {
+        assert!(
+            wait.as_millis() <= MAX_MILLIS,
+            "a wait is at most ten years"
+        );
+        self.wait = wait;
         self
     }
 
@@ -247,22 +221,22 @@ impl Policy {
         self
     }
 
-    /// Which error answers are stored. Default [`StoreErrors::All`].
+    /// Which error answers are stored. Default [`ReplayErrors::All`].
     #[must_use]
-    pub const fn store_errors(mut self, store_errors: StoreErrors) -> Self {
-        self.store_errors = store_errors;
+    pub const fn replay_errors(mut self, replay_errors: ReplayErrors) -> Self {
+        self.replay_errors = replay_errors;
         self
     }
 
-    /// What a request is compared by. Default [`FingerprintOf::Body`].
+    /// What a request is compared by. Default [`FingerprintSource::Body`].
     #[must_use]
-    pub const fn fingerprint(mut self, of: FingerprintOf) -> Self {
+    pub const fn fingerprint(mut self, of: FingerprintSource) -> Self {
         self.fingerprint = of;
         self
     }
 
     /// Request headers that belong to the request's identity, in lower case, beside those of
-    /// [`Builder::fingerprint_headers`](crate::Builder::fingerprint_headers), which says more. Default:
+    /// [`IdempotencyBuilder::fingerprint_headers`](crate::IdempotencyBuilder::fingerprint_headers), which says more. Default:
     /// none.
     #[must_use]
     pub const fn fingerprint_headers(mut self, names: &'static [&'static str]) -> Self {
@@ -309,12 +283,12 @@ impl Default for Policy {
     }
 }
 
-impl StoreErrors {
+impl ReplayErrors {
     /// Whether an answer with this status is stored.
     pub(crate) const fn keeps(self, status: u16) -> bool {
         match self {
             Self::All => true,
-            Self::Client => status < 500,
+            Self::ClientErrors => status < 500,
             Self::None => status < 400,
         }
     }
@@ -326,25 +300,31 @@ mod tests {
 
     #[test]
     fn lease_does_not_depend_on_the_ttl() {
-        let policy = Policy::new().lease_millis(61_000).ttl_secs(1);
-        assert_eq!(policy.lease(), Duration::from_secs(61));
-        assert_eq!(policy.ttl(), Duration::from_secs(1));
+        let policy = Policy::new()
+            .lease(Duration::from_secs(61))
+            .ttl(Duration::from_secs(1));
+        assert_eq!(policy.lease, Duration::from_secs(61));
+        assert_eq!(policy.ttl_or_default(), Duration::from_secs(1));
     }
 
     #[test]
-    fn durations_over_ten_years_are_refused_where_they_are_set() {
-        let longest = u64::try_from(MAX_DURATION.as_millis()).unwrap();
-        assert_eq!(Policy::new().ttl_millis(longest).ttl(), MAX_DURATION);
-        type Setter = fn(Policy, u64) -> Policy;
-        let setters: [(Setter, u64); 4] = [
-            (Policy::ttl_millis, longest + 1),
-            (Policy::ttl_hours, u64::MAX),
-            (Policy::lease_millis, u64::MAX),
-            (Policy::wait_millis, longest + 1),
+    fn durations_that_cannot_be_meant_are_refused_where_they_are_set() {
+        let longest = Policy::new().ttl(MAX_DURATION);
+        assert_eq!(longest.ttl_or_default(), MAX_DURATION);
+        type Setter = fn(Policy, Duration) -> Policy;
+        let too_long = MAX_DURATION + Duration::from_millis(1);
+        let setters: [(Setter, Duration); 7] = [
+            (Policy::ttl, too_long),
+            (Policy::ttl, Duration::MAX),
+            (Policy::ttl, Duration::from_micros(999)),
+            (Policy::lease, Duration::MAX),
+            (Policy::lease, Duration::ZERO),
+            (Policy::wait, too_long),
+            (Policy::wait, Duration::MAX),
         ];
         for (set, value) in setters {
             let set = std::panic::catch_unwind(|| set(Policy::new(), value));
-            assert!(set.is_err(), "{value}");
+            assert!(set.is_err(), "{value:?}");
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::record::{StoredResponse, UnusableStep};
 /// A crashed attempt, as a recovery function sees it.
 ///
 /// It carries what is needed to look for the effect where it happens: the record's key, and what the
-/// application has given to [`Builder::extension`](crate::Builder::extension), such as a database
+/// application has given to [`IdempotencyBuilder::extension`](crate::IdempotencyBuilder::extension), such as a database
 /// pool.
 ///
 /// **Look by [`record_key`](Self::record_key), never by the client's key alone**: two tenants may send
@@ -164,7 +164,7 @@ impl Abandoned {
         self.steps.labels()
     }
 
-    /// What the application has given to [`Builder::extension`](crate::Builder::extension).
+    /// What the application has given to [`IdempotencyBuilder::extension`](crate::IdempotencyBuilder::extension).
     #[must_use]
     pub fn extension<T: Clone + Send + Sync + 'static>(&self) -> Option<&T> {
         self.extensions.get()

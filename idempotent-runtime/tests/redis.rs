@@ -21,10 +21,10 @@ use idempotent_runtime::{Owner, RecordKey, StoredResponse, Token};
 
 use support::{fingerprint, random};
 
-#[path = "redis/audit.rs"]
-mod audit;
 #[path = "redis/cluster.rs"]
 mod cluster;
+#[path = "redis/configuration.rs"]
+mod configuration;
 #[path = "redis/damage.rs"]
 mod damage;
 #[path = "redis/errors.rs"]

@@ -9,7 +9,7 @@ use axum::response::Response;
 use axum::routing::post;
 use futures_util::{StreamExt, stream};
 use idempotent_runtime::store::memory::MemoryStore;
-use idempotent_runtime::{Builder, Idempotency, idempotent};
+use idempotent_runtime::{Idempotency, IdempotencyBuilder, idempotent};
 
 use crate::support::{App, FaultyStore, Local, Probe, Reply};
 
@@ -37,7 +37,7 @@ async fn streaming(State(probe): State<Probe>) -> Response {
     ))
 }
 
-fn local(builder: Builder) -> Local {
+fn local(builder: IdempotencyBuilder) -> Local {
     let routes = Router::<App>::new()
         .route("/pay", post(pay))
         .route("/quick", post(quick))

@@ -30,7 +30,11 @@ async fn short(State(probe): State<Probe>) -> String {
 #[idempotent(ttl_hours = 24)]
 async fn releases(State(probe): State<Probe>, attempt: Attempt) -> Release<String> {
     let run = probe.run_gated().await;
-    let _ = attempt.step("one", async { Ok::<_, String>(1) }).await;
+    let _ = attempt
+        .step("one", async {
+            Ok::<_, idempotent_runtime::ExecuteError>(1)
+        })
+        .await;
     Release(run.to_string())
 }
 
@@ -158,7 +162,7 @@ async fn attempt_that_gave_itself_up_is_taken_over_at_once() {
         tokio::spawn(async move {
             let function = move || async move {
                 assert!(!fails, "it panics");
-                Ok::<_, String>(1)
+                Ok::<_, idempotent_runtime::ExecuteError>(1)
             };
             let executed = idempotency.execute(&RETRY, "pay", (), "key", &(), function);
             executed.await.unwrap()

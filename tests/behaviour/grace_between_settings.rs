@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::routing::post;
 use idempotent_runtime::store::StoreErrorKind;
 use idempotent_runtime::store::memory::MemoryStore;
-use idempotent_runtime::{Builder, Idempotency, idempotent};
+use idempotent_runtime::{Idempotency, IdempotencyBuilder, idempotent};
 use tokio::time::sleep;
 
 use crate::support::{App, Fault, FaultyStore, LEASE, Local, Operation, Probe};
@@ -43,7 +43,7 @@ async fn outage(owner: Local, other: Local, store: FaultyStore) -> usize {
     runs
 }
 
-fn local(builder: Builder, is_long: bool) -> Local {
+fn local(builder: IdempotencyBuilder, is_long: bool) -> Local {
     let router: Router<App> = if is_long {
         Router::new().route("/pay", post(long))
     } else {

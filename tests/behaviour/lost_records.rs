@@ -128,7 +128,7 @@ async fn a_lost_record_is_claimed_again_when_a_duplicate_has_released_it() {
     assert_own(&running.await.unwrap());
 }
 
-#[idempotent(store_errors = "client")]
+#[idempotent(replay_errors = "4xx")]
 async fn fails(State(probe): State<Probe>) -> http::StatusCode {
     probe.run_gated().await;
     http::StatusCode::INTERNAL_SERVER_ERROR

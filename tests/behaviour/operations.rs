@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::{MethodRouter, post};
 use idempotent_runtime::store::memory::MemoryStore;
-use idempotent_runtime::{Idempotency, Identity, idempotent};
+use idempotent_runtime::{Idempotency, Locator, idempotent};
 
 use crate::support::{App, Crashes, Local, Probe};
 
@@ -70,11 +70,11 @@ async fn operator_writes_a_route_as_the_router_has_it_or_had_it() {
         "POST /orders/{order_id}/pay",
         "POST /orders/{}/pay",
     ] {
-        let identity = Identity::new(operation, "key");
+        let identity = Locator::new(operation, "key");
         let found = local.idempotency.inspect(&identity).await;
         assert!(found.unwrap().is_some(), "{operation}");
     }
-    let other = Identity::new("POST /orders/{*id}/pay", "key");
+    let other = Locator::new("POST /orders/{*id}/pay", "key");
     assert!(local.idempotency.inspect(&other).await.unwrap().is_none());
 }
 
@@ -86,7 +86,7 @@ async fn names_that_differ_in_their_braces_are_two_operations() {
     assert_eq!(local.post("/eur", "key").await.text(), "EUR in run 1");
     assert_eq!(local.post("/usd", "key").await.text(), "USD in run 2");
     for name in ["charge-{eur}", "charge-{usd}"] {
-        let identity = Identity::new(name, "key");
+        let identity = Locator::new(name, "key");
         let found = local.idempotency.inspect(&identity).await;
         assert!(found.unwrap().is_some(), "{name}");
     }
@@ -97,7 +97,7 @@ async fn recovery_is_told_of_an_operation_without_the_names_of_parameters() {
     let crashes = Crashes::new();
     let routes = || at("/orders/{id}/pay", post(stuck));
     let stopped = crashes.stop_at(routes(), "/orders/7/pay").await;
-    let operation = Identity::new("POST /orders/{id}/pay", "key");
+    let operation = Locator::new("POST /orders/{id}/pay", "key");
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let idempotency: Idempotency = crashes.builder().build();
     let resolved = idempotency.resolve_with(&operation, |abandoned| {

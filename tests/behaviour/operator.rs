@@ -9,8 +9,8 @@ use axum::{Extension, Router};
 use http::{HeaderMap, StatusCode};
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{
-    Abandoned, Attempt, Builder, ErrorKind, Idempotency, Identity, KeySyntax, NoResult, Policy,
-    RecordState, Recovery, Resolution, StepError, StoredResponse, idempotent,
+    Abandoned, Attempt, ErrorKind, ExecuteError, Idempotency, IdempotencyBuilder, KeySyntax,
+    Locator, Policy, RecordState, Recovery, Resolution, StepError, StoredResponse, idempotent,
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,8 +44,8 @@ async fn cut_off() -> (Crashes, World) {
     (crashes, world)
 }
 
-fn payment() -> Identity {
-    Identity::new("POST /pay", "key")
+fn payment() -> Locator {
+    Locator::new("POST /pay", "key")
 }
 
 fn paid() -> StoredResponse {
@@ -215,7 +215,7 @@ async fn an_operator_can_run_the_recovery_function() {
         matches!(outcome, Ok(Resolution::Completed(_))),
         "{outcome:?}"
     );
-    let other = Identity::new("POST /pay", "other");
+    let other = Locator::new("POST /pay", "other");
     let outcome = idempotency.resolve_with(&other, never).await;
     assert!(matches!(outcome, Ok(Resolution::NotFound)), "{outcome:?}");
 }
@@ -265,7 +265,7 @@ async fn plain() -> &'static str {
 #[tokio::test]
 async fn an_identity_is_encoded_as_handlers_encode_it() {
     let store = std::sync::Arc::new(MemoryStore::new());
-    let settings = |builder: Builder| {
+    let settings = |builder: IdempotencyBuilder| {
         builder
             .namespace("shop")
             .secret("secret")
@@ -304,20 +304,20 @@ async fn an_identity_is_encoded_as_handlers_encode_it() {
         id: 7,
     };
     for identity in [
-        Identity::new("POST /scoped", quoted).scope(&user),
-        Identity::by_value("settle", &("acme", 7)),
-        Identity::new("POST /v1/{id}", quoted),
-        Identity::new("POST /v1/{id}", quoted).scope("acme"),
+        Locator::new("POST /scoped", quoted).scope(&user),
+        Locator::by_value("settle", &("acme", 7)),
+        Locator::new("POST /v1/{id}", quoted),
+        Locator::new("POST /v1/{id}", quoted).scope("acme"),
     ] {
         let found = operator.inspect(&identity).await.unwrap();
         let found = found.unwrap_or_else(|| panic!("{identity:?} is not found"));
         assert!(matches!(found.state, RecordState::Completed(_)));
     }
     for identity in [
-        Identity::new("POST /scoped", quoted),
-        Identity::new("POST /scoped", quoted).scope(&7),
-        Identity::new("POST /v1/1", quoted),
-        Identity::by_value("settle", &("acme", 8)),
+        Locator::new("POST /scoped", quoted),
+        Locator::new("POST /scoped", quoted).scope(&7),
+        Locator::new("POST /v1/1", quoted),
+        Locator::by_value("settle", &("acme", 8)),
     ] {
         let found = operator.inspect(&identity).await.unwrap();
         assert!(found.is_none(), "{identity:?}");
@@ -330,7 +330,7 @@ async fn quoted_and_bare_keys_are_one() {
     let server = serve_on(crashes.store.clone(), Router::new().route("/", post(plain))).await;
     reply(server.post("/", "8e03978e", "")).await;
     for key in ["8e03978e", r#""8e03978e""#, " 8e03978e "] {
-        let identity = Identity::new("POST /", key);
+        let identity = Locator::new("POST /", key);
         assert!(
             server
                 .idempotency
@@ -356,13 +356,13 @@ async fn every_key_of_a_call_can_be_reached_and_only_that_one() {
         "abc",
     ];
     for key in keys {
-        let run = async move || Ok::<_, ()>(key.to_owned());
+        let run = async move || Ok::<_, idempotent_runtime::ExecuteError>(key.to_owned());
         let done = idempotency.execute(&Policy::new(), "settle", 7, key, "", run);
         assert!(done.await.is_ok());
     }
     let mut records = BTreeSet::new();
     for key in keys {
-        let identity = Identity::by_text("settle", key).scope(&7);
+        let identity = Locator::by_text("settle", key).scope(&7);
         let found = idempotency.inspect(&identity).await.unwrap();
         let found = found.unwrap_or_else(|| panic!("{key:?} is not found"));
         let RecordState::Completed(stored) = found.state else {
@@ -380,7 +380,7 @@ async fn of_nobody(State(probe): State<Probe>) -> String {
 }
 
 #[idempotent(name = "scoped", key = id, scope = Option::<u32>::None)]
-async fn nobodys_call(idempotency: &Idempotency, id: u32) -> Result<u32, NoResult> {
+async fn nobodys_call(idempotency: &Idempotency, id: u32) -> Result<u32, ExecuteError> {
     Ok(id)
 }
 
@@ -394,13 +394,13 @@ async fn nobodys_scope_is_the_same_wherever_it_is_said() {
     let operator = &server.idempotency;
     assert_eq!(reply(server.post("/", "header", "")).await.status, 200);
     nobodys_call(operator, 7).await.unwrap();
-    let run = async || Ok::<_, ()>(1);
+    let run = async || Ok::<_, idempotent_runtime::ExecuteError>(1);
     let done = operator.execute(&Policy::new(), "scoped", None::<u8>, "text", "", run);
     assert!(done.await.is_ok());
     for identity in [
-        Identity::new("scoped", "header"),
-        Identity::by_value("scoped", &7),
-        Identity::by_text("scoped", "text"),
+        Locator::new("scoped", "header"),
+        Locator::by_value("scoped", &7),
+        Locator::by_text("scoped", "text"),
     ] {
         for identity in [
             identity.clone(),
@@ -425,17 +425,17 @@ impl Serialize for Unserializable {
 async fn what_no_client_can_have_sent_names_no_key() {
     let idempotency = Idempotency::new(MemoryStore::new());
     for identity in [
-        Identity::new("POST /", ""),
-        Identity::new("POST /", r#""""#),
-        Identity::new("POST /", "a key"),
-        Identity::new("POST /", "k".repeat(256)),
-        Identity::by_text("settle", ""),
-        Identity::by_text("settle", "k".repeat(256)),
-        Identity::by_value("settle", &f64::NAN),
-        Identity::by_value("settle", &Option::<u64>::None),
-        Identity::by_value("settle", ""),
-        Identity::by_value("settle", &Unserializable),
-        Identity::new("POST /", "key").scope(&Unserializable),
+        Locator::new("POST /", ""),
+        Locator::new("POST /", r#""""#),
+        Locator::new("POST /", "a key"),
+        Locator::new("POST /", "k".repeat(256)),
+        Locator::by_text("settle", ""),
+        Locator::by_text("settle", "k".repeat(256)),
+        Locator::by_value("settle", &f64::NAN),
+        Locator::by_value("settle", &Option::<u64>::None),
+        Locator::by_value("settle", ""),
+        Locator::by_value("settle", &Unserializable),
+        Locator::new("POST /", "key").scope(&Unserializable),
     ] {
         let errors = [
             idempotency.inspect(&identity).await.unwrap_err(),

@@ -8,7 +8,7 @@ use axum::routing::post;
 use http::{HeaderMap, StatusCode};
 use idempotent_runtime::store::{Store, StoreErrorKind};
 use idempotent_runtime::{
-    Attempt, ErrorKind, Idempotency, Identity, RecordState, Recovery, Resolution, StoredResponse,
+    Attempt, ErrorKind, Idempotency, Locator, RecordState, Recovery, Resolution, StoredResponse,
     idempotent,
 };
 
@@ -35,8 +35,8 @@ async fn cut_off() -> (Crashes, Stopped, Idempotency) {
     (crashes, stopped, idempotency)
 }
 
-fn payment() -> Identity {
-    Identity::new("POST /pay", "key")
+fn payment() -> Locator {
+    Locator::new("POST /pay", "key")
 }
 
 /// Both decisions that change something.

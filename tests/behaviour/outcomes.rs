@@ -26,12 +26,12 @@ async fn all(State(probe): State<Probe>, Path(code): Path<u16>) -> (StatusCode, 
     status(&probe, code)
 }
 
-#[idempotent(store_errors = "client")]
+#[idempotent(replay_errors = "4xx")]
 async fn client(State(probe): State<Probe>, Path(code): Path<u16>) -> (StatusCode, String) {
     status(&probe, code)
 }
 
-#[idempotent(store_errors = "none")]
+#[idempotent(replay_errors = "none")]
 async fn none(State(probe): State<Probe>, Path(code): Path<u16>) -> (StatusCode, String) {
     status(&probe, code)
 }
@@ -47,7 +47,7 @@ async fn panic_later(State(probe): State<Probe>) -> String {
     panic!("card 4242 in run {run}");
 }
 
-#[idempotent(store_errors = "client")]
+#[idempotent(replay_errors = "4xx")]
 async fn panic_unstored(State(probe): State<Probe>) -> String {
     panic!("card 4242 in run {}", probe.run());
 }
@@ -113,7 +113,7 @@ const SUM: HeaderName = HeaderName::from_static("x-sum");
 fn routes() -> Router<App> {
     Router::new()
         .route("/all/{code}", post(all))
-        .route("/client/{code}", post(client))
+        .route("/4xx/{code}", post(client))
         .route("/none/{code}", post(none))
         .route("/panic/at-once", post(panic_at_once))
         .route("/panic/later", post(panic_later))
@@ -133,7 +133,7 @@ async fn failures_are_stored_by_policy() {
     let client = client.build().unwrap();
     let cases = [
         ("all", [true, true, true, true]),
-        ("client", [true, true, true, false]),
+        ("4xx", [true, true, true, false]),
         ("none", [true, true, false, false]),
     ];
     for (policy, stored) in cases {

@@ -224,7 +224,7 @@ async fn crash_is_not_forgotten_at_the_end_of_the_ttl() {
 async fn full_store_is_not_an_unavailable_one() {
     let store = FaultyStore::new(MemoryStore::new());
     let builder = Idempotency::builder(store.clone());
-    let builder = builder.on_store_failure(OnStoreFailure::RunUnprotected);
+    let builder = builder.on_store_failure(OnStoreFailure::FailOpen);
     let local = Local::with(builder, routes());
     for _ in 0..2 {
         store.script(Operation::Claim, Fault::Refused(StoreErrorKind::Full));

@@ -49,7 +49,7 @@ async fn a_problem_has_every_member_of_rfc_9457_and_a_link() {
 #[tokio::test]
 async fn the_application_can_set_where_problems_are_documented() {
     let url = "https://example.com/errors";
-    let builder = Idempotency::builder(MemoryStore::new()).documentation(url);
+    let builder = Idempotency::builder(MemoryStore::new()).problem_type_base(url);
     let server = serve_with(builder, routes()).await;
     let answer = reply(server.post_without_key("/pay")).await;
     let link = "<https://example.com/errors#missing-key>; rel=\"describedby\"";

@@ -92,9 +92,9 @@ async fn headers_that_are_left_out_do_not_reorder_the_others() {
 #[tokio::test]
 async fn the_application_chooses_which_headers_are_stored() {
     let filter = HeaderFilter::default()
-        .store(&http::header::SET_COOKIE)
-        .never_store(http::HeaderName::from_static("x-multi"));
-    let builder = Idempotency::builder(MemoryStore::new()).response_headers(filter);
+        .include(&http::header::SET_COOKIE)
+        .exclude(http::HeaderName::from_static("x-multi"));
+    let builder = Idempotency::builder(MemoryStore::new()).stored_headers(filter);
     let server = serve_with(builder, Router::new().route("/", post(everything))).await;
     let first = raw(server.address, close("/", "key")).await;
     let replay = raw(server.address, close("/", "key")).await;

@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use idempotent_runtime::idempotent;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::store::{ReplayCache, StoreErrorKind};
-use idempotent_runtime::{Builder, Idempotency};
+use idempotent_runtime::{Idempotency, IdempotencyBuilder};
 
 use crate::support::{
     App, Fault, FaultyStore, Local, Operation, Probe, Reply, reply, serve_on, serve_with,
@@ -28,7 +28,10 @@ fn calls(store: &FaultyStore) -> (usize, usize) {
 }
 
 /// Pays once and retries five times, on a store of this kind and with these settings.
-async fn retried(store: &FaultyStore, settings: impl FnOnce(Builder) -> Builder) -> (usize, usize) {
+async fn retried(
+    store: &FaultyStore,
+    settings: impl FnOnce(IdempotencyBuilder) -> IdempotencyBuilder,
+) -> (usize, usize) {
     let builder = settings(Idempotency::builder(store.clone()).secret_check(false));
     let server = serve_with(builder, routes()).await;
     let first = reply(server.post("/pay", "key", "10")).await;

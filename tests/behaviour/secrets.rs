@@ -7,7 +7,8 @@ use axum::extract::State;
 use axum::routing::post;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{
-    Attempt, Builder, Execution, Idempotency, Identity, Policy, RecordState, Release, idempotent,
+    Attempt, Execution, Idempotency, IdempotencyBuilder, Locator, Policy, RecordState, Release,
+    idempotent,
 };
 
 use crate::support::{App, FaultyStore, Local, Probe, Reply};
@@ -47,7 +48,7 @@ struct Rotation {
     new: Local,
 }
 
-type Setting = fn(Builder) -> Builder;
+type Setting = fn(IdempotencyBuilder) -> IdempotencyBuilder;
 
 impl Rotation {
     fn new(old: Setting, both: Setting, new: Setting) -> Self {
@@ -161,7 +162,7 @@ async fn derived_keys_stay_the_same_while_the_older_secret_is_known() {
         let derived = async |local: &Local, key| -> Reply { local.post("/derive", key).await };
         let old = derived(&rotation.old, "key").await;
         let both = Rotation::pairs(&rotation)[0].1;
-        let release = Identity::new("POST /derive", "key");
+        let release = Locator::new("POST /derive", "key");
         assert!(rotation.old.idempotency.forget(&release).await.unwrap());
         let again = derived(both, "key").await;
         assert!(!again.is_replay());
@@ -179,7 +180,7 @@ async fn execute_and_operators_know_all_secrets() {
                 let idempotency = local.idempotency.clone();
                 let key = key.clone();
                 async move {
-                    let run = async move || Ok::<_, std::convert::Infallible>(value);
+                    let run = async move || Ok::<_, idempotent_runtime::ExecuteError>(value);
                     let executed = idempotency.execute(&POLICY, "settle", (), &key, &1, run);
                     executed.await.unwrap()
                 }
@@ -189,7 +190,7 @@ async fn execute_and_operators_know_all_secrets() {
 
             let path = format!("key-{number}");
             first.post("/pay", &path).await;
-            let identity = Identity::new("POST /pay", &path);
+            let identity = Locator::new("POST /pay", &path);
             let found = second
                 .idempotency
                 .inspect(&identity)

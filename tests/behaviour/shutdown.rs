@@ -97,7 +97,7 @@ async fn expired_records_are_swept_until_the_shutdown() {
     let store = std::sync::Arc::new(MemoryStore::new());
     let builder = Idempotency::builder(std::sync::Arc::clone(&store))
         .ttl(Duration::from_secs(10))
-        .sweep_every(Duration::from_secs(60));
+        .purge_interval(Duration::from_secs(60));
     let local = Local::with(builder, routes());
     for round in ["one", "two"] {
         local.probe.open();

@@ -160,7 +160,7 @@ async fn a_step_for_whose_label_there_is_no_room_does_not_begin() {
     assert_eq!(world.effects(), ["a"]);
 }
 
-#[idempotent(on_abandoned = "retry", store_errors = "client")]
+#[idempotent(on_abandoned = "retry", replay_errors = "4xx")]
 async fn unreachable_at_first(
     attempt: Attempt,
     Extension(world): Extension<World>,

@@ -81,7 +81,7 @@ async fn a_recovery_function_sees_the_finished_steps() {
         let (crashes, world) = (Crashes::new(), World::default());
         let stops = world.stopping_after(last);
         crashes.stop_at(routes(&stops), "/pay").await;
-        let (server, told) = next_process(&crashes, &world, OnStoreFailure::Reject).await;
+        let (server, told) = next_process(&crashes, &world, OnStoreFailure::FailClosed).await;
         let found = reply(server.post("/pay", "key", "")).await;
         assert_eq!((found.status, found.text()), (status, answer));
         assert_eq!(*told.0.lock().unwrap(), [format!("{steps}, 1: {wrong}")]);
@@ -91,7 +91,7 @@ async fn a_recovery_function_sees_the_finished_steps() {
 
 #[tokio::test]
 async fn a_recovery_function_is_not_asked_while_the_steps_cannot_be_read() {
-    for choice in [OnStoreFailure::Reject, OnStoreFailure::RunUnprotected] {
+    for choice in [OnStoreFailure::FailClosed, OnStoreFailure::FailOpen] {
         for kind in [StoreErrorKind::Unavailable, StoreErrorKind::Corrupt] {
             let (crashes, world) = (Crashes::new(), World::default());
             let stops = world.stopping_after("hold");
@@ -118,7 +118,7 @@ async fn a_recovery_function_is_not_asked_about_steps_of_a_newer_release() {
     crashes
         .leave_progress(key, b"\x09 what the next release writes")
         .await;
-    let (server, told) = next_process(&crashes, &world, OnStoreFailure::Reject).await;
+    let (server, told) = next_process(&crashes, &world, OnStoreFailure::FailClosed).await;
     let refused = reply(server.post("/pay", "key", "")).await;
     refused.assert_problem(503, "store-unavailable");
     assert!(told.0.lock().unwrap().is_empty());
@@ -129,7 +129,7 @@ async fn who_was_taken_over_before_the_steps_were_read_is_looked_at_again() {
     let (crashes, world) = (Crashes::new(), World::default());
     let stops = world.stopping_after("hold");
     crashes.stop_at(routes(&stops), "/pay").await;
-    let (server, told) = next_process(&crashes, &world, OnStoreFailure::Reject).await;
+    let (server, told) = next_process(&crashes, &world, OnStoreFailure::FailClosed).await;
     crashes.store.script(Operation::Get, Fault::Waits);
     let asking = server.spawn(server.post("/pay", "key", ""));
     crashes.store.waiting().await;

@@ -82,7 +82,7 @@ async fn while_the_store_is_away_the_handler_goes_on() {
         .assert_replay_of(&first);
 }
 
-#[idempotent(on_abandoned = "retry", store_errors = "none")]
+#[idempotent(on_abandoned = "retry", replay_errors = "none")]
 async fn gives_up(
     attempt: Attempt,
     Extension(world): Extension<World>,
@@ -320,9 +320,9 @@ async fn a_save_carries_what_is_new_and_nothing_else() {
         for step in 0..STEPS {
             let label = format!("step {step}");
             let done = attempt.step(&label, async { Ok::<_, String>(step) });
-            sum += done.await.map_err(|error| error.to_string())?;
+            sum += done.await.unwrap();
         }
-        Ok::<_, String>(sum)
+        Ok::<_, idempotent_runtime::ExecuteError>(sum)
     };
     let done = idempotency.execute_attempt(&Policy::new(), "op", (), "key", "", run);
     let done = done.await.unwrap().into_result().unwrap();

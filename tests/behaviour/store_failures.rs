@@ -238,7 +238,7 @@ async fn a_failed_release_is_tried_again() {
 
 #[tokio::test]
 async fn a_record_that_cannot_be_read_is_never_taken_as_absent() {
-    for choice in [OnStoreFailure::Reject, OnStoreFailure::RunUnprotected] {
+    for choice in [OnStoreFailure::FailClosed, OnStoreFailure::FailOpen] {
         let store = FaultyStore::new(MemoryStore::new());
         let builder = Idempotency::builder(store.clone()).on_store_failure(choice);
         let server = serve_with(builder, routes()).await;
@@ -253,8 +253,7 @@ async fn a_record_that_cannot_be_read_is_never_taken_as_absent() {
 #[tokio::test]
 async fn by_explicit_choice_requests_run_unprotected_and_are_marked() {
     let store = FaultyStore::new(MemoryStore::new());
-    let builder =
-        Idempotency::builder(store.clone()).on_store_failure(OnStoreFailure::RunUnprotected);
+    let builder = Idempotency::builder(store.clone()).on_store_failure(OnStoreFailure::FailOpen);
     let server = serve_with(builder, routes()).await;
     store.script(Operation::Claim, AWAY);
     store.script(Operation::Claim, AWAY);

@@ -41,7 +41,7 @@ async fn retry(attempt: Attempt, State(probe): State<Probe>) -> String {
 }
 
 /// The second attempt is to find out what the first one did, and cannot.
-#[idempotent(on_abandoned = "retry", store_errors = "client")]
+#[idempotent(on_abandoned = "retry", replay_errors = "4xx")]
 async fn unreachable_once(attempt: Attempt, State(probe): State<Probe>) -> (StatusCode, String) {
     probe.run_gated().await;
     let status = match attempt.number() {

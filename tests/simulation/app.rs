@@ -16,7 +16,7 @@ use http::StatusCode;
 use idempotent_runtime::store::{ReplayCache, Store};
 use idempotent_runtime::{
     Abandoned as AbandonedAttempt, Attempt, ExecuteError, Execution, Idempotency, InFlight,
-    NoResult, OnAbandoned, Policy, Recovery, Release, StepError, StoredResponse, idempotent,
+    OnAbandoned, Policy, Recovery, Release, StepError, StoredResponse, idempotent,
 };
 use tokio::time::{Instant, sleep};
 
@@ -303,11 +303,23 @@ impl App {
         plan: IntentPlan,
         intent: usize,
         variant: u8,
-    ) -> Result<String, Nothing> {
+    ) -> Result<String, NotDone> {
         let run = self.begin(&attempt, intent, variant);
         let worked = self.work(&attempt, run, &plan).await;
-        worked.map_err(|_| Nothing)?;
+        worked.map_err(|_| NotDone::Nothing)?;
         Ok(answer_of(run, intent, variant, plan.body_bytes))
+    }
+}
+
+enum NotDone {
+    /// The function says that nothing happened.
+    Nothing,
+    Error(ExecuteError),
+}
+
+impl From<ExecuteError> for NotDone {
+    fn from(error: ExecuteError) -> Self {
+        Self::Error(error)
     }
 }
 
@@ -320,14 +332,14 @@ pub async fn execute(
     variant: u8,
 ) -> Answer {
     let policy = Policy::new()
-        .lease_millis(plan.lease)
-        .ttl_millis(plan.ttl)
+        .lease(Duration::from_millis(plan.lease))
+        .ttl(Duration::from_millis(plan.ttl))
         .in_flight(if plan.waits {
             InFlight::Wait
         } else {
             InFlight::Reject
         })
-        .wait_millis(3_000)
+        .wait(Duration::from_secs(3))
         .on_abandoned(match plan.on_abandoned {
             Abandoned::Reject => OnAbandoned::Reject,
             Abandoned::Retry => OnAbandoned::Retry,
@@ -345,18 +357,17 @@ pub async fn execute(
         Ok(Execution::Executed(value)) => Answer::of_value(value, false),
         Ok(Execution::Replayed(value)) => Answer::of_value(value, true),
         Ok(Execution::InFlight { .. }) => Answer::of(Said::InFlight),
-        Ok(Execution::Unknown) => Answer::of(Said::Unknown),
+        Ok(Execution::OutcomeUnknown) => Answer::of(Said::Unknown),
         Ok(Execution::Mismatch) => Answer::of(Said::Reused),
         Ok(Execution::NotRetained) => Answer::of(Said::NotRetained),
         Ok(other) => Answer::of(Said::Other(format!("{other:?}"))),
-        Err(ExecuteError::Function(Nothing)) => Answer::of(Said::Nothing),
-        Err(ExecuteError::NoResult(reason)) => of_reason(&reason),
-        Err(_) => Answer::of(Said::Other("error".into())),
+        Err(NotDone::Nothing) => Answer::of(Said::Nothing),
+        Err(NotDone::Error(reason)) => of_reason(&reason),
     }
 }
 
-fn of_reason(reason: &NoResult) -> Answer {
-    use idempotent_runtime::NoResultKind as Kind;
+fn of_reason(reason: &ExecuteError) -> Answer {
+    use idempotent_runtime::ExecuteErrorKind as Kind;
     Answer::of(match reason.kind() {
         Kind::Store | Kind::ShuttingDown => Said::Unavailable,
         kind => Said::Other(format!("{kind:?}")),

@@ -235,7 +235,7 @@ impl Model {
         match self.entries.get(&owner.key) {
             Some(entry) if entry.token == Some(owner.token) && now < entry.expires_at => {
                 if entry.completed.is_some() {
-                    return Completion::AlreadyMine;
+                    return Completion::AlreadyCompleted;
                 }
             }
             _ => return Completion::Lost,

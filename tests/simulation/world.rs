@@ -641,7 +641,7 @@ impl World {
         let has_failed = match &reply {
             Reply::Claim(reply) => reply.is_err(),
             Reply::Complete(reply) => {
-                !matches!(reply, Ok(Completion::Stored | Completion::AlreadyMine))
+                !matches!(reply, Ok(Completion::Stored | Completion::AlreadyCompleted))
             }
             _ => false,
         };

@@ -37,7 +37,7 @@ async fn first(
     Ok((StatusCode::CREATED, format!("{greeting} {id}")))
 }
 
-#[idempotent(in_flight = "wait", store_errors = "client", max_response_bytes = 100)]
+#[idempotent(in_flight = "wait", replay_errors = "4xx", max_response_bytes = 100)]
 async fn between(attempt: Attempt, #[tx] _tx: &mut SqliteConnection, body: String) -> String {
     format!("{} {body}", attempt.number())
 }

@@ -8,7 +8,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use idempotent_runtime::store::Store;
 use idempotent_runtime::store::memory::MemoryStore;
-use idempotent_runtime::{Builder, Idempotency, idempotent};
+use idempotent_runtime::{Idempotency, IdempotencyBuilder, idempotent};
 
 use crate::Failure;
 use crate::till::{Payment, PaymentRequest, Till};
@@ -40,7 +40,7 @@ async fn create_payment(
     till.pay(request)
 }
 
-pub(super) fn router(till: Till, idempotency: Builder) -> Router {
+pub(super) fn router(till: Till, idempotency: IdempotencyBuilder) -> Router {
     let idempotency = idempotency.build();
     Router::new()
         .route("/payments", post(create_payment))
@@ -56,7 +56,7 @@ pub(super) fn memory() -> Arc<dyn Store> {
 }
 
 /// As an application gets it from its URL.
-pub(super) async fn connected(url: &str) -> Result<Builder, Failure> {
+pub(super) async fn connected(url: &str) -> Result<IdempotencyBuilder, Failure> {
     let store = idempotent_runtime::store::connect(url).await?;
     Ok(Idempotency::builder(store))
 }

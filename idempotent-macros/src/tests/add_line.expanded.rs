@@ -13,7 +13,7 @@ where
             __a2,
             const {
                 &api::idempotent::Policy::new()
-                    .fingerprint(api::idempotent::FingerprintOf::Fields)
+                    .fingerprint(api::idempotent::FingerprintSource::Fields)
                     .in_flight(api::idempotent::InFlight::Wait)
                     .on_abandoned(
                         api::idempotent::OnAbandoned::Recover(|__abandoned| {

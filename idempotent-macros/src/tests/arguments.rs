@@ -121,7 +121,7 @@ fn values_have_limits() {
         "on_abandoned = retry",
         "on_abandoned = \"crash\"",
         "on_abandoned = f()",
-        "store_errors = \"5xx\"",
+        "replay_errors = \"5xx\"",
         "required = 1",
         "required = yes",
         "fingerprint = \"body\"",

@@ -10,7 +10,10 @@ pub async fn start(
 ) -> ::idempotent_runtime::__private::Response {
     __last
         .run_with(
-            const { &::idempotent_runtime::Policy::new().lease_millis(1500) },
+            const {
+                &::idempotent_runtime::Policy::new()
+                    .lease(::core::time::Duration::from_millis(1500))
+            },
             (__a0,),
             |(State(jobs),), Path(id)| {
                 let _ = (&id, &jobs);

@@ -26,9 +26,9 @@ pub async fn add_line(
         .run_with(
             const {
                 &api::idempotent::Policy::new()
-                    .fingerprint(api::idempotent::FingerprintOf::Fields)
+                    .fingerprint(api::idempotent::FingerprintSource::Fields)
                     .in_flight(api::idempotent::InFlight::Wait)
-                    .wait_millis(2000)
+                    .wait(::core::time::Duration::from_millis(2000))
                     .on_abandoned(
                         api::idempotent::OnAbandoned::Recover(|__abandoned| {
                             ::std::boxed::Box::pin(recovery::ask(__abandoned))

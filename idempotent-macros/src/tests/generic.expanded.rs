@@ -23,7 +23,7 @@ where
                 &::idempotent_runtime::Policy::new()
                     .name("notes.create")
                     .required(false)
-                    .store_errors(::idempotent_runtime::StoreErrors::None)
+                    .replay_errors(::idempotent_runtime::ReplayErrors::None)
             },
             (__a0,),
             |(__a0,), __a1| create_note::<S, N>(__a0, __a1),

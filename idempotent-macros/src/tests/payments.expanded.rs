@@ -13,7 +13,10 @@ async fn create_payment(
     }
     __last
         .run(
-            const { &::idempotent_runtime::Policy::new().ttl_millis(86400000) },
+            const {
+                &::idempotent_runtime::Policy::new()
+                    .ttl(::core::time::Duration::from_millis(86400000))
+            },
             (__a0,),
             |(__a0,), __a1| create_payment(__a0, __a1),
         )

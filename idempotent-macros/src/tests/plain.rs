@@ -82,7 +82,7 @@ fn every_mistake_is_told_in_one_compile() {
     let args = quote!(
         header = "X-Key",
         required = false,
-        store_errors = "none",
+        replay_errors = "none",
         fingerprint = json
     );
     // Of the attribute six, of the signature five, of the arguments six.

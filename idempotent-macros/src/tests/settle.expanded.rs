@@ -9,7 +9,10 @@ async fn settle(__a0: &Idempotency, __a1: Order) -> Result<Receipt, SettleError>
     }
     ::idempotent_runtime::__private::call(
             __a0,
-            const { &::idempotent_runtime::Policy::new().ttl_millis(86400000) },
+            const {
+                &::idempotent_runtime::Policy::new()
+                    .ttl(::core::time::Duration::from_millis(86400000))
+            },
             "orders.settle",
             (__a1,),
             |__a0, (__a1,)| {

@@ -17,7 +17,10 @@ async fn create_payment(
     }
     __last
         .run_with(
-            const { &::idempotent_runtime::Policy::new().ttl_millis(86400000) },
+            const {
+                &::idempotent_runtime::Policy::new()
+                    .ttl(::core::time::Duration::from_millis(86400000))
+            },
             (__a0,),
             |(State(limits),), Json(payment)| {
                 let _ = (&limits, &payment);

@@ -96,8 +96,8 @@ impl Engine {
             owner,
             intent.fingerprint,
             &intent.operation,
-            policy.lease(),
-            policy.ttl(),
+            policy.lease,
+            policy.ttl_or_default(),
         );
         let asked_at = Instant::now();
         match store.claim_now(&claim.request(self.0.retention, None)) {
@@ -199,8 +199,8 @@ impl Engine {
                     owner,
                     intent.fingerprint,
                     &intent.operation,
-                    policy.lease(),
-                    policy.ttl(),
+                    policy.lease,
+                    policy.ttl_or_default(),
                 );
                 match self.claim(claim, take_over).await {
                     Ok(Claimed::Held(mut held)) => {
@@ -233,8 +233,8 @@ impl Engine {
                 new_owner(key)?,
                 way.fingerprints.current(),
                 way.operation,
-                way.policy.lease(),
-                way.policy.ttl(),
+                way.policy.lease,
+                way.policy.ttl_or_default(),
             );
             match self.claim(claim, take_over.take()).await? {
                 Claimed::Held(held) => return Ok(self.run_or_settle(held, settlement).await),

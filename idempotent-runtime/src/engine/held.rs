@@ -281,7 +281,7 @@ impl Held {
             let calls = &self.engine.0.calls;
             let completion = calls.complete(self.owner(), response, self.claim.ttl);
             match completion.await {
-                Ok(Completion::Stored | Completion::AlreadyMine) => return Ok(Answer::Own),
+                Ok(Completion::Stored | Completion::AlreadyCompleted) => return Ok(Answer::Own),
                 Ok(Completion::Lost) => {}
                 Err(error) => return Err(interrupted(Some(error), answer)),
             }

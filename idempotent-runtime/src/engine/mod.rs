@@ -73,7 +73,7 @@ struct Inner {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EngineSettings {
     pub(crate) store_timeout: Duration,
-    pub(crate) sweep_every: Duration,
+    pub(crate) purge_interval: Duration,
     /// How long a record outlives its lease while it is not completed.
     pub(crate) retention: Duration,
     /// The most memory of responses that wait to be stored.
@@ -90,7 +90,7 @@ impl Default for EngineSettings {
     fn default() -> Self {
         Self {
             store_timeout: Duration::from_secs(2),
-            sweep_every: Duration::from_secs(60),
+            purge_interval: Duration::from_secs(60),
             retention: Duration::from_secs(30 * 24 * 60 * 60),
             max_pending_bytes: 64 * 1024 * 1024,
             transaction_timeout: Duration::from_secs(30),
@@ -148,7 +148,7 @@ impl Engine {
             leases: leases::Leases::new(calls.clone(), settings.retention),
             watches: wait::Watches::new(calls.clone()),
             seats: seats::Seats::default(),
-            sweeper: sweep::Sweeper::new(settings.sweep_every),
+            sweeper: sweep::Sweeper::new(settings.purge_interval),
             calls,
             retention: settings.retention,
             idle_limit: settings.transaction_timeout + IDLE_MARGIN,

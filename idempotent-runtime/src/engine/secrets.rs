@@ -77,7 +77,7 @@ impl Secrets {
 async fn check(calls: Calls, own: CheckValues) {
     match compare(&calls, &own).await {
         Ok(Verdict::Different) => tracing::error!(
-            "other instances on this store use another secret, and none of this instance's: a request that reaches both runs twice; set `Builder::previous_secrets`, or another namespace"
+            "other instances on this store use another secret, and none of this instance's: a request that reaches both runs twice; set `IdempotencyBuilder::previous_secrets`, or another namespace"
         ),
         Ok(Verdict::Shared | Verdict::Outdated) => {}
         Err(error) => tracing::warn!(

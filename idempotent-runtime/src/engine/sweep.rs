@@ -51,7 +51,7 @@ impl Sweeper {
         if !self.runs.swap(true, Ordering::AcqRel) {
             let running = Running(Arc::clone(&self.runs));
             let is_stopped = Arc::clone(&self.is_stopped);
-            tokio::spawn(sweep_every(
+            tokio::spawn(purge_interval(
                 self.every,
                 Arc::downgrade(calls.store()),
                 calls.limit(),
@@ -63,7 +63,7 @@ impl Sweeper {
 }
 
 /// Ends with a shutdown, or with the last handle on the store.
-async fn sweep_every(
+async fn purge_interval(
     every: Duration,
     store: Weak<dyn Store>,
     limit: Duration,

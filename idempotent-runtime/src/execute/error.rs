@@ -4,60 +4,46 @@ use std::time::Duration;
 
 use crate::engine::Refusal;
 
-/// Why [`Idempotency::execute`](crate::Idempotency::execute) has no outcome.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ExecuteError<E> {
-    /// The function's own error. Nothing was stored, and the key is free (unless an attempt before it
-    /// has crashed).
-    #[error(transparent)]
-    Function(E),
-    /// Nothing has run, or nothing has run again.
-    #[error(transparent)]
-    NoResult(#[from] NoResult),
-}
-
-/// Why there is no result, of a function under `#[idempotent]` or of
-/// [`Idempotency::execute`](crate::Idempotency::execute).
+/// Why a function under `#[idempotent]`, or under [`Idempotency::execute`](crate::Idempotency::execute), has
+/// no result.
 ///
-/// It does not say that nothing happened: see the [kinds](NoResultKind).
+/// It does not say that nothing happened: see the [kinds](ExecuteErrorKind).
 ///
-/// A function under the attribute answers with it through its own error type, which therefore is
-/// `From<NoResult>`:
+/// It is returned through the function's own error type, which therefore is `From<ExecuteError>`:
 ///
 /// ```
-/// use idempotent_runtime::NoResult;
+/// use idempotent_runtime::ExecuteError;
 ///
 /// enum SettleError {
 ///     Unreachable,
 ///     /// Deliver the message again after this time, or put it aside.
-///     NoResult(NoResult),
+///     NotExecuted(ExecuteError),
 /// }
 ///
-/// impl From<NoResult> for SettleError {
-///     fn from(reason: NoResult) -> Self {
-///         Self::NoResult(reason)
+/// impl From<ExecuteError> for SettleError {
+///     fn from(reason: ExecuteError) -> Self {
+///         Self::NotExecuted(reason)
 ///     }
 /// }
 /// ```
 #[derive(Debug)]
-pub struct NoResult {
-    kind: NoResultKind,
+pub struct ExecuteError {
+    kind: ExecuteErrorKind,
     retry_after: Option<Duration>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-/// What kind of reason a [`NoResult`] is.
+/// What kind of reason an [`ExecuteError`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum NoResultKind {
-    /// Somebody else is running it: come again.
+pub enum ExecuteErrorKind {
+    /// Another call is running it: retry.
     InFlight,
-    /// The key belongs to another input. Coming again is of no use.
+    /// The key belongs to another input. A retry is of no use.
     Mismatch,
     /// An earlier attempt was cut off: **whether it took effect is not known**. Look, and then call
     /// with a new key; or set [`Policy::on_abandoned`](crate::Policy::on_abandoned).
-    Unknown,
+    OutcomeUnknown,
     /// **It was done**, and its result was not kept.
     NotRetained,
     /// **It was done**, and what is stored cannot be read as the type that is asked for: another
@@ -71,14 +57,14 @@ pub enum NoResultKind {
     /// Scope, key or input have no JSON of their own: they do not serialize, or another value has the
     /// same JSON, as NaN and `None` have. The source says which. Nothing has run.
     UnusableInput,
-    /// The records cannot be read or written at the moment. Nothing has run; come again.
+    /// The records cannot be read or written at the moment. Nothing has run; retry.
     Store,
-    /// This instance takes no new work. Nothing has run; come again, to another one.
+    /// This instance takes no new work. Nothing has run; retry with another instance.
     ShuttingDown,
 }
 
-impl NoResult {
-    pub(super) fn new(kind: NoResultKind) -> Self {
+impl ExecuteError {
+    pub(super) fn new(kind: ExecuteErrorKind) -> Self {
         Self {
             kind,
             retry_after: None,
@@ -98,46 +84,50 @@ impl NoResult {
 
     pub(super) fn refused(refusal: Refusal) -> Self {
         let reason = match refusal {
-            Refusal::ShuttingDown => Self::new(NoResultKind::ShuttingDown),
+            Refusal::ShuttingDown => Self::new(ExecuteErrorKind::ShuttingDown),
             Refusal::Store(error) | Refusal::Unread(error) => {
-                Self::new(NoResultKind::Store).caused_by(error)
+                Self::new(ExecuteErrorKind::Store).caused_by(error)
             }
-            Refusal::NoToken(error) => Self::new(NoResultKind::Store).caused_by(error),
+            Refusal::NoToken(error) => Self::new(ExecuteErrorKind::Store).caused_by(error),
         };
         reason.retry_in(Duration::from_secs(1))
     }
 
     /// What kind of reason it is.
     #[must_use]
-    pub fn kind(&self) -> NoResultKind {
+    pub fn kind(&self) -> ExecuteErrorKind {
         self.kind
     }
 
-    /// When it is worth coming again with the same key; `None` when it is not.
+    /// After how long a retry with the same key makes sense; `None` when it is not.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 }
 
-impl fmt::Display for NoResult {
+impl fmt::Display for ExecuteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
-            NoResultKind::InFlight => "it is being executed by somebody else",
-            NoResultKind::Mismatch => "the key belongs to another input",
-            NoResultKind::Unknown => "an earlier attempt was cut off, its outcome is unknown",
-            NoResultKind::NotRetained => "it was executed before, and its result was not kept",
-            NoResultKind::Unreadable => "the stored result is not of the type that is asked for",
-            NoResultKind::HttpResponse => "the record holds an HTTP response and not a result",
-            NoResultKind::InvalidKey => "the key cannot be used",
-            NoResultKind::UnusableInput => "scope, key or input cannot be used",
-            NoResultKind::Store => "the store could not be asked",
-            NoResultKind::ShuttingDown => "the service is shutting down",
+            ExecuteErrorKind::InFlight => "another call is executing it",
+            ExecuteErrorKind::Mismatch => "the key belongs to another input",
+            ExecuteErrorKind::OutcomeUnknown => {
+                "an earlier attempt was cut off, its outcome is unknown"
+            }
+            ExecuteErrorKind::NotRetained => "it was executed before, and its result was not kept",
+            ExecuteErrorKind::Unreadable => {
+                "the stored result is not of the type that is asked for"
+            }
+            ExecuteErrorKind::HttpResponse => "the record holds an HTTP response and not a result",
+            ExecuteErrorKind::InvalidKey => "the key cannot be used",
+            ExecuteErrorKind::UnusableInput => "scope, key or input cannot be used",
+            ExecuteErrorKind::Store => "the store could not be asked",
+            ExecuteErrorKind::ShuttingDown => "the service is shutting down",
         })
     }
 }
 
-impl Error for NoResult {
+impl Error for ExecuteError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_ref().map(|source| &**source as _)
     }

@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::error::{ExecuteError, NoResult};
-use super::identity::Identity;
+use super::call::Call;
+use super::error::ExecuteError;
 use crate::http::{Idempotency, Inputs};
 use crate::policy::Policy;
 
@@ -23,25 +23,24 @@ where
     F: FnOnce(Idempotency, A) -> Fut + Send + 'static,
     Fut: Future<Output: Fallible> + Send + 'static,
     <Fut::Output as Fallible>::Value: Kept,
-    <Fut::Output as Fallible>::Error: FromNoResult + Send + 'static,
+    <Fut::Output as Fallible>::Error: FromExecuteError + Send + 'static,
 {
-    let identity = Identity::of_inputs(idempotency, policy, name, inputs(idempotency, &args));
+    let identity = Call::of_inputs(idempotency, policy, name, inputs(idempotency, &args));
     let handle = idempotency.clone();
     let function = |_| async { function(handle, args).await.into_result() };
     let performed = idempotency.clone().perform(*policy, identity, function);
     async {
-        let result = match performed.await {
-            Ok(execution) => execution.into_result(),
-            Err(ExecuteError::NoResult(reason)) => Err(reason),
-            Err(ExecuteError::Function(error)) => return Fallible::from_result(Err(error)),
-        };
-        Fallible::from_result(result.map_err(FromNoResult::from_no_result))
+        let result = performed.await.and_then(|execution| {
+            let result = execution.into_result();
+            result.map_err(FromExecuteError::from_execute_error)
+        });
+        Fallible::from_result(result)
     }
 }
 
 /// A `Result`.
 #[diagnostic::on_unimplemented(
-    message = "an idempotent function returns a `Result`, and `{Self}` is none",
+    message = "an idempotent function returns a `Result`, and `{Self}` is not one",
     label = "not a `Result`",
     note = "what it returns as `Ok` is stored; an `Err` says that nothing happened, and frees the key"
 )]
@@ -76,7 +75,7 @@ impl<T, E> Fallible for Result<T, E> {
 #[diagnostic::on_unimplemented(
     message = "the result `{Self}` cannot be stored and read back",
     label = "not `Serialize` and `DeserializeOwned`",
-    note = "derive both for `{Self}`: whoever comes with the key again gets what was stored"
+    note = "derive both for `{Self}`: a retry with the key gets what was stored"
 )]
 pub trait Kept: Serialize + DeserializeOwned + Send + 'static {}
 
@@ -86,17 +85,17 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Kept for T {}
 /// An error type that can say why there is no result.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot say why an idempotent function has no result",
-    label = "the error type is not `From<NoResult>`",
-    note = "add an `impl From<idempotent_runtime::NoResult> for {Self}`: a duplicate of a running call, for one, is told so through it"
+    label = "the error type is not `From<ExecuteError>`",
+    note = "add an `impl From<idempotent_runtime::ExecuteError> for {Self}`: a duplicate of a running call, for one, is told so through it"
 )]
-pub trait FromNoResult {
+pub trait FromExecuteError {
     /// The error that says so.
-    fn from_no_result(reason: NoResult) -> Self;
+    fn from_execute_error(reason: ExecuteError) -> Self;
 }
 
 #[diagnostic::do_not_recommend]
-impl<E: From<NoResult>> FromNoResult for E {
-    fn from_no_result(reason: NoResult) -> Self {
+impl<E: From<ExecuteError>> FromExecuteError for E {
+    fn from_execute_error(reason: ExecuteError) -> Self {
         reason.into()
     }
 }

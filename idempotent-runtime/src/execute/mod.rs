@@ -10,18 +10,18 @@ use crate::engine::{Detach, Fingerprints, Outcome};
 use crate::http::{Attempt, Idempotency};
 use crate::policy::Policy;
 
+mod call;
 mod error;
 mod function;
-mod identity;
 mod outcome;
 mod run;
 mod value;
 
-pub use error::{ExecuteError, NoResult, NoResultKind};
-pub use function::{Fallible, FromNoResult, Kept, call};
+pub use error::{ExecuteError, ExecuteErrorKind};
+pub use function::{Fallible, FromExecuteError, Kept, call};
 pub use outcome::Execution;
 
-use identity::Identity;
+use call::Call;
 
 impl Idempotency {
     /// Runs a function once for a key, and gives its result to every later call with the key:
@@ -31,10 +31,12 @@ impl Idempotency {
     /// id is the key, and what it says is the input.
     ///
     /// ```
+    /// use std::time::Duration;
+    ///
     /// use idempotent_runtime::{ExecuteError, Execution, Idempotency, Policy};
     /// use serde::{Deserialize, Serialize};
     ///
-    /// static SETTLE: Policy = Policy::new().ttl_hours(72);
+    /// static SETTLE: Policy = Policy::new().ttl(Duration::from_hours(72));
     ///
     /// #[derive(Clone, Serialize)]
     /// struct Order { tenant: u32, amount: u64 }
@@ -42,14 +44,27 @@ impl Idempotency {
     /// #[derive(Debug, PartialEq, Serialize, Deserialize)]
     /// struct Receipt { amount: u64 }
     ///
-    /// # async fn charge(order: Order) -> Result<Receipt, std::io::Error> {
+    /// #[derive(Debug)]
+    /// enum SettleError {
+    ///     /// Nothing happened, and the key is free.
+    ///     Unreachable,
+    ///     NotExecuted(ExecuteError),
+    /// }
+    ///
+    /// impl From<ExecuteError> for SettleError {
+    ///     fn from(error: ExecuteError) -> Self {
+    ///         Self::NotExecuted(error)
+    ///     }
+    /// }
+    ///
+    /// # async fn charge(order: Order) -> Result<Receipt, SettleError> {
     /// #     Ok(Receipt { amount: order.amount })
     /// # }
     /// async fn receive(
     ///     idempotency: &Idempotency,
     ///     message_id: &str,
     ///     order: &Order,
-    /// ) -> Result<Execution<Receipt>, ExecuteError<std::io::Error>> {
+    /// ) -> Result<Execution<Receipt>, SettleError> {
     ///     let owned = order.clone();
     ///     idempotency
     ///         .execute(&SETTLE, "orders.settle", order.tenant, message_id, order, move || charge(owned))
@@ -57,8 +72,8 @@ impl Idempotency {
     /// }
     ///
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let idempotency = Idempotency::connect("memory:").await?;
+    /// # async fn main() -> Result<(), SettleError> {
+    /// # let idempotency = Idempotency::connect("memory:").await.unwrap();
     /// let order = Order { tenant: 7, amount: 1000 };
     /// let first = receive(&idempotency, "message 1", &order).await?;
     /// assert_eq!(first, Execution::Executed(Receipt { amount: 1000 }));
@@ -74,14 +89,14 @@ impl Idempotency {
     ///
     /// * `operation`: any text, the same on every instance and in every release; [`Policy::name`]
     ///   takes its place if it is set.
-    /// * `scope`: whose key it is, anything that serializes; `()` or `None` for nobody's. The scope
-    ///   of the [`Builder`](crate::Builder) is read off requests, so it does not count here.
+    /// * `scope`: whose key it is, anything that serializes; `()` or `None` where there is one scope only. The scope
+    ///   of the [`IdempotencyBuilder`](crate::IdempotencyBuilder) is read off requests, so it does not count here.
     /// * `key`: any text of 1 to 255 bytes.
     /// * `input`: what must be the same when the key comes again, as canonical JSON.
     ///
     /// Scope and input are compared as values: the order of a map or a `HashSet` does not count, nor
     /// how a number is written. What has no JSON of its own is refused before anything runs
-    /// ([`UnusableInput`](NoResultKind::UnusableInput)): a float that is not finite (NaN and infinity
+    /// ([`UnusableInput`](ExecuteErrorKind::UnusableInput)): a float that is not finite (NaN and infinity
     /// would be `null`), a `Some` of what is `null` in JSON (`Some(())` would be `None`), nesting deeper
     /// than 127 levels, and sets of other crates that serialize as a list in no order. One case is not
     /// seen: a `HashSet` that a type has made into a list before it is serialized, such as in a
@@ -113,7 +128,7 @@ impl Idempotency {
     ///   with [`StoredResponse::of_value`](crate::StoredResponse::of_value).
     ///
     /// TTL, lease, waiting for a duplicate and shutting down are as for handlers. Key header,
-    /// [`Policy::required`], [`Policy::fingerprint`] and [`Policy::store_errors`] mean nothing here.
+    /// [`Policy::required`], [`Policy::fingerprint`] and [`Policy::replay_errors`] mean nothing here.
     /// While the store is away nothing runs, whatever [`OnStoreFailure`](crate::OnStoreFailure) says.
     ///
     /// # When the caller goes away
@@ -124,7 +139,7 @@ impl Idempotency {
     ///
     /// # Errors
     ///
-    /// [`ExecuteError::Function`] is the function's own. [`ExecuteError::NoResult`] says that the key
+    /// The function's own, or an [`ExecuteError`] by its `From`: that the key
     /// cannot be used, that input or scope have no JSON of their own, that the store is away or this instance
     /// is shutting down (in these cases nothing has run), or that the record has no result of type
     /// `T` (then nothing has run *again*).
@@ -143,14 +158,14 @@ impl Idempotency {
         key: &str,
         input: &I,
         function: F,
-    ) -> impl Future<Output = Result<Execution<T>, ExecuteError<E>>> + Send + use<S, I, F, Fut, T, E>
+    ) -> impl Future<Output = Result<Execution<T>, E>> + Send + use<S, I, F, Fut, T, E>
     where
         S: Serialize,
         I: Serialize + ?Sized,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
         T: Serialize + DeserializeOwned + Send + 'static,
-        E: Send + 'static,
+        E: From<ExecuteError> + Send + 'static,
     {
         self.execute_attempt(policy, operation, scope, key, input, |_| function())
     }
@@ -158,8 +173,7 @@ impl Idempotency {
     /// As [`execute`](Self::execute), for a function that wants to know which [`Attempt`] it is.
     ///
     /// ```
-    /// # use idempotent_runtime::{Idempotency, OnAbandoned, Policy};
-    /// # use std::convert::Infallible;
+    /// # use idempotent_runtime::{ExecuteError, Idempotency, OnAbandoned, Policy};
     /// static SYNC: Policy = Policy::new().on_abandoned(OnAbandoned::Retry);
     ///
     /// # #[tokio::main(flavor = "current_thread")]
@@ -170,7 +184,7 @@ impl Idempotency {
     ///     if attempt.number() > 1 {
     ///         // An earlier attempt crashed: look what it has done before doing it again.
     ///     }
-    ///     Ok::<_, Infallible>(attempt.number())
+    ///     Ok::<_, ExecuteError>(attempt.number())
     /// });
     /// assert_eq!(done.await?.into_result()?, 1);
     /// # Ok(())
@@ -192,17 +206,17 @@ impl Idempotency {
         key: &str,
         input: &I,
         function: F,
-    ) -> impl Future<Output = Result<Execution<T>, ExecuteError<E>>> + Send + use<S, I, F, Fut, T, E>
+    ) -> impl Future<Output = Result<Execution<T>, E>> + Send + use<S, I, F, Fut, T, E>
     where
         S: Serialize,
         I: Serialize + ?Sized,
         F: FnOnce(Attempt) -> Fut + Send + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
         T: Serialize + DeserializeOwned + Send + 'static,
-        E: Send + 'static,
+        E: From<ExecuteError> + Send + 'static,
     {
         // Not in the future, which would otherwise borrow what it is told.
-        let identity = Identity::of_call(self, policy, operation, &scope, key, input);
+        let identity = Call::of_call(self, policy, operation, &scope, key, input);
         self.clone().perform(*policy, identity, function)
     }
 
@@ -210,33 +224,41 @@ impl Idempotency {
     async fn perform<F, Fut, T, E>(
         self,
         policy: Policy,
-        identity: Result<Identity, NoResult>,
+        identity: Result<Call, ExecuteError>,
         function: F,
-    ) -> Result<Execution<T>, ExecuteError<E>>
+    ) -> Result<Execution<T>, E>
     where
         F: FnOnce(Attempt) -> Fut + Send + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
         T: Serialize + DeserializeOwned + Send + 'static,
-        E: Send + 'static,
+        E: FromExecuteError + Send + 'static,
     {
-        let (identity, policy) = (identity?, policy.or_ttl(self.ttl()));
+        let (identity, policy) = (
+            identity.map_err(E::from_execute_error)?,
+            policy.or_ttl(self.ttl()),
+        );
         let describe = |crashed| identity.abandoned(&self, crashed);
         let intent = &identity.intent;
         let fingerprints = Fingerprints::only(intent.fingerprint);
         let entered = self
             .engine()
             .enter(intent, fingerprints, &policy, &describe);
-        Ok(match entered.await.map_err(NoResult::refused)? {
-            Outcome::Run(held) => {
-                let run = run::run(held, policy.max_response_bytes, function);
-                return Detach::new(self.engine().tasks(), run).await.answer();
-            }
-            Outcome::Replay(stored) => value::replay(&stored)?,
-            Outcome::InFlight { lease_left } => Execution::InFlight {
-                retry_after: lease_left,
+        Ok(
+            match entered
+                .await
+                .map_err(|refusal| E::from_execute_error(ExecuteError::refused(refusal)))?
+            {
+                Outcome::Run(held) => {
+                    let run = run::run(held, policy.max_response_bytes, function);
+                    return Detach::new(self.engine().tasks(), run).await.answer();
+                }
+                Outcome::Replay(stored) => value::replay(&stored).map_err(E::from_execute_error)?,
+                Outcome::InFlight { lease_left } => Execution::InFlight {
+                    retry_after: lease_left,
+                },
+                Outcome::Unknown => Execution::OutcomeUnknown,
+                Outcome::Mismatch => Execution::Mismatch,
             },
-            Outcome::Unknown => Execution::Unknown,
-            Outcome::Mismatch => Execution::Mismatch,
-        })
+        )
     }
 }

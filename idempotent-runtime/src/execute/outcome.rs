@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::error::{NoResult, NoResultKind};
+use super::error::{ExecuteError, ExecuteErrorKind};
 
 /// What became of an [`Idempotency::execute`](crate::Idempotency::execute).
 ///
@@ -14,7 +14,7 @@ pub enum Execution<T> {
     Executed(T),
     /// It ran before, for the same key and input, and this was its result.
     Replayed(T),
-    /// Somebody else is running it.
+    /// Another call is running it.
     InFlight {
         /// The time until that claim's lease ends unless it is renewed. It may well be done sooner.
         retry_after: Duration,
@@ -23,7 +23,7 @@ pub enum Execution<T> {
     Mismatch,
     /// It was running and was cut off, so that it is unknown whether it took effect, and the policy is
     /// not to run it again.
-    Unknown,
+    OutcomeUnknown,
     /// It ran before, and its result was not kept: it was larger than
     /// [`Policy::max_response_bytes`](crate::Policy::max_response_bytes), or would not
     /// have read back as it was, such as NaN.
@@ -35,17 +35,17 @@ impl<T> Execution<T> {
     ///
     /// # Errors
     ///
-    /// [`NoResult`], of the kind that is called as the outcome is.
-    pub fn into_result(self) -> Result<T, NoResult> {
+    /// [`ExecuteError`], of the kind that is called as the outcome is.
+    pub fn into_result(self) -> Result<T, ExecuteError> {
         let kind = match self {
             Self::Executed(value) | Self::Replayed(value) => return Ok(value),
             Self::InFlight { retry_after } => {
-                return Err(NoResult::new(NoResultKind::InFlight).retry_in(retry_after));
+                return Err(ExecuteError::new(ExecuteErrorKind::InFlight).retry_in(retry_after));
             }
-            Self::Mismatch => NoResultKind::Mismatch,
-            Self::Unknown => NoResultKind::Unknown,
-            Self::NotRetained => NoResultKind::NotRetained,
+            Self::Mismatch => ExecuteErrorKind::Mismatch,
+            Self::OutcomeUnknown => ExecuteErrorKind::OutcomeUnknown,
+            Self::NotRetained => ExecuteErrorKind::NotRetained,
         };
-        Err(NoResult::new(kind))
+        Err(ExecuteError::new(kind))
     }
 }

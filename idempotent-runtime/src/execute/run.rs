@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::error::ExecuteError;
+use super::function::FromExecuteError;
 use super::outcome::Execution;
 use super::value;
 use crate::engine::{Answer, Held, catch_unwind};
@@ -51,20 +51,17 @@ where
     }
 }
 
-impl<T: DeserializeOwned, E> Ran<T, E> {
-    /// Who has lost its claim answers from the record, never from its own result: all answers for a
+impl<T: DeserializeOwned, E: FromExecuteError> Ran<T, E> {
+    /// An attempt that has lost its claim answers from the record, never from its own result: all answers for a
     /// key are equal.
-    pub(super) fn answer(self) -> Result<Execution<T>, ExecuteError<E>> {
+    pub(super) fn answer(self) -> Result<Execution<T>, E> {
         match self.answer {
-            Answer::Own => self
-                .own
-                .map(Execution::Executed)
-                .map_err(ExecuteError::Function),
-            Answer::Stored(stored) => Ok(value::replay(&stored)?),
+            Answer::Own => self.own.map(Execution::Executed),
+            Answer::Stored(stored) => value::replay(&stored).map_err(E::from_execute_error),
             Answer::InFlight { lease_left } => Ok(Execution::InFlight {
                 retry_after: lease_left,
             }),
-            Answer::Unknown => Ok(Execution::Unknown),
+            Answer::Unknown => Ok(Execution::OutcomeUnknown),
         }
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::error::{NoResult, NoResultKind};
+use super::error::{ExecuteError, ExecuteErrorKind};
 use super::outcome::Execution;
 use crate::exact;
 use crate::key::RecordKey;
@@ -61,9 +61,9 @@ pub(super) fn kept<T: Serialize>(record: &RecordKey, value: &T, limit: usize) ->
 /// The outcome that is stored.
 pub(super) fn replay<T: DeserializeOwned>(
     stored: &StoredResponse,
-) -> Result<Execution<T>, NoResult> {
+) -> Result<Execution<T>, ExecuteError> {
     if stored.status != STATUS {
-        return Err(NoResult::new(NoResultKind::HttpResponse));
+        return Err(ExecuteError::new(ExecuteErrorKind::HttpResponse));
     }
     match &stored.body {
         Some(body) => read(body).map(Execution::Replayed),
@@ -71,8 +71,8 @@ pub(super) fn replay<T: DeserializeOwned>(
     }
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, NoResult> {
-    let unreadable = NoResult::new(NoResultKind::Unreadable);
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ExecuteError> {
+    let unreadable = ExecuteError::new(ExecuteErrorKind::Unreadable);
     match body.split_first() {
         Some((&VERSION, json)) => {
             serde_json::from_slice(json).map_err(|error| unreadable.caused_by(error))
@@ -95,7 +95,7 @@ mod tests {
         super::kept(&RecordKey::from_bytes([7; 32]), value, limit)
     }
 
-    fn kind(stored: &StoredResponse) -> NoResultKind {
+    fn kind(stored: &StoredResponse) -> ExecuteErrorKind {
         replay::<u64>(stored).unwrap_err().kind()
     }
 
@@ -115,7 +115,11 @@ mod tests {
     #[test]
     fn what_no_release_wrote_is_unreadable() {
         for bytes in [&b""[..], b"\x01", b"\x01\"7\"", b"\x01-7", b"\x027", b"7"] {
-            assert_eq!(kind(&stored(bytes)), NoResultKind::Unreadable, "{bytes:?}");
+            assert_eq!(
+                kind(&stored(bytes)),
+                ExecuteErrorKind::Unreadable,
+                "{bytes:?}"
+            );
         }
     }
 
@@ -123,7 +127,7 @@ mod tests {
     fn an_http_response_is_no_result() {
         let mut response = stored(b"\x017");
         response.status = 200;
-        assert_eq!(kind(&response), NoResultKind::HttpResponse);
+        assert_eq!(kind(&response), ExecuteErrorKind::HttpResponse);
     }
 
     #[test]

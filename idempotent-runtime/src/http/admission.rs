@@ -14,7 +14,7 @@ use crate::digest::Digest;
 use crate::engine::{Crashed, Fingerprints, Held, InTransaction, Intent, Outcome, Refusal};
 use crate::fingerprint::{Content, Fingerprint, Request};
 use crate::key::{InvalidKey, Key, KeySet, RecordKey};
-use crate::policy::{FingerprintOf, Policy};
+use crate::policy::{FingerprintSource, Policy};
 use crate::recovery::Abandoned;
 use crate::store::StoreErrorKind;
 use crate::store::transaction::{Begin, TransactionConnection};
@@ -167,13 +167,13 @@ impl View<'_> {
     ) -> Fingerprint {
         let json;
         let content = match (policy.fingerprint, fields) {
-            (FingerprintOf::Fields, Some(fields)) => Content::Fields(fields),
-            (FingerprintOf::Json, _) => {
+            (FingerprintSource::Fields, Some(fields)) => Content::Fields(fields),
+            (FingerprintSource::Json, _) => {
                 json = canonicalize(body);
                 json.as_deref()
                     .map_or(Content::Body(body), Content::CanonicalJson)
             }
-            (FingerprintOf::Body | FingerprintOf::Fields, _) => Content::Body(body),
+            (FingerprintSource::Body | FingerprintSource::Fields, _) => Content::Body(body),
         };
         let content_type = self.content_type.map(HeaderValue::as_bytes);
         let request = Request {
@@ -371,7 +371,7 @@ impl Head {
             Refusal::NoToken(_) => true,
             Refusal::ShuttingDown | Refusal::Unread(_) => false,
         };
-        if is_away && self.idempotency.on_store_failure() == OnStoreFailure::RunUnprotected {
+        if is_away && self.idempotency.on_store_failure() == OnStoreFailure::FailOpen {
             tracing::error!(
                 error = refusal as &dyn std::error::Error,
                 "could not claim a key, running unprotected"

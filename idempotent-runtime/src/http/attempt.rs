@@ -181,7 +181,7 @@ impl Attempt {
     ///   returned, but not kept; that the step was finished is kept, so a later attempt gets an error
     ///   and does not run it again. When there is no room even for that, a step does not begin.
     /// * Steps that are finished say that something happened. So an error answer that is not stored
-    ///   (`store_errors`) does not free the key then: it becomes abandoned, and with
+    ///   (`replay_errors`) does not free the key then: it becomes abandoned, and with
     ///   `on_abandoned = "retry"` the client's retry goes on after the last finished step.
     ///   [`Release`] still means that nothing happened: the key is free, and the steps are forgotten.
     ///

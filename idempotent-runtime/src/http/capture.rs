@@ -151,7 +151,7 @@ impl Claim {
             idempotency,
         } = self;
         let unstored = response.extensions_mut().remove::<Unstored>().or_else(|| {
-            let is_kept = policy.store_errors.keeps(response.status().as_u16());
+            let is_kept = policy.replay_errors.keeps(response.status().as_u16());
             (!is_kept).then_some(Unstored::Withdraw)
         });
         let answer = match unstored {
@@ -213,7 +213,7 @@ fn announced_length(response: &Response) -> Option<u64> {
 /// Whether it is kept, and of a known length that is not too large.
 fn is_plain(response: &Response, policy: &Policy) -> bool {
     let length = response.body().size_hint().exact();
-    policy.store_errors.keeps(response.status().as_u16())
+    policy.replay_errors.keeps(response.status().as_u16())
         && !is_bodyless(response.status())
         && response.extensions().get::<Unstored>().is_none()
         && length.is_some_and(|length| length <= policy.max_response_bytes as u64)
@@ -273,7 +273,7 @@ impl Idempotency {
     }
 
     fn compact(&self, response: &Response, body: Option<&[u8]>) -> CompactResponse {
-        let headers = self.response_headers().stored(response.headers());
+        let headers = self.stored_headers().stored(response.headers());
         CompactResponse::new(response.status().as_u16(), headers, body)
     }
 

@@ -104,7 +104,7 @@ fn is_error(response: &Response) -> bool {
 
 /// Whether there is anything to commit: a record of this answer, or what led to it.
 fn is_kept(policy: &Policy, has_record: bool, response: &Response) -> bool {
-    policy.store_errors.keeps(response.status().as_u16()) && (has_record || !is_error(response))
+    policy.replay_errors.keeps(response.status().as_u16()) && (has_record || !is_error(response))
 }
 
 /// The response as it will be stored and as it will be sent; `None` when its body breaks off.

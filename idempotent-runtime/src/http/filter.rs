@@ -52,8 +52,8 @@ static NEVER_STORED: [HeaderName; 30] = [
 /// use idempotent_runtime::HeaderFilter;
 ///
 /// let filter = HeaderFilter::default()
-///     .never_store(HeaderName::from_static("x-request-id"))
-///     .store(&HeaderName::from_static("retry-after"));
+///     .exclude(HeaderName::from_static("x-request-id"))
+///     .include(&HeaderName::from_static("retry-after"));
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
@@ -64,13 +64,13 @@ pub struct HeaderFilter {
 
 impl HeaderFilter {
     /// Keeps one more header out of the records.
-    pub fn never_store(mut self, name: HeaderName) -> Self {
+    pub fn exclude(mut self, name: HeaderName) -> Self {
         self.never_stored.insert(name, ());
         self
     }
 
     /// Stores a header that is left out by default.
-    pub fn store(mut self, name: &HeaderName) -> Self {
+    pub fn include(mut self, name: &HeaderName) -> Self {
         self.never_stored.remove(name);
         self
     }
@@ -132,8 +132,8 @@ mod tests {
         headers.insert(header::SET_COOKIE, HeaderValue::from_static("a=1"));
         headers.insert("x-request-id", HeaderValue::from_static("7"));
         let filter = HeaderFilter::default()
-            .store(&header::SET_COOKIE)
-            .never_store(HeaderName::from_static("x-request-id"));
+            .include(&header::SET_COOKIE)
+            .exclude(HeaderName::from_static("x-request-id"));
         let stored = filter.stored(&headers).map(|(name, _)| name);
         assert_eq!(stored.collect::<Vec<_>>(), [header::SET_COOKIE]);
     }

@@ -86,16 +86,16 @@ pub enum OnStoreFailure {
     /// 503 `store-unavailable` with `Retry-After`; the handler does not run. The default, and the
     /// only choice that never charges twice.
     #[default]
-    Reject,
+    FailClosed,
     /// The handler runs without protection, and its response is marked `Idempotency-Degraded:
     /// true`. **A retry may then run it again.** For operations that rather happen twice than not
     /// at all.
-    RunUnprotected,
+    FailOpen,
 }
 
 /// Settings of an [`Idempotency`].
 #[must_use = "a builder does nothing until `build` is called"]
-pub struct Builder {
+pub struct IdempotencyBuilder {
     store: Arc<dyn Store>,
     replay_cache: Option<ReplayCache>,
     engine: EngineSettings,
@@ -124,8 +124,8 @@ impl Idempotency {
     }
 
     /// Other settings, on this store.
-    pub fn builder(store: impl Store) -> Builder {
-        Builder {
+    pub fn builder(store: impl Store) -> IdempotencyBuilder {
+        IdempotencyBuilder {
             store: shared(store),
             replay_cache: Some(ReplayCache::new()),
             engine: EngineSettings::default(),
@@ -233,7 +233,7 @@ impl Idempotency {
         self.0.digest
     }
 
-    pub(super) fn response_headers(&self) -> &HeaderFilter {
+    pub(super) fn stored_headers(&self) -> &HeaderFilter {
         &self.0.headers
     }
 
@@ -276,7 +276,7 @@ fn shared(store: impl Store) -> Arc<dyn Store> {
     }
 }
 
-impl Builder {
+impl IdempotencyBuilder {
     /// A name that separates this application's records from those of others on the same store.
     /// Default: empty.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
@@ -424,11 +424,11 @@ impl Builder {
     ///
     /// If it is more than [ten years](crate::MAX_DURATION).
     #[track_caller]
-    pub fn sweep_every(mut self, period: Duration) -> Self {
+    pub fn purge_interval(mut self, period: Duration) -> Self {
         if !period.is_zero() {
             within_bounds(period);
         }
-        self.engine.sweep_every = period;
+        self.engine.purge_interval = period;
         self
     }
 
@@ -455,7 +455,7 @@ impl Builder {
     }
 
     /// What happens to a request while the store is unavailable. Default
-    /// [`OnStoreFailure::Reject`].
+    /// [`OnStoreFailure::FailClosed`].
     pub fn on_store_failure(mut self, choice: OnStoreFailure) -> Self {
         self.on_store_failure = choice;
         self
@@ -543,7 +543,7 @@ impl Builder {
     }
 
     /// Which response headers are stored. Default: [`HeaderFilter`]'s.
-    pub fn response_headers(mut self, filter: HeaderFilter) -> Self {
+    pub fn stored_headers(mut self, filter: HeaderFilter) -> Self {
         self.headers = filter;
         self
     }
@@ -551,7 +551,7 @@ impl Builder {
     /// Where this application documents its problems, as a URL: the `type` member and the `Link` of
     /// a problem are this, `#` and the code. Default: the documentation of
     /// [`ProblemCode`](super::ProblemCode).
-    pub fn documentation(mut self, url: impl Into<String>) -> Self {
+    pub fn problem_type_base(mut self, url: impl Into<String>) -> Self {
         self.problems.documentation = url.into().into();
         self
     }
@@ -649,9 +649,9 @@ impl fmt::Debug for Idempotency {
     }
 }
 
-impl fmt::Debug for Builder {
+impl fmt::Debug for IdempotencyBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
+        f.debug_struct("IdempotencyBuilder")
             .field("store", &self.store)
             .field("namespace", &self.namespace)
             .field("store_timeout", &self.engine.store_timeout)

@@ -21,7 +21,7 @@ mod transactional;
 pub use attempt::{Attempt, Release};
 pub use extraction::Extraction;
 pub use filter::HeaderFilter;
-pub use handle::{Builder, Idempotency, OnStoreFailure};
+pub use handle::{Idempotency, IdempotencyBuilder, OnStoreFailure};
 pub use inputs::{Argument, Inputs};
 pub use problem::{Problem, ProblemCode};
 pub use request::IdempotentRequest;
@@ -42,5 +42,5 @@ pub(crate) fn attempt_of(held: &mut Held) -> Attempt {
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// `true` on a response that was made without protection, because the store was away and
-/// [`OnStoreFailure::RunUnprotected`] says to go on.
+/// [`OnStoreFailure::FailOpen`] says to go on.
 pub const IDEMPOTENCY_DEGRADED: HeaderName = HeaderName::from_static("idempotency-degraded");

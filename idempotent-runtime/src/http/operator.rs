@@ -6,7 +6,7 @@ use super::handle::Idempotency;
 use crate::error::{Error, ErrorKind};
 use crate::key::{KeySet, RecordKey};
 use crate::operation::without_parameter_names;
-use crate::operator::{Identity, Inspection, Resolution, Resolved};
+use crate::operator::{Inspection, Locator, Resolution, Resolved};
 use crate::policy::Policy;
 use crate::record::{Record, RecordState};
 use crate::recovery::{Abandoned, Recovery};
@@ -22,14 +22,14 @@ use crate::store::StoreError;
 /// use http::{HeaderMap, StatusCode};
 /// use idempotent_runtime::store::memory::MemoryStore;
 /// use idempotent_runtime::{
-///     Idempotency, Identity, Recovery, RecordState, Resolution, StoredResponse,
+///     Idempotency, Locator, Recovery, RecordState, Resolution, StoredResponse,
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), idempotent_runtime::Error> {
 /// # let store = MemoryStore::new();
 /// let idempotency = Idempotency::builder(store).namespace("shop").build();
-/// let payment = Identity::new("POST /payments", "8e03978e").scope("acme");
+/// let payment = Locator::new("POST /payments", "8e03978e").scope("acme");
 ///
 /// if let Some(found) = idempotency.inspect(&payment).await?
 ///     && matches!(found.state, RecordState::Abandoned)
@@ -49,7 +49,7 @@ impl Idempotency {
     ///
     /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`] when the store is away or has a
     /// record that cannot be read.
-    pub async fn inspect(&self, identity: &Identity) -> Result<Option<Inspection>, Error> {
+    pub async fn inspect(&self, identity: &Locator) -> Result<Option<Inspection>, Error> {
         for key in self.locate(&identity.resolve()?).iter() {
             if let Some(record) = self.engine().read(key).await.map_err(unread)? {
                 return Ok(Some(Inspection {
@@ -68,7 +68,7 @@ impl Idempotency {
     /// Settles an **abandoned** key by an operator's decision:
     ///
     /// * [`Recovery::Replay`]: it was done, and this is its answer from now on, for as long as the
-    ///   handle's TTL ([`Builder::ttl`](crate::Builder::ttl));
+    ///   handle's TTL ([`IdempotencyBuilder::ttl`](crate::IdempotencyBuilder::ttl));
     /// * [`Recovery::Retry`]: it was not done. The key is free, and the next request with it runs as a
     ///   first attempt. **Steps that were finished are forgotten, and run again**: look at
     ///   [`Inspection::steps`] first;
@@ -87,7 +87,7 @@ impl Idempotency {
     /// attempt, after at most 30 s.
     pub async fn resolve(
         &self,
-        identity: &Identity,
+        identity: &Locator,
         recovery: Recovery,
     ) -> Result<Resolution, Error> {
         let keys = self.locate(&identity.resolve()?);
@@ -101,7 +101,7 @@ impl Idempotency {
     /// other. It is asked only if the key is abandoned.
     ///
     /// ```
-    /// use idempotent_runtime::{Abandoned, Error, Idempotency, Identity, Recovery, Resolution};
+    /// use idempotent_runtime::{Abandoned, Error, Idempotency, Locator, Recovery, Resolution};
     ///
     /// async fn look(abandoned: Abandoned) -> Recovery {
     /// #   let _ = abandoned;
@@ -111,7 +111,7 @@ impl Idempotency {
     ///
     /// async fn sweep(idempotency: &Idempotency, keys: &[String]) -> Result<(), Error> {
     ///     for key in keys {
-    ///         let payment = Identity::new("POST /payments", key);
+    ///         let payment = Locator::new("POST /payments", key);
     ///         let outcome = idempotency.resolve_with(&payment, look).await?;
     ///         println!("{outcome:?}");
     ///     }
@@ -125,7 +125,7 @@ impl Idempotency {
     /// the function is not asked.
     pub async fn resolve_with<F, Fut>(
         &self,
-        identity: &Identity,
+        identity: &Locator,
         recover: F,
     ) -> Result<Resolution, Error>
     where
@@ -165,7 +165,7 @@ impl Idempotency {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`]: it may be removed.
-    pub async fn forget(&self, identity: &Identity) -> Result<bool, Error> {
+    pub async fn forget(&self, identity: &Locator) -> Result<bool, Error> {
         let mut is_removed = false;
         for key in self.locate(&identity.resolve()?).iter() {
             is_removed |= self.engine().forget(key).await.map_err(|error| {
@@ -209,7 +209,7 @@ impl Idempotency {
         found: Vec<(RecordKey, Record)>,
         recovery: Recovery,
     ) -> Result<Resolution, Error> {
-        let ttl = Policy::new().or_ttl(self.ttl()).ttl();
+        let ttl = Policy::new().or_ttl(self.ttl()).ttl_or_default();
         let mut resolution = Resolution::NotFound;
         for (key, record) in found {
             let settled = self.engine().settle(key, &record, &recovery, ttl).await;

@@ -39,7 +39,7 @@ pub enum ProblemCode {
     /// 503 `shutting-down`: this instance takes no new work. Nothing was run.
     ShuttingDown,
     /// 503 `overloaded`: too many handlers run whose clients have gone away
-    /// ([`Builder::max_background_handlers`](crate::Builder::max_background_handlers)). Nothing was run.
+    /// ([`IdempotencyBuilder::max_background_handlers`](crate::IdempotencyBuilder::max_background_handlers)). Nothing was run.
     Overloaded,
     /// 500 `handler-failed`: the handler panicked, or its response body broke off.
     HandlerFailed,

@@ -171,7 +171,7 @@ pub enum Completion {
     /// The response is stored.
     Stored,
     /// This token had completed it before (the reply was lost); the response of that time stays.
-    AlreadyMine,
+    AlreadyCompleted,
     /// The claim is not this token's any more, or the record is gone. Nothing was written.
     Lost,
 }

@@ -76,7 +76,7 @@
 //!   so that the next ones go to the server that is the primary behind the address by then.
 //! * **Gone without a word in a transaction** (no FIN, no RST): the server ends it, and so its locks, 5 s after
 //!   the first message of a batch of this store, and 5 s more than
-//!   [`transaction_timeout`](crate::Builder::transaction_timeout) after the last statement of a `#[tx]` handler
+//!   [`transaction_timeout`](crate::IdempotencyBuilder::transaction_timeout) after the last statement of a `#[tx]` handler
 //!   (the session's `wait_timeout`, for the transaction only).
 //! * **A locked row** (an open transaction of another session): a claim or a completion waits for it for a
 //!   second at most. Other rows are not affected.

@@ -103,7 +103,7 @@
 //!
 //! A connection that is gone without a word (no FIN, no RST) does not keep its locks: for the transaction,
 //! `idle_in_transaction_session_timeout` is set to 5 s more than
-//! [`transaction_timeout`](crate::Builder::transaction_timeout), and the key is in flight for so long at most.
+//! [`transaction_timeout`](crate::IdempotencyBuilder::transaction_timeout), and the key is in flight for so long at most.
 //!
 //! A `COMMIT` that gets no reply in time may have happened: the answer is 409 `in-flight`, and the retry
 //! finds the record or runs.
@@ -114,7 +114,7 @@
 //!   `max_prepared_statements` above 0, and sqlx's statement cache left on: sqlx prepares in one
 //!   round trip and executes in the next, which an older `PgBouncer` may send to two servers.
 //!   `statement_cache_capacity(0)` is no way around it: it only leaves nobody to close the
-//!   statements. `LISTEN` is of no use there: [`without_hints`](PostgresStore::without_hints) saves
+//!   statements. `LISTEN` is of no use there: [`without_notifications`](PostgresStore::without_notifications) saves
 //!   the connection. A `PgBouncer` that refuses start-up parameters is found out, and the store connects
 //!   without its settings: set them for the role
 //!   (`ALTER ROLE app SET lock_timeout = '500ms'`, `default_transaction_isolation = 'read committed'`).
@@ -169,7 +169,7 @@
 //!
 //! The first one to wait in a process opens one connection that listens. It is
 //! opened again when it is lost, and goes with the store. Where there is none, or where it hears
-//! nothing, waiters look. [`without_hints`](PostgresStore::without_hints) does without it.
+//! nothing, waiters look. [`without_notifications`](PostgresStore::without_notifications) does without it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -237,7 +237,7 @@ impl PostgresStore {
             table: TableName::default(),
         };
         let connections = pool.options().get_max_connections().min(MOST_CONNECTIONS);
-        Self::of(Records::new(Connector::new(pool), connections, place)).with_hints()
+        Self::of(Records::new(Connector::new(pool), connections, place)).with_notifications()
     }
 
     /// The same store in another table.
@@ -280,7 +280,7 @@ impl PostgresStore {
     /// For `PgBouncer` in transaction mode, where `LISTEN` is of no use, and for who cannot spare
     /// the connection.
     #[must_use]
-    pub fn without_hints(self) -> Self {
+    pub fn without_notifications(self) -> Self {
         Self {
             hints: None,
             ..self
@@ -294,7 +294,7 @@ impl PostgresStore {
         }
     }
 
-    fn with_hints(self) -> Self {
+    fn with_notifications(self) -> Self {
         let hints = Some(Listener::new(Arc::clone(&self.records)));
         Self { hints, ..self }
     }
@@ -304,7 +304,7 @@ impl PostgresStore {
         let connector = self.records.connector().clone();
         let store = Self::of(Records::new(connector, connections, place));
         match self.hints {
-            Some(_) => store.with_hints(),
+            Some(_) => store.with_notifications(),
             None => store,
         }
     }

@@ -36,7 +36,7 @@
 //! # async fn connect() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = redis::Client::open("redis://127.0.0.1:6379")?;
 //! let store = RedisStore::from_client(client).await?;
-//! for finding in store.audit().await? {
+//! for finding in store.check_configuration().await? {
 //!     eprintln!("{finding}");
 //! }
 //! # Ok(())
@@ -70,13 +70,13 @@
 //! fail-over of Redis lossless; if that is too little, the record belongs into the database that
 //! holds the effect.
 //!
-//! [`RedisStore::audit`] reads these settings from the server, and [`RedisStore::connect`] logs what
+//! [`RedisStore::check_configuration`] reads these settings from the server, and [`RedisStore::connect`] logs what
 //! it finds.
 //!
 //! # When the server is gone, silent, or refuses
 //!
 //! [`RedisStore::connect`] and [`RedisStore::from_client`] use a [`ReconnectingConnection`]: one connection
-//! for all operations of the process, and a second one for [hints](RedisStore::with_hints). There is no
+//! for all operations of the process, and a second one for [hints](RedisStore::with_notifications). There is no
 //! pool to be sized, and nothing else of the application waits for it. After a fail-over or a network
 //! fault the store works again within 5 s of the moment when a fresh connection would:
 //!
@@ -99,7 +99,7 @@
 //! # Deployment caveats
 //!
 //! * **Abandoned records go without a word.** A record that was never completed is there until its
-//!   retention has passed ([`Builder::abandoned_retention`], 30 days by default). Then the server removes
+//!   retention has passed ([`IdempotencyBuilder::abandoned_retention`], 30 days by default). Then the server removes
 //!   it, as everything that has expired, without a notice: the other stores log an error with its
 //!   operation and record key when they purge it, and this one cannot. Redis could publish that a key
 //!   has expired, but neither what it held nor to subscribers that were disconnected at the time. So look for them while they
@@ -117,7 +117,7 @@
 //!   and renewals go out one by one, side by side. [`RedisStore::connect`] is for a single server.
 //!   Such a connection tries several times by itself; when its last try is refused, an earlier one may have
 //!   been executed, and the error says so.
-//!   Consider [`without_hints`](RedisStore::without_hints) if many requests wait for others
+//!   Consider [`without_notifications`](RedisStore::without_notifications) if many requests wait for others
 //!   (`in_flight = "wait"`): a Cluster tells every node of every message, and there is one for each
 //!   record that is waited for.
 //! * **Replicas.** Never let a connection read from them; the scripts go to the primary.
@@ -147,7 +147,7 @@
 //! counted by it.
 //!
 //! [`Idempotency::inspect`]: crate::Idempotency::inspect
-//! [`Builder::abandoned_retention`]: crate::Builder::abandoned_retention
+//! [`IdempotencyBuilder::abandoned_retention`]: crate::IdempotencyBuilder::abandoned_retention
 
 use std::fmt;
 use std::sync::Arc;
@@ -176,9 +176,9 @@ use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
-mod audit;
 mod batch;
 mod claim;
+mod configuration;
 mod connect;
 mod failure;
 mod hints;
@@ -193,7 +193,7 @@ mod servers;
 mod stored;
 mod written;
 
-pub use audit::{Finding, Severity};
+pub use configuration::{ConfigurationWarning, Severity};
 pub use reconnecting::ReconnectingConnection;
 
 const NAME: &str = "redis";
@@ -225,7 +225,7 @@ impl<C> RedisStore<C> {
     /// [`ReconnectingConnection`], a `ConnectionManager`, a `MultiplexedConnection`. What becomes of it in
     /// a fault is up to it: see the [module](self#when-the-server-is-gone-silent-or-refuses).
     ///
-    /// It knows of no way to listen for [hints](Self::with_hints), so who waits here polls.
+    /// It knows of no way to listen for [hints](Self::with_notifications), so who waits here polls.
     #[must_use]
     pub fn new(connection: C) -> Self {
         Self::on(Line::new(connection))
@@ -268,7 +268,7 @@ impl<C> RedisStore<C> {
     /// The first of them opens one pub/sub connection, which all share and which is kept and renewed
     /// until the store is dropped.
     #[must_use]
-    pub fn with_hints(self, client: Client) -> Self {
+    pub fn with_notifications(self, client: Client) -> Self {
         self.hearing(Servers::One(Box::new(client)))
     }
 
@@ -279,7 +279,7 @@ impl<C> RedisStore<C> {
 
     /// Publishes nothing and listens to nothing: all waiters poll, in other processes too.
     #[must_use]
-    pub fn without_hints(mut self) -> Self {
+    pub fn without_notifications(mut self) -> Self {
         self.hints = Hints::Off;
         self
     }
@@ -306,8 +306,8 @@ impl RedisStore {
     /// `redis+sentinel://[user:password@]host[:port][,host[:port]...]/service[/database]` the primary that
     /// Sentinels name.
     ///
-    /// It reconnects by itself, gives [hints](Self::with_hints), and has logged what
-    /// [`audit`](Self::audit) found.
+    /// It reconnects by itself, gives [hints](Self::with_notifications), and has logged what
+    /// [`check_configuration`](Self::check_configuration) found.
     ///
     /// # Errors
     ///
@@ -333,7 +333,10 @@ impl RedisStore {
         let connected = connection.connect().await;
         connected.map_err(|error| cannot("connect to", Failure::of_one_try(error).into()))?;
         let store = Self::on(Line::that_tries_once(connection)).hearing(servers);
-        let findings = store.audit().await.map_err(|error| cannot("ask", error))?;
+        let findings = store
+            .check_configuration()
+            .await
+            .map_err(|error| cannot("ask", error))?;
         for finding in findings {
             tracing::warn!(severity = ?finding.severity, "redis store: {finding}");
         }
@@ -345,13 +348,13 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
     /// Looks for settings of the server that can lose records, the worst first: eviction, missing
     /// persistence, a replica, a version that is too old.
     ///
-    /// A server that does not let us look is no error but a [`Finding`] that says so.
+    /// A server that does not let us look is no error but a [`ConfigurationWarning`] that says so.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when there is no connection, or the server wants a password.
-    pub async fn audit(&self) -> Result<Vec<Finding>, StoreError> {
-        audit::audit(&mut self.line.connection()).await
+    pub async fn check_configuration(&self) -> Result<Vec<ConfigurationWarning>, StoreError> {
+        configuration::check(&mut self.line.connection()).await
     }
 
     async fn run(
@@ -560,7 +563,7 @@ mod tests {
     #[test]
     fn debug_shows_no_password() {
         let client = connect::client("redis://user:secret@host").unwrap();
-        let debug = format!("{:?}", RedisStore::new(()).with_hints(client));
+        let debug = format!("{:?}", RedisStore::new(()).with_notifications(client));
         assert!(debug.contains("idempotent:done"), "{debug}");
         assert!(!debug.contains("secret"), "{debug}");
     }

@@ -71,7 +71,7 @@
 //! no claim and no renewal, in any process. So:
 //!
 //! * **Keep such handlers short**, and call no other service in them. A handler that hangs is rolled back after
-//!   [`transaction_timeout`](crate::Builder::transaction_timeout) (30 s), also when its client has left; until
+//!   [`transaction_timeout`](crate::IdempotencyBuilder::transaction_timeout) (30 s), also when its client has left; until
 //!   then, first requests are answered 503. Choose it shorter than the shortest lease, so that no lease
 //!   ends meanwhile.
 //! * Handlers have their turn in the order in which they have asked. The writer and the handlers take turns,

@@ -313,7 +313,7 @@ impl Row {
         }
         match (again, fault) {
             (false, _) | (true, Some(Fault::SecondCompletionIsStored)) => Completion::Stored,
-            (true, _) => Completion::AlreadyMine,
+            (true, _) => Completion::AlreadyCompleted,
         }
     }
 

@@ -88,7 +88,7 @@ async fn read_only_is_a_refusal_and_its_connections_are_not_reused() {
 async fn read_only_while_a_response_is_stored_is_one_effect() {
     const POLICY: Policy = Policy::new()
         .on_abandoned(OnAbandoned::Retry)
-        .lease_millis(10_000);
+        .lease(Duration::from_secs(10));
     let Some((_server, scratch)) = started(&[]).await else {
         return;
     };
@@ -98,7 +98,7 @@ async fn read_only_while_a_response_is_stored_is_one_effect() {
         let (effects, scratch) = (Arc::clone(&effects), Arc::clone(&scratch));
         idempotency.execute(&POLICY, "pay", (), "key", &(), async move || {
             scratch.execute("SET GLOBAL read_only = 1").await;
-            Ok::<_, std::convert::Infallible>(effects.fetch_add(1, Ordering::SeqCst) + 1)
+            Ok::<_, idempotent_runtime::ExecuteError>(effects.fetch_add(1, Ordering::SeqCst) + 1)
         })
     };
     let first = pay().await.unwrap();

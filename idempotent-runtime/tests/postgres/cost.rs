@@ -125,7 +125,7 @@ async fn a_hundred_replays_add_no_byte_to_the_log() {
         store.get(&completed.owner.key).await.unwrap();
         assert_eq!(saved().await, Progress::Saved);
         let completion = store.complete(&completed.owner, &answer(), TTL).await;
-        assert_eq!(completion.unwrap(), Completion::AlreadyMine);
+        assert_eq!(completion.unwrap(), Completion::AlreadyCompleted);
         assert_eq!(store.purge_expired(10).await.unwrap().records, 0);
     };
     replay().await;

@@ -155,7 +155,7 @@ async fn abandoned_call_leaves_the_connection_usable() {
         .complete(&request.owner, &answer(), TTL)
         .await
         .unwrap();
-    assert_eq!(completion, Completion::AlreadyMine);
+    assert_eq!(completion, Completion::AlreadyCompleted);
     tokio::time::timeout(PATIENCE, claimed(&store))
         .await
         .unwrap();

@@ -183,7 +183,7 @@ async fn one_key_several_times_in_a_group_is_acquired_once() {
     assert!(matches!(first[1], Ok(Claim::InFlight { .. })), "{first:?}");
     let completions = outcomes(completions).await;
     assert!(matches!(completions[0], Ok(Completion::Stored)));
-    assert!(matches!(completions[1], Ok(Completion::AlreadyMine)));
+    assert!(matches!(completions[1], Ok(Completion::AlreadyCompleted)));
     let last = outcomes(last).await;
     assert!(matches!(last[0], Ok(Claim::Completed(_))), "{last:?}");
     assert_eq!(counts.take().1, 2);
@@ -240,7 +240,7 @@ async fn group_of_replays_writes_nothing() {
         }
         let again = (0..20).map(|_| complete(&store, &completed, &answer()));
         for completion in at_once(again).await {
-            assert_eq!(completion.unwrap(), Completion::AlreadyMine);
+            assert_eq!(completion.unwrap(), Completion::AlreadyCompleted);
         }
     };
     // What the server itself still has to tidy up is done by the checkpoint and the first look.

@@ -187,9 +187,9 @@ async fn store_without_hints_marks_nothing_and_listens_to_nothing() {
         return;
     };
     for store in [
-        scratch.store(1).without_hints(),
+        scratch.store(1).without_notifications(),
         PostgresStore::new(scratch.pool(1))
-            .without_hints()
+            .without_notifications()
             .with_table(&scratch.table)
             .unwrap(),
     ] {

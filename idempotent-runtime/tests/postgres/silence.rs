@@ -46,7 +46,7 @@ async fn frozen_connections_are_left_together_and_twice_in_a_row() {
             assert!(found.is_some_and(|found| found.is_ok()), "freeze {freeze}");
         }
         let completed = within(LIMIT, store.complete(&owner, &answer(), TTL)).await;
-        let expected = [Completion::Stored, Completion::AlreadyMine][freeze - 1];
+        let expected = [Completion::Stored, Completion::AlreadyCompleted][freeze - 1];
         assert_eq!(completed.unwrap().unwrap(), expected);
     }
     scratch.clean_up().await;

@@ -209,7 +209,7 @@ async fn store_without_hints_tells_nobody() {
     let store = RedisStore::connect(&server.url())
         .await
         .unwrap()
-        .without_hints();
+        .without_notifications();
     let [completed, released, removed, taken] = [(); 4].map(|()| owner());
     for owner in [completed, released, removed, taken] {
         store.claim(&request(owner)).await.unwrap();

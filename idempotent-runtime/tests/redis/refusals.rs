@@ -1,6 +1,5 @@
 //! Servers that are up and refuse: for a while, and nothing is lost by it.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use super::{LONG, another, complete, recovers, request};
 
 /// Whoever finds it abandoned runs it again: a completion that was dropped would be a second charge.
 static POLICY: Policy = Policy::new()
-    .lease_millis(30_000)
+    .lease(Duration::from_secs(30))
     .on_abandoned(OnAbandoned::Retry);
 
 /// An application that charges, and goes on when it is let.
@@ -42,7 +41,7 @@ impl Till {
             let number = till.charges.fetch_add(1, Ordering::SeqCst) + 1;
             till.charged.add_permits(1);
             till.may_end.acquire().await.unwrap().forget();
-            Ok::<_, Infallible>(number)
+            Ok::<_, idempotent_runtime::ExecuteError>(number)
         };
         let paid = idempotency.execute(&POLICY, "pay", (), "key", &42, charge);
         paid.await.map_err(|error| error.to_string())

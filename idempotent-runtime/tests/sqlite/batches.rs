@@ -102,7 +102,7 @@ async fn completions_of_one_group_have_an_answer_each() {
     let answers = completed_as_a_group(&directory, &store, &completions).await;
     for (index, answer) in answers.iter().enumerate() {
         let expected = match index {
-            3 => Completion::AlreadyMine,
+            3 => Completion::AlreadyCompleted,
             6 | 9 => Completion::Lost,
             _ => Completion::Stored,
         };

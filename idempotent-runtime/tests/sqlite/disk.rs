@@ -1,6 +1,5 @@
 //! A disk that has no room, or is not to be written to.
 
-use std::convert::Infallible;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,7 +13,9 @@ use idempotent_runtime::store::sqlite::SqliteStore;
 use idempotent_runtime::store::{
     Claim, Completion, Release, Renewed, Store, StoreError, StoreErrorKind,
 };
-use idempotent_runtime::{Execution, Idempotency, Policy, RecordState, StoredResponse};
+use idempotent_runtime::{
+    ExecuteError, Execution, Idempotency, Policy, RecordState, StoredResponse,
+};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use sqlx::{Connection as _, SqliteConnection};
 
@@ -195,7 +196,7 @@ async fn result_that_finds_the_disk_full_is_stored_later_and_not_made_again() {
         let pay = async move || {
             runs.fetch_add(1, Ordering::SeqCst);
             fill(&place);
-            Ok::<_, Infallible>("x".repeat(50_000))
+            Ok::<_, ExecuteError>("x".repeat(50_000))
         };
         let paid = idempotency.execute(&POLICY, "pay", (), "key", "input", pay);
         paid.await.unwrap()

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idempotent_runtime::{
-    Abandoned, Execution, Idempotency, NoResult, NoResultKind, Policy, Recovery, StoredResponse,
-    idempotent,
+    Abandoned, ExecuteError, ExecuteErrorKind, Execution, Idempotency, Policy, Recovery,
+    StoredResponse, idempotent,
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,25 +27,25 @@ struct Receipt {
 #[derive(Debug)]
 enum SettleError {
     Unreachable,
-    NoResult(NoResult),
+    ExecuteError(ExecuteError),
 }
 
-impl From<NoResult> for SettleError {
-    fn from(reason: NoResult) -> Self {
-        Self::NoResult(reason)
+impl From<ExecuteError> for SettleError {
+    fn from(reason: ExecuteError) -> Self {
+        Self::ExecuteError(reason)
     }
 }
 
 /// What it fails with, if it fails.
 trait Reason {
-    fn kind(self) -> NoResultKind;
+    fn kind(self) -> ExecuteErrorKind;
 }
 
 impl<T: std::fmt::Debug> Reason for Result<T, SettleError> {
     #[track_caller]
-    fn kind(self) -> NoResultKind {
+    fn kind(self) -> ExecuteErrorKind {
         match self {
-            Err(SettleError::NoResult(reason)) => reason.kind(),
+            Err(SettleError::ExecuteError(reason)) => reason.kind(),
             other => panic!("{other:?}"),
         }
     }
@@ -112,7 +112,7 @@ async fn a_function_runs_once_for_a_key() {
     }
     assert_eq!(
         settle(order("1", 2000)).await.kind(),
-        NoResultKind::Mismatch
+        ExecuteErrorKind::Mismatch
     );
     assert_eq!(settle(order("2", 2000)).await.unwrap(), receipt(2, 2000));
     clock.advance(Duration::from_secs(3600));
@@ -141,8 +141,8 @@ async fn without_a_fingerprint_every_argument_counts() {
     let consumer = Consumer::new();
     let book = |amount, line| book(&consumer.idempotency, order("1", amount), line);
     assert_eq!(book(1000, 1).await.unwrap(), 1);
-    assert_eq!(book(1000, 2).await.kind(), NoResultKind::Mismatch);
-    assert_eq!(book(2000, 1).await.kind(), NoResultKind::Mismatch);
+    assert_eq!(book(1000, 2).await.kind(), ExecuteErrorKind::Mismatch);
+    assert_eq!(book(2000, 1).await.kind(), ExecuteErrorKind::Mismatch);
     assert_eq!(book(1000, 1).await.unwrap(), 1);
 }
 
@@ -175,10 +175,10 @@ async fn a_key_or_a_store_that_cannot_be_used_is_a_reason() {
         ..
     } = Consumer::new();
     let settle = |id| settle(&idempotency, probe.clone(), order(id, 1));
-    assert_eq!(settle("").await.kind(), NoResultKind::InvalidKey);
+    assert_eq!(settle("").await.kind(), ExecuteErrorKind::InvalidKey);
     let refused = Fault::Refused(idempotent_runtime::store::StoreErrorKind::Full);
     store.script(Operation::Claim, refused);
-    assert_eq!(settle("1").await.kind(), NoResultKind::Store);
+    assert_eq!(settle("1").await.kind(), ExecuteErrorKind::Store);
     assert_eq!(probe.runs(), 0);
     assert_eq!(settle(&"k".repeat(300)).await.unwrap().run, 1);
 }
@@ -196,7 +196,7 @@ async fn a_call_goes_on_without_its_caller_and_is_recovered_without_its_process(
     let caller = spawn("a");
     consumer.probe.started().await;
     let duplicate = spawn("a").await.unwrap();
-    assert_eq!(duplicate.kind(), NoResultKind::InFlight);
+    assert_eq!(duplicate.kind(), ExecuteErrorKind::InFlight);
     caller.abort();
     consumer.pending(2).await;
     consumer.clock.advance(LEASE / 3);
@@ -224,7 +224,7 @@ struct Teller<B>(std::marker::PhantomData<B>);
 
 impl<B: Bank> Teller<B> {
     #[idempotent(name = "teller.pay", key = amount, fingerprint = amount)]
-    async fn pay(bank: Arc<B>, amount: u64, handle: &Idempotency) -> Result<u64, NoResult>
+    async fn pay(bank: Arc<B>, amount: u64, handle: &Idempotency) -> Result<u64, ExecuteError>
     where
         Self: Sized,
     {
@@ -250,7 +250,7 @@ async fn two_functions_of_one_name_in_two_modules_have_keys_of_their_own() {
         pub(super) async fn settle(
             handle: &idempotent_runtime::Idempotency,
             id: u64,
-        ) -> Result<String, idempotent_runtime::NoResult> {
+        ) -> Result<String, idempotent_runtime::ExecuteError> {
             Ok(format!("order {id}"))
         }
     }
@@ -259,7 +259,7 @@ async fn two_functions_of_one_name_in_two_modules_have_keys_of_their_own() {
         pub(super) async fn settle(
             handle: &idempotent_runtime::Idempotency,
             id: u64,
-        ) -> Result<String, idempotent_runtime::NoResult> {
+        ) -> Result<String, idempotent_runtime::ExecuteError> {
             Ok(format!("invoice {id}"))
         }
     }

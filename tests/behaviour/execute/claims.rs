@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use idempotent_runtime::{ExecuteError, Execution, InFlight, NoResultKind, Policy};
+use idempotent_runtime::{ExecuteErrorKind, Execution, InFlight, Policy};
 
 use super::{
-    Consumer, DEFAULT, LEASE, assert_executed, assert_no_result, assert_replayed,
+    Consumer, DEFAULT, LEASE, SettleError, assert_executed, assert_no_result, assert_replayed,
     assert_unreachable,
 };
 use crate::support::{Fault, Operation};
 
 const PATIENT: Policy = Policy::new()
     .in_flight(InFlight::Wait)
-    .wait_millis(3_600_000);
+    .wait(Duration::from_secs(3_600));
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -44,7 +44,7 @@ async fn a_duplicate_of_a_running_call_is_told_when_to_come_again() {
     let retry_after = LEASE - LEASE / 3;
     assert_eq!(duplicate, Execution::InFlight { retry_after });
     let reason = duplicate.into_result().unwrap_err();
-    assert_eq!(reason.kind(), NoResultKind::InFlight);
+    assert_eq!(reason.kind(), ExecuteErrorKind::InFlight);
     assert_eq!(reason.retry_after(), Some(retry_after));
     consumer.probe.open();
     assert_executed(first.await.unwrap(), 1);
@@ -67,7 +67,9 @@ async fn a_waiter_that_gives_up_does_not_disturb_the_owner() {
     let consumer = Consumer::new();
     let first = consumer.spawn(DEFAULT, "key");
     consumer.probe.started().await;
-    let outcome = consumer.receive(PATIENT.wait_millis(5), "key").await;
+    let outcome = consumer
+        .receive(PATIENT.wait(Duration::from_millis(5)), "key")
+        .await;
     assert!(
         matches!(outcome, Ok(Execution::InFlight { .. })),
         "{outcome:?}"
@@ -81,7 +83,7 @@ async fn when_the_owner_fails_a_waiter_runs() {
     let consumer = Consumer::new();
     let first = consumer.spawn_call(PATIENT, "key", async |probe, _| {
         probe.run_gated().await;
-        Err(super::Unreachable)
+        Err(SettleError::Unreachable)
     });
     consumer.probe.started().await;
     let waiter = consumer.spawn(PATIENT, "key");
@@ -125,7 +127,7 @@ async fn a_caller_that_goes_away_during_the_claim_leaves_nothing_behind() {
 async fn a_call_that_nobody_awaits_does_nothing() {
     let consumer = Consumer::new();
     let probe = consumer.probe.clone();
-    let function = async move || Ok::<_, super::Unreachable>(probe.run());
+    let function = async move || Ok::<_, SettleError>(probe.run());
     let call = consumer
         .idempotency
         .execute(&DEFAULT, "op", (), "key", "", function);
@@ -150,11 +152,11 @@ async fn a_shutdown_takes_no_new_call_and_waits_for_those_that_run() {
     let shutdown = tokio::spawn(async move { idempotency.shutdown(LONG).await });
     tokio::task::yield_now().await;
     let refused = consumer.receive(DEFAULT, "new").await;
-    let Err(ExecuteError::NoResult(reason)) = &refused else {
+    let Err(SettleError::NotExecuted(reason)) = &refused else {
         panic!("{refused:?}");
     };
     assert_eq!(reason.retry_after(), Some(Duration::from_secs(1)));
-    assert_no_result(refused, NoResultKind::ShuttingDown);
+    assert_no_result(refused, ExecuteErrorKind::ShuttingDown);
     assert_replayed(consumer.receive(DEFAULT, "done").await, 1);
     assert!(!shutdown.is_finished());
     consumer.probe.open();

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use idempotent_runtime::{
-    Abandoned, Attempt, Execution, Idempotency, NoResultKind, OnAbandoned, Policy, Recovery,
+    Abandoned, Attempt, ExecuteErrorKind, Execution, Idempotency, OnAbandoned, Policy, Recovery,
     StoredResponse,
 };
 use tokio::time::sleep;
 
 use super::{
-    Consumer, DEFAULT, LEASE, Unreachable, assert_executed, assert_no_result, assert_replayed,
+    Consumer, DEFAULT, LEASE, SettleError, assert_executed, assert_no_result, assert_replayed,
     assert_unreachable,
 };
 use crate::support::{Fault, Operation, Probe};
@@ -48,16 +48,16 @@ async fn find(abandoned: Abandoned) -> Recovery {
 }
 
 /// Which attempt it was, when it is let through.
-async fn number(probe: Probe, attempt: Attempt) -> Result<usize, Unreachable> {
+async fn number(probe: Probe, attempt: Attempt) -> Result<usize, SettleError> {
     probe.run_gated().await;
     Ok(attempt.number() as usize)
 }
 
 /// The first attempt does not come to its end. Later ones fail, once.
-async fn fails_once(probe: Probe, attempt: Attempt) -> Result<usize, Unreachable> {
+async fn fails_once(probe: Probe, attempt: Attempt) -> Result<usize, SettleError> {
     let number = number(probe, attempt).await?;
     if number == 2 {
-        return Err(Unreachable);
+        return Err(SettleError::Unreachable);
     }
     Ok(number)
 }
@@ -89,11 +89,11 @@ async fn recovering(finding: &'static str) -> (Consumer, Ledger) {
 async fn an_abandoned_key_is_unknown_by_default() {
     let consumer = crashed(Consumer::new()).await;
     let outcome = consumer.receive(DEFAULT, "key").await.unwrap();
-    assert_eq!(outcome, Execution::Unknown);
+    assert_eq!(outcome, Execution::OutcomeUnknown);
     let reason = outcome.into_result().unwrap_err();
     assert_eq!(
         (reason.kind(), reason.retry_after()),
-        (NoResultKind::Unknown, None)
+        (ExecuteErrorKind::OutcomeUnknown, None)
     );
     assert_eq!(consumer.probe.runs(), 0);
 }
@@ -125,7 +125,7 @@ async fn a_recovery_function_that_does_not_know_leaves_it_unknown() {
     let (consumer, ledger) = recovering("unknown").await;
     for _ in 0..2 {
         let outcome = consumer.receive(RECOVER, "key").await.unwrap();
-        assert_eq!(outcome, Execution::Unknown);
+        assert_eq!(outcome, Execution::OutcomeUnknown);
     }
     assert_eq!(ledger.asked.lock().unwrap().len(), 2);
 }
@@ -135,7 +135,7 @@ async fn a_recovery_function_that_answers_as_for_http_has_made_a_mistake_that_ru
     let (consumer, _) = recovering("response").await;
     for _ in 0..2 {
         let outcome = consumer.receive(RECOVER, "key").await;
-        assert_no_result(outcome, NoResultKind::HttpResponse);
+        assert_no_result(outcome, ExecuteErrorKind::HttpResponse);
     }
     assert_eq!(consumer.probe.runs(), 0);
 }
@@ -147,11 +147,11 @@ async fn an_error_after_a_crash_does_not_free_the_key() {
     assert_unreachable(consumer.call(RETRY, "key", fails_once).await);
     assert_eq!(consumer.store.calls(Operation::Release), 0);
     let outcome = consumer.receive(DEFAULT, "key").await.unwrap();
-    assert_eq!(outcome, Execution::Unknown);
+    assert_eq!(outcome, Execution::OutcomeUnknown);
     assert_executed(consumer.call(RETRY, "key", fails_once).await, 3);
 }
 
-async fn panics(probe: Probe, attempt: Attempt) -> Result<usize, Unreachable> {
+async fn panics(probe: Probe, attempt: Attempt) -> Result<usize, SettleError> {
     let number = number(probe, attempt).await?;
     assert!(number > 1, "as it says");
     Ok(number)
@@ -170,7 +170,7 @@ async fn a_panic_goes_on_to_the_caller_and_its_key_is_abandoned_at_once() {
         "as it says"
     );
     let outcome = consumer.receive(DEFAULT, "key").await.unwrap();
-    assert_eq!(outcome, Execution::Unknown);
+    assert_eq!(outcome, Execution::OutcomeUnknown);
     consumer.probe.open();
     assert_executed(consumer.call(RETRY, "key", panics).await, 2);
 }
@@ -197,7 +197,7 @@ async fn a_panic_while_the_store_is_unavailable_abandons_the_key_when_it_is_back
     let abandoned = tokio::time::timeout(Duration::from_secs(60), abandoned);
     abandoned.await.expect("it is tried until it succeeds");
     let outcome = consumer.receive(DEFAULT, "key").await.unwrap();
-    assert_eq!(outcome, Execution::Unknown);
+    assert_eq!(outcome, Execution::OutcomeUnknown);
 }
 
 /// The first question arrives when the record of the crash is gone: the record that it made was nobody's.

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
-use idempotent_runtime::{ExecuteError, Execution, Idempotency, NoResultKind, Policy, idempotent};
+use idempotent_runtime::{ExecuteErrorKind, Execution, Idempotency, Policy, idempotent};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Consumer, DEFAULT, Outcome, Unreachable, assert_no_result};
+use super::{Consumer, DEFAULT, Outcome, SettleError, assert_no_result};
 use crate::support::{App, Operation, Probe, reply, serve};
 
 #[derive(Serialize)]
@@ -32,7 +32,7 @@ async fn run(
     input: &(impl Serialize + ?Sized),
 ) -> Outcome {
     let probe = consumer.probe.clone();
-    let function = async move || Ok::<_, Unreachable>(probe.run());
+    let function = async move || Ok::<_, SettleError>(probe.run());
     consumer
         .idempotency
         .execute(&DEFAULT, operation, scope, key, input, function)
@@ -53,7 +53,7 @@ async fn the_same_key_with_another_input_is_a_mismatch() {
     let reason = mismatch.into_result().unwrap_err();
     assert_eq!(
         (reason.kind(), reason.retry_after()),
-        (NoResultKind::Mismatch, None)
+        (ExecuteErrorKind::Mismatch, None)
     );
     assert_eq!(consumer.probe.runs(), 1);
 }
@@ -104,7 +104,7 @@ async fn the_name_of_the_policy_is_the_operation() {
         (&NAMED, "two", Execution::Replayed(1)),
         (&DEFAULT, "named", Execution::Replayed(1)),
     ] {
-        let function = async || Ok::<_, Unreachable>(1);
+        let function = async || Ok::<_, SettleError>(1);
         let outcome = idempotency.execute(policy, operation, (), "key", "", function);
         assert_eq!(outcome.await.unwrap(), expected);
     }
@@ -121,7 +121,7 @@ async fn a_key_is_any_text_of_1_to_255_bytes() {
     let claims = consumer.store.calls(Operation::Claim);
     for key in ["", &"k".repeat(256)] {
         let outcome = run(&consumer, "op", (), key, "").await;
-        assert_no_result(outcome, NoResultKind::InvalidKey);
+        assert_no_result(outcome, ExecuteErrorKind::InvalidKey);
     }
     assert_eq!(
         (
@@ -140,10 +140,10 @@ async fn what_does_not_serialize_does_not_run() {
         run(&consumer, "op", (), "key", &no_json).await,
         run(&consumer, "op", &no_json, "key", "").await,
     ] {
-        let Err(ExecuteError::NoResult(reason)) = outcome else {
+        let Err(SettleError::NotExecuted(reason)) = outcome else {
             panic!("{outcome:?}");
         };
-        assert_eq!(reason.kind(), NoResultKind::UnusableInput);
+        assert_eq!(reason.kind(), ExecuteErrorKind::UnusableInput);
         assert!(std::error::Error::source(&reason).is_some());
     }
     assert_eq!(consumer.probe.runs(), 0);
@@ -157,7 +157,7 @@ async fn what_has_the_json_of_another_value_does_not_run() {
             run(consumer, "op", (), "key", &value).await,
             run(consumer, "op", &value, "key", "").await,
         ] {
-            assert_no_result(outcome, NoResultKind::UnusableInput);
+            assert_no_result(outcome, ExecuteErrorKind::UnusableInput);
         }
     }
     let consumer = Consumer::new();
@@ -209,7 +209,7 @@ async fn handler(State(probe): State<Probe>) -> String {
 async fn a_request_and_a_call_under_one_key_are_a_mismatch() {
     let server = serve(Router::<App>::new().route("/", post(handler))).await;
     let call = async |idempotency: &Idempotency, key: &str| {
-        let function = async || Ok::<_, Unreachable>("called".to_owned());
+        let function = async || Ok::<_, SettleError>("called".to_owned());
         let call = idempotency.execute(&DEFAULT, "shared", (), key, "", function);
         call.await.unwrap()
     };

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idempotent_runtime::{
-    Attempt, Builder, ExecuteError, Execution, Idempotency, ManualClock, NoResultKind, Policy,
+    Attempt, ExecuteError, ExecuteErrorKind, Execution, Idempotency, IdempotencyBuilder,
+    ManualClock, Policy,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,19 +24,21 @@ use crate::support::{FaultyStore, Probe, pending};
 const LEASE: Duration = Duration::from_secs(30);
 const DEFAULT: Policy = Policy::new();
 
-/// Nothing happened.
+/// Why a message was not settled.
 #[derive(Debug)]
-pub struct Unreachable;
+pub enum SettleError {
+    /// Nothing happened.
+    Unreachable,
+    NotExecuted(ExecuteError),
+}
 
-impl fmt::Display for Unreachable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("unreachable")
+impl From<ExecuteError> for SettleError {
+    fn from(error: ExecuteError) -> Self {
+        Self::NotExecuted(error)
     }
 }
 
-impl std::error::Error for Unreachable {}
-
-pub type Outcome<T = usize> = Result<Execution<T>, ExecuteError<Unreachable>>;
+pub type Outcome<T = usize> = Result<Execution<T>, SettleError>;
 
 /// A consumer of messages, on a store that fails when it is told to and whose clock stands still.
 #[derive(Clone)]
@@ -51,7 +54,7 @@ impl Consumer {
         Self::with(|builder| builder)
     }
 
-    pub fn with(settings: impl FnOnce(Builder) -> Builder) -> Self {
+    pub fn with(settings: impl FnOnce(IdempotencyBuilder) -> IdempotencyBuilder) -> Self {
         let clock = Arc::new(ManualClock::new());
         let store = FaultyStore::certain(&clock);
         Self {
@@ -66,7 +69,7 @@ impl Consumer {
     pub async fn call<F, Fut, T>(&self, policy: Policy, key: &str, function: F) -> Outcome<T>
     where
         F: FnOnce(Probe, Attempt) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<T, Unreachable>> + Send + 'static,
+        Fut: Future<Output = Result<T, SettleError>> + Send + 'static,
         T: Serialize + DeserializeOwned + Send + 'static,
     {
         let probe = self.probe.clone();
@@ -96,7 +99,7 @@ impl Consumer {
     ) -> JoinHandle<Outcome>
     where
         F: FnOnce(Probe, Attempt) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<usize, Unreachable>> + Send + 'static,
+        Fut: Future<Output = Result<usize, SettleError>> + Send + 'static,
     {
         let consumer = self.clone();
         tokio::spawn(async move { consumer.call(policy, key, function).await })
@@ -133,13 +136,13 @@ fn assert_replayed(outcome: Outcome, run: usize) {
 
 #[track_caller]
 fn assert_unreachable(outcome: Outcome) {
-    let is_own = matches!(outcome, Err(ExecuteError::Function(Unreachable)));
+    let is_own = matches!(outcome, Err(SettleError::Unreachable));
     assert!(is_own, "{outcome:?}");
 }
 
 #[track_caller]
-fn assert_no_result<T: fmt::Debug>(outcome: Outcome<T>, kind: NoResultKind) {
-    let Err(ExecuteError::NoResult(reason)) = outcome else {
+fn assert_no_result<T: fmt::Debug>(outcome: Outcome<T>, kind: ExecuteErrorKind) {
+    let Err(SettleError::NotExecuted(reason)) = outcome else {
         panic!("{outcome:?}");
     };
     assert_eq!(reason.kind(), kind);

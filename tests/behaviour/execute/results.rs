@@ -5,11 +5,11 @@ use std::error::Error;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use idempotent_runtime::{ExecuteError, Execution, NoResultKind, Policy};
+use idempotent_runtime::{ExecuteErrorKind, Execution, Policy};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Consumer, DEFAULT, Outcome, Unreachable, assert_executed, assert_replayed, assert_unreachable,
+    Consumer, DEFAULT, Outcome, SettleError, assert_executed, assert_replayed, assert_unreachable,
 };
 use crate::support::{Operation, Probe};
 
@@ -48,7 +48,7 @@ async fn an_error_stores_nothing_and_frees_the_key() {
     for _ in 0..2 {
         let fails = async |probe: Probe, _| {
             probe.run();
-            Err(Unreachable)
+            Err(SettleError::Unreachable)
         };
         assert_unreachable(consumer.call(DEFAULT, "key", fails).await);
     }
@@ -83,7 +83,7 @@ async fn a_result_over_the_limit_is_returned_once_and_never_computed_again() {
         let reason = again.into_result().unwrap_err();
         assert_eq!(
             (reason.kind(), reason.retry_after()),
-            (NoResultKind::NotRetained, None)
+            (ExecuteErrorKind::NotRetained, None)
         );
     }
     assert_eq!(consumer.probe.runs(), 2);
@@ -169,12 +169,12 @@ async fn a_result_of_another_type_is_an_error_and_never_a_second_run() {
     assert_executed(consumer.receive(DEFAULT, "key").await, 1);
     for _ in 0..2 {
         let outcome = as_another_type::<String>(&consumer).await;
-        let Err(ExecuteError::NoResult(reason)) = outcome else {
+        let Err(SettleError::NotExecuted(reason)) = outcome else {
             panic!("{outcome:?}");
         };
         assert_eq!(
             (reason.kind(), reason.retry_after()),
-            (NoResultKind::Unreadable, None)
+            (ExecuteErrorKind::Unreadable, None)
         );
         assert!(reason.source().unwrap().is::<serde_json::Error>());
     }
@@ -205,7 +205,10 @@ async fn a_type_that_has_only_grown_reads_what_was_stored() {
 #[tokio::test]
 async fn a_result_lives_as_long_as_the_policy_or_else_the_handle_says() {
     let (minute, moment) = (Duration::from_secs(60), Duration::from_millis(1));
-    for (policy, lives) in [(Policy::new().ttl_hours(1), 60), (DEFAULT, 2)] {
+    for (policy, lives) in [
+        (Policy::new().ttl(Duration::from_secs(3600)), 60),
+        (DEFAULT, 2),
+    ] {
         let consumer = Consumer::with(|builder| builder.ttl(2 * minute));
         assert_executed(consumer.receive(policy, "key").await, 1);
         consumer.clock.advance(lives * minute - moment);
@@ -218,9 +221,10 @@ async fn a_result_lives_as_long_as_the_policy_or_else_the_handle_says() {
 #[tokio::test]
 async fn an_error_says_what_it_is_and_why() {
     let consumer = Consumer::new();
-    let refused = consumer.receive(DEFAULT, "").await.unwrap_err();
+    let refused = consumer.receive(DEFAULT, "").await;
+    let Err(SettleError::NotExecuted(refused)) = refused else {
+        panic!("{refused:?}");
+    };
     assert_eq!(refused.to_string(), "the key cannot be used");
     assert_eq!(refused.source().unwrap().to_string(), "the key is empty");
-    let own = ExecuteError::Function(Unreachable);
-    assert_eq!(own.to_string(), "unreachable");
 }

@@ -4,23 +4,23 @@ use std::error::Error;
 use std::time::Duration;
 
 use idempotent_runtime::store::{StoreError, StoreErrorKind};
-use idempotent_runtime::{ExecuteError, Execution, NoResultKind, OnStoreFailure};
+use idempotent_runtime::{ExecuteErrorKind, Execution, OnStoreFailure};
 
-use super::{Consumer, DEFAULT, assert_executed, assert_replayed, assert_unreachable};
+use super::{Consumer, DEFAULT, SettleError, assert_executed, assert_replayed, assert_unreachable};
 use crate::support::{Fault, Operation};
 
 const AWAY: Fault = Fault::Refused(StoreErrorKind::Unavailable);
 
 #[tokio::test]
 async fn down_before_the_function_is_an_error_and_nothing_runs() {
-    for choice in [OnStoreFailure::Reject, OnStoreFailure::RunUnprotected] {
+    for choice in [OnStoreFailure::FailClosed, OnStoreFailure::FailOpen] {
         let consumer = Consumer::with(|builder| builder.on_store_failure(choice));
         consumer.store.script_times(2, Operation::Claim, AWAY);
         let refused = consumer.receive(DEFAULT, "key").await;
-        let Err(ExecuteError::NoResult(reason)) = refused else {
+        let Err(SettleError::NotExecuted(reason)) = refused else {
             panic!("{refused:?}");
         };
-        assert_eq!(reason.kind(), NoResultKind::Store);
+        assert_eq!(reason.kind(), ExecuteErrorKind::Store);
         assert_eq!(reason.retry_after(), Some(Duration::from_secs(1)));
         let cause: &StoreError = reason.source().unwrap().downcast_ref().unwrap();
         assert_eq!(cause.kind(), StoreErrorKind::Unavailable);
@@ -53,7 +53,7 @@ async fn down_after_the_function_returns_and_goes_on_storing() {
 async fn a_failed_release_is_tried_again() {
     let consumer = Consumer::new();
     consumer.store.script(Operation::Release, AWAY);
-    let fails = async |_, _| Err::<usize, _>(super::Unreachable);
+    let fails = async |_, _| Err::<usize, _>(SettleError::Unreachable);
     assert_unreachable(consumer.call(DEFAULT, "key", fails).await);
     consumer.pending(0).await;
     assert_executed(consumer.receive(DEFAULT, "key").await, 1);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use bytes::Bytes;
 use idempotent_runtime::store::{Claim, ClaimRequest, Release, Store};
-use idempotent_runtime::{Builder, Idempotency, ManualClock, Owner, RecordKey, Token};
+use idempotent_runtime::{Idempotency, IdempotencyBuilder, ManualClock, Owner, RecordKey, Token};
 use tokio::task::JoinHandle;
 
 use super::{App, FaultyStore, Local, Reply};
@@ -42,7 +42,7 @@ impl Crashes {
         Stopped { process, reply }
     }
 
-    pub fn builder(&self) -> Builder {
+    pub fn builder(&self) -> IdempotencyBuilder {
         Idempotency::builder(self.store.clone())
     }
 

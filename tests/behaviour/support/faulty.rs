@@ -112,7 +112,7 @@ impl FaultyStore {
     }
 
     /// Tells nobody of a change: who waits has to look.
-    pub fn without_hints(self) -> Self {
+    pub fn without_notifications(self) -> Self {
         Self {
             gives_hints: false,
             ..self

@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::Request;
 use http_body_util::BodyExt;
 use idempotent_runtime::store::Store;
-use idempotent_runtime::{Builder, Idempotency};
+use idempotent_runtime::{Idempotency, IdempotencyBuilder};
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
@@ -36,7 +36,7 @@ impl Local {
     }
 
     /// Routes with the builder's settings.
-    pub fn with(builder: Builder, routes: Router<App>) -> Self {
+    pub fn with(builder: IdempotencyBuilder, routes: Router<App>) -> Self {
         let idempotency = builder.build();
         let probe = Probe::default();
         let router = routes.with_state(App {

@@ -14,7 +14,7 @@ use axum::Router;
 use axum::extract::FromRef;
 use idempotent_runtime::store::Store;
 use idempotent_runtime::store::memory::MemoryStore;
-use idempotent_runtime::{Builder, Idempotency, ManualClock};
+use idempotent_runtime::{Idempotency, IdempotencyBuilder, ManualClock};
 use reqwest::{Method, RequestBuilder};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -130,7 +130,7 @@ pub async fn serve_on_manual_clock(routes: Router<App>) -> (Server, Arc<ManualCl
 }
 
 /// Serves routes with the builder's settings.
-pub async fn serve_with(builder: Builder, routes: Router<App>) -> Server {
+pub async fn serve_with(builder: IdempotencyBuilder, routes: Router<App>) -> Server {
     let Local {
         router,
         probe,

@@ -10,7 +10,8 @@ use axum::extract::{FromRef, State};
 use axum::routing::post;
 use http::{HeaderMap, StatusCode};
 use idempotent_runtime::{
-    Abandoned, Attempt, Builder, Idempotency, Recovery, StepError, StoredResponse, idempotent,
+    Abandoned, Attempt, Idempotency, IdempotencyBuilder, Recovery, StepError, StoredResponse,
+    idempotent,
 };
 use tokio::net::TcpListener;
 
@@ -211,7 +212,7 @@ pub fn serve() {
         .block_on(run(&store, till, &address));
 }
 
-fn with_secrets(mut builder: Builder, secrets: &str) -> Builder {
+fn with_secrets(mut builder: IdempotencyBuilder, secrets: &str) -> IdempotencyBuilder {
     let mut secrets: Vec<&str> = secrets.split(',').collect();
     let current = secrets.pop().expect("a current secret");
     if secrets.first() == Some(&"") {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use idempotent_runtime::store::Store;
-use idempotent_runtime::{Builder, Idempotency, Token};
+use idempotent_runtime::{Idempotency, IdempotencyBuilder, Token};
 use tokio::sync::Mutex;
 
 use super::database::Database;
@@ -106,7 +106,7 @@ impl<C: Database> Scene<C> {
         C::store(&C::pool(&self.url, connections), &self.tables.records)
     }
 
-    pub fn builder(&self, connections: u32) -> Builder {
+    pub fn builder(&self, connections: u32) -> IdempotencyBuilder {
         Idempotency::builder(self.store(connections))
     }
 
@@ -115,7 +115,7 @@ impl<C: Database> Scene<C> {
         self.serve(self.builder(4)).await
     }
 
-    pub async fn serve(&self, builder: Builder) -> Server<C> {
+    pub async fn serve(&self, builder: IdempotencyBuilder) -> Server<C> {
         // The check writes a record too, and here records are counted.
         let idempotency = builder.secret_check(false).build();
         Server::start(idempotency, &self.tables).await

@@ -69,8 +69,8 @@ macro_rules! handlers {
 
 handlers! {
     all();
-    client(store_errors = "client");
-    none(store_errors = "none");
+    client(replay_errors = "4xx");
+    none(replay_errors = "none");
     patient(in_flight = "wait", wait = "1h");
     impatient(in_flight = "wait", wait = "20ms");
     small(max_response_bytes = 10);

@@ -13,7 +13,7 @@ use idempotent_runtime::{Idempotency, idempotent};
     scope = (user id),
     key = "id",
     in_flight = "queue",
-    store_errors = all,
+    replay_errors = all,
     max_response_bytes = -1
 )]
 fn create_order(#[tx] body: String) -> String {

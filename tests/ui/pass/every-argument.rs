@@ -27,7 +27,7 @@ async fn ask(abandoned: Abandoned) -> Recovery {
     in_flight = "wait",
     wait = "500ms",
     on_abandoned = ask,
-    store_errors = "client",
+    replay_errors = "4xx",
     max_response_bytes = 65_536,
     name = "orders.create",
     crate = api::parts::idempotency,
@@ -41,12 +41,12 @@ async fn second(body: String) -> String {
     body
 }
 
-#[idempotent(ttl_secs = 20, fingerprint = (body.len(), &body), on_abandoned = "retry", store_errors = "none")]
+#[idempotent(ttl_secs = 20, fingerprint = (body.len(), &body), on_abandoned = "retry", replay_errors = "none")]
 async fn third(body: String) -> String {
     body
 }
 
-#[idempotent(ttl = "7d", store_errors = "all", max_response_bytes = 0, on_abandoned = self::ask)]
+#[idempotent(ttl = "7d", replay_errors = "all", max_response_bytes = 0, on_abandoned = self::ask)]
 async fn fourth(body: String) -> String {
     body
 }

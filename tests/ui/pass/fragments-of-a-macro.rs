@@ -5,7 +5,7 @@
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::post;
-use idempotent_runtime::{Idempotency, NoResult, idempotent};
+use idempotent_runtime::{Idempotency, ExecuteError, idempotent};
 
 macro_rules! handlers {
     (
@@ -38,7 +38,7 @@ macro_rules! handlers {
 handlers! {
     "24h", "30s", "X-Key", false, 1024, "handler",
     pub(crate) handler(State(_), State<Idempotency>, Path(id), Path<u64>) -> String { id.to_string() },
-    plain((&(Idempotency)), u64) -> Result<u64, NoResult>,
+    plain((&(Idempotency)), u64) -> Result<u64, ExecuteError>,
     async fn whole(body: String) -> String {
         body
     }

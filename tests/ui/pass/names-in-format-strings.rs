@@ -4,7 +4,7 @@
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::post;
-use idempotent_runtime::{Idempotency, NoResult, idempotent};
+use idempotent_runtime::{Idempotency, ExecuteError, idempotent};
 
 #[idempotent(scope = format!("{tenant}/{user:>8}"), fingerprint = format_args!("{body}"))]
 async fn handler(Path((tenant, user)): Path<(String, u32)>, body: String) -> &'static str {
@@ -12,7 +12,7 @@ async fn handler(Path((tenant, user)): Path<(String, u32)>, body: String) -> &'s
 }
 
 #[idempotent(key = format!("{id:08}/{line:?}"), name = "plain", fingerprint = ())]
-async fn plain(_handle: &Idempotency, id: u64, line: u8) -> Result<u64, NoResult> {
+async fn plain(_handle: &Idempotency, id: u64, line: u8) -> Result<u64, ExecuteError> {
     Ok(7)
 }
 

@@ -5,7 +5,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use idempotent_runtime::{Abandoned, Idempotency, NoResult, Recovery, Token, idempotent};
+use idempotent_runtime::{Abandoned, Idempotency, ExecuteError, Recovery, Token, idempotent};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::instrument;
@@ -13,12 +13,12 @@ use tracing::instrument;
 #[derive(Debug)]
 enum SettleError {
     Unreachable,
-    NoResult(NoResult),
+    ExecuteError(ExecuteError),
 }
 
-impl From<NoResult> for SettleError {
-    fn from(reason: NoResult) -> Self {
-        Self::NoResult(reason)
+impl From<ExecuteError> for SettleError {
+    fn from(reason: ExecuteError) -> Self {
+        Self::ExecuteError(reason)
     }
 }
 
@@ -88,7 +88,7 @@ mod jobs {
 }
 
 #[idempotent(name = "with_an_error", key = id)]
-async fn with_an_error_of_the_runtime(id: u8, _: &Idempotency) -> Result<u8, NoResult> {
+async fn with_an_error_of_the_runtime(id: u8, _: &Idempotency) -> Result<u8, ExecuteError> {
     Ok(id)
 }
 
@@ -181,7 +181,7 @@ async fn all(idempotency: &Idempotency) -> Result<(), SettleError> {
 fn main() {
     fn is_send<T: Send>(_: fn(&'static Idempotency) -> T) {}
     is_send(all);
-    if let Err(SettleError::NoResult(reason)) = Err::<(), _>(SettleError::Unreachable) {
+    if let Err(SettleError::ExecuteError(reason)) = Err::<(), _>(SettleError::Unreachable) {
         drop(reason);
     }
 }

@@ -1,9 +1,9 @@
 //! A function without HTTP that is not async.
 
-use idempotent_runtime::{Idempotency, NoResult, idempotent};
+use idempotent_runtime::{Idempotency, ExecuteError, idempotent};
 
 #[idempotent(name = "settle", key = order)]
-fn settle(idempotency: &Idempotency, order: u64) -> Result<u64, NoResult> {
+fn settle(idempotency: &Idempotency, order: u64) -> Result<u64, ExecuteError> {
     Ok(order)
 }
 

@@ -1,9 +1,9 @@
 //! A handle that lives for ever.
 
-use idempotent_runtime::{Idempotency, NoResult, idempotent};
+use idempotent_runtime::{Idempotency, ExecuteError, idempotent};
 
 #[idempotent(name = "settle", key = order)]
-async fn settle(idempotency: &'static Idempotency, order: u64) -> Result<u64, NoResult> {
+async fn settle(idempotency: &'static Idempotency, order: u64) -> Result<u64, ExecuteError> {
     Ok(order)
 }
 

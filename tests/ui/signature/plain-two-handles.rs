@@ -1,13 +1,13 @@
 //! Two handles.
 
-use idempotent_runtime::{Idempotency, NoResult, idempotent};
+use idempotent_runtime::{Idempotency, ExecuteError, idempotent};
 
 #[idempotent(name = "settle", key = order)]
 async fn settle(
     idempotency: &Idempotency,
     order: u64,
     other: &Idempotency,
-) -> Result<u64, NoResult> {
+) -> Result<u64, ExecuteError> {
     Ok(order)
 }
 

@@ -1,6 +1,6 @@
 //! The error is at the argument's type, and says how to leave it out.
 
-use idempotent_runtime::{Idempotency, NoResult, idempotent};
+use idempotent_runtime::{Idempotency, ExecuteError, idempotent};
 
 struct Provider;
 
@@ -9,7 +9,7 @@ async fn settle(
     idempotency: &Idempotency,
     provider: Provider,
     order: u64,
-) -> Result<u64, NoResult> {
+) -> Result<u64, ExecuteError> {
     let Provider = provider;
     Ok(order)
 }

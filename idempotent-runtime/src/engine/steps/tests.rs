@@ -22,7 +22,7 @@ struct Attempt {
 
 fn engine() -> Engine {
     let settings = crate::engine::EngineSettings {
-        sweep_every: Duration::ZERO,
+        purge_interval: Duration::ZERO,
         ..Default::default()
     };
     Engine::new(Arc::new(MemoryStore::new()), settings, None)

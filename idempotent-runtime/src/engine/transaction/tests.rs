@@ -35,7 +35,7 @@ async fn entered(
     other: Option<Fingerprint>,
 ) -> Result<Outcome<InTransaction<()>>, Refusal> {
     let settings = super::super::EngineSettings {
-        sweep_every: Duration::ZERO,
+        purge_interval: Duration::ZERO,
         ..Default::default()
     };
     let engine = Engine::new(Arc::new(MemoryStore::new()), settings, None);

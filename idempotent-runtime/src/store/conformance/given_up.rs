@@ -244,7 +244,7 @@ async fn completion_that_was_given_up_holds_nothing(lab: &Lab<'_>) -> Verdict {
         must_be!(
             what,
             completion,
-            Completion::Stored | Completion::AlreadyMine
+            Completion::Stored | Completion::AlreadyCompleted
         );
     }
     let what = "replaying what was completed so";

@@ -25,7 +25,7 @@ async fn first_completion_stays(lab: &Lab<'_>) -> Verdict {
     let longer = lab.lasting() * 8;
     for again in [first, answer("a second answer")] {
         let completion = lab.store.complete(&request.owner, &again, longer).await?;
-        must_be!("completing twice", completion, Completion::AlreadyMine);
+        must_be!("completing twice", completion, Completion::AlreadyCompleted);
         unchanged("completing twice", &before, lab.store.get(&key).await?)?;
     }
     Ok(())
@@ -49,7 +49,7 @@ async fn completed_outlives_its_lease(lab: &Lab<'_>) -> Verdict {
     must_be!(
         "completing twice, after the lease",
         completion,
-        Completion::AlreadyMine
+        Completion::AlreadyCompleted
     );
     unchanged(
         "all that",

@@ -230,7 +230,7 @@ async fn strangers_lose_every_race(lab: &Lab<'_>) -> Verdict {
         let ended = race_to_end(lab, &ends).await?;
         let count = |what: Ended| ended.iter().filter(|ended| **ended == what).count();
         let stored = count(Ended::Completed(Completion::Stored));
-        let mine = count(Ended::Completed(Completion::AlreadyMine));
+        let mine = count(Ended::Completed(Completion::AlreadyCompleted));
         let what = format!("4 completions of the owner among strangers' writes: {ended:?}");
         must_be!(&what, (stored, mine), (1, 3));
         must_be!(&what, count(Ended::Released(Release::Released)), 0);

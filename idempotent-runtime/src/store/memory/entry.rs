@@ -272,7 +272,7 @@ impl Entry {
             return Completion::Lost;
         }
         if matches!(self.state, State::Completed(_)) {
-            return Completion::AlreadyMine;
+            return Completion::AlreadyCompleted;
         }
         self.wake();
         self.state = State::Completed(Box::new(response));

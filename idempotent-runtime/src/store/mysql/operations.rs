@@ -131,7 +131,7 @@ impl MySqlStore {
         let completed_by = self.statements.completed_by(owner);
         match self.read(connection, completed_by).await? {
             Some(row) => match column::<u8>(&row, 0)? {
-                COMPLETED => Ok(Completion::AlreadyMine),
+                COMPLETED => Ok(Completion::AlreadyCompleted),
                 RUNNING => Ok(Completion::Lost),
                 other => Err(row::unknown_state(other).into()),
             },

@@ -49,7 +49,7 @@ pub(super) fn completion(row: &PgRow) -> Result<Completion, StoreError> {
     let outcome: &str = row.try_get("outcome").map_err(store_error)?;
     match outcome {
         "stored" => Ok(Completion::Stored),
-        "already_mine" => Ok(Completion::AlreadyMine),
+        "already_mine" => Ok(Completion::AlreadyCompleted),
         "lost" => Ok(Completion::Lost),
         _ => Err(corrupt(NAME, "record of an unknown state")),
     }

@@ -53,7 +53,7 @@ pub(super) fn claim(reply: &Value, request: &ClaimRequest<'_>) -> Result<Claim, 
 pub(super) fn completion(reply: &Value) -> Result<Completion, StoreError> {
     match word(reply) {
         Some("OK") => Ok(Completion::Stored),
-        Some("MINE") => Ok(Completion::AlreadyMine),
+        Some("MINE") => Ok(Completion::AlreadyCompleted),
         Some("LOST") => Ok(Completion::Lost),
         _ => Err(unknown()),
     }

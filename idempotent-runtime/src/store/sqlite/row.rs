@@ -176,7 +176,7 @@ impl Row {
     /// What became of a completion that has written nothing.
     pub(super) fn completion(&self, owner: &Owner) -> Completion {
         match self.state {
-            State::Completed(_) if self.token == Some(owner.token) => Completion::AlreadyMine,
+            State::Completed(_) if self.token == Some(owner.token) => Completion::AlreadyCompleted,
             _ => Completion::Lost,
         }
     }

@@ -14,7 +14,7 @@ use crate::store::StoreError;
 /// It displays as one line for a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Finding {
+pub struct ConfigurationWarning {
     /// How bad it is.
     pub severity: Severity,
     /// What was found.
@@ -25,7 +25,7 @@ pub struct Finding {
     pub fix: &'static str,
 }
 
-/// How bad a [`Finding`] is.
+/// How bad a [`ConfigurationWarning`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Severity {
@@ -35,13 +35,13 @@ pub enum Severity {
     Danger,
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for ConfigurationWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}; {}", self.what, self.why, self.fix)
     }
 }
 
-impl Finding {
+impl ConfigurationWarning {
     fn danger(what: impl Into<Cow<'static, str>>, why: &'static str, fix: &'static str) -> Self {
         Self {
             severity: Severity::Danger,
@@ -68,14 +68,14 @@ impl Finding {
 }
 
 /// Asks the server, or each primary of a Cluster.
-pub(super) async fn audit(
+pub(super) async fn check(
     connection: &mut impl ConnectionLike,
-) -> Result<Vec<Finding>, StoreError> {
+) -> Result<Vec<ConfigurationWarning>, StoreError> {
     let info = ask::<Value>(connection, &cmd("INFO")).await?;
     let is_cluster_client = matches!(info, Some(Value::Map(_)));
     let servers = info.map(texts).unwrap_or_default();
     if servers.is_empty() {
-        return Ok(vec![Finding::unchecked(
+        return Ok(vec![ConfigurationWarning::unchecked(
             "role, memory and persistence",
             "INFO",
         )]);
@@ -136,7 +136,7 @@ struct Server<'a> {
 }
 
 impl Server<'_> {
-    fn findings(&self, save: Option<&str>) -> Vec<Finding> {
+    fn findings(&self, save: Option<&str>) -> Vec<ConfigurationWarning> {
         [
             self.version(),
             self.role(),
@@ -155,11 +155,11 @@ impl Server<'_> {
             .map(str::trim)
     }
 
-    fn version(&self) -> Option<Finding> {
+    fn version(&self) -> Option<ConfigurationWarning> {
         let version = self.get("redis_version")?;
         let major: u32 = version.split('.').next()?.parse().ok()?;
         (major < 5).then(|| {
-            Finding::danger(
+            ConfigurationWarning::danger(
                 format!("the server is Redis {version}"),
                 "its scripts cannot read the clock and write",
                 "use Redis 5.0 or newer, or Valkey",
@@ -167,22 +167,25 @@ impl Server<'_> {
         })
     }
 
-    fn role(&self) -> Option<Finding> {
+    fn role(&self) -> Option<ConfigurationWarning> {
         match self.get("role") {
             Some("master") => None,
-            Some(_) => Some(Finding::danger(
+            Some(_) => Some(ConfigurationWarning::danger(
                 "the server is a replica",
                 "it takes no writes, and what it shows is late",
                 "connect to the primary",
             )),
-            None => Some(Finding::unchecked("the role", "INFO replication")),
+            None => Some(ConfigurationWarning::unchecked(
+                "the role",
+                "INFO replication",
+            )),
         }
     }
 
     /// For a client that talks to one server.
-    fn cluster(&self) -> Option<Finding> {
+    fn cluster(&self) -> Option<ConfigurationWarning> {
         (self.get("cluster_enabled") == Some("1")).then(|| {
-            Finding::warning(
+            ConfigurationWarning::warning(
                 "the server is one of a Cluster, and the connection is to this one only",
                 "records of the other servers' slots cannot be reached, and their claims fail",
                 "pass a `ClusterConnection` to `RedisStore::new`",
@@ -190,38 +193,44 @@ impl Server<'_> {
         })
     }
 
-    fn eviction(&self) -> Option<Finding> {
+    fn eviction(&self) -> Option<ConfigurationWarning> {
         match (self.get("maxmemory"), self.get("maxmemory_policy")) {
             (Some("0"), _) | (_, Some("noeviction")) => None,
-            (Some(_), Some(policy)) => Some(Finding::danger(
+            (Some(_), Some(policy)) => Some(ConfigurationWarning::danger(
                 format!("`maxmemory-policy` is `{policy}`"),
                 "live records are dropped when memory is short, and a retry runs the handler again",
                 "set it to `noeviction`, and keep caches on another server",
             )),
-            _ => Some(Finding::unchecked("the eviction policy", "INFO memory")),
+            _ => Some(ConfigurationWarning::unchecked(
+                "the eviction policy",
+                "INFO memory",
+            )),
         }
     }
 
-    fn persistence(&self, save: Option<&str>) -> Option<Finding> {
+    fn persistence(&self, save: Option<&str>) -> Option<ConfigurationWarning> {
         const FIX: &str = "set `appendonly yes`, and `appendfsync always` where money is at stake";
         match (self.get("aof_enabled"), save) {
             (Some("1"), _) => None,
-            (Some(_), Some("")) => Some(Finding::danger(
+            (Some(_), Some("")) => Some(ConfigurationWarning::danger(
                 "nothing is written to disk (`appendonly no`, no `save`)",
                 "a restart of the server forgets every key, and a retry runs the handler again",
                 FIX,
             )),
-            (Some(_), Some(_)) => Some(Finding::warning(
+            (Some(_), Some(_)) => Some(ConfigurationWarning::warning(
                 "there are snapshots only (`appendonly no`)",
                 "a crash of the server forgets the keys since the last snapshot",
                 FIX,
             )),
-            (Some(_), None) => Some(Finding::warning(
+            (Some(_), None) => Some(ConfigurationWarning::warning(
                 "there is no append-only file, and whether there are snapshots could not be checked, CONFIG is not allowed",
                 "a crash of the server forgets every key, or those since the last snapshot",
                 FIX,
             )),
-            (None, _) => Some(Finding::unchecked("persistence", "INFO persistence")),
+            (None, _) => Some(ConfigurationWarning::unchecked(
+                "persistence",
+                "INFO persistence",
+            )),
         }
     }
 }

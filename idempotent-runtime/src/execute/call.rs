@@ -1,6 +1,6 @@
 use serde::Serialize;
 
-use super::error::{NoResult, NoResultKind};
+use super::error::{ExecuteError, ExecuteErrorKind};
 use crate::canonical::to_canonical;
 use crate::engine::{Crashed, Intent};
 use crate::fingerprint::Fingerprint;
@@ -10,13 +10,13 @@ use crate::policy::Policy;
 use crate::recovery::Abandoned;
 
 /// What names one execution.
-pub(super) struct Identity {
+pub(super) struct Call {
     pub(super) intent: Intent,
     key: Key,
     scope: Option<Vec<u8>>,
 }
 
-impl Identity {
+impl Call {
     /// From what [`Idempotency::execute`] is told.
     pub(super) fn of_call<S: Serialize, I: Serialize + ?Sized>(
         idempotency: &Idempotency,
@@ -25,7 +25,7 @@ impl Identity {
         scope: &S,
         key: &str,
         input: &I,
-    ) -> Result<Self, NoResult> {
+    ) -> Result<Self, ExecuteError> {
         let key = Key::from_text(key).map_err(invalid)?;
         let scope = Some(to_canonical(scope).map_err(unusable)?);
         let input = to_canonical(input).map_err(unusable)?;
@@ -45,7 +45,7 @@ impl Identity {
         policy: &Policy,
         operation: &str,
         inputs: Inputs,
-    ) -> Result<Self, NoResult> {
+    ) -> Result<Self, ExecuteError> {
         let input = inputs.fingerprint_or_arguments();
         if let Some(error) = inputs.error {
             return Err(unusable(error));
@@ -104,10 +104,10 @@ impl Identity {
     }
 }
 
-fn invalid(reason: InvalidKey) -> NoResult {
-    NoResult::new(NoResultKind::InvalidKey).caused_by(reason)
+fn invalid(reason: InvalidKey) -> ExecuteError {
+    ExecuteError::new(ExecuteErrorKind::InvalidKey).caused_by(reason)
 }
 
-fn unusable(error: serde_json::Error) -> NoResult {
-    NoResult::new(NoResultKind::UnusableInput).caused_by(error)
+fn unusable(error: serde_json::Error) -> ExecuteError {
+    ExecuteError::new(ExecuteErrorKind::UnusableInput).caused_by(error)
 }

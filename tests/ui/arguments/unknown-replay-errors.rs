@@ -1,10 +1,10 @@
-//! A word that `store_errors` does not know.
+//! A word that `replay_errors` does not know.
 
 use axum::Router;
 use axum::routing::post;
 use idempotent_runtime::{Idempotency, idempotent};
 
-#[idempotent(store_errors = "5xx")]
+#[idempotent(replay_errors = "5xx")]
 async fn create_order(body: String) -> String {
     body
 }

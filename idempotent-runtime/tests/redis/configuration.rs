@@ -1,4 +1,4 @@
-//! What the audit finds.
+//! What the check of the configuration finds.
 
 use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex};
@@ -10,11 +10,11 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::support::{AS_USER, Server, store_at, with_user};
 
-async fn audit(settings: &[&str], parameters: &str) -> Option<Vec<String>> {
+async fn check(settings: &[&str], parameters: &str) -> Option<Vec<String>> {
     let server = Server::start(settings).await?;
     let store = store_at(&format!("{}{parameters}", server.url())).await;
-    let findings = store.audit().await.unwrap();
-    let line = |finding: &idempotent_runtime::store::redis::Finding| {
+    let findings = store.check_configuration().await.unwrap();
+    let line = |finding: &idempotent_runtime::store::redis::ConfigurationWarning| {
         assert!(finding.to_string().ends_with(finding.fix));
         match finding.severity {
             Severity::Danger => format!("danger: {}", finding.what),
@@ -25,7 +25,7 @@ async fn audit(settings: &[&str], parameters: &str) -> Option<Vec<String>> {
 }
 
 #[tokio::test]
-async fn audit_finds_what_loses_records() {
+async fn the_check_finds_what_loses_records() {
     const FILE: [&str; 2] = ["--appendonly", "yes"];
     for (settings, expected) in [
         (FILE.to_vec(), vec![]),
@@ -66,7 +66,7 @@ async fn audit_finds_what_loses_records() {
             vec!["warning: the server is one of a Cluster, and the connection is to this one only"],
         ),
     ] {
-        let Some(findings) = audit(&settings, "").await else {
+        let Some(findings) = check(&settings, "").await else {
             return;
         };
         assert_eq!(findings, expected, "{settings:?}");
@@ -74,7 +74,7 @@ async fn audit_finds_what_loses_records() {
 }
 
 #[tokio::test]
-async fn audit_says_what_it_may_not_look_at() {
+async fn the_check_says_what_it_may_not_look_at() {
     let weak = with_user("~* +@all -config");
     let blind = with_user("~* +@all -config -info");
     let renamed = ["--rename-command", "CONFIG", ""];
@@ -95,7 +95,7 @@ async fn audit_says_what_it_may_not_look_at() {
             "role, memory and persistence could not be checked",
         ),
     ] {
-        let Some(findings) = audit(settings, parameters).await else {
+        let Some(findings) = check(settings, parameters).await else {
             return;
         };
         let [finding] = &findings[..] else {
@@ -145,14 +145,14 @@ impl Visit for Line<'_> {
 }
 
 #[tokio::test]
-async fn connect_logs_what_the_audit_finds() {
+async fn connect_logs_what_the_check_finds() {
     let Some(server) = Server::start(&[]).await else {
         return;
     };
     let warnings = Warnings::default();
     let _logged = tracing::subscriber::set_default(warnings.clone());
     let store = RedisStore::connect(&server.url()).await.unwrap();
-    let findings = store.audit().await.unwrap();
+    let findings = store.check_configuration().await.unwrap();
     let expected: String = findings
         .iter()
         .map(|finding| format!("redis store: {finding}\n"))
