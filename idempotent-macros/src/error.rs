@@ -24,33 +24,17 @@ impl Errors {
         self.found.push(mistake);
     }
 
-    /// The value, or nothing and one more mistake.
-    pub(crate) fn keep<T>(&mut self, result: syn::Result<T>) -> Option<T> {
-        result.map_err(|mistake| self.push(mistake)).ok()
-    }
-
-    /// What was parsed if nobody found a mistake, else every mistake as `compile_error!`s.
-    pub(crate) fn finish<T>(mut self, parsed: Option<T>) -> Result<T, TokenStream> {
+    /// Every mistake as `compile_error!`s, if there are any.
+    pub(crate) fn finish(mut self) -> Option<TokenStream> {
         self.asked = true;
-        match parsed {
-            Some(parsed) if self.found.is_empty() => Ok(parsed),
-            _ => Err(self
-                .found
-                .iter()
-                .map(syn::Error::to_compile_error)
-                .collect()),
-        }
+        let mistakes = self.found.iter().map(syn::Error::to_compile_error);
+        (!self.found.is_empty()).then(|| mistakes.collect())
     }
 }
 
 impl Drop for Errors {
-    #[expect(
-        clippy::panic,
-        reason = "a forgotten sink is a bug of this crate, not of its user"
-    )]
     fn drop(&mut self) {
-        if !self.asked && !std::thread::panicking() {
-            panic!("mistakes were collected and nobody asked for them");
-        }
+        let is_fine = self.asked || std::thread::panicking();
+        assert!(is_fine, "mistakes were collected and never reported");
     }
 }

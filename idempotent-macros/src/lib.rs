@@ -6,15 +6,20 @@
 
 use proc_macro::TokenStream;
 use proc_macro2::TokenStream as TokenStream2;
+use syn::ItemFn;
 
+use crate::args::Args;
+use crate::error::Errors;
+use crate::function::Function;
+
+mod above;
 mod args;
 mod error;
 mod expand;
-mod handler;
+mod function;
 mod list;
 mod pattern;
-mod plain;
-mod transaction;
+mod signature;
 mod value;
 mod words;
 
@@ -190,31 +195,21 @@ mod tests;
 /// * `#[cfg]` on an argument is refused: put it on the function.
 #[proc_macro_attribute]
 pub fn idempotent(args: TokenStream, item: TokenStream) -> TokenStream {
-    expand(args.into(), item.into()).into()
-}
-
-/// What the attribute is on.
-enum Function {
-    Handler(handler::Handler),
-    Plain(plain::Plain),
+    let mut errors = Errors::default();
+    above::check(&above::source(proc_macro::Span::call_site()), &mut errors);
+    expand(args.into(), item.into(), errors).into()
 }
 
 /// Parse, validate, expand; with a mistake anywhere, the mistakes and the function as the user wrote it.
-fn expand(args: TokenStream2, item: TokenStream2) -> TokenStream2 {
-    let mut errors = error::Errors::default();
-    let args = args::Args::parse(args, &mut errors);
-    let function = match plain::Plain::parse(&item, &args, &mut errors) {
-        Some(plain) => Some(Function::Plain(plain)),
-        None => handler::Handler::parse(item.clone(), &mut errors).map(Function::Handler),
+fn expand(args: TokenStream2, item: TokenStream2, mut errors: Errors) -> TokenStream2 {
+    let args = Args::parse(args, &mut errors);
+    let Ok(users) = syn::parse2::<ItemFn>(item.clone()) else {
+        errors.push(function::not_a_function(item.clone()));
+        return errors.finish().into_iter().chain([item]).collect();
     };
-    if let Some(Function::Handler(handler::Handler { has_tx: true, .. })) = &function {
-        transaction::check(&args, &mut errors);
-    }
-    match errors.finish(function) {
-        Ok(Function::Handler(handler)) => expand::handler(&args, &handler),
-        Ok(Function::Plain(plain)) => plain::function(&args, &plain),
-        Err(mistakes) => [mistakes, handler::as_written(plain::with_handle_used(item))]
-            .into_iter()
-            .collect(),
+    let function = Function::new(users.clone(), &args, &mut errors);
+    match errors.finish() {
+        None => expand::function(&args, &function),
+        Some(mistakes) => TokenStream2::from_iter([mistakes, function::as_written(users)]),
     }
 }
