@@ -113,6 +113,8 @@ pub(crate) struct Args {
 /// One argument as it was said, and its value if that was a good one.
 pub(crate) struct Said {
     pub(crate) spec: &'static Spec,
+    /// The runtime's method, with the span of the user's word: errors, and editors, go there.
+    pub(crate) method: Ident,
     pub(crate) name: Ident,
     pub(crate) value: Option<Value>,
 }
@@ -125,17 +127,21 @@ impl Args {
             let value = (argument.spec.read)(&argument);
             let value = value.map_err(|mistake| errors.push(mistake)).ok();
             let Argument { spec, name, .. } = argument;
-            match args.get(spec.method).map(|first| &first.name) {
-                None => args.said.push(Said { spec, name, value }),
-                Some(first) if *first == name => {
-                    let rule = format!("`{name}` is given twice: remove one of the two");
-                    errors.at(&name, rule);
+            let method = Ident::new(spec.method, name.span());
+            let rule = match args.get(spec.method).map(|first| &first.name) {
+                None => {
+                    args.said.push(Said {
+                        spec,
+                        method,
+                        name,
+                        value,
+                    });
+                    continue;
                 }
-                Some(first) => {
-                    let rule = format!("`{name}` says again what `{first}` has said");
-                    errors.at(&name, format!("{rule}: remove one of the two"));
-                }
-            }
+                Some(first) if *first == name => format!("`{name}` is given twice"),
+                Some(first) => format!("`{name}` says again what `{first}` has said"),
+            };
+            errors.at(&name, format!("{rule}: remove one of the two"));
         }
         args.check_contradictions(errors);
         args
@@ -158,7 +164,7 @@ impl Args {
 
     /// What was said that calls the method, well or badly.
     pub(crate) fn get(&self, method: &str) -> Option<&Said> {
-        self.said.iter().find(|said| said.spec.method == method)
+        self.said.iter().find(|said| said.method == method)
     }
 
     pub(crate) fn value(&self, method: &str) -> Option<&Value> {
@@ -171,13 +177,6 @@ impl Args {
             Some(Value::Runtime(path)) => path.clone(),
             _ => parse_quote!(::idempotent_runtime),
         }
-    }
-}
-
-impl Said {
-    /// The runtime's method, with the span of the user's word: errors, and editors, go there.
-    pub(crate) fn method(&self) -> Ident {
-        Ident::new(self.spec.method, self.name.span())
     }
 }
 

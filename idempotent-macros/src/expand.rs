@@ -22,14 +22,10 @@ pub(crate) fn function(args: &Args, function: &Function) -> TokenStream {
     }
 }
 
-/// What all functions have in common; `call` is the one call in which everything happens.
-fn shell(
-    args: &Args,
-    function: &Function,
-    arguments: &TokenStream,
-    output: &TokenStream,
-    call: &TokenStream,
-) -> TokenStream {
+/// What all functions have in common. The parts are the arguments, the output, and the one call in which everything
+/// happens.
+fn shell(args: &Args, function: &Function, parts: [TokenStream; 3]) -> TokenStream {
+    let [arguments, output, call] = parts;
     let users = users_function(args, function);
     let (inside, beside) = match function.beside {
         None => (Some(users), None),
@@ -74,31 +70,30 @@ fn answer(sig: &Signature) -> Span {
 fn policy(args: &Args, elsewhere: &str) -> TokenStream {
     let runtime = args.runtime();
     let settings = args.said.iter();
-    let settings = settings.filter(|said| said.spec.method != elsewhere);
+    let settings = settings.filter(|said| said.method != elsewhere);
     let settings = settings.filter_map(|said| {
-        let (method, value) = (said.method(), said.value.as_ref()?);
+        let (method, value) = (&said.method, said.value.as_ref()?);
         let value = value.setting(&runtime, said.spec.method)?;
         Some(quote!(.#method(#value)))
     });
     quote!(const { &#runtime::Policy::new() #(#settings)* })
 }
 
-/// The user's expressions, as calls of the builder that takes what they evaluate to, and before them a use of what
-/// the patterns bind: not every expression uses every binding, and the compiler would say so.
-fn inputs(args: &Args, function: &Function) -> (Option<TokenStream>, Vec<TokenStream>) {
-    let bindings = pattern::bindings(&function.arguments);
-    let used = (!bindings.is_empty()).then(|| {
-        let bindings = bindings.iter();
-        quote!(let _ = (#(&#bindings,)*);)
-    });
+/// The user's expressions, if there are any, as calls of the builder that takes what they evaluate to, and before them
+/// a use of what the patterns bind: not every expression uses every binding, and the compiler would say so.
+fn inputs(args: &Args, function: &Function) -> Option<TokenStream> {
     let calls = args.said.iter().filter_map(|said| match &said.value {
         Some(Value::Borrowed(it)) => {
-            let (method, borrowed) = (said.method(), quote_spanned!(it.span()=> &(#it)));
+            let (method, borrowed) = (&said.method, quote_spanned!(it.span()=> &(#it)));
             Some(quote!(.#method(#borrowed)))
         }
         _ => None,
     });
-    (used, calls.collect())
+    let (runtime, mut calls) = (args.runtime(), calls.peekable());
+    calls.peek()?;
+    let bindings = Vec::from_iter(pattern::bindings(&function.arguments));
+    let used = (!bindings.is_empty()).then(|| quote!(let _ = (#(&#bindings,)*);));
+    Some(quote!(#used #runtime::__private::Inputs::new() #(#calls)*))
 }
 
 /// The user's function, as it is called.

@@ -1,6 +1,6 @@
 //! The function under the attribute: what it is, and what of it goes where.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens as _, format_ident};
 use syn::punctuated::Punctuated;
 use syn::visit::{self, Visit};
@@ -32,15 +32,13 @@ pub(crate) struct Function {
 
 pub(crate) enum Kind {
     Handler,
-    /// A handler with `#[tx]`, the runtime's connection for one transaction.
+    /// A handler with `#[tx]`: how many arguments stand before that one, and the type that it borrows.
     Transactional {
-        /// How many arguments stand before it.
         place: usize,
         connection: Box<Type>,
     },
-    /// A function without HTTP, which is given the handle.
+    /// A function without HTTP, and which of its arguments is the handle.
     Plain {
-        /// Which of the arguments that is.
         handle: usize,
     },
 }
@@ -78,13 +76,11 @@ impl Kind {
         if let Some(handle) = typed(sig).position(|it| referenced_handle(it).is_some()) {
             return Self::Plain { handle };
         }
-        match typed(sig).enumerate().find(|(_, it)| is_lent(it)) {
-            Some((place, lent)) => Self::Transactional {
-                place,
-                connection: borrowed(&lent.ty),
-            },
-            None => Self::Handler,
-        }
+        let Some((place, lent)) = typed(sig).enumerate().find(|(_, it)| is_lent(it)) else {
+            return Self::Handler;
+        };
+        let connection = borrowed(&lent.ty);
+        Self::Transactional { place, connection }
     }
 }
 
@@ -111,18 +107,16 @@ fn take_off_tx(sig: &mut Signature) {
 }
 
 pub(crate) fn not_a_function(item: TokenStream) -> syn::Error {
-    const RULE: &str = "`#[idempotent]` goes on an `async fn`";
-    match syn::parse2::<Item>(item) {
-        Ok(Item::Impl(block)) => {
-            let fix = "put it on the functions inside this block";
-            syn::Error::new(block.impl_token.span, format!("{RULE}: {fix}"))
-        }
-        Ok(other) => {
-            let fix = "this is not one, remove the attribute";
-            syn::Error::new_spanned(other, format!("{RULE}: {fix}"))
-        }
-        Err(mistake) => mistake,
-    }
+    let inside = "put it on the functions inside this block";
+    let (place, fix) = match syn::parse2::<Item>(item) {
+        Ok(Item::Impl(block)) => (block.impl_token.to_token_stream(), inside),
+        Ok(other) => (other.to_token_stream(), "this is not one, remove it here"),
+        Err(mistake) => return mistake,
+    };
+    syn::Error::new_spanned(
+        place,
+        format!("`#[idempotent]` goes on an `async fn`: {fix}"),
+    )
 }
 
 pub(crate) fn typed(sig: &Signature) -> impl Iterator<Item = &PatType> {
@@ -191,15 +185,19 @@ fn is_outside(attribute: &Attribute) -> bool {
 fn says_self(function: &ItemFn) -> bool {
     struct Search(bool);
 
+    fn is_self(token: &TokenTree) -> bool {
+        matches!(token, TokenTree::Ident(it) if it == "Self")
+    }
+
     impl<'ast> Visit<'ast> for Search {
         fn visit_ident(&mut self, ident: &'ast Ident) {
             self.0 |= ident == "Self";
         }
         fn visit_macro(&mut self, call: &'ast Macro) {
-            self.0 |= pattern::mentions(call.tokens.clone(), "Self");
+            self.0 |= pattern::any(call.tokens.clone(), &is_self);
         }
         fn visit_attribute(&mut self, attribute: &'ast Attribute) {
-            self.0 |= pattern::mentions(attribute.meta.to_token_stream(), "Self");
+            self.0 |= pattern::any(attribute.meta.to_token_stream(), &is_self);
         }
         /// An item inside the body has a `Self` of its own.
         fn visit_item(&mut self, _: &'ast Item) {}

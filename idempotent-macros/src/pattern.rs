@@ -56,20 +56,25 @@ pub(crate) fn bindings<'a>(arguments: impl IntoIterator<Item = &'a PatType>) -> 
 pub(crate) fn mark_used(names: &BTreeSet<Ident>, function: &mut ItemFn) {
     if !names.is_empty() {
         let names = names.iter();
-        function
-            .block
-            .stmts
-            .insert(0, parse_quote!(let _ = (#(&#names,)*);));
+        let used = parse_quote!(let _ = (#(&#names,)*););
+        function.block.stmts.insert(0, used);
     }
+}
+
+/// Whether one of the tokens is such, groups opened.
+pub(crate) fn any(tokens: TokenStream, is: &dyn Fn(&TokenTree) -> bool) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Group(group) => any(group.stream(), is),
+        token => is(&token),
+    })
 }
 
 /// Whether the name is anywhere in the tokens, in a format string too.
 pub(crate) fn mentions(tokens: TokenStream, name: &str) -> bool {
-    tokens.into_iter().any(|token| match token {
-        TokenTree::Group(group) => mentions(group.stream(), name),
+    any(tokens, &|token| match token {
         TokenTree::Ident(ident) => ident.unraw() == name,
         TokenTree::Literal(literal) => captures(&literal.to_string(), name),
-        TokenTree::Punct(_) => false,
+        _ => false,
     })
 }
 

@@ -12,18 +12,17 @@ use crate::value::Value;
 const MOST_ARGUMENTS: usize = 16;
 
 pub(crate) fn check(function: &ItemFn, kind: &Kind, args: &Args, errors: &mut Errors) {
-    let sig = &function.sig;
     let (it, instead) = match kind.is_plain() {
         true => ("an idempotent function", "and own it"),
         false => ("a handler", "such as `State<Self>`"),
     };
-    check_function(sig, it, instead, errors);
+    check_function(&function.sig, it, instead, errors);
     check_attributes(function, it, errors);
     match kind.is_plain() {
-        true => check_plain(sig, errors),
-        false => check_handler(sig, errors),
+        true => check_plain(&function.sig, errors),
+        false => check_handler(&function.sig, errors),
     }
-    check_args(args, sig, kind, errors);
+    check_args(args, &function.sig, kind, errors);
 }
 
 fn check_function(sig: &Signature, it: &str, instead: &str, errors: &mut Errors) {
@@ -143,16 +142,14 @@ fn check_plain(sig: &Signature, errors: &mut Errors) {
 /// The arguments of the attribute, against what it is on.
 fn check_args(args: &Args, sig: &Signature, kind: &Kind, errors: &mut Errors) {
     for Said { name, spec, .. } in &args.said {
-        match (kind, spec.not_plain, spec.not_in_transaction) {
+        let rule = match (kind, spec.not_plain, spec.not_in_transaction) {
             (Kind::Plain { .. }, Some(why), _) => {
-                let rule = format!("`{name}` is for handlers, and {why}: remove it");
-                errors.at(name, rule);
+                format!("`{name}` is for handlers, and {why}: remove it")
             }
-            (Kind::Transactional { .. }, _, Some(why)) => {
-                errors.at(name, format!("{why}: remove `{name}`"));
-            }
-            _ => {}
-        }
+            (Kind::Transactional { .. }, _, Some(why)) => format!("{why}: remove `{name}`"),
+            _ => continue,
+        };
+        errors.at(name, rule);
     }
     if !kind.is_plain() {
         return;

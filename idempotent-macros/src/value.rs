@@ -19,14 +19,9 @@ pub(crate) type Words = (&'static str, &'static [(&'static str, &'static str)]);
 /// What a number has to be within, and the rule that says so.
 pub(crate) type Limits = (RangeInclusive<u64>, &'static str);
 
-/// The units of a duration, in milliseconds.
-const UNITS: [(&str, u64); 5] = [
-    ("ms", 1),
-    ("s", 1_000),
-    ("m", 60_000),
-    ("h", 3_600_000),
-    ("d", 86_400_000),
-];
+/// The units of a duration, and how many milliseconds each has.
+const UNITS: [&str; 5] = ["ms", "s", "m", "h", "d"];
+const MILLIS: [u64; 5] = [1, 1_000, 60_000, 3_600_000, 86_400_000];
 
 /// One `name = value` of the attribute.
 pub(crate) struct Argument {
@@ -132,16 +127,16 @@ impl Argument {
 
     /// A duration in quotes, such as `"30s"`, in milliseconds.
     pub(crate) fn duration(&self, limits: Limits) -> Result<Value> {
-        let units = one_of(UNITS.iter().map(|(unit, _)| unit));
+        let units = one_of(UNITS.iter());
         let wanted = format!("a whole number and a unit ({units}) in quotes");
         let text = self.string(&wanted)?.value();
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (count, unit) = text.split_at(digits);
-        let Some((_, unit)) = UNITS.iter().find(|(name, _)| *name == unit) else {
+        let unit = UNITS.iter().zip(MILLIS).find(|(name, _)| **name == unit);
+        let (Some((_, unit)), Ok(count)) = (unit, count.parse::<u64>()) else {
             return Err(self.wants(&wanted));
         };
-        let count: u64 = count.parse().map_err(|_| self.wants(&wanted))?;
-        let millis = count.saturating_mul(*unit);
+        let millis = count.saturating_mul(unit);
         self.within(millis, limits).map(Value::Duration)
     }
 
@@ -192,10 +187,7 @@ impl Argument {
 
     /// The value, if it is one word without quotes.
     pub(crate) fn bare_word(&self) -> Option<String> {
-        match peeled(&self.value) {
-            Expr::Path(path) => path.path.get_ident().map(Ident::to_string),
-            _ => None,
-        }
+        Some(self.path("a word").ok()?.get_ident()?.to_string())
     }
 
     pub(crate) fn is_string(&self) -> bool {

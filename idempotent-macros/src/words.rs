@@ -6,10 +6,8 @@ use std::fmt::Display;
 pub(crate) fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     let allowed = word.chars().count().div_ceil(3);
     let nearest = known.map(|it| (distance(word, it), it)).min();
-    match nearest {
-        Some((edits, candidate)) if edits <= allowed => format!(" (did you mean `{candidate}`?)"),
-        _ => String::new(),
-    }
+    let nearest = nearest.filter(|(edits, _)| *edits <= allowed);
+    nearest.map_or_else(String::new, |(_, it)| format!(" (did you mean `{it}`?)"))
 }
 
 /// "`a`, `b` or `c`".

@@ -11,7 +11,8 @@ use crate::pattern;
 pub(super) fn function(args: &Args, function: &Function) -> TokenStream {
     let runtime = args.runtime();
     let (types, last_type) = split_last(function.arguments.iter().map(|it| &it.ty));
-    let (first, last) = split_last(names(&function.arguments));
+    let names = names(&function.arguments);
+    let (first, _) = split_last(&names);
     let wrapped = Ident::new("__last", Span::mixed_site());
     let request = match &function.kind {
         Kind::Transactional { connection, .. } => quote!(TransactionalRequest<#connection,),
@@ -25,47 +26,34 @@ pub(super) fn function(args: &Args, function: &Function) -> TokenStream {
         #(#first: #types,)*
         #wrapped: #runtime::__private::#request #last_type, #extraction #usual>,
     };
-    let call = call(args, function, &first, &last);
+    let call = call(args, function, &names);
     let output = quote!(-> #runtime::__private::Response);
-    shell(args, function, &arguments, &output, &call)
+    shell(args, function, [arguments, output, call])
 }
 
 /// `__last.run(..).await`. It is located at the return type, because that is what is wrong when the compiler does not
 /// like what the handler answers.
-fn call(
-    args: &Args,
-    function: &Function,
-    first: &[TokenStream],
-    last: &TokenStream,
-) -> TokenStream {
+fn call(args: &Args, function: &Function, names: &[Ident]) -> TokenStream {
     let here = Span::mixed_site().located_at(answer(&function.users.sig));
-    let wrapped = Ident::new("__last", here);
-    let policy = policy(args, "");
-    let mut passed = first.to_vec();
-    passed.extend((!function.arguments.is_empty()).then(|| last.clone()));
+    let (wrapped, policy) = (Ident::new("__last", here), policy(args, ""));
+    let (first, last) = split_last(names);
+    let mut passed = names.to_vec();
     let users = users_path(function);
     let run = match function.kind {
         Kind::Transactional { place, .. } => {
             let tx = Ident::new("__tx", Span::mixed_site());
-            passed.insert(place.min(passed.len()), tx.to_token_stream());
+            passed.insert(place.min(passed.len()), tx.clone());
             quote!(|(#(#first,)*), #last, #tx| ::std::boxed::Box::pin(#users(#(#passed),*)))
         }
         _ => quote!(|(#(#first,)*), #last| #users(#(#passed),*)),
     };
-    let (used, expressions) = inputs(args, function);
-    if expressions.is_empty() {
+    let Some(inputs) = inputs(args, function) else {
         return quote_spanned!(here=> #wrapped.run(#policy, (#(#first,)*), #run).await);
-    }
-    // It is given references, so that is what the patterns bind.
-    let patterns = function.arguments.iter();
-    let patterns = split_last(patterns.map(|it| pattern::by_reference(&it.pat)));
-    let (runtime, (patterns, last_pattern)) = (args.runtime(), patterns);
-    let inputs = quote! {
-        |(#(#patterns,)*), #last_pattern| {
-            #used
-            #runtime::__private::Inputs::new() #(#expressions)*
-        }
     };
+    // The closure is given references, so that is what the patterns bind.
+    let patterns = function.arguments.iter();
+    let (patterns, pattern) = split_last(patterns.map(|it| pattern::by_reference(&it.pat)));
+    let inputs = quote!(|(#(#patterns,)*), #pattern| { #inputs });
     quote_spanned!(here=> #wrapped.run_with(#policy, (#(#first,)*), #inputs, #run).await)
 }
 

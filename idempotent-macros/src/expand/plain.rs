@@ -1,6 +1,6 @@
 //! A plain function: the same signature, and its arguments in a tuple.
 
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens as _, quote, quote_spanned};
 use syn::Pat;
 
@@ -15,7 +15,7 @@ pub(super) fn function(args: &Args, function: &Function, handle: usize) -> Token
     let arguments = quote!(#(#names: #types),*);
     let call = call(args, function, &names, handle);
     let output = function.users.sig.output.to_token_stream();
-    shell(args, function, &arguments, &output, &call)
+    shell(args, function, [arguments, output, call])
 }
 
 /// `__private::call(..).await`, located at the return type. All of it has one span: of two, the compiler would say
@@ -25,12 +25,10 @@ fn call(args: &Args, function: &Function, names: &[Ident], place: usize) -> Toke
     let runtime = args.runtime();
     let callee = located(quote!(#runtime::__private::call), here);
     let policy = policy(args, "name");
-    let operation = args
-        .value("name")
-        .map(|name| name.setting(&runtime, "name"));
-    let mut owned = names.to_vec();
-    let handle = owned.remove(place);
-    let inputs = expressions(args, function, names, &handle, &owned);
+    let name = args.value("name");
+    let operation = name.map(|name| name.setting(&runtime, "name"));
+    let (handle, owned) = split(names, place);
+    let inputs = expressions(args, function, names, place);
     let users = users_path(function);
     let passed = names.iter().map(|it| match *it == handle {
         true => quote!(&#it),
@@ -49,41 +47,39 @@ fn call(args: &Args, function: &Function, names: &[Ident], place: usize) -> Toke
     }
 }
 
+/// The handle, and the rest.
+fn split(names: &[Ident], place: usize) -> (Ident, Vec<Ident>) {
+    let mut owned = names.to_vec();
+    (owned.remove(place), owned)
+}
+
 /// The tokens somewhere else; they mean what they meant.
 fn located(tokens: TokenStream, here: Span) -> TokenStream {
-    let locate = |mut token: TokenTree| {
+    let located = tokens.into_iter().map(|mut token| {
         token.set_span(token.span().located_at(here));
         token
-    };
-    tokens.into_iter().map(locate).collect()
+    });
+    located.collect()
 }
 
 /// The closure that computes the user's expressions. It is given references, so that is what the patterns bind.
 /// Without a fingerprint, all arguments are it.
-fn expressions(
-    args: &Args,
-    function: &Function,
-    names: &[Ident],
-    handle: &Ident,
-    owned: &[Ident],
-) -> TokenStream {
-    let runtime = args.runtime();
+fn expressions(args: &Args, function: &Function, names: &[Ident], place: usize) -> TokenStream {
+    let (handle, owned) = split(names, place);
     // Binding it would be of no use, which a lint of clippy is about.
     let is_unused = |it: &Ident| it.to_string().starts_with('_') && !is_named(args, it);
     let patterns = function.arguments.iter().map(|it| match &*it.pat {
         Pat::Ident(it) if is_unused(&it.ident) => quote!(_),
         pattern => pattern::by_reference(pattern).into_token_stream(),
     });
-    let (used, mut calls) = inputs(args, function);
-    if args.get("fingerprint").is_none() {
-        let arguments = owned.iter();
-        calls.extend(arguments.map(|it| quote_spanned!(it.span()=> .argument(#it))));
-    }
+    let inputs = inputs(args, function);
+    let is_chosen = args.get("fingerprint").is_some();
+    let arguments = owned.iter().filter(|_| !is_chosen);
+    let arguments = arguments.map(|it| quote_spanned!(it.span()=> .argument(#it)));
     quote! {
         |#handle, (#(#owned,)*)| {
             #(let #patterns = #names;)*
-            #used
-            #runtime::__private::Inputs::new() #(#calls)*
+            #inputs #(#arguments)*
         }
     }
 }
