@@ -1,7 +1,5 @@
 //! What stands above the attribute. It was expanded before and is not in the tokens, so it is read off the source.
 
-use std::fs;
-
 use proc_macro2::Span;
 
 use crate::error::Errors;
@@ -10,7 +8,7 @@ use crate::error::Errors;
 pub(crate) fn source(attribute: proc_macro::Span) -> String {
     let file = attribute
         .local_file()
-        .and_then(|file| fs::read_to_string(file).ok());
+        .and_then(|file| std::fs::read_to_string(file).ok());
     let lines = file.as_deref().unwrap_or_default().lines();
     lines
         .take(attribute.line() - 1)

@@ -29,9 +29,9 @@ const NAME: &str = "has to be 1 to 255 visible ASCII characters";
 const NO_REQUEST: &str = "this function has no request";
 const NO_ERROR: &str = "an `Err` of this function is never stored";
 const HAS_KEY: &str = "this function always has a key";
-const NO_LEASE: &str = "a transaction has no lease, it ends with its connection";
+const NO_LEASE: &str = "a transaction has no lease, because it ends with its connection";
 const NOT_ABANDONED: &str =
-    "a transaction that was not committed has left nothing behind, so no key is abandoned";
+    "a transaction that is not committed leaves nothing behind, so no key is abandoned";
 
 /// Every argument of the attribute: its name, a value that it accepts, and how its value is read. The method of the
 /// runtime that it calls has the same name where nothing else is said; an expression is one of `Inputs`, the rest are
@@ -139,7 +139,7 @@ impl Args {
                     continue;
                 }
                 Some(first) if *first == name => format!("`{name}` is given twice"),
-                Some(first) => format!("`{name}` says again what `{first}` has said"),
+                Some(first) => format!("`{name}` sets the same as `{first}`"),
             };
             errors.at(&name, format!("{rule}: remove one of the two"));
         }
@@ -153,7 +153,8 @@ impl Args {
             .get("in_flight")
             .is_some_and(|said| matches!(said.value, None | Some(Value::Variant(_, "Wait"))));
         if let (Some(wait), false) = (self.get("wait"), waits) {
-            let rule = "nothing waits without `in_flight = \"wait\"`: add that, or remove `wait`";
+            let rule =
+                "`wait` has no effect without `in_flight = \"wait\"`: add that, or remove `wait`";
             errors.at(&wait.name, rule);
         }
         if let (Some(key), Some(_)) = (self.get("key"), self.get("header")) {

@@ -69,8 +69,7 @@ fn answer(sig: &Signature) -> Span {
 /// the function's generics and `Self`, and has no name itself.
 fn policy(args: &Args, elsewhere: &str) -> TokenStream {
     let runtime = args.runtime();
-    let settings = args.said.iter();
-    let settings = settings.filter(|said| said.method != elsewhere);
+    let settings = args.said.iter().filter(|it| it.method != elsewhere);
     let settings = settings.filter_map(|said| {
         let (method, value) = (&said.method, said.value.as_ref()?);
         let value = value.setting(&runtime, said.spec.method)?;
@@ -123,8 +122,10 @@ fn users_function(args: &Args, function: &Function) -> ItemFn {
     named.retain(|binding| is_named(args, binding));
     pattern::mark_used(&named, &mut users);
     if let Kind::Plain { handle } = function.kind {
-        let handle = pattern::bindings(function.arguments.get(handle));
-        pattern::mark_used(&handle, &mut users);
+        pattern::mark_used(
+            &pattern::bindings(function.arguments.get(handle)),
+            &mut users,
+        );
     }
     if let Some(ident) = &function.beside {
         users.sig.ident = ident.clone();

@@ -1,14 +1,16 @@
 //! The function under the attribute: what it is, and what of it goes where.
 
-use proc_macro2::{TokenStream, TokenTree};
-use quote::{ToTokens as _, format_ident};
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use quote::{ToTokens as _, format_ident, quote};
 use syn::punctuated::Punctuated;
-use syn::visit::{self, Visit};
-use syn::{Attribute, FnArg, Ident, Item, ItemFn, Macro, Meta, PatType, Signature, Token, Type};
+use syn::{Attribute, FnArg, Ident, Item, ItemFn, Meta, PatType, Signature, Token, Type};
 
 use crate::args::Args;
 use crate::error::Errors;
 use crate::{pattern, signature};
+
+/// The keywords of items that have a `Self` of their own.
+const ITEMS: [&str; 4] = ["enum", "impl", "struct", "trait"];
 
 /// Attributes that describe the function to the compiler, not what it does.
 const LINTS: [&str; 6] = ["allow", "cfg", "deny", "expect", "forbid", "warn"];
@@ -88,8 +90,7 @@ impl Kind {
 /// handle used, so that the compiler has nothing to add.
 pub(crate) fn as_written(mut function: ItemFn) -> TokenStream {
     let handles = typed(&function.sig).filter(|it| referenced_handle(it).is_some());
-    let handles = pattern::bindings(handles);
-    pattern::mark_used(&handles, &mut function);
+    pattern::mark_used(&pattern::bindings(handles), &mut function);
     function.attrs.retain(|it| !is_named(it, "idempotent"));
     take_off_tx(&mut function.sig);
     if function.sig.constness.is_none() {
@@ -183,27 +184,30 @@ fn is_outside(attribute: &Attribute) -> bool {
 
 /// Whether the function says `Self`, and means its own `impl` block with it.
 fn says_self(function: &ItemFn) -> bool {
-    struct Search(bool);
+    let (attributes, sig, block) = (&function.attrs, &function.sig, &function.block);
+    says_self_in(quote!(#(#attributes)* #sig), &[]) || says_self_in(quote!(#block), &ITEMS)
+}
 
-    fn is_self(token: &TokenTree) -> bool {
-        matches!(token, TokenTree::Ident(it) if it == "Self")
+/// Whether the tokens have a `Self` that is none of the items in them: each of those is passed over, up to its end.
+fn says_self_in(tokens: TokenStream, items: &[&str]) -> bool {
+    let mut tokens = tokens.into_iter();
+    while let Some(token) = tokens.next() {
+        match token {
+            TokenTree::Ident(it) if it == "Self" => return true,
+            TokenTree::Ident(it) if items.iter().any(|item| it == item) => {
+                tokens.find(is_end_of_item);
+            }
+            TokenTree::Group(group) if says_self_in(group.stream(), items) => return true,
+            _ => {}
+        }
     }
+    false
+}
 
-    impl<'ast> Visit<'ast> for Search {
-        fn visit_ident(&mut self, ident: &'ast Ident) {
-            self.0 |= ident == "Self";
-        }
-        fn visit_macro(&mut self, call: &'ast Macro) {
-            self.0 |= pattern::any(call.tokens.clone(), &is_self);
-        }
-        fn visit_attribute(&mut self, attribute: &'ast Attribute) {
-            self.0 |= pattern::any(attribute.meta.to_token_stream(), &is_self);
-        }
-        /// An item inside the body has a `Self` of its own.
-        fn visit_item(&mut self, _: &'ast Item) {}
+fn is_end_of_item(token: &TokenTree) -> bool {
+    match token {
+        TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+        TokenTree::Punct(it) => it.as_char() == ';',
+        _ => false,
     }
-
-    let mut search = Search(false);
-    visit::visit_item_fn(&mut search, function);
-    search.0
 }

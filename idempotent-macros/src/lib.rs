@@ -44,7 +44,8 @@ mod tests;
 /// }
 /// ```
 ///
-/// The application's state has to hold an `Idempotency` (`FromRef`), or the router does not compile.
+/// The application's state has to hold an `Idempotency` (`FromRef`), or the router does not compile: "the trait
+/// `Handler<...>` is not implemented" at `.route(..)` says so, or that one of the arguments is not an extractor.
 ///
 /// # Arguments
 ///
@@ -102,7 +103,8 @@ mod tests;
 ///
 /// What is written through it is committed together with the stored response, or not at all; an error answer takes it
 /// back, and so does a crash, after which the key is free. The state has to hold a `Transactions<PgConnection>`
-/// (`Idempotency::transactions`), which only a store in that database gives. It stands anywhere among the arguments, and
+/// (`Idempotency::transactions`), which only a store in that database gives; without its `FromRef` the router does not
+/// compile, as without that of `Idempotency`. It stands anywhere among the arguments, and
 /// expressions cannot name it. There is no lease, and nothing is ever abandoned, so that `lease` and `on_abandoned` are
 /// errors beside it. `#[axum::debug_handler]` takes it for an extractor and cannot be used.
 ///
@@ -181,8 +183,9 @@ mod tests;
 ///
 /// Documentation, `cfg`, lints, `deprecated` and `must_use` describe the outer function. Every other attribute below
 /// this one goes to your function: `#[tracing::instrument]` is inside of what the client sees, and
-/// `#[axum::debug_handler]` checks the arguments as you wrote them. An attribute that looks a handler up by its
-/// path, as documentation generators do, has to be above this one.
+/// `#[axum::debug_handler]` checks the arguments as you wrote them; above this one it is refused. An attribute that
+/// looks a handler up by its path, as documentation generators do, has to be above this one: `#[utoipa::path]` below
+/// it is refused.
 ///
 /// # Limitations
 ///

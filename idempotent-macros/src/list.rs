@@ -59,7 +59,7 @@ fn value(name: &Ident, spec: Option<&Spec>, input: ParseStream<'_>) -> Result<Ex
     let example = spec.map(Spec::example).unwrap_or_default();
     let ended = |input: ParseStream<'_>| input.is_empty() || input.peek(Token![,]);
     if !ended(input) && !input.peek(Token![=]) {
-        return Err(input.error(format!("an `=` comes after `{name}`: write `{example}`")));
+        return Err(input.error(format!("expected `=` after `{name}`: write `{example}`")));
     }
     let equals: Option<Token![=]> = input.parse()?;
     if equals.is_none() || ended(input) {
@@ -75,7 +75,7 @@ fn value(name: &Ident, spec: Option<&Spec>, input: ParseStream<'_>) -> Result<Ex
 
 fn comma(input: ParseStream<'_>) -> Result<()> {
     if !input.is_empty() && input.parse::<Option<Token![,]>>()?.is_none() {
-        return Err(input.error("a `,` comes between two arguments: add it here"));
+        return Err(input.error("expected `,` between two arguments: add it here"));
     }
     Ok(())
 }

@@ -4,52 +4,52 @@ use std::collections::BTreeSet;
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::ext::IdentExt as _;
-use syn::visit::{self, Visit};
-use syn::visit_mut::{self, VisitMut};
 use syn::{Ident, ItemFn, Pat, PatIdent, PatType, parse_quote};
 
 /// The pattern without `mut`, `ref` and `&`, which mean nothing where everything is bound by reference.
 pub(crate) fn by_reference(pattern: &Pat) -> Pat {
-    struct Strip;
-
-    impl VisitMut for Strip {
-        fn visit_pat_mut(&mut self, pattern: &mut Pat) {
-            while let Pat::Reference(reference) = pattern {
-                *pattern = (*reference.pat).clone();
-            }
-            visit_mut::visit_pat_mut(self, pattern);
-        }
-        fn visit_pat_ident_mut(&mut self, binding: &mut PatIdent) {
-            binding.mutability = None;
-            binding.by_ref = None;
-            visit_mut::visit_pat_ident_mut(self, binding);
-        }
-    }
-
     let mut pattern = pattern.clone();
-    Strip.visit_pat_mut(&mut pattern);
+    for_each(&mut pattern, &mut |pattern| {
+        while let Pat::Reference(reference) = pattern {
+            *pattern = (*reference.pat).clone();
+        }
+        if let Pat::Ident(binding) = pattern {
+            (binding.mutability, binding.by_ref) = (None, None);
+        }
+    });
     pattern
 }
 
 /// The names that the patterns bind and that the compiler misses when nothing uses them, each once. Of a
 /// name with an underscore it says nothing; and using one is what a lint of clippy is about.
 pub(crate) fn bindings<'a>(arguments: impl IntoIterator<Item = &'a PatType>) -> BTreeSet<Ident> {
-    struct Collect(BTreeSet<Ident>);
-
-    impl<'ast> Visit<'ast> for Collect {
-        fn visit_pat_ident(&mut self, binding: &'ast PatIdent) {
-            self.0.insert(binding.ident.clone());
-            visit::visit_pat_ident(self, binding);
-        }
+    let mut bindings = BTreeSet::new();
+    for argument in arguments {
+        for_each(&mut argument.pat.clone(), &mut |pattern| {
+            if let Pat::Ident(PatIdent { ident, .. }) = pattern {
+                bindings.insert(ident.clone());
+            }
+        });
     }
-
-    let mut collect = Collect(BTreeSet::new());
-    arguments
-        .into_iter()
-        .for_each(|it| collect.visit_pat(&it.pat));
-    let mut bindings = collect.0;
     bindings.retain(|name| !name.unraw().to_string().starts_with('_'));
     bindings
+}
+
+/// The pattern, and then those inside of it.
+fn for_each(pattern: &mut Pat, change: &mut dyn FnMut(&mut Pat)) {
+    change(pattern);
+    let mut inside = |pattern: &mut Pat| for_each(pattern, change);
+    match pattern {
+        Pat::Ident(it) => it.subpat.iter_mut().for_each(|it| inside(&mut it.1)),
+        Pat::Or(it) => it.cases.iter_mut().for_each(inside),
+        Pat::Paren(it) => inside(&mut it.pat),
+        Pat::Reference(it) => inside(&mut it.pat),
+        Pat::Slice(it) => it.elems.iter_mut().for_each(inside),
+        Pat::Struct(it) => it.fields.iter_mut().for_each(|it| inside(&mut it.pat)),
+        Pat::Tuple(it) => it.elems.iter_mut().for_each(inside),
+        Pat::TupleStruct(it) => it.elems.iter_mut().for_each(inside),
+        _ => {}
+    }
 }
 
 /// Counts the names as used, which only the expansion or only an expression names.
@@ -61,20 +61,13 @@ pub(crate) fn mark_used(names: &BTreeSet<Ident>, function: &mut ItemFn) {
     }
 }
 
-/// Whether one of the tokens is such, groups opened.
-pub(crate) fn any(tokens: TokenStream, is: &dyn Fn(&TokenTree) -> bool) -> bool {
-    tokens.into_iter().any(|token| match token {
-        TokenTree::Group(group) => any(group.stream(), is),
-        token => is(&token),
-    })
-}
-
 /// Whether the name is anywhere in the tokens, in a format string too.
 pub(crate) fn mentions(tokens: TokenStream, name: &str) -> bool {
-    any(tokens, &|token| match token {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Group(group) => mentions(group.stream(), name),
         TokenTree::Ident(ident) => ident.unraw() == name,
         TokenTree::Literal(literal) => captures(&literal.to_string(), name),
-        _ => false,
+        TokenTree::Punct(_) => false,
     })
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn check(function: &ItemFn, kind: &Kind, args: &Args, errors: &mut Er
 }
 
 fn check_function(sig: &Signature, it: &str, instead: &str, errors: &mut Errors) {
-    let no_self = format!("has no `self`: take what it needs as an argument, {instead}");
+    let no_self = format!("cannot take `self`: take what it needs as an argument, {instead}");
     for (place, rule) in [
         (
             sig.constness.to_token_stream(),
@@ -44,7 +44,7 @@ fn check_function(sig: &Signature, it: &str, instead: &str, errors: &mut Errors)
         }
     }
     if sig.constness.is_none() && sig.asyncness.is_none() {
-        let rule = format!("{it} is `async`: write `async fn {}`", sig.ident);
+        let rule = format!("{it} must be `async`: write `async fn {}`", sig.ident);
         errors.at(sig.fn_token, rule);
     }
 }
@@ -52,7 +52,7 @@ fn check_function(sig: &Signature, it: &str, instead: &str, errors: &mut Errors)
 fn check_attributes(function: &ItemFn, it: &str, errors: &mut Errors) {
     for attribute in &function.attrs {
         if is_named(attribute, "idempotent") {
-            let rule = "`#[idempotent]` is here twice: put all arguments into one of them";
+            let rule = "`#[idempotent]` is given twice: put all arguments into one of them";
             errors.at(attribute, rule);
         } else if is_named(attribute, "path") {
             let rule = "`#[utoipa::path]` has to see the function that the router is given: \
@@ -62,7 +62,7 @@ fn check_attributes(function: &ItemFn, it: &str, errors: &mut Errors) {
     }
     for attribute in typed(&function.sig).flat_map(|argument| &argument.attrs) {
         if is_named(attribute, "cfg") || is_named(attribute, "cfg_attr") {
-            let rule = "cannot be conditional: put the `cfg` on the function and write it twice";
+            let rule = "cannot be conditional: write the function twice, each with its `cfg`";
             errors.at(attribute, format!("an argument of {it} {rule}"));
         }
     }
@@ -72,9 +72,9 @@ fn check_handler(sig: &Signature, errors: &mut Errors) {
     let (lent, extracted): (Vec<_>, Vec<_>) = typed(sig).partition(|it| is_lent(it));
     for argument in &extracted {
         if let Type::Reference(reference) = peeled(&argument.ty) {
-            let rule = "an extractor is owned, and this argument is borrowed: take the value; \
-                        in a function that is not a handler, write the handle as `&Idempotency`, \
-                        which an alias hides";
+            let rule = "an extractor is an owned value, and this argument is borrowed: take the value; \
+                        if this function is not a handler, write the handle as `&Idempotency`, \
+                        not as an alias";
             errors.at(reference, rule);
         }
     }
@@ -86,7 +86,7 @@ fn check_handler(sig: &Signature, errors: &mut Errors) {
     let attributes = lent.iter().flat_map(|it| &it.attrs);
     for (index, tx) in attributes.filter(|it| is_named(it, "tx")).enumerate() {
         if !matches!(tx.meta, Meta::Path(_)) {
-            let rule = "`#[tx]` has no arguments: the type says which database";
+            let rule = "`#[tx]` takes no arguments: the type says which database";
             errors.at(tx, rule);
         }
         if index > 0 {
@@ -105,8 +105,8 @@ fn check_handler(sig: &Signature, errors: &mut Errors) {
 
 fn check_plain(sig: &Signature, errors: &mut Errors) {
     if let ReturnType::Default = sig.output {
-        let rule = "an idempotent function returns a `Result`: \
-                    return `Ok` for what happened, to be stored, and `Err` if nothing did";
+        let rule = "an idempotent function must return a `Result`: \
+                    `Ok` for what happened, which is stored, and `Err` if nothing happened";
         errors.at(&sig.ident, rule);
     }
     let is_static =
@@ -119,20 +119,23 @@ fn check_plain(sig: &Signature, errors: &mut Errors) {
         }
         if let Some(handle) = referenced_handle(argument) {
             if std::mem::replace(&mut has_handle, true) {
-                errors.at(handle, "the handle is here twice: remove one of the two");
+                errors.at(handle, "the handle is given twice: remove one of the two");
             }
             if let Some(mutability) = &handle.mutability {
-                errors.at(mutability, "the handle is shared: write `&Idempotency`");
+                errors.at(
+                    mutability,
+                    "the handle cannot be borrowed mutably: write `&Idempotency`",
+                );
             }
             if is_static(handle) {
-                let rule = "the handle is lent for the call only: write `&Idempotency`";
+                let rule = "the handle is borrowed for the call only: write `&Idempotency`";
                 errors.at(&handle.lifetime, rule);
             }
         } else if let Type::Reference(reference) = peeled(&argument.ty)
             && !is_static(reference)
         {
-            let rule = "an idempotent function owns its arguments, because it goes on when its \
-                        caller has gone: take the value, such as a `String` instead of a `&str`, \
+            let rule = "an idempotent function must own its arguments, because it continues when \
+                        its caller is gone: take the value, such as a `String` instead of a `&str`, \
                         or an `Arc`";
             errors.at(reference, rule);
         }
@@ -155,7 +158,7 @@ fn check_args(args: &Args, sig: &Signature, kind: &Kind, errors: &mut Errors) {
         return;
     }
     if let Some(Value::Variant(..)) = args.value("fingerprint") {
-        let rule = "this function has no body to be compared by: write an expression over its \
+        let rule = "this function has no request body to compare: write an expression over its \
                     arguments, such as `fingerprint = order`, or nothing for all of them";
         errors.at(args.get("fingerprint").map(|said| &said.name), rule);
     }

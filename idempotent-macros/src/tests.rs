@@ -139,6 +139,47 @@ fn self_of_an_item_in_the_body_is_not_the_handlers() {
         }
     };
     assert!(!expand(quote!(), item).contains("Self ::"));
+    let in_a_block = quote! {
+        async fn free(it: impl Into<String>) -> impl IntoResponse {
+            if it.is_empty() {
+                trait Local { fn new() -> Self; }
+                struct Of(Box<Self>, u8);
+                enum Or<T> where T: Copy { One(T), Another(Box<Self>) }
+                impl<const N: usize> Local for [Of; N] { fn new() -> Self { Self::of() } }
+            }
+        }
+    };
+    assert!(!expand(quote!(), in_a_block).contains("Self :: __idempotent"));
+    for of_an_impl in [
+        quote!(
+            async fn f(State(it): State<Self>) -> impl IntoResponse {}
+        ),
+        quote!(
+            async fn f() -> impl Into<Self> {}
+        ),
+        quote!(
+            async fn f() {
+                struct A;
+                impl A {
+                    fn a() {}
+                }
+                Self::a(|it: A| Self)
+            }
+        ),
+        quote!(
+            #[instrument(fields(a = Self::A))]
+            async fn f() {}
+        ),
+        quote!(
+            async fn f() {
+                #[cfg(Self)]
+                let a = 1;
+            }
+        ),
+    ] {
+        let expanded = expand(quote!(), of_an_impl.clone());
+        assert!(expanded.contains("Self :: __idempotent_f"), "{of_an_impl}");
+    }
     let in_a_macro = quote!(
         async fn of_an_impl() {
             println!("{}", Self::NAME);
@@ -231,6 +272,33 @@ fn a_binding_with_an_underscore_is_not_used_by_what_is_generated() {
 fn a_forgotten_sink_panics() {
     let mut errors = Errors::default();
     errors.at(quote!(here), "a mistake");
+}
+
+/// What stands above the attribute is in no token: it is read off the lines of the file.
+#[test]
+fn debug_handler_above_the_attribute_is_refused() {
+    let is_refused = |above: &str| {
+        let mut errors = Errors::default();
+        crate::above::check(above, &mut errors);
+        errors.finish().is_some()
+    };
+    for above in [
+        "#[axum::debug_handler]",
+        "fn other() {}\n    #[ axum :: debug_handler(state = App)]",
+        "#[debug_handler]\n/// Creates.\n// Not yet.\n#[allow(dead_code)]",
+    ] {
+        assert!(is_refused(above), "{above}");
+    }
+    for above in [
+        "",
+        "#[axum::debug_handler]\nasync fn other() {}\n",
+        "#[axum::debug_handler]\nasync fn other() {}",
+        "// #[axum::debug_handler]",
+        "/// Not below axum::debug_handler",
+        "#[axum::debug_middleware]",
+    ] {
+        assert!(!is_refused(above), "{above}");
+    }
 }
 
 fn expand(args: TokenStream, item: TokenStream) -> String {

@@ -1,17 +1,14 @@
 //! Lists of words in messages, and the nearest word to a misspelt one.
 
-use std::fmt::Display;
-
 /// " (did you mean `ttl_hours`?)" for a word of whose letters about a third are wrong, else nothing.
 pub(crate) fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let allowed = word.chars().count().div_ceil(3);
     let nearest = known.map(|it| (distance(word, it), it)).min();
-    let nearest = nearest.filter(|(edits, _)| *edits <= allowed);
+    let nearest = nearest.filter(|(edits, _)| *edits <= word.chars().count().div_ceil(3));
     nearest.map_or_else(String::new, |(_, it)| format!(" (did you mean `{it}`?)"))
 }
 
 /// "`a`, `b` or `c`".
-pub(crate) fn one_of(words: impl Iterator<Item = impl Display>) -> String {
+pub(crate) fn one_of(words: impl Iterator<Item = impl std::fmt::Display>) -> String {
     let words: Vec<_> = words.map(|word| format!("`{word}`")).collect();
     match words.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),

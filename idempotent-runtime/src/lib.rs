@@ -123,6 +123,26 @@
 //! | `blake3` | no | BLAKE3 instead of SHA-256 for fingerprints, where the application [says so](IdempotencyBuilder::digest) |
 //! | `conformance` | no | the test kit for stores |
 //!
+//! [`store::connect`] opens a store by its URL and needs no database crate of the application's own. A store that is
+//! given a pool (`PostgresStore::new(pool)` and its like) and `#[tx]` need sqlx 0.9.
+//!
+//! # Versions of other crates
+//!
+//! These crates are part of the public API: a new major version of one of them is a new major version of this crate.
+//!
+//! | crate | why it is part of the API |
+//! | --- | --- |
+//! | axum 0.8 | handlers, extractors and [`Transactions`] are its; the attribute expands to its types |
+//! | http 1 | [`StoredResponse`], [`HeaderFilter`] and [`Problem`] hold its headers and statuses |
+//! | bytes 1 | the bodies of [`StoredResponse`] and the progress of a [`Record`] |
+//! | serde 1 | whatever `scope`, `key`, `fingerprint` and [`Idempotency::execute`] are given is `Serialize` |
+//! | serde\_json 1 | the canonical form of those values, which is stored: another form is another request |
+//! | async-trait 0.1 | [`store::Store`] is declared with it, and an implementation needs it |
+//! | tracing 0.1 | what is logged, and the span that moves along with a handler |
+//! | tokio 1 | everything runs in its runtime |
+//! | sqlx 0.9 | features `postgres`, `sqlite`, `mysql`: pools given to a store, and the connection of `#[tx]` |
+//! | redis 1 | feature `redis`: connections given to `RedisStore::new` |
+//!
 //! # What is logged
 //!
 //! Through [`tracing`]: claims that were lost and store calls that failed as warnings, panics of
@@ -130,6 +150,7 @@
 //! bytes of its digest; keys, scopes, bodies and tokens never appear.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod answers;
 mod canonical;
@@ -186,6 +207,6 @@ pub mod __private {
     pub use crate::http::{Argument, Extraction, IdempotentRequest, Inputs, TransactionalRequest};
 }
 
-#[cfg(all(doctest, feature = "sqlite"))]
-#[doc = include_str!("../../README.md")]
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
 struct Readme;

@@ -207,6 +207,7 @@ pub struct Record {
 
 /// The state of a [`Record`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum RecordState {
     /// Claimed, and its lease has not ended.
     Running {

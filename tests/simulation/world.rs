@@ -1036,6 +1036,7 @@ impl World {
                         self.judge.violate("I8", what);
                     }
                 }
+                state => self.judge.violate("I9", format!("record {key} is {state:?}")),
             }
         }
     }
@@ -1064,6 +1065,7 @@ impl World {
                 RecordState::Running { .. } => "running",
                 RecordState::Abandoned => "abandoned",
                 RecordState::Completed(_) => "completed",
+                _ => "something else",
             });
             self.end_states.insert(run.intent, state);
         }

@@ -25,8 +25,7 @@ fn call(args: &Args, function: &Function, names: &[Ident], place: usize) -> Toke
     let runtime = args.runtime();
     let callee = located(quote!(#runtime::__private::call), here);
     let policy = policy(args, "name");
-    let name = args.value("name");
-    let operation = name.map(|name| name.setting(&runtime, "name"));
+    let operation = args.value("name").map(|it| it.setting(&runtime, "name"));
     let (handle, owned) = split(names, place);
     let inputs = expressions(args, function, names, place);
     let users = users_path(function);

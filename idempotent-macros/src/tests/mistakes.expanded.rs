@@ -11,10 +11,10 @@
     "`ttl_hours` has to be more than zero and at most ten years: write `ttl_hours = 24`"
 }
 ::core::compile_error! {
-    "`ttl` says again what `ttl_hours` has said: remove one of the two"
+    "`ttl` sets the same as `ttl_hours`: remove one of the two"
 }
 ::core::compile_error! {
-    "a handler is `async`: write `async fn create_payment`"
+    "a handler must be `async`: write `async fn create_payment`"
 }
 async fn create_payment(
     tx: &mut PgConnection,

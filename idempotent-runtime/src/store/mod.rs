@@ -117,6 +117,7 @@ pub struct ClaimRequest<'a> {
 
 /// What became of a [`ClaimRequest`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Claim {
     /// The caller is the one who runs. Also the answer to a repeated request of a token that holds
     /// the claim already, even when its lease has ended.
@@ -157,6 +158,7 @@ pub struct Renewal {
 
 /// What became of a [`Renewal`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Renewed {
     /// The lease ends its length from now.
     Renewed,
@@ -167,6 +169,7 @@ pub enum Renewed {
 
 /// What became of a completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Completion {
     /// The response is stored.
     Stored,
@@ -178,6 +181,7 @@ pub enum Completion {
 
 /// What became of a running claim's progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Progress {
     /// It is stored, or something longer is: progress only grows.
     Saved,
@@ -194,6 +198,7 @@ pub enum Progress {
 
 /// What became of a release, or of abandoning a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Release {
     /// The claim has ended: the key is free, or abandoned.
     Released,
@@ -204,6 +209,7 @@ pub enum Release {
 
 /// What [`Store::purge_expired`] has removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Purged {
     /// How many records.
     pub records: usize,

@@ -153,7 +153,7 @@ enum Database {
 /// A connection that a handler can borrow in its record's transaction (`#[tx] tx: &mut ...`):
 /// sqlx's `PgConnection`, `SqliteConnection` and `MySqlConnection`, each with its cargo feature.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no connection that a handler can borrow",
+    message = "`{Self}` is not a connection that a handler can borrow",
     note = "`#[tx]` takes sqlx's `&mut PgConnection`, `&mut SqliteConnection` or `&mut MySqlConnection`, of sqlx 0.9, with the cargo feature `postgres`, `sqlite` or `mysql` of idempotent-runtime"
 )]
 pub trait TransactionConnection: Send + Sized + sealed::Of + 'static {
