@@ -7,6 +7,4 @@ fn the_attribute_accepts_and_refuses() {
     cases.compile_fail("tests/ui/arguments/*.rs");
     cases.compile_fail("tests/ui/signature/*.rs");
     cases.compile_fail("tests/ui/types/*.rs");
-    #[cfg(feature = "sqlite")]
-    cases.compile_fail("tests/ui/transactions/*.rs");
 }

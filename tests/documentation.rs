@@ -7,6 +7,10 @@ use idempotent_runtime::ProblemCode;
 const README: &str = include_str!("../README.md");
 const ANSWERS: &str = include_str!("../idempotent-runtime/src/answers.rs");
 const CRATE: &str = include_str!("../idempotent-runtime/src/lib.rs");
+const PUBLISHED: [&str; 2] = [
+    include_str!("../idempotent-runtime/README.md"),
+    include_str!("../idempotent-macros/README.md"),
+];
 const MANIFEST: &str = include_str!("../idempotent-runtime/Cargo.toml");
 
 /// The rows of the table with this head, each a list of its cells.
@@ -77,4 +81,20 @@ fn the_answer_tables_list_every_problem_with_its_status() {
 fn the_readme_names_the_two_commands() {
     assert!(README.contains("\ncargo run --example payments "));
     assert!(README.contains("\ncargo xtask test "));
+}
+
+/// A registry shows them without the files of this repository.
+#[test]
+fn the_readmes_of_the_published_crates_link_to_nothing_in_the_repository() {
+    for readme in PUBLISHED {
+        for link in readme.split("](").skip(1) {
+            assert!(link.starts_with("https://"), "{}", &link[..40]);
+        }
+    }
+}
+
+#[test]
+fn both_readmes_have_the_same_first_example() {
+    let example = |readme: &'static str| readme.split("```").nth(1).expect("an example");
+    assert_eq!(example(PUBLISHED[0]), example(README));
 }

@@ -11,7 +11,7 @@ pub(crate) fn source(attribute: proc_macro::Span) -> String {
         .and_then(|file| std::fs::read_to_string(file).ok());
     let lines = file.as_deref().unwrap_or_default().lines();
     lines
-        .take(attribute.line() - 1)
+        .take(attribute.line().saturating_sub(1))
         .collect::<Vec<_>>()
         .join("\n")
 }

@@ -1036,7 +1036,10 @@ impl World {
                         self.judge.violate("I8", what);
                     }
                 }
-                state => self.judge.violate("I9", format!("record {key} is {state:?}")),
+                state => {
+                    let what = format!("record {key} is {state:?}");
+                    self.judge.violate("I9", what);
+                }
             }
         }
     }
