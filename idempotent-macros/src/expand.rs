@@ -84,16 +84,17 @@ fn outer_arguments(args: &Args, handler: &Handler, names: &Names) -> TokenStream
         .map(|it| it.ty.to_token_stream())
         .collect();
     let last = types.pop().unwrap_or_else(|| quote!(()));
-    let request = match &handler.transaction {
-        None => quote!(IdempotentRequest<#last),
-        Some(Transaction { connection, .. }) => quote!(TransactionalRequest<#connection, #last),
-    };
-    // Whether the key is in the usual header, which is what the runtime takes for granted.
-    let is_elsewhere = |call: &Call| call.method == "key" || call.method == "header";
-    let usual = args.calls.iter().any(is_elsewhere).then(|| quote!(, false));
+    let handle = handler
+        .transaction
+        .as_ref()
+        .map(|Transaction { connection, .. }| quote!(, #runtime::Transactions<#connection>));
     quote! {
         #(#first: #types,)*
-        #wrapped: #runtime::__private::#request, impl #runtime::__private::Extraction<#last> #usual>,
+        #wrapped: #runtime::__private::IdempotentRequest<
+            #last,
+            impl #runtime::__private::Extraction<#last>
+            #handle
+        >,
     }
 }
 
@@ -113,7 +114,10 @@ fn run(args: &Args, handler: &Handler, names: &Names) -> TokenStream {
     let here = Span::mixed_site().located_at(answer(&handler.function.sig));
     let (runtime, first) = (&args.runtime, &names.first);
     let wrapped = Ident::new(&names.wrapped.to_string(), here);
-    let (policy, call) = (policy(args, |_| true), call(handler, names));
+    let (mut policy, call) = (policy(args, |_| true), call(handler, names));
+    if args.said("key").is_some() {
+        policy.extend(quote!(.key_from_arguments()));
+    }
     // A `const` block, unlike a `static`, may name the function's generics and `Self`, and has no name itself.
     let arguments = quote!(const { &#runtime::Policy::new() #policy }, (#(#first,)*));
     match inputs(args, handler) {

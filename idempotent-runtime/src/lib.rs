@@ -183,7 +183,7 @@ pub mod __private {
     pub use axum::response::Response;
 
     pub use crate::execute::{Fallible, FromExecuteError, Kept, call};
-    pub use crate::http::{Argument, Extraction, IdempotentRequest, Inputs, TransactionalRequest};
+    pub use crate::http::{Argument, Extraction, IdempotentRequest, Inputs, Unbound};
 }
 
 #[cfg(all(doctest, feature = "sqlite"))]

@@ -37,6 +37,7 @@ pub struct Policy {
     pub(crate) lease: Duration,
     pub(crate) wait: Duration,
     pub(crate) header: &'static str,
+    pub(crate) key_from_arguments: bool,
     pub(crate) name: Option<&'static str>,
     pub(crate) required: bool,
     pub(crate) fingerprint: FingerprintSource,
@@ -126,6 +127,7 @@ impl Policy {
             lease: Duration::from_secs(30),
             wait: Duration::from_secs(5),
             header: "idempotency-key",
+            key_from_arguments: false,
             name: None,
             required: true,
             fingerprint: FingerprintSource::Body,
@@ -155,20 +157,9 @@ impl Policy {
         self
     }
 
-    /// The TTL: 24 h if it was not set.
-    pub(crate) const fn ttl_or_default(&self) -> Duration {
-        match self.ttl {
-            Some(ttl) => ttl,
-            None => DEFAULT_TTL,
-        }
-    }
-
-    /// This policy, with a TTL where it has none of its own.
-    pub(crate) const fn or_ttl(mut self, ttl: Option<Duration>) -> Self {
-        if self.ttl.is_none() {
-            self.ttl = ttl;
-        }
-        self
+    /// The TTL: the handle's, or 24 h, if it was not set.
+    pub(crate) fn ttl_or(&self, of_handle: Option<Duration>) -> Duration {
+        self.ttl.or(of_handle).unwrap_or(DEFAULT_TTL)
     }
 
     /// How long a claim is held without renewal. Default 30 s.
@@ -251,6 +242,15 @@ impl Policy {
         self
     }
 
+    /// That the key is made from the handler's arguments, and not in a header. The attribute sets it with
+    /// its argument `key`.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn key_from_arguments(mut self) -> Self {
+        self.key_from_arguments = true;
+        self
+    }
+
     /// Whether a request without a key is refused (400). Default `true`; with `false` it runs
     /// without protection.
     #[must_use]
@@ -304,13 +304,13 @@ mod tests {
             .lease(Duration::from_secs(61))
             .ttl(Duration::from_secs(1));
         assert_eq!(policy.lease, Duration::from_secs(61));
-        assert_eq!(policy.ttl_or_default(), Duration::from_secs(1));
+        assert_eq!(policy.ttl_or(None), Duration::from_secs(1));
     }
 
     #[test]
     fn durations_that_cannot_be_meant_are_refused_where_they_are_set() {
         let longest = Policy::new().ttl(MAX_DURATION);
-        assert_eq!(longest.ttl_or_default(), MAX_DURATION);
+        assert_eq!(longest.ttl_or(None), MAX_DURATION);
         type Setter = fn(Policy, Duration) -> Policy;
         let too_long = MAX_DURATION + Duration::from_millis(1);
         let setters: [(Setter, Duration); 7] = [
