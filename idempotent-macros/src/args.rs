@@ -1,208 +1,206 @@
-//! The arguments of the attribute: what each is read as, said once, and not against each other.
+//! The arguments of the attribute: one table says everything about each of them.
 
 use proc_macro2::{Ident, TokenStream};
 use syn::{Path, Result, parse_quote};
 
 use crate::error::Errors;
 use crate::list;
-use crate::value::{Argument, Value};
+use crate::value::{Argument, Limits, Value, Words};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const TEN_YEARS: u64 = 10 * 365 * 24 * HOUR;
-const GIBIBYTE: u64 = 1 << 30;
-const EXPRESSION: &str = "an expression over the handler's arguments";
 
-/// The arguments as the runtime understands them.
-pub(crate) struct Args {
-    /// Where the runtime is.
-    pub(crate) runtime: Path,
-    pub(crate) calls: Vec<Call>,
-    /// What was said, well or badly.
-    said: Vec<Ident>,
+const TTL_RULE: &str = "has to be more than zero and at most ten years";
+const TTL: Limits = (1..=TEN_YEARS, TTL_RULE);
+const LEASE: Limits = (10..=24 * HOUR, "has to be 10 ms to 24 h");
+const WAIT: Limits = (1..=HOUR, "has to be 1 ms to 1 h");
+const BYTES: Limits = (0..=1 << 30, "has to be at most 1 GiB");
+
+const IN_FLIGHT: Words = ("InFlight", &[("reject", "Reject"), ("wait", "Wait")]);
+const ON_ABANDONED: Words = ("OnAbandoned", &[("reject", "Reject"), ("retry", "Retry")]);
+
+const EXPRESSION: &str = "an expression over the handler's arguments";
+const HEADER: &str = "has to be a header name (letters, digits and hyphens)";
+const HEADERS: &str = "header names (letters, digits and hyphens), each in quotes, in brackets";
+const NAME: &str = "has to be 1 to 255 visible ASCII characters";
+
+const HANDLE: &str = "an expression over the handler's arguments: where the handle is";
+const HAS_HANDLE: &str = "this function takes the handle as an argument";
+const NO_REQUEST: &str = "this function has no request";
+const NO_ERROR: &str = "an `Err` of this function is never stored";
+const HAS_KEY: &str = "this function always has a key";
+const NO_LEASE: &str = "a transaction has no lease, it ends with its connection";
+const NOT_ABANDONED: &str =
+    "a transaction that was not committed has left nothing behind, so no key is abandoned";
+
+/// Every argument of the attribute: its name, a value that it accepts, and how its value is read. The method of the
+/// runtime that it calls has the same name where nothing else is said; an expression is one of `Inputs`, the rest are
+/// of `Policy`.
+pub(crate) static ARGUMENTS: &[Spec] = &[
+    Spec::new("ttl_hours", "24", |it| it.time(HOUR, TTL)).calls("ttl"),
+    Spec::new("ttl_minutes", "90", |it| it.time(MINUTE, TTL)).calls("ttl"),
+    Spec::new("ttl_secs", "3600", |it| it.time(SECOND, TTL)).calls("ttl"),
+    Spec::new("ttl", "\"24h\"", |it| it.duration(TTL)),
+    Spec::new("header", "\"Idempotency-Key\"", header).not_plain(NO_REQUEST),
+    Spec::new("required", "false", Argument::switch).not_plain(HAS_KEY),
+    Spec::new("key", "order.id", |it| it.expression(EXPRESSION)),
+    Spec::new("scope", "user.id", |it| it.expression(EXPRESSION)),
+    Spec::new("fingerprint", "json", fingerprint),
+    Spec::new("fingerprint_headers", "[\"x-api-version\"]", headers).not_plain(NO_REQUEST),
+    Spec::new("lease", "\"30s\"", |it| it.duration(LEASE)).not_in_transaction(NO_LEASE),
+    Spec::new("in_flight", "\"wait\"", |it| it.word(IN_FLIGHT)),
+    Spec::new("wait", "\"5s\"", |it| it.duration(WAIT)),
+    Spec::new("on_abandoned", "\"retry\"", on_abandoned).not_in_transaction(NOT_ABANDONED),
+    Spec::new("replay_errors", "\"4xx\"", replay_errors).not_plain(NO_ERROR),
+    Spec::new("max_response_bytes", "1048576", |it| it.number(BYTES)),
+    Spec::new("name", "\"payments.create\"", |it| it.text(NAME, name)),
+    Spec::new("with", "app.idempotency", |it| it.handle(HANDLE)).not_plain(HAS_HANDLE),
+    Spec::new("crate", "my_api::idempotent_runtime", runtime),
+];
+
+type Reader = fn(&Argument) -> Result<Value>;
+
+/// One argument.
+pub(crate) struct Spec {
+    pub(crate) name: &'static str,
+    example: &'static str,
+    pub(crate) read: Reader,
+    /// The runtime's method. It can be called once.
+    pub(crate) method: &'static str,
+    /// Why a function without HTTP does not take it.
+    pub(crate) not_plain: Option<&'static str>,
+    /// Why a handler with `#[tx]` does not take it.
+    pub(crate) not_in_transaction: Option<&'static str>,
 }
 
-/// `.method(value)` on one of the runtime's builders. The method has the span of the user's word: errors, and
-/// editors, go there.
-pub(crate) struct Call {
+impl Spec {
+    const fn new(name: &'static str, example: &'static str, read: Reader) -> Self {
+        Self {
+            name,
+            example,
+            read,
+            method: name,
+            not_plain: None,
+            not_in_transaction: None,
+        }
+    }
+
+    const fn calls(mut self, method: &'static str) -> Self {
+        self.method = method;
+        self
+    }
+
+    const fn not_plain(mut self, why: &'static str) -> Self {
+        self.not_plain = Some(why);
+        self
+    }
+
+    const fn not_in_transaction(mut self, why: &'static str) -> Self {
+        self.not_in_transaction = Some(why);
+        self
+    }
+
+    /// `ttl_hours = 24`: how the argument is written.
+    pub(crate) fn example(&self) -> String {
+        format!("{} = {}", self.name, self.example)
+    }
+}
+
+/// What one use of the attribute says, an entry for each method of the runtime that it calls.
+pub(crate) struct Args {
+    pub(crate) said: Vec<Said>,
+}
+
+/// One argument as it was said, and its value if that was a good one.
+pub(crate) struct Said {
+    pub(crate) spec: &'static Spec,
+    /// The runtime's method, with the span of the user's word: errors, and editors, go there.
     pub(crate) method: Ident,
-    pub(crate) value: Value,
+    pub(crate) name: Ident,
+    pub(crate) value: Option<Value>,
 }
 
 impl Args {
     /// Every mistake goes to `errors`; what comes back is good only if there are none.
     pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Self {
-        let mut slots = Slots::default();
+        let mut args = Self { said: Vec::new() };
         for argument in list::arguments(tokens, errors) {
-            let (method, value) = read(&argument);
-            slots.fill(method, &argument, value, errors);
+            let value = (argument.spec.read)(&argument);
+            let value = value.map_err(|mistake| errors.push(mistake)).ok();
+            let Argument { spec, name, .. } = argument;
+            let method = Ident::new(spec.method, name.span());
+            let rule = match args.get(spec.method).map(|first| &first.name) {
+                None => {
+                    args.said.push(Said {
+                        spec,
+                        method,
+                        name,
+                        value,
+                    });
+                    continue;
+                }
+                Some(first) if *first == name => format!("`{name}` is given twice"),
+                Some(first) => format!("`{name}` says again what `{first}` has said"),
+            };
+            errors.at(&name, format!("{rule}: remove one of the two"));
         }
-        slots.exclusions(errors);
-        slots.into_args()
-    }
-
-    /// Where something was said, if it was: the method of the runtime, with the span of the user's word.
-    pub(crate) fn said(&self, method: &str) -> Option<&Ident> {
-        self.said.iter().find(|said| *said == method)
-    }
-}
-
-/// What one use of the attribute says, a slot for each method of the runtime that it calls.
-#[derive(Default)]
-struct Slots(Vec<Slot>);
-
-/// One thing, which can be said once: who said it, and the value if it was a good one.
-struct Slot {
-    method: &'static str,
-    said_by: Ident,
-    value: Option<Value>,
-}
-
-impl Slots {
-    fn fill(
-        &mut self,
-        method: &'static str,
-        argument: &Argument,
-        value: Result<Value>,
-        errors: &mut Errors,
-    ) {
-        let (value, second) = (errors.keep(value), &argument.name);
-        match self.get(method).map(|slot| &slot.said_by) {
-            None => self.0.push(Slot {
-                method,
-                said_by: second.clone(),
-                value,
-            }),
-            Some(first) if first == second => {
-                errors.at(
-                    second,
-                    format!("`{second}` is given twice: remove one of the two"),
-                );
-            }
-            Some(first) => errors.at(
-                second,
-                format!("`{second}` says again what `{first}` has said: remove one of the two"),
-            ),
-        }
+        args.check_contradictions(errors);
+        args
     }
 
     /// Arguments that are good by themselves and contradict another.
-    fn exclusions(&self, errors: &mut Errors) {
-        let at = |method| self.get(method).map(|slot| &slot.said_by);
-        let waits = match self.get("in_flight") {
-            Some(Slot {
-                value: Some(value), ..
-            }) => matches!(value, Value::Variant(_, "Wait")),
-            said => said.is_some(),
-        };
-        if let (Some(wait), false) = (at("wait"), waits) {
+    fn check_contradictions(&self, errors: &mut Errors) {
+        let waits = self
+            .get("in_flight")
+            .is_some_and(|said| matches!(said.value, None | Some(Value::Variant(_, "Wait"))));
+        if let (Some(wait), false) = (self.get("wait"), waits) {
             let rule = "nothing waits without `in_flight = \"wait\"`: add that, or remove `wait`";
-            errors.at(wait, rule);
+            errors.at(&wait.name, rule);
         }
-        if let (Some(key), Some(_)) = (at("key"), at("header")) {
+        if let (Some(key), Some(_)) = (self.get("key"), self.get("header")) {
             let rule = "`key` replaces the header, which is never read: remove one of the two";
-            errors.at(key, rule);
+            errors.at(&key.name, rule);
         }
     }
 
-    fn get(&self, method: &str) -> Option<&Slot> {
-        self.0.iter().find(|slot| slot.method == method)
+    /// What was said that calls the method, well or badly.
+    pub(crate) fn get(&self, method: &str) -> Option<&Said> {
+        self.said.iter().find(|said| said.method == method)
     }
 
-    fn into_args(self) -> Args {
-        let mut args = Args {
-            runtime: parse_quote!(::idempotent_runtime),
-            calls: Vec::new(),
-            said: Vec::new(),
-        };
-        for Slot {
-            method,
-            said_by,
-            value,
-        } in self.0
-        {
-            args.said.push(Ident::new(method, said_by.span()));
-            match value {
-                Some(Value::Runtime(path)) => args.runtime = path,
-                Some(value) => {
-                    let method = Ident::new(method, said_by.span());
-                    args.calls.push(Call { method, value });
-                }
-                None => {}
-            }
+    pub(crate) fn value(&self, method: &str) -> Option<&Value> {
+        self.get(method)?.value.as_ref()
+    }
+
+    /// Where the runtime is.
+    pub(crate) fn runtime(&self) -> Path {
+        match self.value("crate") {
+            Some(Value::Runtime(path)) => path.clone(),
+            _ => parse_quote!(::idempotent_runtime),
         }
-        args
-    }
-}
-
-/// The runtime's method that an argument stands for, and what to call it with.
-fn read(it: &Argument) -> (&'static str, Result<Value>) {
-    let ttl = "has to be more than zero and at most ten years";
-    match it.name.to_string().as_str() {
-        "ttl_hours" => ("ttl", it.time(HOUR, 1..=TEN_YEARS, ttl)),
-        "ttl_minutes" => ("ttl", it.time(MINUTE, 1..=TEN_YEARS, ttl)),
-        "ttl_secs" => ("ttl", it.time(SECOND, 1..=TEN_YEARS, ttl)),
-        "ttl" => ("ttl", it.duration(1..=TEN_YEARS, ttl)),
-        "header" => ("header", header(it)),
-        "required" => ("required", it.switch()),
-        "key" => ("key", it.expression(EXPRESSION)),
-        "scope" => ("scope", it.expression(EXPRESSION)),
-        "fingerprint" => ("fingerprint", fingerprint(it)),
-        "fingerprint_headers" => ("fingerprint_headers", headers(it)),
-        "lease" => (
-            "lease",
-            it.duration(10..=24 * HOUR, "has to be 10 ms to 24 h"),
-        ),
-        "in_flight" => (
-            "in_flight",
-            it.word("InFlight", &[("reject", "Reject"), ("wait", "Wait")]),
-        ),
-        "wait" => ("wait", it.duration(1..=HOUR, "has to be 1 ms to 1 h")),
-        "on_abandoned" => ("on_abandoned", on_abandoned(it)),
-        "replay_errors" => (
-            "replay_errors",
-            it.word(
-                "ReplayErrors",
-                &[("all", "All"), ("4xx", "ClientErrors"), ("none", "None")],
-            ),
-        ),
-        "max_response_bytes" => (
-            "max_response_bytes",
-            it.number(0..=GIBIBYTE, "has to be at most 1 GiB"),
-        ),
-        "name" => ("name", name(it)),
-        "crate" => ("crate", it.path("a path").map(Value::Runtime)),
-        _ => ("unknown", Err(list::unknown(&it.name))),
     }
 }
 
 /// A field name of RFC 9110, in lower case as the `http` crate compares it.
+fn header_name(name: &str) -> Option<String> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let is_name = !name.is_empty() && name.bytes().all(is_token);
+    is_name.then(|| name.to_ascii_lowercase())
+}
+
+fn name(name: &str) -> Option<String> {
+    let is_name = (1..=255).contains(&name.len()) && name.bytes().all(|it| it.is_ascii_graphic());
+    is_name.then(|| name.to_owned())
+}
+
 fn header(it: &Argument) -> Result<Value> {
-    let name = it.text(
-        "has to be a header name (letters, digits and hyphens)",
-        is_header_name,
-    )?;
-    Ok(Value::Text(name.to_ascii_lowercase()))
+    it.text(HEADER, header_name)
 }
 
 fn headers(it: &Argument) -> Result<Value> {
-    it.texts(
-        "header names (letters, digits and hyphens), each in quotes, in brackets",
-        |name| is_header_name(name).then(|| name.to_ascii_lowercase()),
-    )
-}
-
-fn is_header_name(name: &str) -> bool {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !name.is_empty() && name.bytes().all(is_token)
-}
-
-fn name(it: &Argument) -> Result<Value> {
-    let name = it.text("has to be 1 to 255 visible ASCII characters", |name| {
-        (1..=255).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
-    })?;
-    Ok(Value::Text(name))
+    it.texts(HEADERS, header_name)
 }
 
 fn fingerprint(it: &Argument) -> Result<Value> {
@@ -215,14 +213,21 @@ fn fingerprint(it: &Argument) -> Result<Value> {
 
 fn on_abandoned(it: &Argument) -> Result<Value> {
     if it.is_string() {
-        return it.word("OnAbandoned", &[("reject", "Reject"), ("retry", "Retry")]);
+        return it.word(ON_ABANDONED);
     }
-    match it.bare_word().as_deref() {
-        Some(word @ ("reject" | "retry")) => Err(it.error(format!(
-            "`{word}` without quotes is a function: write `on_abandoned = \"{word}\"`"
-        ))),
-        _ => it
-            .path("`\"reject\"`, `\"retry\"` or the path of a recovery function")
-            .map(Value::Recover),
+    if let Some(word @ ("reject" | "retry")) = it.bare_word().as_deref() {
+        let rule = format!("`{word}` without quotes is a function");
+        return Err(it.error(format!("{rule}: write `on_abandoned = \"{word}\"`")));
     }
+    let wanted = "`\"reject\"`, `\"retry\"` or the path of a recovery function";
+    it.path(wanted).map(Value::Recover)
+}
+
+fn replay_errors(it: &Argument) -> Result<Value> {
+    let variants = &[("all", "All"), ("4xx", "ClientErrors"), ("none", "None")];
+    it.word(("ReplayErrors", variants))
+}
+
+fn runtime(it: &Argument) -> Result<Value> {
+    it.path("a path").map(Value::Runtime)
 }

@@ -6,13 +6,10 @@
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 
-/// The mistakes found so far. It has to be asked with [`Errors::finish`] before it goes out of scope; a sink
-/// that is dropped with its mistakes unread panics, because the expansion would be silently wrong.
+/// The mistakes found so far. They have to be taken with [`Errors::finish`]: a sink that is dropped with mistakes in it
+/// panics, because the expansion would be silently wrong.
 #[derive(Default)]
-pub(crate) struct Errors {
-    found: Vec<syn::Error>,
-    asked: bool,
-}
+pub(crate) struct Errors(Vec<syn::Error>);
 
 impl Errors {
     /// Reports a mistake at the tokens it was made in.
@@ -21,36 +18,20 @@ impl Errors {
     }
 
     pub(crate) fn push(&mut self, mistake: syn::Error) {
-        self.found.push(mistake);
+        self.0.push(mistake);
     }
 
-    /// The value, or nothing and one more mistake.
-    pub(crate) fn keep<T>(&mut self, result: syn::Result<T>) -> Option<T> {
-        result.map_err(|mistake| self.push(mistake)).ok()
-    }
-
-    /// What was parsed if nobody found a mistake, else every mistake as `compile_error!`s.
-    pub(crate) fn finish<T>(mut self, parsed: Option<T>) -> Result<T, TokenStream> {
-        self.asked = true;
-        match parsed {
-            Some(parsed) if self.found.is_empty() => Ok(parsed),
-            _ => Err(self
-                .found
-                .iter()
-                .map(syn::Error::to_compile_error)
-                .collect()),
-        }
+    /// Every mistake as `compile_error!`s, if there are any.
+    pub(crate) fn finish(mut self) -> Option<TokenStream> {
+        let found = std::mem::take(&mut self.0);
+        let mistakes = found.iter().map(syn::Error::to_compile_error);
+        (!found.is_empty()).then(|| mistakes.collect())
     }
 }
 
 impl Drop for Errors {
-    #[expect(
-        clippy::panic,
-        reason = "a forgotten sink is a bug of this crate, not of its user"
-    )]
     fn drop(&mut self) {
-        if !self.asked && !std::thread::panicking() {
-            panic!("mistakes were collected and nobody asked for them");
-        }
+        let is_fine = self.0.is_empty() || std::thread::panicking();
+        assert!(is_fine, "mistakes were collected and never reported");
     }
 }

@@ -6,15 +6,20 @@
 
 use proc_macro::TokenStream;
 use proc_macro2::TokenStream as TokenStream2;
+use syn::ItemFn;
 
+use crate::args::Args;
+use crate::error::Errors;
+use crate::function::Function;
+
+mod above;
 mod args;
 mod error;
 mod expand;
-mod handler;
+mod function;
 mod list;
 mod pattern;
-mod plain;
-mod transaction;
+mod signature;
 mod value;
 mod words;
 
@@ -62,6 +67,7 @@ mod tests;
 /// | `replay_errors = "all"`, `"4xx"` or `"none"` | `"all"` | which error answers are stored and replayed: 4xx and 5xx, only 4xx, or neither; what is not stored frees the key, and a retry runs the handler again |
 /// | `max_response_bytes = n` | `1048576` | the largest body that is stored, in bytes, at most 1 GiB; after a larger one the handler still never runs again |
 /// | `name = "..."` | method and matched route, without the names of its parameters | the operation, which is part of every key; set it before you change a route; required on plain functions |
+/// | `with = expr` | the router's state, by `FromRef` | where the handle is, as an expression over the handler's arguments: `with = app.idempotency`, for a state of which you cannot implement `FromRef`, such as `Arc<AppState>`; with `#[tx]` an expression for the [`Transactions`]. It is evaluated on each request, and cloned; an argument that it names is extracted before the last one, which cannot be the body |
 /// | `crate = path` | `::idempotent_runtime` | where the runtime is, for crates that re-export it |
 ///
 /// # Expressions
@@ -190,31 +196,21 @@ mod tests;
 /// * `#[cfg]` on an argument is refused: put it on the function.
 #[proc_macro_attribute]
 pub fn idempotent(args: TokenStream, item: TokenStream) -> TokenStream {
-    expand(args.into(), item.into()).into()
-}
-
-/// What the attribute is on.
-enum Function {
-    Handler(handler::Handler),
-    Plain(plain::Plain),
+    let mut errors = Errors::default();
+    above::check(&above::source(proc_macro::Span::call_site()), &mut errors);
+    expand(args.into(), item.into(), errors).into()
 }
 
 /// Parse, validate, expand; with a mistake anywhere, the mistakes and the function as the user wrote it.
-fn expand(args: TokenStream2, item: TokenStream2) -> TokenStream2 {
-    let mut errors = error::Errors::default();
-    let args = args::Args::parse(args, &mut errors);
-    let function = match plain::Plain::parse(&item, &args, &mut errors) {
-        Some(plain) => Some(Function::Plain(plain)),
-        None => handler::Handler::parse(item.clone(), &mut errors).map(Function::Handler),
+fn expand(args: TokenStream2, item: TokenStream2, mut errors: Errors) -> TokenStream2 {
+    let args = Args::parse(args, &mut errors);
+    let Ok(users) = syn::parse2::<ItemFn>(item.clone()) else {
+        errors.push(function::not_a_function(item.clone()));
+        return errors.finish().into_iter().chain([item]).collect();
     };
-    if let Some(Function::Handler(handler::Handler { has_tx: true, .. })) = &function {
-        transaction::check(&args, &mut errors);
-    }
-    match errors.finish(function) {
-        Ok(Function::Handler(handler)) => expand::handler(&args, &handler),
-        Ok(Function::Plain(plain)) => plain::function(&args, &plain),
-        Err(mistakes) => [mistakes, handler::as_written(plain::with_handle_used(item))]
-            .into_iter()
-            .collect(),
+    let function = Function::new(users.clone(), &args, &mut errors);
+    match errors.finish() {
+        None => expand::function(&args, &function),
+        Some(mistakes) => TokenStream2::from_iter([mistakes, function::as_written(users)]),
     }
 }

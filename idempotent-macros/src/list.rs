@@ -6,9 +6,10 @@ use syn::parse::discouraged::Speculative as _;
 use syn::parse::{ParseStream, Parser as _};
 use syn::{Error, Expr, Result, Token};
 
+use crate::args::{ARGUMENTS, Spec};
 use crate::error::Errors;
 use crate::value::Argument;
-use crate::words::{ARGUMENTS, did_you_mean, example, one_of};
+use crate::words::{did_you_mean, one_of};
 
 /// The well-formed arguments. A malformed one is reported, and reading goes on after the next comma.
 pub(crate) fn arguments(tokens: TokenStream, errors: &mut Errors) -> Vec<Argument> {
@@ -30,44 +31,40 @@ pub(crate) fn arguments(tokens: TokenStream, errors: &mut Errors) -> Vec<Argumen
     list.parse2(tokens).unwrap_or_default()
 }
 
-/// "unknown argument", with the nearest known one and all of them.
-pub(crate) fn unknown(name: &Ident) -> Error {
-    let known = || ARGUMENTS.iter().map(|(argument, _)| *argument);
-    let hint = did_you_mean(&name.to_string(), known());
-    let message = format!(
-        "unknown argument `{name}`{hint}: the arguments are {}",
-        one_of(known())
-    );
-    Error::new(name.span(), message)
+fn argument(input: ParseStream<'_>) -> Result<Argument> {
+    let name = input
+        .call(Ident::parse_any)
+        .map_err(|mistake| Error::new(mistake.span(), "arguments are written `ttl_hours = 24`"))?;
+    let spec = spec(&name);
+    let value = value(&name, spec, input);
+    let spec = spec.ok_or_else(|| unknown(&name))?;
+    value.map(|value| Argument { spec, name, value })
 }
 
-fn argument(input: ParseStream<'_>) -> Result<Argument> {
-    let name = input.call(Ident::parse_any).map_err(|mistake| {
-        Error::new(
-            mistake.span(),
-            format!("arguments are written `{}`", example("ttl_hours")),
-        )
-    })?;
-    let value = value(&name, input);
-    if !ARGUMENTS.iter().any(|(known, _)| name == known) {
-        return Err(unknown(&name));
-    }
-    value.map(|value| Argument { name, value })
+fn spec(name: &Ident) -> Option<&'static Spec> {
+    ARGUMENTS.iter().find(|spec| name == spec.name)
+}
+
+/// "unknown argument", with the nearest known one and all of them.
+fn unknown(name: &Ident) -> Error {
+    let known = || ARGUMENTS.iter().map(|spec| spec.name);
+    let hint = did_you_mean(&name.to_string(), known());
+    let all = one_of(known());
+    let rule = format!("unknown argument `{name}`{hint}: the arguments are {all}");
+    Error::new(name.span(), rule)
 }
 
 /// The `= value` after a name.
-fn value(name: &Ident, input: ParseStream<'_>) -> Result<Expr> {
-    let example = example(&name.to_string());
+fn value(name: &Ident, spec: Option<&Spec>, input: ParseStream<'_>) -> Result<Expr> {
+    let example = spec.map(Spec::example).unwrap_or_default();
     let ended = |input: ParseStream<'_>| input.is_empty() || input.peek(Token![,]);
     if !ended(input) && !input.peek(Token![=]) {
         return Err(input.error(format!("an `=` comes after `{name}`: write `{example}`")));
     }
     let equals: Option<Token![=]> = input.parse()?;
     if equals.is_none() || ended(input) {
-        return Err(Error::new(
-            name.span(),
-            format!("`{name}` needs a value: write `{example}`"),
-        ));
+        let rule = format!("`{name}` needs a value: write `{example}`");
+        return Err(Error::new(name.span(), rule));
     }
     // On a fork, so that what is left unread in a broken expression is not reported once more.
     let ahead = input.fork();
@@ -77,28 +74,23 @@ fn value(name: &Ident, input: ParseStream<'_>) -> Result<Expr> {
 }
 
 fn comma(input: ParseStream<'_>) -> Result<()> {
-    if input.is_empty() {
-        return Ok(());
+    if !input.is_empty() && input.parse::<Option<Token![,]>>()?.is_none() {
+        return Err(input.error("a `,` comes between two arguments: add it here"));
     }
-    match input.parse::<Option<Token![,]>>()? {
-        Some(_) => Ok(()),
-        None => Err(input.error("a `,` comes between two arguments: add it here")),
-    }
+    Ok(())
 }
 
 /// Leaves the input after the next comma, or before what looks like the next argument.
 fn skip_to_next(input: ParseStream<'_>) -> Result<()> {
     while !input.is_empty() && !starts_argument(input) {
-        if input.peek(Token![,]) {
-            input.parse::<Token![,]>()?;
+        if matches!(input.parse()?, TokenTree::Punct(it) if it.as_char() == ',') {
             break;
         }
-        input.parse::<TokenTree>()?;
     }
     Ok(())
 }
 
 fn starts_argument(input: ParseStream<'_>) -> bool {
-    let is_known = |name: Ident| ARGUMENTS.iter().any(|(known, _)| name == known);
-    input.fork().call(Ident::parse_any).is_ok_and(is_known) && input.peek2(Token![=])
+    let name = input.fork().call(Ident::parse_any);
+    name.is_ok_and(|name| spec(&name).is_some()) && input.peek2(Token![=])
 }

@@ -2,22 +2,30 @@
 
 use std::ops::RangeInclusive;
 
-use proc_macro2::Ident;
-use syn::{Error, Expr, ExprUnary, Lit, LitStr, Path, Result, UnOp};
+use proc_macro2::{Ident, Literal, Span, TokenStream};
+use quote::{ToTokens as _, format_ident, quote, quote_spanned};
+use syn::spanned::Spanned as _;
+use syn::{Error, Expr, Lit, LitStr, Path, Result, UnOp};
 
-use crate::words::{did_you_mean, example, one_of};
+use crate::args::Spec;
+use crate::words::{did_you_mean, one_of};
 
-/// The units of a duration, in milliseconds.
-const UNITS: [(&str, u64); 5] = [
-    ("ms", 1),
-    ("s", 1_000),
-    ("m", 60_000),
-    ("h", 3_600_000),
-    ("d", 86_400_000),
-];
+/// A text as the runtime takes it, if it is a good one.
+type ReadText = fn(&str) -> Option<String>;
+
+/// One of the runtime's enums: its name, and the word for each of its variants.
+pub(crate) type Words = (&'static str, &'static [(&'static str, &'static str)]);
+
+/// What a number has to be within, and the rule that says so.
+pub(crate) type Limits = (RangeInclusive<u64>, &'static str);
+
+/// The units of a duration, and how many milliseconds each has.
+const UNITS: [&str; 5] = ["ms", "s", "m", "h", "d"];
+const MILLIS: [u64; 5] = [1, 1_000, 60_000, 3_600_000, 86_400_000];
 
 /// One `name = value` of the attribute.
 pub(crate) struct Argument {
+    pub(crate) spec: &'static Spec,
     pub(crate) name: Ident,
     pub(crate) value: Expr,
 }
@@ -38,106 +46,111 @@ pub(crate) enum Value {
     Borrowed(Expr),
     /// No call: where the runtime is.
     Runtime(Path),
+    /// No call: where the handle is, as an expression over the handler's arguments.
+    Handle(Expr),
 }
 
 impl Value {
-    pub(crate) fn text(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) => Some(text),
-            _ => None,
-        }
+    /// What the method of `Policy` is called with; nothing for what is no setting.
+    pub(crate) fn setting(&self, runtime: &Path, method: &str) -> Option<TokenStream> {
+        Some(match self {
+            Self::Switch(switch) => quote!(#switch),
+            Self::Number(number) => Literal::u64_unsuffixed(*number).into_token_stream(),
+            Self::Duration(millis) => {
+                let millis = Literal::u64_unsuffixed(*millis);
+                quote!(::core::time::Duration::from_millis(#millis))
+            }
+            Self::Text(text) => quote!(#text),
+            Self::Texts(texts) => quote!(&[#(#texts),*]),
+            Self::Variant(name, variant) => {
+                let (name, variant) = (format_ident!("{name}"), format_ident!("{variant}"));
+                quote!(#runtime::#name::#variant)
+            }
+            Self::Recover(function) => {
+                let here = Span::mixed_site().located_at(function.span());
+                let future = quote_spanned!(here=> ::std::boxed::Box::pin(#function(__abandoned)));
+                quote_spanned!(here=> #runtime::OnAbandoned::Recover(|__abandoned| { #future }))
+            }
+            Self::Borrowed(_) if method == "fingerprint" => {
+                quote!(#runtime::FingerprintSource::Fields)
+            }
+            Self::Borrowed(_) | Self::Runtime(_) | Self::Handle(_) => return None,
+        })
     }
 }
 
 impl Argument {
     pub(crate) fn switch(&self) -> Result<Value> {
-        match self.literal() {
+        match literal(&self.value) {
             Some(Lit::Bool(switch)) => Ok(Value::Switch(switch.value)),
             _ => Err(self.wants("`true` or `false`")),
         }
     }
 
     /// A word in quotes that stands for one of an enum's variants.
-    pub(crate) fn word(
-        &self,
-        of: &'static str,
-        variants: &[(&'static str, &'static str)],
-    ) -> Result<Value> {
+    pub(crate) fn word(&self, (of, variants): Words) -> Result<Value> {
         let wanted = one_of(variants.iter().map(|(word, _)| format!("\"{word}\"")));
         let word = self.string(&wanted)?.value();
-        let known = variants.iter().find(|(known, _)| *known == word);
-        known
-            .map(|(_, variant)| Value::Variant(of, variant))
-            .ok_or_else(|| {
-                let hint = did_you_mean(&word, variants.iter().map(|(word, _)| *word));
-                self.error(format!(
-                    "`{}` is {wanted}, not `\"{word}\"`{hint}",
-                    self.name
-                ))
-            })
+        if let Some((_, variant)) = variants.iter().find(|(known, _)| *known == word) {
+            return Ok(Value::Variant(of, variant));
+        }
+        let hint = did_you_mean(&word, variants.iter().map(|(word, _)| *word));
+        let name = &self.name;
+        Err(self.error(format!("`{name}` is {wanted}, not `\"{word}\"`{hint}")))
     }
 
     /// A whole number without sign and suffix.
-    pub(crate) fn number(&self, range: RangeInclusive<u64>, rule: &str) -> Result<Value> {
-        let number = self.within(self.whole_number()?, range, rule)?;
-        Ok(Value::Number(number))
+    pub(crate) fn number(&self, limits: Limits) -> Result<Value> {
+        self.within(self.whole_number()?, limits).map(Value::Number)
     }
 
     /// A duration as a whole number of a unit, which is given in milliseconds.
-    pub(crate) fn time(&self, unit: u64, range: RangeInclusive<u64>, rule: &str) -> Result<Value> {
-        let count = self.whole_number()?;
-        let millis = self.within(count.saturating_mul(unit), range, rule)?;
-        Ok(Value::Duration(millis))
+    pub(crate) fn time(&self, unit: u64, limits: Limits) -> Result<Value> {
+        let millis = self.whole_number()?.saturating_mul(unit);
+        self.within(millis, limits).map(Value::Duration)
     }
 
     fn whole_number(&self) -> Result<u64> {
-        let Some(Lit::Int(number)) = self.literal() else {
-            return Err(match self.is_negative() {
-                true => self.correction("cannot be negative"),
-                false => self.wants("a whole number"),
+        let Some(Lit::Int(number)) = literal(&self.value) else {
+            return Err(match peeled(&self.value) {
+                Expr::Unary(it) if matches!(it.op, UnOp::Neg(_)) => {
+                    self.correction("cannot be negative")
+                }
+                _ => self.wants("a whole number"),
             });
         };
         if !number.suffix().is_empty() {
             let (name, number, suffix) = (&self.name, number.base10_digits(), number.suffix());
-            return Err(self.error(format!(
-                "`{name}` takes a number without the suffix `{suffix}`: write `{name} = {number}`"
-            )));
+            let rule = format!("`{name}` takes a number without the suffix `{suffix}`");
+            return Err(self.error(format!("{rule}: write `{name} = {number}`")));
         }
         Ok(number.base10_parse().unwrap_or(u64::MAX))
     }
 
     /// A duration in quotes, such as `"30s"`, in milliseconds.
-    pub(crate) fn duration(&self, range: RangeInclusive<u64>, rule: &str) -> Result<Value> {
-        let units = one_of(UNITS.iter().map(|(unit, _)| unit));
+    pub(crate) fn duration(&self, limits: Limits) -> Result<Value> {
+        let units = one_of(UNITS.iter());
         let wanted = format!("a whole number and a unit ({units}) in quotes");
         let text = self.string(&wanted)?.value();
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (count, unit) = text.split_at(digits);
-        let Some((_, unit)) = UNITS.iter().find(|(name, _)| *name == unit) else {
+        let unit = UNITS.iter().zip(MILLIS).find(|(name, _)| **name == unit);
+        let (Some((_, unit)), Ok(count)) = (unit, count.parse::<u64>()) else {
             return Err(self.wants(&wanted));
         };
-        let count: u64 = count.parse().map_err(|_| self.wants(&wanted))?;
-        let millis = self.within(count.saturating_mul(*unit), range, rule)?;
-        Ok(Value::Duration(millis))
+        let millis = count.saturating_mul(unit);
+        self.within(millis, limits).map(Value::Duration)
     }
 
     /// Strings in brackets, at least one and each once. What is wrong with any of them is said at its place.
-    pub(crate) fn texts(
-        &self,
-        wanted: &str,
-        read: impl Fn(&str) -> Option<String>,
-    ) -> Result<Value> {
-        let Expr::Array(array) = self.peeled() else {
-            return Err(self.wants(wanted));
+    pub(crate) fn texts(&self, wanted: &str, read: ReadText) -> Result<Value> {
+        let elements = match peeled(&self.value) {
+            Expr::Array(array) if !array.elems.is_empty() => &array.elems,
+            _ => return Err(self.wants(wanted)),
         };
-        let mut texts = Vec::new();
-        let mut mistakes: Vec<Error> = Vec::new();
-        for element in &array.elems {
-            let text = match literal(element) {
-                Some(Lit::Str(text)) if text.suffix().is_empty() => read(&text.value()),
-                _ => None,
-            };
-            match text {
+        let (mut texts, mut mistakes) = (Vec::new(), Vec::new());
+        for element in elements {
+            match string(element).and_then(|text| read(&text.value())) {
                 None => mistakes.push(self.correction_at(element, &format!("takes {wanted}"))),
                 Some(text) if texts.contains(&text) => {
                     let rule = format!("`{text}` is listed twice: remove one of the two");
@@ -146,50 +159,49 @@ impl Argument {
                 Some(text) => texts.push(text),
             }
         }
-        if array.elems.is_empty() {
-            mistakes.push(self.wants(wanted));
-        }
-        let all = mistakes.into_iter().reduce(|mut all, mistake| {
+        let all = mistakes.into_iter().reduce(|mut all: Error, mistake| {
             all.combine(mistake);
             all
         });
         all.map_or(Ok(Value::Texts(texts)), Err)
     }
 
-    pub(crate) fn text(&self, rule: &str, is_good: impl Fn(&str) -> bool) -> Result<String> {
-        let text = self.string("a string")?.value();
-        if is_good(&text) {
-            Ok(text)
-        } else {
-            Err(self.correction(rule))
-        }
+    /// A string that can be read so.
+    pub(crate) fn text(&self, rule: &str, read: ReadText) -> Result<Value> {
+        let text = read(&self.string("a string")?.value());
+        text.map(Value::Text).ok_or_else(|| self.correction(rule))
     }
 
     pub(crate) fn path(&self, wanted: &str) -> Result<Path> {
-        match self.peeled() {
+        match peeled(&self.value) {
             Expr::Path(path) if path.qself.is_none() => Ok(path.path.clone()),
             _ => Err(self.wants(wanted)),
         }
     }
 
-    /// An expression over the handler's arguments. A literal is none: it would be the same for everybody.
+    /// An expression over the handler's arguments. A literal is not one: it would be the same for every request.
     pub(crate) fn expression(&self, wanted: &str) -> Result<Value> {
-        match self.literal() {
+        match literal(&self.value) {
             Some(_) => Err(self.wants(wanted)),
             None => Ok(Value::Borrowed(self.value.clone())),
         }
     }
 
-    /// The value, if it is one word without quotes.
-    pub(crate) fn bare_word(&self) -> Option<String> {
-        match self.peeled() {
-            Expr::Path(path) => path.path.get_ident().map(Ident::to_string),
-            _ => None,
+    /// As [`expression`](Self::expression), for the handle.
+    pub(crate) fn handle(&self, wanted: &str) -> Result<Value> {
+        match literal(&self.value) {
+            Some(_) => Err(self.wants(wanted)),
+            None => Ok(Value::Handle(self.value.clone())),
         }
     }
 
+    /// The value, if it is one word without quotes.
+    pub(crate) fn bare_word(&self) -> Option<String> {
+        Some(self.path("a word").ok()?.get_ident()?.to_string())
+    }
+
     pub(crate) fn is_string(&self) -> bool {
-        matches!(self.literal(), Some(Lit::Str(_)))
+        matches!(literal(&self.value), Some(Lit::Str(_)))
     }
 
     /// A mistake in the value.
@@ -204,16 +216,15 @@ impl Argument {
 
     /// The same, said of a part of the value.
     fn correction_at(&self, place: &Expr, rule: &str) -> Error {
-        let name = self.name.to_string();
-        let message = format!("`{name}` {rule}: write `{}`", example(&name));
-        Error::new_spanned(place, message)
+        let (name, example) = (&self.name, self.spec.example());
+        Error::new_spanned(place, format!("`{name}` {rule}: write `{example}`"))
     }
 
     fn wants(&self, wanted: &str) -> Error {
         self.correction(&format!("takes {wanted}"))
     }
 
-    fn within(&self, number: u64, range: RangeInclusive<u64>, rule: &str) -> Result<u64> {
+    fn within(&self, number: u64, (range, rule): Limits) -> Result<u64> {
         match range.contains(&number) {
             true => Ok(number),
             false => Err(self.correction(rule)),
@@ -221,34 +232,20 @@ impl Argument {
     }
 
     fn string(&self, wanted: &str) -> Result<&LitStr> {
-        match self.literal() {
-            Some(Lit::Str(text)) if text.suffix().is_empty() => Ok(text),
-            _ => Err(self.wants(wanted)),
-        }
-    }
-
-    fn literal(&self) -> Option<&Lit> {
-        literal(&self.value)
-    }
-
-    fn is_negative(&self) -> bool {
-        matches!(
-            self.peeled(),
-            Expr::Unary(ExprUnary {
-                op: UnOp::Neg(_),
-                ..
-            })
-        )
-    }
-
-    fn peeled(&self) -> &Expr {
-        peeled(&self.value)
+        string(&self.value).ok_or_else(|| self.wants(wanted))
     }
 }
 
 fn literal(value: &Expr) -> Option<&Lit> {
     match peeled(value) {
         Expr::Lit(literal) => Some(&literal.lit),
+        _ => None,
+    }
+}
+
+fn string(value: &Expr) -> Option<&LitStr> {
+    match literal(value) {
+        Some(Lit::Str(text)) if text.suffix().is_empty() => Some(text),
         _ => None,
     }
 }

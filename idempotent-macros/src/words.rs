@@ -1,46 +1,13 @@
-//! The words of the attribute's small language, and the nearest one to a misspelt one.
+//! Lists of words in messages, and the nearest word to a misspelt one.
 
 use std::fmt::Display;
-
-/// Every argument with a value that it accepts, for the messages that show how it is written.
-pub(crate) const ARGUMENTS: [(&str, &str); 18] = [
-    ("ttl_hours", "24"),
-    ("ttl_minutes", "90"),
-    ("ttl_secs", "3600"),
-    ("ttl", "\"24h\""),
-    ("header", "\"Idempotency-Key\""),
-    ("required", "false"),
-    ("key", "order.id"),
-    ("scope", "user.id"),
-    ("fingerprint", "json"),
-    ("fingerprint_headers", "[\"x-api-version\"]"),
-    ("lease", "\"30s\""),
-    ("in_flight", "\"wait\""),
-    ("wait", "\"5s\""),
-    ("on_abandoned", "\"retry\""),
-    ("replay_errors", "\"4xx\""),
-    ("max_response_bytes", "1048576"),
-    ("name", "\"payments.create\""),
-    ("crate", "my_api::idempotent_runtime"),
-];
-
-/// `ttl_hours = 24`: how an argument is written.
-pub(crate) fn example(name: &str) -> String {
-    let known = ARGUMENTS.iter().find(|(argument, _)| *argument == name);
-    let value = known.map_or("...", |(_, value)| value);
-    format!("{name} = {value}")
-}
 
 /// " (did you mean `ttl_hours`?)" for a word of whose letters about a third are wrong, else nothing.
 pub(crate) fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     let allowed = word.chars().count().div_ceil(3);
-    let nearest = known
-        .map(|candidate| (distance(word, candidate), candidate))
-        .min();
-    match nearest {
-        Some((edits, candidate)) if edits <= allowed => format!(" (did you mean `{candidate}`?)"),
-        _ => String::new(),
-    }
+    let nearest = known.map(|it| (distance(word, it), it)).min();
+    let nearest = nearest.filter(|(edits, _)| *edits <= allowed);
+    nearest.map_or_else(String::new, |(_, it)| format!(" (did you mean `{it}`?)"))
 }
 
 /// "`a`, `b` or `c`".

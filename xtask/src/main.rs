@@ -1,4 +1,4 @@
-//! Developer tasks: `cargo xtask test`, `cargo xtask simulate`, `cargo xtask bench`.
+//! Developer tasks: `cargo xtask test`, `cargo xtask simulate`, `cargo xtask bench`, `cargo xtask dependencies`.
 
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -7,6 +7,7 @@ use servers::Server;
 
 mod bench;
 mod clients;
+mod dependencies;
 mod guard;
 mod servers;
 mod simulate;
@@ -25,6 +26,9 @@ Usage: cargo xtask <task>
           their own there, and remove them.
 
           However it ends, by a signal too, it leaves no process and no temporary folder behind.
+
+  dependencies
+          check bans, licenses and sources of all dependencies as deny.toml says, offline.
 
 ";
 
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["test"] => test(),
+        ["dependencies"] => dependencies::check(),
         ["simulate", ref rest @ ..] => simulate::run(rest),
         ["bench", ref rest @ ..] => bench::run(rest),
         ["help" | "--help" | "-h"] => {

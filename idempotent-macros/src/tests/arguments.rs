@@ -3,20 +3,22 @@
 use quote::quote;
 
 use super::expand;
-use crate::words::{ARGUMENTS, did_you_mean, example};
+use crate::args::ARGUMENTS;
+use crate::words::did_you_mean;
 
 #[test]
 fn every_argument_accepts_its_own_example() {
-    for (name, value) in ARGUMENTS {
+    for spec in ARGUMENTS {
+        let name = spec.name;
         let companion = if name == "wait" {
             "in_flight = \"wait\", "
         } else {
             ""
         };
-        let args = format!("{companion}{}", example(name));
+        let args = format!("{companion}{}", spec.example());
         assert_eq!(mistakes(&args), 0, "{args}");
         assert_eq!(
-            mistakes(&format!("{args}, {name} = {value}")),
+            mistakes(&format!("{args}, {}", spec.example())),
             1,
             "twice: {args}"
         );
@@ -42,7 +44,7 @@ fn every_argument_is_documented() {
         .lines()
         .filter(|line| line.starts_with("/// | `"))
         .collect();
-    for (name, _) in ARGUMENTS {
+    for name in ARGUMENTS.iter().map(|spec| spec.name) {
         assert!(
             table.contains(&format!("`{name}`")) || table.contains(&format!("`{name} =")),
             "{name}"
@@ -164,7 +166,7 @@ fn reading_goes_on_after_a_broken_argument() {
 
 #[test]
 fn the_nearest_word_is_found_and_a_far_one_is_not() {
-    let nearest = |word| did_you_mean(word, ARGUMENTS.iter().map(|(name, _)| *name));
+    let nearest = |word| did_you_mean(word, ARGUMENTS.iter().map(|spec| spec.name));
     for (word, known) in [
         ("ttl_hour", "ttl_hours"),
         ("ttl_seconds", "ttl_secs"),
@@ -222,10 +224,7 @@ fn the_documentation_knows_every_argument() {
             .flat_map(|cell| cell.split('`').skip(1).step_by(2))
             .filter_map(argument)
             .collect();
-        let known: std::collections::BTreeSet<_> = crate::words::ARGUMENTS
-            .iter()
-            .map(|(name, _)| *name)
-            .collect();
+        let known: std::collections::BTreeSet<_> = ARGUMENTS.iter().map(|spec| spec.name).collect();
         assert_eq!(documented, known);
     }
 }

@@ -1,0 +1,32 @@
+//! What stands above the attribute. It was expanded before and is not in the tokens, so it is read off the source.
+
+use std::fs;
+
+use proc_macro2::Span;
+
+use crate::error::Errors;
+
+/// The lines of the file above the attribute, where the compiler says which file that is.
+pub(crate) fn source(attribute: proc_macro::Span) -> String {
+    let file = attribute
+        .local_file()
+        .and_then(|file| fs::read_to_string(file).ok());
+    let lines = file.as_deref().unwrap_or_default().lines();
+    lines
+        .take(attribute.line() - 1)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// `#[axum::debug_handler]` calls the function with the arguments as they are written, which the outer one has not.
+pub(crate) fn check(above: &str, errors: &mut Errors) {
+    let lines = above.lines().rev().map(str::trim);
+    let attributes = lines.take_while(|it| it.starts_with("#[") || it.starts_with("//"));
+    let paths = attributes.filter_map(|it| it.strip_prefix("#[")?.split(['(', ']']).next());
+    let mut names = paths.filter_map(|path| path.rsplit("::").next());
+    if names.any(|name| name.trim() == "debug_handler") {
+        let rule = "`#[axum::debug_handler]` cannot check the function that `#[idempotent]` makes: \
+                    move it below `#[idempotent]`";
+        errors.push(syn::Error::new(Span::call_site(), rule));
+    }
+}

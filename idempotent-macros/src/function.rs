@@ -1,0 +1,209 @@
+//! The function under the attribute: what it is, and what of it goes where.
+
+use proc_macro2::{TokenStream, TokenTree};
+use quote::{ToTokens as _, format_ident};
+use syn::punctuated::Punctuated;
+use syn::visit::{self, Visit};
+use syn::{Attribute, FnArg, Ident, Item, ItemFn, Macro, Meta, PatType, Signature, Token, Type};
+
+use crate::args::Args;
+use crate::error::Errors;
+use crate::{pattern, signature};
+
+/// Attributes that describe the function to the compiler, not what it does.
+const LINTS: [&str; 6] = ["allow", "cfg", "deny", "expect", "forbid", "warn"];
+
+/// Attributes that describe the function to its callers.
+pub(crate) const FOR_CALLERS: [&str; 3] = ["deprecated", "doc", "must_use"];
+
+/// A function that can be made idempotent.
+pub(crate) struct Function {
+    /// Stay on the outer function.
+    pub(crate) outside: Vec<Attribute>,
+    /// The user's function, with the attributes that act on its body.
+    pub(crate) users: ItemFn,
+    /// The arguments of the outer function: all but a connection that the runtime lends.
+    pub(crate) arguments: Vec<PatType>,
+    pub(crate) kind: Kind,
+    /// What the user's function is called next to the outer one, which it is in an `impl` block: `Self` means nothing
+    /// in a nested function.
+    pub(crate) beside: Option<Ident>,
+}
+
+pub(crate) enum Kind {
+    Handler,
+    /// A handler with `#[tx]`: how many arguments stand before that one, and the type that it borrows.
+    Transactional {
+        place: usize,
+        connection: Box<Type>,
+    },
+    /// A function without HTTP, and which of its arguments is the handle.
+    Plain {
+        handle: usize,
+    },
+}
+
+impl Function {
+    /// Every mistake goes to `errors`; what comes back is good only if there are none.
+    pub(crate) fn new(mut users: ItemFn, args: &Args, errors: &mut Errors) -> Self {
+        let kind = Kind::of(&users.sig);
+        signature::check(&users, &kind, args, errors);
+        let arguments = typed(&users.sig).filter(|it| !is_lent(it));
+        let arguments = arguments.cloned().collect();
+        let beside = says_self(&users).then(|| format_ident!("__idempotent_{}", users.sig.ident));
+        take_off_tx(&mut users.sig);
+        // Beside the outer function, an expected lint would be missed on one of the two.
+        let expects = |it: &Attribute| beside.is_some() && it.path().is_ident("expect");
+        let attributes = std::mem::take(&mut users.attrs).into_iter();
+        let (outside, inside) = attributes.partition(|it| is_outside(it) && !expects(it));
+        users.attrs = inside;
+        Self {
+            outside,
+            users,
+            arguments,
+            kind,
+            beside,
+        }
+    }
+}
+
+impl Kind {
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self, Self::Plain { .. })
+    }
+
+    fn of(sig: &Signature) -> Self {
+        if let Some(handle) = typed(sig).position(|it| referenced_handle(it).is_some()) {
+            return Self::Plain { handle };
+        }
+        let Some((place, lent)) = typed(sig).enumerate().find(|(_, it)| is_lent(it)) else {
+            return Self::Handler;
+        };
+        let connection = borrowed(&lent.ty);
+        Self::Transactional { place, connection }
+    }
+}
+
+/// The function without what only this attribute understands, for when there was a mistake: `async`, and with its
+/// handle used, so that the compiler has nothing to add.
+pub(crate) fn as_written(mut function: ItemFn) -> TokenStream {
+    let handles = typed(&function.sig).filter(|it| referenced_handle(it).is_some());
+    let handles = pattern::bindings(handles);
+    pattern::mark_used(&handles, &mut function);
+    function.attrs.retain(|it| !is_named(it, "idempotent"));
+    take_off_tx(&mut function.sig);
+    if function.sig.constness.is_none() {
+        function.sig.asyncness.get_or_insert_default();
+    }
+    function.into_token_stream()
+}
+
+fn take_off_tx(sig: &mut Signature) {
+    for argument in &mut sig.inputs {
+        if let FnArg::Typed(argument) = argument {
+            argument.attrs.retain(|it| !is_named(it, "tx"));
+        }
+    }
+}
+
+pub(crate) fn not_a_function(item: TokenStream) -> syn::Error {
+    let inside = "put it on the functions inside this block";
+    let (place, fix) = match syn::parse2::<Item>(item) {
+        Ok(Item::Impl(block)) => (block.impl_token.to_token_stream(), inside),
+        Ok(other) => (other.to_token_stream(), "this is not one, remove it here"),
+        Err(mistake) => return mistake,
+    };
+    syn::Error::new_spanned(
+        place,
+        format!("`#[idempotent]` goes on an `async fn`: {fix}"),
+    )
+}
+
+pub(crate) fn typed(sig: &Signature) -> impl Iterator<Item = &PatType> {
+    sig.inputs.iter().filter_map(|argument| match argument {
+        FnArg::Typed(argument) => Some(argument),
+        FnArg::Receiver(_) => None,
+    })
+}
+
+/// The type without parentheses, and without the invisible group that a `macro_rules` variable leaves.
+pub(crate) fn peeled(mut ty: &Type) -> &Type {
+    loop {
+        ty = match ty {
+            Type::Group(group) => &group.elem,
+            Type::Paren(paren) => &paren.elem,
+            _ => return ty,
+        };
+    }
+}
+
+/// Whether the runtime supplies it.
+pub(crate) fn is_lent(argument: &PatType) -> bool {
+    argument.attrs.iter().any(|it| is_named(it, "tx"))
+}
+
+/// `T` of `&mut T`; of another type, which is a mistake, the type.
+fn borrowed(ty: &Type) -> Box<Type> {
+    match peeled(ty) {
+        Type::Reference(reference) => reference.elem.clone(),
+        ty => Box::new(ty.clone()),
+    }
+}
+
+/// A reference whose path ends in `Idempotency`.
+pub(crate) fn referenced_handle(argument: &PatType) -> Option<&syn::TypeReference> {
+    if let Type::Reference(reference) = peeled(&argument.ty)
+        && let Type::Path(path) = peeled(&reference.elem)
+        && path.path.segments.last()?.ident == "Idempotency"
+    {
+        return Some(reference);
+    }
+    None
+}
+
+/// Whether the last segment of its path is the name.
+pub(crate) fn is_named(attribute: &Attribute, name: &str) -> bool {
+    let last = attribute.path().segments.last();
+    last.is_some_and(|segment| segment.ident == name)
+}
+
+/// Whether an attribute stays on the outer function; a `cfg_attr` goes where what it stands for goes.
+fn is_outside(attribute: &Attribute) -> bool {
+    fn is_outside(meta: &Meta) -> bool {
+        if !meta.path().is_ident("cfg_attr") {
+            let mut outside = LINTS.iter().chain(&FOR_CALLERS);
+            return outside.any(|name| meta.path().is_ident(name));
+        }
+        let Meta::List(list) = meta else { return true };
+        let parts = list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
+        parts.is_ok_and(|parts| parts.iter().skip(1).all(is_outside))
+    }
+    matches!(attribute.style, syn::AttrStyle::Outer) && is_outside(&attribute.meta)
+}
+
+/// Whether the function says `Self`, and means its own `impl` block with it.
+fn says_self(function: &ItemFn) -> bool {
+    struct Search(bool);
+
+    fn is_self(token: &TokenTree) -> bool {
+        matches!(token, TokenTree::Ident(it) if it == "Self")
+    }
+
+    impl<'ast> Visit<'ast> for Search {
+        fn visit_ident(&mut self, ident: &'ast Ident) {
+            self.0 |= ident == "Self";
+        }
+        fn visit_macro(&mut self, call: &'ast Macro) {
+            self.0 |= pattern::any(call.tokens.clone(), &is_self);
+        }
+        fn visit_attribute(&mut self, attribute: &'ast Attribute) {
+            self.0 |= pattern::any(attribute.meta.to_token_stream(), &is_self);
+        }
+        /// An item inside the body has a `Self` of its own.
+        fn visit_item(&mut self, _: &'ast Item) {}
+    }
+
+    let mut search = Search(false);
+    visit::visit_item_fn(&mut search, function);
+    search.0
+}

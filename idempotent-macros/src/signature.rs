@@ -1,0 +1,172 @@
+//! What the function may look like: one check for handlers and for plain functions.
+
+use quote::ToTokens as _;
+use syn::{ItemFn, Meta, PatType, ReturnType, Signature, Type, TypeReference};
+
+use crate::args::{Args, Said};
+use crate::error::Errors;
+use crate::function::{Kind, is_lent, is_named, peeled, referenced_handle, typed};
+use crate::value::Value;
+
+/// axum implements `Handler` for functions of up to this many arguments.
+const MOST_ARGUMENTS: usize = 16;
+
+pub(crate) fn check(function: &ItemFn, kind: &Kind, args: &Args, errors: &mut Errors) {
+    let (it, instead) = match kind.is_plain() {
+        true => ("an idempotent function", "and own it"),
+        false => ("a handler", "such as `State<Self>`"),
+    };
+    check_function(&function.sig, it, instead, errors);
+    check_attributes(function, it, errors);
+    match kind.is_plain() {
+        true => check_plain(&function.sig, errors),
+        false => check_handler(&function.sig, errors),
+    }
+    check_args(args, &function.sig, kind, errors);
+}
+
+fn check_function(sig: &Signature, it: &str, instead: &str, errors: &mut Errors) {
+    let no_self = format!("has no `self`: take what it needs as an argument, {instead}");
+    for (place, rule) in [
+        (
+            sig.constness.to_token_stream(),
+            "cannot be `const`: remove it",
+        ),
+        (
+            sig.safety.to_token_stream(),
+            "cannot be `unsafe`: put the `unsafe` inside",
+        ),
+        (sig.abi.to_token_stream(), "cannot be `extern`: remove it"),
+        (sig.receiver().to_token_stream(), &no_self),
+    ] {
+        if !place.is_empty() {
+            errors.at(place, format!("{it} {rule}"));
+        }
+    }
+    if sig.constness.is_none() && sig.asyncness.is_none() {
+        let rule = format!("{it} is `async`: write `async fn {}`", sig.ident);
+        errors.at(sig.fn_token, rule);
+    }
+}
+
+fn check_attributes(function: &ItemFn, it: &str, errors: &mut Errors) {
+    for attribute in &function.attrs {
+        if is_named(attribute, "idempotent") {
+            let rule = "`#[idempotent]` is here twice: put all arguments into one of them";
+            errors.at(attribute, rule);
+        } else if is_named(attribute, "path") {
+            let rule = "`#[utoipa::path]` has to see the function that the router is given: \
+                        move it above `#[idempotent]`";
+            errors.at(attribute, rule);
+        }
+    }
+    for attribute in typed(&function.sig).flat_map(|argument| &argument.attrs) {
+        if is_named(attribute, "cfg") || is_named(attribute, "cfg_attr") {
+            let rule = "cannot be conditional: put the `cfg` on the function and write it twice";
+            errors.at(attribute, format!("an argument of {it} {rule}"));
+        }
+    }
+}
+
+fn check_handler(sig: &Signature, errors: &mut Errors) {
+    let (lent, extracted): (Vec<_>, Vec<_>) = typed(sig).partition(|it| is_lent(it));
+    for argument in &extracted {
+        if let Type::Reference(reference) = peeled(&argument.ty) {
+            let rule = "an extractor is owned, and this argument is borrowed: take the value; \
+                        in a function that is not a handler, write the handle as `&Idempotency`, \
+                        which an alias hides";
+            errors.at(reference, rule);
+        }
+    }
+    if let Some(first_too_many) = extracted.get(MOST_ARGUMENTS) {
+        let rule = "axum handlers have at most 16 arguments: \
+                    put some of them into one tuple, or into a type with `FromRequestParts`";
+        errors.at(first_too_many, rule);
+    }
+    let attributes = lent.iter().flat_map(|it| &it.attrs);
+    for (index, tx) in attributes.filter(|it| is_named(it, "tx")).enumerate() {
+        if !matches!(tx.meta, Meta::Path(_)) {
+            let rule = "`#[tx]` has no arguments: the type says which database";
+            errors.at(tx, rule);
+        }
+        if index > 0 {
+            let rule = "a handler runs in one transaction: remove the second `#[tx]`";
+            errors.at(tx, rule);
+        }
+    }
+    if let Some(PatType { ty, .. }) = lent.first()
+        && !matches!(peeled(ty), Type::Reference(it) if it.mutability.is_some())
+    {
+        let rule = "`#[tx]` lends the handler a connection, which the runtime commits: \
+                    write `&mut PgConnection`, `&mut SqliteConnection` or `&mut MySqlConnection`";
+        errors.at(ty, rule);
+    }
+}
+
+fn check_plain(sig: &Signature, errors: &mut Errors) {
+    if let ReturnType::Default = sig.output {
+        let rule = "an idempotent function returns a `Result`: \
+                    return `Ok` for what happened, to be stored, and `Err` if nothing did";
+        errors.at(&sig.ident, rule);
+    }
+    let is_static =
+        |it: &TypeReference| it.lifetime.as_ref().is_some_and(|it| it.ident == "static");
+    let mut has_handle = false;
+    for argument in typed(sig) {
+        for tx in argument.attrs.iter().filter(|it| is_named(it, "tx")) {
+            let rule = "`#[tx]` is for handlers: put it on the argument of one";
+            errors.at(tx, rule);
+        }
+        if let Some(handle) = referenced_handle(argument) {
+            if std::mem::replace(&mut has_handle, true) {
+                errors.at(handle, "the handle is here twice: remove one of the two");
+            }
+            if let Some(mutability) = &handle.mutability {
+                errors.at(mutability, "the handle is shared: write `&Idempotency`");
+            }
+            if is_static(handle) {
+                let rule = "the handle is lent for the call only: write `&Idempotency`";
+                errors.at(&handle.lifetime, rule);
+            }
+        } else if let Type::Reference(reference) = peeled(&argument.ty)
+            && !is_static(reference)
+        {
+            let rule = "an idempotent function owns its arguments, because it goes on when its \
+                        caller has gone: take the value, such as a `String` instead of a `&str`, \
+                        or an `Arc`";
+            errors.at(reference, rule);
+        }
+    }
+}
+
+/// The arguments of the attribute, against what it is on.
+fn check_args(args: &Args, sig: &Signature, kind: &Kind, errors: &mut Errors) {
+    for Said { name, spec, .. } in &args.said {
+        let rule = match (kind, spec.not_plain, spec.not_in_transaction) {
+            (Kind::Plain { .. }, Some(why), _) => {
+                format!("`{name}` is for handlers, and {why}: remove it")
+            }
+            (Kind::Transactional { .. }, _, Some(why)) => format!("{why}: remove `{name}`"),
+            _ => continue,
+        };
+        errors.at(name, rule);
+    }
+    if !kind.is_plain() {
+        return;
+    }
+    if let Some(Value::Variant(..)) = args.value("fingerprint") {
+        let rule = "this function has no body to be compared by: write an expression over its \
+                    arguments, such as `fingerprint = order`, or nothing for all of them";
+        errors.at(args.get("fingerprint").map(|said| &said.name), rule);
+    }
+    let key = "needs a key: \
+               say which of its arguments it is, as in `#[idempotent(key = order.id)]`";
+    let name = "needs a name, which is part of all its keys: give it one that no other function has, \
+                as in `#[idempotent(name = \"orders.settle\")]`";
+    for (method, rule) in [("key", key), ("name", name)] {
+        if args.get(method).is_none() {
+            let it = "an idempotent function that is not a handler";
+            errors.at(&sig.ident, format!("{it} {rule}"));
+        }
+    }
+}
