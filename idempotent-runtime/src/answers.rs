@@ -42,7 +42,7 @@
 //!
 //! The key belongs to another request: one with another path, query, media type or body, or with another
 //! value of a header that the service treats as part of the request. Either the client
-//! has changed its request between two tries, or it has used one key for two intents. The first request and
+//! has changed its request between two tries, or it has used one key for two requests. The first request and
 //! its response are unchanged.
 //!
 //! ## in-flight

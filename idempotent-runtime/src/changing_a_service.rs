@@ -25,7 +25,7 @@
 //! # Fingerprint expressions and message types
 //!
 //! `fingerprint = expr` and the arguments of a plain function are compared as canonical JSON. Adding a
-//! field to the type changes the JSON of every value: a message that was delivered to the old release is
+//! field to the type changes the JSON of every value: a message that the old release handled is
 //! a mismatch for the new one. So:
 //!
 //! * name the fields that matter (`fingerprint = (order.id, order.amount)`), and the type can grow;
