@@ -166,8 +166,8 @@ impl ProblemCode {
                  took effect is not known. Look at the resource before you try again with a new key."
             }
             Self::ResponseNotRetained => {
-                "The request was carried out before, with this status. Its response body was too \
-                 large to store."
+                "The request was carried out before, with this status. Its response body could not be \
+                 stored, for example because it was too large."
             }
             Self::StoreUnavailable => {
                 "Nothing was done this time, because the idempotency store cannot be used at the \
