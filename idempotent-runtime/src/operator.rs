@@ -134,7 +134,7 @@ fn invalid_key(cause: InvalidKey) -> Error {
 }
 
 fn unserializable(cause: &Arc<serde_json::Error>) -> Error {
-    let message = "the locator's scope or key cannot be represented exactly in JSON";
+    let message = "the locator's scope or key cannot be serialized";
     Error::new(ErrorKind::InvalidIdentity, message).with_source(Arc::clone(cause))
 }
 

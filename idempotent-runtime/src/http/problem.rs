@@ -1,4 +1,4 @@
-//! Problems (`application/problem+json`, RFC 9457): the responses that do not come from a handler.
+//! Problems: what a client receives instead of a handler's response, as `application/problem+json` (RFC 9457).
 
 use std::borrow::Cow;
 use std::fmt;
