@@ -71,7 +71,16 @@ impl Intent {
     ///
     /// [`InvalidKey`] unless the key is 1 to 255 bytes of visible ASCII without quote, comma, semicolon and backslash.
     pub fn with_key(key: impl Into<String>) -> Result<Self, InvalidKey> {
-        Ok(Self::begin(Key::new(key.into())?, SystemTime::now()))
+        Self::with_key_at(key, SystemTime::now())
+    }
+
+    /// [`with_key`](Self::with_key) by another clock, such as that of a test.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`], as for [`with_key`](Self::with_key).
+    pub fn with_key_at(key: impl Into<String>, created: SystemTime) -> Result<Self, InvalidKey> {
+        Ok(Self::begin(Key::new(key.into())?, created))
     }
 
     /// An intent whose key and time of creation the application has stored itself. It counts as sent before.
@@ -80,7 +89,9 @@ impl Intent {
     ///
     /// [`InvalidKey`], as for [`with_key`](Self::with_key).
     pub fn restore(key: impl Into<String>, created: SystemTime) -> Result<Self, InvalidKey> {
-        Ok(Self::begin(Key::new(key.into())?, created).into_sent())
+        let intent = Self::with_key_at(key, created)?;
+        intent.count_send();
+        Ok(intent)
     }
 
     /// How long the server keeps the record of this key, from now on. Replaces [`Policy::lifetime`](crate::Policy::lifetime).
@@ -135,11 +146,6 @@ impl Intent {
             lifetime: None,
             sent: Arc::default(),
         }
-    }
-
-    fn into_sent(self) -> Self {
-        self.count_send();
-        self
     }
 }
 
