@@ -72,7 +72,9 @@ impl Error {
     #[must_use]
     pub fn intent(&self) -> &Intent {
         match self {
-            Self::Undecided { intent, .. } | Self::Refused { intent, .. } | Self::Invalid { intent, .. } => intent,
+            Self::Undecided { intent, .. }
+            | Self::Refused { intent, .. }
+            | Self::Invalid { intent, .. } => intent,
         }
     }
 
@@ -111,10 +113,16 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Undecided { reason, .. } => {
-                write!(f, "undecided ({reason}): whether the operation ran is not known; the key is kept")
+                write!(
+                    f,
+                    "undecided ({reason}): whether the operation ran is not known; the key is kept"
+                )
             }
             Self::Refused { reason, .. } => {
-                write!(f, "refused ({reason}): it will not be done as it was asked; the key is kept")
+                write!(
+                    f,
+                    "refused ({reason}): it will not be done as it was asked; the key is kept"
+                )
             }
             Self::Invalid { .. } => f.write_str("the request cannot be built; the key is kept"),
         }
@@ -126,7 +134,12 @@ impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = self.answer().map(Response::status);
         match self {
-            Self::Undecided { intent, reason, source, .. } => f
+            Self::Undecided {
+                intent,
+                reason,
+                source,
+                ..
+            } => f
                 .debug_struct("Undecided")
                 .field("reason", reason)
                 .field("intent", intent)
@@ -151,7 +164,11 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Undecided { source: Some(source), .. } | Self::Invalid { source, .. } => Some(&**source),
+            Self::Undecided {
+                source: Some(source),
+                ..
+            }
+            | Self::Invalid { source, .. } => Some(&**source),
             Self::Undecided { .. } | Self::Refused { .. } => None,
         }
     }

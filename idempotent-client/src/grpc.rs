@@ -28,7 +28,8 @@ pub(crate) fn outcome<'a>(answer: &'a Answer, trailers: Option<&HeaderMap>) -> O
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
-    let content_type = single(headers, &CONTENT_TYPE).and_then(|text| text.strip_prefix("application/grpc"));
+    let content_type =
+        single(headers, &CONTENT_TYPE).and_then(|text| text.strip_prefix("application/grpc"));
     content_type.is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
 }
 
@@ -71,22 +72,37 @@ mod tests {
 
     #[test]
     fn status_is_that_of_the_trailers_or_of_the_headers() {
-        assert_eq!(judged(&answer("application/grpc", Some("14")), None), Some(503));
-        assert_eq!(judged(&answer("application/grpc+proto", Some("0")), None), Some(200));
+        assert_eq!(
+            judged(&answer("application/grpc", Some("14")), None),
+            Some(503)
+        );
+        assert_eq!(
+            judged(&answer("application/grpc+proto", Some("0")), None),
+            Some(200)
+        );
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", "7".parse().unwrap());
-        assert_eq!(judged(&answer("application/grpc", None), Some(&trailers)), Some(403));
+        assert_eq!(
+            judged(&answer("application/grpc", None), Some(&trailers)),
+            Some(403)
+        );
     }
 
     #[test]
     fn answer_without_a_status_is_not_whole() {
         assert_eq!(judged(&answer("application/grpc", None), None), Some(0));
-        assert_eq!(judged(&answer("application/grpc", Some("x")), None), Some(0));
+        assert_eq!(
+            judged(&answer("application/grpc", Some("x")), None),
+            Some(0)
+        );
     }
 
     #[test]
     fn other_answers_are_not_grpc() {
         assert_eq!(judged(&answer("application/json", Some("14")), None), None);
-        assert_eq!(judged(&answer("application/grpc-web", Some("14")), None), None);
+        assert_eq!(
+            judged(&answer("application/grpc-web", Some("14")), None),
+            None
+        );
     }
 }

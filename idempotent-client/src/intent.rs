@@ -50,13 +50,16 @@ pub struct Intent {
 }
 
 impl Intent {
-    /// An intent with a new random key, a UUIDv7.
+    /// An intent with a new random key, a UUID of version 7.
     ///
     /// # Panics
     ///
     /// If the operating system has no randomness.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "`Default` would make keys in passing")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "`Default` would make keys in passing"
+    )]
     pub fn new() -> Self {
         let now = SystemTime::now();
         Self::begin(Key::random(now), now)
@@ -132,7 +135,9 @@ impl Intent {
     /// Called before each try. The number never wraps around to "not sent".
     pub(crate) fn count_send(&self) {
         let more = |sent: u32| sent.checked_add(1);
-        let _ = self.sent.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
+        let _ = self
+            .sent
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
     }
 
     pub(crate) fn valid_key(&self) -> &Key {
@@ -245,7 +250,11 @@ mod tests {
     fn loaded_intent_counts_as_sent_and_a_new_one_does_not() {
         let intent = Intent::new();
         assert!(!intent.was_sent());
-        assert!(load(&serde_json::to_string(&intent).unwrap()).unwrap().was_sent());
+        assert!(
+            load(&serde_json::to_string(&intent).unwrap())
+                .unwrap()
+                .was_sent()
+        );
         assert!(Intent::restore("k", SystemTime::now()).unwrap().was_sent());
     }
 
@@ -272,11 +281,24 @@ mod tests {
         assert!(message(key("")).starts_with("the stored intent is damaged: the key is empty"));
         assert!(message(key("a b")).contains("the byte at 1 of the key is not allowed"));
         assert!(message(key(&"k".repeat(256))).contains("the key has 256 bytes"));
-        assert!(message(load(r#"{"version":2,"key":"k","created_ms":1}"#))
-            .starts_with("the stored intent has version 2, and this library reads 1"));
+        assert!(
+            message(load(r#"{"version":2,"key":"k","created_ms":1}"#))
+                .starts_with("the stored intent has version 2, and this library reads 1")
+        );
         assert!(message(load(r#"{"key":"k","created_ms":1}"#)).contains("missing field `version`"));
-        for damage in ["", "{", "null", "5", "\"text\"", "[]", "{}", r#"{"version":1,"key":7,"created_ms":1}"#,
-            r#"{"version":1,"key":"k"}"#, r#"{"version":1,"key":"k","created_ms":-1}"#, r#"{"version":1,"created_ms":1}"#] {
+        for damage in [
+            "",
+            "{",
+            "null",
+            "5",
+            "\"text\"",
+            "[]",
+            "{}",
+            r#"{"version":1,"key":7,"created_ms":1}"#,
+            r#"{"version":1,"key":"k"}"#,
+            r#"{"version":1,"key":"k","created_ms":-1}"#,
+            r#"{"version":1,"created_ms":1}"#,
+        ] {
             assert!(load(damage).is_err(), "{damage}");
         }
     }
@@ -285,7 +307,10 @@ mod tests {
     fn unknown_fields_and_absurd_times_are_read() {
         let intent = load(r#"{"version":1,"key":"k","created_ms":1,"later":true}"#).unwrap();
         assert_eq!(intent.created(), UNIX_EPOCH + Duration::from_millis(1));
-        let far = format!(r#"{{"version":1,"key":"k","created_ms":{},"lifetime_ms":{0}}}"#, u64::MAX);
+        let far = format!(
+            r#"{{"version":1,"key":"k","created_ms":{},"lifetime_ms":{0}}}"#,
+            u64::MAX
+        );
         assert!(load(&far).is_ok());
     }
 

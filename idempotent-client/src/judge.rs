@@ -22,17 +22,25 @@ pub(crate) fn judge(outcome: &Outcome<'_>, profile: Profile, sent: bool) -> Verd
         Outcome::Lost => Verdict::Retry,
         Outcome::Redirected => Verdict::Refuse(Reason::Redirected),
         Outcome::Unrepeatable => Verdict::Refuse(Reason::Body),
-        Outcome::Answer { status, headers, .. } if is_replay(headers) || status.is_success() => {
-            Verdict::Conclude(conclusion(status))
-        }
-        Outcome::Answer { status, headers, body } => {
-            by_error(profile, status, headers, body).unwrap_or_else(|| by_status(profile, status, headers, sent))
-        }
+        Outcome::Answer {
+            status, headers, ..
+        } if is_replay(headers) || status.is_success() => Verdict::Conclude(conclusion(status)),
+        Outcome::Answer {
+            status,
+            headers,
+            body,
+        } => by_error(profile, status, headers, body)
+            .unwrap_or_else(|| by_status(profile, status, headers, sent)),
     }
 }
 
 /// What the server says in its body, if that decides.
-fn by_error(profile: Profile, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Verdict> {
+fn by_error(
+    profile: Profile,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Option<Verdict> {
     if profile == Profile::Stripe {
         let reused = is_idempotency_error(status, body);
         return reused.then_some(Verdict::Refuse(Reason::IdempotencyError));

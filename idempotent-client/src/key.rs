@@ -14,12 +14,15 @@ const MAX_BYTES: usize = 255;
 pub(crate) struct Key(String);
 
 impl Key {
-    /// A UUIDv7, made of the time and 74 random bits.
+    /// A UUID of version 7, made of the time and 74 random bits.
     ///
     /// # Panics
     ///
     /// If the operating system has no randomness.
-    #[expect(clippy::expect_used, reason = "documented; a key that is not random is worse")]
+    #[expect(
+        clippy::expect_used,
+        reason = "documented; a key that is not random is worse"
+    )]
     pub(crate) fn random(now: SystemTime) -> Self {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).expect("the operating system has randomness");
@@ -49,9 +52,12 @@ impl Key {
 
     /// Eight hexadecimal digits that tell keys apart in a log (FNV-1a).
     pub(crate) fn digest(&self) -> String {
-        let hash = self.0.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = self
+            .0
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
         format!("{:08x}", (hash >> 32) ^ (hash & 0xffff_ffff))
     }
 }
@@ -158,9 +164,17 @@ mod tests {
         assert!(Key::new("k".repeat(255)).is_ok());
         let error = |key: &str| Key::new(key.to_owned()).unwrap_err().to_string();
         assert_eq!(error(""), "the key is empty: expected 1 to 255 bytes");
-        assert_eq!(error(&"k".repeat(256)), "the key has 256 bytes: expected 1 to 255");
-        for bad in ["a b", "a\tb", "a\u{7f}b", "aäb", "a\"b", "a,b", "a;b", "a\\b", "a\nb"] {
-            assert!(error(bad).starts_with("the byte at 1 of the key is not allowed"), "{bad}");
+        assert_eq!(
+            error(&"k".repeat(256)),
+            "the key has 256 bytes: expected 1 to 255"
+        );
+        for bad in [
+            "a b", "a\tb", "a\u{7f}b", "aäb", "a\"b", "a,b", "a;b", "a\\b", "a\nb",
+        ] {
+            assert!(
+                error(bad).starts_with("the byte at 1 of the key is not allowed"),
+                "{bad}"
+            );
         }
     }
 
@@ -176,6 +190,9 @@ mod tests {
     fn debug_output_is_a_digest() {
         let key = Key::new("order-1".to_owned()).unwrap();
         assert_eq!(format!("{key:?}"), format!("#{}", key.digest()));
-        assert_ne!(key.digest(), Key::new("order-2".to_owned()).unwrap().digest());
+        assert_ne!(
+            key.digest(),
+            Key::new("order-2".to_owned()).unwrap().digest()
+        );
     }
 }

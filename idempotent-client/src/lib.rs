@@ -62,7 +62,9 @@ pub use profile::Profile;
 pub use reqwest::{IntentExt, IntentRequest};
 pub use response::ResponseExt;
 #[cfg(feature = "tower")]
-pub use tower::{BufferLayer, BufferService, BufferedBody, IntentLayer, IntentService, ResponseBody};
+pub use tower::{
+    BufferLayer, BufferService, BufferedBody, IntentLayer, IntentService, ResponseBody,
+};
 
 /// The README's code, compiled.
 #[cfg(all(doctest, feature = "reqwest"))]

@@ -109,12 +109,23 @@ impl Middleware for IntentMiddleware {
         let settings = self.settings.with_policy_of(extensions);
         settings.set_key(request.headers_mut(), &intent);
         if request.try_clone().is_none() {
-            return Err(reqwest_middleware::Error::middleware(refused(&intent, Reason::Body, None)));
+            return Err(reqwest_middleware::Error::middleware(refused(
+                &intent,
+                Reason::Body,
+                None,
+            )));
         }
         let url = request.url().clone();
-        let mut tries = Tries { request, extensions, next };
+        let mut tries = Tries {
+            request,
+            extensions,
+            next,
+        };
         let whole = run(&intent, &settings, &mut tries).await;
-        Ok(into_response(whole.map_err(reqwest_middleware::Error::middleware)?, url))
+        Ok(into_response(
+            whole.map_err(reqwest_middleware::Error::middleware)?,
+            url,
+        ))
     }
 }
 
@@ -128,7 +139,8 @@ impl Transport for Tries<'_> {
     fn send(&mut self) -> Pin<Box<dyn Future<Output = Result<Whole, Failure>> + Send + '_>> {
         Box::pin(async move {
             let request = self.request.try_clone();
-            let request = request.ok_or_else(|| Failure::Lost("the request cannot be cloned".into()))?;
+            let request =
+                request.ok_or_else(|| Failure::Lost("the request cannot be cloned".into()))?;
             let response = self.next.clone().run(request, self.extensions).await;
             read(response.map_err(failure_of_next)?, self.request.url()).await
         })

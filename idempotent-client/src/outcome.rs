@@ -84,6 +84,8 @@ pub(crate) fn is_idempotency_error(status: StatusCode, body: &[u8]) -> bool {
         return false;
     }
     let body: Option<Value> = serde_json::from_slice(body).ok();
-    let kind = body.as_ref().and_then(|body| body.get("error")?.get("type"));
+    let kind = body
+        .as_ref()
+        .and_then(|body| body.get("error")?.get("type"));
     kind.and_then(Value::as_str) == Some("idempotency_error")
 }

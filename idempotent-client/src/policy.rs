@@ -124,7 +124,13 @@ impl Policy {
     /// A retry is never sooner than the `Retry-After` of the answer. What does not fit into the budget or the key's life
     /// is undecided, and not cut.
     #[must_use]
-    pub fn decide(&self, outcome: &Outcome<'_>, state: &State, now: SystemTime, random: f64) -> Decision {
+    pub fn decide(
+        &self,
+        outcome: &Outcome<'_>,
+        state: &State,
+        now: SystemTime,
+        random: f64,
+    ) -> Decision {
         match judge(outcome, self.profile, state.sent || state.attempt > 1) {
             Verdict::Conclude(conclusion) => Decision::Conclude(conclusion),
             Verdict::Refuse(reason) => Decision::Refuse(reason),
@@ -142,7 +148,11 @@ impl Policy {
         let left = life.min(budget);
         if least >= left {
             let is_life = life <= budget;
-            return Decision::Undecided(if is_life { Reason::Lifetime } else { Reason::Budget });
+            return Decision::Undecided(if is_life {
+                Reason::Lifetime
+            } else {
+                Reason::Budget
+            });
         }
         let jitter = self.back_off(state.attempt).min(left - least);
         Decision::Retry {
@@ -161,7 +171,10 @@ impl Policy {
     /// How long the key may still be sent. Nothing if the clock is before its creation by more than the margin: then its
     /// age is not known.
     pub(crate) fn life_left(&self, state: &State, now: SystemTime) -> Duration {
-        let usable = state.lifetime.unwrap_or(self.lifetime).saturating_sub(self.margin);
+        let usable = state
+            .lifetime
+            .unwrap_or(self.lifetime)
+            .saturating_sub(self.margin);
         match now.duration_since(state.created) {
             Ok(age) => usable.saturating_sub(age),
             Err(early) if early.duration() > self.margin => Duration::ZERO,

@@ -133,7 +133,13 @@ impl IntentRequest {
     ///
     /// Outside a tokio runtime, like reqwest.
     pub async fn send(self) -> Result<Response, Error> {
-        let Self { builder, intent, settings, is_json, problem } = self;
+        let Self {
+            builder,
+            intent,
+            settings,
+            is_json,
+            problem,
+        } = self;
         if let Some(source) = problem {
             return Err(Error::Invalid { intent, source });
         }
@@ -158,7 +164,11 @@ impl IntentRequest {
         }
         settings.set_key(request.headers_mut(), &intent);
         let url = request.url().clone();
-        let mut tries = Tries { client, request, body };
+        let mut tries = Tries {
+            client,
+            request,
+            body,
+        };
         let whole = run(&intent, &settings, &mut tries).await?;
         Ok(into_response(whole, url))
     }
@@ -175,7 +185,8 @@ impl Transport for Tries {
     fn send(&mut self) -> Pin<Box<dyn Future<Output = Result<Whole, Failure>> + Send + '_>> {
         Box::pin(async move {
             let request = self.request.try_clone();
-            let mut request = request.ok_or_else(|| Failure::Lost("the request cannot be cloned".into()))?;
+            let mut request =
+                request.ok_or_else(|| Failure::Lost("the request cannot be cloned".into()))?;
             // As a body that reqwest cannot clone: it follows no redirect with it.
             *request.body_mut() = self.body.clone().map(|bytes| Body::wrap(Full::new(bytes)));
             let response = self.client.execute(request).await.map_err(failure)?;
@@ -195,7 +206,10 @@ pub(crate) async fn read(mut response: Response, asked: &Url) -> Result<Whole, F
     *answer.headers_mut() = mem::take(response.headers_mut());
     *answer.extensions_mut() = mem::take(response.extensions_mut());
     *answer.body_mut() = response.bytes().await.map_err(failure)?;
-    Ok(Whole { answer, trailers: None })
+    Ok(Whole {
+        answer,
+        trailers: None,
+    })
 }
 
 pub(crate) fn failure(error: reqwest::Error) -> Failure {

@@ -70,13 +70,16 @@ pub(crate) struct Whole {
 
 impl Whole {
     fn outcome(&self) -> Outcome<'_> {
-        grpc::outcome(&self.answer, self.trailers.as_ref()).unwrap_or_else(|| Outcome::answer(&self.answer))
+        grpc::outcome(&self.answer, self.trailers.as_ref())
+            .unwrap_or_else(|| Outcome::answer(&self.answer))
     }
 
     /// As an error carries it: trailers among the headers, as in a gRPC answer without messages.
     fn into_answer(self) -> Box<Answer> {
         let mut answer = self.answer;
-        answer.headers_mut().extend(self.trailers.unwrap_or_default());
+        answer
+            .headers_mut()
+            .extend(self.trailers.unwrap_or_default());
         Box::new(answer)
     }
 }
@@ -85,7 +88,9 @@ impl Whole {
 #[derive(Debug)]
 pub(crate) enum Failure {
     Lost(BoxError),
+    #[cfg(feature = "reqwest")]
     Redirected,
+    #[cfg(feature = "reqwest")]
     Invalid(BoxError),
 }
 
@@ -191,7 +196,9 @@ async fn send_once(
 ) -> Result<Last, Error> {
     intent.count_send();
     let key = intent.valid_key().digest();
-    let limit = settings.clock.sleep(settings.policy.try_timeout(), Pause::Timeout);
+    let limit = settings
+        .clock
+        .sleep(settings.policy.try_timeout(), Pause::Timeout);
     match or_timeout(transport.send(), limit).await {
         Ok(mut whole) => {
             let status = whole.answer.status().as_u16();
@@ -214,10 +221,12 @@ async fn send_once(
                 source: Some(source),
             })
         }
+        #[cfg(feature = "reqwest")]
         Err(Failure::Redirected) => {
             tracing::debug!(%key, attempt, "a redirect was followed");
             Ok(Last::default())
         }
+        #[cfg(feature = "reqwest")]
         Err(Failure::Invalid(source)) => Err(Error::Invalid {
             intent: intent.clone(),
             source,
@@ -232,7 +241,10 @@ async fn or_timeout(
     let (mut sending, mut limit) = (pin!(sending), pin!(limit));
     poll_fn(|context| match sending.as_mut().poll(context) {
         Poll::Ready(result) => Poll::Ready(result),
-        Poll::Pending => limit.as_mut().poll(context).map(|()| Err(Failure::Lost(Box::new(TimedOut)))),
+        Poll::Pending => limit
+            .as_mut()
+            .poll(context)
+            .map(|()| Err(Failure::Lost(Box::new(TimedOut)))),
     })
     .await
 }

@@ -151,7 +151,9 @@ where
         let mut service = mem::replace(&mut self.inner, clone);
         let Some(intent) = request.extensions().get::<Intent>().cloned() else {
             let response = service.call(request);
-            return Box::pin(async move { Ok(response.await.map_err(Into::into)?.map(Either::Right)) });
+            return Box::pin(
+                async move { Ok(response.await.map_err(Into::into)?.map(Either::Right)) },
+            );
         };
         let settings = self.settings.with_policy_of(request.extensions());
         settings.set_key(request.headers_mut(), &intent);
@@ -241,7 +243,10 @@ impl Body for BufferedBody {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let data = self.data.take().map(Frame::data);
         let frame = data.or_else(|| self.trailers.take().map(Frame::trailers));
         Poll::Ready(frame.map(Ok))

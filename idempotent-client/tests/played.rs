@@ -1,10 +1,17 @@
 //! Every row of `clients/vectors`, played by a server on loopback to each transport. Only waits and clocks are fake.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -51,7 +58,10 @@ impl reqwest::dns::Resolve for Addresses {
 }
 
 fn client(call: &Call) -> reqwest::Client {
-    let addresses = Addresses { dead_try: call.dead_try, tries: AtomicU32::new(0) };
+    let addresses = Addresses {
+        dead_try: call.dead_try,
+        tries: AtomicU32::new(0),
+    };
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .dns_resolver(Arc::new(addresses))
@@ -65,16 +75,25 @@ fn url(call: &Call) -> String {
 
 fn body(call: &Call) -> reqwest::Body {
     if call.is_stream {
-        reqwest::Body::wrap(http_body_util::Full::new(bytes::Bytes::from(call.body.clone())))
+        reqwest::Body::wrap(http_body_util::Full::new(bytes::Bytes::from(
+            call.body.clone(),
+        )))
     } else {
         call.body.clone().into()
     }
 }
 
 async fn by_reqwest(call: Call) -> Ending {
-    let request = client(&call).post(url(&call)).intent(&call.intent).body(body(&call));
+    let request = client(&call)
+        .post(url(&call))
+        .intent(&call.intent)
+        .body(body(&call));
     let response = request.policy(call.policy).clock(call.clock).send().await?;
-    let ending = (response.status(), response.conclusion(), response.is_replay());
+    let ending = (
+        response.status(),
+        response.conclusion(),
+        response.is_replay(),
+    );
     response.bytes().await.unwrap();
     Ok(ending)
 }
@@ -84,13 +103,24 @@ async fn by_middleware(call: Call) -> Ending {
     use idempotent_client::IntentMiddleware;
 
     let middleware = IntentMiddleware::new(call.policy.clone()).clock(call.clock.clone());
-    let client = reqwest_middleware::ClientBuilder::new(client(&call)).with(middleware).build();
-    let response = client.post(url(&call)).intent(&call.intent).body(body(&call)).send().await;
+    let client = reqwest_middleware::ClientBuilder::new(client(&call))
+        .with(middleware)
+        .build();
+    let response = client
+        .post(url(&call))
+        .intent(&call.intent)
+        .body(body(&call))
+        .send()
+        .await;
     let response = response.map_err(|error| match error {
         reqwest_middleware::Error::Middleware(error) => error.downcast::<Error>().unwrap(),
         reqwest_middleware::Error::Reqwest(error) => panic!("{error:?}"),
     })?;
-    Ok((response.status(), response.conclusion(), response.is_replay()))
+    Ok((
+        response.status(),
+        response.conclusion(),
+        response.is_replay(),
+    ))
 }
 
 #[cfg(feature = "tower")]
@@ -101,30 +131,51 @@ async fn by_hyper(call: Call) -> Ending {
     use idempotent_client::IntentLayer;
     use tower::{ServiceBuilder, ServiceExt};
 
-    let addresses = Arc::new(Addresses { dead_try: call.dead_try, tries: AtomicU32::new(0) });
+    let addresses = Arc::new(Addresses {
+        dead_try: call.dead_try,
+        tries: AtomicU32::new(0),
+    });
     let port = call.address.port();
     let service = ServiceBuilder::new()
         .layer(IntentLayer::new(call.policy.clone()).clock(call.clock.clone()))
         .map_request(move |mut request: http::Request<Full<bytes::Bytes>>| {
             let [a, b, c, d] = addresses.next();
-            *request.uri_mut() = format!("http://{a}.{b}.{c}.{d}:{port}/payments").parse().unwrap();
+            *request.uri_mut() = format!("http://{a}.{b}.{c}.{d}:{port}/payments")
+                .parse()
+                .unwrap();
             request
         })
         .service(Client::builder(TokioExecutor::new()).build_http());
-    let mut request = http::Request::post(url(&call)).body(Full::from(call.body)).unwrap();
+    let mut request = http::Request::post(url(&call))
+        .body(Full::from(call.body))
+        .unwrap();
     request.extensions_mut().insert(call.intent);
-    let response = service.oneshot(request).await.map_err(|error| *error.downcast::<Error>().unwrap())?;
-    let ending = (response.status(), response.conclusion(), response.is_replay());
+    let response = service
+        .oneshot(request)
+        .await
+        .map_err(|error| *error.downcast::<Error>().unwrap())?;
+    let ending = (
+        response.status(),
+        response.conclusion(),
+        response.is_replay(),
+    );
     response.into_body().collect().await.unwrap();
     Ok(ending)
 }
 
 /// The server's part of a row: earlier tries are answered "not now", later ones with the stored answer.
-fn script(when: &'static When, clock: Arc<FakeClock>) -> impl FnMut(usize, &Seen) -> Play + Send + 'static {
+fn script(
+    when: &'static When,
+    clock: Arc<FakeClock>,
+) -> impl FnMut(usize, &Seen) -> Play + Send + 'static {
     let attempt = usize::try_from(when.attempt()).unwrap();
     move |count, _| {
         // A try that finds no listener does not get here.
-        let number = if when.failure.as_deref() == Some("refused") { count + 1 } else { count };
+        let number = if when.failure.as_deref() == Some("refused") {
+            count + 1
+        } else {
+            count
+        };
         if number < attempt {
             return Play::status(503);
         }
@@ -148,7 +199,9 @@ fn script(when: &'static When, clock: Arc<FakeClock>) -> impl FnMut(usize, &Seen
 }
 
 async fn play<F: Future<Output = Ending>>(row: &'static Row, random: f64, send: fn(Call) -> F) {
-    let Row { name, when, then, .. } = row;
+    let Row {
+        name, when, then, ..
+    } = row;
     let (attempt, elapsed) = (when.attempt(), Duration::from_millis(when.elapsed_ms));
     let created = when.created(rows::now());
     let intent = if when.sent && attempt == 1 {
@@ -164,7 +217,11 @@ async fn play<F: Future<Output = Ending>>(row: &'static Row, random: f64, send: 
     }
     let server = Server::start(script(when, Arc::clone(&clock))).await;
     let is_large = when.failure.as_deref() == Some("reset-while-sending");
-    let body = if is_large { vec![b'x'; 8 << 20] } else { BODY.as_bytes().to_vec() };
+    let body = if is_large {
+        vec![b'x'; 8 << 20]
+    } else {
+        BODY.as_bytes().to_vec()
+    };
     let call = Call {
         address: server.address,
         intent: intent.clone(),
@@ -178,8 +235,16 @@ async fn play<F: Future<Output = Ending>>(row: &'static Row, random: f64, send: 
 
     let seen = server.seen();
     let is_retry = then.next == "retry";
-    let tries = if when.body.is_some() { 0 } else { attempt + u32::from(is_retry) };
-    assert_eq!(seen.len(), usize::try_from(tries - u32::from(is_refused)).unwrap(), "{name}");
+    let tries = if when.body.is_some() {
+        0
+    } else {
+        attempt + u32::from(is_retry)
+    };
+    assert_eq!(
+        seen.len(),
+        usize::try_from(tries - u32::from(is_refused)).unwrap(),
+        "{name}"
+    );
     match (then.next.as_str(), &ending) {
         ("retry", Ok((status, _, is_replay))) => {
             assert_eq!((status.as_u16(), is_replay), (201, &true), "{name}");
@@ -188,12 +253,34 @@ async fn play<F: Future<Output = Ending>>(row: &'static Row, random: f64, send: 
             assert_eq!(wait, Duration::from_millis(bound), "{name}");
         }
         ("conclude", Ok((status, conclusion, _))) => {
-            assert_eq!(status.as_u16(), when.answer.as_ref().unwrap().status, "{name}");
-            let closed = if then.intent == "closed" { Conclusion::Closed } else { Conclusion::Answered };
+            assert_eq!(
+                status.as_u16(),
+                when.answer.as_ref().unwrap().status,
+                "{name}"
+            );
+            let closed = if then.intent == "closed" {
+                Conclusion::Closed
+            } else {
+                Conclusion::Answered
+            };
             assert_eq!(*conclusion, Some(closed), "{name}");
         }
-        ("refuse", Err(Error::Refused { reason, intent: kept, .. }))
-        | ("undecided", Err(Error::Undecided { reason, intent: kept, .. })) => {
+        (
+            "refuse",
+            Err(Error::Refused {
+                reason,
+                intent: kept,
+                ..
+            }),
+        )
+        | (
+            "undecided",
+            Err(Error::Undecided {
+                reason,
+                intent: kept,
+                ..
+            }),
+        ) => {
             assert_eq!(Some(reason.to_string()), then.reason(), "{name}");
             assert_eq!(kept.key(), intent.key(), "{name}");
             let answer = ending.as_ref().unwrap_err().answer();
@@ -203,18 +290,28 @@ async fn play<F: Future<Output = Ending>>(row: &'static Row, random: f64, send: 
         }
         (_, ending) => panic!("{name}: {ending:?}"),
     }
-    let key = if when.is_stripe() { "order-1" } else { "\"order-1\"" };
+    let key = if when.is_stripe() {
+        "order-1"
+    } else {
+        "\"order-1\""
+    };
     for request in &seen {
-        assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/payments"), "{name}");
+        assert_eq!(
+            (request.method.as_str(), request.path.as_str()),
+            ("POST", "/payments"),
+            "{name}"
+        );
         assert_eq!(request.key(), Some(key), "{name}");
-        assert!(request.body.as_ref().is_none_or(|seen| *seen == body), "{name}");
+        assert!(
+            request.body.as_ref().is_none_or(|seen| *seen == body),
+            "{name}"
+        );
     }
 }
 
 async fn play_all<F: Future<Output = Ending>>(send: fn(Call) -> F, streams: bool) {
-    static TABLES: Mutex<Option<&'static [(String, Vec<Row>)]>> = Mutex::new(None);
-    let tables = *TABLES.lock().unwrap().get_or_insert_with(|| rows::tables().leak());
-    for row in tables.iter().flat_map(|(_, rows)| rows) {
+    static TABLES: LazyLock<Vec<(String, Vec<Row>)>> = LazyLock::new(rows::tables);
+    for row in TABLES.iter().flat_map(|(_, rows)| rows) {
         if row.when.body.is_some() && !streams {
             continue;
         }

@@ -1,4 +1,11 @@
 //! The clock of an application.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::time::Duration;
 
@@ -7,9 +14,14 @@ use idempotent_client::{Clock, Pause, SystemClock};
 #[tokio::test(start_paused = true)]
 async fn sleep_is_as_long_as_it_says() {
     let before = SystemClock.instant();
-    SystemClock.sleep(Duration::from_secs(90), Pause::BackOff).await;
+    SystemClock
+        .sleep(Duration::from_secs(90), Pause::BackOff)
+        .await;
     let slept = SystemClock.instant() - before;
-    assert!(slept >= Duration::from_secs(90) && slept < Duration::from_secs(91), "{slept:?}");
+    assert!(
+        slept >= Duration::from_secs(90) && slept < Duration::from_secs(91),
+        "{slept:?}"
+    );
 }
 
 #[test]

@@ -1,4 +1,11 @@
 //! Every row of `clients/vectors`, asked of `Policy::decide` alone.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -21,7 +28,9 @@ fn decide(row: &Row, random: f64) -> Decision {
     let outcome = match (&row.when.body, &row.when.failure, &answer) {
         (Some(_), _, _) => Outcome::Unrepeatable,
         (None, Some(_), _) => Outcome::Lost,
-        (None, None, answer) => Outcome::answer(answer.as_ref().expect("an answer, a failure or a body")),
+        (None, None, answer) => {
+            Outcome::answer(answer.as_ref().expect("an answer, a failure or a body"))
+        }
     };
     row.when.policy().decide(&outcome, &state, now, random)
 }
@@ -36,7 +45,12 @@ fn check(row: &Row) {
         Decision::Undecided(reason) => ("undecided", Some(reason.to_string()), "kept", "open"),
         _ => panic!("{decision:?}"),
     };
-    let wanted = (row.then.next.as_str(), row.then.reason(), row.then.key.as_str(), row.then.intent.as_str());
+    let wanted = (
+        row.then.next.as_str(),
+        row.then.reason(),
+        row.then.key.as_str(),
+        row.then.intent.as_str(),
+    );
     assert_eq!((next, reason, key, intent), wanted, "{}", row.name);
     if let Some([least, greatest]) = row.then.wait_ms {
         assert_eq!(wait(decide(row, 0.0)), least, "{}", row.name);
@@ -59,7 +73,15 @@ fn wait(decision: Decision) -> u64 {
 fn every_row_is_decided_as_the_table_says() {
     let tables = rows::tables();
     let names: Vec<&str> = tables.iter().map(|(name, _)| name.as_str()).collect();
-    let known = ["answers", "codes", "limits", "plain", "retry-after", "stripe", "transport"];
+    let known = [
+        "answers",
+        "codes",
+        "limits",
+        "plain",
+        "retry-after",
+        "stripe",
+        "transport",
+    ];
     assert_eq!(names, known);
     for (name, rows) in &tables {
         assert!(!rows.is_empty(), "{name}");
@@ -70,5 +92,8 @@ fn every_row_is_decided_as_the_table_says() {
 #[test]
 fn defaults_are_those_of_the_table() {
     assert_eq!(rows::default_policy(), idempotent_client::Policy::new());
-    assert_eq!(idempotent_client::Policy::default(), idempotent_client::Policy::new());
+    assert_eq!(
+        idempotent_client::Policy::default(),
+        idempotent_client::Policy::new()
+    );
 }

@@ -1,5 +1,10 @@
 //! What the tests share.
-#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each test uses a part of it"
+)]
 
 pub mod clock;
 pub mod rows;

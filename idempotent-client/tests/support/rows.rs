@@ -75,14 +75,29 @@ impl When {
 
     /// When the key was made, for a decision at `now`.
     pub fn created(&self, now: SystemTime) -> SystemTime {
-        let age = self.age_ms.unwrap_or(i64::try_from(self.elapsed_ms).unwrap());
+        let age = self
+            .age_ms
+            .unwrap_or(i64::try_from(self.elapsed_ms).unwrap());
         let distance = Duration::from_millis(age.unsigned_abs());
-        if age < 0 { now + distance } else { now - distance }
+        if age < 0 {
+            now + distance
+        } else {
+            now - distance
+        }
     }
 
     pub fn policy(&self) -> Policy {
-        let policy = self.policy.iter().fold(default_policy(), |policy, (name, value)| set(policy, name, *value));
-        policy.profile(if self.is_stripe() { Profile::Stripe } else { Profile::Draft })
+        let policy = self
+            .policy
+            .iter()
+            .fold(default_policy(), |policy, (name, value)| {
+                set(policy, name, *value)
+            });
+        policy.profile(if self.is_stripe() {
+            Profile::Stripe
+        } else {
+            Profile::Draft
+        })
     }
 }
 
@@ -119,8 +134,13 @@ pub fn tables() -> Vec<(String, Vec<Row>)> {
     for entry in std::fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        if path.extension().is_some_and(|extension| extension == "json") && name != "policy" {
-            let rows = serde_json::from_str(&read(&path)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+            && name != "policy"
+        {
+            let rows = serde_json::from_str(&read(&path))
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
             tables.push((name, rows));
         }
     }

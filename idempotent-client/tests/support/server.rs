@@ -32,7 +32,7 @@ impl Seen {
 }
 
 /// What the server does with a request.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Play {
     Answer(Response<Vec<u8>>),
     /// A reset before the body is read.
@@ -46,22 +46,33 @@ pub enum Play {
 
 impl Play {
     pub fn status(status: u16) -> Self {
-        Self::Answer(Response::builder().status(status).body(b"x".to_vec()).unwrap())
+        Self::Answer(
+            Response::builder()
+                .status(status)
+                .body(b"x".to_vec())
+                .unwrap(),
+        )
     }
 
     pub fn marked(status: u16) -> Self {
-        let response = Response::builder().status(status).header("idempotent-replayed", "true");
+        let response = Response::builder()
+            .status(status)
+            .header("idempotent-replayed", "true");
         Self::Answer(response.body(b"stored".to_vec()).unwrap())
     }
 
     pub fn problem(status: u16, code: &str) -> Self {
         let body = format!(r#"{{"type":"about:blank","status":{status},"code":"{code}"}}"#);
-        let response = Response::builder().status(status).header("content-type", "application/problem+json");
+        let response = Response::builder()
+            .status(status)
+            .header("content-type", "application/problem+json");
         Self::Answer(response.body(body.into_bytes()).unwrap())
     }
 
     pub fn redirect(status: u16, location: &str) -> Self {
-        let response = Response::builder().status(status).header("location", location);
+        let response = Response::builder()
+            .status(status)
+            .header("location", location);
         Self::Answer(response.body(Vec::new()).unwrap())
     }
 }
@@ -82,13 +93,17 @@ impl Server {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let script: Arc<Mutex<Script>> = Arc::new(Mutex::new(script));
         let task = tokio::spawn(accept(listener, Arc::clone(&seen), script));
-        Self { address, seen, task }
+        Self {
+            address,
+            seen,
+            task,
+        }
     }
 
     /// Plays one after the other, and the last one again and again.
-    pub async fn playing(plays: impl IntoIterator<Item = fn() -> Play>) -> Self {
+    pub async fn playing(plays: impl IntoIterator<Item = Play>) -> Self {
         let plays: Vec<_> = plays.into_iter().collect();
-        Self::start(move |count, _| plays[(count - 1).min(plays.len() - 1)]()).await
+        Self::start(move |count, _| plays[(count - 1).min(plays.len() - 1)].clone()).await
     }
 
     pub fn url(&self) -> String {
@@ -115,10 +130,18 @@ async fn accept(listener: TcpListener, seen: Arc<Mutex<Vec<Seen>>>, script: Arc<
 
 async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>, script: Arc<Mutex<Script>>) {
     let mut bytes = Vec::new();
-    let Some(head_end) = read_head(&mut stream, &mut bytes).await else { return };
+    let Some(head_end) = read_head(&mut stream, &mut bytes).await else {
+        return;
+    };
     let request = parse(&bytes[..head_end]);
-    let length: usize = request.header("content-length").map_or(0, |length| length.parse().unwrap());
-    assert_eq!(request.header("transfer-encoding"), None, "the length of a whole body is known");
+    let length: usize = request
+        .header("content-length")
+        .map_or(0, |length| length.parse().unwrap());
+    assert_eq!(
+        request.header("transfer-encoding"),
+        None,
+        "the length of a whole body is known"
+    );
     let (number, play) = {
         let mut seen = seen.lock().unwrap();
         seen.push(request.clone());
@@ -138,7 +161,9 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>, script: Arc<M
             let length = response.body().len();
             write(&mut stream, &response, length).await;
         }
-        Play::CutInBody(response) => write(&mut stream, &response, response.body().len() + 100).await,
+        Play::CutInBody(response) => {
+            write(&mut stream, &response, response.body().len() + 100).await;
+        }
         Play::ResetBeforeAnswer | Play::ResetWhileSending => stream.set_zero_linger().unwrap(),
         Play::Silence => {
             // Until the client goes.
@@ -166,14 +191,20 @@ fn parse(head: &[u8]) -> Seen {
     Seen {
         method: first.next().unwrap().to_owned(),
         path: first.next().unwrap().to_owned(),
-        headers: headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect(),
+        headers: headers
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect(),
         body: None,
     }
 }
 
 /// No `Date`: those come from the script.
 async fn write(stream: &mut TcpStream, response: &Response<Vec<u8>>, length: usize) {
-    let mut bytes = format!("HTTP/1.1 {} X\r\nconnection: close\r\n", response.status().as_u16()).into_bytes();
+    let mut bytes = format!(
+        "HTTP/1.1 {} X\r\nconnection: close\r\n",
+        response.status().as_u16()
+    )
+    .into_bytes();
     if !matches!(response.status().as_u16(), 204 | 304) {
         bytes.extend(format!("content-length: {length}\r\n").into_bytes());
     }
