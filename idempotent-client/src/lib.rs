@@ -26,6 +26,8 @@
     allow(dead_code, reason = "without a transport, nothing is sent")
 )]
 
+#[cfg(feature = "tower")]
+mod buffered;
 mod clock;
 mod code;
 mod decision;
@@ -47,6 +49,8 @@ mod run;
 #[cfg(feature = "tower")]
 mod tower;
 
+#[cfg(feature = "tower")]
+pub use buffered::{BufferLayer, BufferService, BufferedBody};
 pub use clock::{Clock, Pause, SystemClock};
 pub use code::Code;
 pub use decision::{Conclusion, Decision, Reason};
@@ -62,9 +66,7 @@ pub use profile::Profile;
 pub use reqwest::{IntentExt, IntentRequest};
 pub use response::ResponseExt;
 #[cfg(feature = "tower")]
-pub use tower::{
-    BufferLayer, BufferService, BufferedBody, IntentLayer, IntentService, ResponseBody,
-};
+pub use tower::{IntentLayer, IntentService, ResponseBody};
 
 /// The README's code, compiled.
 #[cfg(all(doctest, feature = "reqwest"))]

@@ -269,6 +269,17 @@ mod tests {
     }
 
     #[test]
+    fn try_after_the_first_implies_that_the_key_was_sent() {
+        let unauthorized = http::Response::builder().status(401).body("").unwrap();
+        let decide = |attempt| {
+            let outcome = Outcome::answer(&unauthorized);
+            Policy::new().decide(&outcome, &state(attempt), UNIX_EPOCH, 0.0)
+        };
+        assert!(matches!(decide(1), Decision::Conclude(_)));
+        assert!(matches!(decide(2), Decision::Undecided(_)));
+    }
+
+    #[test]
     fn no_attempts_are_one() {
         let policy = Policy::new().attempts(0);
         let decision = policy.decide(&LOST, &state(1), UNIX_EPOCH, 0.0);

@@ -11,11 +11,11 @@ pub trait ResponseExt {
     /// Whether this is the stored answer of an earlier try: `Idempotent-Replayed: true`.
     fn is_replay(&self) -> bool;
 
-    /// The code of its problem, of a response that this crate handed over; `None` for a code that it does not know, and
-    /// without the feature's own call, `None`.
+    /// The code of its problem. `None` without one, for a code that this version does not know, and for a response that
+    /// was not handed over by this crate.
     fn code(&self) -> Option<Code>;
 
-    /// What becomes of the intent, of a response that this crate handed over.
+    /// What becomes of the intent. `None` for a response that was not handed over by this crate.
     fn conclusion(&self) -> Option<Conclusion>;
 }
 
