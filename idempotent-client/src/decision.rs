@@ -49,6 +49,8 @@ pub enum Reason {
     Budget,
     /// The key is too old, or so is the clock: the server may have forgotten the key.
     Lifetime,
+    /// The intent was closed, or is not stored any more. Nothing was sent after that.
+    Closed,
     /// The body cannot be sent again. Nothing was sent.
     Body,
     /// The HTTP client below has followed a redirect, so the answer is not one to this request.
@@ -67,6 +69,7 @@ impl fmt::Display for Reason {
             Self::Attempts => f.write_str("attempts"),
             Self::Budget => f.write_str("budget"),
             Self::Lifetime => f.write_str("lifetime"),
+            Self::Closed => f.write_str("closed"),
             Self::Body => f.write_str("body"),
             Self::Redirected => f.write_str("redirected"),
             Self::Code(code) => code.fmt(f),

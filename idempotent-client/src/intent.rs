@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -45,8 +45,15 @@ pub struct Intent {
     key: Key,
     created: SystemTime,
     lifetime: Option<Duration>,
-    /// How often the key was sent, by all clones. At least 1 if the intent was restored.
-    sent: Arc<AtomicU32>,
+    shared: Arc<Shared>,
+}
+
+/// What all clones know.
+#[derive(Default)]
+struct Shared {
+    /// How often the key was sent. At least 1 if the intent was restored.
+    sent: AtomicU32,
+    is_closed: AtomicBool,
 }
 
 impl Intent {
@@ -128,16 +135,30 @@ impl Intent {
         self.times_sent() > 0
     }
 
+    /// Says that the application has acted on the answer, or has decided by other means: the key is not sent again by any
+    /// clone, also not by a task that waits for its next try. Delete the saved intent with it, because a loaded one is open.
+    ///
+    /// A request that is under way is not taken back. A call that would go on ends as undecided, with
+    /// [`Reason::Closed`](crate::Reason::Closed).
+    pub fn close(&self) {
+        self.shared.is_closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether [`close`](Self::close) was called on a clone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.is_closed.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn times_sent(&self) -> u32 {
-        self.sent.load(Ordering::SeqCst)
+        self.shared.sent.load(Ordering::SeqCst)
     }
 
     /// Called before each try. The number never wraps around to "not sent".
     pub(crate) fn count_send(&self) {
         let more = |sent: u32| sent.checked_add(1);
-        let _ = self
-            .sent
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
+        let sent = &self.shared.sent;
+        let _ = sent.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
     }
 
     pub(crate) fn valid_key(&self) -> &Key {
@@ -149,7 +170,7 @@ impl Intent {
             key,
             created,
             lifetime: None,
-            sent: Arc::default(),
+            shared: Arc::default(),
         }
     }
 }
@@ -268,7 +289,7 @@ mod tests {
     #[test]
     fn count_of_tries_never_wraps_to_not_sent() {
         let intent = Intent::new();
-        intent.sent.store(u32::MAX, Ordering::SeqCst);
+        intent.shared.sent.store(u32::MAX, Ordering::SeqCst);
         intent.count_send();
         assert_eq!(intent.times_sent(), u32::MAX);
     }

@@ -38,6 +38,7 @@ mod judge;
 mod key;
 #[cfg(feature = "reqwest-middleware")]
 mod middleware;
+mod open;
 mod outcome;
 mod policy;
 mod profile;

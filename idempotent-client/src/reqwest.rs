@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::decision::Reason;
 use crate::error::{BoxError, Error};
 use crate::intent::Intent;
+use crate::open::OpenCheck;
 use crate::policy::Policy;
 use crate::run::{Failure, Settings, Transport, Whole, refused, run};
 
@@ -65,6 +66,17 @@ impl IntentRequest {
     /// The header that carries the key. Default: `Idempotency-Key`.
     pub fn key_header(mut self, name: HeaderName) -> Self {
         self.settings.header = name;
+        self
+    }
+
+    /// Asks before each try whether the intent is still open where it is stored, and sends nothing if it is not: then the
+    /// call ends as undecided, with [`Reason::Closed`]. For an intent that another process may give up.
+    pub fn open_while<F, A>(mut self, ask: F) -> Self
+    where
+        F: Fn(&Intent) -> A + Send + Sync + 'static,
+        A: Future<Output = bool> + Send + 'static,
+    {
+        self.settings.open_check = Some(OpenCheck::new(ask));
         self
     }
 

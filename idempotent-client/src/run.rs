@@ -14,6 +14,7 @@ use crate::clock::{Clock, Pause, SystemClock};
 use crate::decision::{Decision, Reason};
 use crate::error::{Answer, BoxError, Error};
 use crate::intent::Intent;
+use crate::open::OpenCheck;
 use crate::outcome::{Outcome, problem_code};
 use crate::policy::{Policy, State};
 use crate::{grpc, profile::Profile};
@@ -24,6 +25,7 @@ pub(crate) struct Settings {
     pub(crate) policy: Policy,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) header: HeaderName,
+    pub(crate) open_check: Option<OpenCheck>,
 }
 
 impl Settings {
@@ -32,6 +34,17 @@ impl Settings {
             policy,
             clock: Arc::new(SystemClock),
             header: HeaderName::from_static("idempotency-key"),
+            open_check: None,
+        }
+    }
+
+    async fn is_open(&self, intent: &Intent) -> bool {
+        if intent.is_closed() {
+            return false;
+        }
+        match &self.open_check {
+            Some(check) => check.is_open(intent).await,
+            None => true,
         }
     }
 
@@ -138,6 +151,9 @@ pub(crate) async fn run(
     let mut attempt = 0_u32;
     loop {
         attempt = attempt.saturating_add(1);
+        if !settings.is_open(intent).await {
+            return Err(last.undecided(intent, Reason::Closed));
+        }
         // Again before each try: a wait may have been longer than it was asked to be, and the clock may have been set.
         let state = state(intent, attempt, begun, &**clock);
         if policy.life_left(&state, clock.now()).is_zero() {

@@ -17,6 +17,7 @@ use crate::buffered::BufferedBody;
 use crate::clock::Clock;
 use crate::error::BoxError;
 use crate::intent::Intent;
+use crate::open::OpenCheck;
 use crate::policy::Policy;
 use crate::run::{Failure, Settings, Transport, Whole, run};
 
@@ -92,6 +93,18 @@ impl IntentLayer {
     #[must_use]
     pub fn key_header(mut self, name: HeaderName) -> Self {
         self.settings.header = name;
+        self
+    }
+
+    /// Asks before each try whether the intent is still open where it is stored, and sends nothing if it is not: then the
+    /// call ends as undecided, with [`Reason::Closed`](crate::Reason::Closed). For an intent that another process may give up.
+    #[must_use]
+    pub fn open_while<F, A>(mut self, ask: F) -> Self
+    where
+        F: Fn(&Intent) -> A + Send + Sync + 'static,
+        A: Future<Output = bool> + Send + 'static,
+    {
+        self.settings.open_check = Some(OpenCheck::new(ask));
         self
     }
 

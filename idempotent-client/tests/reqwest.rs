@@ -319,6 +319,40 @@ async fn dropping_the_future_stops_the_tries_and_not_the_intent() {
 }
 
 #[tokio::test]
+async fn intent_that_is_closed_during_a_wait_is_not_sent_again() {
+    let intent = Intent::new();
+    let closing = intent.clone();
+    let server = Server::start(move |_, _| {
+        closing.close();
+        Play::status(503)
+    })
+    .await;
+    for _ in 0..2 {
+        let error = post(&server, &intent).send().await.unwrap_err();
+        assert!(error.is_undecided());
+        assert_eq!(error.reason(), Some(Reason::Closed));
+        assert_eq!(server.seen().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn intent_that_is_not_stored_any_more_is_not_sent_again() {
+    let server = Server::playing([Play::status(503)]).await;
+    let intent = Intent::with_key("order-1").unwrap();
+    let request = post(&server, &intent).open_while(|intent| {
+        assert_eq!(intent.key(), "order-1");
+        std::future::ready(!intent.was_sent())
+    });
+    let error = request.send().await.unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::Closed));
+    assert_eq!(
+        error.answer().unwrap().status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert_eq!(server.seen().len(), 1);
+}
+
+#[tokio::test]
 async fn each_try_is_limited_by_the_policy() {
     let server = Server::playing([Play::status(503), Play::status(201)]).await;
     let clock = clock();
