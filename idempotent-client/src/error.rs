@@ -41,9 +41,9 @@ pub enum Error {
         intent: Intent,
         /// What ended the tries.
         reason: Reason,
-        /// The last answer, if there was a whole one.
+        /// The answer of the last try, if it brought a whole one.
         answer: Option<Box<Answer>>,
-        /// Why the last try brought no answer.
+        /// Why the last try brought none.
         source: Option<BoxError>,
     },
     /// The operation will not be done as it was asked: a programming error, here or in the service, or a redirect,
@@ -87,7 +87,7 @@ impl Error {
         }
     }
 
-    /// The last whole answer, if there was one.
+    /// The answer of the last try, if it brought a whole one.
     #[must_use]
     pub fn answer(&self) -> Option<&Answer> {
         match self {

@@ -11,7 +11,7 @@ use http::header::HeaderMap;
 use tokio::time::Instant;
 
 use crate::clock::{Clock, Pause, SystemClock};
-use crate::decision::{Decision, Reason};
+use crate::decision::{Conclusion, Decision, Reason};
 use crate::error::{Answer, BoxError, Error};
 use crate::intent::Intent;
 use crate::open::OpenCheck;
@@ -107,7 +107,7 @@ pub(crate) enum Failure {
     Invalid(BoxError),
 }
 
-/// What the last try brought, for the error.
+/// What the last try brought: an answer, or why there is none. Neither: a redirect was followed.
 #[derive(Default)]
 struct Last {
     whole: Option<Whole>,
@@ -115,6 +115,25 @@ struct Last {
 }
 
 impl Last {
+    fn outcome(&self) -> Outcome<'_> {
+        match (&self.whole, &self.source) {
+            (Some(whole), _) => whole.outcome(),
+            (None, Some(_)) => Outcome::Lost,
+            (None, None) => Outcome::Redirected,
+        }
+    }
+
+    fn concluded(mut self, intent: &Intent, conclusion: Conclusion) -> Result<Whole, Error> {
+        match self.whole.take() {
+            Some(mut whole) => {
+                whole.answer.extensions_mut().insert(conclusion);
+                Ok(whole)
+            }
+            // Unreachable: only an answer is conclusive.
+            None => Err(self.undecided(intent, Reason::Attempts)),
+        }
+    }
+
     fn undecided(self, intent: &Intent, reason: Reason) -> Error {
         tracing::warn!(key = %intent.valid_key().digest(), %reason, "intent undecided");
         Error::Undecided {
@@ -160,35 +179,16 @@ pub(crate) async fn run(
             return Err(last.undecided(intent, Reason::Lifetime));
         }
         last = send_once(intent, settings, transport, attempt).await?;
-        let decision = {
-            let outcome = match (&last.whole, &last.source) {
-                (Some(whole), _) => whole.outcome(),
-                (None, Some(_)) => Outcome::Lost,
-                (None, None) => Outcome::Redirected,
-            };
-            let state = self::state(intent, attempt, begun, &**clock);
-            policy.decide(&outcome, &state, clock.now(), clock.random())
-        };
-        match (decision, last.whole.take()) {
-            (Decision::Conclude(conclusion), Some(mut whole)) => {
-                whole.answer.extensions_mut().insert(conclusion);
-                return Ok(whole);
-            }
-            (Decision::Retry { wait }, whole) => {
-                last.whole = whole;
-                tracing::debug!(key = %intent.valid_key().digest(), attempt, ?wait, "waiting before the next try");
+        let state = self::state(intent, attempt, begun, &**clock);
+        match policy.decide(&last.outcome(), &state, clock.now(), clock.random()) {
+            Decision::Conclude(conclusion) => return last.concluded(intent, conclusion),
+            Decision::Refuse(reason) => return Err(last.refused(intent, reason)),
+            Decision::Undecided(reason) => return Err(last.undecided(intent, reason)),
+            Decision::Retry { wait } => {
+                let key = intent.valid_key().digest();
+                tracing::debug!(%key, attempt, ?wait, "waiting before the next try");
                 clock.sleep(wait, Pause::BackOff).await;
             }
-            (Decision::Refuse(reason), whole) => {
-                last.whole = whole;
-                return Err(last.refused(intent, reason));
-            }
-            (Decision::Undecided(reason), whole) => {
-                last.whole = whole;
-                return Err(last.undecided(intent, reason));
-            }
-            // Only an answer is conclusive.
-            (Decision::Conclude(_), None) => return Err(last.undecided(intent, Reason::Attempts)),
         }
     }
 }
