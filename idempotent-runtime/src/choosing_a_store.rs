@@ -81,7 +81,7 @@
 //!   is given up in the background until it can no longer arrive, so no key is held for a request that
 //!   never ran.
 //! * **While the handler runs**: the lease is renewed every third of its length. A failed renewal is retried
-//!   every twelfth, and delays no other renewal.
+//!   every twelfth, and at least every second until one succeeds; it delays no other renewal.
 //! * **After the handler**: the client gets its response. Storing it is retried after 50 ms to 5 s until
 //!   the store accepts it, for as long as this process is alive. The lease is renewed meanwhile, so duplicates
 //!   are `in-flight`. Responses that wait to be stored are bounded by

@@ -19,7 +19,7 @@
 //!   the handler writes *elsewhere* is not part of the transaction: an email that it sends goes out even if
 //!   the commit fails. Write a row that says "send this", and let a worker send it (an outbox).
 //! * **`reject`** relies on the store not losing records: see [`choosing_a_store`](crate::choosing_a_store).
-//!   `#[tx]` and `reject` are the two modes in which nothing ever happens twice.
+//!   `#[tx]` and `reject` are the two modes in which nothing happens twice while the record lives.
 //! * **`retry`** is at least once after a crash. No lease or fencing token changes that: a dead process
 //!   may already have sent its request. It is safe when the *other side* knows the key. A second run happens
 //!   only after a crash: an attempt whose process is alive keeps its claim, even if the store was unavailable

@@ -265,7 +265,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; unless its kind says that nothing was written, the claim may have happened.
+    /// [`StoreError`]; unless it says that [nothing may have happened](StoreError::may_have_happened), the claim may have.
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError>;
 
     /// Sets each lease to end its own length from now, and returns a result for each renewal, in

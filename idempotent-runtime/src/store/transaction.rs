@@ -118,7 +118,8 @@ pub trait Session<C>: Send {
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; unless its kind says that nothing was written, the transaction may have been committed.
+    /// [`StoreError`]; where [it may have happened](crate::store::StoreError::may_have_happened), the transaction may
+    /// have been committed.
     async fn commit(self: Box<Self>, response: &StoredResponse) -> Result<Committed, StoreError>;
 
     /// Rolls everything back and frees the key.
