@@ -1,27 +1,27 @@
-//! Routes that a black-box suite can drive, in any language.
+//! Routes for a black-box test suite in any language.
 //!
 //! ```text
 //! cargo run --example conformance_server [-- --addr 127.0.0.1:3001] [--store memory:] [--ttl-ms N]
 //! ```
 //!
-//! | route | answer |
+//! | route | response |
 //! | --- | --- |
 //! | `POST /echo` | 201, the request's body and content type |
 //! | `POST /status/{code}` | that status, `status:{code}` |
 //! | `POST /slow?ms=N` | after N ms: 200, `slept:N`; a duplicate meanwhile: 409 |
-//! | `POST /wait?ms=N` | after N ms: 200, `slept:N`; a duplicate meanwhile: the same answer |
-//! | `POST /large?bytes=N` | 200, N times `x` |
+//! | `POST /wait?ms=N` | after N ms: 200, `slept:N`; a duplicate meanwhile: the same response |
+//! | `POST /large?bytes=N` | 200, `x` repeated N times |
 //! | `POST /binary` | 200, `application/octet-stream`, the bytes 0 to 255 |
 //! | `POST /headers` | 200, two `Set-Cookie`, two `X-Multi`, a non-UTF-8 `X-Bytes`, `Location` |
 //! | `POST /panic` | panics |
-//! | `GET /counter` | `{"count": n}`: how often a handler has run |
+//! | `GET /counter` | `{"count": n}`: the number of times a handler has run |
 //! | `POST /reset` | 204, the counter is 0 (not idempotent, needs no key) |
 //!
-//! The store can also come from `IDEMPOTENCY_URL`; any but `memory:` needs its feature, as in
+//! `IDEMPOTENCY_URL` also selects the store. Every store except `memory:` needs its feature, as in
 //! `cargo run --features redis --example conformance_server -- --store redis://127.0.0.1`.
 //!
-//! All `POST` routes but `/reset` require an `Idempotency-Key`. `--ttl-ms` is the life of every
-//! record, in milliseconds (default 24 h); leases are 30 s, or as short as that life.
+//! All `POST` routes except `/reset` require an `Idempotency-Key`. `--ttl-ms` sets how long a completed response
+//! is replayed, in milliseconds (default 24 h); leases are 30 s.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -193,7 +193,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Ctrl-C, or what a service manager sends.
+/// Ctrl-C, or the signal that a service manager sends.
 async fn stop() {
     #[cfg(unix)]
     let terminate = async {

@@ -5,7 +5,7 @@
 //! cargo run --features sqlite,postgres --example exactly_once -- --store postgres://postgres@127.0.0.1/test
 //! ```
 //!
-//! The first needs no server: payments and records are in one SQLite file. It prints commands to paste:
+//! The first command needs no server: payments and records are in one SQLite file. It prints commands to paste:
 //! a payment during which the process dies, and the retry that finds nothing half done.
 
 use std::error::Error;
@@ -24,10 +24,10 @@ use tokio::net::TcpListener;
 
 #[derive(Deserialize)]
 struct PaymentRequest {
-    /// In the currency's smallest unit: never a float for money.
+    /// In the currency's smallest unit: money is never a float.
     amount: i64,
     order_id: String,
-    /// Die when the payment is written and nothing is committed yet.
+    /// Abort the process after the payment is written and before anything is committed.
     #[serde(default)]
     crash: bool,
 }
@@ -42,8 +42,8 @@ struct Payment {
 const INSERT: &str = "INSERT INTO payments (amount, order_id) VALUES ($1, $2) RETURNING id";
 const LIST: &str = "SELECT id, amount, order_id FROM payments ORDER BY id";
 
-/// `tx` is lent for this request. What is written through it is committed together with the response,
-/// by the runtime, when the handler has answered; an error answer takes it back.
+/// `tx` is borrowed for this request. After the handler has returned, the runtime commits what was written through
+/// it together with the response; an error response rolls it back.
 #[idempotent(ttl_hours = 24)]
 async fn create_payment(
     #[tx] tx: &mut SqliteConnection,
@@ -68,7 +68,7 @@ impl PaymentRequest {
             tracing::warn!(id, "written and not committed: dying now");
             std::process::abort();
         }
-        // After the write, to show what becomes of it.
+        // After the write, to show that it is rolled back.
         if self.amount <= 0 {
             return Err(PaymentError::NotAnAmount);
         }
@@ -90,9 +90,9 @@ impl From<Row> for Payment {
 }
 
 enum PaymentError {
-    /// Stored, and replayed; what was written is taken back.
+    /// Stored and replayed; what was written is rolled back.
     NotAnAmount,
-    /// The database has refused a statement. Nothing is stored, and a retry runs again.
+    /// The database has rejected a statement. Nothing is stored, and a retry runs again.
     Database(sqlx::Error),
 }
 
@@ -116,7 +116,7 @@ impl IntoResponse for PaymentError {
     }
 }
 
-/// The state. It is the [`Transactions`] that idempotent handlers ask it for.
+/// The state: the [`Transactions`] that idempotent handlers take from it.
 #[derive(Clone)]
 struct Sqlite {
     pool: SqlitePool,
@@ -142,7 +142,7 @@ async fn sqlite(url: &str) -> Result<(Router, Idempotency), Box<dyn Error>> {
     .await?;
     setup.close().await?;
 
-    // The store is in the database that the handlers write to.
+    // The store uses the database that the handlers write to.
     let idempotency = Idempotency::connect(url).await?;
     let state = Sqlite {
         pool: SqlitePool::connect_lazy_with(options),
@@ -155,7 +155,7 @@ async fn sqlite(url: &str) -> Result<(Router, Idempotency), Box<dyn Error>> {
     Ok((app, idempotency))
 }
 
-/// The same for PostgreSQL: what is different is the type of the connection.
+/// The same for PostgreSQL; only the type of the connection differs.
 #[cfg(feature = "postgres")]
 mod postgres {
     use sqlx::postgres::{PgConnection, PgPool};
@@ -227,7 +227,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Ctrl-C, or what a service manager sends.
+/// Ctrl-C, or the signal that a service manager sends.
 async fn stop() {
     #[cfg(unix)]
     let terminate = async {

@@ -4,10 +4,10 @@
 //! cargo run --example payments [-- --addr 127.0.0.1:3000] [--store memory:]
 //! ```
 //!
-//! The store can also come from `IDEMPOTENCY_URL`; any but `memory:` needs its feature, as in
+//! `IDEMPOTENCY_URL` also selects the store. Every store except `memory:` needs its feature, as in
 //! `cargo run --features redis --example payments -- --store redis://127.0.0.1`.
 //!
-//! It prints three `curl` commands to paste: pay, retry, and the same key with another amount.
+//! The example prints three `curl` commands to paste: pay, retry, and the same key with another amount.
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,11 +30,11 @@ struct AppState {
 
 #[derive(Deserialize)]
 struct PaymentRequest {
-    /// In the currency's smallest unit: never a float for money.
+    /// In the currency's smallest unit: money is never a float.
     amount: u64,
     currency: String,
     order_id: String,
-    /// What the fake card network is to do: `approve` (the default), `slow`, `decline`, `unreachable`.
+    /// What the fake card network does: `approve` (the default), `slow`, `decline`, `unreachable`.
     #[serde(default)]
     network: Network,
 }
@@ -70,8 +70,8 @@ struct Order {
     quantity: u32,
 }
 
-/// The whole of idempotency, as the handler sees it. A retry with the same `Idempotency-Key` gets
-/// the first answer, and the card network hears of it once.
+/// This is all that a handler needs for idempotency. A retry with the same `Idempotency-Key` gets
+/// the first response, and the card network is called once.
 #[idempotent(ttl_hours = 24)]
 async fn create_payment(
     State(ledger): State<Ledger>,
@@ -81,7 +81,7 @@ async fn create_payment(
     Ok((StatusCode::CREATED, Json(payment)))
 }
 
-/// Duplicates of an order that is still being taken wait for its answer instead of getting a 409.
+/// Duplicates of a running order wait for its response instead of getting a 409.
 #[idempotent(ttl_hours = 24, in_flight = "wait", fingerprint = json)]
 async fn create_order(
     State(ledger): State<Ledger>,
@@ -95,9 +95,9 @@ async fn list_payments(State(ledger): State<Ledger>) -> Json<Vec<Payment>> {
 }
 
 enum PaymentError {
-    /// The network has said no, and it will not say yes to the same card: stored, and replayed.
+    /// The network has declined, and would decline the same card again: stored and replayed.
     Declined,
-    /// The network was never reached, so nothing happened: not stored, a retry tries again.
+    /// The network was never reached, so nothing happened: not stored, and a retry runs again.
     Unreachable,
 }
 
@@ -115,7 +115,7 @@ impl IntoResponse for PaymentError {
     }
 }
 
-/// A fake card network, and the book of what it was asked to do.
+/// A fake card network, with a ledger of what it was asked to do.
 #[derive(Clone, Default)]
 struct Ledger(Arc<Mutex<Book>>);
 
@@ -203,14 +203,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_graceful_shutdown(stop())
         .await?;
 
-    // Handlers whose client hung up are still running: let them be recorded.
+    // Handlers whose clients disconnected may still be running: wait until they are recorded.
     match idempotency.shutdown(Duration::from_secs(30)).await {
         0 => Ok(()),
         unfinished => Err(format!("{unfinished} requests were not recorded in time").into()),
     }
 }
 
-/// Ctrl-C, or what a service manager sends.
+/// Ctrl-C, or the signal that a service manager sends.
 async fn stop() {
     #[cfg(unix)]
     let terminate = async {

@@ -1,17 +1,17 @@
-//! An effect outside the database: a payment provider that is asked twice and charges once.
+//! An effect outside the database: a payment provider that is called twice and charges once.
 //!
 //! ```text
 //! cargo run --features sqlite --example provider                  # the shop
 //! cargo run --features sqlite --example provider -- --provider    # the provider, in another terminal
 //! ```
 //!
-//! No transaction reaches into another company's service. What makes a retry safe there is the
-//! provider's own idempotency key, if it is the same whichever attempt sends it: `derived_key`. The
+//! No transaction extends into another company's service. A retry is safe there because of the
+//! provider's own idempotency key, if every attempt sends the same one: `derived_key`. The
 //! shop prints commands to paste: a payment during which it dies, after the provider has charged, and
 //! the retry that charges nothing.
 //!
-//! The shop's records are in a SQLite file. `--store URL` or `IDEMPOTENCY_URL` choose another store, which
-//! needs its feature, and has to outlive the shop, as `memory:` does not.
+//! The shop's records are in a SQLite file. `--store URL` or `IDEMPOTENCY_URL` select another store, which
+//! needs its feature and must outlive the shop (`memory:` does not).
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,9 +33,9 @@ struct Shop {
 
 #[derive(Deserialize)]
 struct PaymentRequest {
-    /// In the currency's smallest unit: never a float for money.
+    /// In the currency's smallest unit: money is never a float.
     amount: u64,
-    /// Die on the first attempt, when the provider has charged and nothing is stored yet.
+    /// Abort the first attempt after the provider has charged and before anything is stored.
     #[serde(default)]
     crash: bool,
 }
@@ -47,11 +47,11 @@ struct Payment {
     attempt: u32,
 }
 
-/// A retry after a crash runs this again, and cannot know how far the attempt before it came. It need
-/// not know: it sends the provider the same key, and learns of the charge that there is. For the same
+/// A retry after a crash runs this again, and cannot know how far the previous attempt got. It does not have
+/// to: it sends the provider the same key, and gets the existing charge. For the same
 /// reason a 502 need not be stored.
 ///
-/// The lease is how long a crash blocks its key: short, for those who try this out.
+/// The lease is how long a crash blocks its key. It is short so that the example can be tried out quickly.
 #[idempotent(
     ttl_hours = 24,
     lease = "2s",
@@ -63,7 +63,7 @@ async fn create_payment(
     attempt: Attempt,
     Json(PaymentRequest { amount, crash }): Json<PaymentRequest>,
 ) -> Result<(StatusCode, Json<Payment>), StatusCode> {
-    // Never a random key, which would be another one on the next attempt: a second charge.
+    // Never a random key: the next attempt would use another one and charge a second time.
     let key = attempt.derived_key("charge");
     let attempt = attempt.number();
     tracing::info!(attempt, key, "asking for a charge");
@@ -73,8 +73,8 @@ async fn create_payment(
         tracing::warn!("charged, and nothing is stored: dying now");
         std::process::abort();
     }
-    // With more effects than this one, `attempt.step("charge", provider.charge(..))` would remember
-    // that it is done, and the retry would go on with the next.
+    // With more than one effect, `attempt.step("charge", provider.charge(..))` would record that this one
+    // is done, and the retry would continue with the next.
     let payment = Payment {
         amount,
         charge,
@@ -85,11 +85,11 @@ async fn create_payment(
 
 fn status_of(error: reqwest::Error) -> StatusCode {
     match error.status() {
-        // The provider has said no, and will say it again: stored, and replayed.
+        // The provider has declined, and would decline again: stored and replayed.
         Some(StatusCode::PAYMENT_REQUIRED | StatusCode::UNPROCESSABLE_ENTITY) => {
             StatusCode::PAYMENT_REQUIRED
         }
-        // It may have charged or not. Not stored: the retry asks again, with the same key.
+        // The provider may have charged or not. Not stored: the retry calls it again, with the same key.
         _ => {
             tracing::error!(
                 error = &error as &dyn Error,
@@ -100,7 +100,7 @@ fn status_of(error: reqwest::Error) -> StatusCode {
     }
 }
 
-/// What the shop knows of the provider.
+/// The shop's client for the provider.
 #[derive(Clone)]
 struct Provider {
     client: reqwest::Client,
@@ -119,7 +119,7 @@ impl Provider {
     }
 }
 
-/// The provider: another process, with a memory of its own, which has never heard of attempts.
+/// The provider: another process, with its own memory, that knows nothing about attempts.
 mod provider {
     use super::*;
 
@@ -130,7 +130,7 @@ mod provider {
         id: String,
         amount: u64,
         key: String,
-        /// How often it was asked for.
+        /// How often this charge was requested.
         asked: u32,
     }
 

@@ -4,12 +4,12 @@
 //! cargo run --example worker [-- --store memory:]
 //! ```
 //!
-//! A queue that loses no message delivers some of them again: the acknowledgement was lost, or the
-//! consumer was. This one does it with all of them. Each order is settled once all the same, by a
-//! plain function under `#[idempotent]` that knows nothing of HTTP.
+//! A queue that loses no messages delivers some of them again, because the acknowledgement or the
+//! consumer was lost. This queue delivers all of them again. Each order is still settled only once, by a
+//! plain function under `#[idempotent]` that knows nothing about HTTP.
 //!
-//! The store can also come from `IDEMPOTENCY_URL`; any but `memory:` needs its feature. With one that
-//! lasts, run it twice, and the second run settles nothing any more:
+//! `IDEMPOTENCY_URL` also selects the store. Every store except `memory:` needs its feature. With a durable store,
+//! run the example twice; the second run settles nothing:
 //! `cargo run --features sqlite --example worker -- --store sqlite:worker.db`.
 
 use std::collections::VecDeque;
@@ -22,11 +22,11 @@ use std::time::Duration;
 use idempotent_runtime::{ExecuteError, Idempotency, idempotent};
 use serde::{Deserialize, Serialize};
 
-/// What a message says.
+/// The content of a message.
 #[derive(Clone, Serialize)]
 struct Order {
     id: String,
-    /// In the currency's smallest unit: never a float for money.
+    /// In the currency's smallest unit: money is never a float.
     amount: u64,
 }
 
@@ -35,12 +35,12 @@ enum Settlement {
     Receipt {
         number: usize,
     },
-    /// The bank has said no. That is something that happened, so it is an `Ok`: stored, and final.
+    /// The bank has declined. That is a result, so it is an `Ok`: stored, and final.
     Declined,
 }
 
-/// The whole of idempotency, as the consumer sees it: the order's id is the key, and the order is
-/// what has to be the same. What is no `Serialize`, as the bank, is left out of the comparison.
+/// This is all that a consumer needs for idempotency: the order's id is the key, and the order is
+/// what must be the same. The bank is not `Serialize`, so `fingerprint = order` leaves it out.
 #[idempotent(key = order.id, fingerprint = order, ttl_hours = 24, name = "orders.settle")]
 async fn settle(
     idempotency: &Idempotency,
@@ -51,9 +51,9 @@ async fn settle(
 }
 
 enum SettleError {
-    /// The bank was never reached. Nothing happened: not stored, the next delivery tries again.
+    /// The bank was never reached. Nothing happened: not stored, and the next delivery runs again.
     Unreachable,
-    /// It runs elsewhere, the store is away, ...
+    /// It is running elsewhere, the store is unavailable, ...
     ExecuteError(ExecuteError),
 }
 
@@ -63,7 +63,7 @@ impl From<ExecuteError> for SettleError {
     }
 }
 
-/// A fake bank, which counts what it has charged.
+/// A fake bank that counts its charges.
 #[derive(Clone, Default)]
 struct Bank(Arc<Calls>);
 
@@ -98,7 +98,7 @@ impl Bank {
     }
 }
 
-/// A queue in this process, which delivers a message once more after it was acknowledged.
+/// A queue in this process that delivers a message once more after it was acknowledged.
 #[derive(Default)]
 struct Queue(VecDeque<Delivery>);
 
@@ -118,7 +118,7 @@ impl Queue {
         self.0.pop_front()
     }
 
-    /// The consumer is done with it. The acknowledgement of a first delivery gets lost.
+    /// Acknowledges a delivery. The acknowledgement of a first delivery is lost.
     fn acknowledge(&mut self, delivery: Delivery) {
         if delivery.count == 1 {
             self.again(delivery);
@@ -131,7 +131,7 @@ impl Queue {
     }
 }
 
-/// Settles what comes, until nothing more does; says how many deliveries there were.
+/// Settles orders until the queue is empty, and returns the number of deliveries.
 async fn consume(queue: &mut Queue, idempotency: &Idempotency, bank: &Bank) -> usize {
     let mut deliveries = 0;
     while let Some(delivery) = queue.receive() {
@@ -156,7 +156,7 @@ async fn consume(queue: &mut Queue, idempotency: &Idempotency, bank: &Bank) -> u
                     tokio::time::sleep(pause.min(Duration::from_secs(1))).await;
                     queue.again(delivery);
                 }
-                // A key that belongs to another order, a crash of which nobody knows what it did.
+                // The key belongs to another order, or an attempt crashed and its outcome is unknown.
                 None => say(format_args!("  {reason}, somebody has to look at it")),
             },
         }
@@ -176,7 +176,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     queue.send("order-1", 1000);
     queue.send("order-2", 9000);
     queue.send("order-3", 250);
-    // Not the same order, whatever it says.
+    // Another order with the same id: the worker refuses it.
     queue.send("order-1", 4000);
     let deliveries = consume(&mut queue, &idempotency, &bank).await;
     let charges = bank.charges();

@@ -26,6 +26,8 @@ const HEADER: &str = "has to be a header name (letters, digits and hyphens)";
 const HEADERS: &str = "header names (letters, digits and hyphens), each in quotes, in brackets";
 const NAME: &str = "has to be 1 to 255 visible ASCII characters";
 
+const HANDLE: &str = "an expression over the handler's arguments: where the handle is";
+const HAS_HANDLE: &str = "this function takes the handle as an argument";
 const NO_REQUEST: &str = "this function has no request";
 const NO_ERROR: &str = "an `Err` of this function is never stored";
 const HAS_KEY: &str = "this function always has a key";
@@ -54,6 +56,7 @@ pub(crate) static ARGUMENTS: &[Spec] = &[
     Spec::new("replay_errors", "\"4xx\"", replay_errors).not_plain(NO_ERROR),
     Spec::new("max_response_bytes", "1048576", |it| it.number(BYTES)),
     Spec::new("name", "\"payments.create\"", |it| it.text(NAME, name)),
+    Spec::new("with", "app.idempotency", |it| it.handle(HANDLE)).not_plain(HAS_HANDLE),
     Spec::new("crate", "my_api::idempotent_runtime", runtime),
 ];
 

@@ -75,7 +75,9 @@ fn policy(args: &Args, elsewhere: &str) -> TokenStream {
         let value = value.setting(&runtime, said.spec.method)?;
         Some(quote!(.#method(#value)))
     });
-    quote!(const { &#runtime::Policy::new() #(#settings)* })
+    let key = args.get("key").filter(|_| elsewhere.is_empty());
+    let key = key.map(|_| quote!(.key_from_arguments()));
+    quote!(const { &#runtime::Policy::new() #(#settings)* #key })
 }
 
 /// The user's expressions, if there are any, as calls of the builder that takes what they evaluate to, and before them
@@ -90,9 +92,14 @@ fn inputs(args: &Args, function: &Function) -> Option<TokenStream> {
     });
     let (runtime, mut calls) = (args.runtime(), calls.peekable());
     calls.peek()?;
-    let bindings = Vec::from_iter(pattern::bindings(&function.arguments));
-    let used = (!bindings.is_empty()).then(|| quote!(let _ = (#(&#bindings,)*);));
+    let used = used(&function.arguments);
     Some(quote!(#used #runtime::__private::Inputs::new() #(#calls)*))
+}
+
+/// A use of what the patterns bind, if they bind anything.
+fn used(arguments: &[PatType]) -> Option<TokenStream> {
+    let bindings = Vec::from_iter(pattern::bindings(arguments));
+    (!bindings.is_empty()).then(|| quote!(let _ = (#(&#bindings,)*);))
 }
 
 /// The user's function, as it is called.
@@ -141,7 +148,9 @@ fn users_function(args: &Args, function: &Function) -> ItemFn {
 fn is_named(args: &Args, binding: &Ident) -> bool {
     let name = binding.unraw().to_string();
     args.said.iter().any(|said| match &said.value {
-        Some(Value::Borrowed(expression)) => pattern::mentions(expression.to_token_stream(), &name),
+        Some(Value::Borrowed(expression) | Value::Handle(expression)) => {
+            pattern::mentions(expression.to_token_stream(), &name)
+        }
         _ => false,
     })
 }

@@ -217,7 +217,7 @@ fn a_grouped_type_is_the_type() {
         let expanded = expand(quote!(), quote!(async fn f(#[tx] tx: #ty) -> String {}));
         assert!(!expanded.contains("compile_error"), "{expanded}");
         assert!(
-            expanded.contains("TransactionalRequest < PgConnection"),
+            expanded.contains("Transactions < PgConnection >"),
             "{expanded}"
         );
     }

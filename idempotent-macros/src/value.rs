@@ -46,6 +46,8 @@ pub(crate) enum Value {
     Borrowed(Expr),
     /// No call: where the runtime is.
     Runtime(Path),
+    /// No call: where the handle is, as an expression over the handler's arguments.
+    Handle(Expr),
 }
 
 impl Value {
@@ -72,7 +74,7 @@ impl Value {
             Self::Borrowed(_) if method == "fingerprint" => {
                 quote!(#runtime::FingerprintSource::Fields)
             }
-            Self::Borrowed(_) | Self::Runtime(_) => return None,
+            Self::Borrowed(_) | Self::Runtime(_) | Self::Handle(_) => return None,
         })
     }
 }
@@ -177,11 +179,19 @@ impl Argument {
         }
     }
 
-    /// An expression over the handler's arguments. A literal is none: it would be the same for everybody.
+    /// An expression over the handler's arguments. A literal is not one: it would be the same for every request.
     pub(crate) fn expression(&self, wanted: &str) -> Result<Value> {
         match literal(&self.value) {
             Some(_) => Err(self.wants(wanted)),
             None => Ok(Value::Borrowed(self.value.clone())),
+        }
+    }
+
+    /// As [`expression`](Self::expression), for the handle.
+    pub(crate) fn handle(&self, wanted: &str) -> Result<Value> {
+        match literal(&self.value) {
+            Some(_) => Err(self.wants(wanted)),
+            None => Ok(Value::Handle(self.value.clone())),
         }
     }
 

@@ -1,16 +1,17 @@
-//! What a client can be answered, and what it does then. This module holds documentation only.
+//! What a client can receive, and what it does next. This module contains documentation only.
 //!
-//! A request that is let through gets its handler's answer, and a retry of it the stored one with
-//! the header `Idempotent-Replayed: true`. A request that is not let through gets a problem
-//! (RFC 9457) whose `code` is one of the following, also found as [`ProblemCode`]. Unless a section
+//! A request that is accepted gets its handler's response, and a retry of it gets the stored response with
+//! the header `Idempotent-Replayed: true`. A request that is not accepted gets a problem
+//! (RFC 9457) whose `code` is one of the following; in Rust it is a [`ProblemCode`]. Unless a section
 //! says otherwise, **nothing was run** for such a request.
 //!
 //! # The rule for clients
 //!
 //! Make the key once for each intent, before the first try, and keep it over retries, page reloads
-//! and restarts. Never make a new key for the same intent. Wait between tries: as long as
-//! `Retry-After` says where there is one, otherwise 1 s, 2 s, 4 s and so on, with jitter. Stop when
-//! the key's life is over (24 h unless the service says otherwise): from then on it would run again.
+//! and restarts. Never make a new key for the same intent. Wait between tries: for the time in
+//! `Retry-After` if there is one, otherwise 1 s, 2 s, 4 s and so on, with jitter. Stop when
+//! the key's lifetime is over (24 h unless the service says otherwise): after that the operation would run
+//! again.
 //!
 //! | code | status | retry with the same key? |
 //! | --- | --- | --- |
@@ -18,72 +19,72 @@
 //! | [`invalid-key`](#invalid-key) | 400 | with a valid key |
 //! | [`key-reused`](#key-reused) | 422 | no |
 //! | [`in-flight`](#in-flight) | 409 | after `Retry-After` |
-//! | [`outcome-unknown`](#outcome-unknown) | 409 | no: look first |
-//! | [`response-not-retained`](#response-not-retained) | the first answer's | no need |
+//! | [`outcome-unknown`](#outcome-unknown) | 409 | no: check the resource first |
+//! | [`response-not-retained`](#response-not-retained) | the stored status | no need |
 //! | [`store-unavailable`](#store-unavailable) | 503 | after `Retry-After` |
 //! | [`shutting-down`](#shutting-down) | 503 | after `Retry-After` |
 //! | [`overloaded`](#overloaded) | 503 | after `Retry-After` |
-//! | [`handler-failed`](#handler-failed) | 500 | it would be answered the same |
+//! | [`handler-failed`](#handler-failed) | 500 | the response would be the same |
 //! | [`unusable-input`](#unusable-input) | 500 | no: a bug in the service |
 //!
 //! ## missing-key
 //!
 //! The operation requires a key and the request has none. Send one in the header that the problem's
-//! `detail` names. (An operation with `required = false` runs without one, unprotected.)
+//! `detail` names. (An operation with `required = false` runs without a key, unprotected.)
 //!
 //! ## invalid-key
 //!
-//! A key is 1 to 255 bytes long. It comes as a quoted string (`"8e03978e-40d5-43dd-bc93"`, RFC 9651,
+//! A key is 1 to 255 bytes long. It is sent as a quoted string (`"8e03978e-40d5-43dd-bc93"`, RFC 9651,
 //! section 3.3.3: printable ASCII, with `\"` and `\\` as the only escapes) or bare (visible ASCII
-//! without quotes, commas and semicolons), and once. A service can insist on the quoted form.
+//! without quotes, commas and semicolons), and only once. A service can insist on the quoted form.
 //!
 //! ## key-reused
 //!
-//! The key belongs to another request: another path, query, media type or body, or another value of a
-//! header that the service counts as a part of the request. Either the client
-//! has changed its request between two tries, or it has used a key twice. The first request and its
-//! answer are as they were.
+//! The key belongs to another request: one with another path, query, media type or body, or with another
+//! value of a header that the service treats as part of the request. Either the client
+//! has changed its request between two tries, or it has used one key for two requests. The first request and
+//! its response are unchanged.
 //!
 //! ## in-flight
 //!
-//! The first request with this key is still running, or whether its transaction was committed is not
-//! known yet. `Retry-After` is one second unless the service says otherwise, and never more than the time
+//! The first request with this key is still running, or it is not yet known whether its transaction was
+//! committed. `Retry-After` is one second unless the service says otherwise, and never more than the time
 //! left of the first request's lease (rounded up to whole seconds): if its process has crashed, that is
 //! known by then.
 //!
 //! ## outcome-unknown
 //!
-//! The first request with this key was cut off: its process died, or did not reach the store for longer
+//! The first request with this key was interrupted: its process died, or did not reach the store for longer
 //! than its lease. Whether it took effect is not known, so it is neither repeated nor answered. Look at the
-//! resource (was the payment made?) and then either be content, or try again with a **new** key. The
-//! operation's settings can resolve this state by themselves, see
+//! resource (was the payment made?). If the effect is there, you are done; if not, try again with a **new**
+//! key. The operation's settings can resolve this state automatically, see
 //! [`OnAbandoned`](crate::OnAbandoned).
 //!
 //! ## response-not-retained
 //!
 //! The request was carried out, with this status and these headers. Its body was larger than the
-//! operation keeps (`max_response_bytes`), or its stream broke off, so it cannot be shown again. The
-//! answer is marked as a replay. Ask for the resource instead.
+//! operation stores (`max_response_bytes`), or its stream was interrupted, so it cannot be replayed. The
+//! response is marked as a replay. Request the resource instead.
 //!
 //! ## store-unavailable
 //!
-//! The records cannot be read or written at the moment, so whether this request is a retry cannot be
-//! known. Try again with the same key.
+//! The records cannot be read or written at the moment, so the service cannot know whether this request is
+//! a retry. Try again with the same key.
 //!
 //! ## shutting-down
 //!
-//! This instance takes no new work. Another one will.
+//! This instance accepts no new work. Another one will.
 //!
 //! ## overloaded
 //!
-//! This instance is still busy with requests whose clients have gone away: each is carried out to its end,
-//! and the service bounds how many there may be. Another instance may have room, and so may this one by
+//! This instance is still busy with requests whose clients have disconnected: each runs to its end,
+//! and the service bounds how many there may be. Another instance may have room, and so may this one after
 //! the time in `Retry-After`.
 //!
 //! ## handler-failed
 //!
-//! The handler panicked, or the body of its answer broke off. It **was** run and may have taken
-//! effect, which is why this answer is stored like any other 5xx.
+//! The handler panicked, or the body of its response was interrupted. It **was** run and may have taken
+//! effect, which is why this response is stored like any other 5xx.
 //!
 //! ## unusable-input
 //!

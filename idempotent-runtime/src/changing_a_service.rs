@@ -1,49 +1,49 @@
 //! Changing a service while keys are alive: what a release, a configuration or a schema may change, and
-//! what makes a live key run again. This module holds documentation only.
+//! what makes a live key run again. This module contains documentation only.
 //!
 //! # The problem
 //!
-//! A key lives for a day, and a rolling deploy for minutes. A retry can therefore reach another release
-//! than its first request did, and two releases serve one store at the same time. What identifies a
-//! request must be the same in both, or the retry is a stranger: at best 422 `key-reused`, at worst a
-//! second run.
+//! A key lives for a day, and a rolling deploy takes minutes. A retry can therefore reach a different release
+//! than its first request did, and two releases use one store at the same time. What identifies a
+//! request must be the same in both. Otherwise the retry is not recognized: at best it gets 422 `key-reused`,
+//! at worst the handler runs a second time.
 //!
 //! # What identifies a request
 //!
-//! | part of the record key or the fingerprint | changed by | a retry then | change it by |
+//! | part of the record key or the fingerprint | changed by | the effect on a retry | how to change it |
 //! | --- | --- | --- | --- |
 //! | namespace | [`IdempotencyBuilder::namespace`](crate::IdempotencyBuilder::namespace) | **runs again** | do not |
 //! | secret | [`IdempotencyBuilder::secret`](crate::IdempotencyBuilder::secret) | **runs again** | [`previous_secrets`](crate::IdempotencyBuilder::previous_secrets), see below |
 //! | operation | another method or route, another `name`; renaming a path parameter changes nothing | **runs again** | set `name = ".."` to the old operation before the route changes |
 //! | scope | another `scope = expr`, another resolver, another spelling of the same tenant | **runs again** | keep the serialized value the same |
-//! | key | another `header` or `key = expr` | **runs again** | accept both for a TTL, in an extractor of your own |
-//! | request | another path or query, `fingerprint = ..`, [`fingerprint_headers`](crate::IdempotencyBuilder::fingerprint_headers) | 422 `key-reused` | new routes beside old ones |
-//! | digest | [`IdempotencyBuilder::digest`](crate::IdempotencyBuilder::digest) | nothing changes, with the feature everywhere first | as its documentation says |
+//! | key | another `header` or `key = expr` | **runs again** | accept both for one TTL, in an extractor of your own |
+//! | request | another path or query, `fingerprint = ..`, [`fingerprint_headers`](crate::IdempotencyBuilder::fingerprint_headers) | 422 `key-reused` | add new routes beside the old ones |
+//! | digest | [`IdempotencyBuilder::digest`](crate::IdempotencyBuilder::digest) | no effect, if every instance has the feature first | as its documentation says |
 //!
 //! "Runs again" is silent. 422 is safe: nothing runs, and the client is told.
 //!
 //! # Fingerprint expressions and message types
 //!
-//! `fingerprint = expr`, and the arguments of a plain function, are compared as canonical JSON. Adding a
-//! field to the type changes the JSON of every value: a message that was delivered by the old release is
+//! `fingerprint = expr` and the arguments of a plain function are compared as canonical JSON. Adding a
+//! field to the type changes the JSON of every value: a message that the old release handled is
 //! a mismatch for the new one. So:
 //!
-//! * name the fields that matter (`fingerprint = (order.id, order.amount)`), and a type can grow;
+//! * name the fields that matter (`fingerprint = (order.id, order.amount)`), and the type can grow;
 //! * give a new field `#[serde(skip_serializing_if = "..")]`, so that old values keep their JSON;
-//! * the *stored result* is read as the new type: add fields with `#[serde(default)]`. A result that
-//!   cannot be read is an error, and the function does not run again.
+//! * remember that the *stored result* is read as the new type: add fields with `#[serde(default)]`. A
+//!   result that cannot be read is an error, and the function does not run again.
 //!
 //! The order of a `HashSet` does not matter: equal sets have the same JSON.
 //!
 //! # Secrets
 //!
-//! Two steps, each of which may roll over the instances in any order, with requests and their duplicates
-//! arriving at all of them:
+//! Rotating a secret takes two steps. Each may roll over the instances in any order, while requests and their
+//! duplicates arrive at all of them:
 //!
-//! 1. Everywhere: `secret(new)` and `previous_secrets([old])`; for a first secret,
-//!    `previously_without_secret()`. Each request now has a record under each secret, claimed oldest first,
-//!    so that an instance which knows only one of them meets it there.
-//! 2. When every record of before step 1 has expired (the longest TTL; for abandoned ones
+//! 1. On every instance: `secret(new)` and `previous_secrets([old])`; for a first secret,
+//!    `previously_without_secret()`. Each request now has a record under each secret, claimed oldest first.
+//!    An instance that knows only one of the secrets meets the request at that record.
+//! 2. When every record from before step 1 has expired (the longest TTL; for abandoned records
 //!    [`abandoned_retention`](crate::IdempotencyBuilder::abandoned_retention), or resolve them): `secret(new)` alone.
 //!
 //! [`Attempt::derived_key`](crate::Attempt::derived_key) and the record key that handlers see are made
@@ -54,20 +54,20 @@
 //!
 //! # Times
 //!
-//! * **TTL**: counts from the completion. A shorter one holds for responses that are stored from then on.
-//! * **Lease**: an attempt that runs keeps the lease that it was begun with.
-//! * **Retention**: held by each record, and moved by each renewal.
+//! * **TTL**: counts from the completion. A shorter TTL applies to responses that are stored from then on.
+//! * **Lease**: a running attempt keeps the lease that it started with.
+//! * **Retention**: stored with each record, and extended by each renewal.
 //!
 //! # Two releases at once
 //!
-//! A release of this crate reads the records of the one before it, and the one before reads its records or
-//! says that it cannot: an error (503, logged), never an absent record. The schema of a SQL store has a
-//! version; a release that needs another one says so when it connects.
+//! A release of this crate reads the records of the release before it. The release before it either reads the
+//! new records or reports that it cannot: an error (503, logged), never an absent record. The schema of a SQL
+//! store has a version; a release that needs another version reports that when it connects.
 //!
-//! Roll back as you rolled out: what the newer release has stored is replayed by the older one.
+//! Roll back as you rolled out: the older release replays what the newer release has stored.
 //!
 //! # Steps
 //!
 //! The label of a step names its result. A renamed label runs again in the attempt after a crash; a
-//! reused label gives the old result to new code. Add steps at will, rename none while a crashed attempt
-//! may be waiting.
+//! reused label gives the old result to new code. Add steps freely, but rename none while a crashed attempt
+//! may be waiting for its retry.

@@ -1,4 +1,4 @@
-//! Clocks: what the in-process store measures leases and lives with.
+//! Clocks: how the in-process store measures leases and expiry.
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 /// A clock that never goes back.
 ///
 /// A store decides leases and expiry by its own clock, never by the application's: Redis and the
-/// SQL stores ask their server. The in-process store has no server, so it asks one of these.
+/// SQL stores use their server's clock. The in-process store has no server, so it uses one of these.
 pub trait Clock: Debug + Send + Sync + 'static {
     /// The time since this clock's own beginning. Must never decrease.
     fn now(&self) -> Duration;
@@ -17,7 +17,7 @@ pub trait Clock: Debug + Send + Sync + 'static {
 
 /// The machine's monotonic clock: setting the date does not move it.
 ///
-/// It is tokio's, so that a test which pauses tokio's time pauses this too.
+/// It is tokio's clock, so a test that pauses tokio's time also pauses this clock.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock(Instant);
 
@@ -33,14 +33,14 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told to move, for tests.
+/// A clock that moves only when told to. For tests.
 #[derive(Debug, Default)]
 pub struct ManualClock {
     millis: AtomicU64,
 }
 
 impl ManualClock {
-    /// A clock that shows zero.
+    /// A clock that starts at zero.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

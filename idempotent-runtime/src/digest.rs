@@ -1,30 +1,30 @@
 //! Digests, and length-prefixed hashing: the one place where fields become digest input.
 //!
-//! Plain concatenation would let two different lists of fields meet: `("10", "0USD")` and
-//! `("100", "USD")` are the same bytes. Every field therefore goes in behind its length, and an
-//! absent field is not the same as an empty one.
+//! With plain concatenation, two different lists of fields could collide: `("10", "0USD")` and
+//! `("100", "USD")` are the same bytes. Every field is therefore preceded by its length, and an
+//! absent field is not the same as an empty field.
 
 use sha2::digest::Update;
 
-/// What requests are digested with, to be compared: see [`IdempotencyBuilder::digest`](crate::IdempotencyBuilder::digest).
+/// The hash function for fingerprints: see [`IdempotencyBuilder::digest`](crate::IdempotencyBuilder::digest).
 ///
-/// Both are cryptographic: finding two requests with one digest is infeasible, which matters where clients do
-/// not trust each other. A fingerprint by one is never equal to one by the other. Record keys are made
-/// with SHA-256 in any case.
+/// Both are cryptographic: finding two requests with the same digest is infeasible, which matters if clients do
+/// not trust each other. A fingerprint made with one is never equal to a fingerprint made with the other. Record
+/// keys are always made with SHA-256.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Digest {
-    /// SHA-256, by the processor's own instructions where it has them.
+    /// SHA-256, with the processor's SHA instructions if it has them.
     #[default]
     Sha256,
-    /// BLAKE3, which is faster with bodies of more than a few KiB. Needs the cargo feature `blake3`,
+    /// BLAKE3, which is faster for bodies of more than a few KiB. Needs the cargo feature `blake3`,
     /// and a C compiler to build.
     #[cfg(feature = "blake3")]
     Blake3,
 }
 
 impl Digest {
-    /// The one that a record can have been made with by a process with another setting.
+    /// The other digest, which a process with another setting may have used for a record.
     pub(crate) fn other(self) -> Option<Self> {
         match self {
             #[cfg(feature = "blake3")]
@@ -37,7 +37,7 @@ impl Digest {
     }
 }
 
-/// As a digest to which frames can be added.
+/// BLAKE3 as a digest to which frames can be added.
 #[cfg(feature = "blake3")]
 pub(crate) struct Blake3(pub(crate) blake3::Hasher);
 
@@ -48,7 +48,7 @@ impl Update for Blake3 {
     }
 }
 
-/// Adds fields to a digest so that no two different lists of fields give the same input.
+/// Adds fields to a digest so that two different lists of fields never give the same input.
 pub(crate) struct Frames<D>(D);
 
 impl<D: Update> Frames<D> {
@@ -63,7 +63,7 @@ impl<D: Update> Frames<D> {
         self.joined(&[bytes])
     }
 
-    /// Adds one field that is in several pieces.
+    /// Adds one field that consists of several pieces.
     pub(crate) fn joined(mut self, pieces: &[&[u8]]) -> Self {
         let length: usize = pieces.iter().map(|piece| piece.len()).sum();
         self.0.update(&(length as u64).to_le_bytes());
@@ -73,13 +73,13 @@ impl<D: Update> Frames<D> {
         self
     }
 
-    /// Adds how many fields come next.
+    /// Adds the number of the fields that follow.
     pub(crate) fn count(mut self, count: usize) -> Self {
         self.0.update(&(count as u64).to_le_bytes());
         self
     }
 
-    /// Adds a field that may be absent: one byte says which, then the field.
+    /// Adds a field that may be absent: one byte says whether it is present, then the field follows.
     pub(crate) fn optional(mut self, bytes: Option<&[u8]>) -> Self {
         self.0.update(&[u8::from(bytes.is_some())]);
         match bytes {

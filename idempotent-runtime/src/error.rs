@@ -1,32 +1,31 @@
 use std::fmt;
 
-/// Why an [`Idempotency`](crate::Idempotency) could not be set up, or could not do what an operator
-/// asked for.
+/// An error from setting up an [`Idempotency`](crate::Idempotency), or from an operator's function.
 pub struct Error {
     kind: ErrorKind,
     message: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// What kind of failure an [`Error`] is.
+/// The kind of an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The store's URL is not one.
+    /// The store's URL is invalid.
     InvalidUrl,
-    /// No store of this version has the URL's scheme.
+    /// No store in this version has the URL's scheme.
     UnknownScheme,
-    /// The store exists, but its cargo feature is off; the message names the feature.
+    /// The store exists, but its cargo feature is disabled; the message names the feature.
     FeatureDisabled,
     /// The name of a table or a prefix is not a plain identifier.
     InvalidName,
-    /// The store has no transactions, or is not of the database that the handlers write to.
+    /// The store has no transactions, or uses another kind of database than the handlers.
     NoTransactions,
-    /// The store cannot be used: it is not there, refuses us, or is not as it should be. The
+    /// The store cannot be used: it is unreachable, refuses the connection, or is not in the expected state. The
     /// [`source`](std::error::Error::source) says why.
     Store,
-    /// An [`Locator`](crate::Locator) names no key: what it has is not what a client can send, or
-    /// does not serialize.
+    /// A [`Locator`](crate::Locator) does not name a key: its key is not one that a client can send, or
+    /// its key or scope cannot be serialized.
     InvalidIdentity,
 }
 
@@ -39,7 +38,7 @@ impl Error {
         }
     }
 
-    /// The same error, with what caused it.
+    /// The same error, with its cause.
     pub(crate) fn with_source(
         mut self,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -48,7 +47,7 @@ impl Error {
         self
     }
 
-    /// What kind of failure it is.
+    /// The kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -61,7 +60,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// The message and its causes: this is what an application shows that returns it from `main`.
+/// The message and its causes. An application that returns the error from `main` prints this.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")?;

@@ -1,7 +1,7 @@
 //! Fingerprints: is this the same request, or another one under the same key?
 //!
-//! A key that comes back with another body is a client's bug (or an attacker guessing keys), and must
-//! neither run nor be shown the first answer
+//! A key that is used again with another body is a bug in the client (or an attacker who guesses keys). Such a
+//! request must neither run nor get the first response
 //! (draft-ietf-httpapi-idempotency-key-header-07, section 2.4). The fingerprint is what the two
 //! requests are compared by.
 
@@ -17,12 +17,12 @@ mod form;
 
 use form::Form;
 
-/// The 32-byte digest of a request: method, path and query, media type, content, and the headers that
-/// the application names; or of what a function without HTTP is called with. A `multipart/form-data`
-/// body counts by its parts, and not by its boundary.
+/// The 32-byte digest of a request (method, path and query, media type, content, and the headers that
+/// the application names) or of the input of a function without HTTP. A `multipart/form-data`
+/// body is digested by its parts, not by its boundary.
 ///
 /// Equal fingerprints mean equal requests; SHA-256 (or BLAKE3: see [`Digest`]) makes a collision
-/// infeasible even for an attacker who looks for one.
+/// infeasible even for an attacker who searches for one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
@@ -35,22 +35,22 @@ pub(crate) enum Content<'a> {
 }
 
 impl Fingerprint {
-    /// Of what is no request. The high bit keeps them apart, whatever versions there will be.
+    /// For input that is not a request. The high bit separates the two, whatever versions follow.
     const INPUT_VERSION: u8 = 0x81;
 
-    /// Wraps 32 bytes, for a store that reads fingerprints back and for tests.
+    /// Wraps 32 bytes. For stores that read fingerprints back, and for tests.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, to be stored as they are.
+    /// The bytes, to be stored unchanged.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The digest of a function's input, as canonical JSON. No request has it.
+    /// The digest of a function's input, as canonical JSON. Never equal to the fingerprint of a request.
     pub(crate) fn of_input(json: &[u8]) -> Self {
         let digest = Frames::new(Sha256::new(), Self::INPUT_VERSION)
             .field(json)
@@ -88,7 +88,7 @@ impl Request<'_> {
             Content::CanonicalJson(_) | Content::Fields(_) => None,
         };
         let media_type = match form {
-            // Its boundary is a part of it, because the body does not make sense without.
+            // The boundary is included, because the body cannot be read without it.
             Some(Form::Unreadable) => self.content_type.map(Cow::Borrowed),
             Some(Form::Pieces(_)) | None => self.content_type.map(essence),
         };

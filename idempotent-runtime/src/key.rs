@@ -1,9 +1,8 @@
 //! Keys: what a client sent, and the 32 bytes that a store looks up.
 //!
-//! The raw key is a client's secret as much as its idempotency: a store, a log line or a metric
-//! never sees it. What they see is the [`RecordKey`], a digest of namespace, operation, scope and
-//! key together, so that the same key from another tenant, on another route or of another
-//! application is another record.
+//! The raw key may be a client's secret: it never reaches a store, a log or a metric. They
+//! see the [`RecordKey`], a digest of namespace, operation, scope and key together. The same key from
+//! another tenant, on another route or from another application is therefore another record.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -24,21 +23,21 @@ pub(crate) use uniform::Uniform;
 /// The longest key accepted, in bytes (after unquoting).
 pub const MAX_KEY_BYTES: usize = 255;
 
-/// What names one intent.
+/// The client's name for one intent.
 ///
-/// From a header it is 1 to 255 bytes of visible ASCII, plus spaces when it came quoted. Made from
-/// a handler's arguments (`key = expr`) it is the canonical JSON of that expression, of any length:
-/// a string has its quotes. Given to [`Idempotency::execute`](crate::Idempotency::execute) it is any
+/// A key from a header is 1 to 255 bytes of visible ASCII, plus spaces if it was quoted. A key made from
+/// a handler's arguments (`key = expr`) is the canonical JSON of that expression, of any length:
+/// a string includes its quotes. A key given to [`Idempotency::execute`](crate::Idempotency::execute) is any
 /// text of 1 to 255 bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key(Box<[u8]>);
 
-/// How strictly a key's header is read.
+/// How strictly the header of a key is parsed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeySyntax {
-    /// A quoted string (`"abc"`) or a bare token (`abc`); both name the same key. The default,
-    /// because most clients in the field send the bare form.
+    /// A quoted string (`"abc"`) or a bare token (`abc`); both are the same key. The default,
+    /// because most clients send the bare form.
     #[default]
     Lenient,
     /// Only the quoted Structured Field string that
@@ -46,7 +45,7 @@ pub enum KeySyntax {
     Strict,
 }
 
-/// Why a key was refused.
+/// Why a key is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidKey {
@@ -56,27 +55,27 @@ pub enum InvalidKey {
     /// More than [`MAX_KEY_BYTES`].
     #[error("the key is longer than 255 bytes")]
     TooLong,
-    /// A byte that a key may not have: control characters, anything beyond ASCII, and in the bare
+    /// A byte that is not allowed in a key: control characters, anything outside ASCII, and in the bare
     /// form also spaces, commas, semicolons and quotes.
-    #[error("the key has a character that is not allowed")]
+    #[error("the key contains a character that is not allowed")]
     Character,
     /// A quoted string that does not end, ends early, or has an unknown escape.
     #[error("the key is not a well-formed quoted string")]
     Quoting,
-    /// A bare key where [`KeySyntax::Strict`] asks for a quoted one.
+    /// A bare key where [`KeySyntax::Strict`] requires a quoted one.
     #[error("the key must be a quoted string")]
     NotQuoted,
-    /// The header came more than once.
+    /// The header was sent more than once.
     #[error("the key was sent more than once")]
     Repeated,
 }
 
 impl Key {
-    /// Reads the value of a key header.
+    /// Parses the value of a key header.
     ///
     /// The quoted form is the string of RFC 9651, section 3.3.3: `\"` and `\\` are its only
-    /// escapes. Parameters after it (`"abc";a=1`) are refused: no client sends them and a key that
-    /// silently lost a part would be another key. In the bare form a comma is refused too: it is
+    /// escapes. Parameters after it (`"abc";a=1`) are an error: no client sends them, and a key that
+    /// silently lost a part would be another key. In the bare form a comma is an error too: it is
     /// how an intermediary joins two fields of the same name.
     ///
     /// # Errors
@@ -89,7 +88,7 @@ impl Key {
             (Some(b'"'), _) => unquote(value).and_then(Self::bounded),
             (Some(_), KeySyntax::Strict) => Err(InvalidKey::NotQuoted),
             (Some(_), KeySyntax::Lenient) => {
-                // All of them and not up to the first: many at a time.
+                // All bytes, without stopping at the first: the compiler checks many at a time.
                 if value.iter().fold(true, |bare, byte| bare & is_bare(*byte)) {
                     Self::bounded(value.to_vec())
                 } else {
@@ -99,12 +98,12 @@ impl Key {
         }
     }
 
-    /// A key that is no header, such as a message's id.
+    /// A key that does not come from a header, such as a message's id.
     pub(crate) fn from_text(text: &str) -> Result<Self, InvalidKey> {
         Self::bounded(text.as_bytes().to_vec())
     }
 
-    /// A key made by the application, of any bytes.
+    /// A key made by the application, from any bytes.
     pub(crate) fn from_serialized(bytes: Vec<u8>) -> Self {
         Self(bytes.into())
     }
@@ -168,13 +167,13 @@ fn unquote(value: &[u8]) -> Result<Vec<u8>, InvalidKey> {
 pub struct RecordKey([u8; 32]);
 
 impl RecordKey {
-    /// Wraps 32 bytes, for a store that reads keys back and for tests.
+    /// Wraps 32 bytes. For stores that read keys back, and for tests.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, to be stored as they are: a column of binary type, never text.
+    /// The bytes, to be stored unchanged: in a column of a binary type, never text.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -182,7 +181,7 @@ impl RecordKey {
 }
 
 impl RecordKey {
-    /// All 32 bytes in hexadecimal, for an application that keeps it beside an effect.
+    /// All 32 bytes in hexadecimal, for an application that stores it beside an effect.
     #[must_use]
     pub fn to_hex(&self) -> String {
         hex(&self.0)
@@ -193,7 +192,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes are uniform already, so eight of them are the hash.
+/// The bytes are already uniform, so eight of them are the hash.
 impl Hash for RecordKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
@@ -214,8 +213,8 @@ impl fmt::Debug for RecordKey {
     }
 }
 
-/// The record keys of one request: as a rule one; while a secret is being rotated one for each secret,
-/// the oldest first. Every instance claims them in this order, so that two that share any of them meet
+/// The record keys of one request: usually one; while a secret is being rotated, one for each secret,
+/// the oldest first. Every instance claims them in this order, so two instances that share any of them meet
 /// at the first one that they share.
 #[derive(Clone, Debug)]
 pub(crate) struct KeySet {
@@ -228,7 +227,7 @@ impl KeySet {
         Self { first, others }
     }
 
-    /// The record that an application sees, and that derived keys are made of.
+    /// The record key that an application sees, and from which derived keys are made.
     pub(crate) fn first(&self) -> RecordKey {
         self.first
     }
@@ -248,7 +247,7 @@ pub(crate) struct RecordKeys {
     namespace: Box<[u8]>,
     /// The oldest.
     first: RecordKeyMaker,
-    /// The later ones, oldest first. Empty but while a secret is being rotated.
+    /// The later ones, oldest first. Empty except while a secret is being rotated.
     others: Box<[RecordKeyMaker]>,
 }
 
@@ -259,7 +258,7 @@ impl RecordKeys {
     const VERSION: u8 = 1;
 
     /// `secrets` are in the order in which they were introduced, the current one last; `None` stands for
-    /// a time without a secret.
+    /// the time without a secret.
     pub(crate) fn new<'a>(
         namespace: &str,
         secrets: impl IntoIterator<Item = Option<&'a [u8]>>,
@@ -274,14 +273,14 @@ impl RecordKeys {
         }
     }
 
-    /// The record keys of what `key` names for `scope`, as canonical JSON, at `operation`. `null` is
-    /// nobody's scope, which is none, wherever it was said.
+    /// The record keys of `key` in `scope`, which is canonical JSON, for `operation`. A scope of `null` is
+    /// no scope, wherever it comes from.
     pub(crate) fn derive(&self, operation: &str, scope: Option<&[u8]>, key: &Key) -> KeySet {
         let operation = without_parameter_names(operation);
         self.derive_joined([&operation, "", ""], scope, key)
     }
 
-    /// The same, of an operation that is in pieces and has no names of parameters.
+    /// The same, for an operation that is in pieces and contains no parameter names.
     pub(crate) fn derive_joined(
         &self,
         operation: [&str; 3],
@@ -305,7 +304,7 @@ impl RecordKeys {
         }
     }
 
-    /// What instances can compare to find out whether they share a secret: a record key that all of them
+    /// Values that instances compare to find out whether they share a secret: a record key that all of them
     /// know, and a digest under each secret, the current one last.
     pub(crate) fn check_values(&self) -> (RecordKey, Vec<[u8; 32]>) {
         const DOMAIN: &[u8] = b"idempotent check value";

@@ -3,13 +3,13 @@
 //!
 //! # The problem
 //!
-//! A client that gets no answer cannot know whether its request was carried out. It must send it
-//! again, and a service that takes the second request for a new one charges twice. So the client
-//! makes up a key for each *intent*, sends it with every try, and the service sees to it that an
+//! A client that gets no response cannot know whether its request was carried out. It must send the request
+//! again, and a service that treats the second request as a new one charges twice. So the client
+//! makes a key for each *intent* and sends it with every try, and the service ensures that an
 //! intent is carried out once
 //! ([draft-ietf-httpapi-idempotency-key-header-07](https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/07/)).
-//! What makes that hard is everything that happens between the effect and the answer: a crash, a
-//! slow handler, a client that hangs up, a store that fails.
+//! The hard part is everything that can happen between the effect and the response: a crash, a
+//! slow handler, a client that disconnects, a store that fails.
 //!
 //! # The attribute
 //!
@@ -32,15 +32,16 @@
 //! # }
 //! ```
 //!
-//! A request to `/payments` needs an `Idempotency-Key`. The first one with a key runs the handler;
-//! a retry gets the same answer, with `Idempotent-Replayed: true`. The same key with another body
-//! is a 422, and while the first is still running a 409 with `Retry-After`. [`macro@idempotent`] has
-//! all arguments, [`answers`] all answers, [`Idempotency`] what an application sets up once.
+//! A request to `/payments` needs an `Idempotency-Key`. The first request with a key runs the handler;
+//! a retry gets the same response, with `Idempotent-Replayed: true`. The same key with another body
+//! is a 422. While the first request is still running, a retry is a 409 with `Retry-After`.
+//! [`macro@idempotent`] lists all arguments, [`answers`] all responses, and [`Idempotency`] what an application
+//! sets up once.
 //!
 //! # Without HTTP
 //!
-//! Messages of a queue come twice too, and jobs are started again. The same attribute, on a function
-//! that is lent the handle, gives the first result to every later call with the key:
+//! Queues deliver messages twice, and jobs are restarted. On a function that borrows the handle, the same
+//! attribute returns the first result to every later call with the key:
 //!
 //! ```
 //! use idempotent_runtime::{Idempotency, ExecuteError, idempotent};
@@ -61,7 +62,7 @@
 //! enum SettleError {
 //!     /// Nothing happened: the key is free for the next delivery.
 //!     Unreachable,
-//!     /// It runs elsewhere, the store is away, ...: see its kind.
+//!     /// It is running elsewhere, the store is unavailable, ...: see its kind.
 //!     NotExecuted(ExecuteError),
 //! }
 //!
@@ -87,28 +88,29 @@
 //! # }
 //! ```
 //!
-//! [`Idempotency::execute`] is the same without the attribute, and says whether it ran.
+//! [`Idempotency::execute`] does the same without the attribute, and says whether the function ran.
 //!
 //! # What is guaranteed
 //!
-//! * **One run for a key**, across threads and, with a shared store, processes: the owner of the
+//! * **One run per key**, across threads and, with a shared store, across processes: the owner of the
 //!   claim runs, and a claim is one atomic step of the store.
-//! * **The handler survives its client.** It is run in place, and when the server drops it because
-//!   its client has gone, the rest moves to a background task, with its tracing span (but without
-//!   tokio's task-locals, which cannot move). [`Idempotency::shutdown`] waits for those.
-//! * **Reply only after stored.** An answer that a client has seen is the answer that every retry
-//!   will see, until the TTL ends.
-//! * **Nobody else's claim is touched.** Every write names the random [`Token`] of its claim; who has
-//!   lost it changes nothing, and answers with what is stored.
+//! * **The handler survives its client.** It runs in place. If the server drops it because
+//!   its client disconnected, the rest moves to a background task, with its tracing span (but without
+//!   tokio's task-locals, which cannot move). [`Idempotency::shutdown`] waits for these tasks.
+//! * **A response is sent only after it is stored.** If a client has seen a response, every retry
+//!   will see the same response, until the TTL ends.
+//! * **No attempt touches another attempt's claim.** Every write names the random [`Token`] of its claim. An
+//!   attempt that lost its claim changes nothing, and answers with what is stored.
 //!
-//! # What is not
+//! # What is not guaranteed
 //!
 //! * After a **crash** between effect and record it is unknown whether the effect took place. The
-//!   default says so (`outcome-unknown`) and never runs twice. When the effect is a row in your own
-//!   database, there is no such moment: [`Transactions`]. [`which_guarantee`] leads from a situation
+//!   default says so (`outcome-unknown`) and never runs twice. If the effect is a row in your own
+//!   database, there is no such moment: see [`Transactions`]. [`which_guarantee`] leads from your situation
 //!   to the right mode.
-//! * A store can only keep what it has: [`choosing_a_store`] says what each of them can lose.
-//! * A response is replayed to every client that sends the same key in the same scope. **Set a scope where
+//! * A guarantee holds only as long as the store keeps its records: [`choosing_a_store`] says what each store
+//!   can lose.
+//! * A response is replayed to every client that sends the same key in the same scope. **Set a scope if
 //!   there is more than one tenant** (`scope = expr`, or [`IdempotencyBuilder::scope`]).
 //!
 //! # Cargo features
@@ -120,7 +122,7 @@
 //! | `postgres` | no | records in PostgreSQL |
 //! | `sqlite` | no | records in a SQLite file |
 //! | `mysql` | no | records in MySQL or MariaDB |
-//! | `blake3` | no | BLAKE3 instead of SHA-256 for fingerprints, where the application [says so](IdempotencyBuilder::digest) |
+//! | `blake3` | no | BLAKE3 instead of SHA-256 for fingerprints, if the application [selects it](IdempotencyBuilder::digest) |
 //! | `conformance` | no | the test kit for stores |
 //!
 //! [`store::connect`] opens a store by its URL and needs no database crate of the application's own. A store that is
@@ -145,8 +147,8 @@
 //!
 //! # What is logged
 //!
-//! Through [`tracing`]: claims that were lost and store calls that failed as warnings, panics of
-//! handlers and responses that could not be stored as errors. A record appears as the first four
+//! Events go to [`tracing`]. Lost claims and failed store calls are warnings; panics of
+//! handlers and responses that could not be stored are errors. A record appears as the first four
 //! bytes of its digest; keys, scopes, bodies and tokens never appear.
 
 #![forbid(unsafe_code)]
@@ -198,13 +200,13 @@ pub use self::record::{
 };
 pub use self::recovery::{Abandoned, Recovery};
 
-/// What the expansion of `#[idempotent]` names. Not public; it may change in any release.
+/// The items that the expansion of `#[idempotent]` names. Not public; they may change in any release.
 #[doc(hidden)]
 pub mod __private {
     pub use axum::response::Response;
 
     pub use crate::execute::{Fallible, FromExecuteError, Kept, call};
-    pub use crate::http::{Argument, Extraction, IdempotentRequest, Inputs, TransactionalRequest};
+    pub use crate::http::{Argument, Extraction, IdempotentRequest, Inputs, Unbound};
 }
 
 #[cfg(doctest)]

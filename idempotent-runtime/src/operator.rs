@@ -1,4 +1,4 @@
-//! What an operator says and is told about one key.
+//! What operators pass and receive for one key.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use crate::key::{InvalidKey, Key, KeySyntax, RecordKey};
 use crate::record::progress::FinishedSteps;
 use crate::record::{RecordState, StoredResponse};
 
-/// Which record an operator means: an operation, whose key it is, and the key.
+/// Names a record for an operator: an operation, a scope and a key.
 ///
-/// There is one constructor for each place where a key can come from, because the same characters are
-/// another key in another place: `"abc"` in a header is the key `abc`, and `"abc"` with its quotes is
-/// another one for [`execute`](crate::Idempotency::execute).
+/// There is one constructor for each source of a key, because the same characters are
+/// different keys in different places: `"abc"` in a header is the key `abc`, but for
+/// [`execute`](crate::Idempotency::execute) the quotes are part of the key.
 ///
 /// | the key comes from | constructor |
 /// | --- | --- |
@@ -43,8 +43,8 @@ pub struct Locator {
     key: KeySource,
 }
 
-/// A value as canonical JSON, or why there is none: told when it is used, so that setting up an
-/// identity is one expression.
+/// A value as canonical JSON, or the reason why there is none. The error is returned when the locator is used,
+/// so that a locator is built in one expression.
 type Serialized = Result<Vec<u8>, Arc<serde_json::Error>>;
 
 #[derive(Clone)]
@@ -56,23 +56,23 @@ enum KeySource {
 
 impl Locator {
     /// A key as clients send it in a header: bare, or as a quoted string. (Both name the same record,
-    /// also where handlers insist on the quoted form.)
+    /// even if handlers insist on the quoted form.)
     ///
-    /// `operation` is the handler's `name = "..."`, or its method and matched route, prefixes of nested
-    /// routers included: `POST /v1/payments/{id}`. What a parameter is called there does not matter.
+    /// `operation` is the handler's `name = "..."`, or its method and matched route, including the prefixes of
+    /// nested routers: `POST /v1/payments/{id}`. The names of parameters do not matter.
     #[must_use]
     pub fn new(operation: impl Into<String>, key: impl Into<String>) -> Self {
         Self::of(operation.into(), KeySource::Header(key.into()))
     }
 
-    /// A key as [`Idempotency::execute`](crate::Idempotency::execute) was given it: that text, character
-    /// for character. `operation` is what that call was given too, or the name of its policy.
+    /// A key as passed to [`Idempotency::execute`](crate::Idempotency::execute): that text, character
+    /// for character. `operation` is the operation passed to that call, or the name of its policy.
     #[must_use]
     pub fn by_text(operation: impl Into<String>, key: impl Into<String>) -> Self {
         Self::of(operation.into(), KeySource::Text(key.into()))
     }
 
-    /// A key that a handler or a plain function makes itself: the value of its `key = expr`. `operation`
+    /// A key that a handler or a plain function computes: the value of its `key = expr`. `operation`
     /// is its `name = "..."`.
     #[must_use]
     pub fn by_value<T: Serialize + ?Sized>(operation: impl Into<String>, key: &T) -> Self {
@@ -87,10 +87,10 @@ impl Locator {
         }
     }
 
-    /// Whose key it is: the value of the handler's `scope = expr`, the scope that
-    /// [`Idempotency::execute`](crate::Idempotency::execute) was given, or what the resolver of
-    /// [`IdempotencyBuilder::scope`](crate::IdempotencyBuilder::scope) has returned for the request. `None` and `()` are
-    /// nobody's scope, as they are there: the same as not to call this.
+    /// Whose key it is: the value of the handler's `scope = expr`, the scope passed to
+    /// [`Idempotency::execute`](crate::Idempotency::execute), or the value that the resolver of
+    /// [`IdempotencyBuilder::scope`](crate::IdempotencyBuilder::scope) returned for the request. `None` and `()` mean no
+    /// scope, as they do there: the same as not calling this method.
     #[must_use]
     pub fn scope<T: Serialize + ?Sized>(mut self, scope: &T) -> Self {
         self.scope = Some(serialized(scope));
@@ -104,7 +104,7 @@ impl Locator {
             }
             KeySource::Text(text) => Key::from_text(text).map_err(invalid_key)?,
             KeySource::Value(value) => match &**value.as_ref().map_err(unserializable)? {
-                // What a handler takes for no key.
+                // A handler treats these as no key.
                 b"null" | br#""""# => return Err(invalid_key(InvalidKey::Empty)),
                 bytes => Key::from_serialized(bytes.to_vec()),
             },
@@ -118,7 +118,7 @@ impl Locator {
     }
 }
 
-/// An [`Locator`] that makes a record key.
+/// The parts of a [`Locator`], from which a record key is made.
 pub(crate) struct Resolved<'a> {
     pub(crate) operation: &'a str,
     pub(crate) scope: Option<&'a [u8]>,
@@ -130,19 +130,15 @@ fn serialized<T: Serialize + ?Sized>(value: &T) -> Serialized {
 }
 
 fn invalid_key(cause: InvalidKey) -> Error {
-    Error::new(
-        ErrorKind::InvalidIdentity,
-        "not a key that can have been used",
-    )
-    .with_source(cause)
+    Error::new(ErrorKind::InvalidIdentity, "the locator has an invalid key").with_source(cause)
 }
 
 fn unserializable(cause: &Arc<serde_json::Error>) -> Error {
-    let message = "a scope or key that has no JSON of its own";
+    let message = "the locator's scope or key cannot be serialized";
     Error::new(ErrorKind::InvalidIdentity, message).with_source(Arc::clone(cause))
 }
 
-/// Never scope and key: they are identities and secrets.
+/// Never shows scope and key: they are identities and secrets.
 impl fmt::Debug for Locator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Locator")
@@ -152,43 +148,43 @@ impl fmt::Debug for Locator {
     }
 }
 
-/// What the store has for one key, at one moment, by its clock.
+/// What the store holds for one key, at one moment, by its clock.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// What the handler got from [`Attempt::record_key`](crate::Attempt::record_key), and has perhaps
-    /// written beside its effect.
+    /// The record key. The handler got it from [`Attempt::record_key`](crate::Attempt::record_key), and may have
+    /// written it beside its effect.
     pub record_key: RecordKey,
-    /// What has become of it; of a completed one, the response.
+    /// The state of the record; for a completed record, with the response.
     pub state: RecordState,
-    /// Which attempt is the latest: 1, 2, ...
+    /// The latest attempt: 1, 2, ...
     pub attempt: u32,
     /// The time since the first attempt began.
     pub age: Duration,
-    /// The time until the record is gone and the key is free.
+    /// The time until the record expires and the key is free.
     pub expires_in: Duration,
     pub(crate) steps: Result<FinishedSteps, Error>,
 }
 
 impl Inspection {
-    /// The labels of the steps that attempts have finished, in order. A completed record keeps none.
+    /// The labels of the steps that attempts have finished, in order. A completed record has none.
     ///
     /// # Errors
     ///
-    /// [`Error`] when there are steps that cannot be read, such as those of a newer release.
+    /// [`Error`] if there are steps that cannot be read, such as those of a newer release.
     pub fn steps(&self) -> Result<Vec<&str>, &Error> {
         let steps = self.steps.as_ref()?;
         Ok(steps.labels().collect())
     }
 }
 
-/// What has become of an operator's decision.
+/// The result of an operator's decision.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Resolution {
-    /// It is carried out.
+    /// The decision was carried out.
     Resolved,
-    /// It was [`Recovery::Unknown`](crate::Recovery::Unknown): the key is abandoned as before.
+    /// The decision was [`Recovery::Unknown`](crate::Recovery::Unknown): the key is abandoned as before.
     Undecided,
     /// There is no record: the key is free.
     NotFound,
@@ -197,9 +193,9 @@ pub enum Resolution {
         /// The time until the lease ends unless it is renewed.
         lease_left: Duration,
     },
-    /// The key is not abandoned, it has its response. Nothing was changed.
+    /// The key is not abandoned: it has a stored response. Nothing was changed.
     Completed(Arc<StoredResponse>),
-    /// Meanwhile the attempt that was decided about was taken over, settled by another operator, or
-    /// forgotten. Nothing was changed: look again.
+    /// The attempt that the decision was about has meanwhile been taken over, resolved by another operator, or
+    /// forgotten. Nothing was changed: inspect the key again.
     Changed,
 }

@@ -1,4 +1,4 @@
-//! Policies: what one operation wants.
+//! Policies: the settings of one operation.
 
 use std::fmt;
 use std::future::Future;
@@ -9,15 +9,15 @@ use crate::recovery::{Abandoned, Recovery};
 
 const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The longest duration that a policy or a handle takes: ten years (3,660 days). With it no arithmetic
+/// The longest duration that a policy or a handle accepts: ten years (3,660 days). With this limit no arithmetic
 /// on time can overflow, in this process or in a store.
 pub const MAX_DURATION: Duration = Duration::from_secs(3_660 * 24 * 60 * 60);
 
 const MAX_MILLIS: u128 = MAX_DURATION.as_millis();
 
-/// The settings of one operation: the arguments of `#[idempotent]` that are known when it is compiled.
+/// The settings of one operation: the arguments of `#[idempotent]` that are known at compile time.
 ///
-/// The macro makes one constant of it per handler; every method is `const`.
+/// The macro creates one constant per handler; every method is `const`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,11 +32,12 @@ const MAX_MILLIS: u128 = MAX_DURATION.as_millis();
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// `None` until it is set: then the handle's default counts.
+    /// `None` if it was not set; the handle's default then applies.
     ttl: Option<Duration>,
     pub(crate) lease: Duration,
     pub(crate) wait: Duration,
     pub(crate) header: &'static str,
+    pub(crate) key_from_arguments: bool,
     pub(crate) name: Option<&'static str>,
     pub(crate) required: bool,
     pub(crate) fingerprint: FingerprintSource,
@@ -47,47 +48,47 @@ pub struct Policy {
     pub(crate) max_response_bytes: usize,
 }
 
-/// What a request is compared by when its key comes again.
+/// What is compared when a key is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FingerprintSource {
-    /// The body's bytes as they came. The default. A `multipart/form-data` body is compared by its parts,
-    /// each with its headers, and not by its boundary, which is another one in each upload; one that
+    /// The body's bytes as received. The default. A `multipart/form-data` body is compared by its parts,
+    /// each with its headers, and not by its boundary, which differs in each upload. A form that
     /// parsers could read in different ways is compared by its bytes.
     Body,
-    /// The body as canonical JSON (RFC 8785, with integers exact): spelling does not matter. A body
-    /// that is no JSON is compared as [`Body`](Self::Body).
+    /// The body as canonical JSON (RFC 8785, but with exact integers): formatting does not matter. A body
+    /// that is not JSON is compared as [`Body`](Self::Body).
     Json,
     /// Chosen fields, serialized: `fingerprint = (payment.amount, &payment.order_id)`.
     Fields,
 }
 
-/// What a duplicate of a request that is still running gets.
+/// How a duplicate of a running request is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InFlight {
     /// 409 at once, with `Retry-After`. The default.
     Reject,
-    /// The first request's answer, when it comes within [`Policy::wait`]; else 409.
+    /// The first request's response if it arrives within [`Policy::wait`], otherwise 409.
     Wait,
 }
 
-/// What happens to a key whose attempt crashed: claimed, not completed, its lease ended.
+/// What happens to the key of a crashed attempt: one that was claimed and not completed, and whose lease ended.
 ///
-/// Only the systems in which the effect happened know then whether it did.
+/// Only the system in which the effect takes place then knows whether it did.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum OnAbandoned {
     /// 409 `outcome-unknown`: the handler never runs twice. The default.
     Reject,
     /// Run the handler again, as the next attempt: **at least once** after a crash. For handlers
-    /// whose effects are idempotent themselves.
+    /// whose effects are themselves idempotent.
     ///
-    /// That a lease has ended proves no crash. So its owner first gets a grace period of 2.5 s to renew it:
-    /// an attempt that is alive tries at least each second. The request that found the lease ended waits for
-    /// so long, and others are in flight meanwhile.
+    /// An ended lease does not prove a crash. The owner therefore first gets a grace period of 2.5 s to renew it:
+    /// an attempt that is alive tries at least once a second. The request that found the ended lease waits for
+    /// the grace period; other requests with the key are in flight meanwhile.
     Retry,
-    /// Ask the application, which can look: see [`Recovery`].
+    /// Ask the application, which can look up the effect: see [`Recovery`].
     Recover(fn(Abandoned) -> Pin<Box<dyn Future<Output = Recovery> + Send>>),
 }
 
@@ -101,16 +102,16 @@ impl fmt::Debug for OnAbandoned {
     }
 }
 
-/// Which error answers are stored and replayed like a success.
+/// Which error responses are stored and replayed like a success.
 ///
-/// An answer that is not stored frees its key: the next request with it runs the handler again.
+/// A response that is not stored frees its key: the next request with the key runs the handler again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReplayErrors {
-    /// 4xx and 5xx are stored. The default, and what Stripe does: a handler that failed may have
-    /// charged before it did.
+    /// 4xx and 5xx are stored. The default, as with Stripe: a handler may have charged before it
+    /// failed.
     All,
-    /// 4xx are stored; a 5xx frees the key. Only for handlers whose 5xx mean that nothing happened.
+    /// 4xx are stored; a 5xx frees the key. Only for handlers whose 5xx means that nothing happened.
     ClientErrors,
     /// Neither is stored.
     None,
@@ -118,7 +119,7 @@ pub enum ReplayErrors {
 
 impl Policy {
     /// The defaults: 24 h TTL, 30 s lease, key in `Idempotency-Key` and required, fingerprint of
-    /// the body, duplicates and abandoned keys rejected, errors stored, 1 MiB of response kept.
+    /// the body, duplicates and abandoned keys rejected, errors stored, response bodies stored up to 1 MiB.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -126,6 +127,7 @@ impl Policy {
             lease: Duration::from_secs(30),
             wait: Duration::from_secs(5),
             header: "idempotency-key",
+            key_from_arguments: false,
             name: None,
             required: true,
             fingerprint: FingerprintSource::Body,
@@ -146,36 +148,25 @@ impl Policy {
     /// that is a compile error.
     #[must_use]
     pub const fn ttl(mut self, ttl: Duration) -> Self {
+        assert!(ttl.as_millis() > 0, "a TTL must be at least a millisecond");
         assert!(
-            ttl.as_millis() > 0,
-            "a TTL of zero forgets a payment at once"
+            ttl.as_millis() <= MAX_MILLIS,
+            "a TTL must be at most ten years"
         );
-        assert!(ttl.as_millis() <= MAX_MILLIS, "a TTL is at most ten years");
         self.ttl = Some(ttl);
         self
     }
 
-    /// The TTL: 24 h if it was not set.
-    pub(crate) const fn ttl_or_default(&self) -> Duration {
-        match self.ttl {
-            Some(ttl) => ttl,
-            None => DEFAULT_TTL,
-        }
-    }
-
-    /// This policy, with a TTL where it has none of its own.
-    pub(crate) const fn or_ttl(mut self, ttl: Option<Duration>) -> Self {
-        if self.ttl.is_none() {
-            self.ttl = ttl;
-        }
-        self
+    /// The TTL: the handle's, or 24 h, if it is not set.
+    pub(crate) fn ttl_or(&self, of_handle: Option<Duration>) -> Duration {
+        self.ttl.or(of_handle).unwrap_or(DEFAULT_TTL)
     }
 
     /// How long a claim is held without renewal. Default 30 s.
     ///
-    /// It is renewed every third of it while the handler runs, so it bounds how long a *crashed*
-    /// attempt blocks its key, not how long a handler may take. A pause of the process (or of its
-    /// connection to the store) longer than this may lose the claim. It has nothing to do with the
+    /// While the handler runs, the lease is renewed every third of its length. It therefore bounds how long a
+    /// *crashed* attempt blocks its key, not how long a handler may take. If the process (or its
+    /// connection to the store) pauses for longer, it may lose the claim. The lease is unrelated to the
     /// TTL, which begins when the response is stored.
     ///
     /// # Panics
@@ -183,16 +174,19 @@ impl Policy {
     /// If it is less than a millisecond or more than [ten years](MAX_DURATION).
     #[must_use]
     pub const fn lease(mut self, lease: Duration) -> Self {
-        assert!(lease.as_millis() > 0, "a lease of zero is lost at once");
+        assert!(
+            lease.as_millis() > 0,
+            "a lease must be at least a millisecond"
+        );
         assert!(
             lease.as_millis() <= MAX_MILLIS,
-            "a lease is at most ten years"
+            "a lease must be at most ten years"
         );
         self.lease = lease;
         self
     }
 
-    /// What a duplicate of a running request gets. Default [`InFlight::Reject`].
+    /// How a duplicate of a running request is answered. Default [`InFlight::Reject`].
     #[must_use]
     pub const fn in_flight(mut self, in_flight: InFlight) -> Self {
         self.in_flight = in_flight;
@@ -208,7 +202,7 @@ impl Policy {
     pub const fn wait(mut self, wait: Duration) -> Self {
         assert!(
             wait.as_millis() <= MAX_MILLIS,
-            "a wait is at most ten years"
+            "a wait must be at most ten years"
         );
         self.wait = wait;
         self
@@ -221,23 +215,23 @@ impl Policy {
         self
     }
 
-    /// Which error answers are stored. Default [`ReplayErrors::All`].
+    /// Which error responses are stored. Default [`ReplayErrors::All`].
     #[must_use]
     pub const fn replay_errors(mut self, replay_errors: ReplayErrors) -> Self {
         self.replay_errors = replay_errors;
         self
     }
 
-    /// What a request is compared by. Default [`FingerprintSource::Body`].
+    /// What requests with the same key are compared by. Default [`FingerprintSource::Body`].
     #[must_use]
     pub const fn fingerprint(mut self, of: FingerprintSource) -> Self {
         self.fingerprint = of;
         self
     }
 
-    /// Request headers that belong to the request's identity, in lower case, beside those of
-    /// [`IdempotencyBuilder::fingerprint_headers`](crate::IdempotencyBuilder::fingerprint_headers), which says more. Default:
-    /// none.
+    /// Request headers that are part of the fingerprint, in lower case, in addition to those of
+    /// [`IdempotencyBuilder::fingerprint_headers`](crate::IdempotencyBuilder::fingerprint_headers), whose documentation has the
+    /// details. Default: none.
     #[must_use]
     pub const fn fingerprint_headers(mut self, names: &'static [&'static str]) -> Self {
         self.fingerprint_headers = names;
@@ -251,24 +245,33 @@ impl Policy {
         self
     }
 
-    /// Whether a request without a key is refused (400). Default `true`; with `false` it runs
-    /// without protection.
+    /// That the key is made from the handler's arguments, and not in a header. The attribute sets it with
+    /// its argument `key`.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn key_from_arguments(mut self) -> Self {
+        self.key_from_arguments = true;
+        self
+    }
+
+    /// Whether a request without a key is rejected (400). Default `true`; with `false` it runs
+    /// unprotected.
     #[must_use]
     pub const fn required(mut self, required: bool) -> Self {
         self.required = required;
         self
     }
 
-    /// The largest response body kept, in bytes. Default 1 MiB. Beyond it the record is a
-    /// tombstone: status and headers are replayed, the body is not, the handler never runs again.
+    /// The largest response body that is stored, in bytes. Default 1 MiB. For a larger body the record is a
+    /// tombstone: status and headers are replayed, the body is not, and the handler never runs again.
     #[must_use]
     pub const fn max_response_bytes(mut self, bytes: usize) -> Self {
         self.max_response_bytes = bytes;
         self
     }
 
-    /// The operation's name, part of every record key. Default: the method and the matched route, with
-    /// the names of its parameters left out (`POST /orders/{}/pay`): to rename a parameter is safe. Set a
+    /// The operation's name, part of every record key. Default: the method and the matched route without
+    /// parameter names (`POST /orders/{}/pay`), so renaming a parameter is safe. Set a
     /// name before a route is changed in any other way while keys are alive.
     #[must_use]
     pub const fn name(mut self, name: &'static str) -> Self {
@@ -284,7 +287,7 @@ impl Default for Policy {
 }
 
 impl ReplayErrors {
-    /// Whether an answer with this status is stored.
+    /// Whether a response with this status is stored.
     pub(crate) const fn keeps(self, status: u16) -> bool {
         match self {
             Self::All => true,
@@ -304,13 +307,13 @@ mod tests {
             .lease(Duration::from_secs(61))
             .ttl(Duration::from_secs(1));
         assert_eq!(policy.lease, Duration::from_secs(61));
-        assert_eq!(policy.ttl_or_default(), Duration::from_secs(1));
+        assert_eq!(policy.ttl_or(None), Duration::from_secs(1));
     }
 
     #[test]
     fn durations_that_cannot_be_meant_are_refused_where_they_are_set() {
         let longest = Policy::new().ttl(MAX_DURATION);
-        assert_eq!(longest.ttl_or_default(), MAX_DURATION);
+        assert_eq!(longest.ttl_or(None), MAX_DURATION);
         type Setter = fn(Policy, Duration) -> Policy;
         let too_long = MAX_DURATION + Duration::from_millis(1);
         let setters: [(Setter, Duration); 7] = [

@@ -1,4 +1,4 @@
-//! Recovery: what becomes of a key whose attempt crashed, when the application can find out.
+//! Recovery: what happens to the key of a crashed attempt, if the application can find out what took place.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use crate::record::{StoredResponse, UnusableStep};
 
 /// A crashed attempt, as a recovery function sees it.
 ///
-/// It carries what is needed to look for the effect where it happens: the record's key, and what the
-/// application has given to [`IdempotencyBuilder::extension`](crate::IdempotencyBuilder::extension), such as a database
+/// It has what is needed to look up the effect where it took place: the record key, and what the
+/// application has passed to [`IdempotencyBuilder::extension`](crate::IdempotencyBuilder::extension), such as a database
 /// pool.
 ///
-/// **Look by [`record_key`](Self::record_key), never by the client's key alone**: two tenants may send
+/// **Look up by [`record_key`](Self::record_key), never by the client's key alone**: two tenants may send
 /// the same key, and the record key is made of operation, scope and key together. A handler gets it
 /// from [`Attempt::record_key`](crate::Attempt::record_key) and writes it beside its effect:
 ///
@@ -40,7 +40,7 @@ use crate::record::{StoredResponse, UnusableStep};
 ///     (StatusCode::CREATED, charge)
 /// }
 ///
-/// /// `Idempotency::builder(store).extension(charges)` has made the table known.
+/// /// `Idempotency::builder(store).extension(charges)` provides the table.
 /// async fn look(abandoned: Abandoned) -> Recovery {
 ///     let Some(charges) = abandoned.extension::<Charges>() else { return Recovery::Unknown };
 ///     match charges.0.lock().unwrap().get(&abandoned.record_key().to_hex()) {
@@ -54,7 +54,7 @@ use crate::record::{StoredResponse, UnusableStep};
 /// }
 /// ```
 ///
-/// Of a handler that works in [steps](crate::Attempt::step) it also knows how far it got:
+/// For a handler that works in [steps](crate::Attempt::step), it also knows which steps were finished:
 ///
 /// ```
 /// use idempotent_runtime::{Abandoned, Attempt, Recovery, StepError, idempotent};
@@ -66,7 +66,7 @@ use crate::record::{StoredResponse, UnusableStep};
 ///     Ok(format!("charge {charge}"))
 /// }
 ///
-/// /// What was charged must be finished; a request that got nowhere may be left alone.
+/// /// A charged payment must be finished; a request that did nothing may be left alone.
 /// async fn go_on(abandoned: Abandoned) -> Recovery {
 ///     match abandoned.step::<u64>("charge") {
 ///         Ok(Some(_charge)) => Recovery::Retry,
@@ -89,32 +89,32 @@ pub struct Abandoned {
     pub(crate) extensions: http::Extensions,
 }
 
-/// What a recovery function has found out.
+/// The result of a recovery function.
 ///
-/// It may be asked by several duplicates at once, so it must only look, not act. Whatever it says
+/// Several duplicates may call the function at once, so it must only look, not act. Its result
 /// is applied only if the attempt it was asked about is still the latest.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Recovery {
-    /// The effect happened, and this is its answer: it is stored and replayed from now on.
+    /// The effect took place, and this is its response: it is stored and replayed from now on.
     Replay(StoredResponse),
-    /// The effect did not happen, or not all of it. From a recovery function: run the handler, as the
-    /// next attempt, to which finished steps give what they gave before. From an operator
-    /// ([`Idempotency::resolve`](crate::Idempotency::resolve)): free the key, **and forget its steps**.
+    /// The effect did not take place, or only partly. From a recovery function: run the handler as the
+    /// next attempt, in which finished steps return what they returned before. From an operator
+    /// ([`Idempotency::resolve`](crate::Idempotency::resolve)): free the key **and discard its steps**.
     Retry,
-    /// Nobody knows (yet): 409 `outcome-unknown`, and the record stays as it is.
+    /// It is not known (yet): 409 `outcome-unknown`, and the record stays as it is.
     Unknown,
 }
 
 impl Abandoned {
-    /// The client's key, which another scope may have used too. Treat it as a secret: it must not
+    /// The client's key, which may be in use in another scope too. Treat it as a secret: it must not
     /// reach a log.
     #[must_use]
     pub fn key(&self) -> &Key {
         &self.key
     }
 
-    /// The record's key: what [`Attempt::record_key`](crate::Attempt::record_key) told the crashed
+    /// The record key, as [`Attempt::record_key`](crate::Attempt::record_key) returned it to the crashed
     /// attempt.
     #[must_use]
     pub fn record_key(&self) -> RecordKey {
@@ -128,7 +128,7 @@ impl Abandoned {
         &self.operation
     }
 
-    /// Whose key it is, as canonical JSON; `None` without a scope, and in nobody's (`scope = None`).
+    /// Whose key it is, as canonical JSON; `None` without a scope and with `scope = None`.
     #[must_use]
     pub fn scope(&self) -> Option<&str> {
         self.scope
@@ -149,22 +149,22 @@ impl Abandoned {
         self.age
     }
 
-    /// The result of a step that was finished; `None` if it was not, or at least was not known to be
-    /// when its process died: a step's effect comes before its result is kept.
+    /// The result of a finished step. `None` if the step was not finished, or its result was not stored
+    /// when the process died: a step's result is stored after its effect.
     ///
     /// # Errors
     ///
-    /// [`UnusableStep`] when it was finished, but its result is of another type or could not be kept.
+    /// [`UnusableStep`] if the step was finished, but its result is of another type or could not be stored.
     pub fn step<T: DeserializeOwned>(&self, label: &str) -> Result<Option<T>, UnusableStep> {
         self.steps.result(label)
     }
 
-    /// The labels of the steps that were finished, in order.
+    /// The labels of the finished steps, in order.
     pub fn steps(&self) -> impl Iterator<Item = &str> {
         self.steps.labels()
     }
 
-    /// What the application has given to [`IdempotencyBuilder::extension`](crate::IdempotencyBuilder::extension).
+    /// A value that the application has passed to [`IdempotencyBuilder::extension`](crate::IdempotencyBuilder::extension).
     #[must_use]
     pub fn extension<T: Clone + Send + Sync + 'static>(&self) -> Option<&T> {
         self.extensions.get()

@@ -1,45 +1,47 @@
-//! Which guarantee do I have? From your situation to the right mode, on one screen. This module holds
-//! documentation only.
+//! Which guarantee does my handler have? From your situation to the right mode, on one page. This module
+//! contains documentation only.
 //!
-//! | what the handler changes | mode | after a crash | it happens |
+//! | what the handler changes | mode | after a crash | the effect happens |
 //! | --- | --- | --- | --- |
-//! | rows in one SQL database of yours | `#[tx]`, records in that database: [`Transactions`](crate::Transactions) | nothing was changed, and the retry runs | **exactly once** |
-//! | an external service that takes idempotency keys (a payment provider) | `on_abandoned = "retry"`, and [`Attempt::derived_key`](crate::Attempt::derived_key) as *its* key | the retry asks again, with the same key | **once there**, while it remembers the key |
-//! | several of those, one after the other | the same, each call in an [`Attempt::step`](crate::Attempt::step) | finished steps are not run again | each as above |
-//! | something that can be looked up afterwards | a [recovery function](crate::Abandoned), `on_abandoned = path` | it looks, and answers or runs again | as well as it can look |
-//! | something that can neither be taken back, nor repeated, nor looked up | the default, `on_abandoned = "reject"` | 409 `outcome-unknown`; an operator decides: [`Idempotency::inspect`](crate::Idempotency::inspect), [`resolve`](crate::Idempotency::resolve) | **at most once** |
-//! | nothing that matters twice | `on_abandoned = "retry"` | the retry runs | at least once |
+//! | rows in one SQL database of your own | `#[tx]`, with the records in that database: [`Transactions`](crate::Transactions) | nothing was changed, and the retry runs | **exactly once** |
+//! | an external service that accepts idempotency keys (a payment provider) | `on_abandoned = "retry"`, with [`Attempt::derived_key`](crate::Attempt::derived_key) as *its* key | the retry calls the service again, with the same key | **once at the service**, as long as it remembers the key |
+//! | several of those, in sequence | the same, with each call in an [`Attempt::step`](crate::Attempt::step) | finished steps are not run again | as above, for each |
+//! | something that can be looked up afterwards | a [recovery function](crate::Abandoned), `on_abandoned = path` | the function looks it up, then supplies the response or lets the handler run again | as reliably as the lookup |
+//! | something that cannot be undone, repeated or looked up | the default, `on_abandoned = "reject"` | 409 `outcome-unknown`; an operator decides: [`Idempotency::inspect`](crate::Idempotency::inspect), [`resolve`](crate::Idempotency::resolve) | **at most once** |
+//! | nothing that does harm when it happens twice | `on_abandoned = "retry"` | the retry runs | at least once |
 //!
-//! Where there is no HTTP (a queue, a job, gRPC), [`Idempotency::execute`](crate::Idempotency::execute) and
-//! `#[idempotent]` on a plain function give all of that but the first.
+//! Without HTTP (a queue, a job, gRPC), [`Idempotency::execute`](crate::Idempotency::execute) and
+//! `#[idempotent]` on a plain function provide every mode except the first.
 //!
-//! # What each rests on
+//! # What each mode relies on
 //!
-//! * **`#[tx]`** rests on the database's commit, and on nothing else: no lease, no clock, no fencing. What
-//!   the handler writes *elsewhere* is not part of it: a mail that it sends goes out even if the commit
-//!   fails. Write a row that says "send this", and let a worker send it (an outbox).
-//! * **`reject`** rests on the store not forgetting: see [`choosing_a_store`](crate::choosing_a_store).
-//!   Together with `#[tx]` these are the two modes in which nothing ever happens twice.
-//! * **`retry`** is at least once after a crash, and no lease or fencing token changes that: a dead process
-//!   may have sent its request already. What makes it right is that the *other side* knows the key. It is
-//!   only after a crash: an attempt whose process is alive keeps its claim, also when the store was out for
-//!   longer than its lease. Before another attempt takes over, the owner gets a grace period to renew its
-//!   lease, which begins with a write that the store has taken. Only a process that is frozen, or cannot
-//!   reach the store while others can, for its lease and that period, is taken over alive.
-//! * **A step** is kept after its effect. A crash between the two runs that one step again, so that a step
-//!   whose effect is external wants a derived key all the same.
+//! * **`#[tx]`** relies on the database's commit and nothing else: no lease, no clock, no fencing. What
+//!   the handler writes *elsewhere* is not part of the transaction: an email that it sends goes out even if
+//!   the commit fails. Write a row that says "send this", and let a worker send it (an outbox).
+//! * **`reject`** relies on the store not losing records: see [`choosing_a_store`](crate::choosing_a_store).
+//!   `#[tx]` and `reject` are the two modes in which nothing happens twice while the record lives.
+//! * **`retry`** is at least once after a crash. No lease or fencing token changes that: a dead process
+//!   may already have sent its request. It is safe when the *other side* knows the key. A second run happens
+//!   only after a crash: an attempt whose process is alive keeps its claim, even if the store was unavailable
+//!   for longer than its lease. Before another attempt takes over, the owner gets a grace period in which to
+//!   renew its lease. The grace period begins with a write that the store has accepted. A live process is
+//!   taken over only if, for its lease and the grace period, it is frozen or cannot reach the store while
+//!   others can.
+//! * **A step**'s result is stored after its effect. A crash between the two runs that one step again, so
+//!   a step with an external effect still needs a derived key.
 //!
 //! # Both a database and a provider
 //!
-//! Charge first and write afterwards, or the other way round: either can be cut off in the middle. With
-//! `#[tx]` the provider is called inside the transaction, with
-//! [`derived_key`](crate::Attempt::derived_key), and a crash before the commit means that the retry calls it
-//! again with the same key and is told of the charge that was made. It holds a connection for as long as
-//! the provider takes. Without `#[tx]`, put the charge and the write into a step each.
+//! Whether the charge or the write comes first, a crash can come between the two. With `#[tx]`, the handler
+//! calls the provider inside the transaction, with [`derived_key`](crate::Attempt::derived_key). After a crash
+//! before the commit, the retry calls the provider again with the same key and learns of the charge that was
+//! made. The transaction holds a connection for as long as the provider takes. Without `#[tx]`, make the
+//! charge and the write a step each.
 //!
-//! # What none of them does
+//! # What no mode does
 //!
 //! * Two keys are two intents. A client that makes a new key for a retry is charged twice.
-//! * A response is replayed for its TTL, counted from when it was given. A client that retries later than
-//!   that runs again.
-//! * A record says what was *answered*. A handler that answers before its work is done has not done it.
+//! * A response is replayed for its TTL, counted from when it was given. If a client retries after
+//!   that, the handler runs again.
+//! * A record says what was *answered*. If a handler responds before its work is done, the record does not
+//!   show whether the work was done.

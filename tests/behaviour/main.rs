@@ -14,6 +14,7 @@ mod execute;
 mod fingerprint;
 mod grace;
 mod grace_between_settings;
+mod handles;
 mod in_flight;
 mod kept_alive;
 mod keys;

@@ -16,7 +16,7 @@ const HELP: &str = "\
 Usage: cargo xtask <task>
 
   test    run every test: unit, property, conformance, behaviour, fault, compile and documentation
-          tests, the examples as processes, the JavaScript client, and 1,000 simulated histories.
+          tests, the examples as processes, both clients, and 1,000 simulated histories.
 
           Redis, PostgreSQL and MariaDB are started for it, on free ports and in temporary folders;
           what is not installed (Node and npm too) is installed with apt-get, if this is root on a
@@ -70,6 +70,17 @@ const STEPS: &[(&str, &[&str])] = &[
             "idempotent-runtime",
             "--no-default-features",
             "--lib",
+        ],
+    ),
+    (
+        "the client without its transports",
+        &[
+            "test",
+            "--package",
+            "idempotent-client",
+            "--no-default-features",
+            "--lib",
+            "--tests",
         ],
     ),
 ];

@@ -8,7 +8,6 @@ pub async fn add_line(
     __last: api::idempotent::__private::IdempotentRequest<
         Json<Line>,
         impl api::idempotent::__private::Extraction<Json<Line>>,
-        false,
     >,
 ) -> api::idempotent::__private::Response {
     #[tracing::instrument(skip_all)]
@@ -34,6 +33,7 @@ pub async fn add_line(
                             ::std::boxed::Box::pin(recovery::ask(__abandoned))
                         }),
                     )
+                    .key_from_arguments()
             },
             (__a0, __a1, __a2, __a3),
             |

@@ -1,9 +1,9 @@
 async fn create_payment(
     __a0: State<Limits>,
-    __last: ::idempotent_runtime::__private::TransactionalRequest<
-        PgConnection,
+    __last: ::idempotent_runtime::__private::IdempotentRequest<
         Json<PaymentRequest>,
         impl ::idempotent_runtime::__private::Extraction<Json<PaymentRequest>>,
+        ::idempotent_runtime::Transactions<PgConnection>,
     >,
 ) -> ::idempotent_runtime::__private::Response {
     async fn create_payment(

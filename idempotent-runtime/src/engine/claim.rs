@@ -13,7 +13,6 @@ use super::{
     Answer, DescribeAbandoned, Detach, Engine, Fingerprints, Held, Intent, Outcome, Refusal,
     catch_unwind, random,
 };
-use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::policy::{InFlight, OnAbandoned, Policy};
 use crate::record::{Owner, StoredResponse, Token};
@@ -55,7 +54,7 @@ struct Settlement {
 
 /// How a request is protected, whatever its record is.
 struct Way<'a, 'f> {
-    operation: &'a Arc<str>,
+    intent: &'a Intent,
     fingerprints: &'a mut Fingerprints<'f>,
     policy: &'a Policy,
     describe: DescribeAbandoned<'a>,
@@ -63,17 +62,13 @@ struct Way<'a, 'f> {
 
 impl Engine {
     /// A replay that is cached in this process, without asking further.
-    pub(crate) fn cached(
-        &self,
-        key: &RecordKey,
-        fingerprint: &Fingerprint,
-    ) -> Option<Arc<StoredResponse>> {
-        self.store().kept(key, fingerprint)
+    pub(crate) fn cached(&self, intent: &Intent) -> Option<Arc<StoredResponse>> {
+        self.store().kept(&intent.keys.first(), &intent.fingerprint)
     }
 
-    /// What a first request or a replay comes to, where that takes no waiting: from a store in this
-    /// process. `None` sends the caller to [`enter`](Self::enter), and nothing was done.
-    pub(crate) fn enter_now(
+    /// What a first request or a replay comes to in a store in this process, where nothing is waited for.
+    /// `None` if there is more to do, and then nothing was done.
+    fn enter_in_process(
         &self,
         intent: &Intent,
         policy: &Policy,
@@ -97,7 +92,7 @@ impl Engine {
             intent.fingerprint,
             &intent.operation,
             policy.lease,
-            policy.ttl_or_default(),
+            intent.ttl,
         );
         let asked_at = Instant::now();
         match store.claim_now(&claim.request(self.0.retention, None)) {
@@ -119,6 +114,20 @@ impl Engine {
     pub(crate) async fn enter(
         &self,
         intent: &Intent,
+        fingerprints: Fingerprints<'_>,
+        policy: &Policy,
+        describe: DescribeAbandoned<'_>,
+    ) -> Result<Outcome, Refusal> {
+        match self.enter_in_process(intent, policy) {
+            Some(entered) => entered,
+            // Boxed: with the store in this process few requests have to make room for it.
+            None => Box::pin(self.enter_records(intent, fingerprints, policy, describe)).await,
+        }
+    }
+
+    async fn enter_records(
+        &self,
+        intent: &Intent,
         mut fingerprints: Fingerprints<'_>,
         policy: &Policy,
         describe: DescribeAbandoned<'_>,
@@ -126,7 +135,7 @@ impl Engine {
         let mut waiter = Waiter::new(policy);
         loop {
             let mut way = Way {
-                operation: &intent.operation,
+                intent,
                 fingerprints: &mut fingerprints,
                 policy,
                 describe,
@@ -171,7 +180,7 @@ impl Engine {
         Detach::new(self.tasks(), async move {
             if let Ok(Outcome::Replay(response)) = &other {
                 held.begin();
-                held.complete(Arc::clone(response)).await;
+                held.store(Arc::clone(response)).await;
             } else {
                 held.release().await;
             }
@@ -200,14 +209,14 @@ impl Engine {
                     intent.fingerprint,
                     &intent.operation,
                     policy.lease,
-                    policy.ttl_or_default(),
+                    intent.ttl,
                 );
                 match self.claim(claim, take_over).await {
                     Ok(Claimed::Held(mut held)) => {
                         let response = Arc::clone(response);
                         Detach::new(self.tasks(), async move {
                             held.begin();
-                            held.complete(response).await;
+                            held.store(response).await;
                         })
                         .await;
                         break;
@@ -232,9 +241,9 @@ impl Engine {
                 // A new one each time: the last one may have to be given up in the background.
                 new_owner(key)?,
                 way.fingerprints.current(),
-                way.operation,
+                &way.intent.operation,
                 way.policy.lease,
-                way.policy.ttl_or_default(),
+                way.intent.ttl,
             );
             match self.claim(claim, take_over.take()).await? {
                 Claimed::Held(held) => return Ok(self.run_or_settle(held, settlement).await),
@@ -299,7 +308,7 @@ impl Engine {
         };
         Detach::new(self.tasks(), async move {
             held.begin();
-            match held.complete(Arc::clone(&found.response)).await {
+            match held.store(Arc::clone(&found.response)).await {
                 Answer::Own => Outcome::Replay(found.response),
                 Answer::Stored(stored) => Outcome::Replay(stored),
                 Answer::InFlight { lease_left } => Outcome::InFlight { lease_left },

@@ -1,9 +1,12 @@
 //! A claim that this process holds, from acquisition to completion or release.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::{Either, Ready, ready};
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -198,24 +201,31 @@ impl Held {
         }
     }
 
-    /// Whether the response is stored, because the store is in this process and the claim is not lost.
-    /// Otherwise there is more to do: [`complete`](Self::complete).
-    pub(crate) fn complete_now(&self, response: impl FnOnce() -> CompactResponse) -> bool {
-        if !self.aliases.is_empty() {
-            return false;
-        }
+    /// As [`store`](Self::store), of a response that is made once more if the store in this process has
+    /// used it up in vain.
+    pub(crate) fn complete(
+        self,
+        response: impl Fn() -> CompactResponse,
+    ) -> Either<Ready<Answer>, Pin<Box<dyn Future<Output = Answer> + Send>>> {
         let store = self.engine.store().in_process();
-        store.is_some_and(|store| {
-            let completion = store.complete_now(self.owner(), response(), self.claim.ttl);
-            matches!(completion, Ok(Completion::Stored))
-        })
+        let completion = match store {
+            Some(store) if self.aliases.is_empty() => {
+                Some(store.complete_now(self.owner(), response(), self.claim.ttl))
+            }
+            _ => None,
+        };
+        if let Some(Ok(Completion::Stored)) = completion {
+            return Either::Left(ready(Answer::Own));
+        }
+        // Boxed: with the store in this process few requests have to make room for it.
+        Either::Right(Box::pin(self.store(response().to_stored())))
     }
 
     /// Stores the response, and says what to answer.
     ///
     /// When the store does not take it the answer goes out all the same, and completing goes on in the
     /// background until it is stored or a later attempt's answer stands.
-    pub(crate) async fn complete(mut self, response: Arc<StoredResponse>) -> Answer {
+    pub(crate) async fn store(mut self, response: Arc<StoredResponse>) -> Answer {
         let answer = match self.try_complete(&response).await {
             Ok(answer) => answer,
             Err(Interrupted { error, answer }) => {
@@ -260,7 +270,7 @@ impl Held {
             match &stored {
                 // Boxed, because it is this function again. An alias has no aliases.
                 Some(response) => {
-                    Box::pin(alias.complete(Arc::clone(response))).await;
+                    Box::pin(alias.store(Arc::clone(response))).await;
                 }
                 None => Box::pin(alias.abandon()).await,
             }

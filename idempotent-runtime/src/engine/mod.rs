@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use crate::fingerprint::Fingerprint;
-use crate::key::{KeySet, RecordKey};
+use crate::key::{Key, KeySet, RecordKey};
 use crate::record::{Record, RecordState, StoredResponse};
 use crate::store::{Store, StoreError};
 
@@ -44,7 +44,7 @@ pub(crate) use secrets::CheckValues;
 pub use steps::StepError;
 pub(crate) use steps::{Labels, Steps};
 pub(crate) use transaction::InTransaction;
-pub(crate) use unwind::{CatchUnwind, catch_unwind};
+pub(crate) use unwind::catch_unwind;
 
 /// Shared by every clone of an [`Idempotency`](crate::Idempotency).
 #[derive(Clone, Debug)]
@@ -104,6 +104,11 @@ pub(crate) struct Intent {
     pub(crate) keys: KeySet,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) operation: Arc<str>,
+    /// How long its response is replayed.
+    pub(crate) ttl: Duration,
+    /// For a recovery function: the key, and whose it is.
+    pub(crate) key: Key,
+    pub(crate) scope: Option<Vec<u8>>,
 }
 
 /// What becomes of an [`Intent`].

@@ -106,7 +106,7 @@ impl Engine {
             aliases: intent.keys.others().into(),
             operation: Arc::clone(&intent.operation),
             fingerprint: fingerprints.current(),
-            ttl: policy.ttl_or_default(),
+            ttl: intent.ttl,
         };
         let seat = self.0.seats.of(&key);
         let mut queue = Queue {

@@ -1,106 +1,75 @@
+//! What identifies one execution.
+
 use serde::Serialize;
 
 use super::error::{ExecuteError, ExecuteErrorKind};
 use crate::canonical::to_canonical;
-use crate::engine::{Crashed, Intent};
+use crate::engine::Intent;
 use crate::fingerprint::Fingerprint;
 use crate::http::{Idempotency, Inputs};
 use crate::key::{InvalidKey, Key};
 use crate::policy::Policy;
-use crate::recovery::Abandoned;
 
-/// What names one execution.
-pub(super) struct Call {
-    pub(super) intent: Intent,
-    key: Key,
-    scope: Option<Vec<u8>>,
+/// From what [`Idempotency::execute`] is told.
+pub(super) fn of_call<S: Serialize, I: Serialize + ?Sized>(
+    idempotency: &Idempotency,
+    policy: &Policy,
+    operation: &str,
+    scope: &S,
+    key: &str,
+    input: &I,
+) -> Result<Intent, ExecuteError> {
+    let key = Key::from_text(key).map_err(invalid)?;
+    let scope = Some(to_canonical(scope).map_err(unusable)?);
+    let input = to_canonical(input).map_err(unusable)?;
+    Ok(intent(idempotency, policy, operation, scope, key, &input))
 }
 
-impl Call {
-    /// From what [`Idempotency::execute`] is told.
-    pub(super) fn of_call<S: Serialize, I: Serialize + ?Sized>(
-        idempotency: &Idempotency,
-        policy: &Policy,
-        operation: &str,
-        scope: &S,
-        key: &str,
-        input: &I,
-    ) -> Result<Self, ExecuteError> {
-        let key = Key::from_text(key).map_err(invalid)?;
-        let scope = Some(to_canonical(scope).map_err(unusable)?);
-        let input = to_canonical(input).map_err(unusable)?;
-        Ok(Self::new(
-            idempotency,
-            policy,
-            operation,
-            scope,
-            key,
-            &input,
-        ))
+/// From the expressions of the attribute.
+pub(super) fn of_inputs(
+    idempotency: &Idempotency,
+    policy: &Policy,
+    operation: &str,
+    inputs: Inputs,
+) -> Result<Intent, ExecuteError> {
+    let input = inputs.fingerprint_or_arguments();
+    if let Some(error) = inputs.error {
+        return Err(unusable(error));
     }
-
-    /// From the expressions of the attribute.
-    pub(super) fn of_inputs(
-        idempotency: &Idempotency,
-        policy: &Policy,
-        operation: &str,
-        inputs: Inputs,
-    ) -> Result<Self, ExecuteError> {
-        let input = inputs.fingerprint_or_arguments();
-        if let Some(error) = inputs.error {
-            return Err(unusable(error));
+    let key = match inputs.key {
+        None => return Err(invalid(InvalidKey::Empty)),
+        Some(json) if matches!(&*json, b"null" | br#""""#) => {
+            return Err(invalid(InvalidKey::Empty));
         }
-        let key = match inputs.key {
-            None => return Err(invalid(InvalidKey::Empty)),
-            Some(json) if matches!(&*json, b"null" | br#""""#) => {
-                return Err(invalid(InvalidKey::Empty));
-            }
-            Some(json) => Key::from_serialized(json),
-        };
-        Ok(Self::new(
-            idempotency,
-            policy,
-            operation,
-            inputs.scope,
-            key,
-            &input,
-        ))
-    }
+        Some(json) => Key::from_serialized(json),
+    };
+    Ok(intent(
+        idempotency,
+        policy,
+        operation,
+        inputs.scope,
+        key,
+        &input,
+    ))
+}
 
-    fn new(
-        idempotency: &Idempotency,
-        policy: &Policy,
-        operation: &str,
-        scope: Option<Vec<u8>>,
-        key: Key,
-        input: &[u8],
-    ) -> Self {
-        let operation = policy.name.unwrap_or(operation);
-        let keys = idempotency
-            .record_keys()
-            .derive(operation, scope.as_deref(), &key);
-        Self {
-            intent: Intent {
-                keys,
-                fingerprint: Fingerprint::of_input(input),
-                operation: operation.into(),
-            },
-            key,
-            scope,
-        }
-    }
-
-    pub(super) fn abandoned(&self, idempotency: &Idempotency, crashed: Crashed) -> Abandoned {
-        Abandoned {
-            key: self.key.clone(),
-            record: self.intent.keys.first(),
-            operation: (*self.intent.operation).to_owned(),
-            scope: self.scope.clone(),
-            attempt: crashed.attempt,
-            age: crashed.age,
-            steps: crashed.steps,
-            extensions: idempotency.extensions().clone(),
-        }
+fn intent(
+    idempotency: &Idempotency,
+    policy: &Policy,
+    operation: &str,
+    scope: Option<Vec<u8>>,
+    key: Key,
+    input: &[u8],
+) -> Intent {
+    let operation = policy.name.unwrap_or(operation);
+    let keys = idempotency.record_keys();
+    Intent {
+        keys: keys.derive(operation, scope.as_deref(), &key),
+        fingerprint: Fingerprint::of_input(input),
+        operation: operation.into(),
+        ttl: policy.ttl_or(idempotency.ttl()),
+        key,
+        scope,
     }
 }
 

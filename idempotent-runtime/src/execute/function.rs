@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::call::Call;
+use super::call::of_inputs;
 use super::error::ExecuteError;
 use crate::http::{Idempotency, Inputs};
 use crate::policy::Policy;
@@ -25,10 +25,10 @@ where
     <Fut::Output as Fallible>::Value: Kept,
     <Fut::Output as Fallible>::Error: FromExecuteError + Send + 'static,
 {
-    let identity = Call::of_inputs(idempotency, policy, name, inputs(idempotency, &args));
+    let intent = of_inputs(idempotency, policy, name, inputs(idempotency, &args));
     let handle = idempotency.clone();
     let function = |_| async { function(handle, args).await.into_result() };
-    let performed = idempotency.clone().perform(*policy, identity, function);
+    let performed = idempotency.clone().perform(*policy, intent, function);
     async {
         let result = performed.await.and_then(|execution| {
             let result = execution.into_result();

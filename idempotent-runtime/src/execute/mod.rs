@@ -6,7 +6,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::engine::{Detach, Fingerprints, Outcome};
+use crate::engine::{Detach, Fingerprints, Intent, Outcome};
 use crate::http::{Attempt, Idempotency};
 use crate::policy::Policy;
 
@@ -20,8 +20,6 @@ mod value;
 pub use error::{ExecuteError, ExecuteErrorKind};
 pub use function::{Fallible, FromExecuteError, Kept, call};
 pub use outcome::Execution;
-
-use call::Call;
 
 impl Idempotency {
     /// Runs a function once for a key, and gives its result to every later call with the key:
@@ -216,15 +214,15 @@ impl Idempotency {
         E: From<ExecuteError> + Send + 'static,
     {
         // Not in the future, which would otherwise borrow what it is told.
-        let identity = Call::of_call(self, policy, operation, &scope, key, input);
-        self.clone().perform(*policy, identity, function)
+        let intent = call::of_call(self, policy, operation, &scope, key, input);
+        self.clone().perform(*policy, intent, function)
     }
 
     /// Claims, runs, stores; or says what the record says.
     async fn perform<F, Fut, T, E>(
         self,
         policy: Policy,
-        identity: Result<Call, ExecuteError>,
+        intent: Result<Intent, ExecuteError>,
         function: F,
     ) -> Result<Execution<T>, E>
     where
@@ -233,16 +231,12 @@ impl Idempotency {
         T: Serialize + DeserializeOwned + Send + 'static,
         E: FromExecuteError + Send + 'static,
     {
-        let (identity, policy) = (
-            identity.map_err(E::from_execute_error)?,
-            policy.or_ttl(self.ttl()),
-        );
-        let describe = |crashed| identity.abandoned(&self, crashed);
-        let intent = &identity.intent;
+        let intent = intent.map_err(E::from_execute_error)?;
+        let describe = |crashed| self.describe(&intent, crashed);
         let fingerprints = Fingerprints::only(intent.fingerprint);
         let entered = self
             .engine()
-            .enter(intent, fingerprints, &policy, &describe);
+            .enter(&intent, fingerprints, &policy, &describe);
         Ok(
             match entered
                 .await

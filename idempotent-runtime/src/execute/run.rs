@@ -37,7 +37,7 @@ where
     match catch_unwind(run).await {
         Ok(Ok((kept, own))) => Ran {
             own: Ok(own),
-            answer: held.complete(Arc::new(kept)).await,
+            answer: held.store(Arc::new(kept)).await,
         },
         Ok(Err(error)) => Ran {
             own: Err(error),

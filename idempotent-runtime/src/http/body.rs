@@ -1,6 +1,5 @@
 //! Reading bodies: most come in one piece, which is taken as it is.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -26,24 +25,6 @@ pub(super) async fn begin(mut body: Body) -> Begun {
     let first = body.frame().await;
     begun(first, body)
 }
-
-/// The same without waiting: what is not there yet is to be read, and so is a body that panics.
-pub(super) fn begin_now(mut body: Body, cx: &mut Context<'_>) -> Begun {
-    if body.is_end_stream() {
-        return Begun::Whole(Bytes::new());
-    }
-    let frame = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut body).poll_frame(cx)));
-    match frame {
-        Ok(Poll::Ready(first)) => begun(first, body),
-        Ok(Poll::Pending) => Begun::Partly(body),
-        // Not to be looked at again, which is what makes the assertion above true.
-        Err(_) => Begun::Partly(again(Err(axum::Error::new(Panicked)), Body::empty())),
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the response body panicked")]
-struct Panicked;
 
 fn begun(first: Option<Result<Frame<Bytes>, axum::Error>>, body: Body) -> Begun {
     match first.map(|first| first.map(Frame::into_data)) {
@@ -116,7 +97,6 @@ impl HttpBody for Again {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
-    use std::task::Waker;
 
     use super::*;
 
@@ -124,7 +104,6 @@ mod tests {
         Data(&'static str),
         Wait,
         Fail,
-        Panic,
     }
 
     /// Does one step at each poll; of an exact length.
@@ -151,7 +130,6 @@ mod tests {
                     Poll::Pending
                 }
                 Some(Step::Fail) => Poll::Ready(Some(Err(axum::Error::new("broke off")))),
-                Some(Step::Panic) => panic!("no body"),
                 None => Poll::Ready(None),
             }
         }
@@ -163,38 +141,34 @@ mod tests {
         fn size_hint(&self) -> SizeHint {
             let length = |step: &Step| match step {
                 Step::Data(data) => data.len() as u64,
-                Step::Wait | Step::Fail | Step::Panic => 0,
+                Step::Wait | Step::Fail => 0,
             };
             SizeHint::with_exact(self.0.iter().map(length).sum())
         }
     }
 
-    fn now(body: Body) -> Begun {
-        begin_now(body, &mut Context::from_waker(Waker::noop()))
-    }
-
-    #[test]
-    fn what_is_there_in_one_piece_is_whole() {
+    #[tokio::test]
+    async fn what_is_there_in_one_piece_is_whole() {
         for body in [Body::from("all"), Script::body([Step::Data("all")])] {
-            let Begun::Whole(bytes) = now(body) else {
+            let Begun::Whole(bytes) = begin(body).await else {
                 panic!("it is not whole");
             };
             assert_eq!(bytes, "all");
         }
-        assert!(matches!(now(Body::empty()), Begun::Whole(bytes) if bytes.is_empty()));
-        assert!(matches!(now(Script::body([])), Begun::Whole(bytes) if bytes.is_empty()));
+        assert!(matches!(begin(Body::empty()).await, Begun::Whole(bytes) if bytes.is_empty()));
+        assert!(matches!(begin(Script::body([])).await, Begun::Whole(bytes) if bytes.is_empty()));
     }
 
     #[tokio::test]
     async fn nothing_is_lost_of_what_is_not() {
         let scripts = [
             Script::body([Step::Data("all of "), Step::Data("it")]),
-            Script::body([Step::Wait, Step::Data("all of it")]),
+            Script::body([Step::Wait, Step::Data("all of "), Step::Data("it")]),
             Script::body([Step::Data("all "), Step::Wait, Step::Data("of it")]),
             Script::body([Step::Data("all of it"), Step::Wait]),
         ];
         for body in scripts {
-            let Begun::Partly(body) = now(body) else {
+            let Begun::Partly(body) = begin(body).await else {
                 panic!("it is whole");
             };
             assert_eq!(body.size_hint().exact(), Some(9));
@@ -204,14 +178,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn body_that_fails_or_panics_is_an_error_later() {
+    async fn body_that_fails_is_an_error_later() {
         let scripts = [
             Script::body([Step::Fail]),
-            Script::body([Step::Panic]),
             Script::body([Step::Data("half of "), Step::Fail]),
         ];
         for body in scripts {
-            let Begun::Partly(body) = now(body) else {
+            let Begun::Partly(body) = begin(body).await else {
                 panic!("it is whole");
             };
             assert!(collect(body).await.is_err());

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use axum::body::{Body, HttpBody};
 use axum::response::{IntoResponse, Response};
@@ -14,11 +14,11 @@ use http_body_util::{BodyExt, Full};
 
 use super::answer::{is_bodyless, with_body};
 use super::attempt::Unstored;
-use super::body::{self, Begun, collect};
+use super::body::collect;
 use super::handle::Idempotency;
 use super::problem::{Problem, ProblemCode};
 use super::recorder::{Recorder, Recording};
-use crate::engine::{Answer, CatchUnwind, Held, catch_unwind};
+use crate::engine::{Answer, Held, catch_unwind};
 use crate::key::RecordKey;
 use crate::policy::Policy;
 use crate::record::{CompactResponse, StoredResponse};
@@ -45,122 +45,29 @@ impl<F: Future<Output: IntoResponse>> Future for Handling<F> {
 /// Runs the handler, stores what it answers, and only then answers.
 ///
 /// Must run to its end, whatever becomes of the client: see [`Detach`](crate::engine::Detach).
-pub(super) fn run<F>(
-    held: Held,
+pub(super) async fn run<F>(
+    mut held: Held,
     policy: &'static Policy,
     idempotency: Idempotency,
     handler: Handling<F>,
-) -> Run<F>
+) -> Response
 where
     F: Future<Output: IntoResponse>,
 {
-    Run::Handling {
-        handler: catch_unwind(handler),
-        claim: Some(Claim {
-            held,
-            policy,
-            idempotency,
-        }),
-    }
-}
-
-/// A state machine made by hand: it is as large as what the handler has claimed, and the rest is boxed
-/// if there is one. Of an `async fn` every request would carry all of it around.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is what every request is at first"
-)]
-pub(super) enum Run<F> {
-    Handling {
-        handler: CatchUnwind<Handling<F>>,
-        claim: Option<Claim>,
-    },
-    Settling(Settling),
-}
-
-/// What is settled when the handler is done.
-pub(super) struct Claim {
-    held: Held,
-    policy: &'static Policy,
-    idempotency: Idempotency,
-}
-
-type Settling = Pin<Box<dyn Future<Output = Response> + Send>>;
-
-impl<F: Future<Output: IntoResponse>> Future for Run<F> {
-    type Output = Response;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
-        loop {
-            let (handler, claim) = match &mut *self {
-                Self::Handling { handler, claim } => (handler, claim),
-                Self::Settling(rest) => return rest.as_mut().poll(cx),
-            };
-            if let Some(claim) = claim {
-                claim.held.begin();
-            }
-            let handled = ready!(Pin::new(handler).poll(cx));
-            let Some(claim) = claim.take() else {
-                // Polled again after its end.
-                return Poll::Pending;
-            };
-            let response = handled
-                .unwrap_or_else(|_| panicked(&claim.idempotency, Some(claim.held.owner().key)));
-            match claim.settle_now(response, cx) {
-                Ok(answer) => return Poll::Ready(answer),
-                Err(rest) => *self = Self::Settling(rest),
-            }
-        }
-    }
-}
-
-impl Claim {
-    /// The answer, where nothing has to be waited for: most bodies are there in one piece, and a store
-    /// may be in this process. Otherwise what is left to do.
-    fn settle_now(self, response: Response, cx: &mut Context<'_>) -> Result<Response, Settling> {
-        if !is_plain(&response, self.policy) {
-            return Err(Box::pin(self.settle(response)));
-        }
-        let (parts, body) = response.into_parts();
-        let body = match body::begin_now(body, cx) {
-            Begun::Whole(body) => body,
-            Begun::Partly(body) => {
-                return Err(Box::pin(self.settle(Response::from_parts(parts, body))));
-            }
-        };
-        let response = Response::from_parts(parts, Body::empty());
-        let compact = || self.idempotency.compact(&response, Some(&body));
-        if self.held.complete_now(compact) {
-            return Ok(whole(response, body, None));
-        }
-        let stored = Arc::new(self.idempotency.stored(&response, Some(&body)));
-        let own = whole(response, body, None);
-        let Self {
-            held, idempotency, ..
-        } = self;
-        Err(Box::pin(async move {
-            let answer = held.complete(stored).await;
-            idempotency.answer(answer, own)
-        }))
-    }
-
-    async fn settle(self, mut response: Response) -> Response {
-        let Self {
-            held,
-            policy,
-            idempotency,
-        } = self;
-        let unstored = response.extensions_mut().remove::<Unstored>().or_else(|| {
-            let is_kept = policy.replay_errors.keeps(response.status().as_u16());
-            (!is_kept).then_some(Unstored::Withdraw)
-        });
-        let answer = match unstored {
-            Some(Unstored::Release) => held.release().await,
-            Some(Unstored::Withdraw) => held.withdraw().await,
-            None => return store(held, policy, idempotency, response).await,
-        };
-        idempotency.answer(answer, response)
-    }
+    held.begin();
+    let handled = catch_unwind(handler).await;
+    let mut response = handled.unwrap_or_else(|_| panicked(&idempotency, Some(held.owner().key)));
+    let unstored = response.extensions_mut().remove::<Unstored>().or_else(|| {
+        let is_kept = policy.replay_errors.keeps(response.status().as_u16());
+        (!is_kept).then_some(Unstored::Withdraw)
+    });
+    let answer = match unstored {
+        None => return store(held, policy, idempotency, response).await,
+        // Boxed: few requests have to make room for it.
+        Some(Unstored::Release) => Box::pin(held.release()).await,
+        Some(Unstored::Withdraw) => Box::pin(held.withdraw()).await,
+    };
+    idempotency.answer(answer, response)
 }
 
 async fn store(
@@ -179,16 +86,15 @@ async fn store(
     match body.size_hint().exact() {
         Some(length) if length <= limit as u64 => match catch_unwind(collect(body)).await {
             Ok(Ok((body, trailers))) => {
-                let stored = idempotency.stored(&response, Some(&body));
-                let answer = held.complete(Arc::new(stored)).await;
-                idempotency.answer(answer, whole(response, body, trailers))
+                let completion = held.complete(|| idempotency.compact(&response, Some(&body)));
+                idempotency.answer(completion.await, whole(response, body, trailers))
             }
-            broken => store_failure(held, idempotency, broken).await,
+            // Boxed: few requests have to make room for it.
+            broken => Box::pin(store_failure(held, idempotency, broken)).await,
         },
         Some(_) => {
-            let tombstone = idempotency.stored(&response, None);
-            let answer = held.complete(Arc::new(tombstone)).await;
-            idempotency.answer(answer, with_body(response, body))
+            let completion = held.complete(|| idempotency.compact(&response, None));
+            idempotency.answer(completion.await, with_body(response, body))
         }
         None => {
             let recording = Recording {
@@ -208,15 +114,6 @@ async fn store(
 fn announced_length(response: &Response) -> Option<u64> {
     let length = response.headers().get(CONTENT_LENGTH)?;
     length.to_str().ok()?.parse().ok()
-}
-
-/// Whether it is kept, and of a known length that is not too large.
-fn is_plain(response: &Response, policy: &Policy) -> bool {
-    let length = response.body().size_hint().exact();
-    policy.replay_errors.keeps(response.status().as_u16())
-        && !is_bodyless(response.status())
-        && response.extensions().get::<Unstored>().is_none()
-        && length.is_some_and(|length| length <= policy.max_response_bytes as u64)
 }
 
 /// What is answered for a handler that has panicked.
@@ -261,7 +158,7 @@ async fn store_failure(held: Held, idempotency: Idempotency, broken: Broken) -> 
         // A renderer of the application whose bodies fail as well.
         Err(_) => (idempotency.stored(&problem, None), problem),
     };
-    let answer = held.complete(Arc::new(stored)).await;
+    let answer = held.store(Arc::new(stored)).await;
     idempotency.answer(answer, problem)
 }
 
@@ -277,7 +174,7 @@ impl Idempotency {
         CompactResponse::new(response.status().as_u16(), headers, body)
     }
 
-    /// Who has lost its claim answers from the record, never from its own result: all answers for
+    /// An attempt that has lost its claim answers from the record, never from its own result: all answers for
     /// a key are equal.
     pub(super) fn answer(&self, answer: Answer, own: Response) -> Response {
         match answer {

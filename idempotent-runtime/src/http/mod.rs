@@ -9,7 +9,7 @@ mod commit;
 mod extraction;
 mod filter;
 mod handle;
-mod head;
+mod identify;
 mod inputs;
 mod operator;
 mod problem;
@@ -24,10 +24,11 @@ pub use filter::HeaderFilter;
 pub use handle::{Idempotency, IdempotencyBuilder, OnStoreFailure};
 pub use inputs::{Argument, Inputs};
 pub use problem::{Problem, ProblemCode};
-pub use request::IdempotentRequest;
-pub use transactional::{TransactionalRequest, Transactions};
+pub use request::{IdempotentRequest, Unbound};
+pub use transactional::Transactions;
 
-use http::HeaderName;
+use axum::response::Response;
+use http::{HeaderName, HeaderValue};
 
 use crate::engine::Held;
 
@@ -44,3 +45,9 @@ pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-
 /// `true` on a response that was made without protection, because the store was away and
 /// [`OnStoreFailure::FailOpen`] says to go on.
 pub const IDEMPOTENCY_DEGRADED: HeaderName = HeaderName::from_static("idempotency-degraded");
+
+fn degraded(mut response: Response) -> Response {
+    let value = HeaderValue::from_static("true");
+    response.headers_mut().insert(IDEMPOTENCY_DEGRADED, value);
+    response
+}

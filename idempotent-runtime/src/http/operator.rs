@@ -209,7 +209,7 @@ impl Idempotency {
         found: Vec<(RecordKey, Record)>,
         recovery: Recovery,
     ) -> Result<Resolution, Error> {
-        let ttl = Policy::new().or_ttl(self.ttl()).ttl_or_default();
+        let ttl = Policy::new().ttl_or(self.ttl());
         let mut resolution = Resolution::NotFound;
         for (key, record) in found {
             let settled = self.engine().settle(key, &record, &recovery, ttl).await;

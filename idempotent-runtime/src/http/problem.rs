@@ -1,4 +1,4 @@
-//! What a client is told when its request was not run: `application/problem+json` (RFC 9457).
+//! Problems: what a client receives instead of a handler's response, as `application/problem+json` (RFC 9457).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,18 +13,18 @@ use serde::Serialize;
 
 use crate::key::InvalidKey;
 
-/// Where the problems are documented unless the application says otherwise.
+/// The documentation of the problems, unless the application sets another.
 const DOCUMENTATION: &str =
     "https://docs.rs/idempotent-runtime/latest/idempotent_runtime/answers/index.html";
 
-/// The stable name of a problem: clients may rely on it. [`answers`](crate::answers) says what a
+/// The stable code of a problem: clients may rely on it. [`answers`](crate::answers) says what a
 /// client does about each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProblemCode {
     /// 400 `missing-key`: the operation requires a key.
     MissingKey,
-    /// 400 `invalid-key`: empty, too long, badly quoted, sent twice, or with a forbidden character.
+    /// 400 `invalid-key`: empty, too long, malformed quoting, sent twice, or with a forbidden character.
     InvalidKey,
     /// 422 `key-reused`: the key belongs to another request.
     KeyReused,
@@ -32,23 +32,23 @@ pub enum ProblemCode {
     InFlight,
     /// 409 `outcome-unknown`: the first request crashed, and whether it took effect is not known.
     OutcomeUnknown,
-    /// The stored status, `response-not-retained`: it was done, but the body was too large to keep.
+    /// The stored status, `response-not-retained`: the request was carried out, but its body could not be stored.
     ResponseNotRetained,
-    /// 503 `store-unavailable`: the store is away or full. Nothing was run.
+    /// 503 `store-unavailable`: the store is unavailable, refuses or is full. Nothing was run.
     StoreUnavailable,
-    /// 503 `shutting-down`: this instance takes no new work. Nothing was run.
+    /// 503 `shutting-down`: this instance accepts no new work. Nothing was run.
     ShuttingDown,
-    /// 503 `overloaded`: too many handlers run whose clients have gone away
+    /// 503 `overloaded`: too many handlers are still running after their clients disconnected
     /// ([`IdempotencyBuilder::max_background_handlers`](crate::IdempotencyBuilder::max_background_handlers)). Nothing was run.
     Overloaded,
-    /// 500 `handler-failed`: the handler panicked, or its response body broke off.
+    /// 500 `handler-failed`: the handler panicked, or its response body was interrupted.
     HandlerFailed,
     /// 500 `unusable-input`: a `scope`, `key` or `fingerprint` expression could not be serialized.
     /// Nothing was run.
     UnusableInput,
 }
 
-/// A problem, to be rendered.
+/// A problem, before it is rendered.
 #[derive(Clone, Debug)]
 pub struct Problem {
     code: ProblemCode,
@@ -57,10 +57,10 @@ pub struct Problem {
     retry_after: Option<Duration>,
 }
 
-/// Renders a problem in the application's own way.
+/// The application's own renderer for problems.
 pub(super) type Renderer = Arc<dyn Fn(&Problem) -> Response + Send + Sync>;
 
-/// How problems become responses.
+/// How problems are rendered as responses.
 #[derive(Clone)]
 pub(super) struct Problems {
     pub(super) documentation: Arc<str>,
@@ -79,7 +79,7 @@ struct Members<'a> {
 }
 
 impl ProblemCode {
-    /// Every code there is.
+    /// All codes.
     pub const ALL: &'static [Self] = &[
         Self::MissingKey,
         Self::InvalidKey,
@@ -94,7 +94,7 @@ impl ProblemCode {
         Self::UnusableInput,
     ];
 
-    /// The code as it is written in the answer's `code` member.
+    /// The code as it appears in the response's `code` member.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -112,8 +112,8 @@ impl ProblemCode {
         }
     }
 
-    /// The status code; for [`ResponseNotRetained`](Self::ResponseNotRetained) the stored one takes
-    /// its place.
+    /// The status code; for [`ResponseNotRetained`](Self::ResponseNotRetained) the stored status
+    /// replaces it.
     #[must_use]
     pub const fn status(self) -> StatusCode {
         match self {
@@ -162,12 +162,12 @@ impl ProblemCode {
                  key after the time in Retry-After."
             }
             Self::OutcomeUnknown => {
-                "The first request with this idempotency key was cut off, and whether it took \
-                 effect is not known. Look at the resource before you try again with a new key."
+                "The first request with this idempotency key was interrupted, and whether it \
+                 took effect is not known. Look at the resource before you try again with a new key."
             }
             Self::ResponseNotRetained => {
-                "The request was carried out before, with this status. Its response body was too \
-                 large to keep."
+                "The request was carried out before, with this status. Its response body could not be \
+                 stored, for example because it was too large."
             }
             Self::StoreUnavailable => {
                 "Nothing was done this time, because the idempotency store cannot be used at the \
@@ -179,11 +179,11 @@ impl ProblemCode {
             }
             Self::Overloaded => {
                 "Nothing was done this time, because this instance is still busy with requests whose \
-                 clients have gone away. Retry with the same key."
+                 clients have disconnected. Retry with the same key."
             }
             Self::HandlerFailed => "The request failed unexpectedly. It may have taken effect.",
             Self::UnusableInput => {
-                "Nothing was done this time, because the server could not work out what identifies \
+                "Nothing was done this time, because the server could not determine what identifies \
                  the request."
             }
         }
@@ -206,7 +206,7 @@ impl Problem {
         }
     }
 
-    /// `header` is where a key was looked for; `None` when it is made from the request itself.
+    /// `header` is where the key was expected; `None` if the key is made from the request itself.
     pub(super) fn missing_key(header: Option<&str>) -> Self {
         let problem = Self::new(ProblemCode::MissingKey);
         let Some(header) = header else { return problem };
@@ -225,7 +225,7 @@ impl Problem {
             InvalidKey::Empty => "The idempotency key is empty.",
             InvalidKey::TooLong => "The idempotency key is longer than 255 bytes.",
             InvalidKey::Character => {
-                "The idempotency key has a character that is not allowed. Use visible ASCII without \
+                "The idempotency key contains a character that is not allowed. Use visible ASCII without \
                  commas, semicolons and quotes, or a quoted string."
             }
             InvalidKey::Quoting => {
@@ -255,13 +255,13 @@ impl Problem {
         self
     }
 
-    /// What kind of problem it is.
+    /// The code of the problem.
     #[must_use]
     pub fn code(&self) -> ProblemCode {
         self.code
     }
 
-    /// The answer's status.
+    /// The status of the response.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
@@ -273,7 +273,7 @@ impl Problem {
         self.code.title()
     }
 
-    /// An explanation for the client's developer, with what to do.
+    /// An explanation for the client's developer, including what to do.
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.detail
@@ -292,7 +292,7 @@ impl Problems {
             Some(renderer) => renderer(problem),
             None => self.render_default(problem),
         };
-        // Not left to the renderer: a client that is told to wait must be told for how long.
+        // Not left to the renderer: a client that must wait needs to know for how long.
         if let Some(secs) = problem.retry_after_secs() {
             let headers = response.headers_mut();
             headers
@@ -311,7 +311,7 @@ impl Problems {
             detail: &problem.detail,
             code: problem.code.as_str(),
         };
-        // Strings and a number: there is nothing here that JSON cannot say.
+        // Strings and a number: this always serializes.
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = problem.status;
@@ -320,7 +320,7 @@ impl Problems {
             CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        // RFC 8288: the description of the problem, for whoever debugs the client.
+        // RFC 8288: the description of the problem, for the developer of the client.
         if let Ok(link) = HeaderValue::from_str(&format!("<{kind}>; rel=\"describedby\"")) {
             headers.insert(LINK, link);
         }

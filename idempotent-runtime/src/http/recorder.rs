@@ -199,7 +199,7 @@ impl Recording {
         // A copy, because there is room for more in what it was collected in.
         stored.body = is_whole.then(|| Bytes::copy_from_slice(&kept));
         // The status line is out: whatever the answer should be by now, it cannot be changed.
-        held.complete(Arc::new(stored)).await;
+        held.store(Arc::new(stored)).await;
     }
 }
 

@@ -15,11 +15,7 @@ pub(super) struct Resolved {
 }
 
 impl Resolved {
-    pub(super) fn of(
-        idempotency: &Idempotency,
-        policy: &Policy,
-        parts: &Parts,
-    ) -> Option<Box<Self>> {
+    pub(super) fn of(idempotency: &Idempotency, policy: &Policy, parts: &Parts) -> Option<Self> {
         let scope = idempotency.resolve_scope(parts);
         let (handles, operations) = (
             idempotency.fingerprint_headers(),
@@ -30,10 +26,10 @@ impl Resolved {
             return None;
         }
         let headers = || field(&names(handles, operations), &parts.headers);
-        Some(Box::new(Self {
+        Some(Self {
             scope: scope.unwrap_or_default(),
             headers: has_names.then(headers),
-        }))
+        })
     }
 }
 

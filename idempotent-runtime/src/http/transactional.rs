@@ -5,15 +5,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::extract::{FromRef, FromRequest, Request};
-use axum::response::{IntoResponse, Response};
+use axum::extract::FromRef;
 
-use super::extraction::{ByAxum, Extraction};
-use super::request::Subject;
-use super::{Idempotency, IdempotentRequest, Inputs, commit};
-use crate::engine::Detach;
+use super::Idempotency;
 use crate::error::{Error, ErrorKind};
-use crate::policy::Policy;
 use crate::store::transaction::{Begin, TransactionConnection};
 
 /// The application's idempotency, for handlers that write in one transaction with their record.
@@ -118,6 +113,10 @@ impl<C: TransactionConnection> Transactions<C> {
     pub fn idempotency(&self) -> &Idempotency {
         &self.idempotency
     }
+
+    pub(super) fn begin(&self) -> &dyn Begin<C> {
+        &*self.begin
+    }
 }
 
 impl<C: TransactionConnection> Clone for Transactions<C> {
@@ -144,140 +143,5 @@ impl<C: TransactionConnection> fmt::Debug for Transactions<C> {
     }
 }
 
-/// As [`IdempotentRequest`], for a handler that gets a connection.
-pub struct TransactionalRequest<C: TransactionConnection, T, E, const USUAL: bool = true> {
-    request: IdempotentRequest<T, E, USUAL>,
-    begin: Arc<dyn Begin<C>>,
-}
-
-impl<C: TransactionConnection, T, E, const USUAL: bool> fmt::Debug
-    for TransactionalRequest<C, T, E, USUAL>
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TransactionalRequest")
-            .field(&self.request)
-            .finish()
-    }
-}
-
 /// What a handler does with the connection that it is lent.
 pub(super) type Work<'c, R> = Pin<Box<dyn Future<Output = R> + Send + 'c>>;
-
-impl<S, C, T, M, const USUAL: bool> FromRequest<S>
-    for TransactionalRequest<C, T, ByAxum<S, M>, USUAL>
-where
-    S: Clone + Send + Sync + 'static,
-    C: TransactionConnection,
-    T: FromRequest<S, M>,
-    Transactions<C>: FromRef<S>,
-{
-    type Rejection = Response;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
-        let Transactions { idempotency, begin } = Transactions::from_ref(state);
-        let request = IdempotentRequest::buffer(idempotency, request, ByAxum::with(state)).await?;
-        Ok(Self { request, begin })
-    }
-}
-
-impl<C, T, E, const USUAL: bool> TransactionalRequest<C, T, E, USUAL>
-where
-    C: TransactionConnection,
-    T: Send + 'static,
-    E: Extraction<T>,
-{
-    /// Runs the handler under the policy in a transaction, or answers from the record.
-    pub async fn run<A, F, R>(self, policy: &'static Policy, args: A, handler: F) -> Response
-    where
-        A: Send + 'static,
-        F: for<'c> FnOnce(A, T, &'c mut C) -> Work<'c, R> + Send + 'static,
-        R: IntoResponse + 'static,
-    {
-        let Self { request, begin } = self;
-        let resolved = request.resolve(policy);
-        let is_about_content = request.rejects_content_only();
-        let (subject, last) = request.split(resolved);
-        match last.extract().await {
-            Ok(last) => {
-                protect(subject, begin, policy, Inputs::new(), move |connection| {
-                    handler(args, last, connection)
-                })
-                .await
-            }
-            Err(rejection) if is_about_content => subject.reject(policy, rejection).await,
-            Err(rejection) => rejection,
-        }
-    }
-
-    /// As [`run`](Self::run), with expressions over the handler's arguments.
-    pub async fn run_with<A, I, F, R>(
-        self,
-        policy: &'static Policy,
-        args: A,
-        inputs: I,
-        handler: F,
-    ) -> Response
-    where
-        A: Send + 'static,
-        I: FnOnce(&A, &T) -> Inputs + Send,
-        F: for<'c> FnOnce(A, T, &'c mut C) -> Work<'c, R> + Send + 'static,
-        R: IntoResponse + 'static,
-    {
-        let Self { request, begin } = self;
-        let resolved = request.resolve(policy);
-        let (subject, last) = request.split(resolved);
-        match last.extract().await {
-            Ok(last) => {
-                let inputs = inputs(&args, &last);
-                protect(subject, begin, policy, inputs, move |connection| {
-                    handler(args, last, connection)
-                })
-                .await
-            }
-            Err(rejection) => rejection,
-        }
-    }
-}
-
-async fn protect<C, F, R>(
-    subject: Subject,
-    begin: Arc<dyn Begin<C>>,
-    policy: &'static Policy,
-    inputs: Inputs,
-    work: F,
-) -> Response
-where
-    C: TransactionConnection,
-    F: for<'c> FnOnce(&'c mut C) -> Work<'c, R> + Send + 'static,
-    R: IntoResponse + 'static,
-{
-    let (idempotency, attempt, admitted) = match subject {
-        Subject::Nothing {
-            idempotency,
-            is_safe,
-        } => {
-            let admitted = match idempotency.leave_alone(policy, is_safe, &inputs) {
-                Ok(()) => idempotency.begin_unprotected(&*begin).await,
-                Err(answer) => Err(answer),
-            };
-            (idempotency, None, admitted)
-        }
-        Subject::Request { head, body } => {
-            let resolved = policy.or_ttl(head.idempotency.ttl());
-            let admitted = head
-                .admit_to_transaction(&*begin, &resolved, inputs, body)
-                .await;
-            (head.idempotency, head.attempt, admitted)
-        }
-    };
-    let transaction = match admitted {
-        Ok(transaction) => transaction,
-        Err(answer) => return answer,
-    };
-    if let (Some(attempt), Some(record)) = (attempt, transaction.key()) {
-        attempt.begin_in_transaction(record);
-    }
-    let mover = idempotency.mover();
-    let run = commit::run(transaction, policy, idempotency, work);
-    Detach::by(mover, Box::pin(run)).await
-}

@@ -3,13 +3,13 @@ use std::sync::Arc;
 use super::Store;
 use crate::error::{Error, ErrorKind};
 
-/// The store that a URL names, connected and ready: an SQL store has migrated its table.
+/// Connects to the store that a URL names. The store is ready for use: a SQL store has migrated its table.
 ///
 /// | URL | store | feature |
 /// | --- | --- | --- |
 /// | `memory:` | in-process | `memory` (default) |
 /// | `redis://host:6379/0`, `rediss://...` | Redis, Valkey | `redis` |
-/// | `redis+sentinel://host:26379,host:26379/service/0` | the same, as Sentinels name it | `redis` |
+/// | `redis+sentinel://host:26379,host:26379/service/0` | the same, at the address that Sentinel reports | `redis` |
 /// | `postgres://user@host/database` | PostgreSQL | `postgres` |
 /// | `sqlite:path`, `sqlite::memory:` | SQLite | `sqlite` |
 /// | `mysql://user@host/database` | MySQL, MariaDB | `mysql` |
@@ -18,10 +18,10 @@ use crate::error::{Error, ErrorKind};
 ///
 /// [`Error`] says what is wrong with the URL, which cargo feature its store needs, or why the store
 /// cannot be used. The message never contains more of the URL than its scheme, because a URL may
-/// hold a password.
+/// contain a password.
 pub async fn connect(url: &str) -> Result<Arc<dyn Store>, Error> {
     let Some((scheme, _)) = url.split_once(':') else {
-        let message = "store URL has no scheme: it looks like `memory:`";
+        let message = "store URL has no scheme: expected a URL such as `memory:`";
         return Err(Error::new(ErrorKind::InvalidUrl, message));
     };
     match scheme {
@@ -51,7 +51,7 @@ fn unknown(scheme: &str) -> Error {
         "mariadb" => "mysql",
         _ => {
             let message = format!(
-                "unknown store scheme `{scheme}:`: there are `memory:`, `redis:`, `postgres:`, `sqlite:` and `mysql:`"
+                "unknown store scheme `{scheme}:`: expected `memory:`, `redis:`, `postgres:`, `sqlite:` or `mysql:`"
             );
             return Error::new(ErrorKind::UnknownScheme, message);
         }
@@ -78,7 +78,7 @@ mod tests {
             (&["mysql", "mariadb"], "mysql", cfg!(feature = "mysql")),
         ] {
             for scheme in schemes {
-                // A URL that no store takes, so that whichever is there says no at once.
+                // A URL that every store rejects at once.
                 let url = format!("{scheme}:\0hunter2?\0");
                 let error = connect(&url).await.unwrap_err();
                 let text = format!("{error:?}");

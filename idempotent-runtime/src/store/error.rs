@@ -2,14 +2,14 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-/// A store that did not do what it was asked.
+/// A failed store operation.
 ///
-/// It answers three separate questions: [may the operation have
-/// happened](Self::may_have_happened), [is it about this item or about the store](Self::is_about_item),
-/// and, which follows from that, may the same operation succeed later: always, unless it is about the
-/// item.
+/// The error answers three separate questions: [may the operation have
+/// happened](Self::may_have_happened), [is the error about this item or about the store](Self::is_about_item),
+/// and may the same operation succeed later. The third follows from the second: always, unless the error is
+/// about the item.
 ///
-/// It names the store and keeps its cause as [`source`](Error::source). Clones share the cause.
+/// The error names the store and keeps its cause as [`source`](Error::source). Clones share the cause.
 #[derive(Clone, Debug)]
 pub struct StoreError {
     store: &'static str,
@@ -18,33 +18,33 @@ pub struct StoreError {
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// What kind of failure a [`StoreError`] is.
+/// The kind of a [`StoreError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// No connection, or it broke. The operation may have happened, unless the error says that it was
+    /// There is no connection, or it broke. The operation may have happened, unless the error says that it was
     /// [never sent](StoreError::not_executed).
     Unavailable,
-    /// No reply in time. The operation may have happened, unless the error says that it was
+    /// There was no reply in time. The operation may have happened, unless the error says that it was
     /// [never sent](StoreError::not_executed).
     TimedOut,
-    /// The store is up and does not do it now: it is read-only, demoted, loading, short of replicas,
-    /// does not know this user, or has a schema that this release does not know. Nothing was written.
+    /// The store is running but does not accept the operation now: it is read-only, demoted, loading, short of
+    /// replicas, does not know this user, or has a schema that this release does not know. Nothing was written.
     Refused,
-    /// Somebody else's statement or transaction was in the way: a lock, a deadlock, a serialization
+    /// Another statement or transaction conflicted: a lock, a deadlock, a serialization
     /// failure. Nothing was written.
     Busy,
     /// The store has no room for another record. Nothing was written.
     Full,
-    /// **About the item**: this store can never hold what is to be written. Nothing was written.
+    /// **About the item**: this store can never hold an item of this size. Nothing was written.
     TooLarge,
     /// **About the item**: the record cannot be read. Nothing was written.
     Corrupt,
 }
 
 impl StoreError {
-    /// An error of `store` without a cause. Of [`Unavailable`](StoreErrorKind::Unavailable) and
-    /// [`TimedOut`](StoreErrorKind::TimedOut) the operation may have happened, of the others not.
+    /// An error of `store` without a cause. With [`Unavailable`](StoreErrorKind::Unavailable) and
+    /// [`TimedOut`](StoreErrorKind::TimedOut) the operation may have happened, with the other kinds it has not.
     #[must_use]
     pub fn new(store: &'static str, kind: StoreErrorKind) -> Self {
         let may_have_happened =
@@ -57,42 +57,42 @@ impl StoreError {
         }
     }
 
-    /// The same error, with what caused it.
+    /// The same error, with its cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(Arc::from(source.into()));
         self
     }
 
-    /// The same error, of an operation that was certainly not executed: there was no connection to
-    /// send it by.
+    /// The same error, for an operation that was certainly not executed: there was no connection to
+    /// send it over.
     #[must_use]
     pub fn not_executed(mut self) -> Self {
         self.may_have_happened = false;
         self
     }
 
-    /// The same error, of an operation that may have been executed all the same.
+    /// The same error, for an operation that may nevertheless have been executed.
     #[must_use]
     pub fn maybe_executed(mut self) -> Self {
         self.may_have_happened = true;
         self
     }
 
-    /// What kind of failure it is.
+    /// The kind of the error.
     #[must_use]
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }
 
-    /// Whether the operation may have happened all the same, or may still happen.
+    /// Whether the operation may have happened despite the error, or may still happen.
     #[must_use]
     pub fn may_have_happened(&self) -> bool {
         self.may_have_happened
     }
 
-    /// Whether it is about this item (too large, unreadable): the same item is not expected to be taken later. Any other error is about
-    /// the store, or about this moment: the same operation may succeed later.
+    /// Whether the error is about this item (too large, unreadable): the store is not expected to accept the same
+    /// item later. Any other error is about the store, or about this moment: the same operation may succeed later.
     #[must_use]
     pub fn is_about_item(&self) -> bool {
         matches!(
@@ -107,8 +107,8 @@ impl fmt::Display for StoreError {
         let what = match self.kind {
             StoreErrorKind::Unavailable => "is unavailable",
             StoreErrorKind::TimedOut => "did not reply in time",
-            StoreErrorKind::Refused => "refuses operations at present",
-            StoreErrorKind::Busy => "has a lock on the record",
+            StoreErrorKind::Refused => "is refusing operations",
+            StoreErrorKind::Busy => "reports that the record is locked",
             StoreErrorKind::Full => "is full",
             StoreErrorKind::TooLarge => "cannot hold an item of this size",
             StoreErrorKind::Corrupt => "has a record that cannot be read",

@@ -2,29 +2,32 @@
 //!
 //! # The problem
 //!
-//! Two copies of one request arrive at once, on two machines. One must run, the other must not,
-//! and if the first machine dies its silence must not be mistaken for permission. All of that rests
+//! Two copies of one request arrive at the same time, on two machines. One must run, the other must not.
+//! If the first machine dies, its silence must not be mistaken for permission to run again. All of this relies
 //! on the store being **atomic** and otherwise **dumb**: it knows neither HTTP nor policy, it
 //! compares and sets.
 //!
 //! # Writing a store
 //!
-//! Implement [`Store`], then run the conformance kit (feature `conformance`): it knows the usual
-//! ways to be wrong. The five rules, which the kit checks one by one:
+//! Implement [`Store`], then run the conformance kit (feature `conformance`), which tests for the common
+//! mistakes. The five rules, which the kit checks one by one:
 //!
 //! 1. **One atomic step each.** Never get-then-set. [`claim`](Store::claim) is idempotent per
-//!    token, because its reply may be lost and the caller will ask again; so is
+//!    token, because its reply may be lost and the caller then repeats the call; so is
 //!    [`complete`](Store::complete).
 //! 2. **Every write after the claim compares the token**, and that the record is still running.
 //! 3. **Fingerprint before state.** Another fingerprint is [`Claim::Mismatch`] whether the record
 //!    is running, completed or abandoned.
-//! 4. **Lease and life are two things.** The lease is a field of the record, not the life of the
-//!    row: a record whose lease has ended says [`Claim::Abandoned`], and goes on saying so for its
+//! 4. **Lease and lifetime are separate.** The lease is a field of the record, not the lifetime of the
+//!    row: a record whose lease has ended answers [`Claim::Abandoned`], and continues to do so for its
 //!    retention. The store's clock decides both.
-//! 5. **A completed record neither changes nor goes before it expires**: its TTL counts from its
-//!    completion. Expired is absent, whether or not it was purged.
+//! 5. **A completed record neither changes nor disappears before it expires**: its TTL is counted from its
+//!    completion. An expired record is absent, whether or not it was purged.
 //!
-//! A record's times, by the store's clock:
+//! A take-over names the attempt that it takes over: a decision about attempt 1 is not a decision about
+//! attempt 2.
+//!
+//! The times of a record, by the store's clock:
 //!
 //! | | `created_at` | `lease_until` | `expires_at` |
 //! | --- | --- | --- | --- |
@@ -35,23 +38,23 @@
 //! | completion | stays | - | now + TTL |
 //! | progress | stays | stays | stays |
 //!
-//! # Failing
+//! # Failures
 //!
-//! A store that is slow, refuses, restarts or loses a reply must not turn one effect into two, nor
-//! block a key. For that:
+//! A store that is slow, refuses, restarts or loses a reply must not turn one effect into two, and must not
+//! block a key. Therefore:
 //!
-//! * **A [`StoreError`] tells the truth about three things**: whether the operation may have happened,
-//!   whether the same operation may succeed later, and whether it is about this item or about the
-//!   store. An item that the store cannot hold is given another form (a tombstone); everything else is retried.
+//! * **A [`StoreError`] is accurate about three things**: whether the operation may have happened,
+//!   whether the same operation may succeed later, and whether the error is about this item or about the
+//!   store. An item that the store cannot hold is replaced by a tombstone; everything else is retried.
 //! * **Batched operations do not share a fate.** [`renew`](Store::renew), [`release`](Store::release)
-//!   and [`abandon`](Store::abandon) have a result for each item. A record that is locked, damaged or
-//!   gone must neither fail nor delay the others: report it as [`StoreErrorKind::Busy`] instead of
+//!   and [`abandon`](Store::abandon) return a result for each item. A record that is locked, damaged or
+//!   gone must neither fail nor delay the others: report a locked record as [`StoreErrorKind::Busy`] instead of
 //!   waiting for it.
-//! * **Renewals and completions do not queue behind handlers.** They need a connection of their own
-//!   when the application shares its pool with the store.
-//! * **A call that was given up holds nothing.** When a returned future is dropped, it leaves behind
-//!   neither a lock nor a pool slot nor a task, and a connection whose reply is outstanding is closed
-//!   and not reused. After the store has recovered, the next call works within 5 s.
+//! * **Renewals and completions do not queue behind handlers.** They need their own connection
+//!   if the application shares its pool with the store.
+//! * **A call that was given up holds nothing.** A dropped future leaves behind
+//!   no lock, no pool slot and no task, and a connection with an outstanding reply is closed,
+//!   not reused. After the store has recovered, the next call works within 5 s.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -96,206 +99,206 @@ pub use replay_cache::{CachedStore, ReplayCache};
 pub use subscription::Subscription;
 pub use transaction::{TransactionConnection, Transactor};
 
-/// A request to become the one who runs.
+/// A request to become the owner of a record.
 #[derive(Clone, Copy, Debug)]
 pub struct ClaimRequest<'a> {
-    /// The record, and the token that this claim will be known by. A caller that got no reply asks
-    /// again with the same token.
+    /// The record, and the token that identifies this claim. A caller that got no reply repeats
+    /// the call with the same token.
     pub owner: Owner,
-    /// What the record's request must be equal to.
+    /// The fingerprint that the record must have.
     pub fingerprint: Fingerprint,
-    /// The operation, kept in the record in clear for operators.
+    /// The operation, stored in the record in clear text for operators.
     pub operation: &'a str,
-    /// How long the claim is held without renewal.
+    /// How long the claim lasts without renewal.
     pub lease: Duration,
-    /// How long the record outlives its lease while it is not completed.
+    /// How long the record outlives its lease if it is not completed.
     pub retention: Duration,
-    /// The abandoned attempt to take over; `None` takes over none. A number and not a flag: who
-    /// decided to take over attempt 1 has not decided anything about attempt 2.
+    /// The abandoned attempt to take over; `None` takes over none. It is a number, not a flag: a decision to
+    /// take over attempt 1 says nothing about attempt 2.
     pub take_over: Option<u32>,
 }
 
-/// What became of a [`ClaimRequest`].
+/// The result of a [`ClaimRequest`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Claim {
-    /// The caller is the one who runs. Also the answer to a repeated request of a token that holds
-    /// the claim already, even when its lease has ended.
+    /// The caller is the owner and runs. Also the result of a repeated request with a token that already
+    /// holds the claim, even if its lease has ended.
     Acquired {
-        /// Which claim of this record it is: 1, or more after a take-over.
+        /// The number of the claim of this record: 1, or higher after a take-over.
         attempt: u32,
-        /// The time since the first claim: zero when this call made it.
+        /// The time since the first claim: zero if this call made it.
         age: Duration,
     },
-    /// Somebody has completed it.
+    /// The record is completed.
     Completed(Arc<StoredResponse>),
-    /// Somebody else is running it.
+    /// Another attempt is running.
     InFlight {
         /// The time until that claim's lease ends unless it is renewed.
         lease_left: Duration,
     },
-    /// Somebody was running it, and the lease has ended.
+    /// An attempt was running, and its lease has ended.
     Abandoned {
         /// The attempt that was abandoned.
         attempt: u32,
         /// The time since the first claim.
         age: Duration,
     },
-    /// The record is another request's.
+    /// The record belongs to another request.
     Mismatch,
 }
 
-/// One claim to be renewed.
+/// One claim to renew.
 #[derive(Clone, Copy, Debug)]
 pub struct Renewal {
-    /// Whose claim.
+    /// The owner of the claim.
     pub owner: Owner,
-    /// For how long from now, by the store's clock.
+    /// The new lease, counted from now by the store's clock.
     pub lease: Duration,
-    /// How long the record outlives that lease while it is not completed.
+    /// How long the record outlives that lease if it is not completed.
     pub retention: Duration,
 }
 
-/// What became of a [`Renewal`].
+/// The result of a [`Renewal`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Renewed {
-    /// The lease ends its length from now.
+    /// The lease was renewed: it ends its full length from now.
     Renewed,
-    /// The claim is not this token's any more, or it is completed, or the record is gone. Nothing was
+    /// The token no longer holds the claim, or the record is completed or gone. Nothing was
     /// written.
     Lost,
 }
 
-/// What became of a completion.
+/// The result of a completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Completion {
     /// The response is stored.
     Stored,
-    /// This token had completed it before (the reply was lost); the response of that time stays.
+    /// This token has already completed the record (the reply was lost); the response stored then stays.
     AlreadyCompleted,
-    /// The claim is not this token's any more, or the record is gone. Nothing was written.
+    /// The token no longer holds the claim, or the record is gone. Nothing was written.
     Lost,
 }
 
-/// What became of a running claim's progress.
+/// The result of saving the progress of a running claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress {
-    /// It is stored, or something longer is: progress only grows.
+    /// The progress is stored, or longer progress already is: progress only grows.
     Saved,
-    /// What the store has ends before the offset. Nothing was written: save again from
+    /// The stored progress ends before the offset. Nothing was written: save again from
     /// `stored_bytes` on.
     Behind {
-        /// How many bytes of progress the store has.
+        /// The number of bytes of progress in the store.
         stored_bytes: usize,
     },
-    /// The claim is not this token's any more, or it is completed, or the record is gone. Nothing
+    /// The token no longer holds the claim, or the record is completed or gone. Nothing
     /// was written.
     Lost,
 }
 
-/// What became of a release, or of abandoning a claim.
+/// The result of releasing or abandoning a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Release {
     /// The claim has ended: the key is free, or abandoned.
     Released,
-    /// The claim is not this token's, or it is completed, or the record is gone. Nothing was
+    /// The token does not hold the claim, or the record is completed or gone. Nothing was
     /// written.
     Lost,
 }
 
-/// What [`Store::purge_expired`] has removed.
+/// The records that [`Store::purge_expired`] has removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Purged {
-    /// How many records.
+    /// The number of records.
     pub records: usize,
-    /// Those of them that were never completed or resolved.
+    /// The ones that were never completed or resolved.
     pub abandoned: Vec<PurgedClaim>,
 }
 
 /// An abandoned record that was purged at the end of its retention.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PurgedClaim {
-    /// Which record.
+    /// The record key.
     pub key: RecordKey,
-    /// Its operation.
+    /// The record's operation.
     pub operation: Arc<str>,
 }
 
 /// A store of records.
 ///
 /// The [module documentation](self) has the rules. Methods must be cancel-safe in this sense: when
-/// a returned future is dropped, the operation has either happened as a whole or not at all (each item
-/// of a batch by itself), and nothing is left behind that later calls have to wait for.
+/// a returned future is dropped, the operation has happened either completely or not at all (each item
+/// of a batch by itself), and leaves nothing behind that later calls have to wait for.
 #[async_trait]
 pub trait Store: Debug + Send + Sync + 'static {
     /// The store's name for logs and errors: `memory`, `redis`, ...
     fn name(&self) -> &'static str;
 
-    /// Whether a replay is answered from this process's memory already, so that a
-    /// [`ReplayCache`] in front of it could only cost. A wrapper passes on what the store inside it
-    /// says; one that does not is slower by that and no less right.
+    /// Whether replays already come from this process's memory, so that a
+    /// [`ReplayCache`] in front of the store would only add cost. A wrapper should forward this to the store
+    /// inside it; a wrapper that does not is slower but still correct.
     fn replays_from_memory(&self) -> bool {
         false
     }
 
-    /// The store itself, if it is in this process and never has to wait. A wrapper that wants
-    /// to see each claim and completion does not pass it on.
+    /// The store itself, if it is in this process and never has to wait. A wrapper that must
+    /// see each claim and completion does not forward this.
     fn in_process(&self) -> Option<&dyn InProcess> {
         None
     }
 
-    /// A completed record of this key and fingerprint that is in this process's memory already: a
-    /// replay that costs nothing. `None` sends the caller to [`claim`](Self::claim).
+    /// A completed record with this key and fingerprint that is already in this process's memory: a
+    /// replay without a store call. With `None` the caller goes on to [`claim`](Self::claim).
     fn kept(&self, _key: &RecordKey, _fingerprint: &Fingerprint) -> Option<Arc<StoredResponse>> {
         None
     }
 
-    /// Becomes the one who runs, or learns who is or was, in one atomic step:
+    /// Makes the caller the owner, or says what the record's state is, in one atomic step:
     ///
-    /// 1. no record, or an expired one: write it as running, [`Claim::Acquired`] with attempt 1;
+    /// 1. no record, or an expired record: write it as running, [`Claim::Acquired`] with attempt 1;
     /// 2. another fingerprint: [`Claim::Mismatch`];
     /// 3. completed: [`Claim::Completed`];
     /// 4. running with this token: [`Claim::Acquired`] as before, nothing changed;
     /// 5. running, lease not ended: [`Claim::InFlight`];
-    /// 6. lease ended, and `take_over` names this attempt: it is this token's now, with the next
+    /// 6. lease ended, and `take_over` names this attempt: the claim now belongs to this token, with the next
     ///    attempt number and a new lease, [`Claim::Acquired`];
     /// 7. lease ended: [`Claim::Abandoned`].
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; unless its kind says that nothing was written, the claim may have happened.
+    /// [`StoreError`]; unless it says that [nothing may have happened](StoreError::may_have_happened), the claim may have.
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError>;
 
-    /// Sets each lease to end its own length from now, and has a result for each renewal, in their
+    /// Sets each lease to end its own length from now, and returns a result for each renewal, in
     /// order. A claim whose lease has ended but that was not taken over is renewed.
     ///
-    /// The renewals are of different requests and share no fate: one whose record is locked by a
+    /// The renewals belong to different requests and do not share a fate: one whose record is locked by a
     /// statement or an open transaction of another session is [`StoreErrorKind::Busy`] and delays no
     /// other.
     ///
     /// # Errors
     ///
-    /// Each result by itself; that renewal may have happened if its [`StoreError`] says so. A call that
-    /// fails as a whole has the same error for all ([`StoreError`] is [`Clone`]).
+    /// Each result has its own error; that renewal may have happened if its [`StoreError`] says so. A call that
+    /// fails as a whole returns the same error for all ([`StoreError`] is [`Clone`]).
     async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>>;
 
-    /// Appends to how far a running claim of this token has got, even if its lease has ended, for the
-    /// attempt after it: bytes that mean nothing to the store.
+    /// Appends to the progress of a running claim of this token, even if its lease has ended. The progress is for
+    /// the next attempt; its bytes are opaque to the store.
     ///
     /// `bytes` begin at `offset` of the whole progress. [`get`](Self::get) reads all of it. A take-over
     /// keeps it; a completion and the first claim of an expired record drop it. **Progress only grows**,
-    /// and what is stored never changes: if the store has `offset` bytes or more, those of `bytes` that
-    /// it does not have are appended (none, if an earlier call was late), and the answer is
-    /// [`Progress::Saved`]. If it has fewer, it is [`Progress::Behind`].
+    /// and stored progress never changes: if the store has `offset` bytes or more, those of `bytes` that
+    /// it does not have are appended (none, if an earlier call was late), and the result is
+    /// [`Progress::Saved`]. If the store has fewer, the result is [`Progress::Behind`].
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; it may have been saved if the error says so.
+    /// [`StoreError`]; the progress may have been saved if the error says so.
     async fn save_progress(
         &self,
         owner: &Owner,
@@ -308,8 +311,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; the completion may have happened if the error says so. A response that this
-    /// store cannot hold is [`StoreErrorKind::TooLarge`].
+    /// [`StoreError`]; the completion may have happened if the error says so. If the store cannot hold the
+    /// response, [`StoreErrorKind::TooLarge`].
     async fn complete(
         &self,
         owner: &Owner,
@@ -318,35 +321,35 @@ pub trait Store: Debug + Send + Sync + 'static {
     ) -> Result<Completion, StoreError>;
 
     /// Removes the records of running claims of these tokens, even if their leases have ended: nothing
-    /// happened, the keys are free. A result for each owner, in their order; they share no fate, as in
+    /// happened, and the keys are free. Returns a result for each owner, in order; they do not share a fate, as in
     /// [`renew`](Self::renew).
     ///
     /// # Errors
     ///
-    /// Each result by itself; that release may have happened if its [`StoreError`] says so.
+    /// Each result has its own error; that release may have happened if its [`StoreError`] says so.
     async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>>;
 
-    /// Ends the leases of running claims of these tokens now, and **takes the tokens from the
-    /// records**: they are abandoned, and no late renewal, completion or repeated claim of such a token
-    /// changes that. The attempt number, the progress and the expiry stay. A result for each owner, in
-    /// their order; they share no fate, as in [`renew`](Self::renew).
+    /// Ends the leases of running claims of these tokens now, and **removes the tokens from the
+    /// records**: they are abandoned, and no late renewal, completion or repeated claim with such a token
+    /// changes that. The attempt number, the progress and the expiry stay. Returns a result for each owner, in
+    /// order; they do not share a fate, as in [`renew`](Self::renew).
     ///
     /// # Errors
     ///
-    /// Each result by itself; it may have happened if its [`StoreError`] says so.
+    /// Each result has its own error; the operation may have happened if its [`StoreError`] says so.
     async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>>;
 
-    /// Gives the owner of an abandoned claim one last lease, because it may be alive and only have failed to
-    /// renew: if the record is running, `attempt` is its attempt, its lease has ended and its owner has
-    /// not [abandoned](Self::abandon) it, the lease ends `grace` from now, and the record outlives it by
-    /// `retention`. The token stays. Says whether that was so; otherwise nothing was written.
+    /// Gives the owner of an abandoned claim one last lease, because the owner may be alive and have failed only to
+    /// renew. If the record is running, `attempt` is its attempt, its lease has ended and its owner has
+    /// not [abandoned](Self::abandon) it, then the lease ends `grace` from now, and the record outlives it by
+    /// `retention`. The token stays. Returns whether that was the case; otherwise nothing was written.
     ///
-    /// Who wants to take over asks for this first, and takes over when the grace is over. It is a write to
-    /// this record: once it has succeeded, a renewal can succeed too.
+    /// A caller that wants to take over calls this first, and takes over when the grace period has ended. The call is
+    /// a write to this record: once it has succeeded, a renewal can succeed too.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; it may have been given.
+    /// [`StoreError`]; the lease may have been given.
     async fn give_grace(
         &self,
         key: &RecordKey,
@@ -355,23 +358,23 @@ pub trait Store: Debug + Send + Sync + 'static {
         retention: Duration,
     ) -> Result<bool, StoreError>;
 
-    /// Reads a record without changing anything; `None` when there is none or it has expired.
+    /// Reads a record without changing anything; `None` if there is none or it has expired.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; a record that cannot be read is an error and never `None`.
+    /// [`StoreError`]; a record that cannot be read is an error, never `None`.
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError>;
 
-    /// Removes a record whatever its state, and says whether there was one (of an expired record
-    /// that was not swept yet, either answer is right). For operators: it makes the key run again.
+    /// Removes a record in any state, and returns whether there was one (for an expired record
+    /// that is not purged yet, either result is correct). For operators: the key can run again.
     ///
     /// # Errors
     ///
     /// [`StoreError`]; the removal may have happened.
     async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError>;
 
-    /// Frees the room of expired records, at most `limit` of them, and says how many, and which of
-    /// them were abandoned. Correctness never depends on it. A store whose server does this by itself
+    /// Removes at most `limit` expired records, and returns how many, and which of
+    /// them were abandoned. Correctness never depends on it. A store whose server expires records by itself
     /// purges nothing.
     ///
     /// # Errors
@@ -379,29 +382,29 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// [`StoreError`].
     async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError>;
 
-    /// A hint for those who wait for a running record: it must resolve on completion and release,
-    /// should on removal and take-over, and may resolve for no reason, as when no attempt is running. A
-    /// store that cannot give one returns [`Subscription::none`], and they poll.
+    /// A notification for waiters on a running record. It must resolve on completion and release,
+    /// should resolve on removal and take-over, and may resolve for no reason, for example when no attempt is
+    /// running. A store without notifications returns [`Subscription::none`], and waiters poll.
     fn subscribe(&self, key: &RecordKey) -> Subscription;
 
-    /// How handlers write in one transaction with their record (`#[tx]`). `None` from a store that
-    /// has no transactions; a wrapper passes on what the store inside it says.
+    /// The entry point to transactions in which a handler writes together with its record (`#[tx]`). `None` for a
+    /// store without transactions; a wrapper forwards this to the store inside it.
     fn transactor(&self) -> Option<Transactor>;
 }
 
-/// A store that is in this process: nothing is waited for, so that nothing can be cut off half-way.
+/// A store that is in this process: no operation waits, so none can be interrupted midway.
 ///
-/// What a claim and a completion do is what [`Store`] says.
+/// Claims and completions do what [`Store`] specifies.
 pub trait InProcess {
-    /// As [`Store::claim`]. The token of the request is unique in this process, and need not be in
-    /// any other.
+    /// As [`Store::claim`]. The token of the request is unique in this process, but not necessarily in
+    /// others.
     ///
     /// # Errors
     ///
     /// [`StoreError`]; nothing was written.
     fn claim_now(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError>;
 
-    /// As [`Store::complete`], of a response that can be kept as it is.
+    /// As [`Store::complete`], with a response that can be stored as it is.
     ///
     /// # Errors
     ///

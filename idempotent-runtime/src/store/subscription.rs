@@ -2,18 +2,18 @@ use std::fmt;
 use std::future::{Future, pending};
 use std::pin::Pin;
 
-/// A hint that a record has changed, which saves a waiter from polling.
+/// A notification that a record has changed, so that a waiter need not poll.
 ///
 /// It covers changes from the moment [`Store::subscribe`](super::Store::subscribe) returned it, so
-/// a waiter subscribes, looks once more, and only then waits. The end of a lease is no change: a
-/// waiter minds that itself.
+/// a waiter subscribes, looks at the record once more, and only then waits. The end of a lease is not a change: a
+/// waiter has to watch for it itself.
 pub struct Subscription {
     changed: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     reliable: bool,
 }
 
 impl Subscription {
-    /// No hint: the waiter polls.
+    /// No notification: the waiter polls.
     #[must_use]
     pub fn none() -> Self {
         Self {
@@ -22,7 +22,7 @@ impl Subscription {
         }
     }
 
-    /// A hint that may get lost (a pub/sub message): the waiter polls too, less often.
+    /// A notification that may be lost (a pub/sub message): the waiter polls too, but less often.
     #[must_use]
     pub fn hint(changed: impl Future<Output = ()> + Send + 'static) -> Self {
         Self {
@@ -40,13 +40,13 @@ impl Subscription {
         }
     }
 
-    /// Whether no change goes by unnoticed, so that the waiter need not poll.
+    /// Whether no change is missed, so that the waiter need not poll.
     #[must_use]
     pub fn is_reliable(&self) -> bool {
         self.reliable
     }
 
-    /// Waits for the change; for ever when there is no hint.
+    /// Waits for the change; forever if there is no notification.
     pub async fn changed(self) {
         match self.changed {
             Some(changed) => changed.await,

@@ -1,9 +1,9 @@
-//! Transactions: what a handler writes and its record are committed together, or not at all.
+//! Transactions: a handler's writes and its record are committed together, or not at all.
 //!
-//! A store with transactions hands out [sessions](Session). Whoever gets one is the only one who
-//! runs for that key, by a lock that goes with the session; and whatever the lock is worth, the
-//! primary key decides when the record is written. There is no running record that others see, no
-//! lease and nothing to be found abandoned: what is not committed has not happened.
+//! A store with transactions hands out [sessions](Session). The session holds a lock, so its owner is the only
+//! one that runs for that key. Even if the lock fails, the
+//! primary key decides when the record is written. Other sessions see no running record, there is no
+//! lease, and no record is abandoned: what is not committed has not happened.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,34 +16,34 @@ use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Owner, StoredResponse};
 
-/// The savepoint between what a store has prepared and what the handler writes.
+/// Returns to the savepoint between what a store has prepared and what the handler writes.
 #[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
 pub(super) const UNDO: &str = "ROLLBACK TO SAVEPOINT idempotent_handler";
 
-/// Fails when the database has ended the transaction meanwhile, so that it is no longer the one which
-/// was begun. With a record, that the record is gone says the same.
+/// Fails if the database has ended the transaction meanwhile, so that it is no longer the transaction that
+/// was begun. For a transaction with a record, a missing record says the same.
 #[cfg(any(feature = "sqlite", feature = "mysql"))]
 pub(super) const IS_WHOLE: &str = "RELEASE SAVEPOINT idempotent_handler";
 
-/// A request to become the one who runs, in a transaction.
+/// A request to run a handler in a transaction.
 #[derive(Clone, Debug)]
 pub struct TransactionRequest {
-    /// The record, and the token that it will be written with.
+    /// The record, and the token with which it will be written.
     pub owner: Owner,
     /// Other keys of the same request, under other secrets: locked and looked up after the owner's, in
-    /// this order, and written together with it. Empty but while a secret is being rotated.
+    /// this order, and written together with it. Empty except while a secret is being rotated.
     pub aliases: Arc<[RecordKey]>,
-    /// The operation, kept in the record in clear for operators.
+    /// The operation, stored in the record in clear text for operators.
     pub operation: Arc<str>,
-    /// What the record's request must be equal to.
+    /// The fingerprint that the record must have.
     pub fingerprint: Fingerprint,
-    /// How long the record lives, from when it is written.
+    /// How long the record lives, counted from when it is written.
     pub ttl: Duration,
 }
 
-/// What became of a [`TransactionRequest`].
+/// The result of a [`TransactionRequest`].
 pub enum Begun<C> {
-    /// The caller is the one who runs.
+    /// The transaction is open, and the caller runs.
     Open(Box<dyn Session<C>>),
     /// There is a record, or another transaction is writing it.
     Settled(Settled),
@@ -61,26 +61,26 @@ impl<C> fmt::Debug for Begun<C> {
 /// Why a transaction was not begun.
 #[derive(Clone, Debug)]
 pub enum Settled {
-    /// Somebody has completed it.
+    /// The record is completed.
     Completed(Arc<StoredResponse>),
-    /// Somebody else is running it: in a transaction, of which nothing is known but that (`None`), or
-    /// under a claim of that lease.
+    /// Another attempt is running: in a transaction, about which nothing else is known (`None`), or
+    /// under a claim with that much of its lease left.
     InFlight(Option<Duration>),
-    /// Somebody was running it under a claim, whose lease has ended.
+    /// An attempt was running under a claim, and its lease has ended.
     Abandoned,
-    /// The record is another request's.
+    /// The record belongs to another request.
     Mismatch,
 }
 
 /// Begins transactions.
 #[async_trait]
 pub trait Begin<C>: Send + Sync {
-    /// Begins one unless there is a record already, or another transaction is at it. `None` is a
-    /// transaction without a record, for a request that is not protected.
+    /// Begins a transaction unless there is already a record, or another transaction is running for the key. `None`
+    /// begins a transaction without a record, for an unprotected request.
     ///
-    /// Dropping the future leaves nothing behind: neither a lock nor an open transaction. Where a server could
-    /// keep one because it does not hear that the connection is gone, it ends a transaction that has been
-    /// idle for `idle_limit` by itself.
+    /// Dropping the future leaves behind neither a lock nor an open transaction. A server might
+    /// keep one because it does not notice that the connection is lost; such a server ends a transaction by itself
+    /// once it has been idle for `idle_limit`.
     ///
     /// # Errors
     ///
@@ -92,50 +92,51 @@ pub trait Begin<C>: Send + Sync {
     ) -> Result<Begun<C>, StoreError>;
 }
 
-/// A transaction whose record is not written yet. Dropped, it is rolled back.
+/// A transaction whose record is not written yet. Dropping it rolls it back.
 #[async_trait]
 pub trait Session<C>: Send {
-    /// What the handler writes through.
+    /// The connection through which the handler writes.
     fn connection(&mut self) -> &mut C;
 
-    /// Whether the database has refused a statement and takes no other before
-    /// [`undo`](Self::undo). Always `false` where a refused statement undoes itself.
+    /// Whether the database has rejected a statement and accepts no other before
+    /// [`undo`](Self::undo). Always `false` for a database in which a rejected statement undoes itself.
     async fn is_failed(&mut self) -> bool;
 
-    /// Whether the handler has ended the transaction by itself (a `COMMIT` of its own, or a statement that
-    /// commits), so that what it wrote may be there whatever is rolled back now. Asked only of a transaction
-    /// that was begun with a record. `false` where the database does not let it, and where that is not known.
+    /// Whether the handler has ended the transaction itself (with its own `COMMIT`, or a statement that
+    /// commits), so that its writes may remain whatever is rolled back now. Called only for a transaction
+    /// that was begun with a record. `false` if the database does not allow this, or if it is not known.
     async fn is_ended(&mut self) -> bool;
 
-    /// Takes back what was written through [`connection`](Self::connection), and keeps the lock.
+    /// Rolls back what was written through [`connection`](Self::connection), and keeps the lock.
     ///
     /// # Errors
     ///
     /// [`StoreError`]; the transaction is lost, and nothing has happened.
     async fn undo(&mut self) -> Result<(), StoreError>;
 
-    /// Writes the record, if it was begun with one, and commits.
+    /// Writes the record, if the transaction was begun with one, and commits.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; unless its kind says that nothing was written, it may have been committed.
+    /// [`StoreError`]; where [it may have happened](crate::store::StoreError::may_have_happened), the transaction may
+    /// have been committed.
     async fn commit(self: Box<Self>, response: &StoredResponse) -> Result<Committed, StoreError>;
 
-    /// Takes everything back and frees the key.
+    /// Rolls everything back and frees the key.
     async fn roll_back(self: Box<Self>);
 }
 
-/// What became of a transaction.
+/// The result of committing a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Committed {
-    /// The handler's writes and the record are there.
+    /// The handler's writes and the record are committed.
     Stored,
-    /// The record could not be written, because the transaction was gone or another one's record
-    /// was there first: everything was rolled back.
+    /// The record could not be written, because the transaction was gone or another record
+    /// was written first: everything was rolled back.
     Lost,
 }
 
-/// A store's way to transactions: see [`Store::transactor`](super::Store::transactor). Only the
+/// A store's entry point to transactions: see [`Store::transactor`](super::Store::transactor). Only the
 /// stores of this crate have one.
 #[derive(Clone)]
 pub struct Transactor(Database);

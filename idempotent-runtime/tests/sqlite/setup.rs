@@ -117,7 +117,7 @@ async fn table_of_somebody_else_is_found_out_by_the_migration() {
     assert_eq!(store_error(&error).kind(), StoreErrorKind::Refused);
     assert_eq!(
         format!("{error:?}"),
-        "sqlite store could not set up its table `users`: sqlite store refuses operations at present: \
+        "sqlite store could not set up its table `users`: sqlite store is refusing operations: \
          there is a table of that name that this crate has not made"
     );
     let indexes = "SELECT count(*) FROM pragma_index_list('users')";

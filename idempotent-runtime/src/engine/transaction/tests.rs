@@ -43,6 +43,9 @@ async fn entered(
         keys: KeySet::new(KEY, None),
         fingerprint: SHA256,
         operation: "test".into(),
+        ttl: Duration::from_secs(60),
+        key: crate::key::Key::from_serialized(b"1".to_vec()),
+        scope: None,
     };
     let (policy, mut make) = (Policy::new(), || other);
     let fingerprints = Fingerprints::new(SHA256, &mut make);

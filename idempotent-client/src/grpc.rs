@@ -1,0 +1,108 @@
+//! gRPC answers are 200 whatever happened: their status is in `grpc-status`.
+
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName};
+
+use crate::error::Answer;
+use crate::outcome::Outcome;
+use crate::retry_after::single;
+
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// The outcome of a gRPC answer; `None` if it is another kind of answer.
+pub(crate) fn outcome<'a>(answer: &'a Answer, trailers: Option<&HeaderMap>) -> Option<Outcome<'a>> {
+    if !answer.status().is_success() || !is_grpc(answer.headers()) {
+        return None;
+    }
+    let from_trailers = trailers.and_then(|trailers| single(trailers, &GRPC_STATUS));
+    let grpc_status = from_trailers.or_else(|| single(answer.headers(), &GRPC_STATUS));
+    // Without a status the answer is not whole.
+    let Some(status) = grpc_status.and_then(http_status) else {
+        return Some(Outcome::Lost);
+    };
+    Some(Outcome::Answer {
+        status,
+        headers: answer.headers(),
+        body: answer.body(),
+    })
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type =
+        single(headers, &CONTENT_TYPE).and_then(|text| text.strip_prefix("application/grpc"));
+    content_type.is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
+}
+
+/// The mapping of `google/rpc/code.proto`. A code that is not known says as little as `UNKNOWN`.
+fn http_status(grpc_status: &str) -> Option<StatusCode> {
+    let code: u32 = grpc_status.parse().ok()?;
+    Some(match code {
+        0 => StatusCode::OK,
+        3 | 9 | 11 => StatusCode::BAD_REQUEST,
+        4 => StatusCode::GATEWAY_TIMEOUT,
+        5 => StatusCode::NOT_FOUND,
+        6 | 10 => StatusCode::CONFLICT,
+        7 => StatusCode::FORBIDDEN,
+        8 => StatusCode::TOO_MANY_REQUESTS,
+        14 => StatusCode::SERVICE_UNAVAILABLE,
+        16 => StatusCode::UNAUTHORIZED,
+        // 1 CANCELLED, 2 UNKNOWN, 12 UNIMPLEMENTED, 13 INTERNAL, 15 DATA_LOSS: it may have taken effect.
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(content_type: &str, status: Option<&str>) -> Answer {
+        let mut response = http::Response::builder().header("content-type", content_type);
+        if let Some(status) = status {
+            response = response.header("grpc-status", status);
+        }
+        response.body(bytes::Bytes::new()).unwrap()
+    }
+
+    fn judged(answer: &Answer, trailers: Option<&HeaderMap>) -> Option<u16> {
+        match outcome(answer, trailers)? {
+            Outcome::Answer { status, .. } => Some(status.as_u16()),
+            _ => Some(0),
+        }
+    }
+
+    #[test]
+    fn status_is_that_of_the_trailers_or_of_the_headers() {
+        assert_eq!(
+            judged(&answer("application/grpc", Some("14")), None),
+            Some(503)
+        );
+        assert_eq!(
+            judged(&answer("application/grpc+proto", Some("0")), None),
+            Some(200)
+        );
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", "7".parse().unwrap());
+        assert_eq!(
+            judged(&answer("application/grpc", None), Some(&trailers)),
+            Some(403)
+        );
+    }
+
+    #[test]
+    fn answer_without_a_status_is_not_whole() {
+        assert_eq!(judged(&answer("application/grpc", None), None), Some(0));
+        assert_eq!(
+            judged(&answer("application/grpc", Some("x")), None),
+            Some(0)
+        );
+    }
+
+    #[test]
+    fn other_answers_are_not_grpc() {
+        assert_eq!(judged(&answer("application/json", Some("14")), None), None);
+        assert_eq!(
+            judged(&answer("application/grpc-web", Some("14")), None),
+            None
+        );
+    }
+}

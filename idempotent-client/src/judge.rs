@@ -1,0 +1,92 @@
+//! The table: what an outcome means, before limits are asked. The order of the questions is the order of trust.
+
+use http::StatusCode;
+use http::header::HeaderMap;
+
+use crate::code::Code;
+use crate::decision::{Conclusion, Reason};
+use crate::outcome::{Outcome, is_idempotency_error, is_replay, problem_code, stripe_advice};
+use crate::profile::Profile;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Retry,
+    Conclude(Conclusion),
+    Refuse(Reason),
+    Undecided(Reason),
+}
+
+/// `sent`: the key was sent before this try.
+pub(crate) fn judge(outcome: &Outcome<'_>, profile: Profile, sent: bool) -> Verdict {
+    match *outcome {
+        Outcome::Lost => Verdict::Retry,
+        Outcome::Redirected => Verdict::Refuse(Reason::Redirected),
+        Outcome::Unrepeatable => Verdict::Refuse(Reason::Body),
+        Outcome::Answer {
+            status, headers, ..
+        } if is_replay(headers) || status.is_success() => Verdict::Conclude(conclusion(status)),
+        Outcome::Answer {
+            status,
+            headers,
+            body,
+        } => by_error(profile, status, headers, body)
+            .unwrap_or_else(|| by_status(profile, status, headers, sent)),
+    }
+}
+
+/// What the server says in its body, if that decides.
+fn by_error(
+    profile: Profile,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Option<Verdict> {
+    if profile == Profile::Stripe {
+        let reused = is_idempotency_error(status, body);
+        return reused.then_some(Verdict::Refuse(Reason::IdempotencyError));
+    }
+    let code = problem_code(headers, body)?;
+    match code {
+        Code::OutcomeUnknown | Code::KeyExpired => Some(Verdict::Undecided(Reason::Code(code))),
+        Code::MissingKey | Code::InvalidKey | Code::KeyReused | Code::UnusableInput => {
+            Some(Verdict::Refuse(Reason::Code(code)))
+        }
+        Code::InFlight
+        | Code::ResponseNotRetained
+        | Code::StoreUnavailable
+        | Code::ShuttingDown
+        | Code::Overloaded
+        | Code::HandlerFailed => None,
+    }
+}
+
+fn by_status(profile: Profile, status: StatusCode, headers: &HeaderMap, sent: bool) -> Verdict {
+    let number = status.as_u16();
+    if number < 400 {
+        return Verdict::Refuse(Reason::Status(status));
+    }
+    let advice = match profile {
+        Profile::Stripe => stripe_advice(headers),
+        Profile::Draft => None,
+    };
+    let is_not_now = matches!(number, 408 | 409 | 425 | 429 | 500..);
+    match advice {
+        Some(true) => Verdict::Retry,
+        None if is_not_now => Verdict::Retry,
+        // A fresh key: nothing can have happened before, and this answer says that nothing did. A 5xx gets here by
+        // Stripe's advice only.
+        _ if !sent || number >= 500 => Verdict::Conclude(conclusion(status)),
+        // From a gate that has not looked at the key. Only the application can sign in.
+        _ if matches!(number, 401 | 403) => Verdict::Undecided(Reason::Status(status)),
+        // The operation's own answer comes back marked; a gate's uses up the tries.
+        _ => Verdict::Retry,
+    }
+}
+
+fn conclusion(status: StatusCode) -> Conclusion {
+    if status.is_client_error() {
+        Conclusion::Closed
+    } else {
+        Conclusion::Answered
+    }
+}

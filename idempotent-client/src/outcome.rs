@@ -1,0 +1,91 @@
+//! What a try brought.
+
+use std::time::{Duration, SystemTime};
+
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName};
+use http::{Response, StatusCode};
+use serde_json::Value;
+
+use crate::code::Code;
+use crate::retry_after::{retry_after, single};
+
+static REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+static SHOULD_RETRY: HeaderName = HeaderName::from_static("stripe-should-retry");
+
+/// What a try brought: nothing, or a whole answer.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Outcome<'a> {
+    /// No answer, or one that is not whole: refused, timed out, reset at any point. It says nothing.
+    Lost,
+    /// The client below followed a redirect. The answer, if there is one, is another request's.
+    Redirected,
+    /// The body cannot be sent again. Found before anything is sent.
+    Unrepeatable,
+    /// An answer whose body has arrived to its end.
+    #[non_exhaustive]
+    Answer {
+        /// The status.
+        status: StatusCode,
+        /// The headers.
+        headers: &'a HeaderMap,
+        /// The whole body.
+        body: &'a [u8],
+    },
+}
+
+impl<'a> Outcome<'a> {
+    /// The outcome of a try that has a whole answer.
+    #[must_use]
+    pub fn answer<B: AsRef<[u8]>>(response: &'a Response<B>) -> Self {
+        Self::Answer {
+            status: response.status(),
+            headers: response.headers(),
+            body: response.body().as_ref(),
+        }
+    }
+
+    pub(crate) fn retry_after(&self, now: SystemTime) -> Duration {
+        match self {
+            Self::Answer { headers, .. } => retry_after(headers, now),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// Only `true` marks a replay.
+pub(crate) fn is_replay(headers: &HeaderMap) -> bool {
+    single(headers, &REPLAYED) == Some("true")
+}
+
+/// The code of a problem: only `application/problem+json` has one.
+pub(crate) fn problem_code(headers: &HeaderMap, body: &[u8]) -> Option<Code> {
+    let content_type = single(headers, &CONTENT_TYPE)?;
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/problem+json") {
+        return None;
+    }
+    let problem: Value = serde_json::from_slice(body).ok()?;
+    Code::from_code(problem.get("code")?.as_str()?)
+}
+
+/// Stripe's advice, if it gives one.
+pub(crate) fn stripe_advice(headers: &HeaderMap) -> Option<bool> {
+    match single(headers, &SHOULD_RETRY)? {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
+/// Stripe's error for other parameters under one key.
+pub(crate) fn is_idempotency_error(status: StatusCode, body: &[u8]) -> bool {
+    if status != StatusCode::BAD_REQUEST {
+        return false;
+    }
+    let body: Option<Value> = serde_json::from_slice(body).ok();
+    let kind = body
+        .as_ref()
+        .and_then(|body| body.get("error")?.get("type"));
+    kind.and_then(Value::as_str) == Some("idempotency_error")
+}

@@ -1,0 +1,220 @@
+//! For any `Service<http::Request<B>>`: hyper, tonic.
+
+use std::future::{Future, poll_fn};
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderName, Request, Response};
+use http_body::Body;
+use http_body_util::{BodyExt, Either};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::buffered::BufferedBody;
+use crate::clock::Clock;
+use crate::error::BoxError;
+use crate::intent::Intent;
+use crate::open::OpenCheck;
+use crate::policy::Policy;
+use crate::run::{Failure, Settings, Transport, Whole, run};
+
+/// A layer that sends requests with an intent as [`Policy`] says. It leaves requests without one alone.
+///
+/// A request carries its intent in its extensions; a [`Policy`] beside it replaces the layer's. The body has to be
+/// `Clone`, so that every try has the same bytes: a stream is refused by the compiler, and [`BufferLayer`](crate::BufferLayer) makes bytes of
+/// it. Put layers that follow redirects or retry nowhere below.
+///
+/// The service's error is a [`BoxError`]: for a request with an intent it is an [`Error`](crate::Error).
+///
+/// ```
+/// use bytes::Bytes;
+/// use http_body_util::Full;
+/// use idempotent_client::{Error, Intent, IntentLayer, Policy};
+/// use tower::{Layer, Service, ServiceExt};
+/// # use tower::BoxError;
+///
+/// # async fn pay<S>(http: S, intent: &Intent) -> Result<(), BoxError>
+/// # where S: Service<http::Request<Full<Bytes>>, Response = http::Response<Full<Bytes>>> + Clone + Send + 'static,
+/// #       S::Future: Send, S::Error: Into<BoxError> {
+/// let service = IntentLayer::new(Policy::new()).layer(http);      // such as hyper-util's client
+///
+/// let mut request = http::Request::post("https://example.com/payments").body(Full::from("{}"))?;
+/// request.extensions_mut().insert(intent.clone());
+/// match service.oneshot(request).await {
+///     Ok(response) => println!("conclusive: {}", response.status()),
+///     Err(error) => match error.downcast_ref() {
+///         Some(Error::Undecided { intent, .. }) => println!("send {intent:?} again later"),
+///         _ => return Err(error),
+///     },
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # gRPC
+///
+/// The answer to a gRPC call is HTTP 200, whatever happened. Its `grpc-status` is read as the HTTP status that
+/// `google/rpc/code.proto` names for it: `UNAVAILABLE` is a 503, and is asked again. An answer without a status is not
+/// whole. In tonic, put the intent into `tonic::Request::extensions_mut`, and make the channel so:
+///
+/// ```
+/// use idempotent_client::{BufferLayer, BufferedBody, IntentLayer, Policy};
+/// use tower::ServiceBuilder;
+///
+/// # fn build(channel: tonic::transport::Channel) {
+/// let channel = ServiceBuilder::new()
+///     .layer(BufferLayer::new())
+///     .layer(IntentLayer::new(Policy::new()))
+///     .map_request(|request: http::Request<BufferedBody>| request.map(tonic::body::Body::new))
+///     .service(channel);
+/// # let _ = channel;
+/// # }
+/// ```
+///
+/// The error of a call is a `tonic::Status` whose source is the [`Error`](crate::Error).
+#[derive(Debug, Clone)]
+pub struct IntentLayer {
+    settings: Settings,
+}
+
+impl IntentLayer {
+    /// With this policy for every request that brings none.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            settings: Settings::new(policy),
+        }
+    }
+
+    /// The header that carries the key. Default: `Idempotency-Key`.
+    #[must_use]
+    pub fn key_header(mut self, name: HeaderName) -> Self {
+        self.settings.header = name;
+        self
+    }
+
+    /// Asks before each try whether the intent is still open where it is stored, and sends nothing if it is not: then the
+    /// call ends as undecided, with [`Reason::Closed`](crate::Reason::Closed). For an intent that another process may give up.
+    #[must_use]
+    pub fn open_while<F, A>(mut self, ask: F) -> Self
+    where
+        F: Fn(&Intent) -> A + Send + Sync + 'static,
+        A: Future<Output = bool> + Send + 'static,
+    {
+        self.settings.open_check = Some(OpenCheck::new(ask));
+        self
+    }
+
+    /// Where time and chance come from, for tests. Default: [`SystemClock`](crate::SystemClock).
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.settings.clock = clock;
+        self
+    }
+}
+
+impl<S> Layer<S> for IntentLayer {
+    type Service = IntentService<S>;
+
+    fn layer(&self, inner: S) -> IntentService<S> {
+        IntentService {
+            inner,
+            settings: self.settings.clone(),
+        }
+    }
+}
+
+/// The service that [`IntentLayer`] makes.
+#[derive(Debug, Clone)]
+pub struct IntentService<S> {
+    inner: S,
+    settings: Settings,
+}
+
+/// The body of a response: whole if the request had an intent, else as it comes.
+pub type ResponseBody<B> = Either<BufferedBody, B>;
+
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl<S, B, R> Service<Request<B>> for IntentService<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Clone + Send + 'static,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody<R>>;
+    type Error = BoxError;
+    type Future = BoxFuture<Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        // The one that is ready goes, and a clone stays.
+        let clone = self.inner.clone();
+        let mut service = mem::replace(&mut self.inner, clone);
+        let Some(intent) = request.extensions().get::<Intent>().cloned() else {
+            let response = service.call(request);
+            return Box::pin(
+                async move { Ok(response.await.map_err(Into::into)?.map(Either::Right)) },
+            );
+        };
+        let settings = self.settings.with_policy_of(request.extensions());
+        settings.set_key(request.headers_mut(), &intent);
+        Box::pin(async move {
+            let mut tries = Tries {
+                service,
+                is_ready: true,
+                request,
+            };
+            let whole = run(&intent, &settings, &mut tries).await?;
+            let trailers = whole.trailers;
+            let body = |data| Either::Left(BufferedBody::new(data, trailers));
+            Ok(whole.answer.map(body))
+        })
+    }
+}
+
+struct Tries<S, B> {
+    service: S,
+    /// Only the first try finds the service ready.
+    is_ready: bool,
+    request: Request<B>,
+}
+
+impl<S, B, R> Transport for Tries<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>> + Send,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Clone + Send,
+    R: Body<Data = Bytes> + Send,
+    R::Error: Into<BoxError>,
+{
+    fn send(&mut self) -> Pin<Box<dyn Future<Output = Result<Whole, Failure>> + Send + '_>> {
+        let request = self.request.clone();
+        Box::pin(async move {
+            if !mem::take(&mut self.is_ready) {
+                let ready = poll_fn(|context| self.service.poll_ready(context)).await;
+                ready.map_err(lost)?;
+            }
+            let response = self.service.call(request).await.map_err(lost)?;
+            let (parts, body) = response.into_parts();
+            let body = body.collect().await.map_err(lost)?;
+            let trailers = body.trailers().cloned();
+            let answer = Response::from_parts(parts, body.to_bytes());
+            Ok(Whole { answer, trailers })
+        })
+    }
+}
+
+fn lost(error: impl Into<BoxError>) -> Failure {
+    Failure::Lost(error.into())
+}

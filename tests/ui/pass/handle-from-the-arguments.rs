@@ -1,0 +1,104 @@
+//! `with = expr`: the handle from the arguments, where the state cannot be `FromRef`.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::{Extension, Path, State};
+use axum::routing::post;
+use axum::{Json, Router};
+use idempotent_runtime::{Idempotency, Transactions, idempotent};
+use sqlx::SqliteConnection;
+
+struct AppState {
+    services: Services,
+    transactions: Transactions<SqliteConnection>,
+}
+
+struct Services {
+    idempotency: Idempotency,
+}
+
+impl AppState {
+    fn idempotency(&self) -> &Idempotency {
+        &self.services.idempotency
+    }
+}
+
+static HANDLE: OnceLock<Idempotency> = OnceLock::new();
+
+#[idempotent(ttl_hours = 24, with = app.services.idempotency)]
+async fn nested(State(app): State<Arc<AppState>>, Json(amount): Json<u64>) -> String {
+    format!("{amount} of {}", Arc::strong_count(&app))
+}
+
+/// The argument that it names is the last one.
+#[idempotent(with = app.idempotency())]
+async fn only_the_state(State(app): State<Arc<AppState>>) -> String {
+    format!("{:?}", app.idempotency())
+}
+
+/// Nothing else uses the argument.
+#[idempotent(with = app.idempotency())]
+async fn for_the_handle_only(State(app): State<Arc<AppState>>, body: String) -> String {
+    body
+}
+
+#[idempotent(with = handle)]
+async fn extension(Extension(handle): Extension<Idempotency>, body: String) -> String {
+    drop(handle);
+    body
+}
+
+#[idempotent(with = handle)]
+async fn shared_extension(Extension(handle): Extension<Arc<Idempotency>>, body: String) -> String {
+    body
+}
+
+#[idempotent(with = HANDLE.get().expect("it is set at start-up"))]
+async fn in_a_static(Path(id): Path<u64>, body: String) -> String {
+    format!("{id}{body}")
+}
+
+#[idempotent(with = HANDLE.get().expect("it is set at start-up"))]
+async fn no_arguments() {}
+
+#[idempotent(with = app.idempotency(), scope = id, key = (id, &order), fingerprint = &order)]
+async fn with_other_expressions(
+    State(app): State<Arc<AppState>>,
+    Path(id): Path<u64>,
+    Json(order): Json<Vec<u64>>,
+) -> String {
+    format!("{id}{order:?}")
+}
+
+#[idempotent(with = app.transactions)]
+async fn transaction(
+    State(app): State<Arc<AppState>>,
+    #[tx] tx: &mut SqliteConnection,
+    Json(amount): Json<u64>,
+) -> Result<String, String> {
+    let _ = tx;
+    Ok(amount.to_string())
+}
+
+#[idempotent(with = app.transactions)]
+async fn transaction_of_the_state_only(
+    State(app): State<Arc<AppState>>,
+    #[tx] tx: &mut SqliteConnection,
+) -> Result<String, String> {
+    let _ = (tx, &app.services);
+    Ok(String::new())
+}
+
+fn main() {
+    let _: Router<Arc<AppState>> = Router::new()
+        .route("/nested", post(nested))
+        .route("/state", post(only_the_state))
+        .route("/handle", post(for_the_handle_only))
+        .route("/extension", post(extension))
+        .route("/shared", post(shared_extension))
+        .route("/static/{id}", post(in_a_static))
+        .route("/nothing", post(no_arguments))
+        .route("/expressions/{id}", post(with_other_expressions))
+        .route("/transaction", post(transaction))
+        .route("/transaction/state", post(transaction_of_the_state_only));
+}
