@@ -19,6 +19,7 @@ const WAIT: Limits = (1..=HOUR, "has to be 1 ms to 1 h");
 const BYTES: Limits = (0..=1 << 30, "has to be at most 1 GiB");
 
 const IN_FLIGHT: Words = ("InFlight", &[("reject", "Reject"), ("wait", "Wait")]);
+const KEY_AGE: Words = ("KeyAge", &[("any", "Any"), ("ttl", "Ttl")]);
 const ON_ABANDONED: Words = ("OnAbandoned", &[("reject", "Reject"), ("retry", "Retry")]);
 
 const EXPRESSION: &str = "an expression over the handler's arguments";
@@ -46,6 +47,7 @@ pub(crate) static ARGUMENTS: &[Spec] = &[
     Spec::new("header", "\"Idempotency-Key\"", header).not_plain(NO_REQUEST),
     Spec::new("required", "false", Argument::switch).not_plain(HAS_KEY),
     Spec::new("key", "order.id", |it| it.expression(EXPRESSION)),
+    Spec::new("key_age", "\"ttl\"", |it| it.word(KEY_AGE)).not_plain(NO_REQUEST),
     Spec::new("scope", "user.id", |it| it.expression(EXPRESSION)),
     Spec::new("fingerprint", "json", fingerprint),
     Spec::new("fingerprint_headers", "[\"x-api-version\"]", headers).not_plain(NO_REQUEST),

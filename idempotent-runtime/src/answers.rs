@@ -17,6 +17,7 @@
 //! | --- | --- | --- |
 //! | [`missing-key`](#missing-key) | 400 | with a key |
 //! | [`invalid-key`](#invalid-key) | 400 | with a valid key |
+//! | [`key-expired`](#key-expired) | 400 | no: check the resource first |
 //! | [`key-reused`](#key-reused) | 422 | no |
 //! | [`in-flight`](#in-flight) | 409 | after `Retry-After` |
 //! | [`outcome-unknown`](#outcome-unknown) | 409 | no: check the resource first |
@@ -36,7 +37,15 @@
 //!
 //! A key is 1 to 255 bytes long. It is sent as a quoted string (`"8e03978e-40d5-43dd-bc93"`, RFC 9651,
 //! section 3.3.3: printable ASCII, with `\"` and `\\` as the only escapes) or bare (visible ASCII
-//! without quotes, commas and semicolons), and only once. A service can insist on the quoted form.
+//! without quotes, commas and semicolons), and only once. A service can insist on the quoted form, and with
+//! `key_age = "ttl"` it refuses a UUIDv7 or ULID from more than five minutes in the future.
+//!
+//! ## key-expired
+//!
+//! The key is a UUIDv7 or a ULID, and the time in it is longer ago than the operation's TTL, less a margin of
+//! a tenth of it (5 minutes at most). If there was a request with this key, its record may be gone, and the
+//! operation would run again. Nothing was done this time. Look at the resource: if the effect is there, you are
+//! done; if not, it is a new intent with a **new** key. Only operations with `key_age = "ttl"` answer so.
 //!
 //! ## key-reused
 //!

@@ -14,9 +14,11 @@ use sha2::{Digest, Sha256};
 use crate::digest::Frames;
 use crate::operation::without_parameter_names;
 
+mod age;
 mod derived;
 mod uniform;
 
+pub(crate) use age::WrongAge;
 pub(crate) use derived::derived_key;
 pub(crate) use uniform::Uniform;
 
@@ -68,6 +70,9 @@ pub enum InvalidKey {
     /// The header was sent more than once.
     #[error("the key was sent more than once")]
     Repeated,
+    /// A UUIDv7 or ULID whose time is more than 5 minutes ahead, where [`KeyAge::Ttl`](crate::KeyAge::Ttl) asks.
+    #[error("the key has a time in the future")]
+    FromTheFuture,
 }
 
 impl Key {

@@ -193,7 +193,7 @@ pub use self::http::{
 pub use self::key::{InvalidKey, Key, KeySyntax, MAX_KEY_BYTES, RecordKey};
 pub use self::operator::{Inspection, Locator, Resolution};
 pub use self::policy::{
-    FingerprintSource, InFlight, MAX_DURATION, OnAbandoned, Policy, ReplayErrors,
+    FingerprintSource, InFlight, KeyAge, MAX_DURATION, OnAbandoned, Policy, ReplayErrors,
 };
 pub use self::record::{
     CompactResponse, DecodeError, Owner, Record, RecordState, StoredResponse, Token, UnusableStep,

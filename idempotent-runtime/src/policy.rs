@@ -40,6 +40,7 @@ pub struct Policy {
     pub(crate) key_from_arguments: bool,
     pub(crate) name: Option<&'static str>,
     pub(crate) required: bool,
+    pub(crate) key_age: KeyAge,
     pub(crate) fingerprint: FingerprintSource,
     pub(crate) fingerprint_headers: &'static [&'static str],
     pub(crate) in_flight: InFlight,
@@ -102,6 +103,24 @@ impl fmt::Debug for OnAbandoned {
     }
 }
 
+/// How old a key may be that says when it was made: a UUIDv7 or a ULID.
+///
+/// A key that comes again after its record has expired is a new key to the store, and its request runs again.
+/// A client that retries for longer than the TTL, or a message that waited in a queue, is charged twice. Where the
+/// key has a time in it, that can be refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyAge {
+    /// Any age. The default.
+    #[default]
+    Any,
+    /// Not older than the TTL, less a margin for the clocks (a tenth of the TTL, 5 minutes at most): 400
+    /// `key-expired`, and nothing runs. A key from more than 5 minutes in the future is 400 `invalid-key`. Keys
+    /// of other forms pass. The time is compared with this process's clock. Recommended where all clients
+    /// make their keys in one of these forms.
+    Ttl,
+}
+
 /// Which error responses are stored and replayed like a success.
 ///
 /// A response that is not stored frees its key: the next request with the key runs the handler again.
@@ -130,6 +149,7 @@ impl Policy {
             key_from_arguments: false,
             name: None,
             required: true,
+            key_age: KeyAge::Any,
             fingerprint: FingerprintSource::Body,
             fingerprint_headers: &[],
             in_flight: InFlight::Reject,
@@ -251,6 +271,13 @@ impl Policy {
     #[must_use]
     pub const fn key_from_arguments(mut self) -> Self {
         self.key_from_arguments = true;
+        self
+    }
+
+    /// How old a key may be that says when it was made. Default [`KeyAge::Any`].
+    #[must_use]
+    pub const fn key_age(mut self, age: KeyAge) -> Self {
+        self.key_age = age;
         self
     }
 

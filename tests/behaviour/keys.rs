@@ -212,3 +212,36 @@ async fn a_key_can_be_made_from_the_arguments() {
         .assert_problem(400, "missing-key");
     assert_eq!(server.probe.runs(), 2);
 }
+
+#[idempotent(key_age = "ttl", ttl_hours = 1)]
+async fn aged(State(probe): State<Probe>) -> String {
+    format!("run {}", probe.run())
+}
+
+/// A UUIDv7 that was made so many seconds ago, or will be.
+fn uuid_v7(age: i64) -> String {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let millis = i64::try_from(now.as_millis()).unwrap() - age * 1000;
+    let time = format!("{millis:012x}");
+    format!("{}-{}-7cc3-98c4-dc0c0c07398f", &time[..8], &time[8..])
+}
+
+#[tokio::test]
+async fn a_key_that_is_older_than_its_record_does_not_run() {
+    let server = serve(Router::new().route("/aged", post(aged))).await;
+    let send = async |key: String| reply(server.post("/aged", &key, "")).await;
+    let young = uuid_v7(0);
+    assert_eq!(send(young.clone()).await.text(), "run 1");
+    assert_eq!(send(young).await.text(), "run 1");
+    // An hour less 5 minutes is the limit, and the clock goes on meanwhile.
+    assert_eq!(send(uuid_v7(54 * 60)).await.text(), "run 2");
+    send(uuid_v7(56 * 60))
+        .await
+        .assert_problem(400, "key-expired");
+    send(uuid_v7(-7 * 60))
+        .await
+        .assert_problem(400, "invalid-key");
+    assert_eq!(send(uuid_v7(-4 * 60)).await.text(), "run 3");
+    assert_eq!(send("order-4711".to_owned()).await.text(), "run 4");
+    assert_eq!(server.probe.runs(), 4);
+}

@@ -1,10 +1,13 @@
 //! What identifies a request: the record key of its intent, and its fingerprint.
 
+use std::borrow::Cow;
+use std::time::SystemTime;
+
 use axum::extract::{MatchedPath, OriginalUri};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Request, Uri};
+use http::{Method, Uri};
 
 use super::handle::Idempotency;
 use super::inputs::Inputs;
@@ -13,26 +16,26 @@ use super::resolved::Resolved;
 use crate::canonical::canonicalize;
 use crate::digest::Digest;
 use crate::engine::Intent;
-use crate::fingerprint::{self, Content, Fingerprint};
-use crate::key::{InvalidKey, Key};
+use crate::fingerprint::{Content, Fingerprint, Request};
+use crate::key::{InvalidKey, Key, WrongAge};
 use crate::operation::{path_without_parameter_names, without_parameter_names};
-use crate::policy::{FingerprintSource, Policy};
+use crate::policy::{FingerprintSource, KeyAge, Policy};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// A request that is to be identified, and by what.
-#[derive(Clone, Copy)]
+/// What identifies a request, read off it.
 pub(super) struct Head<'a> {
-    pub(super) idempotency: &'a Idempotency,
-    pub(super) policy: &'a Policy,
-    pub(super) parts: &'a Parts,
-    pub(super) resolved: Option<&'a Resolved>,
+    method: Cow<'a, Method>,
+    uri: Cow<'a, Uri>,
+    route: Option<Cow<'a, MatchedPath>>,
+    content_type: Option<Cow<'a, HeaderValue>>,
+    key: Result<Option<Cow<'a, HeaderValue>>, InvalidKey>,
+    resolved: Option<Resolved>,
 }
 
 /// What a request can be identified by once more, when it has gone to the extractor of its last argument.
 pub(super) struct Original {
-    parts: Parts,
-    resolved: Option<Resolved>,
+    head: Head<'static>,
     body: Bytes,
     /// What of the handler's arguments its fingerprint is made of, if it is.
     fields: Option<Vec<u8>>,
@@ -67,62 +70,125 @@ pub(super) fn usable(error: Option<&serde_json::Error>) -> Result<(), Problem> {
     }
 }
 
-impl Head<'_> {
+impl<'a> Head<'a> {
+    pub(super) fn of(parts: &'a Parts, idempotency: &Idempotency, policy: &Policy) -> Self {
+        let mut keys = match policy.header {
+            "idempotency-key" => parts.headers.get_all(&IDEMPOTENCY_KEY),
+            name => parts.headers.get_all(name),
+        }
+        .iter();
+        let key = match (keys.next(), keys.next()) {
+            (key, None) => Ok(key.map(Cow::Borrowed)),
+            (_, Some(_)) => Err(InvalidKey::Repeated),
+        };
+        Self {
+            method: Cow::Borrowed(&parts.method),
+            // In a nested router the request's own has lost its prefix.
+            uri: Cow::Borrowed(match parts.extensions.get::<OriginalUri>() {
+                Some(OriginalUri(uri)) => uri,
+                None => &parts.uri,
+            }),
+            route: parts.extensions.get::<MatchedPath>().map(Cow::Borrowed),
+            content_type: parts.headers.get(CONTENT_TYPE).map(Cow::Borrowed),
+            key,
+            resolved: Resolved::of(idempotency, policy, parts),
+        }
+    }
+
+    /// A copy of what identifies the request.
+    pub(super) fn into_original(self, body: &Bytes) -> Box<Original> {
+        fn owned<T: Clone>(it: Cow<'_, T>) -> Cow<'static, T> {
+            Cow::Owned(it.into_owned())
+        }
+        Box::new(Original {
+            head: Head {
+                method: owned(self.method),
+                uri: owned(self.uri),
+                route: self.route.map(owned),
+                content_type: self.content_type.map(owned),
+                key: self.key.map(|key| key.map(owned)),
+                resolved: self.resolved,
+            },
+            body: body.clone(),
+            fields: None,
+        })
+    }
+
     /// `None` when there is no key and none is required.
-    pub(super) fn identify(self, inputs: &Inputs, body: &Bytes) -> Result<Option<Intent>, Problem> {
+    pub(super) fn identify(
+        &self,
+        idempotency: &Idempotency,
+        policy: &Policy,
+        inputs: &Inputs,
+        body: &Bytes,
+    ) -> Result<Option<Intent>, Problem> {
         let resolved = match inputs.scope {
             Some(_) => None,
-            None => self.resolved.map(|resolved| &resolved.scope),
+            None => self.resolved.as_ref().map(|resolved| &resolved.scope),
         };
         let errors = [
             inputs.error.as_ref(),
             resolved.and_then(|it| it.error.as_ref()),
         ];
         usable(errors.into_iter().flatten().next())?;
-        let Some(key) = self.key(inputs.key.as_deref())? else {
+        let Some(key) = self.key(idempotency, policy, inputs.key.as_deref())? else {
             return Ok(None);
         };
         let scope = inputs.scope.as_ref();
         let scope = scope.or_else(|| resolved?.scope.as_ref()).cloned();
-        let operation = self.operation();
-        let keys = self.idempotency.record_keys();
-        let digest = self.idempotency.digest();
+        let operation = self.operation(policy);
+        let keys = idempotency.record_keys();
+        let digest = idempotency.digest();
         Ok(Some(Intent {
             keys: keys.derive(&operation, scope.as_deref(), &key),
-            fingerprint: self.fingerprint(digest, inputs.fingerprint.as_deref(), body),
+            fingerprint: self.fingerprint(digest, policy, inputs.fingerprint.as_deref(), body),
             operation: operation.into(),
-            ttl: self.policy.ttl_or(self.idempotency.ttl()),
+            ttl: policy.ttl_or(idempotency.ttl()),
             key,
             scope,
         }))
     }
 
-    fn key(self, serialized: Option<&[u8]>) -> Result<Option<Key>, Problem> {
+    fn key(
+        &self,
+        idempotency: &Idempotency,
+        policy: &Policy,
+        serialized: Option<&[u8]>,
+    ) -> Result<Option<Key>, Problem> {
         match serialized {
-            Some(b"null") => return without_key(self.policy, None).map(|()| None),
+            Some(b"null") => return without_key(policy, None).map(|()| None),
             Some(br#""""#) => return Err(Problem::invalid_key(InvalidKey::Empty)),
             Some(json) => return Ok(Some(Key::from_serialized(json.to_vec()))),
             None => {}
         }
-        let mut values = match self.policy.header {
-            "idempotency-key" => self.parts.headers.get_all(&IDEMPOTENCY_KEY),
-            name => self.parts.headers.get_all(name),
-        }
-        .iter();
-        let Some(value) = values.next() else {
-            return without_key(self.policy, Some(self.policy.header)).map(|()| None);
+        let value = self
+            .key
+            .as_ref()
+            .map_err(|error| Problem::invalid_key(*error))?;
+        let Some(value) = value else {
+            return without_key(policy, Some(policy.header)).map(|()| None);
         };
-        if values.next().is_some() {
-            return Err(Problem::invalid_key(InvalidKey::Repeated));
+        let key = Key::parse(value.as_bytes(), idempotency.key_syntax());
+        let key = key.map_err(Problem::invalid_key)?;
+        if policy.key_age == KeyAge::Ttl {
+            let age = key.check_age(policy.ttl_or(idempotency.ttl()), SystemTime::now());
+            age.map_err(|age| match age {
+                WrongAge::Expired => Problem::new(ProblemCode::KeyExpired),
+                WrongAge::Invalid(reason) => Problem::invalid_key(reason),
+            })?;
         }
-        Key::parse(value.as_bytes(), self.idempotency.key_syntax())
-            .map(Some)
-            .map_err(Problem::invalid_key)
+        Ok(Some(key))
     }
 
-    fn fingerprint(self, digest: Digest, fields: Option<&[u8]>, body: &Bytes) -> Fingerprint {
+    fn fingerprint(
+        &self,
+        digest: Digest,
+        policy: &Policy,
+        fields: Option<&[u8]>,
+        body: &Bytes,
+    ) -> Fingerprint {
         let json;
-        let content = match (self.policy.fingerprint, fields) {
+        let content = match (policy.fingerprint, fields) {
             (FingerprintSource::Fields, Some(fields)) => Content::Fields(fields),
             (FingerprintSource::Json, _) => {
                 json = canonicalize(body);
@@ -131,80 +197,33 @@ impl Head<'_> {
             }
             (FingerprintSource::Body | FingerprintSource::Fields, _) => Content::Body(body),
         };
-        let path_and_query = uri(self.parts).path_and_query();
-        let request = fingerprint::Request {
-            method: self.parts.method.as_str(),
+        let path_and_query = self.uri.path_and_query();
+        let request = Request {
+            method: self.method.as_str(),
             path_and_query: path_and_query.map_or("/", |it| it.as_str()),
-            content_type: self
-                .parts
-                .headers
-                .get(CONTENT_TYPE)
-                .map(HeaderValue::as_bytes),
-            headers: self.resolved.and_then(|it| it.headers.as_deref()),
+            content_type: self.content_type.as_ref().map(|it| it.as_bytes()),
+            headers: self.resolved.as_ref().and_then(|it| it.headers.as_deref()),
             content,
         };
         Fingerprint::of_request(digest, &request)
     }
 
     /// The operation: stable over renames of functions and of parameters, the same on every instance.
-    fn operation(self) -> String {
-        if let Some(name) = self.policy.name {
+    fn operation(&self, policy: &Policy) -> String {
+        if let Some(name) = policy.name {
             return without_parameter_names(name).into_owned();
         }
         // A fallback handler has no route.
-        let route = self.parts.extensions.get::<MatchedPath>();
-        let path = route.map_or_else(|| uri(self.parts).path(), MatchedPath::as_str);
+        let path = match &self.route {
+            Some(route) => route.as_str(),
+            None => self.uri.path(),
+        };
         let path = path_without_parameter_names(path);
-        [self.parts.method.as_str(), " ", &path].concat()
-    }
-}
-
-/// In a nested router the request's own has lost its prefix.
-fn uri(parts: &Parts) -> &Uri {
-    match parts.extensions.get::<OriginalUri>() {
-        Some(OriginalUri(uri)) => uri,
-        None => &parts.uri,
+        [self.method.as_str(), " ", &path].concat()
     }
 }
 
 impl Original {
-    /// Copies what identifies the request.
-    pub(super) fn of(
-        parts: &Parts,
-        policy: &Policy,
-        resolved: Option<Resolved>,
-        body: &Bytes,
-    ) -> Box<Self> {
-        let (mut copy, ()) = Request::new(()).into_parts();
-        copy.method = parts.method.clone();
-        copy.uri = uri(parts).clone();
-        for name in [policy.header, CONTENT_TYPE.as_str()] {
-            if !copy.headers.contains_key(name) {
-                for value in parts.headers.get_all(name) {
-                    copy.headers.append(name, value.clone());
-                }
-            }
-        }
-        if let Some(route) = parts.extensions.get::<MatchedPath>() {
-            copy.extensions.insert(route.clone());
-        }
-        Box::new(Self {
-            parts: copy,
-            resolved,
-            body: body.clone(),
-            fields: None,
-        })
-    }
-
-    fn head<'a>(&'a self, idempotency: &'a Idempotency, policy: &'a Policy) -> Head<'a> {
-        Head {
-            idempotency,
-            policy,
-            parts: &self.parts,
-            resolved: self.resolved.as_ref(),
-        }
-    }
-
     /// As [`Head::identify`], when the handler's arguments are known.
     pub(super) fn identify(
         &mut self,
@@ -212,7 +231,7 @@ impl Original {
         policy: &Policy,
         inputs: Inputs,
     ) -> Result<Option<Intent>, Problem> {
-        let intent = self.head(idempotency, policy).identify(&inputs, &self.body);
+        let intent = self.head.identify(idempotency, policy, &inputs, &self.body);
         self.fields = inputs.fingerprint;
         intent
     }
@@ -224,7 +243,7 @@ impl Original {
         policy: &Policy,
     ) -> Option<Fingerprint> {
         let digest = idempotency.digest().other()?;
-        let head = self.head(idempotency, policy);
-        Some(head.fingerprint(digest, self.fields.as_deref(), &self.body))
+        let (fields, body) = (self.fields.as_deref(), &self.body);
+        Some(self.head.fingerprint(digest, policy, fields, body))
     }
 }

@@ -26,6 +26,8 @@ pub enum ProblemCode {
     MissingKey,
     /// 400 `invalid-key`: empty, too long, malformed quoting, sent twice, or with a forbidden character.
     InvalidKey,
+    /// 400 `key-expired`: the key is older than a record lives, and whether it was used can no longer be told. Nothing was run.
+    KeyExpired,
     /// 422 `key-reused`: the key belongs to another request.
     KeyReused,
     /// 409 `in-flight`: the first request with this key is still running.
@@ -83,6 +85,7 @@ impl ProblemCode {
     pub const ALL: &'static [Self] = &[
         Self::MissingKey,
         Self::InvalidKey,
+        Self::KeyExpired,
         Self::KeyReused,
         Self::InFlight,
         Self::OutcomeUnknown,
@@ -100,6 +103,7 @@ impl ProblemCode {
         match self {
             Self::MissingKey => "missing-key",
             Self::InvalidKey => "invalid-key",
+            Self::KeyExpired => "key-expired",
             Self::KeyReused => "key-reused",
             Self::InFlight => "in-flight",
             Self::OutcomeUnknown => "outcome-unknown",
@@ -117,7 +121,7 @@ impl ProblemCode {
     #[must_use]
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::MissingKey | Self::InvalidKey => StatusCode::BAD_REQUEST,
+            Self::MissingKey | Self::InvalidKey | Self::KeyExpired => StatusCode::BAD_REQUEST,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::InFlight | Self::OutcomeUnknown => StatusCode::CONFLICT,
             Self::ResponseNotRetained => StatusCode::OK,
@@ -134,6 +138,7 @@ impl ProblemCode {
         match self {
             Self::MissingKey => "Idempotency key missing",
             Self::InvalidKey => "Idempotency key invalid",
+            Self::KeyExpired => "Idempotency key expired",
             Self::KeyReused => "Idempotency key reused for another request",
             Self::InFlight => "Request still running",
             Self::OutcomeUnknown => "Outcome unknown",
@@ -153,6 +158,10 @@ impl ProblemCode {
                  UUID, and send the same one with every retry."
             }
             Self::InvalidKey => "The idempotency key is invalid.",
+            Self::KeyExpired => {
+                "The idempotency key is so old that the record of its first request may be gone. Nothing was \
+                 done this time. Look at the resource before you try again with a new key."
+            }
             Self::KeyReused => {
                 "This idempotency key was used with another request. Send the first request \
                  unchanged, or use a new key for a new intent."
@@ -236,6 +245,9 @@ impl Problem {
                 "The idempotency key must be a quoted string, as in \"8e03978e-40d5-43dd-bc93\"."
             }
             InvalidKey::Repeated => "The idempotency key was sent more than once.",
+            InvalidKey::FromTheFuture => {
+                "The time in the idempotency key is more than five minutes ahead of the server's clock."
+            }
         };
         Self {
             detail: detail.into(),

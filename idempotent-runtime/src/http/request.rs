@@ -20,7 +20,6 @@ use super::capture::{self, Handling};
 use super::extraction::{ByAxum, Extraction};
 use super::identify::{Head, Original, may_have_key, usable, without_key};
 use super::problem::Problem;
-use super::resolved::Resolved;
 use super::transactional::{Transactions, Work};
 use super::{Attempt, Idempotency, Inputs, commit};
 use crate::engine::{Detach, Intent};
@@ -159,17 +158,12 @@ where
         };
         let is_about_content = extraction.rejects_content_only();
         let idempotency = handle.idempotency();
-        let resolved = Resolved::of(idempotency, policy, &parts);
-        let head = Head {
-            idempotency,
-            policy,
-            parts: &parts,
-            resolved: resolved.as_ref(),
-        };
+        let head = Head::of(&parts, idempotency, policy);
         let intent = if has_expressions {
             Ok(None)
         } else {
-            head.identify(&Inputs::new(), &body).map_err(Box::new)
+            head.identify(idempotency, policy, &Inputs::new(), &body)
+                .map_err(Box::new)
         };
         if is_about_content
             && let Ok(Some(intent)) = &intent
@@ -178,7 +172,7 @@ where
             return Break(idempotency.replay(stored));
         }
         let is_identified_again = has_expressions || idempotency.digest().other().is_some();
-        let original = is_identified_again.then(|| Original::of(&parts, policy, resolved, &body));
+        let original = is_identified_again.then(|| head.into_original(&body));
         let attempt = if extraction.is_json() {
             // Only an argument before the last can have asked.
             parts.extensions.get::<Attempt>().cloned()
