@@ -355,9 +355,9 @@ pub(super) fn stranger(to: &Owner) -> Result<Owner, Failure> {
 pub(super) fn answer(text: &'static str) -> Arc<StoredResponse> {
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("text/plain"));
-    Arc::new(StoredResponse {
-        status: 201,
+    Arc::new(StoredResponse::of_parts(
+        201,
         headers,
-        body: Some(Bytes::from_static(text.as_bytes())),
-    })
+        Some(Bytes::from_static(text.as_bytes())),
+    ))
 }

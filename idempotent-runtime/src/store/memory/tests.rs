@@ -31,11 +31,7 @@ fn request(n: u64) -> ClaimRequest<'static> {
 
 fn response(bytes: usize) -> Arc<StoredResponse> {
     let body = Some(Bytes::from(vec![b'x'; bytes]));
-    Arc::new(StoredResponse {
-        status: 200,
-        headers: HeaderMap::new(),
-        body,
-    })
+    Arc::new(StoredResponse::of_parts(200, HeaderMap::new(), body))
 }
 
 fn store() -> (MemoryStore, Arc<ManualClock>) {
