@@ -223,6 +223,8 @@ pub struct Record {
     pub fingerprint: Fingerprint,
     /// The operation, as its first claim named it.
     pub operation: Arc<str>,
+    /// The application's own reference, as its first claim named it.
+    pub label: Option<Arc<str>>,
     /// Which claim of this record is the latest: 1, 2, ...
     pub attempt: u32,
     /// The time since the first claim.

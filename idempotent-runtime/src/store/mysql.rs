@@ -133,11 +133,12 @@ use self::lane::{Health, Lane};
 use self::place::Place;
 use self::row::Row;
 use self::statements::{HANDLER_SESSION, Statements};
+use super::listing::InOrder;
 use super::sql::TableName;
 use super::transaction::Begin;
 use super::{
-    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
-    StoreError, StoreErrorKind, Subscription, Transactor,
+    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
+    Renewal, Renewed, Store, StoreError, StoreErrorKind, Subscription, Transactor,
 };
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
@@ -262,6 +263,13 @@ impl MySqlStore {
         });
         // Never given back: closing it is what frees the lock, also when this is dropped half-way.
         schema::migrate(&mut *connection?, &self.place, &self.statements).await
+    }
+
+    /// The statement that [`migrate`](Self::migrate) runs where there is no table: for a database administrator, or a
+    /// migration of `sqlx migrate` or another tool. `migrate` then finds the table and leaves it alone.
+    #[must_use]
+    pub fn migrations(&self) -> String {
+        self.statements.migrations()
     }
 
     fn with(pool: MySqlPool, lanes: Arc<Lanes>, table: TableName) -> Self {
@@ -466,6 +474,24 @@ impl Store for MySqlStore {
             }
         }
         Ok(purged)
+    }
+
+    async fn list(
+        &self,
+        filter: &ListFilter,
+        cursor: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<Listing, StoreError> {
+        let mut listing = InOrder::new(filter, cursor, limit, NAME)?;
+        loop {
+            let after = listing.after;
+            let list = || self.statements.list(filter.lists_completed(), &after);
+            let rows = on_lane!(self.lanes.calls, |connection| self
+                .read_all(&mut connection, list()));
+            if !listing.add(row::listed(&rows?)) {
+                return Ok(listing.finish());
+            }
+        }
     }
 
     fn subscribe(&self, _: &RecordKey) -> Subscription {

@@ -12,8 +12,7 @@
 //! * a replay reads one row by its primary key and writes nothing: no transaction id, no WAL, no
 //!   fsync;
 //! * a first claim and a completion are one commit each, or less than one when many come in at once
-//!   ([below](self#groups)), and the completion touches no index as long as its response finds
-//!   room on the record's page;
+//!   ([below](self#groups)), and a renewal touches no index;
 //! * a record that another transaction has locked delays no other record's renewal, release or completion;
 //! * all times are the database server's.
 //!
@@ -184,11 +183,12 @@ use self::hints::Listener;
 use self::records::Records;
 use self::schema::Place;
 use self::transaction::Transactions;
+use super::listing::{InOrder, LOOK};
 use super::sql::TableName;
 use super::transaction::Begin;
 use super::{
-    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
-    StoreError, StoreErrorKind, Subscription, Transactor,
+    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
+    Renewal, Renewed, Store, StoreError, StoreErrorKind, Subscription, Transactor,
 };
 use crate::error::Error;
 use crate::key::RecordKey;
@@ -339,6 +339,16 @@ impl PostgresStore {
     pub async fn migrate(&self) -> Result<(), Error> {
         self.records.migrate().await
     }
+
+    /// The statements that [`migrate`](Self::migrate) runs where there is no table: for a database administrator, or
+    /// a migration of `sqlx migrate` or another tool. `migrate` then finds the table and leaves it alone.
+    ///
+    /// All is named with the schema of [`with_schema`](Self::with_schema), or `public` without one, and with the table
+    /// of [`with_table`](Self::with_table). Run them in one transaction.
+    #[must_use]
+    pub fn migrations(&self) -> String {
+        schema::migrations(self.records.place())
+    }
 }
 
 /// As whole microseconds, at most a hundred years, which keeps all sums within the server's range.
@@ -458,6 +468,29 @@ impl Store for PostgresStore {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let purging = || statement(&sql.purge).bind(limit);
         rows::purged(&lanes.work.rows(None, purging).await?)
+    }
+
+    async fn list(
+        &self,
+        filter: &ListFilter,
+        cursor: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<Listing, StoreError> {
+        let mut listing = InOrder::new(filter, cursor, limit, NAME)?;
+        let sql = self.records.statements().await?;
+        let sql = match filter.lists_completed() {
+            true => &sql.list,
+            false => &sql.list_uncompleted,
+        };
+        let lanes = self.records.lanes()?;
+        loop {
+            let after = listing.after;
+            let reading = || statement(sql).bind(&after.as_bytes()[..]).bind(LOOK as i64);
+            let rows = lanes.work.rows(None, reading).await?;
+            if !listing.add(rows::listed(&rows)) {
+                return Ok(listing.finish());
+            }
+        }
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {

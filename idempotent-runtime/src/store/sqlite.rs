@@ -133,11 +133,12 @@ use self::shared::Shared;
 use self::statements::Statements;
 use self::transaction::Transactions;
 use self::writer::{Operation, Writer};
+use super::listing::InOrder;
 use super::sql::TableName;
 use super::transaction::Begin;
 use super::{
-    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
-    StoreError, StoreErrorKind, Subscription, Transactor,
+    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
+    Renewal, Renewed, Store, StoreError, StoreErrorKind, Subscription, Transactor,
 };
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
@@ -233,6 +234,21 @@ impl SqliteStore {
             let message = format!("sqlite store could not set up its table `{}`", self.table);
             Error::new(ErrorKind::Store, message).with_source(error)
         })
+    }
+
+    /// The statements that [`migrate`](Self::migrate) runs: for a migration of `sqlx migrate` or another tool.
+    /// `migrate` then finds the table and leaves it alone.
+    #[must_use]
+    pub fn migrations(&self) -> String {
+        let Statements {
+            create_table,
+            create_index,
+            create_listing_index,
+            ..
+        } = &self.statements;
+        [create_table, create_index, create_listing_index]
+            .map(|statement| format!("{};\n", statement.as_str().trim_end()))
+            .join("\n")
     }
 
     fn with_options(options: SqliteConnectOptions, table: TableName) -> Self {
@@ -428,6 +444,28 @@ impl Store for SqliteStore {
 
     async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
         self.write(operations::Purge { limit }).await
+    }
+
+    async fn list(
+        &self,
+        filter: &ListFilter,
+        cursor: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<Listing, StoreError> {
+        let mut listing = InOrder::new(filter, cursor, limit, NAME)?;
+        let list = match filter.lists_completed() {
+            true => &self.statements.list,
+            false => &self.statements.list_uncompleted,
+        };
+        loop {
+            let look = operations::List {
+                list: list.clone(),
+                after: listing.after,
+            };
+            if !listing.add(self.write(look).await?) {
+                return Ok(listing.finish());
+            }
+        }
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {

@@ -35,6 +35,8 @@ pub struct TransactionRequest {
     pub aliases: Arc<[RecordKey]>,
     /// The operation, kept in the record in clear for operators.
     pub operation: Arc<str>,
+    /// The application's own reference, kept likewise.
+    pub label: Option<Arc<str>>,
     /// What the record's request must be equal to.
     pub fingerprint: Fingerprint,
     /// How long the record lives, from when it is written.

@@ -165,6 +165,7 @@ pub(crate) fn request_of(key: RecordKey) -> ClaimRequest<'static> {
         },
         fingerprint: Fingerprint::from_bytes([7; 32]),
         operation: "payments.create",
+        label: None,
         lease: Duration::from_secs(600),
         retention: Duration::from_secs(3600),
         take_over: None,

@@ -272,6 +272,7 @@ impl Store for FaultyStore {
                 owner,
                 fingerprint,
                 operation: &operation,
+                label: None,
                 lease,
                 retention,
                 take_over,

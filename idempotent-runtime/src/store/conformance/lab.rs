@@ -72,6 +72,7 @@ impl<'a> Lab<'a> {
             },
             fingerprint: Fingerprint::from_bytes(fingerprint),
             operation: OPERATION,
+            label: None,
             lease: self.lasting(),
             retention: self.lasting() * 5,
             take_over: None,

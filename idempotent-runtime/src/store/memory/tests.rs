@@ -23,6 +23,7 @@ fn request(n: u64) -> ClaimRequest<'static> {
         },
         fingerprint: Fingerprint::from_bytes([1; 32]),
         operation: "payments.create",
+        label: None,
         lease: LEASE,
         retention: RETENTION,
         take_over: None,
