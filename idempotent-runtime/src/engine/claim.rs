@@ -10,8 +10,8 @@ use super::given_up::{GivenUp, How};
 use super::held::ClaimedAs;
 use super::wait::Waiter;
 use super::{
-    Answer, DescribeAbandoned, Detach, Engine, Fingerprints, Held, Intent, Outcome, Refusal,
-    catch_unwind, random,
+    Answer, DescribeAbandoned, Described, Detach, Engine, Fingerprints, Held, Intent, Outcome,
+    Refusal, catch_unwind, random,
 };
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
@@ -55,7 +55,7 @@ struct Settlement {
 
 /// How a request is protected, whatever its record is.
 struct Way<'a, 'f> {
-    operation: &'a Arc<str>,
+    operation: &'a Described,
     fingerprints: &'a mut Fingerprints<'f>,
     policy: &'a Policy,
     describe: DescribeAbandoned<'a>,

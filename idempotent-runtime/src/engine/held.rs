@@ -11,7 +11,7 @@ use super::calls::Calls;
 use super::given_up::{GivenUp, How};
 use super::leases::LeaseGuard;
 use super::steps::LeaseView;
-use super::{Engine, Steps};
+use super::{Described, Engine, Steps};
 use crate::fingerprint::Fingerprint;
 use crate::record::{CompactResponse, Owner, RecordState, StoredResponse};
 use crate::store::{Claim, ClaimRequest, Completion, Release, StoreError};
@@ -21,7 +21,7 @@ use crate::store::{Claim, ClaimRequest, Completion, Release, StoreError};
 pub(super) struct ClaimedAs {
     pub(super) owner: Owner,
     pub(super) fingerprint: Fingerprint,
-    pub(super) operation: Arc<str>,
+    pub(super) operation: Described,
     pub(super) lease: Duration,
     pub(super) ttl: Duration,
     /// A question for this claim got no reply, and may arrive at any time. Shared by all who ask.
@@ -32,14 +32,14 @@ impl ClaimedAs {
     pub(super) fn new(
         owner: Owner,
         fingerprint: Fingerprint,
-        operation: &Arc<str>,
+        operation: &Described,
         lease: Duration,
         ttl: Duration,
     ) -> Self {
         Self {
             owner,
             fingerprint,
-            operation: Arc::clone(operation),
+            operation: operation.clone(),
             lease,
             ttl,
             has_lost_question: Arc::default(),
@@ -73,7 +73,8 @@ impl ClaimedAs {
         ClaimRequest {
             owner: self.owner,
             fingerprint: self.fingerprint,
-            operation: &self.operation,
+            operation: self.operation.stored(),
+            label: self.operation.label.as_deref(),
             lease: self.lease,
             retention,
             take_over,
