@@ -163,6 +163,10 @@ impl StoredResponse {
         self.trailers.as_deref()
     }
 
+    pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take().map(|trailers| *trailers)
+    }
+
     /// A copy that says no more than that the request is done, and with which headers.
     pub(crate) fn without_body(&self) -> Self {
         Self {

@@ -3,6 +3,8 @@
 //! `golden/` has a file for each form, in hexadecimal. A file is never changed, and never removed while its
 //! version is read: a new form gets a new file.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use idempotent_runtime::{DecodeError, StoredResponse};

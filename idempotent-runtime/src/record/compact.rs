@@ -62,10 +62,10 @@ impl CompactResponse {
             // With room for what a replay adds to them.
             headers: self.headers.to_map(2),
             body: self.body.clone(),
-            trailers: match &self.trailers {
-                Some(trailers) => Some(Box::new(trailers.to_map(0))),
-                None => None,
-            },
+            trailers: self
+                .trailers
+                .as_ref()
+                .map(|trailers| Box::new(trailers.to_map(0))),
         }
     }
 

@@ -117,6 +117,29 @@
 //!   for a connection that was idle for a second.
 //! * **The schema's version** is the default of the column `schema_version`: it is in every dump. A table of
 //!   another release is refused by [`MySqlStore::migrate`], which says what to do.
+//!
+//! # The table
+//!
+//! The table and its columns are a stable interface: a later release adds columns, and gives the schema another version
+//! when one changes its meaning. Read them; what others write is not checked. [`MySqlStore::migrations`]
+//! is the SQL that makes them, for a tool of your own.
+//!
+//! | column | type | |
+//! | --- | --- | --- |
+//! | `record_key` | BINARY(32) | the record key |
+//! | `request_hash` | BINARY(32) | the fingerprint |
+//! | `state` | TINYINT UNSIGNED | 1 running, 2 completed |
+//! | `token` | BINARY(16) | who holds the claim; NULL once its owner has abandoned it |
+//! | `attempt` | INT UNSIGNED | 1, 2, ... |
+//! | `operation` | TEXT | at most 128 bytes |
+//! | `label` | VARCHAR(64) | the application's own reference, at most 64 bytes, or NULL |
+//! | `status_code` | SMALLINT UNSIGNED | of a completed response, for people |
+//! | `response` | LONGBLOB | of a completed record: see [`StoredResponse::encode`](crate::StoredResponse::encode) |
+//! | `progress` | LONGBLOB | finished steps of a claim that was not completed |
+//! | `created_at` | DATETIME(6), UTC | the first claim |
+//! | `lease_until` | DATETIME(6), UTC | a running record whose lease has ended is abandoned |
+//! | `expires_at` | DATETIME(6), UTC | the record is absent from then on |
+//! | `schema_version` | TINYINT UNSIGNED | its default is the version of the schema, 3 |
 
 use std::fmt;
 use std::sync::Arc;

@@ -123,7 +123,7 @@
 //!   is never final, and no `#[tx]` handler runs.
 //! * **Passwords.** A password that changes is given to the pool by `set_connect_options`; the store connects
 //!   with what the pool has at that time.
-//! * **Privileges.** [`migrate`](PostgresStore::migrate) creates a table, an index, six functions
+//! * **Privileges.** [`migrate`](PostgresStore::migrate) creates a table, two indexes, six functions
 //!   and two triggers when they are not there, so the first one needs `CREATE` on the schema. After
 //!   that `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table will do, for later migrations of the
 //!   same release too.
@@ -135,6 +135,31 @@
 //!   can outlive its expiry by an eighth of its TTL before it is removed.
 //! * **Encoding.** Operations are stored as text. A database that is not in UTF-8 refuses those it cannot
 //!   represent.
+//!
+//! # The table
+//!
+//! The table and its columns are a stable interface: a later release adds columns, and gives the schema another version
+//! when one changes its meaning. Read them; what others write is not checked. [`PostgresStore::migrations`]
+//! is the SQL that makes them, for a tool of your own.
+//!
+//! | column | type | |
+//! | --- | --- | --- |
+//! | `key` | bytea, 32 bytes | the record key |
+//! | `request_hash` | bytea, 32 bytes | the fingerprint |
+//! | `state` | smallint | 1 running, 2 completed |
+//! | `token` | bytea, 16 bytes | who holds the claim; NULL once its owner has abandoned it |
+//! | `attempt` | integer | 1, 2, ... |
+//! | `operation` | text | at most 128 bytes |
+//! | `label` | text | the application's own reference, at most 64 bytes, or NULL |
+//! | `status_code` | smallint | of a completed response, for people |
+//! | `response` | bytea | of a completed record: see [`StoredResponse::encode`](crate::StoredResponse::encode) |
+//! | `progress` | bytea | finished steps of a claim that was not completed |
+//! | `created_at` | timestamptz | the first claim |
+//! | `lease_until` | timestamptz | a running record whose lease has ended is abandoned |
+//! | `expires_at` | timestamptz | the record is absent from then on |
+//! | `waited` | boolean | whether the end of the claim is to be notified |
+//! | `purge_at` | timestamptz | when the sweeper looks at it |
+//! | `schema_version` | smallint | its default is the version of the schema, 3 |
 //!
 //! # Groups
 //!
@@ -327,7 +352,7 @@ impl PostgresStore {
         Ok(store)
     }
 
-    /// Creates the table, its index, functions and triggers, unless they are there.
+    /// Creates the table, its indexes, functions and triggers, unless they are there.
     ///
     /// Any number of processes may call it at once. It warns (by `tracing`) when the server is set
     /// to lose acknowledged commits.

@@ -113,6 +113,30 @@
 //!   variable) is refused: SQLite would take it for a private temporary database.
 //! * The schema version is the default of a column, which any dump of the table keeps. A table of another
 //!   version is refused by every call.
+//!
+//! # The table
+//!
+//! The table and its columns are a stable interface: a later release adds columns, and gives the schema another version
+//! when one changes its meaning. Read them; what others write is not checked. [`SqliteStore::migrations`]
+//! is the SQL that makes them, for a tool of your own.
+//!
+//! | column | type | |
+//! | --- | --- | --- |
+//! | `key` | BLOB, 32 bytes | the record key |
+//! | `request_hash` | BLOB, 32 bytes | the fingerprint |
+//! | `state` | TEXT | `running` or `completed` |
+//! | `token` | BLOB, 16 bytes | who holds the claim; NULL once its owner has abandoned it |
+//! | `attempt` | INTEGER | 1, 2, ... |
+//! | `operation` | TEXT | at most 128 bytes |
+//! | `label` | TEXT | the application's own reference, at most 64 bytes, or NULL |
+//! | `status_code` | INTEGER | of a completed response, for people |
+//! | `response` | BLOB | of a completed record: see [`StoredResponse::encode`](crate::StoredResponse::encode) |
+//! | `progress` | BLOB | finished steps of a claim that was not completed |
+//! | `created_at` | INTEGER, microseconds since 1970 | the first claim |
+//! | `lease_until` | INTEGER, microseconds since 1970 | a running record whose lease has ended is abandoned |
+//! | `expires_at` | INTEGER, microseconds since 1970 | the record is absent from then on |
+//! | `purge_at` | INTEGER, likewise | when the sweeper looks at it |
+//! | `schema_version` | INTEGER | its default is the version of the schema, 3 |
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};

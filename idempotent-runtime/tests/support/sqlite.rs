@@ -199,7 +199,13 @@ pub(crate) fn response(text: &str) -> Arc<StoredResponse> {
         length < 128,
         "a longer one has more than one byte of length"
     );
-    let encoded = [&[1, 0xc9, 1, 0, 1, length], text.as_bytes()].concat();
+    // A map of two: 0 is the status, and 4 the body.
+    let head: &[u8] = if length < 24 {
+        &[0x40 + length]
+    } else {
+        &[0x58, length]
+    };
+    let encoded = [&[1, 0xa2, 0, 0x18, 201, 4], head, text.as_bytes()].concat();
     let response = StoredResponse::decode(&encoded).unwrap();
     assert_eq!(response.encode(), encoded);
     Arc::new(response)

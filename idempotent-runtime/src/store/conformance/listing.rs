@@ -47,8 +47,11 @@ async fn listing_tells_states_and_names(lab: &Lab<'_>) -> Verdict {
     if is_unsupported(lab).await {
         return Ok(());
     }
-    let label = Some(new_label(lab)?);
-    let labelled = |request| Request { label, ..request };
+    let label = new_label(lab)?;
+    let labelled = |request| Request {
+        label: Some(label),
+        ..request
+    };
     let abandoned = lab.claimed(labelled(lab.brief_request()?)).await?;
     let taken_over = lab.claimed(labelled(lab.brief_request()?)).await?;
     lab.end_leases().await;
@@ -58,7 +61,7 @@ async fn listing_tells_states_and_names(lab: &Lab<'_>) -> Verdict {
     let completed = lab.claimed(labelled(lab.request()?)).await?;
     lab.completed(&completed.owner).await?;
     lab.claimed(lab.request()?).await?;
-    let of_label = ListFilter::new().label(label.unwrap_or_default());
+    let of_label = ListFilter::new().label(label);
     for (request, status, attempt) in [
         (&abandoned, RecordStatus::Abandoned, 1),
         (&taken_over, RecordStatus::InFlight, 2),
@@ -77,7 +80,7 @@ async fn listing_tells_states_and_names(lab: &Lab<'_>) -> Verdict {
             must_be!("its state", record.status, listed if listed == status);
             must_be!("its attempt", record.attempt, listed if listed == attempt);
             must_be!("its operation", &*record.operation, OPERATION);
-            must_be!("its label", record.label.as_deref(), listed if listed == label);
+            must_be!("its label", record.label.as_deref(), listed if listed == Some(label));
             let has_lease = !record.lease_left.is_zero();
             must_be!("whether it has a lease", has_lease, it if it == (status == RecordStatus::InFlight));
             must_be!("its life", record.expires_in, left if !left.is_zero());
@@ -109,14 +112,17 @@ async fn listing_has_each_record_once_while_others_come_and_go(lab: &Lab<'_>) ->
     if is_unsupported(lab).await {
         return Ok(());
     }
-    let label = Some(new_label(lab)?);
-    let labelled = |request| Request { label, ..request };
+    let label = new_label(lab)?;
+    let labelled = |request| Request {
+        label: Some(label),
+        ..request
+    };
     let (mut staying, mut leaving) = (HashSet::new(), Vec::new());
     for _ in 0..RECORDS {
         staying.insert(lab.claimed(labelled(lab.request()?)).await?.owner.key);
         leaving.push(lab.claimed(labelled(lab.request()?)).await?.owner);
     }
-    let filter = ListFilter::new().label(label.unwrap_or_default());
+    let filter = ListFilter::new().label(label);
     let (mut listed, mut next): (Vec<RecordKey>, _) = (Vec::new(), None);
     for _ in 0..MOST_PAGES {
         let page = lab.store.list(&filter, next.as_ref(), 4).await?;
