@@ -148,6 +148,7 @@ fn read(it: &Argument) -> (&'static str, Result<Value>) {
         "required" => ("required", it.switch()),
         "key" => ("key", it.expression(EXPRESSION)),
         "scope" => ("scope", it.expression(EXPRESSION)),
+        "label" => ("label", it.expression(EXPRESSION)),
         "fingerprint" => ("fingerprint", fingerprint(it)),
         "fingerprint_headers" => ("fingerprint_headers", headers(it)),
         "lease" => (

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 /// Every argument with a value that it accepts, for the messages that show how it is written.
-pub(crate) const ARGUMENTS: [(&str, &str); 18] = [
+pub(crate) const ARGUMENTS: [(&str, &str); 19] = [
     ("ttl_hours", "24"),
     ("ttl_minutes", "90"),
     ("ttl_secs", "3600"),
@@ -12,6 +12,7 @@ pub(crate) const ARGUMENTS: [(&str, &str); 18] = [
     ("required", "false"),
     ("key", "order.id"),
     ("scope", "user.id"),
+    ("label", "order.number"),
     ("fingerprint", "json"),
     ("fingerprint_headers", "[\"x-api-version\"]"),
     ("lease", "\"30s\""),

@@ -1,8 +1,10 @@
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::error::{ExecuteError, ExecuteErrorKind};
 use crate::canonical::to_canonical;
-use crate::engine::{Crashed, Intent};
+use crate::engine::{Crashed, Described, Intent};
 use crate::fingerprint::Fingerprint;
 use crate::http::{Idempotency, Inputs};
 use crate::key::{InvalidKey, Key};
@@ -34,6 +36,7 @@ impl Call {
             policy,
             operation,
             scope,
+            None,
             key,
             &input,
         ))
@@ -62,6 +65,7 @@ impl Call {
             policy,
             operation,
             inputs.scope,
+            inputs.label,
             key,
             &input,
         ))
@@ -72,6 +76,7 @@ impl Call {
         policy: &Policy,
         operation: &str,
         scope: Option<Vec<u8>>,
+        label: Option<Arc<str>>,
         key: Key,
         input: &[u8],
     ) -> Self {
@@ -83,7 +88,7 @@ impl Call {
             intent: Intent {
                 keys,
                 fingerprint: Fingerprint::of_input(input),
-                operation: operation.into(),
+                operation: Described::from(operation).with_label(label),
             },
             key,
             scope,

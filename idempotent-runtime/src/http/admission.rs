@@ -1,5 +1,7 @@
 //! May this request run? The way from a request to a claim.
 
+use std::sync::Arc;
+
 use axum::response::Response;
 use bytes::Bytes;
 use http::HeaderValue;
@@ -11,7 +13,9 @@ use super::inputs::Inputs;
 use super::problem::{Problem, ProblemCode};
 use crate::canonical::canonicalize;
 use crate::digest::Digest;
-use crate::engine::{Crashed, Fingerprints, Held, InTransaction, Intent, Outcome, Refusal};
+use crate::engine::{
+    Crashed, Described, Fingerprints, Held, InTransaction, Intent, Outcome, Refusal,
+};
 use crate::fingerprint::{Content, Fingerprint, Request};
 use crate::key::{InvalidKey, Key, KeySet, RecordKey};
 use crate::policy::{FingerprintSource, Policy};
@@ -45,6 +49,7 @@ pub(super) struct Identified {
     fields: Option<Vec<u8>>,
     key: Key,
     scope: Option<Vec<u8>>,
+    label: Option<Arc<str>>,
 }
 
 impl Mark {
@@ -64,7 +69,7 @@ impl Identified {
         Intent {
             keys: self.keys.clone(),
             fingerprint: self.fingerprint,
-            operation: operation.concat().into(),
+            operation: Described::from(operation.concat()).with_label(self.label.clone()),
         }
     }
 
@@ -138,6 +143,7 @@ impl View<'_> {
             fields,
             key,
             scope,
+            label: inputs.label,
         }))
     }
 

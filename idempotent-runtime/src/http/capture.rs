@@ -180,6 +180,7 @@ async fn store(
         Some(length) if length <= limit as u64 => match catch_unwind(collect(body)).await {
             Ok(Ok((body, trailers))) => {
                 let stored = idempotency.stored(&response, Some(&body));
+                let stored = stored.with_trailers(idempotency.stored_trailers(trailers.as_ref()));
                 let answer = held.complete(Arc::new(stored)).await;
                 idempotency.answer(answer, whole(response, body, trailers))
             }
@@ -193,10 +194,12 @@ async fn store(
         None => {
             let recording = Recording {
                 stored: idempotency.stored(&response, None),
+                idempotency: idempotency.clone(),
                 held,
                 limit,
                 announced: announced_length(&response),
                 kept: BytesMut::new(),
+                trailers: HeaderMap::new(),
             };
             let recorder = Recorder::new(body, recording, idempotency.mover());
             with_body(response, Body::new(recorder))
@@ -229,7 +232,6 @@ pub(super) fn panicked(idempotency: &Idempotency, record: Option<RecordKey>) -> 
 
 /// The handler's own response, put together again.
 pub(super) fn whole(response: Response, body: Bytes, trailers: Option<HeaderMap>) -> Response {
-    // Trailers are for whoever is there to get them; a replay has none.
     let body = match trailers {
         None => Body::from(body),
         Some(trailers) => {
@@ -270,6 +272,15 @@ impl Idempotency {
     /// kept for long, and what the handler has made can share its memory with much more.
     pub(super) fn stored(&self, response: &Response, body: Option<&[u8]>) -> StoredResponse {
         self.compact(response, body).response()
+    }
+
+    /// What is stored of trailers, by the same rules as for headers; a copy likewise.
+    pub(super) fn stored_trailers(&self, trailers: Option<&HeaderMap>) -> HeaderMap {
+        let Some(trailers) = trailers else {
+            return HeaderMap::new();
+        };
+        let trailers = self.stored_headers().stored(trailers);
+        CompactResponse::new(0, trailers, None).response().headers
     }
 
     fn compact(&self, response: &Response, body: Option<&[u8]>) -> CompactResponse {
