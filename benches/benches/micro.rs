@@ -80,6 +80,7 @@ fn claim(number: u64) -> ClaimRequest<'static> {
         },
         fingerprint: Fingerprint::from_bytes([9; 32]),
         operation: "POST /payments",
+        label: None,
         lease: Duration::from_secs(600),
         retention: Duration::from_secs(30 * 24 * 60 * 60),
         take_over: None,

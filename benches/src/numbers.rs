@@ -21,6 +21,7 @@ pub(crate) fn claim(number: u64, claimer: u64) -> ClaimRequest<'static> {
         },
         fingerprint: Fingerprint::from_bytes(bytes(!number)),
         operation: "POST /payments",
+        label: None,
         lease: LEASE,
         retention: RETENTION,
         take_over: None,

@@ -49,6 +49,7 @@ pub(crate) static ARGUMENTS: &[Spec] = &[
     Spec::new("key", "order.id", |it| it.expression(EXPRESSION)),
     Spec::new("key_age", "\"ttl\"", |it| it.word(KEY_AGE)).not_plain(NO_REQUEST),
     Spec::new("scope", "user.id", |it| it.expression(EXPRESSION)),
+    Spec::new("label", "order.number", |it| it.expression(EXPRESSION)),
     Spec::new("fingerprint", "json", fingerprint),
     Spec::new("fingerprint_headers", "[\"x-api-version\"]", headers).not_plain(NO_REQUEST),
     Spec::new("lease", "\"30s\"", |it| it.duration(LEASE)).not_in_transaction(NO_LEASE),

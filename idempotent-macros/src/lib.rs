@@ -60,6 +60,7 @@ mod tests;
 /// | `key = expr` | none | the key, made from the handler's arguments (`key = order.id`) instead of a header |
 /// | `key_age = "any"` or `"ttl"` | `"any"` | `"ttl"` refuses a key that is a UUIDv7 or a ULID and older than its record can be (400 `key-expired`), so that a retry that comes too late does not run again |
 /// | `scope = expr` | the handle's, else none | whose key it is (`scope = (&user.tenant, user.id)`); the same key of another scope is another key; `None` is nobody's, the same as no scope |
+/// | `label = expr` | none | your own reference (`label = order.number`), which is stored in clear for operators; anything that is `Display`, at most 64 bytes |
 /// | `fingerprint = body`, `json` or `expr` | `body` | what has to be equal under one key: the body's bytes, its canonical JSON, or chosen fields (`(payment.amount, &payment.currency)`) |
 /// | `fingerprint_headers = ["..."]` | the handle's | request headers that have to be equal as well, beside the handle's (`["x-api-version"]`); not to be changed while keys are alive |
 /// | `lease = "..."` | `"30s"` | how long a claim is held without renewal, which is how long a crash blocks its key; 10 ms to 24 h, whatever the TTL is |
@@ -78,6 +79,9 @@ mod tests;
 /// `Serialize`. They see references: `user` above is a `&User`, and `scope = user.id` borrows the field. In a tuple,
 /// write `&` before what is not `Copy`. They are computed once a request, after the extractors have run and before a
 /// claim is taken.
+///
+/// `label` sees the same, and has to be `Display`. It names nothing: another label is no other key. One of more than
+/// 64 bytes is refused before anything runs.
 ///
 /// They are compared as values, by their canonical JSON: the order of a map or a `HashSet` does not count. A value whose
 /// JSON is another value's too is refused before anything runs: a float that is not finite, a `Some` of what is `null`

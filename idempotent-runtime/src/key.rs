@@ -12,6 +12,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 use crate::digest::Frames;
+use crate::error::{Error, ErrorKind};
 use crate::operation::without_parameter_names;
 
 mod age;
@@ -191,6 +192,36 @@ impl RecordKey {
     pub fn to_hex(&self) -> String {
         hex(&self.0)
     }
+}
+
+impl std::str::FromStr for RecordKey {
+    type Err = Error;
+
+    /// Reads all 64 hexadecimal digits, as [`to_hex`](Self::to_hex) writes them. The first eight digits, which a log
+    /// line shows, are not enough: two records can share them.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidIdentity`] unless it is 64 hexadecimal digits.
+    fn from_str(hex: &str) -> Result<Self, Error> {
+        let bytes = bytes_of_hex(hex).and_then(|bytes| bytes.try_into().ok());
+        let message = "a record key is 64 hexadecimal digits";
+        bytes
+            .map(Self)
+            .ok_or_else(|| Error::new(ErrorKind::InvalidIdentity, message))
+    }
+}
+
+/// The bytes that pairs of hexadecimal digits stand for.
+pub(crate) fn bytes_of_hex(hex: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let pairs = hex.as_bytes().chunks(2);
+    pairs
+        .map(|pair| match *pair {
+            [high, low] => u8::try_from(digit(high)? << 4 | digit(low)?).ok(),
+            _ => None,
+        })
+        .collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

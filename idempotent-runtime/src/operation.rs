@@ -40,9 +40,28 @@ pub(crate) fn path_without_parameter_names(path: &str) -> Cow<'_, str> {
     Cow::Owned(nameless)
 }
 
+/// The most bytes of an operation's name that a store keeps.
+pub(crate) const MAX_STORED_BYTES: usize = 128;
+
+/// As much of a name as a store keeps: it is there to be read, and a record key is made of the whole name.
+pub(crate) fn stored(operation: &str) -> &str {
+    let end = operation.floor_char_boundary(MAX_STORED_BYTES);
+    operation.get(..end).unwrap_or_default()
+}
+
+/// The most bytes of a label.
+pub(crate) const MAX_LABEL_BYTES: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stored_name_is_cut_between_two_characters() {
+        assert_eq!(stored("POST /payments"), "POST /payments");
+        assert_eq!(stored(&"x".repeat(129)).len(), 128);
+        assert_eq!(stored(&format!("{}ß", "x".repeat(127))).len(), 127);
+    }
 
     #[test]
     fn routes_lose_the_names_of_their_parameters_and_nothing_else() {

@@ -23,6 +23,7 @@ use crate::record::{RecordState, StoredResponse};
 /// | a request's header | [`new`](Self::new) |
 /// | the `key` argument of [`execute`](crate::Idempotency::execute) | [`by_text`](Self::by_text) |
 /// | `key = expr` of the attribute, on handlers and plain functions | [`by_value`](Self::by_value) |
+/// | nowhere: the record's own key is known | [`by_record_key`](Self::by_record_key) |
 ///
 /// ```
 /// use idempotent_runtime::Locator;
@@ -49,6 +50,7 @@ type Serialized = Result<Vec<u8>, Arc<serde_json::Error>>;
 
 #[derive(Clone)]
 enum KeySource {
+    Record(RecordKey),
     Header(String),
     Text(String),
     Value(Serialized),
@@ -79,6 +81,33 @@ impl Locator {
         Self::of(operation.into(), KeySource::Value(serialized(key)))
     }
 
+    /// A record by its own key, whatever its operation and scope: as [`Idempotency::list`](crate::Idempotency::list),
+    /// [`Inspection::record_key`] and [`Attempt::record_key`](crate::Attempt::record_key) tell it. A
+    /// [`RecordKey`] reads from its 64 hexadecimal digits.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), idempotent_runtime::Error> {
+    /// use idempotent_runtime::Locator;
+    ///
+    /// let digits = "9f2feb0f1ef425b292f2f94bc8482494df430413e0c1c9f4a8ae2d1ee7d1e6a5";
+    /// let record = Locator::by_record_key(digits.parse()?);
+    /// # drop(record);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn by_record_key(key: RecordKey) -> Self {
+        Self::of(String::new(), KeySource::Record(key))
+    }
+
+    /// The record key, if that is all there is to go by.
+    pub(crate) fn record_key(&self) -> Option<RecordKey> {
+        match self.key {
+            KeySource::Record(key) => Some(key),
+            KeySource::Header(_) | KeySource::Text(_) | KeySource::Value(_) => None,
+        }
+    }
+
     fn of(operation: String, key: KeySource) -> Self {
         Self {
             operation,
@@ -99,6 +128,10 @@ impl Locator {
 
     pub(crate) fn resolve(&self) -> Result<Resolved<'_>, Error> {
         let key = match &self.key {
+            KeySource::Record(_) => {
+                let message = "a record key is a digest: the key that it was made of is not known";
+                return Err(Error::new(ErrorKind::InvalidIdentity, message));
+            }
             KeySource::Header(value) => {
                 Key::parse(value.as_bytes(), KeySyntax::Lenient).map_err(invalid_key)?
             }
@@ -163,6 +196,10 @@ pub struct Inspection {
     pub age: Duration,
     /// The time until the record expires and the key is free.
     pub expires_in: Duration,
+    /// The operation, as the first attempt named it: at most its first 128 bytes.
+    pub operation: Arc<str>,
+    /// The application's own reference, if it gave one.
+    pub label: Option<Arc<str>>,
     pub(crate) steps: Result<FinishedSteps, Error>,
 }
 

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 
+mod cbor;
 mod codec;
 mod compact;
 pub(crate) mod progress;
@@ -103,6 +104,8 @@ pub struct StoredResponse {
     /// The body. `None` makes the record a tombstone: there was a body, larger than
     /// `max_response_bytes` or broken off, and it was not kept. The key is used up all the same.
     pub body: Option<Bytes>,
+    /// Boxed: few have any.
+    trailers: Option<Box<HeaderMap>>,
 }
 
 impl StoredResponse {
@@ -133,7 +136,35 @@ impl StoredResponse {
             status: status.as_u16(),
             headers,
             body: None,
+            trailers: None,
         }
+    }
+
+    /// One of any status, 0 included.
+    pub(crate) fn of_parts(status: u16, headers: HeaderMap, body: Option<Bytes>) -> Self {
+        Self {
+            status,
+            headers,
+            body,
+            trailers: None,
+        }
+    }
+
+    /// The same response with trailers, which follow its body. None of them is the same as not to call this.
+    #[must_use]
+    pub fn with_trailers(self, trailers: HeaderMap) -> Self {
+        let trailers = (!trailers.is_empty()).then(|| Box::new(trailers));
+        Self { trailers, ..self }
+    }
+
+    /// The trailers, which follow the body; `None` where there are none.
+    #[must_use]
+    pub fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_deref()
+    }
+
+    pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take().map(|trailers| *trailers)
     }
 
     /// A copy that says no more than that the request is done, and with which headers.
@@ -142,6 +173,7 @@ impl StoredResponse {
             status: self.status,
             headers: self.headers.clone(),
             body: None,
+            trailers: None,
         }
     }
 
@@ -151,15 +183,18 @@ impl StoredResponse {
             status: self.status,
             headers: HeaderMap::new(),
             body: None,
+            trailers: None,
         }
     }
 
     /// About how many bytes this response occupies, which is what a bounded store counts.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
+        let trailers = self.trailers.iter().flat_map(|trailers| trailers.iter());
         let headers: usize = self
             .headers
             .iter()
+            .chain(trailers)
             .map(|(name, value)| name.as_str().len() + value.len() + 64)
             .sum();
         size_of::<Self>() + headers + self.body.as_ref().map_or(0, Bytes::len)
@@ -192,6 +227,8 @@ pub struct Record {
     pub fingerprint: Fingerprint,
     /// The operation, as its first claim named it.
     pub operation: Arc<str>,
+    /// The application's own reference, as its first claim named it.
+    pub label: Option<Arc<str>>,
     /// Which claim of this record is the latest: 1, 2, ...
     pub attempt: u32,
     /// The time since the first claim.

@@ -51,6 +51,7 @@ fn request(number: u64) -> ClaimRequest<'static> {
         },
         fingerprint: Fingerprint::from_bytes([1; 32]),
         operation: "payments.create",
+        label: None,
         lease: HOUR,
         retention: HOUR,
         take_over: None,

@@ -59,6 +59,7 @@ fn request(owner: Owner) -> ClaimRequest<'static> {
         owner,
         fingerprint: fingerprint(),
         operation: "POST /payments/{}",
+        label: None,
         lease: LONG,
         retention: LONG,
         take_over: None,

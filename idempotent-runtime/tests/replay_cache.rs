@@ -128,6 +128,7 @@ fn request() -> Request {
         },
         fingerprint: Fingerprint::from_bytes([1; 32]),
         operation: "payments.create",
+        label: None,
         lease: LEASE,
         retention: TTL,
         take_over: None,

@@ -95,6 +95,7 @@ async fn claim_forgotten(
         owner,
         fingerprint,
         operation: &record.operation,
+        label: None,
         lease: LEASE,
         retention: record.expires_in,
         take_over: None,

@@ -6,16 +6,18 @@ use std::time::Duration;
 use axum::extract::{Query, State};
 use axum::routing::post;
 use axum::{Extension, Router};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::store::{ListFilter, RecordStatus};
 use idempotent_runtime::{
     Abandoned, Attempt, ErrorKind, ExecuteError, Idempotency, IdempotencyBuilder, KeySyntax,
-    Locator, Policy, RecordState, Recovery, Resolution, StepError, StoredResponse, idempotent,
+    Locator, Policy, RecordKey, RecordState, Recovery, Resolution, StepError, StoredResponse,
+    idempotent,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::steps::World;
-use crate::support::{App, Crashes, LEASE, Probe, reply, serve_on, serve_with};
+use crate::support::{App, Crashes, LEASE, Local, Probe, Reply, reply, serve_on, serve_with};
 
 #[idempotent(on_abandoned = "retry")]
 async fn pay(
@@ -42,6 +44,104 @@ async fn cut_off() -> (Crashes, World) {
     let stops = world.stopping_after("charge");
     crashes.stop_at(routes(&stops), "/pay").await;
     (crashes, world)
+}
+
+#[idempotent(label = number)]
+async fn order(State(probe): State<Probe>, number: String) -> String {
+    probe.run();
+    number
+}
+
+async fn post_text(local: &Local, path: &str, key: &str, text: &str) -> Reply {
+    let request = Request::post(path).header("idempotency-key", key);
+    local
+        .send(request.body(text.to_owned().into()).unwrap())
+        .await
+}
+
+fn orders() -> Router<App> {
+    Router::new().route("/orders/{id}", post(order))
+}
+
+#[tokio::test]
+async fn records_are_listed_with_operation_and_label_and_resolved_by_record_key() {
+    let (crashes, world) = (Crashes::new(), World::default());
+    let stops = world.stopping_after("charge");
+    crashes.stop_at(routes(&stops), "/pay").await;
+    let idempotency = crashes.builder().build();
+    let abandoned = ListFilter::new().status(RecordStatus::Abandoned);
+    let page = idempotency.list(&abandoned, None, 10).await.unwrap();
+    let [record] = &page.records[..] else {
+        panic!("{page:?}");
+    };
+    assert_eq!((&*record.operation, record.attempt), ("POST /pay", 1));
+    assert_eq!(record.age, LEASE);
+
+    let by_key = Locator::by_record_key(record.key.to_hex().parse().unwrap());
+    let found = idempotency.inspect(&by_key).await.unwrap().unwrap();
+    assert_eq!(found.record_key, record.key);
+    let error = idempotency.resolve_with(&by_key, |_| async { Recovery::Retry });
+    assert_eq!(error.await.unwrap_err().kind(), ErrorKind::InvalidIdentity);
+    let resolution = idempotency.resolve(&by_key, Recovery::Replay(paid())).await;
+    assert!(matches!(resolution.unwrap(), Resolution::Resolved));
+    let found = idempotency.inspect(&payment()).await.unwrap().unwrap();
+    assert!(
+        matches!(found.state, RecordState::Completed(_)),
+        "{found:?}"
+    );
+    assert!(idempotency.forget(&by_key).await.unwrap());
+    assert!(idempotency.inspect(&payment()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_label_is_stored_in_clear_and_names_nothing() {
+    let local = Local::new(MemoryStore::new(), orders());
+    let idempotency = &local.idempotency;
+    post_text(&local, "/orders/1", "one", "order 4711").await;
+    post_text(&local, "/orders/1", "two", "").await;
+    let filter = ListFilter::new().operation("POST /orders/{number}");
+    let page = idempotency.list(&filter, None, 10).await.unwrap();
+    let mut labels: Vec<_> = page.records.iter().map(|it| it.label.as_deref()).collect();
+    labels.sort_unstable();
+    assert_eq!(labels, [None, Some("order 4711")]);
+    let filter = ListFilter::new().label("order 4711");
+    let page = idempotency.list(&filter, None, 10).await.unwrap();
+    assert_eq!(page.records.len(), 1);
+}
+
+#[tokio::test]
+async fn a_label_that_is_too_long_is_refused_before_anything_runs() {
+    let local = Local::new(MemoryStore::new(), orders());
+    let long = "x".repeat(65);
+    let answer = post_text(&local, "/orders/1", "key", &long).await;
+    answer.assert_problem(500, "unusable-input");
+    assert_eq!(local.probe.runs(), 0);
+    let answer = post_text(&local, "/orders/1", "key", &long[1..]).await;
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn a_record_key_is_read_from_all_of_its_digits() {
+    let key = RecordKey::from_bytes(std::array::from_fn(|at| at as u8 * 7));
+    assert_eq!(key.to_hex().parse::<RecordKey>().unwrap(), key);
+    assert_eq!(
+        key.to_hex().to_uppercase().parse::<RecordKey>().unwrap(),
+        key
+    );
+    let digits = key.to_hex();
+    for wrong in [
+        "",
+        &key.to_string(),
+        &digits[1..],
+        &format!("{digits}00"),
+        &digits.replace('0', "g"),
+    ] {
+        assert_eq!(
+            wrong.parse::<RecordKey>().unwrap_err().kind(),
+            ErrorKind::InvalidIdentity,
+            "{wrong}"
+        );
+    }
 }
 
 fn payment() -> Locator {

@@ -240,6 +240,18 @@ async fn trailers_come_only_after_the_stream_is_stored() {
     assert_eq!(trailers["x-checksum"], "7");
 }
 
+#[tokio::test]
+async fn trailers_of_a_stream_are_replayed() {
+    let routes = Router::new().route("/trailers", post(with_trailers));
+    let local = Local::new(MemoryStore::new(), routes);
+    for _ in 0..2 {
+        let body = local.response("/trailers", "key").await.into_body();
+        let body = body.collect().await.unwrap();
+        assert_eq!(body.trailers().unwrap()["x-checksum"], "7");
+        assert_eq!(body.to_bytes(), "1234567890");
+    }
+}
+
 /// With its last byte the client knows that it has all of it.
 #[tokio::test]
 async fn last_byte_of_an_announced_length_comes_only_after_the_stream_is_stored() {

@@ -228,6 +228,7 @@ async fn find_too_late(abandoned: Abandoned) -> Recovery {
         },
         fingerprint: record.fingerprint,
         operation: &record.operation,
+        label: None,
         lease: LEASE,
         retention: record.expires_in,
         take_over: Some(abandoned.attempt()),

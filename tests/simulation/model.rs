@@ -74,6 +74,7 @@ struct Entry {
     token: Option<Token>,
     attempt: u32,
     operation: Arc<str>,
+    label: Option<Arc<str>>,
     created_at: Millis,
     lease_until: Millis,
     expires_at: Millis,
@@ -137,6 +138,7 @@ impl Model {
             token: Some(request.owner.token),
             attempt: 1,
             operation: Arc::clone(&request.operation),
+            label: request.label.clone(),
             created_at: now,
             lease_until: now,
             expires_at: now,
@@ -310,6 +312,7 @@ impl Model {
         Some(Record {
             fingerprint: entry.fingerprint,
             operation: Arc::clone(&entry.operation),
+            label: entry.label.clone(),
             attempt: entry.attempt,
             age: time(now.saturating_sub(entry.created_at)),
             expires_in: time(entry.expires_at - now),

@@ -168,6 +168,7 @@ impl Server {
                     owner: claim.owner,
                     fingerprint: claim.fingerprint,
                     operation: &claim.operation,
+                    label: claim.label.as_deref(),
                     lease: claim.lease,
                     retention: claim.retention,
                     take_over: claim.take_over,

@@ -10,8 +10,8 @@ use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 use crate::store::replay_cache::registry::Removal;
 use crate::store::{
-    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
-    StoreError, StoreErrorKind,
+    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
+    Renewal, Renewed, Store, StoreError, StoreErrorKind,
 };
 
 /// How long one purge may take. It is nobody's request, and may be slower than one.
@@ -47,6 +47,18 @@ impl Calls {
 
     pub(super) async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         self.timed(self.store.get(key)).await
+    }
+
+    pub(super) async fn list(
+        &self,
+        filter: &ListFilter,
+        cursor: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<Listing, StoreError> {
+        match timeout(PURGE_LIMIT, self.store.list(filter, cursor, limit)).await {
+            Ok(listing) => listing,
+            Err(_) => Err(self.error(StoreErrorKind::TimedOut)),
+        }
     }
 
     pub(super) async fn give_grace(

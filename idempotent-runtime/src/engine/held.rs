@@ -14,7 +14,7 @@ use super::calls::Calls;
 use super::given_up::{GivenUp, How};
 use super::leases::LeaseGuard;
 use super::steps::LeaseView;
-use super::{Engine, Steps};
+use super::{Described, Engine, Steps};
 use crate::fingerprint::Fingerprint;
 use crate::record::{CompactResponse, Owner, RecordState, StoredResponse};
 use crate::store::{Claim, ClaimRequest, Completion, Release, StoreError};
@@ -24,7 +24,7 @@ use crate::store::{Claim, ClaimRequest, Completion, Release, StoreError};
 pub(super) struct ClaimedAs {
     pub(super) owner: Owner,
     pub(super) fingerprint: Fingerprint,
-    pub(super) operation: Arc<str>,
+    pub(super) operation: Described,
     pub(super) lease: Duration,
     pub(super) ttl: Duration,
     /// A question for this claim got no reply, and may arrive at any time. Shared by all who ask.
@@ -35,14 +35,14 @@ impl ClaimedAs {
     pub(super) fn new(
         owner: Owner,
         fingerprint: Fingerprint,
-        operation: &Arc<str>,
+        operation: &Described,
         lease: Duration,
         ttl: Duration,
     ) -> Self {
         Self {
             owner,
             fingerprint,
-            operation: Arc::clone(operation),
+            operation: operation.clone(),
             lease,
             ttl,
             has_lost_question: Arc::default(),
@@ -76,7 +76,8 @@ impl ClaimedAs {
         ClaimRequest {
             owner: self.owner,
             fingerprint: self.fingerprint,
-            operation: &self.operation,
+            operation: self.operation.stored(),
+            label: self.operation.label.as_deref(),
             lease: self.lease,
             retention,
             take_over,
@@ -117,6 +118,9 @@ pub(crate) enum Answer {
     /// The claim was lost, and nothing can be said.
     Unknown,
 }
+
+/// A completion, which a store in this process has done already.
+pub(crate) type Completing = Either<Ready<Answer>, Pin<Box<dyn Future<Output = Answer> + Send>>>;
 
 /// A completion that got no further for now.
 #[derive(Debug)]
@@ -203,10 +207,7 @@ impl Held {
 
     /// As [`store`](Self::store), of a response that is made once more if the store in this process has
     /// used it up in vain.
-    pub(crate) fn complete(
-        self,
-        response: impl Fn() -> CompactResponse,
-    ) -> Either<Ready<Answer>, Pin<Box<dyn Future<Output = Answer> + Send>>> {
+    pub(crate) fn complete(self, response: impl Fn() -> CompactResponse) -> Completing {
         let store = self.engine.store().in_process();
         let completion = match store {
             Some(store) if self.aliases.is_empty() => {
@@ -217,8 +218,12 @@ impl Held {
         if let Some(Ok(Completion::Stored)) = completion {
             return Either::Left(ready(Answer::Own));
         }
-        // Boxed: with the store in this process few requests have to make room for it.
-        Either::Right(Box::pin(self.store(response().to_stored())))
+        self.complete_later(response().to_stored())
+    }
+
+    /// As [`store`](Self::store). Boxed: with the store in this process few requests have to make room for it.
+    pub(crate) fn complete_later(self, response: Arc<StoredResponse>) -> Completing {
+        Either::Right(Box::pin(self.store(response)))
     }
 
     /// Stores the response, and says what to answer.

@@ -13,8 +13,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeySet, RecordKey};
+use crate::operation;
 use crate::record::{Record, RecordState, StoredResponse};
-use crate::store::{Store, StoreError};
+use crate::store::{ListCursor, ListFilter, Listing, Store, StoreError};
 
 mod abandoned;
 mod background;
@@ -103,12 +104,54 @@ impl Default for EngineSettings {
 pub(crate) struct Intent {
     pub(crate) keys: KeySet,
     pub(crate) fingerprint: Fingerprint,
-    pub(crate) operation: Arc<str>,
+    pub(crate) operation: Described,
     /// How long its response is replayed.
     pub(crate) ttl: Duration,
     /// For a recovery function: the key, and whose it is.
     pub(crate) key: Key,
     pub(crate) scope: Option<Vec<u8>>,
+}
+
+/// What operators see of a request: the operation, and the application's own reference.
+#[derive(Clone, Debug)]
+pub(crate) struct Described {
+    operation: Arc<str>,
+    label: Option<Arc<str>>,
+}
+
+impl Described {
+    pub(crate) fn with_label(self, label: Option<Arc<str>>) -> Self {
+        Self { label, ..self }
+    }
+
+    /// The operation as a store keeps it.
+    fn stored(&self) -> &str {
+        operation::stored(&self.operation)
+    }
+
+    fn stored_operation(&self) -> Arc<str> {
+        match self.stored() {
+            cut if cut.len() < self.operation.len() => cut.into(),
+            _ => Arc::clone(&self.operation),
+        }
+    }
+}
+
+impl<T: Into<Arc<str>>> From<T> for Described {
+    fn from(operation: T) -> Self {
+        Self {
+            operation: operation.into(),
+            label: None,
+        }
+    }
+}
+
+impl std::ops::Deref for Described {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.operation
+    }
 }
 
 /// What becomes of an [`Intent`].
@@ -213,6 +256,15 @@ impl Engine {
             }
         }
         None
+    }
+
+    pub(crate) async fn list(
+        &self,
+        filter: &ListFilter,
+        cursor: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<Listing, StoreError> {
+        self.0.calls.list(filter, cursor, limit).await
     }
 
     pub(crate) async fn read(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {

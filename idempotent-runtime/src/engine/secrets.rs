@@ -115,11 +115,11 @@ async fn write(calls: &Calls, own: &CheckValues) -> Result<(), StoreError> {
     let claim = ClaimedAs::new(owner, fingerprint, &OPERATION.into(), LEASE, MAX_DURATION);
     // One that arrives late is gone with its lease.
     if let Claim::Acquired { .. } = claim.ask(calls, LEASE, None).await? {
-        let response = Arc::new(StoredResponse {
-            status: 0,
-            headers: Default::default(),
-            body: Some(Bytes::from(own.values.concat())),
-        });
+        let response = Arc::new(StoredResponse::of_parts(
+            0,
+            Default::default(),
+            Some(Bytes::from(own.values.concat())),
+        ));
         calls.complete(&claim.owner, &response, claim.ttl).await?;
     }
     Ok(())

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::given_up::{GivenUp, How};
 use super::held::ClaimedAs;
-use super::{Detach, Engine, Refusal, random};
+use super::{Described, Detach, Engine, Refusal, random};
 use crate::key::RecordKey;
 use crate::operator::Resolution;
 use crate::record::{Owner, Record, StoredResponse};
@@ -45,7 +45,9 @@ impl Engine {
             key,
             token: random::token()?,
         };
-        let claim = ClaimedAs::new(owner, record.fingerprint, &record.operation, LEASE, ttl);
+        let described =
+            Described::from(Arc::clone(&record.operation)).with_label(record.label.clone());
+        let claim = ClaimedAs::new(owner, record.fingerprint, &described, LEASE, ttl);
         let (engine, attempt) = (self.clone(), record.attempt);
         Detach::new(self.tasks(), async move {
             let settled = engine.settle_attached(&claim, attempt, decision).await;

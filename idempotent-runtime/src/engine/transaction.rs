@@ -104,7 +104,8 @@ impl Engine {
                 token: random::token()?,
             },
             aliases: intent.keys.others().into(),
-            operation: Arc::clone(&intent.operation),
+            operation: intent.operation.stored_operation(),
+            label: intent.operation.label.clone(),
             fingerprint: fingerprints.current(),
             ttl: intent.ttl,
         };
@@ -196,6 +197,7 @@ impl Engine {
             },
             aliases: Arc::default(),
             operation: "idempotent: start-up".into(),
+            label: None,
             fingerprint: Fingerprint::from_bytes(key),
             ttl: Duration::from_secs(1),
         };

@@ -1,10 +1,12 @@
 //! What identifies one execution.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::error::{ExecuteError, ExecuteErrorKind};
 use crate::canonical::to_canonical;
-use crate::engine::Intent;
+use crate::engine::{Described, Intent};
 use crate::fingerprint::Fingerprint;
 use crate::http::{Idempotency, Inputs};
 use crate::key::{InvalidKey, Key};
@@ -22,7 +24,15 @@ pub(super) fn of_call<S: Serialize, I: Serialize + ?Sized>(
     let key = Key::from_text(key).map_err(invalid)?;
     let scope = Some(to_canonical(scope).map_err(unusable)?);
     let input = to_canonical(input).map_err(unusable)?;
-    Ok(intent(idempotency, policy, operation, scope, key, &input))
+    Ok(intent(
+        idempotency,
+        policy,
+        operation,
+        scope,
+        None,
+        key,
+        &input,
+    ))
 }
 
 /// From the expressions of the attribute.
@@ -48,6 +58,7 @@ pub(super) fn of_inputs(
         policy,
         operation,
         inputs.scope,
+        inputs.label,
         key,
         &input,
     ))
@@ -58,6 +69,7 @@ fn intent(
     policy: &Policy,
     operation: &str,
     scope: Option<Vec<u8>>,
+    label: Option<Arc<str>>,
     key: Key,
     input: &[u8],
 ) -> Intent {
@@ -66,7 +78,7 @@ fn intent(
     Intent {
         keys: keys.derive(operation, scope.as_deref(), &key),
         fingerprint: Fingerprint::of_input(input),
-        operation: operation.into(),
+        operation: Described::from(operation).with_label(label),
         ttl: policy.ttl_or(idempotency.ttl()),
         key,
         scope,

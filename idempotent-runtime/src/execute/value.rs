@@ -31,11 +31,7 @@ impl StoredResponse {
 }
 
 fn result(body: Option<Bytes>) -> StoredResponse {
-    StoredResponse {
-        status: STATUS,
-        headers: Default::default(),
-        body,
-    }
+    StoredResponse::of_parts(STATUS, Default::default(), body)
 }
 
 /// What is stored of a result: a tombstone of one that is too large, or that would not read back as

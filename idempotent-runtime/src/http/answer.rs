@@ -12,6 +12,7 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
 
+use super::capture::whole;
 use super::handle::Idempotency;
 use super::problem::{Problem, ProblemCode};
 use crate::engine::Refusal;
@@ -35,10 +36,15 @@ impl Idempotency {
     /// The stored response, marked as a replay.
     pub(super) fn replay(&self, stored: Arc<StoredResponse>) -> Response {
         // Most are this replay's own, and need not be copied.
-        let stored = Arc::unwrap_or_clone(stored);
+        let mut stored = Arc::unwrap_or_clone(stored);
+        let trailers = stored.take_trailers();
         let status =
             StatusCode::from_u16(stored.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = match stored.body {
+            Some(body) if trailers.is_some() => {
+                let head = respond(status, stored.headers, Body::empty());
+                whole(head, body, trailers)
+            }
             Some(body) => respond(status, stored.headers, body),
             None => self.not_retained(status, stored.headers),
         };

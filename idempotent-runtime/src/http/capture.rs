@@ -86,7 +86,14 @@ async fn store(
     match body.size_hint().exact() {
         Some(length) if length <= limit as u64 => match catch_unwind(collect(body)).await {
             Ok(Ok((body, trailers))) => {
-                let completion = held.complete(|| idempotency.compact(&response, Some(&body)));
+                let completion = match &trailers {
+                    None => held.complete(|| idempotency.compact(&response, Some(&body))),
+                    Some(trailers) => {
+                        let stored = idempotency.stored(&response, Some(&body));
+                        let trailers = idempotency.stored_trailers(Some(trailers));
+                        held.complete_later(Arc::new(stored.with_trailers(trailers)))
+                    }
+                };
                 idempotency.answer(completion.await, whole(response, body, trailers))
             }
             // Boxed: few requests have to make room for it.
@@ -99,10 +106,12 @@ async fn store(
         None => {
             let recording = Recording {
                 stored: idempotency.stored(&response, None),
+                idempotency: idempotency.clone(),
                 held,
                 limit,
                 announced: announced_length(&response),
                 kept: BytesMut::new(),
+                trailers: HeaderMap::new(),
             };
             let recorder = Recorder::new(body, recording, idempotency.mover());
             with_body(response, Body::new(recorder))
@@ -126,7 +135,6 @@ pub(super) fn panicked(idempotency: &Idempotency, record: Option<RecordKey>) -> 
 
 /// The handler's own response, put together again.
 pub(super) fn whole(response: Response, body: Bytes, trailers: Option<HeaderMap>) -> Response {
-    // Trailers are for whoever is there to get them; a replay has none.
     let body = match trailers {
         None => Body::from(body),
         Some(trailers) => {
@@ -167,6 +175,15 @@ impl Idempotency {
     /// kept for long, and what the handler has made can share its memory with much more.
     pub(super) fn stored(&self, response: &Response, body: Option<&[u8]>) -> StoredResponse {
         self.compact(response, body).response()
+    }
+
+    /// What is stored of trailers, by the same rules as for headers; a copy likewise.
+    pub(super) fn stored_trailers(&self, trailers: Option<&HeaderMap>) -> HeaderMap {
+        let Some(trailers) = trailers else {
+            return HeaderMap::new();
+        };
+        let trailers = self.stored_headers().stored(trailers);
+        CompactResponse::new(0, trailers, None).response().headers
     }
 
     fn compact(&self, response: &Response, body: Option<&[u8]>) -> CompactResponse {

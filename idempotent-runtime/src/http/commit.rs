@@ -128,6 +128,7 @@ async fn prepare(
     match catch_unwind(read(body, limit)).await {
         Ok(Ok(Read::Whole(body, trailers))) => {
             let stored = idempotency.stored(&response, Some(&body));
+            let stored = stored.with_trailers(idempotency.stored_trailers(trailers.as_ref()));
             Some((stored, whole(response, body, trailers)))
         }
         Ok(Ok(Read::TooLarge(body))) => {

@@ -15,7 +15,7 @@ use super::problem::{Problem, ProblemCode};
 use super::resolved::Resolved;
 use crate::canonical::canonicalize;
 use crate::digest::Digest;
-use crate::engine::Intent;
+use crate::engine::{Described, Intent};
 use crate::fingerprint::{Content, Fingerprint, Request};
 use crate::key::{InvalidKey, Key, WrongAge};
 use crate::operation::{path_without_parameter_names, without_parameter_names};
@@ -142,7 +142,7 @@ impl<'a> Head<'a> {
         Ok(Some(Intent {
             keys: keys.derive(&operation, scope.as_deref(), &key),
             fingerprint: self.fingerprint(digest, policy, inputs.fingerprint.as_deref(), body),
-            operation: operation.into(),
+            operation: Described::from(operation).with_label(inputs.label.clone()),
             ttl: policy.ttl_or(idempotency.ttl()),
             key,
             scope,

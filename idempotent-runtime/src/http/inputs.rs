@@ -1,8 +1,11 @@
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
+use serde::ser::Error as _;
 
 use crate::canonical::to_canonical;
+use crate::operation::MAX_LABEL_BYTES;
 
 /// What the expressions of one `#[idempotent]` evaluated to for one request.
 #[derive(Default)]
@@ -10,6 +13,7 @@ pub struct Inputs {
     pub(crate) scope: Option<Vec<u8>>,
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) fingerprint: Option<Vec<u8>>,
+    pub(crate) label: Option<Arc<str>>,
     arguments: Vec<Vec<u8>>,
     pub(crate) error: Option<serde_json::Error>,
 }
@@ -39,6 +43,23 @@ impl Inputs {
     #[must_use]
     pub fn fingerprint<T: Serialize + ?Sized>(mut self, value: &T) -> Self {
         self.fingerprint = self.serialized(value);
+        self
+    }
+
+    /// The application's own reference, stored in clear for operators. An empty one is none, and one of more than
+    /// 64 bytes is refused before anything runs, as an expression that does not serialize is.
+    #[must_use]
+    pub fn label<T: fmt::Display + ?Sized>(mut self, value: &T) -> Self {
+        let label = value.to_string();
+        if label.len() > MAX_LABEL_BYTES {
+            let message = format!(
+                "a label has at most 64 bytes, and this one has {}",
+                label.len()
+            );
+            self.error = Some(serde_json::Error::custom(message));
+        } else if !label.is_empty() {
+            self.label = Some(label.into());
+        }
         self
     }
 

@@ -10,7 +10,7 @@ use crate::operator::{Inspection, Locator, Resolution, Resolved};
 use crate::policy::Policy;
 use crate::record::{Record, RecordState};
 use crate::recovery::{Abandoned, Recovery};
-use crate::store::StoreError;
+use crate::store::{ListCursor, ListFilter, Listing, StoreError};
 
 /// # For operators
 ///
@@ -50,10 +50,12 @@ impl Idempotency {
     /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`] when the store is away or has a
     /// record that cannot be read.
     pub async fn inspect(&self, identity: &Locator) -> Result<Option<Inspection>, Error> {
-        for key in self.locate(&identity.resolve()?).iter() {
+        for key in self.locate(identity)?.iter() {
             if let Some(record) = self.engine().read(key).await.map_err(unread)? {
                 return Ok(Some(Inspection {
                     record_key: *key,
+                    operation: record.operation.clone(),
+                    label: record.label.clone(),
                     attempt: record.attempt,
                     age: record.age,
                     expires_in: record.expires_in,
@@ -63,6 +65,50 @@ impl Idempotency {
             }
         }
         Ok(None)
+    }
+
+    /// Lists records of the store, page by page: the abandoned ones of an operation, say, which
+    /// [`Locator::by_record_key`] then names. Changes nothing.
+    ///
+    /// A page has at most `limit` records, 1 to 1000, and may have fewer, or none, although another page follows: go
+    /// on while there is [`Listing::next`]. [`Store::list`](crate::store::Store::list) says what a listing is worth
+    /// while records come and go. It is the store that is listed: records of other namespaces and secrets too,
+    /// and one record of an internal check for each namespace, which is completed.
+    ///
+    /// ```
+    /// use idempotent_runtime::store::{ListFilter, RecordStatus};
+    /// use idempotent_runtime::{Error, Idempotency};
+    ///
+    /// async fn report(idempotency: &Idempotency) -> Result<(), Error> {
+    ///     let abandoned = ListFilter::new().status(RecordStatus::Abandoned);
+    ///     let mut next = None;
+    ///     loop {
+    ///         let page = idempotency.list(&abandoned, next.as_ref(), 100).await?;
+    ///         for record in page.records {
+    ///             println!("{} {} {:?}", record.key.to_hex(), record.operation, record.age);
+    ///         }
+    ///         next = page.next;
+    ///         if next.is_none() {
+    ///             return Ok(());
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`] when the store is unavailable, cannot list
+    /// ([`StoreErrorKind::Unsupported`](crate::store::StoreErrorKind::Unsupported)), or has not made this cursor.
+    pub async fn list(
+        &self,
+        filter: &ListFilter,
+        cursor: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<Listing, Error> {
+        let listed = self.engine().list(filter, cursor, limit).await;
+        listed.map_err(|cause| {
+            Error::new(ErrorKind::Store, "could not list records").with_source(cause)
+        })
     }
 
     /// Settles an **abandoned** key by an operator's decision:
@@ -90,7 +136,7 @@ impl Idempotency {
         identity: &Locator,
         recovery: Recovery,
     ) -> Result<Resolution, Error> {
-        let keys = self.locate(&identity.resolve()?);
+        let keys = self.locate(identity)?;
         match self.abandoned(&keys).await? {
             ControlFlow::Continue(found) => self.settle(found, recovery).await,
             ControlFlow::Break(otherwise) => Ok(otherwise),
@@ -121,8 +167,9 @@ impl Idempotency {
     ///
     /// # Errors
     ///
-    /// As [`resolve`](Self::resolve); also when the finished steps of the attempt cannot be read: then
-    /// the function is not asked.
+    /// As [`resolve`](Self::resolve); also for a locator by record key, because a recovery function is told
+    /// the key itself; and when the finished steps of the attempt cannot be read: then the function is not
+    /// asked.
     pub async fn resolve_with<F, Fut>(
         &self,
         identity: &Locator,
@@ -133,7 +180,7 @@ impl Idempotency {
         Fut: Future<Output = Recovery>,
     {
         let resolved = identity.resolve()?;
-        let keys = self.locate(&resolved);
+        let keys = self.locate(identity)?;
         let found = match self.abandoned(&keys).await? {
             ControlFlow::Continue(found) => found,
             ControlFlow::Break(otherwise) => return Ok(otherwise),
@@ -167,7 +214,7 @@ impl Idempotency {
     /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`]: it may be removed.
     pub async fn forget(&self, identity: &Locator) -> Result<bool, Error> {
         let mut is_removed = false;
-        for key in self.locate(&identity.resolve()?).iter() {
+        for key in self.locate(identity)?.iter() {
             is_removed |= self.engine().forget(key).await.map_err(|error| {
                 Error::new(ErrorKind::Store, "could not remove a record").with_source(error)
             })?;
@@ -223,9 +270,16 @@ impl Idempotency {
         Ok(resolution)
     }
 
-    fn locate(&self, identity: &Resolved<'_>) -> KeySet {
-        self.record_keys()
-            .derive(identity.operation, identity.scope, &identity.key)
+    fn locate(&self, identity: &Locator) -> Result<KeySet, Error> {
+        if let Some(key) = identity.record_key() {
+            return Ok(KeySet::new(key, None));
+        }
+        let Resolved {
+            operation,
+            scope,
+            key,
+        } = identity.resolve()?;
+        Ok(self.record_keys().derive(operation, scope, &key))
     }
 }
 

@@ -10,8 +10,10 @@ use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::Frame;
 
+use super::handle::Idempotency;
 use crate::engine::{Held, Mover};
 use crate::record::StoredResponse;
 
@@ -51,6 +53,8 @@ enum State {
 /// What will be stored.
 pub(super) struct Recording {
     pub(super) held: Held,
+    /// Whose rules say what of the trailers is stored.
+    pub(super) idempotency: Idempotency,
     /// The head of the response.
     pub(super) stored: StoredResponse,
     /// The most bytes of a body that are kept.
@@ -58,6 +62,8 @@ pub(super) struct Recording {
     /// The length that the client has been told.
     pub(super) announced: Option<u64>,
     pub(super) kept: BytesMut,
+    /// What will be stored of the trailers, which come last.
+    pub(super) trailers: HeaderMap,
 }
 
 /// What becomes of something that a body has produced.
@@ -175,6 +181,7 @@ impl Recording {
             None => return Verdict::Settle { is_whole: true },
         };
         let Some(data) = frame.data_ref() else {
+            self.trailers = self.idempotency.stored_trailers(frame.trailers_ref());
             return Verdict::Settle {
                 is_whole: frame.is_trailers(),
             };
@@ -194,10 +201,14 @@ impl Recording {
             held,
             mut stored,
             kept,
+            trailers,
             ..
         } = self;
         // A copy, because there is room for more in what it was collected in.
-        stored.body = is_whole.then(|| Bytes::copy_from_slice(&kept));
+        if is_whole {
+            stored.body = Some(Bytes::copy_from_slice(&kept));
+            stored = stored.with_trailers(trailers);
+        }
         // The status line is out: whatever the answer should be by now, it cannot be changed.
         held.store(Arc::new(stored)).await;
     }

@@ -14,10 +14,17 @@ use super::{StoredResponse, is_of_connection};
 /// upload: all of it would be kept alive, and no bound would know.
 pub struct CompactResponse {
     status: u16,
-    headers: Box<[Header]>,
-    /// The values of the headers, one after the other.
-    values: Bytes,
+    headers: Headers,
     body: Option<Bytes>,
+    /// Boxed: few have any.
+    trailers: Option<Box<Headers>>,
+}
+
+/// Headers, or trailers, in their order.
+struct Headers {
+    list: Box<[Header]>,
+    /// Their values, one after the other.
+    values: Bytes,
 }
 
 struct Header {
@@ -34,23 +41,11 @@ impl CompactResponse {
         headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
         body: Option<&[u8]>,
     ) -> Self {
-        let mut stored = Vec::with_capacity(headers.size_hint().1.unwrap_or(0));
-        stored.extend(headers.filter(|(name, _)| !is_of_connection(name)));
-        let mut values = Vec::with_capacity(stored.iter().map(|(_, value)| value.len()).sum());
-        let headers = stored.into_iter().map(|(name, value)| {
-            values.extend_from_slice(value.as_bytes());
-            Header {
-                // A name is never a piece of something larger.
-                name: name.clone(),
-                end: values.len(),
-                is_sensitive: value.is_sensitive(),
-            }
-        });
         Self {
             status,
-            headers: headers.collect(),
-            values: values.into(),
+            headers: Headers::new(headers),
             body: body.map(Bytes::copy_from_slice),
+            trailers: None,
         }
     }
 
@@ -62,10 +57,54 @@ impl CompactResponse {
 
     /// A response that shares its bytes with this one only.
     pub(crate) fn response(&self) -> StoredResponse {
-        // With room for what a replay adds to them.
-        let mut headers = HeaderMap::try_with_capacity(self.headers.len() + 2).unwrap_or_default();
+        StoredResponse {
+            status: self.status,
+            // With room for what a replay adds to them.
+            headers: self.headers.to_map(2),
+            body: self.body.clone(),
+            trailers: self
+                .trailers
+                .as_ref()
+                .map(|trailers| Box::new(trailers.to_map(0))),
+        }
+    }
+
+    /// About how many bytes it occupies, in a box, with what its allocations take besides.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let body = self.body.as_ref().map_or(0, shared_bytes);
+        let trailers = self.trailers.as_ref().map_or(0, |trailers| {
+            with_allocation(size_of::<Headers>()) + trailers.size_bytes()
+        });
+        with_allocation(size_of::<Self>()) + self.headers.size_bytes() + body + trailers
+    }
+}
+
+impl Headers {
+    fn new<'a>(headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>) -> Self {
+        let mut stored = Vec::with_capacity(headers.size_hint().1.unwrap_or(0));
+        stored.extend(headers.filter(|(name, _)| !is_of_connection(name)));
+        let mut values = Vec::with_capacity(stored.iter().map(|(_, value)| value.len()).sum());
+        let list = stored.into_iter().map(|(name, value)| {
+            values.extend_from_slice(value.as_bytes());
+            Header {
+                // A name is never a piece of something larger.
+                name: name.clone(),
+                end: values.len(),
+                is_sensitive: value.is_sensitive(),
+            }
+        });
+        Self {
+            list: list.collect(),
+            values: values.into(),
+        }
+    }
+
+    /// A map that shares its values with this list only, with room for so many more.
+    fn to_map(&self, room: usize) -> HeaderMap {
+        let mut headers = HeaderMap::try_with_capacity(self.list.len() + room).unwrap_or_default();
         let mut begin = 0;
-        for header in &self.headers {
+        for header in &self.list {
             let value = self.values.slice(begin..header.end);
             begin = header.end;
             // It was a value already, and they were in a map, so neither is ever refused.
@@ -74,21 +113,13 @@ impl CompactResponse {
                 let _ = headers.try_append(&header.name, value);
             }
         }
-        StoredResponse {
-            status: self.status,
-            headers,
-            body: self.body.clone(),
-        }
+        headers
     }
 
-    /// About how many bytes it occupies, in a box, with what its allocations take besides.
-    #[must_use]
-    pub fn size_bytes(&self) -> usize {
+    fn size_bytes(&self) -> usize {
         let of_header = |header: &Header| size_of::<Header>() + name_bytes(&header.name);
-        let headers: usize = self.headers.iter().map(of_header).sum();
-        let headers = with_allocation(headers) + shared_bytes(&self.values);
-        let body = self.body.as_ref().map_or(0, shared_bytes);
-        with_allocation(size_of::<Self>()) + headers + body
+        let list: usize = self.list.iter().map(of_header).sum();
+        with_allocation(list) + shared_bytes(&self.values)
     }
 }
 
@@ -130,11 +161,15 @@ fn name_bytes(name: &HeaderName) -> usize {
 
 impl From<&StoredResponse> for CompactResponse {
     fn from(response: &StoredResponse) -> Self {
-        Self::new(
-            response.status,
-            response.headers.iter(),
-            response.body.as_deref(),
-        )
+        let trailers = response.trailers();
+        Self {
+            trailers: trailers.map(|trailers| Box::new(Headers::new(trailers.iter()))),
+            ..Self::new(
+                response.status,
+                response.headers.iter(),
+                response.body.as_deref(),
+            )
+        }
     }
 }
 
@@ -143,7 +178,7 @@ impl fmt::Debug for CompactResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CompactResponse")
             .field("status", &self.status)
-            .field("headers", &self.headers.len())
+            .field("headers", &self.headers.list.len())
             .field("body_bytes", &self.body.as_ref().map(Bytes::len))
             .finish()
     }
@@ -168,10 +203,14 @@ mod tests {
             status: 200,
             headers,
             body: Some(buffer.slice(0..10)),
+            trailers: Some(Box::new(HeaderMap::from_iter([(
+                HeaderName::from_static("x-trailer"),
+                piece(&buffer),
+            )]))),
         };
         let compact = CompactResponse::from(&response);
         assert_eq!(compact.response(), response);
-        assert!(compact.size_bytes() < 500, "{}", compact.size_bytes());
+        assert!(compact.size_bytes() < 800, "{}", compact.size_bytes());
         let replay = compact.response();
         drop(response);
         assert!(buffer.is_unique(), "somebody shares the buffer");
@@ -196,6 +235,7 @@ mod tests {
             status: 200,
             headers,
             body: None,
+            trailers: None,
         };
         let replay = CompactResponse::from(&response).response();
         assert!(replay.headers["x-secret"].is_sensitive());

@@ -1,7 +1,15 @@
 //! Progress: the steps that a claim's handler has finished, and their bytes.
 //!
-//! A version byte, then the steps one behind the other, each a postcard of label, type name and
-//! result as JSON. What is appended leaves the bytes before it alone, so progress only grows, as
+//! A version byte, then the steps one behind the other (RFC 8742), each a map of CBOR:
+//!
+//! | tag | | value |
+//! | --: | --- | --- |
+//! | 0 | label | text |
+//! | 2 | the name of the result's type | text |
+//! | 4 | the result as JSON; absent where it could not be kept | text |
+//!
+//! An even tag is required and an odd one optional, as in a stored response. What is appended leaves the bytes
+//! before it alone, so progress only grows, as
 //! [`Store::save_progress`](crate::store::Store::save_progress) asks.
 
 use std::collections::HashMap;
@@ -10,9 +18,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+
+use super::cbor::{Malformed, Reader, Writer};
 
 const VERSION: u8 = 1;
+
+/// The numbers of the fields. Even ones are required, odd ones optional.
+mod tag {
+    pub(super) const LABEL: u64 = 0;
+    pub(super) const TYPE_NAME: u64 = 2;
+    pub(super) const JSON: u64 = 4;
+}
 
 /// The most bytes of progress in one record.
 pub(crate) const MAX_PROGRESS_BYTES: usize = 1024 * 1024;
@@ -33,22 +49,15 @@ pub(crate) struct Finished {
     json: Option<Box<str>>,
 }
 
-/// One step as it is stored.
-#[derive(Serialize, Deserialize)]
-struct Wire<'a> {
-    label: &'a str,
-    type_name: &'a str,
-    #[serde(borrow)]
-    json: Option<&'a str>,
-}
-
 /// Why progress could not be read. It must never be taken as absent: its steps have happened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProgressError {
-    #[error("progress has format version {0}, this release reads up to 1")]
+    #[error("progress has format version {0}, this release reads version 1")]
     Version(u8),
+    #[error("progress has the required field {0}, which this release does not know")]
+    RequiredField(u64),
     #[error("progress is malformed")]
-    Malformed(#[source] postcard::Error),
+    Malformed(#[source] Malformed),
     #[error("progress has a step twice")]
     Repeated,
 }
@@ -74,25 +83,25 @@ enum Cause {
     NotRetained,
 }
 
+impl From<Malformed> for ProgressError {
+    fn from(cause: Malformed) -> Self {
+        Self::Malformed(cause)
+    }
+}
+
 impl FinishedSteps {
     /// Reads what [`append`] has put together; no bytes are no steps.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, ProgressError> {
         let mut steps = Self::default();
-        let Some((version, mut rest)) = bytes.split_first() else {
+        let Some((version, rest)) = bytes.split_first() else {
             return Ok(steps);
         };
         if *version != VERSION {
             return Err(ProgressError::Version(*version));
         }
-        while !rest.is_empty() {
-            let (step, left): (Wire<'_>, _) =
-                postcard::take_from_bytes(rest).map_err(ProgressError::Malformed)?;
-            steps.push(Finished {
-                label: step.label.into(),
-                type_name: step.type_name.into(),
-                json: step.json.map(Into::into),
-            })?;
-            rest = left;
+        let mut reader = Reader::new(rest);
+        while reader.left() > 0 {
+            steps.push(Finished::read(&mut reader)?)?;
         }
         Ok(steps)
     }
@@ -135,13 +144,45 @@ impl Finished {
 
     /// Its bytes, to be [`append`]ed.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let step = Wire {
-            label: &self.label,
-            type_name: &self.type_name,
-            json: self.json.as_deref(),
+        let mut writer = Writer::new(Vec::new());
+        writer.map(2 + usize::from(self.json.is_some()));
+        writer.uint(tag::LABEL);
+        writer.text(&self.label);
+        writer.uint(tag::TYPE_NAME);
+        writer.text(&self.type_name);
+        if let Some(json) = &self.json {
+            writer.uint(tag::JSON);
+            writer.text(json);
+        }
+        writer.finish()
+    }
+
+    /// One step, of which each field is there once.
+    fn read(reader: &mut Reader<'_>) -> Result<Self, ProgressError> {
+        let (mut label, mut type_name, mut json) = (None, None, None);
+        for _ in 0..reader.map()? {
+            let field = match reader.uint()? {
+                tag::LABEL => &mut label,
+                tag::TYPE_NAME => &mut type_name,
+                tag::JSON => &mut json,
+                unknown if unknown % 2 == 0 => return Err(ProgressError::RequiredField(unknown)),
+                _ => {
+                    reader.skip()?;
+                    continue;
+                }
+            };
+            if field.replace(reader.text()?).is_some() {
+                return Err(Malformed::from("a field given twice").into());
+            }
+        }
+        let (Some(label), Some(type_name)) = (label, type_name) else {
+            return Err(Malformed::from("a step without a label or a type").into());
         };
-        // Into a growing vector: there is nothing in `Wire` that postcard can refuse.
-        postcard::to_allocvec(&step).unwrap_or_default()
+        Ok(Self {
+            label: label.into(),
+            type_name: type_name.into(),
+            json: json.map(Into::into),
+        })
     }
 
     /// What it was finished with.

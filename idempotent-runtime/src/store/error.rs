@@ -36,6 +36,8 @@ pub enum StoreErrorKind {
     Busy,
     /// The store has no room for another record. Nothing was written.
     Full,
+    /// The store does not have this operation, now or later. Nothing was written.
+    Unsupported,
     /// **About the item**: this store can never hold an item of this size. Nothing was written.
     TooLarge,
     /// **About the item**: the record cannot be read. Nothing was written.
@@ -110,6 +112,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Refused => "is refusing operations",
             StoreErrorKind::Busy => "reports that the record is locked",
             StoreErrorKind::Full => "is full",
+            StoreErrorKind::Unsupported => "does not support this operation",
             StoreErrorKind::TooLarge => "cannot hold an item of this size",
             StoreErrorKind::Corrupt => "has a record that cannot be read",
         };

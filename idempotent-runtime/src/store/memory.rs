@@ -40,9 +40,11 @@ use dashmap::mapref::entry::Entry as Slot;
 use self::entry::{Entry, Moment};
 use self::expiry::{Due, ExpiryQueue};
 use self::operations::Operations;
+use super::listing::foreign_cursor;
 use super::{
-    Claim, ClaimRequest, Completion, InProcess, Progress, Purged, PurgedClaim, Release, Renewal,
-    Renewed, Store, StoreError, StoreErrorKind, Subscription, Transactor,
+    Claim, ClaimRequest, Completion, InProcess, ListCursor, ListFilter, Listing, Progress, Purged,
+    PurgedClaim, Release, Renewal, Renewed, Store, StoreError, StoreErrorKind, Subscription,
+    Transactor,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind};
@@ -52,6 +54,7 @@ use crate::record::{CompactResponse, Owner, Record, StoredResponse};
 
 mod entry;
 mod expiry;
+mod listing;
 mod operations;
 #[cfg(test)]
 mod tests;
@@ -438,6 +441,19 @@ impl Store for MemoryStore {
         let mut purged = Purged::default();
         self.sweep(self.now(), limit, &mut purged);
         Ok(purged)
+    }
+
+    async fn list(
+        &self,
+        filter: &ListFilter,
+        cursor: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<Listing, StoreError> {
+        let after = match cursor {
+            Some(cursor) => Some(cursor.key().ok_or_else(|| foreign_cursor(NAME))?),
+            None => None,
+        };
+        Ok(self.page(filter, after, limit))
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {

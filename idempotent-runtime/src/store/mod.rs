@@ -71,6 +71,7 @@ mod connect;
 mod error;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod listening;
+mod listing;
 mod subscription;
 #[doc(hidden)]
 pub mod transaction;
@@ -95,6 +96,8 @@ pub mod sqlite;
 
 pub use connect::connect;
 pub use error::{StoreError, StoreErrorKind};
+pub(crate) use listing::MOST_LISTED;
+pub use listing::{ListCursor, ListFilter, ListedRecord, Listing, RecordStatus};
 pub use replay_cache::{CachedStore, ReplayCache};
 pub use subscription::Subscription;
 pub use transaction::{TransactionConnection, Transactor};
@@ -107,8 +110,11 @@ pub struct ClaimRequest<'a> {
     pub owner: Owner,
     /// The fingerprint that the record must have.
     pub fingerprint: Fingerprint,
-    /// The operation, stored in the record in clear text for operators.
+    /// The operation, stored in the record in clear text for operators: at most 128 bytes. A take-over keeps the
+    /// record's own.
     pub operation: &'a str,
+    /// The application's own reference, stored likewise: at most 64 bytes.
+    pub label: Option<&'a str>,
     /// How long the claim lasts without renewal.
     pub lease: Duration,
     /// How long the record outlives its lease if it is not completed.
@@ -382,6 +388,30 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// [`StoreError`].
     async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError>;
 
+    /// Lists records, page by page, without changing anything: from the beginning, or from where the page
+    /// before it ended. For operators.
+    ///
+    /// A page has at most `limit` records (1 to 1000; Redis may return a few more), and may have fewer, or none,
+    /// although another page follows: a call does a bounded amount of work. A record that exists throughout the
+    /// listing is on one of its pages, and on one only (on Redis it can be on two, if the server resizes its table
+    /// meanwhile). One that comes or goes meanwhile may be listed or not. A record that cannot be read is
+    /// logged and left out.
+    ///
+    /// Provided, so that a store need not have it: this one is an error.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Unsupported`] from a store that does not list, and for a cursor of another kind of store;
+    /// any other [`StoreError`].
+    async fn list(
+        &self,
+        _filter: &ListFilter,
+        _cursor: Option<&ListCursor>,
+        _limit: usize,
+    ) -> Result<Listing, StoreError> {
+        Err(StoreError::new(self.name(), StoreErrorKind::Unsupported))
+    }
+
     /// A notification for waiters on a running record. It must resolve on completion and release,
     /// should resolve on removal and take-over, and may resolve for no reason, for example when no attempt is
     /// running. A store without notifications returns [`Subscription::none`], and waiters poll.
@@ -482,6 +512,14 @@ macro_rules! delegate {
             }
             async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
                 (**self).purge_expired(limit).await
+            }
+            async fn list(
+                &self,
+                filter: &ListFilter,
+                cursor: Option<&ListCursor>,
+                limit: usize,
+            ) -> Result<Listing, StoreError> {
+                (**self).list(filter, cursor, limit).await
             }
             fn subscribe(&self, key: &RecordKey) -> Subscription {
                 (**self).subscribe(key)

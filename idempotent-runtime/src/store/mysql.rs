@@ -117,6 +117,29 @@
 //!   for a connection that was idle for a second.
 //! * **The schema's version** is the default of the column `schema_version`: it is in every dump. A table of
 //!   another release is refused by [`MySqlStore::migrate`], which says what to do.
+//!
+//! # The table
+//!
+//! The table and its columns are a stable interface: a later release adds columns, and gives the schema another version
+//! when one changes its meaning. Read them; what others write is not checked. [`MySqlStore::migrations`]
+//! is the SQL that makes them, for a tool of your own.
+//!
+//! | column | type | |
+//! | --- | --- | --- |
+//! | `record_key` | BINARY(32) | the record key |
+//! | `request_hash` | BINARY(32) | the fingerprint |
+//! | `state` | TINYINT UNSIGNED | 1 running, 2 completed |
+//! | `token` | BINARY(16) | who holds the claim; NULL once its owner has abandoned it |
+//! | `attempt` | INT UNSIGNED | 1, 2, ... |
+//! | `operation` | TEXT | at most 128 bytes |
+//! | `label` | VARCHAR(64) | the application's own reference, at most 64 bytes, or NULL |
+//! | `status_code` | SMALLINT UNSIGNED | of a completed response, for people |
+//! | `response` | LONGBLOB | of a completed record: see [`StoredResponse::encode`](crate::StoredResponse::encode) |
+//! | `progress` | LONGBLOB | finished steps of a claim that was not completed |
+//! | `created_at` | DATETIME(6), UTC | the first claim |
+//! | `lease_until` | DATETIME(6), UTC | a running record whose lease has ended is abandoned |
+//! | `expires_at` | DATETIME(6), UTC | the record is absent from then on |
+//! | `schema_version` | TINYINT UNSIGNED | its default is the version of the schema, 3 |
 
 use std::fmt;
 use std::sync::Arc;
@@ -133,11 +156,12 @@ use self::lane::{Health, Lane};
 use self::place::Place;
 use self::row::Row;
 use self::statements::{HANDLER_SESSION, Statements};
+use super::listing::InOrder;
 use super::sql::TableName;
 use super::transaction::Begin;
 use super::{
-    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
-    StoreError, StoreErrorKind, Subscription, Transactor,
+    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
+    Renewal, Renewed, Store, StoreError, StoreErrorKind, Subscription, Transactor,
 };
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
@@ -262,6 +286,13 @@ impl MySqlStore {
         });
         // Never given back: closing it is what frees the lock, also when this is dropped half-way.
         schema::migrate(&mut *connection?, &self.place, &self.statements).await
+    }
+
+    /// The statement that [`migrate`](Self::migrate) runs where there is no table: for a database administrator, or a
+    /// migration of `sqlx migrate` or another tool. `migrate` then finds the table and leaves it alone.
+    #[must_use]
+    pub fn migrations(&self) -> String {
+        self.statements.migrations()
     }
 
     fn with(pool: MySqlPool, lanes: Arc<Lanes>, table: TableName) -> Self {
@@ -466,6 +497,24 @@ impl Store for MySqlStore {
             }
         }
         Ok(purged)
+    }
+
+    async fn list(
+        &self,
+        filter: &ListFilter,
+        cursor: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<Listing, StoreError> {
+        let mut listing = InOrder::new(filter, cursor, limit, NAME)?;
+        loop {
+            let after = listing.after;
+            let list = || self.statements.list(filter.lists_completed(), &after);
+            let rows = on_lane!(self.lanes.calls, |connection| self
+                .read_all(&mut connection, list()));
+            if !listing.add(row::listed(&rows?)) {
+                return Ok(listing.finish());
+            }
+        }
     }
 
     fn subscribe(&self, _: &RecordKey) -> Subscription {

@@ -12,8 +12,7 @@
 //! * a replay reads one row by its primary key and writes nothing: no transaction id, no WAL, no
 //!   fsync;
 //! * a first claim and a completion are one commit each, or less than one when many come in at once
-//!   ([below](self#groups)), and the completion touches no index as long as its response finds
-//!   room on the record's page;
+//!   ([below](self#groups)), and a renewal touches no index;
 //! * a record that another transaction has locked delays no other record's renewal, release or completion;
 //! * all times are the database server's.
 //!
@@ -124,7 +123,7 @@
 //!   is never final, and no `#[tx]` handler runs.
 //! * **Passwords.** A password that changes is given to the pool by `set_connect_options`; the store connects
 //!   with what the pool has at that time.
-//! * **Privileges.** [`migrate`](PostgresStore::migrate) creates a table, an index, six functions
+//! * **Privileges.** [`migrate`](PostgresStore::migrate) creates a table, two indexes, six functions
 //!   and two triggers when they are not there, so the first one needs `CREATE` on the schema. After
 //!   that `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table will do, for later migrations of the
 //!   same release too.
@@ -136,6 +135,31 @@
 //!   can outlive its expiry by an eighth of its TTL before it is removed.
 //! * **Encoding.** Operations are stored as text. A database that is not in UTF-8 refuses those it cannot
 //!   represent.
+//!
+//! # The table
+//!
+//! The table and its columns are a stable interface: a later release adds columns, and gives the schema another version
+//! when one changes its meaning. Read them; what others write is not checked. [`PostgresStore::migrations`]
+//! is the SQL that makes them, for a tool of your own.
+//!
+//! | column | type | |
+//! | --- | --- | --- |
+//! | `key` | bytea, 32 bytes | the record key |
+//! | `request_hash` | bytea, 32 bytes | the fingerprint |
+//! | `state` | smallint | 1 running, 2 completed |
+//! | `token` | bytea, 16 bytes | who holds the claim; NULL once its owner has abandoned it |
+//! | `attempt` | integer | 1, 2, ... |
+//! | `operation` | text | at most 128 bytes |
+//! | `label` | text | the application's own reference, at most 64 bytes, or NULL |
+//! | `status_code` | smallint | of a completed response, for people |
+//! | `response` | bytea | of a completed record: see [`StoredResponse::encode`](crate::StoredResponse::encode) |
+//! | `progress` | bytea | finished steps of a claim that was not completed |
+//! | `created_at` | timestamptz | the first claim |
+//! | `lease_until` | timestamptz | a running record whose lease has ended is abandoned |
+//! | `expires_at` | timestamptz | the record is absent from then on |
+//! | `waited` | boolean | whether the end of the claim is to be notified |
+//! | `purge_at` | timestamptz | when the sweeper looks at it |
+//! | `schema_version` | smallint | its default is the version of the schema, 3 |
 //!
 //! # Groups
 //!
@@ -184,11 +208,12 @@ use self::hints::Listener;
 use self::records::Records;
 use self::schema::Place;
 use self::transaction::Transactions;
+use super::listing::{InOrder, LOOK};
 use super::sql::TableName;
 use super::transaction::Begin;
 use super::{
-    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
-    StoreError, StoreErrorKind, Subscription, Transactor,
+    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
+    Renewal, Renewed, Store, StoreError, StoreErrorKind, Subscription, Transactor,
 };
 use crate::error::Error;
 use crate::key::RecordKey;
@@ -327,7 +352,7 @@ impl PostgresStore {
         Ok(store)
     }
 
-    /// Creates the table, its index, functions and triggers, unless they are there.
+    /// Creates the table, its indexes, functions and triggers, unless they are there.
     ///
     /// Any number of processes may call it at once. It warns (by `tracing`) when the server is set
     /// to lose acknowledged commits.
@@ -338,6 +363,16 @@ impl PostgresStore {
     /// migrated the table, or when there is a table of that name that is not this crate's.
     pub async fn migrate(&self) -> Result<(), Error> {
         self.records.migrate().await
+    }
+
+    /// The statements that [`migrate`](Self::migrate) runs where there is no table: for a database administrator, or
+    /// a migration of `sqlx migrate` or another tool. `migrate` then finds the table and leaves it alone.
+    ///
+    /// All is named with the schema of [`with_schema`](Self::with_schema), or `public` without one, and with the table
+    /// of [`with_table`](Self::with_table). Run them in one transaction.
+    #[must_use]
+    pub fn migrations(&self) -> String {
+        schema::migrations(self.records.place())
     }
 }
 
@@ -458,6 +493,29 @@ impl Store for PostgresStore {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let purging = || statement(&sql.purge).bind(limit);
         rows::purged(&lanes.work.rows(None, purging).await?)
+    }
+
+    async fn list(
+        &self,
+        filter: &ListFilter,
+        cursor: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<Listing, StoreError> {
+        let mut listing = InOrder::new(filter, cursor, limit, NAME)?;
+        let sql = self.records.statements().await?;
+        let sql = match filter.lists_completed() {
+            true => &sql.list,
+            false => &sql.list_uncompleted,
+        };
+        let lanes = self.records.lanes()?;
+        loop {
+            let after = listing.after;
+            let reading = || statement(sql).bind(&after.as_bytes()[..]).bind(LOOK as i64);
+            let rows = lanes.work.rows(None, reading).await?;
+            if !listing.add(rows::listed(&rows)) {
+                return Ok(listing.finish());
+            }
+        }
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {

@@ -103,9 +103,8 @@
 //!   it, as everything that has expired, without a notice: the other stores log an error with its
 //!   operation and record key when they purge it, and this one cannot. Redis could publish that a key
 //!   has expired, but neither what it held nor to subscribers that were disconnected at the time. So look for them while they
-//!   are there: a record whose state (byte 69) is not `c`, and which has not been renewed, is one that an
-//!   operator has to resolve. `redis-cli --scan --pattern 'idempotent:*'` finds them all without stopping
-//!   the server; once a day is enough for a retention of weeks. And let no `maxmemory-policy` evict them.
+//!   are there: [`Idempotency::list`] with [`RecordStatus::Abandoned`](crate::store::RecordStatus::Abandoned); once a
+//!   day is enough for a retention of weeks. And let no `maxmemory-policy` evict them.
 //! * **Clocks.** Leases and expiry go by the server's clock. After a fail-over it is another one:
 //!   keep the servers' clocks in step.
 //! * **Sentinel.** `redis+sentinel://[user:password@]host[:port][,host[:port]...]/service[/database]`.
@@ -117,6 +116,8 @@
 //!   and renewals go out one by one, side by side. [`RedisStore::connect`] is for a single server.
 //!   Such a connection tries several times by itself; when its last try is refused, an earlier one may have
 //!   been executed, and the error says so.
+//!   A Cluster cannot be listed ([`Unsupported`](StoreErrorKind::Unsupported)): its servers have no common order of
+//!   keys. List the records of each server by a store of its own, or keep the record keys beside the effects.
 //!   Consider [`without_notifications`](RedisStore::without_notifications) if many requests wait for others
 //!   (`in_flight = "wait"`): a Cluster tells every node of every message, and there is one for each
 //!   record that is waited for.
@@ -126,7 +127,7 @@
 //!   `ring` or `aws_lc_rs`); or on `redis` with `tokio-native-tls-comp`.
 //! * **Access control.** The user needs
 //!   `+set +get +getrange +strlen +eval +evalsha +setrange +pttl +pexpire +del`, the keys
-//!   `~idempotent:*`, and for hints `+publish +subscribe` and the channel `&idempotent:done`. `+info +config|get` are
+//!   `~idempotent:*`, and for hints `+publish +subscribe` and the channel `&idempotent:done`. `+scan` is for listing, `+info +config|get` are
 //!   for the audit and the longest value, `+role` for servers that Sentinels watch. Give all of the first
 //!   group, or there are claims that cannot be completed.
 //! * **Passwords.** Who is connected stays connected when a password changes. Let the server take the old
@@ -140,12 +141,14 @@
 //! finds it by the digits that a log shows. It is binary: [`Idempotency::inspect`] reads it. Manually,
 //! `GETRANGE idempotent:1f0c... 69 69` is its state (`r` running, `w` running with a waiter,
 //! `a` abandoned by its owner, `c` completed; a running one whose lease has ended is abandoned too), and
-//! `PTTL` how many milliseconds it lives yet. What follows byte 74 is the operation, and then the response,
+//! `PTTL` how many milliseconds it lives yet. What follows byte 74 are the label (after a byte that says
+//! how long it is) and the operation, and then the response,
 //! or the progress of a running one: `GET` shows their text among the other bytes.
 //!
 //! The key's expiry is the record's, so do not change it while the request is running: the lease is
 //! counted by it.
 //!
+//! [`Idempotency::list`]: crate::Idempotency::list
 //! [`Idempotency::inspect`]: crate::Idempotency::inspect
 //! [`IdempotencyBuilder::abandoned_retention`]: crate::IdempotencyBuilder::abandoned_retention
 
@@ -167,8 +170,8 @@ use self::name::{LONGEST_PREFIX, Name};
 use self::script::Script;
 use self::servers::Servers;
 use super::{
-    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
-    StoreError, Subscription,
+    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
+    Renewal, Renewed, Store, StoreError, Subscription,
 };
 #[cfg(doc)]
 use super::{StoreErrorKind, Transactor};
@@ -185,6 +188,7 @@ mod hints;
 mod limit;
 mod line;
 mod link;
+mod listing;
 mod name;
 mod reconnecting;
 mod reply;
@@ -506,6 +510,15 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
     /// The server frees what has expired by itself, and tells nobody: not even that a record was abandoned.
     async fn purge_expired(&self, _limit: usize) -> Result<Purged, StoreError> {
         Ok(Purged::default())
+    }
+
+    async fn list(
+        &self,
+        filter: &ListFilter,
+        cursor: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<Listing, StoreError> {
+        self.page(filter, cursor, limit).await
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {

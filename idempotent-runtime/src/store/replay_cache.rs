@@ -77,8 +77,8 @@ use self::reading::Outcome;
 use self::registry::Removal;
 use self::shard::{Look, Shard};
 use super::{
-    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
-    StoreError, Subscription, Transactor,
+    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
+    Renewal, Renewed, Store, StoreError, Subscription, Transactor,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::fingerprint::Fingerprint;
@@ -325,6 +325,15 @@ impl<S: Store> Store for CachedStore<S> {
 
     async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
         self.inner.purge_expired(limit).await
+    }
+
+    async fn list(
+        &self,
+        filter: &ListFilter,
+        cursor: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<Listing, StoreError> {
+        self.inner.list(filter, cursor, limit).await
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {

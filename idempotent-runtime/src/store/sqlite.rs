@@ -113,6 +113,30 @@
 //!   variable) is refused: SQLite would take it for a private temporary database.
 //! * The schema version is the default of a column, which any dump of the table keeps. A table of another
 //!   version is refused by every call.
+//!
+//! # The table
+//!
+//! The table and its columns are a stable interface: a later release adds columns, and gives the schema another version
+//! when one changes its meaning. Read them; what others write is not checked. [`SqliteStore::migrations`]
+//! is the SQL that makes them, for a tool of your own.
+//!
+//! | column | type | |
+//! | --- | --- | --- |
+//! | `key` | BLOB, 32 bytes | the record key |
+//! | `request_hash` | BLOB, 32 bytes | the fingerprint |
+//! | `state` | TEXT | `running` or `completed` |
+//! | `token` | BLOB, 16 bytes | who holds the claim; NULL once its owner has abandoned it |
+//! | `attempt` | INTEGER | 1, 2, ... |
+//! | `operation` | TEXT | at most 128 bytes |
+//! | `label` | TEXT | the application's own reference, at most 64 bytes, or NULL |
+//! | `status_code` | INTEGER | of a completed response, for people |
+//! | `response` | BLOB | of a completed record: see [`StoredResponse::encode`](crate::StoredResponse::encode) |
+//! | `progress` | BLOB | finished steps of a claim that was not completed |
+//! | `created_at` | INTEGER, microseconds since 1970 | the first claim |
+//! | `lease_until` | INTEGER, microseconds since 1970 | a running record whose lease has ended is abandoned |
+//! | `expires_at` | INTEGER, microseconds since 1970 | the record is absent from then on |
+//! | `purge_at` | INTEGER, likewise | when the sweeper looks at it |
+//! | `schema_version` | INTEGER | its default is the version of the schema, 3 |
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -133,11 +157,12 @@ use self::shared::Shared;
 use self::statements::Statements;
 use self::transaction::Transactions;
 use self::writer::{Operation, Writer};
+use super::listing::InOrder;
 use super::sql::TableName;
 use super::transaction::Begin;
 use super::{
-    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
-    StoreError, StoreErrorKind, Subscription, Transactor,
+    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
+    Renewal, Renewed, Store, StoreError, StoreErrorKind, Subscription, Transactor,
 };
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
@@ -233,6 +258,21 @@ impl SqliteStore {
             let message = format!("sqlite store could not set up its table `{}`", self.table);
             Error::new(ErrorKind::Store, message).with_source(error)
         })
+    }
+
+    /// The statements that [`migrate`](Self::migrate) runs: for a migration of `sqlx migrate` or another tool.
+    /// `migrate` then finds the table and leaves it alone.
+    #[must_use]
+    pub fn migrations(&self) -> String {
+        let Statements {
+            create_table,
+            create_index,
+            create_listing_index,
+            ..
+        } = &self.statements;
+        [create_table, create_index, create_listing_index]
+            .map(|statement| format!("{};\n", statement.as_str().trim_end()))
+            .join("\n")
     }
 
     fn with_options(options: SqliteConnectOptions, table: TableName) -> Self {
@@ -428,6 +468,28 @@ impl Store for SqliteStore {
 
     async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
         self.write(operations::Purge { limit }).await
+    }
+
+    async fn list(
+        &self,
+        filter: &ListFilter,
+        cursor: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<Listing, StoreError> {
+        let mut listing = InOrder::new(filter, cursor, limit, NAME)?;
+        let list = match filter.lists_completed() {
+            true => &self.statements.list,
+            false => &self.statements.list_uncompleted,
+        };
+        loop {
+            let look = operations::List {
+                list: list.clone(),
+                after: listing.after,
+            };
+            if !listing.add(self.write(look).await?) {
+                return Ok(listing.finish());
+            }
+        }
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {

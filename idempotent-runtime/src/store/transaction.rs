@@ -35,6 +35,8 @@ pub struct TransactionRequest {
     pub aliases: Arc<[RecordKey]>,
     /// The operation, stored in the record in clear text for operators.
     pub operation: Arc<str>,
+    /// The application's own reference, stored likewise.
+    pub label: Option<Arc<str>>,
     /// The fingerprint that the record must have.
     pub fingerprint: Fingerprint,
     /// How long the record lives, counted from when it is written.

@@ -313,8 +313,12 @@ faults! {
     ReadingProlongs => Documented, [reading_tells_the_state_and_changes_nothing];
     /// The operation of the last claim stays.
     OperationIsTheLastOne => Documented, [first_claim_names_the_operation];
-    /// A column of at most 255 characters.
+    /// A column of at most 64 characters.
     OperationIsCut => Documented, [first_claim_names_the_operation];
+    /// A listing has all records of a label.
+    ListingIgnoresTheState => Documented, [listing_tells_states_and_names];
+    /// A listing ends with its first page.
+    ListingHasOnePage => Documented, [listing_has_each_record_once_while_others_come_and_go];
     /// A purge only counts.
     PurgeNamesNobody => Documented, [purge_names_the_abandoned];
     /// A purge names all that it has removed.

@@ -10,11 +10,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use idempotent_runtime::store::{
-    Claim, ClaimRequest, Completion, Progress, Purged, PurgedClaim, Release, Renewal, Renewed,
-    Store, StoreError, StoreErrorKind, Subscription, Transactor,
+    Claim, ClaimRequest, Completion, ListCursor, ListFilter, ListedRecord, Listing, Progress,
+    Purged, PurgedClaim, RecordStatus, Release, Renewal, Renewed, Store, StoreError,
+    StoreErrorKind, Subscription, Transactor,
 };
 use idempotent_runtime::{
-    Clock, Fingerprint, ManualClock, Owner, Record, RecordKey, StoredResponse,
+    Clock, Fingerprint, ManualClock, Owner, Record, RecordKey, RecordState, StoredResponse,
 };
 use tokio::sync::Notify;
 
@@ -43,6 +44,21 @@ pub(crate) struct MutexStore {
 }
 
 type Rows<'a> = MutexGuard<'a, HashMap<[u8; 32], Row>>;
+
+fn listed(key: RecordKey, record: Record) -> ListedRecord {
+    let (status, lease_left) = match record.state {
+        RecordState::Running { lease_left } => (RecordStatus::InFlight, lease_left),
+        RecordState::Abandoned => (RecordStatus::Abandoned, Duration::ZERO),
+        RecordState::Completed(_) => (RecordStatus::Completed, Duration::ZERO),
+    };
+    let mut listed = ListedRecord::new(key, status, record.operation);
+    listed.label = record.label;
+    listed.attempt = record.attempt;
+    listed.age = record.age;
+    listed.lease_left = lease_left;
+    listed.expires_in = record.expires_in;
+    listed
+}
 
 /// What a claim comes to: an answer, and the row that has to be written for it.
 enum Decision {
@@ -401,6 +417,35 @@ impl Store for MutexStore {
             }));
         }
         Ok(purged)
+    }
+
+    async fn list(
+        &self,
+        filter: &ListFilter,
+        cursor: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<Listing, StoreError> {
+        self.connect().await;
+        let now = self.clock.now();
+        let mut filter = filter.clone();
+        if self.has(Fault::ListingIgnoresTheState) {
+            filter.status = None;
+        }
+        let after = cursor.map_or(&[][..], ListCursor::as_bytes);
+        let rows = self.lock()?;
+        let live = rows
+            .iter()
+            .filter(|(key, row)| key[..] > *after && self.is_live(row, now));
+        let mut records: Vec<_> = live
+            .map(|(key, row)| listed(RecordKey::from_bytes(*key), row.record(now)))
+            .filter(|record| filter.matches(record))
+            .collect();
+        records.sort_unstable_by_key(|record| record.key);
+        let has_more = records.len() > limit && !self.has(Fault::ListingHasOnePage);
+        records.truncate(limit);
+        let next = records.last().filter(|_| has_more);
+        let next = next.map(|record| record.key.into());
+        Ok(Listing::new(records, next))
     }
 
     fn subscribe(&self, _: &RecordKey) -> Subscription {

@@ -14,6 +14,7 @@ use super::{Decision, Fault};
 pub(super) struct Row {
     fingerprint: Fingerprint,
     operation: Arc<str>,
+    label: Option<Arc<str>>,
     /// Missing when its owner has abandoned it.
     token: Option<Token>,
     pub(super) attempt: u32,
@@ -28,7 +29,7 @@ impl Row {
     pub(super) fn first(request: &ClaimRequest<'_>, now: Duration, fault: Option<Fault>) -> Self {
         let mut operation = request.operation;
         if fault == Some(Fault::OperationIsCut) {
-            let end = operation.char_indices().nth(255);
+            let end = operation.char_indices().nth(64);
             operation = &operation[..end.map_or(operation.len(), |(end, _)| end)];
         }
         let expires_at = match fault {
@@ -43,6 +44,7 @@ impl Row {
         Self {
             fingerprint: request.fingerprint,
             operation: operation.into(),
+            label: request.label.map(Arc::from),
             token: Some(request.owner.token),
             attempt: 1,
             created_at: now,
@@ -159,6 +161,7 @@ impl Row {
             attempt: self.attempt + 1,
             created_at: self.created_at,
             operation: Arc::clone(&self.operation),
+            label: self.label.clone(),
             progress: self.progress.clone(),
             ..Self::first(request, now, fault)
         };
@@ -328,6 +331,7 @@ impl Row {
         Record {
             fingerprint: self.fingerprint,
             operation: Arc::clone(&self.operation),
+            label: self.label.clone(),
             attempt: self.attempt,
             age: self.age(now),
             expires_in: self.expires_at.saturating_sub(now),

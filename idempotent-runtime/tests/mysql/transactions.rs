@@ -82,6 +82,7 @@ fn transaction() -> TransactionRequest {
         owner: claim.owner,
         aliases: Arc::default(),
         operation: claim.operation.into(),
+        label: None,
         fingerprint: claim.fingerprint,
         ttl: TTL,
     }

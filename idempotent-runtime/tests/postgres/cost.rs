@@ -145,9 +145,10 @@ async fn log_position(pool: &PgPool) -> i64 {
         .unwrap()
 }
 
-/// An update that is not heap-only writes an entry into each index.
+/// An update that is not heap-only writes an entry into each index. A completion is none, because it leaves the
+/// index of what is not completed.
 #[tokio::test]
-async fn completions_and_renewals_touch_no_index() {
+async fn renewals_touch_no_index() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
@@ -183,7 +184,7 @@ async fn completions_and_renewals_touch_no_index() {
         assert!(started.elapsed() < PATIENCE, "{updated} updates");
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    assert!(heap_only >= 60, "{heap_only} of 100");
+    assert!(heap_only >= 40, "{heap_only} of 50 renewals");
     scratch.clean_up().await;
 }
 

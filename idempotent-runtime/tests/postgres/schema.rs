@@ -41,6 +41,55 @@ async fn eight_processes_migrate_at_once() {
     scratch.clean_up().await;
 }
 
+/// By a database administrator, without the crate.
+#[tokio::test]
+async fn a_table_made_by_the_published_text_is_ours() {
+    let Some(scratch) = Scratch::new().await else {
+        return;
+    };
+    scratch.execute(&scratch.store(1).migrations()).await;
+    // No migration, and one that finds the table there.
+    claimed(&scratch.store(1)).await;
+    let store = scratch.store(1);
+    store.migrate().await.unwrap();
+    claimed(&store).await;
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn published_text_names_the_chosen_schema() {
+    let Some(scratch) = Scratch::new().await else {
+        return;
+    };
+    scratch.execute(r#"CREATE SCHEMA "{table}""#).await;
+    let store = || scratch.store(1).with_schema(&scratch.table);
+    scratch.execute(&store().migrations()).await;
+    claimed(&store()).await;
+    scratch.execute(r#"DROP SCHEMA "{table}" CASCADE"#).await;
+    scratch.clean_up().await;
+}
+
+/// The one that operators list by, and that a completed record leaves.
+#[tokio::test]
+async fn what_is_not_completed_is_listed_along_its_index() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    claimed(&scratch.store(1)).await;
+    let plan = r#"SET enable_seqscan = off; SET enable_sort = off; EXPLAIN SELECT key FROM "{table}"
+        WHERE state = 1 AND key > '' ORDER BY key LIMIT 1000"#;
+    let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(plan.replace("{table}", &scratch.table)))
+        .fetch_all(&scratch.admin)
+        .await
+        .unwrap();
+    let plan: Vec<String> = rows.iter().map(|row| sqlx::Row::get(row, 0)).collect();
+    assert!(
+        plan.iter().any(|line| line.contains("_uncompleted")),
+        "{plan:?}"
+    );
+    scratch.clean_up().await;
+}
+
 #[tokio::test]
 async fn migrating_again_keeps_the_records() {
     let Some(scratch) = Scratch::migrated().await else {
@@ -76,15 +125,15 @@ async fn schema_of_another_release_is_refused() {
         return;
     };
     scratch
-        .execute(r#"ALTER TABLE "{table}" ALTER schema_version SET DEFAULT 3"#)
+        .execute(r#"ALTER TABLE "{table}" ALTER schema_version SET DEFAULT 4"#)
         .await;
     let error = scratch.store(1).migrate().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store);
-    assert!(error.to_string().contains("has schema 3"), "{error}");
+    assert!(error.to_string().contains("has schema 4"), "{error}");
     assert!(error.to_string().contains("another release"), "{error}");
     let error = scratch.store(1).claim(&request()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Refused);
-    assert!(chain(&error).contains("has schema 3"), "{}", chain(&error));
+    assert!(chain(&error).contains("has schema 4"), "{}", chain(&error));
     scratch.clean_up().await;
 }
 

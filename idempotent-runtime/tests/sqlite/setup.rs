@@ -124,20 +124,35 @@ async fn table_of_somebody_else_is_found_out_by_the_migration() {
     assert_eq!(count(&mut connection, indexes).await, 0, "it is left alone");
 }
 
+/// By a tool for migrations, without the crate.
+#[tokio::test]
+async fn a_table_made_by_the_published_text_is_ours() {
+    let directory = Directory::new();
+    let pool = SqlitePool::connect_lazy(&format!("{}?mode=rwc", directory.url())).unwrap();
+    let text = SqliteStore::new(pool.clone()).migrations();
+    let mut connection = pool.acquire().await.unwrap();
+    execute(&mut connection, text).await;
+    assert_works(&SqliteStore::new(pool.clone())).await;
+    assert_works(&SqliteStore::connect(&directory.url()).await.unwrap()).await;
+    let indexes =
+        "SELECT count(*) FROM pragma_index_list('idempotency_records') WHERE origin = 'c'";
+    assert_eq!(count(&mut connection, indexes).await, 2);
+}
+
 #[tokio::test]
 async fn table_of_a_newer_release_is_refused() {
     let directory = Directory::new();
     drop(directory.store().await);
     let mut connection = directory.connection().await;
     let newer = "PRAGMA writable_schema = ON;
-        UPDATE sqlite_schema SET sql = replace(sql, 'DEFAULT 2', 'DEFAULT 3') WHERE type = 'table';
+        UPDATE sqlite_schema SET sql = replace(sql, 'DEFAULT 3', 'DEFAULT 4') WHERE type = 'table';
         PRAGMA writable_schema = RESET";
     execute(&mut connection, newer).await;
     let error = SqliteStore::connect(&directory.url()).await.unwrap_err();
     assert_eq!(store_error(&error).kind(), StoreErrorKind::Refused);
     let text = format!("{error:?}");
-    assert!(text.contains("it has schema 3"), "{text}");
-    assert!(text.contains("this release knows schema 2"), "{text}");
+    assert!(text.contains("it has schema 4"), "{text}");
+    assert!(text.contains("this release knows schema 3"), "{text}");
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ fn of(key: RecordKey, aliases: &[RecordKey]) -> TransactionRequest {
         owner: request.owner,
         aliases: aliases.into(),
         operation: request.operation.into(),
+        label: None,
         fingerprint: request.fingerprint,
         ttl: TTL,
     }

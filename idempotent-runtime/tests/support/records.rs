@@ -39,6 +39,7 @@ pub(crate) fn request() -> ClaimRequest<'static> {
         },
         fingerprint: Fingerprint::from_bytes(digest()),
         operation: "POST /payments",
+        label: None,
         lease: Duration::from_secs(600),
         retention: Duration::from_secs(3600),
         take_over: None,

@@ -296,8 +296,10 @@ pub(crate) fn fingerprint() -> Fingerprint {
 
 /// The bytes of a 201 with this body, as a store holds them.
 pub(crate) fn response_bytes(body: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(body.len()).ok().filter(|length| *length < 128);
-    let mut bytes = vec![1, 0xc9, 0x01, 0, 1, length.expect("a short body")];
+    let length = u8::try_from(body.len()).ok().filter(|length| *length < 24);
+    // A map of two: 0 is the status, and 4 the body.
+    let mut bytes = vec![1, 0xa2, 0, 0x18, 201, 4];
+    bytes.push(0x40 + length.expect("a short body"));
     bytes.extend_from_slice(body);
     bytes
 }

@@ -165,6 +165,7 @@ pub(crate) fn request_of(key: RecordKey) -> ClaimRequest<'static> {
         },
         fingerprint: Fingerprint::from_bytes([7; 32]),
         operation: "payments.create",
+        label: None,
         lease: Duration::from_secs(600),
         retention: Duration::from_secs(3600),
         take_over: None,
@@ -198,7 +199,13 @@ pub(crate) fn response(text: &str) -> Arc<StoredResponse> {
         length < 128,
         "a longer one has more than one byte of length"
     );
-    let encoded = [&[1, 0xc9, 1, 0, 1, length], text.as_bytes()].concat();
+    // A map of two: 0 is the status, and 4 the body.
+    let head: &[u8] = if length < 24 {
+        &[0x40 + length]
+    } else {
+        &[0x58, length]
+    };
+    let encoded = [&[1, 0xa2, 0, 0x18, 201, 4], head, text.as_bytes()].concat();
     let response = StoredResponse::decode(&encoded).unwrap();
     assert_eq!(response.encode(), encoded);
     Arc::new(response)

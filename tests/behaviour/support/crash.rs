@@ -75,6 +75,7 @@ pub async fn take_over(store: &FaultyStore, key: RecordKey) -> Owner {
         owner,
         fingerprint: record.fingerprint,
         operation: &record.operation,
+        label: None,
         lease: LEASE,
         retention: record.expires_in,
         take_over: Some(record.attempt),

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::store::{
-    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
-    StoreError, StoreErrorKind, Subscription, Transactor,
+    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
+    Renewal, Renewed, Store, StoreError, StoreErrorKind, Subscription, Transactor,
 };
 use idempotent_runtime::{ManualClock, Owner, Record, RecordKey, StoredResponse};
 use tokio::sync::Semaphore;
@@ -272,6 +272,7 @@ impl Store for FaultyStore {
                 owner,
                 fingerprint,
                 operation: &operation,
+                label: None,
                 lease,
                 retention,
                 take_over,
@@ -359,6 +360,15 @@ impl Store for FaultyStore {
 
     async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
         self.inner.purge_expired(limit).await
+    }
+
+    async fn list(
+        &self,
+        filter: &ListFilter,
+        cursor: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<Listing, StoreError> {
+        self.inner.list(filter, cursor, limit).await
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {

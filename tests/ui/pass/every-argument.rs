@@ -21,6 +21,7 @@ async fn ask(abandoned: Abandoned) -> Recovery {
     header = "X-Request-Id",
     required = false,
     scope = body.len(),
+    label = body.len(),
     fingerprint = json,
     fingerprint_headers = ["x-api-version", "Accept-Language"],
     lease = "10s",

@@ -50,6 +50,7 @@ async fn settle(idempotency: &Idempotency, order: Order) -> Result<Receipt, Sett
     ttl = "7d",
     key = (id, &line),
     scope = tenant,
+    label = id,
     fingerprint = (id, &tenant),
     lease = "10s",
     in_flight = "wait",

@@ -54,11 +54,11 @@ async fn entered(
 }
 
 fn completed() -> Settled {
-    Settled::Completed(Arc::new(StoredResponse {
-        status: 200,
-        headers: Default::default(),
-        body: None,
-    }))
+    Settled::Completed(Arc::new(StoredResponse::of_parts(
+        200,
+        Default::default(),
+        None,
+    )))
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::*;
 
@@ -12,7 +13,7 @@ struct Charge {
 }
 
 mod other {
-    #[derive(Debug, super::Deserialize)]
+    #[derive(Debug, serde::Deserialize)]
     pub(super) struct Charge {
         #[serde(rename = "number")]
         _number: u64,
@@ -60,7 +61,10 @@ fn the_bytes_are_these() {
     let mut bytes = Vec::new();
     append(&mut bytes, &encode::<Charge>("a", Some("{}")));
     append(&mut bytes, &encode::<u8>("b", None));
-    assert_eq!(bytes, b"\x01\x01a\x06Charge\x01\x02{}\x01b\x02u8\x00");
+    assert_eq!(
+        bytes,
+        b"\x01\xa3\x00\x61a\x02\x66Charge\x04\x62{}\xa2\x00\x61b\x02\x62u8"
+    );
 }
 
 #[test]
@@ -100,6 +104,25 @@ fn a_newer_version_is_refused_and_named() {
     assert!(matches!(
         FinishedSteps::decode(&bytes),
         Err(ProgressError::Version(9))
+    ));
+}
+
+#[test]
+fn unknown_optional_fields_are_left_out_and_required_ones_refused() {
+    let step = |tag: u64| {
+        let mut writer = Writer::new(vec![VERSION]);
+        writer.map(3);
+        for (tag, text) in [(0, "charge"), (2, "u8"), (tag, "of a newer release")] {
+            writer.uint(tag);
+            writer.text(text);
+        }
+        writer.finish()
+    };
+    let steps = FinishedSteps::decode(&step(7)).unwrap();
+    assert_eq!(steps.labels().collect::<Vec<_>>(), ["charge"]);
+    assert!(matches!(
+        FinishedSteps::decode(&step(6)),
+        Err(ProgressError::RequiredField(6))
     ));
 }
 

@@ -50,11 +50,7 @@ async fn bodies_come_back_byte_for_byte(lab: &Lab<'_>) -> Verdict {
         comes_back(
             lab,
             what,
-            StoredResponse {
-                status,
-                headers: HeaderMap::new(),
-                body,
-            },
+            StoredResponse::of_parts(status, HeaderMap::new(), body),
         )
         .await?;
     }
@@ -79,16 +75,7 @@ async fn headers_come_back_in_order(lab: &Lab<'_>) -> Verdict {
         headers.append(HeaderName::from_static(name), value);
     }
     let body = Some(Bytes::from_static(b"{}"));
-    comes_back(
-        lab,
-        "headers",
-        StoredResponse {
-            status: 200,
-            headers,
-            body,
-        },
-    )
-    .await
+    comes_back(lab, "headers", StoredResponse::of_parts(200, headers, body)).await
 }
 
 async fn keys_one_bit_apart_never_meet(lab: &Lab<'_>) -> Verdict {

@@ -107,6 +107,7 @@ pub(super) fn unchanged(what: &str, before: &Record, after: Option<Record>) -> V
     let same = after.as_ref().is_some_and(|after| {
         after.fingerprint == before.fingerprint
             && after.operation == before.operation
+            && after.label == before.label
             && after.attempt == before.attempt
             && after.age >= before.age
             && after.expires_in <= before.expires_in

@@ -72,6 +72,7 @@ impl<'a> Lab<'a> {
             },
             fingerprint: Fingerprint::from_bytes(fingerprint),
             operation: OPERATION,
+            label: None,
             lease: self.lasting(),
             retention: self.lasting() * 5,
             take_over: None,
@@ -355,9 +356,9 @@ pub(super) fn stranger(to: &Owner) -> Result<Owner, Failure> {
 pub(super) fn answer(text: &'static str) -> Arc<StoredResponse> {
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("text/plain"));
-    Arc::new(StoredResponse {
-        status: 201,
+    Arc::new(StoredResponse::of_parts(
+        201,
         headers,
-        body: Some(Bytes::from_static(text.as_bytes())),
-    })
+        Some(Bytes::from_static(text.as_bytes())),
+    ))
 }

@@ -123,6 +123,7 @@ mod given_up;
 mod grace;
 mod leases;
 mod lifetime;
+mod listing;
 mod locks;
 mod operators;
 mod progress;
@@ -274,6 +275,7 @@ fn all_cases() -> impl Iterator<Item = &'static Case> {
         progress::CASES,
         appending::CASES,
         operators::CASES,
+        listing::CASES,
         subscriptions::CASES,
         given_up::CASES,
     ]

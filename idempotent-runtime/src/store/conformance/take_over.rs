@@ -152,28 +152,41 @@ async fn take_over_begins_a_new_life(lab: &Lab<'_>) -> Verdict {
 
 /// Who takes it over, or completes it, does not rename it. A name can be long, and have any letters.
 async fn first_claim_names_the_operation(lab: &Lab<'_>) -> Verdict {
-    let long = "größe-".repeat(50);
-    for operation in ["", "POST /payments/{}", "'; \"\\ %_ \u{1f4b6}\r\n\t", &long] {
+    let long = "größe-".repeat(16);
+    for (operation, label) in [
+        ("", None),
+        ("POST /payments/{}", Some("order 4711")),
+        (
+            "'; \"\\ %_ \u{1f4b6}\r\n\t",
+            Some("'; \"\\ %_ \u{1f4b6}\r\n\t "),
+        ),
+        (&long, long.get(..64)),
+    ] {
+        let names = (operation, label);
         let request = ClaimRequest {
             operation,
+            label,
             ..lab.brief_request()?
         };
         lab.store.claim(&request).await?;
-        must_be_named(lab, &request.owner.key, operation).await?;
+        must_be_named(lab, &request.owner.key, names).await?;
         lab.store
             .claim(&ClaimRequest {
                 operation: "another",
+                label: Some("another"),
                 ..request
             })
             .await?;
-        must_be_named(lab, &request.owner.key, operation).await?;
+        must_be_named(lab, &request.owner.key, names).await?;
         lab.abandon(&request.owner).await?;
-        must_be_named(lab, &request.owner.key, operation).await?;
+        must_be_named(lab, &request.owner.key, names).await?;
         let heir = ClaimRequest {
             operation: "another",
+            label: Some("another"),
             take_over: Some(1),
             ..rival(&Request {
                 operation: "",
+                label: None,
                 ..request
             })?
         };
@@ -183,21 +196,22 @@ async fn first_claim_names_the_operation(lab: &Lab<'_>) -> Verdict {
             claim,
             Claim::Acquired { attempt: 2, .. }
         );
-        must_be_named(lab, &request.owner.key, operation).await?;
+        must_be_named(lab, &request.owner.key, names).await?;
         lab.completed(&heir.owner).await?;
-        must_be_named(lab, &request.owner.key, operation).await?;
+        must_be_named(lab, &request.owner.key, names).await?;
     }
     Ok(())
 }
 
-async fn must_be_named(lab: &Lab<'_>, key: &RecordKey, operation: &str) -> Verdict {
-    let name = lab.record(key).await?.operation;
-    if *name == *operation {
+async fn must_be_named(lab: &Lab<'_>, key: &RecordKey, names: (&str, Option<&str>)) -> Verdict {
+    let record = lab.record(key).await?;
+    let name = (&*record.operation, record.label.as_deref());
+    if name == names {
         return Ok(());
     }
-    let expected = format!("{operation:?}");
+    let expected = format!("{names:?}");
     Err(Failure::unexpected(
-        "the operation of a record",
+        "the operation and the label of a record",
         &expected,
         &name,
     ))

@@ -12,7 +12,9 @@ use super::operations::Operation;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{CompactResponse, Owner, Record, RecordState, StoredResponse, Token};
-use crate::store::{Claim, ClaimRequest, Completion, Progress, Renewal};
+use crate::store::{
+    Claim, ClaimRequest, Completion, ListedRecord, Progress, RecordStatus, Renewal,
+};
 
 /// Always used under its shard's lock, so that each method is one atomic step.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub(super) struct Entry {
     token: Option<Token>,
     attempt: u32,
     operation: Arc<str>,
+    label: Option<Arc<str>>,
     has_own_name: bool,
     /// The second under which the expiry queue has this record.
     pub(super) queued: u32,
@@ -115,6 +118,7 @@ impl Entry {
             token: Some(request.owner.token),
             attempt: 1,
             operation: operation.name,
+            label: request.label.map(Arc::from),
             has_own_name: operation.is_own,
             queued: ExpiryQueue::second(expires_at),
             created_at: now,
@@ -306,11 +310,34 @@ impl Entry {
         Some(Record {
             fingerprint: self.fingerprint,
             operation: Arc::clone(&self.operation),
+            label: self.label.clone(),
             attempt: self.attempt,
             age: now.since(self.created_at),
             expires_in: self.expires_at.since(now),
             state,
             progress: self.progress(),
+        })
+    }
+
+    /// The record as it is listed; `None` once it has expired.
+    pub(super) fn listed(&self, key: RecordKey, now: Moment) -> Option<ListedRecord> {
+        if self.is_expired(now) {
+            return None;
+        }
+        let (status, lease_left) = match &self.state {
+            State::Completed(_) => (RecordStatus::Completed, Duration::ZERO),
+            State::Running(_) if now < self.lease_until => {
+                (RecordStatus::InFlight, self.lease_until.since(now))
+            }
+            State::Running(_) => (RecordStatus::Abandoned, Duration::ZERO),
+        };
+        Some(ListedRecord {
+            attempt: self.attempt,
+            label: self.label.clone(),
+            age: now.since(self.created_at),
+            lease_left,
+            expires_in: self.expires_at.since(now),
+            ..ListedRecord::new(key, status, Arc::clone(&self.operation))
         })
     }
 
@@ -346,6 +373,10 @@ impl Entry {
             true => self.operation.len() + 2 * size_of::<usize>() + ALLOCATION,
             false => 0,
         };
-        Self::BASE_BYTES + name + state
+        let label = self
+            .label
+            .as_ref()
+            .map_or(0, |label| label.len() + 2 * size_of::<usize>() + ALLOCATION);
+        Self::BASE_BYTES + name + label + state
     }
 }

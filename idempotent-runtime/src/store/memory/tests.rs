@@ -23,6 +23,7 @@ fn request(n: u64) -> ClaimRequest<'static> {
         },
         fingerprint: Fingerprint::from_bytes([1; 32]),
         operation: "payments.create",
+        label: None,
         lease: LEASE,
         retention: RETENTION,
         take_over: None,
@@ -31,11 +32,7 @@ fn request(n: u64) -> ClaimRequest<'static> {
 
 fn response(bytes: usize) -> Arc<StoredResponse> {
     let body = Some(Bytes::from(vec![b'x'; bytes]));
-    Arc::new(StoredResponse {
-        status: 200,
-        headers: HeaderMap::new(),
-        body,
-    })
+    Arc::new(StoredResponse::of_parts(200, HeaderMap::new(), body))
 }
 
 fn store() -> (MemoryStore, Arc<ManualClock>) {

@@ -61,6 +61,15 @@ impl MySqlStore {
         row.map_err(|error| self.failure(error))
     }
 
+    pub(super) async fn read_all(
+        &self,
+        connection: &mut MySqlConnection,
+        read: Statement,
+    ) -> Result<Vec<MySqlRow>, Failure> {
+        let rows = read.fetch_all(connection).await;
+        rows.map_err(|error| self.failure(error))
+    }
+
     pub(super) async fn claim_on(
         &self,
         connection: &mut MySqlConnection,

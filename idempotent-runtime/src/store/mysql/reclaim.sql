@@ -5,6 +5,7 @@ UPDATE {records}
 SET request_hash = ?,
     token = ?,
     operation = ?,
+    label = ?,
     state = 1,
     attempt = 1,
     status_code = NULL,

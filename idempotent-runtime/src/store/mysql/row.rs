@@ -9,9 +9,11 @@ use sqlx::mysql::MySqlRow;
 
 use super::NAME;
 use crate::fingerprint::Fingerprint;
+use crate::key::RecordKey;
 use crate::record::{Record, RecordState, StoredResponse, Token};
+use crate::store::listing::warn_unreadable;
 use crate::store::sql::{corrupt, store_error};
-use crate::store::{Claim, ClaimRequest, StoreError};
+use crate::store::{Claim, ClaimRequest, ListedRecord, RecordStatus, StoreError};
 
 /// A record that has not expired, as it was at one moment of the server's clock.
 pub(super) struct Row {
@@ -24,6 +26,7 @@ pub(super) struct Row {
     state: RecordState,
     progress: Bytes,
     operation: Arc<str>,
+    label: Option<Arc<str>>,
 }
 
 impl Row {
@@ -49,6 +52,7 @@ impl Row {
             state,
             progress: progress.map(Bytes::copy_from_slice).unwrap_or_default(),
             operation: text(row, 9)?,
+            label: optional_text(row, 10)?,
         }))
     }
 
@@ -78,6 +82,7 @@ impl From<Row> for Record {
         Self {
             fingerprint: row.fingerprint,
             operation: row.operation,
+            label: row.label,
             attempt: row.attempt,
             age: row.age,
             expires_in: row.expires_in,
@@ -122,6 +127,44 @@ pub(super) fn text(row: &MySqlRow, index: usize) -> Result<Arc<str>, StoreError>
     let bytes: Option<&[u8]> = column(row, index)?;
     let text = std::str::from_utf8(bytes.unwrap_or_default());
     text.map(Arc::from).map_err(|error| corrupt(NAME, error))
+}
+
+fn optional_text(row: &MySqlRow, index: usize) -> Result<Option<Arc<str>>, StoreError> {
+    let is_there = column::<Option<&[u8]>>(row, index)?.is_some();
+    is_there.then(|| text(row, index)).transpose()
+}
+
+/// What `list.sql` returns: the keys, and the records that have not expired.
+pub(super) fn listed(rows: &[MySqlRow]) -> Vec<(RecordKey, Option<ListedRecord>)> {
+    let of_row = |row: &MySqlRow| {
+        let key = RecordKey::from_bytes(bytes(row, 0).ok()?);
+        let record = listed_record(row, key).unwrap_or_else(|error| {
+            warn_unreadable(&key, &error);
+            None
+        });
+        Some((key, record))
+    };
+    rows.iter().filter_map(of_row).collect()
+}
+
+fn listed_record(row: &MySqlRow, key: RecordKey) -> Result<Option<ListedRecord>, StoreError> {
+    let Some(expires_in) = micros(row, 5)? else {
+        return Ok(None);
+    };
+    let (status, lease_left) = match (column::<u8>(row, 1)?, micros(row, 4)?) {
+        (RUNNING, Some(lease_left)) => (RecordStatus::InFlight, lease_left),
+        (RUNNING, None) => (RecordStatus::Abandoned, Duration::ZERO),
+        (COMPLETED, _) => (RecordStatus::Completed, Duration::ZERO),
+        (other, _) => return Err(unknown_state(other)),
+    };
+    Ok(Some(ListedRecord {
+        attempt: column(row, 2)?,
+        label: optional_text(row, 7)?,
+        age: micros(row, 3)?.unwrap_or_default(),
+        lease_left,
+        expires_in,
+        ..ListedRecord::new(key, status, text(row, 6)?)
+    }))
 }
 
 /// A length of time; `None` when it is over.

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// Also the default of the column `schema_version` in `create_table.sql`.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// How long one process waits for another's migration.
 const LOCK_WAIT_SECS: i64 = 30;

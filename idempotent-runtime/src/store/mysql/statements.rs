@@ -14,6 +14,7 @@ use super::row::Row;
 use crate::key::RecordKey;
 use crate::record::Owner;
 use crate::store::ClaimRequest;
+use crate::store::listing::LOOK;
 use crate::store::sql::uncommented;
 
 pub(super) type Statement = Query<'static, MySql, MySqlArguments>;
@@ -37,6 +38,8 @@ pub(super) struct Statements {
     complete: SqlStr,
     record: SqlStr,
     completed_by: SqlStr,
+    list: SqlStr,
+    list_uncompleted: SqlStr,
     remove: SqlStr,
     enter: String,
     pub(super) prepare: SqlStr,
@@ -60,12 +63,13 @@ impl Statements {
         let of = |template: &str| prepared(&place.in_statement(&uncommented(template)));
         let many = |template: &str| place.in_statement(&uncommented(template));
         let read = include_str!("read.sql");
+        let list = uncommented(include_str!("list.sql"));
         let state = uncommented(include_str!("session_state.sql"));
         let with_state = |template: &str| of(&template.replace("{session}", &state));
         Self {
             create_table: of(include_str!("create_table.sql")),
-            read: of(&read.replace("{details}", "NULL, NULL")),
-            get: of(&read.replace("{details}", "progress, operation")),
+            read: of(&read.replace("{details}", "NULL, NULL, NULL")),
+            get: of(&read.replace("{details}", "progress, operation, label")),
             insert: of(include_str!("insert.sql")),
             reclaim: of(include_str!("reclaim.sql")),
             take_over: of(include_str!("take_over.sql")),
@@ -75,6 +79,10 @@ impl Statements {
             complete: of(include_str!("complete.sql")),
             record: of(include_str!("record.sql")),
             completed_by: of(include_str!("completed_by.sql")),
+            list: of(&list.replace("{which}", "FORCE INDEX (PRIMARY) WHERE")),
+            list_uncompleted: of(
+                &list.replace("{which}", "FORCE INDEX ({table}_state) WHERE state = 1 AND")
+            ),
             remove: of(include_str!("remove.sql")),
             enter: uncommented(include_str!("enter.sql")),
             prepare: with_state(include_str!("prepare.sql")),
@@ -96,6 +104,11 @@ impl Statements {
         schema.bind(place.table().to_string())
     }
 
+    /// What makes the table, as text.
+    pub(super) fn migrations(&self) -> String {
+        format!("{};\n", self.create_table.as_str())
+    }
+
     pub(super) fn create_table(&self) -> Statement {
         statement(&self.create_table)
     }
@@ -113,7 +126,8 @@ impl Statements {
             .bind(&request.owner.key.as_bytes()[..])
             .bind(&request.fingerprint.as_bytes()[..])
             .bind(&request.owner.token.as_bytes()[..])
-            .bind(request.operation.to_owned());
+            .bind(request.operation.to_owned())
+            .bind(request.label.map(str::to_owned));
         bind_times(insert, request)
     }
 
@@ -121,7 +135,8 @@ impl Statements {
         let reclaim = statement(&self.reclaim)
             .bind(&request.fingerprint.as_bytes()[..])
             .bind(&request.owner.token.as_bytes()[..])
-            .bind(request.operation.to_owned());
+            .bind(request.operation.to_owned())
+            .bind(request.label.map(str::to_owned));
         bind_times(reclaim, request).bind(&request.owner.key.as_bytes()[..])
     }
 
@@ -186,6 +201,17 @@ impl Statements {
 
     pub(super) fn completed_by(&self, owner: &Owner) -> Statement {
         bind_owner(statement(&self.completed_by), owner)
+    }
+
+    /// So many records after a key; all of them, or those that are not completed.
+    pub(super) fn list(&self, lists_completed: bool, after: &RecordKey) -> Statement {
+        let list = match lists_completed {
+            true => &self.list,
+            false => &self.list_uncompleted,
+        };
+        statement(list)
+            .bind(after.as_bytes().to_vec())
+            .bind(LOOK as u64)
     }
 
     pub(super) fn remove(&self, key: &RecordKey) -> Statement {

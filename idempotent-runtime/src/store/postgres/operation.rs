@@ -22,6 +22,7 @@ pub(super) struct Claiming<'a> {
     owner: Owner,
     fingerprint: Fingerprint,
     operation: Cow<'a, str>,
+    label: Option<Cow<'a, str>>,
     lease_us: i64,
     retention_us: i64,
     /// When the sweeper is to look at the record: a guess.
@@ -44,6 +45,7 @@ impl<'a> Operation<'a> {
             owner: request.owner,
             fingerprint: request.fingerprint,
             operation: text(request.operation),
+            label: request.label.map(text),
             lease_us,
             retention_us: micros(request.retention),
             purge_us: lease_us + ttl_us.min(micros(request.retention)),
@@ -68,6 +70,7 @@ impl<'a> Operation<'a> {
         match self {
             Self::Claim(claim) => Operation::Claim(Claiming {
                 operation: Cow::Owned(claim.operation.clone().into_owned()),
+                label: claim.label.clone().map(|it| Cow::Owned(it.into_owned())),
                 ..*claim
             }),
             Self::Complete(completion) => Operation::Complete(Completing {
@@ -93,6 +96,7 @@ impl<'a> Operation<'a> {
                 .bind(&claim.fingerprint.as_bytes()[..])
                 .bind(&claim.owner.token.as_bytes()[..])
                 .bind(&*claim.operation)
+                .bind(claim.label.as_deref())
                 .bind(claim.lease_us)
                 .bind(claim.retention_us)
                 .bind(claim.purge_us)
@@ -124,6 +128,7 @@ pub(super) fn group_query<'q>(
         .bind(items.tokens)
         .bind(items.hashes)
         .bind(items.operations)
+        .bind(items.labels)
         .bind(items.leases)
         .bind(items.lives)
         .bind(items.purges)
@@ -140,6 +145,7 @@ struct Items<'a> {
     /// A completion has none.
     hashes: Vec<Option<&'a [u8]>>,
     operations: Vec<Option<&'a str>>,
+    labels: Vec<Option<&'a str>>,
     leases: Vec<Option<i64>>,
     /// The retention of a claim, the TTL of a completion.
     lives: Vec<i64>,
@@ -154,6 +160,7 @@ impl<'a> Items<'a> {
         self.push_owner(&claim.owner);
         self.hashes.push(Some(claim.fingerprint.as_bytes()));
         self.operations.push(Some(&claim.operation));
+        self.labels.push(claim.label.as_deref());
         self.leases.push(Some(claim.lease_us));
         self.lives.push(claim.retention_us);
         self.purges.push(Some(claim.purge_us));
@@ -166,6 +173,7 @@ impl<'a> Items<'a> {
         self.push_owner(&completion.owner);
         self.hashes.push(None);
         self.operations.push(None);
+        self.labels.push(None);
         self.leases.push(None);
         self.lives.push(completion.ttl_us);
         self.purges.push(None);
@@ -181,10 +189,10 @@ impl<'a> Items<'a> {
 }
 
 /// As a column of text can hold it: without the one character that it cannot.
-pub(super) fn text(operation: &str) -> Cow<'_, str> {
-    if operation.contains('\0') {
-        Cow::Owned(operation.replace('\0', "\u{fffd}"))
+pub(super) fn text(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') {
+        Cow::Owned(text.replace('\0', "\u{fffd}"))
     } else {
-        Cow::Borrowed(operation)
+        Cow::Borrowed(text)
     }
 }

@@ -1,10 +1,10 @@
 -- The completed record, in the handler's transaction. Where a record is there, somebody else was first,
 -- and this fails with 23505. (Until that somebody has committed or not, it waits.)
 --
--- $1 key, $2 request hash, $3 token, $4 operation, $5 status code, $6 response, $7 TTL in microseconds
+-- $1 key, $2 request hash, $3 token, $4 operation, $5 status code, $6 response, $7 TTL in microseconds, $8 label
 INSERT INTO {schema}."{table}"
-    (key, request_hash, state, token, attempt, operation, status_code, response,
+    (key, request_hash, state, token, attempt, operation, label, status_code, response,
     created_at, lease_until, expires_at, purge_at)
-VALUES ($1, $2, 2, $3, 1, $4, $5, $6, transaction_timestamp(), transaction_timestamp(),
+VALUES ($1, $2, 2, $3, 1, $4, $8, $5, $6, transaction_timestamp(), transaction_timestamp(),
     clock_timestamp() + $7 * interval '1 microsecond', clock_timestamp() + $7 * interval '1 microsecond')
 RETURNING 1

@@ -13,9 +13,13 @@ use super::error::store_error;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Record, RecordState, StoredResponse};
+use crate::store::listing::warn_unreadable;
 use crate::store::sql::corrupt;
 use crate::store::transaction::Settled;
-use crate::store::{Claim, Completion, Progress, Purged, PurgedClaim, StoreError, StoreErrorKind};
+use crate::store::{
+    Claim, Completion, ListedRecord, Progress, Purged, PurgedClaim, RecordStatus, StoreError,
+    StoreErrorKind,
+};
 
 /// The only row.
 pub(super) fn one(rows: Vec<PgRow>) -> Result<PgRow, StoreError> {
@@ -167,12 +171,57 @@ pub(super) fn record(row: &PgRow) -> Result<Record, StoreError> {
             .try_get::<&str, _>("operation")
             .map_err(store_error)?
             .into(),
+        label: label(row)?,
         attempt: attempt(row, "attempt")?,
         age: duration(row, "age_us")?,
         expires_in: duration(row, "expires_in_us")?,
         state,
         progress: progress.map(Bytes::copy_from_slice).unwrap_or_default(),
     })
+}
+
+/// What [`list.sql`](../list.sql) returns: the keys, and the records that have not expired.
+pub(super) fn listed(rows: &[PgRow]) -> Vec<(RecordKey, Option<ListedRecord>)> {
+    let of_row = |row: &PgRow| {
+        let key: &[u8] = row.try_get("key").ok()?;
+        // A key of another length is nothing that this crate has written.
+        let key = RecordKey::from_bytes(key.try_into().ok()?);
+        let record = listed_record(row, key).unwrap_or_else(|error| {
+            warn_unreadable(&key, &error);
+            None
+        });
+        Some((key, record))
+    };
+    rows.iter().filter_map(of_row).collect()
+}
+
+fn listed_record(row: &PgRow, key: RecordKey) -> Result<Option<ListedRecord>, StoreError> {
+    let expires_in = duration(row, "expires_in_us")?;
+    if expires_in.is_zero() {
+        return Ok(None);
+    }
+    let lease_left = duration(row, "lease_left_us")?;
+    let state: i16 = row.try_get("state").map_err(store_error)?;
+    let (status, lease_left) = match state {
+        1 if lease_left.is_zero() => (RecordStatus::Abandoned, Duration::ZERO),
+        1 => (RecordStatus::InFlight, lease_left),
+        2 => (RecordStatus::Completed, Duration::ZERO),
+        _ => return Err(corrupt(NAME, "record of an unknown state")),
+    };
+    let operation: &str = row.try_get("operation").map_err(store_error)?;
+    Ok(Some(ListedRecord {
+        attempt: attempt(row, "attempt")?,
+        label: label(row)?,
+        age: duration(row, "age_us")?,
+        lease_left,
+        expires_in,
+        ..ListedRecord::new(key, status, operation.into())
+    }))
+}
+
+fn label(row: &PgRow) -> Result<Option<Arc<str>>, StoreError> {
+    let label: Option<&str> = row.try_get("label").map_err(store_error)?;
+    Ok(label.map(Arc::from))
 }
 
 fn attempt(row: &PgRow, column: &str) -> Result<u32, StoreError> {

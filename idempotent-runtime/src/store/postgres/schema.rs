@@ -13,9 +13,9 @@ use crate::store::sql::{TableName, uncommented};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// The version of the schema, as the table says it.
-const VERSION: &str = "2";
+const VERSION: &str = "3";
 
-const SCHEMA: &str = include_str!("schema_2.sql");
+const SCHEMA: &str = include_str!("schema_3.sql");
 
 /// The comment of the table had the version before that was a column.
 const OLD_COMMENT: &str = "idempotent-runtime schema ";
@@ -63,6 +63,15 @@ pub(super) async fn find(lane: &Lane, place: &Place) -> Result<String, StoreErro
         Found::NoTable => Err(refused.with_source(NotMigrated(None))),
         Found::Unusable(why) => Err(refused.with_source(why)),
     }
+}
+
+/// What makes the table and its functions, as text. Without a schema that was chosen, in `public`.
+pub(super) fn migrations(place: &Place) -> String {
+    named(
+        SCHEMA,
+        place.schema.as_deref().unwrap_or("public"),
+        &place.table,
+    )
 }
 
 pub(super) async fn migrate(connector: &Connector, place: &Place) -> Result<String, Error> {

@@ -17,6 +17,8 @@ pub(super) struct Statements {
     pub(super) abandon: Arc<str>,
     pub(super) give_grace: Arc<str>,
     pub(super) get: Arc<str>,
+    pub(super) list: Arc<str>,
+    pub(super) list_uncompleted: Arc<str>,
     pub(super) remove: Arc<str>,
     pub(super) purge: Arc<str>,
     pub(super) transaction: InTransaction,
@@ -39,6 +41,8 @@ pub(super) struct InTransaction {
     pub(super) record_again: Arc<str>,
 }
 
+const LIST: &str = include_str!("list.sql");
+
 impl Statements {
     pub(super) fn new(schema: &str, table: &TableName) -> Self {
         let session = uncommented(include_str!("session.sql"));
@@ -57,6 +61,8 @@ impl Statements {
             abandon: statement(include_str!("abandon.sql")),
             give_grace: statement(include_str!("give_grace.sql")),
             get: statement(include_str!("get.sql")),
+            list: statement(&LIST.replace("{which}", "")),
+            list_uncompleted: statement(&LIST.replace("{which}", "state = 1 AND")),
             remove: statement(include_str!("remove.sql")),
             purge: statement(include_str!("purge.sql")),
             transaction: InTransaction {

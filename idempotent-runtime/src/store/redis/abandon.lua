@@ -1,5 +1,5 @@
 -- Ends the lease of a running claim now, and takes the token from its record: nobody holds it any more.
--- Attempt, operation, progress and expiry stay.
+-- Attempt, names, progress and expiry stay.
 --
 -- ARGV: token, anything if nobody is to be told
 if state == 'c' then

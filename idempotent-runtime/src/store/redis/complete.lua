@@ -10,11 +10,11 @@ if life >= 0 and life <= 9007199254740992 then
   age = math.max(life - math.max(left, 0), 0)
 end
 local length = struct.unpack('>I2', head, 71)
-local operation = string.sub(head, 75, 74 + length)
+local names = string.sub(head, 75, 74 + length)
 if length > 64 then
-  operation = redis.call('GETRANGE', KEYS[1], 74, 73 + length)
+  names = redis.call('GETRANGE', KEYS[1], 74, 73 + length)
 end
--- A long response comes after as many zeros as there is room for the head and the operation. Here it
+-- A long response comes after as many zeros as there is room for the head and the names. Here it
 -- would be put together byte by byte, with the server standing still; no response begins with a zero.
 local response, start = ARGV[3], 74 + length
 local has_room = string.byte(response) == 0
@@ -24,7 +24,7 @@ elseif has_room then
   response, has_room = string.sub(response, 139), false
 end
 local completed = string.sub(head, 1, 53) .. struct.pack('>dd', age + tonumber(ARGV[2]), age)
-  .. 'c' .. struct.pack('>I2I2', length, start) .. operation
+  .. 'c' .. struct.pack('>I2I2', length, start) .. names
 local stored
 if has_room then
   stored = redis.pcall('SET', KEYS[1], response, 'PX', ARGV[2])

@@ -127,6 +127,36 @@ pub(super) fn record(reply: &Value) -> Result<Option<Record>, StoreError> {
     }
 }
 
+/// What `SCAN` answers: where the next one begins, and names.
+pub(super) fn scanned(reply: &Value) -> Result<(u64, Vec<&[u8]>), StoreError> {
+    let Value::Array(parts) = reply else {
+        return Err(unknown());
+    };
+    let [Value::BulkString(next), Value::Array(names)] = &parts[..] else {
+        return Err(unknown());
+    };
+    let next = str::from_utf8(next).ok().and_then(|next| next.parse().ok());
+    let names = names.iter().filter_map(|name| match name {
+        Value::BulkString(name) => Some(&name[..]),
+        _ => None,
+    });
+    Ok((next.ok_or_else(unknown)?, names.collect()))
+}
+
+/// What `peek.lua` answers; `None` where there is no record any more.
+pub(super) fn peeked(reply: &Value) -> Result<Option<(Vec<u8>, i64)>, StoreError> {
+    match reply {
+        Value::Array(parts) => match &parts[..] {
+            [Value::BulkString(head), Value::Int(left)] if head.is_empty() && *left == -2 => {
+                Ok(None)
+            }
+            [Value::BulkString(head), Value::Int(left)] => Ok(Some((head.clone(), *left))),
+            _ => Err(unknown()),
+        },
+        _ => Err(unknown()),
+    }
+}
+
 fn word(reply: &Value) -> Option<&str> {
     match reply {
         Value::Okay => Some("OK"),

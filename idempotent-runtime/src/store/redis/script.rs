@@ -38,6 +38,7 @@ scripts! {
     GIVE_GRACE: "head.lua" "ended.lua" "renew.lua";
     SAVE_PROGRESS: "head.lua" "held.lua" "save_progress.lua";
     GET: "get.lua";
+    PEEK: "peek.lua";
     REMOVE: "remove.lua";
     WAIT: "wait.lua";
 }

@@ -2,16 +2,17 @@
 //!
 //! | bytes | |
 //! | --- | --- |
-//! | 1 | the version of this layout, 2 |
+//! | 1 | the version of this layout, 3 |
 //! | 32 | the fingerprint |
 //! | 16 | the token; zeros in a record that its owner has abandoned |
 //! | 4 | the attempt, big-endian |
 //! | 8 | from the first claim to the expiry, in milliseconds, as a big-endian double |
 //! | 8 | from the first claim to the end of the lease, likewise |
 //! | 1 | the state: `r` running, `w` running and waited for, `a` abandoned by its owner, `c` completed |
-//! | 2 | how long the operation is, big-endian |
+//! | 2 | how long the names are, big-endian |
 //! | 2 | where the rest begins, counted from the first byte, big-endian |
-//! | | the operation, and zeros up to where the rest begins |
+//! | | the names: a byte that says how long the label is, the label, and the operation |
+//! | | zeros up to where the rest begins |
 //! | rest | the progress, or the response once it is completed |
 //!
 //! No time of day is in it. The server says how long the key lives yet, which makes the age and what is
@@ -28,13 +29,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::fingerprint::Fingerprint;
+use crate::key::RecordKey;
 use crate::record::{Record, RecordState, StoredResponse};
-use crate::store::{Claim, ClaimRequest};
+use crate::store::{Claim, ClaimRequest, ListedRecord, RecordStatus};
 
-pub(super) const VERSION: u8 = 2;
+pub(super) const VERSION: u8 = 3;
 /// No foreign value is likely to begin with a byte below this; another release's record does.
 const VERSIONS: u8 = 32;
-/// How long a record is before its operation.
+/// How long a record is before its names.
 pub(super) const HEAD: usize = 74;
 const NUMBERS: usize = 20;
 
@@ -83,7 +85,8 @@ pub(super) struct Stored<'a> {
     /// The attempt, the life and the lease.
     numbers: &'a [u8; NUMBERS],
     state: State,
-    operation: &'a [u8],
+    /// Label and operation.
+    names: &'a [u8],
     rest: &'a [u8],
 }
 
@@ -97,6 +100,20 @@ enum State {
 
 impl<'a> Stored<'a> {
     pub(super) fn read(record: &'a [u8]) -> Result<Self, Unreadable> {
+        let (stored, start, bytes) = Self::read_head(record)?;
+        let until_rest = start.checked_sub(HEAD + stored.names.len());
+        let rest = until_rest.and_then(|zeros| bytes.get(zeros..));
+        let rest = rest.ok_or("a record whose names are cut off")?;
+        Ok(Self { rest, ..stored })
+    }
+
+    /// What `peek.lua` has read: a record without its rest.
+    pub(super) fn peeked(record: &'a [u8]) -> Result<Self, Unreadable> {
+        Self::read_head(record).map(|(stored, ..)| stored)
+    }
+
+    /// Without a rest; and where that begins, and the bytes after the names.
+    fn read_head(record: &'a [u8]) -> Result<(Self, usize, &'a [u8]), Unreadable> {
         let bytes = match record.split_first() {
             Some((&VERSION, bytes)) => bytes,
             Some((&version, _)) if (1..VERSIONS).contains(&version) => {
@@ -116,20 +133,48 @@ impl<'a> Stored<'a> {
             b'r' | b'w' => State::Running,
             _ => return Err("a record of an unknown state".into()),
         };
-        let after_operation = usize::from(u16::from_be_bytes(*length));
-        let until_rest = usize::from(u16::from_be_bytes(*start)).checked_sub(HEAD);
-        let parts = until_rest.and_then(|length| bytes.split_at_checked(length));
-        let operation = parts.and_then(|(operation, _)| operation.get(..after_operation));
-        let (Some((_, rest)), Some(operation)) = (parts, operation) else {
-            return Err("a record whose operation is cut off".into());
-        };
-        Ok(Self {
+        let length = usize::from(u16::from_be_bytes(*length));
+        let names = bytes.split_at_checked(length);
+        let (names, bytes) = names.ok_or("a record whose names are cut off")?;
+        let stored = Self {
             fingerprint,
             token,
             numbers,
             state,
-            operation,
-            rest,
+            names,
+            rest: &[],
+        };
+        Ok((stored, usize::from(u16::from_be_bytes(*start)), bytes))
+    }
+
+    /// The label, if there is one, and the operation.
+    fn names(&self) -> Result<(Option<&'a str>, &'a str), Unreadable> {
+        let (label, operation) = self
+            .names
+            .split_first()
+            .and_then(|(length, names)| names.split_at_checked(usize::from(*length)))
+            .ok_or("a record whose names are cut off")?;
+        let text = |bytes| str::from_utf8(bytes).map_err(|error| Unreadable::Damaged(error.into()));
+        let label = Some(text(label)?).filter(|label| !label.is_empty());
+        Ok((label, text(operation)?))
+    }
+
+    /// The record as it is listed, which lives for so many milliseconds yet.
+    pub(super) fn listed(&self, key: RecordKey, left: i64) -> Result<ListedRecord, Unreadable> {
+        let numbers = self.numbers(left)?;
+        let (status, lease_left) = match (self.state, numbers.lease_left) {
+            (State::Completed, _) => (RecordStatus::Completed, Duration::ZERO),
+            (State::Running, left) if !left.is_zero() => (RecordStatus::InFlight, left),
+            (State::Running | State::Abandoned, _) => (RecordStatus::Abandoned, Duration::ZERO),
+        };
+        let (label, operation) = self.names()?;
+        Ok(ListedRecord {
+            attempt: numbers.attempt,
+            label: label.map(Arc::from),
+            age: numbers.age,
+            lease_left,
+            expires_in: numbers.expires_in,
+            ..ListedRecord::new(key, status, operation.into())
         })
     }
 
@@ -180,11 +225,11 @@ impl<'a> Stored<'a> {
             State::Completed => Bytes::new(),
             State::Running | State::Abandoned => Bytes::copy_from_slice(self.rest),
         };
-        let operation =
-            str::from_utf8(self.operation).map_err(|error| Unreadable::Damaged(error.into()))?;
+        let (label, operation) = self.names()?;
         Ok(Record {
             fingerprint: Fingerprint::from_bytes(*self.fingerprint),
             operation: operation.into(),
+            label: label.map(Arc::from),
             attempt: numbers.attempt,
             age: numbers.age,
             expires_in: numbers.expires_in,

@@ -1,5 +1,5 @@
 -- As claim.lua; but the attempt that is named becomes this token's if its lease has ended, and then the
--- answer is the record's age alone. Its fingerprint, its operation and its progress stay.
+-- answer is the record's age alone. Its fingerprint, its names and its progress stay.
 --
 -- ARGV: the record to be, for how long it lives, and its lease, in milliseconds, the attempt to take
 -- over, anything if nobody is to be told
@@ -13,7 +13,7 @@ if type(record) == 'table' then
 end
 local left = redis.call('PTTL', key)
 local state = string.sub(record, 70, 70)
-local is_running = string.byte(record) == 2 and #record >= 74
+local is_running = string.byte(record) == 3 and #record >= 74
   and (state == 'r' or state == 'w' or state == 'a')
 local new = ARGV[1]
 if not is_running or left < 0 or string.sub(record, 2, 33) ~= string.sub(new, 2, 33)

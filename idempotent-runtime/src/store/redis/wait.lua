@@ -4,7 +4,7 @@ if type(record) == 'table' then
   return record
 end
 local state = string.sub(record, 70, 70)
-if string.byte(record) ~= 2 or (state ~= 'r' and state ~= 'w') then
+if string.byte(record) ~= 3 or (state ~= 'r' and state ~= 'w') then
   return { ok = 'ENDED' }
 end
 if state == 'r' then

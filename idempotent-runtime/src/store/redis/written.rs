@@ -13,20 +13,25 @@ use crate::store::ClaimRequest;
 /// written in two steps costs the server's log some 200 bytes instead.
 const LONG: usize = 1024;
 
-/// How much room for the operation there is before a long response: the script that stores the response
-/// knows the operation, and its caller does not.
+/// How much room for the names there is before a long response: the script that stores the response
+/// knows the names, and its caller does not.
 const ROOM: usize = 64;
 
 /// A longer operation is cut off: it is there to be read by people.
 const LONGEST_OPERATION: usize = 32 * 1024;
 
+/// A label is no longer than this.
+const LONGEST_LABEL: usize = 64;
+
 /// The record of a first claim, and how long it lives, in milliseconds.
 pub(super) fn claimed(request: &ClaimRequest<'_>) -> (Vec<u8>, u64) {
     let lease = millis(request.lease);
     let life = life(request.lease, request.retention);
-    let operation = beginning(request.operation);
-    let length = u16::try_from(operation.len()).unwrap_or(u16::MAX);
-    let mut record = Vec::with_capacity(HEAD + operation.len());
+    let operation = beginning(request.operation, LONGEST_OPERATION);
+    let label = beginning(request.label.unwrap_or_default(), LONGEST_LABEL);
+    let names = 1 + label.len() + operation.len();
+    let length = u16::try_from(names).unwrap_or(u16::MAX);
+    let mut record = Vec::with_capacity(HEAD + names);
     record.put_u8(VERSION);
     record.put_slice(request.fingerprint.as_bytes());
     record.put_slice(request.owner.token.as_bytes());
@@ -36,13 +41,15 @@ pub(super) fn claimed(request: &ClaimRequest<'_>) -> (Vec<u8>, u64) {
     record.put_u8(b'r');
     record.put_u16(length);
     record.put_u16(length.saturating_add(HEAD as u16));
+    record.put_u8(u8::try_from(label.len()).unwrap_or(u8::MAX));
+    record.put_slice(label.as_bytes());
     record.put_slice(operation.as_bytes());
     (record, life)
 }
 
-fn beginning(operation: &str) -> &str {
-    let end = operation.floor_char_boundary(LONGEST_OPERATION);
-    operation.get(..end).unwrap_or_default()
+fn beginning(name: &str, longest: usize) -> &str {
+    let end = name.floor_char_boundary(longest);
+    name.get(..end).unwrap_or_default()
 }
 
 /// How many milliseconds a record lives that was claimed or renewed now.
@@ -51,7 +58,7 @@ pub(super) fn life(lease: Duration, retention: Duration) -> u64 {
     (millis(lease) + millis(retention)).max(1)
 }
 
-/// The response as the script takes it: if it is long, after room for the head and the operation.
+/// The response as the script takes it: if it is long, after room for the head and the names.
 pub(super) fn completed(response: &StoredResponse) -> Vec<u8> {
     let response = response.encode();
     if response.len() < LONG {

@@ -182,6 +182,7 @@ fn query(
                 .bind(claim.fingerprint.as_bytes().to_vec())
                 .bind(claim.owner.token.as_bytes().to_vec())
                 .bind(claim.operation.clone())
+                .bind(claim.label.clone())
                 .bind(now.0)
                 .bind(times.lease_until.0)
                 .bind(times.expires_at.0)

@@ -21,6 +21,7 @@ pub(super) struct TryClaim {
     pub(super) owner: Owner,
     pub(super) fingerprint: Fingerprint,
     pub(super) operation: String,
+    pub(super) label: Option<String>,
     lease: Duration,
     retention: Duration,
     /// After its lease, when the sweeper is to look at it: a guess.
@@ -43,6 +44,7 @@ impl TryClaim {
             owner: request.owner,
             fingerprint: request.fingerprint,
             operation: request.operation.to_owned(),
+            label: request.label.map(str::to_owned),
             lease: request.lease,
             retention: request.retention,
             purge_after: request.retention.min(expected_ttl),
@@ -79,6 +81,7 @@ impl Operation for TryClaim {
             .bind(times.expires_at.0)
             .bind(times.purge_at.0)
             .bind(self.take_over.map(i64::from))
+            .bind(self.label)
             .fetch_optional(&mut session.connection)
             .await?;
         if let Some((attempt, created_at)) = written {

@@ -11,14 +11,15 @@ use sqlx::{SqlStr, Sqlite};
 use super::NAME;
 use super::batch::{LONGEST, Plain};
 use super::queue::Urgency;
-use super::row::{Row, Time, fetch};
+use super::row::{Row, Time, fetch, listed};
 use super::session::Session;
 use super::writer::{Failure, Operation};
 use crate::key::RecordKey;
 use crate::record::{Owner, Record};
+use crate::store::listing::LOOK;
 use crate::store::sql::corrupt;
 use crate::store::waiters::Waiters;
-use crate::store::{Completion, Progress, Purged, PurgedClaim};
+use crate::store::{Completion, ListedRecord, Progress, Purged, PurgedClaim};
 
 pub(super) struct SaveProgress {
     pub(super) owner: Owner,
@@ -154,6 +155,27 @@ impl Operation for Get {
         let get = session.statements.get.clone();
         let row = find(session, get, &self.0, Time::now()).await?;
         Ok(row.map(Row::record).transpose()?)
+    }
+}
+
+/// Reading so many records after a key.
+pub(super) struct List {
+    pub(super) list: SqlStr,
+    pub(super) after: RecordKey,
+}
+
+#[async_trait]
+impl Operation for List {
+    type Output = Vec<(RecordKey, Option<ListedRecord>)>;
+
+    async fn run(self, session: &mut Session) -> Result<Self::Output, Failure> {
+        let now = Time::now();
+        let rows = sqlx::query_as(self.list)
+            .bind(self.after.as_bytes().as_slice())
+            .bind(LOOK as i64)
+            .fetch_all(&mut session.connection)
+            .await?;
+        Ok(listed(rows, now))
     }
 }
 

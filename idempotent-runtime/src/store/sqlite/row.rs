@@ -11,8 +11,9 @@ use super::NAME;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, RecordState, StoredResponse, Token};
+use crate::store::listing::warn_unreadable;
 use crate::store::sql::corrupt;
-use crate::store::{Claim, Completion, StoreError};
+use crate::store::{Claim, Completion, ListedRecord, RecordStatus, StoreError};
 
 /// A point in time: microseconds since 1970 by this machine's clock, which every process that has
 /// the file open shares.
@@ -49,7 +50,53 @@ pub(super) type Columns = (
     Option<Vec<u8>>,
     Option<String>,
     Option<Vec<u8>>,
+    Option<String>,
 );
+
+/// The columns of `list.sql` as they are.
+pub(super) type ListedColumns = (Vec<u8>, String, i64, i64, i64, i64, String, Option<String>);
+
+/// The keys, and the records that have not expired by then.
+pub(super) fn listed(
+    rows: Vec<ListedColumns>,
+    now: Time,
+) -> Vec<(RecordKey, Option<ListedRecord>)> {
+    let of_row = |columns: ListedColumns| {
+        let key = RecordKey::from_bytes(columns.0.as_slice().try_into().ok()?);
+        let record = listed_record(key, columns, now).unwrap_or_else(|error| {
+            warn_unreadable(&key, &error);
+            None
+        });
+        Some((key, record))
+    };
+    rows.into_iter().filter_map(of_row).collect()
+}
+
+fn listed_record(
+    key: RecordKey,
+    columns: ListedColumns,
+    now: Time,
+) -> Result<Option<ListedRecord>, Unreadable> {
+    let (_, state, attempt, created_at, lease_until, expires_at, operation, label) = columns;
+    if Time(expires_at) <= now {
+        return Ok(None);
+    }
+    let lease_left = Time(lease_until).since(now);
+    let (status, lease_left) = match state.as_str() {
+        "running" if lease_left.is_zero() => (RecordStatus::Abandoned, Duration::ZERO),
+        "running" => (RecordStatus::InFlight, lease_left),
+        "completed" => (RecordStatus::Completed, Duration::ZERO),
+        _ => return Err(Unreadable::State(state)),
+    };
+    Ok(Some(ListedRecord {
+        attempt: u32::try_from(attempt).map_err(|_| Unreadable::Column("attempt"))?,
+        label: label.map(Arc::from),
+        age: now.since(Time(created_at)),
+        lease_left,
+        expires_in: Time(expires_at).since(now),
+        ..ListedRecord::new(key, status, operation.into())
+    }))
+}
 
 pub(super) async fn fetch(
     connection: &mut SqliteConnection,
@@ -96,6 +143,7 @@ pub(super) struct Row {
     operation: Option<String>,
     /// If it was asked for and there is some.
     progress: Option<Vec<u8>>,
+    label: Option<String>,
     now: Time,
 }
 
@@ -127,7 +175,7 @@ impl Row {
     fn alive(columns: Columns, now: Time) -> Result<Self, Unreadable> {
         let (request_hash, token, state, attempt, created_at, lease_until, expires_at, ..) =
             columns;
-        let (.., response, operation, progress) = columns;
+        let (.., response, operation, progress, label) = columns;
         let wrong = Unreadable::Column;
         let token = token.map(|token| token.try_into().map(Token::from_bytes));
         let fingerprint = request_hash.try_into().map_err(|_| wrong("request_hash"))?;
@@ -148,6 +196,7 @@ impl Row {
             state,
             operation,
             progress,
+            label,
             now,
         })
     }
@@ -192,6 +241,7 @@ impl Row {
         Ok(Record {
             fingerprint: self.fingerprint,
             operation: self.operation.as_deref().unwrap_or_default().into(),
+            label: self.label.as_deref().map(Arc::from),
             attempt: self.attempt,
             age: self.age(),
             expires_in: self.expires_at.since(self.now),

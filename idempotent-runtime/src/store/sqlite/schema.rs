@@ -10,7 +10,7 @@ use crate::key::RecordKey;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// The version of the schema, as the table says it.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What the text of the table had in it before the version was a column.
 const OLD_COMMENT: &str = "-- idempotent-runtime schema ";
@@ -46,10 +46,12 @@ impl Operation for Migrate {
             .execute(&mut session.connection)
             .await?;
         check(session).await??;
-        let create_index = session.statements.create_index.clone();
-        sqlx::query(create_index)
-            .execute(&mut session.connection)
-            .await?;
+        let statements = &session.statements;
+        for create_index in [&statements.create_index, &statements.create_listing_index] {
+            sqlx::query(create_index.clone())
+                .execute(&mut session.connection)
+                .await?;
+        }
         // Whatever else may be wrong with it is found out now and not by the first claim.
         let get = session.statements.get.clone();
         let no_key = RecordKey::from_bytes([0; 32]);

@@ -11,11 +11,12 @@ pub(super) struct Statements {
     pub(super) table: TableName,
     pub(super) create_table: SqlStr,
     pub(super) create_index: SqlStr,
+    pub(super) create_listing_index: SqlStr,
     pub(super) claim: SqlStr,
     pub(super) claim_all: Batches,
     pub(super) read: SqlStr,
     pub(super) read_all: Batches,
-    /// As `read`, with the operation and the progress.
+    /// As `read`, with the operation, the progress and the label.
     pub(super) get: SqlStr,
     pub(super) renew: SqlStr,
     pub(super) renew_all: Batches,
@@ -30,6 +31,8 @@ pub(super) struct Statements {
     pub(super) abandon: SqlStr,
     pub(super) abandon_all: Batches,
     pub(super) give_grace: SqlStr,
+    pub(super) list: SqlStr,
+    pub(super) list_uncompleted: SqlStr,
     pub(super) remove: SqlStr,
     pub(super) postpone: SqlStr,
     pub(super) purge: SqlStr,
@@ -43,16 +46,18 @@ impl Statements {
             AssertSqlSafe(std::sync::Arc::<str>::from(statement)).into_sql_str()
         };
         let read = include_str!("sql/read.sql");
+        let list = include_str!("sql/list.sql");
         let many = |template, columns| Batches::new(table, template, columns);
         Self {
             table: table.clone(),
             create_table: shared(include_str!("sql/create_table.sql")),
             create_index: shared(include_str!("sql/create_index.sql")),
+            create_listing_index: shared(include_str!("sql/create_listing_index.sql")),
             claim: shared(include_str!("sql/claim.sql")),
-            claim_all: many(include_str!("sql/claim_all.sql"), 8),
-            read: shared(&read.replace("{details}", "NULL, NULL")),
+            claim_all: many(include_str!("sql/claim_all.sql"), 9),
+            read: shared(&read.replace("{details}", "NULL, NULL, NULL")),
             read_all: many(include_str!("sql/read_all.sql"), 1),
-            get: shared(&read.replace("{details}", "operation, progress")),
+            get: shared(&read.replace("{details}", "operation, progress, label")),
             renew: shared(include_str!("sql/renew.sql")),
             renew_all: many(include_str!("sql/renew_all.sql"), 5),
             save_progress: shared(include_str!("sql/save_progress.sql")),
@@ -66,6 +71,8 @@ impl Statements {
             abandon: shared(include_str!("sql/abandon.sql")),
             abandon_all: many(include_str!("sql/abandon_all.sql"), 3),
             give_grace: shared(include_str!("sql/give_grace.sql")),
+            list: shared(&list.replace("{which}", "")),
+            list_uncompleted: shared(&list.replace("{which}", "state = 'running' AND")),
             remove: shared(include_str!("sql/remove.sql")),
             postpone: shared(include_str!("sql/postpone.sql")),
             purge: shared(include_str!("sql/purge.sql")),

@@ -185,6 +185,7 @@ fn request(key: u8, token: u8) -> ClaimRequest<'static> {
         },
         fingerprint: Fingerprint::from_bytes([0; 32]),
         operation: "test",
+        label: None,
         lease: Duration::from_secs(60),
         retention: Duration::from_secs(60),
         take_over: None,

@@ -176,6 +176,7 @@ impl Open {
             owner: Owner { key, token },
             fingerprint: request.fingerprint,
             operation: &request.operation,
+            label: None,
             // Should the handler commit by itself, what others see is that it is unknown how that ends.
             lease: Duration::ZERO,
             retention: request.ttl,

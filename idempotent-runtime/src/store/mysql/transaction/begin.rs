@@ -41,6 +41,7 @@ fn claim_of(request: &TransactionRequest, key: RecordKey) -> ClaimRequest<'_> {
         owner: owner_of(request, key),
         fingerprint: request.fingerprint,
         operation: &request.operation,
+        label: None,
         lease: Duration::ZERO,
         retention: request.ttl.max(RETENTION),
         take_over: None,

@@ -52,6 +52,7 @@ impl ToRecord {
         let TransactionRequest {
             owner,
             operation,
+            label,
             fingerprint,
             ttl,
             ..
@@ -70,6 +71,7 @@ impl ToRecord {
                 .bind(i16::try_from(response.status).ok())
                 .bind(&encoded[..])
                 .bind(micros(*ttl))
+                .bind(label.as_deref().map(text))
                 .fetch_optional(&mut *connection)
                 .await;
             match written {

@@ -2,13 +2,14 @@
 -- is taken over. No row comes back when the record is somebody's: then it is read.
 --
 -- ?1 key, ?2 request hash, ?3 token, ?4 operation, ?5 now, ?6 end of the lease, ?7 expiry, ?8 when to purge it,
--- ?9 attempt to take over
-INSERT INTO main.{table} (key, request_hash, token, operation, state, attempt, created_at, lease_until, expires_at, purge_at)
-VALUES (?1, ?2, ?3, ?4, 'running', 1, ?5, ?6, ?7, ?8)
+-- ?9 attempt to take over, ?10 label
+INSERT INTO main.{table} (key, request_hash, token, operation, label, state, attempt, created_at, lease_until, expires_at, purge_at)
+VALUES (?1, ?2, ?3, ?4, ?10, 'running', 1, ?5, ?6, ?7, ?8)
 ON CONFLICT (key) DO UPDATE SET
     request_hash = excluded.request_hash,
     token        = excluded.token,
     operation    = iif(expires_at <= ?5, excluded.operation, operation),
+    label        = iif(expires_at <= ?5, excluded.label, label),
     state        = excluded.state,
     attempt      = iif(expires_at <= ?5, 1, attempt + 1),
     created_at   = iif(expires_at <= ?5, ?5, created_at),

@@ -20,8 +20,9 @@ CREATE TABLE IF NOT EXISTS main.{table} (
     lease_until    INTEGER NOT NULL,
     expires_at     INTEGER NOT NULL,
     purge_at       INTEGER NOT NULL, -- when the sweeper looks at it
-    schema_version INTEGER NOT NULL DEFAULT 2,
-    operation      TEXT    NOT NULL,
+    schema_version INTEGER NOT NULL DEFAULT 3,
+    operation      TEXT    NOT NULL, -- at most 128 bytes
+    label          TEXT, -- the application's own reference, at most 64 bytes
     response       BLOB,
     progress       BLOB,
     CHECK (state <> 'completed' OR response IS NOT NULL)

@@ -1,0 +1,314 @@
+//! Listing records, for operators.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind};
+use crate::key::RecordKey;
+
+/// What has become of a record, without its response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RecordStatus {
+    /// Claimed, and its lease has not ended.
+    InFlight,
+    /// Claimed, not completed, and its lease has ended: an operator may have to
+    /// [resolve](crate::Idempotency::resolve) it.
+    Abandoned,
+    /// Completed.
+    Completed,
+}
+
+/// Which records [`Idempotency::list`](crate::Idempotency::list) and [`Store::list`](super::Store::list) return:
+/// those that meet all conditions. Default: all records.
+///
+/// ```
+/// use std::time::Duration;
+/// use idempotent_runtime::store::{ListFilter, RecordStatus};
+///
+/// let forgotten = ListFilter::new()
+///     .status(RecordStatus::Abandoned)
+///     .operation("POST /payments")
+///     .older_than(Duration::from_secs(60 * 60));
+/// # drop(forgotten);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListFilter {
+    /// Only records of this status.
+    pub status: Option<RecordStatus>,
+    /// Only records of this operation, as it is stored: without the names of parameters, and cut to its first 128
+    /// bytes.
+    pub operation: Option<String>,
+    /// Only records with this label.
+    pub label: Option<String>,
+    /// Only records whose first claim is at least so long ago, by the store's clock.
+    pub older_than: Option<Duration>,
+}
+
+impl ListFilter {
+    /// All records.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Only records of this status. For a status other than [`Completed`](RecordStatus::Completed) the SQL stores
+    /// have an index.
+    #[must_use]
+    pub fn status(mut self, status: RecordStatus) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// Only records of this operation. Names of parameters do not matter: `POST /orders/{id}` is the same as
+    /// `POST /orders/{order}`.
+    #[must_use]
+    pub fn operation(mut self, operation: &str) -> Self {
+        let operation = crate::operation::without_parameter_names(operation);
+        self.operation = Some(crate::operation::stored(&operation).to_owned());
+        self
+    }
+
+    /// Only records with this label.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Only records whose first claim is at least so long ago.
+    #[must_use]
+    pub fn older_than(mut self, age: Duration) -> Self {
+        self.older_than = Some(age);
+        self
+    }
+
+    /// Whether it lists this record. For a store that looks at its records one by one.
+    #[must_use]
+    pub fn matches(&self, record: &ListedRecord) -> bool {
+        self.status.is_none_or(|status| status == record.status)
+            && self
+                .operation
+                .as_deref()
+                .is_none_or(|operation| *operation == *record.operation)
+            && self
+                .label
+                .as_deref()
+                .is_none_or(|label| Some(label) == record.label.as_deref())
+            && self.older_than.is_none_or(|age| age <= record.age)
+    }
+
+    /// Whether a record that is completed can be listed.
+    #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+    pub(super) fn lists_completed(&self) -> bool {
+        matches!(self.status, None | Some(RecordStatus::Completed))
+    }
+}
+
+/// A record as it is listed: what a store says of it, without its response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListedRecord {
+    /// Which record: what [`Locator::by_record_key`](crate::Locator::by_record_key) takes.
+    pub key: RecordKey,
+    /// What has become of it.
+    pub status: RecordStatus,
+    /// Which claim of this record is the latest: 1, 2, ...
+    pub attempt: u32,
+    /// The operation, as its first claim named it.
+    pub operation: Arc<str>,
+    /// The application's own reference, if it gave one.
+    pub label: Option<Arc<str>>,
+    /// The time since the first claim.
+    pub age: Duration,
+    /// The time until the lease ends unless it is renewed; zero where it has ended.
+    pub lease_left: Duration,
+    /// The time until the record is gone.
+    pub expires_in: Duration,
+}
+
+impl ListedRecord {
+    /// A record of these properties, in its first attempt and without a label, for a store that is not this
+    /// crate's. The fields are public.
+    #[must_use]
+    pub fn new(key: RecordKey, status: RecordStatus, operation: Arc<str>) -> Self {
+        Self {
+            key,
+            status,
+            attempt: 1,
+            operation,
+            label: None,
+            age: Duration::ZERO,
+            lease_left: Duration::ZERO,
+            expires_in: Duration::ZERO,
+        }
+    }
+}
+
+/// Where a [`Listing`] goes on. Opaque: only the kind of store that made it can read it.
+///
+/// It stays valid while records come and go, and after a restart. Its text ([`Display`](fmt::Display),
+/// [`FromStr`]) is hexadecimal, to be handed to a client of an operator's API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListCursor(Box<[u8]>);
+
+impl ListCursor {
+    /// A cursor of a store's own bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: impl Into<Box<[u8]>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes that the store made it of.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The key after which a store goes on that lists in the order of the keys.
+    #[cfg(any(
+        feature = "memory",
+        feature = "postgres",
+        feature = "mysql",
+        feature = "sqlite"
+    ))]
+    pub(super) fn key(&self) -> Option<RecordKey> {
+        let key = <[u8; 32]>::try_from(&*self.0).ok()?;
+        Some(RecordKey::from_bytes(key))
+    }
+}
+
+impl From<RecordKey> for ListCursor {
+    fn from(key: RecordKey) -> Self {
+        Self(key.as_bytes()[..].into())
+    }
+}
+
+impl fmt::Display for ListCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The longest cursor that is read from text, in bytes.
+const LONGEST_CURSOR: usize = 64;
+
+impl FromStr for ListCursor {
+    type Err = Error;
+
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidIdentity`] unless it is the text of a cursor.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bytes = crate::key::bytes_of_hex(text).filter(|bytes| bytes.len() <= LONGEST_CURSOR);
+        let bytes = bytes.ok_or_else(|| Error::new(ErrorKind::InvalidIdentity, "not a cursor"))?;
+        Ok(Self(bytes.into()))
+    }
+}
+
+/// One page of records.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Listing {
+    /// The records of this page, in no particular order. There may be none although there are more pages.
+    pub records: Vec<ListedRecord>,
+    /// Where the next page begins; `None` after the last page.
+    pub next: Option<ListCursor>,
+}
+
+impl Listing {
+    /// A page, and where the next one begins.
+    #[must_use]
+    pub fn new(records: Vec<ListedRecord>, next: Option<ListCursor>) -> Self {
+        Self { records, next }
+    }
+}
+
+/// The most records of a page.
+pub(crate) const MOST_LISTED: usize = 1000;
+
+/// A listing in the order of the keys, while it is made.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(super) struct InOrder<'a> {
+    filter: &'a ListFilter,
+    limit: usize,
+    /// Where the next look begins: after this key.
+    pub(super) after: RecordKey,
+    looks: usize,
+    listing: Listing,
+}
+
+/// How many rows one look reads, whether or not they are listed.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(super) const LOOK: usize = 1000;
+
+/// How many looks a page takes at most.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+const MOST_LOOKS: usize = 10;
+
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+impl<'a> InOrder<'a> {
+    /// Begins after the cursor. A key of only zeros is no record's: it would have to be the digest of something.
+    pub(super) fn new(
+        filter: &'a ListFilter,
+        cursor: Option<&ListCursor>,
+        limit: usize,
+        store: &'static str,
+    ) -> Result<Self, super::StoreError> {
+        let after = match cursor {
+            Some(cursor) => cursor.key().ok_or_else(|| foreign_cursor(store))?,
+            None => RecordKey::from_bytes([0; 32]),
+        };
+        Ok(Self {
+            filter,
+            limit: limit.clamp(1, MOST_LISTED),
+            after,
+            looks: 0,
+            listing: Listing::default(),
+        })
+    }
+
+    /// Adds the rows of a look in the order of their keys; one without a record is expired or cannot be read.
+    /// Says whether to look again.
+    pub(super) fn add(&mut self, rows: Vec<(RecordKey, Option<ListedRecord>)>) -> bool {
+        let is_last = rows.len() < LOOK;
+        for (key, record) in rows {
+            if self.listing.records.len() == self.limit {
+                self.listing.next = Some(self.after.into());
+                return false;
+            }
+            self.after = key;
+            self.listing
+                .records
+                .extend(record.filter(|record| self.filter.matches(record)));
+        }
+        self.looks += 1;
+        let is_over = is_last || self.looks == MOST_LOOKS;
+        self.listing.next = (!is_last).then(|| self.after.into());
+        !is_over && self.listing.records.len() < self.limit
+    }
+
+    pub(super) fn finish(self) -> Listing {
+        self.listing
+    }
+}
+
+/// A cursor that another kind of store made.
+pub(super) fn foreign_cursor(store: &'static str) -> super::StoreError {
+    super::StoreError::new(store, super::StoreErrorKind::Unsupported)
+        .with_source("the cursor is another store's")
+}
+
+/// Tells of a record that is left out of a listing because it cannot be read.
+#[cfg(any(
+    feature = "redis",
+    feature = "postgres",
+    feature = "mysql",
+    feature = "sqlite"
+))]
+pub(super) fn warn_unreadable(key: &RecordKey, error: &(dyn std::error::Error + 'static)) {
+    tracing::warn!(record = %key, error, "a record that cannot be read is left out of a listing");
+}

@@ -1,0 +1,15 @@
+-- So many records in the order of their keys, expired ones too, without their responses: which of them are
+-- listed is decided by who reads them. {which} is `FORCE INDEX ({table}_state) WHERE state = 1 AND`, or
+-- `FORCE INDEX (PRIMARY) WHERE`.
+SELECT
+    record_key,
+    state,
+    attempt,
+    TIMESTAMPDIFF(MICROSECOND, created_at, UTC_TIMESTAMP(6)),
+    TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), lease_until),
+    TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires_at),
+    operation,
+    label
+FROM {records} {which} record_key > ?
+ORDER BY record_key
+LIMIT ?

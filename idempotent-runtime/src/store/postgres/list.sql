@@ -1,0 +1,12 @@
+-- So many records in the order of their keys, expired ones too, without their responses: which of them are
+-- listed is decided by who reads them. {which} is `state = 1 AND`, for which there is an index, or nothing.
+--
+-- $1 the key after which to begin, $2 how many
+SELECT key, operation, label, state, attempt,
+    (extract(epoch FROM statement_timestamp() - created_at) * 1e6)::bigint AS age_us,
+    (extract(epoch FROM lease_until - statement_timestamp()) * 1e6)::bigint AS lease_left_us,
+    (extract(epoch FROM expires_at - statement_timestamp()) * 1e6)::bigint AS expires_in_us
+FROM {schema}."{table}"
+WHERE {which} key > $1
+ORDER BY key
+LIMIT $2

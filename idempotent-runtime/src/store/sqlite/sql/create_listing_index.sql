@@ -1,0 +1,2 @@
+-- For operators, who list what is not completed, in the order of the keys.
+CREATE INDEX IF NOT EXISTS main.{table}_uncompleted ON {table} (key) WHERE state = 'running'

@@ -1,0 +1,10 @@
+-- So many records in the order of their keys, expired ones too, without their responses: which of them are
+-- listed is decided by who reads them. {which} is `state = 'running' AND`, for which there is an index, or
+-- nothing.
+--
+-- ?1 the key after which to begin, ?2 how many
+SELECT key, state, attempt, created_at, lease_until, expires_at, operation, label
+FROM main.{table}
+WHERE {which} key > ?1
+ORDER BY key
+LIMIT ?2
