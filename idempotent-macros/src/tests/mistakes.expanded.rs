@@ -1,5 +1,5 @@
 ::core::compile_error! {
-    "unknown argument `ttl_hour` (did you mean `ttl_hours`?): the arguments are `ttl_hours`, `ttl_minutes`, `ttl_secs`, `ttl`, `header`, `required`, `key`, `key_age`, `scope`, `fingerprint`, `fingerprint_headers`, `lease`, `in_flight`, `wait`, `on_abandoned`, `replay_errors`, `max_response_bytes`, `name`, `with` or `crate`"
+    "unknown argument `ttl_hour` (did you mean `ttl_hours`?): the arguments are `ttl_hours`, `ttl_minutes`, `ttl_secs`, `ttl`, `header`, `required`, `key`, `key_age`, `scope`, `label`, `fingerprint`, `fingerprint_headers`, `lease`, `in_flight`, `wait`, `on_abandoned`, `replay_errors`, `max_response_bytes`, `name`, `with` or `crate`"
 }
 ::core::compile_error! {
     "`lease` needs a value: write `lease = \"30s\"`"

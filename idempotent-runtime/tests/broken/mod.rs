@@ -49,7 +49,7 @@ fn listed(key: RecordKey, record: Record) -> ListedRecord {
     let (status, lease_left) = match record.state {
         RecordState::Running { lease_left } => (RecordStatus::InFlight, lease_left),
         RecordState::Abandoned => (RecordStatus::Abandoned, Duration::ZERO),
-        RecordState::Completed(_) => (RecordStatus::Completed, Duration::ZERO),
+        _ => (RecordStatus::Completed, Duration::ZERO),
     };
     let mut listed = ListedRecord::new(key, status, record.operation);
     listed.label = record.label;
