@@ -49,7 +49,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let store = outside.block_on(store::connect(&store))?;
     let ledger = Ledger::default();
 
-    let listener = std::net::TcpListener::bind(&addr).map_err(|error| format!("{addr}: {error}"))?;
+    let listener =
+        std::net::TcpListener::bind(&addr).map_err(|error| format!("{addr}: {error}"))?;
     listener.set_nonblocking(true)?;
     print_guide(&format!("http://{}", listener.local_addr()?));
 

@@ -28,8 +28,8 @@ const scenario = (name, options, run) => test(name, async () => {
 
 /** The bank has charged so often, and the page says so. */
 async function assertCharges(page, count) {
-  assert.equal(await charges(page), count)
   await page.waitForFunction((count) => document.getElementById('count').textContent == count, count)
+  assert.equal(await charges(page), count)
 }
 
 const keysOf = (all) => new Set(all.map(({ key }) => key))
