@@ -28,6 +28,7 @@ const scenario = (name, options, run) => test(name, async () => {
 
 /** The bank has charged so often, and the page says so. */
 async function assertCharges(page, count) {
+  await settled(page)
   await page.waitForFunction((count) => document.getElementById('count').textContent == count, count)
   assert.equal(await charges(page), count)
 }
@@ -88,7 +89,7 @@ describe('with the library, exactly one charge', { concurrency: 3 }, () => {
     await paid(page)
     await settled(page)
     const all = await tries(page)
-    assert.ok(all.length >= 2)
+    assert.ok(all.length >= 2 && all.some(({ replayed }) => replayed))
     assert.equal(keysOf(all).size, 1)
     await assertCharges(page, 1)
   })
@@ -181,7 +182,7 @@ describe('without the library, more than one', { concurrency: 3 }, () => {
       assert.equal(keysOf(all).size, all.length)
       const made = await charges(page)
       assert.ok(made >= expected, `${made} charges`)
-      await page.getByText(/^Charged \d times$/).waitFor()
+      await page.getByText(/has charged \d times$/).waitFor()
     })
   }
 

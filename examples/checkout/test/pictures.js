@@ -18,6 +18,13 @@ try {
     await shot('paid')
     await context.close()
   }
+  // The one for the README.
+  const { page } = await visit(browser, example.url, { fault: 'crash', viewport: { width: 960, height: 660 } })
+  await pay(page)
+  await paid(page)
+  await settled(page)
+  await page.evaluate(() => document.activeElement.blur())
+  await page.screenshot({ path: join(folder, 'checkout.png'), fullPage: true })
 } finally {
   await browser.close()
   example.stop()

@@ -65,10 +65,8 @@ export const pay = (page) => page.getByRole('button', { name: /^Pay/ }).click()
 
 export const paid = (page) => page.getByRole('heading', { name: 'Paid. Thank you!' }).waitFor()
 
-export const settled = (page) => page.waitForFunction(() => {
-  const tries = [...document.querySelectorAll('.try')]
-  return tries.length && !tries.some((tried) => tried.querySelector('.open'))
-})
+/** No call of the page is running any more. */
+export const settled = (page) => page.waitForSelector('html:not([data-running])')
 
 export const tries = (page) => page.locator('.try').evaluateAll((all) => all.map((tried) => ({
   key: tried.querySelector('code').textContent,
