@@ -1,4 +1,4 @@
-//! The client in JavaScript: its tests need Node 20 or newer, and npm.
+//! The client in JavaScript: its tests need Node 20 or newer, and npm. The page that shows it needs Chromium too.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
@@ -6,22 +6,75 @@ use std::process::{Command, ExitStatus};
 use crate::servers::found_or_installed;
 use crate::{guard, say};
 
-pub(crate) const TITLE: &str = "the JavaScript client";
+/// What is tested with Node, or an error that says why it could not be.
+pub(crate) struct Suite {
+    pub(crate) title: &'static str,
+    pub(crate) run: fn() -> Result<ExitStatus, String>,
+}
 
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/javascript");
+pub(crate) const SUITES: [Suite; 2] = [
+    Suite {
+        title: "the JavaScript client",
+        run: test_javascript,
+    },
+    Suite {
+        title: "the checkout page, in Chromium",
+        run: test_checkout,
+    },
+];
+
+const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/javascript");
+
+const CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/checkout/test");
 
 /// The first version whose test runner and `AbortSignal.any` the package uses.
 const OLDEST: (u32, u32) = (20, 3);
 
-/// Runs `npm test` in the package; an error says why it could not be run.
-pub(crate) fn test_javascript() -> Result<ExitStatus, String> {
+fn test_javascript() -> Result<ExitStatus, String> {
     let npm = find_npm()?;
-    say(&format!("\n== {TITLE}\n   npm test, in clients/javascript"));
-    let mut command = Command::new(npm);
-    command.arg("test").current_dir(FOLDER);
-    let running = guard::spawn(&mut command);
+    say("   npm test, in clients/javascript");
+    run(Command::new(npm).arg("test").current_dir(CLIENT))
+}
+
+/// Builds the example, installs what drives the browser, and runs the tests of the page.
+fn test_checkout() -> Result<ExitStatus, String> {
+    let npm = find_npm()?;
+    let chromium = found_or_installed("chromium", "chromium")?;
+    say("   cargo build --all-features --example checkout");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    let built = run(build.args(["build", "--all-features", "--example", "checkout"]))?;
+    if !built.success() {
+        return Ok(built);
+    }
+    say("   npm ci and npm test, in examples/checkout/test");
+    let installed = run(Command::new(&npm).arg("ci").current_dir(CHECKOUT))?;
+    if !installed.success() {
+        return Err("npm ci failed in examples/checkout/test".to_owned());
+    }
+    // The browser's profiles: they are removed also if the browser is killed.
+    let folder = guard::temporary_folder("chromium").map_err(|error| error.to_string())?;
+    let mut test = Command::new(npm);
+    test.arg("test")
+        .current_dir(CHECKOUT)
+        .env("CHECKOUT_EXAMPLE", path_to_example("checkout")?)
+        .env("CHECKOUT_CHROMIUM", chromium)
+        .env("TMPDIR", &folder);
+    let tested = run(&mut test);
+    let _ = std::fs::remove_dir_all(folder);
+    tested
+}
+
+/// Cargo puts examples beside this program, in a folder of their own.
+fn path_to_example(name: &str) -> Result<PathBuf, String> {
+    let this = std::env::current_exe().map_err(|error| error.to_string())?;
+    Ok(this.with_file_name("examples").join(name))
+}
+
+fn run(command: &mut Command) -> Result<ExitStatus, String> {
+    let running = guard::spawn(command);
     let ended = running.and_then(|mut running| running.0.wait());
-    ended.map_err(|error| format!("cannot run npm: {error}"))
+    ended.map_err(|error| format!("cannot run {}: {error}", command.get_program().display()))
 }
 
 fn find_npm() -> Result<PathBuf, String> {

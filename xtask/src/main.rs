@@ -16,14 +16,15 @@ const HELP: &str = "\
 Usage: cargo xtask <task>
 
   test    run every test: unit, property, conformance, behaviour, fault, compile and documentation
-          tests, the examples as processes, both clients, and 1,000 simulated histories.
+          tests, the examples as processes, both clients, the checkout page in Chromium, and 1,000
+          simulated histories.
 
           Redis, PostgreSQL and MariaDB are started for it, on free ports and in temporary folders;
-          what is not installed (Node and npm too) is installed with apt-get, if this is root on a
-          Debian. What cannot be had is named, and its tests are skipped; with CI=true that is a
-          failure. To use a server of your own, set IDEMPOTENT_TEST_REDIS_URL,
-          IDEMPOTENT_TEST_POSTGRES_URL or IDEMPOTENT_TEST_MYSQL_URL: tests make tables and keys of
-          their own there, and remove them.
+          what is not installed (Node, npm and Chromium too) is installed with apt-get, if this is root
+          on a Debian; playwright-core, which drives Chromium, is installed with npm. What cannot be
+          had is named, and its tests are skipped; with CI=true that is a failure. To use a server of
+          your own, set IDEMPOTENT_TEST_REDIS_URL, IDEMPOTENT_TEST_POSTGRES_URL or
+          IDEMPOTENT_TEST_MYSQL_URL: tests make tables and keys of their own there, and remove them.
 
           However it ends, by a signal too, it leaves no process and no temporary folder behind.
 
@@ -119,14 +120,17 @@ fn test() -> ExitCode {
         }
     }
     let mut steps = STEPS.len() + 1;
-    match clients::test_javascript() {
-        Ok(status) if status.success() => steps += 1,
-        Ok(_) => failed.push(clients::TITLE.to_owned()),
-        Err(cause) => {
-            let missing = format!("{} is not tested: {cause}", clients::TITLE);
-            complain(&missing);
-            if is_ci() {
-                failed.push(missing);
+    for clients::Suite { title, run } in clients::SUITES {
+        say(&format!("\n== {title}"));
+        match run() {
+            Ok(status) if status.success() => steps += 1,
+            Ok(_) => failed.push(title.to_owned()),
+            Err(cause) => {
+                let missing = format!("{title} is not tested: {cause}");
+                complain(&missing);
+                if is_ci() {
+                    failed.push(missing);
+                }
             }
         }
     }
