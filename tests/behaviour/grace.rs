@@ -128,6 +128,29 @@ async fn outage_that_the_other_process_has_not_seen_is_no_crash() {
     drop(running);
 }
 
+/// Each of them leaves before the grace period is over, and the next one would begin it again.
+#[tokio::test(start_paused = true)]
+async fn clients_that_leave_early_do_not_block_a_key() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let (owner, other) = two(&store);
+    let running = owner.spawn("/short", "key");
+    owner.probe.started().await;
+    store.script_times(1000, Operation::Renew, Fault::Swallowed);
+    sleep(Duration::from_secs(31)).await;
+    let patience = Duration::from_secs(1);
+    let first = tokio::time::timeout(patience, other.post("/short", "key")).await;
+    assert!(first.is_err());
+    let second = other.post("/short", "key").await;
+    second.assert_problem(409, "in-flight");
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(other.probe.runs(), 0);
+    let begun = Instant::now();
+    let again = other.spawn("/short", "key");
+    other.probe.started().await;
+    assert!(begun.elapsed() < patience, "{:?}", begun.elapsed());
+    drop((running, again));
+}
+
 /// Nobody renews: the next attempt comes after the grace, in the same request.
 #[tokio::test(start_paused = true)]
 async fn attempt_that_crashed_is_taken_over_after_the_grace() {

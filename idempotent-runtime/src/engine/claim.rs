@@ -260,7 +260,14 @@ impl Engine {
                     let (policy, describe) = (way.policy, way.describe);
                     let may_be_taken_over = !matches!(policy.on_abandoned, OnAbandoned::Reject);
                     if may_be_taken_over && waited_for != Some(attempt) {
-                        self.wait_for_owner(&key, attempt).await?;
+                        let claim = ClaimedAs::new(
+                            new_owner(key)?,
+                            way.fingerprints.current(),
+                            &way.intent.operation,
+                            policy.lease,
+                            way.intent.ttl,
+                        );
+                        self.wait_before_take_over(claim, attempt).await?;
                         waited_for = Some(attempt);
                     }
                     match self.decide(key, policy, describe, attempt).await? {
@@ -299,6 +306,29 @@ impl Engine {
             sleep(GRACE).await;
         }
         Ok(())
+    }
+
+    /// As [`wait_for_owner`](Self::wait_for_owner), for a caller that may leave before the end. What it has waited
+    /// for is then not lost: the attempt is taken over, and abandoned without a token, so that the next
+    /// request has nothing to wait for. Otherwise clients that are less patient than the grace period would
+    /// begin it again and again, and none would get an answer.
+    async fn wait_before_take_over(
+        &self,
+        claim: ClaimedAs,
+        attempt: u32,
+    ) -> Result<(), StoreError> {
+        let (engine, here) = (self.clone(), Arc::new(()));
+        let caller = Arc::downgrade(&here);
+        Detach::new(self.tasks(), async move {
+            engine.wait_for_owner(&claim.owner.key, attempt).await?;
+            if caller.upgrade().is_none()
+                && let Ok(Claimed::Held(held)) = engine.claim_attached(claim, Some(attempt)).await
+            {
+                held.abandon().await;
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn run_or_settle(&self, mut held: Held, settlement: Option<Settlement>) -> Outcome {
