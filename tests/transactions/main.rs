@@ -9,6 +9,7 @@ mod conflicts;
 mod cost;
 mod duplicates;
 mod failures;
+mod handles;
 mod hanging;
 mod nested;
 mod outcomes;

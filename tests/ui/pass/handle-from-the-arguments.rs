@@ -5,12 +5,10 @@ use std::sync::{Arc, OnceLock};
 use axum::extract::{Extension, Path, State};
 use axum::routing::post;
 use axum::{Json, Router};
-use idempotent_runtime::{Idempotency, Transactions, idempotent};
-use sqlx::SqliteConnection;
+use idempotent_runtime::{Idempotency, idempotent};
 
 struct AppState {
     services: Services,
-    transactions: Transactions<SqliteConnection>,
 }
 
 struct Services {
@@ -70,25 +68,6 @@ async fn with_other_expressions(
     format!("{id}{order:?}")
 }
 
-#[idempotent(with = app.transactions)]
-async fn transaction(
-    State(app): State<Arc<AppState>>,
-    #[tx] tx: &mut SqliteConnection,
-    Json(amount): Json<u64>,
-) -> Result<String, String> {
-    let _ = tx;
-    Ok(amount.to_string())
-}
-
-#[idempotent(with = app.transactions)]
-async fn transaction_of_the_state_only(
-    State(app): State<Arc<AppState>>,
-    #[tx] tx: &mut SqliteConnection,
-) -> Result<String, String> {
-    let _ = (tx, &app.services);
-    Ok(String::new())
-}
-
 fn main() {
     let _: Router<Arc<AppState>> = Router::new()
         .route("/nested", post(nested))
@@ -98,7 +77,5 @@ fn main() {
         .route("/shared", post(shared_extension))
         .route("/static/{id}", post(in_a_static))
         .route("/nothing", post(no_arguments))
-        .route("/expressions/{id}", post(with_other_expressions))
-        .route("/transaction", post(transaction))
-        .route("/transaction/state", post(transaction_of_the_state_only));
+        .route("/expressions/{id}", post(with_other_expressions));
 }
