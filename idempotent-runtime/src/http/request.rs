@@ -119,82 +119,86 @@ where
     /// only be about the content: the stored response would be shown in its place anyway. What is wrong
     /// with the request is answered after its last argument. Expressions over the arguments need all of
     /// these: with them the request is [identified](Received::identify) later, on replays too.
-    async fn receive(
+    // Not an `async fn`: that its future is `Send` is promised here, for a last argument with a lifetime in it.
+    #[expect(clippy::manual_async_fn, reason = "see above")]
+    fn receive(
         self,
         policy: &'static Policy,
         has_expressions: bool,
-    ) -> ControlFlow<Response, (Received<H>, T)> {
-        let Self {
-            handle,
-            request,
-            extraction,
-            ..
-        } = self;
-        // GET, HEAD, OPTIONS and TRACE are idempotent by themselves (RFC 9110, section 9.2.2).
-        let is_safe = request.method().is_safe();
-        if is_safe || !may_have_key(request.headers(), policy) {
-            let missing = || without_key(policy, Some(policy.header)).map_err(Box::new);
-            let intent = if is_safe { Ok(()) } else { missing() };
+    ) -> impl Future<Output = ControlFlow<Response, (Received<H>, T)>> + Send {
+        async move {
+            let Self {
+                handle,
+                request,
+                extraction,
+                ..
+            } = self;
+            // GET, HEAD, OPTIONS and TRACE are idempotent by themselves (RFC 9110, section 9.2.2).
+            let is_safe = request.method().is_safe();
+            if is_safe || !may_have_key(request.headers(), policy) {
+                let missing = || without_key(policy, Some(policy.header)).map_err(Box::new);
+                let intent = if is_safe { Ok(()) } else { missing() };
+                let received = Received {
+                    handle,
+                    is_safe,
+                    attempt: None,
+                    intent: intent.map(|()| None),
+                    original: None,
+                };
+                return match extraction.extract(request).await {
+                    Ok(last) => Continue((received, last)),
+                    Err(rejection) => Break(rejection),
+                };
+            }
+            let (mut parts, body) = request.with_limited_body().into_parts();
+            let body = match body::begin(body).await {
+                Begun::Whole(body) => body,
+                // Boxed: few requests have to make room for it.
+                Begun::Partly(body) => match Box::pin(read_on(body)).await {
+                    Ok(body) => body,
+                    Err(rejection) => return Break(rejection),
+                },
+            };
+            let is_about_content = extraction.rejects_content_only();
+            let idempotency = handle.idempotency();
+            let head = Head::of(&parts, idempotency, policy);
+            let intent = if has_expressions {
+                Ok(None)
+            } else {
+                head.identify(idempotency, policy, &Inputs::new(), &body)
+                    .map_err(Box::new)
+            };
+            if is_about_content
+                && let Ok(Some(intent)) = &intent
+                && let Some(stored) = idempotency.engine().cached(intent)
+            {
+                return Break(idempotency.replay(stored));
+            }
+            let is_identified_again = has_expressions || idempotency.digest().other().is_some();
+            let original = is_identified_again.then(|| head.into_original(&body));
+            let attempt = if extraction.is_json() {
+                // Only an argument before the last can have asked.
+                parts.extensions.get::<Attempt>().cloned()
+            } else {
+                Some(Attempt::of(&mut parts.extensions))
+            };
             let received = Received {
                 handle,
                 is_safe,
-                attempt: None,
-                intent: intent.map(|()| None),
-                original: None,
+                attempt,
+                intent,
+                original,
             };
-            return match extraction.extract(request).await {
+            let request = Request::from_parts(parts, Body::from(body));
+            match extraction.extract(request).await {
                 Ok(last) => Continue((received, last)),
+                // Boxed: few requests have to make room for it.
+                Err(rejection) if is_about_content && !has_expressions => {
+                    Break(Box::pin(received.reject(policy, rejection)).await)
+                }
+                // The expressions that say whose key it is cannot be evaluated, or it may be about who asks.
                 Err(rejection) => Break(rejection),
-            };
-        }
-        let (mut parts, body) = request.with_limited_body().into_parts();
-        let body = match body::begin(body).await {
-            Begun::Whole(body) => body,
-            // Boxed: few requests have to make room for it.
-            Begun::Partly(body) => match Box::pin(read_on(body)).await {
-                Ok(body) => body,
-                Err(rejection) => return Break(rejection),
-            },
-        };
-        let is_about_content = extraction.rejects_content_only();
-        let idempotency = handle.idempotency();
-        let head = Head::of(&parts, idempotency, policy);
-        let intent = if has_expressions {
-            Ok(None)
-        } else {
-            head.identify(idempotency, policy, &Inputs::new(), &body)
-                .map_err(Box::new)
-        };
-        if is_about_content
-            && let Ok(Some(intent)) = &intent
-            && let Some(stored) = idempotency.engine().cached(intent)
-        {
-            return Break(idempotency.replay(stored));
-        }
-        let is_identified_again = has_expressions || idempotency.digest().other().is_some();
-        let original = is_identified_again.then(|| head.into_original(&body));
-        let attempt = if extraction.is_json() {
-            // Only an argument before the last can have asked.
-            parts.extensions.get::<Attempt>().cloned()
-        } else {
-            Some(Attempt::of(&mut parts.extensions))
-        };
-        let received = Received {
-            handle,
-            is_safe,
-            attempt,
-            intent,
-            original,
-        };
-        let request = Request::from_parts(parts, Body::from(body));
-        match extraction.extract(request).await {
-            Ok(last) => Continue((received, last)),
-            // Boxed: few requests have to make room for it.
-            Err(rejection) if is_about_content && !has_expressions => {
-                Break(Box::pin(received.reject(policy, rejection)).await)
             }
-            // The expressions that say whose key it is cannot be evaluated, or it may be about who asks.
-            Err(rejection) => Break(rejection),
         }
     }
 }
