@@ -228,6 +228,13 @@ impl Listing {
 }
 
 /// The most records of a page.
+#[cfg(any(
+    feature = "memory",
+    feature = "redis",
+    feature = "postgres",
+    feature = "mysql",
+    feature = "sqlite"
+))]
 pub(crate) const MOST_LISTED: usize = 1000;
 
 /// A listing in the order of the keys, while it is made.
@@ -297,6 +304,13 @@ impl<'a> InOrder<'a> {
 }
 
 /// A cursor that another kind of store made.
+#[cfg(any(
+    feature = "memory",
+    feature = "redis",
+    feature = "postgres",
+    feature = "mysql",
+    feature = "sqlite"
+))]
 pub(super) fn foreign_cursor(store: &'static str) -> super::StoreError {
     super::StoreError::new(store, super::StoreErrorKind::Unsupported)
         .with_source("the cursor is another store's")

@@ -96,7 +96,6 @@ pub mod sqlite;
 
 pub use connect::connect;
 pub use error::{StoreError, StoreErrorKind};
-pub(crate) use listing::MOST_LISTED;
 pub use listing::{ListCursor, ListFilter, ListedRecord, Listing, RecordStatus};
 pub use replay_cache::{CachedStore, ReplayCache};
 pub use subscription::Subscription;

@@ -2,7 +2,8 @@
 
 use super::MemoryStore;
 use crate::key::RecordKey;
-use crate::store::{ListFilter, Listing, MOST_LISTED};
+use crate::store::listing::MOST_LISTED;
+use crate::store::{ListFilter, Listing};
 
 /// About how many records one page looks into. The keys of all are looked at, which are in a row: a
 /// million takes some milliseconds.

@@ -8,10 +8,8 @@ use super::stored::Stored;
 use super::{NAME, RedisStore, batch, reply, script};
 use crate::key::{RecordKey, bytes_of_hex};
 use crate::record::Token;
-use crate::store::listing::{foreign_cursor, warn_unreadable};
-use crate::store::{
-    ListCursor, ListFilter, ListedRecord, Listing, MOST_LISTED, StoreError, StoreErrorKind,
-};
+use crate::store::listing::{MOST_LISTED, foreign_cursor, warn_unreadable};
+use crate::store::{ListCursor, ListFilter, ListedRecord, Listing, StoreError, StoreErrorKind};
 
 /// How many scans a page takes at most. Each looks at about as many keys as the page still has room for.
 const MOST_SCANS: usize = 16;
