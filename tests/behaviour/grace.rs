@@ -9,7 +9,8 @@ use axum::routing::post;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::store::{Store, StoreErrorKind};
 use idempotent_runtime::{
-    Attempt, Execution, Idempotency, OnAbandoned, Policy, Release, idempotent,
+    Abandoned, Attempt, Execution, Idempotency, OnAbandoned, Policy, Recovery, Release,
+    StoredResponse, idempotent,
 };
 use tokio::time::{Instant, sleep};
 
@@ -38,6 +39,21 @@ async fn releases(State(probe): State<Probe>, attempt: Attempt) -> Release<Strin
     Release(run.to_string())
 }
 
+/// Takes longer than its client is patient.
+async fn look_slowly(_: Abandoned) -> Recovery {
+    sleep(Duration::from_secs(3)).await;
+    Recovery::Replay(StoredResponse::new(
+        http::StatusCode::OK,
+        http::HeaderMap::new(),
+        "found",
+    ))
+}
+
+#[idempotent(on_abandoned = look_slowly, lease = "30s")]
+async fn recovered(State(probe): State<Probe>) -> String {
+    probe.run_gated().await.to_string()
+}
+
 /// Two processes on one store.
 fn two(store: &FaultyStore) -> (Local, Local) {
     (
@@ -51,6 +67,7 @@ fn routes() -> Router<App> {
         .route("/long", post(long))
         .route("/short", post(short))
         .route("/releases", post(releases))
+        .route("/recovered", post(recovered))
 }
 
 /// Both see trouble, and the claim that comes when it is over is there before the next renewal.
@@ -149,6 +166,28 @@ async fn clients_that_leave_early_do_not_block_a_key() {
     other.probe.started().await;
     assert!(begun.elapsed() < patience, "{:?}", begun.elapsed());
     drop((running, again));
+}
+
+/// What a recovery function finds is stored, although the client that it was asked for has left.
+#[tokio::test(start_paused = true)]
+async fn clients_that_leave_early_do_not_hold_up_a_recovery() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let (owner, other) = two(&store);
+    let running = owner.spawn("/recovered", "key");
+    owner.probe.started().await;
+    store.script_times(1000, Operation::Renew, Fault::Swallowed);
+    sleep(Duration::from_secs(31)).await;
+    // The first one leaves in the grace period, the second one while the function looks.
+    for _ in 0..2 {
+        let patience = Duration::from_secs(1);
+        let left = tokio::time::timeout(patience, other.post("/recovered", "key")).await;
+        assert!(left.is_err());
+        sleep(Duration::from_secs(3)).await;
+    }
+    let found = other.post("/recovered", "key").await;
+    assert_eq!((found.text(), found.is_replay()), ("found", true));
+    assert_eq!(other.probe.runs(), 0);
+    drop(running);
 }
 
 /// Nobody renews: the next attempt comes after the grace, in the same request.

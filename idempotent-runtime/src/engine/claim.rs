@@ -60,6 +60,18 @@ struct Way<'a, 'f> {
     describe: DescribeAbandoned<'a>,
 }
 
+impl Way<'_, '_> {
+    fn claim(&self, owner: Owner) -> ClaimedAs {
+        ClaimedAs::new(
+            owner,
+            self.fingerprints.current(),
+            &self.intent.operation,
+            self.policy.lease,
+            self.intent.ttl,
+        )
+    }
+}
+
 impl Engine {
     /// A replay that is cached in this process, without asking further.
     pub(crate) fn cached(&self, intent: &Intent) -> Option<Arc<StoredResponse>> {
@@ -237,14 +249,8 @@ impl Engine {
         let (mut take_over, mut waited_for) = (None, None);
         let mut settlement = None;
         loop {
-            let claim = ClaimedAs::new(
-                // A new one each time: the last one may have to be given up in the background.
-                new_owner(key)?,
-                way.fingerprints.current(),
-                &way.intent.operation,
-                way.policy.lease,
-                way.intent.ttl,
-            );
+            // A new one each time: the last one may have to be given up in the background.
+            let claim = way.claim(new_owner(key)?);
             match self.claim(claim, take_over.take()).await? {
                 Claimed::Held(held) => return Ok(self.run_or_settle(held, settlement).await),
                 Claimed::Completed(response) => return Ok(Outcome::Replay(response)),
@@ -260,17 +266,12 @@ impl Engine {
                     let (policy, describe) = (way.policy, way.describe);
                     let may_be_taken_over = !matches!(policy.on_abandoned, OnAbandoned::Reject);
                     if may_be_taken_over && waited_for != Some(attempt) {
-                        let claim = ClaimedAs::new(
-                            new_owner(key)?,
-                            way.fingerprints.current(),
-                            &way.intent.operation,
-                            policy.lease,
-                            way.intent.ttl,
-                        );
+                        let claim = way.claim(new_owner(key)?);
                         self.wait_before_take_over(claim, attempt).await?;
                         waited_for = Some(attempt);
                     }
-                    match self.decide(key, policy, describe, attempt).await? {
+                    let claim = way.claim(new_owner(key)?);
+                    match self.decide(claim, policy, describe, attempt).await? {
                         Decision::Refuse => return Ok(Outcome::Unknown),
                         Decision::Run => take_over = Some(attempt),
                         Decision::Settle(response) => {
@@ -389,9 +390,12 @@ impl Engine {
 
     /// Asks the policy, or the application's recovery function: that one is told what the attempt has
     /// finished, or is not asked at all.
+    ///
+    /// The function runs to its end although its caller leaves. What it has found is then stored under this
+    /// claim: otherwise clients that are less patient than the function would each begin it again.
     async fn decide(
         &self,
-        key: RecordKey,
+        claim: ClaimedAs,
         policy: &Policy,
         describe: DescribeAbandoned<'_>,
         attempt: u32,
@@ -401,22 +405,38 @@ impl Engine {
             OnAbandoned::Retry => return Ok(Decision::Run),
             OnAbandoned::Recover(recover) => recover,
         };
+        let key = claim.owner.key;
         let Some(crashed) = self.crashed(&key, attempt).await? else {
             return Ok(Decision::LookAgain);
         };
-        let abandoned = describe(crashed);
-        Ok(
-            match catch_unwind(async move { recover(abandoned).await }).await {
-                Ok(Recovery::Replay(response)) => Decision::Settle(Arc::new(response)),
-                Ok(Recovery::Retry) => Decision::Run,
-                Ok(Recovery::Unknown) => Decision::Refuse,
+        let (abandoned, engine, here) = (describe(crashed), self.clone(), Arc::new(()));
+        let caller = Arc::downgrade(&here);
+        Ok(Detach::new(self.tasks(), async move {
+            let recovered = catch_unwind(async move { recover(abandoned).await }).await;
+            let response = match recovered {
+                Ok(Recovery::Replay(response)) => Arc::new(response),
+                Ok(Recovery::Retry) => return Decision::Run,
+                Ok(Recovery::Unknown) => return Decision::Refuse,
                 Err(_) => {
                     tracing::error!(record = %key, attempt,
                         "recovery function panicked, outcome stays unknown");
-                    Decision::Refuse
+                    return Decision::Refuse;
                 }
-            },
-        )
+            };
+            if caller.upgrade().is_none()
+                && let Ok(Claimed::Held(held)) =
+                    engine.clone().claim_attached(claim, Some(attempt)).await
+            {
+                let response = Arc::clone(&response);
+                let found = Settlement { attempt, response };
+                // Of another attempt nothing was found: what is left over here is abandoned.
+                if let Outcome::Run(held) = engine.run_or_settle(held, Some(found)).await {
+                    held.abandon().await;
+                }
+            }
+            Decision::Settle(response)
+        })
+        .await)
     }
 
     /// Asks twice when a reply was lost or something was in the way: the token makes the second question
