@@ -254,7 +254,7 @@ Its records are in {store}
 4. What the provider has charged: one charge, asked for twice.
    curl {provider_url}/charges
 
-5. Retry once more, with the same command: the stored answer, marked `idempotent-replayed: true`. Nobody is asked.
+5. Retry once more, with the same command: the stored answer, marked `idempotent-replayed: true`. The provider is not asked.
 
 6. The same key with another amount: 422.
    {pay} '{{"amount":2000,"crash":true}}'

@@ -157,7 +157,7 @@ async fn consume(queue: &mut Queue, idempotency: &Idempotency, bank: &Bank) -> u
                     queue.again(delivery);
                 }
                 // The key belongs to another order, or an attempt crashed and its outcome is unknown.
-                None => say(format_args!("  {reason}, somebody has to look at it")),
+                None => say(format_args!("  {reason}, an operator has to look at it")),
             },
         }
     }

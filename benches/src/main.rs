@@ -1,7 +1,7 @@
 //! What `cargo xtask bench` measures with: servers to put load on, and load on stores.
 //!
 //! One binary with four subcommands, so that the peers are linked once. `xtask` starts it, pins it to
-//! a core, and makes the tables; it can be started by hand all the same.
+//! a core, and makes the tables; it can be started manually all the same.
 
 use std::error::Error;
 use std::process::ExitCode;

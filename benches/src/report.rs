@@ -32,7 +32,7 @@ impl Line {
         self
     }
 
-    /// A number with three decimals, or `null` where there is none.
+    /// A number with three decimals, or `null` where it is missing.
     pub(crate) fn number(self, name: &str, value: Option<f64>) -> Self {
         let rounded = value.map(|value| (value * 1000.0).round() / 1000.0);
         self.with(name, rounded)

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use crate::till::Till;
 use crate::{Failure, impls, report};
 
-/// Serves until its standard input is closed, which is what happens when who started it is gone.
+/// Serves until its standard input is closed, which is what happens when the process that started it is gone.
 ///
 /// The runtime is what `#[tokio::main]` makes on one core: multi-threaded, one worker. It is the same for
 /// everything that is measured.

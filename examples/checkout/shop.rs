@@ -33,7 +33,7 @@ pub(crate) struct Order {
     amount: u64,
 }
 
-/// Pays an order. The lease is how long a crash blocks its key: short, so that nobody has to wait for it.
+/// Pays an order. The lease is how long a crash blocks its key: short, so that no customer has to wait for it.
 #[idempotent(ttl_hours = 24, lease = "1s", on_abandoned = recover)]
 pub(crate) async fn create_payment(
     attempt: Attempt,

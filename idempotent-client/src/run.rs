@@ -107,7 +107,7 @@ pub(crate) enum Failure {
     Invalid(BoxError),
 }
 
-/// What the last try brought: an answer, or why there is none. Neither: a redirect was followed.
+/// What the last try brought: an answer, or why it brought none. Neither: a redirect was followed.
 #[derive(Default)]
 struct Last {
     whole: Option<Whole>,

@@ -188,7 +188,7 @@ fn says_self(function: &ItemFn) -> bool {
     says_self_in(quote!(#(#attributes)* #sig), &[]) || says_self_in(quote!(#block), &ITEMS)
 }
 
-/// Whether the tokens have a `Self` that is none of the items in them: each of those is passed over, up to its end.
+/// Whether the tokens have a `Self` outside of the items in them: each of those is passed over, up to its end.
 fn says_self_in(tokens: TokenStream, items: &[&str]) -> bool {
     let mut tokens = tokens.into_iter();
     while let Some(token) = tokens.next() {

@@ -41,7 +41,7 @@ pub(crate) fn canonicalize(text: &[u8]) -> Option<Vec<u8>> {
     Some(reader.sorted())
 }
 
-/// The canonical JSON of a value. An error where there is none, or where another value has it too.
+/// The canonical JSON of a value. An error where it has none, or where another value has it too.
 pub(crate) fn to_canonical<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
     canonicalize(&exact::to_sorted_vec(value)?).ok_or_else(exact::ambiguous)
 }
@@ -269,7 +269,7 @@ fn write_number(number: &[u8], out: &mut Vec<u8>) -> Option<()> {
     out.extend_from_slice(sign);
     out.extend(digits().take(length - dropped).skip(leading));
     match usize::try_from(exponent) {
-        // Written out, as everybody would.
+        // Written out, as is usual.
         Ok(zeros) if zeros <= MOST_ZEROS => out.resize(out.len() + zeros, b'0'),
         _ => write!(out, "e{exponent}").ok()?,
     }

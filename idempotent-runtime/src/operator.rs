@@ -44,8 +44,8 @@ pub struct Locator {
     key: KeySource,
 }
 
-/// A value as canonical JSON, or the reason why there is none. The error is returned when the locator is used,
-/// so that a locator is built in one expression.
+/// A value as canonical JSON, or the reason why it has no such form. The error is returned when the locator is
+/// used, so that a locator is built in one expression.
 type Serialized = Result<Vec<u8>, Arc<serde_json::Error>>;
 
 #[derive(Clone)]

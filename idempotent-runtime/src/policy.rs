@@ -105,7 +105,7 @@ impl fmt::Debug for OnAbandoned {
 
 /// How old a key may be that says when it was made: a UUIDv7 or a ULID.
 ///
-/// A key that comes again after its record has expired is a new key to the store, and its request runs again.
+/// A key that is sent again after its record has expired is a new key to the store, and its request runs again.
 /// A client that retries for longer than the TTL, or a message that waited in a queue, is charged twice. Where the
 /// key has a time in it, that can be refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! What this process leaves behind when it is killed, nobody could clean up but another process.
+//! What this process leaves behind when it is killed, only another process can clean up.
 //!
 //! The guard is a shell that holds the other end of a pipe. It is told which processes and folders are
 //! ours; when the pipe closes, which it does however this process ends (`SIGKILL` too), it ends the
@@ -109,7 +109,7 @@ pub(crate) fn temporary_folder(name: &str) -> io::Result<PathBuf> {
     let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     let folder = std::env::temp_dir().join(format!("idempotent-{name}-{random}"));
     guard()?.tell("folder", path_of(&folder)?)?;
-    // A server of another user has to get through, and nobody has to see what is there.
+    // A server of another user has to get through, and need not see what is there.
     fs::DirBuilder::new().mode(0o711).create(&folder)?;
     Ok(folder)
 }
@@ -166,7 +166,7 @@ mod tests {
             );
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        // What has ended is not touched: its number may be somebody else's by now.
+        // What has ended is not touched: its number may be another process's by now.
         assert!(ended.try_wait().unwrap().is_none());
         ended.kill().unwrap();
         ended.wait().unwrap();

@@ -1,4 +1,4 @@
-//! What is compared: ours, peers at their best settings, what people write by hand, and nothing at all.
+//! What is compared: ours, peers at their best settings, what applications write themselves, and nothing at all.
 //!
 //! Each is the same handler at `POST /payments`. To add one, add a line here and one to the table in
 //! `xtask/src/bench/http/implementations.rs`.

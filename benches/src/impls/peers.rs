@@ -46,9 +46,9 @@ fn axum_idempotent(till: Till, options: IdempotentOptions) -> Router {
         .layer(CookieManagerLayer::new())
 }
 
-/// Fingerprints with xxHash3, which is its default and fast, and no defence against who looks for a
-/// collision. The queue to its store is longer than there are connections, so that nobody waits for
-/// room in it.
+/// Fingerprints with xxHash3, which is its default and fast, and no defence against a client that looks for
+/// a collision. The queue to its store is longer than there are connections, so that no request waits
+/// for room in it.
 pub(super) fn idempotent_memory(till: Till) -> Result<Router, Failure> {
     let store = MemoryStore::builder().buffer(1024).try_build()?;
     Ok(bare(till).layer(IdempotencyLayer::new(store).completed_ttl(TTL)))

@@ -1,4 +1,4 @@
-//! The memory store, on a clock that is moved by hand: so a day passes at once.
+//! The memory store, on a clock that is moved manually: so a day passes at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

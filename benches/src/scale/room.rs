@@ -22,7 +22,7 @@ impl Room {
             }
             "postgres" => Self::Postgres(PgConnection::connect(url).await?),
             "sqlite" => Self::Sqlite(url.trim_start_matches("sqlite:").into()),
-            _ => return Err(format!("nobody knows how large `{name}` is").into()),
+            _ => return Err(format!("it is not known how large `{name}` is").into()),
         })
     }
 

@@ -14,7 +14,7 @@ const options = (policy) => Object.fromEntries(
   Object.entries({ ...POLICY, ...policy }).map(([name, value]) => [name.replace(/_ms$/, ''), value]),
 )
 
-/** Where nobody listens: the port is taken, on another address. */
+/** Where no server listens: the port is taken, on another address. */
 const deadUrl = ({ port }) => `http://127.0.0.2:${port}/payments`
 
 const playFailure = async ({ failure, answer: head }, response, entry, timers) => {

@@ -14,7 +14,7 @@ use crate::store::{
     Renewal, Renewed, Store, StoreError, StoreErrorKind,
 };
 
-/// How long one purge may take. It is nobody's request, and may be slower than one.
+/// How long one purge may take. It is not part of a request, and may be slower than one.
 const PURGE_LIMIT: Duration = Duration::from_secs(30);
 
 /// A store whose operations all end, one way or the other. Clones share the store.

@@ -1,4 +1,4 @@
-//! Work that outlives whoever asked for it.
+//! Work that outlives its caller.
 //!
 //! A server drops a handler's future when its client goes away: on close, on half-close, on an
 //! HTTP/2 reset, under a time-out layer. A payment that is dropped between the charge and the

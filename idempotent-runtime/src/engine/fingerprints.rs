@@ -62,7 +62,7 @@ impl<'a> Fingerprints<'a> {
     }
 
     /// The record is [`current`](Self::current)'s, and may be another one's by the time it is asked for
-    /// again. That can be long, and nobody should keep a request's body for so long: the other
+    /// again. That can be long, and a request's body should not be kept for so long: the other
     /// fingerprint is made now.
     pub(super) fn matched(&mut self) {
         self.is_second = false;

@@ -3,7 +3,7 @@
 //! They wait in one bounded queue and are served in batches, so that a store in trouble is asked once
 //! for a thousand of them. A claim whose question got no reply stays in the queue until the question
 //! cannot arrive any more, whatever the store says meanwhile: what arrives late would hold the key for
-//! nobody.
+//! no attempt.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -112,7 +112,7 @@ impl GivenUp {
     }
 
     /// The record is completed, so what arrives before its end does no harm. Afterwards it would hold the
-    /// key for nobody. `None` if nothing can arrive then.
+    /// key for no attempt. `None` if nothing can arrive then.
     pub(super) fn once_expired(mut self, ttl: Duration) -> Option<Self> {
         self.first_look = ttl;
         (ttl < LATEST_ARRIVAL).then_some(self)
@@ -402,7 +402,7 @@ async fn serve(serving: Serving) {
             let queue = &engine.0.given_up;
             let mut servers = lock(&queue.servers);
             if lock(&queue.waiting).due.is_empty() {
-                // Under the lock: who adds something now finds nobody serving, and begins.
+                // Under the lock: a caller that adds something now finds no server, and starts one.
                 servers.retain(|id| *id != serving.1);
                 return;
             }

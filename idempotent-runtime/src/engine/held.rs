@@ -27,7 +27,7 @@ pub(super) struct ClaimedAs {
     pub(super) operation: Described,
     pub(super) lease: Duration,
     pub(super) ttl: Duration,
-    /// A question for this claim got no reply, and may arrive at any time. Shared by all who ask.
+    /// A question for this claim got no reply, and may arrive at any time. Shared by all clones.
     has_lost_question: Arc<AtomicBool>,
 }
 
@@ -54,7 +54,7 @@ impl ClaimedAs {
     }
 
     /// Asks the store for this claim, once: the only way to do so. A question without a reply is noted,
-    /// and whoever gives the claim up sees to it that what arrives late holds nothing.
+    /// and giving the claim up makes sure that what arrives late holds nothing.
     pub(super) async fn ask(
         &self,
         calls: &Calls,
@@ -111,7 +111,7 @@ pub(crate) struct Held {
 pub(crate) enum Answer {
     /// Its own result.
     Own,
-    /// The claim was lost, and somebody else's result is the stored one.
+    /// The claim was lost, and the stored result is not this attempt's.
     Stored(Arc<StoredResponse>),
     /// The claim was lost to a later attempt that is still running.
     InFlight { lease_left: Duration },
@@ -284,7 +284,7 @@ impl Held {
 
     /// Completes, and if the claim was lost finds out why. If that is because the record is gone (a
     /// store that was restarted or has failed over), puts it back with the response; so it does when a
-    /// later attempt was abandoned, of which nobody else will ever say more.
+    /// later attempt was abandoned, whose outcome nothing else will ever report.
     pub(super) async fn try_complete(
         &self,
         response: &Arc<StoredResponse>,
@@ -325,8 +325,8 @@ impl Held {
         Answer::InFlight { lease_left }
     }
 
-    /// Asks for a claim that was lost: whoever still has it gets it, and so does whoever finds that the
-    /// record is gone, because the store has lost it.
+    /// Asks for a claim that was lost: an attempt that still has it gets it, and so does one that finds
+    /// that the record is gone, because the store has lost it.
     async fn claim_again(&self, take_over: Option<u32>) -> Result<Claim, StoreError> {
         let engine = &self.engine.0;
         self.claim
@@ -384,8 +384,8 @@ impl Held {
         }
     }
 
-    /// Ends the lease now and not in its own time: something may have happened, and nobody is left
-    /// who could say what.
+    /// Ends the lease now and not in its own time: something may have happened, and nothing is left
+    /// that could say what.
     pub(crate) async fn abandon(mut self) {
         for alias in std::mem::take(&mut self.aliases) {
             Box::pin(alias.abandon()).await;
@@ -433,7 +433,7 @@ impl Held {
         self.engine.hand_over(given_up, self.lease.runtime());
     }
 
-    /// The key could not be released because somebody else has the claim, or nobody.
+    /// The key could not be released because another attempt has the claim, or none has.
     async fn look(&self) -> Answer {
         let record = self.engine.read(&self.owner().key).await;
         // A store that forgot the record may have another request's by now, whose response is not shown here.

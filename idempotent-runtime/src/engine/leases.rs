@@ -234,7 +234,7 @@ impl Renewer {
     /// Decides when to look next.
     ///
     /// With no lease left it is the time that was planned, if that is to come: most handlers are done
-    /// before their lease is looked at, and who comes next need not wake the task again.
+    /// before their lease is looked at, and the next claim need not wake the task again.
     fn plan(&self, now: Instant) -> Option<Instant> {
         let mut table = lock(&self.table);
         let waiting = |lease: &&Lease| lease.outstanding < lease.most_outstanding;
@@ -360,7 +360,7 @@ impl Renewer {
     }
 
     /// Claims again what a renewal did not find: a store that has forgotten the record (a restart, a
-    /// fail-over) gets it back, and nobody else runs meanwhile.
+    /// fail-over) gets it back, and no other attempt runs meanwhile.
     async fn reclaim(&self, claim: ClaimedAs) -> Reply {
         let asked_at = Instant::now();
         let reclaimed = catch_unwind(claim.ask(&self.calls, self.retention, None)).await;

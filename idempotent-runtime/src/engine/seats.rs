@@ -1,9 +1,8 @@
-//! One seat a key and process: who runs a transaction for a key sits on it.
+//! One seat a key and process: the request that runs a transaction for a key sits on it.
 //!
 //! Others of the same key need not ask the database: they are told by the seat that it is in flight,
-//! or they queue for it. Whoever is first in that queue is the one who asks on behalf of all, while it
-//! is another process that is at it. So waiters hold no connection, and one at most of a process
-//! polls.
+//! or they queue for it. The first in that queue asks on behalf of all, while another process runs the
+//! transaction. So waiters hold no connection, and one at most of a process polls.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -16,7 +15,7 @@ use crate::key::RecordKey;
 
 type ByKey = Arc<Mutex<HashMap<RecordKey, Weak<Seat>>>>;
 
-/// The seats that somebody is interested in.
+/// The seats that requests are interested in.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seats(ByKey);
 
@@ -35,7 +34,7 @@ pub(super) type Turn = OwnedMutexGuard<()>;
 #[derive(Debug)]
 pub(super) struct Occupied {
     seat: Arc<Seat>,
-    /// Missing when another one who waits was first in the queue, and late to see that the other
+    /// Missing when another waiter was first in the queue, and late to see that the other
     /// process is done.
     _turn: Option<Turn>,
 }
@@ -63,7 +62,7 @@ impl Seat {
         *lock(&self.runs)
     }
 
-    /// The turn, if nobody has it.
+    /// The turn, if it is free.
     pub(super) fn try_turn(&self) -> Option<Turn> {
         Arc::clone(&self.turn).try_lock_owned().ok()
     }
@@ -95,7 +94,7 @@ impl Drop for Occupied {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut seats = lock(&self.seats);
-        // Somebody may have come since, to a new one.
+        // Another request may have come since, to a new one.
         if seats
             .get(&self.key)
             .is_some_and(|seat| seat.strong_count() == 0)

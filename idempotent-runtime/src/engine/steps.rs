@@ -85,7 +85,7 @@ struct Saves {
     aliases: Vec<(Owner, usize)>,
 }
 
-/// Somebody else has the claim, or nobody.
+/// Another attempt has the claim, or none has.
 struct Lost;
 
 /// Why it is not known whether a step may begin.
@@ -147,7 +147,7 @@ impl Steps {
         Ok(result)
     }
 
-    /// Runs a step that nobody has finished, and says where it ends in the log.
+    /// Runs a step that no attempt has finished, and says where it ends in the log.
     async fn run<T: Serialize, E>(
         &self,
         log: &Log,
@@ -306,7 +306,7 @@ impl Steps {
         let Some(log) = self.0.log.get() else { return };
         let mut saves = self.0.saves.lock().await;
         if saves.done < log.len() {
-            // If it is lost, there is nobody to tell.
+            // If it is lost, there is no caller to tell.
             let _ = self.save_all(log, &mut saves).await;
         }
     }

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::calls::Calls;
 use crate::store::{Purged, Store};
 
-/// How many records one store call frees at most: small enough not to be in anybody's way.
+/// How many records one store call frees at most: small enough not to be in the way of requests.
 const BATCH: usize = 1000;
 
 /// Sees to it that there is one sweeping task, begun by the first claim.
@@ -99,7 +99,7 @@ async fn purge_interval(
     }
 }
 
-/// An abandoned record that is purged was decided about by nobody.
+/// The outcome of an abandoned record that is purged was never resolved.
 fn report(purged: &Purged) {
     tracing::trace!(records = purged.records, "purged expired records");
     for claim in &purged.abandoned {

@@ -1,8 +1,8 @@
-//! Becoming the one who runs in a transaction, and what becomes of that.
+//! Becoming the request that runs in a transaction, and what becomes of that.
 //!
 //! There is no claim: the record is written with what the handler writes, and both are there or
-//! neither is. So there is no lease, nothing can be abandoned, and whoever goes away takes everything
-//! along.
+//! neither is. So there is no lease, nothing can be abandoned, and a request that goes away takes
+//! everything along.
 
 use std::fmt;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ impl Drop for Running {
     }
 }
 
-/// Waits for the one who runs.
+/// Waits for the request that runs.
 struct Queue {
     seat: Arc<Seat>,
     turn: Option<Turn>,
@@ -181,7 +181,7 @@ impl Engine {
         }
     }
 
-    /// Begins one for a key that nobody has, and takes it back: whether the database, the table and
+    /// Begins one for a key that no request has, and takes it back: whether the database, the table and
     /// the rights are as they should be.
     pub(crate) async fn try_transactions<C>(&self, begin: &dyn Begin<C>) -> Result<(), Refusal> {
         let (token, other) = (random::token()?, random::token()?);

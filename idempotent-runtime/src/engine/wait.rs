@@ -1,7 +1,7 @@
-//! Waiting for somebody else's answer.
+//! Waiting for another attempt's answer.
 //!
 //! A store that tells reliably of changes wakes its waiters. For any other, one task a key and process
-//! looks at the record every now and then, helped by the store's hints, and wakes all who wait for
+//! looks at the record every now and then, helped by the store's hints, and wakes all waiters of
 //! that key here. Waiters hold nothing but memory.
 
 use std::collections::HashMap;
@@ -26,14 +26,14 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 type Change = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The keys that somebody in this process waits for, and that are being looked at.
+/// The keys that have waiters in this process, and that are being looked at.
 #[derive(Clone, Debug)]
 pub(super) struct Watches {
     calls: Calls,
     by_key: Arc<Mutex<HashMap<RecordKey, Weak<Watch>>>>,
 }
 
-/// One key that is being looked at, for as long as somebody waits.
+/// One key that is being looked at, for as long as it has a waiter.
 #[derive(Debug, Default)]
 struct Watch {
     changed: Arc<Notify>,
@@ -47,7 +47,7 @@ impl Watches {
         }
     }
 
-    /// A change from this moment on. The end of a lease is none.
+    /// A change from this moment on. The end of a lease is not a change.
     fn change(&self, key: &RecordKey) -> Change {
         let subscription = self.calls.store().subscribe(key);
         if subscription.is_reliable() {
@@ -61,7 +61,7 @@ impl Watches {
         })
     }
 
-    /// Under the lock, so that whoever joins a watch is told of all that happens to it afterwards.
+    /// Under the lock, so that a waiter that joins a watch is told of all that happens to it afterwards.
     fn watch(&self, key: &RecordKey) -> (Arc<Watch>, OwnedNotified) {
         let mut by_key = lock(&self.by_key);
         let watch = by_key.get(key).and_then(Weak::upgrade).unwrap_or_else(|| {
@@ -74,7 +74,7 @@ impl Watches {
         (watch, changed)
     }
 
-    /// Looks at one record until it has changed or nobody waits for it any more.
+    /// Looks at one record until it has changed or has no waiter any more.
     async fn look(self, key: RecordKey, watch: Weak<Watch>) {
         let mut poll = FIRST_POLL;
         let mut pause = Duration::ZERO;
@@ -101,7 +101,7 @@ impl Watches {
             poll = (poll * 2).min(SLOWEST_POLL);
         }
         let mut by_key = lock(&self.by_key);
-        // Under the lock, so that who comes now begins anew. Another task may have begun already.
+        // Under the lock, so that a waiter that comes now begins anew. Another task may have begun already.
         if by_key
             .get(&key)
             .is_some_and(|current| current.ptr_eq(&watch))
@@ -131,7 +131,7 @@ pub(super) struct Waiter {
     deadline: Option<Instant>,
     change: Option<Change>,
     /// How long to pause at least before the next wait: nothing at first, and more each time that a
-    /// change turned out to be none.
+    /// change turned out not to be one.
     pause: Duration,
 }
 
@@ -174,7 +174,7 @@ impl Waiter {
         tokio::select! {
             biased;
             () = change => {}
-            // A lease that ends is no change of the record, so nobody tells.
+            // A lease that ends does not change the record, so the store does not tell.
             () = sleep_until(deadline.min(now + lease_left.max(SHORTEST_WAIT))) => {}
         }
         true

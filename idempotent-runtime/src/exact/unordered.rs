@@ -1,7 +1,7 @@
 //! Which types hand over their elements in no order. The language has no word for it, so they are
 //! known by name: those of `std`, and those that are called as in `std`.
 
-/// Collections. Maps are here for whoever hands one over as a list of pairs.
+/// Collections. Maps are here for code that hands one over as a list of pairs.
 const COLLECTIONS: [&str; 5] = ["BinaryHeap", "DashMap", "DashSet", "HashMap", "HashSet"];
 
 /// What a type's name begins with when it serializes as what it points to.

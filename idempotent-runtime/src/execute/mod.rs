@@ -25,7 +25,7 @@ impl Idempotency {
     /// Runs a function once for a key, and gives its result to every later call with the key:
     /// what `#[idempotent]` does for handlers, for everything that is not HTTP.
     ///
-    /// A queue delivers *at least once*: a message comes again when its acknowledgement was lost. Its
+    /// A queue delivers *at least once*: a message is redelivered when its acknowledgement was lost. Its
     /// id is the key, and what it says is the input.
     ///
     /// ```
@@ -90,7 +90,7 @@ impl Idempotency {
     /// * `scope`: whose key it is, anything that serializes; `()` or `None` where there is one scope only. The scope
     ///   of the [`IdempotencyBuilder`](crate::IdempotencyBuilder) is read off requests, so it does not count here.
     /// * `key`: any text of 1 to 255 bytes.
-    /// * `input`: what must be the same when the key comes again, as canonical JSON.
+    /// * `input`: what must be the same when the key is used again, as canonical JSON.
     ///
     /// Scope and input are compared as values: the order of a map or a `HashSet` does not count, nor
     /// how a number is written. What has no JSON of its own is refused before anything runs

@@ -23,7 +23,7 @@ const LONGEST_BOUNDARY: usize = 70;
 pub(super) enum Form<'a> {
     /// What is before the first delimiter, each part with its headers, and what is after the last.
     Pieces(Vec<&'a [u8]>),
-    /// It is none, or one that not every parser would read in the same way.
+    /// It is not a form, or not every parser would read it in the same way.
     Unreadable,
 }
 

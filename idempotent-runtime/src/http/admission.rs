@@ -60,7 +60,7 @@ impl Received<Idempotency> {
 
 impl<C: TransactionConnection> Received<Transactions<C>> {
     /// The same, for a handler that runs in a transaction; one that needs no protection gets a
-    /// transaction too. Without the store there is none, whatever [`OnStoreFailure`] says.
+    /// transaction too. Without the store there is no transaction, whatever [`OnStoreFailure`] says.
     pub(super) async fn admit_to_transaction(
         &mut self,
         policy: &Policy,

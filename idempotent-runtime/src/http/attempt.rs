@@ -58,7 +58,7 @@ struct Cell {
     labels: Labels,
 }
 
-/// How the handler runs. Not at all protected where there is none of these.
+/// How the handler runs. Without one of these it is not protected at all.
 #[derive(Debug)]
 enum Run {
     Claimed(Claimed),
@@ -172,8 +172,8 @@ impl Attempt {
     ///   one on every attempt: not from a clock or a random source, nor in an order that changes.
     ///   Labels may appear in logs: they should hold no secrets.
     /// * **A result of another type is an error and never a second run.** The type's name is kept (without
-    ///   the paths of modules), and the JSON has to be readable. Whoever renames or changes the
-    ///   type of a step while keys are alive gives it a new label, knowing that it runs again.
+    ///   the paths of modules), and the JSON has to be readable. To rename or change the
+    ///   type of a step while keys are alive, give the step a new label, knowing that it runs again.
     /// * Steps may run concurrently (`join!`).
     /// * If the store is away when a step is done, the handler gets its result all the same, since the
     ///   effect cannot be undone; a warning is logged, and the next step's save carries it too.

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 /// It stands for two types that the attribute cannot name, the application's state and axum's marker
 /// for the two kinds of extractors, and is inferred as they are.
 pub trait Extraction<T>: Send + 'static {
-    /// Whether a rejection can only be about the content, and never about who asks.
+    /// Whether a rejection can only be about the content, and never about the caller.
     fn rejects_content_only(&self) -> bool;
 
     /// Whether it is axum's `Json`, which asks a request for its content and for nothing else.
@@ -48,7 +48,7 @@ where
     M: 'static,
 {
     /// By the type of its rejections: only axum can make values of these, and none of them is about
-    /// who asks. Any other type can be, whatever status it has: a signature over the body that is
+    /// the caller. Any other type can be, whatever status it has: a signature over the body that is
     /// wrong is a 400 too. That goes for types that wrap one of these as well.
     fn rejects_content_only(&self) -> bool {
         [

@@ -46,8 +46,8 @@ impl Inputs {
         self
     }
 
-    /// The application's own reference, stored in clear for operators. An empty one is none, and one of more than
-    /// 64 bytes is refused before anything runs, as an expression that does not serialize is.
+    /// The application's own reference, stored in clear for operators. An empty one is the same as no label, and
+    /// one of more than 64 bytes is refused before anything runs, as an expression that does not serialize is.
     #[must_use]
     pub fn label<T: fmt::Display + ?Sized>(mut self, value: &T) -> Self {
         let label = value.to_string();

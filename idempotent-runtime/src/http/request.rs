@@ -196,7 +196,7 @@ where
                 Err(rejection) if is_about_content && !has_expressions => {
                     Break(Box::pin(received.reject(policy, rejection)).await)
                 }
-                // The expressions that say whose key it is cannot be evaluated, or it may be about who asks.
+                // The expressions that say whose key it is cannot be evaluated, or it may be about the caller.
                 Err(rejection) => Break(rejection),
             }
         }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName};
 use super::{Idempotency, Inputs};
 use crate::policy::Policy;
 
-/// What the application wants of a request. There is none where it wants nothing.
+/// What the application wants of a request. It is missing where it wants nothing.
 pub(super) struct Resolved {
     /// Whose key it is, by the handle's resolver.
     pub(super) scope: Inputs,

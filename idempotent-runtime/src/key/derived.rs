@@ -1,4 +1,4 @@
-//! Derived keys: what an attempt sends to somebody else's service as its idempotency key.
+//! Derived keys: what an attempt sends to another service as its idempotency key.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;

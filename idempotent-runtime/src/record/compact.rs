@@ -213,7 +213,7 @@ mod tests {
         assert!(compact.size_bytes() < 800, "{}", compact.size_bytes());
         let replay = compact.response();
         drop(response);
-        assert!(buffer.is_unique(), "somebody shares the buffer");
+        assert!(buffer.is_unique(), "the buffer is shared");
         // A body that is given up is not kept alive by the headers.
         let body = replay.body.unwrap();
         drop(compact);

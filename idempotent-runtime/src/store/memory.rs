@@ -71,7 +71,7 @@ const SWEEP_WHEN_FULL: usize = 256;
 
 /// Records in this process's memory. See the [module](self).
 pub struct MemoryStore {
-    /// Boxed, because a table is looked up at random: the smaller it is, the more of it is at hand.
+    /// Boxed, because a table is looked up at random: the smaller it is, the more of it is cached.
     records: DashMap<RecordKey, Box<Entry>, BuildHasherDefault<Uniform>>,
     expiries: ExpiryQueue,
     operations: Operations,
@@ -214,9 +214,9 @@ impl MemoryStore {
         }
     }
 
-    /// Removes a record if it is as wanted, counts one less, and tells those who wait for it.
+    /// Removes a record if it is as wanted, counts one less, and tells its waiters.
     ///
-    /// Its place in the queue goes under its lock: who claims the key next has another.
+    /// Its place in the queue goes under its lock: the next claim of the key has another.
     fn remove_if(&self, key: &RecordKey, wanted: impl Fn(&Entry) -> bool) -> Option<Box<Entry>> {
         let (_, entry) = self.records.remove_if(key, |_, entry| {
             let is_wanted = wanted(entry);
@@ -253,7 +253,7 @@ impl MemoryStore {
     }
 }
 
-/// Counts a record that was freed, and notes it if nobody has decided about it.
+/// Counts a record that was freed, and notes it if its outcome was never resolved.
 fn count(key: RecordKey, entry: &Entry, purged: &mut Purged) {
     purged.records += 1;
     if let Some(operation) = entry.uncompleted() {
@@ -465,7 +465,7 @@ impl Store for MemoryStore {
         });
         match changed {
             Some(changed) => Subscription::reliable(changed),
-            // Nobody is running: there is something new to see at once.
+            // No attempt is running: there is something new to see at once.
             None => Subscription::reliable(std::future::ready(())),
         }
     }

@@ -363,7 +363,7 @@ pub trait Store: Debug + Send + Sync + 'static {
         retention: Duration,
     ) -> Result<bool, StoreError>;
 
-    /// Reads a record without changing anything; `None` if there is none or it has expired.
+    /// Reads a record without changing anything; `None` if there is no record or it has expired.
     ///
     /// # Errors
     ///

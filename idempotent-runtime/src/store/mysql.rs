@@ -183,7 +183,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The connections for claims, completions and all else but renewals.
 const CONNECTIONS: u32 = 10;
 
-/// The connections for renewals, which wait for nobody.
+/// The connections for renewals, which wait for no other call.
 const RENEWAL_CONNECTIONS: u32 = 2;
 
 /// Records in a table of MySQL or MariaDB. See the [module](self).

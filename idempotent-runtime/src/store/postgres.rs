@@ -112,8 +112,8 @@
 //! * **`PgBouncer`** in session mode is transparent. Transaction mode takes 1.21 or newer with
 //!   `max_prepared_statements` above 0, and sqlx's statement cache left on: sqlx prepares in one
 //!   round trip and executes in the next, which an older `PgBouncer` may send to two servers.
-//!   `statement_cache_capacity(0)` is no way around it: it only leaves nobody to close the
-//!   statements. `LISTEN` is of no use there: [`without_notifications`](PostgresStore::without_notifications) saves
+//!   `statement_cache_capacity(0)` is no way around it: it only means that the statements are never
+//!   closed. `LISTEN` is of no use there: [`without_notifications`](PostgresStore::without_notifications) saves
 //!   the connection. A `PgBouncer` that refuses start-up parameters is found out, and the store connects
 //!   without its settings: set them for the role
 //!   (`ALTER ROLE app SET lock_timeout = '500ms'`, `default_transaction_isolation = 'read committed'`).
@@ -188,11 +188,11 @@
 //! to wait for it in a process marks the record, in one call, and a trigger whose condition is that
 //! mark does the rest. Claims and completions of all others cost what they cost without it.
 //! (PostgreSQL 15, 16 connections, two busy cores, `pgbench`, three runs in turn: 1,110 pairs of a
-//! claim and a completion in a second without trigger and mark, 1,160 with them and nobody waiting,
+//! claim and a completion in a second without trigger and mark, 1,160 with them and no waiter,
 //! 250 when each completion notifies.)
 //!
 //! The first one to wait in a process opens one connection that listens. It is
-//! opened again when it is lost, and goes with the store. Where there is none, or where it hears
+//! opened again when it is lost, and goes with the store. Where there is no such connection, or where it hears
 //! nothing, waiters look. [`without_notifications`](PostgresStore::without_notifications) does without it.
 
 use std::fmt;
@@ -244,7 +244,7 @@ const PATIENCE: std::ops::RangeInclusive<Duration> =
 /// Records in a table of PostgreSQL. See the [module](self).
 pub struct PostgresStore {
     records: Arc<Records>,
-    /// `None`: who waits here polls.
+    /// `None`: waiters here poll.
     hints: Option<Listener>,
 }
 
@@ -300,10 +300,10 @@ impl PostgresStore {
         self.anew(Some(connections), place)
     }
 
-    /// Listens to nothing: who waits here polls.
+    /// Listens to nothing: waiters here poll.
     ///
-    /// For `PgBouncer` in transaction mode, where `LISTEN` is of no use, and for who cannot spare
-    /// the connection.
+    /// For `PgBouncer` in transaction mode, where `LISTEN` is of no use, and where the
+    /// connection cannot be spared.
     #[must_use]
     pub fn without_notifications(self) -> Self {
         Self {

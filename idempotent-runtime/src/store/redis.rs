@@ -89,7 +89,7 @@
 //! | is over `maxmemory` | [`StoreErrorKind::Full`] for new claims, completions and progress. Leases are renewed all the same, replays go on, and nothing is dropped |
 //! | says `NOREPLICAS`, `MISCONF`, `NOPERM`, `WRONGPASS`, ... | [`StoreErrorKind::Refused`]: nothing was written, and the same operation may succeed later. What is completed is replayed |
 //! | runs a long script (`BUSY`) | [`StoreErrorKind::Busy`] |
-//! | does not take a value of that length (`proto-max-bulk-len`) | [`StoreErrorKind::TooLarge`], and a tombstone is stored: raise the setting, or lower `max_response_bytes`. The server is asked for it before more than 1 MiB is sent, because it closes the connection to whoever sends too much |
+//! | does not take a value of that length (`proto-max-bulk-len`) | [`StoreErrorKind::TooLarge`], and a tombstone is stored: raise the setting, or lower `max_response_bytes`. The server is asked for it before more than 1 MiB is sent, because it closes the connection to a client that sends too much |
 //!
 //! A connection of another kind, given to [`RedisStore::new`], has its own rules. That of the `redis` crate's
 //! [`ConnectionManager`](::redis::aio::ConnectionManager) is replaced when it was closed. It stays with a server that
@@ -213,7 +213,7 @@ pub struct RedisStore<C = ReconnectingConnection> {
     limit: Limit,
 }
 
-/// What is done for those who wait.
+/// What is done for waiters.
 #[derive(Clone, Debug)]
 enum Hints {
     /// Nothing.
@@ -229,7 +229,7 @@ impl<C> RedisStore<C> {
     /// [`ReconnectingConnection`], a `ConnectionManager`, a `MultiplexedConnection`. What becomes of it in
     /// a fault is up to it: see the [module](self#when-the-server-is-gone-silent-or-refuses).
     ///
-    /// It knows of no way to listen for [hints](Self::with_notifications), so who waits here polls.
+    /// It knows of no way to listen for [hints](Self::with_notifications), so waiters here poll.
     #[must_use]
     pub fn new(connection: C) -> Self {
         Self::on(Line::new(connection))
@@ -267,7 +267,7 @@ impl<C> RedisStore<C> {
         Ok(self)
     }
 
-    /// Wakes those who wait for a running request when it ends, instead of letting them poll.
+    /// Wakes the waiters of a running request when it ends, instead of letting them poll.
     ///
     /// The first of them opens one pub/sub connection, which all share and which is kept and renewed
     /// until the store is dropped.
@@ -288,7 +288,7 @@ impl<C> RedisStore<C> {
         self
     }
 
-    /// What a script is called with in addition if it must tell nobody.
+    /// What a script is called with in addition if it must tell no waiter.
     fn quiet(&self) -> &'static [&'static [u8]] {
         match self.hints {
             Hints::Off => &[b"quiet"],
@@ -371,7 +371,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
         Ok(self.line.run(script, &name, args).await?)
     }
 
-    /// The same with a script that tells those who wait, unless nobody is to be told.
+    /// The same with a script that tells waiters, unless none is to be told.
     async fn run_telling(
         &self,
         script: &Script,
@@ -507,7 +507,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
         reply::removal(&reply?)
     }
 
-    /// The server frees what has expired by itself, and tells nobody: not even that a record was abandoned.
+    /// The server frees what has expired by itself, and does not report it: not even that a record was abandoned.
     async fn purge_expired(&self, _limit: usize) -> Result<Purged, StoreError> {
         Ok(Purged::default())
     }

@@ -10,8 +10,8 @@
 //! # What it guarantees
 //!
 //! Every rule of [`Store`], because it can only say two things by itself: that a record is completed,
-//! with its response, and that it is another request's. Nobody runs because of either. Whatever makes
-//! a claim, writes or removes goes to the store.
+//! with its response, and that it is another request's. No request runs because of either. Whatever
+//! makes a claim, writes or removes goes to the store.
 //!
 //! A record is cached by its second replay, and answered from here as of the third:
 //!
@@ -21,8 +21,8 @@
 //! | second | to read instead: the answer, and how long the record lives |
 //! | from the third on | nothing, and a read again when [`max_age`](ReplayCache::max_age) is over |
 //!
-//! **A key is read once at a time**: who asks meanwhile waits for the same answer. **While the store
-//! cannot be read, an older answer is given** ([stale-if-error](https://www.rfc-editor.org/rfc/rfc5861)):
+//! **A key is read once at a time**: a caller that asks meanwhile waits for the same answer. **While the
+//! store cannot be read, an older answer is given** ([stale-if-error](https://www.rfc-editor.org/rfc/rfc5861)):
 //! the record is immutable, and lives on until its expiry. The store is then asked once a second for
 //! each such key, and waited for no longer than a second. A record that cannot be read for its own
 //! sake ([`is_about_item`](StoreError::is_about_item)) is an error.
@@ -213,7 +213,7 @@ impl Cache {
             Err(error) if !error.is_about_item() => {
                 let now = self.clock.now();
                 let stale = self.with_shard(key, |shard| shard.stale(key, fingerprint, now));
-                // Nobody has asked to claim.
+                // The store was not asked to claim.
                 Some(stale.ok_or_else(|| error.not_executed()))
             }
             Err(error) => Some(Err(error)),
@@ -313,7 +313,7 @@ impl<S: Store> Store for CachedStore<S> {
         self.inner.give_grace(key, attempt, grace, retention).await
     }
 
-    /// From the store, always: who reads a record wants its times.
+    /// From the store, always: a caller that reads a record wants its times.
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         self.inner.get(key).await
     }

@@ -1,4 +1,4 @@
-//! Those who wait for a record to change.
+//! The waiters for changes of records.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,11 +7,11 @@ use tokio::sync::Notify;
 
 use crate::key::RecordKey;
 
-/// Who waits for which record, and wakes them. A record has an entry for as long as somebody does.
+/// Knows the waiters of each record, and wakes them. A record has an entry for as long as it has one.
 #[derive(Default)]
 pub(super) struct Waiters(Mutex<HashMap<RecordKey, Watch>>);
 
-/// It is there as long as somebody watches.
+/// It is there as long as a waiter watches.
 #[derive(Default)]
 struct Watch {
     changed: Arc<Notify>,

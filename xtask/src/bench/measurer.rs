@@ -1,4 +1,4 @@
-//! The crate that measures: built here, started by who needs it.
+//! The crate that measures: built here, started by the benchmark that needs it.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

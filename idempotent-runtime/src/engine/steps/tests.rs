@@ -1,4 +1,4 @@
-//! Steps of a claim that may be somebody else's by now, on a store and a clock that are moved by hand.
+//! Steps of a claim that may be another attempt's by now, on a store and a clock that are moved manually.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::store::memory::MemoryStore;
 
 const LEASE: Duration = Duration::from_secs(30);
 
-/// One attempt at one record, whose lease nobody renews.
+/// One attempt at one record, whose lease is not renewed.
 struct Attempt {
     steps: Steps,
     labels: Labels,
@@ -95,7 +95,7 @@ async fn a_step_does_not_run_when_its_claim_was_taken_over_while_the_process_sto
     }
 }
 
-/// Nobody took over, so the claim is still this attempt's, and it says so to the store first.
+/// No other attempt took over, so the claim is still this attempt's, and it says so to the store first.
 #[tokio::test(start_paused = true)]
 async fn a_step_after_the_lease_has_ended_renews_it_and_runs() {
     let engine = engine();

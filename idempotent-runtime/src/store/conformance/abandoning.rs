@@ -1,4 +1,4 @@
-//! Abandoning: a claim ends at once, and nobody holds its token any more.
+//! Abandoning: a claim ends at once, and no attempt holds its token any more.
 
 use super::case::{Verdict, cases, must_be, unchanged};
 use super::lab::{Lab, Request, answer, renewal, rival};

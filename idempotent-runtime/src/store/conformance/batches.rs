@@ -22,7 +22,7 @@ cases! {
 /// Enough for a store that sends them in pieces to need several.
 const BATCH: usize = 300;
 
-/// Who takes part in a batch, and whether the claim is his.
+/// The members of a batch, and whether each holds its claim.
 async fn batch(lab: &Lab<'_>) -> Result<Vec<(Renewal, bool)>, Failure> {
     let mut batch = Vec::with_capacity(BATCH);
     for n in 0..BATCH {
@@ -254,7 +254,7 @@ async fn large_batch_has_all_its_results(lab: &Lab<'_>) -> Verdict {
     each_has_its_own("2,500 releases", got, &released.1)
 }
 
-/// And ends nobody's claim.
+/// And ends no claim.
 async fn empty_batch_has_no_results(lab: &Lab<'_>) -> Verdict {
     let request = lab.claimed(lab.request()?).await?;
     each_has_its_own("no renewals", lab.store.renew(&[]).await, &[])?;

@@ -1,4 +1,4 @@
-//! Claims: who is first runs, and asking twice is asking once.
+//! Claims: the first caller runs, and asking twice is asking once.
 
 use std::time::Duration;
 
@@ -90,7 +90,7 @@ async fn claim_is_idempotent_per_token_after_its_lease(lab: &Lab<'_>) -> Verdict
     };
     for again in [request, taking_over] {
         let claim = lab.store.claim(&again).await?;
-        let what = "the same token again, its lease over and nobody else there";
+        let what = "the same token again, its lease over and no other attempt there";
         must_be!(what, claim, Claim::Acquired { attempt: 1, .. });
         unchanged(what, &before, lab.store.get(&again.owner.key).await?)?;
     }

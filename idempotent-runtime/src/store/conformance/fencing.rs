@@ -1,4 +1,4 @@
-//! Fencing: who does not hold the claim writes nothing.
+//! Fencing: an attempt that does not hold the claim writes nothing.
 
 use super::case::{Verdict, cases, must_be, unchanged};
 use super::lab::{Lab, Request, answer, other_request, renewal, rival, stranger};

@@ -13,7 +13,7 @@ cases! {
         fingerprints_one_bit_apart_are_apart;
 }
 
-/// Asks as everybody might, and nothing may come of it.
+/// Asks as any caller might, and nothing may come of it.
 async fn mismatches(lab: &Lab<'_>, claimed: &Request) -> Verdict {
     let key = claimed.owner.key;
     let before = lab.record(&key).await?;

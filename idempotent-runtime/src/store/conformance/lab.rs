@@ -52,7 +52,7 @@ impl<'a> Lab<'a> {
         self.request_of(RecordKey::from_bytes(key))
     }
 
-    /// An owner of nothing, with a key that nobody has used and nobody will.
+    /// An owner of nothing, with a key that was never used and never will be.
     pub(super) fn absent_owner(&self) -> Result<Owner, Failure> {
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(std::io::Error::from)?;
@@ -79,7 +79,7 @@ impl<'a> Lab<'a> {
         })
     }
 
-    /// A claim by somebody else that wants to take over this attempt, with times that last.
+    /// A claim by another owner that wants to take over this attempt, with times that last.
     pub(super) fn heir(&self, of: &Request, attempt: u32) -> Result<Request, Failure> {
         Ok(Request {
             take_over: Some(attempt),
@@ -240,7 +240,7 @@ impl<'a> Lab<'a> {
         self.advance(self.ttl() + self.tolerance()).await;
     }
 
-    /// Locks a record as somebody else's transaction does, if the bed can.
+    /// Locks a record as another session's transaction does, if the bed can.
     pub(super) async fn lock_record(&self, key: &RecordKey) -> Option<Box<dyn RecordLock>> {
         self.bed.lock_record(key).await
     }
@@ -320,7 +320,7 @@ fn one<T: Debug>(what: &str, results: Vec<Result<T, StoreError>>) -> Result<T, F
     }
 }
 
-/// The same claim by somebody else: another token.
+/// The same claim by another owner: another token.
 pub(super) fn rival(of: &Request) -> Result<Request, Failure> {
     Ok(Request {
         owner: stranger(&of.owner)?,

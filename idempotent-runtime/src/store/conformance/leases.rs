@@ -163,7 +163,7 @@ async fn ended_lease_is_renewed_by_its_owner(lab: &Lab<'_>) -> Verdict {
         lease: lab.lasting(),
         ..renewal(&request)
     };
-    let what = "renewing after the lease when nobody took over";
+    let what = "renewing after the lease when no other attempt took over";
     must_be!(what, lab.renew(lasting).await?, Renewed::Renewed);
     let claim = lab.store.claim(&rival(&request)?).await?;
     must_be!("a second token after that", claim, Claim::InFlight { .. });

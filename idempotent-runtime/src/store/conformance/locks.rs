@@ -1,4 +1,4 @@
-//! Locks: a record that somebody else's transaction holds is busy, and no other waits for it.
+//! Locks: a record that another session's transaction holds is busy, and no other waits for it.
 //!
 //! Only on a [`TestBed`](super::TestBed) that can lock a record.
 

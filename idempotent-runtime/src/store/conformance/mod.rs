@@ -3,8 +3,8 @@
 //! # The problem
 //!
 //! A store that is wrong looks right. It passes the tests one thinks of, and then, under load, on
-//! the day a machine dies, two requests own one key: between its look and its write somebody else
-//! wrote, or the row vanished together with the lease. Every author of a store makes the same few
+//! the day a machine dies, two requests own one key: between its look and its write another
+//! request wrote, or the row vanished together with the lease. Every author of a store makes the same few
 //! mistakes, so the cases that find them are written once, here, and every store runs them: the
 //! ones of this crate, yours, and anything that wraps another store.
 //!
@@ -92,7 +92,7 @@
 //! * Calls that hang, or that hold what others need, are found: no case runs for ever.
 //! * Where records can be locked one by one, [`TestBed::lock_record`] lets the kit do so: it then
 //!   proves that a locked record delays no other.
-//! * Nobody else may purge what has expired while the kit runs (an engine's sweeper, another kit on the
+//! * Nothing else may purge what has expired while the kit runs (an engine's sweeper, another kit on the
 //!   same table): it looks for what its own purge has removed.
 //! * It is a test and no proof. It does not kill the server, nor cut its connections: what a store
 //!   loses in a crash is for its author to test and to document.
@@ -142,7 +142,7 @@ pub trait TestBed: Send + Sync {
     /// Lets at least this much time pass by the store's clock: moves a manual clock, or sleeps.
     async fn advance(&self, by: Duration);
 
-    /// Locks the record of this key as an open transaction of somebody else would: a `SELECT ... FOR
+    /// Locks the record of this key as an open transaction of another session would: a `SELECT ... FOR
     /// UPDATE` by another connection. The kit then proves that the store says
     /// [`Busy`](super::StoreErrorKind::Busy) of this record alone and delays no other.
     ///

@@ -1,4 +1,4 @@
-//! Progress: how far a claim has got, kept for the attempt after it and for nobody else.
+//! Progress: how far a claim has got, kept for the attempt after it and for no other.
 
 use std::sync::Arc;
 

@@ -47,7 +47,7 @@ where
             })
         })
         .collect();
-    // All of them, also after one that failed: the case removes its keys only when nobody writes.
+    // All of them, also after one that failed: the case removes its keys only when no task writes.
     let mut results = Vec::with_capacity(tasks.len());
     for task in tasks {
         results.push(task.await);

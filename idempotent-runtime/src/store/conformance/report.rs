@@ -61,7 +61,7 @@ impl fmt::Display for Violation {
 
 /// The cases that were run, and which of them the store did not pass.
 #[derive(Clone, Debug)]
-#[must_use = "a report that nobody looks at finds nothing: call `assert_conformant`"]
+#[must_use = "a report that is not looked at finds nothing: call `assert_conformant`"]
 pub struct Report {
     store: &'static str,
     cases: Vec<&'static str>,

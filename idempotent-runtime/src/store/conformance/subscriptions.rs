@@ -1,4 +1,4 @@
-//! Subscriptions: who waits for a notification that is never lost must get it.
+//! Subscriptions: a waiter for a notification that is never lost must get it.
 //!
 //! A store that gives none, or only a hint, is not judged: its waiters poll.
 

@@ -353,7 +353,7 @@ impl Entry {
         }
     }
 
-    /// Wakes all who wait for a change.
+    /// Wakes all that wait for a change.
     pub(super) fn wake(&self) {
         if let State::Running(Some(running)) = &self.state
             && let Some(waiters) = &running.waiters

@@ -12,8 +12,8 @@ use crate::key::{RecordKey, Uniform};
 /// Keys by the second in which they have expired: each record has one place, and knows its second.
 ///
 /// Records that expire in the same second share a bucket, so that taking the due ones is a look at the
-/// first bucket. A bucket is a set, so that whoever leaves before its time is found at once: each record
-/// does, when it is completed, and each claim that is released.
+/// first bucket. A bucket is a set, so that a key that leaves before its time is found at once: each record's
+/// does, when it is completed, and that of each claim that is released.
 ///
 /// Its lock is taken under a record's, never the other way round.
 #[derive(Debug)]

@@ -358,7 +358,7 @@ async fn releases_of_one_busy_second_do_not_search_for_their_places() {
     assert!(store.expiries.capacity() < 1000, "the room is given back");
 }
 
-/// The seconds of long ago, in each of which somebody was abandoned, do not keep room for all others.
+/// The seconds of long ago, in each of which a record was abandoned, do not keep room for all others.
 #[tokio::test]
 async fn the_queue_has_room_for_what_is_in_it() {
     let (store, clock) = store();

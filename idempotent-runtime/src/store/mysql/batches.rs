@@ -1,7 +1,7 @@
 //! What is done to many records, none of which waits for another.
 //!
-//! Two round trips: the first begins a transaction and locks those records that nobody else has locked,
-//! the second writes them and commits. A record that was skipped is looked at without a lock, to tell one
+//! Two round trips: the first begins a transaction and locks those records that no other session has
+//! locked, the second writes them and commits. A record that was skipped is looked at without a lock, to tell one
 //! that is locked from one that is gone.
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,7 +20,7 @@ use crate::record::{Owner, Token};
 use crate::store::sql::corrupt;
 use crate::store::{Purged, PurgedClaim, Release, Renewal, Renewed, StoreError, StoreErrorKind};
 
-/// The most records of one transaction: few enough that nobody waits long for one of them.
+/// The most records of one transaction: few enough that no other call waits long for one of them.
 pub(super) const BATCH: usize = 500;
 
 /// How a claim is given up.
@@ -30,7 +30,7 @@ pub(super) enum How {
     Abandon,
 }
 
-/// What becomes of a record that somebody else has locked.
+/// What becomes of a record that another session has locked.
 #[derive(Clone, Copy)]
 pub(super) enum Locked {
     Skip,
@@ -84,7 +84,7 @@ impl MySqlStore {
         owners: &[Owner],
         how: How,
     ) -> Result<Vec<Result<Release, StoreError>>, Failure> {
-        // One alone delays nobody, and the statement in its way is most likely its own completion.
+        // One alone delays no other, and the statement in its way is most likely its own completion.
         let locked = match owners {
             [_] => Locked::Wait,
             _ => Locked::Skip,
@@ -138,7 +138,7 @@ impl MySqlStore {
         Ok(standings.into_iter().map(gone).collect())
     }
 
-    /// Of what could not be locked: somebody else has locked it, or it is gone.
+    /// Of what could not be locked: another session has locked it, or it is gone.
     async fn explain(
         &self,
         connection: &mut MySqlConnection,

@@ -7,7 +7,7 @@ use super::place::Place;
 use crate::store::sql::store_error;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// A claim of a key that somebody else has claimed: `ER_DUP_ENTRY`.
+/// A claim of a key that is claimed already: `ER_DUP_ENTRY`.
 const DUPLICATE: u16 = 1062;
 /// `ER_NO_SUCH_TABLE`.
 const NO_SUCH_TABLE: u16 = 1146;
@@ -244,7 +244,7 @@ pub(super) fn is_conflict(error: &sqlx::Error) -> bool {
     number(error).is_some_and(|number| CONFLICTS.contains(&number))
 }
 
-/// Whether somebody else has what this statement wanted.
+/// Whether another session has what this statement wanted.
 pub(super) fn is_in_the_way(error: &sqlx::Error) -> bool {
     is_conflict(error) || number(error).is_some_and(|number| BUSY.contains(&number))
 }

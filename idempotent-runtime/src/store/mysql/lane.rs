@@ -192,7 +192,7 @@ impl Lane {
 }
 
 impl Health {
-    /// Nobody uses connections of this generation any more.
+    /// Connections of this generation are not used any more.
     fn retire(&self, generation: u64) {
         // Once, however many of them find out.
         let next = generation.wrapping_add(1);

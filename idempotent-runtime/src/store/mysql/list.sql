@@ -1,5 +1,5 @@
 -- So many records in the order of their keys, expired ones too, without their responses: which of them are
--- listed is decided by who reads them. {which} is `FORCE INDEX ({table}_state) WHERE state = 1 AND`, or
+-- listed is decided by their reader. {which} is `FORCE INDEX ({table}_state) WHERE state = 1 AND`, or
 -- `FORCE INDEX (PRIMARY) WHERE`.
 SELECT
     record_key,

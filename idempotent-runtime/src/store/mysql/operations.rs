@@ -15,7 +15,7 @@ use super::{MySqlStore, NAME};
 use crate::record::{Owner, StoredResponse};
 use crate::store::{Claim, ClaimRequest, Completion, Progress, StoreError, StoreErrorKind};
 
-/// How often a record is looked at by one operation. Each time after the first, somebody else has just
+/// How often a record is looked at by one operation. Each time after the first, another session has just
 /// changed it.
 const TRIES: usize = 10;
 
@@ -83,7 +83,7 @@ impl MySqlStore {
         Err(contended().into())
     }
 
-    /// One look at the record and at most one write; `None` when somebody came in between.
+    /// One look at the record and at most one write; `None` when another session came in between.
     ///
     /// It is as atomic as its last statement, for nothing is concluded from the look and the write
     /// together. An answer without a write is what the row said at one moment. A write happens only

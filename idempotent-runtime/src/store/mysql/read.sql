@@ -1,6 +1,6 @@
--- One row at one moment: a consistent read, which locks nothing and waits for nobody.
+-- One row at one moment: a consistent read, which locks nothing and waits for no lock.
 -- UTC_TIMESTAMP is the same throughout a statement. {details} are `progress, operation, label`, or `NULL, NULL, NULL`
--- for who does not ask for them and need not read their pages.
+-- for callers that do not ask for them and need not read their pages.
 SELECT
     TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires_at),
     TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), lease_until),

@@ -1,5 +1,5 @@
 -- The record of a transaction, completed in that transaction. Its life begins now, however long the
--- handler took: nobody else has seen it, so it cannot have expired. If the handler has set the
+-- handler took: no other session has seen it, so it cannot have expired. If the handler has set the
 -- session's clock back, it begins when the transaction did.
 UPDATE {records}
 SET state = 2, status_code = ?, response = ?,

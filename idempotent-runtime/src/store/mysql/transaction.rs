@@ -2,7 +2,7 @@
 //!
 //! A look at the record; the key's lock; a look behind it; `START TRANSACTION`; the record, still running,
 //! by which the key is taken; the savepoint; the handler's statements; the record completed; `COMMIT`.
-//! Nobody else sees the running record. When the server rolls the transaction back, as it does with one of
+//! No other session sees the running record. When the server rolls the transaction back, as it does with one of
 //! two that lock each other out, the record is gone, which is how that is noticed.
 //!
 //! `autocommit` is off meanwhile: what a handler writes after it was rolled back, and has not noticed,
@@ -97,7 +97,7 @@ impl Session<MySqlConnection> for Open {
         }
         let committed = transaction::commit::<MySql>(&mut self.connection).await;
         committed.map_err(|error| self.store.failure(error).error)?;
-        // Nobody waits for what is left to do.
+        // No caller waits for what is left to do.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(timeout(RETURN_LIMIT, self.leave()));
         }

@@ -1,5 +1,5 @@
 -- One message of the simple protocol: one round trip. It takes no parameters, {locks} are digits in
--- statements; and nobody reads its rows, so that what the locks were answered is kept for enter.sql, as
+-- statements; and its rows are not read, so that what the locks were answered is kept for enter.sql, as
 -- long as the transaction lasts. Only that one is taken: a setting costs more to set and to forget
 -- than the lock.
 BEGIN;

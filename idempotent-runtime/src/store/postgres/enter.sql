@@ -1,10 +1,10 @@
--- Sent behind begin.sql. The lock is taken before the record is looked for, so that who has it sees
--- what the last one who had it has committed: under READ COMMITTED each statement has a snapshot of
--- its own. Under a stricter level the snapshot can be older than the lock, and under SERIALIZABLE who has
--- looked at a page of the index is in conflict with all who write to it: then look.sql is sent by a
+-- Sent behind begin.sql. The lock is taken before the record is looked for, so that its holder sees
+-- what the last holder has committed: under READ COMMITTED each statement has a snapshot of its own.
+-- Under a stricter level the snapshot can be older than the lock, and under SERIALIZABLE a transaction that
+-- has looked at a page of the index is in conflict with all that write to it: then look.sql is sent by a
 -- connection of the store's, and nothing is read here (the condition is asked before the table is).
 --
--- A record that has not expired counts whoever has the lock. Only a claim without a transaction leaves
+-- A record that has not expired counts, whatever session has the lock. Only a claim without a transaction leaves
 -- one that runs. Without a record its columns are null.
 --
 -- $1 key

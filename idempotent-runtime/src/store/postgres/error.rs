@@ -91,7 +91,7 @@ fn kind_of(code: &str) -> StoreErrorKind {
             // None is about the item: 54000 is also said by a server that takes no more commands before
             // its transaction ids wrap around, and XX001 of any damaged page.
             // Read-only, no permission, no such user, no such schema, out of memory, a constraint, a plan that
-            // no longer fits, ...: the statement was undone, and somebody can change what is in its way.
+            // no longer fits, ...: the statement was undone, and what is in its way can be changed.
             _ => StoreErrorKind::Refused,
         },
     }

@@ -2,14 +2,14 @@
 //!
 //! A commit waits for the disk, and that wait is nearly all a write costs. So while as many
 //! statements are under way as the lane can well spare, further operations queue, and the next
-//! connection takes all of them. Who is alone waits for nobody: there is no timer.
+//! connection takes all of them. An operation that is alone waits for no other: there is no timer.
 //!
 //! An operation that goes alone is run by its caller, a group by a task. A caller's future can be
 //! dropped at any time, or be left unpolled, and the others of its group would be lost or stand still
-//! with it. Whoever queues starts a task unless one is about to take the queue; it ends when
+//! with it. A caller that queues starts a task unless one is about to take the queue; it ends when
 //! nothing is queued. Those that go alone have no part in that: they may all be stuck behind rows that
-//! another transaction holds. The tasks run on the runtime of those who queue, because each runtime has
-//! groups of its own.
+//! another transaction holds. The tasks run on the runtime of the callers that queue, because each
+//! runtime has groups of its own.
 //!
 //! **An operation that gets no answer from its group is sent again, alone, by its caller.** Another
 //! one may have failed, or may have had to wait for a row; the connection may be lost, or the runtime of

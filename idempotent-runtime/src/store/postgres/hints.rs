@@ -1,5 +1,5 @@
-//! Hints for those who wait: one connection that listens, and marks on the records that are waited
-//! for, without which nobody is told of anything.
+//! Hints for waiters: one connection that listens, and marks on the records that are waited for,
+//! without which no change is announced.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use crate::store::listening::{CONNECT_TIMEOUT, Listening, Pauses, parse_key};
 use crate::store::waiters::Waiters;
 use crate::store::{StoreError, Subscription};
 
-/// How long a mark may take: it may have to wait for who holds the row.
+/// How long a mark may take: it may have to wait for the transaction that holds the row.
 const MARK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long nothing may be heard before the connection is asked whether it is still there.
@@ -39,7 +39,7 @@ struct Ear {
     to_mark: Arc<ToMark>,
 }
 
-/// The way to whoever marks, while there is a connection that would hear of the change.
+/// The way to the task that marks, while there is a connection that would hear of the change.
 #[derive(Default)]
 struct ToMark(Mutex<Option<UnboundedSender<RecordKey>>>);
 
@@ -66,7 +66,7 @@ impl Listener {
         let changed = self.ear.waiters.watch(*key);
         let (to_mark, key) = (Arc::clone(&self.ear.to_mark), *key);
         Subscription::hint(async move {
-            // Not before somebody waits. What has changed by then is found out by the mark.
+            // Not before a caller waits. What has changed by then is found out by the mark.
             to_mark.ask_for(key);
             changed.await;
         })
@@ -82,7 +82,7 @@ impl fmt::Debug for Listener {
 }
 
 impl ToMark {
-    /// Without a connection that listens nothing is marked: when there is one, everybody asks again.
+    /// Without a connection that listens nothing is marked: when there is one, all waiters ask again.
     fn ask_for(&self, key: RecordKey) {
         if let Some(sender) = &*self.sender() {
             // It fails when the connection has just been lost.
@@ -126,8 +126,8 @@ impl Ear {
         let connected = timeout(CONNECT_TIMEOUT, connect(options, &self.channel)).await;
         let mut listener = connected.map_err(|_| sqlx::Error::PoolTimedOut)??;
         let to_mark = self.to_mark.open();
-        // What happened while nobody listened has gone by unheard: everybody looks again, and asks
-        // again for a mark.
+        // What happened while no connection listened has gone by unheard: all waiters look again, and
+        // ask again for a mark.
         self.waiters.wake_all();
         tokio::select! {
             lost = self.hear(&mut listener) => lost,

@@ -26,7 +26,7 @@ pub(super) struct Lanes {
     /// What is about the leases of many.
     pub(super) leases: Lane,
     pub(super) groups: Groups,
-    /// Held by who finds out where the table is.
+    /// Held by the call that finds out where the table is.
     pub(super) finding: tokio::sync::Mutex<()>,
 }
 
@@ -66,7 +66,7 @@ impl Runtimes {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when there is none.
+    /// [`StoreError`] when there is no runtime.
     pub(super) fn lanes(&self) -> Result<Arc<Lanes>, StoreError> {
         let runtime = Handle::try_current().map_err(|_| no_runtime())?;
         let id = runtime.id();
@@ -109,7 +109,7 @@ impl Drop for Runtimes {
     }
 }
 
-/// Dropped with the runtime: its connections can serve nobody any more.
+/// Dropped with the runtime: its connections can serve no call any more.
 struct Ended {
     id: Id,
     known: Weak<Mutex<Known>>,

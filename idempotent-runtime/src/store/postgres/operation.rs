@@ -49,7 +49,7 @@ impl<'a> Operation<'a> {
             lease_us,
             retention_us: micros(request.retention),
             purge_us: lease_us + ttl_us.min(micros(request.retention)),
-            // An attempt that the column cannot hold is nobody's.
+            // No record has an attempt that the column cannot hold.
             take_over: request
                 .take_over
                 .and_then(|attempt| i32::try_from(attempt).ok()),

@@ -1,7 +1,7 @@
 -- Removes expired records, and says of those that were never completed which they were. What is looked at
 -- too early is looked at again when it expires.
 --
--- One sweeper at a time is enough: who does not get the lock sweeps nothing. Two would be right all
+-- One sweeper at a time is enough: one that does not get the lock sweeps nothing. Two would be right all
 -- the same. (`clock_timestamp()` could not be looked up in the index: it is another one for each row.)
 WITH sweeper AS MATERIALIZED (
     SELECT pg_try_advisory_xact_lock(hashtextextended('idempotent-runtime sweep {table}', 0)) AS is_me

@@ -1,5 +1,5 @@
--- The completed record, in the handler's transaction. Where a record is there, somebody else was first,
--- and this fails with 23505. (Until that somebody has committed or not, it waits.)
+-- The completed record, in the handler's transaction. Where a record is there, another transaction was
+-- first, and this fails with 23505. (Until that one has committed or not, it waits.)
 --
 -- $1 key, $2 request hash, $3 token, $4 operation, $5 status code, $6 response, $7 TTL in microseconds, $8 label
 INSERT INTO {schema}."{table}"

@@ -1,6 +1,6 @@
 -- Renews what is held, and says of each place in the arrays what became of it.
 --
--- A row that another transaction holds is skipped and waited for by nobody: its renewal is busy, and
+-- A row that another transaction holds is skipped and not waited for: its renewal is busy, and
 -- the others are renewed.
 --
 -- $1 keys, $2 tokens, $3 leases and $4 retentions in microseconds

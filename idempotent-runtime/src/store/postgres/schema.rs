@@ -91,7 +91,7 @@ async fn migrate_by(
     connection: &mut PgConnection,
     place: &Place,
 ) -> sqlx::Result<Result<String, Unusable>> {
-    // The second of two who come at once must see what the first has committed.
+    // The second of two processes that come at once must see what the first has committed.
     let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
     let mut transaction = connection.begin_with(begin).await?;
     lock(&mut transaction, &place.table).await?;

@@ -5,7 +5,7 @@
 
 -- One row a record. No CHECK constraints: the server reads the text of each one anew for every row that is
 -- written, and plans it: eight of them cost half as much as the row itself. What no release of this crate has
--- written is found out by who reads it.
+-- written is found out by its reader.
 --
 -- fillfactor: a record is updated once or twice in its life. With room on its page the new version
 -- stays there, and for a renewal no index is written (a heap-only tuple).
@@ -18,7 +18,7 @@ CREATE TABLE {schema}."{table}" (
     request_hash   bytea       NOT NULL,                           -- 32 bytes
     state          smallint    NOT NULL,                           -- 1 running, 2 completed
     schema_version smallint    NOT NULL DEFAULT 3,
-    waited         boolean     NOT NULL DEFAULT false,             -- somebody waits for the end of this claim
+    waited         boolean     NOT NULL DEFAULT false,             -- the end of this claim is waited for
     token          bytea,                                          -- 16 bytes; none once its owner has abandoned it
     attempt        integer     NOT NULL,                           -- 1, 2, ...
     status_code    smallint,                                       -- for people who look; `response` has it too
@@ -82,7 +82,7 @@ BEGIN
                 outcome := 'acquired'; attempt_number := 1; age_us := 0;
                 RETURN;
             END IF;
-            CONTINUE; -- somebody was faster: look at theirs
+            CONTINUE; -- another claim was faster: look at it
         END IF;
 
         -- 1. Or an expired one. The condition is asked again of the row as it is once it is locked.
@@ -176,8 +176,8 @@ $complete$;
 -- of its own, and sees what the items before it have written. Replays alone write nothing here either.
 --
 -- In the order of the keys, so that two groups that have keys in common cannot lock each other out. An
--- item that has to wait for a row (somebody has inserted it, or holds it, and has not committed) must
--- not hold up the others: the group fails with 55P03 after a short while, and its items are sent alone.
+-- item that has to wait for a row (another transaction has inserted it, or holds it, and has not committed)
+-- must not hold up the others: the group fails with 55P03 after a short while, and its items are sent alone.
 -- That also ends a deadlock with a statement that locks several rows in another order, before the
 -- server would (`deadlock_timeout`, a second) and without an error for that one. The setting goes with
 -- the function's end.
@@ -260,8 +260,8 @@ BEGIN
     WHERE r.key = the_key AND r.state = 1 AND r.expires_at > clock_timestamp();
     is_running := FOUND;
     IF is_running AND NOT is_marked THEN
-        -- A mark that a crash takes back is a hint that is lost: nobody need wait for the disk, and
-        -- least of all who completes the record meanwhile.
+        -- A mark that a crash takes back is a hint that is lost: no caller need wait for the disk,
+        -- and least of all the one that completes the record meanwhile.
         PERFORM set_config('synchronous_commit', 'off', true);
         UPDATE {schema}."{table}" r
         SET waited = true
@@ -271,10 +271,10 @@ BEGIN
 END
 $wait$;
 
--- Tells those who wait that a claim has ended: completed, released, taken over or removed, by whatever
+-- Tells waiters that a claim has ended: completed, released, taken over or removed, by whatever
 -- statement.
 --
--- By a trigger whose condition is the mark, so that a record that nobody waits for notifies nobody: a
+-- By a trigger whose condition is the mark, so that a record without waiters notifies of nothing: a
 -- transaction that does takes one lock for the whole server from before its commit is flushed until
 -- after it, and such commits go one by one and not in groups.
 CREATE OR REPLACE FUNCTION {schema}."{table}_tell"() RETURNS trigger

@@ -4,8 +4,8 @@
 //! statements; what the handler has changed in its session put back; the record; `COMMIT`. So an
 //! idempotent transaction has three round trips more than the same one without. The look is a statement of
 //! its own so that it is prepared: planning it each time would cost the server more than half of what it
-//! does for an insert. So is putting the session back: the record is written by whoever the session was at
-//! the beginning, and names cannot even be looked up by every role.
+//! does for an insert. So is putting the session back: the record is written by the role that the session had
+//! at the beginning, and names cannot even be looked up by every role.
 
 use std::sync::Arc;
 use std::time::Duration;

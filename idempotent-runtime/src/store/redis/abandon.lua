@@ -1,7 +1,7 @@
--- Ends the lease of a running claim now, and takes the token from its record: nobody holds it any more.
+-- Ends the lease of a running claim now, and takes the token from its record: no attempt holds it any more.
 -- Attempt, names, progress and expiry stay.
 --
--- ARGV: token, anything if nobody is to be told
+-- ARGV: token, anything if no waiter is to be told
 if state == 'c' then
   return { ok = 'LOST' }
 end

@@ -21,7 +21,7 @@ pub(super) struct Call {
     pub(super) token: Token,
     /// The times of a renewal.
     pub(super) millis: Option<[String; 2]>,
-    /// For a script that would tell those who wait.
+    /// For a script that would tell waiters.
     pub(super) quiet: &'static [&'static [u8]],
 }
 

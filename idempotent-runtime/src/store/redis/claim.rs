@@ -39,7 +39,7 @@ pub(super) struct Call<'a> {
     /// The record to be, and for how many milliseconds it lives.
     record: Vec<u8>,
     life: u64,
-    /// For scripts that would tell those who wait.
+    /// For scripts that would tell waiters.
     quiet: &'static [&'static [u8]],
 }
 

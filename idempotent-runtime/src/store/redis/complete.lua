@@ -1,7 +1,7 @@
 -- Stores the response of a running claim, also after its lease, drops its progress, and has the record
 -- expire its TTL from now.
 --
--- ARGV: token, TTL in milliseconds, response, anything if nobody is to be told
+-- ARGV: token, TTL in milliseconds, response, anything if no waiter is to be told
 if state == 'c' then
   return { ok = 'MINE' }
 end

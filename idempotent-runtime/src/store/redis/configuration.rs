@@ -62,7 +62,7 @@ impl ConfigurationWarning {
         Self::warning(
             format!("{what} could not be checked, {command} is not allowed or not understood"),
             "a setting that loses records would go unnoticed",
-            "check it by hand, or allow the command to this user",
+            "check it manually, or allow the command to this user",
         )
     }
 }
@@ -107,7 +107,7 @@ async fn ask<T: FromRedisValue>(
     }
 }
 
-/// Not if it lets nobody in who has not said a password: it would refuse everything else too.
+/// Not if it lets no client in without a password: it would refuse everything else too.
 fn is_refusal(error: &RedisError) -> bool {
     let is_let_in = error.code() != Some("NOAUTH");
     let is_refusal = matches!(

@@ -9,7 +9,7 @@ use ::redis::{ErrorKind, RedisError, RetryMethod};
 use super::NAME;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// An operation that the server did not do, or of which nobody knows.
+/// An operation that the server did not do, or whose outcome is unknown.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     error: RedisError,
@@ -78,7 +78,7 @@ fn kind(error: &RedisError) -> StoreErrorKind {
         // The value is no string, or a script says that it is no record.
         Some("WRONGTYPE" | "CORRUPT") => StoreErrorKind::Corrupt,
         Some("TOOLARGE") => StoreErrorKind::TooLarge,
-        // With somebody's script.
+        // With a script that takes long.
         Some("BUSY") => StoreErrorKind::Busy,
         // It has understood and said no: READONLY, MASTERDOWN, LOADING, NOREPLICAS, MISCONF, NOPERM,
         // NOAUTH, WRONGPASS, CLUSTERDOWN, TRYAGAIN, MOVED, ASK, NOSCRIPT, EXECABORT, VERSION of ours, ...
@@ -97,7 +97,7 @@ fn kind_without_code(error: &RedisError) -> StoreErrorKind {
         | ErrorKind::Client
         | ErrorKind::RESP3NotSupported
         | ErrorKind::EmptySentinelList => StoreErrorKind::Refused,
-        // No connection, a broken one, or a reply of nobody knows what.
+        // No connection, a broken one, or a reply of an unknown form.
         _ => StoreErrorKind::Unavailable,
     }
 }

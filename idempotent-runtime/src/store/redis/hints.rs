@@ -1,5 +1,5 @@
-//! Hints for those who wait: one pub/sub connection, whom its messages wake, and marks on the records
-//! that are waited for, without which nobody is told of anything.
+//! Hints for waiters: one pub/sub connection, whose messages wake them, and marks on the records that
+//! are waited for, without which no change is announced.
 
 use std::fmt;
 use std::pin::pin;
@@ -65,7 +65,7 @@ impl Listener {
         let changed = self.waiters.watch(*key);
         Subscription::hint(async move {
             let mut changed = pin!(changed);
-            // Not before somebody waits. What has changed by then is found out by the mark.
+            // Not before a caller waits. What has changed by then is found out by the mark.
             tokio::select! {
                 () = &mut changed => {}
                 is_running = mark(line, name) => if is_running {
@@ -124,7 +124,7 @@ async fn listen(servers: Servers, channel: Arc<str>, waiters: Arc<Waiters>) {
 async fn listen_once(servers: &Servers, channel: &str, waiters: &Waiters) -> RedisResult<()> {
     let connected = timeout(CONNECT_TIMEOUT, connect(servers, channel)).await;
     let connection = connected.map_err(std::io::Error::from)??;
-    // What happened while nobody listened has gone by unheard: everybody looks again.
+    // What happened while no connection listened has gone by unheard: all waiters look again.
     waiters.wake_all();
     let (mut asking, mut messages) = connection.split();
     loop {

@@ -16,7 +16,7 @@ const USUAL: u64 = 512 * 1024 * 1024;
 
 /// `proto-max-bulk-len`, once it had to be asked for. Clones share it.
 ///
-/// A server closes the connection to whoever sends a longer value, which all other calls share.
+/// A server closes the connection, which all other calls share, when it is sent a longer value.
 #[derive(Clone, Default)]
 pub(super) struct Limit(Arc<AtomicU64>);
 

@@ -11,7 +11,7 @@ use ::redis::{Arg, Cmd, Pipeline, RedisError, RedisResult, Value};
 use tokio::time::{Instant, sleep_until};
 
 /// How long the server may owe a reply without sending any. It replies in order, so one reply says that
-/// it is there, whoever waits for another.
+/// it is there, whichever reply a call waits for.
 ///
 /// Less than a store call may take by default, so that the call still has time for another connection.
 const SILENCE: Duration = Duration::from_millis(1500);
@@ -172,7 +172,7 @@ impl<'a> Waiting<'a> {
     fn replied(&self) {
         let mut debt = self.link.debt();
         if debt.waiting == 1 {
-            // Those that were given up came before, or will come: nobody waits for them.
+            // Those that were given up came before, or will come: no call waits for them.
             (debt.since, debt.bytes) = (None, 0);
         } else {
             debt.since = Some(Instant::now());

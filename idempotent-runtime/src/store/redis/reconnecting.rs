@@ -33,7 +33,7 @@ const ELSEWHERE: [&str; 4] = ["READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN"
 ///
 /// * when it was closed;
 /// * when the server owes a reply and has sent none for 1.5 s (longer where much was sent: a second for
-///   each mebibyte), whether or not anybody still waits for it;
+///   each mebibyte), whether or not a call still waits for it;
 /// * when the server says that it is read-only, loading, or cut off from its primary. That call is
 ///   repeated over the fresh connection, once.
 ///

@@ -1,6 +1,6 @@
 -- Removes the record of a running claim, also after its lease: the key is free.
 --
--- ARGV: token, anything if nobody is to be told
+-- ARGV: token, anything if no waiter is to be told
 if state == 'c' then
   return { ok = 'LOST' }
 end

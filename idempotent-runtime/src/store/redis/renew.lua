@@ -9,7 +9,7 @@ local life = struct.unpack('>d', head, 54)
 if left < 0 or not (life >= 0 and life <= 9007199254740992) then
   return { err = 'CORRUPT the record does not expire, or a number is none' }
 end
--- Of no age, if somebody has had the key live longer.
+-- Zero, if another client has extended the key's life.
 local age = math.max(life - left, 0)
 -- First the expiry, which a server over `maxmemory` lets pass. After a script's first write it lets pass
 -- the others too, and these make nothing longer: a server that is full must not end leases.

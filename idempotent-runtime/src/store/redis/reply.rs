@@ -165,7 +165,7 @@ fn word(reply: &Value) -> Option<&str> {
     }
 }
 
-/// It is about whoever replies so, and not about the record. Nobody knows what was done.
+/// It is about the server that replies so, and not about the record. What was done is unknown.
 fn unknown() -> StoreError {
     StoreError::new(NAME, StoreErrorKind::Unavailable).with_source("a reply of an unknown form")
 }

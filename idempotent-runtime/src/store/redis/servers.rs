@@ -63,7 +63,7 @@ impl Servers {
     }
 }
 
-/// Without the driver's time-outs: whoever connects and calls has its own.
+/// Without the driver's time-outs: each connect and each call has its own.
 fn config() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
         .set_connection_timeout(None)
@@ -111,7 +111,7 @@ impl Sentinels {
             .get_multiplexed_async_connection_with_config(&config)
             .await?;
         let role = cmd("ROLE").query_async::<Vec<Value>>(&mut connection).await;
-        // Whoever may not ask for its role is told by the first write.
+        // A user that may not ask for its role is told by the first write.
         if role.is_ok_and(|role| !is_primary(&role)) {
             let error = ErrorKind::MasterNameNotFoundBySentinel;
             return Err((error, "a Sentinel names a server that is not the primary").into());

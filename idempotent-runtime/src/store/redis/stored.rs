@@ -93,7 +93,7 @@ pub(super) struct Stored<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Running,
-    /// By its owner: the token is nobody's.
+    /// By its owner: the token belongs to no attempt.
     Abandoned,
     Completed,
 }
@@ -256,7 +256,7 @@ impl<'a> Stored<'a> {
         if attempt == 0 || lease > life {
             return Err("a record whose numbers are damaged".into());
         }
-        // Nothing, if somebody has had the key live longer.
+        // Zero, if another client has extended the key's life.
         let age = life.saturating_sub(left);
         Ok(Numbers {
             attempt,

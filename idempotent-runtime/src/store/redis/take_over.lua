@@ -2,7 +2,7 @@
 -- answer is the record's age alone. Its fingerprint, its names and its progress stay.
 --
 -- ARGV: the record to be, for how long it lives, and its lease, in milliseconds, the attempt to take
--- over, anything if nobody is to be told
+-- over, anything if no waiter is to be told
 local key = KEYS[1]
 local record = redis.pcall('GET', key)
 if not record then
@@ -22,9 +22,9 @@ if not is_running or left < 0 or string.sub(record, 2, 33) ~= string.sub(new, 2,
 end
 local attempt, life, lease = struct.unpack('>I4dd', record, 50)
 local length, start = struct.unpack('>I2I2', record, 71)
--- Of no age, if somebody has had the key live longer.
+-- Zero, if another client has extended the key's life.
 local age = math.max(life - left, 0)
--- Which is false of numbers that are none.
+-- Which is false where a number is NaN.
 local has_ended = age >= lease and lease >= 0 and lease <= life and life <= 9007199254740992
 if attempt ~= tonumber(ARGV[4]) or not has_ended or start < 74 + length or start > #record then
   return { record, left }

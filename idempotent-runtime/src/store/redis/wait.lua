@@ -1,4 +1,4 @@
--- Marks a running record as waited for, so that whoever ends its claim tells of it.
+-- Marks a running record as waited for, so that the script that ends its claim tells of it.
 local record = redis.pcall('GETRANGE', KEYS[1], 0, 69)
 if type(record) == 'table' then
   return record

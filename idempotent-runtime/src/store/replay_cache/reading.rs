@@ -1,4 +1,4 @@
-//! Reading a record for all who ask for it at the same time.
+//! Reading a record for all callers that ask for it at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a store that could not be read is not asked again for a key that there is an answer of.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
-/// What a read has come to: `None` when the record is none that is completed.
+/// What a read has come to: `None` when there is no completed record.
 pub(super) type Outcome = Result<Option<Completed>, StoreError>;
 
 /// A read that is under way.
@@ -28,7 +28,7 @@ pub(super) struct Flight {
     pub(super) outcome: watch::Receiver<Option<Outcome>>,
 }
 
-/// The one who reads. Dropped half-way, it leaves the key to the next who waits for it.
+/// The caller that reads. Dropped half-way, it leaves the key to the next waiter.
 struct Reader<'a> {
     cache: &'a Cache,
     key: &'a RecordKey,
@@ -69,7 +69,7 @@ impl Cache {
         reader.has_read(read)
     }
 
-    /// Waits for what somebody else reads; `None` when that one has given up.
+    /// Waits for what another caller reads; `None` when that one has given up.
     pub(super) async fn follow(
         &self,
         store: &impl Store,

@@ -20,11 +20,11 @@ use crate::store::Claim;
 pub(super) struct Shard {
     young: Generation,
     old: Generation,
-    /// What fell out, until somebody takes it.
+    /// What fell out, until it is taken.
     evicted: Option<Generation>,
     /// The most bytes in one generation.
     max_bytes: usize,
-    /// The keys that somebody is reading, each once.
+    /// The keys that are being read, each once.
     flights: HashMap<RecordKey, Flight, BuildHasherDefault<Uniform>>,
     next_flight: u64,
 }
@@ -66,9 +66,9 @@ pub(super) struct Completed {
 pub(super) enum Look {
     /// What a claim comes to.
     Answer(Claim),
-    /// It is worth being read, and the caller is the one who reads.
+    /// It is worth being read, and this caller is to read it.
     Lead(Lead),
-    /// Somebody reads it already.
+    /// Another caller reads it already.
     Follow {
         outcome: watch::Receiver<Option<Outcome>>,
         /// Whether there is an answer if the store has none.
@@ -78,7 +78,7 @@ pub(super) enum Look {
     Unknown,
 }
 
-/// The right to read a key, and to tell all who wait for that.
+/// The right to read a key, and to tell all waiters of that.
 #[derive(Debug)]
 pub(super) struct Lead {
     pub(super) number: u64,
@@ -208,7 +208,7 @@ impl Shard {
         }
     }
 
-    /// Forgets a key that is removed, or is none that is completed, and what is being read of it.
+    /// Forgets a key that is removed, or has no completed record, and what is being read of it.
     pub(super) fn forget(&mut self, key: &RecordKey) {
         self.flights.remove(key);
         self.young.remove(key);

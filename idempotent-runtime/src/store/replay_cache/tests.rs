@@ -132,7 +132,7 @@ fn what_was_read_before_a_removal_is_not_kept() {
     };
     shard.forget(&key(0));
     assert!(!shard.land(&key(0), early.number));
-    // Nor does it end the read of whoever asks after the removal.
+    // Nor does it end the read of a caller that asks after the removal.
     shard.note(&key(0));
     let Look::Lead(late) = look(&mut shard, 0) else {
         panic!("it was replayed again");

@@ -133,7 +133,7 @@ impl Database {
         }
     }
 
-    /// The options do not tell: a connection does, and one to a database in memory waits for nobody.
+    /// The options do not tell: a connection does, and one to a database in memory waits for no lock.
     pub(super) async fn patience(&self) -> sqlx::Result<Duration> {
         if let Some(patience) = self.patience.get() {
             return Ok(*patience);

@@ -43,7 +43,7 @@ impl Group {
         }
     }
 
-    /// Answers some of those who wait, or finds that they have left.
+    /// Answers some of the callers that wait, or finds that they have left.
     pub(super) async fn serve(&mut self, queue: &Queue) {
         let (mut session, patience) = match self.opened().await {
             Ok(opened) => opened,
@@ -53,7 +53,7 @@ impl Group {
         let _turn = turn.lock().await;
         match self.begin(&mut session, patience, queue).await {
             Ok(true) => {}
-            // Nobody is left, and nothing was begun.
+            // No caller is left, and nothing was begun.
             Ok(false) => {
                 self.session = Some(session);
                 return;
@@ -63,7 +63,7 @@ impl Group {
                 return self.refuse_all(queue, error);
             }
         }
-        // Not before: who has given up while others had the lock is not among them.
+        // Not before: a caller that has given up while others had the lock is not among them.
         let mut jobs = queue.take(self.size);
         let committed = self.commit(&mut session, &mut jobs).await;
         self.session = match &committed {
@@ -81,7 +81,7 @@ impl Group {
         self.answer(jobs, committed.err().as_ref());
     }
 
-    /// Gets the lock, as long as somebody is there who has not waited for too long; `false` when nobody is.
+    /// Gets the lock, as long as a caller is there that has not waited for too long; `false` when none is.
     async fn begin(
         &self,
         session: &mut Session,
@@ -118,7 +118,7 @@ impl Group {
         };
         ran.map_err(|error| store_error(session.reason(error, &self.database)))?;
         session.commit().await.map_err(commit_error)?;
-        // What was written to a file that nobody finds any more is as good as not written.
+        // What was written to a file that is not found any more is as good as not written.
         session
             .is_there(&self.database)
             .map_err(|lost| StoreError::new(NAME, StoreErrorKind::Unavailable).with_source(lost))

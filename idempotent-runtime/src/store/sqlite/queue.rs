@@ -1,7 +1,7 @@
 //! What waits for the writer.
 //!
-//! A caller that gives up takes its operation out again: what nobody waits for is not done later, when a
-//! claim would hold its key for nobody, and the queue is never longer than there are callers.
+//! A caller that gives up takes its operation out again: what no caller waits for is not done later, when
+//! a claim would hold its key for no caller, and the queue is never longer than there are callers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,7 +41,7 @@ pub(super) struct Seat<'a> {
 }
 
 impl Queue {
-    /// `None` when nobody serves it any more.
+    /// `None` when it is not served any more.
     pub(super) fn enter(&self, urgency: Urgency, job: Box<dyn Job>) -> Option<Seat<'_>> {
         let place = {
             let mut waiting = self.waiting();
@@ -57,7 +57,7 @@ impl Queue {
         Some(Seat { queue: self, place })
     }
 
-    /// Waits until somebody is there; `false` when nobody will come any more.
+    /// Waits until an operation is there; `false` when none will come any more.
     pub(super) async fn wait(&self) -> bool {
         loop {
             {
@@ -89,7 +89,7 @@ impl Queue {
         taken
     }
 
-    /// Those who have waited for as long as that.
+    /// The operations that have waited for as long as that.
     pub(super) fn take_older_than(&self, patience: Duration) -> Vec<Box<dyn Job>> {
         let mut waiting = self.waiting();
         let taken = waiting
@@ -98,7 +98,7 @@ impl Queue {
         taken.map(|(_, (_, job))| job).collect()
     }
 
-    /// Nobody is let in any more.
+    /// No operation is let in any more.
     pub(super) fn close(&self) {
         self.waiting().is_closed = true;
         self.changed.notify_one();
@@ -117,7 +117,7 @@ impl Drop for Seat<'_> {
     }
 }
 
-/// Serves a queue, and closes it in the end: who waits is told so.
+/// Serves a queue, and closes it in the end: callers that wait are told so.
 pub(super) struct Server(pub(super) Arc<Queue>);
 
 impl Drop for Server {

@@ -133,7 +133,7 @@ fn start(database: Arc<Database>, read_all: Batches) -> io::Result<mpsc::Sender<
         let (mut asked, mut opened) = (Vec::with_capacity(GROUP), None);
         while queue.recv_many(&mut asked, GROUP).await > 0 {
             let asked = std::mem::take(&mut asked);
-            // What failed is closed, and who gets no answer asks by itself.
+            // What failed is closed, and a caller that gets no answer asks by itself.
             opened = answer(opened, &database, &read_all, asked).await.ok();
         }
         if let Some((connection, _)) = opened {
@@ -163,7 +163,7 @@ async fn answer(
         return Ok(opened);
     };
     let found = fetch_all(&mut opened.0, statement, waiting.keys()).await?;
-    // Nobody may be there to hear it any more.
+    // There may be no caller left to hear it.
     for (key, columns) in found {
         let mut answers = waiting.remove(&key).unwrap_or_default();
         let last = answers.pop();

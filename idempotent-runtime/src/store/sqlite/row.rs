@@ -149,7 +149,7 @@ pub(super) struct Row {
 
 enum State {
     Running,
-    /// With the response as it was encoded: only who wants it decodes it.
+    /// With the response as it was encoded: only a caller that wants it decodes it.
     Completed(Vec<u8>),
 }
 

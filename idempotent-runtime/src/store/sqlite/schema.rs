@@ -1,4 +1,4 @@
-//! The table: made if it is missing, and never one that this release does not know or somebody else's.
+//! The table: made if it is missing, and never one that this release does not know or that is not ours.
 
 use async_trait::async_trait;
 

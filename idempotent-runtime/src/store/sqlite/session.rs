@@ -53,7 +53,7 @@ enum Unfit {
     #[error("the database cannot be in WAL mode, it is in mode `{0}`: is it on a network share?")]
     NotWal(String),
     #[error(
-        "no path: SQLite takes an empty name for a temporary database that nobody else sees; \
+        "no path: SQLite takes an empty name for a private temporary database; \
          is a variable unset?"
     )]
     Unnamed,

@@ -14,10 +14,10 @@ const EXPECTED_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) struct Shared {
     pub(super) waiters: Arc<Waiters>,
-    /// Whose turn it is to write. SQLite lets in one at a time as well, but whoever happens to ask next,
-    /// and who never happens to be that one starves.
+    /// Whose turn it is to write. SQLite lets in one connection at a time as well, but whichever
+    /// happens to ask next, and one that never happens to do so starves.
     ///
-    /// There are two who ask: the writer and the first of the handlers. They are let in by turns, so that a
+    /// There are two that ask: the writer and the first of the handlers. They are let in by turns, so that a
     /// group of the writer's waits for one handler's transaction at most.
     pub(super) turn: Arc<Mutex<()>>,
     /// Which handler is the first. They come in the order in which they have asked.

@@ -306,7 +306,7 @@ async fn readers_cannot_write() {
     assert_eq!(code.as_deref(), Some("8"), "not read-only: {error:?}");
 }
 
-/// Whoever is asked about a lease must not take the time that the look took for the lease's.
+/// An answer about a lease must not mistake the time that the look took for the lease's.
 #[tokio::test]
 async fn lease_that_ends_during_a_look_was_running() {
     const LEASE: Duration = Duration::from_millis(100);

@@ -1,8 +1,8 @@
 //! Transactions of SQLite.
 //!
 //! `BEGIN IMMEDIATE`; the record, still running, by which the key is taken; the savepoint; the
-//! handler's statements; the record completed; `COMMIT`. Nobody else sees the running record, and
-//! when the database gives up the transaction it is gone, which is how that is noticed. A handler
+//! handler's statements; the record completed; `COMMIT`. No other connection sees the running record,
+//! and when the database gives up the transaction it is gone, which is how that is noticed. A handler
 //! cannot commit: SQLite asks before it does, and is told no.
 
 use std::sync::Arc;
@@ -64,7 +64,7 @@ impl Transactions {
         }
     }
 
-    /// What is there and will not change: for that nobody has to wait until it is his turn.
+    /// What is there and will not change: for that no request has to wait until it is its turn.
     async fn replay(&self, request: &TransactionRequest) -> Result<Option<Settled>, StoreError> {
         if !self.database.is_readable() {
             return Ok(None);

@@ -1,9 +1,9 @@
-//! The one who writes: a thread of its own that commits in groups.
+//! The writer: a thread of its own that commits in groups.
 //!
 //! A commit waits for the disk, and that wait is nearly all a write costs. So whatever has come in
-//! while one transaction was on its way to the disk makes up the next one. Who is alone waits for
-//! nobody: there is no timer. No caller is answered before the commit. A caller that goes away before its
-//! operation was taken from the queue takes it along; after that, it is done all the same.
+//! while one transaction was on its way to the disk makes up the next one. An operation that is alone
+//! waits for no other: there is no timer. No caller is answered before the commit. A caller that goes away
+//! before its operation was taken from the queue takes it along; after that, it is done all the same.
 
 use std::io;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ pub(super) trait Operation: Send + 'static {
         None
     }
 
-    /// Wakes those who wait for the records that it has changed, once that is committed.
+    /// Wakes the waiters of the records that it has changed, once that is committed.
     fn wake(_output: &Self::Output, _waiters: &Waiters) {}
 }
 
@@ -97,7 +97,7 @@ impl Writer {
         let serve = async move || {
             let server = server;
             while server.0.wait().await {
-                // Those who were in it are told by their channels that nobody answers.
+                // The callers in it are told by their channels that no answer will come.
                 if catch_unwind(group.serve(&server.0)).await.is_err() {
                     tracing::error!("a group of the sqlite store panicked");
                 }
@@ -196,7 +196,7 @@ impl<O: Operation> Job for Queued<O> {
         if let Ok(output) = &outcome {
             O::wake(output, waiters);
         }
-        // Nobody may be there to hear it any more.
+        // There may be no caller left to hear it.
         drop(self.reply.send(outcome));
     }
 }

@@ -8,7 +8,7 @@ use super::wrk::{Load, Wrk};
 /// Above this much of its time, a core is as busy as it can be.
 const SATURATED: f64 = 0.95;
 
-/// More than this of the server's core for somebody else, and somebody else has been measured too.
+/// More than this of the server's core for other processes, and they have been measured too.
 const DISTURBED: f64 = 0.05;
 
 #[derive(Clone, Copy, Debug)]

@@ -123,7 +123,7 @@ impl MySqlStore {
         request: &TransactionRequest,
         idle_limit: Duration,
     ) -> Result<Result<SessionState, Settled>, Failure> {
-        // Before the lock: who only looks takes none.
+        // Before the lock: a request that only looks takes none.
         let key = request.owner.key;
         let seen = connection.first(async |connection| self.look(connection, request, key).await);
         if let Seen::Settled(settled) = seen.await? {
@@ -145,7 +145,7 @@ impl MySqlStore {
         begun.map_err(|error| self.failure(error))?;
         for (claim, seen) in &claims {
             if !self.insert(connection, claim, seen).await? {
-                // Somebody's claim, who has asked for no lock.
+                // A claim of another request, which has asked for no lock.
                 let rolled_back = transaction::roll_back::<MySql>(connection).await;
                 rolled_back.map_err(|error| self.failure(error))?;
                 self.restore(connection).await?;
@@ -200,7 +200,7 @@ impl MySqlStore {
         }))
     }
 
-    /// Takes the key; `false` when somebody else has the record.
+    /// Takes the key; `false` when another request has the record.
     async fn insert(
         &self,
         connection: &mut MySqlConnection,

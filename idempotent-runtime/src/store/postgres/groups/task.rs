@@ -32,7 +32,7 @@ pub(super) struct Task {
 
 #[derive(PartialEq, Eq)]
 enum Stage {
-    /// Waiting for a connection; nobody else takes anything from the queue.
+    /// Waiting for a connection; no other task takes anything from the queue.
     Collecting,
     Sending,
     Ended,
@@ -55,7 +55,7 @@ impl Task {
                     let group = self.take();
                     self.shared.send(&place, group).await;
                 }
-                // Those who have come meanwhile wait for the next try.
+                // Operations that have come meanwhile wait for the next try.
                 Err(error) => refuse(self.take_first(queued), &error),
             }
             self.look_again();
@@ -110,7 +110,7 @@ impl Task {
     }
 }
 
-/// Where the runtime ends before the task does: who has queued goes alone.
+/// Where the runtime ends before the task does: an operation that has queued goes alone.
 impl Drop for Task {
     fn drop(&mut self) {
         if self.stage == Stage::Ended {
@@ -168,7 +168,7 @@ impl Shared {
             let index = place.and_then(|place| usize::try_from(place - 1).ok());
             let reply = index.and_then(|index| replies.get_mut(index)?.take());
             if let Some(reply) = reply {
-                // Nobody may be there to hear it any more.
+                // There may be no caller left to hear it.
                 drop(reply.send(Ok(row)));
             }
         }

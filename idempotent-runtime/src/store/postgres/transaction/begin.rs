@@ -121,7 +121,7 @@ pub(super) async fn begin(
         };
         if let Some(settled) = settled(is_ours, &looked, request)? {
             unanswered.answered();
-            // Nobody needs to wait for it: it is sent when the connection is back in the pool.
+            // No caller needs to wait for it: it is sent when the connection is back in the pool.
             transaction::start_to_roll_back::<Postgres>(&mut connection);
             connection.give_back();
             return Ok(Begun::Settled(settled));
@@ -149,7 +149,7 @@ fn lock(table: &str, key: &RecordKey) -> i64 {
     bytes.fold(0, |lock, (key, table)| lock << 8 | i64::from(*key ^ table))
 }
 
-/// A record counts whoever has the lock: who only looks at the record has it for a moment.
+/// A record counts, whatever session has the lock: one that only looks at the record has it for a moment.
 fn settled(
     is_ours: bool,
     looked: &PgRow,

@@ -41,7 +41,7 @@ impl ToRecord {
         Ok(is_ours && !is_changed)
     }
 
-    /// Says whether the record is written, which it is not when somebody else's is there; and whether the
+    /// Says whether the record is written, which it is not when another request's is there; and whether the
     /// session is as it was.
     pub(super) async fn write(
         &self,

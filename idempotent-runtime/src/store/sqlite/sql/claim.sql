@@ -1,5 +1,5 @@
 -- A claim that writes: a new record, an expired one that starts over, or the abandoned attempt that
--- is taken over. No row comes back when the record is somebody's: then it is read.
+-- is taken over. No row comes back when the record is in use: then it is read.
 --
 -- ?1 key, ?2 request hash, ?3 token, ?4 operation, ?5 now, ?6 end of the lease, ?7 expiry, ?8 when to purge it,
 -- ?9 attempt to take over, ?10 label

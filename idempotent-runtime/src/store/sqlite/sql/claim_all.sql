@@ -1,5 +1,5 @@
 -- claim.sql for many at once, of which none takes over: new records, and expired ones that start over.
--- Nothing is written where a record is somebody's.
+-- Nothing is written where a record is in use.
 --
 -- {rows}: key, request hash, token, operation, label, now, end of the lease, expiry, when to purge it. The last rows
 -- may be NULL, so that one statement serves for several numbers of claims.

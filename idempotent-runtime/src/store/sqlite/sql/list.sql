@@ -1,5 +1,5 @@
 -- So many records in the order of their keys, expired ones too, without their responses: which of them are
--- listed is decided by who reads them. {which} is `state = 'running' AND`, for which there is an index, or
+-- listed is decided by their reader. {which} is `state = 'running' AND`, for which there is an index, or
 -- nothing.
 --
 -- ?1 the key after which to begin, ?2 how many

@@ -1,5 +1,5 @@
 -- The record of a transaction, completed in that transaction. Its life begins now, however long the
--- handler took: nobody else has seen it, so it cannot have expired.
+-- handler took: no other connection has seen it, so it cannot have expired.
 --
 -- ?1 key, ?2 token, ?3 expiry, ?4 status code, ?5 response
 UPDATE main.{table}

@@ -1,4 +1,4 @@
--- A claim that nobody took over, though its lease may have ended.
+-- A claim that was not taken over, though its lease may have ended.
 --
 -- ?1 key, ?2 token, ?3 now, ?4 end of the lease, ?5 expiry
 UPDATE main.{table}
