@@ -151,7 +151,7 @@ async fn clients_that_leave_early_do_not_block_a_key() {
     drop((running, again));
 }
 
-/// Nobody renews: the next attempt comes after the grace, in the same request.
+/// The claim is not renewed: the next attempt comes after the grace, in the same request.
 #[tokio::test(start_paused = true)]
 async fn attempt_that_crashed_is_taken_over_after_the_grace() {
     let store = FaultyStore::new(MemoryStore::new());
@@ -174,7 +174,7 @@ async fn attempt_that_crashed_is_taken_over_after_the_grace() {
     drop((running, again));
 }
 
-/// Its owner has given it up itself: nobody can come back.
+/// Its owner has given it up itself: no owner can come back.
 #[tokio::test(start_paused = true)]
 async fn attempt_that_gave_itself_up_is_taken_over_at_once() {
     static RETRY: Policy = Policy::new().on_abandoned(OnAbandoned::Retry);
