@@ -119,7 +119,7 @@ async fn what_is_counted_is_what_the_process_grows_by() {
             .unwrap();
         std::mem::forget(store.subscribe(&request.owner.key));
     }
-    // The waiters are requests, and counted by nobody.
+    // The waiters are requests, and are not counted.
     let waiters = RECORDS as usize * 150;
     let grown = resident_bytes().saturating_sub(before + waiters);
     assert_close(

@@ -72,7 +72,7 @@ struct Bed<'a> {
     scratch: &'a Scratch,
 }
 
-/// A transaction of somebody else's.
+/// A transaction of another client.
 struct Lock(Transaction<'static, Postgres>);
 
 #[async_trait]

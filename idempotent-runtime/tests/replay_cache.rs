@@ -135,7 +135,7 @@ fn request() -> Request {
     })
 }
 
-/// The same by somebody else.
+/// The same by another caller.
 fn rival(of: &Request) -> Request {
     let token = Token::random().unwrap();
     Request {
@@ -532,7 +532,7 @@ async fn no_answer_outlives_its_removal() {
     assert!(replays > 0);
 }
 
-/// Somebody who pays the same at the same time, on a task of its own.
+/// A caller that pays the same at the same time, on a task of its own.
 fn spawn_claim(bed: &Bed, request: &Request) -> tokio::task::JoinHandle<Result<Claim, StoreError>> {
     let (store, request) = (Arc::clone(&bed.store), rival(request));
     tokio::spawn(async move { store.claim(&request).await })
@@ -656,7 +656,7 @@ async fn a_silent_store_is_waited_for_no_longer_than_a_second() {
         assert_replay(&other.await.unwrap().unwrap(), "paid");
     }
     assert!(asked.elapsed() <= SECOND + MILLISECOND);
-    // Meanwhile nobody waits at all.
+    // Meanwhile no caller waits at all.
     assert_replay(&bed.claim(&request).await, "paid");
     assert!(asked.elapsed() <= SECOND + MILLISECOND);
     assert_eq!(bed.remote.take_calls(), GET);
@@ -726,7 +726,7 @@ async fn who_reads_for_others_and_is_dropped_strands_nobody() {
     assert_eq!(bed.remote.take_calls(), Calls { claims: 0, gets: 2 });
 }
 
-/// With an older answer at hand, none of them asks again before its time.
+/// With an older answer cached, none of them asks again before its time.
 #[tokio::test]
 async fn who_reads_for_others_and_is_dropped_leaves_them_the_older_answer() {
     let bed = Bed::new();

@@ -93,7 +93,7 @@ async fn an_abandoned_key_is_refused_by_default() {
         .await
         .assert_problem(422, "key-reused");
 
-    // It was only slow: nobody has taken its claim, so its answer counts.
+    // It was only slow: no other attempt has taken its claim, so its answer counts.
     server.probe.open();
     let first = stalled.await.unwrap();
     assert_eq!((first.status, first.is_replay()), (200, false));
@@ -111,7 +111,7 @@ async fn a_stale_owner_changes_nothing_and_answers_with_what_is_stored() {
     server.probe.started().await;
 
     // Both are running. Permits go out in order: the stale owner asked first and finishes first,
-    // finds its claim taken by somebody who is still running, and may not answer on its own.
+    // finds its claim taken by an attempt that is still running, and may not answer on its own.
     server.probe.open();
     stale.await.unwrap().assert_problem(409, "in-flight");
     server.probe.open();

@@ -178,19 +178,19 @@ async fn clients_that_leave_early_do_not_hold_up_a_recovery() {
     store.script_times(1000, Operation::Renew, Fault::Swallowed);
     sleep(Duration::from_secs(31)).await;
     // The first one leaves in the grace period, the second one while the function looks.
+    let patience = Duration::from_secs(1);
+    let ask = || tokio::time::timeout(patience, other.post("/recovered", "key"));
     for _ in 0..2 {
-        let patience = Duration::from_secs(1);
-        let left = tokio::time::timeout(patience, other.post("/recovered", "key")).await;
-        assert!(left.is_err());
+        assert!(ask().await.is_err());
         sleep(Duration::from_secs(3)).await;
     }
-    let found = other.post("/recovered", "key").await;
+    let found = ask().await.expect("it was found before");
     assert_eq!((found.text(), found.is_replay()), ("found", true));
     assert_eq!(other.probe.runs(), 0);
     drop(running);
 }
 
-/// Nobody renews: the next attempt comes after the grace, in the same request.
+/// The claim is not renewed: the next attempt comes after the grace, in the same request.
 #[tokio::test(start_paused = true)]
 async fn attempt_that_crashed_is_taken_over_after_the_grace() {
     let store = FaultyStore::new(MemoryStore::new());
@@ -213,7 +213,7 @@ async fn attempt_that_crashed_is_taken_over_after_the_grace() {
     drop((running, again));
 }
 
-/// Its owner has given it up itself: nobody can come back.
+/// Its owner has given it up itself: no owner can come back.
 #[tokio::test(start_paused = true)]
 async fn attempt_that_gave_itself_up_is_taken_over_at_once() {
     static RETRY: Policy = Policy::new().on_abandoned(OnAbandoned::Retry);

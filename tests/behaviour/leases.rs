@@ -22,7 +22,7 @@ async fn quick() -> &'static str {
     "done"
 }
 
-/// Whoever found the lease at an end would run it again.
+/// A request that found the lease at an end would run it again.
 #[idempotent(on_abandoned = "retry")]
 async fn long(attempt: Attempt, State(probe): State<Probe>) -> String {
     probe.run();
@@ -111,7 +111,7 @@ async fn assert_keeps_a_short_one(local: &Local) {
     assert_eq!(first.await.unwrap().text(), "done");
 }
 
-/// Nobody looks at leases while there are none.
+/// No task looks at leases while there are none.
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_begins_after_there_was_none_for_long_is_kept() {
     let local = Local::new(MemoryStore::new(), routes());

@@ -99,7 +99,7 @@ async fn transient_refusals_neither_drop_a_response_nor_end_its_storing() {
         store.script_times(40, Operation::Complete, Fault::Refused(kind));
         let first = local.post("/pay", "key").await;
         assert_eq!((first.status, first.text()), (200, "1"));
-        // Far longer than the lease, which is renewed meanwhile: nobody takes it over.
+        // Far longer than the lease, which is renewed meanwhile: no other attempt takes it over.
         for _ in 0..3 {
             sleep(LEASE).await;
             let duplicate = local.post("/pay", "key").await;
@@ -296,7 +296,7 @@ async fn questions_without_a_reply_are_looked_for_together() {
 }
 
 /// The first question got no reply, the second one was answered that another attempt runs. The first one
-/// arrives after that one has released the key, and held it for nobody.
+/// arrives after that one has released the key, and held it for no caller.
 #[tokio::test(start_paused = true)]
 async fn question_that_arrives_after_everything_is_over_does_not_hold_the_key() {
     let (local, store) = local();
@@ -321,7 +321,7 @@ async fn question_that_arrives_after_everything_is_over_does_not_hold_the_key() 
     assert_eq!((next.status, next.text()), (200, "2"));
 }
 
-/// The answer of the first attempt was thrown away, and nobody would ever say more.
+/// The answer of the first attempt was thrown away, and no attempt would ever say more.
 #[tokio::test]
 async fn finished_answer_stands_when_the_later_attempt_was_abandoned() {
     let crashes = Crashes::new();

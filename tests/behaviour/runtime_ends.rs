@@ -153,7 +153,7 @@ fn runtime_ends_while_a_response_is_being_stored() {
     }
 }
 
-/// Whoever asked for a claim is gone before it knows of it: nothing has run.
+/// The request that asked for a claim is gone before it knows of it: nothing has run.
 #[test]
 fn runtime_ends_while_a_claim_is_on_its_way() {
     let scene = scene();

@@ -106,7 +106,7 @@ async fn expired_records_are_swept_until_the_shutdown() {
         tokio::time::sleep(Duration::from_secs(61)).await;
         assert!(
             store.is_empty(),
-            "nobody has claimed since, and it is swept all the same"
+            "no request has claimed since, and it is swept all the same"
         );
     }
     local.probe.open();

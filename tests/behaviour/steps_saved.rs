@@ -281,7 +281,7 @@ async fn hasty(
             _ = attempt.step("hold", world.does("hold", 1_u64)) => unreachable!("its save hangs"),
             () = std::future::ready(()) => {}
         }
-        // It was finished, though nobody has waited for it: this is its result.
+        // It was finished, though the handler has not waited for it: this is its result.
         let hold = attempt.step("hold", world.does("hold", 2_u64)).await?;
         assert_eq!(hold, 1);
         let again = attempt.step("hold", world.does("hold", 3_u64)).await;

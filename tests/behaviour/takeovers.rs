@@ -1,5 +1,5 @@
-//! Take-overs that come to nothing leave the key as they found it: abandoned. Nobody may speak for an
-//! attempt that crashed but the application's recovery function, and only about that attempt.
+//! Take-overs that come to nothing leave the key as they found it: abandoned. Only the application's
+//! recovery function may speak for an attempt that crashed, and only about that attempt.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +79,7 @@ fn routes() -> Router<App> {
 }
 
 /// A store on which a process has stopped in the middle of a handler, and the lease has ended. What
-/// became of that process nobody can see from here; it never goes on.
+/// became of that process cannot be seen from here; it never goes on.
 async fn crashed(path: &'static str) -> FaultyStore {
     let clock = Arc::new(ManualClock::new());
     let store = FaultyStore::certain(&clock);
@@ -215,7 +215,7 @@ async fn an_attempt_after_a_crash_does_not_free_the_key_whatever_it_answers() {
     }
 }
 
-/// While it looks at the crashed attempt, somebody else takes that over, and a while later the record
+/// While it looks at the crashed attempt, another owner takes that over, and a while later the record
 /// is removed. What was found is then about nothing that is there any more.
 async fn find_too_late(abandoned: Abandoned) -> Recovery {
     let store: FaultyStore = abandoned.extension().cloned().unwrap();

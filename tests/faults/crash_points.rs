@@ -78,7 +78,7 @@ async fn keeps_its_promise(
 ) {
     let key = key(path, point);
     let what = format!("{path} killed {point:?}");
-    // Whoever asks when the lease must be over is not told to wait.
+    // A request that comes when the lease must be over is not told to wait.
     let first = loop {
         let is_late = died.elapsed() > NOTHING_IN_FLIGHT_AFTER;
         match survivor.post(path, &key).await {

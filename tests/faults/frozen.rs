@@ -100,8 +100,8 @@ fn gated() -> Options {
     }
 }
 
-/// A process that is stopped in the middle of a write to a file keeps that file locked, and nobody
-/// gets further until it goes on. That is another story: then it goes on for a moment here.
+/// A process that is stopped in the middle of a write to a file keeps that file locked, and no other
+/// process gets further until it goes on. That is another story: then it goes on for a moment here.
 async fn freeze_between_writes(frozen: &Application, other: &Application) {
     for number in 0..20 {
         frozen.freeze();

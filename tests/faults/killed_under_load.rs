@@ -56,7 +56,7 @@ async fn never_a_second_effect_when_processes_are_killed_under_load(kind: Kind) 
     };
     let (answers, ()) = tokio::join!(join_all((0..CLIENTS).map(client)), killer);
 
-    // The lease of whoever was killed last, and a second.
+    // The lease of the process that was killed last, and a second.
     tokio::time::sleep(NOTHING_IN_FLIGHT_AFTER).await;
     let judge = at(&places[0]);
     for (key, reply) in answers.into_iter().flatten() {

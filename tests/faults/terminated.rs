@@ -14,7 +14,7 @@ const CLIENTS: usize = 16;
 async fn one_effect_while_connections_are_being_ended(kind: Kind) {
     let Some(server) = shared(kind) else { return };
     let scenario = Scenario::new(kind, "terminated").expect("a server");
-    // A database of its own, because nobody else is to lose connections.
+    // A database of its own, because no other test is to lose connections.
     server.sql("CREATE DATABASE to_be_ended");
     let options = Options {
         url: Some(server.url("to_be_ended")),

@@ -478,7 +478,7 @@ impl Judge {
                     }
                     self.judge_done(run, answer.is_replay);
                 }
-                None => self.violate("I2", format!("an answer that nobody gave: {text:?}")),
+                None => self.violate("I2", format!("an answer that no handler gave: {text:?}")),
             },
             Said::NotRetained => {
                 let is_possible = self.plan.largest_response < usize::MAX

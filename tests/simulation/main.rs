@@ -18,7 +18,7 @@ use logs::Reader;
 use plan::Plan;
 use world::World;
 
-/// Seeds for a run that nobody has chosen seeds for.
+/// How many seeds a run has without `SIMULATION_SEEDS`.
 const FEW: u64 = 50;
 
 fn variable(name: &str) -> Option<u64> {

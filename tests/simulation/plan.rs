@@ -158,7 +158,7 @@ pub enum Mode {
     NoConnection,
     RequestLost,
     ReplyLost,
-    /// It arrives seconds or minutes later, and nobody gets a reply.
+    /// It arrives seconds or minutes later, and the caller gets no reply.
     Late,
     /// It is executed at once, and the reply takes seconds.
     LateReply,

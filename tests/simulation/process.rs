@@ -120,7 +120,7 @@ impl Process {
         self.start
     }
 
-    /// The process is gone at once. What is dropped with it can reach nobody.
+    /// The process is gone at once. What is dropped with it can reach no store and no client.
     pub fn kill(self) {
         self.link.cut();
         let Self {

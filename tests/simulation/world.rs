@@ -667,7 +667,7 @@ impl World {
             .filter(|slot| self.processes[*slot].is_some())
             .collect();
         if alive.is_empty() {
-            // Nobody listens.
+            // No process listens.
             return self.try_later(client);
         }
         let slot = self.chance.pick(&alive);
@@ -809,7 +809,7 @@ impl World {
                 self.try_later(request.client);
             }
         }
-        // What was sent is on its way; nobody waits for a reply.
+        // What was sent is on its way; no caller waits for a reply.
         for call in self.calls.values_mut().filter(|call| call.process == id) {
             call.is_given_up = true;
         }

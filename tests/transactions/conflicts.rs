@@ -141,7 +141,7 @@ async fn of_two_that_cannot_be_put_in_order_one_is_refused<C: Database>(scene: &
         assert_eq!(server.settled("/all", key, steps).await.status, 201);
         assert_eq!(scene.payments(key).await, 1);
     }
-    // Whoever came second found nothing left.
+    // The request that came second found nothing left.
     assert_eq!(scene.account("a").await + scene.account("b").await, 0);
     assert_eq!(scene.records().await, 2);
 }

@@ -54,7 +54,7 @@ async fn round_trips_are_few<C: Database>(scene: &Scene<C>) {
 }
 on_databases!(round_trips_are_few: PgConnection MySqlConnection);
 
-/// On a server of its own, where nobody else writes.
+/// On a server of its own, where no other client writes.
 #[tokio::test]
 async fn a_hundred_replays_add_no_byte_to_the_log() {
     let Some(own) = OwnServer::start() else {

@@ -42,7 +42,7 @@ async fn a_copy_in_another_process_is_409_at_once<C: Database>(scene: &Scene<C>)
 }
 on_databases!(a_copy_in_another_process_is_409_at_once: PgConnection MySqlConnection);
 
-/// Whoever writes to the file waits for the one who does, and is told when that takes too long.
+/// A request that is to write to the file waits for the one that does, and is told when that takes too long.
 async fn a_copy_in_another_process_waits_for_the_file<C: Database>(scene: &Scene<C>) {
     let server = scene.server().await;
     let impatient = scene

@@ -43,7 +43,7 @@ async fn a_handler_that_hangs_is_answered_and_has_done_nothing<C: Database>(scen
 }
 on_databases!(a_handler_that_hangs_is_answered_and_has_done_nothing);
 
-/// SQLite runs statements on a thread that nobody can drop.
+/// SQLite runs statements on a thread that cannot be dropped.
 async fn a_statement_that_never_ends_is_interrupted<C: Database>(scene: &Scene<C>) {
     let server = server(scene).await;
     let endless =

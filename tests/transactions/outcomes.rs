@@ -126,7 +126,7 @@ async fn a_client_error_after_a_refused_statement_is_stored<C: Database>(scene: 
 }
 on_databases!(a_client_error_after_a_refused_statement_is_stored);
 
-/// PostgreSQL has aborted the transaction, and nobody can tell a conflict that passes from one that
+/// PostgreSQL has aborted the transaction, and a conflict that passes cannot be told from one that
 /// does not.
 async fn a_server_error_after_a_refused_statement_is_not_stored<C: Database>(scene: &Scene<C>) {
     let server = scene.server().await;

@@ -34,7 +34,7 @@ async fn an_expired_record_runs_again<C: Database>(scene: &Scene<C>) {
 }
 on_databases!(an_expired_record_runs_again);
 
-/// What an expired record is by the time the new one is written: gone, or somebody else's.
+/// What an expired record is by the time the new one is written: gone, or another attempt's.
 async fn an_expired_record_may_be_purged_or_claimed_under_a_transaction<C: Database>(
     scene: &Scene<C>,
 ) {
@@ -154,7 +154,7 @@ async fn without_its_record_a_transaction_commits_nothing<C: Database>(scene: &S
 }
 on_databases!(without_its_record_a_transaction_commits_nothing: SqliteConnection MySqlConnection);
 
-/// The record of somebody else under the same key, whatever has let both of them run.
+/// The record of another attempt under the same key, whatever has let both of them run.
 async fn a_record_of_another_token_is_not_written_over<C: Database>(scene: &Scene<C>) {
     let server = scene.server().await;
     let token = match C::STORE {

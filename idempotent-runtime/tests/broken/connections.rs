@@ -16,7 +16,7 @@ impl Default for Connections {
 }
 
 impl MutexStore {
-    /// Uses a connection for a while. Only a fault waits with it, and whoever is dropped then keeps it.
+    /// Uses a connection for a while. Only a fault waits with it, and a call that is dropped then keeps it.
     pub(super) async fn connect(&self) {
         if !self.has(Fault::GivenUpKeepsItsConnection) {
             return;
@@ -29,7 +29,7 @@ impl MutexStore {
     }
 
     /// Takes the owner's token, and gives it back: the first and the last of three statements, and
-    /// somebody can be dropped between them.
+    /// the call can be dropped between them.
     pub(super) async fn half_done(&self, owner: &Owner) -> Result<(), StoreError> {
         let index = self.index(&owner.key);
         let owned = |row: &super::Row| row.is_owned_by(owner, None);

@@ -124,12 +124,12 @@ faults! {
         one_of_sixteen_claims_is_acquired,
         one_of_sixteen_take_overs_is_acquired
     ];
-    /// The owner is told that somebody is running it.
+    /// The owner is told that its own claim is in flight.
     ClaimForgetsItsToken => AtomicClaim, [
         claim_is_idempotent_per_token,
         all_claims_of_one_token_are_acquired
     ];
-    /// The owner is told that somebody has abandoned it.
+    /// The owner is told that its own claim is abandoned.
     ClaimForgetsItsTokenWithTheLease => AtomicClaim, [
         claim_is_idempotent_per_token_after_its_lease
     ];
@@ -168,7 +168,7 @@ faults! {
     ];
     /// The retention counts from the claim.
     RetentionCountsFromTheClaim => LeaseIsNotLife, [abandoned_record_lives_for_its_retention];
-    /// An abandoned record stays until somebody decides.
+    /// An abandoned record stays until it is resolved.
     RetentionIsForEver => LeaseIsNotLife, [abandoned_record_lives_for_its_retention];
     /// 32 bits of milliseconds.
     LifeIsCut => LeaseIsNotLife, [decades_do_not_overflow];
@@ -204,7 +204,7 @@ faults! {
     GraceForAnyAttempt => Fencing, [grace_is_for_the_attempt_that_is_named];
     /// A lease that runs is cut short, or made longer.
     GraceForTheLiving => Fencing, [living_claim_gets_no_grace];
-    /// A claim that nobody can renew waits for its owner.
+    /// A claim that cannot be renewed waits for its owner.
     GraceForWhoGaveUp => Fencing, [claim_that_its_owner_abandoned_gets_no_grace];
     /// A response is kept for as long as a lease.
     GraceForTheCompleted => Fencing, [completed_record_gets_no_grace];

@@ -1,4 +1,4 @@
-//! Locks of single records, as somebody else's transaction takes them.
+//! Locks of single records, as another client's transaction takes them.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

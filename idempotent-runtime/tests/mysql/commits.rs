@@ -78,7 +78,7 @@ async fn commit_slower_than_the_time_out_is_in_flight_and_then_a_replay() {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
 
-    // It arrives when nobody waits for it any more.
+    // It arrives when no caller waits for it any more.
     proxy.delay("COMMIT", Duration::from_millis(1500));
     let first = send(address, "key").await;
     assert!(first.starts_with("HTTP/1.1 409"), "{first}");

@@ -81,7 +81,7 @@ async fn call_whose_connection_was_killed_may_have_happened_and_can_be_repeated(
     scratch.clean_up().await;
 }
 
-/// `KILL QUERY`: the connection lives, and nobody knows how far the statement has come.
+/// `KILL QUERY`: the connection lives, and it is not known how far the statement has come.
 #[tokio::test]
 async fn a_statement_that_was_interrupted_may_have_happened() {
     let Some(scratch) = Scratch::migrated().await else {
@@ -106,7 +106,7 @@ async fn a_statement_that_was_interrupted_may_have_happened() {
     scratch.clean_up().await;
 }
 
-/// The reply that nobody waited for is not taken for the next call's: that connection is closed.
+/// The reply that no call waited for is not taken for the next call's: that connection is closed.
 #[tokio::test]
 async fn abandoned_call_leaves_the_store_usable() {
     let Some(scratch) = Scratch::migrated().await else {

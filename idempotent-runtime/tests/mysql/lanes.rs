@@ -187,7 +187,7 @@ async fn completions_that_wait_for_locked_rows_delay_no_renewal() {
     }
     let holding = scratch.hold("SELECT * FROM {table} FOR UPDATE").await;
     let free = async {
-        // Nobody has locked the gap: the store's sessions are READ COMMITTED, and this is another row.
+        // No session has locked the gap: the store's sessions are READ COMMITTED, and this is another row.
         scratch
             .until_blocked(scratch.connections().await[0], None)
             .await;
@@ -263,7 +263,7 @@ async fn a_release_whose_reply_was_lost_may_have_happened() {
 }
 
 /// A network that swallows what there is between the two round trips of a batch: the rows stay locked by a
-/// session that nobody will ever hear of again.
+/// session that will never be heard of again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batch_that_was_frozen_half_way_locks_nothing_for_long() {
     use idempotent_runtime::store::{Completion, Renewal};

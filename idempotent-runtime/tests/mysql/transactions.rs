@@ -290,7 +290,7 @@ async fn read_only_connections_are_not_reused() {
     let before = scratch.connections().await;
     let running = transaction();
     let session = shop.open(&running).await;
-    // Waits for nobody: the transaction has written, but holds no table's lock of a reader.
+    // Waits for no other session: the transaction has written, but holds no table's lock of a reader.
     scratch.execute("SET GLOBAL read_only = 1").await;
     let error = session.commit(&answer()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Refused, "{error:?}");

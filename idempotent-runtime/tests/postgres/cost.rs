@@ -88,7 +88,7 @@ async fn hot_replay_is_no_statement() {
     scratch.clean_up().await;
 }
 
-/// On a server of its own, where nobody else writes: counted in bytes of its log.
+/// On a server of its own, where no other client writes: counted in bytes of its log.
 #[tokio::test]
 async fn a_hundred_replays_add_no_byte_to_the_log() {
     let Some(server) = OwnServer::start() else {
@@ -145,8 +145,8 @@ async fn log_position(pool: &PgPool) -> i64 {
         .unwrap()
 }
 
-/// An update that is not heap-only writes an entry into each index. A completion is none, because it leaves the
-/// index of what is not completed.
+/// An update that is not heap-only writes an entry into each index. A completion is not
+/// heap-only, because it leaves the index of what is not completed.
 #[tokio::test]
 async fn renewals_touch_no_index() {
     let Some(scratch) = Scratch::migrated().await else {

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::support::{PATIENCE, Scratch, TTL, answer, claimed, request, rival};
 
-/// Until the listener is connected, or the mark has found out that nobody is running.
+/// Until the listener is connected, or the mark has found out that no attempt is running.
 pub(crate) async fn listened(store: &impl Store) {
     let connected = store.subscribe(&request().owner.key).changed();
     timeout(PATIENCE, connected).await.unwrap();
@@ -54,7 +54,7 @@ async fn every_change_wakes_those_who_wait_in_another_process() {
         return;
     };
     let (here, there) = (scratch.store(1), scratch.store(1));
-    assert_eq!(scratch.listeners().await.len(), 0, "nobody waits yet");
+    assert_eq!(scratch.listeners().await.len(), 0, "no request waits yet");
     listened(&here).await;
 
     let completed = claimed(&there).await;
@@ -148,7 +148,7 @@ async fn listener_comes_back_after_its_connection_was_ended_and_goes_with_the_st
     drop(here);
     let started = Instant::now();
     while !scratch.listeners().await.is_empty() {
-        assert!(started.elapsed() < PATIENCE, "it listens for nobody");
+        assert!(started.elapsed() < PATIENCE, "it still listens");
     }
     scratch.clean_up().await;
 }

@@ -173,7 +173,8 @@ async fn claim_that_waited_for_an_insert_sees_what_became_of_it() {
     scratch.clean_up().await;
 }
 
-/// Whoever sweeps, the others do nothing; and a row that somebody holds is left for the next time.
+/// While one process sweeps, the others do nothing; and a row that a transaction holds is left for the
+/// next time.
 #[tokio::test]
 async fn purge_waits_for_nobody() {
     let Some(scratch) = Scratch::migrated().await else {

@@ -86,7 +86,7 @@ async fn row_in_an_open_transaction_is_busy_and_delays_no_other() {
     scratch.clean_up().await;
 }
 
-/// More completions of a record that is held than there are connections: nobody waits for long.
+/// More completions of a record that is held than there are connections: no call waits for long.
 #[tokio::test]
 async fn completions_that_wait_for_a_row_are_busy_and_take_the_lane_from_nobody() {
     let Some(scratch) = Scratch::migrated().await else {
@@ -118,7 +118,7 @@ async fn completions_that_wait_for_a_row_are_busy_and_take_the_lane_from_nobody(
     scratch.clean_up().await;
 }
 
-/// As somebody's `psql` would.
+/// As an operator's `psql` would.
 async fn holding(scratch: &Scratch, key: &[u8]) -> Transaction<'static, Postgres> {
     let mut transaction = scratch.admin.begin().await.unwrap();
     let lock = format!(

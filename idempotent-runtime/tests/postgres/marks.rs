@@ -1,4 +1,4 @@
-//! The marks of those who wait: without one, nobody is told of anything.
+//! The marks of those who wait: without one, no process is told of anything.
 
 use idempotent_runtime::store::{
     Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store,

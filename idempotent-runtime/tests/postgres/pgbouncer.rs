@@ -36,7 +36,7 @@ impl Bouncer {
             server.get_username(),
         );
         std::fs::write(&ini, settings).unwrap();
-        // It does not run as root, and then as nobody in particular.
+        // It does not run as root; started by root, it becomes the user that is named here.
         let started = Command::new("pgbouncer")
             .args(["-q", "-u", "nobody"])
             .arg(&ini)

@@ -229,7 +229,7 @@ async fn table_that_was_altered_fails_no_call() {
 }
 
 /// Nor does it fail their transactions, as far as the records are what they have in common; and levels whose
-/// snapshot is older than the lock find the record of whoever had the lock before.
+/// snapshot is older than the lock find the record of the transaction that had the lock before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strict_isolation_by_default_fails_no_unrelated_transaction() {
     let Some(server) = OwnServer::start() else {

@@ -212,7 +212,7 @@ async fn request_that_waits_is_answered_where_nobody_can_listen() {
     // Whether there are hints that can be relied on, and then for one: not with each look again.
     assert_eq!(looks.asked_for_hints.load(Ordering::SeqCst), 2);
     assert_eq!(scratch.listeners().await.len(), 0);
-    assert!(!is_marked(&scratch).await, "nobody would hear of it");
+    assert!(!is_marked(&scratch).await, "no process would hear of it");
     scratch.clean_up().await;
 }
 

@@ -136,7 +136,7 @@ async fn replica_replays_what_is_completed_and_refuses_the_rest() {
     assert_eq!(completion, Completion::Stored);
 }
 
-/// A replica that is cut off from its primary and says so to whoever asks.
+/// A replica that is cut off from its primary and says so to each client that asks.
 #[tokio::test]
 async fn server_that_has_lost_its_primary_is_refused_until_it_is_one() {
     let stale = ["--replica-serve-stale-data", "no"];

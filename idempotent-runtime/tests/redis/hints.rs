@@ -20,7 +20,7 @@ async fn subscribers(server: &Server) -> u64 {
     count
 }
 
-/// Until the listener is connected, or the mark has found out that nobody is running.
+/// Until the listener is connected, or the mark has found out that no attempt is running.
 async fn listened(server: &Server, store: &impl Store) {
     let owner = owner();
     let elsewhere = RedisStore::new(server.connection().await);
@@ -70,12 +70,12 @@ async fn every_change_wakes_those_who_wait_in_another_process() {
     };
     let here = RedisStore::connect(&server.url()).await.unwrap();
     let there = RedisStore::new(server.connection().await);
-    assert_eq!(subscribers(&server).await, 0, "nobody waits yet");
+    assert_eq!(subscribers(&server).await, 0, "no request waits yet");
     listened(&server, &here).await;
     let [completed, released, removed, abandoned, taken] = [(); 5].map(|()| owner());
     for owner in [completed, released, removed, abandoned, taken] {
         there.claim(&request(owner)).await.unwrap();
-        assert!(!is_marked(&server, &owner).await, "nobody waits yet");
+        assert!(!is_marked(&server, &owner).await, "no request waits yet");
     }
 
     let one = waiting(&server, &here, completed).await;

@@ -93,7 +93,7 @@ async fn expired(store: &impl Store, connection: &mut impl ConnectionLike) -> Ow
 
 #[tokio::test]
 async fn expired_is_absent_though_the_key_is_there() {
-    // So that it seldom removes what nobody asks for.
+    // So that it seldom removes what no client asks for.
     let Some(server) = Server::start(&["--hz", "1"]).await else {
         return;
     };
@@ -333,7 +333,7 @@ async fn progress_is_appended_and_what_is_stored_never_changes() {
     }
 }
 
-/// It is nobody's, so that a renewal, a completion or a question on its way changes nothing.
+/// It belongs to no owner, so that a renewal, a completion or a question on its way changes nothing.
 #[tokio::test]
 async fn token_of_an_abandoned_record_is_nobodys_not_even_zeros() {
     let Some(server) = Server::start(&[]).await else {

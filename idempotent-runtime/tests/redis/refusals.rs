@@ -13,7 +13,7 @@ use super::proxy::Proxy;
 use super::support::{AS_USER, Server, owner, response, with_user};
 use super::{LONG, another, complete, recovers, request};
 
-/// Whoever finds it abandoned runs it again: a completion that was dropped would be a second charge.
+/// A request that finds it abandoned runs it again: a completion that was dropped would be a second charge.
 static POLICY: Policy = Policy::new()
     .lease(Duration::from_secs(30))
     .on_abandoned(OnAbandoned::Retry);
@@ -250,7 +250,7 @@ async fn server_in_somebodys_script_is_busy() {
     recovers(|| store.claim(&fresh)).await;
 }
 
-/// The server would close the connection of whoever sends it, which all calls share.
+/// The server would close the connection that it arrives on, which all calls share.
 #[tokio::test]
 async fn value_that_the_server_does_not_take_is_too_large_and_costs_no_connection() {
     let Some((server, port)) = Server::start_on_port(&["--proto-max-bulk-len", "1mb"]).await else {

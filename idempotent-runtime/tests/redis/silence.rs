@@ -136,7 +136,7 @@ async fn server_answers(server: &Server) {
         .unwrap();
 }
 
-/// An idle connection is closed by whatever is in between. Nobody has to be told.
+/// An idle connection is closed by whatever is in between. No caller has to be told.
 #[tokio::test]
 async fn closed_connection_fails_no_operation() {
     let Some((_server, proxy, store)) = behind_a_proxy(&[]).await else {

@@ -61,7 +61,7 @@ impl SmallDisk {
         fs::remove_file(self.0.join("filler")).unwrap();
     }
 
-    /// As soon as nobody has a file open any more.
+    /// As soon as no connection has a file open any more.
     async fn make_read_only(&self) {
         let started = Instant::now();
         loop {

@@ -103,7 +103,7 @@ async fn file_that_is_replaced_is_the_one_that_is_written_to() {
     assert!(another.get(&new.owner.key).await.unwrap().is_some());
 }
 
-/// The lock that it gets is on a file that nobody finds any more.
+/// The lock that it gets is on a file that no process finds any more.
 #[tokio::test]
 async fn call_that_waits_for_a_lock_finds_the_file_gone() {
     let directory = Directory::new();

@@ -50,7 +50,7 @@ fn is_unknown(claim: &Result<Claim, StoreError>) -> bool {
 #[tokio::test]
 async fn sixty_four_claims_at_once_are_two_commits_at_most() {
     let directory = Directory::new();
-    // As long as one has the file open, nobody begins the log afresh.
+    // As long as one has the file open, the log is not begun afresh.
     let _open = directory.store().await;
     let store = directory.fresh_store().await;
     let before = directory.commits();
@@ -218,7 +218,7 @@ async fn rolled_back_group_is_acknowledged_to_nobody() {
     );
 }
 
-/// Whoever has an answer finds it in the file, whichever way they look.
+/// A caller that has an answer finds it in the file, whichever way it looks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn answered_is_committed() {
     let directory = Directory::new();
@@ -248,7 +248,7 @@ async fn answered_is_committed() {
     }
 }
 
-/// What nobody waits for is not done later: a claim would hold its key for nobody.
+/// What no caller waits for is not done later: a claim would hold its key for no request.
 #[tokio::test]
 async fn call_that_is_given_up_in_the_queue_is_not_done_later() {
     const CALLERS: usize = 3000;
@@ -269,10 +269,10 @@ async fn call_that_is_given_up_in_the_queue_is_not_done_later() {
         assert!(is_first(&call.await));
     }
     let stored = count(&mut directory.connection().await, RECORDS).await;
-    assert_eq!(stored, 2, "claims that nobody waits for were made");
+    assert_eq!(stored, 2, "claims that no caller waits for were made");
 }
 
-/// The queue is as long as there are callers, and nobody is turned away.
+/// The queue is as long as there are callers, and no caller is turned away.
 #[tokio::test]
 async fn three_thousand_callers_at_once_all_have_their_turn() {
     const CALLERS: usize = 3000;

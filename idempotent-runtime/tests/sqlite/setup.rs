@@ -295,7 +295,7 @@ async fn debug_shows_no_passphrase() {
     );
 }
 
-/// Who is alone with a file can take it out of WAL mode, and nobody else can.
+/// A connection that is alone with a file can take it out of WAL mode, and no other can.
 #[tokio::test]
 async fn dropped_store_lets_go_of_the_file() {
     let directory = Directory::new();

@@ -137,7 +137,7 @@ async fn short_lock_is_waited_for() {
     );
 }
 
-/// Whoever waits sees what this store writes; a hint that comes for no reason would not show here.
+/// A waiter sees what this store writes; a hint that comes for no reason would not show here.
 #[tokio::test]
 async fn waiters_are_woken_by_what_this_store_writes() {
     let directory = Directory::new();
@@ -189,5 +189,5 @@ async fn waiters_are_woken_by_what_this_store_writes() {
         assert!(woken.is_ok(), "not woken");
     }
     let woken = tokio::time::timeout(Duration::ZERO, nothing).await;
-    assert!(woken.is_err(), "woken by somebody else's change");
+    assert!(woken.is_err(), "woken by a change of another record");
 }

@@ -135,7 +135,7 @@ async fn beginning_that_is_given_up_leaves_the_queue() {
     assert!(matches!(begun, Begun::Open(_)), "{begun:?}");
 }
 
-/// Its connection waits in SQLite, which nobody can interrupt; but not for long.
+/// Its connection waits in SQLite, which cannot be interrupted; but not for long.
 #[tokio::test]
 async fn beginning_that_is_given_up_under_somebody_elses_lock_frees_the_turn() {
     let directory = Directory::new();

@@ -149,7 +149,7 @@ impl Scratch {
     }
 
     /// The transaction in which this connection waits for a lock. (Not from `INNODB_TRX`, which is
-    /// brought up to date only when nobody has looked for a tenth of a second.)
+    /// brought up to date only when no session has looked for a tenth of a second.)
     async fn blocked(&self, connection: u64) -> Option<String> {
         let status = self.rows("SHOW ENGINE INNODB STATUS").await;
         let status: &str = status[0].get("Status");

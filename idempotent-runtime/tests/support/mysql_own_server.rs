@@ -1,4 +1,4 @@
-//! A MariaDB server that nobody else uses, from the programs that are installed.
+//! A MariaDB server that no other test uses, from the programs that are installed.
 
 use std::fs::{self, File};
 use std::net::TcpListener;

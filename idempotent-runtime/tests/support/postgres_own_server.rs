@@ -1,4 +1,4 @@
-//! A PostgreSQL server that nobody else uses, from the programs that are installed.
+//! A PostgreSQL server that no other test uses, from the programs that are installed.
 
 use std::ffi::OsStr;
 use std::net::TcpListener;

@@ -22,7 +22,7 @@ pub(crate) fn skip(why: &str) {
 /// How long an answer is replayed.
 pub(crate) const TTL: Duration = Duration::from_secs(3600);
 
-/// A name for a table that nobody else has.
+/// A name that no other table has.
 pub(crate) fn table() -> String {
     let random = u128::from_ne_bytes(*Token::random().unwrap().as_bytes());
     format!("test_{random:032x}")
@@ -46,7 +46,7 @@ pub(crate) fn request() -> ClaimRequest<'static> {
     }
 }
 
-/// The same claim by somebody else.
+/// The same claim by another caller.
 pub(crate) fn rival<'a>(of: &ClaimRequest<'a>) -> ClaimRequest<'a> {
     let token = Token::random().unwrap();
     ClaimRequest {

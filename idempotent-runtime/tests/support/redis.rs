@@ -43,7 +43,7 @@ pub(crate) async fn store_at(url: &str) -> RedisStore {
     store.with_prefix(&prefix()).expect("the prefix is good")
 }
 
-/// A prefix that nobody else has.
+/// A prefix that no other store has.
 pub(crate) fn prefix() -> String {
     let random = u64::from_be_bytes(random());
     format!("idempotent-test-{random:016x}:")

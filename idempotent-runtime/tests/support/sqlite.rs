@@ -172,7 +172,7 @@ pub(crate) fn request_of(key: RecordKey) -> ClaimRequest<'static> {
     }
 }
 
-/// The same request by somebody else.
+/// The same request by another caller.
 pub(crate) fn rival<'a>(of: &ClaimRequest<'a>) -> ClaimRequest<'a> {
     ClaimRequest {
         owner: request_of(of.owner.key).owner,

@@ -16,7 +16,7 @@ use idempotent_runtime::{Owner, Record, RecordKey, StoredResponse};
 #[derive(Debug, Default)]
 pub(crate) struct Looks {
     pub(crate) count: AtomicUsize,
-    /// How often somebody asked for hints.
+    /// How often the store was asked for hints.
     pub(crate) asked_for_hints: AtomicUsize,
     /// Whether a look sees what the one before it saw, until there is a hint.
     pub(crate) are_blind: AtomicBool,

@@ -146,7 +146,7 @@ async fn without_a_fingerprint_every_argument_counts() {
     assert_eq!(book(1000, 1).await.unwrap(), 1);
 }
 
-/// A function may be renamed, and called by hand: this is what it is known by.
+/// A function may be renamed, and `execute` called manually: this is what it is known by.
 #[tokio::test]
 async fn the_attribute_says_what_execute_could_be_told() {
     let consumer = Consumer::new();

@@ -200,7 +200,7 @@ async fn a_panic_while_the_store_is_unavailable_abandons_the_key_when_it_is_back
     assert_eq!(outcome, Execution::OutcomeUnknown);
 }
 
-/// The first question arrives when the record of the crash is gone: the record that it made was nobody's.
+/// The first question arrives when the record of the crash is gone: no attempt owned the record that it made.
 #[tokio::test(start_paused = true)]
 async fn a_question_that_arrives_after_the_retention_does_not_hold_the_key() {
     const RETENTION: Duration = Duration::from_secs(60);

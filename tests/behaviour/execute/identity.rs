@@ -89,7 +89,7 @@ async fn operation_scope_and_key_are_three_things() {
         let outcome = run(&consumer, operation, scope, key, "").await.unwrap();
         assert_eq!(outcome, Execution::Executed(index + 1));
     }
-    // Nobody's key is one thing, however it is written.
+    // A key without a scope is one thing, however that is written.
     let outcome = run(&consumer, "op", (), "key", "").await.unwrap();
     assert_eq!(outcome, Execution::Replayed(1));
 }

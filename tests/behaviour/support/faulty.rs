@@ -111,7 +111,7 @@ impl FaultyStore {
         *self.locked.lock().unwrap() = Some(key);
     }
 
-    /// Tells nobody of a change: who waits has to look.
+    /// Tells no waiter of a change: each has to look.
     pub fn without_notifications(self) -> Self {
         Self {
             gives_hints: false,

@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand, for what a well-behaved client does not do or does not show.
+//! HTTP/1.1 over a plain connection, for what a well-behaved client does not do or does not show.
 
 use std::net::SocketAddr;
 

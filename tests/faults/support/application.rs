@@ -21,7 +21,7 @@ pub struct Options {
     pub shop: bool,
     /// Instead of the default one.
     pub namespace: Option<&'static str>,
-    /// As [`variable::SECRETS`] has them; `None` is none.
+    /// As [`variable::SECRETS`] has them; `None` means no secrets.
     pub secrets: Option<&'static str>,
     /// Instead of the scenario's own.
     pub url: Option<String>,

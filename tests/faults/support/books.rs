@@ -1,4 +1,4 @@
-//! What is committed, as somebody sees it who has nothing to do with the application.
+//! What is committed, as a database client sees it that has nothing to do with the application.
 
 use std::collections::{BTreeMap, BTreeSet};
 

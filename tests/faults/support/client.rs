@@ -49,7 +49,7 @@ impl Reply {
 }
 
 impl Application {
-    /// One try. `None` when there is no answer, because nobody listens or the connection broke.
+    /// One try. `None` when there is no answer, because no process listens or the connection broke.
     pub async fn post(&self, path: &str, key: &str) -> Option<Reply> {
         self.post_body(path, key, "").await
     }
@@ -82,7 +82,7 @@ impl Application {
     /// Tries until the answer is final.
     pub async fn settled(&self, path: &str, key: &str) -> Reply {
         let started = Instant::now();
-        // For whoever has to find out why it did not settle.
+        // For the developer who has to find out why it did not settle.
         let mut history = Vec::new();
         loop {
             let reply = self.post(path, key).await;

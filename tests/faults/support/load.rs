@@ -63,7 +63,7 @@ impl Answers {
 
     /// Asserts one effect a key, equal answers, and that each process replays all of them.
     pub async fn assert_once_each(&self, scenario: &Scenario, processes: &[&Application]) {
-        assert!(!self.0.is_empty(), "nobody was told anything");
+        assert!(!self.0.is_empty(), "no client was told anything");
         for (key, replies) in &self.0 {
             for reply in replies {
                 assert_eq!(reply.status, 201, "{key}: {reply:?}");

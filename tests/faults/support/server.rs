@@ -81,7 +81,7 @@ impl Server {
         self.port
     }
 
-    /// As `kill -9` does: nothing is flushed, nobody is told.
+    /// As `kill -9` does: nothing is flushed, no client is told.
     pub fn kill(&self) {
         let mut process = self.process.lock().unwrap();
         process.kill().expect("a server");

@@ -58,7 +58,7 @@ pub fn adopt(pid: u32) {
     fs::write(pid_file(pid), "").expect("a file");
 }
 
-/// It is dead already, and its number may soon be somebody else's.
+/// It is dead already, and its number may soon be another process's.
 pub fn forget(pid: u32) {
     let _ = fs::remove_file(pid_file(pid));
 }
@@ -100,7 +100,7 @@ pub fn signal(name: &str, pid: u32) {
     assert!(sent.expect("the program `kill`").success(), "no signal");
 }
 
-/// The end of a log, for whoever looks at a failed test.
+/// The end of a log, for the developer who looks at a failed test.
 pub fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();

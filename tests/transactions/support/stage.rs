@@ -75,7 +75,7 @@ impl Stage {
         self.pass(gate).await;
     }
 
-    /// Closes it again, if nobody went through.
+    /// Closes it again, if no handler went through.
     pub fn close(&self, gate: &str) {
         let gate = self.gate(gate);
         while gate

@@ -48,7 +48,7 @@ impl Wire {
         self.is_cut.send_replace(false);
     }
 
-    /// How often somebody has asked and waited for the reply since the last call: round trips.
+    /// How often a client has asked and waited for the reply since the last call: round trips.
     pub fn take_exchanges(&self) -> usize {
         self.exchanges.swap(0, Ordering::SeqCst)
     }

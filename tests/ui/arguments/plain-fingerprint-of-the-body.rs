@@ -1,4 +1,4 @@
-//! A body, where there is none.
+//! A fingerprint of the body, where there is no body.
 
 use idempotent_runtime::{Idempotency, ExecuteError, idempotent};
 

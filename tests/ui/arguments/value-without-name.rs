@@ -1,4 +1,4 @@
-//! A value that nobody can know the meaning of.
+//! A value whose meaning cannot be known.
 
 use axum::Router;
 use axum::routing::post;

@@ -1,4 +1,4 @@
-//! How long to wait, and nobody waits.
+//! How long to wait, where no request waits.
 
 use axum::Router;
 use axum::routing::post;
