@@ -1,17 +1,20 @@
 //! A secret can be set, and changed, while keys are alive and old and new instances run side by side.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{
-    Attempt, Execution, Idempotency, IdempotencyBuilder, Locator, Policy, RecordState, Release,
-    idempotent,
+    Attempt, ExecuteError, Execution, Idempotency, IdempotencyBuilder, Locator, Policy,
+    RecordState, Release, idempotent,
 };
 
-use crate::support::{App, FaultyStore, Local, Probe, Reply};
+use tokio::time::sleep;
+
+use crate::support::{App, Fault, FaultyStore, Local, Operation, Probe, Reply};
 
 #[idempotent]
 async fn pay(State(probe): State<Probe>) -> String {
@@ -33,16 +36,29 @@ async fn derive(attempt: Attempt) -> String {
     attempt.derived_key("charge")
 }
 
+/// Its first attempt is cut off after the step.
+#[idempotent(on_abandoned = "retry", lease = "30s")]
+async fn stepped(attempt: Attempt, State(probe): State<Probe>) -> String {
+    let charge = async { Ok::<_, ExecuteError>(probe.run()) };
+    let run = attempt.step("charge", charge).await.unwrap();
+    if attempt.number() == 1 {
+        std::future::pending::<()>().await;
+    }
+    format!("charged in run {run}")
+}
+
 fn routes() -> Router<App> {
     Router::new()
         .route("/pay", post(pay))
         .route("/gated", post(gated))
         .route("/refuse", post(refuse))
         .route("/derive", post(derive))
+        .route("/stepped", post(stepped))
 }
 
 /// The instances of a rotation: before it, during it, and after it.
 struct Rotation {
+    store: Arc<FaultyStore>,
     old: Local,
     both: Local,
     new: Local,
@@ -61,6 +77,7 @@ impl Rotation {
             old: instance(old),
             both: instance(both),
             new: instance(new),
+            store,
         }
     }
 
@@ -104,6 +121,32 @@ async fn completed_request_is_replayed_by_any_instance_that_can_meet_it() {
             let key = format!("key-{number}");
             let own = first.post("/pay", &key).await;
             second.post("/pay", &key).await.assert_replay_of(&own);
+        }
+    }
+}
+
+/// An instance that knows only one of the two records finds the step in that one.
+#[tokio::test(start_paused = true)]
+async fn finished_step_is_known_to_any_instance_that_can_meet_it() {
+    for rotation in rotations() {
+        for (key, second) in [("a", &rotation.old), ("b", &rotation.new)] {
+            let attempt = rotation.both.spawn("/stepped", key);
+            // On the paused clock: the step is finished and saved by then.
+            sleep(Duration::from_secs(1)).await;
+            // It has crashed, as far as the store can know.
+            rotation
+                .store
+                .script_times(1000, Operation::Renew, Fault::Swallowed);
+            sleep(Duration::from_secs(31)).await;
+            let answer = second.post("/stepped", key).await;
+            assert!(
+                answer.text().starts_with("charged in run "),
+                "{}",
+                answer.text()
+            );
+            assert_eq!(second.probe.runs(), 0);
+            rotation.store.unscript(Operation::Renew);
+            drop(attempt);
         }
     }
 }
