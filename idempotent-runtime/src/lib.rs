@@ -196,7 +196,7 @@ pub use self::policy::{
     FingerprintSource, InFlight, KeyAge, MAX_DURATION, OnAbandoned, Policy, ReplayErrors,
 };
 pub use self::record::{
-    CompactResponse, DecodeError, Owner, Record, RecordState, StoredResponse, Token, UnusableStep,
+    DecodeError, Owner, Record, RecordState, StoredResponse, Token, UnusableStep,
 };
 pub use self::recovery::{Abandoned, Recovery};
 

@@ -18,7 +18,7 @@ mod compact;
 pub(crate) mod progress;
 
 pub use codec::DecodeError;
-pub use compact::CompactResponse;
+pub(crate) use compact::CompactResponse;
 pub use progress::UnusableStep;
 
 /// The random owner of one claim: 128 bits from the operating system.

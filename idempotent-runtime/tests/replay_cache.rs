@@ -58,20 +58,20 @@ impl Bed {
     }
 
     async fn claim(&self, request: &Request) -> Claim {
-        let kept = self.kept(request);
+        let cached = self.cached(request);
         let claim = self.store.claim(&rival(request)).await.unwrap();
-        // What is kept is what the claim comes to, whatever happened before.
-        if let Some(kept) = kept {
+        // What is cached is what the claim comes to, whatever happened before.
+        if let Some(cached) = cached {
             let Claim::Completed(response) = &claim else {
-                panic!("{kept:?} is kept, and a claim is answered {claim:?}");
+                panic!("{cached:?} is cached, and a claim is answered {claim:?}");
             };
-            assert_eq!(kept, *response);
+            assert_eq!(cached, *response);
         }
         claim
     }
 
-    fn kept(&self, request: &Request) -> Option<Arc<StoredResponse>> {
-        self.store.kept(&request.owner.key, &request.fingerprint)
+    fn cached(&self, request: &Request) -> Option<Arc<StoredResponse>> {
+        self.store.replay(&request.owner.key, &request.fingerprint)
     }
 
     /// A new record.
@@ -104,7 +104,7 @@ impl Bed {
             assert_replay(&self.claim(request).await, body);
         }
         self.remote.take_calls();
-        assert!(self.kept(request).is_some(), "it is not kept");
+        assert!(self.cached(request).is_some(), "it is not cached");
         assert_replay(&self.claim(request).await, body);
         assert_eq!(self.remote.take_calls(), NONE);
     }
@@ -442,10 +442,8 @@ async fn cache_without_room_or_age_is_none() {
 async fn everything_else_is_passed_on() {
     let bed = Bed::new();
     assert_eq!(bed.store.name(), "remote");
-    assert!(bed.store.replays_from_memory());
-    assert!(!bed.remote.replays_from_memory());
     let request = bed.hot("paid").await;
-    // Times are the store's, even of what is kept.
+    // Times are the store's, even of what is cached.
     bed.clock.advance(SECOND);
     let record = bed.store.get(&request.owner.key).await.unwrap().unwrap();
     assert_eq!(bed.remote.take_calls(), GET);
@@ -548,7 +546,7 @@ async fn what_is_freed_through_one_handle_is_not_replayed_by_another() {
         assert_replay(&other.claim(&rival(&request)).await.unwrap(), "paid");
     }
     assert!(other.remove(&request.owner.key).await.unwrap());
-    assert!(bed.kept(&request).is_none());
+    assert!(bed.cached(&request).is_none());
     bed.complete(&request, "paid again").await;
     for store in [&*bed.store, &other] {
         assert_replay(&store.claim(&rival(&request)).await.unwrap(), "paid again");
@@ -557,7 +555,7 @@ async fn what_is_freed_through_one_handle_is_not_replayed_by_another() {
     bed.heat(&request, "paid again").await;
     assert_replay(&other.claim(&rival(&request)).await.unwrap(), "paid again");
     assert!(bed.store.remove(&request.owner.key).await.unwrap());
-    let gone = other.kept(&request.owner.key, &request.fingerprint);
+    let gone = other.replay(&request.owner.key, &request.fingerprint);
     assert!(gone.is_none());
 }
 

@@ -69,10 +69,10 @@ fn assert_overloaded(reply: &Reply) {
 
 #[tokio::test]
 async fn no_handler_begins_while_too_many_run_on_in_the_background() {
-    let far_away = FaultyStore::new(MemoryStore::new()).far_away();
+    let waiting = FaultyStore::new(MemoryStore::new());
     for builder in [
         Idempotency::builder(MemoryStore::new()),
-        Idempotency::builder(far_away),
+        Idempotency::builder(waiting),
     ] {
         let local = local(builder.max_background_handlers(1));
         let done = local.post("/quick", "done").await;

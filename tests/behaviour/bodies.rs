@@ -318,7 +318,7 @@ async fn a_completed_request_is_replayed_even_if_its_content_would_be_refused_by
     ];
     for (name, strict, status) in releases {
         // On a store in this process the replay would be found before the extractor is asked.
-        let store = FaultyStore::new(MemoryStore::new()).far_away();
+        let store = FaultyStore::new(MemoryStore::new());
         let before = serve_on(store.clone(), Router::new().route("/", post(lenient))).await;
         let after = serve_on(store, Router::new().route("/", strict)).await;
         let send =

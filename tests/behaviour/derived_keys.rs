@@ -8,7 +8,8 @@ use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{Attempt, Idempotency, OnStoreFailure, idempotent};
 
 use crate::support::{
-    App, Crashes, Fault, FaultyStore, Operation, Probe, reply, serve, serve_on, serve_with,
+    App, Crashes, Fault, FaultyStore, Operation, Probe, builder_on, reply, serve, serve_on,
+    serve_with,
 };
 
 #[idempotent(on_abandoned = "retry")]
@@ -83,7 +84,7 @@ async fn requests_without_a_key_are_intents_of_their_own() {
 #[tokio::test]
 async fn a_key_that_could_not_be_claimed_still_derives_what_it_would_have() {
     let store = FaultyStore::new(MemoryStore::new());
-    let builder = Idempotency::builder(store.clone()).on_store_failure(OnStoreFailure::FailOpen);
+    let builder = builder_on(store.clone()).on_store_failure(OnStoreFailure::FailOpen);
     let server = serve_with(builder, routes()).await;
     let away = Fault::Refused(StoreErrorKind::Unavailable);
     store.script_times(2, Operation::Claim, away);

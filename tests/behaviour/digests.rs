@@ -11,7 +11,9 @@ use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{Attempt, Digest, Idempotency, ManualClock, idempotent};
 use serde::Deserialize;
 
-use crate::support::{App, FaultyStore, Local, Operation, Probe, Server, reply, serve_with};
+use crate::support::{
+    App, FaultyStore, Local, Operation, Probe, Server, builder_on, reply, serve_with,
+};
 
 #[idempotent]
 async fn pay(State(probe): State<Probe>, body: String) -> String {
@@ -222,7 +224,7 @@ async fn retry_that_the_extractor_refuses_is_a_replay_all_the_same() {
 async fn only_a_mismatch_is_asked_for_twice() {
     let store = FaultyStore::new(MemoryStore::new());
     for digest in [Digest::Sha256, Digest::Blake3] {
-        let builder = Idempotency::builder(store.clone()).digest(digest);
+        let builder = builder_on(store.clone()).digest(digest);
         let key = if digest == Digest::Sha256 { "a" } else { "b" };
         let local = Local::with(builder, routes());
         let claims = async |path| {

@@ -7,10 +7,11 @@ use axum::routing::post;
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Request};
 use idempotent_runtime::idempotent;
+use idempotent_runtime::store::ReplayCache;
 use idempotent_runtime::store::StoreErrorKind;
 use idempotent_runtime::store::memory::MemoryStore;
 
-use crate::support::{App, Fault, FaultyStore, Local, Operation};
+use crate::support::{App, Fault, FaultyStore, Local, Operation, builder_on};
 
 fn echoing(headers: &HeaderMap, body: Body) -> Response {
     let mut response = Response::new(body);
@@ -68,10 +69,10 @@ async fn record_keeps_no_buffer_of_its_request_alive() {
 
 /// In the replay cache as well.
 #[tokio::test]
-async fn record_in_a_store_that_is_far_away_keeps_no_buffer_of_its_request_alive() {
+async fn cached_record_keeps_no_buffer_of_its_request_alive() {
     for path in PATHS {
-        let store = FaultyStore::new(MemoryStore::new()).far_away();
-        let local = Local::new(store, routes());
+        let store = FaultyStore::new(MemoryStore::new());
+        let local = Local::with(builder_on(store).replay_cache(ReplayCache::new()), routes());
         for request in 1..4 {
             assert!(!is_shared_after(&local, path).await, "{path}, {request}");
         }

@@ -82,9 +82,9 @@ fn large_handler_runs_on_a_default_stack_and_is_replayed() {
 }
 
 #[test]
-fn large_handler_runs_on_a_default_stack_on_a_store_that_is_far_away() {
+fn large_handler_runs_on_a_default_stack_on_a_store_that_waits() {
     on_default_stack(async || {
-        let store = FaultyStore::new(MemoryStore::new()).far_away();
+        let store = FaultyStore::new(MemoryStore::new());
         let local = Local::new(store, routes());
         let first = local.post("/large", "key").await;
         assert_eq!(first.text(), format!("{BYTES} bytes in run 1"));

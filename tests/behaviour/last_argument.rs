@@ -9,12 +9,15 @@ use axum::extract::{FromRequest, Request, State};
 use axum::routing::post;
 use axum::{Json, RequestExt, Router};
 use http::StatusCode;
+use idempotent_runtime::store::ReplayCache;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{Attempt, Idempotency, idempotent};
 use serde::{Deserialize, Deserializer};
 use tower::ServiceExt;
 
-use crate::support::{App, FaultyStore, Local, Probe, Server, reply, serve, serve_on};
+use crate::support::{
+    App, FaultyStore, Local, Probe, Server, builder_on, reply, serve, serve_with,
+};
 
 thread_local! {
     /// How often a [`Counted`] was parsed. Each test has a thread of its own, and its server too.
@@ -131,8 +134,9 @@ async fn json_is_not_parsed_for_a_replay_from_memory() {
 
 #[tokio::test]
 async fn json_is_parsed_for_a_replay_that_has_to_be_fetched() {
-    let store = FaultyStore::new(MemoryStore::new()).far_away();
-    let server = serve_on(store, routes()).await;
+    let store = FaultyStore::new(MemoryStore::new());
+    let builder = builder_on(store).replay_cache(ReplayCache::new());
+    let server = serve_with(builder, routes()).await;
     assert_eq!(parsed(&server, "/pay").await, 3);
     // By now it is in the replay cache.
     let before = PARSED.get();

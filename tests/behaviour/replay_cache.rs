@@ -4,13 +4,14 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use http_body_util::BodyExt;
+use idempotent_runtime::IdempotencyBuilder;
 use idempotent_runtime::idempotent;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::store::{ReplayCache, StoreErrorKind};
-use idempotent_runtime::{Idempotency, IdempotencyBuilder};
 
 use crate::support::{
-    App, Fault, FaultyStore, Local, Operation, Probe, Reply, reply, serve_on, serve_with,
+    App, Fault, FaultyStore, Local, Operation, Probe, Reply, builder_on, reply, serve_on,
+    serve_with,
 };
 
 #[idempotent]
@@ -32,7 +33,7 @@ async fn retried(
     store: &FaultyStore,
     settings: impl FnOnce(IdempotencyBuilder) -> IdempotencyBuilder,
 ) -> (usize, usize) {
-    let builder = settings(Idempotency::builder(store.clone()).secret_check(false));
+    let builder = settings(cached(store.clone()));
     let server = serve_with(builder, routes()).await;
     let first = reply(server.post("/pay", "key", "10")).await;
     assert_eq!((first.status, first.text()), (200, "10 in run 1"));
@@ -43,8 +44,12 @@ async fn retried(
     calls(store)
 }
 
+fn cached(store: FaultyStore) -> IdempotencyBuilder {
+    builder_on(store).replay_cache(ReplayCache::new())
+}
+
 fn server_store() -> FaultyStore {
-    FaultyStore::new(MemoryStore::new()).far_away()
+    FaultyStore::new(MemoryStore::new())
 }
 
 #[tokio::test]
@@ -61,15 +66,6 @@ async fn replays_ask_a_server_each_time_when_the_cache_is_switched_off() {
     );
 }
 
-#[tokio::test]
-async fn store_in_memory_has_no_cache_in_front_of_it() {
-    let store = FaultyStore::new(MemoryStore::new());
-    assert_eq!(
-        retried(&store, |builder| builder.replay_cache(ReplayCache::new())).await,
-        (6, 0)
-    );
-}
-
 async fn retries(count: usize, post: impl AsyncFn() -> Reply) -> Reply {
     let mut last = post().await;
     for _ in 0..count {
@@ -81,7 +77,7 @@ async fn retries(count: usize, post: impl AsyncFn() -> Reply) -> Reply {
 #[tokio::test]
 async fn another_body_is_422_from_the_cache() {
     let store = server_store();
-    let server = serve_on(store.clone(), routes()).await;
+    let server = serve_with(cached(store.clone()), routes()).await;
     let replay = retries(3, || reply(server.post("/pay", "key", "10"))).await;
     let asked = calls(&store);
     let other = reply(server.post("/pay", "key", "11")).await;
@@ -95,7 +91,7 @@ async fn another_body_is_422_from_the_cache() {
 #[tokio::test]
 async fn hot_replays_are_answered_while_the_store_is_away() {
     let store = server_store();
-    let server = serve_on(store.clone(), routes()).await;
+    let server = serve_with(cached(store.clone()), routes()).await;
     retries(3, || reply(server.post("/pay", "key", "10"))).await;
     let away = Fault::Refused(StoreErrorKind::Unavailable);
     store.script_times(10, Operation::Claim, away);
@@ -108,7 +104,7 @@ async fn hot_replays_are_answered_while_the_store_is_away() {
 #[tokio::test]
 async fn an_operator_frees_a_hot_key_at_once() {
     let store = server_store();
-    let server = serve_on(store.clone(), routes()).await;
+    let server = serve_with(cached(store.clone()), routes()).await;
     retries(3, || reply(server.post("/pay", "key", "10"))).await;
     let key = store.claimed();
     assert!(server.idempotency.store().remove(&key).await.unwrap());
@@ -119,7 +115,7 @@ async fn an_operator_frees_a_hot_key_at_once() {
 /// Neither the cache nor the answer copies a body.
 #[tokio::test]
 async fn hot_replays_share_one_body() {
-    let local = Local::new(server_store(), routes());
+    let local = Local::with(cached(server_store()), routes());
     let mut bodies = Vec::new();
     for _ in 0..5 {
         let body = local.response("/pay", "key").await.into_body();

@@ -7,10 +7,11 @@ use axum::extract::State;
 use axum::routing::post;
 use idempotent_runtime::store::StoreErrorKind;
 use idempotent_runtime::store::memory::MemoryStore;
-use idempotent_runtime::{Idempotency, OnStoreFailure, Release, idempotent};
+use idempotent_runtime::{OnStoreFailure, Release, idempotent};
 
 use crate::support::{
-    App, Fault, FaultyStore, Local, Operation, Probe, Server, reply, serve_on, serve_with,
+    App, Fault, FaultyStore, Local, Operation, Probe, Server, builder_on, reply, serve_on,
+    serve_with,
 };
 
 #[idempotent]
@@ -150,7 +151,7 @@ async fn a_claim_that_comes_after_its_owner_has_released_it_is_released_too() {
 async fn a_store_that_hangs_is_a_503_in_bounded_time() {
     let store = FaultyStore::new(MemoryStore::new());
     let timeout = Duration::from_millis(20);
-    let builder = Idempotency::builder(store.clone()).store_timeout(timeout);
+    let builder = builder_on(store.clone()).store_timeout(timeout);
     let server = serve_with(builder, routes()).await;
     store.script(Operation::Claim, Fault::Hangs);
     store.script(Operation::Claim, Fault::Hangs);
@@ -240,7 +241,7 @@ async fn a_failed_release_is_tried_again() {
 async fn a_record_that_cannot_be_read_is_never_taken_as_absent() {
     for choice in [OnStoreFailure::FailClosed, OnStoreFailure::FailOpen] {
         let store = FaultyStore::new(MemoryStore::new());
-        let builder = Idempotency::builder(store.clone()).on_store_failure(choice);
+        let builder = builder_on(store.clone()).on_store_failure(choice);
         let server = serve_with(builder, routes()).await;
         store.script(Operation::Claim, Fault::Refused(StoreErrorKind::Corrupt));
         reply(server.post("/pay", "key", ""))
@@ -253,7 +254,7 @@ async fn a_record_that_cannot_be_read_is_never_taken_as_absent() {
 #[tokio::test]
 async fn by_explicit_choice_requests_run_unprotected_and_are_marked() {
     let store = FaultyStore::new(MemoryStore::new());
-    let builder = Idempotency::builder(store.clone()).on_store_failure(OnStoreFailure::FailOpen);
+    let builder = builder_on(store.clone()).on_store_failure(OnStoreFailure::FailOpen);
     let server = serve_with(builder, routes()).await;
     store.script(Operation::Claim, AWAY);
     store.script(Operation::Claim, AWAY);

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
+use crate::store::backend::Backend;
 use crate::store::replay_cache::registry::Removal;
 use crate::store::{
     Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
@@ -20,17 +21,22 @@ const PURGE_LIMIT: Duration = Duration::from_secs(30);
 /// A store whose operations all end, one way or the other. Clones share the store.
 #[derive(Clone, Debug)]
 pub(super) struct Calls {
-    store: Arc<dyn Store>,
+    backend: Backend,
     limit: Duration,
 }
 
 impl Calls {
-    pub(super) fn new(store: Arc<dyn Store>, limit: Duration) -> Self {
-        Self { store, limit }
+    pub(super) fn new(backend: Backend, limit: Duration) -> Self {
+        Self { backend, limit }
     }
 
     pub(super) fn store(&self) -> &Arc<dyn Store> {
-        &self.store
+        self.backend.store()
+    }
+
+    /// The store, if something can be had from it without waiting.
+    pub(super) fn backend(&self) -> &Backend {
+        &self.backend
     }
 
     pub(super) fn limit(&self) -> Duration {
@@ -38,15 +44,15 @@ impl Calls {
     }
 
     pub(super) fn error(&self, kind: StoreErrorKind) -> StoreError {
-        StoreError::new(self.store.name(), kind)
+        StoreError::new(self.store().name(), kind)
     }
 
     pub(super) async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
-        self.timed(self.store.claim(request)).await
+        self.timed(self.store().claim(request)).await
     }
 
     pub(super) async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
-        self.timed(self.store.get(key)).await
+        self.timed(self.store().get(key)).await
     }
 
     pub(super) async fn list(
@@ -55,7 +61,7 @@ impl Calls {
         cursor: Option<&ListCursor>,
         limit: usize,
     ) -> Result<Listing, StoreError> {
-        match timeout(PURGE_LIMIT, self.store.list(filter, cursor, limit)).await {
+        match timeout(PURGE_LIMIT, self.store().list(filter, cursor, limit)).await {
             Ok(listing) => listing,
             Err(_) => Err(self.error(StoreErrorKind::TimedOut)),
         }
@@ -68,14 +74,14 @@ impl Calls {
         grace: Duration,
         retention: Duration,
     ) -> Result<bool, StoreError> {
-        self.timed(self.store.give_grace(key, attempt, grace, retention))
+        self.timed(self.store().give_grace(key, attempt, grace, retention))
             .await
     }
 
     pub(super) async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
         // Another handle of this process may have a cache, even if this one has none.
         let _removal = Removal(key);
-        self.timed(self.store.remove(key)).await
+        self.timed(self.store().remove(key)).await
     }
 
     pub(super) async fn save_progress(
@@ -84,7 +90,7 @@ impl Calls {
         offset: usize,
         bytes: &Bytes,
     ) -> Result<Progress, StoreError> {
-        self.timed(self.store.save_progress(owner, offset, bytes))
+        self.timed(self.store().save_progress(owner, offset, bytes))
             .await
     }
 
@@ -94,26 +100,28 @@ impl Calls {
         response: &Arc<StoredResponse>,
         ttl: Duration,
     ) -> Result<Completion, StoreError> {
-        self.timed(self.store.complete(owner, response, ttl)).await
+        self.timed(self.store().complete(owner, response, ttl))
+            .await
     }
 
     pub(super) async fn purge(&self, limit: usize) -> Result<Purged, StoreError> {
-        match timeout(PURGE_LIMIT, self.store.purge_expired(limit)).await {
+        match timeout(PURGE_LIMIT, self.store().purge_expired(limit)).await {
             Ok(purged) => purged,
             Err(_) => Err(self.error(StoreErrorKind::TimedOut)),
         }
     }
 
     pub(super) async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
-        self.each(renewals.len(), self.store.renew(renewals)).await
+        self.each(renewals.len(), self.store().renew(renewals))
+            .await
     }
 
     pub(super) async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
-        self.each(owners.len(), self.store.release(owners)).await
+        self.each(owners.len(), self.store().release(owners)).await
     }
 
     pub(super) async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
-        self.each(owners.len(), self.store.abandon(owners)).await
+        self.each(owners.len(), self.store().abandon(owners)).await
     }
 
     /// Bounds a store call in time.

@@ -75,7 +75,8 @@ impl Way<'_, '_> {
 impl Engine {
     /// A replay that is cached in this process, without asking further.
     pub(crate) fn cached(&self, intent: &Intent) -> Option<Arc<StoredResponse>> {
-        self.store().kept(&intent.keys.first(), &intent.fingerprint)
+        let backend = self.0.calls.backend();
+        backend.replay(&intent.keys.first(), &intent.fingerprint)
     }
 
     /// What a first request or a replay comes to in a store in this process, where nothing is waited for.
@@ -85,8 +86,8 @@ impl Engine {
         intent: &Intent,
         policy: &Policy,
     ) -> Option<Result<Outcome, Refusal>> {
-        let store = self.store().in_process()?;
-        if !intent.keys.others().is_empty() {
+        let backend = self.0.calls.backend();
+        if !backend.is_in_process() || !intent.keys.others().is_empty() {
             return None;
         }
         // As in `claim_attached`, the token of the tracker comes before the look at the flag.
@@ -107,7 +108,7 @@ impl Engine {
             intent.ttl,
         );
         let asked_at = Instant::now();
-        match store.claim_now(&claim.request(self.0.retention, None)) {
+        match backend.claim_now(&claim.request(self.0.retention, None))? {
             Ok(Claim::Acquired { attempt, age }) => {
                 let held = Held::new(self, claim, attempt, age, asked_at, running);
                 Some(Ok(Outcome::Run(held)))

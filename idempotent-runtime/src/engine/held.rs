@@ -208,15 +208,12 @@ impl Held {
     /// As [`store`](Self::store), of a response that is made once more if the store in this process has
     /// used it up in vain.
     pub(crate) fn complete(self, response: impl Fn() -> CompactResponse) -> Completing {
-        let store = self.engine.store().in_process();
-        let completion = match store {
-            Some(store) if self.aliases.is_empty() => {
-                Some(store.complete_now(self.owner(), response(), self.claim.ttl))
+        if self.aliases.is_empty() {
+            let backend = self.engine.0.calls.backend();
+            let completion = backend.complete_now(self.owner(), &response, self.claim.ttl);
+            if let Some(Ok(Completion::Stored)) = completion {
+                return Either::Left(ready(Answer::Own));
             }
-            _ => None,
-        };
-        if let Some(Ok(Completion::Stored)) = completion {
-            return Either::Left(ready(Answer::Own));
         }
         self.complete_later(response().to_stored())
     }

@@ -15,6 +15,7 @@ use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeySet, RecordKey};
 use crate::operation;
 use crate::record::{Record, RecordState, StoredResponse};
+use crate::store::backend::Backend;
 use crate::store::{ListCursor, ListFilter, Listing, Store, StoreError};
 
 mod abandoned;
@@ -186,11 +187,11 @@ pub(crate) enum Refusal {
 impl Engine {
     /// `check_values` are compared with those of other instances as soon as there is a runtime.
     pub(crate) fn new(
-        store: Arc<dyn Store>,
+        backend: Backend,
         settings: EngineSettings,
         check_values: Option<CheckValues>,
     ) -> Self {
-        let calls = calls::Calls::new(store, settings.store_timeout);
+        let calls = calls::Calls::new(backend, settings.store_timeout);
         let engine = Self(Arc::new(Inner {
             secrets: secrets::Secrets::new(check_values),
             leases: leases::Leases::new(calls.clone(), settings.retention),

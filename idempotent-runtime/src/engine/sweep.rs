@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::calls::Calls;
+use crate::store::backend::Backend;
 use crate::store::{Purged, Store};
 
 /// How many records one store call frees at most: small enough not to be in the way of requests.
@@ -78,7 +79,7 @@ async fn purge_interval(
         else {
             return;
         };
-        let calls = Calls::new(store, limit);
+        let calls = Calls::new(Backend::new(store, None), limit);
         loop {
             match calls.purge(BATCH).await {
                 Ok(purged) => {

@@ -1,6 +1,5 @@
 //! [`Idempotency`]: what an application puts into its state.
 
-use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use crate::engine::{CheckValues, Crowd, Engine, EngineSettings, Mover};
 use crate::error::Error;
 use crate::key::{KeySyntax, RecordKeys};
 use crate::policy::MAX_DURATION;
+use crate::store::backend::{Backend, shared};
 use crate::store::{ReplayCache, Store};
 
 type ScopeResolver = Box<dyn Fn(&Parts) -> Inputs + Send + Sync>;
@@ -268,14 +268,6 @@ impl Idempotency {
     }
 }
 
-/// A store that is shared already is not wrapped once more: that would box each of its answers twice.
-fn shared(store: impl Store) -> Arc<dyn Store> {
-    match (&store as &dyn Any).downcast_ref::<Arc<dyn Store>>() {
-        Some(shared) => Arc::clone(shared),
-        None => Arc::new(store),
-    }
-}
-
 impl IdempotencyBuilder {
     /// A name that separates this application's records from those of others on the same store.
     /// Default: empty.
@@ -375,7 +367,7 @@ impl IdempotencyBuilder {
 
     /// Keeps completed records in this process, so that a hot replay costs no round trip. Default: a
     /// [`ReplayCache`] of 8 MiB, answered from for 10 s at most before the store is asked again; `None`
-    /// switches it off. A store that [replays from memory](Store::replays_from_memory) gets none.
+    /// switches it off. The memory store gets none.
     ///
     /// ```
     /// # use idempotent_runtime::{Idempotency, store::memory::MemoryStore};
@@ -593,25 +585,18 @@ impl IdempotencyBuilder {
     /// Makes the handle.
     #[must_use]
     pub fn build(self) -> Idempotency {
-        // A store in this process is shared with no other.
-        let is_shared = !self.store.replays_from_memory();
-        let store: Arc<dyn Store> = match self.replay_cache {
-            Some(cache) if !self.store.replays_from_memory() => {
-                Arc::new(cache.in_front_of(self.store))
-            }
-            _ => self.store,
-        };
+        let backend = Backend::new(self.store, self.replay_cache);
         let unkeyed = self.is_previously_without_secret.then_some(None);
         let previous = self.previous_secrets.iter().map(|secret| Some(&**secret));
         let current = self.secret.as_deref();
         let secrets = unkeyed.into_iter().chain(previous).chain([current]);
         let keys = RecordKeys::new(&self.namespace, secrets);
-        let check_values = (self.secret_check && is_shared).then(|| {
+        let check_values = (self.secret_check && !backend.is_in_process()).then(|| {
             let (key, values) = keys.check_values();
             CheckValues { key, values }
         });
         Idempotency(Arc::new(Settings {
-            engine: Engine::new(store, self.engine, check_values),
+            engine: Engine::new(backend, self.engine, check_values),
             keys,
             syntax: self.syntax,
             digest: self.digest,

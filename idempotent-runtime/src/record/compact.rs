@@ -12,7 +12,7 @@ use super::{StoredResponse, is_of_connection};
 /// as a map, and nothing shares its bytes with anything else. A header's value that was echoed is a
 /// piece of the buffer that the request was read into, and ten bytes of a body can be cut out of an
 /// upload: all of it would be kept alive, and no bound would know.
-pub struct CompactResponse {
+pub(crate) struct CompactResponse {
     status: u16,
     headers: Headers,
     body: Option<Bytes>,
@@ -50,8 +50,7 @@ impl CompactResponse {
     }
 
     /// The response, to be replayed.
-    #[must_use]
-    pub fn to_stored(&self) -> Arc<StoredResponse> {
+    pub(crate) fn to_stored(&self) -> Arc<StoredResponse> {
         Arc::new(self.response())
     }
 
@@ -70,8 +69,7 @@ impl CompactResponse {
     }
 
     /// About how many bytes it occupies, in a box, with what its allocations take besides.
-    #[must_use]
-    pub fn size_bytes(&self) -> usize {
+    pub(crate) fn size_bytes(&self) -> usize {
         let body = self.body.as_ref().map_or(0, shared_bytes);
         let trailers = self.trailers.as_ref().map_or(0, |trailers| {
             with_allocation(size_of::<Headers>()) + trailers.size_bytes()

@@ -42,9 +42,8 @@ use self::expiry::{Due, ExpiryQueue};
 use self::operations::Operations;
 use super::listing::foreign_cursor;
 use super::{
-    Claim, ClaimRequest, Completion, InProcess, ListCursor, ListFilter, Listing, Progress, Purged,
+    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged,
     PurgedClaim, Release, Renewal, Renewed, Store, StoreError, StoreErrorKind, Subscription,
-    Transactor,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind};
@@ -272,8 +271,10 @@ fn report(abandoned: &[PurgedClaim]) {
 
 const NAME: &str = "memory";
 
-impl InProcess for MemoryStore {
-    fn claim_now(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
+/// What the engine asks for without waiting.
+impl MemoryStore {
+    /// As [`Store::claim`].
+    pub(crate) fn claim_now(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
         let now = self.now();
         let mut purged = Purged::default();
         self.sweep(now, SWEEP_PER_CLAIM, &mut purged);
@@ -291,7 +292,8 @@ impl InProcess for MemoryStore {
         claim
     }
 
-    fn complete_now(
+    /// As [`Store::complete`], of a response that is stored as it is.
+    pub(crate) fn complete_now(
         &self,
         owner: &Owner,
         response: CompactResponse,
@@ -310,25 +312,22 @@ impl InProcess for MemoryStore {
         self.place(owner.key, &mut entry);
         Ok(completion)
     }
+
+    /// The response to exactly this request, if it is completed.
+    pub(crate) fn replay(
+        &self,
+        key: &RecordKey,
+        fingerprint: &Fingerprint,
+    ) -> Option<Arc<StoredResponse>> {
+        let entry = self.records.get(key)?;
+        entry.replay(fingerprint, self.now())
+    }
 }
 
 #[async_trait]
 impl Store for MemoryStore {
     fn name(&self) -> &'static str {
         NAME
-    }
-
-    fn replays_from_memory(&self) -> bool {
-        true
-    }
-
-    fn in_process(&self) -> Option<&dyn InProcess> {
-        Some(self)
-    }
-
-    fn kept(&self, key: &RecordKey, fingerprint: &Fingerprint) -> Option<Arc<StoredResponse>> {
-        let entry = self.records.get(key)?;
-        entry.replay(fingerprint, self.now())
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
@@ -468,10 +467,6 @@ impl Store for MemoryStore {
             // No attempt is running: there is something new to see at once.
             None => Subscription::reliable(std::future::ready(())),
         }
-    }
-
-    fn transactor(&self) -> Option<Transactor> {
-        None
     }
 }
 

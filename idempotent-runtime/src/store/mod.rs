@@ -56,6 +56,7 @@
 //!   no lock, no pool slot and no task, and a connection with an outstanding reply is closed,
 //!   not reused. After the store has recovered, the next call works within 5 s.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,8 +66,9 @@ use bytes::Bytes;
 
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
-use crate::record::{CompactResponse, Owner, Record, StoredResponse};
+use crate::record::{Owner, Record, StoredResponse};
 
+pub(crate) mod backend;
 mod connect;
 mod error;
 #[cfg(any(feature = "postgres", feature = "redis"))]
@@ -240,28 +242,9 @@ pub struct PurgedClaim {
 /// a returned future is dropped, the operation has happened either completely or not at all (each item
 /// of a batch by itself), and leaves nothing behind that later calls have to wait for.
 #[async_trait]
-pub trait Store: Debug + Send + Sync + 'static {
+pub trait Store: Any + Debug + Send + Sync {
     /// The store's name for logs and errors: `memory`, `redis`, ...
     fn name(&self) -> &'static str;
-
-    /// Whether replays already come from this process's memory, so that a
-    /// [`ReplayCache`] in front of the store would only add cost. A wrapper should forward this to the store
-    /// inside it; a wrapper that does not is slower but still correct.
-    fn replays_from_memory(&self) -> bool {
-        false
-    }
-
-    /// The store itself, if it is in this process and never has to wait. A wrapper that must
-    /// see each claim and completion does not forward this.
-    fn in_process(&self) -> Option<&dyn InProcess> {
-        None
-    }
-
-    /// A completed record with this key and fingerprint that is already in this process's memory: a
-    /// replay without a store call. With `None` the caller goes on to [`claim`](Self::claim).
-    fn kept(&self, _key: &RecordKey, _fingerprint: &Fingerprint) -> Option<Arc<StoredResponse>> {
-        None
-    }
 
     /// Makes the caller the owner, or says what the record's state is, in one atomic step:
     ///
@@ -417,54 +400,19 @@ pub trait Store: Debug + Send + Sync + 'static {
     fn subscribe(&self, key: &RecordKey) -> Subscription;
 
     /// The entry point to transactions in which a handler writes together with its record (`#[tx]`). `None` for a
-    /// store without transactions; a wrapper forwards this to the store inside it.
-    fn transactor(&self) -> Option<Transactor>;
-}
-
-/// A store that is in this process: no operation waits, so none can be interrupted midway.
-///
-/// Claims and completions do what [`Store`] specifies.
-pub trait InProcess {
-    /// As [`Store::claim`]. The token of the request is unique in this process, but not necessarily in
-    /// others.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]; nothing was written.
-    fn claim_now(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError>;
-
-    /// As [`Store::complete`], with a response that can be stored as it is.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]; nothing was written.
-    fn complete_now(
-        &self,
-        owner: &Owner,
-        response: CompactResponse,
-        ttl: Duration,
-    ) -> Result<Completion, StoreError>;
+    /// store without transactions, as by default; a wrapper forwards this to the store inside it.
+    fn transactor(&self) -> Option<Transactor> {
+        None
+    }
 }
 
 macro_rules! delegate {
     ($pointer:ident) => {
+        #[deny(clippy::missing_trait_methods)]
         #[async_trait]
         impl<S: Store + ?Sized> Store for $pointer<S> {
             fn name(&self) -> &'static str {
                 (**self).name()
-            }
-            fn replays_from_memory(&self) -> bool {
-                (**self).replays_from_memory()
-            }
-            fn in_process(&self) -> Option<&dyn InProcess> {
-                (**self).in_process()
-            }
-            fn kept(
-                &self,
-                key: &RecordKey,
-                fingerprint: &Fingerprint,
-            ) -> Option<Arc<StoredResponse>> {
-                (**self).kept(key, fingerprint)
             }
             async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
                 (**self).claim(request).await

@@ -48,8 +48,7 @@
 //! # Using it
 //!
 //! [`Idempotency::builder`](crate::Idempotency::builder) and
-//! [`connect`](crate::Idempotency::connect) put one in front of every store but those that
-//! [need none](Store::replays_from_memory).
+//! [`connect`](crate::Idempotency::connect) put one in front of every store but the memory store.
 //!
 //! ```
 //! use idempotent_runtime::Idempotency;
@@ -172,6 +171,21 @@ impl Default for ReplayCache {
 }
 
 impl<S> CachedStore<S> {
+    /// The response to exactly this request, if it is cached: a replay without a store call.
+    #[must_use]
+    pub fn replay(
+        &self,
+        key: &RecordKey,
+        fingerprint: &Fingerprint,
+    ) -> Option<Arc<StoredResponse>> {
+        let now = self.cache.clock.now();
+        let answer = |shard: &mut Shard| shard.answer(key, fingerprint, now);
+        match self.cache.with_shard(key, answer) {
+            Some(Claim::Completed(response)) => Some(response),
+            _ => None,
+        }
+    }
+
     /// How many bytes the cached records occupy, by the same count as
     /// [`max_bytes`](ReplayCache::max_bytes).
     #[must_use]
@@ -226,23 +240,11 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl<S: Store> Store for CachedStore<S> {
     fn name(&self) -> &'static str {
         self.inner.name()
-    }
-
-    fn replays_from_memory(&self) -> bool {
-        true
-    }
-
-    fn kept(&self, key: &RecordKey, fingerprint: &Fingerprint) -> Option<Arc<StoredResponse>> {
-        let now = self.cache.clock.now();
-        let answer = |shard: &mut Shard| shard.answer(key, fingerprint, now);
-        match self.cache.with_shard(key, answer) {
-            Some(Claim::Completed(response)) => Some(response),
-            _ => None,
-        }
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {

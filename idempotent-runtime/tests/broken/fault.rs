@@ -155,12 +155,6 @@ faults! {
     ];
     /// Fingerprints are compared but for their last byte.
     FingerprintWithoutItsLastByte => FingerprintFirst, [fingerprints_one_bit_apart_are_apart];
-    /// What is kept is shown to every request for the key.
-    KeptForEverybody => FingerprintFirst, [another_request_when_completed_is_a_mismatch];
-    /// What is kept is shown after its time.
-    KeptForEver => Immutable, [expired_is_absent_to_every_operation];
-    /// What is kept is another answer.
-    KeptIsAnotherAnswer => Immutable, [completed_outlives_its_lease];
     /// The row goes when the lease ends.
     LeaseIsTheTtl => LeaseIsNotLife, [
         ended_lease_is_abandonment_and_not_absence,

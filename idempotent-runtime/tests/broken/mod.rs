@@ -229,26 +229,6 @@ impl Store for MutexStore {
         "mutex"
     }
 
-    fn kept(&self, key: &RecordKey, fingerprint: &Fingerprint) -> Option<Arc<StoredResponse>> {
-        let rows = self.lock().ok()?;
-        let row = rows.get(&self.index(key))?;
-        let is_gone = !self.is_live(row, self.clock.now()) && !self.has(Fault::KeptForEver);
-        let is_another =
-            row.fingerprint_differs(fingerprint, self.fault) && !self.has(Fault::KeptForEverybody);
-        if is_gone || is_another {
-            return None;
-        }
-        let response = row.response.clone()?;
-        if self.has(Fault::KeptIsAnotherAnswer) {
-            return Some(Arc::new(StoredResponse::new(
-                http::StatusCode::OK,
-                http::HeaderMap::new(),
-                "another answer",
-            )));
-        }
-        Some(response)
-    }
-
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
         self.connect().await;
         let now = self.clock.now();

@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 
-use crate::support::{FaultyStore, Probe, pending};
+use crate::support::{FaultyStore, Probe, builder_on, pending};
 
 const LEASE: Duration = Duration::from_secs(30);
 const DEFAULT: Policy = Policy::new();
@@ -58,7 +58,7 @@ impl Consumer {
         let clock = Arc::new(ManualClock::new());
         let store = FaultyStore::certain(&clock);
         Self {
-            idempotency: settings(Idempotency::builder(store.clone())).build(),
+            idempotency: settings(builder_on(store.clone())).build(),
             probe: Probe::default(),
             store,
             clock,

@@ -6,10 +6,10 @@ use std::time::Duration;
 use axum::Router;
 use bytes::Bytes;
 use idempotent_runtime::store::{Claim, ClaimRequest, Release, Store};
-use idempotent_runtime::{Idempotency, IdempotencyBuilder, ManualClock, Owner, RecordKey, Token};
+use idempotent_runtime::{IdempotencyBuilder, ManualClock, Owner, RecordKey, Token};
 use tokio::task::JoinHandle;
 
-use super::{App, FaultyStore, Local, Reply};
+use super::{App, FaultyStore, Local, Reply, builder_on};
 
 pub const LEASE: Duration = Duration::from_secs(30);
 
@@ -43,7 +43,7 @@ impl Crashes {
     }
 
     pub fn builder(&self) -> IdempotencyBuilder {
-        Idempotency::builder(self.store.clone())
+        builder_on(self.store.clone())
     }
 
     /// Takes an abandoned record over, leaves this progress, and crashes as well.

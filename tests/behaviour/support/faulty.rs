@@ -60,7 +60,6 @@ pub struct FaultyStore {
     delay: Duration,
     locked: Arc<Mutex<Option<RecordKey>>>,
     gives_hints: bool,
-    is_near: bool,
     is_certain: bool,
 }
 
@@ -78,7 +77,6 @@ impl FaultyStore {
             delay: Duration::ZERO,
             locked: Arc::default(),
             gives_hints: true,
-            is_near: true,
             is_certain: false,
         }
     }
@@ -115,14 +113,6 @@ impl FaultyStore {
     pub fn without_notifications(self) -> Self {
         Self {
             gives_hints: false,
-            ..self
-        }
-    }
-
-    /// Is taken for a server's.
-    pub fn far_away(self) -> Self {
-        Self {
-            is_near: false,
             ..self
         }
     }
@@ -255,10 +245,6 @@ impl FaultyStore {
 impl Store for FaultyStore {
     fn name(&self) -> &'static str {
         "faulty"
-    }
-
-    fn replays_from_memory(&self) -> bool {
-        self.is_near && self.inner.replays_from_memory()
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {

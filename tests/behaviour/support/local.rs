@@ -11,7 +11,7 @@ use idempotent_runtime::{Idempotency, IdempotencyBuilder};
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
-use super::{App, Probe, Reply};
+use super::{App, Probe, Reply, builder_on};
 
 #[derive(Clone)]
 pub struct Local {
@@ -30,9 +30,9 @@ async fn whole(response: Response) -> Reply {
 }
 
 impl Local {
-    /// Routes on a store, with the default settings.
+    /// Routes on a store, with the settings of [`builder_on`].
     pub fn new(store: impl Store, routes: Router<App>) -> Self {
-        Self::with(Idempotency::builder(store).secret_check(false), routes)
+        Self::with(builder_on(store), routes)
     }
 
     /// Routes with the builder's settings.

@@ -115,11 +115,17 @@ pub async fn serve(routes: Router<App>) -> Server {
     }
 }
 
-/// Serves routes on a store, with the default settings.
+/// A handle without the calls that are not about a request, which would be counted and meet a test's faults; and without
+/// a replay cache, so that each request reaches the store.
+pub fn builder_on(store: impl Store) -> IdempotencyBuilder {
+    Idempotency::builder(store)
+        .secret_check(false)
+        .replay_cache(None)
+}
+
+/// Serves routes on a store, with the settings of [`builder_on`].
 pub async fn serve_on(store: impl Store, routes: Router<App>) -> Server {
-    // Its calls would be counted, and its faults those of a test.
-    let builder = Idempotency::builder(store).secret_check(false);
-    serve_with(builder, routes).await
+    serve_with(builder_on(store), routes).await
 }
 
 /// Serves routes on a memory store whose clock stands still.

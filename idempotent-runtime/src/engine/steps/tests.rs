@@ -8,6 +8,7 @@ use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Owner, StoredResponse, Token};
 use crate::store::Completion;
+use crate::store::backend::Backend;
 use crate::store::memory::MemoryStore;
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -25,7 +26,11 @@ fn engine() -> Engine {
         purge_interval: Duration::ZERO,
         ..Default::default()
     };
-    Engine::new(Arc::new(MemoryStore::new()), settings, None)
+    Engine::new(
+        Backend::new(Arc::new(MemoryStore::new()), None),
+        settings,
+        None,
+    )
 }
 
 impl Attempt {

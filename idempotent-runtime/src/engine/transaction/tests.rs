@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::fingerprint::Fingerprint;
+use crate::store::backend::Backend;
 use crate::store::memory::MemoryStore;
 
 const SHA256: Fingerprint = Fingerprint::from_bytes([1; 32]);
@@ -38,7 +39,11 @@ async fn entered(
         purge_interval: Duration::ZERO,
         ..Default::default()
     };
-    let engine = Engine::new(Arc::new(MemoryStore::new()), settings, None);
+    let engine = Engine::new(
+        Backend::new(Arc::new(MemoryStore::new()), None),
+        settings,
+        None,
+    );
     let intent = Intent {
         keys: KeySet::new(KEY, None),
         fingerprint: SHA256,

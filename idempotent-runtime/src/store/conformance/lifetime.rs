@@ -38,10 +38,6 @@ async fn completed_outlives_its_lease(lab: &Lab<'_>) -> Verdict {
     lab.end_leases().await;
     for request in [request, rival(&request)?, lab.heir(&request, 1)?] {
         let claim = lab.store.claim(&request).await?;
-        let kept = lab.store.kept(&request.owner.key, &request.fingerprint);
-        if let Some(kept) = kept {
-            must_be!("what is kept of a completed key", kept, got if got == response);
-        }
         let what = "claiming a completed key after the lease";
         must_be!(what, claim, Claim::Completed(got) if got == response);
     }
@@ -102,8 +98,6 @@ async fn expired_is_absent_to_every_operation(lab: &Lab<'_>) -> Verdict {
     must_be!("completing an own claim", completion, Completion::Stored);
     lab.end_lives().await;
     for request in [running, completed] {
-        let kept = lab.store.kept(&request.owner.key, &request.fingerprint);
-        must_be!("what is kept of the expired", kept, None);
         let owner = request.owner;
         must_be!(
             "reading the expired",

@@ -467,3 +467,28 @@ async fn a_purge_names_what_was_abandoned_and_what_a_claim_frees_is_not_named_tw
     assert_eq!(&*purged.abandoned[0].operation, "payments.create");
     assert_eq!(store.len(), 1);
 }
+
+#[tokio::test]
+async fn a_replay_without_waiting_is_for_this_request_alone_and_until_the_record_expires() {
+    let (store, clock) = store();
+    let request = request(1);
+    let other = Fingerprint::from_bytes([99; 32]);
+    let replay = |fingerprint| store.replay(&request.owner.key, fingerprint);
+    assert!(acquired(&store, &request).await);
+    assert!(
+        replay(&request.fingerprint).is_none(),
+        "of a running record"
+    );
+    let response = response(10);
+    store
+        .complete(&request.owner, &response, TTL)
+        .await
+        .unwrap();
+    assert_eq!(replay(&request.fingerprint), Some(response));
+    assert!(replay(&other).is_none(), "for another request");
+    clock.advance(TTL);
+    assert!(
+        replay(&request.fingerprint).is_none(),
+        "of an expired record"
+    );
+}
