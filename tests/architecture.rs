@@ -62,7 +62,7 @@ fn functions_without_http_know_no_request_and_the_engine_does_not_know_them() {
     assert_absent(
         "idempotent-runtime/src/execute",
         &[],
-        &["axum", "StatusCode", "HeaderMap"],
+        &["axum", "StatusCode", "HeaderMap", "crate::http"],
     );
     assert_absent(
         "idempotent-runtime/src/engine",
@@ -82,10 +82,25 @@ fn a_store_knows_neither_http_nor_policy() {
 }
 
 #[test]
+fn the_handle_knows_none_of_its_users() {
+    assert_absent(
+        "idempotent-runtime/src/handle",
+        &[],
+        &["crate::http", "crate::execute"],
+    );
+}
+
+/// Besides, a problem is rendered as a response of axum, by the application if it wants to.
+#[test]
 fn only_http_and_private_name_axum() {
     assert_absent(
         "idempotent-runtime/src",
-        &["/src/http/", "/src/lib.rs"],
+        &[
+            "/src/http/",
+            "/src/lib.rs",
+            "/src/handle/problem.rs",
+            "/src/handle/builder.rs",
+        ],
         &["axum"],
     );
 }

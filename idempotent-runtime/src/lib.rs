@@ -165,6 +165,7 @@ mod error;
 mod exact;
 mod execute;
 mod fingerprint;
+mod handle;
 mod http;
 mod key;
 mod operation;
@@ -186,10 +187,11 @@ pub use self::engine::StepError;
 pub use self::error::{Error, ErrorKind};
 pub use self::execute::{ExecuteError, ExecuteErrorKind, Execution};
 pub use self::fingerprint::Fingerprint;
-pub use self::http::{
+pub use self::handle::{
     Attempt, HeaderFilter, IDEMPOTENCY_DEGRADED, IDEMPOTENT_REPLAYED, Idempotency,
-    IdempotencyBuilder, OnStoreFailure, Problem, ProblemCode, Release, Transactions,
+    IdempotencyBuilder, OnStoreFailure, Problem, ProblemCode, Transactions,
 };
+pub use self::http::Release;
 pub use self::key::{InvalidKey, Key, KeySyntax, MAX_KEY_BYTES, RecordKey};
 pub use self::operator::{Inspection, Locator, Resolution};
 pub use self::policy::{
@@ -206,7 +208,8 @@ pub mod __private {
     pub use axum::response::Response;
 
     pub use crate::execute::{Fallible, FromExecuteError, Kept, call};
-    pub use crate::http::{Argument, Extraction, IdempotentRequest, Inputs, Unbound};
+    pub use crate::handle::{Argument, Inputs};
+    pub use crate::http::{Extraction, IdempotentRequest, Unbound};
 }
 
 #[cfg(doctest)]

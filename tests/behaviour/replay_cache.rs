@@ -10,8 +10,7 @@ use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::store::{ReplayCache, StoreErrorKind};
 
 use crate::support::{
-    App, Fault, FaultyStore, Local, Operation, Probe, Reply, builder_on, reply, serve_on,
-    serve_with,
+    App, Fault, FaultyStore, Local, Operation, Probe, Reply, builder_on, reply, serve_with,
 };
 
 #[idempotent]

@@ -7,12 +7,13 @@ use axum::routing::post;
 use axum::{Extension, Router};
 use idempotent_runtime::store::StoreErrorKind;
 use idempotent_runtime::{
-    Abandoned, Attempt, Idempotency, OnStoreFailure, Recovery, StepError, StoredResponse,
-    idempotent,
+    Abandoned, Attempt, OnStoreFailure, Recovery, StepError, StoredResponse, idempotent,
 };
 
 use crate::steps::{Charge, World};
-use crate::support::{App, Crashes, Fault, Operation, Probe, Server, reply, serve_with};
+use crate::support::{
+    App, Crashes, Fault, Operation, Probe, Server, builder_on, reply, serve_with,
+};
 
 /// What recovery functions were told.
 #[derive(Clone, Default)]
@@ -65,7 +66,7 @@ fn routes(world: &World) -> Router<App> {
 
 async fn next_process(crashes: &Crashes, world: &World, choice: OnStoreFailure) -> (Server, Told) {
     let told = Told::default();
-    let builder = Idempotency::builder(crashes.store.clone())
+    let builder = builder_on(crashes.store.clone())
         .on_store_failure(choice)
         .extension(told.clone());
     (serve_with(builder, routes(world)).await, told)

@@ -8,7 +8,7 @@ use super::error::{ExecuteError, ExecuteErrorKind};
 use crate::canonical::to_canonical;
 use crate::engine::{Described, Intent};
 use crate::fingerprint::Fingerprint;
-use crate::http::{Idempotency, Inputs};
+use crate::handle::{Idempotency, Inputs};
 use crate::key::{InvalidKey, Key};
 use crate::policy::Policy;
 

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::call::of_inputs;
 use super::error::ExecuteError;
-use crate::http::{Idempotency, Inputs};
+use crate::handle::{Idempotency, Inputs};
 use crate::policy::Policy;
 
 /// Runs the function under the policy, or gives its result from the record.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::engine::{Detach, Fingerprints, Intent, Outcome};
-use crate::http::{Attempt, Idempotency};
+use crate::handle::{Attempt, Idempotency};
 use crate::policy::Policy;
 
 mod call;

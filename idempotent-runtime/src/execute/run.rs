@@ -10,7 +10,7 @@ use super::function::FromExecuteError;
 use super::outcome::Execution;
 use super::value;
 use crate::engine::{Answer, Held, catch_unwind};
-use crate::http::{Attempt, attempt_of};
+use crate::handle::Attempt;
 
 /// What a function has said, and whether that is what may be said.
 pub(super) struct Ran<T, E> {
@@ -28,7 +28,8 @@ where
     T: Serialize,
 {
     let record = held.owner().key;
-    let attempt = attempt_of(&mut held);
+    let attempt = Attempt::default();
+    attempt.begin(&mut held);
     held.begin();
     let run = async {
         let own = function(attempt).await;

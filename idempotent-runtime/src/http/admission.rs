@@ -4,14 +4,14 @@ use std::ops::ControlFlow::{self, Break, Continue};
 
 use axum::response::Response;
 
-use super::handle::{Idempotency, OnStoreFailure};
-use super::problem::{Problem, ProblemCode};
+use super::answer;
 use super::request::{Handle, Received};
-use super::transactional::Transactions;
-use crate::engine::{Crashed, Fingerprints, Held, InTransaction, Intent, Outcome, Refusal};
+use crate::engine::{Fingerprints, Held, InTransaction, Intent, Outcome, Refusal};
+use crate::handle::Transactions;
+use crate::handle::problem::{Problem, ProblemCode};
+use crate::handle::{Idempotency, OnStoreFailure};
 use crate::key::RecordKey;
 use crate::policy::Policy;
-use crate::recovery::Abandoned;
 use crate::store::StoreErrorKind;
 use crate::store::transaction::TransactionConnection;
 
@@ -32,7 +32,7 @@ impl Received<Idempotency> {
         let intent = match self.take_intent() {
             Ok(Some(intent)) => intent,
             Ok(None) => return Admission::Unprotected,
-            Err(problem) => return Admission::Answer(self.handle.problem(&problem)),
+            Err(problem) => return Admission::Answer(answer::problem(&self.handle, &problem)),
         };
         let Self {
             handle, original, ..
@@ -42,18 +42,18 @@ impl Received<Idempotency> {
         let mut other = || original.take()?.by_other_digest(handle, policy);
         let mut fingerprints = Fingerprints::new(intent.fingerprint, &mut other);
         if handle.is_overloaded() {
-            let answer = handle.stored_or_overloaded(&intent, &mut fingerprints);
+            let answer = stored_or_overloaded(handle, &intent, &mut fingerprints);
             return Admission::Answer(answer.await);
         }
         let describe = |crashed| handle.describe(&intent, crashed);
         let engine = handle.engine();
         let entered = engine.enter(&intent, fingerprints, policy, &describe);
         match entered.await {
-            Ok(outcome) => match handle.decided(&intent, outcome) {
+            Ok(outcome) => match decided(handle, &intent, outcome) {
                 Continue(held) => Admission::Run(held),
                 Break(answer) => Admission::Answer(answer),
             },
-            Err(refusal) => handle.refused(&refusal, &intent),
+            Err(refusal) => refused(handle, &refusal, &intent),
         }
     }
 }
@@ -73,13 +73,15 @@ impl<C: TransactionConnection> Received<Transactions<C>> {
         let (engine, begin) = (idempotency.engine(), handle.begin());
         let intent = match intent {
             Ok(Some(intent)) => intent,
-            Err(problem) => return Break(idempotency.problem(&problem)),
+            Err(problem) => return Break(answer::problem(idempotency, &problem)),
             // It runs on in the background like any other.
-            Ok(None) if idempotency.is_overloaded() => return Break(idempotency.overloaded()),
+            Ok(None) if idempotency.is_overloaded() => {
+                return Break(answer::overloaded(idempotency));
+            }
             Ok(None) => {
                 return match engine.begin_unprotected(begin).await {
                     Ok(transaction) => Continue(transaction),
-                    Err(refusal) => Break(idempotency.refuse(&refusal)),
+                    Err(refusal) => Break(answer::refuse(idempotency, &refusal)),
                 };
             }
         };
@@ -87,13 +89,13 @@ impl<C: TransactionConnection> Received<Transactions<C>> {
         let mut other = || original.take()?.by_other_digest(idempotency, policy);
         let mut fingerprints = Fingerprints::new(intent.fingerprint, &mut other);
         if idempotency.is_overloaded() {
-            let answer = idempotency.stored_or_overloaded(&intent, &mut fingerprints);
+            let answer = stored_or_overloaded(idempotency, &intent, &mut fingerprints);
             return Break(answer.await);
         }
         let entered = engine.enter_transaction(begin, &intent, fingerprints, policy);
         match entered.await {
-            Ok(outcome) => idempotency.decided(&intent, outcome),
-            Err(refusal) => Break(idempotency.refuse(&refusal)),
+            Ok(outcome) => decided(idempotency, &intent, outcome),
+            Err(refusal) => Break(answer::refuse(idempotency, &refusal)),
         }
     }
 }
@@ -115,83 +117,74 @@ impl<H: Handle> Received<H> {
         let mut original = self.original;
         let mut other = || original.take()?.by_other_digest(idempotency, policy);
         let mut fingerprints = Fingerprints::new(intent.fingerprint, &mut other);
-        let stored = idempotency.stored_response(&intent, &mut fingerprints);
+        let stored = stored_response(idempotency, &intent, &mut fingerprints);
         stored.await.unwrap_or(rejection)
     }
 }
 
-impl Idempotency {
-    /// The replay of a completed request, without a claim.
-    async fn stored_response(
-        &self,
-        intent: &Intent,
-        fingerprints: &mut Fingerprints<'_>,
-    ) -> Option<Response> {
-        let is_this_request = |found| fingerprints.include(found);
-        let stored = self.engine().peek(&intent.keys, is_this_request).await;
-        stored.map(|stored| self.replay(stored))
-    }
+/// The replay of a completed request, without a claim.
+async fn stored_response(
+    idempotency: &Idempotency,
+    intent: &Intent,
+    fingerprints: &mut Fingerprints<'_>,
+) -> Option<Response> {
+    let is_this_request = |found| fingerprints.include(found);
+    let stored = idempotency
+        .engine()
+        .peek(&intent.keys, is_this_request)
+        .await;
+    stored.map(|stored| answer::replay(idempotency, stored))
+}
 
-    /// What a request is answered when no handler may begin: as while the service shuts down, a replay is
-    /// none the worse for it.
-    async fn stored_or_overloaded(
-        &self,
-        intent: &Intent,
-        fingerprints: &mut Fingerprints<'_>,
-    ) -> Response {
-        let stored = self.stored_response(intent, fingerprints).await;
-        stored.unwrap_or_else(|| self.overloaded())
-    }
+/// What a request is answered when no handler may begin: as while the service shuts down, a replay is
+/// none the worse for it.
+async fn stored_or_overloaded(
+    idempotency: &Idempotency,
+    intent: &Intent,
+    fingerprints: &mut Fingerprints<'_>,
+) -> Response {
+    let stored = stored_response(idempotency, intent, fingerprints).await;
+    stored.unwrap_or_else(|| answer::overloaded(idempotency))
+}
 
-    /// What runs, or the answer.
-    fn decided<R>(&self, intent: &Intent, outcome: Outcome<R>) -> ControlFlow<Response, R> {
-        let problem = |code| self.problem(&Problem::new(code));
-        Break(match outcome {
-            Outcome::Run(run) => return Continue(run),
-            Outcome::Replay(stored) => self.replay(stored),
-            Outcome::InFlight { lease_left } => self.in_flight(lease_left),
-            Outcome::Unknown => {
-                let (record, operation) = (intent.keys.first(), &*intent.operation);
-                tracing::warn!(%record, operation, "refused a key whose outcome is unknown");
-                problem(ProblemCode::OutcomeUnknown)
-            }
-            Outcome::Mismatch => problem(ProblemCode::KeyReused),
-        })
-    }
-
-    fn refused(&self, refusal: &Refusal, intent: &Intent) -> Admission {
-        // A record that cannot be read, or that another request has locked, is the opposite of a licence to
-        // run. A full store is one that works: one client could fill it, and all retries would run
-        // twice.
-        let is_unavailable = match refusal {
-            Refusal::Store(error) => matches!(
-                error.kind(),
-                StoreErrorKind::Unavailable | StoreErrorKind::TimedOut | StoreErrorKind::Refused
-            ),
-            Refusal::NoToken(_) => true,
-            Refusal::ShuttingDown | Refusal::Unread(_) => false,
-        };
-        if is_unavailable && self.on_store_failure() == OnStoreFailure::FailOpen {
-            tracing::error!(
-                error = refusal as &dyn std::error::Error,
-                "could not claim a key, running unprotected"
-            );
-            return Admission::Degraded(intent.keys.first());
+/// What runs, or the answer.
+fn decided<R>(
+    idempotency: &Idempotency,
+    intent: &Intent,
+    outcome: Outcome<R>,
+) -> ControlFlow<Response, R> {
+    let problem = |code| answer::problem(idempotency, &Problem::new(code));
+    Break(match outcome {
+        Outcome::Run(run) => return Continue(run),
+        Outcome::Replay(stored) => answer::replay(idempotency, stored),
+        Outcome::InFlight { lease_left } => answer::in_flight(idempotency, lease_left),
+        Outcome::Unknown => {
+            let (record, operation) = (intent.keys.first(), &*intent.operation);
+            tracing::warn!(%record, operation, "refused a key whose outcome is unknown");
+            problem(ProblemCode::OutcomeUnknown)
         }
-        Admission::Answer(self.refuse(refusal))
-    }
+        Outcome::Mismatch => problem(ProblemCode::KeyReused),
+    })
+}
 
-    /// What a recovery function is told.
-    pub(crate) fn describe(&self, intent: &Intent, crashed: Crashed) -> Abandoned {
-        Abandoned {
-            key: intent.key.clone(),
-            record: intent.keys.first(),
-            operation: (*intent.operation).to_owned(),
-            scope: intent.scope.clone(),
-            attempt: crashed.attempt,
-            age: crashed.age,
-            steps: crashed.steps,
-            extensions: self.extensions().clone(),
-        }
+fn refused(idempotency: &Idempotency, refusal: &Refusal, intent: &Intent) -> Admission {
+    // A record that cannot be read, or that another request has locked, is the opposite of a licence to
+    // run. A full store is one that works: one client could fill it, and all retries would run
+    // twice.
+    let is_unavailable = match refusal {
+        Refusal::Store(error) => matches!(
+            error.kind(),
+            StoreErrorKind::Unavailable | StoreErrorKind::TimedOut | StoreErrorKind::Refused
+        ),
+        Refusal::NoToken(_) => true,
+        Refusal::ShuttingDown | Refusal::Unread(_) => false,
+    };
+    if is_unavailable && idempotency.on_store_failure() == OnStoreFailure::FailOpen {
+        tracing::error!(
+            error = refusal as &dyn std::error::Error,
+            "could not claim a key, running unprotected"
+        );
+        return Admission::Degraded(intent.keys.first());
     }
+    Admission::Answer(answer::refuse(idempotency, refusal))
 }

@@ -13,9 +13,10 @@ use http::{HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
 
 use super::capture::whole;
-use super::handle::Idempotency;
-use super::problem::{Problem, ProblemCode};
-use crate::engine::Refusal;
+use crate::engine::{Answer, Refusal};
+use crate::handle::IDEMPOTENT_REPLAYED;
+use crate::handle::Idempotency;
+use crate::handle::problem::{Problem, ProblemCode};
 use crate::record::StoredResponse;
 
 /// Headers that describe a body, and so do not describe the problem that takes its place.
@@ -32,74 +33,86 @@ static BODY_HEADERS: [HeaderName; 10] = [
     HeaderName::from_static("digest"),
 ];
 
-impl Idempotency {
-    /// The stored response, marked as a replay.
-    pub(super) fn replay(&self, stored: Arc<StoredResponse>) -> Response {
-        // Most are this replay's own, and need not be copied.
-        let mut stored = Arc::unwrap_or_clone(stored);
-        let trailers = stored.take_trailers();
-        let status =
-            StatusCode::from_u16(stored.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = match stored.body {
-            Some(body) if trailers.is_some() => {
-                let head = respond(status, stored.headers, Body::empty());
-                whole(head, body, trailers)
-            }
-            Some(body) => respond(status, stored.headers, body),
-            None => self.not_retained(status, stored.headers),
-        };
-        let marker = HeaderValue::from_static("true");
-        response
-            .headers_mut()
-            .insert(super::IDEMPOTENT_REPLAYED, marker);
-        response
-    }
-
-    pub(super) fn in_flight(&self, lease_left: Duration) -> Response {
-        let pause = self.retry_after().min(lease_left);
-        self.problem(&Problem::new(ProblemCode::InFlight).retry_after(pause))
-    }
-
-    /// Nothing has run, because too much runs in the background.
-    pub(super) fn overloaded(&self) -> Response {
-        let problem = Problem::new(ProblemCode::Overloaded);
-        self.problem(&problem.retry_after(Duration::from_secs(1)))
-    }
-
-    /// Nothing has run, or nothing that ran has happened.
-    pub(super) fn refuse(&self, refusal: &Refusal) -> Response {
-        let code = match refusal {
-            Refusal::ShuttingDown => ProblemCode::ShuttingDown,
-            Refusal::Store(_) | Refusal::Unread(_) | Refusal::NoToken(_) => {
-                tracing::error!(
-                    error = refusal as &dyn std::error::Error,
-                    "the store did not do its part of a request"
-                );
-                ProblemCode::StoreUnavailable
-            }
-        };
-        self.problem(&Problem::new(code).retry_after(Duration::from_secs(1)))
-    }
-
-    pub(super) fn problem(&self, problem: &Problem) -> Response {
-        tracing::debug!(code = problem.code().as_str(), "answered with a problem");
-        self.problems().render(problem)
-    }
-
-    /// Status and headers as stored, and a problem for a body.
-    fn not_retained(&self, status: StatusCode, mut headers: HeaderMap) -> Response {
-        let problem = Problem::new(ProblemCode::ResponseNotRetained).with_status(status);
-        let (mut parts, body) = self.problems().render(&problem).into_parts();
-        for name in &BODY_HEADERS {
-            headers.remove(name);
+/// The stored response, marked as a replay.
+pub(super) fn replay(idempotency: &Idempotency, stored: Arc<StoredResponse>) -> Response {
+    // Most are this replay's own, and need not be copied.
+    let mut stored = Arc::unwrap_or_clone(stored);
+    let trailers = stored.take_trailers();
+    let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = match stored.body {
+        Some(body) if trailers.is_some() => {
+            let head = respond(status, stored.headers, Body::empty());
+            whole(head, body, trailers)
         }
-        if let Some(content_type) = parts.headers.remove(header::CONTENT_TYPE) {
-            headers.insert(header::CONTENT_TYPE, content_type);
+        Some(body) => respond(status, stored.headers, body),
+        None => not_retained(idempotency, status, stored.headers),
+    };
+    let marker = HeaderValue::from_static("true");
+    response.headers_mut().insert(IDEMPOTENT_REPLAYED, marker);
+    response
+}
+
+pub(super) fn in_flight(idempotency: &Idempotency, lease_left: Duration) -> Response {
+    let pause = idempotency.retry_after().min(lease_left);
+    problem(
+        idempotency,
+        &Problem::new(ProblemCode::InFlight).retry_after(pause),
+    )
+}
+
+/// Nothing has run, because too much runs in the background.
+pub(super) fn overloaded(idempotency: &Idempotency) -> Response {
+    let overloaded = Problem::new(ProblemCode::Overloaded);
+    problem(idempotency, &overloaded.retry_after(Duration::from_secs(1)))
+}
+
+/// Nothing has run, or nothing that ran has happened.
+pub(super) fn refuse(idempotency: &Idempotency, refusal: &Refusal) -> Response {
+    let code = match refusal {
+        Refusal::ShuttingDown => ProblemCode::ShuttingDown,
+        Refusal::Store(_) | Refusal::Unread(_) | Refusal::NoToken(_) => {
+            tracing::error!(
+                error = refusal as &dyn std::error::Error,
+                "the store did not do its part of a request"
+            );
+            ProblemCode::StoreUnavailable
         }
-        if let Some(link) = parts.headers.remove(header::LINK) {
-            headers.append(header::LINK, link);
-        }
-        respond(status, headers, body)
+    };
+    problem(
+        idempotency,
+        &Problem::new(code).retry_after(Duration::from_secs(1)),
+    )
+}
+
+pub(super) fn problem(idempotency: &Idempotency, problem: &Problem) -> Response {
+    tracing::debug!(code = problem.code().as_str(), "answered with a problem");
+    idempotency.problems().render(problem)
+}
+
+/// Status and headers as stored, and a problem for a body.
+fn not_retained(idempotency: &Idempotency, status: StatusCode, mut headers: HeaderMap) -> Response {
+    let problem = Problem::new(ProblemCode::ResponseNotRetained).with_status(status);
+    let (mut parts, body) = idempotency.problems().render(&problem).into_parts();
+    for name in &BODY_HEADERS {
+        headers.remove(name);
+    }
+    if let Some(content_type) = parts.headers.remove(header::CONTENT_TYPE) {
+        headers.insert(header::CONTENT_TYPE, content_type);
+    }
+    if let Some(link) = parts.headers.remove(header::LINK) {
+        headers.append(header::LINK, link);
+    }
+    respond(status, headers, body)
+}
+
+/// An attempt that has lost its claim answers from the record, never from its own result: all answers for
+/// a key are equal.
+pub(super) fn after_run(idempotency: &Idempotency, answer: Answer, own: Response) -> Response {
+    match answer {
+        Answer::Own => own,
+        Answer::Stored(stored) => replay(idempotency, stored),
+        Answer::InFlight { lease_left } => in_flight(idempotency, lease_left),
+        Answer::Unknown => problem(idempotency, &Problem::new(ProblemCode::OutcomeUnknown)),
     }
 }
 

@@ -12,13 +12,14 @@ use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body_util::{BodyExt, Full};
 
+use super::answer;
 use super::answer::{is_bodyless, with_body};
-use super::attempt::Unstored;
 use super::body::collect;
-use super::handle::Idempotency;
-use super::problem::{Problem, ProblemCode};
 use super::recorder::{Recorder, Recording};
-use crate::engine::{Answer, Held, catch_unwind};
+use super::release::Unstored;
+use crate::engine::{Held, catch_unwind};
+use crate::handle::Idempotency;
+use crate::handle::problem::{Problem, ProblemCode};
 use crate::key::RecordKey;
 use crate::policy::Policy;
 use crate::record::{CompactResponse, StoredResponse};
@@ -67,7 +68,7 @@ where
         Some(Unstored::Release) => Box::pin(held.release()).await,
         Some(Unstored::Withdraw) => Box::pin(held.withdraw()).await,
     };
-    idempotency.answer(answer, response)
+    answer::after_run(&idempotency, answer, response)
 }
 
 async fn store(
@@ -87,25 +88,29 @@ async fn store(
         Some(length) if length <= limit as u64 => match catch_unwind(collect(body)).await {
             Ok(Ok((body, trailers))) => {
                 let completion = match &trailers {
-                    None => held.complete(|| idempotency.compact(&response, Some(&body))),
+                    None => held.complete(|| compact(&idempotency, &response, Some(&body))),
                     Some(trailers) => {
-                        let stored = idempotency.stored(&response, Some(&body));
-                        let trailers = idempotency.stored_trailers(Some(trailers));
+                        let stored = stored(&idempotency, &response, Some(&body));
+                        let trailers = stored_trailers(&idempotency, Some(trailers));
                         held.complete_later(Arc::new(stored.with_trailers(trailers)))
                     }
                 };
-                idempotency.answer(completion.await, whole(response, body, trailers))
+                answer::after_run(
+                    &idempotency,
+                    completion.await,
+                    whole(response, body, trailers),
+                )
             }
             // Boxed: few requests have to make room for it.
             broken => Box::pin(store_failure(held, idempotency, broken)).await,
         },
         Some(_) => {
-            let completion = held.complete(|| idempotency.compact(&response, None));
-            idempotency.answer(completion.await, with_body(response, body))
+            let completion = held.complete(|| compact(&idempotency, &response, None));
+            answer::after_run(&idempotency, completion.await, with_body(response, body))
         }
         None => {
             let recording = Recording {
-                stored: idempotency.stored(&response, None),
+                stored: stored(&idempotency, &response, None),
                 idempotency: idempotency.clone(),
                 held,
                 limit,
@@ -130,7 +135,7 @@ pub(super) fn panicked(idempotency: &Idempotency, record: Option<RecordKey>) -> 
     // The panic hook has printed the message; a client must not see it.
     let record = record.map(tracing::field::display);
     tracing::error!(record, "handler panicked");
-    idempotency.problem(&Problem::new(ProblemCode::HandlerFailed))
+    answer::problem(idempotency, &Problem::new(ProblemCode::HandlerFailed))
 }
 
 /// The handler's own response, put together again.
@@ -156,49 +161,43 @@ async fn store_failure(held: Held, idempotency: Idempotency, broken: Broken) -> 
         Ok(Err(error)) => tracing::error!(%record, %error, "response body broke off"),
         Err(_) => tracing::error!(%record, "response body panicked"),
     }
-    let mut problem = idempotency.problem(&Problem::new(ProblemCode::HandlerFailed));
+    let mut problem = answer::problem(&idempotency, &Problem::new(ProblemCode::HandlerFailed));
     let body = std::mem::take(problem.body_mut());
     let (stored, problem) = match collect(body).await {
         Ok((body, trailers)) => {
-            let stored = idempotency.stored(&problem, Some(&body));
+            let stored = stored(&idempotency, &problem, Some(&body));
             (stored, whole(problem, body, trailers))
         }
         // A renderer of the application whose bodies fail as well.
-        Err(_) => (idempotency.stored(&problem, None), problem),
+        Err(_) => (stored(&idempotency, &problem, None), problem),
     };
     let answer = held.store(Arc::new(stored)).await;
-    idempotency.answer(answer, problem)
+    answer::after_run(&idempotency, answer, problem)
 }
 
-impl Idempotency {
-    /// What is stored of a response: without a body it is a tombstone. It is a copy, because it can be
-    /// kept for long, and what the handler has made can share its memory with much more.
-    pub(super) fn stored(&self, response: &Response, body: Option<&[u8]>) -> StoredResponse {
-        self.compact(response, body).response()
-    }
+/// What is stored of a response: without a body it is a tombstone. It is a copy, because it can be
+/// kept for long, and what the handler has made can share its memory with much more.
+pub(super) fn stored(
+    idempotency: &Idempotency,
+    response: &Response,
+    body: Option<&[u8]>,
+) -> StoredResponse {
+    compact(idempotency, response, body).response()
+}
 
-    /// What is stored of trailers, by the same rules as for headers; a copy likewise.
-    pub(super) fn stored_trailers(&self, trailers: Option<&HeaderMap>) -> HeaderMap {
-        let Some(trailers) = trailers else {
-            return HeaderMap::new();
-        };
-        let trailers = self.stored_headers().stored(trailers);
-        CompactResponse::new(0, trailers, None).response().headers
-    }
+/// What is stored of trailers, by the same rules as for headers; a copy likewise.
+pub(super) fn stored_trailers(
+    idempotency: &Idempotency,
+    trailers: Option<&HeaderMap>,
+) -> HeaderMap {
+    let Some(trailers) = trailers else {
+        return HeaderMap::new();
+    };
+    let trailers = idempotency.stored_headers().stored(trailers);
+    CompactResponse::new(0, trailers, None).response().headers
+}
 
-    fn compact(&self, response: &Response, body: Option<&[u8]>) -> CompactResponse {
-        let headers = self.stored_headers().stored(response.headers());
-        CompactResponse::new(response.status().as_u16(), headers, body)
-    }
-
-    /// An attempt that has lost its claim answers from the record, never from its own result: all answers for
-    /// a key are equal.
-    pub(super) fn answer(&self, answer: Answer, own: Response) -> Response {
-        match answer {
-            Answer::Own => own,
-            Answer::Stored(stored) => self.replay(stored),
-            Answer::InFlight { lease_left } => self.in_flight(lease_left),
-            Answer::Unknown => self.problem(&Problem::new(ProblemCode::OutcomeUnknown)),
-        }
-    }
+fn compact(idempotency: &Idempotency, response: &Response, body: Option<&[u8]>) -> CompactResponse {
+    let headers = idempotency.stored_headers().stored(response.headers());
+    CompactResponse::new(response.status().as_u16(), headers, body)
 }

@@ -1,5 +1,7 @@
 //! Running a handler in a transaction, and committing its writes with its response.
 
+use std::pin::Pin;
+
 use axum::body::{Body, HttpBody};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
@@ -8,18 +10,21 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
+use super::answer;
 use super::answer::is_bodyless;
-use super::attempt::Unstored;
 use super::body::again;
-use super::capture::{panicked, whole};
-use super::handle::Idempotency;
-use super::problem::{Problem, ProblemCode};
-use super::transactional::Work;
+use super::capture::{panicked, stored, stored_trailers, whole};
+use super::release::Unstored;
 use crate::engine::{InTransaction, Refusal, catch_unwind};
+use crate::handle::Idempotency;
+use crate::handle::problem::{Problem, ProblemCode};
 use crate::policy::Policy;
 use crate::record::StoredResponse;
 use crate::store::transaction::TransactionConnection;
 use crate::store::{StoreError, StoreErrorKind};
+
+/// What a handler does with the connection that it is lent.
+pub(super) type Work<'c, R> = Pin<Box<dyn Future<Output = R> + Send + 'c>>;
 
 /// Runs the handler, commits what it has written together with what it answers, and only then
 /// answers. What an error answer stands for has not happened: its writes are taken back.
@@ -65,16 +70,16 @@ where
         transaction.roll_back().await;
         let cause = "a statement of the handler's was refused, and it answered with a server error";
         let error = StoreError::new(idempotency.store().name(), StoreErrorKind::Busy);
-        return idempotency.refuse(&Refusal::Store(error.with_source(cause)));
+        return answer::refuse(&idempotency, &Refusal::Store(error.with_source(cause)));
     }
     if is_error(&own)
         && let Err(refusal) = transaction.undo().await
     {
-        return idempotency.refuse(&refusal);
+        return answer::refuse(&idempotency, &refusal);
     }
     match transaction.commit(&stored).await {
-        Ok(answer) => idempotency.answer(answer, own),
-        Err(refusal) => idempotency.refuse(&refusal),
+        Ok(answer) => answer::after_run(&idempotency, answer, own),
+        Err(refusal) => answer::refuse(&idempotency, &refusal),
     }
 }
 
@@ -91,11 +96,14 @@ async fn took_too_long<C: TransactionConnection>(
             record,
             "a handler has ended its transaction by itself, and then took too long"
         );
-        return idempotency.problem(&Problem::new(ProblemCode::OutcomeUnknown));
+        return answer::problem(idempotency, &Problem::new(ProblemCode::OutcomeUnknown));
     }
     let cause = "the handler took longer than `transaction_timeout`, and was rolled back";
     let error = StoreError::new(idempotency.store().name(), StoreErrorKind::TimedOut);
-    idempotency.refuse(&Refusal::Store(error.not_executed().with_source(cause)))
+    answer::refuse(
+        idempotency,
+        &Refusal::Store(error.not_executed().with_source(cause)),
+    )
 }
 
 fn is_error(response: &Response) -> bool {
@@ -122,17 +130,17 @@ async fn prepare(
         body
     };
     if body.size_hint().lower() > limit as u64 {
-        let tombstone = idempotency.stored(&response, None);
+        let tombstone = stored(idempotency, &response, None);
         return Some((tombstone, response.map(|_| body)));
     }
     match catch_unwind(read(body, limit)).await {
         Ok(Ok(Read::Whole(body, trailers))) => {
-            let stored = idempotency.stored(&response, Some(&body));
-            let stored = stored.with_trailers(idempotency.stored_trailers(trailers.as_ref()));
+            let stored = stored(idempotency, &response, Some(&body));
+            let stored = stored.with_trailers(stored_trailers(idempotency, trailers.as_ref()));
             Some((stored, whole(response, body, trailers)))
         }
         Ok(Ok(Read::TooLarge(body))) => {
-            let tombstone = idempotency.stored(&response, None);
+            let tombstone = stored(idempotency, &response, None);
             Some((tombstone, response.map(|_| body)))
         }
         Ok(Err(error)) => {
@@ -148,13 +156,13 @@ async fn prepare(
 
 /// The answer of a handler that has none.
 async fn failure(idempotency: &Idempotency, limit: usize) -> (StoredResponse, Response) {
-    let problem = || idempotency.problem(&Problem::new(ProblemCode::HandlerFailed));
+    let problem = || answer::problem(idempotency, &Problem::new(ProblemCode::HandlerFailed));
     match prepare(idempotency, problem(), limit).await {
         Some(prepared) => prepared,
         // A renderer of the application whose bodies fail as well.
         None => {
             let bare = problem().map(|_| Body::empty());
-            (idempotency.stored(&bare, None), bare)
+            (stored(idempotency, &bare, None), bare)
         }
     }
 }

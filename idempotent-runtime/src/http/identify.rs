@@ -9,14 +9,14 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Uri};
 
-use super::handle::Idempotency;
-use super::inputs::Inputs;
-use super::problem::{Problem, ProblemCode};
 use super::resolved::Resolved;
 use crate::canonical::canonicalize;
 use crate::digest::Digest;
 use crate::engine::{Described, Intent};
 use crate::fingerprint::{Content, Fingerprint, Request};
+use crate::handle::Idempotency;
+use crate::handle::inputs::Inputs;
+use crate::handle::problem::{Problem, ProblemCode};
 use crate::key::{InvalidKey, Key, WrongAge};
 use crate::operation::{path_without_parameter_names, without_parameter_names};
 use crate::policy::{FingerprintSource, KeyAge, Policy};

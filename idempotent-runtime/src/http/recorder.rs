@@ -13,8 +13,8 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
 
-use super::handle::Idempotency;
 use crate::engine::{Held, Mover};
+use crate::handle::Idempotency;
 use crate::record::StoredResponse;
 
 /// What a body has produced; `None` is its end.
@@ -181,7 +181,8 @@ impl Recording {
             None => return Verdict::Settle { is_whole: true },
         };
         let Some(data) = frame.data_ref() else {
-            self.trailers = self.idempotency.stored_trailers(frame.trailers_ref());
+            self.trailers =
+                super::capture::stored_trailers(&self.idempotency, frame.trailers_ref());
             return Verdict::Settle {
                 is_whole: frame.is_trailers(),
             };

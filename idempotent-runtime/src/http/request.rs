@@ -15,14 +15,17 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 
 use super::admission::Admission;
+use super::answer;
 use super::body::{self, Begun};
 use super::capture::{self, Handling};
+use super::commit;
+use super::commit::Work;
 use super::extraction::{ByAxum, Extraction};
 use super::identify::{Head, Original, may_have_key, usable, without_key};
-use super::problem::Problem;
-use super::transactional::{Transactions, Work};
-use super::{Attempt, Idempotency, Inputs, commit};
 use crate::engine::{Detach, Intent};
+use crate::handle::Transactions;
+use crate::handle::problem::Problem;
+use crate::handle::{Attempt, Idempotency, Inputs};
 use crate::policy::Policy;
 use crate::store::transaction::TransactionConnection;
 
@@ -172,7 +175,7 @@ where
                 && let Ok(Some(intent)) = &intent
                 && let Some(stored) = idempotency.engine().cached(intent)
             {
-                return Break(idempotency.replay(stored));
+                return Break(answer::replay(idempotency, stored));
             }
             let is_identified_again = has_expressions || idempotency.digest().other().is_some();
             let original = is_identified_again.then(|| head.into_original(&body));

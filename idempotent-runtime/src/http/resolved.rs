@@ -3,7 +3,7 @@
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 
-use super::{Idempotency, Inputs};
+use crate::handle::{Idempotency, Inputs};
 use crate::policy::Policy;
 
 /// What the application wants of a request. It is missing where it wants nothing.

@@ -83,6 +83,10 @@ impl Backend {
 
     /// As [`Store::claim`], if the store is [in this process](Self::is_in_process). The token of the request is unique in this process, but not
     /// necessarily in others.
+    #[cfg_attr(
+        not(feature = "memory"),
+        expect(unused_variables, reason = "no other store answers without waiting")
+    )]
     pub(crate) fn claim_now(
         &self,
         request: &ClaimRequest<'_>,
@@ -95,6 +99,10 @@ impl Backend {
     }
 
     /// As [`Store::complete`], if the store is [in this process](Self::is_in_process).
+    #[cfg_attr(
+        not(feature = "memory"),
+        expect(unused_variables, reason = "no other store answers without waiting")
+    )]
     pub(crate) fn complete_now(
         &self,
         owner: &Owner,

@@ -15,7 +15,7 @@ use idempotent_runtime::store::{
     StoreErrorKind, Subscription, Transactor,
 };
 use idempotent_runtime::{
-    Clock, Fingerprint, ManualClock, Owner, Record, RecordKey, RecordState, StoredResponse,
+    Clock, ManualClock, Owner, Record, RecordKey, RecordState, StoredResponse,
 };
 use tokio::sync::Notify;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 
 use crate::engine::StepError;
-use crate::http::problem::{Problem, ProblemCode, Problems};
+use crate::handle::problem::{Problem, ProblemCode, Problems};
 
 /// A handler's way to say "nothing happened, do not store this": the response goes out, and the key
 /// is free for a retry to run again.
@@ -28,7 +28,7 @@ pub struct Release<R>(pub R);
 
 /// Marks a response that is not to be stored, and says what of the key.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::http) enum Unstored {
+pub(super) enum Unstored {
     /// Nothing happened: it is free.
     Release,
     /// It is free if nothing is known to have happened.

@@ -2,6 +2,13 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+/// `true` on every response that comes from a record and not from the handler.
+pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// `true` on a response that was made without protection, because the store was unavailable and
+/// [`OnStoreFailure::FailOpen`](crate::OnStoreFailure::FailOpen) says to go on.
+pub const IDEMPOTENCY_DEGRADED: HeaderName = HeaderName::from_static("idempotency-degraded");
+
 /// What is never stored unless the application insists.
 ///
 /// Hop-by-hop fields belong to the connection (RFC 9110, section 7.6.1). The rest is true of one
@@ -36,8 +43,8 @@ static NEVER_STORED: [HeaderName; 30] = [
     header::ACCESS_CONTROL_EXPOSE_HEADERS,
     header::ACCESS_CONTROL_MAX_AGE,
     HeaderName::from_static("access-control-allow-private-network"),
-    super::IDEMPOTENT_REPLAYED,
-    super::IDEMPOTENCY_DEGRADED,
+    IDEMPOTENT_REPLAYED,
+    IDEMPOTENCY_DEGRADED,
 ];
 
 /// Which headers of a response are stored with it, and so replayed.
@@ -76,7 +83,7 @@ impl HeaderFilter {
     }
 
     /// The headers that are stored, in order.
-    pub(super) fn stored<'a>(
+    pub(crate) fn stored<'a>(
         &'a self,
         headers: &'a HeaderMap,
     ) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {

@@ -1,25 +1,17 @@
 //! What a handler can ask and say about its own run.
 
 use std::collections::hash_map::RandomState;
-use std::convert::Infallible;
 use std::hash::BuildHasher;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use axum::extract::FromRequestParts;
 use http::Extensions;
-use http::request::Parts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::engine::{Held, Labels, StepError, Steps};
 use crate::key::{RecordKey, derived_key};
-
-mod response;
-
-pub use response::Release;
-pub(super) use response::Unstored;
 
 /// An extractor for a handler under `#[idempotent]`: which attempt this is, and what the handler
 /// needs to be tried again safely.
@@ -214,7 +206,7 @@ impl Attempt {
     }
 
     /// The one of this request: the same wherever in its arguments a handler asks for it.
-    pub(super) fn of(extensions: &mut Extensions) -> Self {
+    pub(crate) fn of(extensions: &mut Extensions) -> Self {
         extensions.get_or_insert_default::<Self>().clone()
     }
 
@@ -230,13 +222,13 @@ impl Attempt {
     }
 
     /// The handler is about to run, in a transaction with this record: it keeps no steps.
-    pub(super) fn begin_in_transaction(&self, record: RecordKey) {
+    pub(crate) fn begin_in_transaction(&self, record: RecordKey) {
         let since = Instant::now();
         self.begin_run(Run::InTransaction { record, since });
     }
 
     /// The handler is about to run, without the claim that it should have.
-    pub(super) fn begin_degraded(&self, record: RecordKey) {
+    pub(crate) fn begin_degraded(&self, record: RecordKey) {
         self.begin_run(Run::Degraded { record });
     }
 
@@ -274,14 +266,6 @@ impl Seed {
 impl std::fmt::Debug for Seed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Seed(..)")
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Attempt {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self::of(&mut parts.extensions))
     }
 }
 

@@ -60,13 +60,13 @@ pub struct Problem {
 }
 
 /// The application's own renderer for problems.
-pub(super) type Renderer = Arc<dyn Fn(&Problem) -> Response + Send + Sync>;
+pub(crate) type Renderer = Arc<dyn Fn(&Problem) -> Response + Send + Sync>;
 
 /// How problems are rendered as responses.
 #[derive(Clone)]
-pub(super) struct Problems {
-    pub(super) documentation: Arc<str>,
-    pub(super) renderer: Option<Renderer>,
+pub(crate) struct Problems {
+    pub(crate) documentation: Arc<str>,
+    pub(crate) renderer: Option<Renderer>,
 }
 
 /// The members of RFC 9457, and `code`.
@@ -206,7 +206,7 @@ impl fmt::Display for ProblemCode {
 }
 
 impl Problem {
-    pub(super) fn new(code: ProblemCode) -> Self {
+    pub(crate) fn new(code: ProblemCode) -> Self {
         Self {
             code,
             status: code.status(),
@@ -216,7 +216,7 @@ impl Problem {
     }
 
     /// `header` is where the key was expected; `None` if the key is made from the request itself.
-    pub(super) fn missing_key(header: Option<&str>) -> Self {
+    pub(crate) fn missing_key(header: Option<&str>) -> Self {
         let problem = Self::new(ProblemCode::MissingKey);
         let Some(header) = header else { return problem };
         let detail = format!(
@@ -229,7 +229,7 @@ impl Problem {
         }
     }
 
-    pub(super) fn invalid_key(cause: InvalidKey) -> Self {
+    pub(crate) fn invalid_key(cause: InvalidKey) -> Self {
         let detail = match cause {
             InvalidKey::Empty => "The idempotency key is empty.",
             InvalidKey::TooLong => "The idempotency key is longer than 255 bytes.",
@@ -256,13 +256,13 @@ impl Problem {
     }
 
     /// Rounded up to whole seconds, at least one.
-    pub(super) fn retry_after(mut self, after: Duration) -> Self {
+    pub(crate) fn retry_after(mut self, after: Duration) -> Self {
         let secs = after.as_secs() + u64::from(after.subsec_nanos() > 0);
         self.retry_after = Some(Duration::from_secs(secs.max(1)));
         self
     }
 
-    pub(super) fn with_status(mut self, status: StatusCode) -> Self {
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
@@ -299,7 +299,7 @@ impl Problem {
 }
 
 impl Problems {
-    pub(super) fn render(&self, problem: &Problem) -> Response {
+    pub(crate) fn render(&self, problem: &Problem) -> Response {
         let mut response = match &self.renderer {
             Some(renderer) => renderer(problem),
             None => self.render_default(problem),

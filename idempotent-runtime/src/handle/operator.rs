@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::handle::Idempotency;
+use super::Idempotency;
 use crate::error::{Error, ErrorKind};
 use crate::key::{KeySet, RecordKey};
 use crate::operation::without_parameter_names;

@@ -1,11 +1,7 @@
-//! Handlers that run in one transaction with their record: where `#[tx]` meets axum.
+//! The handle of handlers that run in one transaction with their record.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-
-use axum::extract::FromRef;
 
 use super::Idempotency;
 use crate::error::{Error, ErrorKind};
@@ -114,7 +110,7 @@ impl<C: TransactionConnection> Transactions<C> {
         &self.idempotency
     }
 
-    pub(super) fn begin(&self) -> &dyn Begin<C> {
+    pub(crate) fn begin(&self) -> &dyn Begin<C> {
         &*self.begin
     }
 }
@@ -128,13 +124,6 @@ impl<C: TransactionConnection> Clone for Transactions<C> {
     }
 }
 
-/// A state that is the transactions serves all idempotent handlers.
-impl<C: TransactionConnection> FromRef<Transactions<C>> for Idempotency {
-    fn from_ref(transactions: &Transactions<C>) -> Self {
-        transactions.idempotency.clone()
-    }
-}
-
 impl<C: TransactionConnection> fmt::Debug for Transactions<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Transactions")
@@ -142,6 +131,3 @@ impl<C: TransactionConnection> fmt::Debug for Transactions<C> {
             .finish()
     }
 }
-
-/// What a handler does with the connection that it is lent.
-pub(super) type Work<'c, R> = Pin<Box<dyn Future<Output = R> + Send + 'c>>;
