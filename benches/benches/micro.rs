@@ -22,7 +22,7 @@ use axum::{Json, Router};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt as _;
 use idempotent_runtime::store::memory::MemoryStore;
-use idempotent_runtime::store::{Claim, ClaimRequest, Completion, Store};
+use idempotent_runtime::store::{Acquired, Claim, ClaimRequest, Completion, Store};
 use idempotent_runtime::{
     Fingerprint, Idempotency, Key, KeySyntax, Owner, RecordKey, StoredResponse, Token, idempotent,
 };
@@ -118,7 +118,7 @@ fn memory(criterion: &mut Criterion) {
         let claim = store.claim(request).now_or_never();
         assert!(matches!(
             claim,
-            Some(Ok(Claim::Acquired { attempt: 1, .. }))
+            Some(Ok(Claim::Acquired(Acquired { attempt: 1, .. })))
         ));
     };
     let completed = |store: &MemoryStore, request: &ClaimRequest<'_>| {

@@ -168,6 +168,7 @@ mod fingerprint;
 mod handle;
 mod http;
 mod key;
+mod keyed;
 mod operation;
 mod operator;
 mod policy;
@@ -207,7 +208,7 @@ pub use self::recovery::{Abandoned, Recovery};
 pub mod __private {
     pub use axum::response::Response;
 
-    pub use crate::execute::{Fallible, FromExecuteError, Kept, call};
+    pub use crate::execute::{Fallible, FromExecuteError, Storable, call};
     pub use crate::handle::{Argument, Inputs};
     pub use crate::http::{Extraction, IdempotentRequest, Unbound};
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use idempotent_runtime::RecordKey;
 use idempotent_runtime::store::conformance::{self, RecordLock, TestBed, Timing};
-use idempotent_runtime::store::{Claim, Store};
+use idempotent_runtime::store::{Acquired, Claim, Store};
 use sqlx::{MySql, Transaction};
 use tokio::sync::Barrier;
 
@@ -121,7 +121,7 @@ async fn one_of_sixteen_processes_acquires() {
         let mut acquired = 0;
         for claim in claims.collect::<Vec<_>>() {
             match claim.await.unwrap() {
-                Claim::Acquired { attempt: 1, .. } => acquired += 1,
+                Claim::Acquired(Acquired { attempt: 1, .. }) => acquired += 1,
                 Claim::InFlight { .. } => {}
                 other => panic!("{other:?}"),
             }

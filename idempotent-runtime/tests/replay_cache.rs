@@ -13,8 +13,8 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::store::{
-    CachedStore, Claim, ClaimRequest, Completion, Release, ReplayCache, Store, StoreError,
-    StoreErrorKind,
+    Acquired, CachedStore, Claim, ClaimRequest, Completion, Release, ReplayCache, Store,
+    StoreError, StoreErrorKind,
 };
 use idempotent_runtime::{
     Clock, Fingerprint, ManualClock, Owner, RecordKey, StoredResponse, Token,
@@ -159,7 +159,7 @@ fn response(body: &str) -> Arc<StoredResponse> {
 #[track_caller]
 fn assert_first(claim: &Claim) {
     assert!(
-        matches!(claim, Claim::Acquired { attempt: 1, .. }),
+        matches!(claim, Claim::Acquired(Acquired { attempt: 1, .. })),
         "{claim:?}"
     );
 }
@@ -356,7 +356,10 @@ async fn what_runs_or_is_abandoned_or_taken_over_is_asked_for_every_time() {
         ..rival(&request)
     };
     let claim = bed.store.claim(&heir).await.unwrap();
-    assert!(matches!(claim, Claim::Acquired { attempt: 2, .. }));
+    assert!(matches!(
+        claim,
+        Claim::Acquired(Acquired { attempt: 2, .. })
+    ));
     let late = bed
         .store
         .complete(&first.owner, &response("late"), TTL)

@@ -5,7 +5,9 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use idempotent_runtime::store::memory::MemoryStore;
-use idempotent_runtime::store::{Claim, ClaimRequest, Release as Released, Store, StoreErrorKind};
+use idempotent_runtime::store::{
+    Acquired, Claim, ClaimRequest, Release as Released, Store, StoreErrorKind,
+};
 use idempotent_runtime::{
     Fingerprint, Owner, Record, RecordKey, RecordState, StoredResponse, Token, idempotent,
 };
@@ -101,7 +103,10 @@ async fn claim_forgotten(
         take_over: None,
     };
     let claimed = store.claim(&claim).await.unwrap();
-    assert!(matches!(claimed, Claim::Acquired { attempt: 1, .. }));
+    assert!(matches!(
+        claimed,
+        Claim::Acquired(Acquired { attempt: 1, .. })
+    ));
     owner
 }
 

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use http::StatusCode;
-use idempotent_runtime::store::{Claim, ClaimRequest, Store, StoreErrorKind};
+use idempotent_runtime::store::{Acquired, Claim, ClaimRequest, Store, StoreErrorKind};
 use idempotent_runtime::{
     Abandoned, Attempt, Idempotency, ManualClock, Owner, RecordState, Recovery, Release,
     StoredResponse, Token, idempotent,
@@ -234,7 +234,10 @@ async fn find_too_late(abandoned: Abandoned) -> Recovery {
         take_over: Some(abandoned.attempt()),
     };
     let taken = store.claim(&take_over).await.unwrap();
-    assert!(matches!(taken, Claim::Acquired { attempt: 2, .. }));
+    assert!(matches!(
+        taken,
+        Claim::Acquired(Acquired { attempt: 2, .. })
+    ));
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_secs(1)).await;
         store.remove(&key).await.unwrap();

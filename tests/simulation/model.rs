@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use idempotent_runtime::store::{
-    Claim, Completion, Progress, Purged, PurgedClaim, Release, Renewal, Renewed,
+    Acquired, Claim, Completion, Progress, Purged, PurgedClaim, Release, Renewal, Renewed,
 };
 use idempotent_runtime::{
     Fingerprint, Owner, Record, RecordKey, RecordState, StoredResponse, Token,
@@ -153,10 +153,10 @@ impl Model {
             token: request.owner.token,
             after,
         });
-        Claim::Acquired {
+        Claim::Acquired(Acquired {
             attempt: 1,
             age: Duration::ZERO,
-        }
+        })
     }
 
     fn claim_existing(&mut self, request: &ClaimOf, now: Millis) -> Claim {
@@ -171,7 +171,7 @@ impl Model {
             return Claim::Completed(Arc::clone(response));
         }
         if entry.token == Some(request.owner.token) {
-            return Claim::Acquired { attempt, age };
+            return Claim::Acquired(Acquired { attempt, age });
         }
         if now < entry.lease_until {
             let lease_left = time(entry.lease_until - now);
@@ -195,7 +195,7 @@ impl Model {
             entry.set_lease(request.lease, request.retention, now);
         }
         let attempt = attempt + 1;
-        Claim::Acquired { attempt, age }
+        Claim::Acquired(Acquired { attempt, age })
     }
 
     pub fn renew(&mut self, renewal: &Renewal, now: Millis) -> Renewed {

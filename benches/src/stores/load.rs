@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use idempotent_runtime::StoredResponse;
-use idempotent_runtime::store::{Claim, Completion, Store};
+use idempotent_runtime::store::{Acquired, Claim, Completion, Store};
 use tokio::task::JoinSet;
 
 use super::insert::{Inserts, pay};
@@ -138,7 +138,7 @@ impl Run {
 
 pub(crate) async fn first_claim(store: &dyn Store, number: u64) -> Result<(), Failure> {
     match store.claim(&claim(number, 0)).await? {
-        Claim::Acquired { attempt: 1, .. } => Ok(()),
+        Claim::Acquired(Acquired { attempt: 1, .. }) => Ok(()),
         other => Err(format!("a first claim was answered {other:?}").into()),
     }
 }

@@ -21,32 +21,33 @@ pub(crate) struct Crashed {
 /// Describes a crashed attempt to a recovery function; called only when there is one.
 pub(crate) type DescribeAbandoned<'a> = &'a (dyn Fn(Crashed) -> Abandoned + Send + Sync);
 
-impl Engine {
-    /// What the attempt has finished; `None` when it is not the record's last any more, or is not
-    /// abandoned.
-    pub(super) async fn crashed(
-        &self,
-        key: &RecordKey,
-        attempt: u32,
-    ) -> Result<Option<Crashed>, Refusal> {
-        let record = self.read(key).await.map_err(Refusal::Unread)?;
-        let abandoned = record.filter(|record| {
-            record.attempt == attempt && matches!(record.state, RecordState::Abandoned)
-        });
-        let Some(record) = abandoned else {
-            return Ok(None);
-        };
-        Ok(Some(Crashed {
-            attempt,
-            age: record.age,
-            steps: self.finished_steps(&record).map_err(Refusal::Unread)?,
-        }))
-    }
+/// What the attempt has finished; `None` when it is not the record's last any more, or is not
+/// abandoned.
+pub(super) async fn crashed(
+    engine: &Engine,
+    key: &RecordKey,
+    attempt: u32,
+) -> Result<Option<Crashed>, Refusal> {
+    let record = engine.read(key).await.map_err(Refusal::Unread)?;
+    let abandoned = record.filter(|record| {
+        record.attempt == attempt && matches!(record.state, RecordState::Abandoned)
+    });
+    let Some(record) = abandoned else {
+        return Ok(None);
+    };
+    Ok(Some(Crashed {
+        attempt,
+        age: record.age,
+        steps: finished_steps(engine, &record).map_err(Refusal::Unread)?,
+    }))
+}
 
-    /// Progress that cannot be read is a corrupt record.
-    pub(crate) fn finished_steps(&self, record: &Record) -> Result<FinishedSteps, StoreError> {
-        FinishedSteps::decode(&record.progress).map_err(|error| {
-            StoreError::new(self.store().name(), StoreErrorKind::Corrupt).with_source(error)
-        })
-    }
+/// Progress that cannot be read is a corrupt record.
+pub(crate) fn finished_steps(
+    engine: &Engine,
+    record: &Record,
+) -> Result<FinishedSteps, StoreError> {
+    FinishedSteps::decode(&record.progress).map_err(|error| {
+        StoreError::new(engine.store().name(), StoreErrorKind::Corrupt).with_source(error)
+    })
 }

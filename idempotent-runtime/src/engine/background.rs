@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tracing::Instrument;
 
-use super::Held;
-use super::held::{Answer, Interrupted};
+use super::ClaimGuard;
+use super::claim_guard::{Answer, Interrupted, Own};
 use super::pauses::Pauses;
 use crate::record::StoredResponse;
 
@@ -57,7 +57,7 @@ impl Drop for Room {
     }
 }
 
-impl Held {
+impl ClaimGuard {
     /// Goes on storing a response whose handler has run, until it is stored or a later attempt's answer
     /// stands. Its lease goes on being renewed meanwhile.
     ///
@@ -95,7 +95,7 @@ impl Held {
             match self.try_complete(&offered).await {
                 Ok(answer) => {
                     match answer {
-                        Answer::Own => tracing::info!(%record, "stored a response late"),
+                        Answer::Acquired(Own) => tracing::info!(%record, "stored a response late"),
                         _ => {
                             tracing::error!(%record, "answered with a response, and then lost the claim");
                         }

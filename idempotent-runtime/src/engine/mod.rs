@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeySet, RecordKey};
+use crate::keyed::Keyed;
 use crate::operation;
 use crate::record::{Record, RecordState, StoredResponse};
 use crate::store::backend::Backend;
@@ -22,30 +23,35 @@ mod abandoned;
 mod background;
 mod calls;
 mod claim;
+mod claim_guard;
+mod claim_terms;
 mod detach;
 mod fingerprints;
 mod given_up;
-mod held;
+mod key_queues;
 mod leases;
 mod pauses;
 mod random;
-mod seats;
+mod resolve;
 mod secrets;
-mod settle;
 mod steps;
 mod sweep;
+mod take_over;
 mod transaction;
 mod unwind;
 mod wait;
 
-pub(crate) use abandoned::{Crashed, DescribeAbandoned};
+pub(crate) use abandoned::{Crashed, DescribeAbandoned, finished_steps};
+pub(crate) use claim_guard::{Answer, ClaimGuard, Own};
 pub(crate) use detach::{Crowd, Detach, Mover};
 pub(crate) use fingerprints::Fingerprints;
-pub(crate) use held::{Answer, Held};
+pub(crate) use resolve::resolve;
 pub(crate) use secrets::CheckValues;
 pub use steps::StepError;
 pub(crate) use steps::{Labels, Steps};
-pub(crate) use transaction::InTransaction;
+pub(crate) use transaction::{
+    InTransaction, begin_unprotected, enter_transaction, try_transactions,
+};
 pub(crate) use unwind::catch_unwind;
 
 /// Shared by every clone of an [`Idempotency`](crate::Idempotency).
@@ -60,7 +66,7 @@ struct Inner {
     idle_limit: Duration,
     leases: leases::Leases,
     watches: wait::Watches,
-    seats: seats::Seats,
+    key_queues: Keyed<key_queues::KeyQueue>,
     sweeper: sweep::Sweeper,
     secrets: secrets::Secrets,
     tasks: TaskTracker,
@@ -155,21 +161,6 @@ impl std::ops::Deref for Described {
     }
 }
 
-/// What becomes of an [`Intent`].
-#[derive(Debug)]
-pub(crate) enum Outcome<R = Held> {
-    /// This caller runs, under a claim or in a transaction.
-    Run(R),
-    /// It was done before.
-    Replay(Arc<StoredResponse>),
-    /// Another attempt is running.
-    InFlight { lease_left: Duration },
-    /// An attempt was abandoned, and the policy is not to run again.
-    Unknown,
-    /// The key is another request's.
-    Mismatch,
-}
-
 /// Why there is no outcome. Nothing has run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -196,7 +187,7 @@ impl Engine {
             secrets: secrets::Secrets::new(check_values),
             leases: leases::Leases::new(calls.clone(), settings.retention),
             watches: wait::Watches::new(calls.clone()),
-            seats: seats::Seats::default(),
+            key_queues: Keyed::default(),
             sweeper: sweep::Sweeper::new(settings.purge_interval),
             calls,
             retention: settings.retention,
@@ -270,6 +261,10 @@ impl Engine {
 
     pub(crate) async fn read(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         self.0.calls.get(key).await
+    }
+
+    pub(crate) async fn forget(&self, key: &RecordKey) -> Result<bool, StoreError> {
+        self.0.calls.remove(key).await
     }
 
     fn is_closing(&self) -> bool {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use super::calls::Calls;
-use super::held::ClaimedAs;
+use super::claim_terms::ClaimTerms;
 use super::random;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
@@ -112,7 +112,7 @@ async fn write(calls: &Calls, own: &CheckValues) -> Result<(), StoreError> {
         token,
     };
     let fingerprint = Fingerprint::from_bytes(*own.key.as_bytes());
-    let claim = ClaimedAs::new(owner, fingerprint, &OPERATION.into(), LEASE, MAX_DURATION);
+    let claim = ClaimTerms::new(owner, fingerprint, &OPERATION.into(), LEASE, MAX_DURATION);
     // One that arrives late is gone with its lease.
     if let Claim::Acquired { .. } = claim.ask(calls, LEASE, None).await? {
         let response = Arc::new(StoredResponse::of_parts(

@@ -7,28 +7,26 @@
 //! A step has effects, so it does not begin where this process can know that the claim may be another
 //! attempt's: once the run is over, and once its lease is not known to last unless the store says so.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 use tokio::time::Instant;
 
-use super::Engine;
-use super::calls::lock;
-use super::held::ClaimedAs;
+use super::claim_terms::ClaimTerms;
+use super::{Engine, finished_steps};
 use crate::exact;
-use crate::record::progress::{Finished, FinishedSteps, MAX_PROGRESS_BYTES, append};
+use crate::record::progress::{Finished, MAX_PROGRESS_BYTES};
 use crate::record::{Owner, RecordState};
 use crate::store::{Claim, Progress, Renewal, Renewed, StoreError};
 
 mod error;
 mod labels;
 mod lease;
+mod log;
 #[cfg(feature = "memory")]
 #[cfg(test)]
 mod tests;
@@ -36,6 +34,7 @@ mod tests;
 pub use error::StepError;
 pub(crate) use labels::{Labels, Taken};
 pub(super) use lease::LeaseView;
+use log::{Log, Unsaid};
 
 /// The steps of one claim. Clones are the same.
 #[derive(Clone, Debug)]
@@ -44,34 +43,17 @@ pub(crate) struct Steps(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     engine: Engine,
-    claim: ClaimedAs,
+    claim: ClaimTerms,
     attempt: u32,
     /// The claims of the same request under other secrets, and their attempts.
     aliases: Vec<(Owner, u32)>,
     lease: LeaseView,
     /// Empty until an attempt after the first has read what those before it have finished.
     log: OnceCell<Log>,
-    /// Held while a save is on its way: they are made one after the other.
+    /// ClaimGuard while a save is on its way: they are made one after the other.
     saves: AsyncMutex<Saves>,
     is_lost: AtomicBool,
     is_over: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Log {
-    earlier: FinishedSteps,
-    /// The progress as it is to be stored.
-    bytes: Mutex<Vec<u8>>,
-    /// Steps of this attempt that the handler has not got the result of: they are being saved, or the
-    /// future that was saving them was dropped.
-    unsaid: Mutex<HashMap<Box<str>, Unsaid>>,
-}
-
-/// A step that has run, and where it ends in the log.
-#[derive(Clone, Debug)]
-struct Unsaid {
-    step: Finished,
-    end: usize,
 }
 
 /// How many bytes of the log saves have carried.
@@ -98,7 +80,7 @@ enum Unread {
 impl Steps {
     pub(super) fn new(
         engine: &Engine,
-        claim: &ClaimedAs,
+        claim: &ClaimTerms,
         attempt: u32,
         aliases: Vec<(Owner, u32)>,
         lease: LeaseView,
@@ -249,7 +231,7 @@ impl Steps {
                 }
             }
         }
-        let earlier = engine.finished_steps(&longest)?;
+        let earlier = finished_steps(engine, &longest)?;
         aliases.retain(|(_, progress)| longest.progress.starts_with(progress));
         let aliases = aliases.into_iter().map(|(owner, it)| (owner, it.len()));
         let mut saves = self.0.saves.lock().await;
@@ -388,37 +370,6 @@ impl Steps {
         calls
             .save_progress(&claim.owner, unsaved.start, &bytes)
             .await
-    }
-}
-
-impl Log {
-    fn len(&self) -> usize {
-        lock(&self.bytes).len()
-    }
-
-    fn copy(&self, range: Range<usize>) -> Bytes {
-        Bytes::copy_from_slice(lock(&self.bytes).get(range).unwrap_or_default())
-    }
-
-    /// Returns where the step ends.
-    fn append(&self, label: &str, step: Finished) -> usize {
-        let end = {
-            let mut bytes = lock(&self.bytes);
-            append(&mut bytes, &step.encode());
-            bytes.len()
-        };
-        lock(&self.unsaid).insert(label.into(), Unsaid { step, end });
-        end
-    }
-
-    /// A step of this label that has run without its result being told to the handler.
-    fn unsaid(&self, label: &str) -> Option<Unsaid> {
-        lock(&self.unsaid).get(label).cloned()
-    }
-
-    /// The handler is told.
-    fn say(&self, label: &str) {
-        lock(&self.unsaid).remove(label);
     }
 }
 

@@ -12,19 +12,17 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::key_queues::{KeyQueue, RunningHere, Turn};
 use super::pauses::jittered;
-use super::seats::{Occupied, Seat, Turn};
 use super::wait::{FIRST_POLL, SLOWEST_POLL};
-use super::{Answer, Engine, Fingerprints, Intent, Outcome, Refusal, random};
+use super::{Answer, Engine, Fingerprints, Intent, Own, Refusal, random};
 use crate::fingerprint::Fingerprint;
 use crate::key::{KeySet, RecordKey};
+use crate::keyed::Entry;
 use crate::policy::{InFlight, Policy};
 use crate::record::{Owner, RecordState, StoredResponse};
-use crate::store::transaction::{Begin, Begun, Committed, Session, Settled, TransactionRequest};
-use crate::store::{StoreError, StoreErrorKind};
-
-/// When to ask again about a transaction of which nothing is known but that it runs.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+use crate::store::transaction::{ASK_AGAIN, Begin, Committed, Session, TransactionRequest};
+use crate::store::{Claim, StoreError, StoreErrorKind};
 
 /// A transaction that is open, and whose record is not written yet. Dropped, it is rolled back.
 pub(crate) struct InTransaction<C> {
@@ -38,7 +36,7 @@ struct ToRecord {
     keys: KeySet,
     fingerprint: Fingerprint,
     /// Ends after the session has.
-    _seat: Occupied,
+    _here: RunningHere,
 }
 
 /// Is counted, and keeps [`Engine::shutdown`] waiting.
@@ -64,21 +62,21 @@ impl Drop for Running {
 }
 
 /// Waits for the request that runs.
-struct Queue {
-    seat: Arc<Seat>,
+struct Waiting {
+    queue: Arc<Entry<KeyQueue>>,
     turn: Option<Turn>,
     deadline: Option<Instant>,
     poll: Duration,
 }
 
-impl Queue {
+impl Waiting {
     /// Whether it is time to ask the database; `false` when it is time to give up.
     async fn wait(&mut self) -> bool {
         let Some(deadline) = self.deadline.filter(|deadline| Instant::now() < *deadline) else {
             return false;
         };
         if self.turn.is_none() {
-            self.turn = timeout_at(deadline, self.seat.turn()).await.ok();
+            self.turn = timeout_at(deadline, self.queue.turn()).await.ok();
             return self.turn.is_some();
         }
         let next = Instant::now() + jittered(self.poll);
@@ -88,184 +86,177 @@ impl Queue {
     }
 }
 
-impl Engine {
-    /// Begins, waits, or says what to answer. Dropping the returned future leaves nothing behind.
-    pub(crate) async fn enter_transaction<C>(
-        &self,
-        begin: &dyn Begin<C>,
-        intent: &Intent,
-        mut fingerprints: Fingerprints<'_>,
-        policy: &Policy,
-    ) -> Result<Outcome<InTransaction<C>>, Refusal> {
-        let key = intent.keys.first();
-        let mut request = TransactionRequest {
-            owner: Owner {
-                key,
-                token: random::token()?,
-            },
-            aliases: intent.keys.others().into(),
-            operation: intent.operation.stored_operation(),
-            label: intent.operation.label.clone(),
-            fingerprint: fingerprints.current(),
-            ttl: intent.ttl,
-        };
-        let seat = self.0.seats.of(&key);
-        let mut queue = Queue {
-            turn: seat.try_turn(),
-            seat,
-            deadline: match policy.in_flight {
-                InFlight::Reject => None,
-                InFlight::Wait => Some(Instant::now() + policy.wait),
-            },
-            poll: FIRST_POLL,
-        };
-        loop {
-            let lease_left = match self.try_begin(begin, &request, &queue).await? {
-                Tried::Open(session, running) => {
+/// Begins, waits, or says what to answer. Dropping the returned future leaves nothing behind.
+pub(crate) async fn enter_transaction<C>(
+    engine: &Engine,
+    begin: &dyn Begin<C>,
+    intent: &Intent,
+    mut fingerprints: Fingerprints<'_>,
+    policy: &Policy,
+) -> Result<Claim<InTransaction<C>>, Refusal> {
+    let key = intent.keys.first();
+    let mut request = TransactionRequest {
+        owner: Owner {
+            key,
+            token: random::token()?,
+        },
+        aliases: intent.keys.others().into(),
+        operation: intent.operation.stored_operation(),
+        label: intent.operation.label.clone(),
+        fingerprint: fingerprints.current(),
+        ttl: intent.ttl,
+    };
+    let queue = engine
+        .0
+        .key_queues
+        .get_or_insert_with(&key, KeyQueue::default);
+    let mut waiting = Waiting {
+        turn: queue.try_turn(),
+        queue,
+        deadline: match policy.in_flight {
+            InFlight::Reject => None,
+            InFlight::Wait => Some(Instant::now() + policy.wait),
+        },
+        poll: FIRST_POLL,
+    };
+    loop {
+        let lease_left = match try_begin(engine, begin, &request, &waiting).await? {
+            Claim::InFlight { lease_left } => lease_left,
+            Claim::Mismatch if fingerprints.mismatched() => {
+                request.fingerprint = fingerprints.current();
+                continue;
+            }
+            begun => {
+                return Ok(begun.map(|Begun { session, running }| {
                     let fingerprint = request.fingerprint;
-                    let seat = queue.seat.occupy(queue.turn, fingerprint);
-                    return Ok(Outcome::Run(InTransaction {
+                    let record = ToRecord {
+                        keys: intent.keys.clone(),
+                        fingerprint,
+                        _here: RunningHere::new(waiting.queue, waiting.turn, fingerprint),
+                    };
+                    InTransaction {
                         session,
-                        record: Some(ToRecord {
-                            keys: intent.keys.clone(),
-                            fingerprint,
-                            _seat: seat,
-                        }),
+                        record: Some(record),
                         running,
-                    }));
-                }
-                Tried::Settled(Settled::Completed(response)) => {
-                    return Ok(Outcome::Replay(response));
-                }
-                Tried::Settled(Settled::Mismatch) => {
-                    if !fingerprints.mismatched() {
-                        return Ok(Outcome::Mismatch);
                     }
-                    request.fingerprint = fingerprints.current();
-                    continue;
-                }
-                Tried::Settled(Settled::Abandoned) => return Ok(Outcome::Unknown),
-                Tried::Settled(Settled::InFlight(lease_left)) => lease_left,
-            };
-            if queue.deadline.is_some() {
-                fingerprints.matched();
+                }));
             }
-            if !queue.wait().await {
-                let lease_left = lease_left.unwrap_or(ASK_AGAIN);
-                return Ok(Outcome::InFlight { lease_left });
-            }
-        }
-    }
-
-    /// Begins a transaction for a request that is not protected.
-    pub(crate) async fn begin_unprotected<C>(
-        &self,
-        begin: &dyn Begin<C>,
-    ) -> Result<InTransaction<C>, Refusal> {
-        let running = Running::new(self, self.tasks().token());
-        if self.is_closing() {
-            return Err(Refusal::ShuttingDown);
-        }
-        match self
-            .0
-            .calls
-            .timed(begin.begin(None, self.0.idle_limit))
-            .await?
-        {
-            Begun::Open(session) => Ok(InTransaction {
-                session,
-                record: None,
-                running,
-            }),
-            Begun::Settled(_) => Err(self.impossible().into()),
-        }
-    }
-
-    /// Begins one for a key that no request has, and takes it back: whether the database, the table and
-    /// the rights are as they should be.
-    pub(crate) async fn try_transactions<C>(&self, begin: &dyn Begin<C>) -> Result<(), Refusal> {
-        let (token, other) = (random::token()?, random::token()?);
-        let mut key = [0; 32];
-        let random = token.as_bytes().iter().chain(other.as_bytes());
-        key.iter_mut()
-            .zip(random)
-            .for_each(|(to, from)| *to = *from);
-        let request = TransactionRequest {
-            owner: Owner {
-                key: RecordKey::from_bytes(key),
-                token,
-            },
-            aliases: Arc::default(),
-            operation: "idempotent: start-up".into(),
-            label: None,
-            fingerprint: Fingerprint::from_bytes(key),
-            ttl: Duration::from_secs(1),
         };
-        if let Begun::Open(session) = self
-            .0
-            .calls
-            .timed(begin.begin(Some(&request), self.0.idle_limit))
-            .await?
-        {
-            self.roll_back(session).await;
+        if waiting.deadline.is_some() {
+            fingerprints.matched();
         }
-        Ok(())
-    }
-
-    /// Dropped half-way, the connection is closed, and the database does it.
-    async fn roll_back<C>(&self, session: Box<dyn Session<C>>) {
-        drop(tokio::time::timeout(self.0.calls.limit(), session.roll_back()).await);
-    }
-
-    async fn try_begin<C>(
-        &self,
-        begin: &dyn Begin<C>,
-        request: &TransactionRequest,
-        queue: &Queue,
-    ) -> Result<Tried<C>, Refusal> {
-        // One that runs here needs no look: its database is busy enough.
-        if queue.turn.is_none()
-            && let Some(fingerprint) = queue.seat.runs()
-        {
-            return Ok(Tried::Settled(if fingerprint == request.fingerprint {
-                Settled::InFlight(None)
-            } else {
-                Settled::Mismatch
-            }));
+        if !waiting.wait().await {
+            return Ok(Claim::InFlight { lease_left });
         }
-        // As with a claim, the token comes before the look at the flag.
-        let running = Running::new(self, self.tasks().token());
-        if self.is_closing() {
-            let is_this_request = |fingerprint| fingerprint == request.fingerprint;
-            let keys = KeySet::new(request.owner.key, Some(Arc::clone(&request.aliases)));
-            return match self.peek(&keys, is_this_request).await {
-                Some(stored) => Ok(Tried::Settled(Settled::Completed(stored))),
-                None => Err(Refusal::ShuttingDown),
-            };
-        }
-        self.look_after();
-        Ok(
-            match self
-                .0
-                .calls
-                .timed(begin.begin(Some(request), self.0.idle_limit))
-                .await?
-            {
-                Begun::Open(session) => Tried::Open(session, running),
-                Begun::Settled(settled) => Tried::Settled(settled),
-            },
-        )
-    }
-
-    fn impossible(&self) -> StoreError {
-        let cause = "it has refused a transaction without a record";
-        StoreError::new(self.store().name(), StoreErrorKind::Refused).with_source(cause)
     }
 }
 
-enum Tried<C> {
-    Open(Box<dyn Session<C>>, Running),
-    Settled(Settled),
+/// Begins a transaction for a request that is not protected.
+pub(crate) async fn begin_unprotected<C>(
+    engine: &Engine,
+    begin: &dyn Begin<C>,
+) -> Result<InTransaction<C>, Refusal> {
+    let running = Running::new(engine, engine.tasks().token());
+    if engine.is_closing() {
+        return Err(Refusal::ShuttingDown);
+    }
+    match engine
+        .0
+        .calls
+        .timed(begin.begin(None, engine.0.idle_limit))
+        .await?
+    {
+        Claim::Acquired(session) => Ok(InTransaction {
+            session,
+            record: None,
+            running,
+        }),
+        _ => Err(impossible(engine).into()),
+    }
+}
+
+/// Begins one for a key that no request has, and takes it back: whether the database, the table and
+/// the rights are as they should be.
+pub(crate) async fn try_transactions<C>(
+    engine: &Engine,
+    begin: &dyn Begin<C>,
+) -> Result<(), Refusal> {
+    let (token, other) = (random::token()?, random::token()?);
+    let mut key = [0; 32];
+    let random = token.as_bytes().iter().chain(other.as_bytes());
+    key.iter_mut()
+        .zip(random)
+        .for_each(|(to, from)| *to = *from);
+    let request = TransactionRequest {
+        owner: Owner {
+            key: RecordKey::from_bytes(key),
+            token,
+        },
+        aliases: Arc::default(),
+        operation: "idempotent: start-up".into(),
+        label: None,
+        fingerprint: Fingerprint::from_bytes(key),
+        ttl: Duration::from_secs(1),
+    };
+    if let Claim::Acquired(session) = engine
+        .0
+        .calls
+        .timed(begin.begin(Some(&request), engine.0.idle_limit))
+        .await?
+    {
+        roll_back(engine, session).await;
+    }
+    Ok(())
+}
+
+/// Dropped half-way, the connection is closed, and the database does it.
+async fn roll_back<C>(engine: &Engine, session: Box<dyn Session<C>>) {
+    drop(tokio::time::timeout(engine.0.calls.limit(), session.roll_back()).await);
+}
+
+async fn try_begin<C>(
+    engine: &Engine,
+    begin: &dyn Begin<C>,
+    request: &TransactionRequest,
+    waiting: &Waiting,
+) -> Result<Claim<Begun<C>>, Refusal> {
+    // One that runs here needs no look: its database is busy enough.
+    if waiting.turn.is_none()
+        && let Some(fingerprint) = waiting.queue.running()
+    {
+        return Ok(if fingerprint == request.fingerprint {
+            Claim::InFlight {
+                lease_left: ASK_AGAIN,
+            }
+        } else {
+            Claim::Mismatch
+        });
+    }
+    // As with a claim, the token comes before the look at the flag.
+    let running = Running::new(engine, engine.tasks().token());
+    if engine.is_closing() {
+        let is_this_request = |fingerprint| fingerprint == request.fingerprint;
+        let keys = KeySet::new(request.owner.key, Some(Arc::clone(&request.aliases)));
+        return match engine.peek(&keys, is_this_request).await {
+            Some(stored) => Ok(Claim::Completed(stored)),
+            None => Err(Refusal::ShuttingDown),
+        };
+    }
+    engine.look_after();
+    let begun = begin.begin(Some(request), engine.0.idle_limit);
+    let begun = engine.0.calls.timed(begun).await?;
+    Ok(begun.map(|session| Begun { session, running }))
+}
+
+fn impossible(engine: &Engine) -> StoreError {
+    let cause = "it has refused a transaction without a record";
+    StoreError::new(engine.store().name(), StoreErrorKind::Refused).with_source(cause)
+}
+
+/// A transaction that was begun for a record.
+struct Begun<C> {
+    session: Box<dyn Session<C>>,
+    running: Running,
 }
 
 impl<C> InTransaction<C> {
@@ -303,7 +294,7 @@ impl<C> InTransaction<C> {
         let Self {
             session, running, ..
         } = self;
-        running.engine.roll_back(session).await;
+        roll_back(&running.engine, session).await;
     }
 
     /// Commits the handler's writes and the record, and says what to answer: an error only when
@@ -317,7 +308,7 @@ impl<C> InTransaction<C> {
         } = self;
         let engine = &running.engine;
         let error = match engine.0.calls.timed(session.commit(response)).await {
-            Ok(Committed::Stored) => return Ok(Answer::Own),
+            Ok(Committed::Stored) => return Ok(Answer::Acquired(Own)),
             Ok(Committed::Lost) => {
                 StoreError::new(engine.store().name(), StoreErrorKind::Unavailable)
                     .not_executed()
@@ -326,36 +317,41 @@ impl<C> InTransaction<C> {
             Err(error) => error,
         };
         match record {
-            Some(record) => engine.truth(&record, error).await,
-            None if error.may_have_happened() => Ok(Answer::Unknown),
+            Some(record) => truth(engine, &record, error).await,
+            // Without a record nothing will ever tell.
+            None if error.may_have_happened() => Ok(Answer::Abandoned {
+                attempt: 1,
+                age: Duration::ZERO,
+            }),
             None => Err(error.into()),
         }
     }
 }
 
-impl Engine {
-    /// What a commit of which no good was heard has come to, as far as that can be said by now.
-    async fn truth(&self, record: &ToRecord, error: StoreError) -> Result<Answer, Refusal> {
-        tracing::warn!(record = %record.keys.first(), error = &error as &dyn std::error::Error,
-            "could not commit a transaction");
-        let may_have_happened = error.may_have_happened();
-        let undecided = move || {
-            if may_have_happened {
-                let lease_left = ASK_AGAIN;
-                Ok(Answer::InFlight { lease_left })
-            } else {
-                Err(error.into())
-            }
-        };
-        match self.read(&record.keys.first()).await {
-            Ok(Some(found)) if found.fingerprint != record.fingerprint => undecided(),
-            Ok(Some(found)) => Ok(match found.state {
-                RecordState::Completed(stored) => Answer::Stored(stored),
-                RecordState::Running { lease_left } => Answer::InFlight { lease_left },
-                RecordState::Abandoned => Answer::Unknown,
-            }),
-            Ok(None) | Err(_) => undecided(),
+/// What a commit of which no good was heard has come to, as far as that can be said by now.
+async fn truth(engine: &Engine, record: &ToRecord, error: StoreError) -> Result<Answer, Refusal> {
+    tracing::warn!(record = %record.keys.first(), error = &error as &dyn std::error::Error,
+        "could not commit a transaction");
+    let may_have_happened = error.may_have_happened();
+    let undecided = move || {
+        if may_have_happened {
+            let lease_left = ASK_AGAIN;
+            Ok(Answer::InFlight { lease_left })
+        } else {
+            Err(error.into())
         }
+    };
+    match engine.read(&record.keys.first()).await {
+        Ok(Some(found)) if found.fingerprint != record.fingerprint => undecided(),
+        Ok(Some(found)) => Ok(match found.state {
+            RecordState::Completed(stored) => Answer::Completed(stored),
+            RecordState::Running { lease_left } => Answer::InFlight { lease_left },
+            RecordState::Abandoned => Answer::Abandoned {
+                attempt: found.attempt,
+                age: found.age,
+            },
+        }),
+        Ok(None) | Err(_) => undecided(),
     }
 }
 

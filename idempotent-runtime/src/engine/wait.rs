@@ -4,7 +4,6 @@
 //! looks at the record every now and then, helped by the store's hints, and wakes all waiters of
 //! that key here. Waiters hold nothing but memory.
 
-use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -16,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::calls::{Calls, lock};
 use super::pauses::jittered;
 use crate::key::RecordKey;
+use crate::keyed::{Entry, Keyed};
 use crate::policy::{InFlight, Policy};
 use crate::record::RecordState;
 use crate::store::StoreError;
@@ -30,20 +30,24 @@ type Change = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[derive(Clone, Debug)]
 pub(super) struct Watches {
     calls: Calls,
-    by_key: Arc<Mutex<HashMap<RecordKey, Weak<Watch>>>>,
+    by_key: Keyed<Watch>,
 }
 
 /// One key that is being looked at, for as long as it has a waiter.
 #[derive(Debug, Default)]
 struct Watch {
     changed: Arc<Notify>,
+    is_looked_at: Mutex<bool>,
 }
+
+/// The task that looks at a key. When it ends, also because its runtime does, it wakes the waiters.
+struct Looking(Weak<Entry<Watch>>);
 
 impl Watches {
     pub(super) fn new(calls: Calls) -> Self {
         Self {
             calls,
-            by_key: Arc::default(),
+            by_key: Keyed::default(),
         }
     }
 
@@ -54,7 +58,8 @@ impl Watches {
             return Box::pin(subscription.changed());
         }
         drop(subscription);
-        let (watch, changed) = self.watch(key);
+        let watch = self.by_key.get_or_insert_with(key, Watch::default);
+        let changed = self.join(key, &watch);
         Box::pin(async move {
             changed.await;
             drop(watch);
@@ -62,31 +67,28 @@ impl Watches {
     }
 
     /// Under the lock, so that a waiter that joins a watch is told of all that happens to it afterwards.
-    fn watch(&self, key: &RecordKey) -> (Arc<Watch>, OwnedNotified) {
-        let mut by_key = lock(&self.by_key);
-        let watch = by_key.get(key).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let watch = Arc::new(Watch::default());
-            by_key.insert(*key, Arc::downgrade(&watch));
-            tokio::spawn(self.clone().look(*key, Arc::downgrade(&watch)));
-            watch
-        });
-        let changed = Arc::clone(&watch.changed).notified_owned();
-        (watch, changed)
+    fn join(&self, key: &RecordKey, watch: &Arc<Entry<Watch>>) -> OwnedNotified {
+        let mut is_looked_at = lock(&watch.is_looked_at);
+        if !*is_looked_at {
+            *is_looked_at = true;
+            tokio::spawn(self.clone().look(*key, Looking(Arc::downgrade(watch))));
+        }
+        Arc::clone(&watch.changed).notified_owned()
     }
 
     /// Looks at one record until it has changed or has no waiter any more.
-    async fn look(self, key: RecordKey, watch: Weak<Watch>) {
+    async fn look(self, key: RecordKey, looking: Looking) {
         let mut poll = FIRST_POLL;
         let mut pause = Duration::ZERO;
         let mut first_seen = None;
         // From look to look the same one, so that a store is asked for it once.
         let mut hint = self.hint(&key);
-        while watch.strong_count() > 0 {
+        while looking.0.strong_count() > 0 {
             match self.running_attempt(&key).await {
                 Ok(attempt)
                     if attempt.is_some() && *first_seen.get_or_insert(attempt) == attempt => {}
                 // A waiter that looks for itself is told what is wrong with the store.
-                Ok(_) | Err(_) => break,
+                Ok(_) | Err(_) => return,
             }
             tokio::select! {
                 biased;
@@ -100,18 +102,6 @@ impl Watches {
             }
             poll = (poll * 2).min(SLOWEST_POLL);
         }
-        let mut by_key = lock(&self.by_key);
-        // Under the lock, so that a waiter that comes now begins anew. Another task may have begun already.
-        if by_key
-            .get(&key)
-            .is_some_and(|current| current.ptr_eq(&watch))
-        {
-            by_key.remove(&key);
-        }
-        drop(by_key);
-        if let Some(watch) = watch.upgrade() {
-            watch.changed.notify_waiters();
-        }
     }
 
     fn hint(&self, key: &RecordKey) -> Change {
@@ -123,6 +113,15 @@ impl Watches {
         Ok(record
             .filter(|record| matches!(record.state, RecordState::Running { .. }))
             .map(|record| record.attempt))
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        if let Some(watch) = self.0.upgrade() {
+            *lock(&watch.is_looked_at) = false;
+            watch.changed.notify_waiters();
+        }
     }
 }
 

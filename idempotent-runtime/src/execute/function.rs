@@ -22,7 +22,7 @@ where
     I: FnOnce(&Idempotency, &A) -> Inputs,
     F: FnOnce(Idempotency, A) -> Fut + Send + 'static,
     Fut: Future<Output: Fallible> + Send + 'static,
-    <Fut::Output as Fallible>::Value: Kept,
+    <Fut::Output as Fallible>::Value: Storable,
     <Fut::Output as Fallible>::Error: FromExecuteError + Send + 'static,
 {
     let intent = of_inputs(idempotency, policy, name, inputs(idempotency, &args));
@@ -77,10 +77,10 @@ impl<T, E> Fallible for Result<T, E> {
     label = "not `Serialize` and `DeserializeOwned`",
     note = "derive both for `{Self}`: a retry with the key gets what was stored"
 )]
-pub trait Kept: Serialize + DeserializeOwned + Send + 'static {}
+pub trait Storable: Serialize + DeserializeOwned + Send + 'static {}
 
 #[diagnostic::do_not_recommend]
-impl<T: Serialize + DeserializeOwned + Send + 'static> Kept for T {}
+impl<T: Serialize + DeserializeOwned + Send + 'static> Storable for T {}
 
 /// An error type that can say why there is no result.
 #[diagnostic::on_unimplemented(

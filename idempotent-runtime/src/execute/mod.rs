@@ -6,7 +6,9 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::engine::{Detach, Fingerprints, Intent, Outcome};
+use std::ops::ControlFlow::{Break, Continue};
+
+use crate::engine::{Detach, Fingerprints, Intent};
 use crate::handle::{Attempt, Idempotency};
 use crate::policy::Policy;
 
@@ -18,7 +20,7 @@ mod run;
 mod value;
 
 pub use error::{ExecuteError, ExecuteErrorKind};
-pub use function::{Fallible, FromExecuteError, Kept, call};
+pub use function::{Fallible, FromExecuteError, Storable, call};
 pub use outcome::Execution;
 
 impl Idempotency {
@@ -237,22 +239,14 @@ impl Idempotency {
         let entered = self
             .engine()
             .enter(&intent, fingerprints, &policy, &describe);
-        Ok(
-            match entered
-                .await
-                .map_err(|refusal| E::from_execute_error(ExecuteError::refused(refusal)))?
-            {
-                Outcome::Run(held) => {
-                    let run = run::run(held, policy.max_response_bytes, function);
-                    return Detach::new(self.engine().tasks(), run).await.answer();
-                }
-                Outcome::Replay(stored) => value::replay(&stored).map_err(E::from_execute_error)?,
-                Outcome::InFlight { lease_left } => Execution::InFlight {
-                    retry_after: lease_left,
-                },
-                Outcome::Unknown => Execution::OutcomeUnknown,
-                Outcome::Mismatch => Execution::Mismatch,
-            },
-        )
+        let refused = |refusal| E::from_execute_error(ExecuteError::refused(refusal));
+        let claim = entered.await.map_err(refused)?;
+        match outcome::of(claim).map_err(E::from_execute_error)? {
+            Continue(held) => {
+                let run = run::run(held, policy.max_response_bytes, function);
+                Detach::new(self.engine().tasks(), run).await.answer()
+            }
+            Break(execution) => Ok(execution),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Running a function and keeping its result.
 
+use std::ops::ControlFlow::{Break, Continue};
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
@@ -7,9 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::function::FromExecuteError;
-use super::outcome::Execution;
+use super::outcome::{self, Execution};
 use super::value;
-use crate::engine::{Answer, Held, catch_unwind};
+use crate::engine::{Answer, ClaimGuard, Own, catch_unwind};
 use crate::handle::Attempt;
 
 /// What a function has said, and whether that is what may be said.
@@ -21,7 +22,7 @@ pub(super) struct Ran<T, E> {
 /// Runs the function, stores its result, and only then says it.
 ///
 /// Must run to its end, whatever becomes of the caller: see [`Detach`](crate::engine::Detach).
-pub(super) async fn run<F, Fut, T, E>(mut held: Held, limit: usize, function: F) -> Ran<T, E>
+pub(super) async fn run<F, Fut, T, E>(mut held: ClaimGuard, limit: usize, function: F) -> Ran<T, E>
 where
     F: FnOnce(Attempt) -> Fut,
     Fut: Future<Output = Result<T, E>>,
@@ -56,13 +57,9 @@ impl<T: DeserializeOwned, E: FromExecuteError> Ran<T, E> {
     /// An attempt that has lost its claim answers from the record, never from its own result: all answers for a
     /// key are equal.
     pub(super) fn answer(self) -> Result<Execution<T>, E> {
-        match self.answer {
-            Answer::Own => self.own.map(Execution::Executed),
-            Answer::Stored(stored) => value::replay(&stored).map_err(E::from_execute_error),
-            Answer::InFlight { lease_left } => Ok(Execution::InFlight {
-                retry_after: lease_left,
-            }),
-            Answer::Unknown => Ok(Execution::OutcomeUnknown),
+        match outcome::of(self.answer).map_err(E::from_execute_error)? {
+            Continue(Own) => self.own.map(Execution::Executed),
+            Break(other) => Ok(other),
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::engine::{Held, Labels, StepError, Steps};
+use crate::engine::{ClaimGuard, Labels, StepError, Steps};
 use crate::key::{RecordKey, derived_key};
 
 /// An extractor for a handler under `#[idempotent]`: which attempt this is, and what the handler
@@ -211,7 +211,7 @@ impl Attempt {
     }
 
     /// The handler is about to run, under this claim.
-    pub(crate) fn begin(&self, held: &mut Held) {
+    pub(crate) fn begin(&self, held: &mut ClaimGuard) {
         self.begin_run(Run::Claimed(Claimed {
             record: held.owner().key,
             number: held.attempt(),

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::Idempotency;
+use crate::engine::{finished_steps, resolve};
 use crate::error::{Error, ErrorKind};
 use crate::key::{KeySet, RecordKey};
 use crate::operation::without_parameter_names;
@@ -59,7 +60,7 @@ impl Idempotency {
                     attempt: record.attempt,
                     age: record.age,
                     expires_in: record.expires_in,
-                    steps: self.engine().finished_steps(&record).map_err(unread),
+                    steps: finished_steps(self.engine(), &record).map_err(unread),
                     state: record.state,
                 }));
             }
@@ -111,7 +112,7 @@ impl Idempotency {
         })
     }
 
-    /// Settles an **abandoned** key by an operator's decision:
+    /// Resolves an **abandoned** key by an operator's decision:
     ///
     /// * [`Recovery::Replay`]: it was done, and this is its answer from now on, for as long as the
     ///   handle's TTL ([`IdempotencyBuilder::ttl`](crate::IdempotencyBuilder::ttl));
@@ -138,7 +139,7 @@ impl Idempotency {
     ) -> Result<Resolution, Error> {
         let keys = self.locate(identity)?;
         match self.abandoned(&keys).await? {
-            ControlFlow::Continue(found) => self.settle(found, recovery).await,
+            ControlFlow::Continue(found) => self.resolve_all(found, recovery).await,
             ControlFlow::Break(otherwise) => Ok(otherwise),
         }
     }
@@ -195,11 +196,11 @@ impl Idempotency {
             scope: resolved.scope.map(<[u8]>::to_vec),
             attempt: record.attempt,
             age: record.age,
-            steps: self.engine().finished_steps(record).map_err(unread)?,
+            steps: finished_steps(self.engine(), record).map_err(unread)?,
             extensions: self.extensions().clone(),
         });
         let recovery = recovery.await;
-        self.settle(found, recovery).await
+        self.resolve_all(found, recovery).await
     }
 
     /// Removes what the store has for a key, **whatever its state**, and says whether there was
@@ -251,7 +252,7 @@ impl Idempotency {
         })
     }
 
-    async fn settle(
+    async fn resolve_all(
         &self,
         found: Vec<(RecordKey, Record)>,
         recovery: Recovery,
@@ -259,9 +260,9 @@ impl Idempotency {
         let ttl = Policy::new().ttl_or(self.ttl());
         let mut resolution = Resolution::NotFound;
         for (key, record) in found {
-            let settled = self.engine().settle(key, &record, &recovery, ttl).await;
-            resolution = settled.map_err(|cause| {
-                Error::new(ErrorKind::Store, "could not settle a record").with_source(cause)
+            let resolved = resolve(self.engine(), key, &record, &recovery, ttl).await;
+            resolution = resolved.map_err(|cause| {
+                Error::new(ErrorKind::Store, "could not resolve a record").with_source(cause)
             })?;
             if !matches!(resolution, Resolution::Resolved) {
                 break;

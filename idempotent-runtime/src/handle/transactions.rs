@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Idempotency;
+use crate::engine::try_transactions;
 use crate::error::{Error, ErrorKind};
 use crate::store::transaction::{Begin, TransactionConnection};
 
@@ -94,7 +95,7 @@ impl Idempotency {
             idempotency: self.clone(),
             begin,
         };
-        let tried = self.engine().try_transactions(&*transactions.begin).await;
+        let tried = try_transactions(self.engine(), &*transactions.begin).await;
         tried.map_err(|refusal| {
             let message = format!("{} store: cannot begin a transaction", store.name());
             Error::new(ErrorKind::Store, message).with_source(refusal)

@@ -6,14 +6,16 @@ use axum::response::Response;
 
 use super::answer;
 use super::request::{Handle, Received};
-use crate::engine::{Fingerprints, Held, InTransaction, Intent, Outcome, Refusal};
+use crate::engine::{
+    ClaimGuard, Fingerprints, InTransaction, Intent, Refusal, begin_unprotected, enter_transaction,
+};
 use crate::handle::Transactions;
-use crate::handle::problem::{Problem, ProblemCode};
+use crate::handle::problem::Problem;
 use crate::handle::{Idempotency, OnStoreFailure};
 use crate::key::RecordKey;
 use crate::policy::Policy;
-use crate::store::StoreErrorKind;
 use crate::store::transaction::TransactionConnection;
+use crate::store::{Claim, StoreErrorKind};
 
 /// What becomes of a request.
 pub(super) enum Admission {
@@ -24,7 +26,7 @@ pub(super) enum Admission {
     /// It runs and is not protected, because the store is unavailable.
     Degraded(RecordKey),
     /// It runs under a claim.
-    Run(Held),
+    Run(ClaimGuard),
 }
 
 impl Received<Idempotency> {
@@ -49,7 +51,7 @@ impl Received<Idempotency> {
         let engine = handle.engine();
         let entered = engine.enter(&intent, fingerprints, policy, &describe);
         match entered.await {
-            Ok(outcome) => match decided(handle, &intent, outcome) {
+            Ok(claim) => match decided(handle, &intent, claim) {
                 Continue(held) => Admission::Run(held),
                 Break(answer) => Admission::Answer(answer),
             },
@@ -79,7 +81,7 @@ impl<C: TransactionConnection> Received<Transactions<C>> {
                 return Break(answer::overloaded(idempotency));
             }
             Ok(None) => {
-                return match engine.begin_unprotected(begin).await {
+                return match begin_unprotected(engine, begin).await {
                     Ok(transaction) => Continue(transaction),
                     Err(refusal) => Break(answer::refuse(idempotency, &refusal)),
                 };
@@ -92,9 +94,9 @@ impl<C: TransactionConnection> Received<Transactions<C>> {
             let answer = stored_or_overloaded(idempotency, &intent, &mut fingerprints);
             return Break(answer.await);
         }
-        let entered = engine.enter_transaction(begin, &intent, fingerprints, policy);
+        let entered = enter_transaction(engine, begin, &intent, fingerprints, policy);
         match entered.await {
-            Ok(outcome) => decided(idempotency, &intent, outcome),
+            Ok(claim) => decided(idempotency, &intent, claim),
             Err(refusal) => Break(answer::refuse(idempotency, &refusal)),
         }
     }
@@ -151,20 +153,13 @@ async fn stored_or_overloaded(
 fn decided<R>(
     idempotency: &Idempotency,
     intent: &Intent,
-    outcome: Outcome<R>,
+    claim: Claim<R>,
 ) -> ControlFlow<Response, R> {
-    let problem = |code| answer::problem(idempotency, &Problem::new(code));
-    Break(match outcome {
-        Outcome::Run(run) => return Continue(run),
-        Outcome::Replay(stored) => answer::replay(idempotency, stored),
-        Outcome::InFlight { lease_left } => answer::in_flight(idempotency, lease_left),
-        Outcome::Unknown => {
-            let (record, operation) = (intent.keys.first(), &*intent.operation);
-            tracing::warn!(%record, operation, "refused a key whose outcome is unknown");
-            problem(ProblemCode::OutcomeUnknown)
-        }
-        Outcome::Mismatch => problem(ProblemCode::KeyReused),
-    })
+    if matches!(claim, Claim::Abandoned { .. }) {
+        let (record, operation) = (intent.keys.first(), &*intent.operation);
+        tracing::warn!(%record, operation, "refused a key whose outcome is unknown");
+    }
+    answer::decided(idempotency, claim)
 }
 
 fn refused(idempotency: &Idempotency, refusal: &Refusal, intent: &Intent) -> Admission {

@@ -1,5 +1,6 @@
 //! Answers that do not come from a handler.
 
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,11 +14,12 @@ use http::{HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
 
 use super::capture::whole;
-use crate::engine::{Answer, Refusal};
+use crate::engine::{Answer, Own, Refusal};
 use crate::handle::IDEMPOTENT_REPLAYED;
 use crate::handle::Idempotency;
 use crate::handle::problem::{Problem, ProblemCode};
 use crate::record::StoredResponse;
+use crate::store::Claim;
 
 /// Headers that describe a body, and so do not describe the problem that takes its place.
 static BODY_HEADERS: [HeaderName; 10] = [
@@ -105,14 +107,24 @@ fn not_retained(idempotency: &Idempotency, status: StatusCode, mut headers: Head
     respond(status, headers, body)
 }
 
+/// What a request is answered by the state of its record, or what its owner goes on with.
+pub(super) fn decided<A>(idempotency: &Idempotency, claim: Claim<A>) -> ControlFlow<Response, A> {
+    let code = match claim {
+        Claim::Acquired(owner) => return Continue(owner),
+        Claim::Completed(stored) => return Break(replay(idempotency, stored)),
+        Claim::InFlight { lease_left } => return Break(in_flight(idempotency, lease_left)),
+        Claim::Abandoned { .. } => ProblemCode::OutcomeUnknown,
+        Claim::Mismatch => ProblemCode::KeyReused,
+    };
+    Break(problem(idempotency, &Problem::new(code)))
+}
+
 /// An attempt that has lost its claim answers from the record, never from its own result: all answers for
 /// a key are equal.
 pub(super) fn after_run(idempotency: &Idempotency, answer: Answer, own: Response) -> Response {
-    match answer {
-        Answer::Own => own,
-        Answer::Stored(stored) => replay(idempotency, stored),
-        Answer::InFlight { lease_left } => in_flight(idempotency, lease_left),
-        Answer::Unknown => problem(idempotency, &Problem::new(ProblemCode::OutcomeUnknown)),
+    match decided(idempotency, answer) {
+        Continue(Own) => own,
+        Break(other) => other,
     }
 }
 

@@ -10,7 +10,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 
 /// A body of which the first piece was read.
-pub(super) enum Begun {
+pub(super) enum FirstFrame {
     /// That was all.
     Whole(Bytes),
     /// There may be more, or it has failed: here is all of it, from the beginning.
@@ -18,29 +18,29 @@ pub(super) enum Begun {
 }
 
 /// Reads the first piece of a body.
-pub(super) async fn begin(mut body: Body) -> Begun {
+pub(super) async fn begin(mut body: Body) -> FirstFrame {
     if body.is_end_stream() {
-        return Begun::Whole(Bytes::new());
+        return FirstFrame::Whole(Bytes::new());
     }
     let first = body.frame().await;
-    begun(first, body)
+    first_frame(first, body)
 }
 
-fn begun(first: Option<Result<Frame<Bytes>, axum::Error>>, body: Body) -> Begun {
+fn first_frame(first: Option<Result<Frame<Bytes>, axum::Error>>, body: Body) -> FirstFrame {
     match first.map(|first| first.map(Frame::into_data)) {
-        None => Begun::Whole(Bytes::new()),
-        Some(Ok(Ok(bytes))) if body.is_end_stream() => Begun::Whole(bytes),
-        Some(Ok(Ok(bytes))) => Begun::Partly(again(Ok(Frame::data(bytes)), body)),
-        Some(Ok(Err(other))) => Begun::Partly(again(Ok(other), body)),
-        Some(Err(error)) => Begun::Partly(again(Err(error), body)),
+        None => FirstFrame::Whole(Bytes::new()),
+        Some(Ok(Ok(bytes))) if body.is_end_stream() => FirstFrame::Whole(bytes),
+        Some(Ok(Ok(bytes))) => FirstFrame::Partly(again(Ok(Frame::data(bytes)), body)),
+        Some(Ok(Err(other))) => FirstFrame::Partly(again(Ok(other), body)),
+        Some(Err(error)) => FirstFrame::Partly(again(Err(error), body)),
     }
 }
 
 /// Reads a body to its end, with its trailers.
 pub(super) async fn collect(body: Body) -> Result<(Bytes, Option<HeaderMap>), axum::Error> {
     let body = match begin(body).await {
-        Begun::Whole(bytes) => return Ok((bytes, None)),
-        Begun::Partly(body) => body,
+        FirstFrame::Whole(bytes) => return Ok((bytes, None)),
+        FirstFrame::Partly(body) => body,
     };
     // Boxed: few responses have to make room for it.
     let collected = Box::pin(body.collect()).await?;
@@ -150,13 +150,15 @@ mod tests {
     #[tokio::test]
     async fn what_is_there_in_one_piece_is_whole() {
         for body in [Body::from("all"), Script::body([Step::Data("all")])] {
-            let Begun::Whole(bytes) = begin(body).await else {
+            let FirstFrame::Whole(bytes) = begin(body).await else {
                 panic!("it is not whole");
             };
             assert_eq!(bytes, "all");
         }
-        assert!(matches!(begin(Body::empty()).await, Begun::Whole(bytes) if bytes.is_empty()));
-        assert!(matches!(begin(Script::body([])).await, Begun::Whole(bytes) if bytes.is_empty()));
+        assert!(matches!(begin(Body::empty()).await, FirstFrame::Whole(bytes) if bytes.is_empty()));
+        assert!(
+            matches!(begin(Script::body([])).await, FirstFrame::Whole(bytes) if bytes.is_empty())
+        );
     }
 
     #[tokio::test]
@@ -168,7 +170,7 @@ mod tests {
             Script::body([Step::Data("all of it"), Step::Wait]),
         ];
         for body in scripts {
-            let Begun::Partly(body) = begin(body).await else {
+            let FirstFrame::Partly(body) = begin(body).await else {
                 panic!("it is whole");
             };
             assert_eq!(body.size_hint().exact(), Some(9));
@@ -184,7 +186,7 @@ mod tests {
             Script::body([Step::Data("half of "), Step::Fail]),
         ];
         for body in scripts {
-            let Begun::Partly(body) = begin(body).await else {
+            let FirstFrame::Partly(body) = begin(body).await else {
                 panic!("it is whole");
             };
             assert!(collect(body).await.is_err());

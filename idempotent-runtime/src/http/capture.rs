@@ -17,7 +17,7 @@ use super::answer::{is_bodyless, with_body};
 use super::body::collect;
 use super::recorder::{Recorder, Recording};
 use super::release::Unstored;
-use crate::engine::{Held, catch_unwind};
+use crate::engine::{ClaimGuard, catch_unwind};
 use crate::handle::Idempotency;
 use crate::handle::problem::{Problem, ProblemCode};
 use crate::key::RecordKey;
@@ -47,7 +47,7 @@ impl<F: Future<Output: IntoResponse>> Future for Handling<F> {
 ///
 /// Must run to its end, whatever becomes of the client: see [`Detach`](crate::engine::Detach).
 pub(super) async fn run<F>(
-    mut held: Held,
+    mut held: ClaimGuard,
     policy: &'static Policy,
     idempotency: Idempotency,
     handler: Handling<F>,
@@ -72,7 +72,7 @@ where
 }
 
 async fn store(
-    held: Held,
+    held: ClaimGuard,
     policy: &Policy,
     idempotency: Idempotency,
     mut response: Response,
@@ -115,7 +115,7 @@ async fn store(
                 held,
                 limit,
                 announced: announced_length(&response),
-                kept: BytesMut::new(),
+                recorded: BytesMut::new(),
                 trailers: HeaderMap::new(),
             };
             let recorder = Recorder::new(body, recording, idempotency.mover());
@@ -154,7 +154,7 @@ type Broken = Result<Result<(Bytes, Option<HeaderMap>), axum::Error>, Box<dyn An
 
 /// The handler ran, but there is no whole response of it to send: the failure is the answer, now
 /// and on every replay.
-async fn store_failure(held: Held, idempotency: Idempotency, broken: Broken) -> Response {
+async fn store_failure(held: ClaimGuard, idempotency: Idempotency, broken: Broken) -> Response {
     let record = held.owner().key;
     match broken {
         Ok(Ok(_)) => {}

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
 
-use crate::engine::{Held, Mover};
+use crate::engine::{ClaimGuard, Mover};
 use crate::handle::Idempotency;
 use crate::record::StoredResponse;
 
@@ -38,7 +38,7 @@ pub(super) struct Recorder {
 struct Tape {
     inner: Body,
     state: State,
-    /// What goes out when the record is settled.
+    /// What goes out when the record is completed.
     held_back: VecDeque<Produced>,
 }
 
@@ -46,22 +46,22 @@ enum State {
     Recording(Box<Recording>),
     /// The claim is being completed.
     Completing(Completing),
-    /// The record is settled.
+    /// The record is completed.
     Passing,
 }
 
 /// What will be stored.
 pub(super) struct Recording {
-    pub(super) held: Held,
+    pub(super) held: ClaimGuard,
     /// Whose rules say what of the trailers is stored.
     pub(super) idempotency: Idempotency,
     /// The head of the response.
     pub(super) stored: StoredResponse,
-    /// The most bytes of a body that are kept.
+    /// The most bytes of a body that are recorded.
     pub(super) limit: usize,
     /// The length that the client has been told.
     pub(super) announced: Option<u64>,
-    pub(super) kept: BytesMut,
+    pub(super) recorded: BytesMut,
     /// What will be stored of the trailers, which come last.
     pub(super) trailers: HeaderMap,
 }
@@ -71,8 +71,8 @@ enum Verdict {
     Pass,
     /// The client must not see it before the response is stored, but there is more to come.
     HoldBack,
-    /// The record can be settled: nothing more is kept.
-    Settle {
+    /// The record can be completed: nothing more is recorded.
+    Complete {
         is_whole: bool,
     },
 }
@@ -100,13 +100,13 @@ impl HttpBody for Recorder {
 
     fn is_end_stream(&self) -> bool {
         // While recording, the end has to be polled for: it is where the record is stored.
-        self.tape.is_settled() && self.tape.held_back.is_empty() && self.tape.inner.is_end_stream()
+        self.tape.is_complete() && self.tape.held_back.is_empty() && self.tape.inner.is_end_stream()
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        if self.tape.is_settled() {
+        if self.tape.is_complete() {
             return;
         }
         let rest = std::mem::replace(&mut self.tape, Tape::blank());
@@ -123,7 +123,7 @@ impl Tape {
         }
     }
 
-    fn is_settled(&self) -> bool {
+    fn is_complete(&self) -> bool {
         matches!(self.state, State::Passing)
     }
 
@@ -145,9 +145,9 @@ impl Tape {
                     match recording.record(produced.as_ref()) {
                         Verdict::Pass => return Poll::Ready(produced),
                         Verdict::HoldBack => self.held_back.push_back(produced),
-                        Verdict::Settle { is_whole } => {
+                        Verdict::Complete { is_whole } => {
                             self.held_back.push_back(produced);
-                            self.settle(is_whole);
+                            self.complete(is_whole);
                         }
                     }
                 }
@@ -155,15 +155,15 @@ impl Tape {
         }
     }
 
-    fn settle(&mut self, is_whole: bool) {
+    fn complete(&mut self, is_whole: bool) {
         if let State::Recording(recording) = std::mem::replace(&mut self.state, State::Passing) {
-            self.state = State::Completing(Box::pin(recording.settle(is_whole)));
+            self.state = State::Completing(Box::pin(recording.complete(is_whole)));
         }
     }
 
-    /// Reads on until the record is settled.
+    /// Reads on until the record is completed.
     async fn finish(mut self) {
-        while !self.is_settled() {
+        while !self.is_complete() {
             std::future::poll_fn(|cx| self.poll(cx)).await;
         }
     }
@@ -176,38 +176,38 @@ impl Recording {
             Some(Err(error)) => {
                 let record = self.held.owner().key;
                 tracing::error!(%record, %error, "response body broke off");
-                return Verdict::Settle { is_whole: false };
+                return Verdict::Complete { is_whole: false };
             }
-            None => return Verdict::Settle { is_whole: true },
+            None => return Verdict::Complete { is_whole: true },
         };
         let Some(data) = frame.data_ref() else {
             self.trailers =
                 super::capture::stored_trailers(&self.idempotency, frame.trailers_ref());
-            return Verdict::Settle {
+            return Verdict::Complete {
                 is_whole: frame.is_trailers(),
             };
         };
-        if self.kept.len() + data.len() > self.limit {
-            return Verdict::Settle { is_whole: false };
+        if self.recorded.len() + data.len() > self.limit {
+            return Verdict::Complete { is_whole: false };
         }
-        self.kept.extend_from_slice(data);
+        self.recorded.extend_from_slice(data);
         match self.announced {
-            Some(length) if self.kept.len() as u64 >= length => Verdict::HoldBack,
+            Some(length) if self.recorded.len() as u64 >= length => Verdict::HoldBack,
             Some(_) | None => Verdict::Pass,
         }
     }
 
-    async fn settle(self, is_whole: bool) {
+    async fn complete(self, is_whole: bool) {
         let Self {
             held,
             mut stored,
-            kept,
+            recorded,
             trailers,
             ..
         } = self;
         // A copy, because there is room for more in what it was collected in.
         if is_whole {
-            stored.body = Some(Bytes::copy_from_slice(&kept));
+            stored.body = Some(Bytes::copy_from_slice(&recorded));
             stored = stored.with_trailers(trailers);
         }
         // The status line is out: whatever the answer should be by now, it cannot be changed.
@@ -230,7 +230,7 @@ fn poll_guarded(body: &mut Body, cx: &mut Context<'_>) -> Poll<Produced> {
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recorder")
-            .field("is_settled", &self.tape.is_settled())
+            .field("is_complete", &self.tape.is_complete())
             .finish_non_exhaustive()
     }
 }

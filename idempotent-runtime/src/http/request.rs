@@ -16,7 +16,7 @@ use http_body_util::BodyExt;
 
 use super::admission::Admission;
 use super::answer;
-use super::body::{self, Begun};
+use super::body::{self, FirstFrame};
 use super::capture::{self, Handling};
 use super::commit;
 use super::commit::Work;
@@ -155,9 +155,9 @@ where
             }
             let (mut parts, body) = request.with_limited_body().into_parts();
             let body = match body::begin(body).await {
-                Begun::Whole(body) => body,
+                FirstFrame::Whole(body) => body,
                 // Boxed: few requests have to make room for it.
-                Begun::Partly(body) => match Box::pin(read_on(body)).await {
+                FirstFrame::Partly(body) => match Box::pin(read_on(body)).await {
                     Ok(body) => body,
                     Err(rejection) => return Break(rejection),
                 },

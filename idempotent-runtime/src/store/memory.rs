@@ -42,7 +42,7 @@ use self::expiry::{Due, ExpiryQueue};
 use self::operations::Operations;
 use super::listing::foreign_cursor;
 use super::{
-    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged,
+    Acquired, Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged,
     PurgedClaim, Release, Renewal, Renewed, Store, StoreError, StoreErrorKind, Subscription,
 };
 use crate::clock::{Clock, SystemClock};
@@ -176,10 +176,10 @@ impl MemoryStore {
                 self.expiries.insert(entry.queued, key);
             }
         }
-        Ok(Claim::Acquired {
+        Ok(Claim::Acquired(Acquired {
             attempt: 1,
             age: Duration::ZERO,
-        })
+        }))
     }
 
     /// Sees to it that a record is found as soon as it has expired, after its expiry has moved. Under its

@@ -125,18 +125,15 @@ pub struct ClaimRequest<'a> {
     pub take_over: Option<u32>,
 }
 
-/// The result of a [`ClaimRequest`].
+/// The result of a [`ClaimRequest`]: what becomes of a request, given the state of its record.
+///
+/// `A` is what the owner of the claim gets. For a store it says which attempt this is.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Claim {
+pub enum Claim<A = Acquired> {
     /// The caller is the owner and runs. Also the result of a repeated request with a token that already
     /// holds the claim, even if its lease has ended.
-    Acquired {
-        /// The number of the claim of this record: 1, or higher after a take-over.
-        attempt: u32,
-        /// The time since the first claim: zero if this call made it.
-        age: Duration,
-    },
+    Acquired(A),
     /// The record is completed.
     Completed(Arc<StoredResponse>),
     /// Another attempt is running.
@@ -153,6 +150,33 @@ pub enum Claim {
     },
     /// The record belongs to another request.
     Mismatch,
+}
+
+/// A claim that was acquired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acquired {
+    /// The number of the claim of this record: 1, or higher after a take-over.
+    pub attempt: u32,
+    /// The time since the first claim: zero if this call made it.
+    pub age: Duration,
+}
+
+impl<A> Claim<A> {
+    /// The same, with something else for the owner.
+    pub(crate) fn map<B>(self, acquired: impl FnOnce(A) -> B) -> Claim<B> {
+        self.and_then(|owner| Claim::Acquired(acquired(owner)))
+    }
+
+    /// The same, with something else instead of an acquired claim.
+    pub(crate) fn and_then<B>(self, acquired: impl FnOnce(A) -> Claim<B>) -> Claim<B> {
+        match self {
+            Self::Acquired(owner) => acquired(owner),
+            Self::Completed(response) => Claim::Completed(response),
+            Self::InFlight { lease_left } => Claim::InFlight { lease_left },
+            Self::Abandoned { attempt, age } => Claim::Abandoned { attempt, age },
+            Self::Mismatch => Claim::Mismatch,
+        }
+    }
 }
 
 /// One claim to renew.

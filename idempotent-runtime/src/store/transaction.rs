@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::StoreError;
+use super::{Claim, StoreError};
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Owner, StoredResponse};
@@ -43,36 +43,12 @@ pub struct TransactionRequest {
     pub ttl: Duration,
 }
 
-/// The result of a [`TransactionRequest`].
-pub enum Begun<C> {
-    /// The transaction is open, and the caller runs.
-    Open(Box<dyn Session<C>>),
-    /// There is a record, or another transaction is writing it.
-    Settled(Settled),
-}
+/// What becomes of a [`TransactionRequest`] whose transaction is not begun.
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
+pub(super) type Settled = Claim<std::convert::Infallible>;
 
-impl<C> fmt::Debug for Begun<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Open(_) => f.write_str("Open(..)"),
-            Self::Settled(settled) => settled.fmt(f),
-        }
-    }
-}
-
-/// Why a transaction was not begun.
-#[derive(Clone, Debug)]
-pub enum Settled {
-    /// The record is completed.
-    Completed(Arc<StoredResponse>),
-    /// Another attempt is running: in a transaction, about which nothing else is known (`None`), or
-    /// under a claim with that much of its lease left.
-    InFlight(Option<Duration>),
-    /// An attempt was running under a claim, and its lease has ended.
-    Abandoned,
-    /// The record belongs to another request.
-    Mismatch,
-}
+/// When to ask again about another request's transaction, of which nothing is known but that it runs: it has no lease.
+pub const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Begins transactions.
 #[async_trait]
@@ -91,7 +67,7 @@ pub trait Begin<C>: Send + Sync {
         &self,
         request: Option<&TransactionRequest>,
         idle_limit: Duration,
-    ) -> Result<Begun<C>, StoreError>;
+    ) -> Result<Claim<Box<dyn Session<C>>>, StoreError>;
 }
 
 /// A transaction whose record is not written yet. Dropping it rolls it back.
@@ -126,6 +102,12 @@ pub trait Session<C>: Send {
 
     /// Rolls everything back and frees the key.
     async fn roll_back(self: Box<Self>);
+}
+
+impl<C> fmt::Debug for dyn Session<C> + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Session(..)")
+    }
 }
 
 /// The result of committing a transaction.

@@ -1,81 +1,44 @@
 //! The waiters for changes of records.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::Notify;
 
 use crate::key::RecordKey;
+use crate::keyed::Keyed;
 
-/// Knows the waiters of each record, and wakes them. A record has an entry for as long as it has one.
+/// Wakes the waiters of a record. A record has an entry for as long as it has one.
 #[derive(Default)]
-pub(super) struct Waiters(Mutex<HashMap<RecordKey, Watch>>);
-
-/// It is there as long as a waiter watches.
-#[derive(Default)]
-struct Watch {
-    changed: Arc<Notify>,
-    watchers: usize,
-}
+pub(super) struct Waiters(Keyed<Arc<Notify>>);
 
 impl Waiters {
     /// Resolves at the next change of that record, counted from now.
-    pub(super) fn watch(self: &Arc<Self>, key: RecordKey) -> impl Future<Output = ()> + use<> {
-        let changed = {
-            let mut watches = self.watches();
-            let watch = watches.entry(key).or_default();
-            watch.watchers += 1;
-            Arc::clone(&watch.changed).notified_owned()
-        };
-        let watcher = Watcher {
-            key,
-            waiters: Arc::clone(self),
-        };
+    pub(super) fn watch(&self, key: RecordKey) -> impl Future<Output = ()> + use<> {
+        let waiter = self.0.get_or_insert_with(&key, Arc::default);
+        let changed = Arc::clone(&**waiter).notified_owned();
         async move {
             changed.await;
-            drop(watcher);
+            drop(waiter);
         }
     }
 
     pub(super) fn wake(&self, key: &RecordKey) {
-        if let Some(watch) = self.watches().get(key) {
-            watch.changed.notify_waiters();
+        if let Some(changed) = self.0.get(key) {
+            changed.notify_waiters();
         }
     }
 
     /// After a time in which changes went by unheard.
     #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(super) fn wake_all(&self) {
-        for watch in self.watches().values() {
-            watch.changed.notify_waiters();
+        for changed in self.0.all() {
+            changed.notify_waiters();
         }
     }
 
     #[cfg(feature = "postgres")]
     pub(super) fn is_watched(&self, key: &RecordKey) -> bool {
-        self.watches().contains_key(key)
-    }
-
-    fn watches(&self) -> MutexGuard<'_, HashMap<RecordKey, Watch>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Leaves when it is dropped, woken or not.
-struct Watcher {
-    key: RecordKey,
-    waiters: Arc<Waiters>,
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        let mut watches = self.waiters.watches();
-        if let Some(watch) = watches.get_mut(&self.key) {
-            watch.watchers -= 1;
-            if watch.watchers == 0 {
-                watches.remove(&self.key);
-            }
-        }
+        self.0.get(key).is_some()
     }
 }
 
@@ -113,16 +76,16 @@ mod tests {
         let waiters = Arc::new(Waiters::default());
         let (first, second) = (waiters.watch(ONE), waiters.watch(ONE));
         let third = waiters.watch(OTHER);
-        assert_eq!(waiters.watches().len(), 2);
+        assert_eq!(waiters.0.len(), 2);
         drop(third);
-        assert_eq!(waiters.watches().len(), 1);
+        assert_eq!(waiters.0.len(), 1);
         waiters.wake(&ONE);
         waiters.wake(&OTHER);
         first.await;
         let late = waiters.watch(ONE);
         second.await;
-        assert_eq!(waiters.watches().len(), 1);
+        assert_eq!(waiters.0.len(), 1);
         drop(late);
-        assert_eq!(waiters.watches().len(), 0);
+        assert_eq!(waiters.0.len(), 0);
     }
 }

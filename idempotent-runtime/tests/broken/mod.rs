@@ -10,8 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use idempotent_runtime::store::{
-    Claim, ClaimRequest, Completion, ListCursor, ListFilter, ListedRecord, Listing, Progress,
-    Purged, PurgedClaim, RecordStatus, Release, Renewal, Renewed, Store, StoreError,
+    Acquired, Claim, ClaimRequest, Completion, ListCursor, ListFilter, ListedRecord, Listing,
+    Progress, Purged, PurgedClaim, RecordStatus, Release, Renewal, Renewed, Store, StoreError,
     StoreErrorKind, Subscription, Transactor,
 };
 use idempotent_runtime::{
@@ -71,10 +71,10 @@ impl Decision {
         match self {
             Self::Answer(claim) => claim,
             Self::Write(row) => {
-                let claim = Claim::Acquired {
+                let claim = Claim::Acquired(Acquired {
                     attempt: row.attempt,
                     age: row.age(now),
-                };
+                });
                 rows.insert(index, row);
                 claim
             }

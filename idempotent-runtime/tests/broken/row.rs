@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use idempotent_runtime::store::{Claim, ClaimRequest, Completion, Progress, Renewal};
+use idempotent_runtime::store::{Acquired, Claim, ClaimRequest, Completion, Progress, Renewal};
 use idempotent_runtime::{Fingerprint, Owner, Record, RecordState, StoredResponse, Token};
 
 use super::{Decision, Fault};
@@ -94,7 +94,7 @@ impl Row {
             return Decision::Answer(Claim::Completed(Arc::clone(response)));
         }
         if self.is_owned_by(&request.owner, fault) && !self.has_forgotten(request, now, fault) {
-            return Decision::Answer(Claim::Acquired { attempt, age });
+            return Decision::Answer(Claim::Acquired(Acquired { attempt, age }));
         }
         let names_it = match fault {
             Some(Fault::TakeOverOfAnyAttempt) => request.take_over.is_some(),

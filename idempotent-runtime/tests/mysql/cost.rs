@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use idempotent_runtime::store::{Claim, ClaimRequest, Completion, Progress, Renewal, Store};
+use idempotent_runtime::store::{
+    Acquired, Claim, ClaimRequest, Completion, Progress, Renewal, Store,
+};
 
 use crate::locks::renewal;
 use crate::proxy::{Proxy, Sent};
@@ -124,7 +126,7 @@ async fn replay_writes_nothing() {
         assert!(matches!(claim, Claim::InFlight { .. }), "{claim:?}");
         let claim = store.claim(&running).await.unwrap();
         assert!(
-            matches!(claim, Claim::Acquired { attempt: 1, .. }),
+            matches!(claim, Claim::Acquired(Acquired { attempt: 1, .. })),
             "{claim:?}"
         );
         store.get(&completed.owner.key).await.unwrap();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use idempotent_runtime::store::{
-    Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
+    Acquired, Claim, ClaimRequest, Completion, Progress, Purged, Release, Renewal, Renewed, Store,
     StoreErrorKind,
 };
 use idempotent_runtime::{Owner, RecordState, Token};
@@ -172,7 +172,7 @@ async fn statement_that_was_rolled_back_for_a_deadlock_is_sent_again() {
         scratch.execute(&deadlock).await;
         match store.claim(&request()).await {
             Ok(claim) => assert!(
-                is_claimed && matches!(claim, Claim::Acquired { attempt: 1, .. }),
+                is_claimed && matches!(claim, Claim::Acquired(Acquired { attempt: 1, .. })),
                 "{claim:?}"
             ),
             Err(error) => {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{HeaderMap, StatusCode};
 use idempotent_runtime::store::conformance;
-use idempotent_runtime::store::{Claim, Completion, Renewed, Store, StoreErrorKind};
+use idempotent_runtime::store::{Acquired, Claim, Completion, Renewed, Store, StoreErrorKind};
 use idempotent_runtime::{Execution, Idempotency, OnAbandoned, Policy, StoredResponse};
 use sqlx::mysql::MySqlConnectOptions;
 
@@ -136,7 +136,7 @@ async fn a_server_that_was_restarted_costs_no_call() {
         for claim in claim_all().await {
             let claim = claim.unwrap();
             assert!(
-                matches!(claim, Claim::Acquired { attempt: 1, .. }),
+                matches!(claim, Claim::Acquired(Acquired { attempt: 1, .. })),
                 "{claim:?}"
             );
         }

@@ -2,7 +2,7 @@
 
 use idempotent_runtime::ErrorKind;
 use idempotent_runtime::store::mysql::MySqlStore;
-use idempotent_runtime::store::{self, Claim, Store, StoreErrorKind};
+use idempotent_runtime::store::{self, Acquired, Claim, Store, StoreErrorKind};
 use sqlx::mysql::MySqlConnectOptions;
 
 use crate::support::{Scratch, TTL, answer, chain, claimed, request, rival};
@@ -172,7 +172,7 @@ async fn records_of_two_tables_never_meet() {
         .unwrap();
     let claim = other_store.claim(&rival(&request)).await.unwrap();
     assert!(
-        matches!(claim, Claim::Acquired { attempt: 1, .. }),
+        matches!(claim, Claim::Acquired(Acquired { attempt: 1, .. })),
         "{claim:?}"
     );
     assert!(other_store.remove(&request.owner.key).await.unwrap());

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use idempotent_runtime::store::transaction::sealed::Of;
-use idempotent_runtime::store::transaction::{
-    Begin, Begun, Committed, Session, Settled, TransactionRequest,
-};
+use idempotent_runtime::store::transaction::{Begin, Committed, Session, TransactionRequest};
 use idempotent_runtime::store::{Claim, Store, StoreErrorKind};
 use idempotent_runtime::{RecordKey, RecordState, StoredResponse};
 use sqlx::mysql::MySqlConnectOptions;
@@ -45,8 +43,8 @@ impl Shop {
 
     async fn open(&self, request: &TransactionRequest) -> Opened {
         match self.begin.begin(Some(request), IDLE_LIMIT).await.unwrap() {
-            Begun::Open(session) => session,
-            Begun::Settled(settled) => panic!("{settled:?}"),
+            Claim::Acquired(session) => session,
+            settled => panic!("{settled:?}"),
         }
     }
 
@@ -181,8 +179,8 @@ async fn idle_connections_that_the_server_has_closed_cost_no_transaction() {
         for number in 0..4 {
             sessions.push(match number {
                 3 => match shop.begin.begin(None, IDLE_LIMIT).await.unwrap() {
-                    Begun::Open(session) => session,
-                    Begun::Settled(settled) => panic!("{settled:?}"),
+                    Claim::Acquired(session) => session,
+                    settled => panic!("{settled:?}"),
                 },
                 _ => shop.open(&transaction()).await,
             });
@@ -249,9 +247,9 @@ async fn a_commit_whose_reply_does_not_come_holds_nothing() {
         let again = timeout(Duration::from_secs(2), async {
             loop {
                 match shop.begin.begin(Some(&request), IDLE_LIMIT).await.unwrap() {
-                    Begun::Settled(Settled::Completed(response)) => break response,
+                    Claim::Completed(response) => break response,
                     // The server has not come that far.
-                    Begun::Settled(Settled::InFlight(_)) => tokio::task::yield_now().await,
+                    Claim::InFlight { .. } => tokio::task::yield_now().await,
                     other => panic!("{other:?}"),
                 }
             }
@@ -334,10 +332,7 @@ async fn a_transaction_writes_the_record_of_each_of_its_keys() {
         other.owner.key = key;
         other.fingerprint = request.fingerprint;
         let begun = shop.begin.begin(Some(&other), IDLE_LIMIT).await.unwrap();
-        assert!(
-            matches!(begun, Begun::Settled(Settled::InFlight(None))),
-            "{begun:?}"
-        );
+        assert!(matches!(begun, Claim::InFlight { .. }), "{begun:?}");
     }
     assert_eq!(session.commit(&answer()).await.unwrap(), Committed::Stored);
     for key in [request.owner.key, aliases[0], aliases[1]] {
@@ -350,7 +345,7 @@ async fn a_transaction_writes_the_record_of_each_of_its_keys() {
     found.aliases = [aliases[1]].into();
     let begun = shop.begin.begin(Some(&found), IDLE_LIMIT).await.unwrap();
     assert!(
-        matches!(&begun, Begun::Settled(Settled::Completed(stored)) if *stored == answer()),
+        matches!(&begun, Claim::Completed(stored) if *stored == answer()),
         "{begun:?}"
     );
     assert_eq!(shop.recorded(&key).await, None);
@@ -408,11 +403,11 @@ async fn lock_of_a_connection_that_is_gone_without_a_word_ends_with_its_limit() 
     let free = async {
         loop {
             match shop.begin.begin(Some(&request), IDLE_LIMIT).await {
-                Ok(Begun::Open(session)) => return session,
-                Ok(Begun::Settled(Settled::InFlight(None))) | Err(_) => {
+                Ok(Claim::Acquired(session)) => return session,
+                Ok(Claim::InFlight { .. }) | Err(_) => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
-                Ok(Begun::Settled(settled)) => panic!("{settled:?}"),
+                Ok(settled) => panic!("{settled:?}"),
             }
         }
     };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use idempotent_runtime::store::postgres::PostgresStore;
 use idempotent_runtime::store::{
-    Claim, ClaimRequest, Completion, Progress, Renewal, Renewed, ReplayCache, Store,
+    Acquired, Claim, ClaimRequest, Completion, Progress, Renewal, Renewed, ReplayCache, Store,
 };
 use sqlx::PgPool;
 
@@ -119,7 +119,7 @@ async fn a_hundred_replays_add_no_byte_to_the_log() {
         assert!(matches!(claim, Claim::InFlight { .. }), "{claim:?}");
         let claim = store.claim(&running).await.unwrap();
         assert!(
-            matches!(claim, Claim::Acquired { attempt: 1, .. }),
+            matches!(claim, Claim::Acquired(Acquired { attempt: 1, .. })),
             "{claim:?}"
         );
         store.get(&completed.owner.key).await.unwrap();

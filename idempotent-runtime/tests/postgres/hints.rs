@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use idempotent_runtime::store::postgres::PostgresStore;
-use idempotent_runtime::store::{Claim, ClaimRequest, Renewal, Store};
+use idempotent_runtime::store::{Acquired, Claim, ClaimRequest, Renewal, Store};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -85,7 +85,7 @@ async fn every_change_wakes_those_who_wait_in_another_process() {
     };
     let claim = there.claim(&heir).await.unwrap();
     assert!(
-        matches!(claim, Claim::Acquired { attempt: 2, .. }),
+        matches!(claim, Claim::Acquired(Acquired { attempt: 2, .. })),
         "{claim:?}"
     );
     must_wake(woken, "take-over").await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idempotent_runtime::store::postgres::PostgresStore;
-use idempotent_runtime::store::{Claim, ClaimRequest, Store};
+use idempotent_runtime::store::{Acquired, Claim, ClaimRequest, Store};
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
 
 use crate::support::{PATIENCE, Scratch, answer, backend, claimed, request, rival};
@@ -115,14 +115,14 @@ async fn take_over_that_waited_judges_the_record_anew() {
     let heir = abandoned(&scratch).await;
     let claim = claim_during(&scratch, RELEASE, &heir, true).await;
     assert!(
-        matches!(claim, Claim::Acquired { attempt: 1, .. }),
+        matches!(claim, Claim::Acquired(Acquired { attempt: 1, .. })),
         "released: {claim:?}"
     );
 
     let heir = abandoned(&scratch).await;
     let claim = claim_during(&scratch, RENEW, &heir, false).await;
     assert!(
-        matches!(claim, Claim::Acquired { attempt: 2, .. }),
+        matches!(claim, Claim::Acquired(Acquired { attempt: 2, .. })),
         "rolled back: {claim:?}"
     );
     scratch.clean_up().await;
@@ -150,7 +150,7 @@ async fn claim_of_an_expired_key_that_waited_judges_the_record_anew() {
         match (change == REPLACE, commit) {
             (true, true) => assert!(matches!(claim, Claim::InFlight { .. }), "{claim:?}"),
             _ => assert!(
-                matches!(claim, Claim::Acquired { attempt: 1, .. }),
+                matches!(claim, Claim::Acquired(Acquired { attempt: 1, .. })),
                 "{claim:?}"
             ),
         }
@@ -167,7 +167,7 @@ async fn claim_that_waited_for_an_insert_sees_what_became_of_it() {
     assert!(matches!(claim, Claim::Mismatch), "{claim:?}");
     let claim = claim_during(&scratch, INSERT, &request(), false).await;
     assert!(
-        matches!(claim, Claim::Acquired { attempt: 1, .. }),
+        matches!(claim, Claim::Acquired(Acquired { attempt: 1, .. })),
         "{claim:?}"
     );
     scratch.clean_up().await;

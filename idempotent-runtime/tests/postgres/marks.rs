@@ -1,7 +1,7 @@
 //! The marks of those who wait: without one, no process is told of anything.
 
 use idempotent_runtime::store::{
-    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store,
+    Acquired, Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store,
 };
 use sqlx::postgres::PgListener;
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -168,7 +168,7 @@ async fn record_is_marked_once_and_starts_over_without_the_mark() {
         .await;
     let claim = store.claim(&rival(&running)).await.unwrap();
     assert!(
-        matches!(claim, Claim::Acquired { attempt: 1, .. }),
+        matches!(claim, Claim::Acquired(Acquired { attempt: 1, .. })),
         "{claim:?}"
     );
     assert!(!scratch.is_marked(&running).await);

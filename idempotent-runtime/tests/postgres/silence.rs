@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use idempotent_runtime::store::{Claim, Completion, Renewal, Renewed, Store};
+use idempotent_runtime::store::{Acquired, Claim, Completion, Renewal, Renewed, Store};
 
 use crate::freezer::Freezer;
 use crate::support::{PATIENCE, Scratch, TTL, answer, claimed, pool, request};
@@ -186,7 +186,7 @@ async fn claim_that_was_given_up_leaves_nothing_behind_that_the_next_one_waits_f
     assert!(within(LIMIT, store.claim(&new)).await.is_none());
     let claim = within(LIMIT, store.claim(&new)).await.unwrap().unwrap();
     assert!(
-        matches!(claim, Claim::Acquired { attempt: 1, .. }),
+        matches!(claim, Claim::Acquired(Acquired { attempt: 1, .. })),
         "{claim:?}"
     );
     assert_eq!(freezer.connected(), before + 1);

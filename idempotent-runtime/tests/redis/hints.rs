@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use idempotent_runtime::Owner;
 use idempotent_runtime::store::redis::RedisStore;
-use idempotent_runtime::store::{Claim, ClaimRequest, Renewal, Renewed, Store};
+use idempotent_runtime::store::{Acquired, Claim, ClaimRequest, Renewal, Renewed, Store};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -112,7 +112,7 @@ async fn every_change_wakes_those_who_wait_in_another_process() {
         .await
         .unwrap();
     assert!(
-        matches!(claim, Claim::Acquired { attempt: 2, .. }),
+        matches!(claim, Claim::Acquired(Acquired { attempt: 2, .. })),
         "{claim:?}"
     );
     must_wake(woken, "take-over").await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use idempotent_runtime::store::conformance::{self, TestBed, Timing};
 use idempotent_runtime::store::redis::RedisStore;
-use idempotent_runtime::store::{Claim, ReplayCache, Store};
+use idempotent_runtime::store::{Acquired, Claim, ReplayCache, Store};
 use redis::aio::ConnectionLike;
 use redis::{Cmd, Pipeline, RedisFuture, ServerErrorKind, Value};
 use tokio::sync::Barrier;
@@ -121,7 +121,7 @@ async fn one_of_sixteen_connections_acquires_a_key() {
         let mut acquired = 0;
         for racer in racing {
             match racer.await.unwrap().unwrap() {
-                Claim::Acquired { attempt: 1, .. } => acquired += 1,
+                Claim::Acquired(Acquired { attempt: 1, .. }) => acquired += 1,
                 Claim::InFlight { .. } => {}
                 other => panic!("{other:?}"),
             }

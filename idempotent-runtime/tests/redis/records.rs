@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use idempotent_runtime::store::redis::RedisStore;
 use idempotent_runtime::store::{
-    Claim, ClaimRequest, Completion, Progress, Release, Renewal, Renewed, Store,
+    Acquired, Claim, ClaimRequest, Completion, Progress, Release, Renewal, Renewed, Store,
 };
 use idempotent_runtime::{Owner, RecordState, StoredResponse, Token};
 
@@ -123,7 +123,7 @@ async fn expired_is_absent_though_the_key_is_there() {
         };
         let claim = store.claim(&next).await.unwrap();
         assert!(
-            matches!(claim, Claim::Acquired { attempt: 1, .. }),
+            matches!(claim, Claim::Acquired(Acquired { attempt: 1, .. })),
             "{claim:?}"
         );
         let record = store.get(&owner.key).await.unwrap().unwrap();
@@ -228,7 +228,7 @@ async fn longest_and_shortest_times_are_taken() {
     };
     let claim = store.claim(&shortest).await.unwrap();
     assert!(
-        matches!(claim, Claim::Acquired { attempt: 1, .. }),
+        matches!(claim, Claim::Acquired(Acquired { attempt: 1, .. })),
         "{claim:?}"
     );
     let request = ClaimRequest {
@@ -290,7 +290,7 @@ async fn record_whose_key_was_made_to_live_longer_is_read_all_the_same() {
     };
     let claim = store.claim(&heir).await.unwrap();
     assert!(
-        matches!(claim, Claim::Acquired { attempt: 2, .. }),
+        matches!(claim, Claim::Acquired(Acquired { attempt: 2, .. })),
         "{claim:?}"
     );
     complete(&store, completed, &response(b"paid"))
@@ -371,7 +371,7 @@ async fn token_of_an_abandoned_record_is_nobodys_not_even_zeros() {
     };
     let claim = store.claim(&heir).await.unwrap();
     assert!(
-        matches!(claim, Claim::Acquired { attempt: 2, .. }),
+        matches!(claim, Claim::Acquired(Acquired { attempt: 2, .. })),
         "{claim:?}"
     );
     let completion = complete(&store, zeros, &response(b"paid")).await.unwrap();

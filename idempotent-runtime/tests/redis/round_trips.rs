@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use idempotent_runtime::Fingerprint;
 use idempotent_runtime::store::redis::RedisStore;
-use idempotent_runtime::store::{Claim, ClaimRequest, Renewed, ReplayCache, Store};
+use idempotent_runtime::store::{Acquired, Claim, ClaimRequest, Renewed, ReplayCache, Store};
 use redis::aio::ConnectionLike;
 use redis::{Arg, Cmd, Pipeline, RedisFuture, ServerErrorKind, Value};
 
@@ -145,7 +145,10 @@ async fn old_server_is_asked_by_the_command_that_it_does_not_know_once() {
     let store = RedisStore::new(Old(connection.clone()));
     let (first, second) = (owner(), owner());
     let claim = store.clone().claim(&request(first)).await.unwrap();
-    assert!(matches!(claim, Claim::Acquired { attempt: 1, .. }));
+    assert!(matches!(
+        claim,
+        Claim::Acquired(Acquired { attempt: 1, .. })
+    ));
     assert_eq!(connection.count(), 3, "the command, the script, its code");
     store.claim(&request(second)).await.unwrap();
     assert_eq!(connection.count(), 1, "claim");
@@ -195,7 +198,10 @@ async fn hot_replay_is_no_round_trip() {
     assert_eq!(connection.count(), 0, "hot replays");
     assert!(store.remove(&owner.key).await.unwrap());
     let claim = store.claim(&request(another(owner))).await.unwrap();
-    assert!(matches!(claim, Claim::Acquired { attempt: 1, .. }));
+    assert!(matches!(
+        claim,
+        Claim::Acquired(Acquired { attempt: 1, .. })
+    ));
 }
 
 /// How many times requests were sent over it, together or alone.

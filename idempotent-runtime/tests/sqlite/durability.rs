@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use idempotent_runtime::RecordKey;
 use idempotent_runtime::store::sqlite::SqliteStore;
-use idempotent_runtime::store::{Claim, Store};
+use idempotent_runtime::store::{Acquired, Claim, Store};
 
 use crate::support::{Directory, TTL, hex, request, request_of, response, rival};
 
@@ -33,7 +33,7 @@ async fn records_are_there_when_the_store_is_opened_again() {
     );
     let claim = store.claim(&running).await.unwrap();
     assert!(
-        matches!(claim, Claim::Acquired { attempt: 1, .. }),
+        matches!(claim, Claim::Acquired(Acquired { attempt: 1, .. })),
         "{claim:?}"
     );
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use idempotent_runtime::RecordState;
 use idempotent_runtime::store::sqlite::SqliteStore;
-use idempotent_runtime::store::{Claim, ClaimRequest, Store, StoreError, StoreErrorKind};
+use idempotent_runtime::store::{Acquired, Claim, ClaimRequest, Store, StoreError, StoreErrorKind};
 
 use crate::support::{
     Directory, TTL, begin, count, execute, hex, key, renewal, request, request_of, response, rival,
@@ -34,7 +34,7 @@ pub(crate) async fn claim_as_a_group(
 }
 
 pub(crate) fn is_first(claim: &Result<Claim, StoreError>) -> bool {
-    matches!(claim, Ok(Claim::Acquired { attempt: 1, .. }))
+    matches!(claim, Ok(Claim::Acquired(Acquired { attempt: 1, .. })))
 }
 
 /// Of a commit that certainly has not happened.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use idempotent_runtime::store::sqlite::SqliteStore;
-use idempotent_runtime::store::{self, Claim, Store, StoreError, StoreErrorKind};
+use idempotent_runtime::store::{self, Acquired, Claim, Store, StoreError, StoreErrorKind};
 use idempotent_runtime::{Error, ErrorKind};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
 use tokio::sync::Barrier;
@@ -15,7 +15,7 @@ use crate::support::{Directory, begin, count, execute, request, unlock};
 async fn assert_works(store: &SqliteStore) {
     let claim = store.claim(&request()).await.unwrap();
     assert!(
-        matches!(claim, Claim::Acquired { attempt: 1, .. }),
+        matches!(claim, Claim::Acquired(Acquired { attempt: 1, .. })),
         "{claim:?}"
     );
 }

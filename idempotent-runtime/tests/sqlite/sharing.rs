@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use idempotent_runtime::store::sqlite::SqliteStore;
-use idempotent_runtime::store::{Claim, ClaimRequest, Release, Store, StoreErrorKind};
+use idempotent_runtime::store::{Acquired, Claim, ClaimRequest, Release, Store, StoreErrorKind};
 use idempotent_runtime::{Fingerprint, RecordState};
 use tokio::sync::Barrier;
 use tokio::time::timeout;
@@ -35,7 +35,7 @@ async fn two_stores_on_one_file_have_one_winner_for_each_key() {
                 for (key, won) in keys.iter().zip(&mut won) {
                     start.wait().await;
                     match store.claim(&request_of(*key)).await.unwrap() {
-                        Claim::Acquired { attempt: 1, .. } => *won += 1,
+                        Claim::Acquired(Acquired { attempt: 1, .. }) => *won += 1,
                         Claim::InFlight { .. } => {}
                         claim => panic!("{claim:?}"),
                     }
@@ -90,7 +90,7 @@ async fn lock_that_is_held_too_long_is_busy_and_nothing_has_happened() {
     unlock(lock).await;
     let claim = store.claim(&request()).await.unwrap();
     assert!(
-        matches!(claim, Claim::Acquired { attempt: 1, .. }),
+        matches!(claim, Claim::Acquired(Acquired { attempt: 1, .. })),
         "{claim:?}"
     );
 }
@@ -132,7 +132,7 @@ async fn short_lock_is_waited_for() {
     unlock(lock).await;
     let claim = claim.await.unwrap();
     assert!(
-        matches!(claim, Claim::Acquired { attempt: 1, .. }),
+        matches!(claim, Claim::Acquired(Acquired { attempt: 1, .. })),
         "{claim:?}"
     );
 }
@@ -181,7 +181,7 @@ async fn waiters_are_woken_by_what_this_store_writes() {
     };
     let claim = store.claim(&take_over).await.unwrap();
     assert!(
-        matches!(claim, Claim::Acquired { attempt: 2, .. }),
+        matches!(claim, Claim::Acquired(Acquired { attempt: 2, .. })),
         "{claim:?}"
     );
     for change in changes {

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use idempotent_runtime::store::sqlite::SqliteStore;
 use idempotent_runtime::store::transaction::sealed::Of;
-use idempotent_runtime::store::transaction::{
-    Begin, Begun, Committed, Session, Settled, TransactionRequest,
-};
+use idempotent_runtime::store::transaction::{Begin, Committed, Session, TransactionRequest};
 use idempotent_runtime::store::{Claim, Completion, Renewed, Store, StoreErrorKind};
 use idempotent_runtime::{RecordKey, RecordState};
 use sqlx::SqliteConnection;
@@ -46,8 +44,8 @@ async fn open(transactions: &Transactions) -> Open {
         .await
         .unwrap()
     {
-        Begun::Open(session) => session,
-        Begun::Settled(settled) => panic!("{settled:?}"),
+        Claim::Acquired(session) => session,
+        settled => panic!("{settled:?}"),
     }
 }
 
@@ -132,7 +130,7 @@ async fn beginning_that_is_given_up_leaves_the_queue() {
     let next = begin(transactions.begin(Some(&next), IDLE_LIMIT));
     first.roll_back().await;
     let begun = in_time(next).await.unwrap();
-    assert!(matches!(begun, Begun::Open(_)), "{begun:?}");
+    assert!(matches!(begun, Claim::Acquired(_)), "{begun:?}");
 }
 
 /// Its connection waits in SQLite, which cannot be interrupted; but not for long.
@@ -214,7 +212,7 @@ async fn every_key_of_a_request_has_the_record_of_its_transaction() {
     let begun = transactions
         .begin(Some(&of(current, &previous)), IDLE_LIMIT)
         .await;
-    let Begun::Open(session) = begun.unwrap() else {
+    let Claim::Acquired(session) = begun.unwrap() else {
         panic!("settled")
     };
     let paid = response("paid");
@@ -227,7 +225,7 @@ async fn every_key_of_a_request_has_the_record_of_its_transaction() {
             .begin(Some(&of(key, &[])), IDLE_LIMIT)
             .await
             .unwrap();
-        let settled = matches!(replay, Begun::Settled(Settled::Completed(_)));
+        let settled = matches!(replay, Claim::Completed(_));
         assert!(settled, "{replay:?}");
     }
     // A record by the previous key alone settles it too.
@@ -237,7 +235,7 @@ async fn every_key_of_a_request_has_the_record_of_its_transaction() {
         .begin(Some(&of(key(), &[old.owner.key])), IDLE_LIMIT)
         .await;
     let begun = begun.unwrap();
-    assert!(matches!(begun, Begun::Settled(Settled::InFlight(_))));
+    assert!(matches!(begun, Claim::InFlight { .. }));
     let records = "SELECT count(*) FROM idempotency_records";
     assert_eq!(count(&mut directory.connection().await, records).await, 4);
 }
@@ -255,7 +253,7 @@ async fn temporary_table_of_a_handler_hides_no_records() {
     let committed = session.commit(&response("paid")).await.unwrap();
     assert_eq!(committed, Committed::Stored);
     let key = key();
-    let Begun::Open(session) = transactions
+    let Claim::Acquired(session) = transactions
         .begin(Some(&of(key, &[])), IDLE_LIMIT)
         .await
         .unwrap()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use idempotent_runtime::store::{Claim, ClaimRequest, Store};
+use idempotent_runtime::store::{Acquired, Claim, ClaimRequest, Store};
 use idempotent_runtime::{Fingerprint, Owner, RecordKey, StoredResponse, Token};
 
 /// How long to wait for what must come; long, because it is waited for in full only when it does not.
@@ -68,7 +68,7 @@ pub(crate) async fn claimed(store: &dyn Store) -> ClaimRequest<'static> {
     let request = request();
     let claim = store.claim(&request).await.unwrap();
     assert!(
-        matches!(claim, Claim::Acquired { attempt: 1, .. }),
+        matches!(claim, Claim::Acquired(Acquired { attempt: 1, .. })),
         "{claim:?}"
     );
     request

@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use idempotent_runtime::StoredResponse;
-use idempotent_runtime::store::transaction::{
-    Begin, Begun, Committed, Session, TransactionRequest,
-};
-use idempotent_runtime::store::{StoreError, TransactionConnection, Transactor};
+use idempotent_runtime::store::transaction::{Begin, Committed, Session, TransactionRequest};
+use idempotent_runtime::store::{Claim, StoreError, TransactionConnection, Transactor};
 use sqlx::{MySqlConnection, PgConnection, SqliteConnection};
 
 use super::Point;
@@ -73,20 +71,20 @@ impl<C: Deadly> Begin<C> for Crashing<C> {
         &self,
         request: Option<&TransactionRequest>,
         idle_limit: Duration,
-    ) -> Result<Begun<C>, StoreError> {
+    ) -> Result<Claim<Box<dyn Session<C>>>, StoreError> {
         let mut inner = match self.inner.begin(request, idle_limit).await? {
-            Begun::Open(session) => session,
-            settled @ Begun::Settled(_) => return Ok(settled),
+            Claim::Acquired(session) => session,
+            other => return Ok(other),
         };
         if !self.is_started.swap(true, Ordering::Relaxed) {
-            return Ok(Begun::Open(inner));
+            return Ok(Claim::Acquired(inner));
         }
         Point::AfterBegin.reached(self.at);
         if self.at == Some(Point::AtCommit) {
             assert!(inner.connection().die_at_commit().await);
         }
         let at = self.at;
-        Ok(Begun::Open(Box::new(CrashingSession { inner, at })))
+        Ok(Claim::Acquired(Box::new(CrashingSession { inner, at })))
     }
 }
 

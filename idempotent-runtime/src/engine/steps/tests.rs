@@ -4,12 +4,13 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use super::*;
+use crate::engine::calls::lock;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Owner, StoredResponse, Token};
-use crate::store::Completion;
 use crate::store::backend::Backend;
 use crate::store::memory::MemoryStore;
+use crate::store::{Acquired, Completion};
 
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -17,7 +18,7 @@ const LEASE: Duration = Duration::from_secs(30);
 struct Attempt {
     steps: Steps,
     labels: Labels,
-    claim: ClaimedAs,
+    claim: ClaimTerms,
     ran: Arc<Mutex<Vec<&'static str>>>,
 }
 
@@ -40,11 +41,11 @@ impl Attempt {
             token: Token::from_bytes([token; 16]),
         };
         let fingerprint = Fingerprint::from_bytes([1; 32]);
-        let claim = ClaimedAs::new(owner, fingerprint, &"test".into(), LEASE, 1000 * LEASE);
+        let claim = ClaimTerms::new(owner, fingerprint, &"test".into(), LEASE, 1000 * LEASE);
         let request = claim.request(1000 * LEASE, take_over);
         let until = Instant::now() + LEASE;
         let claimed = engine.store().claim(&request).await.unwrap();
-        let Claim::Acquired { attempt, .. } = claimed else {
+        let Claim::Acquired(Acquired { attempt, .. }) = claimed else {
             panic!("{claimed:?}");
         };
         let lease = LeaseView::new(move || Some(until));
@@ -134,7 +135,7 @@ async fn a_step_of_a_record_that_the_store_has_lost_runs_when_it_is_put_back() {
     tokio::time::advance(LEASE).await;
     assert_eq!(first.step("receipt").await.unwrap(), 7);
     let record = engine.read(&owner.key).await.unwrap().unwrap();
-    let steps = engine.finished_steps(&record).unwrap();
+    let steps = crate::engine::finished_steps(&engine, &record).unwrap();
     assert_eq!(steps.labels().collect::<Vec<_>>(), ["charge", "receipt"]);
 }
 

@@ -1,5 +1,7 @@
 //! What a transaction's request is asked for by, in front of a database that holds one record.
 
+use std::convert::Infallible;
+
 use async_trait::async_trait;
 
 use super::*;
@@ -12,7 +14,7 @@ const BLAKE3: Fingerprint = Fingerprint::from_bytes([2; 32]);
 const KEY: RecordKey = RecordKey::from_bytes([7; 32]);
 
 /// A record of a request with this fingerprint, in this state.
-struct Row(Fingerprint, Settled);
+struct Row(Fingerprint, Claim<Infallible>);
 
 #[async_trait]
 impl Begin<()> for Row {
@@ -20,13 +22,13 @@ impl Begin<()> for Row {
         &self,
         request: Option<&TransactionRequest>,
         _: Duration,
-    ) -> Result<Begun<()>, StoreError> {
+    ) -> Result<Claim<Box<dyn Session<()>>>, StoreError> {
         let is_its = request.is_some_and(|request| request.fingerprint == self.0);
-        Ok(Begun::Settled(if is_its {
-            self.1.clone()
+        Ok(if is_its {
+            self.1.clone().map(|never| match never {})
         } else {
-            Settled::Mismatch
-        }))
+            Claim::Mismatch
+        })
     }
 }
 
@@ -34,7 +36,7 @@ impl Begin<()> for Row {
 async fn entered(
     row: Row,
     other: Option<Fingerprint>,
-) -> Result<Outcome<InTransaction<()>>, Refusal> {
+) -> Result<Claim<InTransaction<()>>, Refusal> {
     let settings = super::super::EngineSettings {
         purge_interval: Duration::ZERO,
         ..Default::default()
@@ -54,12 +56,12 @@ async fn entered(
     };
     let (policy, mut make) = (Policy::new(), || other);
     let fingerprints = Fingerprints::new(SHA256, &mut make);
-    let entered = engine.enter_transaction(&row, &intent, fingerprints, &policy);
+    let entered = enter_transaction(&engine, &row, &intent, fingerprints, &policy);
     entered.await
 }
 
-fn completed() -> Settled {
-    Settled::Completed(Arc::new(StoredResponse::of_parts(
+fn completed() -> Claim<Infallible> {
+    Claim::Completed(Arc::new(StoredResponse::of_parts(
         200,
         Default::default(),
         None,
@@ -69,19 +71,24 @@ fn completed() -> Settled {
 #[tokio::test]
 async fn record_by_either_digest_is_replayed() {
     for fingerprint in [SHA256, BLAKE3] {
-        let outcome = entered(Row(fingerprint, completed()), Some(BLAKE3))
+        let claim = entered(Row(fingerprint, completed()), Some(BLAKE3))
             .await
             .unwrap();
-        assert!(matches!(outcome, Outcome::Replay(_)), "{outcome:?}");
+        assert!(matches!(claim, Claim::Completed(_)), "{claim:?}");
     }
 }
 
 #[tokio::test]
 async fn what_runs_by_either_digest_is_in_flight() {
     for fingerprint in [SHA256, BLAKE3] {
-        let row = Row(fingerprint, Settled::InFlight(None));
-        let outcome = entered(row, Some(BLAKE3)).await.unwrap();
-        assert!(matches!(outcome, Outcome::InFlight { .. }), "{outcome:?}");
+        let row = Row(
+            fingerprint,
+            Claim::InFlight {
+                lease_left: ASK_AGAIN,
+            },
+        );
+        let claim = entered(row, Some(BLAKE3)).await.unwrap();
+        assert!(matches!(claim, Claim::InFlight { .. }), "{claim:?}");
     }
 }
 
@@ -89,7 +96,7 @@ async fn what_runs_by_either_digest_is_in_flight() {
 async fn record_by_neither_digest_is_another_requests() {
     let stranger = Fingerprint::from_bytes([3; 32]);
     for (fingerprint, other) in [(stranger, Some(BLAKE3)), (BLAKE3, None)] {
-        let outcome = entered(Row(fingerprint, completed()), other).await.unwrap();
-        assert!(matches!(outcome, Outcome::Mismatch), "{outcome:?}");
+        let claim = entered(Row(fingerprint, completed()), other).await.unwrap();
+        assert!(matches!(claim, Claim::Mismatch), "{claim:?}");
     }
 }

@@ -3,7 +3,7 @@
 use super::case::{Verdict, cases, must_be, unchanged};
 use super::lab::{Lab, Request, answer, renewal, rival};
 use crate::record::RecordState;
-use crate::store::{Claim, Completion, Progress, Release, Renewal, Renewed};
+use crate::store::{Acquired, Claim, Completion, Progress, Release, Renewal, Renewed};
 
 cases! {
     LeaseIsNotLife:
@@ -75,7 +75,7 @@ async fn abandoned_claim_is_taken_over(lab: &Lab<'_>) -> Verdict {
     must_be!(
         "taking over attempt 1",
         claim,
-        Claim::Acquired { attempt: 2, .. }
+        Claim::Acquired(Acquired { attempt: 2, .. })
     );
     let renewed = lab.renew(renewal(&heir)).await?;
     must_be!("renewing what one took over", renewed, Renewed::Renewed);

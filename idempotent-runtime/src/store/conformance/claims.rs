@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::case::{Verdict, cases, must_be, unchanged};
 use super::lab::{Lab, OPERATION, Request, answer, life, rival};
 use crate::record::RecordState;
-use crate::store::{Claim, Completion};
+use crate::store::{Acquired, Claim, Completion};
 
 cases! {
     AtomicClaim:
@@ -23,7 +23,7 @@ async fn absent_key_is_acquired(lab: &Lab<'_>) -> Verdict {
     let watch = lab.stopwatch();
     let claim = lab.store.claim(&request).await?;
     let most = watch.elapsed() + lab.tolerance();
-    must_be!("claiming an absent key", claim, Claim::Acquired { attempt: 1, age } if age <= most);
+    must_be!("claiming an absent key", claim, Claim::Acquired(Acquired { attempt: 1, age }) if age <= most);
     let record = lab.record(&request.owner.key).await?;
     must_be!("its attempt", record.attempt, 1);
     must_be!("its fingerprint", record.fingerprint, print if print == request.fingerprint);
@@ -50,7 +50,7 @@ async fn absent_key_is_acquired_whatever_is_taken_over(lab: &Lab<'_>) -> Verdict
     must_be!(
         "taking over attempt 3 of an absent key",
         claim,
-        Claim::Acquired { attempt: 1, .. }
+        Claim::Acquired(Acquired { attempt: 1, .. })
     );
     Ok(())
 }
@@ -73,7 +73,7 @@ async fn claim_is_idempotent_per_token(lab: &Lab<'_>) -> Verdict {
         must_be!(
             "the same token again",
             claim,
-            Claim::Acquired { attempt: 1, .. }
+            Claim::Acquired(Acquired { attempt: 1, .. })
         );
         unchanged("the same token again", &before, lab.store.get(&key).await?)?;
     }
@@ -91,7 +91,7 @@ async fn claim_is_idempotent_per_token_after_its_lease(lab: &Lab<'_>) -> Verdict
     for again in [request, taking_over] {
         let claim = lab.store.claim(&again).await?;
         let what = "the same token again, its lease over and no other attempt there";
-        must_be!(what, claim, Claim::Acquired { attempt: 1, .. });
+        must_be!(what, claim, Claim::Acquired(Acquired { attempt: 1, .. }));
         unchanged(what, &before, lab.store.get(&again.owner.key).await?)?;
     }
     lab.completed(&request.owner).await?;

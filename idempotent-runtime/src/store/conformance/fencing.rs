@@ -3,7 +3,7 @@
 use super::case::{Verdict, cases, must_be, unchanged};
 use super::lab::{Lab, Request, answer, other_request, renewal, rival, stranger};
 use crate::record::{Owner, Token};
-use crate::store::{Claim, Completion, Release, Renewal, Renewed};
+use crate::store::{Acquired, Claim, Completion, Release, Renewal, Renewed};
 
 cases! {
     Fencing:
@@ -151,7 +151,7 @@ async fn released_key_is_free(lab: &Lab<'_>) -> Verdict {
     must_be!(
         "another request for a released key",
         claim,
-        Claim::Acquired { attempt: 1, .. }
+        Claim::Acquired(Acquired { attempt: 1, .. })
     );
     let before = lab.record(&owner.key).await?;
     let release = lab.release(&owner).await?;

@@ -3,7 +3,7 @@
 use super::case::{Verdict, cases, must_be, unchanged};
 use super::lab::{Lab, Request, other_request, rival};
 use crate::fingerprint::Fingerprint;
-use crate::store::Claim;
+use crate::store::{Acquired, Claim};
 
 cases! {
     FingerprintFirst:
@@ -51,7 +51,7 @@ async fn another_request_when_abandoned_is_a_mismatch(lab: &Lab<'_>) -> Verdict 
     must_be!(
         "the same request after that",
         claim,
-        Claim::Acquired { attempt: 2, .. }
+        Claim::Acquired(Acquired { attempt: 2, .. })
     );
     Ok(())
 }

@@ -16,7 +16,7 @@ use super::case::{Failure, Verdict, cases, must_be};
 use super::lab::{Lab, Request, answer, renewal, rival};
 use super::races::{HOUR, insist, race};
 use crate::record::{Owner, RecordState};
-use crate::store::{Claim, Completion, Progress, Release, Renewed, Store, StoreError};
+use crate::store::{Acquired, Claim, Completion, Progress, Release, Renewed, Store, StoreError};
 
 cases! {
     GivenUp:
@@ -155,7 +155,7 @@ async fn all_can_be_completed(lab: &Lab<'_>, requests: &[Request]) -> Verdict {
     }
     let what = "claiming other keys after calls were given up";
     for claim in each(lab, what, &others, claim).await? {
-        must_be!(what, claim, Claim::Acquired { attempt: 1, .. });
+        must_be!(what, claim, Claim::Acquired(Acquired { attempt: 1, .. }));
     }
     Ok(())
 }
@@ -171,7 +171,7 @@ async fn claim_that_was_given_up_holds_nothing(lab: &Lab<'_>) -> Verdict {
     .await?;
     let what = "the same claim, after it was given up";
     for claim in each(lab, what, &requests, claim).await? {
-        must_be!(what, claim, Claim::Acquired { attempt: 1, .. });
+        must_be!(what, claim, Claim::Acquired(Acquired { attempt: 1, .. }));
     }
     all_can_be_completed(lab, &requests).await
 }
@@ -189,7 +189,7 @@ async fn take_over_that_was_given_up_holds_nothing(lab: &Lab<'_>) -> Verdict {
     .await?;
     let what = "the same take-over, after it was given up";
     for claim in each(lab, what, &heirs, claim).await? {
-        must_be!(what, claim, Claim::Acquired { attempt: 2, .. });
+        must_be!(what, claim, Claim::Acquired(Acquired { attempt: 2, .. }));
     }
     all_can_be_completed(lab, &heirs).await
 }
@@ -271,7 +271,7 @@ async fn release_that_was_given_up_holds_nothing(lab: &Lab<'_>) -> Verdict {
     }
     let what = "claiming what was released so";
     for claim in each(lab, what, &others, claim).await? {
-        must_be!(what, claim, Claim::Acquired { attempt: 1, .. });
+        must_be!(what, claim, Claim::Acquired(Acquired { attempt: 1, .. }));
     }
     all_can_be_completed(lab, &others).await
 }
@@ -294,7 +294,7 @@ async fn abandoning_that_was_given_up_holds_nothing(lab: &Lab<'_>) -> Verdict {
     }
     let what = "taking over what was abandoned so";
     for claim in each(lab, what, &heirs, claim).await? {
-        must_be!(what, claim, Claim::Acquired { attempt: 2, .. });
+        must_be!(what, claim, Claim::Acquired(Acquired { attempt: 2, .. }));
     }
     all_can_be_completed(lab, &heirs).await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::case::{Verdict, cases, must_be, unchanged};
 use super::lab::{Lab, answer, renewal, rival};
 use crate::record::RecordState;
-use crate::store::{Claim, Completion, Release, Renewed};
+use crate::store::{Acquired, Claim, Completion, Release, Renewed};
 
 cases! {
     LeaseIsNotLife:
@@ -67,7 +67,7 @@ async fn grace_that_is_not_used_ends_in_a_take_over(lab: &Lab<'_>) -> Verdict {
     must_be!(
         "taking it over after the grace",
         claim,
-        Claim::Acquired { attempt: 2, .. }
+        Claim::Acquired(Acquired { attempt: 2, .. })
     );
     Ok(())
 }
@@ -123,7 +123,11 @@ async fn claim_that_its_owner_abandoned_gets_no_grace(lab: &Lab<'_>) -> Verdict 
     let after = lab.store.get(&request.owner.key).await?;
     unchanged("giving it grace", &before, after)?;
     let claim = lab.store.claim(&lab.heir(&request, 1)?).await?;
-    must_be!("taking it over", claim, Claim::Acquired { attempt: 2, .. });
+    must_be!(
+        "taking it over",
+        claim,
+        Claim::Acquired(Acquired { attempt: 2, .. })
+    );
     Ok(())
 }
 

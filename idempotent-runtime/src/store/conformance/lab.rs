@@ -13,7 +13,9 @@ use super::{Flow, RecordLock, Rule, TestBed, Timing};
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, RecordState, StoredResponse, Token};
-use crate::store::{Claim, ClaimRequest, Completion, Release, Renewal, Renewed, Store, StoreError};
+use crate::store::{
+    Acquired, Claim, ClaimRequest, Completion, Release, Renewal, Renewed, Store, StoreError,
+};
 
 /// A claim as the cases make it.
 pub(super) type Request = ClaimRequest<'static>;
@@ -118,7 +120,7 @@ impl<'a> Lab<'a> {
         must_be!(
             "the first claim of a key",
             claim,
-            Claim::Acquired { attempt: 1, .. }
+            Claim::Acquired(Acquired { attempt: 1, .. })
         );
         Ok(())
     }
@@ -163,7 +165,7 @@ impl<'a> Lab<'a> {
         must_be!(
             "taking over attempt 1",
             claim,
-            Claim::Acquired { attempt: 2, .. }
+            Claim::Acquired(Acquired { attempt: 2, .. })
         );
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::case::{Verdict, cases, must_be};
 use super::lab::{Lab, Request, answer, life, renewal, rival};
 use crate::record::RecordState;
-use crate::store::{Claim, Completion, Release, Renewal, Renewed};
+use crate::store::{Acquired, Claim, Completion, Release, Renewal, Renewed};
 
 cases! {
     LeaseIsNotLife:
@@ -72,7 +72,7 @@ async fn abandoned_record_lives_for_its_retention(lab: &Lab<'_>) -> Verdict {
     must_be!(
         "claiming it after that",
         claim,
-        Claim::Acquired { attempt: 1, .. }
+        Claim::Acquired(Acquired { attempt: 1, .. })
     );
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::case::{Verdict, cases, must_be, unchanged};
 use super::lab::{Lab, Request, answer, life, other_request, renewal, rival};
 use crate::record::RecordState;
-use crate::store::{Claim, Completion, Purged, Release, Renewed};
+use crate::store::{Acquired, Claim, Completion, Purged, Release, Renewed};
 
 cases! {
     Immutable:
@@ -156,7 +156,7 @@ async fn starts_over(lab: &Lab<'_>, old: &Request, new: &Request) -> Verdict {
     let claim = lab.store.claim(&new).await?;
     let most = watch.elapsed() + lab.tolerance();
     let what = "claiming an expired key";
-    must_be!(what, claim, Claim::Acquired { attempt: 1, age } if age <= most);
+    must_be!(what, claim, Claim::Acquired(Acquired { attempt: 1, age }) if age <= most);
     let record = lab.record(&new.owner.key).await?;
     must_be!("its fingerprint", record.fingerprint, print if print == new.fingerprint);
     must_be!("its state", &record.state, RecordState::Running { .. });

@@ -6,7 +6,7 @@ use super::case::{Verdict, cases, must_be, unchanged};
 use super::lab::{Lab, OPERATION, answer, other_request, rival};
 use crate::key::RecordKey;
 use crate::record::RecordState;
-use crate::store::{Claim, Completion, Purged, Release};
+use crate::store::{Acquired, Claim, Completion, Purged, Release};
 
 cases! {
     Documented:
@@ -137,7 +137,7 @@ async fn removed_key_is_free(lab: &Lab<'_>) -> Verdict {
         must_be!(
             "another request for a removed key",
             claim,
-            Claim::Acquired { attempt: 1, .. }
+            Claim::Acquired(Acquired { attempt: 1, .. })
         );
     }
     Ok(())

@@ -8,7 +8,7 @@ use super::case::{Failure, Verdict, cases, must_be, unchanged};
 use super::lab::{Lab, Request, answer, other_request, renewal, rival, stranger};
 use super::races::{HOUR, insist, race};
 use crate::record::{Owner, Record, RecordState};
-use crate::store::{Claim, Completion, Progress, Release, Renewed, Store, StoreError};
+use crate::store::{Acquired, Claim, Completion, Progress, Release, Renewed, Store, StoreError};
 
 cases! {
     Fencing:
@@ -276,7 +276,7 @@ async fn take_over_keeps_the_progress(lab: &Lab<'_>) -> Verdict {
     must_be!(
         "taking over attempt 1",
         claim,
-        Claim::Acquired { attempt: 2, .. }
+        Claim::Acquired(Acquired { attempt: 2, .. })
     );
     let kept = b"step 1, step 2";
     must_be_kept(lab, "after a take-over", &new.owner, kept).await?;
@@ -341,7 +341,7 @@ async fn expired_key_starts_without_progress(lab: &Lab<'_>) -> Verdict {
 async fn starts_without_progress(lab: &Lab<'_>, new: &Request) -> Verdict {
     let claim = lab.store.claim(new).await?;
     let what = "the first claim of a key that was used before";
-    must_be!(what, claim, Claim::Acquired { attempt: 1, .. });
+    must_be!(what, claim, Claim::Acquired(Acquired { attempt: 1, .. }));
     must_be_kept(lab, what, &new.owner, b"").await?;
     saved(lab, &new.owner, b"1").await?;
     must_be_kept(lab, "its progress", &new.owner, b"1").await

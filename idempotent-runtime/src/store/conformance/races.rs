@@ -11,7 +11,9 @@ use tokio::sync::Barrier;
 use super::case::{Failure, Verdict, cases, must_be};
 use super::lab::{Lab, Request, answer, renewal, rival, stranger};
 use crate::record::{Owner, RecordState, StoredResponse};
-use crate::store::{Claim, Completion, Release, Renewed, Store, StoreError, StoreErrorKind};
+use crate::store::{
+    Acquired, Claim, Completion, Release, Renewed, Store, StoreError, StoreErrorKind,
+};
 
 cases! {
     AtomicClaim:
@@ -76,8 +78,7 @@ async fn claim(store: Arc<dyn Store>, request: Request) -> Result<Claim, StoreEr
 
 /// Exactly one has acquired this attempt, and the others see it in flight.
 fn one_acquired(claims: &[Claim], number: u32) -> Verdict {
-    let acquired =
-        |claim: &&Claim| matches!(claim, Claim::Acquired { attempt, .. } if *attempt == number);
+    let acquired = |claim: &&Claim| matches!(claim, Claim::Acquired(Acquired { attempt, .. }) if *attempt == number);
     let winners = claims.iter().filter(acquired).count();
     let losers = claims
         .iter()
@@ -112,7 +113,7 @@ async fn all_claims_of_one_token_are_acquired(lab: &Lab<'_>) -> Verdict {
             must_be!(
                 "16 claims of one token",
                 claim,
-                Claim::Acquired { attempt: 1, .. }
+                Claim::Acquired(Acquired { attempt: 1, .. })
             );
         }
         lab.completed(&request.owner).await?;

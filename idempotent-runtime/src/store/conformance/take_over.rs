@@ -4,7 +4,7 @@ use super::case::{Failure, Verdict, cases, must_be, unchanged};
 use super::lab::{Lab, Request, answer, life, renewal, rival};
 use crate::key::RecordKey;
 use crate::record::RecordState;
-use crate::store::{Claim, ClaimRequest, Completion, Release, Renewal, Renewed};
+use crate::store::{Acquired, Claim, ClaimRequest, Completion, Release, Renewal, Renewed};
 
 cases! {
     AtomicClaim:
@@ -43,7 +43,7 @@ async fn take_over_names_the_attempt(lab: &Lab<'_>) -> Verdict {
     must_be!(
         "taking over attempt 1",
         claim,
-        Claim::Acquired { attempt: 2, .. }
+        Claim::Acquired(Acquired { attempt: 2, .. })
     );
     let claim = lab.store.claim(&lab.heir(&old, 1)?).await?;
     must_be!(
@@ -65,7 +65,7 @@ async fn take_over_counts_and_the_age_goes_on(lab: &Lab<'_>) -> Verdict {
     let (least, most) = (lab.lease(), watch.elapsed() + lab.tolerance());
     must_be!(
         "taking over attempt 1", claim,
-        Claim::Acquired { attempt: 2, age } if age >= least && age <= most
+        Claim::Acquired(Acquired { attempt: 2, age }) if age >= least && age <= most
     );
     lab.end_leases().await;
     let late = lab.store.claim(&lab.heir(&first, 1)?).await?;
@@ -78,7 +78,7 @@ async fn take_over_counts_and_the_age_goes_on(lab: &Lab<'_>) -> Verdict {
     let (least, most) = (lab.lease() * 2, watch.elapsed() + lab.tolerance());
     must_be!(
         "taking over attempt 2", claim,
-        Claim::Acquired { attempt: 3, age } if age >= least && age <= most
+        Claim::Acquired(Acquired { attempt: 3, age }) if age >= least && age <= most
     );
     let record = lab.record(&first.owner.key).await?;
     must_be!("the attempt of the record", record.attempt, 3);
@@ -100,7 +100,7 @@ async fn take_over_is_idempotent_per_token(lab: &Lab<'_>) -> Verdict {
         must_be!(
             "the new owner's token again",
             claim,
-            Claim::Acquired { attempt: 2, .. }
+            Claim::Acquired(Acquired { attempt: 2, .. })
         );
     }
     Ok(())
@@ -139,7 +139,7 @@ async fn take_over_begins_a_new_life(lab: &Lab<'_>) -> Verdict {
     must_be!(
         "taking over attempt 1",
         claim,
-        Claim::Acquired { attempt: 2, .. }
+        Claim::Acquired(Acquired { attempt: 2, .. })
     );
     lab.end_lives().await;
     let record = lab.record(&request.owner.key).await?;
@@ -194,7 +194,7 @@ async fn first_claim_names_the_operation(lab: &Lab<'_>) -> Verdict {
         must_be!(
             "taking over attempt 1",
             claim,
-            Claim::Acquired { attempt: 2, .. }
+            Claim::Acquired(Acquired { attempt: 2, .. })
         );
         must_be_named(lab, &request.owner.key, names).await?;
         lab.completed(&heir.owner).await?;
@@ -269,7 +269,7 @@ async fn taken_over_token_is_a_stranger_to_claims(lab: &Lab<'_>) -> Verdict {
     must_be!(
         "taking over attempt 1",
         claim,
-        Claim::Acquired { attempt: 2, .. }
+        Claim::Acquired(Acquired { attempt: 2, .. })
     );
     let claim = lab.store.claim(&first).await?;
     watch.must_be_within(second.lease)?;
@@ -298,7 +298,7 @@ async fn new_owner_can_write(lab: &Lab<'_>) -> Verdict {
     must_be!(
         "claiming it after that",
         claim,
-        Claim::Acquired { attempt: 1, .. }
+        Claim::Acquired(Acquired { attempt: 1, .. })
     );
     Ok(())
 }

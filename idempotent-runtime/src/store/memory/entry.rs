@@ -13,7 +13,7 @@ use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{CompactResponse, Owner, Record, RecordState, StoredResponse, Token};
 use crate::store::{
-    Claim, ClaimRequest, Completion, ListedRecord, Progress, RecordStatus, Renewal,
+    Acquired, Claim, ClaimRequest, Completion, ListedRecord, Progress, RecordStatus, Renewal,
 };
 
 /// Always used under its shard's lock, so that each method is one atomic step.
@@ -149,10 +149,10 @@ impl Entry {
             return Claim::Completed(response.to_stored());
         }
         if self.token == Some(request.owner.token) {
-            return Claim::Acquired {
+            return Claim::Acquired(Acquired {
                 attempt: self.attempt,
                 age,
-            };
+            });
         }
         if now < self.lease_until {
             return Claim::InFlight {
@@ -170,10 +170,10 @@ impl Entry {
         self.lease_until = now.after(request.lease);
         self.expires_at = self.lease_until.after(request.retention);
         self.wake();
-        Claim::Acquired {
+        Claim::Acquired(Acquired {
             attempt: self.attempt,
             age,
-        }
+        })
     }
 
     /// The response, if it is the answer to this request.

@@ -5,7 +5,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::fingerprint::Fingerprint;
 use crate::record::Token;
-use crate::store::Store;
+use crate::store::{Acquired, Store};
 
 const LEASE: Duration = Duration::from_secs(30);
 const RETENTION: Duration = Duration::from_secs(30);
@@ -43,7 +43,7 @@ fn store() -> (MemoryStore, Arc<ManualClock>) {
 async fn acquired(store: &MemoryStore, request: &ClaimRequest<'_>) -> bool {
     matches!(
         store.claim(request).await,
-        Ok(Claim::Acquired { attempt: 1, .. })
+        Ok(Claim::Acquired(Acquired { attempt: 1, .. }))
     )
 }
 
@@ -241,13 +241,19 @@ async fn a_record_has_one_place_in_the_queue_and_none_once_it_is_gone() {
             ..request(1)
         };
         let taken = store.claim(&take_over).await;
-        assert!(matches!(taken, Ok(Claim::Acquired { attempt: 2, .. })));
+        assert!(matches!(
+            taken,
+            Ok(Claim::Acquired(Acquired { attempt: 2, .. }))
+        ));
         renewed(&store, take_over.owner, 2 * TTL).await;
         assert_eq!(store.expiries.len(), 1);
         clock.advance(3 * TTL);
         last = request(1);
         let anew = store.try_claim(&last, store.now(), &mut Purged::default());
-        assert!(matches!(anew, Ok(Claim::Acquired { attempt: 1, .. })));
+        assert!(matches!(
+            anew,
+            Ok(Claim::Acquired(Acquired { attempt: 1, .. }))
+        ));
         assert_eq!(store.expiries.len(), 1);
     }
     assert_eq!((store.len(), store.expiries.len()), (1, 1));

@@ -13,7 +13,9 @@ use super::row::{self, COMPLETED, RUNNING, Row, column};
 use super::statements::Statement;
 use super::{MySqlStore, NAME};
 use crate::record::{Owner, StoredResponse};
-use crate::store::{Claim, ClaimRequest, Completion, Progress, StoreError, StoreErrorKind};
+use crate::store::{
+    Acquired, Claim, ClaimRequest, Completion, Progress, StoreError, StoreErrorKind,
+};
 
 /// How often a record is looked at by one operation. Each time after the first, another session has just
 /// changed it.
@@ -94,10 +96,10 @@ impl MySqlStore {
         connection: &mut MySqlConnection,
         request: &ClaimRequest<'_>,
     ) -> Result<Option<Claim>, Failure> {
-        let first = Claim::Acquired {
+        let first = Claim::Acquired(Acquired {
             attempt: 1,
             age: Duration::ZERO,
-        };
+        });
         let statements = &self.statements;
         let read = statements.read(&request.owner.key);
         let Some(row) = self.read(connection, read).await? else {
@@ -115,10 +117,10 @@ impl MySqlStore {
         }
         let take_over = || statements.take_over(request, &seen);
         let is_ours = self.has_matched(connection, take_over).await?;
-        Ok(is_ours.then_some(Claim::Acquired {
+        Ok(is_ours.then_some(Claim::Acquired(Acquired {
             attempt: seen.next_attempt(),
             age: seen.age,
-        }))
+        })))
     }
 
     pub(super) async fn complete_on(

@@ -13,7 +13,7 @@ use crate::key::RecordKey;
 use crate::record::{Record, RecordState, StoredResponse, Token};
 use crate::store::listing::warn_unreadable;
 use crate::store::sql::{corrupt, store_error};
-use crate::store::{Claim, ClaimRequest, ListedRecord, RecordStatus, StoreError};
+use crate::store::{Acquired, Claim, ClaimRequest, ListedRecord, RecordStatus, StoreError};
 
 /// A record that has not expired, as it was at one moment of the server's clock.
 pub(super) struct Row {
@@ -63,7 +63,9 @@ impl Row {
         Some(match &self.state {
             _ if self.fingerprint != request.fingerprint => Claim::Mismatch,
             RecordState::Completed(response) => Claim::Completed(Arc::clone(response)),
-            _ if self.token == Some(request.owner.token) => Claim::Acquired { attempt, age },
+            _ if self.token == Some(request.owner.token) => {
+                Claim::Acquired(Acquired { attempt, age })
+            }
             RecordState::Running { lease_left } => Claim::InFlight {
                 lease_left: *lease_left,
             },

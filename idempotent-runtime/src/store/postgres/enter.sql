@@ -13,7 +13,8 @@ SELECT coalesce(current_setting('idempotent.is_taken', true), '') = '' AS is_our
     current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') AS is_strict,
     current_setting('transaction_read_only') = 'on' AS is_read_only,
     {session} AS session,
-    r.request_hash, r.state, r.response, r.expires_at <= clock_timestamp() AS is_expired,
+    r.request_hash, r.state, r.response, r.attempt, r.expires_at <= clock_timestamp() AS is_expired,
+    (date_part('epoch', clock_timestamp() - r.created_at) * 1e6)::bigint AS age_us,
     (date_part('epoch', r.lease_until - clock_timestamp()) * 1e6)::bigint AS lease_left_us
 FROM (VALUES (1)) AS one LEFT JOIN (
     SELECT * FROM {schema}."{table}"

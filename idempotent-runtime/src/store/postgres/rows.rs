@@ -17,8 +17,8 @@ use crate::store::listing::warn_unreadable;
 use crate::store::sql::corrupt;
 use crate::store::transaction::Settled;
 use crate::store::{
-    Claim, Completion, ListedRecord, Progress, Purged, PurgedClaim, RecordStatus, StoreError,
-    StoreErrorKind,
+    Acquired, Claim, Completion, ListedRecord, Progress, Purged, PurgedClaim, RecordStatus,
+    StoreError, StoreErrorKind,
 };
 
 /// The only row.
@@ -31,10 +31,10 @@ pub(super) fn one(rows: Vec<PgRow>) -> Result<PgRow, StoreError> {
 pub(super) fn claim(row: &PgRow) -> Result<Claim, StoreError> {
     let outcome: &str = row.try_get("outcome").map_err(store_error)?;
     Ok(match outcome {
-        "acquired" => Claim::Acquired {
+        "acquired" => Claim::Acquired(Acquired {
             attempt: attempt(row, "attempt_number")?,
             age: duration(row, "age_us")?,
-        },
+        }),
         "completed" => Claim::Completed(response(row, "answer")?),
         "in_flight" => Claim::InFlight {
             lease_left: duration(row, "lease_left_us")?,
@@ -73,14 +73,17 @@ pub(super) fn settled(
         return Err(corrupt(NAME, "request hash of an unknown length"));
     }
     if hash != fingerprint.as_bytes() {
-        return Ok(Some(Settled::Mismatch));
+        return Ok(Some(Claim::Mismatch));
     }
     let state: i16 = row.try_get("state").map_err(store_error)?;
     let lease_left = duration(row, "lease_left_us")?;
     Ok(Some(match state {
-        1 if lease_left.is_zero() => Settled::Abandoned,
-        1 => Settled::InFlight(Some(lease_left)),
-        2 => Settled::Completed(response(row, "response")?),
+        1 if lease_left.is_zero() => Claim::Abandoned {
+            attempt: attempt(row, "attempt")?,
+            age: duration(row, "age_us")?,
+        },
+        1 => Claim::InFlight { lease_left },
+        2 => Claim::Completed(response(row, "response")?),
         _ => return Err(corrupt(NAME, "record of an unknown state")),
     }))
 }

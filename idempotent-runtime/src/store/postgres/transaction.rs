@@ -21,9 +21,9 @@ use super::error::{is_of_connection, is_without_savepoint, store_error};
 use super::records::Records;
 use super::statement;
 use crate::record::StoredResponse;
-use crate::store::StoreError;
 use crate::store::sql::{Loan, RETURN_LIMIT, transaction};
-use crate::store::transaction::{Begin, Begun, Committed, Session, TransactionRequest, UNDO};
+use crate::store::transaction::{Begin, Committed, Session, TransactionRequest, UNDO};
+use crate::store::{Claim, StoreError};
 
 mod begin;
 mod record;
@@ -43,7 +43,7 @@ impl Begin<PgConnection> for Transactions {
         &self,
         request: Option<&TransactionRequest>,
         idle_limit: Duration,
-    ) -> Result<Begun<PgConnection>, StoreError> {
+    ) -> Result<Claim<Box<dyn Session<PgConnection>>>, StoreError> {
         let sql = match request {
             Some(request) => Some((request, self.0.statements().await?.transaction.clone())),
             None => None,

@@ -9,14 +9,15 @@ use super::batch::Reply;
 use super::stored::{Stored, Unreadable};
 use crate::record::Record;
 use crate::store::{
-    Claim, ClaimRequest, Completion, Progress, Release, Renewed, StoreError, StoreErrorKind,
+    Acquired, Claim, ClaimRequest, Completion, Progress, Release, Renewed, StoreError,
+    StoreErrorKind,
 };
 
 /// The first time that this record was claimed.
-const FIRST: Claim = Claim::Acquired {
+const FIRST: Claim = Claim::Acquired(Acquired {
     attempt: 1,
     age: Duration::ZERO,
-};
+});
 
 /// What the server's own command has made of a claim; `None` when it cannot tell, and has written
 /// nothing.
@@ -40,10 +41,10 @@ pub(super) fn claim(reply: &Value, request: &ClaimRequest<'_>) -> Result<Claim, 
             ([Value::BulkString(record), Value::Int(left)], _) => Stored::read(record)
                 .and_then(|stored| stored.claim(request, *left))
                 .map_err(unreadable),
-            ([Value::Int(age)], Some(attempt)) => Ok(Claim::Acquired {
+            ([Value::Int(age)], Some(attempt)) => Ok(Claim::Acquired(Acquired {
                 attempt: attempt.saturating_add(1),
                 age: Duration::from_millis(u64::try_from(*age).unwrap_or(0)),
-            }),
+            })),
             _ => Err(unknown()),
         },
         _ => Err(unknown()),

@@ -31,7 +31,7 @@ use bytes::Bytes;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Record, RecordState, StoredResponse};
-use crate::store::{Claim, ClaimRequest, ListedRecord, RecordStatus};
+use crate::store::{Acquired, Claim, ClaimRequest, ListedRecord, RecordStatus};
 
 pub(super) const VERSION: u8 = 3;
 /// No foreign value is likely to begin with a byte below this; another release's record does.
@@ -203,7 +203,7 @@ impl<'a> Stored<'a> {
         } = self.numbers(left)?;
         let is_own = self.state == State::Running && self.token == request.owner.token.as_bytes();
         Ok(if is_own {
-            Claim::Acquired { attempt, age }
+            Claim::Acquired(Acquired { attempt, age })
         } else if lease_left.is_zero() {
             Claim::Abandoned { attempt, age }
         } else {

@@ -15,7 +15,7 @@ use crate::key::RecordKey;
 use crate::record::Owner;
 use crate::store::sql::corrupt;
 use crate::store::waiters::Waiters;
-use crate::store::{Claim, ClaimRequest};
+use crate::store::{Acquired, Claim, ClaimRequest};
 
 pub(super) struct TryClaim {
     pub(super) owner: Owner,
@@ -87,7 +87,7 @@ impl Operation for TryClaim {
         if let Some((attempt, created_at)) = written {
             let attempt = u32::try_from(attempt).map_err(|cause| corrupt(NAME, cause))?;
             let age = now.since(Time(created_at));
-            let claim = Claim::Acquired { attempt, age };
+            let claim = Claim::Acquired(Acquired { attempt, age });
             return Ok((claim, (attempt > 1).then_some(key)));
         }
         // Nothing was written, so it is there and alive, at this `now` and under this lock.
@@ -103,7 +103,7 @@ impl Operation for TryClaim {
 
     fn written(&self) -> Option<Self::Output> {
         let (attempt, age) = (1, Duration::ZERO);
-        Some((Claim::Acquired { attempt, age }, None))
+        Some((Claim::Acquired(Acquired { attempt, age }), None))
     }
 
     fn wake((_, taken_over): &Self::Output, waiters: &Waiters) {

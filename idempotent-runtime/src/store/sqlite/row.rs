@@ -13,7 +13,7 @@ use crate::key::RecordKey;
 use crate::record::{Owner, Record, RecordState, StoredResponse, Token};
 use crate::store::listing::warn_unreadable;
 use crate::store::sql::corrupt;
-use crate::store::{Claim, Completion, ListedRecord, RecordStatus, StoreError};
+use crate::store::{Acquired, Claim, Completion, ListedRecord, RecordStatus, StoreError};
 
 /// A point in time: microseconds since 1970 by this machine's clock, which every process that has
 /// the file open shares.
@@ -214,7 +214,9 @@ impl Row {
         }
         Ok(match &self.state {
             State::Completed(response) => Claim::Completed(decoded(response)?),
-            State::Running if self.token == Some(token) => Claim::Acquired { attempt, age },
+            State::Running if self.token == Some(token) => {
+                Claim::Acquired(Acquired { attempt, age })
+            }
             State::Running if self.now < self.lease_until => Claim::InFlight {
                 lease_left: self.lease_until.since(self.now),
             },

@@ -26,7 +26,7 @@ use super::writer::{Failure, Operation};
 use crate::key::RecordKey;
 use crate::record::{Owner, StoredResponse};
 use crate::store::transaction::{
-    Begin, Begun, Committed, IS_WHOLE, Session, Settled, TransactionRequest, UNDO,
+    Begin, Committed, IS_WHOLE, Session, Settled, TransactionRequest, UNDO,
 };
 use crate::store::{Claim, ClaimRequest, StoreError, StoreErrorKind};
 
@@ -79,8 +79,8 @@ impl Transactions {
         };
         Ok(
             match row.answer(&request.fingerprint, request.owner.token)? {
-                Claim::Completed(response) => Some(Settled::Completed(response)),
-                Claim::Mismatch => Some(Settled::Mismatch),
+                Claim::Completed(response) => Some(Claim::Completed(response)),
+                Claim::Mismatch => Some(Claim::Mismatch),
                 _ => None,
             },
         )
@@ -125,44 +125,34 @@ impl Begin<SqliteConnection> for Transactions {
         request: Option<&TransactionRequest>,
         // Its connection is in this process, and ends with it.
         _: Duration,
-    ) -> Result<Begun<SqliteConnection>, StoreError> {
+    ) -> Result<Claim<Box<dyn Session<SqliteConnection>>>, StoreError> {
         if let Some(request) = request
             && let Some(settled) = self.replay(request).await?
         {
-            return Ok(Begun::Settled(settled));
+            return Ok(settled.map(|never| match never {}));
         }
         let mut open = self.begin_in_turn().await?;
         if let Some(request) = request {
             for key in keys(request) {
-                let claim = open.claim(request, key).await?;
-                if !matches!(claim, Claim::Acquired { .. }) {
-                    Box::new(open).roll_back().await;
-                    return Ok(Begun::Settled(settled(claim)?));
+                match open.claim(request, key).await? {
+                    Claim::Acquired(_) => {}
+                    settled => {
+                        Box::new(open).roll_back().await;
+                        return Ok(settled.and_then(|_| Claim::Mismatch));
+                    }
                 }
             }
             open.request = Some(request.clone());
         }
         let savepoint = "SAVEPOINT idempotent_handler";
         open.execute(savepoint).await.map_err(store_error)?;
-        Ok(Begun::Open(Box::new(open)))
+        Ok(Claim::Acquired(Box::new(open)))
     }
 }
 
 /// All keys of the request, in the order in which they are taken.
 fn keys(request: &TransactionRequest) -> impl Iterator<Item = RecordKey> {
     std::iter::once(request.owner.key).chain(request.aliases.iter().copied())
-}
-
-fn settled(claim: Claim) -> Result<Settled, StoreError> {
-    Ok(match claim {
-        Claim::Completed(response) => Settled::Completed(response),
-        Claim::InFlight { lease_left } => Settled::InFlight(Some(lease_left)),
-        Claim::Abandoned { .. } => Settled::Abandoned,
-        Claim::Mismatch => Settled::Mismatch,
-        Claim::Acquired { .. } => {
-            return Err(StoreError::new(NAME, StoreErrorKind::Refused));
-        }
-    })
 }
 
 impl Open {

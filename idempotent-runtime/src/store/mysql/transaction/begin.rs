@@ -15,7 +15,7 @@ use crate::store::mysql::failure::{self, Failure};
 use crate::store::mysql::row::{Row, column};
 use crate::store::mysql::statements::{UNLOCK, session_limit};
 use crate::store::sql::transaction;
-use crate::store::transaction::{Begin, Begun, Settled, TransactionRequest};
+use crate::store::transaction::{ASK_AGAIN, Begin, Session, Settled, TransactionRequest};
 use crate::store::{Claim, ClaimRequest, StoreError};
 
 /// The explicit mode is the transaction's own, whatever the server's default is.
@@ -61,7 +61,7 @@ impl Begin<MySqlConnection> for MySqlStore {
         &self,
         request: Option<&TransactionRequest>,
         idle_limit: Duration,
-    ) -> Result<Begun<MySqlConnection>, StoreError> {
+    ) -> Result<Claim<Box<dyn Session<MySqlConnection>>>, StoreError> {
         // Each that was idle can be of no use: closed by the server, gone without a word, demoted. Nothing
         // has happened then, and the last is a fresh one.
         loop {
@@ -78,7 +78,7 @@ impl Begin<MySqlConnection> for MySqlStore {
             };
             match begun {
                 Ok(Ok(before)) => {
-                    return Ok(Begun::Open(Box::new(Open {
+                    return Ok(Claim::Acquired(Box::new(Open {
                         connection,
                         request: request.cloned(),
                         before,
@@ -87,7 +87,7 @@ impl Begin<MySqlConnection> for MySqlStore {
                 }
                 Ok(Err(settled)) => {
                     connection.give_back();
-                    return Ok(Begun::Settled(settled));
+                    return Ok(settled.map(|never| match never {}));
                 }
                 Err(failure) if failure.may_be_repeated() && connection.was_idle() => {
                     tracing::debug!(
@@ -149,7 +149,9 @@ impl MySqlStore {
                 let rolled_back = transaction::roll_back::<MySql>(connection).await;
                 rolled_back.map_err(|error| self.failure(error))?;
                 self.restore(connection).await?;
-                return Ok(Err(Settled::InFlight(None)));
+                return Ok(Err(Claim::InFlight {
+                    lease_left: ASK_AGAIN,
+                }));
             }
         }
         self.prepare(connection).await.map(Ok)
@@ -169,7 +171,9 @@ impl MySqlStore {
         let row = row.map_err(|error| self.failure(error))?;
         // NULL is an error of the server's, such as too many locks.
         if column::<Option<i64>>(&row, 0)? != Some(1) {
-            return Ok(Seen::Settled(Settled::InFlight(None)));
+            return Ok(Seen::Settled(Claim::InFlight {
+                lease_left: ASK_AGAIN,
+            }));
         }
         if column::<i64>(&row, 1)? == 0 {
             // The look before has begun a transaction, of a snapshot that is too old by now.
@@ -192,11 +196,11 @@ impl MySqlStore {
         let Some(row) = Row::read(&row)? else {
             return Ok(Seen::Expired);
         };
+        let (attempt, age) = (row.attempt, row.age);
+        let abandoned = Claim::Abandoned { attempt, age };
         Ok(Seen::Settled(match row.answer(&claim_of(request, key)) {
-            Some(Claim::Completed(response)) => Settled::Completed(response),
-            Some(Claim::InFlight { lease_left }) => Settled::InFlight(Some(lease_left)),
-            Some(Claim::Mismatch) => Settled::Mismatch,
-            Some(Claim::Abandoned { .. } | Claim::Acquired { .. }) | None => Settled::Abandoned,
+            Some(claim) => claim.and_then(|_| abandoned),
+            None => abandoned,
         }))
     }
 

@@ -14,8 +14,8 @@ use crate::store::postgres::records::Records;
 use crate::store::postgres::statements::InTransaction;
 use crate::store::postgres::{NAME, rows, statement};
 use crate::store::sql::{Loan, transaction};
-use crate::store::transaction::{Begun, Settled, TransactionRequest};
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::transaction::{ASK_AGAIN, Session, Settled, TransactionRequest};
+use crate::store::{Claim, StoreError, StoreErrorKind};
 
 /// From when on a beginning that is given up makes the pool's idle connections suspect. A client that goes
 /// away is quicker as a rule, and says nothing about them.
@@ -65,7 +65,7 @@ pub(super) async fn begin(
     records: &Records,
     request: Option<(&TransactionRequest, InTransaction)>,
     idle_limit: Duration,
-) -> Result<Begun<PgConnection>, NotBegun> {
+) -> Result<Claim<Box<dyn Session<PgConnection>>>, NotBegun> {
     // In milliseconds, within what the server takes.
     let idle_ms = i32::try_from(idle_limit.as_millis())
         .unwrap_or(i32::MAX)
@@ -78,7 +78,7 @@ pub(super) async fn begin(
         transaction::begin::<Postgres>(&mut connection, AssertSqlSafe(begin)).await?;
         unanswered.answered();
         let record = None;
-        return Ok(Begun::Open(Box::new(Open {
+        return Ok(Claim::Acquired(Box::new(Open {
             pool: pool.clone(),
             connection,
             record,
@@ -124,7 +124,7 @@ pub(super) async fn begin(
             // No caller needs to wait for it: it is sent when the connection is back in the pool.
             transaction::start_to_roll_back::<Postgres>(&mut connection);
             connection.give_back();
-            return Ok(Begun::Settled(settled));
+            return Ok(settled.map(|never| match never {}));
         }
         if is_read_only {
             return Err(NotBegun::read_only());
@@ -134,7 +134,7 @@ pub(super) async fn begin(
         record.keys.push((*key, expired.is_some()));
     }
     unanswered.answered();
-    Ok(Begun::Open(Box::new(Open {
+    Ok(Claim::Acquired(Box::new(Open {
         pool: pool.clone(),
         connection,
         record: Some(record),
@@ -158,7 +158,9 @@ fn settled(
     if let Some(settled) = rows::settled(looked, &request.fingerprint)? {
         return Ok(Some(settled));
     }
-    Ok((!is_ours).then_some(Settled::InFlight(None)))
+    Ok((!is_ours).then_some(Claim::InFlight {
+        lease_left: ASK_AGAIN,
+    }))
 }
 
 /// A beginning on its way. Given up after a while, the peer may be gone without a word: then it is gone for

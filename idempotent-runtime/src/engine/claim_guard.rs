@@ -3,96 +3,29 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::{Either, Ready, ready};
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::calls::Calls;
-use super::given_up::{GivenUp, How};
+use super::claim_terms::ClaimTerms;
+use super::given_up::{self, GivenUp, How};
 use super::leases::LeaseGuard;
 use super::steps::LeaseView;
-use super::{Described, Engine, Steps};
-use crate::fingerprint::Fingerprint;
+use super::{Engine, Steps};
 use crate::record::{CompactResponse, Owner, RecordState, StoredResponse};
-use crate::store::{Claim, ClaimRequest, Completion, Release, StoreError};
-
-/// What was claimed, as it can be claimed again.
-#[derive(Clone, Debug)]
-pub(super) struct ClaimedAs {
-    pub(super) owner: Owner,
-    pub(super) fingerprint: Fingerprint,
-    pub(super) operation: Described,
-    pub(super) lease: Duration,
-    pub(super) ttl: Duration,
-    /// A question for this claim got no reply, and may arrive at any time. Shared by all clones.
-    has_lost_question: Arc<AtomicBool>,
-}
-
-impl ClaimedAs {
-    pub(super) fn new(
-        owner: Owner,
-        fingerprint: Fingerprint,
-        operation: &Described,
-        lease: Duration,
-        ttl: Duration,
-    ) -> Self {
-        Self {
-            owner,
-            fingerprint,
-            operation: operation.clone(),
-            lease,
-            ttl,
-            has_lost_question: Arc::default(),
-        }
-    }
-
-    pub(super) fn has_lost_question(&self) -> bool {
-        self.has_lost_question.load(Ordering::Acquire)
-    }
-
-    /// Asks the store for this claim, once: the only way to do so. A question without a reply is noted,
-    /// and giving the claim up makes sure that what arrives late holds nothing.
-    pub(super) async fn ask(
-        &self,
-        calls: &Calls,
-        retention: Duration,
-        take_over: Option<u32>,
-    ) -> Result<Claim, StoreError> {
-        let claim = calls.claim(&self.request(retention, take_over)).await;
-        if claim.as_ref().is_err_and(StoreError::may_have_happened) {
-            self.note_lost_question();
-        }
-        claim
-    }
-
-    pub(super) fn note_lost_question(&self) {
-        self.has_lost_question.store(true, Ordering::Release);
-    }
-
-    pub(super) fn request(&self, retention: Duration, take_over: Option<u32>) -> ClaimRequest<'_> {
-        ClaimRequest {
-            owner: self.owner,
-            fingerprint: self.fingerprint,
-            operation: self.operation.stored(),
-            label: self.operation.label.as_deref(),
-            lease: self.lease,
-            retention,
-            take_over,
-        }
-    }
-}
+use crate::store::{Acquired, Claim, Completion, Release, StoreError};
 
 /// An acquired claim. Its lease is renewed for as long as this value lives.
 ///
 /// Dropped before [`begin`](Self::begin), it gives the claim up: this attempt has done nothing.
 /// Dropped after, it leaves the record alone, to be found abandoned: something may have happened.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct ClaimGuard {
     engine: Engine,
-    claim: ClaimedAs,
+    claim: ClaimTerms,
     attempt: u32,
     /// What its handler finishes is kept by these, if it can ask for them.
     steps: Option<Steps>,
@@ -101,23 +34,17 @@ pub(crate) struct Held {
     claimed_at: Instant,
     begun: bool,
     /// The claims of the same request under other secrets, while a secret is being rotated.
-    aliases: Vec<Held>,
+    aliases: Vec<ClaimGuard>,
     /// Keeps [`Engine::shutdown`] waiting.
     _running: TaskTrackerToken,
 }
 
-/// What the owner of a claim may answer once it is done with it.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    /// Its own result.
-    Own,
-    /// The claim was lost, and the stored result is not this attempt's.
-    Stored(Arc<StoredResponse>),
-    /// The claim was lost to a later attempt that is still running.
-    InFlight { lease_left: Duration },
-    /// The claim was lost, and nothing can be said.
-    Unknown,
-}
+/// What a request is answered whose attempt has run: its own response, or what its record says.
+pub(crate) type Answer = Claim<Own>;
+
+/// The response of the attempt itself: its claim was not lost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own;
 
 /// A completion, which a store in this process has done already.
 pub(crate) type Completing = Either<Ready<Answer>, Pin<Box<dyn Future<Output = Answer> + Send>>>;
@@ -131,12 +58,11 @@ pub(super) struct Interrupted {
     pub(super) answer: Answer,
 }
 
-impl Held {
+impl ClaimGuard {
     pub(super) fn new(
         engine: &Engine,
-        claim: ClaimedAs,
-        attempt: u32,
-        age: Duration,
+        claim: ClaimTerms,
+        Acquired { attempt, age }: Acquired,
         asked_at: Instant,
         running: TaskTrackerToken,
     ) -> Self {
@@ -155,7 +81,7 @@ impl Held {
         }
     }
 
-    pub(super) fn add_alias(&mut self, alias: Held) {
+    pub(super) fn add_alias(&mut self, alias: ClaimGuard) {
         self.aliases.push(alias);
     }
 
@@ -212,7 +138,7 @@ impl Held {
             let backend = self.engine.0.calls.backend();
             let completion = backend.complete_now(self.owner(), &response, self.claim.ttl);
             if let Some(Ok(Completion::Stored)) = completion {
-                return Either::Left(ready(Answer::Own));
+                return Either::Left(ready(Answer::Acquired(Own)));
             }
         }
         self.complete_later(response().to_stored())
@@ -243,11 +169,11 @@ impl Held {
             }
         };
         let stored = match &answer {
-            Answer::Own => Some(response),
-            Answer::Stored(stored) => Some(Arc::clone(stored)),
-            Answer::InFlight { .. } | Answer::Unknown => None,
+            Answer::Acquired(Own) => Some(response),
+            Answer::Completed(stored) => Some(Arc::clone(stored)),
+            Answer::InFlight { .. } | Answer::Abandoned { .. } | Answer::Mismatch => None,
         };
-        self.settle_aliases(stored).await;
+        self.finish_aliases(stored).await;
         self.outlive_questions();
         answer
     }
@@ -262,12 +188,12 @@ impl Held {
             .may_still_arrive(Instant::now(), self.claim.lease)
             .once_expired(self.claim.ttl);
         if let Some(given_up) = given_up {
-            self.engine.hand_over(given_up, self.lease.runtime());
+            given_up::hand_over(&self.engine, given_up, self.lease.runtime());
         }
     }
 
     /// The aliases say what the record says.
-    async fn settle_aliases(&mut self, stored: Option<Arc<StoredResponse>>) {
+    async fn finish_aliases(&mut self, stored: Option<Arc<StoredResponse>>) {
         for alias in std::mem::take(&mut self.aliases) {
             match &stored {
                 // Boxed, because it is this function again. An alias has no aliases.
@@ -286,14 +212,16 @@ impl Held {
         &self,
         response: &Arc<StoredResponse>,
     ) -> Result<Answer, Interrupted> {
-        let mut answer = Answer::Own;
+        let mut answer = Answer::Acquired(Own);
         // A claim that is lost again and again is a store in a bad moment.
         for _ in 0..3 {
             let failed = |error| interrupted(Some(error), self.still_storing());
             let calls = &self.engine.0.calls;
             let completion = calls.complete(self.owner(), response, self.claim.ttl);
             match completion.await {
-                Ok(Completion::Stored | Completion::AlreadyCompleted) => return Ok(Answer::Own),
+                Ok(Completion::Stored | Completion::AlreadyCompleted) => {
+                    return Ok(Answer::Acquired(Own));
+                }
                 Ok(Completion::Lost) => {}
                 Err(error) => return Err(interrupted(Some(error), answer)),
             }
@@ -306,11 +234,11 @@ impl Held {
             }
             match claim {
                 Claim::Acquired { .. } | Claim::Abandoned { .. } => {}
-                Claim::Completed(stored) => return Ok(Answer::Stored(stored)),
+                Claim::Completed(stored) => return Ok(Answer::Completed(stored)),
                 Claim::InFlight { lease_left } => {
                     return Err(interrupted(None, Answer::InFlight { lease_left }));
                 }
-                Claim::Mismatch => return Ok(Answer::Unknown),
+                Claim::Mismatch => return Ok(self.unknown()),
             }
         }
         Err(interrupted(None, self.still_storing()))
@@ -320,6 +248,14 @@ impl Held {
     fn still_storing(&self) -> Answer {
         let lease_left = self.claim.lease;
         Answer::InFlight { lease_left }
+    }
+
+    /// The claim was lost, and what its attempt has done is not in the record.
+    fn unknown(&self) -> Answer {
+        Answer::Abandoned {
+            attempt: self.attempt,
+            age: self.age + self.claimed_at.elapsed(),
+        }
     }
 
     /// Asks for a claim that was lost: an attempt that still has it gets it, and so does one that finds
@@ -359,12 +295,12 @@ impl Held {
             Box::pin(alias.give_up(how)).await;
         }
         self.end(how).await;
-        match self.engine.give_up(self.owner(), how).await {
+        match given_up::give_up(&self.engine, self.owner(), how).await {
             Ok(Release::Released) => {
                 if self.claim.has_lost_question() {
                     self.hand_over(how);
                 }
-                Answer::Own
+                Answer::Acquired(Own)
             }
             Ok(Release::Lost) => {
                 if self.claim.has_lost_question() {
@@ -376,7 +312,7 @@ impl Held {
                 tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
                     "could not release a key, trying again in the background");
                 self.hand_over(how);
-                Answer::Own
+                Answer::Acquired(Own)
             }
         }
     }
@@ -388,7 +324,7 @@ impl Held {
             Box::pin(alias.abandon()).await;
         }
         self.end(How::Abandon).await;
-        match self.engine.give_up(self.owner(), How::Abandon).await {
+        match given_up::give_up(&self.engine, self.owner(), How::Abandon).await {
             Ok(_) if !self.claim.has_lost_question() => {}
             Ok(_) => self.hand_over(How::Abandon),
             Err(error) => {
@@ -427,7 +363,7 @@ impl Held {
         } else {
             GivenUp::new(*self.owner(), how)
         };
-        self.engine.hand_over(given_up, self.lease.runtime());
+        given_up::hand_over(&self.engine, given_up, self.lease.runtime());
     }
 
     /// The key could not be released because another attempt has the claim, or none has.
@@ -437,13 +373,13 @@ impl Held {
         if let Ok(Some(record)) = &record
             && record.fingerprint != self.claim.fingerprint
         {
-            return Answer::Unknown;
+            return self.unknown();
         }
         match record.map(|record| record.map(|record| record.state)) {
-            Ok(None) => Answer::Own,
-            Ok(Some(RecordState::Completed(stored))) => Answer::Stored(stored),
+            Ok(None) => Answer::Acquired(Own),
+            Ok(Some(RecordState::Completed(stored))) => Answer::Completed(stored),
             Ok(Some(RecordState::Running { lease_left })) => Answer::InFlight { lease_left },
-            Ok(Some(RecordState::Abandoned)) | Err(_) => Answer::Unknown,
+            Ok(Some(RecordState::Abandoned)) | Err(_) => self.unknown(),
         }
     }
 }
@@ -452,19 +388,7 @@ fn interrupted(error: Option<StoreError>, answer: Answer) -> Interrupted {
     Interrupted { error, answer }
 }
 
-impl Engine {
-    /// Ends a claim that has had no effect, and says whether it was still this owner's.
-    pub(super) async fn give_up(&self, owner: &Owner, how: How) -> Result<Release, StoreError> {
-        let owners = std::slice::from_ref(owner);
-        let mut results = match how {
-            How::Release => self.0.calls.release(owners).await,
-            How::Abandon | How::Either => self.0.calls.abandon(owners).await,
-        };
-        results.pop().unwrap_or(Ok(Release::Lost))
-    }
-}
-
-impl Drop for Held {
+impl Drop for ClaimGuard {
     fn drop(&mut self) {
         self.engine.0.held.fetch_sub(1, Ordering::AcqRel);
         if let Some(steps) = &self.steps {

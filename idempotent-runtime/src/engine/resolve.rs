@@ -1,0 +1,121 @@
+//! An operator's decision about an abandoned record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::claim_terms::ClaimTerms;
+use super::given_up::{GivenUp, How, give_up, hand_over};
+use super::take_over::wait_for_owner;
+use super::{Described, Detach, Engine, Refusal, random};
+use crate::key::RecordKey;
+use crate::operator::Resolution;
+use crate::record::{Owner, Record, StoredResponse};
+use crate::recovery::Recovery;
+use crate::store::{Acquired, Claim, Completion, Release, StoreError};
+
+/// For how long the key of an operator is blocked who is gone before the decision is stored.
+const LEASE: Duration = Duration::from_secs(30);
+
+#[derive(Clone)]
+enum Decision {
+    Done(Arc<StoredResponse>),
+    NotDone,
+}
+
+/// Applies a decision about this abandoned record, if it is still as it was read: the attempt is
+/// taken over, and then completed or released.
+///
+/// Dropping the returned future is safe at every point.
+pub(crate) async fn resolve(
+    engine: &Engine,
+    key: RecordKey,
+    record: &Record,
+    recovery: &Recovery,
+    ttl: Duration,
+) -> Result<Resolution, Refusal> {
+    let decision = match recovery {
+        Recovery::Replay(response) => Decision::Done(Arc::new(response.clone())),
+        Recovery::Retry => Decision::NotDone,
+        Recovery::Unknown => return Ok(Resolution::Undecided),
+    };
+    let owner = Owner {
+        key,
+        token: random::token()?,
+    };
+    let described = Described::from(Arc::clone(&record.operation)).with_label(record.label.clone());
+    let claim = ClaimTerms::new(owner, record.fingerprint, &described, LEASE, ttl);
+    let (owned, attempt) = (engine.clone(), record.attempt);
+    Detach::new(engine.tasks(), async move {
+        let resolved = resolve_attached(owned, &claim, attempt, decision).await;
+        resolved.map_err(Refusal::Store)
+    })
+    .await
+}
+
+async fn resolve_attached(
+    engine: Engine,
+    claim: &ClaimTerms,
+    attempt: u32,
+    decision: Decision,
+) -> Result<Resolution, StoreError> {
+    let _running = engine.tasks().token();
+    wait_for_owner(&engine, &claim.owner.key, attempt).await?;
+    let asked_at = Instant::now();
+    let asked = engine.ask(claim, Some(attempt)).await;
+    let leave = |how| {
+        let given_up = GivenUp::new(claim.owner, how);
+        let given_up = if claim.has_lost_question() {
+            given_up.may_still_arrive(asked_at, claim.lease)
+        } else {
+            given_up
+        };
+        hand_over(&engine, given_up, &Handle::current());
+    };
+    let resolved = match asked? {
+        Claim::Acquired(Acquired { attempt: next, .. }) if next == attempt + 1 => {
+            apply(&engine, claim, &decision).await
+        }
+        Claim::Acquired { .. } => {
+            // The record was gone, and this claim has made a new one.
+            leave(How::Release);
+            return Ok(Resolution::Changed);
+        }
+        Claim::Completed(response) => return Ok(Resolution::Completed(response)),
+        Claim::InFlight { lease_left } => return Ok(Resolution::Running { lease_left }),
+        Claim::Abandoned { .. } | Claim::Mismatch => return Ok(Resolution::Changed),
+    };
+    match (&resolved, decision) {
+        // Abandoned again, for another decision.
+        (Err(_), _) if claim.has_lost_question() => leave(How::Either),
+        (Err(_), _) => leave(How::Abandon),
+        // The key is free: a claim that may still arrive must not hold it, and takes over what has
+        // crashed meanwhile, if anything has.
+        (Ok(_), Decision::NotDone) if claim.has_lost_question() => leave(How::Either),
+        (Ok(_), _) => {}
+    }
+    resolved
+}
+
+async fn apply(
+    engine: &Engine,
+    claim: &ClaimTerms,
+    decision: &Decision,
+) -> Result<Resolution, StoreError> {
+    let is_applied = match decision {
+        Decision::Done(response) => {
+            let complete = engine.0.calls.complete(&claim.owner, response, claim.ttl);
+            complete.await? != Completion::Lost
+        }
+        Decision::NotDone => {
+            give_up(engine, &claim.owner, How::Release).await? == Release::Released
+        }
+    };
+    Ok(if is_applied {
+        Resolution::Resolved
+    } else {
+        Resolution::Changed
+    })
+}

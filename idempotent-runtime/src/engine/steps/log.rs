@@ -1,0 +1,59 @@
+//! What an attempt and those before it have finished, as it is to be stored.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+
+use crate::engine::calls::lock;
+use crate::record::progress::{Finished, FinishedSteps, append};
+
+/// The finished steps.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    pub(super) earlier: FinishedSteps,
+    /// The progress as it is to be stored.
+    pub(super) bytes: Mutex<Vec<u8>>,
+    /// Steps of this attempt that the handler has not got the result of: they are being saved, or the
+    /// future that was saving them was dropped.
+    pub(super) unsaid: Mutex<HashMap<Box<str>, Unsaid>>,
+}
+
+/// A step that has run, and where it ends in the log.
+#[derive(Clone, Debug)]
+pub(super) struct Unsaid {
+    pub(super) step: Finished,
+    pub(super) end: usize,
+}
+
+impl Log {
+    pub(super) fn len(&self) -> usize {
+        lock(&self.bytes).len()
+    }
+
+    pub(super) fn copy(&self, range: Range<usize>) -> Bytes {
+        Bytes::copy_from_slice(lock(&self.bytes).get(range).unwrap_or_default())
+    }
+
+    /// Returns where the step ends.
+    pub(super) fn append(&self, label: &str, step: Finished) -> usize {
+        let end = {
+            let mut bytes = lock(&self.bytes);
+            append(&mut bytes, &step.encode());
+            bytes.len()
+        };
+        lock(&self.unsaid).insert(label.into(), Unsaid { step, end });
+        end
+    }
+
+    /// A step of this label that has run without its result being told to the handler.
+    pub(super) fn unsaid(&self, label: &str) -> Option<Unsaid> {
+        lock(&self.unsaid).get(label).cloned()
+    }
+
+    /// The handler is told.
+    pub(super) fn say(&self, label: &str) {
+        lock(&self.unsaid).remove(label);
+    }
+}

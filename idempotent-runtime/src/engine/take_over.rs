@@ -1,0 +1,150 @@
+//! Taking over an abandoned claim: the grace period of its owner, and the decision of the policy.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::abandoned::{DescribeAbandoned, crashed};
+use super::claim_terms::ClaimTerms;
+use super::{ClaimGuard, Detach, Engine, Own, Refusal, catch_unwind};
+use crate::key::RecordKey;
+use crate::policy::{OnAbandoned, Policy};
+use crate::record::StoredResponse;
+use crate::recovery::Recovery;
+use crate::store::{Claim, StoreError};
+
+/// What the owner of a claim gets to renew its lease before it is taken over. It does not depend on what this
+/// process is set to: another process, with other leases and time-outs, sends a renewal at least each second
+/// until one succeeds, and a third of the time is for its protection there.
+const GRACE: Duration = Duration::from_millis(2_500);
+
+/// What to do about an abandoned attempt.
+pub(super) enum Decision {
+    Refuse,
+    Run,
+    Complete(Arc<StoredResponse>),
+    /// It is no longer what is to be decided about.
+    LookAgain,
+}
+
+/// The answer that a recovery function has found for one attempt.
+pub(super) struct Finding {
+    pub(super) attempt: u32,
+    pub(super) response: Arc<StoredResponse>,
+}
+
+/// Lets the owner of an abandoned claim renew its lease, before another attempt takes over.
+///
+/// That a lease has ended does not prove a crash: the store may have been out, or have taken no
+/// writes, or the record may have been locked, for longer than the lease, and its owner be alive. What
+/// this process has seen of that says nothing about it. So the owner is given one last lease, which
+/// is a write to this record: from then on a renewal can succeed, and an owner that is alive has tried
+/// by the end of it.
+pub(super) async fn wait_for_owner(
+    engine: &Engine,
+    key: &RecordKey,
+    attempt: u32,
+) -> Result<(), StoreError> {
+    let calls = &engine.0.calls;
+    if calls
+        .give_grace(key, attempt, GRACE, engine.0.retention)
+        .await?
+    {
+        tracing::debug!(record = %key, attempt,
+            "a lease has ended, waiting for its owner before taking over");
+        sleep(GRACE).await;
+    }
+    Ok(())
+}
+
+/// As [`wait_for_owner`], for a caller that may leave before the end. What it has waited
+/// for is then not lost: the attempt is taken over, and abandoned without a token, so that the next
+/// request has nothing to wait for. Otherwise clients that are less patient than the grace period would
+/// begin it again and again, and none would get an answer.
+pub(super) async fn wait_before_take_over(
+    engine: &Engine,
+    claim: ClaimTerms,
+    attempt: u32,
+) -> Result<(), StoreError> {
+    let (owned, here) = (engine.clone(), Arc::new(()));
+    let caller = Arc::downgrade(&here);
+    Detach::new(engine.tasks(), async move {
+        wait_for_owner(&owned, &claim.owner.key, attempt).await?;
+        if caller.upgrade().is_none()
+            && let Ok(Claim::Acquired(held)) = owned.claim_attached(claim, Some(attempt)).await
+        {
+            held.abandon().await;
+        }
+        Ok(())
+    })
+    .await
+}
+
+pub(super) async fn run_or_complete(
+    engine: &Engine,
+    mut held: ClaimGuard,
+    finding: Option<Finding>,
+) -> Claim<ClaimGuard> {
+    // Of another attempt than the one that was taken over nothing has been found.
+    let Some(found) = finding.filter(|found| held.attempt() == found.attempt + 1) else {
+        return Claim::Acquired(held);
+    };
+    Detach::new(engine.tasks(), async move {
+        held.begin();
+        let answer = held.store(Arc::clone(&found.response)).await;
+        answer.and_then(|Own| Claim::Completed(found.response))
+    })
+    .await
+}
+
+/// Asks the policy, or the application's recovery function: that one is told what the attempt has
+/// finished, or is not asked at all.
+///
+/// The function runs to its end although its caller leaves. What it has found is then stored under this
+/// claim: otherwise clients that are less patient than the function would each begin it again.
+pub(super) async fn decide(
+    engine: &Engine,
+    claim: ClaimTerms,
+    policy: &Policy,
+    describe: DescribeAbandoned<'_>,
+    attempt: u32,
+) -> Result<Decision, Refusal> {
+    let recover = match policy.on_abandoned {
+        OnAbandoned::Reject => return Ok(Decision::Refuse),
+        OnAbandoned::Retry => return Ok(Decision::Run),
+        OnAbandoned::Recover(recover) => recover,
+    };
+    let key = claim.owner.key;
+    let Some(crashed) = crashed(engine, &key, attempt).await? else {
+        return Ok(Decision::LookAgain);
+    };
+    let (abandoned, owned, here) = (describe(crashed), engine.clone(), Arc::new(()));
+    let caller = Arc::downgrade(&here);
+    Ok(Detach::new(engine.tasks(), async move {
+        let recovered = catch_unwind(async move { recover(abandoned).await }).await;
+        let response = match recovered {
+            Ok(Recovery::Replay(response)) => Arc::new(response),
+            Ok(Recovery::Retry) => return Decision::Run,
+            Ok(Recovery::Unknown) => return Decision::Refuse,
+            Err(_) => {
+                tracing::error!(record = %key, attempt,
+                    "recovery function panicked, outcome stays unknown");
+                return Decision::Refuse;
+            }
+        };
+        if caller.upgrade().is_none()
+            && let Ok(Claim::Acquired(held)) =
+                owned.clone().claim_attached(claim, Some(attempt)).await
+        {
+            let response = Arc::clone(&response);
+            let found = Finding { attempt, response };
+            // Of another attempt nothing was found: what is left over here is abandoned.
+            if let Claim::Acquired(held) = run_or_complete(&owned, held, Some(found)).await {
+                held.abandon().await;
+            }
+        }
+        Decision::Complete(response)
+    })
+    .await)
+}
