@@ -1,7 +1,9 @@
 //! Abandoning: a claim ends at once, and no attempt holds its token any more.
 
-use super::case::{Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, Request, answer, renewal, rival};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{Request, answer, renewal, rival};
+use super::verdict::{Verdict, must_be, unchanged};
 use crate::record::RecordState;
 use crate::store::{Claim, Completion, Progress, Release, Renewal, Renewed};
 
@@ -18,14 +20,14 @@ cases! {
 }
 
 /// Claims, and abandons the claim long before its lease ends.
-async fn given_back(lab: &Lab<'_>) -> Result<Request, super::case::Failure> {
+async fn given_back(lab: &Lab<'_>) -> Result<Request, super::verdict::Failure> {
     let request = lab.claimed(lab.request()?).await?;
     let abandoned = lab.abandon(&request.owner).await?;
     if abandoned == Release::Released {
         return Ok(request);
     }
     let what = "abandoning an own claim";
-    Err(super::case::Failure::unexpected(
+    Err(super::verdict::Failure::unexpected(
         what, "Released", &abandoned,
     ))
 }

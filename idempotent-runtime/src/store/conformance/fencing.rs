@@ -1,7 +1,9 @@
 //! Fencing: an attempt that does not hold the claim writes nothing.
 
-use super::case::{Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, Request, answer, other_request, renewal, rival, stranger};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{Request, answer, other_request, renewal, rival, stranger};
+use super::verdict::{Verdict, must_be, unchanged};
 use crate::record::{Owner, Token};
 use crate::store::{Claim, Completion, Release, Renewal, Renewed};
 

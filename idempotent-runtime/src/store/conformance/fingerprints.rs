@@ -1,7 +1,9 @@
 //! Fingerprints: another request under the same key is told so, whatever the record's state.
 
-use super::case::{Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, Request, other_request, rival};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{Request, other_request, rival};
+use super::verdict::{Verdict, must_be, unchanged};
 use crate::fingerprint::Fingerprint;
 use crate::store::Claim;
 

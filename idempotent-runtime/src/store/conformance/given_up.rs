@@ -12,9 +12,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::case::{Failure, Verdict, cases, must_be};
-use super::lab::{Lab, Request, answer, renewal, rival};
+use super::case::cases;
+use super::lab::Lab;
 use super::races::{HOUR, insist, race};
+use super::request::{Request, answer, renewal, rival};
+use super::verdict::{Failure, Verdict, must_be};
 use crate::record::{Owner, RecordState};
 use crate::store::{Claim, Completion, Progress, Release, Renewed, Store, StoreError};
 

@@ -4,22 +4,16 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
-use super::case::{Failure, Verdict, must_be};
-use super::{Flow, RecordLock, Rule, TestBed, Timing};
+use super::bed::{Flow, RecordLock, TestBed, Timing};
+use super::report::Rule;
+use super::request::{OPERATION, Request, answer, rival};
+use super::verdict::{Failure, Verdict, must_be};
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, RecordState, StoredResponse, Token};
-use crate::store::{Claim, ClaimRequest, Completion, Release, Renewal, Renewed, Store, StoreError};
-
-/// A claim as the cases make it.
-pub(super) type Request = ClaimRequest<'static>;
-
-/// The operation of every claim.
-pub(super) const OPERATION: &str = "kit.größe/{id}";
+use crate::store::{Claim, Completion, Release, Renewal, Renewed, Store, StoreError};
 
 /// One run of one case.
 pub(super) struct Lab<'a> {
@@ -295,20 +289,6 @@ impl Stopwatch<'_> {
     }
 }
 
-/// How long a record of this claim lives while it is not completed.
-pub(super) fn life(of: &Request) -> Duration {
-    of.lease + of.retention
-}
-
-/// A renewal for as long as the claim was made for.
-pub(super) fn renewal(of: &Request) -> Renewal {
-    Renewal {
-        owner: of.owner,
-        lease: of.lease,
-        retention: of.retention,
-    }
-}
-
 /// The result of a batch of one.
 fn one<T: Debug>(what: &str, results: Vec<Result<T, StoreError>>) -> Result<T, Failure> {
     match <[_; 1]>::try_from(results) {
@@ -318,47 +298,4 @@ fn one<T: Debug>(what: &str, results: Vec<Result<T, StoreError>>) -> Result<T, F
             Err(failure.against(Rule::SharedFate))
         }
     }
-}
-
-/// The same claim by another owner: another token.
-pub(super) fn rival(of: &Request) -> Result<Request, Failure> {
-    Ok(Request {
-        owner: stranger(&of.owner)?,
-        take_over: None,
-        ..*of
-    })
-}
-
-/// The same claim for another request.
-pub(super) fn other_request(of: &Request) -> Request {
-    let [first, rest @ ..] = *of.fingerprint.as_bytes();
-    let mut bytes = [!first; 32];
-    bytes
-        .iter_mut()
-        .skip(1)
-        .zip(rest)
-        .for_each(|(to, from)| *to = from);
-    Request {
-        fingerprint: Fingerprint::from_bytes(bytes),
-        ..*of
-    }
-}
-
-/// Another token for the same key.
-pub(super) fn stranger(to: &Owner) -> Result<Owner, Failure> {
-    Ok(Owner {
-        token: Token::random()?,
-        ..*to
-    })
-}
-
-/// A response that differs from others by its text.
-pub(super) fn answer(text: &'static str) -> Arc<StoredResponse> {
-    let mut headers = HeaderMap::new();
-    headers.insert("content-type", HeaderValue::from_static("text/plain"));
-    Arc::new(StoredResponse::of_parts(
-        201,
-        headers,
-        Some(Bytes::from_static(text.as_bytes())),
-    ))
 }

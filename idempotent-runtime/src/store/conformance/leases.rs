@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::case::{Verdict, cases, must_be};
-use super::lab::{Lab, Request, answer, life, renewal, rival};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{Request, answer, life, renewal, rival};
+use super::verdict::{Verdict, must_be};
 use crate::record::RecordState;
 use crate::store::{Claim, Completion, Release, Renewal, Renewed};
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::case::{Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, Request, answer, life, other_request, renewal, rival};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{Request, answer, life, other_request, renewal, rival};
+use super::verdict::{Verdict, must_be, unchanged};
 use crate::record::RecordState;
 use crate::store::{Claim, Completion, Purged, Release, Renewed};
 

@@ -4,8 +4,10 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::case::{Failure, Verdict, cases, must_be};
-use super::lab::{Lab, OPERATION, Request};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{OPERATION, Request};
+use super::verdict::{Failure, Verdict, must_be};
 use crate::key::RecordKey;
 use crate::store::{ListFilter, ListedRecord, RecordStatus, StoreErrorKind};
 

@@ -1,16 +1,19 @@
 //! Locks: a record that another session's transaction holds is busy, and no other waits for it.
 //!
-//! Only on a [`TestBed`](super::TestBed) that can lock a record.
+//! Only on a [`TestBed`](super::bed::TestBed) that can lock a record.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::case::{Failure, Verdict, cases, must_be};
-use super::lab::{Lab, Request, answer, renewal, rival};
+use super::bed::RecordLock;
+use super::case::cases;
+use super::lab::Lab;
 use super::races::HOUR;
-use super::{RecordLock, Rule};
+use super::report::Rule;
+use super::request::{Request, answer, renewal, rival};
+use super::verdict::{Failure, Verdict, must_be};
 use crate::record::Owner;
 use crate::store::{Claim, Completion, Release, Renewed, StoreError, StoreErrorKind};
 

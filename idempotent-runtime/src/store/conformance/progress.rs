@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::case::{Failure, Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, Request, answer, other_request, renewal, rival, stranger};
+use super::case::cases;
+use super::lab::Lab;
 use super::races::{HOUR, insist, race};
+use super::request::{Request, answer, other_request, renewal, rival, stranger};
+use super::verdict::{Failure, Verdict, must_be, unchanged};
 use crate::record::{Owner, Record, RecordState};
 use crate::store::{Claim, Completion, Progress, Release, Renewed, Store, StoreError};
 

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::Barrier;
 
-use super::case::{Failure, Verdict, cases, must_be};
-use super::lab::{Lab, Request, answer, renewal, rival, stranger};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{Request, answer, renewal, rival, stranger};
+use super::verdict::{Failure, Verdict, must_be};
 use crate::record::{Owner, RecordState, StoredResponse};
 use crate::store::{Claim, Completion, Release, Renewed, Store, StoreError, StoreErrorKind};
 

@@ -1,7 +1,9 @@
 //! Take-over: of an abandoned attempt, of that one only, and what the one before may still do.
 
-use super::case::{Failure, Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, Request, answer, life, renewal, rival};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{Request, answer, life, renewal, rival};
+use super::verdict::{Failure, Verdict, must_be, unchanged};
 use crate::key::RecordKey;
 use crate::record::RecordState;
 use crate::store::{Claim, ClaimRequest, Completion, Release, Renewal, Renewed};

@@ -19,9 +19,9 @@ use crate::store::sql::uncommented;
 
 pub(super) type Statement = Query<'static, MySql, MySqlArguments>;
 
-pub(super) const SESSION: &str = include_str!("session.sql");
-pub(super) const UNLOCK: &str = include_str!("unlock.sql");
-pub(super) const HANDLER_SESSION: &str = include_str!("handler_session.sql");
+pub(super) const SESSION: &str = include_str!("sql/session.sql");
+pub(super) const UNLOCK: &str = include_str!("sql/unlock.sql");
+pub(super) const HANDLER_SESSION: &str = include_str!("sql/handler_session.sql");
 
 /// One for each operation, made once: what is cached on a connection is found by its text.
 pub(super) struct Statements {
@@ -62,44 +62,44 @@ impl Statements {
     pub(super) fn new(place: &Place) -> Self {
         let of = |template: &str| prepared(&place.in_statement(&uncommented(template)));
         let many = |template: &str| place.in_statement(&uncommented(template));
-        let read = include_str!("read.sql");
-        let list = uncommented(include_str!("list.sql"));
-        let state = uncommented(include_str!("session_state.sql"));
+        let read = include_str!("sql/read.sql");
+        let list = uncommented(include_str!("sql/list.sql"));
+        let state = uncommented(include_str!("sql/session_state.sql"));
         let with_state = |template: &str| of(&template.replace("{session}", &state));
         Self {
-            create_table: of(include_str!("create_table.sql")),
+            create_table: of(include_str!("sql/create_table.sql")),
             read: of(&read.replace("{details}", "NULL, NULL, NULL")),
             get: of(&read.replace("{details}", "progress, operation, label")),
-            insert: of(include_str!("insert.sql")),
-            reclaim: of(include_str!("reclaim.sql")),
-            take_over: of(include_str!("take_over.sql")),
-            give_grace: of(include_str!("give_grace.sql")),
-            save_progress: of(include_str!("save_progress.sql")),
-            saved_bytes: of(include_str!("saved_bytes.sql")),
-            complete: of(include_str!("complete.sql")),
-            record: of(include_str!("record.sql")),
-            completed_by: of(include_str!("completed_by.sql")),
+            insert: of(include_str!("sql/insert.sql")),
+            reclaim: of(include_str!("sql/reclaim.sql")),
+            take_over: of(include_str!("sql/take_over.sql")),
+            give_grace: of(include_str!("sql/give_grace.sql")),
+            save_progress: of(include_str!("sql/save_progress.sql")),
+            saved_bytes: of(include_str!("sql/saved_bytes.sql")),
+            complete: of(include_str!("sql/complete.sql")),
+            record: of(include_str!("sql/record.sql")),
+            completed_by: of(include_str!("sql/completed_by.sql")),
             list: of(&list.replace("{which}", "FORCE INDEX (PRIMARY) WHERE")),
             list_uncompleted: of(
                 &list.replace("{which}", "FORCE INDEX ({table}_state) WHERE state = 1 AND")
             ),
-            remove: of(include_str!("remove.sql")),
-            enter: uncommented(include_str!("enter.sql")),
-            prepare: with_state(include_str!("prepare.sql")),
-            leave: with_state(include_str!("leave.sql")),
+            remove: of(include_str!("sql/remove.sql")),
+            enter: uncommented(include_str!("sql/enter.sql")),
+            prepare: with_state(include_str!("sql/prepare.sql")),
+            leave: with_state(include_str!("sql/leave.sql")),
             many: ManyStatements {
-                lock: many(include_str!("lock.sql")),
-                look: many(include_str!("look.sql")),
-                renew: many(include_str!("renew.sql")),
-                abandon: many(include_str!("abandon.sql")),
-                delete: many(include_str!("delete.sql")),
-                expired: many(include_str!("expired.sql")),
+                lock: many(include_str!("sql/lock.sql")),
+                look: many(include_str!("sql/look.sql")),
+                renew: many(include_str!("sql/renew.sql")),
+                abandon: many(include_str!("sql/abandon.sql")),
+                delete: many(include_str!("sql/delete.sql")),
+                expired: many(include_str!("sql/expired.sql")),
             },
         }
     }
 
     pub(super) fn schema(place: &Place) -> Statement {
-        let schema = sqlx::query(include_str!("schema.sql"));
+        let schema = sqlx::query(include_str!("sql/schema.sql"));
         let schema = schema.bind(place.database().map(str::to_owned));
         schema.bind(place.table().to_string())
     }
@@ -279,7 +279,7 @@ const MOST_SECS: u64 = 2_147_483;
 
 pub(super) fn session_limit(limit: Duration) -> String {
     let secs = limit.as_secs().clamp(1, MOST_SECS).to_string();
-    uncommented(include_str!("session_limit.sql")).replace("{secs}", &secs)
+    uncommented(include_str!("sql/session_limit.sql")).replace("{secs}", &secs)
 }
 
 fn begin_briefly() -> String {

@@ -15,7 +15,7 @@ use crate::store::{StoreError, StoreErrorKind};
 /// The version of the schema, as the table says it.
 const VERSION: &str = "3";
 
-const SCHEMA: &str = include_str!("schema_3.sql");
+const SCHEMA: &str = include_str!("sql/schema_3.sql");
 
 /// The comment of the table had the version before that was a column.
 const OLD_COMMENT: &str = "idempotent-runtime schema ";
@@ -146,7 +146,7 @@ async fn look(connection: &mut PgConnection, place: &Place) -> sqlx::Result<Foun
 }
 
 fn query(name: &str) -> Query<'_> {
-    sqlx::query(AssertSqlSafe(uncommented(include_str!("version.sql")))).bind(name)
+    sqlx::query(AssertSqlSafe(uncommented(include_str!("sql/version.sql")))).bind(name)
 }
 
 fn found(place: &Place, row: Option<&PgRow>) -> sqlx::Result<Found> {

@@ -29,18 +29,18 @@ macro_rules! scripts {
 }
 
 scripts! {
-    CLAIM: "claim.lua";
-    TAKE_OVER: "take_over.lua";
-    COMPLETE: "head.lua" "held.lua" "complete.lua";
-    RELEASE: "head.lua" "held.lua" "release.lua";
-    ABANDON: "head.lua" "held.lua" "abandon.lua";
-    RENEW: "head.lua" "held.lua" "renew.lua";
-    GIVE_GRACE: "head.lua" "ended.lua" "renew.lua";
-    SAVE_PROGRESS: "head.lua" "held.lua" "save_progress.lua";
-    GET: "get.lua";
-    PEEK: "peek.lua";
-    REMOVE: "remove.lua";
-    WAIT: "wait.lua";
+    CLAIM: "lua/claim.lua";
+    TAKE_OVER: "lua/take_over.lua";
+    COMPLETE: "lua/head.lua" "lua/held.lua" "lua/complete.lua";
+    RELEASE: "lua/head.lua" "lua/held.lua" "lua/release.lua";
+    ABANDON: "lua/head.lua" "lua/held.lua" "lua/abandon.lua";
+    RENEW: "lua/head.lua" "lua/held.lua" "lua/renew.lua";
+    GIVE_GRACE: "lua/head.lua" "lua/ended.lua" "lua/renew.lua";
+    SAVE_PROGRESS: "lua/head.lua" "lua/held.lua" "lua/save_progress.lua";
+    GET: "lua/get.lua";
+    PEEK: "lua/peek.lua";
+    REMOVE: "lua/remove.lua";
+    WAIT: "lua/wait.lua";
 }
 
 impl Script {
