@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
+use super::Claim;
 use super::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
@@ -43,6 +45,14 @@ pub struct TransactionRequest {
     pub ttl: Duration,
 }
 
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
+impl TransactionRequest {
+    /// The keys of its records, in the order in which they are taken.
+    pub(super) fn keys(&self) -> impl Iterator<Item = RecordKey> {
+        std::iter::once(self.owner.key).chain(self.aliases.iter().copied())
+    }
+}
+
 /// The result of a [`TransactionRequest`].
 pub enum Begun<C> {
     /// The transaction is open, and the caller runs.
@@ -72,6 +82,20 @@ pub enum Settled {
     Abandoned,
     /// The record belongs to another request.
     Mismatch,
+}
+
+impl Settled {
+    /// What a claim of the record has come to, in which nothing was acquired.
+    #[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
+    pub(super) fn of(claim: Claim) -> Option<Self> {
+        Some(match claim {
+            Claim::Completed(response) => Self::Completed(response),
+            Claim::InFlight { lease_left } => Self::InFlight(Some(lease_left)),
+            Claim::Abandoned { .. } => Self::Abandoned,
+            Claim::Mismatch => Self::Mismatch,
+            Claim::Acquired { .. } => return None,
+        })
+    }
 }
 
 /// Begins transactions.
@@ -141,10 +165,10 @@ pub enum Committed {
 /// A store's entry point to transactions: see [`Store::transactor`](super::Store::transactor). Only the
 /// stores of this crate have one.
 #[derive(Clone)]
-pub struct Transactor(Database);
+pub struct Transactor(System);
 
 #[derive(Clone)]
-enum Database {
+enum System {
     #[cfg(feature = "postgres")]
     Postgres(Arc<dyn Begin<sqlx::PgConnection>>),
     #[cfg(feature = "sqlite")]
@@ -190,7 +214,7 @@ macro_rules! connection {
             )]
             fn of(transactor: Transactor) -> Option<Arc<dyn Begin<Self>>> {
                 match transactor.0 {
-                    Database::$variant(begin) => Some(begin),
+                    System::$variant(begin) => Some(begin),
                     _ => None,
                 }
             }
@@ -199,7 +223,7 @@ macro_rules! connection {
         #[cfg(feature = $feature)]
         impl From<Arc<dyn Begin<$connection>>> for Transactor {
             fn from(begin: Arc<dyn Begin<$connection>>) -> Self {
-                Self(Database::$variant(begin))
+                Self(System::$variant(begin))
             }
         }
     };

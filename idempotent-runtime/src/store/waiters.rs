@@ -9,11 +9,11 @@ use crate::key::RecordKey;
 
 /// Knows the waiters of each record, and wakes them. A record has an entry for as long as it has one.
 #[derive(Default)]
-pub(super) struct Waiters(Mutex<HashMap<RecordKey, Watch>>);
+pub(super) struct Waiters(Mutex<HashMap<RecordKey, RecordWatch>>);
 
 /// It is there as long as a waiter watches.
 #[derive(Default)]
-struct Watch {
+struct RecordWatch {
     changed: Arc<Notify>,
     watchers: usize,
 }
@@ -56,7 +56,7 @@ impl Waiters {
         self.watches().contains_key(key)
     }
 
-    fn watches(&self) -> MutexGuard<'_, HashMap<RecordKey, Watch>> {
+    fn watches(&self) -> MutexGuard<'_, HashMap<RecordKey, RecordWatch>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,10 +10,10 @@ use super::verdict::Verdict;
 pub(super) struct Case {
     pub(super) name: &'static str,
     pub(super) rule: Rule,
-    pub(super) run: for<'a> fn(&'a Lab<'a>) -> Running<'a>,
+    pub(super) run: for<'a> fn(&'a Lab<'a>) -> RunningCase<'a>,
 }
 
-type Running<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
+type RunningCase<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
 
 /// The table of cases that a file begins with: the rule, and the function.
 macro_rules! cases {

@@ -12,18 +12,18 @@ use crate::record::{Owner, StoredResponse, Token};
 use crate::store::{ClaimRequest, Renewal};
 
 /// A claim as the cases make it.
-pub(super) type Request = ClaimRequest<'static>;
+pub(super) type CaseRequest = ClaimRequest<'static>;
 
 /// The operation of every claim.
 pub(super) const OPERATION: &str = "kit.größe/{id}";
 
 /// How long a record of this claim lives while it is not completed.
-pub(super) fn life(of: &Request) -> Duration {
+pub(super) fn life(of: &CaseRequest) -> Duration {
     of.lease + of.retention
 }
 
 /// A renewal for as long as the claim was made for.
-pub(super) fn renewal(of: &Request) -> Renewal {
+pub(super) fn renewal(of: &CaseRequest) -> Renewal {
     Renewal {
         owner: of.owner,
         lease: of.lease,
@@ -32,8 +32,8 @@ pub(super) fn renewal(of: &Request) -> Renewal {
 }
 
 /// The same claim by another owner: another token.
-pub(super) fn rival(of: &Request) -> Result<Request, Failure> {
-    Ok(Request {
+pub(super) fn rival(of: &CaseRequest) -> Result<CaseRequest, Failure> {
+    Ok(CaseRequest {
         owner: stranger(&of.owner)?,
         take_over: None,
         ..*of
@@ -41,7 +41,7 @@ pub(super) fn rival(of: &Request) -> Result<Request, Failure> {
 }
 
 /// The same claim for another request.
-pub(super) fn other_request(of: &Request) -> Request {
+pub(super) fn other_request(of: &CaseRequest) -> CaseRequest {
     let [first, rest @ ..] = *of.fingerprint.as_bytes();
     let mut bytes = [!first; 32];
     bytes
@@ -49,7 +49,7 @@ pub(super) fn other_request(of: &Request) -> Request {
         .skip(1)
         .zip(rest)
         .for_each(|(to, from)| *to = from);
-    Request {
+    CaseRequest {
         fingerprint: Fingerprint::from_bytes(bytes),
         ..*of
     }

@@ -2,7 +2,17 @@
 
 use std::sync::Arc;
 
+use sqlx::postgres::PgArguments;
+use sqlx::{AssertSqlSafe, Postgres};
+
 use crate::store::sql::{TableName, uncommented};
+
+pub(super) type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
+
+/// The only things put into it are a [`TableName`] and a quoted schema.
+pub(super) fn statement(sql: &Arc<str>) -> Query<'static> {
+    sqlx::query(AssertSqlSafe(Arc::clone(sql)))
+}
 
 /// One statement an operation.
 #[derive(Debug)]
@@ -21,12 +31,12 @@ pub(super) struct Statements {
     pub(super) list_uncompleted: Arc<str>,
     pub(super) remove: Arc<str>,
     pub(super) purge: Arc<str>,
-    pub(super) transaction: InTransaction,
+    pub(super) transaction: TransactionStatements,
 }
 
 /// Those of a handler's transaction.
 #[derive(Clone, Debug)]
-pub(super) struct InTransaction {
+pub(super) struct TransactionStatements {
     /// What tells the locks of this table from those of others.
     pub(super) name: Arc<str>,
     /// With `{locks}` still to be put in.
@@ -65,7 +75,7 @@ impl Statements {
             list_uncompleted: statement(&LIST.replace("{which}", "state = 1 AND")),
             remove: statement(include_str!("sql/remove.sql")),
             purge: statement(include_str!("sql/purge.sql")),
-            transaction: InTransaction {
+            transaction: TransactionStatements {
                 name: Arc::from(format!("{schema}.{table}")),
                 begin: statement(include_str!("sql/begin.sql")),
                 lock: statement(include_str!("sql/lock.sql")),

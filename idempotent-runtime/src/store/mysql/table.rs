@@ -9,17 +9,17 @@ use crate::key::RecordKey;
 use crate::store::sql::TableName;
 
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct QualifiedTable {
     /// Missing when the pool's options name none: then nothing can be found, and the server says so.
     database: Option<String>,
-    table: TableName,
+    name: TableName,
 }
 
-impl Place {
-    pub(super) fn new(options: &MySqlConnectOptions, table: TableName) -> Self {
+impl QualifiedTable {
+    pub(super) fn new(options: &MySqlConnectOptions, name: TableName) -> Self {
         Self {
             database: options.get_database().map(str::to_owned),
-            table,
+            name,
         }
     }
 
@@ -27,18 +27,18 @@ impl Place {
         self.database.as_deref()
     }
 
-    pub(super) fn table(&self) -> &TableName {
-        &self.table
+    pub(super) fn name(&self) -> &TableName {
+        &self.name
     }
 
     /// A statement in which `{records}` stands for the table with its database, and `{table}` for its bare
     /// name.
     pub(super) fn in_statement(&self, template: &str) -> String {
         let records = match &self.database {
-            Some(database) => format!("`{}`.`{}`", database.replace('`', "``"), self.table),
-            None => format!("`{}`", self.table),
+            Some(database) => format!("`{}`.`{}`", database.replace('`', "``"), self.name),
+            None => format!("`{}`", self.name),
         };
-        let statement = self.table.in_statement(template);
+        let statement = self.name.in_statement(template);
         statement.replace("{records}", &records)
     }
 
@@ -48,7 +48,7 @@ impl Place {
         let mut digest = Sha256::new();
         digest.update(self.database().unwrap_or_default());
         digest.update([0]);
-        digest.update(self.table.to_string());
+        digest.update(self.name.to_string());
         digest.update([0]);
         if let Some(key) = key {
             digest.update(key.as_bytes());
@@ -59,8 +59,8 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for QualifiedTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.table.fmt(f)
+        self.name.fmt(f)
     }
 }

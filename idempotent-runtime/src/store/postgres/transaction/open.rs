@@ -1,67 +1,24 @@
-//! Transactions of PostgreSQL.
-//!
-//! `BEGIN`, the key's lock and the savepoint in one message; the look for a record; the handler's
-//! statements; what the handler has changed in its session put back; the record; `COMMIT`. So an
-//! idempotent transaction has three round trips more than the same one without. The look is a statement of
-//! its own so that it is prepared: planning it each time would cost the server more than half of what it
-//! does for an insert. So is putting the session back: the record is written by the role that the session had
-//! at the beginning, and names cannot even be looked up by every role.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! An open transaction: what the handler writes, and the record.
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, PgPool, Postgres, Row};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use self::begin::{begin, close_idle};
-use self::record::ToRecord;
-use super::error::{is_of_connection, is_without_savepoint, store_error};
-use super::records::Records;
-use super::statement;
+use super::pool::close_idle;
+use super::record::RecordToWrite;
 use crate::record::StoredResponse;
 use crate::store::StoreError;
+use crate::store::postgres::error::{is_of_connection, is_without_savepoint, store_error};
+use crate::store::postgres::statements::statement;
 use crate::store::sql::{Loan, RETURN_LIMIT, transaction};
-use crate::store::transaction::{Begin, Begun, Committed, Session, TransactionRequest, UNDO};
+use crate::store::transaction::{Committed, Session};
 
-mod begin;
-mod record;
-
-/// Begins transactions on the application's pool.
-pub(super) struct Transactions(pub(super) Arc<Records>);
-
-struct Open {
-    pool: PgPool,
-    connection: Loan<Postgres>,
-    record: Option<ToRecord>,
-}
-
-#[async_trait]
-impl Begin<PgConnection> for Transactions {
-    async fn begin(
-        &self,
-        request: Option<&TransactionRequest>,
-        idle_limit: Duration,
-    ) -> Result<Begun<PgConnection>, StoreError> {
-        let sql = match request {
-            Some(request) => Some((request, self.0.statements().await?.transaction.clone())),
-            None => None,
-        };
-        let pool = self.0.connector().pool();
-        match begin(&self.0, sql.clone(), idle_limit).await {
-            Err(failed) if failed.is_of_session => {
-                tracing::debug!(
-                    error = &failed.error as &dyn std::error::Error,
-                    "a pooled connection was of no use, trying a fresh one"
-                );
-                close_idle(pool);
-                let begun = begin(&self.0, sql, idle_limit).await;
-                begun.map_err(|failed| failed.error)
-            }
-            begun => begun.map_err(|failed| failed.error),
-        }
-    }
+/// An open transaction.
+pub(super) struct Open {
+    pub(super) pool: PgPool,
+    pub(super) connection: Loan<Postgres>,
+    pub(super) record: Option<RecordToWrite>,
 }
 
 #[async_trait]
@@ -76,22 +33,13 @@ impl Session<PgConnection> for Open {
     }
 
     async fn is_ended(&mut self) -> bool {
-        let undone = sqlx::raw_sql(UNDO).execute(&mut *self.connection).await;
-        undone.is_err_and(|error| is_without_savepoint(&error))
+        transaction::is_ended::<Postgres>(&mut self.connection, is_without_savepoint).await
     }
 
     async fn undo(&mut self) -> Result<(), StoreError> {
-        let undone = match sqlx::raw_sql(UNDO).execute(&mut *self.connection).await {
-            // The handler has ended its transaction by itself. What it has committed cannot be taken
-            // back, so that its answer must be stored.
-            Err(error) if is_without_savepoint(&error) => {
-                let rest = sqlx::raw_sql("ROLLBACK").execute(&mut *self.connection);
-                rest.await
-            }
-            undone => undone,
-        };
-        let undone = undone.map(drop).map_err(store_error);
-        undone.map_err(StoreError::not_executed)
+        let undone =
+            transaction::undo::<Postgres>(&mut self.connection, is_without_savepoint).await;
+        undone.map_err(|error| store_error(error).not_executed())
     }
 
     async fn commit(

@@ -6,17 +6,19 @@ use std::{fmt, io};
 
 use ::redis::{ErrorKind, RedisError, RetryMethod};
 
-use super::NAME;
 use crate::store::{StoreError, StoreErrorKind};
+
+/// What the store is called in its errors.
+pub(super) const NAME: &str = "redis";
 
 /// An operation that the server did not do, or whose outcome is unknown.
 #[derive(Clone, Debug)]
-pub(super) struct Failure {
+pub(super) struct CallError {
     error: RedisError,
     may_have_happened: bool,
 }
 
-impl Failure {
+impl CallError {
     /// Of a connection that sends everything once, or at most once to a server that does it.
     pub(super) fn of_one_try(error: RedisError) -> Self {
         let may_have_happened = match kind(&error) {
@@ -53,8 +55,8 @@ impl Failure {
     }
 }
 
-impl From<Failure> for StoreError {
-    fn from(failure: Failure) -> Self {
+impl From<CallError> for StoreError {
+    fn from(failure: CallError) -> Self {
         let error = Self::new(NAME, kind(&failure.error));
         let error = if failure.may_have_happened {
             error.maybe_executed()
@@ -112,12 +114,12 @@ pub(super) fn is_broken(error: &RedisError) -> bool {
 #[derive(Debug)]
 struct Unsent(RedisError);
 
-type Cause = Arc<dyn Error + Send + Sync>;
+type DriverCause = Arc<dyn Error + Send + Sync>;
 
 impl Unsent {
     fn of(error: &RedisError) -> Option<&RedisError> {
         // The driver's cause is a pointer to the cause.
-        let cause = error.source()?.downcast_ref::<Cause>()?;
+        let cause = error.source()?.downcast_ref::<DriverCause>()?;
         let error = cause.downcast_ref::<io::Error>()?;
         let Unsent(cause) = error.get_ref()?.downcast_ref()?;
         Some(cause)
@@ -157,7 +159,7 @@ mod tests {
     }
 
     fn of(error: RedisError) -> (StoreErrorKind, bool) {
-        let error = StoreError::from(Failure::of_one_try(error));
+        let error = StoreError::from(CallError::of_one_try(error));
         (error.kind(), error.may_have_happened())
     }
 
@@ -190,7 +192,7 @@ mod tests {
             ("ERR", false),
             ("NOREPLICAS", false),
         ] {
-            let error = StoreError::from(Failure::of_one_try(said(code)));
+            let error = StoreError::from(CallError::of_one_try(said(code)));
             assert_eq!(error.is_about_item(), is_final, "{code}");
         }
         let unknown = RedisError::from((ErrorKind::UnexpectedReturnType, "what is this"));
@@ -225,7 +227,7 @@ mod tests {
 
     #[test]
     fn last_of_several_tries_says_nothing_about_the_others() {
-        let of = |error| StoreError::from(Failure::of_several_tries(error)).may_have_happened();
+        let of = |error| StoreError::from(CallError::of_several_tries(error)).may_have_happened();
         for code in ["CLUSTERDOWN", "TRYAGAIN", "READONLY", "LOADING", "MOVED"] {
             assert!(of(said(code)), "{code}");
         }

@@ -15,20 +15,19 @@
 //! one may have failed, or may have had to wait for a row; the connection may be lost, or the runtime of
 //! the task have ended. It is always right: both operations may be repeated with the same token.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use sqlx::postgres::PgRow;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use self::queue::{GroupAnswer, GroupQueue, Queued};
 use self::task::Task;
+use super::grouped::Grouped;
 use super::lane::Lane;
-use super::operation::Operation;
-use super::rows;
+use super::row;
 use super::statements::Statements;
-use crate::store::StoreError;
 
+mod queue;
 mod task;
 
 /// How many statements may be under way for the next operation to go alone, and how many groups may
@@ -40,70 +39,38 @@ mod task;
 const MOST: u32 = 16;
 
 /// The way of all claims and completions of one runtime to the server.
-pub(super) struct Groups(Arc<Shared>);
+pub(super) struct Groups(Arc<GroupQueue>);
 
-struct Shared {
-    lane: Arc<Lane>,
-    most: u32,
-    state: Mutex<State>,
-}
-
-/// If something is queued, a task is about to take it, or all tasks are sending and look again.
-#[derive(Default)]
-struct State {
-    queue: VecDeque<Queued>,
-    /// Operations that go alone.
-    alone: u32,
-    /// Tasks, which send a group each or wait for a connection to do so.
-    tasks: u32,
-    /// Whether one of the tasks is about to take what is queued: it waits for a connection.
-    is_collecting: bool,
-}
-
-type Answer = Result<PgRow, StoreError>;
-
-struct Queued {
-    operation: Operation<'static>,
-    sql: Arc<Statements>,
-    /// Dropped without an answer, it has the caller send it alone.
-    reply: oneshot::Sender<Answer>,
-}
-
-enum Way<'a> {
+enum Route<'a> {
     Alone(Alone<'a>),
-    InGroup(oneshot::Receiver<Answer>),
+    InGroup(oneshot::Receiver<GroupAnswer>),
 }
 
 impl Groups {
     pub(super) fn new(lane: Arc<Lane>) -> Self {
         // The rest is for what is no claim and no completion.
-        let connections = lane.connections();
+        let connections = lane.most();
         let most = (connections - connections.div_ceil(5)).clamp(1, MOST);
-        Self(Arc::new(Shared {
-            lane,
-            most,
-            state: Mutex::default(),
-        }))
+        Self(Arc::new(GroupQueue::new(lane, most)))
     }
 
     /// Dropped before it was sent, it does nothing; dropped later, it may be done all the same.
-    pub(super) async fn run(&self, operation: Operation<'_>, sql: &Arc<Statements>) -> Answer {
-        let _alone = match self.0.way_of(&operation, sql) {
-            Way::Alone(alone) => Some(alone),
-            Way::InGroup(answer) => match answer.await {
+    pub(super) async fn run(&self, operation: Grouped<'_>, sql: &Arc<Statements>) -> GroupAnswer {
+        let _alone = match self.route_of(&operation, sql) {
+            Route::Alone(alone) => Some(alone),
+            Route::InGroup(answer) => match answer.await {
                 Ok(answer) => return answer,
                 Err(_) => None,
             },
         };
         let rows = self.0.lane.rows(None, || operation.query(sql)).await?;
-        rows::one(rows)
+        row::one(rows)
     }
-}
 
-impl Shared {
-    fn way_of(self: &Arc<Self>, operation: &Operation<'_>, sql: &Arc<Statements>) -> Way<'_> {
-        let mut state = self.state();
-        let is_quiet = state.queue.is_empty() && state.alone + state.tasks < self.most;
+    fn route_of(&self, operation: &Grouped<'_>, sql: &Arc<Statements>) -> Route<'_> {
+        let queue = &self.0;
+        let mut state = queue.state();
+        let is_quiet = state.queue.is_empty() && state.alone + state.tasks < queue.most;
         match Handle::try_current() {
             Ok(runtime) if !is_quiet => {
                 let (reply, answer) = oneshot::channel();
@@ -112,37 +79,23 @@ impl Shared {
                     sql: Arc::clone(sql),
                     reply,
                 });
-                let task = self.new_task(&mut state);
+                let task = Task::wanted(queue, &mut state);
                 drop(state);
                 if let Some(task) = task {
                     runtime.spawn(task.serve());
                 }
-                Way::InGroup(answer)
+                Route::InGroup(answer)
             }
             _ => {
                 state.alone += 1;
-                Way::Alone(Alone(self))
+                Route::Alone(Alone(queue))
             }
         }
-    }
-
-    /// Another task, where there is something that none is about to take.
-    fn new_task(self: &Arc<Self>, state: &mut State) -> Option<Task> {
-        let is_wanted = !state.queue.is_empty() && !state.is_collecting && state.tasks < self.most;
-        is_wanted.then(|| {
-            state.tasks += 1;
-            state.is_collecting = true;
-            Task::new(Arc::clone(self))
-        })
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One operation that goes alone, for as long as its caller lets it.
-struct Alone<'a>(&'a Shared);
+struct Alone<'a>(&'a GroupQueue);
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {

@@ -1,7 +1,9 @@
 //! What SQLite's result codes mean here.
 
-use super::NAME;
 use crate::store::{StoreError, StoreErrorKind, sql};
+
+/// What the store is called in its errors.
+pub(super) const NAME: &str = "sqlite";
 
 /// Primary result codes: the low byte of what SQLite reports. <https://www.sqlite.org/rescode.html>
 mod code {
@@ -87,6 +89,30 @@ pub(super) fn commit_error(error: sqlx::Error) -> StoreError {
         return store_error(error);
     }
     StoreError::new(NAME, StoreErrorKind::Unavailable).with_source(error)
+}
+
+/// Why an operation came to nothing.
+pub(super) enum Undone {
+    /// The others in its group do not notice.
+    Alone(StoreError),
+    /// The group fails with it.
+    WithItsGroup(sqlx::Error),
+}
+
+impl From<sqlx::Error> for Undone {
+    fn from(error: sqlx::Error) -> Self {
+        if is_of_one_statement(&error) {
+            Self::Alone(store_error(error))
+        } else {
+            Self::WithItsGroup(error)
+        }
+    }
+}
+
+impl From<StoreError> for Undone {
+    fn from(error: StoreError) -> Self {
+        Self::Alone(error)
+    }
 }
 
 /// The writer has ended, by a panic or with the store.

@@ -30,8 +30,9 @@ use bytes::Bytes;
 
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
-use crate::record::{Record, RecordState, StoredResponse};
-use crate::store::{Claim, ClaimRequest, ListedRecord, RecordStatus};
+use crate::record::{DecodeError, Record, Token};
+use crate::store::row::{Details, Row, status};
+use crate::store::{Claim, ClaimRequest, ListedRecord};
 
 pub(super) const VERSION: u8 = 3;
 /// No foreign value is likely to begin with a byte below this; another release's record does.
@@ -78,20 +79,26 @@ impl From<&'static str> for Unreadable {
     }
 }
 
+impl From<DecodeError> for Unreadable {
+    fn from(error: DecodeError) -> Self {
+        Self::Damaged(error.into())
+    }
+}
+
 /// A record that was read.
 pub(super) struct Stored<'a> {
     fingerprint: &'a [u8; 32],
     token: &'a [u8; 16],
     /// The attempt, the life and the lease.
     numbers: &'a [u8; NUMBERS],
-    state: State,
+    state: StateByte,
     /// Label and operation.
     names: &'a [u8],
     rest: &'a [u8],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum StateByte {
     Running,
     /// By its owner: the token belongs to no attempt.
     Abandoned,
@@ -128,9 +135,9 @@ impl<'a> Stored<'a> {
         let (length, bytes) = part(bytes)?;
         let (start, bytes) = part(bytes)?;
         let state = match state {
-            b'c' => State::Completed,
-            b'a' => State::Abandoned,
-            b'r' | b'w' => State::Running,
+            b'c' => StateByte::Completed,
+            b'a' => StateByte::Abandoned,
+            b'r' | b'w' => StateByte::Running,
             _ => return Err("a record of an unknown state".into()),
         };
         let length = usize::from(u16::from_be_bytes(*length));
@@ -162,11 +169,8 @@ impl<'a> Stored<'a> {
     /// The record as it is listed, which lives for so many milliseconds yet.
     pub(super) fn listed(&self, key: RecordKey, left: i64) -> Result<ListedRecord, Unreadable> {
         let numbers = self.numbers(left)?;
-        let (status, lease_left) = match (self.state, numbers.lease_left) {
-            (State::Completed, _) => (RecordStatus::Completed, Duration::ZERO),
-            (State::Running, left) if !left.is_zero() => (RecordStatus::InFlight, left),
-            (State::Running | State::Abandoned, _) => (RecordStatus::Abandoned, Duration::ZERO),
-        };
+        let is_completed = self.state == StateByte::Completed;
+        let (status, lease_left) = status(is_completed, numbers.lease_left);
         let (label, operation) = self.names()?;
         Ok(ListedRecord {
             attempt: numbers.attempt,
@@ -180,68 +184,46 @@ impl<'a> Stored<'a> {
 
     /// What a claim learns, as far as it can be told without the time; `None` is for [`claim`](Self::claim).
     pub(super) fn replay(&self, request: &ClaimRequest<'_>) -> Result<Option<Claim>, Unreadable> {
-        if self.fingerprint != request.fingerprint.as_bytes() {
-            return Ok(Some(Claim::Mismatch));
-        }
-        if self.state != State::Completed {
-            return Ok(None);
-        }
-        self.response()
-            .map(|response| Some(Claim::Completed(response)))
+        let row = self.row(Numbers::default());
+        Ok(row.replay(&request.fingerprint, request.owner.token)?)
     }
 
     /// What a claim learns of a record that lives for so many milliseconds yet.
     pub(super) fn claim(&self, request: &ClaimRequest<'_>, left: i64) -> Result<Claim, Unreadable> {
+        // Numbers that are damaged do not matter to it.
         if let Some(claim) = self.replay(request)? {
             return Ok(claim);
         }
-        let Numbers {
-            attempt,
-            age,
-            lease_left,
-            ..
-        } = self.numbers(left)?;
-        let is_own = self.state == State::Running && self.token == request.owner.token.as_bytes();
-        Ok(if is_own {
-            Claim::Acquired { attempt, age }
-        } else if lease_left.is_zero() {
-            Claim::Abandoned { attempt, age }
-        } else {
-            Claim::InFlight { lease_left }
-        })
+        let row = self.row(self.numbers(left)?);
+        Ok(row.claim(&request.fingerprint, request.owner.token)?)
     }
 
     /// The record, which lives for so many milliseconds yet.
     pub(super) fn record(&self, left: i64) -> Result<Record, Unreadable> {
-        let numbers = self.numbers(left)?;
-        let state = match (self.state, numbers.lease_left) {
-            (State::Completed, _) => RecordState::Completed(self.response()?),
-            (State::Running, lease_left) if !lease_left.is_zero() => {
-                RecordState::Running { lease_left }
-            }
-            (State::Running | State::Abandoned, _) => RecordState::Abandoned,
-        };
+        let row = self.row(self.numbers(left)?);
         let progress = match self.state {
-            State::Completed => Bytes::new(),
-            State::Running | State::Abandoned => Bytes::copy_from_slice(self.rest),
+            StateByte::Completed => Bytes::new(),
+            StateByte::Running | StateByte::Abandoned => Bytes::copy_from_slice(self.rest),
         };
         let (label, operation) = self.names()?;
-        Ok(Record {
-            fingerprint: Fingerprint::from_bytes(*self.fingerprint),
+        Ok(row.record(Details {
             operation: operation.into(),
             label: label.map(Arc::from),
-            attempt: numbers.attempt,
-            age: numbers.age,
-            expires_in: numbers.expires_in,
-            state,
             progress,
-        })
+        })?)
     }
 
-    fn response(&self) -> Result<Arc<StoredResponse>, Unreadable> {
-        let decoded = StoredResponse::decode(self.rest);
-        let response = decoded.map_err(|error| Unreadable::Damaged(error.into()))?;
-        Ok(Arc::new(response))
+    fn row(&self, numbers: Numbers) -> Row<&'a [u8]> {
+        let is_abandoned = self.state == StateByte::Abandoned;
+        Row {
+            fingerprint: Fingerprint::from_bytes(*self.fingerprint),
+            token: (!is_abandoned).then(|| Token::from_bytes(*self.token)),
+            attempt: numbers.attempt,
+            age: numbers.age,
+            lease_left: numbers.lease_left,
+            expires_in: numbers.expires_in,
+            response: (self.state == StateByte::Completed).then_some(self.rest),
+        }
     }
 
     fn numbers(&self, left: i64) -> Result<Numbers, Unreadable> {
@@ -258,16 +240,21 @@ impl<'a> Stored<'a> {
         }
         // Zero, if another client has extended the key's life.
         let age = life.saturating_sub(left);
+        let lease_left = match self.state {
+            StateByte::Abandoned => 0,
+            StateByte::Running | StateByte::Completed => lease.saturating_sub(age),
+        };
         Ok(Numbers {
             attempt,
             age: Duration::from_millis(age),
-            lease_left: Duration::from_millis(lease.saturating_sub(age)),
+            lease_left: Duration::from_millis(lease_left),
             expires_in: Duration::from_millis(left),
         })
     }
 }
 
 /// What the head's numbers say at a moment.
+#[derive(Clone, Copy, Default)]
 struct Numbers {
     attempt: u32,
     age: Duration,

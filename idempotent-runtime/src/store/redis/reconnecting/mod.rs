@@ -14,9 +14,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use self::state::{Attempt, CONNECT_LIMIT, Pace, State};
-use super::failure::unsent;
-use super::link::{Link, Reply, Request, timed_out};
+use self::state::{CONNECT_LIMIT, ConnectAttempt, LinkState, Pace};
+use super::error::unsent;
+use super::link::{Link, LinkReply, LinkRequest, timed_out};
 use super::servers::Servers;
 
 mod state;
@@ -41,16 +41,16 @@ const ELSEWHERE: [&str; 4] = ["READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN"
 /// beginnings of two there are at least 50 ms, and up to 400 ms the more of them fail. A call whose attempt
 /// fails was not sent. A connection that was closed after it had worked is replaced without a pause.
 #[derive(Clone)]
-pub struct ReconnectingConnection(Arc<Shared>);
+pub struct ReconnectingConnection(Arc<Reconnecting>);
 
-struct Shared {
+struct Reconnecting {
     servers: Servers,
-    state: Mutex<State>,
+    state: Mutex<LinkState>,
 }
 
 /// What a reply says about its connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum LinkVerdict {
     Good,
     /// Nothing more will come from it.
     Dead,
@@ -63,7 +63,7 @@ enum Verdict {
 impl ReconnectingConnection {
     /// Nothing is connected before the first call.
     pub(super) fn new(servers: Servers) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(Reconnecting {
             servers,
             state: Mutex::default(),
         }))
@@ -74,11 +74,11 @@ impl ReconnectingConnection {
         self.link().await.map(|_| ())
     }
 
-    async fn exchange(&self, request: Request<'_>) -> RedisResult<Reply> {
+    async fn exchange(&self, request: LinkRequest<'_>) -> RedisResult<LinkReply> {
         let link = self.link().await?;
         let reply = link.call(request).await;
         let verdict = verdict(&reply);
-        if !self.replace(&link, verdict) || verdict != Verdict::Elsewhere {
+        if !self.replace(&link, verdict) || verdict != LinkVerdict::Elsewhere {
             return reply;
         }
         let Ok(fresh) = self.link().await else {
@@ -107,8 +107,8 @@ impl ReconnectingConnection {
     }
 
     /// Says whether another connection than this one can be had now.
-    fn replace(&self, link: &Arc<Link>, verdict: Verdict) -> bool {
-        if verdict == Verdict::Good {
+    fn replace(&self, link: &Arc<Link>, verdict: LinkVerdict) -> bool {
+        if verdict == LinkVerdict::Good {
             return false;
         }
         let now = Instant::now();
@@ -121,7 +121,7 @@ impl ReconnectingConnection {
             state.pace = Pace::default();
         }
         let may_begin = state.pace.may_begin(now);
-        if verdict == Verdict::Dead {
+        if verdict == LinkVerdict::Dead {
             state.drop_dead_link();
         } else if may_begin {
             state.drop_link();
@@ -133,8 +133,8 @@ impl ReconnectingConnection {
     }
 }
 
-impl Shared {
-    fn link_or_attempt(self: &Arc<Self>) -> RedisResult<Result<Arc<Link>, Attempt>> {
+impl Reconnecting {
+    fn link_or_attempt(self: &Arc<Self>) -> RedisResult<Result<Arc<Link>, ConnectAttempt>> {
         let now = Instant::now();
         let mut state = self.state();
         if let Some(link) = state.usable(now) {
@@ -149,7 +149,7 @@ impl Shared {
         };
         let begins_at = state.pace.begin(now);
         let (done, outcome) = watch::channel(None);
-        let attempt = Attempt { begins_at, outcome };
+        let attempt = ConnectAttempt { begins_at, outcome };
         state.attempt = Some(attempt.clone());
         let (servers, shared) = (self.servers.clone(), Arc::downgrade(self));
         // A task of its own: a call that is given up sooner than this takes must not stop it, or such
@@ -158,7 +158,7 @@ impl Shared {
         Ok(Err(attempt))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LinkState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -166,7 +166,7 @@ impl Shared {
 async fn connect(
     begins_at: Instant,
     servers: Servers,
-    shared: Weak<Shared>,
+    shared: Weak<Reconnecting>,
     done: watch::Sender<Option<RedisResult<Arc<Link>>>>,
 ) {
     sleep_until(begins_at).await;
@@ -189,7 +189,7 @@ async fn connect(
     if let Ok(link) = &outcome {
         state.link = Some(Arc::clone(link));
     }
-    let is_this = |attempt: &Attempt| attempt.outcome.same_channel(&done.subscribe());
+    let is_this = |attempt: &ConnectAttempt| attempt.outcome.same_channel(&done.subscribe());
     if state.attempt.as_ref().is_some_and(is_this) {
         state.attempt = None;
     }
@@ -197,20 +197,20 @@ async fn connect(
     done.send_replace(Some(outcome));
 }
 
-fn verdict(reply: &RedisResult<Reply>) -> Verdict {
+fn verdict(reply: &RedisResult<LinkReply>) -> LinkVerdict {
     match reply {
         Err(error) if error.code().is_some_and(|code| ELSEWHERE.contains(&code)) => {
-            Verdict::Elsewhere
+            LinkVerdict::Elsewhere
         }
-        Err(error) if error.is_io_error() || error.is_unrecoverable_error() => Verdict::Dead,
-        Err(_) => Verdict::Good,
-        Ok(Reply::One(value)) if is_elsewhere(value) => Verdict::Elsewhere,
-        Ok(Reply::One(_)) => Verdict::Good,
-        Ok(Reply::Many(values)) => {
+        Err(error) if error.is_io_error() || error.is_unrecoverable_error() => LinkVerdict::Dead,
+        Err(_) => LinkVerdict::Good,
+        Ok(LinkReply::One(value)) if is_elsewhere(value) => LinkVerdict::Elsewhere,
+        Ok(LinkReply::One(_)) => LinkVerdict::Good,
+        Ok(LinkReply::Many(values)) => {
             match values.iter().filter(|value| is_elsewhere(value)).count() {
-                0 => Verdict::Good,
-                some if some < values.len() => Verdict::PartlyElsewhere,
-                _ => Verdict::Elsewhere,
+                0 => LinkVerdict::Good,
+                some if some < values.len() => LinkVerdict::PartlyElsewhere,
+                _ => LinkVerdict::Elsewhere,
             }
         }
     }
@@ -223,9 +223,9 @@ fn is_elsewhere(value: &Value) -> bool {
 impl ConnectionLike for ReconnectingConnection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(async move {
-            match self.exchange(Request::One(cmd)).await? {
-                Reply::One(value) => Ok(value),
-                Reply::Many(values) => Ok(Value::Array(values)),
+            match self.exchange(LinkRequest::One(cmd)).await? {
+                LinkReply::One(value) => Ok(value),
+                LinkReply::Many(values) => Ok(Value::Array(values)),
             }
         })
     }
@@ -238,11 +238,11 @@ impl ConnectionLike for ReconnectingConnection {
     ) -> RedisFuture<'a, Vec<Value>> {
         Box::pin(async move {
             match self
-                .exchange(Request::Many(pipeline, offset, count))
+                .exchange(LinkRequest::Many(pipeline, offset, count))
                 .await?
             {
-                Reply::One(value) => Ok(vec![value]),
-                Reply::Many(values) => Ok(values),
+                LinkReply::One(value) => Ok(vec![value]),
+                LinkReply::Many(values) => Ok(values),
             }
         })
     }

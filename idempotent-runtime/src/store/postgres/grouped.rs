@@ -5,20 +5,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::lane::Query;
-use super::statements::Statements;
-use super::{micros, statement};
+use super::statements::{Query, Statements, statement};
 use crate::fingerprint::Fingerprint;
 use crate::record::{Owner, StoredResponse};
 use crate::store::ClaimRequest;
+use crate::store::sql::micros;
 
 /// What goes in groups. Both may be repeated with the same token.
-pub(super) enum Operation<'a> {
-    Claim(Claiming<'a>),
-    Complete(Completing),
+pub(super) enum Grouped<'a> {
+    Claim(GroupedClaim<'a>),
+    Complete(GroupedCompletion),
 }
 
-pub(super) struct Claiming<'a> {
+pub(super) struct GroupedClaim<'a> {
     owner: Owner,
     fingerprint: Fingerprint,
     operation: Cow<'a, str>,
@@ -30,18 +29,18 @@ pub(super) struct Claiming<'a> {
     take_over: Option<i32>,
 }
 
-pub(super) struct Completing {
+pub(super) struct GroupedCompletion {
     owner: Owner,
     status: Option<i16>,
     response: Bytes,
     ttl_us: i64,
 }
 
-impl<'a> Operation<'a> {
+impl<'a> Grouped<'a> {
     /// A claim of a record that is expected to live for `ttl_us` once it is completed.
     pub(super) fn claim(request: &ClaimRequest<'a>, ttl_us: i64) -> Self {
         let lease_us = micros(request.lease);
-        Self::Claim(Claiming {
+        Self::Claim(GroupedClaim {
             owner: request.owner,
             fingerprint: request.fingerprint,
             operation: text(request.operation),
@@ -57,7 +56,7 @@ impl<'a> Operation<'a> {
     }
 
     pub(super) fn completion(owner: &Owner, response: &StoredResponse, ttl: Duration) -> Self {
-        Self::Complete(Completing {
+        Self::Complete(GroupedCompletion {
             owner: *owner,
             status: i16::try_from(response.status).ok(),
             response: response.encode().into(),
@@ -66,14 +65,14 @@ impl<'a> Operation<'a> {
     }
 
     /// One that does not borrow from its caller, who may go away.
-    pub(super) fn to_owned(&self) -> Operation<'static> {
+    pub(super) fn to_owned(&self) -> Grouped<'static> {
         match self {
-            Self::Claim(claim) => Operation::Claim(Claiming {
+            Self::Claim(claim) => Grouped::Claim(GroupedClaim {
                 operation: Cow::Owned(claim.operation.clone().into_owned()),
                 label: claim.label.clone().map(|it| Cow::Owned(it.into_owned())),
                 ..*claim
             }),
-            Self::Complete(completion) => Operation::Complete(Completing {
+            Self::Complete(completion) => Grouped::Complete(GroupedCompletion {
                 response: completion.response.clone(),
                 ..*completion
             }),
@@ -113,14 +112,14 @@ impl<'a> Operation<'a> {
 
 /// All of them by one statement. A row has its `place` among them.
 pub(super) fn group_query<'q>(
-    group: impl IntoIterator<Item = &'q Operation<'static>>,
+    group: impl IntoIterator<Item = &'q Grouped<'static>>,
     sql: &Statements,
 ) -> Query<'q> {
     let mut items = Items::default();
     for operation in group {
         match operation {
-            Operation::Claim(claim) => items.push_claim(claim),
-            Operation::Complete(completion) => items.push_completion(completion),
+            Grouped::Claim(claim) => items.push_claim(claim),
+            Grouped::Complete(completion) => items.push_completion(completion),
         }
     }
     statement(&sql.group)
@@ -156,7 +155,7 @@ struct Items<'a> {
 }
 
 impl<'a> Items<'a> {
-    fn push_claim(&mut self, claim: &'a Claiming<'_>) {
+    fn push_claim(&mut self, claim: &'a GroupedClaim<'_>) {
         self.push_owner(&claim.owner);
         self.hashes.push(Some(claim.fingerprint.as_bytes()));
         self.operations.push(Some(&claim.operation));
@@ -169,7 +168,7 @@ impl<'a> Items<'a> {
         self.responses.push(None);
     }
 
-    fn push_completion(&mut self, completion: &'a Completing) {
+    fn push_completion(&mut self, completion: &'a GroupedCompletion) {
         self.push_owner(&completion.owner);
         self.hashes.push(None);
         self.operations.push(None);

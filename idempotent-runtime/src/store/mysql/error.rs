@@ -2,10 +2,12 @@
 
 use sqlx::mysql::MySqlDatabaseError;
 
-use super::NAME;
-use super::place::Place;
-use crate::store::sql::store_error;
+use super::table::QualifiedTable;
+use crate::store::sql::{NotMigrated, store_error};
 use crate::store::{StoreError, StoreErrorKind};
+
+/// What the store is called in its errors.
+pub(super) const NAME: &str = "mysql";
 
 /// A claim of a key that is claimed already: `ER_DUP_ENTRY`.
 const DUPLICATE: u16 = 1062;
@@ -53,14 +55,6 @@ const DENIED: [u16; 5] = [1044, 1045, 1142, 1143, 1227];
 /// The session has locked other tables: `ER_TABLE_NOT_LOCKED_FOR_WRITE`, `ER_TABLE_NOT_LOCKED`.
 const NOT_LOCKED: [u16; 2] = [1099, 1100];
 
-/// The table is not there.
-#[derive(Debug, thiserror::Error)]
-#[error("there is no table `{table}`: call `MySqlStore::migrate` once at start")]
-struct NotMigrated {
-    table: String,
-    source: sqlx::Error,
-}
-
 /// The table is another release's.
 #[derive(Debug, thiserror::Error)]
 #[error("the table `{table}` has not the columns of this release: `MySqlStore::migrate` says more")]
@@ -79,7 +73,7 @@ struct PacketTooLarge {
 
 /// A store's error, and what it says about the connection.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct Fault {
     pub(super) error: StoreError,
     about: About,
     is_final: bool,
@@ -95,7 +89,7 @@ enum About {
     Server,
 }
 
-impl Failure {
+impl Fault {
     /// Of a transaction that was begun: the connection is closed, which ends it.
     pub(super) fn in_transaction(mut self) -> Self {
         if self.about == About::Operation {
@@ -125,7 +119,7 @@ impl Failure {
 }
 
 /// A record that cannot be read says nothing about its connection.
-impl From<StoreError> for Failure {
+impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         Self {
             error,
@@ -135,29 +129,27 @@ impl From<StoreError> for Failure {
     }
 }
 
-impl From<Failure> for StoreError {
-    fn from(failure: Failure) -> Self {
-        failure.error
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        fault.error
     }
 }
 
-pub(super) fn of_statement(place: &Place, error: sqlx::Error) -> Failure {
-    let table = || place.to_string();
+pub(super) fn of_statement(table: &QualifiedTable, error: sqlx::Error) -> Fault {
     let refused = StoreError::new(NAME, StoreErrorKind::Refused);
     match number(&error) {
-        Some(NO_SUCH_TABLE) => Failure::from(refused.with_source(NotMigrated {
-            table: table(),
-            source: error,
-        })),
-        Some(NO_SUCH_COLUMN) => Failure::from(refused.with_source(OtherColumns {
-            table: table(),
+        Some(NO_SUCH_TABLE) => {
+            Fault::from(refused.with_source(NotMigrated::new("MySqlStore", error)))
+        }
+        Some(NO_SUCH_COLUMN) => Fault::from(refused.with_source(OtherColumns {
+            table: table.to_string(),
             source: error,
         })),
         _ => of_server(error),
     }
 }
 
-pub(super) fn of_server(error: sqlx::Error) -> Failure {
+pub(super) fn of_server(error: sqlx::Error) -> Fault {
     let Some(number) = number(&error) else {
         return of_connection(error);
     };
@@ -181,7 +173,7 @@ pub(super) fn of_server(error: sqlx::Error) -> Failure {
         // The server has understood and said no. A fresh connection may have other privileges.
         _ => (of(StoreErrorKind::Refused), About::Connection),
     };
-    Failure {
+    Fault {
         error: failure.with_source(error),
         about,
         is_final: false,
@@ -189,8 +181,8 @@ pub(super) fn of_server(error: sqlx::Error) -> Failure {
 }
 
 /// Of a connection that was idle and does not reply.
-pub(super) fn of_silence() -> Failure {
-    Failure {
+pub(super) fn of_silence() -> Fault {
+    Fault {
         error: StoreError::new(NAME, StoreErrorKind::TimedOut),
         about: About::Server,
         is_final: false,
@@ -198,13 +190,13 @@ pub(super) fn of_silence() -> Failure {
 }
 
 /// Of no error number: there was no connection, it broke, or what came by it cannot be read.
-fn of_connection(error: sqlx::Error) -> Failure {
+fn of_connection(error: sqlx::Error) -> Fault {
     let error = store_error(NAME, error);
     let about = match error.kind() {
         StoreErrorKind::Corrupt => About::Connection,
         _ => About::Server,
     };
-    Failure {
+    Fault {
         error,
         about,
         is_final: false,

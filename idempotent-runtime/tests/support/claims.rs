@@ -11,22 +11,8 @@ use idempotent_runtime::{Fingerprint, Owner, RecordKey, StoredResponse, Token};
 /// How long to wait for what must come; long, because it is waited for in full only when it does not.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-#[expect(
-    clippy::print_stderr,
-    reason = "a test that did nothing must not look like one that passed"
-)]
-pub(crate) fn skip(why: &str) {
-    eprintln!("skipped: {why}");
-}
-
 /// How long an answer is replayed.
 pub(crate) const TTL: Duration = Duration::from_secs(3600);
-
-/// A name that no other table has.
-pub(crate) fn table() -> String {
-    let random = u128::from_ne_bytes(*Token::random().unwrap().as_bytes());
-    format!("test_{random:032x}")
-}
 
 /// A claim of a random key that lasts.
 pub(crate) fn request() -> ClaimRequest<'static> {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::NAME;
-use super::batch::Plain;
-use super::operations::find;
-use super::row::Time;
-use super::session::Session;
-use super::writer::{Failure, Operation};
+use super::error::{NAME, Undone};
+use super::job::{Batchable, Kind, WriteOperation};
+use super::row::{alive, fetch};
+use super::session::WriteSession;
+use super::statements::Statement;
+use super::time::Time;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::Owner;
@@ -18,23 +18,23 @@ use crate::store::waiters::Waiters;
 use crate::store::{Claim, ClaimRequest};
 
 pub(super) struct TryClaim {
-    pub(super) owner: Owner,
-    pub(super) fingerprint: Fingerprint,
-    pub(super) operation: String,
-    pub(super) label: Option<String>,
+    owner: Owner,
+    fingerprint: Fingerprint,
+    operation: String,
+    label: Option<String>,
     lease: Duration,
     retention: Duration,
     /// After its lease, when the sweeper is to look at it: a guess.
     purge_after: Duration,
-    pub(super) take_over: Option<u32>,
+    take_over: Option<u32>,
 }
 
 /// The times of a new claim.
-pub(super) struct Times {
-    pub(super) now: Time,
-    pub(super) lease_until: Time,
-    pub(super) expires_at: Time,
-    pub(super) purge_at: Time,
+struct Times {
+    now: Time,
+    lease_until: Time,
+    expires_at: Time,
+    purge_at: Time,
 }
 
 impl TryClaim {
@@ -52,7 +52,7 @@ impl TryClaim {
         }
     }
 
-    pub(super) fn times(&self, now: Time) -> Times {
+    fn times(&self, now: Time) -> Times {
         let lease_until = now.after(self.lease);
         Times {
             now,
@@ -64,11 +64,11 @@ impl TryClaim {
 }
 
 #[async_trait]
-impl Operation for TryClaim {
+impl WriteOperation for TryClaim {
     /// With the key, if the claim was taken over.
     type Output = (Claim, Option<RecordKey>);
 
-    async fn run(self, session: &mut Session) -> Result<Self::Output, Failure> {
+    async fn run(self, session: &mut WriteSession) -> Result<Self::Output, Undone> {
         let (key, times) = (self.owner.key, self.times(Time::now()));
         let now = times.now;
         let written: Option<(i64, i64)> = sqlx::query_as(session.statements.claim.clone())
@@ -93,12 +93,14 @@ impl Operation for TryClaim {
         // Nothing was written, so it is there and alive, at this `now` and under this lock.
         let gone = || corrupt(NAME, "a record is neither there nor absent");
         let read = session.statements.read.clone();
-        let row = find(session, read, &key, now).await?.ok_or_else(gone)?;
-        Ok((row.answer(&self.fingerprint, self.owner.token)?, None))
+        let row = alive(fetch(&mut session.connection, read, &key).await?, now)?;
+        let claim = row.ok_or_else(gone)?;
+        let claim = claim.claim(&self.fingerprint, self.owner.token);
+        Ok((claim.map_err(|cause| corrupt(NAME, cause))?, None))
     }
 
-    fn plain(&self) -> Option<Plain<'_>> {
-        Plain::claim(self)
+    fn batchable(&self) -> Option<&dyn Batchable> {
+        self.take_over.is_none().then_some(self)
     }
 
     fn written(&self) -> Option<Self::Output> {
@@ -110,5 +112,29 @@ impl Operation for TryClaim {
         if let Some(key) = taken_over {
             waiters.wake(key);
         }
+    }
+}
+
+impl Batchable for TryClaim {
+    fn kind(&self) -> Kind {
+        Kind::Claim
+    }
+
+    fn key(&self) -> RecordKey {
+        self.owner.key
+    }
+
+    fn bind(&self, statement: Statement, now: Time) -> Statement {
+        let times = self.times(now);
+        statement
+            .bind(self.owner.key.as_bytes().to_vec())
+            .bind(self.fingerprint.as_bytes().to_vec())
+            .bind(self.owner.token.as_bytes().to_vec())
+            .bind(self.operation.clone())
+            .bind(self.label.clone())
+            .bind(now.0)
+            .bind(times.lease_until.0)
+            .bind(times.expires_at.0)
+            .bind(times.purge_at.0)
     }
 }

@@ -1,52 +1,26 @@
-//! Transactions of MySQL and MariaDB.
-//!
-//! A look at the record; the key's lock; a look behind it; `START TRANSACTION`; the record, still running,
-//! by which the key is taken; the savepoint; the handler's statements; the record completed; `COMMIT`.
-//! No other session sees the running record. When the server rolls the transaction back, as it does with one of
-//! two that lock each other out, the record is gone, which is how that is noticed.
-//!
-//! `autocommit` is off meanwhile: what a handler writes after it was rolled back, and has not noticed,
-//! is otherwise committed at once.
-//!
-//! The connection is the application's. A handler may leave its session changed: then it is closed and
-//! not given back. It is compared in the round trips that there are anyway, which costs less than a new
-//! connection for each transaction; sqlx has no `COM_RESET_CONNECTION`.
+//! An open transaction: what the handler writes, and the record.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
 use tokio::time::timeout;
 
-use self::connection::Borrowed;
-use self::session::SessionState;
-use super::{MySqlStore, failure};
-use crate::key::RecordKey;
+use super::connection::Borrowed;
+use super::session::SessionState;
 use crate::record::{Owner, StoredResponse};
 use crate::store::StoreError;
+use crate::store::mysql::error::{check_packet, is_denied, is_not_locked, is_without_savepoint};
+use crate::store::mysql::records::Records;
 use crate::store::sql::{RETURN_LIMIT, transaction};
-use crate::store::transaction::{Committed, IS_WHOLE, Session, TransactionRequest, UNDO};
+use crate::store::transaction::{Committed, IS_WHOLE, Session, TransactionRequest};
 
-mod begin;
-mod connection;
-mod session;
-
-struct Open {
-    connection: Borrowed,
-    request: Option<TransactionRequest>,
-    before: SessionState,
-    store: Arc<MySqlStore>,
-}
-
-fn owner_of(request: &TransactionRequest, key: RecordKey) -> Owner {
-    let token = request.owner.token;
-    Owner { key, token }
-}
-
-fn keys_of(request: &TransactionRequest) -> impl Iterator<Item = RecordKey> {
-    let aliases = request.aliases.iter().copied();
-    std::iter::once(request.owner.key).chain(aliases)
+/// An open transaction.
+pub(super) struct Open {
+    pub(super) connection: Borrowed,
+    pub(super) request: Option<TransactionRequest>,
+    pub(super) before: SessionState,
+    pub(super) records: Records,
 }
 
 #[async_trait]
@@ -60,23 +34,14 @@ impl Session<MySqlConnection> for Open {
     }
 
     async fn is_ended(&mut self) -> bool {
-        let undone = sqlx::raw_sql(UNDO).execute(&mut *self.connection).await;
-        undone.is_err_and(|error| failure::is_without_savepoint(&error))
+        transaction::is_ended::<MySql>(&mut self.connection, is_without_savepoint).await
     }
 
+    /// If the server has ended the transaction, it has rolled it back, and the record is gone. If the handler has
+    /// committed it, as by `CREATE TABLE`, the record is there, and must be completed.
     async fn undo(&mut self) -> Result<(), StoreError> {
-        let undone = match sqlx::raw_sql(UNDO).execute(&mut *self.connection).await {
-            // The transaction has ended. If the server has rolled it back, the record is gone. If the
-            // handler has committed it, as by `CREATE TABLE`, the record is there, and must be
-            // completed.
-            Err(error) if failure::is_without_savepoint(&error) => {
-                let rest = sqlx::raw_sql("ROLLBACK").execute(&mut *self.connection);
-                rest.await
-            }
-            undone => undone,
-        };
-        let failed = |error| self.store.failure(error).error.not_executed();
-        undone.map(drop).map_err(failed)
+        let undone = transaction::undo::<MySql>(&mut self.connection, is_without_savepoint).await;
+        undone.map_err(|error| self.records.fault(error).error.not_executed())
     }
 
     async fn commit(
@@ -96,7 +61,7 @@ impl Session<MySqlConnection> for Open {
             return Ok(Committed::Lost);
         }
         let committed = transaction::commit::<MySql>(&mut self.connection).await;
-        committed.map_err(|error| self.store.failure(error).error)?;
+        committed.map_err(|error| self.records.fault(error).error)?;
         // No caller waits for what is left to do.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(timeout(RETURN_LIMIT, self.leave()));
@@ -120,9 +85,10 @@ impl Open {
         response: &StoredResponse,
     ) -> Result<bool, StoreError> {
         let bytes = response.encode();
-        failure::check_packet(bytes.len(), self.before.max_packet_bytes)?;
-        for key in keys_of(request) {
-            let owner = owner_of(request, key);
+        check_packet(bytes.len(), self.before.max_packet_bytes)?;
+        let token = request.owner.token;
+        for key in request.keys() {
+            let owner = Owner { key, token };
             if !self
                 .record_one(&owner, request.ttl, response.status, &bytes)
                 .await?
@@ -145,21 +111,21 @@ impl Open {
         let mut is_unlocked = false;
         let mut is_restored = false;
         loop {
-            let record = self.store.statements.record(owner, status, response, ttl);
+            let record = self.records.statements.record(owner, status, response, ttl);
             let again = match record.execute(&mut *self.connection).await {
                 Ok(recorded) => return Ok(recorded.rows_affected() > 0),
-                Err(error) if !is_unlocked && failure::is_not_locked(&error) => {
+                Err(error) if !is_unlocked && is_not_locked(&error) => {
                     is_unlocked = true;
                     "UNLOCK TABLES".to_owned()
                 }
-                Err(error) if !is_restored && failure::is_denied(&error) => {
+                Err(error) if !is_restored && is_denied(&error) => {
                     is_restored = true;
                     self.before.set_role()
                 }
-                Err(error) => return Err(self.store.failure(error).error),
+                Err(error) => return Err(self.records.fault(error).error),
             };
             let again = sqlx::raw_sql(AssertSqlSafe(again)).execute(&mut *self.connection);
-            let failed = |error| self.store.failure(error).error;
+            let failed = |error| self.records.fault(error).error;
             again.await.map_err(failed)?;
         }
     }
@@ -173,9 +139,9 @@ impl Open {
         let Self {
             connection,
             before,
-            store,
+            records,
             ..
         } = *self;
-        store.leave(connection, &before).await;
+        records.leave(connection, &before).await;
     }
 }
