@@ -2,24 +2,24 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
     reason = "in the helpers too, which clippy does not take for tests"
 )]
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use idempotent_runtime::RecordKey;
-use idempotent_runtime::store::conformance::{self, RecordLock, TestBed, Timing};
-use idempotent_runtime::store::{Acquired, Claim, ReplayCache, Store};
-use sqlx::{AssertSqlSafe, Postgres, Transaction};
-use tokio::sync::Barrier;
+use idempotent_runtime::store::{ReplayCache, conformance};
 
 use insistent::InsistentStore;
-use support::{Scratch, pool, request, rival};
+use sql::{Bed, sql_store_tests};
+use support::{Scratch, pool};
 
 #[path = "support/postgres_calls.rs"]
 mod calls;
+#[path = "support/claims.rs"]
+mod claims;
 #[path = "postgres/commits.rs"]
 mod commits;
 #[path = "postgres/cost.rs"]
@@ -48,16 +48,18 @@ mod own_server;
 mod pgbouncer;
 #[path = "support/postgres_proxy.rs"]
 mod proxy;
-#[path = "support/records.rs"]
-mod records;
 #[path = "postgres/refusals.rs"]
 mod refusals;
 #[path = "postgres/schema.rs"]
 mod schema;
+#[path = "support/servers.rs"]
+mod servers;
 #[path = "postgres/sessions.rs"]
 mod sessions;
 #[path = "postgres/silence.rs"]
 mod silence;
+#[path = "support/sql.rs"]
+mod sql;
 #[path = "support/postgres.rs"]
 mod support;
 #[path = "support/postgres_till.rs"]
@@ -67,49 +69,10 @@ mod waiting;
 #[path = "support/watched.rs"]
 mod watched;
 
-struct Bed<'a> {
-    store: Arc<dyn Store>,
-    scratch: &'a Scratch,
-}
+/// In real time.
+const LEASE: Duration = Duration::from_millis(300);
 
-/// A transaction of another client.
-struct Lock(Transaction<'static, Postgres>);
-
-#[async_trait]
-impl RecordLock for Lock {
-    async fn unlock(self: Box<Self>) {
-        self.0.rollback().await.unwrap();
-    }
-}
-
-#[async_trait]
-impl TestBed for Bed<'_> {
-    fn store(&self) -> Arc<dyn Store> {
-        Arc::clone(&self.store)
-    }
-
-    async fn advance(&self, by: Duration) {
-        tokio::time::sleep(by).await;
-    }
-
-    async fn lock_record(&self, key: &RecordKey) -> Option<Box<dyn RecordLock>> {
-        let mut transaction = self.scratch.admin.begin().await.unwrap();
-        let lock = format!(
-            r#"SELECT 1 FROM "{}" WHERE key = $1 FOR UPDATE"#,
-            self.scratch.table
-        );
-        sqlx::query(AssertSqlSafe(lock))
-            .bind(&key.as_bytes()[..])
-            .fetch_one(&mut *transaction)
-            .await
-            .unwrap();
-        Some(Box::new(Lock(transaction)))
-    }
-
-    fn timing(&self) -> Timing {
-        Timing::real(Duration::from_millis(300))
-    }
-}
+sql_store_tests!(Scratch: one_of_sixteen_processes_acquires);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn postgres_store_is_conformant() {
@@ -120,7 +83,8 @@ async fn postgres_store_is_conformant() {
     let store = Arc::new(scratch.store_on(pool(&scratch.server, 16)));
     let bed = Bed {
         store,
-        scratch: &scratch,
+        locker: Some(&scratch),
+        lease: LEASE,
     };
     let report = conformance::run(&bed).await;
     scratch.clean_up().await;
@@ -138,42 +102,10 @@ async fn postgres_store_behind_a_replay_cache_is_conformant() {
     let store = Arc::new(InsistentStore(ReplayCache::new().in_front_of(store)));
     let bed = Bed {
         store,
-        scratch: &scratch,
+        locker: Some(&scratch),
+        lease: LEASE,
     };
     let report = conformance::run(&bed).await;
     scratch.clean_up().await;
     report.assert_conformant();
-}
-
-const PROCESSES: u32 = 16;
-const ROUNDS: usize = 25;
-
-/// Each with a pool of its own, as processes have.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_of_sixteen_processes_acquires() {
-    let Some(scratch) = Scratch::migrated().await else {
-        return;
-    };
-    let stores: Vec<_> = (0..PROCESSES).map(|_| Arc::new(scratch.store(1))).collect();
-    for _ in 0..ROUNDS {
-        let first = request();
-        let start = Arc::new(Barrier::new(stores.len()));
-        let claims = stores.iter().map(|store| {
-            let (store, start, request) = (Arc::clone(store), Arc::clone(&start), rival(&first));
-            tokio::spawn(async move {
-                start.wait().await;
-                store.claim(&request).await.unwrap()
-            })
-        });
-        let mut acquired = 0;
-        for claim in claims.collect::<Vec<_>>() {
-            match claim.await.unwrap() {
-                Claim::Acquired(Acquired { attempt: 1, .. }) => acquired += 1,
-                Claim::InFlight { .. } => {}
-                other => panic!("{other:?}"),
-            }
-        }
-        assert_eq!(acquired, 1);
-    }
-    scratch.clean_up().await;
 }

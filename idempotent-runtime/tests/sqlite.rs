@@ -9,15 +9,19 @@
 )]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use idempotent_runtime::store::conformance;
 use idempotent_runtime::store::sqlite::SqliteStore;
 use idempotent_runtime::store::{self, Store};
 
-use support::{Bed, Directory};
+use sql::{Bed, sql_store_tests};
+use support::Directory;
 
 #[path = "sqlite/batches.rs"]
 mod batches;
+#[path = "support/claims.rs"]
+mod claims;
 #[path = "sqlite/corruption.rs"]
 mod corruption;
 #[path = "sqlite/disk.rs"]
@@ -34,13 +38,32 @@ mod records;
 mod setup;
 #[path = "sqlite/sharing.rs"]
 mod sharing;
+#[path = "support/sql.rs"]
+mod sql;
 #[path = "support/sqlite.rs"]
 mod support;
 #[path = "sqlite/turns.rs"]
 mod turns;
 
+sql_store_tests!(
+    Directory: one_of_sixteen_processes_acquires,
+    missing_table_is_refused_and_the_cause_names_migrate,
+    migrating_again_keeps_the_records,
+    table_made_by_the_published_text_is_ours,
+    table_of_a_newer_release_is_refused,
+    table_of_somebody_else_is_left_alone,
+    name_that_is_no_identifier_is_refused,
+    record_that_cannot_be_read_is_corrupt_and_never_absent,
+    completing_a_record_of_an_unknown_state_is_corrupt,
+);
+
 async fn assert_conformant(store: impl Store) {
-    let report = conformance::run(&Bed(Arc::new(store))).await;
+    let bed = Bed {
+        store: Arc::new(store),
+        locker: None,
+        lease: Duration::from_millis(300),
+    };
+    let report = conformance::run(&bed).await;
     assert!(
         report.cases().len() > 40,
         "only {} cases were run",

@@ -45,9 +45,9 @@ impl Drop for Listening {
 }
 
 /// Growing pauses between attempts to connect.
-pub(super) struct Pauses(Duration);
+pub(super) struct ReconnectPauses(Duration);
 
-impl Pauses {
+impl ReconnectPauses {
     pub(super) fn new() -> Self {
         Self(FIRST_PAUSE)
     }

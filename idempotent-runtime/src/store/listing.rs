@@ -248,6 +248,10 @@ pub(super) struct InOrder<'a> {
     listing: Listing,
 }
 
+/// A row of a look: its key, and its record unless that has expired. Nothing, if its key is not one.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(super) type Looked<E> = Option<(RecordKey, Result<Option<ListedRecord>, E>)>;
+
 /// How many rows one look reads, whether or not they are listed.
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(super) const LOOK: usize = 1000;
@@ -278,16 +282,19 @@ impl<'a> InOrder<'a> {
         })
     }
 
-    /// Adds the rows of a look in the order of their keys; one without a record is expired or cannot be read.
-    /// Says whether to look again.
-    pub(super) fn add(&mut self, rows: Vec<(RecordKey, Option<ListedRecord>)>) -> bool {
+    /// Adds the rows of a look in the order of their keys. Says whether to look again.
+    pub(super) fn add<E: std::error::Error + 'static>(&mut self, rows: Vec<Looked<E>>) -> bool {
         let is_last = rows.len() < LOOK;
-        for (key, record) in rows {
+        for (key, record) in rows.into_iter().flatten() {
             if self.listing.records.len() == self.limit {
                 self.listing.next = Some(self.after.into());
                 return false;
             }
             self.after = key;
+            let record = record.unwrap_or_else(|error| {
+                warn_unreadable(&key, &error);
+                None
+            });
             self.listing
                 .records
                 .extend(record.filter(|record| self.filter.matches(record)));

@@ -74,6 +74,13 @@ mod error;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod listening;
 mod listing;
+#[cfg(any(
+    feature = "redis",
+    feature = "postgres",
+    feature = "mysql",
+    feature = "sqlite"
+))]
+mod row;
 mod subscription;
 #[doc(hidden)]
 pub mod transaction;

@@ -43,9 +43,29 @@ pub struct TransactionRequest {
     pub ttl: Duration,
 }
 
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
+impl TransactionRequest {
+    /// The keys of its records, in the order in which they are taken.
+    pub(super) fn keys(&self) -> impl Iterator<Item = RecordKey> {
+        std::iter::once(self.owner.key).chain(self.aliases.iter().copied())
+    }
+}
+
 /// What becomes of a [`TransactionRequest`] whose transaction is not begun.
 #[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
 pub(super) type Settled = Claim<std::convert::Infallible>;
+
+/// What a claim of the record has come to, unless it was acquired.
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
+pub(super) fn settled(claim: Claim) -> Option<Settled> {
+    match claim {
+        Claim::Acquired(_) => None,
+        Claim::Completed(response) => Some(Claim::Completed(response)),
+        Claim::InFlight { lease_left } => Some(Claim::InFlight { lease_left }),
+        Claim::Abandoned { attempt, age } => Some(Claim::Abandoned { attempt, age }),
+        Claim::Mismatch => Some(Claim::Mismatch),
+    }
+}
 
 /// When to ask again about another request's transaction, of which nothing is known but that it runs: it has no lease.
 pub const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -123,10 +143,10 @@ pub enum Committed {
 /// A store's entry point to transactions: see [`Store::transactor`](super::Store::transactor). Only the
 /// stores of this crate have one.
 #[derive(Clone)]
-pub struct Transactor(Database);
+pub struct Transactor(System);
 
 #[derive(Clone)]
-enum Database {
+enum System {
     #[cfg(feature = "postgres")]
     Postgres(Arc<dyn Begin<sqlx::PgConnection>>),
     #[cfg(feature = "sqlite")]
@@ -172,7 +192,7 @@ macro_rules! connection {
             )]
             fn of(transactor: Transactor) -> Option<Arc<dyn Begin<Self>>> {
                 match transactor.0 {
-                    Database::$variant(begin) => Some(begin),
+                    System::$variant(begin) => Some(begin),
                     _ => None,
                 }
             }
@@ -181,7 +201,7 @@ macro_rules! connection {
         #[cfg(feature = $feature)]
         impl From<Arc<dyn Begin<$connection>>> for Transactor {
             fn from(begin: Arc<dyn Begin<$connection>>) -> Self {
-                Self(Database::$variant(begin))
+                Self(System::$variant(begin))
             }
         }
     };

@@ -2,57 +2,13 @@
 
 use idempotent_runtime::store::{Claim, Completion, Store, StoreErrorKind};
 
+use crate::sql::sql_store_tests;
 use crate::support::{PATIENCE, Scratch, TTL, answer, chain, claimed, rival};
 
-#[tokio::test]
-async fn a_record_that_cannot_be_read_is_corrupt_and_never_absent() {
-    let Some(scratch) = Scratch::migrated().await else {
-        return;
-    };
-    let store = scratch.store(1);
-    for damage in [
-        "state = 9",
-        "response = NULL",
-        "response = 'x'",
-        "response = ''",
-        "response = CONCAT(CHAR(9), SUBSTRING(response, 2))", // a newer version
-        "response = SUBSTRING(response, 1, 5)",
-    ] {
-        let request = claimed(&store).await;
-        store
-            .complete(&request.owner, &answer(), TTL)
-            .await
-            .unwrap();
-        let damage_it = format!("UPDATE {{table}} SET {damage}");
-        scratch.execute(&damage_it).await;
-        for error in [
-            store.claim(&rival(&request)).await.unwrap_err(),
-            store.claim(&request).await.unwrap_err(),
-            store.get(&request.owner.key).await.unwrap_err(),
-        ] {
-            assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{damage}");
-            assert!(chain(&error).contains("mysql store"), "{}", chain(&error));
-        }
-        assert!(store.remove(&request.owner.key).await.unwrap());
-    }
-    scratch.clean_up().await;
-}
-
-#[tokio::test]
-async fn completing_a_record_of_an_unknown_state_is_corrupt() {
-    let Some(scratch) = Scratch::migrated().await else {
-        return;
-    };
-    let store = scratch.store(1);
-    let request = claimed(&store).await;
-    scratch.execute("UPDATE {table} SET state = 9").await;
-    let error = store
-        .complete(&request.owner, &answer(), TTL)
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
-    scratch.clean_up().await;
-}
+sql_store_tests!(
+    Scratch: record_that_cannot_be_read_is_corrupt_and_never_absent,
+    completing_a_record_of_an_unknown_state_is_corrupt,
+);
 
 /// It is sent once more, on a fresh connection, where the row is locked still.
 #[tokio::test]

@@ -12,9 +12,10 @@ use idempotent_runtime::store::{Acquired, Claim, Completion, Renewed, Store, Sto
 use idempotent_runtime::{Execution, Idempotency, OnAbandoned, Policy, StoredResponse};
 use sqlx::mysql::MySqlConnectOptions;
 
-use crate::Bed;
+use crate::LEASE;
 use crate::locks::renewal;
 use crate::own_server::OwnServer;
+use crate::sql::Bed;
 use crate::support::{Scratch, TTL, answer, claimed, request, rival};
 
 /// An account like an application's: `read_only` stops it.
@@ -285,7 +286,8 @@ async fn no_default_of_the_server_matters() {
     }
     let report = conformance::run(&Bed {
         store,
-        scratch: &scratch,
+        locker: Some(&scratch),
+        lease: LEASE,
     })
     .await;
     report.assert_conformant();

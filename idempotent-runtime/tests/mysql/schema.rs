@@ -1,32 +1,20 @@
 //! Migrations, names, and what is said when something is not as it should be.
 
 use idempotent_runtime::ErrorKind;
-use idempotent_runtime::store::mysql::MySqlStore;
 use idempotent_runtime::store::{self, Acquired, Claim, Store, StoreErrorKind};
 use sqlx::mysql::MySqlConnectOptions;
 
+use crate::sql::sql_store_tests;
 use crate::support::{Scratch, TTL, answer, chain, claimed, request, rival};
 
-#[tokio::test]
-async fn a_missing_table_is_an_error_that_names_migrate() {
-    let Some(scratch) = Scratch::new().await else {
-        return;
-    };
-    let store = scratch.store(1);
-    let owner = request().owner;
-    for error in [
-        store.claim(&request()).await.unwrap_err(),
-        store.complete(&owner, &answer(), TTL).await.unwrap_err(),
-        store.release(&[owner]).await.remove(0).unwrap_err(),
-        store.get(&owner.key).await.unwrap_err(),
-    ] {
-        assert_eq!(error.kind(), StoreErrorKind::Refused);
-        let text = chain(&error);
-        assert!(text.contains("mysql store"), "{text}");
-        assert!(text.contains("call `MySqlStore::migrate`"), "{text}");
-    }
-    scratch.clean_up().await;
-}
+sql_store_tests!(
+    Scratch: missing_table_is_refused_and_the_cause_names_migrate,
+    migrating_again_keeps_the_records,
+    table_made_by_the_published_text_is_ours,
+    table_of_a_newer_release_is_refused,
+    table_of_somebody_else_is_left_alone,
+    name_that_is_no_identifier_is_refused,
+);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn eight_migrations_at_once_make_one_table() {
@@ -47,60 +35,19 @@ async fn eight_migrations_at_once_make_one_table() {
 }
 
 #[tokio::test]
-async fn migrating_again_keeps_the_records() {
+async fn a_table_of_an_earlier_release_is_refused() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
-    let store = scratch.store(1);
-    let request = claimed(&store).await;
-    store
-        .complete(&request.owner, &answer(), TTL)
-        .await
-        .unwrap();
-    store.migrate().await.unwrap();
-    let claim = store.claim(&rival(&request)).await.unwrap();
-    assert!(matches!(claim, Claim::Completed(_)), "{claim:?}");
-    scratch.clean_up().await;
-}
-
-/// By a database administrator, without the crate.
-#[tokio::test]
-async fn a_table_made_by_the_published_text_is_ours() {
-    let Some(scratch) = Scratch::new().await else {
-        return;
-    };
-    scratch.execute(&scratch.store(1).migrations()).await;
-    claimed(&scratch.store(1)).await;
-    let store = scratch.store(1);
-    store.migrate().await.unwrap();
-    claimed(&store).await;
-    scratch.clean_up().await;
-}
-
-#[tokio::test]
-async fn a_table_of_another_release_is_refused() {
-    let Some(scratch) = Scratch::migrated().await else {
-        return;
-    };
-    for (change, says) in [
-        (
-            "MODIFY schema_version TINYINT UNSIGNED NOT NULL DEFAULT 4",
-            "has schema version 4",
-        ),
-        ("DROP COLUMN schema_version", "of an earlier release"),
-    ] {
-        scratch
-            .execute(&format!("ALTER TABLE {{table}} {change}"))
-            .await;
-        let error = scratch.store(1).migrate().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Store);
-        let text = chain(&error);
-        assert!(
-            text.contains(says) && text.contains("use another table"),
-            "{text}"
-        );
-        assert!(text.contains("reads version 3"), "{text}");
-    }
+    scratch
+        .execute("ALTER TABLE {table} DROP COLUMN schema_version")
+        .await;
+    let error = scratch.store(1).migrate().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Store);
+    let text = chain(&error);
+    assert!(text.contains("of an earlier release"), "{text}");
+    assert!(text.contains("use another table"), "{text}");
+    assert!(text.contains("schema 3"), "{text}");
     scratch
         .execute("ALTER TABLE {table} DROP COLUMN operation")
         .await;
@@ -128,32 +75,6 @@ async fn the_schema_version_survives_a_dump_without_comments() {
     let store = scratch.store(1);
     store.migrate().await.unwrap();
     claimed(&store).await;
-    scratch.clean_up().await;
-}
-
-#[tokio::test]
-async fn a_table_of_somebody_else_is_left_alone() {
-    let Some(scratch) = Scratch::new().await else {
-        return;
-    };
-    scratch.execute("CREATE TABLE {table} (id INTEGER)").await;
-    let error = scratch.store(1).migrate().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Store);
-    let text = error.to_string();
-    assert!(text.contains("is not idempotent-runtime's"), "{text}");
-    scratch.clean_up().await;
-}
-
-#[tokio::test]
-async fn a_name_that_is_no_identifier_is_refused() {
-    let Some(scratch) = Scratch::new().await else {
-        return;
-    };
-    for name in ["", "a b", "t`; DROP TABLE x; --", "test.t", &"t".repeat(49)] {
-        let store = MySqlStore::new(crate::support::pool(&scratch.options, 1));
-        let error = store.with_table(name).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidName, "{name}");
-    }
     scratch.clean_up().await;
 }
 

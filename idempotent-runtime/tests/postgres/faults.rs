@@ -2,59 +2,29 @@
 
 use idempotent_runtime::store::{Claim, Completion, Release, Store, StoreErrorKind};
 
+use crate::sql::{Bench as _, sql_store_tests};
 use crate::support::{PATIENCE, Scratch, TTL, answer, backend, claimed, pool, rival};
 
-#[tokio::test]
-async fn record_that_cannot_be_read_is_corrupt_and_never_absent() {
-    let Some(scratch) = Scratch::migrated().await else {
-        return;
-    };
-    let store = scratch.store(1);
-    for damage in [
-        "state = 3",
-        r"response = '\x09'::bytea || substring(response FROM 2)", // a newer version
-        "response = substring(response FROM 1 FOR 5)",
-        "response = ''",
-        "response = NULL",
-        "request_hash = substring(request_hash FROM 2)",
-    ] {
-        let request = claimed(&store).await;
-        store
-            .complete(&request.owner, &answer(), TTL)
-            .await
-            .unwrap();
-        let key = request.owner.key;
-        scratch
-            .execute(&format!(
-                r#"UPDATE "{{table}}" SET {damage} WHERE key <> ''"#
-            ))
-            .await;
-        let error = store.claim(&rival(&request)).await.unwrap_err();
-        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "claim, {damage}");
-        let error = store.get(&key).await.unwrap_err();
-        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "get, {damage}");
-        assert_eq!(
-            store.release(&[request.owner]).await.remove(0).unwrap(),
-            Release::Lost
-        );
-        assert!(store.remove(&key).await.unwrap(), "{damage}");
-    }
-    scratch.clean_up().await;
-}
+sql_store_tests!(
+    Scratch: record_that_cannot_be_read_is_corrupt_and_never_absent,
+    completing_a_record_of_an_unknown_state_is_corrupt,
+);
 
 #[tokio::test]
-async fn completing_a_record_of_an_unknown_state_is_corrupt() {
+async fn completed_record_that_cannot_be_read_is_not_released() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
     let store = scratch.store(1);
-    let request = claimed(&store).await;
-    scratch.execute(r#"UPDATE "{table}" SET state = 3"#).await;
-    let error = store
-        .complete(&request.owner, &answer(), TTL)
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    for damage in Scratch::DAMAGES {
+        let request = claimed(&store).await;
+        let completed = store.complete(&request.owner, &answer(), TTL).await;
+        completed.unwrap();
+        let damage_it = format!(r#"UPDATE "{{table}}" SET {damage}"#);
+        scratch.execute(&damage_it).await;
+        let release = store.release(&[request.owner]).await.remove(0);
+        assert_eq!(release.unwrap(), Release::Lost, "{damage}");
+    }
     scratch.clean_up().await;
 }
 

@@ -4,12 +4,20 @@ use std::time::Instant;
 
 use idempotent_runtime::ErrorKind;
 use idempotent_runtime::store::postgres::PostgresStore;
-use idempotent_runtime::store::{Claim, Store, StoreErrorKind};
+use idempotent_runtime::store::{Store, StoreErrorKind};
 
 use crate::own_server::OwnServer;
-use crate::support::{
-    PATIENCE, Scratch, TTL, answer, backend, chain, claimed, pool, request, server,
-};
+use crate::sql::sql_store_tests;
+use crate::support::{PATIENCE, Scratch, backend, chain, claimed, pool, request, server};
+
+sql_store_tests!(
+    Scratch: missing_table_is_refused_and_the_cause_names_migrate,
+    migrating_again_keeps_the_records,
+    table_made_by_the_published_text_is_ours,
+    table_of_a_newer_release_is_refused,
+    table_of_somebody_else_is_left_alone,
+    name_that_is_no_identifier_is_refused,
+);
 
 /// All of them are at it before the first may go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -38,21 +46,6 @@ async fn eight_processes_migrate_at_once() {
         migration.await.unwrap().unwrap();
     }
     claimed(&scratch.store(1)).await;
-    scratch.clean_up().await;
-}
-
-/// By a database administrator, without the crate.
-#[tokio::test]
-async fn a_table_made_by_the_published_text_is_ours() {
-    let Some(scratch) = Scratch::new().await else {
-        return;
-    };
-    scratch.execute(&scratch.store(1).migrations()).await;
-    // No migration, and one that finds the table there.
-    claimed(&scratch.store(1)).await;
-    let store = scratch.store(1);
-    store.migrate().await.unwrap();
-    claimed(&store).await;
     scratch.clean_up().await;
 }
 
@@ -91,23 +84,6 @@ async fn what_is_not_completed_is_listed_along_its_index() {
 }
 
 #[tokio::test]
-async fn migrating_again_keeps_the_records() {
-    let Some(scratch) = Scratch::migrated().await else {
-        return;
-    };
-    let store = scratch.store(1);
-    let request = claimed(&store).await;
-    store
-        .complete(&request.owner, &answer(), TTL)
-        .await
-        .unwrap();
-    store.migrate().await.unwrap();
-    let claim = store.claim(&request).await.unwrap();
-    assert!(matches!(claim, Claim::Completed(_)), "{claim:?}");
-    scratch.clean_up().await;
-}
-
-#[tokio::test]
 async fn table_that_was_dropped_without_its_functions_is_made_anew() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
@@ -130,24 +106,10 @@ async fn schema_of_another_release_is_refused() {
     let error = scratch.store(1).migrate().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store);
     assert!(error.to_string().contains("has schema 4"), "{error}");
-    assert!(error.to_string().contains("another release"), "{error}");
+    assert!(error.to_string().contains("reads schema 3"), "{error}");
     let error = scratch.store(1).claim(&request()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Refused);
     assert!(chain(&error).contains("has schema 4"), "{}", chain(&error));
-    scratch.clean_up().await;
-}
-
-#[tokio::test]
-async fn table_of_somebody_else_is_left_alone() {
-    let Some(scratch) = Scratch::new().await else {
-        return;
-    };
-    scratch
-        .execute(r#"CREATE TABLE "{table}" (id integer)"#)
-        .await;
-    let error = scratch.store(1).migrate().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Store);
-    assert!(error.to_string().contains("has not made"), "{error}");
     scratch.clean_up().await;
 }
 
@@ -163,49 +125,6 @@ async fn upper_case_in_a_name_is_kept() {
     claimed(&store).await;
     store.purge_expired(1).await.unwrap();
     scratch.clean_up().await;
-}
-
-#[tokio::test]
-async fn name_that_is_no_identifier_is_refused() {
-    let Some(scratch) = Scratch::new().await else {
-        return;
-    };
-    for name in [
-        "",
-        "a b",
-        "t\"; DROP TABLE x; --",
-        "public.t",
-        &"t".repeat(49),
-    ] {
-        let store = PostgresStore::new(scratch.pool(1));
-        assert_eq!(
-            store.with_table(name).unwrap_err().kind(),
-            ErrorKind::InvalidName,
-            "{name}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn missing_table_is_refused_and_the_cause_names_migrate() {
-    let Some(scratch) = Scratch::new().await else {
-        return;
-    };
-    let store = scratch.store(1);
-    let owner = request().owner;
-    for error in [
-        store.claim(&request()).await.unwrap_err(),
-        store.complete(&owner, &answer(), TTL).await.unwrap_err(),
-        store.release(&[owner]).await.remove(0).unwrap_err(),
-        store.get(&owner.key).await.unwrap_err(),
-    ] {
-        assert_eq!(error.kind(), StoreErrorKind::Refused);
-        assert!(
-            chain(&error).contains("call `PostgresStore::migrate`"),
-            "{}",
-            chain(&error)
-        );
-    }
 }
 
 /// In a schema of its own, because the name of the table is the default one.

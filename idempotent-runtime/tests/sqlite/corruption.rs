@@ -2,29 +2,14 @@
 
 use idempotent_runtime::store::{Store, StoreErrorKind};
 
+use crate::sql::Bench as _;
 use crate::support::{Directory, TTL, execute, request, response, rival};
-
-const DAMAGES: &[&str] = &[
-    "state = 'melting'",
-    "state = ''",
-    "request_hash = x'07'",
-    "token = x''",
-    "attempt = 0",
-    "attempt = 4294967296",
-    "response = NULL",
-    "response = x''",
-    // The format of a later release.
-    "response = x'02c90100'",
-    // Cut short, and followed by something.
-    "response = substr(response, 1, length(response) - 1)",
-    "response = CAST(response || x'00' AS BLOB)",
-];
 
 #[tokio::test]
 async fn damaged_record_is_corrupt_to_everybody() {
     let directory = Directory::new();
     let store = directory.store().await;
-    for damage in DAMAGES {
+    for damage in Directory::DAMAGES {
         let request = request();
         store.claim(&request).await.unwrap();
         store
@@ -50,21 +35,6 @@ async fn damaged_record_is_corrupt_to_everybody() {
         // An operator can see to it.
         assert!(store.remove(&request.owner.key).await.unwrap());
     }
-}
-
-#[tokio::test]
-async fn damaged_record_is_completed_by_nobody() {
-    let directory = Directory::new();
-    let store = directory.store().await;
-    let request = request();
-    store.claim(&request).await.unwrap();
-    let damage = "UPDATE idempotency_records SET state = 'melting'";
-    execute(&mut directory.connection().await, damage).await;
-    let error = store
-        .complete(&request.owner, &response("paid"), TTL)
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error:?}");
 }
 
 /// The table itself refuses what no release writes.

@@ -30,7 +30,7 @@ async fn table_of_an_older_release_is_refused_with_the_remedy() {
     for error in [cause, &claim] {
         assert_eq!(error.kind(), StoreErrorKind::Refused);
         let cause = error.source().unwrap().to_string();
-        assert!(cause.contains("it has schema 1"), "{cause}");
+        assert!(cause.contains("has schema 1"), "{cause}");
         assert!(cause.contains("drop the table"), "{cause}");
     }
 }
@@ -111,7 +111,7 @@ async fn purge_names_what_was_abandoned_and_looks_again_at_what_is_alive() {
     assert_eq!(purged.records, 2);
     let claim = PurgedClaim {
         key: abandoned.owner.key,
-        operation: "payments.create".into(),
+        operation: "POST /payments".into(),
     };
     assert_eq!(purged.abandoned, [claim]);
     let due = "SELECT count(*) FROM idempotency_records WHERE purge_at < expires_at";

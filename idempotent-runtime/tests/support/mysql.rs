@@ -3,12 +3,16 @@
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
+use idempotent_runtime::store::conformance::RecordLock;
 use idempotent_runtime::store::mysql::MySqlStore;
+use idempotent_runtime::{Error, RecordKey};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow};
-use sqlx::{AssertSqlSafe, Connection, MySql, MySqlConnection, MySqlPool, Row, Transaction};
+use sqlx::{AssertSqlSafe, MySql, MySqlConnection, MySqlPool, Row, Transaction};
 
-use crate::records::table;
-pub(crate) use crate::records::{PATIENCE, TTL, answer, chain, claimed, request, rival, skip};
+pub(crate) use crate::claims::{PATIENCE, TTL, answer, chain, claimed, request, rival};
+use crate::servers::{Lock, table, url_of};
+use crate::sql::{Bench, Locker};
 
 const URL: &str = "IDEMPOTENT_TEST_MYSQL_URL";
 const DEFAULT_URL: &str = "mysql://root@127.0.0.1:3306/test";
@@ -28,17 +32,7 @@ impl Scratch {
     /// `None`, with a line that says so, when there is no server; in continuous integration that
     /// is a failure.
     pub(crate) async fn new() -> Option<Self> {
-        let named = std::env::var(URL).ok();
-        let url = named.clone().unwrap_or_else(|| DEFAULT_URL.to_owned());
-        if let Err(error) = MySqlConnection::connect(&url).await {
-            let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-            assert!(
-                named.is_none() && !in_ci,
-                "no MySQL server, set {URL}: {error}"
-            );
-            skip(&format!("no MySQL server, set {URL}"));
-            return None;
-        }
+        let url = url_of::<MySql>(URL, DEFAULT_URL).await?;
         Some(Self::on(&MySqlConnectOptions::from_str(&url).unwrap()).await)
     }
 
@@ -172,6 +166,60 @@ impl Scratch {
 
     pub(crate) async fn clean_up(self) {
         self.execute("DROP DATABASE {database}").await;
+    }
+}
+
+#[async_trait]
+impl Bench for Scratch {
+    type Store = MySqlStore;
+
+    const STORE: &'static str = "MySqlStore";
+    const MAKE_NEWER: &'static str =
+        "ALTER TABLE {table} MODIFY schema_version TINYINT UNSIGNED NOT NULL DEFAULT 4";
+    const DAMAGES: &'static [&'static str] = &[
+        "state = 9",
+        "response = NULL",
+        "response = 'x'",
+        "response = ''",
+        "response = CONCAT(CHAR(9), SUBSTRING(response, 2))", // a newer version
+        "response = SUBSTRING(response, 1, 5)",
+    ];
+
+    async fn create() -> Option<Self> {
+        Self::new().await
+    }
+
+    fn another(&self) -> MySqlStore {
+        self.store(1)
+    }
+
+    fn with_table(store: MySqlStore, name: &str) -> Result<MySqlStore, Error> {
+        store.with_table(name)
+    }
+
+    async fn migrate(store: &MySqlStore) -> Result<(), Error> {
+        store.migrate().await
+    }
+
+    fn migrations(store: &MySqlStore) -> String {
+        store.migrations()
+    }
+
+    async fn run(&self, sql: &str) {
+        self.execute(sql).await;
+    }
+
+    async fn remove(self) {
+        self.clean_up().await;
+    }
+}
+
+#[async_trait]
+impl Locker for Scratch {
+    async fn lock(&self, key: &RecordKey) -> Box<dyn RecordLock> {
+        let key = key.to_hex();
+        let lock = format!("SELECT 1 FROM {{table}} WHERE record_key = X'{key}' FOR UPDATE");
+        Box::new(Lock(self.hold(&lock).await))
     }
 }
 

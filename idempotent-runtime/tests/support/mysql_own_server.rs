@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
-use crate::records::{PATIENCE, skip, table};
+use crate::claims::PATIENCE;
+use crate::servers::{skip, table};
 
 /// Stopped, and its files removed, when it is dropped.
 pub(crate) struct OwnServer {

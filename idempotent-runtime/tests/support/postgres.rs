@@ -3,33 +3,25 @@
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use idempotent_runtime::store::ClaimRequest;
+use idempotent_runtime::store::conformance::RecordLock;
 use idempotent_runtime::store::postgres::PostgresStore;
+use idempotent_runtime::{Error, RecordKey};
 use sqlx::postgres::{PgConnectOptions, PgExecutor, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, PgPool, Postgres};
 
-use crate::records::table;
-pub(crate) use crate::records::{PATIENCE, TTL, answer, chain, claimed, request, rival, skip};
+pub(crate) use crate::claims::{PATIENCE, TTL, answer, chain, claimed, request, rival};
+pub(crate) use crate::servers::skip;
+use crate::servers::{Lock, table, url_of};
+use crate::sql::{Bench, Locker};
 
 const URL: &str = "IDEMPOTENT_TEST_POSTGRES_URL";
 const DEFAULT_URL: &str = "postgres://postgres@127.0.0.1:5432/test";
 
-/// The server's URL; `None`, with a line that says so, when there is no server.
-///
-/// In continuous integration a missing server is a failure.
+/// The server's URL, if it is there.
 pub(crate) async fn server() -> Option<String> {
-    let named = std::env::var(URL).ok();
-    let url = named.clone().unwrap_or_else(|| DEFAULT_URL.to_owned());
-    let Err(error) = PgConnection::connect(&url).await else {
-        return Some(url);
-    };
-    let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(
-        named.is_none() && !in_ci,
-        "no PostgreSQL server, set {URL}: {error}"
-    );
-    skip(&format!("no PostgreSQL server, set {URL}"));
-    None
+    url_of::<Postgres>(URL, DEFAULT_URL).await
 }
 
 /// A table name of its own, and connections to its database.
@@ -199,6 +191,67 @@ impl Scratch {
             r#"DROP TABLE IF EXISTS "{table}"; DROP FUNCTION IF EXISTS "{table}_claim", "{table}_complete", "{table}_group", "{table}_save_progress", "{table}_wait", "{table}_tell""#,
         )
         .await;
+    }
+}
+
+#[async_trait]
+impl Bench for Scratch {
+    type Store = PostgresStore;
+
+    const STORE: &'static str = "PostgresStore";
+    const MAKE_NEWER: &'static str = "ALTER TABLE {table} ALTER schema_version SET DEFAULT 4";
+    const DAMAGES: &'static [&'static str] = &[
+        "state = 3",
+        r"response = '\x09'::bytea || substring(response FROM 2)", // a newer version
+        "response = substring(response FROM 1 FOR 5)",
+        "response = ''",
+        "response = NULL",
+        "request_hash = substring(request_hash FROM 2)",
+    ];
+
+    async fn create() -> Option<Self> {
+        Self::new().await
+    }
+
+    fn another(&self) -> PostgresStore {
+        self.store(1)
+    }
+
+    fn with_table(store: PostgresStore, name: &str) -> Result<PostgresStore, Error> {
+        store.with_table(name)
+    }
+
+    async fn migrate(store: &PostgresStore) -> Result<(), Error> {
+        store.migrate().await
+    }
+
+    fn migrations(store: &PostgresStore) -> String {
+        store.migrations()
+    }
+
+    async fn run(&self, sql: &str) {
+        self.execute(sql).await;
+    }
+
+    async fn remove(self) {
+        self.clean_up().await;
+    }
+}
+
+#[async_trait]
+impl Locker for Scratch {
+    async fn lock(&self, key: &RecordKey) -> Box<dyn RecordLock> {
+        let mut transaction = self.admin.begin().await.unwrap();
+        let lock = format!(
+            r#"SELECT 1 FROM "{}" WHERE key = $1 FOR UPDATE"#,
+            self.table
+        );
+        sqlx::query(AssertSqlSafe(lock))
+            .bind(&key.as_bytes()[..])
+            .fetch_one(&mut *transaction)
+            .await
+            .unwrap();
+        Box::new(Lock(transaction))
     }
 }
 

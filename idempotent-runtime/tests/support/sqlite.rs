@@ -8,16 +8,16 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use idempotent_runtime::store::conformance::{TestBed, Timing};
 use idempotent_runtime::store::sqlite::SqliteStore;
-use idempotent_runtime::store::{ClaimRequest, Renewal, Store};
-use idempotent_runtime::{Fingerprint, Owner, RecordKey, StoredResponse, Token};
+use idempotent_runtime::store::{ClaimRequest, Renewal};
+use idempotent_runtime::{Error, Fingerprint, Owner, RecordKey, StoredResponse, Token};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 use tokio::task::coop::{Unconstrained, unconstrained};
 
-/// How long to wait for what must come: waited for in full only when something is wrong.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+use crate::claims;
+pub(crate) use crate::claims::{PATIENCE, TTL, rival};
+use crate::sql::Bench;
 
 /// A directory for one database, removed in the end.
 pub(crate) struct Directory(PathBuf);
@@ -146,10 +146,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// A random one.
 pub(crate) fn key() -> RecordKey {
-    let mut key = [0; 32];
-    key[..16].copy_from_slice(&random());
-    key[16..].copy_from_slice(&random());
-    RecordKey::from_bytes(key)
+    claims::request().owner.key
 }
 
 /// A claim with times that last.
@@ -157,26 +154,16 @@ pub(crate) fn request() -> ClaimRequest<'static> {
     request_of(key())
 }
 
+/// All of one key are the same request.
 pub(crate) fn request_of(key: RecordKey) -> ClaimRequest<'static> {
+    let request = claims::request();
     ClaimRequest {
         owner: Owner {
             key,
-            token: Token::random().unwrap(),
+            ..request.owner
         },
         fingerprint: Fingerprint::from_bytes([7; 32]),
-        operation: "payments.create",
-        label: None,
-        lease: Duration::from_secs(600),
-        retention: Duration::from_secs(3600),
-        take_over: None,
-    }
-}
-
-/// The same request by another caller.
-pub(crate) fn rival<'a>(of: &ClaimRequest<'a>) -> ClaimRequest<'a> {
-    ClaimRequest {
-        owner: request_of(of.owner.key).owner,
-        ..*of
+        ..request
     }
 }
 
@@ -188,9 +175,6 @@ pub(crate) fn renewal(owner: &Owner) -> Renewal {
         retention: Duration::from_secs(3600),
     }
 }
-
-/// How long a response is replayed in these tests.
-pub(crate) const TTL: Duration = Duration::from_secs(3600);
 
 /// A 201 without headers and with this text, in the format that stores keep.
 pub(crate) fn response(text: &str) -> Arc<StoredResponse> {
@@ -211,20 +195,55 @@ pub(crate) fn response(text: &str) -> Arc<StoredResponse> {
     Arc::new(response)
 }
 
-/// The kit's way to a store, in real time.
-pub(crate) struct Bed(pub(crate) Arc<dyn Store>);
-
 #[async_trait]
-impl TestBed for Bed {
-    fn store(&self) -> Arc<dyn Store> {
-        Arc::clone(&self.0)
+impl Bench for Directory {
+    type Store = SqliteStore;
+
+    const STORE: &'static str = "SqliteStore";
+    const MAKE_NEWER: &'static str = "PRAGMA writable_schema = ON;
+        UPDATE sqlite_schema SET sql = replace(sql, 'DEFAULT 3', 'DEFAULT 4') WHERE type = 'table';
+        PRAGMA writable_schema = RESET";
+    const DAMAGES: &'static [&'static str] = &[
+        "state = 'melting'",
+        "state = ''",
+        "request_hash = x'07'",
+        "token = x''",
+        "attempt = 0",
+        "attempt = 4294967296",
+        "response = NULL",
+        "response = x''",
+        // The format of a later release.
+        "response = x'02c90100'",
+        // Cut short, and followed by something.
+        "response = substr(response, 1, length(response) - 1)",
+        "response = CAST(response || x'00' AS BLOB)",
+    ];
+
+    async fn create() -> Option<Self> {
+        Some(Self::new())
     }
 
-    async fn advance(&self, by: Duration) {
-        tokio::time::sleep(by).await;
+    fn another(&self) -> SqliteStore {
+        SqliteStore::new(self.pool())
     }
 
-    fn timing(&self) -> Timing {
-        Timing::real(Duration::from_millis(300))
+    fn with_table(store: SqliteStore, name: &str) -> Result<SqliteStore, Error> {
+        store.with_table(name)
     }
+
+    async fn migrate(store: &SqliteStore) -> Result<(), Error> {
+        store.migrate().await
+    }
+
+    fn migrations(store: &SqliteStore) -> String {
+        store.migrations()
+    }
+
+    async fn run(&self, sql: &str) {
+        let sql = sql.replace("{table}", "idempotency_records");
+        let unchecked = format!("PRAGMA ignore_check_constraints = ON; {sql}");
+        execute(&mut self.new_connection().await, unchecked).await;
+    }
+
+    async fn remove(self) {}
 }

@@ -1,7 +1,9 @@
 //! Abandoning: a claim ends at once, and no attempt holds its token any more.
 
-use super::case::{Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, Request, answer, renewal, rival};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{CaseRequest, answer, renewal, rival};
+use super::verdict::{Verdict, must_be, unchanged};
 use crate::record::RecordState;
 use crate::store::{Acquired, Claim, Completion, Progress, Release, Renewal, Renewed};
 
@@ -18,14 +20,14 @@ cases! {
 }
 
 /// Claims, and abandons the claim long before its lease ends.
-async fn given_back(lab: &Lab<'_>) -> Result<Request, super::case::Failure> {
+async fn given_back(lab: &Lab<'_>) -> Result<CaseRequest, super::verdict::Failure> {
     let request = lab.claimed(lab.request()?).await?;
     let abandoned = lab.abandon(&request.owner).await?;
     if abandoned == Release::Released {
         return Ok(request);
     }
     let what = "abandoning an own claim";
-    Err(super::case::Failure::unexpected(
+    Err(super::verdict::Failure::unexpected(
         what, "Released", &abandoned,
     ))
 }
@@ -121,7 +123,7 @@ async fn abandoned_token_writes_nothing(lab: &Lab<'_>) -> Verdict {
     unchanged("all that", &before, lab.store.get(&key).await?)
 }
 
-async fn stale_writes_are_lost(lab: &Lab<'_>, old: &Request) -> Verdict {
+async fn stale_writes_are_lost(lab: &Lab<'_>, old: &CaseRequest) -> Verdict {
     let owner = old.owner;
     let late = Renewal {
         lease: old.lease * 2,
@@ -170,7 +172,7 @@ async fn owner_abandons_after_its_lease(lab: &Lab<'_>) -> Verdict {
     let before = lab.record(&request.owner.key).await?;
     let what = "abandoning an own claim after its lease";
     must_be!(what, lab.abandon(&request.owner).await?, Release::Released);
-    let lasting = Request {
+    let lasting = CaseRequest {
         owner: request.owner,
         ..lab.request()?
     };

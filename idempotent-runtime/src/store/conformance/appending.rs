@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::case::{Failure, Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, stranger};
+use super::case::cases;
+use super::lab::Lab;
 use super::races::{insist, race};
+use super::request::stranger;
+use super::verdict::{Failure, Verdict, must_be, unchanged};
 use crate::record::Owner;
 use crate::store::{Progress, Store, StoreError};
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::case::{Failure, Verdict, cases, must_be};
-use super::lab::{Lab, renewal, rival, stranger};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{renewal, rival, stranger};
+use super::verdict::{Failure, Verdict, must_be};
 use crate::record::{Owner, RecordState};
 use crate::store::{Release, Renewal, Renewed, StoreError};
 

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::case::{Failure, Verdict, cases, must_be, same};
-use super::lab::{Lab, answer, rival};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{answer, rival};
+use super::verdict::{Failure, Verdict, must_be, same};
 use crate::key::RecordKey;
 use crate::record::{RecordState, StoredResponse};
 use crate::store::{Claim, Completion};

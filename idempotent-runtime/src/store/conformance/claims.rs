@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::case::{Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, OPERATION, Request, answer, life, rival};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{CaseRequest, OPERATION, answer, life, rival};
+use super::verdict::{Verdict, must_be, unchanged};
 use crate::record::RecordState;
 use crate::store::{Acquired, Claim, Completion};
 
@@ -42,7 +44,7 @@ fn is_left(lab: &Lab<'_>, left: Duration, of: Duration) -> bool {
 }
 
 async fn absent_key_is_acquired_whatever_is_taken_over(lab: &Lab<'_>) -> Verdict {
-    let request = Request {
+    let request = CaseRequest {
         take_over: Some(3),
         ..lab.request()?
     };
@@ -59,12 +61,12 @@ async fn claim_is_idempotent_per_token(lab: &Lab<'_>) -> Verdict {
     let request = lab.claimed(lab.request()?).await?;
     let key = request.owner.key;
     let before = lab.record(&key).await?;
-    let longer = Request {
+    let longer = CaseRequest {
         lease: request.lease * 2,
         retention: request.retention * 2,
         ..request
     };
-    let taking_over = Request {
+    let taking_over = CaseRequest {
         take_over: Some(1),
         ..request
     };
@@ -84,7 +86,7 @@ async fn claim_is_idempotent_per_token(lab: &Lab<'_>) -> Verdict {
 async fn claim_is_idempotent_per_token_after_its_lease(lab: &Lab<'_>) -> Verdict {
     let request = lab.abandoned().await?;
     let before = lab.record(&request.owner.key).await?;
-    let taking_over = Request {
+    let taking_over = CaseRequest {
         take_over: Some(1),
         ..request
     };

@@ -1,7 +1,9 @@
 //! Fencing: an attempt that does not hold the claim writes nothing.
 
-use super::case::{Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, Request, answer, other_request, renewal, rival, stranger};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{CaseRequest, answer, other_request, renewal, rival, stranger};
+use super::verdict::{Verdict, must_be, unchanged};
 use crate::record::{Owner, Token};
 use crate::store::{Acquired, Claim, Completion, Release, Renewal, Renewed};
 
@@ -85,7 +87,7 @@ async fn only_the_owner_abandons(lab: &Lab<'_>) -> Verdict {
 }
 
 /// A renewal that would show in the record.
-fn longer(request: &Request) -> Renewal {
+fn longer(request: &CaseRequest) -> Renewal {
     Renewal {
         lease: request.lease * 2,
         ..renewal(request)
@@ -182,7 +184,7 @@ async fn tokens_one_bit_apart_are_strangers(lab: &Lab<'_>) -> Verdict {
             ..request.owner
         };
         let what = format!("a token that differs in bit {bit}");
-        let claim = lab.store.claim(&Request { owner, ..request }).await?;
+        let claim = lab.store.claim(&CaseRequest { owner, ..request }).await?;
         must_be!(&what, claim, Claim::InFlight { .. });
         let completion = lab.complete(&owner, &answer("almost")).await?;
         must_be!(&what, completion, Completion::Lost);

@@ -1,7 +1,9 @@
 //! Fingerprints: another request under the same key is told so, whatever the record's state.
 
-use super::case::{Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, Request, other_request, rival};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{CaseRequest, other_request, rival};
+use super::verdict::{Verdict, must_be, unchanged};
 use crate::fingerprint::Fingerprint;
 use crate::store::{Acquired, Claim};
 
@@ -14,11 +16,11 @@ cases! {
 }
 
 /// Asks as any caller might, and nothing may come of it.
-async fn mismatches(lab: &Lab<'_>, claimed: &Request) -> Verdict {
+async fn mismatches(lab: &Lab<'_>, claimed: &CaseRequest) -> Verdict {
     let key = claimed.owner.key;
     let before = lab.record(&key).await?;
     let same_token = other_request(claimed);
-    let longer = Request {
+    let longer = CaseRequest {
         lease: claimed.lease * 2,
         retention: claimed.retention * 2,
         ..same_token
@@ -77,7 +79,7 @@ async fn fingerprints_one_bit_apart_are_apart(lab: &Lab<'_>) -> Verdict {
         let fingerprint = Fingerprint::from_bytes(bytes);
         let claim = lab
             .store
-            .claim(&Request {
+            .claim(&CaseRequest {
                 fingerprint,
                 ..request
             })

@@ -12,9 +12,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::case::{Failure, Verdict, cases, must_be};
-use super::lab::{Lab, Request, answer, renewal, rival};
+use super::case::cases;
+use super::lab::Lab;
 use super::races::{HOUR, insist, race};
+use super::request::{CaseRequest, answer, renewal, rival};
+use super::verdict::{Failure, Verdict, must_be};
 use crate::record::{Owner, RecordState};
 use crate::store::{Acquired, Claim, Completion, Progress, Release, Renewed, Store, StoreError};
 
@@ -43,11 +45,11 @@ const POLLS: usize = 8;
 /// something is held.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
+type PolledCall = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A call that is dropped after some polls, if it has not ended by then.
 struct GivesUp {
-    call: Option<Call>,
+    call: Option<PolledCall>,
     polls: usize,
 }
 
@@ -72,8 +74,8 @@ impl Future for GivesUp {
 /// Makes this call of each, all at once, and gives each up after another number of polls, several times.
 async fn give_up<F>(
     lab: &Lab<'_>,
-    requests: &[Request],
-    call: impl Fn(Arc<dyn Store>, Request) -> F,
+    requests: &[CaseRequest],
+    call: impl Fn(Arc<dyn Store>, CaseRequest) -> F,
 ) -> Verdict
 where
     F: Future<Output = ()> + Send + 'static,
@@ -92,8 +94,8 @@ where
 async fn each<T, F>(
     lab: &Lab<'_>,
     what: &str,
-    requests: &[Request],
-    call: impl Fn(Arc<dyn Store>, Request) -> F,
+    requests: &[CaseRequest],
+    call: impl Fn(Arc<dyn Store>, CaseRequest) -> F,
 ) -> Result<Vec<T>, Failure>
 where
     T: Send + 'static,
@@ -120,7 +122,7 @@ async fn all_of<T>(
     batch.await.into_iter().collect()
 }
 
-async fn claimed(lab: &Lab<'_>) -> Result<Vec<Request>, Failure> {
+async fn claimed(lab: &Lab<'_>) -> Result<Vec<CaseRequest>, Failure> {
     let mut requests = Vec::new();
     for _ in 0..AT_ONCE {
         requests.push(lab.claimed(lab.request()?).await?);
@@ -128,7 +130,7 @@ async fn claimed(lab: &Lab<'_>) -> Result<Vec<Request>, Failure> {
     Ok(requests)
 }
 
-async fn claim(store: Arc<dyn Store>, request: Request) -> Result<Claim, StoreError> {
+async fn claim(store: Arc<dyn Store>, request: CaseRequest) -> Result<Claim, StoreError> {
     // What a server has begun may end a little later.
     insist(|| store.claim(&request)).await
 }
@@ -139,9 +141,9 @@ async fn complete(store: Arc<dyn Store>, owner: Owner) -> Result<Completion, Sto
 }
 
 /// Everything works, of all of them at once: more than there are connections.
-async fn all_can_be_completed(lab: &Lab<'_>, requests: &[Request]) -> Verdict {
+async fn all_can_be_completed(lab: &Lab<'_>, requests: &[CaseRequest]) -> Verdict {
     let what = "completing after calls were given up";
-    let complete = |store, request: Request| complete(store, request.owner);
+    let complete = |store, request: CaseRequest| complete(store, request.owner);
     for completion in each(lab, what, requests, complete).await? {
         must_be!(what, completion, Completion::Stored);
     }
@@ -218,7 +220,7 @@ async fn progress_that_was_given_up_holds_nothing(lab: &Lab<'_>) -> Verdict {
     })
     .await?;
     let what = "saving progress, after that was given up";
-    let save = |store: Arc<dyn Store>, request: Request| async move {
+    let save = |store: Arc<dyn Store>, request: CaseRequest| async move {
         let step = STEP;
         insist(|| store.save_progress(&request.owner, 0, &step)).await
     };
@@ -239,7 +241,7 @@ async fn completion_that_was_given_up_holds_nothing(lab: &Lab<'_>) -> Verdict {
     })
     .await?;
     let what = "completing, after that was given up";
-    let again = |store, request: Request| complete(store, request.owner);
+    let again = |store, request: CaseRequest| complete(store, request.owner);
     for completion in each(lab, what, &requests, again).await? {
         must_be!(
             what,
@@ -316,7 +318,7 @@ async fn reads_and_removals_that_were_given_up_hold_nothing(lab: &Lab<'_>) -> Ve
     .await?;
     all_can_be_completed(lab, &requests).await?;
     let what = "removing, after that was given up";
-    let remove = |store: Arc<dyn Store>, request: Request| async move {
+    let remove = |store: Arc<dyn Store>, request: CaseRequest| async move {
         insist(|| store.remove(&request.owner.key)).await
     };
     each(lab, what, &to_remove, remove).await?;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::case::{Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, answer, renewal, rival};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{answer, renewal, rival};
+use super::verdict::{Verdict, must_be, unchanged};
 use crate::record::RecordState;
 use crate::store::{Acquired, Claim, Completion, Release, Renewed};
 
@@ -24,7 +26,7 @@ impl Lab<'_> {
         &self,
         key: &crate::key::RecordKey,
         attempt: u32,
-    ) -> Result<bool, super::case::Failure> {
+    ) -> Result<bool, super::verdict::Failure> {
         let (grace, retention) = (self.lasting(), self.lasting());
         let given = self.store.give_grace(key, attempt, grace, retention).await;
         Ok(given?)

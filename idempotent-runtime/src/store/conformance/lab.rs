@@ -4,24 +4,16 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
-use super::case::{Failure, Verdict, must_be};
-use super::{Flow, RecordLock, Rule, TestBed, Timing};
+use super::bed::{Flow, RecordLock, TestBed, Timing};
+use super::report::Rule;
+use super::request::{CaseRequest, OPERATION, answer, rival};
+use super::verdict::{Failure, Verdict, must_be};
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, RecordState, StoredResponse, Token};
-use crate::store::{
-    Acquired, Claim, ClaimRequest, Completion, Release, Renewal, Renewed, Store, StoreError,
-};
-
-/// A claim as the cases make it.
-pub(super) type Request = ClaimRequest<'static>;
-
-/// The operation of every claim.
-pub(super) const OPERATION: &str = "kit.größe/{id}";
+use crate::store::{Acquired, Claim, Completion, Release, Renewal, Renewed, Store, StoreError};
 
 /// One run of one case.
 pub(super) struct Lab<'a> {
@@ -48,7 +40,7 @@ impl<'a> Lab<'a> {
     }
 
     /// A claim of a new key, with a lease and a retention that last.
-    pub(super) fn request(&self) -> Result<Request, Failure> {
+    pub(super) fn request(&self) -> Result<CaseRequest, Failure> {
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(std::io::Error::from)?;
         self.request_of(RecordKey::from_bytes(key))
@@ -63,11 +55,11 @@ impl<'a> Lab<'a> {
     }
 
     /// A claim of this key, which the caller has made random.
-    pub(super) fn request_of(&self, key: RecordKey) -> Result<Request, Failure> {
+    pub(super) fn request_of(&self, key: RecordKey) -> Result<CaseRequest, Failure> {
         let mut fingerprint = [0; 32];
         getrandom::fill(&mut fingerprint).map_err(std::io::Error::from)?;
         self.with_used(|used| used.keys.push(key));
-        Ok(Request {
+        Ok(CaseRequest {
             owner: Owner {
                 key,
                 token: Token::random()?,
@@ -82,8 +74,8 @@ impl<'a> Lab<'a> {
     }
 
     /// A claim by another owner that wants to take over this attempt, with times that last.
-    pub(super) fn heir(&self, of: &Request, attempt: u32) -> Result<Request, Failure> {
-        Ok(Request {
+    pub(super) fn heir(&self, of: &CaseRequest, attempt: u32) -> Result<CaseRequest, Failure> {
+        Ok(CaseRequest {
             take_over: Some(attempt),
             lease: self.lasting(),
             retention: self.lasting() * 5,
@@ -92,30 +84,30 @@ impl<'a> Lab<'a> {
     }
 
     /// A claim that will be abandoned once [`Lab::end_leases`] has been called.
-    pub(super) fn brief_request(&self) -> Result<Request, Failure> {
-        Ok(Request {
+    pub(super) fn brief_request(&self) -> Result<CaseRequest, Failure> {
+        Ok(CaseRequest {
             lease: self.lease(),
             ..self.request()?
         })
     }
 
     /// A claim that expires once [`Lab::end_lives`] has been called.
-    pub(super) fn mortal_request(&self) -> Result<Request, Failure> {
-        Ok(Request {
+    pub(super) fn mortal_request(&self) -> Result<CaseRequest, Failure> {
+        Ok(CaseRequest {
             retention: self.ttl().saturating_sub(self.lease()),
             ..self.brief_request()?
         })
     }
 
     /// Claims; it must be the key's first claim.
-    pub(super) async fn claimed(&self, request: Request) -> Result<Request, Failure> {
+    pub(super) async fn claimed(&self, request: CaseRequest) -> Result<CaseRequest, Failure> {
         self.claims_first(&request)
             .await
             .map_err(|failure| failure.against(Rule::AtomicClaim))?;
         Ok(request)
     }
 
-    async fn claims_first(&self, request: &Request) -> Verdict {
+    async fn claims_first(&self, request: &CaseRequest) -> Verdict {
         let claim = self.store.claim(request).await?;
         must_be!(
             "the first claim of a key",
@@ -126,7 +118,7 @@ impl<'a> Lab<'a> {
     }
 
     /// Claims, and lets the lease end.
-    pub(super) async fn abandoned(&self) -> Result<Request, Failure> {
+    pub(super) async fn abandoned(&self) -> Result<CaseRequest, Failure> {
         let request = self.claimed(self.brief_request()?).await?;
         self.end_leases().await;
         self.must_be_abandoned(&request).await?;
@@ -134,12 +126,12 @@ impl<'a> Lab<'a> {
     }
 
     /// The lease of this claim has ended, and its record must be there and say so.
-    pub(super) async fn must_be_abandoned(&self, request: &Request) -> Verdict {
+    pub(super) async fn must_be_abandoned(&self, request: &CaseRequest) -> Verdict {
         let is_abandoned = self.is_abandoned(request).await;
         is_abandoned.map_err(|failure| failure.against(Rule::LeaseIsNotLife))
     }
 
-    async fn is_abandoned(&self, request: &Request) -> Verdict {
+    async fn is_abandoned(&self, request: &CaseRequest) -> Verdict {
         let record = self.store.get(&request.owner.key).await?;
         let state = record.map(|record| record.state);
         must_be!(
@@ -151,7 +143,7 @@ impl<'a> Lab<'a> {
     }
 
     /// A claim whose lease has ended, and the one that took it over.
-    pub(super) async fn taken_over(&self) -> Result<(Request, Request), Failure> {
+    pub(super) async fn taken_over(&self) -> Result<(CaseRequest, CaseRequest), Failure> {
         let old = self.abandoned().await?;
         let new = self.heir(&old, 1)?;
         self.takes_over(&new)
@@ -160,7 +152,7 @@ impl<'a> Lab<'a> {
         Ok((old, new))
     }
 
-    async fn takes_over(&self, new: &Request) -> Verdict {
+    async fn takes_over(&self, new: &CaseRequest) -> Verdict {
         let claim = self.store.claim(new).await?;
         must_be!(
             "taking over attempt 1",
@@ -297,20 +289,6 @@ impl Stopwatch<'_> {
     }
 }
 
-/// How long a record of this claim lives while it is not completed.
-pub(super) fn life(of: &Request) -> Duration {
-    of.lease + of.retention
-}
-
-/// A renewal for as long as the claim was made for.
-pub(super) fn renewal(of: &Request) -> Renewal {
-    Renewal {
-        owner: of.owner,
-        lease: of.lease,
-        retention: of.retention,
-    }
-}
-
 /// The result of a batch of one.
 fn one<T: Debug>(what: &str, results: Vec<Result<T, StoreError>>) -> Result<T, Failure> {
     match <[_; 1]>::try_from(results) {
@@ -320,47 +298,4 @@ fn one<T: Debug>(what: &str, results: Vec<Result<T, StoreError>>) -> Result<T, F
             Err(failure.against(Rule::SharedFate))
         }
     }
-}
-
-/// The same claim by another owner: another token.
-pub(super) fn rival(of: &Request) -> Result<Request, Failure> {
-    Ok(Request {
-        owner: stranger(&of.owner)?,
-        take_over: None,
-        ..*of
-    })
-}
-
-/// The same claim for another request.
-pub(super) fn other_request(of: &Request) -> Request {
-    let [first, rest @ ..] = *of.fingerprint.as_bytes();
-    let mut bytes = [!first; 32];
-    bytes
-        .iter_mut()
-        .skip(1)
-        .zip(rest)
-        .for_each(|(to, from)| *to = from);
-    Request {
-        fingerprint: Fingerprint::from_bytes(bytes),
-        ..*of
-    }
-}
-
-/// Another token for the same key.
-pub(super) fn stranger(to: &Owner) -> Result<Owner, Failure> {
-    Ok(Owner {
-        token: Token::random()?,
-        ..*to
-    })
-}
-
-/// A response that differs from others by its text.
-pub(super) fn answer(text: &'static str) -> Arc<StoredResponse> {
-    let mut headers = HeaderMap::new();
-    headers.insert("content-type", HeaderValue::from_static("text/plain"));
-    Arc::new(StoredResponse::of_parts(
-        201,
-        headers,
-        Some(Bytes::from_static(text.as_bytes())),
-    ))
 }

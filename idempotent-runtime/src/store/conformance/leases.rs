@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::case::{Verdict, cases, must_be};
-use super::lab::{Lab, Request, answer, life, renewal, rival};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{CaseRequest, answer, life, renewal, rival};
+use super::verdict::{Verdict, must_be};
 use crate::record::RecordState;
 use crate::store::{Acquired, Claim, Completion, Release, Renewal, Renewed};
 
@@ -47,7 +49,7 @@ async fn abandoned_record_lives_for_its_retention(lab: &Lab<'_>) -> Verdict {
     let watch = lab.stopwatch();
     let (lease, retention) = (lab.lease(), lab.lease() * 2);
     let request = lab
-        .claimed(Request {
+        .claimed(CaseRequest {
             retention,
             ..lab.brief_request()?
         })
@@ -83,7 +85,7 @@ const DECADE: Duration = Duration::from_secs(3653 * 24 * 60 * 60);
 async fn decades_do_not_overflow(lab: &Lab<'_>) -> Verdict {
     let is_left = |left: Duration, of: Duration| left <= of && left + lab.lasting() > of;
     let (lease, retention) = (DECADE, DECADE);
-    let request = Request {
+    let request = CaseRequest {
         lease,
         retention,
         ..lab.request()?

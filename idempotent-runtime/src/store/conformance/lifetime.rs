@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::case::{Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, Request, answer, life, other_request, renewal, rival};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{CaseRequest, answer, life, other_request, renewal, rival};
+use super::verdict::{Verdict, must_be, unchanged};
 use crate::record::RecordState;
 use crate::store::{Acquired, Claim, Completion, Purged, Release, Renewed};
 
@@ -111,7 +113,7 @@ async fn expired_is_absent_to_every_operation(lab: &Lab<'_>) -> Verdict {
             lab.release(&owner).await?,
             Release::Lost
         );
-        let lasting = Request {
+        let lasting = CaseRequest {
             owner,
             ..lab.request()?
         };
@@ -145,9 +147,9 @@ async fn expired_key_starts_over(lab: &Lab<'_>) -> Verdict {
 }
 
 /// The new claim finds nothing of the old one, and the old one cannot touch the new.
-async fn starts_over(lab: &Lab<'_>, old: &Request, new: &Request) -> Verdict {
+async fn starts_over(lab: &Lab<'_>, old: &CaseRequest, new: &CaseRequest) -> Verdict {
     let lasting = lab.request()?;
-    let new = Request {
+    let new = CaseRequest {
         lease: lasting.lease,
         retention: lasting.retention,
         ..*new
@@ -184,7 +186,7 @@ async fn purge_takes_nothing_alive(lab: &Lab<'_>) -> Verdict {
     let completed = lab.claimed(lab.brief_request()?).await?;
     lab.completed(&completed.owner).await?;
     for _ in 0..EXPIRED {
-        lab.claimed(Request {
+        lab.claimed(CaseRequest {
             retention: Duration::ZERO,
             ..lab.brief_request()?
         })

@@ -4,8 +4,10 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::case::{Failure, Verdict, cases, must_be};
-use super::lab::{Lab, OPERATION, Request};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{CaseRequest, OPERATION};
+use super::verdict::{Failure, Verdict, must_be};
 use crate::key::RecordKey;
 use crate::store::{ListFilter, ListedRecord, RecordStatus, StoreErrorKind};
 
@@ -48,7 +50,7 @@ async fn listing_tells_states_and_names(lab: &Lab<'_>) -> Verdict {
         return Ok(());
     }
     let label = new_label(lab)?;
-    let labelled = |request| Request {
+    let labelled = |request| CaseRequest {
         label: Some(label),
         ..request
     };
@@ -113,7 +115,7 @@ async fn listing_has_each_record_once_while_others_come_and_go(lab: &Lab<'_>) ->
         return Ok(());
     }
     let label = new_label(lab)?;
-    let labelled = |request| Request {
+    let labelled = |request| CaseRequest {
         label: Some(label),
         ..request
     };

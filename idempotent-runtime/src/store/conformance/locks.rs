@@ -1,16 +1,19 @@
 //! Locks: a record that another session's transaction holds is busy, and no other waits for it.
 //!
-//! Only on a [`TestBed`](super::TestBed) that can lock a record.
+//! Only on a [`TestBed`](super::bed::TestBed) that can lock a record.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::case::{Failure, Verdict, cases, must_be};
-use super::lab::{Lab, Request, answer, renewal, rival};
+use super::bed::RecordLock;
+use super::case::cases;
+use super::lab::Lab;
 use super::races::HOUR;
-use super::{RecordLock, Rule};
+use super::report::Rule;
+use super::request::{CaseRequest, answer, renewal, rival};
+use super::verdict::{Failure, Verdict, must_be};
 use crate::record::Owner;
 use crate::store::{Claim, Completion, Release, Renewed, StoreError, StoreErrorKind};
 
@@ -34,7 +37,7 @@ const BRIEFLY: Duration = Duration::from_secs(10);
 
 /// What a batch is made of: two live claims around a locked one, and an absent one at the end.
 struct Scene {
-    members: [Request; 4],
+    members: [CaseRequest; 4],
     lock: Box<dyn RecordLock>,
 }
 
@@ -72,7 +75,7 @@ async fn is_busy_alone<T, F>(
     what: &str,
     done: T,
     lost: T,
-    ask: impl Fn([Request; 4]) -> F,
+    ask: impl Fn([CaseRequest; 4]) -> F,
 ) -> Verdict
 where
     T: Debug + PartialEq + Copy,
@@ -103,7 +106,7 @@ where
 
 async fn locked_record_delays_no_other_renewal(lab: &Lab<'_>) -> Verdict {
     let what = "renewing four claims, the second locked and the last absent";
-    let ask = |members: [Request; 4]| async move {
+    let ask = |members: [CaseRequest; 4]| async move {
         let renewals = members.map(|request| renewal(&request));
         lab.store.renew(&renewals).await
     };
@@ -112,7 +115,7 @@ async fn locked_record_delays_no_other_renewal(lab: &Lab<'_>) -> Verdict {
 
 async fn locked_record_delays_no_other_release(lab: &Lab<'_>) -> Verdict {
     let what = "releasing four claims, the second locked and the last absent";
-    let ask = |members: [Request; 4]| async move {
+    let ask = |members: [CaseRequest; 4]| async move {
         let owners = members.map(|request| request.owner);
         lab.store.release(&owners).await
     };
@@ -121,7 +124,7 @@ async fn locked_record_delays_no_other_release(lab: &Lab<'_>) -> Verdict {
 
 async fn locked_record_delays_no_other_abandoning(lab: &Lab<'_>) -> Verdict {
     let what = "abandoning four claims, the second locked and the last absent";
-    let ask = |members: [Request; 4]| async move {
+    let ask = |members: [CaseRequest; 4]| async move {
         let owners = members.map(|request| request.owner);
         lab.store.abandon(&owners).await
     };

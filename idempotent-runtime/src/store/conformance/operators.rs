@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::case::{Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, OPERATION, answer, other_request, rival};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{OPERATION, answer, other_request, rival};
+use super::verdict::{Verdict, must_be, unchanged};
 use crate::key::RecordKey;
 use crate::record::RecordState;
 use crate::store::{Acquired, Claim, Completion, Purged, Release};

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::case::{Failure, Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, Request, answer, other_request, renewal, rival, stranger};
+use super::case::cases;
+use super::lab::Lab;
 use super::races::{HOUR, insist, race};
+use super::request::{CaseRequest, answer, other_request, renewal, rival, stranger};
+use super::verdict::{Failure, Verdict, must_be, unchanged};
 use crate::record::{Owner, Record, RecordState};
 use crate::store::{Acquired, Claim, Completion, Progress, Release, Renewed, Store, StoreError};
 
@@ -60,7 +62,7 @@ async fn must_be_kept(lab: &Lab<'_>, what: &str, owner: &Owner, progress: &[u8])
 }
 
 async fn only_the_owner_saves_progress(lab: &Lab<'_>) -> Verdict {
-    let Request { owner, .. } = lab.claimed(lab.request()?).await?;
+    let CaseRequest { owner, .. } = lab.claimed(lab.request()?).await?;
     let what = "saving progress of another's claim";
     for progress in [&b""[..], b"step 1"] {
         if !progress.is_empty() {
@@ -83,7 +85,7 @@ async fn taken_over_owner_saves_no_progress(lab: &Lab<'_>) -> Verdict {
 }
 
 async fn completed_claim_saves_no_progress(lab: &Lab<'_>) -> Verdict {
-    let Request { owner, .. } = lab.claimed(lab.request()?).await?;
+    let CaseRequest { owner, .. } = lab.claimed(lab.request()?).await?;
     lab.completed(&owner).await?;
     let before = lab.record(&owner.key).await?;
     let what = "saving progress of what one completed";
@@ -106,14 +108,14 @@ async fn record_that_is_gone_takes_no_progress(lab: &Lab<'_>) -> Verdict {
 }
 
 async fn progress_is_saved_after_the_lease(lab: &Lab<'_>) -> Verdict {
-    let Request { owner, .. } = lab.abandoned().await?;
+    let CaseRequest { owner, .. } = lab.abandoned().await?;
     saved(lab, &owner, b"step 1").await?;
     must_be_kept(lab, "reading what was saved", &owner, b"step 1").await
 }
 
 async fn progress_moves_neither_lease_nor_expiry(lab: &Lab<'_>) -> Verdict {
     let watch = lab.stopwatch();
-    let Request { owner, .. } = lab.claimed(lab.mortal_request()?).await?;
+    let CaseRequest { owner, .. } = lab.claimed(lab.mortal_request()?).await?;
     lab.advance(lab.lease() / 2).await;
     let running = with_progress(lab.record(&owner.key).await?, b"step 1");
     saved(lab, &owner, b"step 1").await?;
@@ -156,7 +158,7 @@ const RACES: usize = 40;
 async fn longest_of_sixteen_saved_at_once_stays(lab: &Lab<'_>) -> Verdict {
     let longest = Bytes::from_static(&[7; SAVERS]);
     for _ in 0..RACES {
-        let Request { owner, .. } = lab.claimed(lab.request()?).await?;
+        let CaseRequest { owner, .. } = lab.claimed(lab.request()?).await?;
         let savers = (1..=SAVERS)
             .rev()
             .map(|length| save(lab.store.clone(), owner, longest.slice(..length)));
@@ -174,7 +176,7 @@ async fn longest_of_sixteen_saved_at_once_stays(lab: &Lab<'_>) -> Verdict {
 
 async fn progress_and_completion_at_once_leave_the_completion(lab: &Lab<'_>) -> Verdict {
     for round in 0..RACES {
-        let Request { owner, .. } = lab.claimed(lab.request()?).await?;
+        let CaseRequest { owner, .. } = lab.claimed(lab.request()?).await?;
         let savers = (1..=SAVERS).map(|length| {
             let (store, progress) = (lab.store.clone(), Bytes::from(vec![7; length]));
             Box::pin(async move { save(store, owner, progress).await.map(|_| None) }) as Saving
@@ -202,7 +204,7 @@ type Saving = std::pin::Pin<
 >;
 
 async fn saved_progress_is_read(lab: &Lab<'_>) -> Verdict {
-    let Request { owner, .. } = lab.claimed(lab.request()?).await?;
+    let CaseRequest { owner, .. } = lab.claimed(lab.request()?).await?;
     must_be_kept(lab, "reading a claim that has saved nothing", &owner, b"").await?;
     let before = with_progress(lab.record(&owner.key).await?, b"step 1");
     saved(lab, &owner, b"step 1").await?;
@@ -223,7 +225,7 @@ async fn progress_comes_back_byte_for_byte(lab: &Lab<'_>) -> Verdict {
         every_byte.clone(),
         every_byte.repeat(KIBIBYTES_256 / every_byte.len()),
     ] {
-        let Request { owner, .. } = lab.claimed(lab.request()?).await?;
+        let CaseRequest { owner, .. } = lab.claimed(lab.request()?).await?;
         let progress = Bytes::from(progress);
         let answered = lab.store.save_progress(&owner, 0, &progress).await?;
         must_be!("saving progress", answered, Progress::Saved);
@@ -235,7 +237,7 @@ async fn progress_comes_back_byte_for_byte(lab: &Lab<'_>) -> Verdict {
 }
 
 async fn progress_only_grows(lab: &Lab<'_>) -> Verdict {
-    let Request { owner, .. } = lab.claimed(lab.request()?).await?;
+    let CaseRequest { owner, .. } = lab.claimed(lab.request()?).await?;
     saved(lab, &owner, b"").await?;
     must_be_kept(lab, "saving no bytes", &owner, b"").await?;
     saved(lab, &owner, b"step 1, step 2").await?;
@@ -338,7 +340,7 @@ async fn expired_key_starts_without_progress(lab: &Lab<'_>) -> Verdict {
 }
 
 /// And keeps what is saved then, though it is shorter than what there was before.
-async fn starts_without_progress(lab: &Lab<'_>, new: &Request) -> Verdict {
+async fn starts_without_progress(lab: &Lab<'_>, new: &CaseRequest) -> Verdict {
     let claim = lab.store.claim(new).await?;
     let what = "the first claim of a key that was used before";
     must_be!(what, claim, Claim::Acquired(Acquired { attempt: 1, .. }));

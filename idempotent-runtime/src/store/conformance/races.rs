@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::Barrier;
 
-use super::case::{Failure, Verdict, cases, must_be};
-use super::lab::{Lab, Request, answer, renewal, rival, stranger};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{CaseRequest, answer, renewal, rival, stranger};
+use super::verdict::{Failure, Verdict, must_be};
 use crate::record::{Owner, RecordState, StoredResponse};
 use crate::store::{
     Acquired, Claim, Completion, Release, Renewed, Store, StoreError, StoreErrorKind,
@@ -72,7 +74,7 @@ where
     }
 }
 
-async fn claim(store: Arc<dyn Store>, request: Request) -> Result<Claim, StoreError> {
+async fn claim(store: Arc<dyn Store>, request: CaseRequest) -> Result<Claim, StoreError> {
     insist(|| store.claim(&request)).await
 }
 
@@ -203,7 +205,7 @@ async fn renewal_never_undoes_an_abandoning(lab: &Lab<'_>) -> Verdict {
 /// Whether it was abandoned by this call.
 async fn renew_or_abandon(
     store: Arc<dyn Store>,
-    request: Request,
+    request: CaseRequest,
     abandons: bool,
 ) -> Result<bool, StoreError> {
     insist(|| async {
@@ -220,7 +222,7 @@ async fn renew_or_abandon(
 
 async fn strangers_lose_every_race(lab: &Lab<'_>) -> Verdict {
     for _ in 0..KEYS / 3 {
-        let Request { owner, .. } = lab.claimed(lab.request()?).await?;
+        let CaseRequest { owner, .. } = lab.claimed(lab.request()?).await?;
         let mut ends = Vec::new();
         for _ in 0..CONTENDERS / 4 {
             ends.push(End::Release(stranger(&owner)?));
@@ -246,7 +248,7 @@ async fn strangers_lose_every_race(lab: &Lab<'_>) -> Verdict {
 
 async fn owner_completes_or_releases_and_never_both(lab: &Lab<'_>) -> Verdict {
     for round in 0..KEYS / 3 {
-        let Request { owner, .. } = lab.claimed(lab.request()?).await?;
+        let CaseRequest { owner, .. } = lab.claimed(lab.request()?).await?;
         let mut ends = [End::Complete(owner), End::Release(owner)].repeat(CONTENDERS / 2);
         ends.rotate_left(round % 2);
         let ended = race_to_end(lab, &ends).await?;

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use super::case::Case;
-
 /// What a store promises, by the numbers of the [module documentation](crate::store).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -83,13 +81,8 @@ impl Report {
         self.cases.push(case);
     }
 
-    pub(super) fn violated(&mut self, case: &Case, rule: Option<Rule>, detail: String) {
-        let rule = rule.unwrap_or(case.rule);
-        self.violations.push(Violation {
-            rule,
-            case: case.name,
-            detail,
-        });
+    pub(super) fn violated(&mut self, case: &'static str, rule: Rule, detail: String) {
+        self.violations.push(Violation { rule, case, detail });
     }
 
     pub(super) fn not_judged(&mut self, case: &'static str) {
@@ -109,7 +102,7 @@ impl Report {
     }
 
     /// The cases that could not be judged because the machine was too slow for their leases, or
-    /// had no random numbers. They are no violations; a longer [`Timing`](super::Timing) helps.
+    /// had no random numbers. They are no violations; a longer [`Timing`](super::bed::Timing) helps.
     #[must_use]
     pub fn inconclusive(&self) -> &[&'static str] {
         &self.inconclusive

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use super::case::{Failure, Verdict, cases, must_be};
+use super::case::cases;
 use super::lab::Lab;
+use super::verdict::{Failure, Verdict, must_be};
 use crate::store::{Release, Subscription};
 
 cases! {

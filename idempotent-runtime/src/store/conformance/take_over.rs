@@ -1,7 +1,9 @@
 //! Take-over: of an abandoned attempt, of that one only, and what the one before may still do.
 
-use super::case::{Failure, Verdict, cases, must_be, unchanged};
-use super::lab::{Lab, Request, answer, life, renewal, rival};
+use super::case::cases;
+use super::lab::Lab;
+use super::request::{CaseRequest, answer, life, renewal, rival};
+use super::verdict::{Failure, Verdict, must_be, unchanged};
 use crate::key::RecordKey;
 use crate::record::RecordState;
 use crate::store::{Acquired, Claim, ClaimRequest, Completion, Release, Renewal, Renewed};
@@ -57,7 +59,7 @@ async fn take_over_names_the_attempt(lab: &Lab<'_>) -> Verdict {
 async fn take_over_counts_and_the_age_goes_on(lab: &Lab<'_>) -> Verdict {
     let watch = lab.stopwatch();
     let first = lab.abandoned().await?;
-    let second = Request {
+    let second = CaseRequest {
         lease: lab.lease(),
         ..lab.heir(&first, 1)?
     };
@@ -90,7 +92,7 @@ async fn take_over_is_idempotent_per_token(lab: &Lab<'_>) -> Verdict {
     let (_, new) = lab.taken_over().await?;
     for again in [
         new,
-        Request {
+        CaseRequest {
             take_over: None,
             ..new
         },
@@ -106,8 +108,8 @@ async fn take_over_is_idempotent_per_token(lab: &Lab<'_>) -> Verdict {
     Ok(())
 }
 
-fn heir_of_the_second(new: &Request) -> Request {
-    Request {
+fn heir_of_the_second(new: &CaseRequest) -> CaseRequest {
+    CaseRequest {
         take_over: Some(2),
         ..*new
     }
@@ -184,7 +186,7 @@ async fn first_claim_names_the_operation(lab: &Lab<'_>) -> Verdict {
             operation: "another",
             label: Some("another"),
             take_over: Some(1),
-            ..rival(&Request {
+            ..rival(&CaseRequest {
                 operation: "",
                 label: None,
                 ..request
@@ -237,7 +239,7 @@ async fn taken_over_owner_can_write_no_more(lab: &Lab<'_>) -> Verdict {
     )
 }
 
-async fn stale_writes_are_lost(lab: &Lab<'_>, old: &Request) -> Verdict {
+async fn stale_writes_are_lost(lab: &Lab<'_>, old: &CaseRequest) -> Verdict {
     let completion = lab.complete(&old.owner, &answer("too late")).await?;
     must_be!(
         "completing what was taken over",
@@ -260,7 +262,7 @@ async fn stale_writes_are_lost(lab: &Lab<'_>, old: &Request) -> Verdict {
 
 async fn taken_over_token_is_a_stranger_to_claims(lab: &Lab<'_>) -> Verdict {
     let first = lab.abandoned().await?;
-    let second = Request {
+    let second = CaseRequest {
         lease: lab.lease() * 2,
         ..lab.heir(&first, 1)?
     };

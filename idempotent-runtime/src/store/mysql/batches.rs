@@ -11,31 +11,22 @@ use std::time::Duration;
 use sqlx::mysql::MySqlRow;
 use sqlx::{MySqlConnection, SqlStr};
 
-use super::failure::Failure;
-use super::row::{self, COMPLETED, RUNNING, bytes, column};
-use super::statements::Statements;
-use super::{MySqlStore, NAME};
+use super::error::{Fault, NAME};
+use super::many::{Locked, ManyStatements};
+use super::records::Records;
+use super::row::{bytes, column, is_completed, text, token};
 use crate::key::RecordKey;
 use crate::record::{Owner, Token};
-use crate::store::sql::corrupt;
 use crate::store::{Purged, PurgedClaim, Release, Renewal, Renewed, StoreError, StoreErrorKind};
 
 /// The most records of one transaction: few enough that no other call waits long for one of them.
 pub(super) const BATCH: usize = 500;
 
-/// How a claim is given up.
+/// Ending a claim is given up.
 #[derive(Clone, Copy)]
-pub(super) enum How {
+pub(super) enum Ending {
     Release,
     Abandon,
-}
-
-/// What becomes of a record that another session has locked.
-#[derive(Clone, Copy)]
-pub(super) enum Locked {
-    Skip,
-    /// For as long as the session waits for a lock.
-    Wait,
 }
 
 /// A claim as it stands.
@@ -47,14 +38,14 @@ enum Standing {
 }
 
 /// What a row says of its record: the token, and the column `state`.
-type Found = HashMap<RecordKey, (Option<Token>, u8)>;
+type Standings = HashMap<RecordKey, (Option<Token>, u8)>;
 
-impl MySqlStore {
+impl Records {
     pub(super) async fn renew_on(
         &self,
         connection: &mut MySqlConnection,
         renewals: &[Renewal],
-    ) -> Result<Vec<Result<Renewed, StoreError>>, Failure> {
+    ) -> Result<Vec<Result<Renewed, StoreError>>, Fault> {
         let owners: Vec<Owner> = renewals.iter().map(|renewal| renewal.owner).collect();
         let mut lengths: BTreeMap<(Duration, Duration), Vec<RecordKey>> = BTreeMap::new();
         let standings = self
@@ -66,24 +57,19 @@ impl MySqlStore {
                 }
                 lengths
                     .iter()
-                    .map(|((lease, life), keys)| self.statements.renew(keys, *lease, *life))
+                    .map(|((lease, life), keys)| self.many.renew(keys, *lease, *life))
                     .collect()
             })
             .await?;
-        let renewed = |standing| match standing {
-            Standing::Locked => Ok(Renewed::Renewed),
-            Standing::Lost => Ok(Renewed::Lost),
-            Standing::Failed(error) => Err(error),
-        };
-        Ok(standings.into_iter().map(renewed).collect())
+        Ok(each(standings, Renewed::Renewed, Renewed::Lost))
     }
 
     pub(super) async fn give_up_on(
         &self,
         connection: &mut MySqlConnection,
         owners: &[Owner],
-        how: How,
-    ) -> Result<Vec<Result<Release, StoreError>>, Failure> {
+        ending: Ending,
+    ) -> Result<Vec<Result<Release, StoreError>>, Fault> {
         // One alone delays no other, and the statement in its way is most likely its own completion.
         let locked = match owners {
             [_] => Locked::Wait,
@@ -93,19 +79,14 @@ impl MySqlStore {
             .write_many(connection, owners, locked, |held| {
                 let held = owners.iter().zip(held).filter(|(_, is_held)| **is_held);
                 let keys: Vec<RecordKey> = held.map(|(owner, _)| owner.key).collect();
-                match how {
+                match ending {
                     _ if keys.is_empty() => Vec::new(),
-                    How::Release => self.delete(&keys),
-                    How::Abandon => vec![self.statements.abandon(&keys)],
+                    Ending::Release => self.many.delete(&keys),
+                    Ending::Abandon => vec![self.many.abandon(&keys)],
                 }
             })
             .await?;
-        let released = |standing| match standing {
-            Standing::Locked => Ok(Release::Released),
-            Standing::Lost => Ok(Release::Lost),
-            Standing::Failed(error) => Err(error),
-        };
-        Ok(standings.into_iter().map(released).collect())
+        Ok(each(standings, Release::Released, Release::Lost))
     }
 
     /// Locks what is these owners' and free, writes it, and says how each of the claims stood.
@@ -115,25 +96,23 @@ impl MySqlStore {
         owners: &[Owner],
         locked: Locked,
         write: impl FnOnce(&[bool]) -> Vec<String> + Send,
-    ) -> Result<Vec<Standing>, Failure> {
+    ) -> Result<Vec<Standing>, Fault> {
         let keys: Vec<RecordKey> = owners.iter().map(|owner| owner.key).collect();
-        let locked = self
-            .find(connection, self.statements.lock(&keys, locked))
-            .await;
-        let locked = locked.map_err(Failure::in_transaction)?;
+        let locked = self.find(connection, self.many.lock(&keys, locked)).await;
+        let locked = locked.map_err(Fault::in_transaction)?;
         let mut standings: Vec<Option<Standing>> = owners
             .iter()
             .map(|owner| locked.get(&owner.key).map(|found| standing(owner, *found)))
             .collect();
         let is_locked = |standing: &Option<_>| matches!(standing, Some(Standing::Locked));
         let held: Vec<bool> = standings.iter().map(is_locked).collect();
-        let commit = sqlx::raw_sql(Statements::commit(&write(&held))).execute(&mut *connection);
+        let commit = sqlx::raw_sql(ManyStatements::commit(&write(&held))).execute(&mut *connection);
         commit
             .await
-            .map_err(|error| self.failure(error).in_transaction().not_repeatable())?;
+            .map_err(|error| self.fault(error).in_transaction().not_repeatable())?;
         self.explain(connection, owners, &mut standings)
             .await
-            .map_err(Failure::not_repeatable)?;
+            .map_err(Fault::not_repeatable)?;
         let gone = |standing: Option<_>| standing.unwrap_or(Standing::Lost);
         Ok(standings.into_iter().map(gone).collect())
     }
@@ -144,14 +123,14 @@ impl MySqlStore {
         connection: &mut MySqlConnection,
         owners: &[Owner],
         standings: &mut [Option<Standing>],
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Fault> {
         let skipped = owners.iter().zip(&*standings);
         let skipped = skipped.filter(|(_, standing)| standing.is_none());
         let keys: Vec<RecordKey> = skipped.map(|(owner, _)| owner.key).collect();
         if keys.is_empty() {
             return Ok(());
         }
-        let found = self.find(connection, self.statements.look(&keys)).await?;
+        let found = self.find(connection, self.many.look(&keys)).await?;
         for (owner, slot) in owners.iter().zip(standings) {
             if let (None, Some(found)) = (&slot, found.get(&owner.key)) {
                 *slot = Some(match standing(owner, *found) {
@@ -169,14 +148,10 @@ impl MySqlStore {
         &self,
         connection: &mut MySqlConnection,
         statements: SqlStr,
-    ) -> Result<Found, Failure> {
+    ) -> Result<Standings, Fault> {
         let rows = sqlx::raw_sql(statements).fetch_all(connection).await;
-        let rows = rows.map_err(|error| self.failure(error))?;
+        let rows = rows.map_err(|error| self.fault(error))?;
         rows.iter().map(|row| Ok(found(row)?)).collect()
-    }
-
-    fn delete(&self, keys: &[RecordKey]) -> Vec<String> {
-        keys.iter().map(|key| self.statements.delete(key)).collect()
     }
 
     /// Removes at most so many expired records, of at most [`BATCH`].
@@ -184,39 +159,50 @@ impl MySqlStore {
         &self,
         connection: &mut MySqlConnection,
         limit: usize,
-    ) -> Result<Purged, Failure> {
-        let lock = self.statements.lock_expired(limit.min(BATCH));
+    ) -> Result<Purged, Fault> {
+        let lock = self.many.lock_expired(limit.min(BATCH));
         let rows = sqlx::raw_sql(lock).fetch_all(&mut *connection).await;
-        let rows = rows.map_err(|error| self.failure(error).in_transaction())?;
+        let rows = rows.map_err(|error| self.fault(error).in_transaction())?;
         let mut keys = Vec::with_capacity(rows.len());
         let mut purged = Purged::default();
         for row in &rows {
-            let key = key(row).map_err(|error| Failure::from(error).in_transaction())?;
+            let key = key(row).map_err(|error| Fault::from(error).in_transaction())?;
             keys.push(key);
             if let Some(operation) = uncompleted(row) {
                 purged.abandoned.push(PurgedClaim { key, operation });
             }
         }
         purged.records = keys.len();
-        let commit = Statements::commit(&self.delete(&keys));
+        let commit = ManyStatements::commit(&self.many.delete(&keys));
         let commit = sqlx::raw_sql(commit).execute(connection);
-        let failed = |error| self.failure(error).in_transaction().not_repeatable();
+        let failed = |error| self.fault(error).in_transaction().not_repeatable();
         commit.await.map_err(failed)?;
         Ok(purged)
     }
 }
 
+fn each<T: Copy>(standings: Vec<Standing>, done: T, lost: T) -> Vec<Result<T, StoreError>> {
+    let of = |standing| match standing {
+        Standing::Locked => Ok(done),
+        Standing::Lost => Ok(lost),
+        Standing::Failed(error) => Err(error),
+    };
+    standings.into_iter().map(of).collect()
+}
+
 fn standing(owner: &Owner, (token, state): (Option<Token>, u8)) -> Standing {
-    match state {
-        _ if token != Some(owner.token) => Standing::Lost,
-        RUNNING => Standing::Locked,
-        COMPLETED => Standing::Lost,
-        other => Standing::Failed(row::unknown_state(other)),
+    if token != Some(owner.token) {
+        return Standing::Lost;
+    }
+    match is_completed(state) {
+        Ok(false) => Standing::Locked,
+        Ok(true) => Standing::Lost,
+        Err(error) => Standing::Failed(error),
     }
 }
 
 fn found(row: &MySqlRow) -> Result<(RecordKey, (Option<Token>, u8)), StoreError> {
-    Ok((key(row)?, (row::token(row, 1)?, column(row, 2)?)))
+    Ok((key(row)?, (token(row, 1)?, column(row, 2)?)))
 }
 
 fn key(row: &MySqlRow) -> Result<RecordKey, StoreError> {
@@ -226,9 +212,8 @@ fn key(row: &MySqlRow) -> Result<RecordKey, StoreError> {
 /// The operation, unless the record is completed. One that cannot be read is named so: its record is
 /// purged all the same.
 fn uncompleted(row: &MySqlRow) -> Option<Arc<str>> {
-    if matches!(column::<u8>(row, 1), Ok(COMPLETED)) {
+    if column(row, 1).and_then(is_completed).unwrap_or(false) {
         return None;
     }
-    let operation = row::text(row, 2).map_err(|error| corrupt(NAME, error));
-    Some(operation.unwrap_or_else(|_| "(unreadable)".into()))
+    Some(text(row, 2).unwrap_or_else(|_| "(unreadable)".into()))
 }

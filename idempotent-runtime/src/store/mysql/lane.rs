@@ -1,10 +1,4 @@
-//! A few connections for one kind of operation.
-//!
-//! Not a pool of sqlx: the application's handlers may have taken all connections of that one, and it
-//! waits for as long as it takes when it asks whether a connection is still there.
-//!
-//! **A connection belongs to the call that waits for its reply.** A call that is dropped closes it, and
-//! what the reply says decides whether it is used again. Nothing is awaited to put it back.
+//! The connections for one kind of operation, and the calls over them.
 //!
 //! **One that was silent or broken makes the others suspect.** Idle connections that were last heard of
 //! before a call that got no reply are closed, and so are all that are older than the news that the
@@ -18,14 +12,17 @@ use std::time::Duration;
 
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions, Connection as _, MySqlConnection, MySqlPool};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout};
 
-use super::failure::{self, Failure};
+use super::error::{Fault, NAME, of_server};
 use super::row::column;
 use super::statements::SESSION;
-use super::{CONNECT_TIMEOUT, NAME};
+use crate::store::sql::{Connections, Idle};
 use crate::store::{StoreError, StoreErrorKind};
+
+/// How long a connection may take to be made.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a call waits for one of the connections to be free.
 const QUEUE_LIMIT: Duration = Duration::from_secs(5);
@@ -35,12 +32,6 @@ const IDLE_BEFORE_PING: Duration = Duration::from_secs(1);
 
 /// How long it may take to say so.
 const PING_LIMIT: Duration = Duration::from_millis(500);
-
-/// How long a connection may be unused before it is closed.
-const IDLE_LIMIT: Duration = Duration::from_secs(10 * 60);
-
-/// How long a connection is used at all, so that those to a new server come in time.
-const LIFETIME: Duration = Duration::from_secs(30 * 60);
 
 /// What the lanes of one store know of its server.
 #[derive(Default)]
@@ -55,23 +46,19 @@ pub(super) struct Lane {
     /// For its options only: the application may change them, as when a password is rotated.
     pool: MySqlPool,
     health: Arc<Health>,
-    permits: Semaphore,
-    /// The one that was used last is used next.
-    idle: Mutex<Vec<Connection>>,
+    connections: Connections<Connection>,
 }
 
 /// A connection with the settings of `session.sql`.
-pub(super) struct Connection {
+struct Connection {
     connection: MySqlConnection,
     /// The most bytes that the server takes in one packet of this connection.
     max_packet_bytes: usize,
     generation: u64,
-    connected_at: Instant,
-    heard_at: Instant,
 }
 
 /// One call: at most two tries, the second on a fresh connection.
-pub(super) struct Call<'a> {
+pub(super) struct LaneCall<'a> {
     lane: &'a Lane,
     /// It was sent by a connection that broke.
     was_sent: bool,
@@ -82,7 +69,7 @@ pub(super) struct Call<'a> {
 pub(super) struct OnLoan<'a> {
     lane: &'a Lane,
     /// Missing once it was given back.
-    connection: Option<Connection>,
+    connection: Option<Idle<Connection>>,
     was_idle: bool,
     asked_at: Instant,
     _permit: SemaphorePermit<'a>,
@@ -90,18 +77,16 @@ pub(super) struct OnLoan<'a> {
 
 impl Lane {
     pub(super) fn new(pool: MySqlPool, health: Arc<Health>, connections: u32) -> Self {
-        let permits = usize::try_from(connections).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             pool,
             health,
-            permits: Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS)),
-            idle: Mutex::default(),
+            connections: Connections::new(connections),
         }
     }
 
-    /// For an operation that may be repeated.
-    pub(super) fn call(&self) -> Call<'_> {
-        Call {
+    /// For an operation that may be repeated: see [`on_lane!`].
+    pub(super) fn call(&self) -> LaneCall<'_> {
+        LaneCall {
             lane: self,
             was_sent: false,
             is_second: false,
@@ -114,17 +99,12 @@ impl Lane {
     ///
     /// [`StoreError`]; nothing was executed.
     pub(super) async fn fresh(&self) -> Result<OnLoan<'_>, StoreError> {
-        self.idle().clear();
+        self.connections.retain(|_| false);
         self.borrow().await
     }
 
     async fn borrow(&self) -> Result<OnLoan<'_>, StoreError> {
-        let permit = match timeout(QUEUE_LIMIT, self.permits.acquire()).await {
-            Ok(Ok(permit)) => permit,
-            Ok(Err(_)) | Err(_) => {
-                return Err(StoreError::new(NAME, StoreErrorKind::TimedOut).not_executed());
-            }
-        };
+        let permit = self.connections.permit(QUEUE_LIMIT, NAME).await?;
         let idle = self.idle_connection().await;
         let was_idle = idle.is_some();
         let connection = match idle {
@@ -140,54 +120,43 @@ impl Lane {
         })
     }
 
-    async fn idle_connection(&self) -> Option<Connection> {
+    async fn idle_connection(&self) -> Option<Idle<Connection>> {
         let mut connection = self.take()?;
-        let idle_since = connection.heard_at;
-        if idle_since.elapsed() < IDLE_BEFORE_PING {
+        if connection.heard_at.elapsed() < IDLE_BEFORE_PING {
             return Some(connection);
         }
-        if let Ok(Ok(())) = timeout(PING_LIMIT, connection.connection.ping()).await {
+        let ping = connection.connection.connection.ping();
+        if let Ok(Ok(())) = timeout(PING_LIMIT, ping).await {
             return Some(connection);
         }
-        self.health.retire(connection.generation);
+        self.health.retire(connection.connection.generation);
         None
     }
 
-    fn take(&self) -> Option<Connection> {
+    fn take(&self) -> Option<Idle<Connection>> {
         let generation = self.health.generation.load(Ordering::Acquire);
         let silent_since = *self.health.silent_since();
-        let now = Instant::now();
-        let mut idle = self.idle();
-        idle.retain(|one| {
-            one.generation == generation
+        self.connections.retain(|one| {
+            one.connection.generation == generation
                 && silent_since.is_none_or(|since| one.heard_at >= since)
-                && now < one.heard_at + IDLE_LIMIT
-                && now < one.connected_at + LIFETIME
         });
-        idle.pop()
+        self.connections.take()
     }
 
-    async fn connect(&self) -> Result<Connection, StoreError> {
+    async fn connect(&self) -> Result<Idle<Connection>, StoreError> {
         let generation = self.health.generation.load(Ordering::Acquire);
         let options = self.pool.connect_options();
         match timeout(CONNECT_TIMEOUT, connect(&options)).await {
             Ok(connected) => {
                 let (connection, max_packet_bytes) = connected?;
-                let now = Instant::now();
-                Ok(Connection {
+                Ok(Idle::fresh(Connection {
                     connection,
                     max_packet_bytes,
                     generation,
-                    connected_at: now,
-                    heard_at: now,
-                })
+                }))
             }
             Err(_) => Err(StoreError::new(NAME, StoreErrorKind::TimedOut).not_executed()),
         }
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -209,7 +178,7 @@ impl Health {
     }
 }
 
-impl<'a> Call<'a> {
+impl<'a> LaneCall<'a> {
     /// A connection for the next try.
     ///
     /// # Errors
@@ -225,31 +194,31 @@ impl<'a> Call<'a> {
     pub(super) fn end<T>(
         &mut self,
         mut on_loan: OnLoan<'a>,
-        result: Result<T, Failure>,
+        result: Result<T, Fault>,
     ) -> Option<Result<T, StoreError>> {
-        let failure = match result {
+        let fault = match result {
             Ok(done) => {
                 on_loan.give_back();
                 return Some(Ok(done));
             }
-            Err(failure) => failure,
+            Err(fault) => fault,
         };
-        let may_repeat = failure.may_be_repeated() && on_loan.was_idle && !self.is_second;
-        if failure.is_of_this_operation() {
+        let may_repeat = fault.may_be_repeated() && on_loan.was_idle && !self.is_second;
+        if fault.is_of_this_operation() {
             on_loan.give_back();
         } else {
-            on_loan.close(&failure);
+            on_loan.close(&fault);
         }
         if may_repeat {
             tracing::debug!(
-                error = &failure.error as &dyn std::error::Error,
+                error = &fault.error as &dyn std::error::Error,
                 "an idle connection was of no use, trying a fresh one"
             );
-            self.was_sent |= failure.error.may_have_happened();
+            self.was_sent |= fault.error.may_have_happened();
             self.is_second = true;
             return None;
         }
-        Some(Err(self.of_all_tries(failure.error)))
+        Some(Err(self.of_all_tries(fault.error)))
     }
 
     fn of_all_tries(&self, error: StoreError) -> StoreError {
@@ -261,25 +230,46 @@ impl<'a> Call<'a> {
     }
 }
 
+/// Runs an operation on a connection of a lane, and once more on a fresh one if that connection had been
+/// idle and turned out to be of no use.
+///
+/// No function: that its closure's future can be sent, for any connection, is more than can be said of it.
+macro_rules! on_lane {
+    ($lane:expr, |$connection:ident| $operation:expr) => {{
+        let mut call = $lane.call();
+        loop {
+            let mut $connection = match call.connection().await {
+                Ok(connection) => connection,
+                Err(error) => break Err(error),
+            };
+            let result: Result<_, $crate::store::mysql::error::Fault> = $operation.await;
+            if let Some(result) = call.end($connection, result) {
+                break result;
+            }
+        }
+    }};
+}
+
+pub(super) use on_lane;
+
 impl OnLoan<'_> {
     pub(super) fn max_packet_bytes(&self) -> usize {
         let connection = self.connection.as_ref();
-        connection.map_or(usize::MAX, |connection| connection.max_packet_bytes)
+        connection.map_or(usize::MAX, |used| used.connection.max_packet_bytes)
     }
 
     /// Every request has had its reply.
     fn give_back(&mut self) {
-        if let Some(mut connection) = self.connection.take() {
-            connection.heard_at = Instant::now();
-            self.lane.idle().push(connection);
+        if let Some(connection) = self.connection.take() {
+            self.lane.connections.give_back(connection);
         }
     }
 
-    fn close(&mut self, failure: &Failure) {
+    fn close(&mut self, fault: &Fault) {
         if let Some(connection) = self.connection.take()
-            && failure.is_of_server()
+            && fault.is_of_server()
         {
-            self.lane.health.retire(connection.generation);
+            self.lane.health.retire(connection.connection.generation);
         }
     }
 }
@@ -299,20 +289,30 @@ impl Deref for OnLoan<'_> {
     type Target = MySqlConnection;
 
     fn deref(&self) -> &MySqlConnection {
-        &self.connection.as_ref().expect("a connection").connection
+        &self
+            .connection
+            .as_ref()
+            .expect("a connection")
+            .connection
+            .connection
     }
 }
 
 #[expect(clippy::expect_used, reason = "it is only taken by who consumes this")]
 impl DerefMut for OnLoan<'_> {
     fn deref_mut(&mut self) -> &mut MySqlConnection {
-        &mut self.connection.as_mut().expect("a connection").connection
+        &mut self
+            .connection
+            .as_mut()
+            .expect("a connection")
+            .connection
+            .connection
     }
 }
 
 /// Connects, and makes the settings of the server and of the application not matter.
 async fn connect(options: &MySqlConnectOptions) -> Result<(MySqlConnection, usize), StoreError> {
-    let not_executed = |error| failure::of_server(error).error.not_executed();
+    let not_executed = |error| of_server(error).error.not_executed();
     let mut connection = options.connect().await.map_err(not_executed)?;
     let rows = sqlx::raw_sql(SESSION).fetch_all(&mut connection).await;
     let rows = rows.map_err(not_executed)?;

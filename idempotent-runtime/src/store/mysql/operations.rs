@@ -7,12 +7,13 @@ use bytes::Bytes;
 use sqlx::MySqlConnection;
 use sqlx::mysql::MySqlRow;
 
-use super::failure::{self, Failure};
+use super::error::{Fault, NAME, check_packet, is_conflict, is_duplicate, of_statement};
 use super::lane::OnLoan;
-use super::row::{self, COMPLETED, RUNNING, Row, column};
+use super::records::Records;
+use super::row::{self, column, is_completed};
 use super::statements::Statement;
-use super::{MySqlStore, NAME};
 use crate::record::{Owner, StoredResponse};
+use crate::store::sql::corrupt;
 use crate::store::{
     Acquired, Claim, ClaimRequest, Completion, Progress, StoreError, StoreErrorKind,
 };
@@ -21,9 +22,9 @@ use crate::store::{
 /// changed it.
 const TRIES: usize = 10;
 
-impl MySqlStore {
-    pub(super) fn failure(&self, error: sqlx::Error) -> Failure {
-        failure::of_statement(&self.place, error)
+impl Records {
+    pub(super) fn fault(&self, error: sqlx::Error) -> Fault {
+        of_statement(&self.table, error)
     }
 
     /// Runs one statement and says how many rows it matched (not: changed; `sqlx` asks for that).
@@ -35,7 +36,7 @@ impl MySqlStore {
         statement: impl Fn() -> Statement + Send,
     ) -> Result<u64, sqlx::Error> {
         let done = match statement().execute(&mut *connection).await {
-            Err(error) if failure::is_conflict(&error) => statement().execute(connection).await,
+            Err(error) if is_conflict(&error) => statement().execute(connection).await,
             done => done,
         };
         Ok(done?.rows_affected())
@@ -46,11 +47,11 @@ impl MySqlStore {
         &self,
         connection: &mut MySqlConnection,
         statement: impl Fn() -> Statement + Send,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, Fault> {
         match Self::matched(connection, statement).await {
             Ok(matched) => Ok(matched > 0),
-            Err(error) if failure::is_duplicate(&error) => Ok(false),
-            Err(error) => Err(self.failure(error)),
+            Err(error) if is_duplicate(&error) => Ok(false),
+            Err(error) => Err(self.fault(error)),
         }
     }
 
@@ -58,25 +59,25 @@ impl MySqlStore {
         &self,
         connection: &mut MySqlConnection,
         read: Statement,
-    ) -> Result<Option<MySqlRow>, Failure> {
+    ) -> Result<Option<MySqlRow>, Fault> {
         let row = read.fetch_optional(connection).await;
-        row.map_err(|error| self.failure(error))
+        row.map_err(|error| self.fault(error))
     }
 
     pub(super) async fn read_all(
         &self,
         connection: &mut MySqlConnection,
         read: Statement,
-    ) -> Result<Vec<MySqlRow>, Failure> {
+    ) -> Result<Vec<MySqlRow>, Fault> {
         let rows = read.fetch_all(connection).await;
-        rows.map_err(|error| self.failure(error))
+        rows.map_err(|error| self.fault(error))
     }
 
     pub(super) async fn claim_on(
         &self,
         connection: &mut MySqlConnection,
         request: &ClaimRequest<'_>,
-    ) -> Result<Claim, Failure> {
+    ) -> Result<Claim, Fault> {
         for _ in 0..TRIES {
             if let Some(claim) = self.try_claim(connection, request).await? {
                 return Ok(claim);
@@ -95,7 +96,7 @@ impl MySqlStore {
         &self,
         connection: &mut MySqlConnection,
         request: &ClaimRequest<'_>,
-    ) -> Result<Option<Claim>, Failure> {
+    ) -> Result<Option<Claim>, Fault> {
         let first = Claim::Acquired(Acquired {
             attempt: 1,
             age: Duration::ZERO,
@@ -107,20 +108,21 @@ impl MySqlStore {
             let is_ours = self.has_matched(connection, insert).await?;
             return Ok(is_ours.then_some(first));
         };
-        let Some(seen) = Row::read(&row)? else {
+        let Some(seen) = row::read(&row)? else {
             let reclaim = || statements.reclaim(request);
             let is_ours = self.has_matched(connection, reclaim).await?;
             return Ok(is_ours.then_some(first));
         };
-        if let Some(claim) = seen.answer(request) {
-            return Ok(Some(claim));
-        }
+        let claim = seen.claim(&request.fingerprint, request.owner.token);
+        let (attempt, age) = match claim.map_err(|error| corrupt(NAME, error))? {
+            Claim::Abandoned { attempt, age } if request.take_over == Some(attempt) => {
+                (attempt.saturating_add(1), age)
+            }
+            claim => return Ok(Some(claim)),
+        };
         let take_over = || statements.take_over(request, &seen);
         let is_ours = self.has_matched(connection, take_over).await?;
-        Ok(is_ours.then_some(Claim::Acquired(Acquired {
-            attempt: seen.next_attempt(),
-            age: seen.age,
-        })))
+        Ok(is_ours.then_some(Claim::Acquired(Acquired { attempt, age })))
     }
 
     pub(super) async fn complete_on(
@@ -129,9 +131,9 @@ impl MySqlStore {
         owner: &Owner,
         response: &Arc<StoredResponse>,
         ttl: Duration,
-    ) -> Result<Completion, Failure> {
+    ) -> Result<Completion, Fault> {
         let bytes = response.encode();
-        failure::check_packet(bytes.len(), connection.max_packet_bytes())?;
+        check_packet(bytes.len(), connection.max_packet_bytes())?;
         let complete = || {
             self.statements
                 .complete(owner, response.status, &bytes, ttl)
@@ -141,12 +143,8 @@ impl MySqlStore {
         }
         let completed_by = self.statements.completed_by(owner);
         match self.read(connection, completed_by).await? {
-            Some(row) => match column::<u8>(&row, 0)? {
-                COMPLETED => Ok(Completion::AlreadyCompleted),
-                RUNNING => Ok(Completion::Lost),
-                other => Err(row::unknown_state(other).into()),
-            },
-            None => Ok(Completion::Lost),
+            Some(row) if is_completed(column(&row, 0)?)? => Ok(Completion::AlreadyCompleted),
+            Some(_) | None => Ok(Completion::Lost),
         }
     }
 
@@ -156,9 +154,9 @@ impl MySqlStore {
         owner: &Owner,
         offset: usize,
         bytes: &Bytes,
-    ) -> Result<Progress, Failure> {
+    ) -> Result<Progress, Fault> {
         let limit = connection.max_packet_bytes();
-        failure::check_packet(bytes.len(), limit)?;
+        check_packet(bytes.len(), limit)?;
         for _ in 0..TRIES {
             let save = || self.statements.save_progress(owner, offset, bytes);
             if self.has_matched(connection, save).await? {
@@ -172,7 +170,7 @@ impl MySqlStore {
             if stored_bytes < offset {
                 return Ok(Progress::Behind { stored_bytes });
             }
-            failure::check_packet(stored_bytes.saturating_add(bytes.len()), limit)?;
+            check_packet(stored_bytes.saturating_add(bytes.len()), limit)?;
             // Another call of this attempt has saved what was missing, between the two statements.
         }
         Err(contended().into())

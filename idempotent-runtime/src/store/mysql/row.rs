@@ -1,106 +1,75 @@
-//! One row, read.
+//! Reading the columns of a row.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use sqlx::Row as _;
 use sqlx::mysql::MySqlRow;
 
-use super::NAME;
+use super::error::NAME;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
-use crate::record::{Record, RecordState, StoredResponse, Token};
-use crate::store::listing::warn_unreadable;
-use crate::store::sql::{corrupt, store_error};
-use crate::store::{Acquired, Claim, ClaimRequest, ListedRecord, RecordStatus, StoreError};
+use crate::record::{Record, Token};
+use crate::store::listing::Looked;
+use crate::store::row::{Details, Row, status};
+use crate::store::sql::{corrupt, length, store_error};
+use crate::store::{ListedRecord, StoreError};
 
-/// A record that has not expired, as it was at one moment of the server's clock.
-pub(super) struct Row {
-    pub(super) fingerprint: Fingerprint,
-    /// Missing once its owner has abandoned it.
-    pub(super) token: Option<Token>,
-    pub(super) attempt: u32,
-    pub(super) age: Duration,
-    expires_in: Duration,
-    state: RecordState,
-    progress: Bytes,
-    operation: Arc<str>,
-    label: Option<Arc<str>>,
+/// Reads what `read.sql` selects; `None` when the record has expired.
+pub(super) fn read(row: &MySqlRow) -> Result<Option<Row<&[u8]>>, StoreError> {
+    let time = |index| column(row, index).map(length);
+    let expires_in = time(0)?;
+    if expires_in.is_zero() {
+        return Ok(None);
+    }
+    let response = match is_completed(column(row, 4)?)? {
+        true => Some(column::<Option<&[u8]>>(row, 7)?.ok_or_else(no_response)?),
+        false => None,
+    };
+    Ok(Some(Row {
+        fingerprint: Fingerprint::from_bytes(bytes(row, 3)?),
+        token: token(row, 5)?,
+        attempt: column(row, 6)?,
+        age: time(2)?,
+        lease_left: time(1)?,
+        expires_in,
+        response,
+    }))
 }
 
-impl Row {
-    /// Reads what `read.sql` selects; `None` when it has expired.
-    pub(super) fn read(row: &MySqlRow) -> Result<Option<Self>, StoreError> {
-        let get = |index| micros(row, index);
-        let Some(expires_in) = get(0)? else {
-            return Ok(None);
-        };
-        let state = match (column::<u8>(row, 4)?, get(1)?) {
-            (RUNNING, Some(lease_left)) => RecordState::Running { lease_left },
-            (RUNNING, None) => RecordState::Abandoned,
-            (COMPLETED, _) => RecordState::Completed(Arc::new(response(row)?)),
-            (other, _) => return Err(unknown_state(other)),
-        };
-        let progress: Option<&[u8]> = column(row, 8)?;
-        Ok(Some(Self {
-            fingerprint: Fingerprint::from_bytes(bytes(row, 3)?),
-            token: token(row, 5)?,
-            attempt: column(row, 6)?,
-            age: get(2)?.unwrap_or_default(),
-            expires_in,
-            state,
-            progress: progress.map(Bytes::copy_from_slice).unwrap_or_default(),
-            operation: text(row, 9)?,
-            label: optional_text(row, 10)?,
-        }))
-    }
-
-    /// Steps 2 to 5 and 7 of [`Store::claim`](crate::store::Store::claim); `None` is step 6: to be
-    /// taken over.
-    pub(super) fn answer(&self, request: &ClaimRequest<'_>) -> Option<Claim> {
-        let (attempt, age) = (self.attempt, self.age);
-        Some(match &self.state {
-            _ if self.fingerprint != request.fingerprint => Claim::Mismatch,
-            RecordState::Completed(response) => Claim::Completed(Arc::clone(response)),
-            _ if self.token == Some(request.owner.token) => {
-                Claim::Acquired(Acquired { attempt, age })
-            }
-            RecordState::Running { lease_left } => Claim::InFlight {
-                lease_left: *lease_left,
-            },
-            RecordState::Abandoned if request.take_over == Some(attempt) => return None,
-            RecordState::Abandoned => Claim::Abandoned { attempt, age },
-        })
-    }
-
-    pub(super) fn next_attempt(&self) -> u32 {
-        self.attempt.saturating_add(1)
-    }
+/// The same as a record, of the columns that are selected for callers that ask for them.
+pub(super) fn record(row: &MySqlRow) -> Result<Option<Record>, StoreError> {
+    let Some(read) = read(row)? else {
+        return Ok(None);
+    };
+    let progress: Option<&[u8]> = column(row, 8)?;
+    let details = Details {
+        operation: text(row, 9)?,
+        label: optional_text(row, 10)?,
+        progress: progress.map(Bytes::copy_from_slice).unwrap_or_default(),
+    };
+    let record = read.record(details);
+    record.map(Some).map_err(|error| corrupt(NAME, error))
 }
 
-impl From<Row> for Record {
-    fn from(row: Row) -> Self {
-        Self {
-            fingerprint: row.fingerprint,
-            operation: row.operation,
-            label: row.label,
-            attempt: row.attempt,
-            age: row.age,
-            expires_in: row.expires_in,
-            state: row.state,
-            progress: row.progress,
-        }
-    }
+fn no_response() -> StoreError {
+    corrupt(NAME, "completed without a response")
 }
 
 /// The column `state`.
-pub(super) const RUNNING: u8 = 1;
+const RUNNING: u8 = 1;
 /// The column `state`.
-pub(super) const COMPLETED: u8 = 2;
+const COMPLETED: u8 = 2;
 
-pub(super) fn unknown_state(state: u8) -> StoreError {
-    corrupt(NAME, format!("a record has the unknown state {state}"))
+pub(super) fn is_completed(state: u8) -> Result<bool, StoreError> {
+    match state {
+        RUNNING => Ok(false),
+        COMPLETED => Ok(true),
+        other => Err(corrupt(
+            NAME,
+            format!("a record has the unknown state {other}"),
+        )),
+    }
 }
 
 pub(super) fn column<'r, T>(row: &'r MySqlRow, index: usize) -> Result<T, StoreError>
@@ -136,48 +105,25 @@ fn optional_text(row: &MySqlRow, index: usize) -> Result<Option<Arc<str>>, Store
     is_there.then(|| text(row, index)).transpose()
 }
 
-/// What `list.sql` returns: the keys, and the records that have not expired.
-pub(super) fn listed(rows: &[MySqlRow]) -> Vec<(RecordKey, Option<ListedRecord>)> {
-    let of_row = |row: &MySqlRow| {
-        let key = RecordKey::from_bytes(bytes(row, 0).ok()?);
-        let record = listed_record(row, key).unwrap_or_else(|error| {
-            warn_unreadable(&key, &error);
-            None
-        });
-        Some((key, record))
-    };
-    rows.iter().filter_map(of_row).collect()
+/// What `list.sql` returns: the key, and the record unless it has expired.
+pub(super) fn listed(row: &MySqlRow) -> Looked<StoreError> {
+    let key = RecordKey::from_bytes(bytes(row, 0).ok()?);
+    Some((key, listed_record(row, key)))
 }
 
 fn listed_record(row: &MySqlRow, key: RecordKey) -> Result<Option<ListedRecord>, StoreError> {
-    let Some(expires_in) = micros(row, 5)? else {
+    let time = |index| column(row, index).map(length);
+    let expires_in = time(5)?;
+    if expires_in.is_zero() {
         return Ok(None);
-    };
-    let (status, lease_left) = match (column::<u8>(row, 1)?, micros(row, 4)?) {
-        (RUNNING, Some(lease_left)) => (RecordStatus::InFlight, lease_left),
-        (RUNNING, None) => (RecordStatus::Abandoned, Duration::ZERO),
-        (COMPLETED, _) => (RecordStatus::Completed, Duration::ZERO),
-        (other, _) => return Err(unknown_state(other)),
-    };
+    }
+    let (status, lease_left) = status(is_completed(column(row, 1)?)?, time(4)?);
     Ok(Some(ListedRecord {
         attempt: column(row, 2)?,
         label: optional_text(row, 7)?,
-        age: micros(row, 3)?.unwrap_or_default(),
+        age: time(3)?,
         lease_left,
         expires_in,
         ..ListedRecord::new(key, status, text(row, 6)?)
     }))
-}
-
-/// A length of time; `None` when it is over.
-fn micros(row: &MySqlRow, index: usize) -> Result<Option<Duration>, StoreError> {
-    let micros: i64 = column(row, index)?;
-    let left = u64::try_from(micros).ok().filter(|left| *left > 0);
-    Ok(left.map(Duration::from_micros))
-}
-
-fn response(row: &MySqlRow) -> Result<StoredResponse, StoreError> {
-    let bytes: Option<&[u8]> = column(row, 7)?;
-    let bytes = bytes.ok_or_else(|| corrupt(NAME, "completed without a response"))?;
-    StoredResponse::decode(bytes).map_err(|error| corrupt(NAME, error))
 }

@@ -1,27 +1,24 @@
 //! The statements, with the table's name in its place and their parameters bound.
 
-use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::mysql::MySqlArguments;
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, MySql, SqlSafeStr, SqlStr};
 
-use super::batches::Locked;
-use super::place::Place;
-use super::row::Row;
+use super::table::QualifiedTable;
 use crate::key::RecordKey;
 use crate::record::Owner;
 use crate::store::ClaimRequest;
 use crate::store::listing::LOOK;
-use crate::store::sql::uncommented;
+use crate::store::row::Row;
+use crate::store::sql::{micros, prepared, uncommented};
 
 pub(super) type Statement = Query<'static, MySql, MySqlArguments>;
 
-pub(super) const SESSION: &str = include_str!("session.sql");
-pub(super) const UNLOCK: &str = include_str!("unlock.sql");
-pub(super) const HANDLER_SESSION: &str = include_str!("handler_session.sql");
+pub(super) const SESSION: &str = include_str!("sql/session.sql");
+pub(super) const UNLOCK: &str = include_str!("sql/unlock.sql");
+pub(super) const HANDLER_SESSION: &str = include_str!("sql/handler_session.sql");
 
 /// One for each operation, made once: what is cached on a connection is found by its text.
 pub(super) struct Statements {
@@ -44,64 +41,43 @@ pub(super) struct Statements {
     enter: String,
     pub(super) prepare: SqlStr,
     pub(super) leave: SqlStr,
-    many: ManyStatements,
-}
-
-/// The statements about many records. They are sent as text, with the keys in them: there is no end to the
-/// number of keys, and what is only a few bytes each needs no preparing.
-struct ManyStatements {
-    lock: String,
-    look: String,
-    renew: String,
-    abandon: String,
-    delete: String,
-    expired: String,
 }
 
 impl Statements {
-    pub(super) fn new(place: &Place) -> Self {
-        let of = |template: &str| prepared(&place.in_statement(&uncommented(template)));
-        let many = |template: &str| place.in_statement(&uncommented(template));
-        let read = include_str!("read.sql");
-        let list = uncommented(include_str!("list.sql"));
-        let state = uncommented(include_str!("session_state.sql"));
+    pub(super) fn new(table: &QualifiedTable) -> Self {
+        let of = |template: &str| prepared(table.in_statement(&uncommented(template)));
+        let read = include_str!("sql/read.sql");
+        let list = uncommented(include_str!("sql/list.sql"));
+        let state = uncommented(include_str!("sql/session_state.sql"));
         let with_state = |template: &str| of(&template.replace("{session}", &state));
         Self {
-            create_table: of(include_str!("create_table.sql")),
+            create_table: of(include_str!("sql/create_table.sql")),
             read: of(&read.replace("{details}", "NULL, NULL, NULL")),
             get: of(&read.replace("{details}", "progress, operation, label")),
-            insert: of(include_str!("insert.sql")),
-            reclaim: of(include_str!("reclaim.sql")),
-            take_over: of(include_str!("take_over.sql")),
-            give_grace: of(include_str!("give_grace.sql")),
-            save_progress: of(include_str!("save_progress.sql")),
-            saved_bytes: of(include_str!("saved_bytes.sql")),
-            complete: of(include_str!("complete.sql")),
-            record: of(include_str!("record.sql")),
-            completed_by: of(include_str!("completed_by.sql")),
+            insert: of(include_str!("sql/insert.sql")),
+            reclaim: of(include_str!("sql/reclaim.sql")),
+            take_over: of(include_str!("sql/take_over.sql")),
+            give_grace: of(include_str!("sql/give_grace.sql")),
+            save_progress: of(include_str!("sql/save_progress.sql")),
+            saved_bytes: of(include_str!("sql/saved_bytes.sql")),
+            complete: of(include_str!("sql/complete.sql")),
+            record: of(include_str!("sql/record.sql")),
+            completed_by: of(include_str!("sql/completed_by.sql")),
             list: of(&list.replace("{which}", "FORCE INDEX (PRIMARY) WHERE")),
             list_uncompleted: of(
                 &list.replace("{which}", "FORCE INDEX ({table}_state) WHERE state = 1 AND")
             ),
-            remove: of(include_str!("remove.sql")),
-            enter: uncommented(include_str!("enter.sql")),
-            prepare: with_state(include_str!("prepare.sql")),
-            leave: with_state(include_str!("leave.sql")),
-            many: ManyStatements {
-                lock: many(include_str!("lock.sql")),
-                look: many(include_str!("look.sql")),
-                renew: many(include_str!("renew.sql")),
-                abandon: many(include_str!("abandon.sql")),
-                delete: many(include_str!("delete.sql")),
-                expired: many(include_str!("expired.sql")),
-            },
+            remove: of(include_str!("sql/remove.sql")),
+            enter: uncommented(include_str!("sql/enter.sql")),
+            prepare: with_state(include_str!("sql/prepare.sql")),
+            leave: with_state(include_str!("sql/leave.sql")),
         }
     }
 
-    pub(super) fn schema(place: &Place) -> Statement {
-        let schema = sqlx::query(include_str!("schema.sql"));
-        let schema = schema.bind(place.database().map(str::to_owned));
-        schema.bind(place.table().to_string())
+    pub(super) fn schema(table: &QualifiedTable) -> Statement {
+        let schema = sqlx::query(include_str!("sql/schema.sql"));
+        let schema = schema.bind(table.database().map(str::to_owned));
+        schema.bind(table.name().to_string())
     }
 
     /// What makes the table, as text.
@@ -140,10 +116,10 @@ impl Statements {
         bind_times(reclaim, request).bind(&request.owner.key.as_bytes()[..])
     }
 
-    pub(super) fn take_over(&self, request: &ClaimRequest<'_>, seen: &Row) -> Statement {
+    pub(super) fn take_over(&self, request: &ClaimRequest<'_>, seen: &Row<&[u8]>) -> Statement {
         let take_over = statement(&self.take_over)
             .bind(&request.owner.token.as_bytes()[..])
-            .bind(seen.next_attempt());
+            .bind(seen.attempt.saturating_add(1));
         bind_times(take_over, request)
             .bind(&request.owner.key.as_bytes()[..])
             .bind(&request.fingerprint.as_bytes()[..])
@@ -227,66 +203,15 @@ impl Statements {
             None => text(enter),
         }
     }
-
-    /// Begins a transaction that has locked these records.
-    pub(super) fn lock(&self, keys: &[RecordKey], locked: Locked) -> SqlStr {
-        let lock = with_keys(&self.many.lock, keys);
-        let locked = match locked {
-            Locked::Skip => " SKIP LOCKED",
-            Locked::Wait => "",
-        };
-        text(format!("{}{lock}{locked}", begin_briefly()))
-    }
-
-    pub(super) fn look(&self, keys: &[RecordKey]) -> SqlStr {
-        text(with_keys(&self.many.look, keys))
-    }
-
-    /// Commits such a transaction after these statements.
-    pub(super) fn commit(statements: &[String]) -> SqlStr {
-        let mut all = statements.join("; ");
-        if !all.is_empty() {
-            all.push_str("; ");
-        }
-        text(all + COMMIT)
-    }
-
-    pub(super) fn renew(&self, keys: &[RecordKey], lease: Duration, life: Duration) -> String {
-        let renew = self.many.renew.replace("{lease}", &number(lease));
-        with_keys(&renew.replace("{life}", &number(life)), keys)
-    }
-
-    pub(super) fn abandon(&self, keys: &[RecordKey]) -> String {
-        with_keys(&self.many.abandon, keys)
-    }
-
-    pub(super) fn delete(&self, key: &RecordKey) -> String {
-        self.many.delete.replace("{key}", &literal(key))
-    }
-
-    /// Begins a transaction that has locked at most so many expired records.
-    pub(super) fn lock_expired(&self, limit: usize) -> SqlStr {
-        let expired = self.many.expired.replace("{limit}", &limit.to_string());
-        text(begin_briefly() + &expired)
-    }
 }
-
-/// How long the server waits between the two messages of a transaction of this store's own.
-const BETWEEN_TWO_MESSAGES: Duration = Duration::from_secs(5);
 
 /// The most that the server takes for `wait_timeout` on every system, in seconds.
 const MOST_SECS: u64 = 2_147_483;
 
 pub(super) fn session_limit(limit: Duration) -> String {
     let secs = limit.as_secs().clamp(1, MOST_SECS).to_string();
-    uncommented(include_str!("session_limit.sql")).replace("{secs}", &secs)
+    uncommented(include_str!("sql/session_limit.sql")).replace("{secs}", &secs)
 }
-
-fn begin_briefly() -> String {
-    session_limit(BETWEEN_TWO_MESSAGES) + "; START TRANSACTION; "
-}
-
-const COMMIT: &str = "COMMIT; SET wait_timeout = @idempotent_wait_timeout";
 
 fn statement(text: &SqlStr) -> Statement {
     sqlx::query(text.clone())
@@ -304,36 +229,7 @@ fn bind_times(statement: Statement, request: &ClaimRequest<'_>) -> Statement {
     statement.bind(micros(request.lease)).bind(micros(life))
 }
 
-/// Never more than a thousand years, so that no sum leaves what a DATETIME can be.
-fn micros(time: Duration) -> i64 {
-    const MOST: i64 = 1000 * 365 * 24 * 60 * 60 * 1_000_000;
-    i64::try_from(time.as_micros()).map_or(MOST, |micros| micros.min(MOST))
-}
-
-fn number(time: Duration) -> String {
-    micros(time).to_string()
-}
-
-/// The keys are digits, so that they can stand in a statement as they are.
-fn with_keys(template: &str, keys: &[RecordKey]) -> String {
-    let mut literals = String::with_capacity(keys.len() * (size_of::<RecordKey>() * 2 + 4));
-    for key in keys {
-        let separator = if literals.is_empty() { "" } else { "," };
-        // Writing to a string does not fail.
-        let _ = write!(literals, "{separator}{}", literal(key));
-    }
-    template.replace("{keys}", &literals)
-}
-
-fn literal(key: &RecordKey) -> String {
-    format!("X'{}'", key.to_hex())
-}
-
 /// The only things put into a template from outside are names, quoted or plain, numbers, and digits.
-fn text(statement: String) -> SqlStr {
+pub(super) fn text(statement: String) -> SqlStr {
     AssertSqlSafe(statement).into_sql_str()
-}
-
-fn prepared(statement: &str) -> SqlStr {
-    AssertSqlSafe(Arc::<str>::from(statement)).into_sql_str()
 }

@@ -9,10 +9,10 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 use tokio::time::timeout;
 
-use super::NAME;
 use super::error::{code, store_error};
 use crate::error::{Error, ErrorKind};
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::StoreError;
+use crate::store::sql::try_out;
 
 /// How long connecting may take, and how long a call waits for a connection.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -115,20 +115,12 @@ pub(super) fn parse(url: &str) -> Result<PgConnectOptions, Error> {
     })
 }
 
-/// Connects once: whether the server lets anybody in.
+/// Whether the server lets us in, and if not, why.
 pub(super) async fn probe(options: &PgConnectOptions) -> Result<(), Error> {
-    let failed = |source: StoreError| {
+    let tried = try_out(options, CONNECT_TIMEOUT, store_error).await;
+    tried.map_err(|source| {
         Error::new(ErrorKind::Store, "postgres store: cannot connect").with_source(source)
-    };
-    match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
-        Ok(Ok(connection)) => {
-            // It has served its purpose: how it ends does not matter.
-            drop(connection.close().await);
-            Ok(())
-        }
-        Ok(Err(error)) => Err(failed(store_error(error))),
-        Err(_) => Err(failed(StoreError::new(NAME, StoreErrorKind::TimedOut))),
-    }
+    })
 }
 
 /// The pool for `#[tx]` of a store that is made from a URL.
@@ -146,11 +138,4 @@ pub(super) fn pool(options: PgConnectOptions) -> PgPool {
             })
         })
         .connect_lazy_with(options)
-}
-
-/// No runtime, no connection.
-pub(super) fn no_runtime() -> StoreError {
-    StoreError::new(NAME, StoreErrorKind::Unavailable)
-        .not_executed()
-        .with_source("called outside of a tokio runtime")
 }

@@ -5,15 +5,18 @@ use std::borrow::Cow;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-use super::NAME;
-use crate::store::{StoreError, StoreErrorKind, sql};
+use crate::store::sql::{self, NotMigrated};
+use crate::store::{StoreError, StoreErrorKind};
 
-/// The cause of an error that [`migrate`](super::PostgresStore::migrate) would have prevented.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the table or its functions are missing: call `PostgresStore::migrate` before the first use"
-)]
-pub(super) struct NotMigrated(#[source] pub(super) Option<sqlx::Error>);
+/// What the store is called in its errors.
+pub(super) const NAME: &str = "postgres";
+
+/// No runtime, no connection.
+pub(super) fn no_runtime() -> StoreError {
+    StoreError::new(NAME, StoreErrorKind::Unavailable)
+        .not_executed()
+        .with_source("called outside of a tokio runtime")
+}
 
 pub(super) fn store_error(error: sqlx::Error) -> StoreError {
     let Some(code) = code(&error) else {
@@ -28,7 +31,7 @@ pub(super) fn store_error(error: sqlx::Error) -> StoreError {
     };
     match &*code {
         // undefined_table, undefined_function
-        "42P01" | "42883" => failure.with_source(NotMigrated(Some(error))),
+        "42P01" | "42883" => failure.with_source(NotMigrated::new("PostgresStore", error)),
         _ => failure.with_source(error),
     }
 }

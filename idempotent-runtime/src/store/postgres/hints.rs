@@ -12,9 +12,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
 use super::records::Records;
-use super::{rows, statement};
+use super::row;
+use super::statements::{Statements, statement};
 use crate::key::RecordKey;
-use crate::store::listening::{CONNECT_TIMEOUT, Listening, Pauses, parse_key};
+use crate::store::listening::{CONNECT_TIMEOUT, Listening, ReconnectPauses, parse_key};
 use crate::store::waiters::Waiters;
 use crate::store::{StoreError, Subscription};
 
@@ -25,7 +26,7 @@ const MARK_TIMEOUT: Duration = Duration::from_secs(5);
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
 /// Listens to the table's channel from the first subscription on, until it is dropped.
-pub(super) struct Listener {
+pub(super) struct PgHints {
     ear: Arc<Ear>,
     listening: Listening,
 }
@@ -43,7 +44,7 @@ struct Ear {
 #[derive(Default)]
 struct ToMark(Mutex<Option<UnboundedSender<RecordKey>>>);
 
-impl Listener {
+impl PgHints {
     pub(super) fn new(records: Arc<Records>) -> Self {
         let ear = Ear {
             channel: format!("{}_done", records.table()),
@@ -73,9 +74,9 @@ impl Listener {
     }
 }
 
-impl fmt::Debug for Listener {
+impl fmt::Debug for PgHints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener")
+        f.debug_struct("PgHints")
             .field("channel", &self.ear.channel)
             .finish_non_exhaustive()
     }
@@ -103,7 +104,7 @@ impl ToMark {
 
 /// Connects again whenever the connection is lost.
 async fn listen(ear: Arc<Ear>) {
-    let mut pauses = Pauses::new();
+    let mut pauses = ReconnectPauses::new();
     loop {
         match ear.listen_once().await {
             Ok(()) => pauses.start_over(),
@@ -173,10 +174,8 @@ impl Ear {
 
 impl Ear {
     async fn mark_one(&self, key: &RecordKey) -> Result<PgRow, StoreError> {
-        let sql = self.records.statements().await?;
-        let lane = &self.records.lanes()?.work;
-        let marking = || statement(&sql.wait).bind(&key.as_bytes()[..]);
-        rows::one(lane.rows(None, marking).await?)
+        let marking = |sql: &Statements| statement(&sql.wait).bind(&key.as_bytes()[..]);
+        row::one(self.records.rows(marking).await?)
     }
 }
 

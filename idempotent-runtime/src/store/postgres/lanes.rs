@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::runtime::{Handle, Id};
 use tokio::task::AbortHandle;
 
-use super::connector::{Connector, no_runtime};
+use super::connector::Connector;
+use super::error::no_runtime;
 use super::groups::Groups;
 use super::lane::Lane;
 use crate::store::StoreError;
@@ -81,7 +82,7 @@ impl Runtimes {
             leases: Lane::new(self.connector.clone(), LEASE_CONNECTIONS),
             finding: tokio::sync::Mutex::default(),
         });
-        let ended = Ended {
+        let ended = RuntimeEnded {
             id,
             known: Arc::downgrade(&self.known),
         };
@@ -110,12 +111,12 @@ impl Drop for Runtimes {
 }
 
 /// Dropped with the runtime: its connections can serve no call any more.
-struct Ended {
+struct RuntimeEnded {
     id: Id,
     known: Weak<Mutex<Known>>,
 }
 
-impl Drop for Ended {
+impl Drop for RuntimeEnded {
     fn drop(&mut self) {
         let gone = self.known.upgrade();
         // Dropped behind the lock.

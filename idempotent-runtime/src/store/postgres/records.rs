@@ -8,14 +8,13 @@ use sqlx::postgres::PgRow;
 use tokio::time::timeout;
 
 use super::connector::Connector;
+use super::grouped::Grouped;
 use super::lanes::{Lanes, Runtimes};
-use super::operation::Operation;
 use super::schema::{self, Place};
-use super::statements::Statements;
-use super::{micros, statement};
+use super::statements::{Query, Statements, statement};
 use crate::error::Error;
 use crate::record::{Owner, StoredResponse};
-use crate::store::sql::TableName;
+use crate::store::sql::{TableName, micros};
 use crate::store::{ClaimRequest, StoreError};
 
 /// A day: the TTL that is expected before one has been seen.
@@ -93,9 +92,18 @@ impl Records {
         Arc::clone(self.found.get_or_init(statements))
     }
 
+    /// The rows of one statement about one record, or about the table; it may be sent twice.
+    pub(super) async fn rows<'q>(
+        &self,
+        query: impl Fn(&Statements) -> Query<'q>,
+    ) -> Result<Vec<PgRow>, StoreError> {
+        let sql = self.statements().await?;
+        self.lanes()?.work.rows(None, || query(&sql)).await
+    }
+
     pub(super) async fn claim(&self, request: &ClaimRequest<'_>) -> Result<PgRow, StoreError> {
         let sql = self.statements().await?;
-        let operation = Operation::claim(request, self.ttl_us.load(Ordering::Relaxed));
+        let operation = Grouped::claim(request, self.ttl_us.load(Ordering::Relaxed));
         self.lanes()?.groups.run(operation, &sql).await
     }
 
@@ -107,7 +115,7 @@ impl Records {
     ) -> Result<PgRow, StoreError> {
         let sql = self.statements().await?;
         self.ttl_us.store(micros(ttl), Ordering::Relaxed);
-        let operation = Operation::completion(owner, response, ttl);
+        let operation = Grouped::completion(owner, response, ttl);
         self.lanes()?.groups.run(operation, &sql).await
     }
 

@@ -3,19 +3,15 @@
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
-use super::NAME;
 use super::connector::Connector;
-use super::error::{NotMigrated, store_error};
-use super::lane::{Lane, Query};
-use super::statements::{named, quoted};
+use super::error::{NAME, store_error};
+use super::lane::Lane;
+use super::statements::{Query, named, quoted};
 use crate::error::{Error, ErrorKind};
-use crate::store::sql::{TableName, uncommented};
+use crate::store::sql::{Found, NotMigrated, TableName, Unusable, uncommented};
 use crate::store::{StoreError, StoreErrorKind};
 
-/// The version of the schema, as the table says it.
-const VERSION: &str = "3";
-
-const SCHEMA: &str = include_str!("schema_3.sql");
+const SCHEMA: &str = include_str!("sql/schema_3.sql");
 
 /// The comment of the table had the version before that was a column.
 const OLD_COMMENT: &str = "idempotent-runtime schema ";
@@ -26,11 +22,6 @@ pub(super) struct Place {
     pub(super) schema: Option<String>,
     pub(super) table: TableName,
 }
-
-/// A table that this release cannot use.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Unusable(String);
 
 impl Place {
     /// As a string that PostgreSQL reads as a name.
@@ -43,14 +34,6 @@ impl Place {
     }
 }
 
-/// What there is in that place.
-enum Found {
-    NoTable,
-    /// One of this release, in that schema.
-    Ours(String),
-    Unusable(Unusable),
-}
-
 /// Finds the table, once for a process: from then on it is named with its schema, whatever the
 /// `search_path` of a session says.
 pub(super) async fn find(lane: &Lane, place: &Place) -> Result<String, StoreError> {
@@ -59,9 +42,9 @@ pub(super) async fn find(lane: &Lane, place: &Place) -> Result<String, StoreErro
     let found = found(place, rows.first()).map_err(store_error)?;
     let refused = StoreError::new(NAME, StoreErrorKind::Refused);
     match found {
-        Found::Ours(schema) => Ok(schema),
-        Found::NoTable => Err(refused.with_source(NotMigrated(None))),
-        Found::Unusable(why) => Err(refused.with_source(why)),
+        Ok(Some(schema)) => Ok(schema),
+        Ok(None) => Err(refused.with_source(NotMigrated::new("PostgresStore", None))),
+        Err(unusable) => Err(refused.with_source(unusable)),
     }
 }
 
@@ -83,26 +66,31 @@ pub(super) async fn migrate(connector: &Connector, place: &Place) -> Result<Stri
     let migrated = migrate_by(&mut connection, place).await;
     // It has served its purpose: how it ends does not matter.
     drop(connection.close().await);
-    let migrated = migrated.map_err(|error| failed(store_error(error)))?;
-    migrated.map_err(|why| Error::new(ErrorKind::Store, format!("postgres store: {why}")))
+    migrated.map_err(|error| failed(store_error(error)))?
 }
 
 async fn migrate_by(
     connection: &mut PgConnection,
     place: &Place,
-) -> sqlx::Result<Result<String, Unusable>> {
+) -> sqlx::Result<Result<String, Error>> {
+    let refused = |why| {
+        Err(Error::new(
+            ErrorKind::Store,
+            format!("postgres store: {why}"),
+        ))
+    };
     // The second of two processes that come at once must see what the first has committed.
     let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
     let mut transaction = connection.begin_with(begin).await?;
     lock(&mut transaction, &place.table).await?;
     let schema = match look(&mut transaction, place).await? {
-        Found::Ours(schema) => schema,
-        Found::Unusable(why) => return Ok(Err(why)),
-        Found::NoTable => {
+        Ok(Some(schema)) => schema,
+        Err(unusable) => return Ok(refused(unusable.to_string())),
+        Ok(None) => {
             let Some(schema) = new_schema(&mut transaction, place).await? else {
                 let why =
                     "no schema to create the table in: the `search_path` names none that exists";
-                return Ok(Err(Unusable(why.into())));
+                return Ok(refused(why.to_owned()));
             };
             let statements = named(SCHEMA, &schema, &place.table);
             sqlx::raw_sql(AssertSqlSafe(statements))
@@ -139,38 +127,39 @@ async fn new_schema(connection: &mut PgConnection, place: &Place) -> sqlx::Resul
     }
 }
 
-async fn look(connection: &mut PgConnection, place: &Place) -> sqlx::Result<Found> {
+async fn look(
+    connection: &mut PgConnection,
+    place: &Place,
+) -> sqlx::Result<Result<Option<String>, Unusable>> {
     let name = place.name();
     let row = query(&name).fetch_optional(connection).await?;
     found(place, row.as_ref())
 }
 
 fn query(name: &str) -> Query<'_> {
-    sqlx::query(AssertSqlSafe(uncommented(include_str!("version.sql")))).bind(name)
+    sqlx::query(AssertSqlSafe(uncommented(include_str!("sql/version.sql")))).bind(name)
 }
 
-fn found(place: &Place, row: Option<&PgRow>) -> sqlx::Result<Found> {
-    let Some(row) = row else {
-        return Ok(Found::NoTable);
+/// The schema that the table is in, if there is one.
+fn found(place: &Place, row: Option<&PgRow>) -> sqlx::Result<Result<Option<String>, Unusable>> {
+    let found = match row {
+        Some(row) => made(row)?,
+        None => Found::Nothing,
     };
-    let version: Option<String> = row.try_get("version")?;
-    let comment: Option<String> = row.try_get("comment")?;
-    let old = comment
-        .as_deref()
-        .and_then(|comment| comment.strip_prefix(OLD_COMMENT));
-    let table = &place.table;
-    Ok(Found::Unusable(Unusable(match (version.as_deref(), old) {
-        (Some(VERSION), _) => return Ok(Found::Ours(row.try_get("schema")?)),
-        (Some(other), _) => format!(
-            "the table `{table}` has schema {other}, and this release knows {VERSION}: another release has migrated it; use that release, or another table"
-        ),
-        (None, Some(old)) => format!(
-            "the table `{table}` has schema {old}, which was never released: drop it and its functions, or use another table"
-        ),
-        (None, None) => format!(
-            "there is a table `{table}` that this crate has not made: it has no column `schema_version`; use another table"
-        ),
-    })))
+    let schema = row.map(|row| row.try_get("schema")).transpose()?;
+    Ok(found.is_there(&place.table).map(|_| schema))
+}
+
+fn made(row: &PgRow) -> sqlx::Result<Found> {
+    let version: Option<&str> = row.try_get("version")?;
+    let comment: Option<&str> = row.try_get("comment")?;
+    let old = comment.and_then(|comment| comment.strip_prefix(OLD_COMMENT));
+    Ok(match version.or(old) {
+        Some(version) => version
+            .parse()
+            .map_or(Found::Foreign, |version| Found::Made(Some(version))),
+        None => Found::Foreign,
+    })
 }
 
 async fn warn_of_lossy_settings(connection: &mut PgConnection) -> sqlx::Result<()> {

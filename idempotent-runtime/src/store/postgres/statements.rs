@@ -2,7 +2,17 @@
 
 use std::sync::Arc;
 
+use sqlx::postgres::PgArguments;
+use sqlx::{AssertSqlSafe, Postgres};
+
 use crate::store::sql::{TableName, uncommented};
+
+pub(super) type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
+
+/// The only things put into it are a [`TableName`] and a quoted schema.
+pub(super) fn statement(sql: &Arc<str>) -> Query<'static> {
+    sqlx::query(AssertSqlSafe(Arc::clone(sql)))
+}
 
 /// One statement an operation.
 #[derive(Debug)]
@@ -21,12 +31,12 @@ pub(super) struct Statements {
     pub(super) list_uncompleted: Arc<str>,
     pub(super) remove: Arc<str>,
     pub(super) purge: Arc<str>,
-    pub(super) transaction: InTransaction,
+    pub(super) transaction: TransactionStatements,
 }
 
 /// Those of a handler's transaction.
 #[derive(Clone, Debug)]
-pub(super) struct InTransaction {
+pub(super) struct TransactionStatements {
     /// What tells the locks of this table from those of others.
     pub(super) name: Arc<str>,
     /// With `{locks}` still to be put in.
@@ -41,40 +51,40 @@ pub(super) struct InTransaction {
     pub(super) record_again: Arc<str>,
 }
 
-const LIST: &str = include_str!("list.sql");
+const LIST: &str = include_str!("sql/list.sql");
 
 impl Statements {
     pub(super) fn new(schema: &str, table: &TableName) -> Self {
-        let session = uncommented(include_str!("session.sql"));
+        let session = uncommented(include_str!("sql/session.sql"));
         let statement = |template: &str| {
             let template = uncommented(template).replace("{session}", session.trim());
             Arc::from(named(&template, schema, table))
         };
         Self {
-            claim: statement(include_str!("claim.sql")),
-            complete: statement(include_str!("complete.sql")),
-            group: statement(include_str!("group.sql")),
-            save_progress: statement(include_str!("save_progress.sql")),
-            wait: statement(include_str!("wait.sql")),
-            renew: statement(include_str!("renew.sql")),
-            release: statement(include_str!("release.sql")),
-            abandon: statement(include_str!("abandon.sql")),
-            give_grace: statement(include_str!("give_grace.sql")),
-            get: statement(include_str!("get.sql")),
+            claim: statement(include_str!("sql/claim.sql")),
+            complete: statement(include_str!("sql/complete.sql")),
+            group: statement(include_str!("sql/group.sql")),
+            save_progress: statement(include_str!("sql/save_progress.sql")),
+            wait: statement(include_str!("sql/wait.sql")),
+            renew: statement(include_str!("sql/renew.sql")),
+            release: statement(include_str!("sql/release.sql")),
+            abandon: statement(include_str!("sql/abandon.sql")),
+            give_grace: statement(include_str!("sql/give_grace.sql")),
+            get: statement(include_str!("sql/get.sql")),
             list: statement(&LIST.replace("{which}", "")),
             list_uncompleted: statement(&LIST.replace("{which}", "state = 1 AND")),
-            remove: statement(include_str!("remove.sql")),
-            purge: statement(include_str!("purge.sql")),
-            transaction: InTransaction {
+            remove: statement(include_str!("sql/remove.sql")),
+            purge: statement(include_str!("sql/purge.sql")),
+            transaction: TransactionStatements {
                 name: Arc::from(format!("{schema}.{table}")),
-                begin: statement(include_str!("begin.sql")),
-                lock: statement(include_str!("lock.sql")),
-                enter: statement(include_str!("enter.sql")),
-                look: statement(include_str!("look.sql")),
-                restore: statement(include_str!("restore.sql")),
-                is_same: statement(include_str!("is_same.sql")),
-                record: statement(include_str!("record.sql")),
-                record_again: statement(include_str!("record_again.sql")),
+                begin: statement(include_str!("sql/begin.sql")),
+                lock: statement(include_str!("sql/lock.sql")),
+                enter: statement(include_str!("sql/enter.sql")),
+                look: statement(include_str!("sql/look.sql")),
+                restore: statement(include_str!("sql/restore.sql")),
+                is_same: statement(include_str!("sql/is_same.sql")),
+                record: statement(include_str!("sql/record.sql")),
+                record_again: statement(include_str!("sql/record_again.sql")),
             },
         }
     }

@@ -1,21 +1,21 @@
 //! The same operation on many records: together where the connection can, and apart where it cannot.
 
 use ::redis::aio::ConnectionLike;
-use ::redis::{Cmd, Pipeline, Value};
+use ::redis::{Cmd, Pipeline};
 use futures_util::StreamExt;
 use futures_util::stream;
 
-use super::failure::Failure;
-use super::line::Line;
+use super::error::CallError;
+use super::line::{Line, ScriptReply};
 use super::name::Name;
-use super::script::{self, Script};
+use super::scripts::{Script, UNKNOWN};
 use crate::record::Token;
 
 /// How many are under way at a time where they cannot go out together.
 const AT_ONCE: usize = 64;
 
 /// One of many, as its script takes it.
-pub(super) struct Call {
+pub(super) struct ScriptCall {
     pub(super) script: &'static Script,
     pub(super) name: Name,
     pub(super) token: Token,
@@ -25,7 +25,7 @@ pub(super) struct Call {
     pub(super) quiet: &'static [&'static [u8]],
 }
 
-impl Call {
+impl ScriptCall {
     fn args(&self) -> Vec<&[u8]> {
         let millis = self.millis.iter().flatten().map(String::as_bytes);
         let token = [&self.token.as_bytes()[..]];
@@ -42,10 +42,8 @@ impl Call {
     }
 }
 
-pub(super) type Reply = Result<Value, Failure>;
-
 /// A reply to each, in their order.
-pub(super) async fn run<C>(line: &Line<C>, calls: Vec<Call>) -> Vec<Reply>
+pub(super) async fn run<C>(line: &Line<C>, calls: Vec<ScriptCall>) -> Vec<ScriptReply>
 where
     C: ConnectionLike + Clone + Send + Sync,
 {
@@ -61,12 +59,12 @@ where
 }
 
 /// In one round trip; in two on a server that does not know the script yet.
-async fn together<C>(line: &Line<C>, calls: &[Call]) -> Result<Vec<Reply>, Failure>
+async fn together<C>(line: &Line<C>, calls: &[ScriptCall]) -> Result<Vec<ScriptReply>, CallError>
 where
     C: ConnectionLike + Clone + Send + Sync,
 {
-    let mut replies = send(line, calls.iter().map(Call::by_sha)).await?;
-    let unknown: Vec<(&Call, &mut Reply)> = calls
+    let mut replies = send(line, calls.iter().map(ScriptCall::by_sha)).await?;
+    let unknown: Vec<(&ScriptCall, &mut ScriptReply)> = calls
         .iter()
         .zip(&mut replies)
         .filter(|(_, reply)| is_unknown(reply))
@@ -98,7 +96,10 @@ where
     Ok(replies)
 }
 
-async fn send<C>(line: &Line<C>, calls: impl Iterator<Item = Cmd>) -> Result<Vec<Reply>, Failure>
+async fn send<C>(
+    line: &Line<C>,
+    calls: impl Iterator<Item = Cmd>,
+) -> Result<Vec<ScriptReply>, CallError>
 where
     C: ConnectionLike + Clone + Send + Sync,
 {
@@ -111,11 +112,11 @@ where
 }
 
 /// Side by side.
-async fn apart<C>(line: &Line<C>, calls: Vec<Call>) -> Vec<Reply>
+async fn apart<C>(line: &Line<C>, calls: Vec<ScriptCall>) -> Vec<ScriptReply>
 where
     C: ConnectionLike + Clone + Send + Sync,
 {
-    let one = |call: Call| {
+    let one = |call: ScriptCall| {
         let line = line.clone();
         async move { line.run(call.script, &call.name, &call.args()).await }
     };
@@ -126,6 +127,6 @@ where
         .await
 }
 
-fn is_unknown(reply: &Reply) -> bool {
-    matches!(reply, Err(failure) if failure.code() == Some(script::UNKNOWN))
+fn is_unknown(reply: &ScriptReply) -> bool {
+    matches!(reply, Err(failure) if failure.code() == Some(UNKNOWN))
 }

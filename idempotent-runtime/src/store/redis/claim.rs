@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ::redis::Cmd;
 use ::redis::aio::ConnectionLike;
 
-use super::failure::Failure;
+use super::error::CallError;
 use super::line::Line;
 use super::name::Name;
-use super::{reply, script, written};
+use super::{reply, scripts, written};
 use crate::store::{Claim, ClaimRequest, StoreError};
 
 /// Whether the server has `SET` with both `NX` and `GET`: not before Redis 7.
@@ -17,7 +17,7 @@ use crate::store::{Claim, ClaimRequest, StoreError};
 /// With it the server does by itself what a first claim and a replay ask for, at half the price of
 /// a script that does the same. What it cannot tell is the time.
 #[derive(Clone, Default)]
-pub(super) struct Plain {
+pub(super) struct PlainSet {
     is_missing: Arc<AtomicBool>,
 }
 
@@ -27,13 +27,13 @@ enum Told {
     /// There is something to be told that depends on the time.
     Running,
     /// The server takes no writes now. It may have something to tell all the same.
-    Refused(Failure),
+    Refused(CallError),
     /// The server does not know the command, or so it seems.
     Unknown,
 }
 
 /// A claim on its way.
-pub(super) struct Call<'a> {
+pub(super) struct ClaimCall<'a> {
     request: &'a ClaimRequest<'a>,
     name: Name,
     /// The record to be, and for how many milliseconds it lives.
@@ -43,7 +43,7 @@ pub(super) struct Call<'a> {
     quiet: &'static [&'static [u8]],
 }
 
-impl<'a> Call<'a> {
+impl<'a> ClaimCall<'a> {
     pub(super) fn new(
         request: &'a ClaimRequest<'a>,
         name: Name,
@@ -59,7 +59,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    pub(super) async fn run<C>(&self, line: &Line<C>, plain: &Plain) -> Result<Claim, StoreError>
+    pub(super) async fn run<C>(&self, line: &Line<C>, plain: &PlainSet) -> Result<Claim, StoreError>
     where
         C: ConnectionLike + Clone + Send + Sync,
     {
@@ -106,13 +106,13 @@ impl<'a> Call<'a> {
         let life = self.life.to_string();
         let args: [&[u8]; 2] = [&self.record, life.as_bytes()];
         let reply = match self.request.take_over {
-            None => line.run(&script::CLAIM, &self.name, &args).await,
+            None => line.run(&scripts::CLAIM, &self.name, &args).await,
             Some(attempt) => {
                 let lease = written::millis(self.request.lease).to_string();
                 let attempt = attempt.to_string();
                 let more = [lease.as_bytes(), attempt.as_bytes()];
                 let args = [&args, &more, self.quiet].concat();
-                line.run(&script::TAKE_OVER, &self.name, &args).await
+                line.run(&scripts::TAKE_OVER, &self.name, &args).await
             }
         };
         reply::claim(&reply?, self.request)
@@ -120,7 +120,7 @@ impl<'a> Call<'a> {
 
     /// A server that takes no writes can replay. But a replica, which may be behind, is believed only
     /// what never changes.
-    async fn by_reading<C>(&self, line: &Line<C>, refusal: Failure) -> Result<Claim, StoreError>
+    async fn by_reading<C>(&self, line: &Line<C>, refusal: CallError) -> Result<Claim, StoreError>
     where
         C: ConnectionLike + Clone + Send + Sync,
     {

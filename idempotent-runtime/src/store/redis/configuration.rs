@@ -6,7 +6,7 @@ use std::fmt;
 use ::redis::aio::ConnectionLike;
 use ::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Value, cmd};
 
-use super::failure::Failure;
+use super::error::CallError;
 use crate::store::StoreError;
 
 /// Something about the server that can lose records, or stop the store from working.
@@ -83,7 +83,7 @@ pub(super) async fn check(
     let save = ask::<(String, String)>(connection, cmd("CONFIG").arg("GET").arg("save")).await?;
     let save = save.map(|(_, points)| points);
     let mut findings = Vec::new();
-    for server in servers.iter().map(|text| Server { text }) {
+    for server in servers.iter().map(|text| ServerInfo { text }) {
         let cluster = server.cluster().filter(|_| !is_cluster_client);
         for finding in server.findings(save.as_deref()).into_iter().chain(cluster) {
             if !findings.contains(&finding) {
@@ -103,7 +103,7 @@ async fn ask<T: FromRedisValue>(
     match command.query_async(connection).await {
         Ok(reply) => Ok(Some(reply)),
         Err(error) if is_refusal(&error) => Ok(None),
-        Err(error) => Err(Failure::of_one_try(error).into()),
+        Err(error) => Err(CallError::of_one_try(error).into()),
     }
 }
 
@@ -131,11 +131,11 @@ fn texts(reply: Value) -> Vec<String> {
 }
 
 /// What one server tells about itself.
-struct Server<'a> {
+struct ServerInfo<'a> {
     text: &'a str,
 }
 
-impl Server<'_> {
+impl ServerInfo<'_> {
     fn findings(&self, save: Option<&str>) -> Vec<ConfigurationWarning> {
         [
             self.version(),
@@ -240,14 +240,14 @@ mod tests {
     use super::*;
 
     fn findings(info: &str, save: Option<&str>) -> Vec<String> {
-        let findings = Server { text: info }.findings(save);
+        let findings = ServerInfo { text: info }.findings(save);
         findings
             .iter()
             .map(|finding| format!("{:?} {}", finding.severity, finding.what))
             .collect()
     }
 
-    const SAFE: &str = "# Server\r\nredis_version:7.2.4\r\nmaxmemory:0\r\nmaxmemory_human:0B\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\nrole:master\r\n";
+    const SAFE: &str = "# ServerInfo\r\nredis_version:7.2.4\r\nmaxmemory:0\r\nmaxmemory_human:0B\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\nrole:master\r\n";
 
     #[test]
     fn safe_server_has_no_findings() {
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn what_is_not_told_is_not_taken_for_good() {
-        assert_eq!(findings("# Server\r\n", Some("")).len(), 3);
+        assert_eq!(findings("# ServerInfo\r\n", Some("")).len(), 3);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use ::redis::{Client, ConnectionAddr};
 
-use super::failure::Failure;
+use super::error::CallError;
 use super::servers::{Sentinels, Servers};
 use crate::error::{Error, ErrorKind};
 use crate::store::StoreError;
@@ -38,7 +38,7 @@ pub(super) fn client(url: &str) -> Result<Client, Error> {
         return Err(Error::new(ErrorKind::FeatureDisabled, message));
     }
     let invalid = |error| {
-        let cause = StoreError::from(Failure::of_one_try(error));
+        let cause = StoreError::from(CallError::of_one_try(error));
         Error::new(ErrorKind::InvalidUrl, FORM).with_source(cause)
     };
     let info = Client::open(url)

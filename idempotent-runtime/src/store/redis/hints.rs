@@ -15,9 +15,9 @@ use tokio::time::timeout;
 use super::line::Line;
 use super::name::Name;
 use super::servers::Servers;
-use super::{reply, script};
+use super::{reply, scripts};
 use crate::key::RecordKey;
-use crate::store::listening::{CONNECT_TIMEOUT, Listening, Pauses, parse_key};
+use crate::store::listening::{CONNECT_TIMEOUT, Listening, ReconnectPauses, parse_key};
 use crate::store::waiters::Waiters;
 use crate::store::{StoreError, Subscription};
 
@@ -28,14 +28,14 @@ const QUIET: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Listens to a channel from the first subscription on, until it is dropped.
-pub(super) struct Listener {
+pub(super) struct RedisHints {
     servers: Servers,
     channel: Arc<str>,
     waiters: Arc<Waiters>,
     listening: Listening,
 }
 
-impl Listener {
+impl RedisHints {
     pub(super) fn new(servers: Servers, channel: Arc<str>) -> Self {
         Self {
             servers,
@@ -81,7 +81,7 @@ async fn mark<C>(line: Line<C>, name: Name) -> bool
 where
     C: ConnectionLike + Clone + Send + Sync,
 {
-    let marked = line.run(&script::WAIT, &name, &[]).await;
+    let marked = line.run(&scripts::WAIT, &name, &[]).await;
     let marked = marked.map_err(StoreError::from);
     let is_running = marked.and_then(|reply| reply::is_running(&reply));
     is_running.unwrap_or_else(|error: StoreError| {
@@ -94,9 +94,9 @@ where
 }
 
 /// Never the servers, whose URL may hold a password.
-impl fmt::Debug for Listener {
+impl fmt::Debug for RedisHints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener")
+        f.debug_struct("RedisHints")
             .field("channel", &self.channel)
             .finish_non_exhaustive()
     }
@@ -104,7 +104,7 @@ impl fmt::Debug for Listener {
 
 /// Connects again whenever the connection is lost.
 async fn listen(servers: Servers, channel: Arc<str>, waiters: Arc<Waiters>) {
-    let mut pauses = Pauses::new();
+    let mut pauses = ReconnectPauses::new();
     loop {
         match listen_once(&servers, &channel, &waiters).await {
             Ok(()) => pauses.start_over(),

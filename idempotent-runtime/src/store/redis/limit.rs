@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ::redis::aio::ConnectionLike;
 use ::redis::{cmd, from_redis_value};
 
-use super::NAME;
-use super::failure::Failure;
+use super::error::{CallError, NAME};
 use super::line::Line;
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -70,6 +69,6 @@ where
 }
 
 /// The limit could not be asked for, and so nothing was stored.
-fn not_stored(failure: Failure) -> StoreError {
+fn not_stored(failure: CallError) -> StoreError {
     StoreError::from(failure).not_executed()
 }

@@ -3,9 +3,12 @@
 use ::redis::aio::ConnectionLike;
 use ::redis::{Cmd, Pipeline, RedisResult, Value};
 
-use super::failure::{Failure, is_broken};
+use super::error::{CallError, is_broken};
 use super::name::Name;
-use super::script::{self, Script};
+use super::scripts::{Script, UNKNOWN};
+
+/// What the server has replied to one of several commands.
+pub(super) type ScriptReply = Result<Value, CallError>;
 
 /// What is asked over a connection. Clones share it.
 #[derive(Clone)]
@@ -47,10 +50,10 @@ impl<C> Line<C> {
         }
     }
 
-    fn failure(&self, error: ::redis::RedisError) -> Failure {
+    fn failure(&self, error: ::redis::RedisError) -> CallError {
         match self.tries_once {
-            true => Failure::of_one_try(error),
-            false => Failure::of_several_tries(error),
+            true => CallError::of_one_try(error),
+            false => CallError::of_several_tries(error),
         }
     }
 }
@@ -60,7 +63,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> Line<C> {
         self.connection.clone()
     }
 
-    pub(super) async fn query(&self, cmd: &Cmd) -> Result<Value, Failure> {
+    pub(super) async fn query(&self, cmd: &Cmd) -> Result<Value, CallError> {
         let mut connection = self.connection.clone();
         match cmd.query_async(&mut connection).await {
             Err(error) if self.repeats && is_broken(&error) => {
@@ -80,9 +83,9 @@ impl<C: ConnectionLike + Clone + Send + Sync> Line<C> {
         script: &Script,
         name: &Name,
         args: &[&[u8]],
-    ) -> Result<Value, Failure> {
+    ) -> Result<Value, CallError> {
         match self.query(&script.by_sha(name, args)).await {
-            Err(failure) if failure.code() == Some(script::UNKNOWN) => {
+            Err(failure) if failure.code() == Some(UNKNOWN) => {
                 self.query(&script.by_code(name, args)).await
             }
             reply => reply,
@@ -93,7 +96,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> Line<C> {
     pub(super) async fn together(
         &self,
         pipeline: &Pipeline,
-    ) -> Result<Vec<Result<Value, Failure>>, Failure> {
+    ) -> Result<Vec<ScriptReply>, CallError> {
         let mut connection = self.connection.clone();
         let failed = |error| self.failure(error);
         match pipeline.query_async::<Replies>(&mut connection).await {
@@ -109,10 +112,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> Line<C> {
 
 type Replies = Vec<RedisResult<Value>>;
 
-fn each(
-    replies: Replies,
-    failure: impl Fn(::redis::RedisError) -> Failure,
-) -> Vec<Result<Value, Failure>> {
+fn each(replies: Replies, failure: impl Fn(::redis::RedisError) -> CallError) -> Vec<ScriptReply> {
     let each = |reply: RedisResult<Value>| reply.map_err(&failure);
     replies.into_iter().map(each).collect()
 }

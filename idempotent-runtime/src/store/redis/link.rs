@@ -51,25 +51,28 @@ impl Debt {
 
 /// What is sent over a link.
 #[derive(Clone, Copy)]
-pub(super) enum Request<'a> {
+pub(super) enum LinkRequest<'a> {
     One(&'a Cmd),
     /// The replies to some of them.
     Many(&'a Pipeline, usize, usize),
 }
 
 /// As the request is.
-pub(super) enum Reply {
+pub(super) enum LinkReply {
     One(Value),
     Many(Vec<Value>),
 }
 
-impl Request<'_> {
-    async fn send(self, mut connection: MultiplexedConnection) -> RedisResult<Reply> {
+impl LinkRequest<'_> {
+    async fn send(self, mut connection: MultiplexedConnection) -> RedisResult<LinkReply> {
         match self {
-            Self::One(cmd) => connection.send_packed_command(cmd).await.map(Reply::One),
+            Self::One(cmd) => connection
+                .send_packed_command(cmd)
+                .await
+                .map(LinkReply::One),
             Self::Many(pipeline, offset, count) => {
                 let replies = connection.send_packed_commands(pipeline, offset, count);
-                replies.await.map(Reply::Many)
+                replies.await.map(LinkReply::Many)
             }
         }
     }
@@ -115,8 +118,8 @@ impl Link {
     }
 
     /// Sends it, and waits for the reply as long as the server is not silent.
-    pub(super) async fn call(&self, request: Request<'_>) -> RedisResult<Reply> {
-        let waiting = Waiting::new(self, request.size_bytes());
+    pub(super) async fn call(&self, request: LinkRequest<'_>) -> RedisResult<LinkReply> {
+        let waiting = WaitingCall::new(self, request.size_bytes());
         let mut reply = pin!(request.send(self.connection.clone()));
         loop {
             let due = self.debt().is_due_at();
@@ -155,12 +158,12 @@ impl Link {
 }
 
 /// A call that waits for its reply, until this is dropped.
-struct Waiting<'a> {
+struct WaitingCall<'a> {
     link: &'a Link,
     bytes: u64,
 }
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingCall<'a> {
     fn new(link: &'a Link, bytes: u64) -> Self {
         let mut debt = link.debt();
         debt.since.get_or_insert_with(Instant::now);
@@ -181,7 +184,7 @@ impl<'a> Waiting<'a> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingCall<'_> {
     fn drop(&mut self) {
         self.link.debt().waiting -= 1;
     }

@@ -3,9 +3,10 @@
 use ::redis::aio::ConnectionLike;
 use ::redis::{Value, cmd};
 
-use super::name::Name;
-use super::stored::Stored;
-use super::{NAME, RedisStore, batch, reply, script};
+use super::error::NAME;
+use super::records::Records;
+use super::row::Stored;
+use super::{batch, reply, scripts};
 use crate::key::{RecordKey, bytes_of_hex};
 use crate::record::Token;
 use crate::store::listing::{MOST_LISTED, foreign_cursor, warn_unreadable};
@@ -17,7 +18,7 @@ const MOST_SCANS: usize = 16;
 /// How many keys a scan looks at at least.
 const LEAST: usize = 10;
 
-impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> Records<C> {
     pub(super) async fn page(
         &self,
         filter: &ListFilter,
@@ -85,9 +86,9 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
     }
 
     async fn look_at(&self, keys: Vec<RecordKey>) -> Result<Vec<ListedRecord>, StoreError> {
-        let call = |key: &RecordKey| batch::Call {
-            script: &script::PEEK,
-            name: Name::new(&self.prefix, key),
+        let call = |key: &RecordKey| batch::ScriptCall {
+            script: &scripts::PEEK,
+            name: self.name(key),
             token: Token::from_bytes([0; 16]),
             millis: None,
             quiet: &[],

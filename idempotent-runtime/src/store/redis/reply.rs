@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use ::redis::Value;
 
-use super::NAME;
-use super::batch::Reply;
-use super::stored::{Stored, Unreadable};
+use super::error::NAME;
+use super::line::ScriptReply;
+use super::row::{Stored, Unreadable};
 use crate::record::Record;
 use crate::store::{
     Acquired, Claim, ClaimRequest, Completion, Progress, Release, Renewed, StoreError,
@@ -72,14 +72,14 @@ pub(super) fn progress(reply: &Value) -> Result<Progress, StoreError> {
     }
 }
 
-pub(super) fn renewed(reply: Reply) -> Result<Renewed, StoreError> {
+pub(super) fn renewed(reply: ScriptReply) -> Result<Renewed, StoreError> {
     is_held(&reply?).map(|is_held| match is_held {
         true => Renewed::Renewed,
         false => Renewed::Lost,
     })
 }
 
-pub(super) fn release(reply: Reply) -> Result<Release, StoreError> {
+pub(super) fn release(reply: ScriptReply) -> Result<Release, StoreError> {
     is_held(&reply?).map(|is_held| match is_held {
         true => Release::Released,
         false => Release::Lost,

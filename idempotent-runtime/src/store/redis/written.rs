@@ -1,11 +1,11 @@
-//! A record as it is written: what a claim and a completion send to the server. [`stored`](super::stored)
+//! A record as it is written: what a claim and a completion send to the server. [`row`](super::row)
 //! has the layout.
 
 use std::time::Duration;
 
 use bytes::BufMut;
 
-use super::stored::{HEAD, MOST_MILLIS, VERSION};
+use super::row::{HEAD, MOST_MILLIS, VERSION};
 use crate::record::StoredResponse;
 use crate::store::ClaimRequest;
 

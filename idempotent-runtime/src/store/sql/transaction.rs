@@ -1,7 +1,12 @@
 //! Transactions as `sqlx` counts them: what the handler begins inside of one is a savepoint then.
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use sqlx::Executor;
 use sqlx::{Database, SqlSafeStr};
 use sqlx_core::transaction::TransactionManager;
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use crate::store::transaction::UNDO;
 
 /// A handler has begun a transaction within its own and neither ended nor dropped it.
 #[derive(Debug, thiserror::Error)]
@@ -38,4 +43,36 @@ pub(in crate::store) async fn roll_back<DB: Database>(
 #[cfg(feature = "postgres")]
 pub(in crate::store) fn start_to_roll_back<DB: Database>(connection: &mut DB::Connection) {
     DB::TransactionManager::start_rollback(connection);
+}
+
+/// Whether the handler has ended the transaction: then there is no savepoint to return to.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(in crate::store) async fn is_ended<DB: Database>(
+    connection: &mut DB::Connection,
+    is_without_savepoint: impl Fn(&sqlx::Error) -> bool + Send,
+) -> bool
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    let undone = sqlx::raw_sql(UNDO).execute(connection).await;
+    undone.is_err_and(|error| is_without_savepoint(&error))
+}
+
+/// Returns to the savepoint. Where there is none any more, the handler or the server has ended the transaction: what
+/// was committed cannot be taken back, so that its answer must be stored.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(in crate::store) async fn undo<DB: Database>(
+    connection: &mut DB::Connection,
+    is_without_savepoint: impl Fn(&sqlx::Error) -> bool + Send,
+) -> sqlx::Result<()>
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    let undone = match sqlx::raw_sql(UNDO).execute(&mut *connection).await {
+        Err(error) if is_without_savepoint(&error) => {
+            sqlx::raw_sql("ROLLBACK").execute(connection).await
+        }
+        undone => undone,
+    };
+    undone.map(drop)
 }

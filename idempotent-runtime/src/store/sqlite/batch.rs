@@ -5,104 +5,25 @@
 //! what they mostly do: write. If one does not, they are run one at a time, each to its own answer.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use sqlx::query::Query;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr, Sqlite};
+use super::batches::MOST;
+use super::error::is_of_one_statement;
+use super::job::{Batchable, Job, Kind};
+use super::session::WriteSession;
+use super::statements::Statement;
+use super::time::Time;
 
-use super::claims::TryClaim;
-use super::failure::is_of_one_statement;
-use super::operations::Complete;
-use super::row::Time;
-use super::session::Session;
-use super::writer::Job;
-use crate::key::RecordKey;
-use crate::store::sql::{TableName, uncommented};
-
-/// How many rows the statements have: each is prepared once, and used for all numbers up to it that
-/// are too many for the one before.
-const ROWS: [usize; 4] = [2, 8, 32, 64];
-
-/// The number of rows of the largest.
-pub(super) const MOST: usize = 64;
-
-/// Longer responses are stored one at a time: SQLite makes a copy of those of a statement.
-pub(super) const LONGEST: usize = 16 * 1024;
-
-/// An operation of which many can be done at once.
-#[derive(Clone, Copy)]
-pub(super) enum Plain<'a> {
-    /// One that takes nothing over.
-    Claim(&'a TryClaim),
-    Complete(&'a Complete),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Claim,
-    Complete,
-}
-
-impl<'a> Plain<'a> {
-    pub(super) fn claim(claim: &'a TryClaim) -> Option<Self> {
-        claim.take_over.is_none().then_some(Self::Claim(claim))
-    }
-
-    pub(super) fn complete(complete: &'a Complete) -> Option<Self> {
-        complete.is_short().then_some(Self::Complete(complete))
-    }
-
-    fn kind(self) -> Kind {
-        match self {
-            Self::Claim(_) => Kind::Claim,
-            Self::Complete(_) => Kind::Complete,
-        }
-    }
-
-    fn key(self) -> RecordKey {
-        match self {
-            Self::Claim(claim) => claim.owner.key,
-            Self::Complete(complete) => complete.owner.key,
-        }
-    }
-}
-
-/// The statements of one kind, by the number of their rows.
-#[derive(Clone)]
-pub(super) struct Batches([(usize, SqlStr); ROWS.len()]);
-
-impl Batches {
-    pub(super) fn new(table: &TableName, template: &str, columns: usize) -> Self {
-        let template = table.in_statement(&uncommented(template));
-        // Without numbers, which would be looked up one by one.
-        let row = format!("({})", vec!["?"; columns].join(","));
-        Self(ROWS.map(|rows| {
-            let statement = template.replace("{rows}", &vec![row.as_str(); rows].join(","));
-            // Nothing but question marks is put in.
-            let statement = AssertSqlSafe(Arc::<str>::from(statement)).into_sql_str();
-            (rows, statement)
-        }))
-    }
-
-    /// The smallest that has as many rows.
-    pub(super) fn of(&self, number: usize) -> Option<SqlStr> {
-        let fits = self.0.iter().find(|(rows, _)| *rows >= number);
-        fits.map(|(_, statement)| statement.clone())
-    }
-}
-
-/// How many of the first jobs can be done in any order: they are plain, and of a record each.
+/// How many of the first jobs can be done in any order: they are batchable, and of a record each.
 fn independent(jobs: &[Box<dyn Job>]) -> usize {
     let mut keys = HashSet::new();
-    let plain = jobs.iter().map_while(|job| job.plain());
-    plain.take_while(|it| keys.insert(it.key())).count()
+    let batchable = jobs.iter().map_while(|job| job.batchable());
+    batchable.take_while(|it| keys.insert(it.key())).count()
 }
 
 /// Runs them all, in their order where that matters.
 pub(super) async fn run(
     mut jobs: &mut [Box<dyn Job>],
-    session: &mut Session,
+    session: &mut WriteSession,
 ) -> Result<(), sqlx::Error> {
     while !jobs.is_empty() {
         let (some, others) = jobs.split_at_mut(independent(jobs).max(1));
@@ -112,7 +33,8 @@ pub(super) async fn run(
             continue;
         }
         for kind in [Kind::Claim, Kind::Complete] {
-            let is_of_kind = |job: &&mut Box<dyn Job>| job.plain().map(Plain::kind) == Some(kind);
+            let is_of_kind =
+                |job: &&mut Box<dyn Job>| job.batchable().map(Batchable::kind) == Some(kind);
             let mut of_kind: Vec<_> = some.iter_mut().filter(is_of_kind).collect();
             for together in of_kind.chunks_mut(MOST) {
                 run_together(kind, together, session).await?;
@@ -125,7 +47,7 @@ pub(super) async fn run(
 async fn run_together(
     kind: Kind,
     jobs: &mut [&mut Box<dyn Job>],
-    session: &mut Session,
+    session: &mut WriteSession,
 ) -> Result<(), sqlx::Error> {
     if jobs.len() > 1 && have_written(kind, jobs, session).await? {
         jobs.iter_mut().for_each(|job| job.has_written());
@@ -143,7 +65,7 @@ async fn run_together(
 async fn have_written(
     kind: Kind,
     jobs: &[&mut Box<dyn Job>],
-    session: &mut Session,
+    session: &mut WriteSession,
 ) -> Result<bool, sqlx::Error> {
     let Some(query) = query(kind, jobs, session) else {
         return Ok(false);
@@ -162,42 +84,13 @@ async fn have_written(
     Ok(have_all)
 }
 
-fn query(
-    kind: Kind,
-    jobs: &[&mut Box<dyn Job>],
-    session: &Session,
-) -> Option<Query<'static, Sqlite, SqliteArguments>> {
+fn query(kind: Kind, jobs: &[&mut Box<dyn Job>], session: &WriteSession) -> Option<Statement> {
     let statements = match kind {
         Kind::Claim => &session.statements.claim_all,
         Kind::Complete => &session.statements.complete_all,
     };
     let now = Time::now();
     let query = sqlx::query(statements.of(jobs.len())?);
-    let rows = jobs.iter().filter_map(|job| job.plain());
-    Some(rows.fold(query, |query, row| match row {
-        Plain::Claim(claim) => {
-            let times = claim.times(now);
-            query
-                .bind(claim.owner.key.as_bytes().to_vec())
-                .bind(claim.fingerprint.as_bytes().to_vec())
-                .bind(claim.owner.token.as_bytes().to_vec())
-                .bind(claim.operation.clone())
-                .bind(claim.label.clone())
-                .bind(now.0)
-                .bind(times.lease_until.0)
-                .bind(times.expires_at.0)
-                .bind(times.purge_at.0)
-        }
-        Plain::Complete(complete) => {
-            let (expires_at, purge_at_most) = complete.expiry(now);
-            query
-                .bind(complete.owner.key.as_bytes().to_vec())
-                .bind(complete.owner.token.as_bytes().to_vec())
-                .bind(now.0)
-                .bind(complete.status)
-                .bind(complete.response.clone())
-                .bind(expires_at.0)
-                .bind(purge_at_most.0)
-        }
-    }))
+    let rows = jobs.iter().filter_map(|job| job.batchable());
+    Some(rows.fold(query, |query, row| row.bind(query, now)))
 }

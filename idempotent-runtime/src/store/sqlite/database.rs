@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio::time::sleep;
 
-use super::failure::is_busy;
+use super::error::is_busy;
 
 /// How long SQLite itself waits for a lock: its wait cannot be given up. Waiting for longer is done
 /// here, in pieces of that length.
@@ -61,7 +61,7 @@ pub(super) struct FileId {
 
 /// The file at the path is not the one that the store has used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Lost {
+pub(super) enum LostFile {
     #[error("the database file was deleted or moved away; it is used again once it is back")]
     Gone,
     #[error("the database file was replaced by another one while it was in use")]
@@ -98,7 +98,7 @@ impl Database {
             let before = self.file();
             let was_open = self.was_open.load(Ordering::Acquire);
             if was_open && matches!(before, Ok(None)) {
-                return Err(sqlx::Error::Configuration(Lost::Gone.into()));
+                return Err(sqlx::Error::Configuration(LostFile::Gone.into()));
             }
             let creates = purpose != Purpose::Read && !was_open;
             match self.options(purpose, creates, patience).connect().await {
@@ -174,10 +174,10 @@ impl Database {
     }
 
     /// Whether it is this file that is there. What cannot be found out is taken for granted.
-    pub(super) fn is_there(&self, opened: Option<FileId>) -> Result<(), Lost> {
+    pub(super) fn is_there(&self, opened: Option<FileId>) -> Result<(), LostFile> {
         match (opened, self.file()) {
-            (Some(_), Ok(None)) => Err(Lost::Gone),
-            (Some(opened), Ok(Some(file))) if opened != file => Err(Lost::Replaced),
+            (Some(_), Ok(None)) => Err(LostFile::Gone),
+            (Some(opened), Ok(Some(file))) if opened != file => Err(LostFile::Replaced),
             _ => Ok(()),
         }
     }

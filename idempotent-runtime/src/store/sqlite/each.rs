@@ -6,24 +6,19 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
-use sqlx::query::Query;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{SqlStr, Sqlite};
+use sqlx::SqlStr;
 
-use super::batch::{Batches, MOST};
-use super::failure::{is_of_one_statement, store_error};
-use super::operations::of_owner;
-use super::queue::Urgency;
-use super::row::{Time, key_of};
-use super::session::Session;
-use super::statements::Statements;
-use super::writer::{Failure, Operation};
+use super::batches::{Batches, MOST};
+use super::error::{Undone, is_of_one_statement, store_error};
+use super::job::{Urgency, WriteOperation};
+use super::row::key_of;
+use super::session::WriteSession;
+use super::statements::{Statement, Statements, of_owner};
+use super::time::Time;
 use crate::key::RecordKey;
 use crate::record::Owner;
 use crate::store::waiters::Waiters;
 use crate::store::{Renewal, StoreError};
-
-type Statement = Query<'static, Sqlite, SqliteArguments>;
 
 /// What is done to each.
 pub(super) trait Item: Copy + Send + Sync + 'static {
@@ -108,12 +103,12 @@ pub(super) type Done = Vec<(RecordKey, Result<bool, StoreError>)>;
 pub(super) struct Each<I>(pub(super) Vec<I>);
 
 #[async_trait]
-impl<I: Item> Operation for Each<I> {
+impl<I: Item> WriteOperation for Each<I> {
     type Output = Done;
 
     const URGENCY: Urgency = Urgency::OfHolder;
 
-    async fn run(self, session: &mut Session) -> Result<Done, Failure> {
+    async fn run(self, session: &mut WriteSession) -> Result<Done, Undone> {
         let mut done = Vec::with_capacity(self.0.len());
         let mut rest = self.0.as_slice();
         while !rest.is_empty() {
@@ -150,23 +145,23 @@ fn independent<I: Item>(items: &[I]) -> usize {
 
 async fn run_alone<I: Item>(
     item: &I,
-    session: &mut Session,
-) -> Result<Result<bool, StoreError>, Failure> {
+    session: &mut WriteSession,
+) -> Result<Result<bool, StoreError>, Undone> {
     let now = Time::now();
     let statement = of_owner(I::alone(&session.statements).clone(), item.owner(), now);
     let statement = item.bind(statement, now);
     match statement.execute(&mut session.connection).await {
         Ok(written) => Ok(Ok(written.rows_affected() > 0)),
         Err(error) if is_of_one_statement(&error) => Ok(Err(store_error(error))),
-        Err(error) => Err(Failure::OfTransaction(error)),
+        Err(error) => Err(Undone::WithItsGroup(error)),
     }
 }
 
 /// The records that were the owners'; `None`, with nothing done, when that cannot be said of all at once.
 async fn run_together<I: Item>(
     items: &[I],
-    session: &mut Session,
-) -> Result<Option<HashSet<RecordKey>>, Failure> {
+    session: &mut WriteSession,
+) -> Result<Option<HashSet<RecordKey>>, Undone> {
     let Some(statement) = I::many(&session.statements).of(items.len()) else {
         return Ok(None);
     };
@@ -190,6 +185,6 @@ async fn run_together<I: Item>(
             session.execute("ROLLBACK TO idempotent_batch").await?;
             Ok(None)
         }
-        Err(error) => Err(Failure::OfTransaction(error)),
+        Err(error) => Err(Undone::WithItsGroup(error)),
     }
 }

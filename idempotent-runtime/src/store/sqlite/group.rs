@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::NAME;
 use super::batch;
 use super::database::{Database, PAUSE, Purpose};
-use super::failure::{commit_error, is_busy, store_error};
-use super::queue::Queue;
-use super::session::{Place, Session};
-use super::shared::Shared;
+use super::error::{NAME, commit_error, is_busy, store_error};
+use super::job::Job;
+use super::queue::WriterQueue;
+use super::session::{Location, WriteSession};
+use super::shared::SharedState;
 use super::statements::Statements;
-use super::writer::Job;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// How many operations one transaction has at most.
@@ -22,8 +21,8 @@ const GROUP: usize = 256;
 pub(super) struct Group {
     database: Arc<Database>,
     statements: Statements,
-    shared: Arc<Shared>,
-    session: Option<Session>,
+    shared: Arc<SharedState>,
+    session: Option<WriteSession>,
     /// How many operations the next transaction has at most.
     size: usize,
 }
@@ -32,7 +31,7 @@ impl Group {
     pub(super) fn new(
         database: Arc<Database>,
         statements: Statements,
-        shared: Arc<Shared>,
+        shared: Arc<SharedState>,
     ) -> Self {
         Self {
             database,
@@ -44,7 +43,7 @@ impl Group {
     }
 
     /// Answers some of the callers that wait, or finds that they have left.
-    pub(super) async fn serve(&mut self, queue: &Queue) {
+    pub(super) async fn serve(&mut self, queue: &WriterQueue) {
         let (mut session, patience) = match self.opened().await {
             Ok(opened) => opened,
             Err(error) => return self.refuse_all(queue, error),
@@ -84,9 +83,9 @@ impl Group {
     /// Gets the lock, as long as a caller is there that has not waited for too long; `false` when none is.
     async fn begin(
         &self,
-        session: &mut Session,
+        session: &mut WriteSession,
         patience: Duration,
-        queue: &Queue,
+        queue: &WriterQueue,
     ) -> sqlx::Result<bool> {
         loop {
             match session.begin().await {
@@ -108,7 +107,7 @@ impl Group {
 
     async fn commit(
         &self,
-        session: &mut Session,
+        session: &mut WriteSession,
         jobs: &mut [Box<dyn Job>],
     ) -> Result<(), StoreError> {
         let ran = match session.check().await {
@@ -124,7 +123,7 @@ impl Group {
             .map_err(|lost| StoreError::new(NAME, StoreErrorKind::Unavailable).with_source(lost))
     }
 
-    fn refuse_all(&self, queue: &Queue, error: sqlx::Error) {
+    fn refuse_all(&self, queue: &WriterQueue, error: sqlx::Error) {
         self.answer(queue.take(usize::MAX), Some(&store_error(error)));
     }
 
@@ -135,7 +134,7 @@ impl Group {
     }
 
     /// With how long to wait for others' locks.
-    async fn opened(&mut self) -> sqlx::Result<(Session, Duration)> {
+    async fn opened(&mut self) -> sqlx::Result<(WriteSession, Duration)> {
         let patience = self.database.patience().await?;
         let Some(session) = self.session.take() else {
             return Ok((self.open().await?, patience));
@@ -151,9 +150,9 @@ impl Group {
         Ok((self.open().await?, patience))
     }
 
-    async fn open(&self) -> sqlx::Result<Session> {
-        let session = Session::open(&self.database, Purpose::Write, &self.statements).await?;
-        if session.place == Place::File {
+    async fn open(&self) -> sqlx::Result<WriteSession> {
+        let session = WriteSession::open(&self.database, Purpose::Write, &self.statements).await?;
+        if session.location == Location::File {
             self.database.prepare(session.file);
         }
         Ok(session)
@@ -169,7 +168,7 @@ impl Group {
 /// Makes the table, if that is among them; nothing else is done.
 async fn run_without_table(
     jobs: &mut [Box<dyn Job>],
-    session: &mut Session,
+    session: &mut WriteSession,
     unusable: &StoreError,
 ) -> sqlx::Result<()> {
     for job in jobs {

@@ -1,25 +1,23 @@
-//! What the writer does, besides claims.
+//! What the writer does besides claims and completions.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sqlx::query::Query;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{SqlStr, Sqlite};
+use sqlx::SqlStr;
 
-use super::NAME;
-use super::batch::{LONGEST, Plain};
-use super::queue::Urgency;
-use super::row::{Row, Time, fetch, listed};
-use super::session::Session;
-use super::writer::{Failure, Operation};
+use super::error::{NAME, Undone};
+use super::job::{Urgency, WriteOperation};
+use super::row::{ListedColumns, fetch, listed, record};
+use super::session::WriteSession;
+use super::statements::of_owner;
+use super::time::Time;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record};
-use crate::store::listing::LOOK;
+use crate::store::listing::{LOOK, Looked};
 use crate::store::sql::corrupt;
 use crate::store::waiters::Waiters;
-use crate::store::{Completion, ListedRecord, Progress, Purged, PurgedClaim};
+use crate::store::{Progress, Purged, PurgedClaim, StoreError};
 
 pub(super) struct SaveProgress {
     pub(super) owner: Owner,
@@ -28,12 +26,12 @@ pub(super) struct SaveProgress {
 }
 
 #[async_trait]
-impl Operation for SaveProgress {
+impl WriteOperation for SaveProgress {
     type Output = Progress;
 
     const URGENCY: Urgency = Urgency::OfHolder;
 
-    async fn run(self, session: &mut Session) -> Result<Progress, Failure> {
+    async fn run(self, session: &mut WriteSession) -> Result<Progress, Undone> {
         let now = Time::now();
         let save = of_owner(session.statements.save_progress.clone(), &self.owner, now);
         let saved = save
@@ -60,101 +58,18 @@ impl Operation for SaveProgress {
     }
 }
 
-pub(super) struct Complete {
-    pub(super) owner: Owner,
-    pub(super) status: u16,
-    pub(super) response: Vec<u8>,
-    pub(super) ttl: Duration,
-}
-
-/// How much later than it expires a record may be purged: by less than that, the time of the purge is
-/// left as it is.
-const LEAST_SLACK: Duration = Duration::from_secs(5 * 60);
-
-impl Complete {
-    /// Its expiry, and the latest time to purge it.
-    pub(super) fn expiry(&self, now: Time) -> (Time, Time) {
-        let expires_at = now.after(self.ttl);
-        (expires_at, expires_at.after(LEAST_SLACK.max(self.ttl / 4)))
-    }
-
-    /// Whether a copy of the response costs less than to write the index as well.
-    pub(super) fn is_short(&self) -> bool {
-        self.response.len() <= LONGEST
-    }
-
-    async fn store(&self, session: &mut Session, now: Time) -> sqlx::Result<bool> {
-        let (expires_at, purge_at_most) = self.expiry(now);
-        let complete = of_owner(session.statements.complete.clone(), &self.owner, now)
-            .bind(self.status)
-            .bind(self.response.clone())
-            .bind(expires_at.0)
-            .bind(purge_at_most.0);
-        let completed = complete.execute(&mut session.connection).await?;
-        Ok(completed.rows_affected() > 0)
-    }
-
-    async fn store_and_reschedule(
-        &mut self,
-        session: &mut Session,
-        now: Time,
-    ) -> sqlx::Result<bool> {
-        let (expires_at, _) = self.expiry(now);
-        let reschedule = session.statements.complete_and_reschedule.clone();
-        let complete = of_owner(reschedule, &self.owner, now)
-            .bind(self.status)
-            .bind(std::mem::take(&mut self.response))
-            .bind(expires_at.0);
-        let completed = complete.execute(&mut session.connection).await?;
-        Ok(completed.rows_affected() > 0)
-    }
-}
-
-#[async_trait]
-impl Operation for Complete {
-    type Output = (Completion, RecordKey);
-
-    const URGENCY: Urgency = Urgency::OfHolder;
-
-    async fn run(mut self, session: &mut Session) -> Result<Self::Output, Failure> {
-        let (key, now) = (self.owner.key, Time::now());
-        let is_stored = (self.is_short() && self.store(session, now).await?)
-            || self.store_and_reschedule(session, now).await?;
-        if is_stored {
-            return Ok((Completion::Stored, key));
-        }
-        let read = session.statements.read.clone();
-        let row = find(session, read, &key, now).await?;
-        let completion = row.map(|row| row.completion(&self.owner));
-        Ok((completion.unwrap_or(Completion::Lost), key))
-    }
-
-    fn plain(&self) -> Option<Plain<'_>> {
-        Plain::complete(self)
-    }
-
-    fn written(&self) -> Option<Self::Output> {
-        Some((Completion::Stored, self.owner.key))
-    }
-
-    fn wake((completion, key): &Self::Output, waiters: &Waiters) {
-        if *completion == Completion::Stored {
-            waiters.wake(key);
-        }
-    }
-}
-
 /// Reading, where there is no connection for that alone.
 pub(super) struct Get(pub(super) RecordKey);
 
 #[async_trait]
-impl Operation for Get {
+impl WriteOperation for Get {
     type Output = Option<Record>;
 
-    async fn run(self, session: &mut Session) -> Result<Self::Output, Failure> {
+    async fn run(self, session: &mut WriteSession) -> Result<Self::Output, Undone> {
         let get = session.statements.get.clone();
-        let row = find(session, get, &self.0, Time::now()).await?;
-        Ok(row.map(Row::record).transpose()?)
+        let now = Time::now();
+        let columns = fetch(&mut session.connection, get, &self.0).await?;
+        Ok(record(columns, now)?)
     }
 }
 
@@ -165,17 +80,17 @@ pub(super) struct List {
 }
 
 #[async_trait]
-impl Operation for List {
-    type Output = Vec<(RecordKey, Option<ListedRecord>)>;
+impl WriteOperation for List {
+    type Output = Vec<Looked<StoreError>>;
 
-    async fn run(self, session: &mut Session) -> Result<Self::Output, Failure> {
+    async fn run(self, session: &mut WriteSession) -> Result<Self::Output, Undone> {
         let now = Time::now();
-        let rows = sqlx::query_as(self.list)
+        let rows: Vec<ListedColumns> = sqlx::query_as(self.list)
             .bind(self.after.as_bytes().as_slice())
             .bind(LOOK as i64)
             .fetch_all(&mut session.connection)
             .await?;
-        Ok(listed(rows, now))
+        Ok(rows.into_iter().map(|row| listed(row, now)).collect())
     }
 }
 
@@ -187,10 +102,10 @@ pub(super) struct GiveGrace {
 }
 
 #[async_trait]
-impl Operation for GiveGrace {
+impl WriteOperation for GiveGrace {
     type Output = bool;
 
-    async fn run(self, session: &mut Session) -> Result<bool, Failure> {
+    async fn run(self, session: &mut WriteSession) -> Result<bool, Undone> {
         let now = Time::now();
         let lease_until = now.after(self.grace);
         let given = sqlx::query(session.statements.give_grace.clone())
@@ -208,10 +123,10 @@ impl Operation for GiveGrace {
 pub(super) struct Remove(pub(super) RecordKey);
 
 #[async_trait]
-impl Operation for Remove {
+impl WriteOperation for Remove {
     type Output = Option<RecordKey>;
 
-    async fn run(self, session: &mut Session) -> Result<Self::Output, Failure> {
+    async fn run(self, session: &mut WriteSession) -> Result<Self::Output, Undone> {
         let removed = sqlx::query(session.statements.remove.clone())
             .bind(self.0.as_bytes().as_slice())
             .execute(&mut session.connection)
@@ -231,10 +146,10 @@ pub(super) struct Purge {
 }
 
 #[async_trait]
-impl Operation for Purge {
+impl WriteOperation for Purge {
     type Output = Purged;
 
-    async fn run(self, session: &mut Session) -> Result<Purged, Failure> {
+    async fn run(self, session: &mut WriteSession) -> Result<Purged, Undone> {
         let now = Time::now();
         let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
         sqlx::query(session.statements.postpone.clone())
@@ -259,29 +174,4 @@ impl Operation for Purge {
             abandoned: gone.iter().filter_map(abandoned).collect(),
         })
     }
-}
-
-/// The statement with its first three parameters: key, token, now.
-pub(super) fn of_owner(
-    statement: SqlStr,
-    owner: &Owner,
-    now: Time,
-) -> Query<'static, Sqlite, SqliteArguments> {
-    sqlx::query(statement)
-        .bind(owner.key.as_bytes().to_vec())
-        .bind(owner.token.as_bytes().to_vec())
-        .bind(now.0)
-}
-
-pub(super) async fn find(
-    session: &mut Session,
-    read: SqlStr,
-    key: &RecordKey,
-    now: Time,
-) -> Result<Option<Row>, Failure> {
-    let columns = fetch(&mut session.connection, read, key).await?;
-    Ok(columns
-        .map(|columns| Row::decode(columns, now))
-        .transpose()?
-        .flatten())
 }

@@ -9,52 +9,44 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::writer::Job;
-
-/// Which operations come first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Urgency {
-    /// Those of a claim that is held: it must not end because of new ones.
-    OfHolder,
-    Other,
-}
+use super::job::{Job, Urgency};
 
 #[derive(Default)]
-pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
+pub(super) struct WriterQueue {
+    waiting: Mutex<QueuedJobs>,
     changed: Notify,
 }
 
 #[derive(Default)]
-struct Waiting {
-    jobs: BTreeMap<Place, (Instant, Box<dyn Job>)>,
+struct QueuedJobs {
+    jobs: BTreeMap<Rank, (Instant, Box<dyn Job>)>,
     next_number: u64,
     is_closed: bool,
 }
 
-type Place = (Urgency, u64);
+type Rank = (Urgency, u64);
 
 /// A place in the queue. Dropped, it is left.
-pub(super) struct Seat<'a> {
-    queue: &'a Queue,
-    place: Place,
+pub(super) struct InQueue<'a> {
+    queue: &'a WriterQueue,
+    rank: Rank,
 }
 
-impl Queue {
+impl WriterQueue {
     /// `None` when it is not served any more.
-    pub(super) fn enter(&self, urgency: Urgency, job: Box<dyn Job>) -> Option<Seat<'_>> {
-        let place = {
+    pub(super) fn enter(&self, urgency: Urgency, job: Box<dyn Job>) -> Option<InQueue<'_>> {
+        let rank = {
             let mut waiting = self.waiting();
             if waiting.is_closed {
                 return None;
             }
-            let place = (urgency, waiting.next_number);
+            let rank = (urgency, waiting.next_number);
             waiting.next_number += 1;
-            waiting.jobs.insert(place, (Instant::now(), job));
-            place
+            waiting.jobs.insert(rank, (Instant::now(), job));
+            rank
         };
         self.changed.notify_one();
-        Some(Seat { queue: self, place })
+        Some(InQueue { queue: self, rank })
     }
 
     /// Waits until an operation is there; `false` when none will come any more.
@@ -104,23 +96,23 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, QueuedJobs> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Seat<'_> {
+impl Drop for InQueue<'_> {
     fn drop(&mut self) {
-        let left = self.queue.waiting().jobs.remove(&self.place);
+        let left = self.queue.waiting().jobs.remove(&self.rank);
         // What it holds is freed without the lock.
         drop(left);
     }
 }
 
 /// Serves a queue, and closes it in the end: callers that wait are told so.
-pub(super) struct Server(pub(super) Arc<Queue>);
+pub(super) struct ClosesQueue(pub(super) Arc<WriterQueue>);
 
-impl Drop for Server {
+impl Drop for ClosesQueue {
     fn drop(&mut self) {
         self.0.close();
         drop(self.0.take(usize::MAX));

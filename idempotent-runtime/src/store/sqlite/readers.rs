@@ -9,9 +9,9 @@ use sqlx::{Connection, SqlStr};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::sleep;
 
-use super::batch::Batches;
+use super::batches::Batches;
 use super::database::{Database, Opened, PAUSE, Purpose};
-use super::failure::is_busy;
+use super::error::is_busy;
 use super::row::{Columns, fetch, fetch_all};
 use crate::key::RecordKey;
 

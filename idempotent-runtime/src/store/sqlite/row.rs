@@ -1,42 +1,20 @@
-//! A row, read and understood.
+//! Reading the columns of a row.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow as _, Row as _, SqlStr, SqliteConnection};
 
-use super::NAME;
+use super::error::NAME;
+use super::time::Time;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
-use crate::record::{Owner, Record, RecordState, StoredResponse, Token};
-use crate::store::listing::warn_unreadable;
+use crate::record::{Record, Token};
+use crate::store::listing::Looked;
+use crate::store::row::{Details, Row, status};
 use crate::store::sql::corrupt;
-use crate::store::{Acquired, Claim, Completion, ListedRecord, RecordStatus, StoreError};
-
-/// A point in time: microseconds since 1970 by this machine's clock, which every process that has
-/// the file open shares.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Time(pub(super) i64);
-
-impl Time {
-    pub(super) fn now() -> Self {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-        Self(0).after(since_1970.unwrap_or_default())
-    }
-
-    pub(super) fn after(self, length: Duration) -> Self {
-        let micros = i64::try_from(length.as_micros()).unwrap_or(i64::MAX);
-        Self(self.0.saturating_add(micros))
-    }
-
-    /// Zero when that is not earlier: clocks are set back now and then.
-    pub(super) fn since(self, earlier: Self) -> Duration {
-        let micros = self.0.saturating_sub(earlier.0);
-        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
-    }
-}
+use crate::store::{ListedRecord, StoreError};
 
 /// The columns of `read.sql` as they are.
 pub(super) type Columns = (
@@ -55,48 +33,6 @@ pub(super) type Columns = (
 
 /// The columns of `list.sql` as they are.
 pub(super) type ListedColumns = (Vec<u8>, String, i64, i64, i64, i64, String, Option<String>);
-
-/// The keys, and the records that have not expired by then.
-pub(super) fn listed(
-    rows: Vec<ListedColumns>,
-    now: Time,
-) -> Vec<(RecordKey, Option<ListedRecord>)> {
-    let of_row = |columns: ListedColumns| {
-        let key = RecordKey::from_bytes(columns.0.as_slice().try_into().ok()?);
-        let record = listed_record(key, columns, now).unwrap_or_else(|error| {
-            warn_unreadable(&key, &error);
-            None
-        });
-        Some((key, record))
-    };
-    rows.into_iter().filter_map(of_row).collect()
-}
-
-fn listed_record(
-    key: RecordKey,
-    columns: ListedColumns,
-    now: Time,
-) -> Result<Option<ListedRecord>, Unreadable> {
-    let (_, state, attempt, created_at, lease_until, expires_at, operation, label) = columns;
-    if Time(expires_at) <= now {
-        return Ok(None);
-    }
-    let lease_left = Time(lease_until).since(now);
-    let (status, lease_left) = match state.as_str() {
-        "running" if lease_left.is_zero() => (RecordStatus::Abandoned, Duration::ZERO),
-        "running" => (RecordStatus::InFlight, lease_left),
-        "completed" => (RecordStatus::Completed, Duration::ZERO),
-        _ => return Err(Unreadable::State(state)),
-    };
-    Ok(Some(ListedRecord {
-        attempt: u32::try_from(attempt).map_err(|_| Unreadable::Column("attempt"))?,
-        label: label.map(Arc::from),
-        age: now.since(Time(created_at)),
-        lease_left,
-        expires_in: Time(expires_at).since(now),
-        ..ListedRecord::new(key, status, operation.into())
-    }))
-}
 
 pub(super) async fn fetch(
     connection: &mut SqliteConnection,
@@ -129,137 +65,106 @@ pub(super) fn key_of(row: &SqliteRow) -> Result<RecordKey, sqlx::Error> {
     Ok(RecordKey::from_bytes(key))
 }
 
-/// A record that is alive at `now`.
-pub(super) struct Row {
-    fingerprint: Fingerprint,
-    /// None once its owner has abandoned the claim.
-    token: Option<Token>,
-    attempt: u32,
-    created_at: Time,
-    lease_until: Time,
-    expires_at: Time,
-    state: State,
-    /// If it was asked for.
-    operation: Option<String>,
-    /// If it was asked for and there is some.
-    progress: Option<Vec<u8>>,
-    label: Option<String>,
-    now: Time,
-}
-
-enum State {
-    Running,
-    /// With the response as it was encoded: only a caller that wants it decodes it.
-    Completed(Vec<u8>),
-}
-
 #[derive(Debug, thiserror::Error)]
-enum Unreadable {
+enum BadColumn {
     #[error("column `{0}` has a value that no release has written")]
-    Column(&'static str),
+    Value(&'static str),
     #[error("state is {0:?}, this release knows `running` and `completed`")]
     State(String),
 }
 
-impl Row {
-    /// `None` when the record has expired.
-    pub(super) fn decode(columns: Columns, now: Time) -> Result<Option<Self>, StoreError> {
-        let expires_at = Time(columns.6);
-        if expires_at <= now {
-            return Ok(None);
+/// A row that was read, with all that is in it.
+type Decoded = (Row<Vec<u8>>, Details);
+
+/// The record, if it is alive at `now`.
+///
+/// The time is that before the look: a lease that is renewed in between is then never taken for ended.
+pub(super) fn alive(
+    columns: Option<Columns>,
+    now: Time,
+) -> Result<Option<Row<Vec<u8>>>, StoreError> {
+    Ok(read(columns, now)?.map(|(row, _)| row))
+}
+
+/// The same as a record, of the columns that are selected for callers that ask for them.
+pub(super) fn record(columns: Option<Columns>, now: Time) -> Result<Option<Record>, StoreError> {
+    let record = read(columns, now)?.map(|(row, details)| row.record(details));
+    record.transpose().map_err(|error| corrupt(NAME, error))
+}
+
+fn read(columns: Option<Columns>, now: Time) -> Result<Option<Decoded>, StoreError> {
+    match columns {
+        Some(columns) if Time(columns.6) > now => {
+            let read = decoded(columns, now).map_err(|cause| corrupt(NAME, cause))?;
+            Ok(Some(read))
         }
-        let row = Self::alive(columns, now).map_err(|cause| corrupt(NAME, cause))?;
-        Ok(Some(row))
-    }
-
-    fn alive(columns: Columns, now: Time) -> Result<Self, Unreadable> {
-        let (request_hash, token, state, attempt, created_at, lease_until, expires_at, ..) =
-            columns;
-        let (.., response, operation, progress, label) = columns;
-        let wrong = Unreadable::Column;
-        let token = token.map(|token| token.try_into().map(Token::from_bytes));
-        let fingerprint = request_hash.try_into().map_err(|_| wrong("request_hash"))?;
-        let attempt = u32::try_from(attempt).ok().filter(|attempt| *attempt > 0);
-        let state = match (state.as_str(), response) {
-            ("running", _) => State::Running,
-            ("completed", Some(response)) => State::Completed(response),
-            ("completed", None) => return Err(wrong("response")),
-            _ => return Err(Unreadable::State(state)),
-        };
-        Ok(Self {
-            fingerprint: Fingerprint::from_bytes(fingerprint),
-            token: token.transpose().map_err(|_| wrong("token"))?,
-            attempt: attempt.ok_or(wrong("attempt"))?,
-            created_at: Time(created_at),
-            lease_until: Time(lease_until),
-            expires_at: Time(expires_at),
-            state,
-            operation,
-            progress,
-            label,
-            now,
-        })
-    }
-
-    /// What the record says to a claim that is not to write: all but the first and the sixth step of
-    /// [`Store::claim`](crate::store::Store::claim).
-    pub(super) fn answer(
-        &self,
-        fingerprint: &Fingerprint,
-        token: Token,
-    ) -> Result<Claim, StoreError> {
-        let (attempt, age) = (self.attempt, self.age());
-        if self.fingerprint != *fingerprint {
-            return Ok(Claim::Mismatch);
-        }
-        Ok(match &self.state {
-            State::Completed(response) => Claim::Completed(decoded(response)?),
-            State::Running if self.token == Some(token) => {
-                Claim::Acquired(Acquired { attempt, age })
-            }
-            State::Running if self.now < self.lease_until => Claim::InFlight {
-                lease_left: self.lease_until.since(self.now),
-            },
-            State::Running => Claim::Abandoned { attempt, age },
-        })
-    }
-
-    /// What became of a completion that has written nothing.
-    pub(super) fn completion(&self, owner: &Owner) -> Completion {
-        match self.state {
-            State::Completed(_) if self.token == Some(owner.token) => Completion::AlreadyCompleted,
-            _ => Completion::Lost,
-        }
-    }
-
-    pub(super) fn record(self) -> Result<Record, StoreError> {
-        let state = match &self.state {
-            State::Completed(response) => RecordState::Completed(decoded(response)?),
-            State::Running if self.now < self.lease_until => RecordState::Running {
-                lease_left: self.lease_until.since(self.now),
-            },
-            State::Running => RecordState::Abandoned,
-        };
-        Ok(Record {
-            fingerprint: self.fingerprint,
-            operation: self.operation.as_deref().unwrap_or_default().into(),
-            label: self.label.as_deref().map(Arc::from),
-            attempt: self.attempt,
-            age: self.age(),
-            expires_in: self.expires_at.since(self.now),
-            state,
-            progress: self.progress.map(Bytes::from).unwrap_or_default(),
-        })
-    }
-
-    fn age(&self) -> Duration {
-        self.now.since(self.created_at)
+        _ => Ok(None),
     }
 }
 
-fn decoded(response: &[u8]) -> Result<Arc<StoredResponse>, StoreError> {
-    match StoredResponse::decode(response) {
-        Ok(response) => Ok(Arc::new(response)),
-        Err(cause) => Err(corrupt(NAME, cause)),
+fn decoded(columns: Columns, now: Time) -> Result<Decoded, BadColumn> {
+    let (request_hash, token, state, attempt, created_at, lease_until, expires_at, ..) = columns;
+    let (.., response, operation, progress, label) = columns;
+    let wrong = BadColumn::Value;
+    let token = token.map(|token| token.try_into().map(Token::from_bytes));
+    let fingerprint = request_hash.try_into().map_err(|_| wrong("request_hash"))?;
+    let response = match is_completed(&state)? {
+        true => Some(response.ok_or(wrong("response"))?),
+        false => None,
+    };
+    let row = Row {
+        fingerprint: Fingerprint::from_bytes(fingerprint),
+        token: token.transpose().map_err(|_| wrong("token"))?,
+        attempt: number(attempt)?,
+        age: now.since(Time(created_at)),
+        lease_left: Time(lease_until).since(now),
+        expires_in: Time(expires_at).since(now),
+        response,
+    };
+    let details = Details {
+        operation: operation.map(Arc::from).unwrap_or_default(),
+        label: label.map(Arc::from),
+        progress: progress.map(Bytes::from).unwrap_or_default(),
+    };
+    Ok((row, details))
+}
+
+fn is_completed(state: &str) -> Result<bool, BadColumn> {
+    match state {
+        "running" => Ok(false),
+        "completed" => Ok(true),
+        _ => Err(BadColumn::State(state.to_owned())),
     }
+}
+
+fn number(attempt: i64) -> Result<u32, BadColumn> {
+    let attempt = u32::try_from(attempt).ok().filter(|attempt| *attempt > 0);
+    attempt.ok_or(BadColumn::Value("attempt"))
+}
+
+/// What `list.sql` returns: the key, and the record unless it has expired by then.
+pub(super) fn listed(columns: ListedColumns, now: Time) -> Looked<StoreError> {
+    let key = RecordKey::from_bytes(columns.0.as_slice().try_into().ok()?);
+    let record = listed_record(key, columns, now);
+    Some((key, record.map_err(|cause| corrupt(NAME, cause))))
+}
+
+fn listed_record(
+    key: RecordKey,
+    columns: ListedColumns,
+    now: Time,
+) -> Result<Option<ListedRecord>, BadColumn> {
+    let (_, state, attempt, created_at, lease_until, expires_at, operation, label) = columns;
+    if Time(expires_at) <= now {
+        return Ok(None);
+    }
+    let (status, lease_left) = status(is_completed(&state)?, Time(lease_until).since(now));
+    Ok(Some(ListedRecord {
+        attempt: number(attempt)?,
+        label: label.map(Arc::from),
+        age: now.since(Time(created_at)),
+        lease_left,
+        expires_in: Time(expires_at).since(now),
+        ..ListedRecord::new(key, status, operation.into())
+    }))
 }

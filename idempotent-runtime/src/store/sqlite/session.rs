@@ -14,24 +14,24 @@ use crate::store::sql::transaction;
 /// How many steps of a statement are between two looks at whether it was interrupted.
 const STEPS: i32 = 1000;
 
-pub(super) struct Session {
+pub(super) struct WriteSession {
     /// First, so that what still runs is interrupted before the connection is closed.
     interrupt: Interrupt,
     pub(super) connection: SqliteConnection,
     pub(super) statements: Statements,
-    pub(super) place: Place,
+    pub(super) location: Location,
     pub(super) file: Option<FileId>,
     /// Whether the table is known to be one that this release can use.
     is_usable: bool,
-    /// What the connection was like when it was [lent](Session::lend).
+    /// What the connection was like when it was [lent](WriteSession::lend).
     lent_as: Option<String>,
-    /// What SQLite is told at each commit, once the connection is [lent](Session::lend).
+    /// What SQLite is told at each commit, once the connection is [lent](WriteSession::lend).
     may_commit: Arc<AtomicBool>,
 }
 
 /// Where the database is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Location {
     /// In a file, where others can read it too.
     File,
     /// In memory, or in a temporary file: it goes with its connections.
@@ -59,7 +59,7 @@ enum Unfit {
     Unnamed,
 }
 
-impl Session {
+impl WriteSession {
     pub(super) async fn open(
         database: &Database,
         purpose: Purpose,
@@ -69,13 +69,13 @@ impl Session {
             return Err(sqlx::Error::Configuration(Unfit::Unnamed.into()));
         }
         let (mut connection, file) = database.open(purpose).await?;
-        let place = place(&mut connection).await?;
+        let location = location(&mut connection).await?;
         Ok(Self {
             interrupt: Interrupt::default(),
             connection,
             statements: statements.clone(),
-            place,
-            file: file.filter(|_| place == Place::File),
+            location,
+            file: file.filter(|_| location == Location::File),
             is_usable: false,
             lent_as: None,
             may_commit: Arc::default(),
@@ -104,7 +104,7 @@ impl Session {
         if self.is_usable {
             return Ok(Ok(()));
         }
-        let checked = schema::check(self).await?;
+        let checked = schema::check(&mut self.connection, &self.statements.table).await?;
         self.is_usable = checked.is_ok();
         Ok(checked)
     }
@@ -170,12 +170,12 @@ impl Session {
 
     /// After a failure: a file is opened afresh; what is in memory would be gone then.
     pub(super) async fn recover(mut self) -> Option<Self> {
-        match self.place {
-            Place::File => {
+        match self.location {
+            Location::File => {
                 self.close().await;
                 None
             }
-            Place::Memory => {
+            Location::Memory => {
                 // An error says that it has been rolled back already.
                 drop(self.execute("ROLLBACK").await);
                 Some(self)
@@ -189,17 +189,17 @@ impl Session {
     }
 }
 
-async fn place(connection: &mut SqliteConnection) -> Result<Place, sqlx::Error> {
+async fn location(connection: &mut SqliteConnection) -> Result<Location, sqlx::Error> {
     let file = "SELECT file FROM pragma_database_list WHERE name = 'main'";
     let file: Option<String> = sqlx::query_scalar(file).fetch_one(&mut *connection).await?;
     if file.is_none_or(|file| file.is_empty()) {
-        return Ok(Place::Memory);
+        return Ok(Location::Memory);
     }
     let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
         .fetch_one(connection)
         .await?;
     match mode.as_str() {
-        "wal" => Ok(Place::File),
+        "wal" => Ok(Location::File),
         _ => Err(sqlx::Error::Configuration(Unfit::NotWal(mode).into())),
     }
 }

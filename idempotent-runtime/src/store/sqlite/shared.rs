@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use super::session::Session;
+use super::session::WriteSession;
 use crate::store::waiters::Waiters;
 
 /// Until a completion has told another.
 const EXPECTED_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-pub(super) struct Shared {
+pub(super) struct SharedState {
     pub(super) waiters: Arc<Waiters>,
     /// Whose turn it is to write. SQLite lets in one connection at a time as well, but whichever
     /// happens to ask next, and one that never happens to do so starves.
@@ -28,9 +28,9 @@ pub(super) struct Shared {
 
 /// What handlers' transactions are made on, one after the other.
 #[derive(Default)]
-pub(super) struct Handlers(pub(super) Option<Session>);
+pub(super) struct Handlers(pub(super) Option<WriteSession>);
 
-impl Default for Shared {
+impl Default for SharedState {
     fn default() -> Self {
         let shared = Self {
             waiters: Arc::default(),
@@ -43,7 +43,7 @@ impl Default for Shared {
     }
 }
 
-impl Shared {
+impl SharedState {
     /// How long records live once they are completed: what the last one was given.
     pub(super) fn expected_ttl(&self) -> Duration {
         Duration::from_micros(self.expected_ttl.load(Ordering::Relaxed))

@@ -1,9 +1,15 @@
 //! The statements, for one table.
 
-use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{SqlStr, Sqlite};
 
-use super::batch::Batches;
-use crate::store::sql::TableName;
+use super::batches::Batches;
+use super::time::Time;
+use crate::record::Owner;
+use crate::store::sql::{TableName, prepared};
+
+pub(super) type Statement = Query<'static, Sqlite, SqliteArguments>;
 
 /// Each is in a file of its own, with its parameters explained.
 #[derive(Clone)]
@@ -40,11 +46,8 @@ pub(super) struct Statements {
 
 impl Statements {
     pub(super) fn new(table: &TableName) -> Self {
-        // Nothing but a checked identifier is put in. Shared, because every call clones one.
-        let shared = |template: &str| {
-            let statement = table.in_statement(template);
-            AssertSqlSafe(std::sync::Arc::<str>::from(statement)).into_sql_str()
-        };
+        // SharedState, because every call clones one.
+        let shared = |template: &str| prepared(table.in_statement(template));
         let read = include_str!("sql/read.sql");
         let list = include_str!("sql/list.sql");
         let many = |template, columns| Batches::new(table, template, columns);
@@ -78,4 +81,12 @@ impl Statements {
             purge: shared(include_str!("sql/purge.sql")),
         }
     }
+}
+
+/// The statement with its first three parameters: key, token, now.
+pub(super) fn of_owner(statement: SqlStr, owner: &Owner, now: Time) -> Statement {
+    sqlx::query(statement)
+        .bind(owner.key.as_bytes().to_vec())
+        .bind(owner.token.as_bytes().to_vec())
+        .bind(now.0)
 }

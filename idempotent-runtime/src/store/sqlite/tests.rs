@@ -3,17 +3,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
+use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use tokio::task::JoinHandle;
 
-use super::batch::Plain;
-use super::claims::TryClaim;
+use super::claim::TryClaim;
 use super::database::Purpose;
-use super::row::{Columns, Time};
-use super::session::{Place, Session};
-use super::writer::{Failure, Job};
+use super::error::Undone;
+use super::job::{Batchable, Job, WriteOperation};
+use super::row::Columns;
+use super::session::{Location, WriteSession};
 use super::*;
 use crate::fingerprint::Fingerprint;
 use crate::record::{RecordState, Token};
+use crate::store::StoreErrorKind;
 use crate::store::waiters::Waiters;
 
 struct File(PathBuf);
@@ -38,8 +40,13 @@ impl Drop for File {
     }
 }
 
-async fn session(store: &SqliteStore) -> Session {
-    let session = Session::open(&store.database, Purpose::Write, &store.statements).await;
+async fn session(store: &SqliteStore) -> WriteSession {
+    let session = WriteSession::open(
+        &store.records.database,
+        Purpose::Write,
+        &store.records.statements,
+    )
+    .await;
     session.unwrap()
 }
 
@@ -48,7 +55,7 @@ async fn the_writer_waits_for_the_disk() {
     let file = File::new();
     let store = file.store().await;
     let mut session = session(&store).await;
-    assert!(session.place == Place::File);
+    assert!(session.location == Location::File);
     for (pragma, full) in [
         ("synchronous", 2),
         ("fullfsync", 1),
@@ -74,7 +81,7 @@ async fn careless_options_of_a_pool_are_overruled() {
         .synchronous(SqliteSynchronous::Off);
     let store = SqliteStore::new(SqlitePool::connect_lazy_with(options));
     let mut session = session(&store).await;
-    assert!(session.place == Place::File, "not in WAL mode");
+    assert!(session.location == Location::File, "not in WAL mode");
     let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous")
         .fetch_one(&mut session.connection)
         .await
@@ -106,7 +113,7 @@ async fn no_statement_scans_the_table() {
         postpone,
         purge,
         ..
-    } = store.statements.clone();
+    } = store.records.statements.clone();
     let batches = [
         &read_all,
         &claim_all,
@@ -161,15 +168,15 @@ impl Job for Asked {
         true
     }
 
-    fn plain(&self) -> Option<Plain<'_>> {
-        Plain::claim(&self.request)
+    fn batchable(&self) -> Option<&dyn Batchable> {
+        self.request.batchable()
     }
 
     fn has_written(&mut self) {}
 
     fn refuse(&mut self, _error: StoreError) {}
 
-    async fn run(&mut self, _session: &mut Session) -> Result<(), sqlx::Error> {
+    async fn run(&mut self, _session: &mut WriteSession) -> Result<(), sqlx::Error> {
         self.alone.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -194,7 +201,7 @@ fn request(key: u8, token: u8) -> ClaimRequest<'static> {
 
 /// How many of these claims are run by themselves.
 async fn alone(
-    session: &mut Session,
+    session: &mut WriteSession,
     requests: impl IntoIterator<Item = ClaimRequest<'static>>,
 ) -> usize {
     let alone = Arc::new(AtomicUsize::new(0));
@@ -227,6 +234,7 @@ async fn look_ups(
     keys: impl IntoIterator<Item = u8>,
 ) -> Vec<JoinHandle<Result<Option<Columns>, sqlx::Error>>> {
     let busy = store
+        .records
         .readers
         .permits
         .acquire_many(readers::MOST)
@@ -235,9 +243,9 @@ async fn look_ups(
     let look_up = |key| {
         let store = Arc::clone(store);
         tokio::spawn(async move {
-            let read = store.statements.read.clone();
+            let read = store.records.statements.read.clone();
             let key = RecordKey::from_bytes([key; 32]);
-            store.readers.look_up(read, &key).await
+            store.records.readers.look_up(read, &key).await
         })
     };
     let look_ups: Vec<_> = keys.into_iter().map(look_up).collect();
@@ -264,6 +272,7 @@ async fn look_ups_of_one_group_have_an_answer_each() {
     let look_ups = look_ups(&store, keys.clone()).await;
     // They are answered without any of these.
     let _busy = store
+        .records
         .readers
         .permits
         .acquire_many(readers::MOST)
@@ -298,8 +307,8 @@ async fn readers_cannot_write() {
     let file = File::new();
     let store = file.store().await;
     let key = RecordKey::from_bytes([1; 32]);
-    let remove = store.statements.remove.clone();
-    let error = store.readers.fetch(remove, &key).await.unwrap_err();
+    let remove = store.records.statements.remove.clone();
+    let error = store.records.readers.fetch(remove, &key).await.unwrap_err();
     let code = error
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code);
@@ -309,36 +318,42 @@ async fn readers_cannot_write() {
 /// An answer about a lease must not mistake the time that the look took for the lease's.
 #[tokio::test]
 async fn lease_that_ends_during_a_look_was_running() {
-    const LEASE: Duration = Duration::from_millis(100);
+    const TICK: Duration = Duration::from_millis(2);
     let file = File::new();
     let store = Arc::new(file.store().await);
-    let lease = ClaimRequest {
-        lease: LEASE,
-        ..request(1, 1)
-    };
-    let claimed = store.claim(&lease).await.unwrap();
-    assert!(matches!(claimed, Claim::Acquired { .. }), "{claimed:?}");
+    claimed(&store, 1..2).await;
+    let key = RecordKey::from_bytes([1; 32]);
     let busy = store
+        .records
         .readers
         .permits
         .acquire_many(readers::MOST)
         .await
         .unwrap();
-    let mut look = Box::pin(store.get(&lease.owner.key));
+    let mut look = Box::pin(store.get(&key));
     assert!(futures_util::poll!(&mut look).is_pending());
-    tokio::time::sleep(LEASE).await;
+    // The look has begun. The lease ends later than that, and before the record is read.
+    tokio::time::sleep(TICK).await;
+    sqlx::query("UPDATE idempotency_records SET lease_until = ?1")
+        .bind(Time::now().0)
+        .execute(&mut session(&store).await.connection)
+        .await
+        .unwrap();
+    tokio::time::sleep(TICK).await;
     drop(busy);
     let record = look.await.unwrap().unwrap();
     assert!(matches!(record.state, RecordState::Running { .. }));
+    let record = store.get(&key).await.unwrap().unwrap();
+    assert!(matches!(record.state, RecordState::Abandoned));
 }
 
 struct Panics;
 
 #[async_trait]
-impl Operation for Panics {
+impl WriteOperation for Panics {
     type Output = ();
 
-    async fn run(self, _session: &mut Session) -> Result<(), Failure> {
+    async fn run(self, _session: &mut WriteSession) -> Result<(), Undone> {
         panic!("a mistake of ours");
     }
 }
@@ -348,7 +363,7 @@ async fn writer_goes_on_after_a_panic() {
     let file = File::new();
     let store = file.store().await;
     for _ in 0..2 {
-        let error = store.write(Panics).await.unwrap_err();
+        let error = store.records.write(Panics).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Unavailable);
         assert!(error.may_have_happened());
     }
@@ -364,5 +379,7 @@ fn times_stay_within_what_a_column_holds() {
         Duration::from_micros(5)
     );
     assert_eq!(now.since(now.after(Duration::from_secs(1))), Duration::ZERO);
-    assert_eq!(now.after(Duration::MAX).0, i64::MAX);
+    let century = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    assert!(now.after(Duration::MAX) == now.after(century));
+    assert_eq!(Time(i64::MAX).after(century).0, i64::MAX);
 }

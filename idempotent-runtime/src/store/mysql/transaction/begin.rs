@@ -1,20 +1,20 @@
 //! Becoming the one who runs: the look, the locks, the record that takes the key.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
 
 use super::connection::Borrowed;
+use super::open::Open;
 use super::session::SessionState;
-use super::{Open, keys_of, owner_of};
 use crate::key::RecordKey;
-use crate::store::mysql::MySqlStore;
-use crate::store::mysql::failure::{self, Failure};
-use crate::store::mysql::row::{Row, column};
+use crate::record::Owner;
+use crate::store::mysql::error::{Fault, NAME, is_duplicate, is_in_the_way};
+use crate::store::mysql::records::Records;
+use crate::store::mysql::row::{self, column};
 use crate::store::mysql::statements::{UNLOCK, session_limit};
-use crate::store::sql::transaction;
+use crate::store::sql::{corrupt, transaction};
 use crate::store::transaction::{ASK_AGAIN, Begin, Session, Settled, TransactionRequest};
 use crate::store::{Claim, ClaimRequest, StoreError};
 
@@ -38,7 +38,10 @@ const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// others see is that it is unknown how that ends.
 fn claim_of(request: &TransactionRequest, key: RecordKey) -> ClaimRequest<'_> {
     ClaimRequest {
-        owner: owner_of(request, key),
+        owner: Owner {
+            key,
+            token: request.owner.token,
+        },
         fingerprint: request.fingerprint,
         operation: &request.operation,
         label: None,
@@ -55,8 +58,11 @@ enum Seen {
     Nothing,
 }
 
+/// Begins transactions on the application's pool.
+pub(in crate::store::mysql) struct MySqlTransactions(pub(in crate::store::mysql) Records);
+
 #[async_trait]
-impl Begin<MySqlConnection> for MySqlStore {
+impl Begin<MySqlConnection> for MySqlTransactions {
     async fn begin(
         &self,
         request: Option<&TransactionRequest>,
@@ -64,14 +70,16 @@ impl Begin<MySqlConnection> for MySqlStore {
     ) -> Result<Claim<Box<dyn Session<MySqlConnection>>>, StoreError> {
         // Each that was idle can be of no use: closed by the server, gone without a word, demoted. Nothing
         // has happened then, and the last is a fresh one.
+        let records = &self.0;
         loop {
-            let mut connection = Borrowed::from(&self.pool).await?;
+            let mut connection = Borrowed::from(&records.pool).await?;
             let begun = match request {
                 Some(request) => {
-                    self.begin_with_record(&mut connection, request, idle_limit)
+                    records
+                        .begin_with_record(&mut connection, request, idle_limit)
                         .await
                 }
-                None => self
+                None => records
                     .begin_unprotected(&mut connection, idle_limit)
                     .await
                     .map(Ok),
@@ -82,36 +90,36 @@ impl Begin<MySqlConnection> for MySqlStore {
                         connection,
                         request: request.cloned(),
                         before,
-                        store: Arc::new(self.clone()),
+                        records: records.clone(),
                     })));
                 }
                 Ok(Err(settled)) => {
                     connection.give_back();
                     return Ok(settled.map(|never| match never {}));
                 }
-                Err(failure) if failure.may_be_repeated() && connection.was_idle() => {
+                Err(fault) if fault.may_be_repeated() && connection.was_idle() => {
                     tracing::debug!(
-                        error = &failure.error as &dyn std::error::Error,
+                        error = &fault.error as &dyn std::error::Error,
                         "an idle connection was of no use, trying another one"
                     );
                 }
                 // What was begun and not committed has not happened.
-                Err(failure) => return Err(failure.error.not_executed()),
+                Err(fault) => return Err(fault.error.not_executed()),
             }
         }
     }
 }
 
-impl MySqlStore {
+impl Records {
     async fn begin_unprotected(
         &self,
         connection: &mut Borrowed,
         idle_limit: Duration,
-    ) -> Result<SessionState, Failure> {
+    ) -> Result<SessionState, Fault> {
         let begun = connection.first(async |connection| {
             let begin = begin_unprotected(idle_limit);
             let begun = transaction::begin::<MySql>(connection, begin).await;
-            begun.map_err(|error| self.failure(error))
+            begun.map_err(|error| self.fault(error))
         });
         begun.await?;
         self.prepare(connection).await
@@ -122,7 +130,7 @@ impl MySqlStore {
         connection: &mut Borrowed,
         request: &TransactionRequest,
         idle_limit: Duration,
-    ) -> Result<Result<SessionState, Settled>, Failure> {
+    ) -> Result<Result<SessionState, Settled>, Fault> {
         // Before the lock: a request that only looks takes none.
         let key = request.owner.key;
         let seen = connection.first(async |connection| self.look(connection, request, key).await);
@@ -130,7 +138,7 @@ impl MySqlStore {
             return Ok(Err(settled));
         }
         let mut claims = Vec::with_capacity(1 + request.aliases.len());
-        for key in keys_of(request) {
+        for key in request.keys() {
             // Set once for all of the request's records.
             let limit = claims.is_empty().then_some(idle_limit);
             match self.enter(connection, request, key, limit).await? {
@@ -142,12 +150,12 @@ impl MySqlStore {
             }
         }
         let begun = transaction::begin::<MySql>(connection, BEGIN).await;
-        begun.map_err(|error| self.failure(error))?;
+        begun.map_err(|error| self.fault(error))?;
         for (claim, seen) in &claims {
             if !self.insert(connection, claim, seen).await? {
                 // A claim of another request, which has asked for no lock.
                 let rolled_back = transaction::roll_back::<MySql>(connection).await;
-                rolled_back.map_err(|error| self.failure(error))?;
+                rolled_back.map_err(|error| self.fault(error))?;
                 self.restore(connection).await?;
                 return Ok(Err(Claim::InFlight {
                     lease_left: ASK_AGAIN,
@@ -164,11 +172,11 @@ impl MySqlStore {
         request: &TransactionRequest,
         key: RecordKey,
         limit: Option<Duration>,
-    ) -> Result<Seen, Failure> {
-        let lock = self.place.lock_name(Some(&key));
+    ) -> Result<Seen, Fault> {
+        let lock = self.table.lock_name(Some(&key));
         let enter = sqlx::raw_sql(self.statements.enter(&lock, limit));
         let row = enter.fetch_one(&mut *connection).await;
-        let row = row.map_err(|error| self.failure(error))?;
+        let row = row.map_err(|error| self.fault(error))?;
         // NULL is an error of the server's, such as too many locks.
         if column::<Option<i64>>(&row, 0)? != Some(1) {
             return Ok(Seen::Settled(Claim::InFlight {
@@ -188,20 +196,20 @@ impl MySqlStore {
         connection: &mut MySqlConnection,
         request: &TransactionRequest,
         key: RecordKey,
-    ) -> Result<Seen, Failure> {
+    ) -> Result<Seen, Fault> {
         let read = self.statements.read(&key);
         let Some(row) = self.read(connection, read).await? else {
             return Ok(Seen::Nothing);
         };
-        let Some(row) = Row::read(&row)? else {
+        let Some(row) = row::read(&row)? else {
             return Ok(Seen::Expired);
         };
+        let claim = row.claim(&request.fingerprint, request.owner.token);
+        let claim = claim.map_err(|error| corrupt(NAME, error))?;
+        // A record of this token is what an earlier try has committed.
         let (attempt, age) = (row.attempt, row.age);
         let abandoned = Claim::Abandoned { attempt, age };
-        Ok(Seen::Settled(match row.answer(&claim_of(request, key)) {
-            Some(claim) => claim.and_then(|_| abandoned),
-            None => abandoned,
-        }))
+        Ok(Seen::Settled(claim.and_then(|_| abandoned)))
     }
 
     /// Takes the key; `false` when another request has the record.
@@ -210,17 +218,15 @@ impl MySqlStore {
         connection: &mut MySqlConnection,
         claim: &ClaimRequest<'_>,
         seen: &Seen,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, Fault> {
         let statement = match seen {
             Seen::Expired => self.statements.reclaim(claim),
             Seen::Nothing | Seen::Settled(_) => self.statements.insert(claim),
         };
         match statement.execute(connection).await {
             Ok(done) => Ok(done.rows_affected() > 0),
-            Err(error) if failure::is_duplicate(&error) || failure::is_in_the_way(&error) => {
-                Ok(false)
-            }
-            Err(error) => Err(self.failure(error)),
+            Err(error) if is_duplicate(&error) || is_in_the_way(&error) => Ok(false),
+            Err(error) => Err(self.fault(error)),
         }
     }
 
@@ -228,8 +234,8 @@ impl MySqlStore {
         &self,
         connection: &mut MySqlConnection,
         statement: &'static str,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Fault> {
         let executed = sqlx::raw_sql(statement).execute(connection).await;
-        executed.map(drop).map_err(|error| self.failure(error))
+        executed.map(drop).map_err(|error| self.fault(error))
     }
 }

@@ -8,7 +8,7 @@ use sqlx::{Connection as _, MySql, MySqlConnection, MySqlPool};
 use tokio::time::timeout;
 
 use crate::store::StoreError;
-use crate::store::mysql::failure::{self, Failure};
+use crate::store::mysql::error::{Fault, of_server, of_silence};
 use crate::store::sql::Loan;
 
 /// How long an idle connection may take for its first reply, to a question that waits for no lock.
@@ -35,7 +35,7 @@ impl Borrowed {
             None => pool
                 .acquire()
                 .await
-                .map_err(|error| failure::of_server(error).error.not_executed())?,
+                .map_err(|error| of_server(error).error.not_executed())?,
         };
         Ok(Self {
             loan: Loan::new(connection),
@@ -57,8 +57,8 @@ impl Borrowed {
     /// idle ones suspect.
     pub(super) async fn first<T>(
         &mut self,
-        ask: impl AsyncFnOnce(&mut MySqlConnection) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+        ask: impl AsyncFnOnce(&mut MySqlConnection) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
         if !self.was_idle {
             return ask(&mut self.loan).await;
         }
@@ -66,7 +66,7 @@ impl Borrowed {
             Ok(reply) => reply,
             Err(_) => {
                 close_the_silent(&self.pool).await;
-                Err(failure::of_silence())
+                Err(of_silence())
             }
         }
     }

@@ -4,9 +4,9 @@ use sqlx::MySqlConnection;
 use sqlx::mysql::MySqlRow;
 
 use super::connection::Borrowed;
-use crate::store::mysql::failure::Failure;
+use crate::store::mysql::error::{Fault, NAME};
+use crate::store::mysql::records::Records;
 use crate::store::mysql::row::{self, column};
-use crate::store::mysql::{MySqlStore, NAME};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// What the session was before the handler.
@@ -17,15 +17,15 @@ pub(super) struct SessionState {
     state: Vec<u8>,
 }
 
-impl MySqlStore {
+impl Records {
     /// Sets the savepoint, and says what the session is like.
     pub(super) async fn prepare(
         &self,
         connection: &mut MySqlConnection,
-    ) -> Result<SessionState, Failure> {
+    ) -> Result<SessionState, Fault> {
         let prepare = sqlx::raw_sql(self.statements.prepare.clone());
         let row = prepare.fetch_all(connection).await;
-        let row = row.map_err(|error| self.failure(error))?;
+        let row = row.map_err(|error| self.fault(error))?;
         let row = only(&row)?;
         let role = row::text(row, 0)?;
         Ok(SessionState {
@@ -36,15 +36,13 @@ impl MySqlStore {
     }
 
     /// Takes back what this store has changed, frees the locks, and says what the session is like now.
-    pub(super) async fn restore(
-        &self,
-        connection: &mut MySqlConnection,
-    ) -> Result<Vec<u8>, Failure> {
+    pub(super) async fn restore(&self, connection: &mut MySqlConnection) -> Result<Vec<u8>, Fault> {
         let leave = sqlx::raw_sql(self.statements.leave.clone());
         let rows = leave.fetch_all(connection).await;
-        let rows = rows.map_err(|error| self.failure(error))?;
+        let rows = rows.map_err(|error| self.fault(error))?;
         Ok(column::<&[u8]>(only(&rows)?, 0)?.to_vec())
     }
+
     /// Gives a connection back whose session is what it was; any other is closed, and so is one on which
     /// this fails.
     pub(super) async fn leave(&self, mut connection: Borrowed, before: &SessionState) {
@@ -53,8 +51,8 @@ impl MySqlStore {
             Ok(_) => {
                 tracing::debug!("a handler has left its session changed, its connection is closed");
             }
-            Err(failure) => tracing::debug!(
-                error = &failure.error as &dyn std::error::Error,
+            Err(fault) => tracing::debug!(
+                error = &fault.error as &dyn std::error::Error,
                 "a connection was of no use after its transaction"
             ),
         }

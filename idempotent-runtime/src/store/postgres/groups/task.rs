@@ -2,17 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-
 use std::time::Duration;
 
 use sqlx::Row;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::{Answer, Queued, Shared};
+use super::queue::{GroupAnswer, GroupQueue, GroupState, Queued};
 use crate::store::StoreError;
-use crate::store::postgres::lane::Place;
-use crate::store::postgres::operation::group_query;
+use crate::store::postgres::grouped::group_query;
+use crate::store::postgres::lane::Slot;
 
 /// How many operations a group has at most.
 const GROUP: usize = 128;
@@ -26,7 +25,7 @@ const GROUP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Sends one group after the other, until nothing is queued.
 pub(super) struct Task {
-    shared: Arc<Shared>,
+    shared: Arc<GroupQueue>,
     stage: Stage,
 }
 
@@ -39,21 +38,27 @@ enum Stage {
 }
 
 impl Task {
-    /// One that is counted, and about to take what is queued.
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            stage: Stage::Collecting,
-        }
+    /// One that is counted, and about to take what is queued: where there is something that none is about to take.
+    pub(super) fn wanted(shared: &Arc<GroupQueue>, state: &mut GroupState) -> Option<Self> {
+        let is_wanted =
+            !state.queue.is_empty() && !state.is_collecting && state.tasks < shared.most;
+        is_wanted.then(|| {
+            state.tasks += 1;
+            state.is_collecting = true;
+            Self {
+                shared: Arc::clone(shared),
+                stage: Stage::Collecting,
+            }
+        })
     }
 
     pub(super) async fn serve(mut self) {
         while self.stage == Stage::Collecting {
             let queued = self.shared.state().queue.len();
-            match Arc::clone(&self.shared).lane.place().await {
-                Ok(place) => {
+            match Arc::clone(&self.shared).lane.slot().await {
+                Ok(slot) => {
                     let group = self.take();
-                    self.shared.send(&place, group).await;
+                    send(&slot, group).await;
                 }
                 // Operations that have come meanwhile wait for the next try.
                 Err(error) => refuse(self.take_first(queued), &error),
@@ -82,7 +87,7 @@ impl Task {
         }
         state.is_collecting = false;
         self.stage = Stage::Sending;
-        let next = self.shared.new_task(&mut state);
+        let next = Self::wanted(&self.shared, &mut state);
         drop(state);
         if let Some(next) = next {
             tokio::spawn(next.serve());
@@ -130,52 +135,50 @@ impl Drop for Task {
     }
 }
 
-impl Shared {
-    /// Answers the operations that the server has answered.
-    async fn send(&self, place: &Place<'_>, group: Vec<Queued>) {
-        let Some(first) = group.first() else {
+/// Answers the operations that the server has answered.
+async fn send(slot: &Slot<'_>, group: Vec<Queued>) {
+    let Some(first) = group.first() else {
+        return;
+    };
+    let sql = Arc::clone(&first.sql);
+    let (operations, mut replies): (Vec<_>, Vec<_>) = group
+        .into_iter()
+        .map(|queued| (queued.operation, queued.reply))
+        .unzip();
+    let sending = timeout(
+        GROUP_LIMIT,
+        slot.rows(None, || group_query(&operations, &sql)),
+    );
+    let sent = tokio::select! {
+        sent = sending => sent,
+        // With the last caller goes the connection.
+        () = all_gone(&mut replies) => return,
+    };
+    let rows = match sent {
+        Ok(Ok(rows)) => rows,
+        Ok(Err(error)) => {
+            tracing::debug!(
+                operations = operations.len(),
+                error = &error as &dyn std::error::Error,
+                "a group has failed, its operations are sent one by one"
+            );
             return;
-        };
-        let sql = Arc::clone(&first.sql);
-        let (operations, mut replies): (Vec<_>, Vec<_>) = group
-            .into_iter()
-            .map(|queued| (queued.operation, queued.reply))
-            .unzip();
-        let sending = timeout(
-            GROUP_LIMIT,
-            place.rows(None, || group_query(&operations, &sql)),
-        );
-        let sent = tokio::select! {
-            sent = sending => sent,
-            // With the last caller goes the connection.
-            () = all_gone(&mut replies) => return,
-        };
-        let rows = match sent {
-            Ok(Ok(rows)) => rows,
-            Ok(Err(error)) => {
-                tracing::debug!(
-                    operations = operations.len(),
-                    error = &error as &dyn std::error::Error,
-                    "a group has failed, its operations are sent one by one"
-                );
-                return;
-            }
-            Err(_) => return,
-        };
-        let mut replies: Vec<_> = replies.into_iter().map(Some).collect();
-        for row in rows {
-            let place: Option<i64> = row.try_get("place").ok();
-            let index = place.and_then(|place| usize::try_from(place - 1).ok());
-            let reply = index.and_then(|index| replies.get_mut(index)?.take());
-            if let Some(reply) = reply {
-                // There may be no caller left to hear it.
-                drop(reply.send(Ok(row)));
-            }
+        }
+        Err(_) => return,
+    };
+    let mut replies: Vec<_> = replies.into_iter().map(Some).collect();
+    for row in rows {
+        let place: Option<i64> = row.try_get("place").ok();
+        let index = place.and_then(|place| usize::try_from(place - 1).ok());
+        let reply = index.and_then(|index| replies.get_mut(index)?.take());
+        if let Some(reply) = reply {
+            // There may be no caller left to hear it.
+            drop(reply.send(Ok(row)));
         }
     }
 }
 
-async fn all_gone(replies: &mut [oneshot::Sender<Answer>]) {
+async fn all_gone(replies: &mut [oneshot::Sender<GroupAnswer>]) {
     for reply in replies {
         reply.closed().await;
     }

@@ -2,24 +2,20 @@
 
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row};
-use tokio::runtime::Handle;
-use tokio::time::{Duration, Instant};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
+use tokio::time::Duration;
 
-use super::Open;
-use super::record::ToRecord;
+use super::open::Open;
+use super::pool::UnansweredBegin;
+use super::record::RecordToWrite;
 use crate::key::RecordKey;
-use crate::store::postgres::error::{code, is_of_connection, store_error};
+use crate::store::postgres::error::{NAME, code, is_of_connection, store_error};
 use crate::store::postgres::records::Records;
-use crate::store::postgres::statements::InTransaction;
-use crate::store::postgres::{NAME, rows, statement};
+use crate::store::postgres::row;
+use crate::store::postgres::statements::{TransactionStatements, statement};
 use crate::store::sql::{Loan, transaction};
 use crate::store::transaction::{ASK_AGAIN, Session, Settled, TransactionRequest};
 use crate::store::{Claim, StoreError, StoreErrorKind};
-
-/// From when on a beginning that is given up makes the pool's idle connections suspect. A client that goes
-/// away is quicker as a rule, and says nothing about them.
-const SILENCE: Duration = Duration::from_millis(250);
 
 /// Why a transaction was not begun.
 pub(super) struct NotBegun {
@@ -63,7 +59,7 @@ impl From<StoreError> for NotBegun {
 
 pub(super) async fn begin(
     records: &Records,
-    request: Option<(&TransactionRequest, InTransaction)>,
+    request: Option<(&TransactionRequest, TransactionStatements)>,
     idle_limit: Duration,
 ) -> Result<Claim<Box<dyn Session<PgConnection>>>, NotBegun> {
     // In milliseconds, within what the server takes.
@@ -71,7 +67,7 @@ pub(super) async fn begin(
         .unwrap_or(i32::MAX)
         .to_string();
     let pool = records.connector().pool();
-    let unanswered = Unanswered::of(pool);
+    let unanswered = UnansweredBegin::of(pool);
     let mut connection = Loan::new(pool.acquire().await?);
     let Some((request, sql)) = request else {
         let begin = format!("BEGIN; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}");
@@ -84,25 +80,24 @@ pub(super) async fn begin(
             record,
         })));
     };
-    let keys = std::iter::once(&request.owner.key).chain(request.aliases.iter());
-    let locks: String = keys
-        .clone()
+    let locks: String = request
+        .keys()
         .map(|key| {
             sql.lock
-                .replace("{lock}", &lock(&sql.name, key).to_string())
+                .replace("{lock}", &lock(&sql.name, &key).to_string())
         })
         .collect();
     let begin = sql.begin.replace("{idle_ms}", &idle_ms);
     let begin = AssertSqlSafe(begin.replace("{locks}", &locks));
     transaction::begin::<Postgres>(&mut connection, begin).await?;
-    let mut record = ToRecord {
+    let mut record = RecordToWrite {
         request: request.clone(),
         sql,
         keys: Vec::new(),
         begun_us: 0,
         session: Vec::new(),
     };
-    for key in keys {
+    for key in request.keys() {
         let entered = statement(&record.sql.enter)
             .bind(&key.as_bytes()[..])
             .fetch_one(&mut *connection)
@@ -115,7 +110,7 @@ pub(super) async fn begin(
         record.session = entered.try_get("session")?;
         let looked = if entered.try_get("is_strict")? {
             let looking = || statement(&record.sql.look).bind(&key.as_bytes()[..]);
-            rows::one(records.lanes()?.work.rows(None, looking).await?)?
+            row::one(records.lanes()?.work.rows(None, looking).await?)?
         } else {
             entered
         };
@@ -131,7 +126,7 @@ pub(super) async fn begin(
         }
         // One that counts has been dealt with.
         let expired: Option<bool> = looked.try_get("is_expired")?;
-        record.keys.push((*key, expired.is_some()));
+        record.keys.push((key, expired.is_some()));
     }
     unanswered.answered();
     Ok(Claim::Acquired(Box::new(Open {
@@ -155,53 +150,10 @@ fn settled(
     looked: &PgRow,
     request: &TransactionRequest,
 ) -> Result<Option<Settled>, StoreError> {
-    if let Some(settled) = rows::settled(looked, &request.fingerprint)? {
+    if let Some(settled) = row::settled(looked, request)? {
         return Ok(Some(settled));
     }
     Ok((!is_ours).then_some(Claim::InFlight {
         lease_left: ASK_AGAIN,
     }))
-}
-
-/// A beginning on its way. Given up after a while, the peer may be gone without a word: then it is gone for
-/// all idle connections, which would have a time-out each.
-struct Unanswered<'a> {
-    pool: &'a PgPool,
-    since: Instant,
-    is_answered: bool,
-}
-
-impl<'a> Unanswered<'a> {
-    fn of(pool: &'a PgPool) -> Self {
-        Self {
-            pool,
-            since: Instant::now(),
-            is_answered: false,
-        }
-    }
-
-    fn answered(mut self) {
-        self.is_answered = true;
-    }
-}
-
-impl Drop for Unanswered<'_> {
-    fn drop(&mut self) {
-        if !self.is_answered && self.since.elapsed() >= SILENCE {
-            close_idle(self.pool);
-        }
-    }
-}
-
-/// What is in use stays.
-pub(super) fn close_idle(pool: &PgPool) {
-    if Handle::try_current().is_err() {
-        return;
-    }
-    for _ in 0..pool.options().get_max_connections() {
-        match pool.try_acquire() {
-            Some(connection) => drop(connection.detach()),
-            None => return,
-        }
-    }
 }

@@ -5,15 +5,15 @@ use sqlx::{PgConnection, Row};
 use crate::key::RecordKey;
 use crate::record::StoredResponse;
 use crate::store::postgres::error::is_unique_violation;
-use crate::store::postgres::operation::text;
-use crate::store::postgres::statements::InTransaction;
-use crate::store::postgres::{micros, statement};
+use crate::store::postgres::grouped::text;
+use crate::store::postgres::statements::{TransactionStatements, statement};
+use crate::store::sql::micros;
 use crate::store::transaction::TransactionRequest;
 
 /// What will be written when the handler is done.
-pub(super) struct ToRecord {
+pub(super) struct RecordToWrite {
     pub(super) request: TransactionRequest,
-    pub(super) sql: InTransaction,
+    pub(super) sql: TransactionStatements,
     /// For each key, whether there was an expired record.
     pub(super) keys: Vec<(RecordKey, bool)>,
     /// When the transaction began, by the server: what tells it from one that the handler has begun
@@ -23,7 +23,7 @@ pub(super) struct ToRecord {
     pub(super) session: Vec<String>,
 }
 
-impl ToRecord {
+impl RecordToWrite {
     /// Puts back what the handler has changed in its session, and says whether that was nothing.
     async fn restore(&self, connection: &mut PgConnection) -> sqlx::Result<bool> {
         let row = statement(&self.sql.restore)

@@ -7,7 +7,7 @@ use ::redis::RedisResult;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::super::link::Link;
+use crate::store::redis::link::Link;
 
 /// How long one attempt to connect may take.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
@@ -17,17 +17,17 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct LinkState {
     pub(super) link: Option<Arc<Link>>,
     /// Whether the link's server has said that it is no place to write to.
     pub(super) is_elsewhere: bool,
-    pub(super) attempt: Option<Attempt>,
+    pub(super) attempt: Option<ConnectAttempt>,
     pub(super) pace: Pace,
 }
 
 /// An attempt to connect that is under way.
 #[derive(Clone)]
-pub(super) struct Attempt {
+pub(super) struct ConnectAttempt {
     pub(super) begins_at: Instant,
     pub(super) outcome: watch::Receiver<Option<RedisResult<Arc<Link>>>>,
 }
@@ -53,7 +53,7 @@ impl Pace {
     }
 }
 
-impl State {
+impl LinkState {
     /// A link that can be used now.
     pub(super) fn usable(&mut self, now: Instant) -> Option<Arc<Link>> {
         let link = self.link.as_ref()?;
@@ -79,7 +79,7 @@ impl State {
     }
 
     /// The attempt that is under way, unless its runtime has ended or stands still.
-    pub(super) fn running_attempt(&mut self, now: Instant) -> Option<Attempt> {
+    pub(super) fn running_attempt(&mut self, now: Instant) -> Option<ConnectAttempt> {
         let attempt = self.attempt.take().filter(|attempt| {
             attempt.outcome.has_changed().is_ok() && now < attempt.begins_at + CONNECT_LIMIT * 2
         });

@@ -1,0 +1,342 @@
+//! The MySQL and MariaDB store: for services that have such a database already.
+//!
+//! # What it guarantees
+//!
+//! Every rule of [`Store`], between any number of processes that use one server, by that server's
+//! clock. The table's primary key decides who is first; every other write to one record is one `UPDATE` or
+//! `DELETE` that asks again, under the row's lock, all that it rests on, and the number of rows it
+//! matched is the answer. What is done to many records at once (renewals, releases) is one transaction,
+//! which skips rows that another session has locked: they are [`Busy`](StoreErrorKind::Busy), and delay
+//! none of the others.
+//!
+//! MySQL 8.0 and newer, MariaDB 10.6 and newer.
+//!
+//! ```no_run
+//! use idempotent_runtime::Idempotency;
+//! use idempotent_runtime::store::mysql::MySqlStore;
+//!
+//! # async fn example(pool: sqlx::MySqlPool) -> Result<(), idempotent_runtime::Error> {
+//! // The table is made at the first start:
+//! let store = MySqlStore::connect("mysql://payments:secret@10.0.0.5/payments").await?;
+//!
+//! // Or with the pool that the application has already, for transactions (`#[tx]`) on it:
+//! let store = MySqlStore::new(pool).with_table("payment_keys")?;
+//! store.migrate().await?;
+//!
+//! let idempotency = Idempotency::new(store);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Connections
+//!
+//! The store has connections of its own, whatever the application's handlers do with theirs. They are made
+//! when they are needed, with the pool's options, and closed after ten idle minutes or half an hour of
+//! use. A process needs at most:
+//!
+//! | | connections | when all are in use |
+//! | --- | --- | --- |
+//! | claims, replays, completions, steps, operators, purging | [10](MySqlStore::with_connections) | a call waits; a request whose claim waits longer than the store's time-out is 503, and nothing was done |
+//! | renewals of leases | 2 | a renewal waits, and nothing else |
+//! | transactions (`#[tx]`) | the pool's, one for each that runs | a request waits for the pool, and is 503 after the store's time-out |
+//!
+//! So ten processes with pools of ten need 220 of the server's `max_connections` (151 by default) when all
+//! are busy. Nothing of the pool's own is used but its options: `after_connect` does not run on the
+//! store's connections, and closing the pool does not close them; they end with the store.
+//!
+//! # What survives what
+//!
+//! | | with the settings below | without |
+//! | --- | --- | --- |
+//! | the application's process ends | everything | everything |
+//! | the server's process ends | everything | everything with `innodb_flush_log_at_trx_commit` 1 or 2 |
+//! | power cut, crash of the system | everything | about a second of records, and what they protect, is lost |
+//! | fail-over to a replica | everything that was acknowledged | what the replica had not received |
+//!
+//! The settings, where the keys protect money:
+//!
+//! * `innodb_flush_log_at_trx_commit = 1` and `sync_binlog = 1`. The first is the default of both
+//!   servers; the second is MySQL's, and 0 on MariaDB.
+//! * With replicas that may take over: semi-synchronous replication with `AFTER_SYNC`. **It falls
+//!   back to asynchronous by itself** when no replica answers within `rpl_semi_sync_source_timeout`
+//!   (MariaDB: `rpl_semi_sync_master_timeout`; 10 s): set it so high that it never does, and a
+//!   server without replicas stops taking claims instead of risking them.
+//! * `binlog_format = ROW` or `MIXED`. `InnoDB` refuses `STATEMENT` under `READ COMMITTED`.
+//! * All connections go to the **primary**. Behind a proxy that sends reads to replicas, replays
+//!   and abandoned claims are seen late; no key runs twice by it, because only the primary writes.
+//!
+#![doc = include_str!("guide.md")]
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sqlx::{MySqlConnection, MySqlPool};
+
+use self::batches::{BATCH, Ending};
+use self::error::NAME;
+use self::lane::on_lane;
+use self::records::{CONNECTIONS, Lanes, Records};
+use self::transaction::MySqlTransactions;
+#[cfg(doc)]
+use super::StoreErrorKind;
+use super::listing::InOrder;
+use super::sql::TableName;
+use super::transaction::Begin;
+use super::{
+    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
+    Renewal, Renewed, Store, StoreError, Subscription, Transactor,
+};
+use crate::error::{Error, ErrorKind};
+use crate::key::RecordKey;
+use crate::record::{Owner, Record, StoredResponse};
+
+mod batches;
+mod connect;
+mod error;
+mod lane;
+mod many;
+mod operations;
+mod records;
+mod row;
+mod schema;
+mod statements;
+mod table;
+mod transaction;
+
+/// Records in a table of MySQL or MariaDB. See the [module](self).
+///
+/// Clones share the connections.
+#[derive(Clone)]
+pub struct MySqlStore(Records);
+
+impl MySqlStore {
+    /// A store in the table `idempotency_records` of the database that the pool's options name.
+    ///
+    /// The table must be there: see [`migrate`](Self::migrate). The pool is used for transactions
+    /// (`#[tx]`) only: see [above](self#connections).
+    #[must_use]
+    pub fn new(pool: MySqlPool) -> Self {
+        let lanes = Lanes::new(&pool, CONNECTIONS);
+        Self(Records::new(pool, lanes, TableName::default()))
+    }
+
+    /// The same store in another table.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidName`] unless the name is 1 to 48 letters, digits and underscores and
+    /// does not begin with a digit.
+    pub fn with_table(self, name: &str) -> Result<Self, Error> {
+        let Records { pool, lanes, .. } = self.0;
+        Ok(Self(Records::new(pool, lanes, TableName::new(name)?)))
+    }
+
+    /// How many connections of its own the store may have for claims, completions and all else but
+    /// renewals, for which there are two more. At least 1, by default 10.
+    #[must_use]
+    pub fn with_connections(self, connections: u32) -> Self {
+        let lanes = Lanes::new(&self.0.pool, connections);
+        Self(Records { lanes, ..self.0 })
+    }
+
+    /// Connects to the database that a URL names, and [migrates](Self::migrate) the table.
+    ///
+    /// For transactions there is a pool of at most ten connections, with settings that suit them: see
+    /// [above](self#deployment). For others, make the pool yourself.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidUrl`] when it is not a URL or names no database. [`ErrorKind::Store`] when
+    /// the server cannot be reached or refuses us, or the table cannot be used; the
+    /// [source](std::error::Error::source) says why. No message has the password.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        let options = connect::parse(url)?;
+        connect::probe(&options).await?;
+        let store = Self::new(connect::pool(options));
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// Makes the table unless it is there. To be called at every start; any number of processes
+    /// may do so at once.
+    ///
+    /// A table that is there is left as it is, so only the first start needs the right to create
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`] when the server cannot be reached or refuses, when there is another
+    /// table of that name, and when its schema is another release's.
+    pub async fn migrate(&self) -> Result<(), Error> {
+        let connection = self.0.lanes.calls.fresh().await;
+        let connection = connection.map_err(|error| {
+            Error::new(ErrorKind::Store, "mysql store: no connection").with_source(error)
+        });
+        // Never given back: closing it is what frees the lock, also when this is dropped half-way.
+        schema::migrate(&mut *connection?, &self.0.table, &self.0.statements).await
+    }
+
+    /// The statement that [`migrate`](Self::migrate) runs where there is no table: for a database administrator, or a
+    /// migration of `sqlx migrate` or another tool. `migrate` then finds the table and leaves it alone.
+    #[must_use]
+    pub fn migrations(&self) -> String {
+        self.0.statements.migrations()
+    }
+
+    async fn give_up(&self, owners: &[Owner], ending: Ending) -> Vec<Result<Release, StoreError>> {
+        let (on, lane) = (&self.0, &self.0.lanes.calls);
+        let mut results = Vec::with_capacity(owners.len());
+        for owners in owners.chunks(BATCH) {
+            let given_up = on_lane!(lane, |connection| on.give_up_on(
+                &mut connection,
+                owners,
+                ending
+            ));
+            results.extend(given_up.unwrap_or_else(|error| vec![Err(error); owners.len()]));
+        }
+        results
+    }
+}
+
+#[async_trait]
+impl Store for MySqlStore {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
+        let (on, lane) = (&self.0, &self.0.lanes.calls);
+        on_lane!(lane, |connection| on.claim_on(&mut connection, request))
+    }
+
+    async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
+        let (on, lane) = (&self.0, &self.0.lanes.renewals);
+        let mut results = Vec::with_capacity(renewals.len());
+        for renewals in renewals.chunks(BATCH) {
+            let renewed = on_lane!(lane, |connection| on.renew_on(&mut connection, renewals));
+            results.extend(renewed.unwrap_or_else(|error| vec![Err(error); renewals.len()]));
+        }
+        results
+    }
+
+    async fn save_progress(
+        &self,
+        owner: &Owner,
+        offset: usize,
+        bytes: &Bytes,
+    ) -> Result<Progress, StoreError> {
+        let (on, lane) = (&self.0, &self.0.lanes.calls);
+        on_lane!(lane, |connection| on.save_progress_on(
+            &mut connection,
+            owner,
+            offset,
+            bytes
+        ))
+    }
+
+    async fn complete(
+        &self,
+        owner: &Owner,
+        response: &Arc<StoredResponse>,
+        ttl: Duration,
+    ) -> Result<Completion, StoreError> {
+        let (on, lane) = (&self.0, &self.0.lanes.calls);
+        on_lane!(lane, |connection| on.complete_on(
+            &mut connection,
+            owner,
+            response,
+            ttl
+        ))
+    }
+
+    async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        self.give_up(owners, Ending::Release).await
+    }
+
+    async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        self.give_up(owners, Ending::Abandon).await
+    }
+
+    async fn give_grace(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let (on, lane) = (&self.0, &self.0.lanes.calls);
+        let give = || on.statements.give_grace(key, attempt, grace, retention);
+        on_lane!(lane, |connection| on.has_matched(&mut connection, give))
+    }
+
+    async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        let (on, lane) = (&self.0, &self.0.lanes.calls);
+        let row = on_lane!(lane, |connection| on
+            .read(&mut connection, on.statements.get(key)))?;
+        Ok(row.as_ref().map(row::record).transpose()?.flatten())
+    }
+
+    async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
+        let (on, lane) = (&self.0, &self.0.lanes.calls);
+        let remove = || on.statements.remove(key);
+        on_lane!(lane, |connection| on.has_matched(&mut connection, remove))
+    }
+
+    async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
+        let (on, lane) = (&self.0, &self.0.lanes.calls);
+        let mut purged = Purged::default();
+        while purged.records < limit {
+            let most = (limit - purged.records).min(BATCH);
+            let some = on_lane!(lane, |connection| on.purge_on(&mut connection, most));
+            let some = match some {
+                Ok(some) => some,
+                Err(error) if purged.records == 0 => return Err(error),
+                // What is purged already is to be told.
+                Err(_) => break,
+            };
+            purged.records += some.records;
+            purged.abandoned.extend(some.abandoned);
+            if some.records < most {
+                break;
+            }
+        }
+        Ok(purged)
+    }
+
+    async fn list(
+        &self,
+        filter: &ListFilter,
+        cursor: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<Listing, StoreError> {
+        let (on, lane) = (&self.0, &self.0.lanes.calls);
+        let mut listing = InOrder::new(filter, cursor, limit, NAME)?;
+        loop {
+            let list = || on.statements.list(filter.lists_completed(), &listing.after);
+            let rows = on_lane!(lane, |connection| on.read_all(&mut connection, list()))?;
+            if !listing.add(rows.iter().map(row::listed).collect()) {
+                return Ok(listing.finish());
+            }
+        }
+    }
+
+    fn subscribe(&self, _: &RecordKey) -> Subscription {
+        Subscription::none()
+    }
+
+    fn transactor(&self) -> Option<Transactor> {
+        let begin: Arc<dyn Begin<MySqlConnection>> = Arc::new(MySqlTransactions(self.0.clone()));
+        Some(begin.into())
+    }
+}
+
+impl fmt::Debug for MySqlStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MySqlStore")
+            .field("table", self.0.table.name())
+            .finish_non_exhaustive()
+    }
+}

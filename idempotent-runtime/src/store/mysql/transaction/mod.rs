@@ -1,0 +1,20 @@
+//! Transactions of MySQL and MariaDB.
+//!
+//! A look at the record; the key's lock; a look behind it; `START TRANSACTION`; the record, still running,
+//! by which the key is taken; the savepoint; the handler's statements; the record completed; `COMMIT`.
+//! No other session sees the running record. When the server rolls the transaction back, as it does with one of
+//! two that lock each other out, the record is gone, which is how that is noticed.
+//!
+//! `autocommit` is off meanwhile: what a handler writes after it was rolled back, and has not noticed,
+//! is otherwise committed at once.
+//!
+//! The connection is the application's. A handler may leave its session changed: then it is closed and
+//! not given back. It is compared in the round trips that there are anyway, which costs less than a new
+//! connection for each transaction; sqlx has no `COM_RESET_CONNECTION`.
+
+mod begin;
+mod connection;
+mod open;
+mod session;
+
+pub(super) use begin::MySqlTransactions;

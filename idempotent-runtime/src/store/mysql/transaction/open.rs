@@ -1,0 +1,147 @@
+//! An open transaction: what the handler writes, and the record.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
+use tokio::time::timeout;
+
+use super::connection::Borrowed;
+use super::session::SessionState;
+use crate::record::{Owner, StoredResponse};
+use crate::store::StoreError;
+use crate::store::mysql::error::{check_packet, is_denied, is_not_locked, is_without_savepoint};
+use crate::store::mysql::records::Records;
+use crate::store::sql::{RETURN_LIMIT, transaction};
+use crate::store::transaction::{Committed, IS_WHOLE, Session, TransactionRequest};
+
+/// An open transaction.
+pub(super) struct Open {
+    pub(super) connection: Borrowed,
+    pub(super) request: Option<TransactionRequest>,
+    pub(super) before: SessionState,
+    pub(super) records: Records,
+}
+
+#[async_trait]
+impl Session<MySqlConnection> for Open {
+    fn connection(&mut self) -> &mut MySqlConnection {
+        &mut self.connection
+    }
+
+    async fn is_failed(&mut self) -> bool {
+        false
+    }
+
+    async fn is_ended(&mut self) -> bool {
+        transaction::is_ended::<MySql>(&mut self.connection, is_without_savepoint).await
+    }
+
+    /// If the server has ended the transaction, it has rolled it back, and the record is gone. If the handler has
+    /// committed it, as by `CREATE TABLE`, the record is there, and must be completed.
+    async fn undo(&mut self) -> Result<(), StoreError> {
+        let undone = transaction::undo::<MySql>(&mut self.connection, is_without_savepoint).await;
+        undone.map_err(|error| self.records.fault(error).error.not_executed())
+    }
+
+    async fn commit(
+        mut self: Box<Self>,
+        response: &StoredResponse,
+    ) -> Result<Committed, StoreError> {
+        let is_whole = match self.request.clone() {
+            // What is not committed has not happened.
+            Some(request) => self
+                .record(&request, response)
+                .await
+                .map_err(StoreError::not_executed)?,
+            None => self.is_whole().await,
+        };
+        if !is_whole {
+            self.roll_back().await;
+            return Ok(Committed::Lost);
+        }
+        let committed = transaction::commit::<MySql>(&mut self.connection).await;
+        committed.map_err(|error| self.records.fault(error).error)?;
+        // No caller waits for what is left to do.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(timeout(RETURN_LIMIT, self.leave()));
+        }
+        Ok(Committed::Stored)
+    }
+
+    async fn roll_back(mut self: Box<Self>) {
+        let rolled_back = transaction::roll_back::<MySql>(&mut self.connection).await;
+        if rolled_back.is_ok() {
+            self.leave().await;
+        }
+    }
+}
+
+impl Open {
+    /// `false` when the record is gone, and the transaction with it.
+    async fn record(
+        &mut self,
+        request: &TransactionRequest,
+        response: &StoredResponse,
+    ) -> Result<bool, StoreError> {
+        let bytes = response.encode();
+        check_packet(bytes.len(), self.before.max_packet_bytes)?;
+        let token = request.owner.token;
+        for key in request.keys() {
+            let owner = Owner { key, token };
+            if !self
+                .record_one(&owner, request.ttl, response.status, &bytes)
+                .await?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A handler that has given up its privileges, or has locked other tables, gets its record all the
+    /// same.
+    async fn record_one(
+        &mut self,
+        owner: &Owner,
+        ttl: Duration,
+        status: u16,
+        response: &[u8],
+    ) -> Result<bool, StoreError> {
+        let mut is_unlocked = false;
+        let mut is_restored = false;
+        loop {
+            let record = self.records.statements.record(owner, status, response, ttl);
+            let again = match record.execute(&mut *self.connection).await {
+                Ok(recorded) => return Ok(recorded.rows_affected() > 0),
+                Err(error) if !is_unlocked && is_not_locked(&error) => {
+                    is_unlocked = true;
+                    "UNLOCK TABLES".to_owned()
+                }
+                Err(error) if !is_restored && is_denied(&error) => {
+                    is_restored = true;
+                    self.before.set_role()
+                }
+                Err(error) => return Err(self.records.fault(error).error),
+            };
+            let again = sqlx::raw_sql(AssertSqlSafe(again)).execute(&mut *self.connection);
+            let failed = |error| self.records.fault(error).error;
+            again.await.map_err(failed)?;
+        }
+    }
+
+    async fn is_whole(&mut self) -> bool {
+        let released = sqlx::raw_sql(IS_WHOLE).execute(&mut *self.connection);
+        released.await.is_ok()
+    }
+
+    async fn leave(self: Box<Self>) {
+        let Self {
+            connection,
+            before,
+            records,
+            ..
+        } = *self;
+        records.leave(connection, &before).await;
+    }
+}

@@ -1,0 +1,197 @@
+//! A claim or a completion, alone or as one of several.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::statements::{Query, Statements, statement};
+use crate::fingerprint::Fingerprint;
+use crate::record::{Owner, StoredResponse};
+use crate::store::ClaimRequest;
+use crate::store::sql::micros;
+
+/// What goes in groups. Both may be repeated with the same token.
+pub(super) enum Grouped<'a> {
+    Claim(GroupedClaim<'a>),
+    Complete(GroupedCompletion),
+}
+
+pub(super) struct GroupedClaim<'a> {
+    owner: Owner,
+    fingerprint: Fingerprint,
+    operation: Cow<'a, str>,
+    label: Option<Cow<'a, str>>,
+    lease_us: i64,
+    retention_us: i64,
+    /// When the sweeper is to look at the record: a guess.
+    purge_us: i64,
+    take_over: Option<i32>,
+}
+
+pub(super) struct GroupedCompletion {
+    owner: Owner,
+    status: Option<i16>,
+    response: Bytes,
+    ttl_us: i64,
+}
+
+impl<'a> Grouped<'a> {
+    /// A claim of a record that is expected to live for `ttl_us` once it is completed.
+    pub(super) fn claim(request: &ClaimRequest<'a>, ttl_us: i64) -> Self {
+        let lease_us = micros(request.lease);
+        Self::Claim(GroupedClaim {
+            owner: request.owner,
+            fingerprint: request.fingerprint,
+            operation: text(request.operation),
+            label: request.label.map(text),
+            lease_us,
+            retention_us: micros(request.retention),
+            purge_us: lease_us + ttl_us.min(micros(request.retention)),
+            // No record has an attempt that the column cannot hold.
+            take_over: request
+                .take_over
+                .and_then(|attempt| i32::try_from(attempt).ok()),
+        })
+    }
+
+    pub(super) fn completion(owner: &Owner, response: &StoredResponse, ttl: Duration) -> Self {
+        Self::Complete(GroupedCompletion {
+            owner: *owner,
+            status: i16::try_from(response.status).ok(),
+            response: response.encode().into(),
+            ttl_us: micros(ttl),
+        })
+    }
+
+    /// One that does not borrow from its caller, who may go away.
+    pub(super) fn to_owned(&self) -> Grouped<'static> {
+        match self {
+            Self::Claim(claim) => Grouped::Claim(GroupedClaim {
+                operation: Cow::Owned(claim.operation.clone().into_owned()),
+                label: claim.label.clone().map(|it| Cow::Owned(it.into_owned())),
+                ..*claim
+            }),
+            Self::Complete(completion) => Grouped::Complete(GroupedCompletion {
+                response: completion.response.clone(),
+                ..*completion
+            }),
+        }
+    }
+
+    /// The part of its size that varies.
+    pub(super) fn size_bytes(&self) -> usize {
+        match self {
+            Self::Claim(_) => 0,
+            Self::Complete(completion) => completion.response.len(),
+        }
+    }
+
+    /// By a statement of its own.
+    pub(super) fn query<'q>(&'q self, sql: &Statements) -> Query<'q> {
+        match self {
+            Self::Claim(claim) => statement(&sql.claim)
+                .bind(&claim.owner.key.as_bytes()[..])
+                .bind(&claim.fingerprint.as_bytes()[..])
+                .bind(&claim.owner.token.as_bytes()[..])
+                .bind(&*claim.operation)
+                .bind(claim.label.as_deref())
+                .bind(claim.lease_us)
+                .bind(claim.retention_us)
+                .bind(claim.purge_us)
+                .bind(claim.take_over),
+            Self::Complete(completion) => statement(&sql.complete)
+                .bind(&completion.owner.key.as_bytes()[..])
+                .bind(&completion.owner.token.as_bytes()[..])
+                .bind(completion.status)
+                .bind(&completion.response[..])
+                .bind(completion.ttl_us),
+        }
+    }
+}
+
+/// All of them by one statement. A row has its `place` among them.
+pub(super) fn group_query<'q>(
+    group: impl IntoIterator<Item = &'q Grouped<'static>>,
+    sql: &Statements,
+) -> Query<'q> {
+    let mut items = Items::default();
+    for operation in group {
+        match operation {
+            Grouped::Claim(claim) => items.push_claim(claim),
+            Grouped::Complete(completion) => items.push_completion(completion),
+        }
+    }
+    statement(&sql.group)
+        .bind(items.keys)
+        .bind(items.tokens)
+        .bind(items.hashes)
+        .bind(items.operations)
+        .bind(items.labels)
+        .bind(items.leases)
+        .bind(items.lives)
+        .bind(items.purges)
+        .bind(items.take_overs)
+        .bind(items.statuses)
+        .bind(items.responses)
+}
+
+/// A column each.
+#[derive(Default)]
+struct Items<'a> {
+    keys: Vec<&'a [u8]>,
+    tokens: Vec<&'a [u8]>,
+    /// A completion has none.
+    hashes: Vec<Option<&'a [u8]>>,
+    operations: Vec<Option<&'a str>>,
+    labels: Vec<Option<&'a str>>,
+    leases: Vec<Option<i64>>,
+    /// The retention of a claim, the TTL of a completion.
+    lives: Vec<i64>,
+    purges: Vec<Option<i64>>,
+    take_overs: Vec<Option<i32>>,
+    statuses: Vec<Option<i16>>,
+    responses: Vec<Option<&'a [u8]>>,
+}
+
+impl<'a> Items<'a> {
+    fn push_claim(&mut self, claim: &'a GroupedClaim<'_>) {
+        self.push_owner(&claim.owner);
+        self.hashes.push(Some(claim.fingerprint.as_bytes()));
+        self.operations.push(Some(&claim.operation));
+        self.labels.push(claim.label.as_deref());
+        self.leases.push(Some(claim.lease_us));
+        self.lives.push(claim.retention_us);
+        self.purges.push(Some(claim.purge_us));
+        self.take_overs.push(claim.take_over);
+        self.statuses.push(None);
+        self.responses.push(None);
+    }
+
+    fn push_completion(&mut self, completion: &'a GroupedCompletion) {
+        self.push_owner(&completion.owner);
+        self.hashes.push(None);
+        self.operations.push(None);
+        self.labels.push(None);
+        self.leases.push(None);
+        self.lives.push(completion.ttl_us);
+        self.purges.push(None);
+        self.take_overs.push(None);
+        self.statuses.push(completion.status);
+        self.responses.push(Some(&completion.response));
+    }
+
+    fn push_owner(&mut self, owner: &'a Owner) {
+        self.keys.push(owner.key.as_bytes());
+        self.tokens.push(owner.token.as_bytes());
+    }
+}
+
+/// As a column of text can hold it: without the one character that it cannot.
+pub(super) fn text(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') {
+        Cow::Owned(text.replace('\0', "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
+    }
+}

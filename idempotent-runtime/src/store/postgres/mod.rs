@@ -1,0 +1,399 @@
+//! Records in PostgreSQL: durable, and shared by every process that uses the table.
+//!
+//! # The problem, and what is guaranteed
+//!
+//! The usual SQL for this is wrong or slow. `SELECT`, then `INSERT` lets two requests through.
+//! `INSERT ... ON CONFLICT DO UPDATE` locks the row for each replay, which is a write, so that a
+//! replay waits for the disk. A `DO NOTHING` with a `SELECT` beside it returns no row at all when it
+//! loses a race. So the claim is one function of the database ([`migrate`](PostgresStore::migrate)
+//! installs it), called with one round trip, and:
+//!
+//! * every rule of [`Store`] holds, between all processes that share the table;
+//! * a replay reads one row by its primary key and writes nothing: no transaction id, no WAL, no
+//!   fsync;
+//! * a first claim and a completion are one commit each, or less than one when many come in at once
+//!   ([below](self#groups)), and a renewal touches no index;
+//! * a record that another transaction has locked delays no other record's renewal, release or completion;
+//! * all times are the database server's.
+//!
+//! PostgreSQL 12 or newer.
+//!
+//! ```no_run
+//! use idempotent_runtime::Idempotency;
+//! use idempotent_runtime::store::postgres::PostgresStore;
+//! use sqlx::postgres::PgPoolOptions;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! // With a pool of its own:
+//! let store = PostgresStore::connect("postgres://app@db.internal/payments").await?;
+//!
+//! // Or beside the one that the application has, which `#[tx]` uses:
+//! let pool = PgPoolOptions::new()
+//!     .connect("postgres://app@db.internal/payments")
+//!     .await?;
+//! let store = PostgresStore::new(pool).with_table("payment_keys")?;
+//! store.migrate().await?;
+//!
+//! let idempotency = Idempotency::new(store);
+//! # drop(idempotency);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What survives what
+//!
+//! | event | with the settings below | otherwise |
+//! | --- | --- | --- |
+//! | an application process dies | everything; its claims are abandoned when their leases end | the same |
+//! | the server dies, or loses power | everything that was acknowledged | `synchronous_commit = off`: the last fraction of a second is forgotten, and **those requests run again**; `fsync = off`: anything may be gone |
+//! | fail-over to a replica | everything that was acknowledged | asynchronous replication: what the replica had not received is forgotten, and **runs again** |
+//! | restoring a backup, or point-in-time recovery | what the backup has | the same: every later key is forgotten |
+//!
+//! Where money moves: `fsync = on`, `full_page_writes = on` and `synchronous_commit = on` (the
+//! defaults, and not switched off for the role or the database; [`migrate`](PostgresStore::migrate)
+//! warns when they are), and with replicas `synchronous_standby_names` naming at least one that a
+//! fail-over chooses. Never make the table `UNLOGGED`: a crash empties it.
+//!
+#![doc = include_str!("guide.md")]
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sqlx::{PgConnection, PgPool};
+
+use self::connector::Connector;
+use self::error::NAME;
+use self::hints::PgHints;
+use self::records::Records;
+use self::schema::Place;
+use self::statements::{Statements, statement};
+use self::transaction::PgTransactions;
+use super::listing::{InOrder, LOOK};
+use super::sql::{TableName, micros};
+use super::transaction::Begin;
+use super::{
+    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
+    Renewal, Renewed, Store, StoreError, StoreErrorKind, Subscription, Transactor,
+};
+use crate::error::Error;
+use crate::key::RecordKey;
+use crate::record::{Owner, Record, StoredResponse};
+
+mod connector;
+mod error;
+mod grouped;
+mod groups;
+mod hints;
+mod lane;
+mod lanes;
+mod records;
+mod row;
+mod schema;
+mod statements;
+mod transaction;
+
+/// The most connections for claims and completions, unless it is told otherwise.
+const MOST_CONNECTIONS: u32 = 16;
+
+/// How long an idle connection may take to answer about leases.
+const PATIENCE: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(1);
+
+/// Records in a table of PostgreSQL. See the [module](self).
+pub struct PostgresStore {
+    records: Arc<Records>,
+    /// `None`: waiters here poll.
+    hints: Option<PgHints>,
+}
+
+impl PostgresStore {
+    /// A store in the table `idempotency_records` of the pool's database.
+    ///
+    /// The pool is the application's: it is used for `#[tx]`, and its connect options for the connections
+    /// that the store opens for itself ([pool sizing](self#connections)). Nothing is connected yet.
+    ///
+    /// [`migrate`](Self::migrate) must have been called once for the table.
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        let place = Place {
+            schema: None,
+            table: TableName::default(),
+        };
+        let connections = pool.options().get_max_connections().min(MOST_CONNECTIONS);
+        Self::of(Records::new(Connector::new(pool), connections, place)).with_notifications()
+    }
+
+    /// The same store in another table.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidName`](crate::ErrorKind::InvalidName) unless the name is 1 to 48 letters, digits and underscores and
+    /// does not begin with a digit. It is case-sensitive.
+    pub fn with_table(self, name: &str) -> Result<Self, Error> {
+        let place = Place {
+            schema: self.records.place().schema.clone(),
+            table: TableName::new(name)?,
+        };
+        Ok(self.anew(None, place))
+    }
+
+    /// The same store with its table in that schema, which must exist.
+    ///
+    /// Unless it is told, the schema is the first one of a fresh session's `search_path` that has the table;
+    /// for a table that is not there yet, the first one that exists. It is looked up once.
+    #[must_use]
+    pub fn with_schema(self, name: &str) -> Self {
+        let place = Place {
+            schema: Some(name.to_owned()),
+            table: self.records.place().table.clone(),
+        };
+        self.anew(None, place)
+    }
+
+    /// The most connections for claims and completions, of each runtime that uses the store; at least 2.
+    /// Default: as many as the pool has, at most 16.
+    #[must_use]
+    pub fn with_connections(self, connections: u32) -> Self {
+        let place = self.records.place().clone();
+        self.anew(Some(connections), place)
+    }
+
+    /// Listens to nothing: waiters here poll.
+    ///
+    /// For `PgBouncer` in transaction mode, where `LISTEN` is of no use, and where the
+    /// connection cannot be spared.
+    #[must_use]
+    pub fn without_notifications(self) -> Self {
+        Self {
+            hints: None,
+            ..self
+        }
+    }
+
+    fn of(records: Records) -> Self {
+        Self {
+            records: Arc::new(records),
+            hints: None,
+        }
+    }
+
+    fn with_notifications(self) -> Self {
+        let hints = Some(PgHints::new(Arc::clone(&self.records)));
+        Self { hints, ..self }
+    }
+
+    fn anew(self, connections: Option<u32>, place: Place) -> Self {
+        let connections = connections.unwrap_or_else(|| self.records.connections());
+        let connector = self.records.connector().clone();
+        let store = Self::of(Records::new(connector, connections, place));
+        match self.hints {
+            Some(_) => store.with_notifications(),
+            None => store,
+        }
+    }
+
+    /// A store with a pool of its own for `#[tx]`, at most 10 connections, in the table
+    /// `idempotency_records`, which is [migrated](Self::migrate).
+    ///
+    /// The URL is sqlx's: `postgres://user:password@host:port/database?sslmode=require`. TLS takes
+    /// one of sqlx's `tls-*` features.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidUrl`](crate::ErrorKind::InvalidUrl); [`ErrorKind::Store`](crate::ErrorKind::Store) when there is no connection within 5 seconds
+    /// or [`migrate`](Self::migrate) fails.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        let options = connector::parse(url)?;
+        connector::probe(&options).await?;
+        let store = Self::new(connector::pool(options));
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// Creates the table, its indexes, functions and triggers, unless they are there.
+    ///
+    /// Any number of processes may call it at once. It warns (by `tracing`) when the server is set
+    /// to lose acknowledged commits.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) when the server cannot be reached or refuses, when another release has
+    /// migrated the table, or when there is a table of that name that is not this crate's.
+    pub async fn migrate(&self) -> Result<(), Error> {
+        self.records.migrate().await
+    }
+
+    /// The statements that [`migrate`](Self::migrate) runs where there is no table: for a database administrator, or
+    /// a migration of `sqlx migrate` or another tool. `migrate` then finds the table and leaves it alone.
+    ///
+    /// All is named with the schema of [`with_schema`](Self::with_schema), or `public` without one, and with the table
+    /// of [`with_table`](Self::with_table). Run them in one transaction.
+    #[must_use]
+    pub fn migrations(&self) -> String {
+        schema::migrations(self.records.place())
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
+        row::claim(&self.records.claim(request).await?)
+    }
+
+    async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
+        let Some(shortest) = renewals.iter().map(|renewal| renewal.lease).min() else {
+            return Vec::new();
+        };
+        let leases = renewals.iter().map(|renewal| micros(renewal.lease));
+        let retentions = renewals.iter().map(|renewal| micros(renewal.retention));
+        let times = Some((leases.collect(), retentions.collect()));
+        let owners = renewals.iter().map(|renewal| &renewal.owner);
+        let patience = (shortest / 4).clamp(*PATIENCE.start(), *PATIENCE.end());
+        let renewing = self
+            .records
+            .of_leases(owners, |sql| &sql.renew, times, patience);
+        let (done, lost) = (Renewed::Renewed, Renewed::Lost);
+        row::each(renewing.await, renewals.len(), done, lost)
+    }
+
+    async fn save_progress(
+        &self,
+        owner: &Owner,
+        offset: usize,
+        bytes: &Bytes,
+    ) -> Result<Progress, StoreError> {
+        let too_large = |error| StoreError::new(NAME, StoreErrorKind::TooLarge).with_source(error);
+        i32::try_from(offset.saturating_add(bytes.len())).map_err(too_large)?;
+        let offset = i32::try_from(offset).map_err(too_large)?;
+        let saving = |sql: &Statements| {
+            statement(&sql.save_progress)
+                .bind(&owner.key.as_bytes()[..])
+                .bind(&owner.token.as_bytes()[..])
+                .bind(offset)
+                .bind(&bytes[..])
+        };
+        row::progress(&row::one(self.records.rows(saving).await?)?)
+    }
+
+    async fn complete(
+        &self,
+        owner: &Owner,
+        response: &Arc<StoredResponse>,
+        ttl: Duration,
+    ) -> Result<Completion, StoreError> {
+        row::completion(&self.records.complete(owner, response, ttl).await?)
+    }
+
+    async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        self.end(owners, |sql| &sql.release).await
+    }
+
+    async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        self.end(owners, |sql| &sql.abandon).await
+    }
+
+    async fn give_grace(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let giving = |sql: &Statements| {
+            statement(&sql.give_grace)
+                .bind(&key.as_bytes()[..])
+                .bind(i64::from(attempt))
+                .bind(micros(grace))
+                .bind(micros(retention))
+        };
+        Ok(!self.records.rows(giving).await?.is_empty())
+    }
+
+    async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        let reading = |sql: &Statements| statement(&sql.get).bind(&key.as_bytes()[..]);
+        let rows = self.records.rows(reading).await?;
+        rows.first().map(row::record).transpose()
+    }
+
+    async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
+        let removing = |sql: &Statements| statement(&sql.remove).bind(&key.as_bytes()[..]);
+        Ok(!self.records.rows(removing).await?.is_empty())
+    }
+
+    async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let purging = |sql: &Statements| statement(&sql.purge).bind(limit);
+        row::purged(&self.records.rows(purging).await?)
+    }
+
+    async fn list(
+        &self,
+        filter: &ListFilter,
+        cursor: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<Listing, StoreError> {
+        let mut listing = InOrder::new(filter, cursor, limit, NAME)?;
+        loop {
+            let listing_after = |sql: &Statements| {
+                let list = match filter.lists_completed() {
+                    true => &sql.list,
+                    false => &sql.list_uncompleted,
+                };
+                statement(list)
+                    .bind(listing.after.as_bytes().to_vec())
+                    .bind(LOOK as i64)
+            };
+            let rows = self.records.rows(listing_after).await?;
+            if !listing.add(rows.iter().map(row::listed).collect()) {
+                return Ok(listing.finish());
+            }
+        }
+    }
+
+    fn subscribe(&self, key: &RecordKey) -> Subscription {
+        match &self.hints {
+            Some(listener) => listener.subscribe(key),
+            None => Subscription::none(),
+        }
+    }
+
+    fn transactor(&self) -> Option<Transactor> {
+        let begin: Arc<dyn Begin<PgConnection>> =
+            Arc::new(PgTransactions(Arc::clone(&self.records)));
+        Some(begin.into())
+    }
+}
+
+impl PostgresStore {
+    async fn end(
+        &self,
+        owners: &[Owner],
+        which: impl Fn(&Statements) -> &Arc<str> + Send + Sync,
+    ) -> Vec<Result<Release, StoreError>> {
+        if owners.is_empty() {
+            return Vec::new();
+        }
+        let patience = *PATIENCE.end();
+        let ending = self.records.of_leases(owners.iter(), which, None, patience);
+        let (done, lost) = (Release::Released, Release::Lost);
+        row::each(ending.await, owners.len(), done, lost)
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore")
+            .field("table", self.records.table())
+            .field("schema", &self.records.place().schema)
+            .field("connections", &self.records.connections())
+            .field("hints", &self.hints)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,240 @@
+//! Reading rows. What no release of this crate has written is corrupt, never absent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sqlx::postgres::PgRow;
+use sqlx::{Postgres, Row as _};
+
+use super::error::{NAME, store_error};
+use crate::fingerprint::Fingerprint;
+use crate::key::RecordKey;
+use crate::record::{Record, StoredResponse};
+use crate::store::listing::Looked;
+use crate::store::row::{Details, Row, status};
+use crate::store::sql::{corrupt, length};
+use crate::store::transaction::{self, Settled, TransactionRequest};
+use crate::store::{
+    Acquired, Claim, Completion, ListedRecord, Progress, Purged, PurgedClaim, StoreError,
+    StoreErrorKind,
+};
+
+/// The only row.
+pub(super) fn one(rows: Vec<PgRow>) -> Result<PgRow, StoreError> {
+    let no_row = || store_error(sqlx::Error::RowNotFound);
+    rows.into_iter().next().ok_or_else(no_row)
+}
+
+/// What `claim.sql` returns.
+pub(super) fn claim(row: &PgRow) -> Result<Claim, StoreError> {
+    let outcome: &str = column(row, "outcome")?;
+    Ok(match outcome {
+        "acquired" => Claim::Acquired(Acquired {
+            attempt: attempt(row, "attempt_number")?,
+            age: duration(row, "age_us")?,
+        }),
+        "completed" => {
+            let response = StoredResponse::decode(column(row, "answer")?);
+            Claim::Completed(Arc::new(response.map_err(|error| corrupt(NAME, error))?))
+        }
+        "in_flight" => Claim::InFlight {
+            lease_left: duration(row, "lease_left_us")?,
+        },
+        "abandoned" => Claim::Abandoned {
+            attempt: attempt(row, "attempt_number")?,
+            age: duration(row, "age_us")?,
+        },
+        "mismatch" => Claim::Mismatch,
+        _ => return Err(corrupt(NAME, "record of an unknown state or length")),
+    })
+}
+
+/// What `complete.sql` returns.
+pub(super) fn completion(row: &PgRow) -> Result<Completion, StoreError> {
+    let outcome: &str = column(row, "outcome")?;
+    match outcome {
+        "stored" => Ok(Completion::Stored),
+        "already_mine" => Ok(Completion::AlreadyCompleted),
+        "lost" => Ok(Completion::Lost),
+        _ => Err(corrupt(NAME, "record of an unknown state")),
+    }
+}
+
+/// What the record that `enter.sql` and `look.sql` return says, if there is one that counts.
+pub(super) fn settled(
+    row: &PgRow,
+    request: &TransactionRequest,
+) -> Result<Option<Settled>, StoreError> {
+    let hash: Option<&[u8]> = column(row, "request_hash")?;
+    let is_expired: Option<bool> = column(row, "is_expired")?;
+    let (Some(hash), Some(false)) = (hash, is_expired) else {
+        return Ok(None);
+    };
+    let read = Row {
+        fingerprint: fingerprint(hash)?,
+        token: None,
+        attempt: attempt(row, "attempt")?,
+        age: duration(row, "age_us")?,
+        lease_left: duration(row, "lease_left_us")?,
+        expires_in: Duration::ZERO,
+        response: response(row)?,
+    };
+    let claim = read.claim(&request.fingerprint, request.owner.token);
+    Ok(transaction::settled(
+        claim.map_err(|error| corrupt(NAME, error))?,
+    ))
+}
+
+/// What `save_progress.sql` returns.
+pub(super) fn progress(row: &PgRow) -> Result<Progress, StoreError> {
+    let outcome: &str = column(row, "outcome")?;
+    match outcome {
+        "saved" => Ok(Progress::Saved),
+        "behind" => {
+            let stored: i32 = column(row, "stored_bytes")?;
+            let stored_bytes = usize::try_from(stored).map_err(|error| corrupt(NAME, error))?;
+            Ok(Progress::Behind { stored_bytes })
+        }
+        "lost" => Ok(Progress::Lost),
+        _ => Err(corrupt(NAME, "record of an unknown state")),
+    }
+}
+
+/// What `renew.sql`, `release.sql` and
+/// `abandon.sql` say of each of so many items.
+pub(super) fn each<T: Copy>(
+    reply: Result<Vec<PgRow>, StoreError>,
+    items: usize,
+    done: T,
+    lost: T,
+) -> Vec<Result<T, StoreError>> {
+    let rows = match reply {
+        Ok(rows) => rows,
+        Err(error) => return vec![Err(error); items],
+    };
+    let no_row = || Err(store_error(sqlx::Error::RowNotFound));
+    let mut results = vec![no_row(); items];
+    for row in rows {
+        let place: Option<i64> = row.try_get("place").ok();
+        let index = place.and_then(|place| usize::try_from(place - 1).ok());
+        if let Some(result) = index.and_then(|index| results.get_mut(index)) {
+            *result = match row.try_get("outcome").map_err(store_error) {
+                Ok("done") => Ok(done),
+                Ok("busy") => Err(StoreError::new(NAME, StoreErrorKind::Busy)),
+                Ok(_) => Ok(lost),
+                Err(error) => Err(error),
+            };
+        }
+    }
+    results
+}
+
+/// What `purge.sql` returns.
+pub(super) fn purged(rows: &[PgRow]) -> Result<Purged, StoreError> {
+    let mut abandoned = Vec::new();
+    for row in rows {
+        let key: Option<&[u8]> = column(row, "key")?;
+        let operation: Option<&str> = column(row, "operation")?;
+        // A key of another length is nothing that this crate has written.
+        let key = key.and_then(|key| <[u8; 32]>::try_from(key).ok());
+        if let (Some(key), Some(operation)) = (key, operation) {
+            abandoned.push(PurgedClaim {
+                key: RecordKey::from_bytes(key),
+                operation: operation.into(),
+            });
+        }
+    }
+    Ok(Purged {
+        records: rows.len(),
+        abandoned,
+    })
+}
+
+/// What `get.sql` returns.
+pub(super) fn record(row: &PgRow) -> Result<Record, StoreError> {
+    let read = Row {
+        fingerprint: fingerprint(column(row, "request_hash")?)?,
+        token: None,
+        attempt: attempt(row, "attempt")?,
+        age: duration(row, "age_us")?,
+        lease_left: duration(row, "lease_left_us")?,
+        expires_in: duration(row, "expires_in_us")?,
+        response: response(row)?,
+    };
+    let progress: Option<&[u8]> = column(row, "progress")?;
+    let operation: &str = column(row, "operation")?;
+    let details = Details {
+        operation: operation.into(),
+        label: label(row)?,
+        progress: progress.map(Bytes::copy_from_slice).unwrap_or_default(),
+    };
+    read.record(details).map_err(|error| corrupt(NAME, error))
+}
+
+/// What `list.sql` returns: the key, and the record unless it has expired.
+pub(super) fn listed(row: &PgRow) -> Looked<StoreError> {
+    let key: &[u8] = row.try_get("key").ok()?;
+    let key = RecordKey::from_bytes(key.try_into().ok()?);
+    Some((key, listed_record(row, key)))
+}
+
+fn listed_record(row: &PgRow, key: RecordKey) -> Result<Option<ListedRecord>, StoreError> {
+    let expires_in = duration(row, "expires_in_us")?;
+    if expires_in.is_zero() {
+        return Ok(None);
+    }
+    let (status, lease_left) = status(is_completed(row)?, duration(row, "lease_left_us")?);
+    let operation: &str = column(row, "operation")?;
+    Ok(Some(ListedRecord {
+        attempt: attempt(row, "attempt")?,
+        label: label(row)?,
+        age: duration(row, "age_us")?,
+        lease_left,
+        expires_in,
+        ..ListedRecord::new(key, status, operation.into())
+    }))
+}
+
+fn label(row: &PgRow) -> Result<Option<Arc<str>>, StoreError> {
+    let label: Option<&str> = column(row, "label")?;
+    Ok(label.map(Arc::from))
+}
+
+fn attempt(row: &PgRow, name: &str) -> Result<u32, StoreError> {
+    let attempt: i32 = column(row, name)?;
+    u32::try_from(attempt).map_err(|error| corrupt(NAME, error))
+}
+
+/// Zero for what is past.
+fn duration(row: &PgRow, name: &str) -> Result<Duration, StoreError> {
+    column(row, name).map(length)
+}
+
+fn is_completed(row: &PgRow) -> Result<bool, StoreError> {
+    match column::<i16>(row, "state")? {
+        1 => Ok(false),
+        2 => Ok(true),
+        _ => Err(corrupt(NAME, "record of an unknown state")),
+    }
+}
+
+pub(super) fn column<'r, T>(row: &'r PgRow, name: &str) -> Result<T, StoreError>
+where
+    T: sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres>,
+{
+    row.try_get(name).map_err(store_error)
+}
+
+fn fingerprint(hash: &[u8]) -> Result<Fingerprint, StoreError> {
+    let hash = hash.try_into().map_err(|error| corrupt(NAME, error))?;
+    Ok(Fingerprint::from_bytes(hash))
+}
+
+/// That of a completed record, encoded.
+fn response(row: &PgRow) -> Result<Option<&[u8]>, StoreError> {
+    match is_completed(row)? {
+        true => column(row, "response").map(Some),
+        false => Ok(None),
+    }
+}

@@ -1,0 +1,52 @@
+//! What a silent peer says about the idle connections of the application's pool.
+
+use sqlx::PgPool;
+use tokio::runtime::Handle;
+use tokio::time::{Duration, Instant};
+
+/// From when on a beginning that is given up makes the pool's idle connections suspect. A client that goes
+/// away is quicker as a rule, and says nothing about them.
+const SILENCE: Duration = Duration::from_millis(250);
+
+/// A beginning on its way. Given up after a while, the peer may be gone without a word: then it is gone for
+/// all idle connections, which would have a time-out each.
+pub(super) struct UnansweredBegin<'a> {
+    pool: &'a PgPool,
+    since: Instant,
+    is_answered: bool,
+}
+
+impl<'a> UnansweredBegin<'a> {
+    pub(super) fn of(pool: &'a PgPool) -> Self {
+        Self {
+            pool,
+            since: Instant::now(),
+            is_answered: false,
+        }
+    }
+
+    pub(super) fn answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for UnansweredBegin<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered && self.since.elapsed() >= SILENCE {
+            close_idle(self.pool);
+        }
+    }
+}
+
+/// What is in use stays.
+pub(super) fn close_idle(pool: &PgPool) {
+    if Handle::try_current().is_err() {
+        return;
+    }
+    for _ in 0..pool.options().get_max_connections() {
+        match pool.try_acquire() {
+            Some(connection) => drop(connection.detach()),
+            None => return,
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! Records in Redis: for services with more than one instance that have a Redis already.
+//!
+//! # What it guarantees
+//!
+//! Every rule of [`Store`], on Redis 5.0 or newer, Valkey, Redis Cluster, and servers that Sentinels watch.
+//! Each operation is one command or one Lua script on one key, which the server runs as one step and by its
+//! own clock. A claim is one round trip, and its reply is the replay when there is one; so is a completion,
+//! and the renewal of all leases of a process.
+//!
+//! From Redis 7 on a claim is the server's own `SET` with `NX` and `GET`, which costs it a fraction of
+//! what a script costs. Only a duplicate of a request that is still running then needs a second round
+//! trip, to a script that tells what is left of its lease. An older server is asked by that script at
+//! once.
+//!
+//! ```no_run
+//! use idempotent_runtime::Idempotency;
+//! use idempotent_runtime::store::redis::RedisStore;
+//!
+//! # async fn connect() -> Result<(), idempotent_runtime::Error> {
+//! let store = RedisStore::connect("redis://127.0.0.1:6379").await?.with_prefix("payments:")?;
+//! let idempotency = Idempotency::new(store);
+//!
+//! // Or where Sentinels say, of which any that answers will do:
+//! let url = "redis+sentinel://app:password@10.0.0.1,10.0.0.2,10.0.0.3/payments/0";
+//! let store = RedisStore::connect(url).await?;
+//! # drop((idempotency, store));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Or with the client that the application has:
+//!
+//! ```no_run
+//! use idempotent_runtime::store::redis::RedisStore;
+//!
+//! # async fn connect() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = redis::Client::open("redis://127.0.0.1:6379")?;
+//! let store = RedisStore::from_client(client).await?;
+//! for finding in store.check_configuration().await? {
+//!     eprintln!("{finding}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What survives what
+//!
+//! A lost record is a key that runs again. Redis answers before its replicas have a write, and
+//! before its disk has it unless it is told otherwise:
+//!
+//! | | `appendonly no` | `appendfsync everysec` | `appendfsync always` |
+//! | --- | --- | --- | --- |
+//! | crash of the application | survives | survives | survives |
+//! | crash of the Redis process | lost, or back to the last snapshot | survives | survives |
+//! | power cut | lost, or back to the last snapshot | the last one or two seconds are lost | survives |
+//! | fail-over to a replica | what the replica had not yet is lost | the same | the same |
+//! | eviction (`maxmemory` with any policy but `noeviction`) | **lost at any time** | the same | the same |
+//!
+//! Where money is at stake:
+//!
+//! ```text
+//! appendonly yes
+//! appendfsync always
+//! maxmemory-policy noeviction
+//! min-replicas-to-write 1        # with replicas: no writes while none of them keeps up,
+//! min-replicas-max-lag 10        # which bounds what a fail-over loses and does not prevent it
+//! ```
+//!
+//! and a server of its own, because a cache next to it wants the opposite. No setting makes a
+//! fail-over of Redis lossless; if that is too little, the record belongs into the database that
+//! holds the effect.
+//!
+//! [`RedisStore::check_configuration`] reads these settings from the server, and [`RedisStore::connect`] logs what
+//! it finds.
+//!
+#![doc = include_str!("guide.md")]
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::Client;
+use ::redis::aio::ConnectionLike;
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use self::claim::{ClaimCall, PlainSet};
+use self::error::{CallError, NAME};
+use self::hints::RedisHints;
+use self::limit::Limit;
+use self::line::Line;
+use self::name::LONGEST_PREFIX;
+use self::records::Records;
+use self::scripts::Script;
+use self::servers::Servers;
+use super::{
+    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
+    Renewal, Renewed, Store, StoreError, Subscription,
+};
+#[cfg(doc)]
+use super::{StoreErrorKind, Transactor};
+use crate::error::{Error, ErrorKind};
+use crate::key::RecordKey;
+use crate::record::{Owner, Record, StoredResponse};
+
+mod batch;
+mod claim;
+mod configuration;
+mod connect;
+mod error;
+mod hints;
+mod limit;
+mod line;
+mod link;
+mod listing;
+mod name;
+mod reconnecting;
+mod records;
+mod reply;
+mod row;
+mod scripts;
+mod servers;
+#[cfg(test)]
+mod tests;
+mod written;
+
+pub use configuration::{ConfigurationWarning, Severity};
+pub use reconnecting::ReconnectingConnection;
+
+/// Records in Redis. See the [module](self).
+#[derive(Clone)]
+pub struct RedisStore<C = ReconnectingConnection> {
+    records: Records<C>,
+    channel: Arc<str>,
+    /// `None`: waiters here poll.
+    hints: Option<Arc<RedisHints>>,
+    plain: PlainSet,
+    limit: Limit,
+}
+
+impl<C> RedisStore<C> {
+    /// A store on a connection that reconnects by itself, or is shared: a `ClusterConnection`, a
+    /// [`ReconnectingConnection`], a `ConnectionManager`, a `MultiplexedConnection`. What becomes of it in
+    /// a fault is up to it: see the [module](self#when-the-server-is-gone-silent-or-refuses).
+    ///
+    /// It knows of no way to listen for [hints](Self::with_notifications), so waiters here poll.
+    #[must_use]
+    pub fn new(connection: C) -> Self {
+        Self::on(Line::new(connection))
+    }
+
+    fn on(line: Line<C>) -> Self {
+        Self {
+            records: Records::new(line, RedisStore::DEFAULT_PREFIX),
+            channel: channel(RedisStore::DEFAULT_PREFIX),
+            hints: None,
+            plain: PlainSet::default(),
+            limit: Limit::default(),
+        }
+    }
+
+    /// Sets what the names of keys begin with, and that of the channel for hints. Applications that
+    /// share a server need different ones, unless they share their keys.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidName`] unless it is 1 to 64 letters, digits, or `_`, `-`, `.`, `:`, `/`.
+    /// (No braces: they would put all records into one slot of a Cluster.)
+    pub fn with_prefix(mut self, prefix: &str) -> Result<Self, Error> {
+        let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:/".contains(&byte);
+        if !(1..=LONGEST_PREFIX).contains(&prefix.len()) || !prefix.bytes().all(is_good) {
+            let message = "a prefix is 1 to 64 letters, digits, or any of `_-.:/`";
+            return Err(Error::new(ErrorKind::InvalidName, message));
+        }
+        self.records.prefix = prefix.into();
+        self.channel = channel(prefix);
+        if let Some(hints) = &self.hints {
+            self.hints = Some(Arc::new(hints.on(Arc::clone(&self.channel))));
+        }
+        Ok(self)
+    }
+
+    /// Wakes the waiters of a running request when it ends, instead of letting them poll.
+    ///
+    /// The first of them opens one pub/sub connection, which all share and which is kept and renewed
+    /// until the store is dropped.
+    #[must_use]
+    pub fn with_notifications(self, client: Client) -> Self {
+        self.hearing(Servers::One(Box::new(client)))
+    }
+
+    fn hearing(mut self, servers: Servers) -> Self {
+        let hints = RedisHints::new(servers, Arc::clone(&self.channel));
+        self.hints = Some(Arc::new(hints));
+        self.records.is_quiet = false;
+        self
+    }
+
+    /// Publishes nothing and listens to nothing: all waiters poll, in other processes too.
+    #[must_use]
+    pub fn without_notifications(mut self) -> Self {
+        self.hints = None;
+        self.records.is_quiet = true;
+        self
+    }
+}
+
+impl RedisStore {
+    /// The prefix of keys that is used unless [another](Self::with_prefix) is set.
+    pub const DEFAULT_PREFIX: &'static str = "idempotent:";
+
+    /// A store on a connection of its own: what `redis://[user:password@]host[:port][/database]`
+    /// names. `rediss://` is with TLS, `redis+unix:///path` a local socket, and
+    /// `redis+sentinel://[user:password@]host[:port][,host[:port]...]/service[/database]` the primary that
+    /// Sentinels name.
+    ///
+    /// It reconnects by itself, gives [hints](Self::with_notifications), and has logged what
+    /// [`check_configuration`](Self::check_configuration) found.
+    ///
+    /// # Errors
+    ///
+    /// * [`ErrorKind::InvalidUrl`]: it is not such a URL.
+    /// * [`ErrorKind::FeatureDisabled`]: it wants TLS, and no feature of the `redis` crate that
+    ///   brings it is turned on.
+    /// * [`ErrorKind::Store`]: the server is not there, or refuses us; the source says why.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Self::from_servers(connect::servers(url)?).await
+    }
+
+    /// The same with the client that the application has, and with its settings.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`]: the server is not there, or refuses us; the source says why.
+    pub async fn from_client(client: Client) -> Result<Self, Error> {
+        Self::from_servers(Servers::One(Box::new(client))).await
+    }
+
+    async fn from_servers(servers: Servers) -> Result<Self, Error> {
+        let connection = ReconnectingConnection::new(servers.clone());
+        let connected = connection.connect().await;
+        connected.map_err(|error| cannot("connect to", CallError::of_one_try(error).into()))?;
+        let store = Self::on(Line::that_tries_once(connection)).hearing(servers);
+        let findings = store
+            .check_configuration()
+            .await
+            .map_err(|error| cannot("ask", error))?;
+        for finding in findings {
+            tracing::warn!(severity = ?finding.severity, "redis store: {finding}");
+        }
+        Ok(store)
+    }
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
+    /// Looks for settings of the server that can lose records, the worst first: eviction, missing
+    /// persistence, a replica, a version that is too old.
+    ///
+    /// A server that does not let us look is no error but a [`ConfigurationWarning`] that says so.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when there is no connection, or the server wants a password.
+    pub async fn check_configuration(&self) -> Result<Vec<ConfigurationWarning>, StoreError> {
+        configuration::check(&mut self.records.line.connection()).await
+    }
+
+    async fn end(
+        &self,
+        owners: &[Owner],
+        script: &'static Script,
+    ) -> Vec<Result<Release, StoreError>> {
+        let calls = owners
+            .iter()
+            .map(|owner| self.records.ending(script, owner));
+        let replies = batch::run(&self.records.line.once(), calls.collect()).await;
+        replies.into_iter().map(reply::release).collect()
+    }
+
+    /// Fails like the operation, and forgets what was known of the longest value if that may be why.
+    fn doubted(&self, length: usize, failure: StoreError) -> StoreError {
+        if length > Limit::LEAST {
+            self.limit.doubt();
+        }
+        failure
+    }
+}
+
+#[async_trait]
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
+        let records = &self.records;
+        let name = records.name(&request.owner.key);
+        let call = ClaimCall::new(request, name, records.quiet());
+        call.run(&records.line, &self.plain).await
+    }
+
+    async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
+        let calls = renewals.iter().map(|one| self.records.renewal(one));
+        let replies = batch::run(&self.records.line, calls.collect()).await;
+        replies.into_iter().map(reply::renewed).collect()
+    }
+
+    async fn save_progress(
+        &self,
+        owner: &Owner,
+        offset: usize,
+        bytes: &Bytes,
+    ) -> Result<Progress, StoreError> {
+        self.limit.check(&self.records.line, bytes.len()).await?;
+        let offset = offset.to_string();
+        let args: [&[u8]; 3] = [owner.token.as_bytes(), offset.as_bytes(), bytes];
+        let reply = {
+            let script = &scripts::SAVE_PROGRESS;
+            self.records.run(script, &owner.key, &args).await
+        };
+        reply::progress(&reply.map_err(|error| self.doubted(bytes.len(), error))?)
+    }
+
+    async fn complete(
+        &self,
+        owner: &Owner,
+        response: &Arc<StoredResponse>,
+        ttl: Duration,
+    ) -> Result<Completion, StoreError> {
+        let response = written::completed(response);
+        self.limit.check(&self.records.line, response.len()).await?;
+        let ttl = written::millis(ttl).max(1).to_string();
+        let args: [&[u8]; 3] = [owner.token.as_bytes(), ttl.as_bytes(), &response];
+        let reply = {
+            let script = &scripts::COMPLETE;
+            self.records.run_telling(script, &owner.key, &args).await
+        };
+        reply::completion(&reply.map_err(|error| self.doubted(response.len(), error))?)
+    }
+
+    async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        self.end(owners, &scripts::RELEASE).await
+    }
+
+    async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
+        self.end(owners, &scripts::ABANDON).await
+    }
+
+    async fn give_grace(
+        &self,
+        key: &RecordKey,
+        attempt: u32,
+        grace: Duration,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let (attempt, grace, life) = (
+            attempt.to_string(),
+            written::millis(grace).to_string(),
+            written::life(grace, retention).to_string(),
+        );
+        let args = [attempt.as_bytes(), grace.as_bytes(), life.as_bytes()];
+        reply::grace(&self.records.run(&scripts::GIVE_GRACE, key, &args).await?)
+    }
+
+    async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        reply::record(&self.records.run(&scripts::GET, key, &[]).await?)
+    }
+
+    async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
+        let records = self.records.once();
+        let reply = records.run(&scripts::REMOVE, key, records.quiet()).await;
+        reply::removal(&reply?)
+    }
+
+    /// The server frees what has expired by itself, and does not report it: not even that a record was abandoned.
+    async fn purge_expired(&self, _limit: usize) -> Result<Purged, StoreError> {
+        Ok(Purged::default())
+    }
+
+    async fn list(
+        &self,
+        filter: &ListFilter,
+        cursor: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<Listing, StoreError> {
+        self.records.page(filter, cursor, limit).await
+    }
+
+    fn subscribe(&self, key: &RecordKey) -> Subscription {
+        match &self.hints {
+            Some(hints) => {
+                let (name, line) = (self.records.name(key), self.records.line.clone());
+                hints.subscribe(key, name, line)
+            }
+            None => Subscription::none(),
+        }
+    }
+
+    fn transactor(&self) -> Option<super::Transactor> {
+        None
+    }
+}
+
+/// Never the connection, whose settings may hold a password.
+impl<C> fmt::Debug for RedisStore<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("prefix", &self.records.prefix)
+            .field("hints", &self.hints)
+            .finish_non_exhaustive()
+    }
+}
+
+fn channel(prefix: &str) -> Arc<str> {
+    format!("{prefix}done").into()
+}
+
+fn cannot(what: &str, error: StoreError) -> Error {
+    Error::new(
+        ErrorKind::Store,
+        format!("could not {what} the redis store"),
+    )
+    .with_source(error)
+}

@@ -1,0 +1,105 @@
+//! Where the records are, and how their scripts are called.
+
+use std::sync::Arc;
+
+use ::redis::Value;
+use ::redis::aio::ConnectionLike;
+
+use super::batch::ScriptCall;
+use super::line::Line;
+use super::name::Name;
+use super::scripts::{self, Script};
+use super::written;
+use crate::key::RecordKey;
+use crate::record::Owner;
+use crate::store::{Renewal, StoreError};
+
+/// The records under one prefix. Clones share the connection.
+#[derive(Clone)]
+pub(super) struct Records<C> {
+    pub(super) line: Line<C>,
+    pub(super) prefix: Arc<str>,
+    /// Whether waiters are told nothing.
+    pub(super) is_quiet: bool,
+}
+
+impl<C> Records<C> {
+    pub(super) fn new(line: Line<C>, prefix: &str) -> Self {
+        Self {
+            line,
+            prefix: prefix.into(),
+            is_quiet: false,
+        }
+    }
+
+    pub(super) fn name(&self, key: &RecordKey) -> Name {
+        Name::new(&self.prefix, key)
+    }
+
+    /// What a script is called with in addition if it must tell no waiter.
+    pub(super) fn quiet(&self) -> &'static [&'static [u8]] {
+        match self.is_quiet {
+            true => &[b"quiet"],
+            false => &[],
+        }
+    }
+
+    /// The same, for what must not be sent twice.
+    pub(super) fn once(&self) -> Self
+    where
+        C: Clone,
+    {
+        Self {
+            line: self.line.once(),
+            ..self.clone()
+        }
+    }
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> Records<C> {
+    pub(super) async fn run(
+        &self,
+        script: &Script,
+        key: &RecordKey,
+        args: &[&[u8]],
+    ) -> Result<Value, StoreError> {
+        let name = self.name(key);
+        Ok(self.line.run(script, &name, args).await?)
+    }
+
+    /// The same with a script that tells waiters, unless none is to be told.
+    pub(super) async fn run_telling(
+        &self,
+        script: &Script,
+        key: &RecordKey,
+        args: &[&[u8]],
+    ) -> Result<Value, StoreError> {
+        match self.quiet() {
+            [] => self.run(script, key, args).await,
+            quiet => self.run(script, key, &[args, quiet].concat()).await,
+        }
+    }
+
+    pub(super) fn renewal(&self, renewal: &Renewal) -> ScriptCall {
+        let lease = written::millis(renewal.lease);
+        let life = written::life(renewal.lease, renewal.retention);
+        ScriptCall {
+            script: &scripts::RENEW,
+            name: self.name(&renewal.owner.key),
+            token: renewal.owner.token,
+            millis: Some([lease.to_string(), life.to_string()]),
+            quiet: &[],
+        }
+    }
+
+    /// A call of a script that ends a claim and tells of it.
+    pub(super) fn ending(&self, script: &'static Script, owner: &Owner) -> ScriptCall {
+        ScriptCall {
+            script,
+            name: self.name(&owner.key),
+            token: owner.token,
+            millis: None,
+            quiet: self.quiet(),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The version of the schema, which all SQL stores have as the default of the column `schema_version`: it is there in
+//! each dump of the table.
+
+/// The version that this release reads and makes.
+const VERSION: u32 = 3;
+
+/// What there is of a table's name.
+pub(in crate::store) enum Found {
+    Nothing,
+    /// A table of this crate. One of the first releases can have no version.
+    Made(Option<u32>),
+    /// A table that this crate has not made.
+    Foreign,
+}
+
+/// Why a table cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::store) enum Unusable {
+    #[error(
+        "the table `{0}` has schema {1}, and this release of idempotent-runtime reads schema {VERSION}: use the \
+         release that made it, or use another table"
+    )]
+    Newer(String, u32),
+    #[error(
+        "the table `{0}` has schema {1}, and this release of idempotent-runtime reads schema {VERSION}: drop the \
+         table when its records have expired, or use another table"
+    )]
+    Older(String, u32),
+    #[error(
+        "the table `{0}` has the schema of an earlier release of idempotent-runtime, and this one reads schema \
+         {VERSION}: drop the table when its records have expired, or use another table"
+    )]
+    Unversioned(String),
+    #[error("there is a table `{0}` that idempotent-runtime has not made: use another name")]
+    Foreign(String),
+}
+
+impl Found {
+    /// Whether there is a table of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`Unusable`] when it is not one that this release can use.
+    pub(in crate::store) fn is_there(&self, table: &impl ToString) -> Result<bool, Unusable> {
+        let table = || table.to_string();
+        Err(match self {
+            Self::Nothing => return Ok(false),
+            Self::Made(Some(VERSION)) => return Ok(true),
+            Self::Made(Some(newer)) if *newer > VERSION => Unusable::Newer(table(), *newer),
+            Self::Made(Some(older)) => Unusable::Older(table(), *older),
+            Self::Made(None) => Unusable::Unversioned(table()),
+            Self::Foreign => Unusable::Foreign(table()),
+        })
+    }
+}
+
+/// The table is not there.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the table, or a part of it, is missing: call `{store}::migrate` once before the first use"
+)]
+pub(in crate::store) struct NotMigrated {
+    /// The type of the store.
+    store: &'static str,
+    source: Option<sqlx::Error>,
+}
+
+impl NotMigrated {
+    pub(in crate::store) fn new(
+        store: &'static str,
+        source: impl Into<Option<sqlx::Error>>,
+    ) -> Self {
+        let source = source.into();
+        Self { store, source }
+    }
+}
