@@ -290,47 +290,37 @@ impl ClaimGuard {
     }
 
     async fn give_up(mut self, how: How) -> Answer {
-        for alias in std::mem::take(&mut self.aliases) {
-            let how = how.or(How::of_attempt(alias.attempt));
-            Box::pin(alias.give_up(how)).await;
-        }
-        self.end(how).await;
-        match given_up::give_up(&self.engine, self.owner(), how).await {
-            Ok(Release::Released) => {
-                if self.claim.has_lost_question() {
-                    self.hand_over(how);
-                }
-                Answer::Acquired(Own)
-            }
-            Ok(Release::Lost) => {
-                if self.claim.has_lost_question() {
-                    self.hand_over(how);
-                }
-                self.look().await
-            }
-            Err(error) => {
-                tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
-                    "could not release a key, trying again in the background");
-                self.hand_over(how);
-                Answer::Acquired(Own)
-            }
+        match self.try_give_up(how).await {
+            Some(Release::Lost) => self.look().await,
+            Some(Release::Released) | None => Answer::Acquired(Own),
         }
     }
 
     /// Ends the lease now and not in its own time: something may have happened, and nothing is left
     /// that could say what.
     pub(crate) async fn abandon(mut self) {
-        for alias in std::mem::take(&mut self.aliases) {
-            Box::pin(alias.abandon()).await;
+        self.try_give_up(How::Abandon).await;
+    }
+
+    /// What the store says to it; `None` if it is tried again in the background.
+    async fn try_give_up(&mut self, how: How) -> Option<Release> {
+        for mut alias in std::mem::take(&mut self.aliases) {
+            let how = how.or(How::of_attempt(alias.attempt));
+            Box::pin(alias.try_give_up(how)).await;
         }
-        self.end(How::Abandon).await;
-        match given_up::give_up(&self.engine, self.owner(), How::Abandon).await {
-            Ok(_) if !self.claim.has_lost_question() => {}
-            Ok(_) => self.hand_over(How::Abandon),
+        self.end(how).await;
+        match given_up::give_up(&self.engine, self.owner(), how).await {
+            Ok(release) => {
+                if self.claim.has_lost_question() {
+                    self.hand_over(how);
+                }
+                Some(release)
+            }
             Err(error) => {
                 tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
-                    "could not end a lease, trying again in the background");
-                self.hand_over(How::Abandon);
+                    "could not give up a claim; retrying in the background");
+                self.hand_over(how);
+                None
             }
         }
     }

@@ -241,7 +241,7 @@ impl Idempotency {
             .enter(&intent, fingerprints, &policy, &describe);
         let refused = |refusal| E::from_execute_error(ExecuteError::refused(refusal));
         let claim = entered.await.map_err(refused)?;
-        match outcome::of(claim).map_err(E::from_execute_error)? {
+        match value::decided(claim).map_err(E::from_execute_error)? {
             Continue(held) => {
                 let run = run::run(held, policy.max_response_bytes, function);
                 Detach::new(self.engine().tasks(), run).await.answer()

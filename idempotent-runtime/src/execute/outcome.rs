@@ -1,11 +1,6 @@
-use std::ops::ControlFlow::{self, Break, Continue};
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
-
 use super::error::{ExecuteError, ExecuteErrorKind};
-use super::value;
-use crate::store::Claim;
 
 /// What became of an [`Idempotency::execute`](crate::Idempotency::execute).
 ///
@@ -53,19 +48,4 @@ impl<T> Execution<T> {
         };
         Err(ExecuteError::new(kind))
     }
-}
-
-/// What a call comes to by the state of its record, or what its owner goes on with.
-pub(super) fn of<A, T: DeserializeOwned>(
-    claim: Claim<A>,
-) -> Result<ControlFlow<Execution<T>, A>, ExecuteError> {
-    Ok(Break(match claim {
-        Claim::Acquired(owner) => return Ok(Continue(owner)),
-        Claim::Completed(stored) => value::replay(&stored)?,
-        Claim::InFlight { lease_left } => Execution::InFlight {
-            retry_after: lease_left,
-        },
-        Claim::Abandoned { .. } => Execution::OutcomeUnknown,
-        Claim::Mismatch => Execution::Mismatch,
-    }))
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::function::FromExecuteError;
-use super::outcome::{self, Execution};
+use super::outcome::Execution;
 use super::value;
 use crate::engine::{Answer, ClaimGuard, Own, catch_unwind};
 use crate::handle::Attempt;
@@ -57,7 +57,7 @@ impl<T: DeserializeOwned, E: FromExecuteError> Ran<T, E> {
     /// An attempt that has lost its claim answers from the record, never from its own result: all answers for a
     /// key are equal.
     pub(super) fn answer(self) -> Result<Execution<T>, E> {
-        match outcome::of(self.answer).map_err(E::from_execute_error)? {
+        match value::decided(self.answer).map_err(E::from_execute_error)? {
             Continue(Own) => self.own.map(Execution::Executed),
             Break(other) => Ok(other),
         }

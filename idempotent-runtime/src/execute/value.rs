@@ -1,5 +1,7 @@
 //! Results as they are stored: as a response without a status, whose body is a version byte and JSON.
 
+use std::ops::ControlFlow::{self, Break, Continue};
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,6 +11,7 @@ use super::outcome::Execution;
 use crate::exact;
 use crate::key::RecordKey;
 use crate::record::{DecodeError, StoredResponse};
+use crate::store::Claim;
 
 /// What no HTTP response has.
 const STATUS: u16 = 0;
@@ -54,10 +57,23 @@ pub(super) fn kept<T: Serialize>(record: &RecordKey, value: &T, limit: usize) ->
     stored
 }
 
+/// What a call comes to by the state of its record, or what its owner goes on with.
+pub(super) fn decided<A, T: DeserializeOwned>(
+    claim: Claim<A>,
+) -> Result<ControlFlow<Execution<T>, A>, ExecuteError> {
+    Ok(Break(match claim {
+        Claim::Acquired(owner) => return Ok(Continue(owner)),
+        Claim::Completed(stored) => replay(&stored)?,
+        Claim::InFlight { lease_left } => Execution::InFlight {
+            retry_after: lease_left,
+        },
+        Claim::Abandoned { .. } => Execution::OutcomeUnknown,
+        Claim::Mismatch => Execution::Mismatch,
+    }))
+}
+
 /// The outcome that is stored.
-pub(super) fn replay<T: DeserializeOwned>(
-    stored: &StoredResponse,
-) -> Result<Execution<T>, ExecuteError> {
+fn replay<T: DeserializeOwned>(stored: &StoredResponse) -> Result<Execution<T>, ExecuteError> {
     if stored.status != STATUS {
         return Err(ExecuteError::new(ExecuteErrorKind::HttpResponse));
     }

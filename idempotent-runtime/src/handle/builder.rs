@@ -98,19 +98,11 @@ impl IdempotencyBuilder {
     /// The secrets that were in force before the current one, oldest first: for rotating the secret
     /// without running anything twice.
     ///
-    /// With it a request has a record for each secret, and all are claimed, the oldest first, and say
-    /// the same. So an instance that knows only the old secret and one that knows only the new one
-    /// each share a record with this one. Deploy in two steps, each of which may roll over the
-    /// instances in any order:
-    ///
-    /// 1. `secret(new)` with `previous_secrets([old])`, everywhere;
-    /// 2. once every record that was made before step 1 was complete has expired (the longest TTL, and
-    ///    the [retention](Self::abandoned_retention) for abandoned ones): `secret(new)` alone.
-    ///
-    /// While an older secret is configured, [`Attempt::derived_key`](crate::Attempt::derived_key) and
-    /// [`Attempt::record_key`](crate::Attempt::record_key) are made with the oldest one, so that a
-    /// provider sees the key that it knows. Meanwhile each claim and completion costs one store call for
-    /// each secret.
+    /// With it a request has a record for each secret, and all are claimed, the oldest first, and say the same: so
+    /// any two instances that share a secret share a record. Each claim and completion costs one store call for each
+    /// secret meanwhile. Derived keys ([`Attempt::derived_key`](crate::Attempt::derived_key)) are made with the oldest
+    /// one, so that a provider sees the key that it knows. The two steps of a rotation are in
+    /// [`changing_a_service`](crate::changing_a_service).
     ///
     /// # Panics
     ///
@@ -146,13 +138,11 @@ impl IdempotencyBuilder {
 
     /// Whose key it is, for handlers that do not say so themselves (`scope = expr`).
     ///
-    /// The same key from two scopes is two records. **Without a scope, two tenants who happen to
-    /// send the same key meet**: same request, and the second is shown the first one's answer. The
-    /// value is anything that serializes; `None` puts the request into a scope of its own that
-    /// all anonymous requests share.
+    /// The same key from two scopes is two records. **Without a scope, two tenants who send the same key and request
+    /// share its response.** The value is anything that serializes; `None` is a scope that all anonymous requests share.
     ///
-    /// It runs for each request, so it should be cheap. What an authentication layer has put into
-    /// the extensions is there; what a handler's extractors find out is not.
+    /// It runs for each request. What an authentication layer has put into the extensions is there; what a handler's
+    /// extractors find out is not.
     pub fn scope<F, T>(mut self, resolve: F) -> Self
     where
         F: Fn(&Parts) -> Option<T> + Send + Sync + 'static,
@@ -168,13 +158,6 @@ impl IdempotencyBuilder {
     /// Keeps completed records in this process, so that a hot replay costs no round trip. Default: a
     /// [`ReplayCache`] of 8 MiB, answered from for 10 s at most before the store is asked again; `None`
     /// switches it off. The memory store gets none.
-    ///
-    /// ```
-    /// # use idempotent_runtime::{Idempotency, store::memory::MemoryStore};
-    /// # let store = MemoryStore::new();
-    /// let idempotency = Idempotency::builder(store).replay_cache(None).build();
-    /// # drop(idempotency);
-    /// ```
     pub fn replay_cache(mut self, cache: impl Into<Option<ReplayCache>>) -> Self {
         self.replay_cache = cache.into();
         self
@@ -214,7 +197,7 @@ impl IdempotencyBuilder {
     ///
     /// # Panics
     ///
-    /// If it is more than [ten years](crate::MAX_DURATION).
+    /// If it is over [ten years](crate::MAX_DURATION).
     #[track_caller]
     pub fn purge_interval(mut self, period: Duration) -> Self {
         if !period.is_zero() {
@@ -256,8 +239,7 @@ impl IdempotencyBuilder {
     /// What `Retry-After` says in a 409 `in-flight`, rounded up to whole seconds and at least one. Default
     /// 1 s. It is never more than what is left of the running attempt's lease: by then it is known whether
     /// that attempt has crashed.
-    ///
-    /// Make it longer where handlers take long, so that clients do not ask in vain.
+    /// Make it longer where handlers take long.
     pub fn retry_after(mut self, pause: Duration) -> Self {
         self.retry_after = pause;
         self
@@ -265,14 +247,11 @@ impl IdempotencyBuilder {
 
     /// The most handlers that run on in the background. Default: any number.
     ///
-    /// A handler that has begun is finished also when its client goes away (a closed connection, a
-    /// time-out layer), and its response is stored; so is the rest of a streaming body. Where clients time
-    /// out and retry while handlers hang, such handlers pile up. With this many of them, requests that
-    /// would begin one more are answered 503 `overloaded` with `Retry-After`, before a claim: nothing was
-    /// done. Replays are still answered, and so are requests that need no protection.
+    /// A handler that has begun is finished although its client goes away. Where clients time out and retry while
+    /// handlers hang, such handlers pile up. With this many of them, requests that would begin one more are answered
+    /// 503 `overloaded` with `Retry-After`, before a claim. Replays and unprotected requests are still answered.
     ///
-    /// **A handler is never cut off for it.** Those that were running already when the bound was reached
-    /// may still lose their clients, and come on top.
+    /// No handler is cut off for it: those that run already may still lose their clients, and come on top.
     ///
     /// # Panics
     ///
@@ -317,18 +296,7 @@ impl IdempotencyBuilder {
     /// names a header, it counts in the same way. An absent header is not an empty one, and the values of
     /// a repeated one count in order. Name only headers that a client sends unchanged with a retry.
     ///
-    /// **To add or remove a header while keys are alive makes every retry of an older request another
-    /// request**: it is answered 422, and does not run.
-    ///
-    /// ```
-    /// # use idempotent_runtime::{Idempotency, store::memory::MemoryStore};
-    /// use http::HeaderName;
-    ///
-    /// let idempotency = Idempotency::builder(MemoryStore::new())
-    ///     .fingerprint_headers([HeaderName::from_static("x-api-version")])
-    ///     .build();
-    /// # drop(idempotency);
-    /// ```
+    /// **Adding or removing one while keys are alive makes every retry of an older request another request** (422).
     pub fn fingerprint_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.fingerprint_headers = names.into_iter().collect();
         self
@@ -426,11 +394,6 @@ fn within_bounds(duration: Duration) -> Duration {
 
 impl fmt::Debug for IdempotencyBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IdempotencyBuilder")
-            .field("store", &self.store)
-            .field("namespace", &self.namespace)
-            .field("store_timeout", &self.engine.store_timeout)
-            .field("on_store_failure", &self.on_store_failure)
-            .finish_non_exhaustive()
+        f.debug_struct("IdempotencyBuilder").finish_non_exhaustive()
     }
 }

@@ -5,12 +5,11 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use axum::response::Response;
 
 use super::answer;
-use super::request::{Handle, Received};
+use super::received::{Handle, Received};
 use crate::engine::{
     ClaimGuard, Fingerprints, InTransaction, Intent, Refusal, begin_unprotected, enter_transaction,
 };
 use crate::handle::Transactions;
-use crate::handle::problem::Problem;
 use crate::handle::{Idempotency, OnStoreFailure};
 use crate::key::RecordKey;
 use crate::policy::Policy;
@@ -29,99 +28,93 @@ pub(super) enum Admission {
     Run(ClaimGuard),
 }
 
-impl Received<Idempotency> {
-    pub(super) async fn admit(&mut self, policy: &Policy) -> Admission {
-        let intent = match self.take_intent() {
-            Ok(Some(intent)) => intent,
-            Ok(None) => return Admission::Unprotected,
-            Err(problem) => return Admission::Answer(answer::problem(&self.handle, &problem)),
-        };
-        let Self {
-            handle, original, ..
-        } = self;
-        let mut original = original.take();
-        // If there is no other digest the body is gone by now: a waiter may wait for long.
-        let mut other = || original.take()?.by_other_digest(handle, policy);
-        let mut fingerprints = Fingerprints::new(intent.fingerprint, &mut other);
-        if handle.is_overloaded() {
-            let answer = stored_or_overloaded(handle, &intent, &mut fingerprints);
-            return Admission::Answer(answer.await);
-        }
-        let describe = |crashed| handle.describe(&intent, crashed);
-        let engine = handle.engine();
-        let entered = engine.enter(&intent, fingerprints, policy, &describe);
-        match entered.await {
-            Ok(claim) => match decided(handle, &intent, claim) {
-                Continue(held) => Admission::Run(held),
-                Break(answer) => Admission::Answer(answer),
-            },
-            Err(refusal) => refused(handle, &refusal, &intent),
-        }
+pub(super) async fn admit(request: &mut Received<Idempotency>, policy: &Policy) -> Admission {
+    let intent = match request.take_intent() {
+        Ok(Some(intent)) => intent,
+        Ok(None) => return Admission::Unprotected,
+        Err(problem) => return Admission::Answer(answer::problem(&request.handle, &problem)),
+    };
+    let Received {
+        handle, original, ..
+    } = request;
+    let mut original = original.take();
+    // If there is no other digest the body is gone by now: a waiter may wait for long.
+    let mut other = || original.take()?.by_other_digest(handle, policy);
+    let mut fingerprints = Fingerprints::new(intent.fingerprint, &mut other);
+    if handle.is_overloaded() {
+        let answer = stored_or_overloaded(handle, &intent, &mut fingerprints);
+        return Admission::Answer(answer.await);
+    }
+    let describe = |crashed| handle.describe(&intent, crashed);
+    let engine = handle.engine();
+    let entered = engine.enter(&intent, fingerprints, policy, &describe);
+    match entered.await {
+        Ok(claim) => match decided(handle, &intent, claim) {
+            Continue(held) => Admission::Run(held),
+            Break(answer) => Admission::Answer(answer),
+        },
+        Err(refusal) => refused(handle, &refusal, &intent),
     }
 }
 
-impl<C: TransactionConnection> Received<Transactions<C>> {
-    /// The same, for a handler that runs in a transaction; one that needs no protection gets a
-    /// transaction too. Without the store there is no transaction, whatever [`OnStoreFailure`] says.
-    pub(super) async fn admit_to_transaction(
-        &mut self,
-        policy: &Policy,
-    ) -> ControlFlow<Response, InTransaction<C>> {
-        let intent = self.take_intent();
-        let Self {
-            handle, original, ..
-        } = self;
-        let idempotency = handle.idempotency();
-        let (engine, begin) = (idempotency.engine(), handle.begin());
-        let intent = match intent {
-            Ok(Some(intent)) => intent,
-            Err(problem) => return Break(answer::problem(idempotency, &problem)),
-            // It runs on in the background like any other.
-            Ok(None) if idempotency.is_overloaded() => {
-                return Break(answer::overloaded(idempotency));
-            }
-            Ok(None) => {
-                return match begin_unprotected(engine, begin).await {
-                    Ok(transaction) => Continue(transaction),
-                    Err(refusal) => Break(answer::refuse(idempotency, &refusal)),
-                };
-            }
-        };
-        let mut original = original.take();
-        let mut other = || original.take()?.by_other_digest(idempotency, policy);
-        let mut fingerprints = Fingerprints::new(intent.fingerprint, &mut other);
-        if idempotency.is_overloaded() {
-            let answer = stored_or_overloaded(idempotency, &intent, &mut fingerprints);
-            return Break(answer.await);
+/// The same, for a handler that runs in a transaction; one that needs no protection gets a
+/// transaction too. Without the store there is no transaction, whatever [`OnStoreFailure`] says.
+pub(super) async fn admit_to_transaction<C: TransactionConnection>(
+    request: &mut Received<Transactions<C>>,
+    policy: &Policy,
+) -> ControlFlow<Response, InTransaction<C>> {
+    let intent = request.take_intent();
+    let Received {
+        handle, original, ..
+    } = request;
+    let idempotency = handle.idempotency();
+    let (engine, begin) = (idempotency.engine(), handle.begin());
+    let intent = match intent {
+        Ok(Some(intent)) => intent,
+        Err(problem) => return Break(answer::problem(idempotency, &problem)),
+        // It runs on in the background like any other.
+        Ok(None) if idempotency.is_overloaded() => {
+            return Break(answer::overloaded(idempotency));
         }
-        let entered = enter_transaction(engine, begin, &intent, fingerprints, policy);
-        match entered.await {
-            Ok(claim) => decided(idempotency, &intent, claim),
-            Err(refusal) => Break(answer::refuse(idempotency, &refusal)),
+        Ok(None) => {
+            return match begin_unprotected(engine, begin).await {
+                Ok(transaction) => Continue(transaction),
+                Err(refusal) => Break(answer::refuse(idempotency, &refusal)),
+            };
         }
+    };
+    let mut original = original.take();
+    let mut other = || original.take()?.by_other_digest(idempotency, policy);
+    let mut fingerprints = Fingerprints::new(intent.fingerprint, &mut other);
+    if idempotency.is_overloaded() {
+        let answer = stored_or_overloaded(idempotency, &intent, &mut fingerprints);
+        return Break(answer.await);
+    }
+    let entered = enter_transaction(engine, begin, &intent, fingerprints, policy);
+    match entered.await {
+        Ok(claim) => decided(idempotency, &intent, claim),
+        Err(refusal) => Break(answer::refuse(idempotency, &refusal)),
     }
 }
 
-impl<H: Handle> Received<H> {
-    fn take_intent(&mut self) -> Result<Option<Intent>, Box<Problem>> {
-        std::mem::replace(&mut self.intent, Ok(None))
-    }
-
-    /// Answers a request whose content was rejected. It never takes a claim.
-    ///
-    /// A retry of a completed request still gets its answer, even if the rules for bodies have
-    /// become stricter since.
-    pub(super) async fn reject(self, policy: &Policy, rejection: Response) -> Response {
-        let Ok(Some(intent)) = self.intent else {
-            return rejection;
-        };
-        let idempotency = self.handle.idempotency();
-        let mut original = self.original;
-        let mut other = || original.take()?.by_other_digest(idempotency, policy);
-        let mut fingerprints = Fingerprints::new(intent.fingerprint, &mut other);
-        let stored = stored_response(idempotency, &intent, &mut fingerprints);
-        stored.await.unwrap_or(rejection)
-    }
+/// Answers a request whose content was rejected. It never takes a claim.
+///
+/// A retry of a completed request still gets its answer, even if the rules for bodies have
+/// become stricter since.
+pub(super) async fn reject<H: Handle>(
+    request: Received<H>,
+    policy: &Policy,
+    rejection: Response,
+) -> Response {
+    let Ok(Some(intent)) = request.intent else {
+        return rejection;
+    };
+    let idempotency = request.handle.idempotency();
+    let mut original = request.original;
+    let mut other = || original.take()?.by_other_digest(idempotency, policy);
+    let mut fingerprints = Fingerprints::new(intent.fingerprint, &mut other);
+    let stored = stored_response(idempotency, &intent, &mut fingerprints);
+    stored.await.unwrap_or(rejection)
 }
 
 /// The replay of a completed request, without a claim.

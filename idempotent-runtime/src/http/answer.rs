@@ -12,8 +12,8 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, Full};
 
-use super::capture::whole;
 use crate::engine::{Answer, Own, Refusal};
 use crate::handle::IDEMPOTENT_REPLAYED;
 use crate::handle::Idempotency;
@@ -152,6 +152,17 @@ pub(super) fn with_body(mut response: Response, body: Body) -> Response {
         body
     };
     response
+}
+
+/// The handler's own response, put together again.
+pub(super) fn whole(response: Response, body: Bytes, trailers: Option<HeaderMap>) -> Response {
+    let body = match trailers {
+        None => Body::from(body),
+        Some(trailers) => {
+            Body::new(Full::new(body).with_trailers(std::future::ready(Some(Ok(trailers)))))
+        }
+    };
+    with_body(response, body)
 }
 
 /// A body that is at its end but does not claim a length of zero: axum would announce that length

@@ -10,10 +10,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
-use http_body_util::{BodyExt, Full};
 
 use super::answer;
-use super::answer::{is_bodyless, with_body};
+use super::answer::{is_bodyless, whole, with_body};
 use super::body::collect;
 use super::recorder::{Recorder, Recording};
 use super::release::Unstored;
@@ -136,17 +135,6 @@ pub(super) fn panicked(idempotency: &Idempotency, record: Option<RecordKey>) -> 
     let record = record.map(tracing::field::display);
     tracing::error!(record, "handler panicked");
     answer::problem(idempotency, &Problem::new(ProblemCode::HandlerFailed))
-}
-
-/// The handler's own response, put together again.
-pub(super) fn whole(response: Response, body: Bytes, trailers: Option<HeaderMap>) -> Response {
-    let body = match trailers {
-        None => Body::from(body),
-        Some(trailers) => {
-            Body::new(Full::new(body).with_trailers(std::future::ready(Some(Ok(trailers)))))
-        }
-    };
-    with_body(response, body)
 }
 
 /// What came of a handler's body: it broke off, or it panicked.

@@ -12,8 +12,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer;
 use super::answer::is_bodyless;
+use super::answer::whole;
 use super::body::again;
-use super::capture::{panicked, stored, stored_trailers, whole};
+use super::capture::{panicked, stored, stored_trailers};
 use super::release::Unstored;
 use crate::engine::{InTransaction, Refusal, catch_unwind};
 use crate::handle::Idempotency;

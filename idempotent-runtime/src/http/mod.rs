@@ -8,6 +8,7 @@ mod commit;
 mod extraction;
 mod extractors;
 mod identify;
+mod received;
 mod recorder;
 mod release;
 mod request;

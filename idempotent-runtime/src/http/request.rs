@@ -14,17 +14,17 @@ use axum::{BoxError, RequestExt};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 
-use super::admission::Admission;
+use super::admission::{Admission, admit, admit_to_transaction, reject};
 use super::answer;
 use super::body::{self, FirstFrame};
 use super::capture::{self, Handling};
 use super::commit;
 use super::commit::Work;
 use super::extraction::{ByAxum, Extraction};
-use super::identify::{Head, Original, may_have_key, usable, without_key};
-use crate::engine::{Detach, Intent};
+use super::identify::{Head, may_have_key, without_key};
+use super::received::{Handle, Received};
+use crate::engine::Detach;
 use crate::handle::Transactions;
-use crate::handle::problem::Problem;
 use crate::handle::{Attempt, Idempotency, Inputs};
 use crate::policy::Policy;
 use crate::store::transaction::TransactionConnection;
@@ -47,24 +47,6 @@ pub struct Unbound;
 impl<S> FromRef<S> for Unbound {
     fn from_ref(_state: &S) -> Self {
         Self
-    }
-}
-
-/// The handle that a request is protected by.
-pub trait Handle: Send + 'static {
-    /// The store and the settings.
-    fn idempotency(&self) -> &Idempotency;
-}
-
-impl Handle for Idempotency {
-    fn idempotency(&self) -> &Idempotency {
-        self
-    }
-}
-
-impl<C: TransactionConnection> Handle for Transactions<C> {
-    fn idempotency(&self) -> &Idempotency {
-        Transactions::idempotency(self)
     }
 }
 
@@ -96,18 +78,6 @@ impl<T, E> IdempotentRequest<T, E, Unbound> {
             marker: PhantomData,
         }
     }
-}
-
-/// A request whose arguments are all extracted.
-pub(super) struct Received<H> {
-    pub(super) handle: H,
-    is_safe: bool,
-    /// `None` when no argument has asked for it, or will.
-    pub(super) attempt: Option<Attempt>,
-    /// `None` where there is nothing to protect: the request is safe, or has no key and needs none.
-    pub(super) intent: Result<Option<Intent>, Box<Problem>>,
-    /// What it is identified by once more: by expressions over the arguments, or by another digest.
-    pub(super) original: Option<Box<Original>>,
 }
 
 impl<T, E, H> IdempotentRequest<T, E, H>
@@ -197,28 +167,12 @@ where
                 Ok(last) => Continue((received, last)),
                 // Boxed: few requests have to make room for it.
                 Err(rejection) if is_about_content && !has_expressions => {
-                    Break(Box::pin(received.reject(policy, rejection)).await)
+                    Break(Box::pin(reject(received, policy, rejection)).await)
                 }
                 // The expressions that say whose key it is cannot be evaluated, or it may be about the caller.
                 Err(rejection) => Break(rejection),
             }
         }
-    }
-}
-
-impl<H: Handle> Received<H> {
-    /// Identifies the request by expressions over its arguments as well.
-    fn identify(&mut self, policy: &Policy, inputs: Inputs) {
-        let intent = match &mut self.original {
-            Some(original) => original.identify(self.handle.idempotency(), policy, inputs),
-            None if self.is_safe => return,
-            // There is no key, and a mistake in an expression comes first.
-            None => match usable(inputs.error.as_ref()) {
-                Ok(()) => return,
-                Err(problem) => Err(problem),
-            },
-        };
-        self.intent = intent.map_err(Box::new);
     }
 }
 
@@ -235,7 +189,9 @@ where
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
         match self.receive(policy, false).await {
-            Continue((request, last)) => request.run(policy, move || handler(args, last)).await,
+            Continue((request, last)) => {
+                run_claimed(request, policy, move || handler(args, last)).await
+            }
             Break(answer) => answer,
         }
     }
@@ -257,39 +213,41 @@ where
         match self.receive(policy, true).await {
             Continue((mut request, last)) => {
                 request.identify(policy, inputs(&args, &last));
-                request.run(policy, move || handler(args, last)).await
+                run_claimed(request, policy, move || handler(args, last)).await
             }
             Break(answer) => answer,
         }
     }
 }
 
-impl Received<Idempotency> {
-    /// Claims, runs and stores. The handler's future is made where it runs: it can be large, and would be
-    /// copied from function to function.
-    async fn run<F>(mut self, policy: &'static Policy, handler: impl FnOnce() -> F) -> Response
-    where
-        F: Future<Output: IntoResponse> + Send + 'static,
-    {
-        let admission = self.admit(policy).await;
-        let (idempotency, attempt) = (self.handle, self.attempt);
-        match admission {
-            Admission::Answer(response) => response,
-            Admission::Unprotected => Handling::new(handler).await,
-            Admission::Degraded(record) => {
-                if let Some(attempt) = attempt {
-                    attempt.begin_degraded(record);
-                }
-                super::degraded(Handling::new(handler).await)
+/// Claims, runs and stores. The handler's future is made where it runs: it can be large, and would be
+/// copied from function to function.
+async fn run_claimed<F>(
+    mut request: Received<Idempotency>,
+    policy: &'static Policy,
+    handler: impl FnOnce() -> F,
+) -> Response
+where
+    F: Future<Output: IntoResponse> + Send + 'static,
+{
+    let admission = admit(&mut request, policy).await;
+    let (idempotency, attempt) = (request.handle, request.attempt);
+    match admission {
+        Admission::Answer(response) => response,
+        Admission::Unprotected => Handling::new(handler).await,
+        Admission::Degraded(record) => {
+            if let Some(attempt) = attempt {
+                attempt.begin_degraded(record);
             }
-            Admission::Run(mut held) => {
-                if let Some(attempt) = attempt {
-                    attempt.begin(&mut held);
-                }
-                let mover = idempotency.mover();
-                let run = capture::run(held, policy, idempotency, Handling::new(handler));
-                Detach::by(mover, Box::pin(run)).await
+            super::degraded(Handling::new(handler).await)
+        }
+        Admission::Run(mut held) => {
+            if let Some(attempt) = attempt {
+                attempt.begin(&mut held);
             }
+            let mover = idempotency.mover();
+            let run = capture::run(held, policy, idempotency, Handling::new(handler));
+            Detach::by(mover, Box::pin(run)).await
         }
     }
 }
@@ -309,7 +267,9 @@ where
     {
         match self.receive(policy, false).await {
             Continue((request, last)) => {
-                let run = request.run(policy, move |connection| handler(args, last, connection));
+                let run = run_in_transaction(request, policy, move |connection| {
+                    handler(args, last, connection)
+                });
                 run.await
             }
             Break(answer) => answer,
@@ -333,7 +293,9 @@ where
         match self.receive(policy, true).await {
             Continue((mut request, last)) => {
                 request.identify(policy, inputs(&args, &last));
-                let run = request.run(policy, move |connection| handler(args, last, connection));
+                let run = run_in_transaction(request, policy, move |connection| {
+                    handler(args, last, connection)
+                });
                 run.await
             }
             Break(answer) => answer,
@@ -341,29 +303,32 @@ where
     }
 }
 
-impl<C: TransactionConnection> Received<Transactions<C>> {
-    /// Begins, runs and commits.
-    async fn run<F, R>(mut self, policy: &'static Policy, work: F) -> Response
-    where
-        F: for<'c> FnOnce(&'c mut C) -> Work<'c, R> + Send + 'static,
-        R: IntoResponse + 'static,
-    {
-        let transaction = match self.admit_to_transaction(policy).await {
-            Continue(transaction) => transaction,
-            Break(answer) => return answer,
-        };
-        if let (Some(attempt), Some(record)) = (self.attempt, transaction.key()) {
-            attempt.begin_in_transaction(record);
-        }
-        let idempotency = self.handle.idempotency().clone();
-        let mover = idempotency.mover();
-        let run = commit::run(transaction, policy, idempotency, work);
-        Detach::by(
-            mover,
-            Box::pin(run) as Pin<Box<dyn Future<Output = Response> + Send>>,
-        )
-        .await
+/// Begins, runs and commits.
+async fn run_in_transaction<C, F, R>(
+    mut request: Received<Transactions<C>>,
+    policy: &'static Policy,
+    work: F,
+) -> Response
+where
+    C: TransactionConnection,
+    F: for<'c> FnOnce(&'c mut C) -> Work<'c, R> + Send + 'static,
+    R: IntoResponse + 'static,
+{
+    let transaction = match admit_to_transaction(&mut request, policy).await {
+        Continue(transaction) => transaction,
+        Break(answer) => return answer,
+    };
+    if let (Some(attempt), Some(record)) = (request.attempt, transaction.key()) {
+        attempt.begin_in_transaction(record);
     }
+    let idempotency = request.handle.idempotency().clone();
+    let mover = idempotency.mover();
+    let run = commit::run(transaction, policy, idempotency, work);
+    Detach::by(
+        mover,
+        Box::pin(run) as Pin<Box<dyn Future<Output = Response> + Send>>,
+    )
+    .await
 }
 
 /// Reads a body whose limit is applied already, with the rejections of axum's own extractors.

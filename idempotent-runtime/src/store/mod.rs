@@ -64,12 +64,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
 pub(crate) mod backend;
+mod calls;
 mod connect;
+mod delegate;
 mod error;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod listening;
@@ -103,169 +104,16 @@ mod sql;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
+pub use calls::{
+    Acquired, Claim, ClaimRequest, Completion, Progress, Purged, PurgedClaim, Release, Renewal,
+    Renewed,
+};
 pub use connect::connect;
 pub use error::{StoreError, StoreErrorKind};
 pub use listing::{ListCursor, ListFilter, ListedRecord, Listing, RecordStatus};
 pub use replay_cache::{CachedStore, ReplayCache};
 pub use subscription::Subscription;
 pub use transaction::{TransactionConnection, Transactor};
-
-/// A request to become the owner of a record.
-#[derive(Clone, Copy, Debug)]
-pub struct ClaimRequest<'a> {
-    /// The record, and the token that identifies this claim. A caller that got no reply repeats
-    /// the call with the same token.
-    pub owner: Owner,
-    /// The fingerprint that the record must have.
-    pub fingerprint: Fingerprint,
-    /// The operation, stored in the record in clear text for operators: at most 128 bytes. A take-over keeps the
-    /// record's own.
-    pub operation: &'a str,
-    /// The application's own reference, stored likewise: at most 64 bytes.
-    pub label: Option<&'a str>,
-    /// How long the claim lasts without renewal.
-    pub lease: Duration,
-    /// How long the record outlives its lease if it is not completed.
-    pub retention: Duration,
-    /// The abandoned attempt to take over; `None` takes over none. It is a number, not a flag: a decision to
-    /// take over attempt 1 says nothing about attempt 2.
-    pub take_over: Option<u32>,
-}
-
-/// The result of a [`ClaimRequest`]: what becomes of a request, given the state of its record.
-///
-/// `A` is what the owner of the claim gets. For a store it says which attempt this is.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Claim<A = Acquired> {
-    /// The caller is the owner and runs. Also the result of a repeated request with a token that already
-    /// holds the claim, even if its lease has ended.
-    Acquired(A),
-    /// The record is completed.
-    Completed(Arc<StoredResponse>),
-    /// Another attempt is running.
-    InFlight {
-        /// The time until that claim's lease ends unless it is renewed.
-        lease_left: Duration,
-    },
-    /// An attempt was running, and its lease has ended.
-    Abandoned {
-        /// The attempt that was abandoned.
-        attempt: u32,
-        /// The time since the first claim.
-        age: Duration,
-    },
-    /// The record belongs to another request.
-    Mismatch,
-}
-
-/// A claim that was acquired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Acquired {
-    /// The number of the claim of this record: 1, or higher after a take-over.
-    pub attempt: u32,
-    /// The time since the first claim: zero if this call made it.
-    pub age: Duration,
-}
-
-impl<A> Claim<A> {
-    /// The same, with something else for the owner.
-    pub(crate) fn map<B>(self, acquired: impl FnOnce(A) -> B) -> Claim<B> {
-        self.and_then(|owner| Claim::Acquired(acquired(owner)))
-    }
-
-    /// The same, with something else instead of an acquired claim.
-    pub(crate) fn and_then<B>(self, acquired: impl FnOnce(A) -> Claim<B>) -> Claim<B> {
-        match self {
-            Self::Acquired(owner) => acquired(owner),
-            Self::Completed(response) => Claim::Completed(response),
-            Self::InFlight { lease_left } => Claim::InFlight { lease_left },
-            Self::Abandoned { attempt, age } => Claim::Abandoned { attempt, age },
-            Self::Mismatch => Claim::Mismatch,
-        }
-    }
-}
-
-/// One claim to renew.
-#[derive(Clone, Copy, Debug)]
-pub struct Renewal {
-    /// The owner of the claim.
-    pub owner: Owner,
-    /// The new lease, counted from now by the store's clock.
-    pub lease: Duration,
-    /// How long the record outlives that lease if it is not completed.
-    pub retention: Duration,
-}
-
-/// The result of a [`Renewal`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Renewed {
-    /// The lease was renewed: it ends its full length from now.
-    Renewed,
-    /// The token no longer holds the claim, or the record is completed or gone. Nothing was
-    /// written.
-    Lost,
-}
-
-/// The result of a completion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Completion {
-    /// The response is stored.
-    Stored,
-    /// This token has already completed the record (the reply was lost); the response stored then stays.
-    AlreadyCompleted,
-    /// The token no longer holds the claim, or the record is gone. Nothing was written.
-    Lost,
-}
-
-/// The result of saving the progress of a running claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Progress {
-    /// The progress is stored, or longer progress already is: progress only grows.
-    Saved,
-    /// The stored progress ends before the offset. Nothing was written: save again from
-    /// `stored_bytes` on.
-    Behind {
-        /// The number of bytes of progress in the store.
-        stored_bytes: usize,
-    },
-    /// The token no longer holds the claim, or the record is completed or gone. Nothing
-    /// was written.
-    Lost,
-}
-
-/// The result of releasing or abandoning a claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Release {
-    /// The claim has ended: the key is free, or abandoned.
-    Released,
-    /// The token does not hold the claim, or the record is completed or gone. Nothing was
-    /// written.
-    Lost,
-}
-
-/// The records that [`Store::purge_expired`] has removed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Purged {
-    /// The number of records.
-    pub records: usize,
-    /// The ones that were never completed or resolved.
-    pub abandoned: Vec<PurgedClaim>,
-}
-
-/// An abandoned record that was purged at the end of its retention.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PurgedClaim {
-    /// The record key.
-    pub key: RecordKey,
-    /// The record's operation.
-    pub operation: Arc<str>,
-}
 
 /// A store of records.
 ///
@@ -436,78 +284,3 @@ pub trait Store: Any + Debug + Send + Sync {
         None
     }
 }
-
-macro_rules! delegate {
-    ($pointer:ident) => {
-        #[deny(clippy::missing_trait_methods)]
-        #[async_trait]
-        impl<S: Store + ?Sized> Store for $pointer<S> {
-            fn name(&self) -> &'static str {
-                (**self).name()
-            }
-            async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
-                (**self).claim(request).await
-            }
-            async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
-                (**self).renew(renewals).await
-            }
-            async fn save_progress(
-                &self,
-                owner: &Owner,
-                offset: usize,
-                bytes: &Bytes,
-            ) -> Result<Progress, StoreError> {
-                (**self).save_progress(owner, offset, bytes).await
-            }
-            async fn complete(
-                &self,
-                owner: &Owner,
-                response: &Arc<StoredResponse>,
-                ttl: Duration,
-            ) -> Result<Completion, StoreError> {
-                (**self).complete(owner, response, ttl).await
-            }
-            async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
-                (**self).release(owners).await
-            }
-            async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
-                (**self).abandon(owners).await
-            }
-            async fn give_grace(
-                &self,
-                key: &RecordKey,
-                attempt: u32,
-                grace: Duration,
-                retention: Duration,
-            ) -> Result<bool, StoreError> {
-                (**self).give_grace(key, attempt, grace, retention).await
-            }
-            async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
-                (**self).get(key).await
-            }
-            async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
-                (**self).remove(key).await
-            }
-            async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
-                (**self).purge_expired(limit).await
-            }
-            async fn list(
-                &self,
-                filter: &ListFilter,
-                cursor: Option<&ListCursor>,
-                limit: usize,
-            ) -> Result<Listing, StoreError> {
-                (**self).list(filter, cursor, limit).await
-            }
-            fn subscribe(&self, key: &RecordKey) -> Subscription {
-                (**self).subscribe(key)
-            }
-            fn transactor(&self) -> Option<Transactor> {
-                (**self).transactor()
-            }
-        }
-    };
-}
-
-delegate!(Arc);
-delegate!(Box);

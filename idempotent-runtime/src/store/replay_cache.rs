@@ -72,9 +72,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use self::reading::Outcome;
+use self::reading::{follow, lead};
 use self::registry::Removal;
-use self::shard::{Look, Shard};
+use self::shard::{Look, Outcome, Shard};
 use super::{
     Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
     Renewal, Renewed, Store, StoreError, Subscription, Transactor,
@@ -255,9 +255,9 @@ impl<S: Store> Store for CachedStore<S> {
             let outcome = match self.cache.with_shard(key, look) {
                 Look::Answer(claim) => return Ok(claim),
                 Look::Unknown => break,
-                Look::Lead(lead) => Some(self.cache.lead(&self.inner, key, lead).await),
+                Look::Lead(right) => Some(lead(&self.cache, &self.inner, key, right).await),
                 Look::Follow { outcome, is_cached } => {
-                    self.cache.follow(&self.inner, outcome, is_cached).await
+                    follow(&self.inner, outcome, is_cached).await
                 }
             };
             let Some(outcome) = outcome else {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
-use super::expiry::ExpiryQueue;
+use super::moment::Moment;
 use super::operations::Operation;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
@@ -32,43 +32,6 @@ pub(super) struct Entry {
     lease_until: Moment,
     pub(super) expires_at: Moment,
     state: State,
-}
-
-/// By the store's clock, in nanoseconds: that is good for 584 years, and half as large as a
-/// [`Duration`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Moment(u64);
-
-impl Moment {
-    pub(super) fn new(since_the_beginning: Duration) -> Self {
-        Self(nanoseconds(since_the_beginning))
-    }
-
-    fn after(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(nanoseconds(duration)))
-    }
-
-    /// Nothing, if that one is later.
-    fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
-    }
-
-    /// The second that has begun.
-    pub(super) fn second(self) -> u32 {
-        u32::try_from(self.0 / SECOND).unwrap_or(u32::MAX)
-    }
-
-    /// The second that begins then or after it.
-    pub(super) fn next_second(self) -> u32 {
-        u32::try_from(self.0.div_ceil(SECOND)).unwrap_or(u32::MAX)
-    }
-}
-
-/// In nanoseconds.
-const SECOND: u64 = 1_000_000_000;
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[derive(Debug)]
@@ -120,7 +83,7 @@ impl Entry {
             operation: operation.name,
             label: request.label.map(Arc::from),
             has_own_name: operation.is_own,
-            queued: ExpiryQueue::second(expires_at),
+            queued: expires_at.next_second(),
             created_at: now,
             lease_until,
             expires_at,
@@ -292,7 +255,7 @@ impl Entry {
     /// The second under which the queue should have it, if that is before the one under which it has it.
     /// An expiry that moves to later is found when the queue comes to the old one.
     pub(super) fn is_queued_late(&self) -> Option<u32> {
-        let second = ExpiryQueue::second(self.expires_at);
+        let second = self.expires_at.next_second();
         (second < self.queued).then_some(second)
     }
 

@@ -6,7 +6,7 @@ use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::entry::Moment;
+use super::moment::Moment;
 use crate::key::{RecordKey, Uniform};
 
 /// Keys by the second in which they have expired: each record has one place, and knows its second.
@@ -55,11 +55,6 @@ impl Default for ExpiryQueue {
 }
 
 impl ExpiryQueue {
-    /// The second that begins at or after the expiry: all in its bucket is due when it begins.
-    pub(super) fn second(expires_at: Moment) -> u32 {
-        expires_at.next_second()
-    }
-
     pub(super) fn insert(&self, second: u32, key: RecordKey) {
         self.lock().insert(second, key);
         self.next.fetch_min(second, Ordering::Relaxed);

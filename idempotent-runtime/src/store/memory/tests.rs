@@ -1,11 +1,12 @@
 use bytes::Bytes;
 use http::HeaderMap;
 
+use super::table::SWEEP_WHEN_FULL;
 use super::*;
 use crate::clock::ManualClock;
 use crate::fingerprint::Fingerprint;
 use crate::record::Token;
-use crate::store::{Acquired, Store};
+use crate::store::{Acquired, Store, StoreErrorKind};
 
 const LEASE: Duration = Duration::from_secs(30);
 const RETENTION: Duration = Duration::from_secs(30);
@@ -163,6 +164,7 @@ async fn the_bound_holds_when_many_claim_at_once() {
                     requests
                         .filter(|request| {
                             store
+                                .table
                                 .try_claim(request, now, &mut Purged::default())
                                 .is_ok()
                         })
@@ -228,7 +230,7 @@ async fn a_record_has_one_place_in_the_queue_and_none_once_it_is_gone() {
         assert!(acquired(&store, &request).await);
         released(&store, &request.owner).await;
     }
-    assert_eq!(store.expiries.len(), 0, "released");
+    assert_eq!(store.table.expiries.len(), 0, "released");
 
     // The same key again and again: taken over, renewed, expired, and claimed anew without having
     // been swept.
@@ -246,19 +248,21 @@ async fn a_record_has_one_place_in_the_queue_and_none_once_it_is_gone() {
             Ok(Claim::Acquired(Acquired { attempt: 2, .. }))
         ));
         renewed(&store, take_over.owner, 2 * TTL).await;
-        assert_eq!(store.expiries.len(), 1);
+        assert_eq!(store.table.expiries.len(), 1);
         clock.advance(3 * TTL);
         last = request(1);
-        let anew = store.try_claim(&last, store.now(), &mut Purged::default());
+        let anew = store
+            .table
+            .try_claim(&last, store.now(), &mut Purged::default());
         assert!(matches!(
             anew,
             Ok(Claim::Acquired(Acquired { attempt: 1, .. }))
         ));
-        assert_eq!(store.expiries.len(), 1);
+        assert_eq!(store.table.expiries.len(), 1);
     }
-    assert_eq!((store.len(), store.expiries.len()), (1, 1));
+    assert_eq!((store.len(), store.table.expiries.len()), (1, 1));
     assert!(store.remove(&last.owner.key).await.unwrap());
-    assert_eq!((store.len(), store.expiries.len()), (0, 0));
+    assert_eq!((store.len(), store.table.expiries.len()), (0, 0));
 }
 
 #[tokio::test]
@@ -321,11 +325,11 @@ async fn a_completed_record_is_freed_when_its_ttl_is_over_and_not_when_its_claim
             .await;
         assert_eq!(completion.unwrap(), Completion::Stored);
     }
-    assert_eq!(store.expiries.len(), 10, "one place each");
+    assert_eq!(store.table.expiries.len(), 10, "one place each");
     clock.advance(TTL / 2);
     assert_eq!(purged(&store, 100).await, 10);
     assert_eq!(
-        (store.len(), store.size_bytes(), store.expiries.len()),
+        (store.len(), store.size_bytes(), store.table.expiries.len()),
         (0, 0, 0)
     );
 }
@@ -340,7 +344,7 @@ async fn a_completed_record_that_outlives_its_claim_is_freed_then() {
     for _ in 0..2 {
         clock.advance(TTL);
         assert_eq!(purged(&store, 10).await, 0);
-        assert_eq!(store.expiries.len(), 1);
+        assert_eq!(store.table.expiries.len(), 1);
     }
     clock.advance(TTL);
     assert_eq!(purged(&store, 10).await, 1);
@@ -360,8 +364,11 @@ async fn releases_of_one_busy_second_do_not_search_for_their_places() {
     }
     let each = begun.elapsed() / 200_000;
     assert!(each < Duration::from_micros(60), "{each:?} each");
-    assert_eq!(store.expiries.len(), 0);
-    assert!(store.expiries.capacity() < 1000, "the room is given back");
+    assert_eq!(store.table.expiries.len(), 0);
+    assert!(
+        store.table.expiries.capacity() < 1000,
+        "the room is given back"
+    );
 }
 
 /// The seconds of long ago, in each of which a record was abandoned, do not keep room for all others.
@@ -378,8 +385,8 @@ async fn the_queue_has_room_for_what_is_in_it() {
         }
         clock.advance(Duration::from_secs(1));
     }
-    assert_eq!((store.len(), store.expiries.len()), (20, 20));
-    let room = store.expiries.capacity();
+    assert_eq!((store.len(), store.table.expiries.len()), (20, 20));
+    let room = store.table.expiries.capacity();
     assert!(room < 20 * 128, "{room}");
 }
 
@@ -442,20 +449,23 @@ fn a_key_that_is_claimed_while_it_is_released_has_a_place() {
             scope.spawn(|| {
                 for _ in 0..300_000 {
                     let request = request(1);
-                    let claimed = store.try_claim(&request, store.now(), &mut Purged::default());
+                    let claimed =
+                        store
+                            .table
+                            .try_claim(&request, store.now(), &mut Purged::default());
                     if !matches!(claimed, Ok(Claim::Acquired { .. })) {
                         continue;
                     }
                     for _ in 0..4 {
-                        assert_eq!(store.expiries.len(), 1);
+                        assert_eq!(store.table.expiries.len(), 1);
                     }
                     let is_own = |entry: &Entry| entry.is_held_by(&request.owner, store.now());
-                    assert!(store.remove_if(&request.owner.key, is_own).is_some());
+                    assert!(store.table.remove_if(&request.owner.key, is_own).is_some());
                 }
             });
         }
     });
-    assert_eq!((store.len(), store.expiries.len()), (0, 0));
+    assert_eq!((store.len(), store.table.expiries.len()), (0, 0));
 }
 
 #[tokio::test]

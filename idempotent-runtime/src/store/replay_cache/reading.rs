@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Cache;
-use super::shard::{Completed, Lead};
+use super::shard::{Completed, Lead, Outcome};
 use crate::key::RecordKey;
 use crate::record::{CompactResponse, Record, RecordState};
 use crate::store::{Store, StoreError, StoreErrorKind};
@@ -17,16 +17,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a store that could not be read is not asked again for a key that there is an answer of.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
-
-/// What a read has come to: `None` when there is no completed record.
-pub(super) type Outcome = Result<Option<Completed>, StoreError>;
-
-/// A read that is under way.
-#[derive(Debug)]
-pub(super) struct Flight {
-    pub(super) number: u64,
-    pub(super) outcome: watch::Receiver<Option<Outcome>>,
-}
 
 /// The caller that reads. Dropped half-way, it leaves the key to the next waiter.
 struct Reader<'a> {
@@ -51,36 +41,37 @@ impl Drop for Reader<'_> {
     }
 }
 
-impl Cache {
-    /// Reads the record, keeps it if it is completed, and tells all who follow.
-    pub(super) async fn lead(&self, store: &impl Store, key: &RecordKey, lead: Lead) -> Outcome {
-        let mut reader = Reader {
-            cache: self,
-            key,
-            // Before the question, so that what the store says of the record's life is counted from no
-            // later than when it said so.
-            asked_at: self.clock.now(),
-            lead,
-            is_done: false,
-        };
-        let read = within(reader.lead.is_cached, store.get(key)).await;
-        let read =
-            read.unwrap_or_else(|| Err(StoreError::new(store.name(), StoreErrorKind::TimedOut)));
-        reader.has_read(read)
-    }
+/// Reads the record, keeps it if it is completed, and tells all who follow.
+pub(super) async fn lead(
+    cache: &Cache,
+    store: &impl Store,
+    key: &RecordKey,
+    lead: Lead,
+) -> Outcome {
+    let mut reader = Reader {
+        cache,
+        key,
+        // Before the question, so that what the store says of the record's life is counted from no
+        // later than when it said so.
+        asked_at: cache.clock.now(),
+        lead,
+        is_done: false,
+    };
+    let read = within(reader.lead.is_cached, store.get(key)).await;
+    let read = read.unwrap_or_else(|| Err(StoreError::new(store.name(), StoreErrorKind::TimedOut)));
+    reader.has_read(read)
+}
 
-    /// Waits for what another caller reads; `None` when that one has given up.
-    pub(super) async fn follow(
-        &self,
-        store: &impl Store,
-        mut outcome: watch::Receiver<Option<Outcome>>,
-        is_cached: bool,
-    ) -> Option<Outcome> {
-        match within(is_cached, outcome.wait_for(Option::is_some)).await {
-            Some(Ok(outcome)) => outcome.clone(),
-            Some(Err(_)) => None,
-            None => Some(Err(StoreError::new(store.name(), StoreErrorKind::TimedOut))),
-        }
+/// Waits for what another caller reads; `None` when that one has given up.
+pub(super) async fn follow(
+    store: &impl Store,
+    mut outcome: watch::Receiver<Option<Outcome>>,
+    is_cached: bool,
+) -> Option<Outcome> {
+    match within(is_cached, outcome.wait_for(Option::is_some)).await {
+        Some(Ok(outcome)) => outcome.clone(),
+        Some(Err(_)) => None,
+        None => Some(Err(StoreError::new(store.name(), StoreErrorKind::TimedOut))),
     }
 }
 

@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::reading::{Flight, Outcome};
 use crate::fingerprint::Fingerprint;
 use crate::key::{RecordKey, Uniform};
 use crate::record::CompactResponse;
-use crate::store::Claim;
+use crate::store::{Claim, StoreError};
 
 /// Two generations of entries. What is used goes into the young one; when that is full it becomes the
 /// old one, and what was old and was not used meanwhile is gone. So nothing is moved at every use, and
@@ -59,6 +58,16 @@ pub(super) struct Completed {
     pub(super) fresh_until: Duration,
     /// Until when the record lives at least.
     pub(super) expires_at: Duration,
+}
+
+/// What a read has come to: `None` when there is no completed record.
+pub(super) type Outcome = Result<Option<Completed>, StoreError>;
+
+/// A read that is under way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) number: u64,
+    pub(super) outcome: watch::Receiver<Option<Outcome>>,
 }
 
 /// What is known of a key.
