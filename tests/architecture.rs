@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "architecture/imports.rs"]
+mod imports;
+
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
         for entry in fs::read_dir(folder).expect("a folder") {
@@ -131,5 +134,22 @@ fn there_is_no_unsafe_code() {
             .join("Cargo.toml");
         let manifest = fs::read_to_string(path).expect("a manifest");
         assert!(manifest.contains("[lints]\nworkspace = true"), "{member}");
+    }
+}
+
+/// What two files share is in a third one, which both import.
+#[test]
+fn no_file_of_a_store_imports_one_that_imports_it() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("idempotent-runtime/src");
+    for folder in [
+        "store/conformance",
+        "store/mysql",
+        "store/postgres",
+        "store/redis",
+        "store/sql",
+        "store/sqlite",
+    ] {
+        let circle = imports::circle(&sources, folder);
+        assert_eq!(circle, None, "{folder} has a circle of imports");
     }
 }
