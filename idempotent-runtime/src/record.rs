@@ -242,6 +242,23 @@ pub struct Record {
     pub progress: Bytes,
 }
 
+impl Record {
+    /// A record of the first attempt, without label and progress, whose times are zero.
+    #[must_use]
+    pub const fn new(fingerprint: Fingerprint, operation: Arc<str>, state: RecordState) -> Self {
+        Self {
+            fingerprint,
+            operation,
+            label: None,
+            attempt: 1,
+            age: Duration::ZERO,
+            expires_in: Duration::ZERO,
+            state,
+            progress: Bytes::new(),
+        }
+    }
+}
+
 /// The state of a [`Record`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -29,6 +29,28 @@ pub struct ClaimRequest<'a> {
     pub take_over: Option<u32>,
 }
 
+impl<'a> ClaimRequest<'a> {
+    /// A request without a label, which takes nothing over.
+    #[must_use]
+    pub const fn new(
+        owner: Owner,
+        fingerprint: Fingerprint,
+        operation: &'a str,
+        lease: Duration,
+        retention: Duration,
+    ) -> Self {
+        Self {
+            owner,
+            fingerprint,
+            operation,
+            label: None,
+            lease,
+            retention,
+            take_over: None,
+        }
+    }
+}
+
 /// The result of a [`ClaimRequest`]: what becomes of a request, given the state of its record.
 ///
 /// `A` is what the owner of the claim gets. For a store it says which attempt this is.
@@ -92,6 +114,18 @@ pub struct Renewal {
     pub lease: Duration,
     /// How long the record outlives that lease if it is not completed.
     pub retention: Duration,
+}
+
+impl Renewal {
+    /// Renews the lease of this owner.
+    #[must_use]
+    pub const fn new(owner: Owner, lease: Duration, retention: Duration) -> Self {
+        Self {
+            owner,
+            lease,
+            retention,
+        }
+    }
 }
 
 /// The result of a [`Renewal`].
@@ -162,4 +196,12 @@ pub struct PurgedClaim {
     pub key: RecordKey,
     /// The record's operation.
     pub operation: Arc<str>,
+}
+
+impl PurgedClaim {
+    /// The claim of this record, for this operation.
+    #[must_use]
+    pub const fn new(key: RecordKey, operation: Arc<str>) -> Self {
+        Self { key, operation }
+    }
 }
