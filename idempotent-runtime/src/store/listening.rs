@@ -1,5 +1,6 @@
 //! What the stores share that hear of changes over a connection of their own.
 
+use std::error::Error;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,22 +45,29 @@ impl Drop for Listening {
     }
 }
 
-/// Growing pauses between attempts to connect.
-pub(super) struct ReconnectPauses(Duration);
-
-impl ReconnectPauses {
-    pub(super) fn new() -> Self {
-        Self(FIRST_PAUSE)
-    }
-
-    /// There was a connection: the next pause is short again.
-    pub(super) fn start_over(&mut self) {
-        *self = Self::new();
-    }
-
-    pub(super) async fn pause(&mut self) {
-        sleep(self.0).await;
-        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
+/// Listens again whenever the connection is lost, after growing pauses.
+pub(super) async fn keep_listening<F, E>(
+    store: &'static str,
+    channel: &str,
+    listen_once: impl Fn() -> F,
+) where
+    F: Future<Output = Result<(), E>>,
+    E: Error + 'static,
+{
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match listen_once().await {
+            // There was a connection.
+            Ok(()) => pause = FIRST_PAUSE,
+            Err(error) => tracing::debug!(
+                store,
+                channel,
+                error = &error as &dyn Error,
+                "no hints, waiters poll until there is a connection again"
+            ),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 

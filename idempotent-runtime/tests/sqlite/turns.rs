@@ -220,7 +220,7 @@ async fn every_key_of_a_request_has_the_record_of_its_transaction() {
     for key in [current, previous[0], previous[1]] {
         let record = store.get(&key).await.unwrap().unwrap();
         assert!(matches!(&record.state, RecordState::Completed(it) if *it == paid));
-        assert_eq!(&*record.operation, "payments.create");
+        assert_eq!(&*record.operation, "POST /payments");
         let replay = transactions
             .begin(Some(&of(key, &[])), IDLE_LIMIT)
             .await

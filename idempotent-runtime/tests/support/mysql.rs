@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, MySql, MySqlConnection, MySqlPool, Row, Transaction};
 
 pub(crate) use crate::claims::{PATIENCE, TTL, answer, chain, claimed, request, rival};
 use crate::servers::{Lock, table, url_of};
-use crate::sql::{Bench, Locker};
+use crate::sql::{Bench, Locker, sql_store};
 
 const URL: &str = "IDEMPOTENT_TEST_MYSQL_URL";
 const DEFAULT_URL: &str = "mysql://root@127.0.0.1:3306/test";
@@ -169,11 +169,12 @@ impl Scratch {
     }
 }
 
+sql_store!(MySqlStore);
+
 #[async_trait]
 impl Bench for Scratch {
     type Store = MySqlStore;
 
-    const STORE: &'static str = "MySqlStore";
     const MAKE_NEWER: &'static str =
         "ALTER TABLE {table} MODIFY schema_version TINYINT UNSIGNED NOT NULL DEFAULT 4";
     const DAMAGES: &'static [&'static str] = &[
@@ -191,18 +192,6 @@ impl Bench for Scratch {
 
     fn another(&self) -> MySqlStore {
         self.store(1)
-    }
-
-    fn with_table(store: MySqlStore, name: &str) -> Result<MySqlStore, Error> {
-        store.with_table(name)
-    }
-
-    async fn migrate(store: &MySqlStore) -> Result<(), Error> {
-        store.migrate().await
-    }
-
-    fn migrations(store: &MySqlStore) -> String {
-        store.migrations()
     }
 
     async fn run(&self, sql: &str) {

@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres};
 pub(crate) use crate::claims::{PATIENCE, TTL, answer, chain, claimed, request, rival};
 pub(crate) use crate::servers::skip;
 use crate::servers::{Lock, table, url_of};
-use crate::sql::{Bench, Locker};
+use crate::sql::{Bench, Locker, sql_store};
 
 const URL: &str = "IDEMPOTENT_TEST_POSTGRES_URL";
 const DEFAULT_URL: &str = "postgres://postgres@127.0.0.1:5432/test";
@@ -194,11 +194,12 @@ impl Scratch {
     }
 }
 
+sql_store!(PostgresStore);
+
 #[async_trait]
 impl Bench for Scratch {
     type Store = PostgresStore;
 
-    const STORE: &'static str = "PostgresStore";
     const MAKE_NEWER: &'static str = "ALTER TABLE {table} ALTER schema_version SET DEFAULT 4";
     const DAMAGES: &'static [&'static str] = &[
         "state = 3",
@@ -215,18 +216,6 @@ impl Bench for Scratch {
 
     fn another(&self) -> PostgresStore {
         self.store(1)
-    }
-
-    fn with_table(store: PostgresStore, name: &str) -> Result<PostgresStore, Error> {
-        store.with_table(name)
-    }
-
-    async fn migrate(store: &PostgresStore) -> Result<(), Error> {
-        store.migrate().await
-    }
-
-    fn migrations(store: &PostgresStore) -> String {
-        store.migrations()
     }
 
     async fn run(&self, sql: &str) {

@@ -13,13 +13,46 @@ use tokio::sync::Barrier;
 
 use crate::claims::{TTL, answer, chain, claimed, request, rival};
 
+/// What the SQL stores have besides the trait of all stores.
+#[async_trait]
+pub(crate) trait SqlStore: Store + Debug + Sized {
+    /// What the type of the store is called.
+    const NAME: &'static str;
+
+    fn named(self, table: &str) -> Result<Self, Error>;
+
+    async fn make_table(&self) -> Result<(), Error>;
+
+    fn text_of_table(&self) -> String;
+}
+
+macro_rules! sql_store {
+    ($store:ident) => {
+        #[async_trait]
+        impl $crate::sql::SqlStore for $store {
+            const NAME: &'static str = stringify!($store);
+
+            fn named(self, table: &str) -> Result<Self, Error> {
+                self.with_table(table)
+            }
+
+            async fn make_table(&self) -> Result<(), Error> {
+                self.migrate().await
+            }
+
+            fn text_of_table(&self) -> String {
+                self.migrations()
+            }
+        }
+    };
+}
+
+pub(crate) use sql_store;
+
 /// A database to test on, and a table of its own in it.
 #[async_trait]
 pub(crate) trait Bench: Sized + Send + Sync + 'static {
-    type Store: Store + Debug;
-
-    /// What the type of the store is called.
-    const STORE: &'static str;
+    type Store: SqlStore;
 
     /// Gives a table of the next schema, whose name stands for `{table}`.
     const MAKE_NEWER: &'static str;
@@ -33,12 +66,6 @@ pub(crate) trait Bench: Sized + Send + Sync + 'static {
     /// A store with connections of its own, as another process would have it.
     fn another(&self) -> Self::Store;
 
-    fn with_table(store: Self::Store, name: &str) -> Result<Self::Store, Error>;
-
-    async fn migrate(store: &Self::Store) -> Result<(), Error>;
-
-    fn migrations(store: &Self::Store) -> String;
-
     /// Runs statements in which `{table}` stands for the table.
     async fn run(&self, sql: &str);
 
@@ -47,7 +74,7 @@ pub(crate) trait Bench: Sized + Send + Sync + 'static {
     async fn migrated() -> Option<(Self, Self::Store)> {
         let bench = Self::create().await?;
         let store = bench.another();
-        Self::migrate(&store).await.unwrap();
+        store.make_table().await.unwrap();
         Some((bench, store))
     }
 }
@@ -77,7 +104,7 @@ pub(crate) async fn missing_table_is_refused_and_the_cause_names_migrate<B: Benc
         store.get(&owner.key).await.unwrap_err(),
     ] {
         assert_eq!(error.kind(), StoreErrorKind::Refused);
-        let (text, remedy) = (chain(&error), format!("call `{}::migrate`", B::STORE));
+        let (text, remedy) = (chain(&error), format!("call `{}::migrate`", B::Store::NAME));
         assert!(text.contains(&remedy), "{text}");
         assert!(text.contains(store.name()), "{text}");
     }
@@ -91,7 +118,7 @@ pub(crate) async fn migrating_again_keeps_the_records<B: Bench>() {
     let request = claimed(&store).await;
     let completed = store.complete(&request.owner, &answer(), TTL).await;
     completed.unwrap();
-    B::migrate(&store).await.unwrap();
+    store.make_table().await.unwrap();
     let claim = store.claim(&rival(&request)).await.unwrap();
     assert!(matches!(claim, Claim::Completed(_)), "{claim:?}");
     bench.remove().await;
@@ -102,11 +129,11 @@ pub(crate) async fn table_made_by_the_published_text_is_ours<B: Bench>() {
     let Some(bench) = B::create().await else {
         return;
     };
-    bench.run(&B::migrations(&bench.another())).await;
+    bench.run(&bench.another().text_of_table()).await;
     // No migration, and one that finds the table there.
     claimed(&bench.another()).await;
     let store = bench.another();
-    B::migrate(&store).await.unwrap();
+    store.make_table().await.unwrap();
     claimed(&store).await;
     bench.remove().await;
 }
@@ -117,7 +144,7 @@ pub(crate) async fn table_of_a_newer_release_is_refused<B: Bench>() {
     };
     drop(store);
     bench.run(B::MAKE_NEWER).await;
-    let error = B::migrate(&bench.another()).await.unwrap_err();
+    let error = bench.another().make_table().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store);
     let text = chain(&error);
     assert!(text.contains("has schema 4"), "{text}");
@@ -131,7 +158,7 @@ pub(crate) async fn table_of_somebody_else_is_left_alone<B: Bench>() {
         return;
     };
     bench.run("CREATE TABLE {table} (id INTEGER)").await;
-    let error = B::migrate(&bench.another()).await.unwrap_err();
+    let error = bench.another().make_table().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store);
     let text = chain(&error);
     assert!(text.contains("has not made"), "{text}");
@@ -152,7 +179,7 @@ pub(crate) async fn name_that_is_no_identifier_is_refused<B: Bench>() {
         "public.t",
         &too_long,
     ] {
-        let error = B::with_table(bench.another(), name).unwrap_err();
+        let error = bench.another().named(name).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidName, "{name}");
     }
     bench.remove().await;

@@ -17,7 +17,7 @@ use tokio::task::coop::{Unconstrained, unconstrained};
 
 use crate::claims;
 pub(crate) use crate::claims::{PATIENCE, TTL, rival};
-use crate::sql::Bench;
+use crate::sql::{Bench, sql_store};
 
 /// A directory for one database, removed in the end.
 pub(crate) struct Directory(PathBuf);
@@ -195,11 +195,12 @@ pub(crate) fn response(text: &str) -> Arc<StoredResponse> {
     Arc::new(response)
 }
 
+sql_store!(SqliteStore);
+
 #[async_trait]
 impl Bench for Directory {
     type Store = SqliteStore;
 
-    const STORE: &'static str = "SqliteStore";
     const MAKE_NEWER: &'static str = "PRAGMA writable_schema = ON;
         UPDATE sqlite_schema SET sql = replace(sql, 'DEFAULT 3', 'DEFAULT 4') WHERE type = 'table';
         PRAGMA writable_schema = RESET";
@@ -225,18 +226,6 @@ impl Bench for Directory {
 
     fn another(&self) -> SqliteStore {
         SqliteStore::new(self.pool())
-    }
-
-    fn with_table(store: SqliteStore, name: &str) -> Result<SqliteStore, Error> {
-        store.with_table(name)
-    }
-
-    async fn migrate(store: &SqliteStore) -> Result<(), Error> {
-        store.migrate().await
-    }
-
-    fn migrations(store: &SqliteStore) -> String {
-        store.migrations()
     }
 
     async fn run(&self, sql: &str) {

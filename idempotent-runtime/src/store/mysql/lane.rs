@@ -230,20 +230,20 @@ impl<'a> LaneCall<'a> {
     }
 }
 
-/// Runs an operation on a connection of a lane, and once more on a fresh one if that connection had been
-/// idle and turned out to be of no use.
+/// Runs an operation of the records on a connection of one of their lanes, and once more on a fresh one if that
+/// connection had been idle and turned out to be of no use.
 ///
 /// No function: that its closure's future can be sent, for any connection, is more than can be said of it.
 macro_rules! on_lane {
-    ($lane:expr, |$connection:ident| $operation:expr) => {{
-        let mut call = $lane.call();
+    ($records:expr, $lane:ident, $operation:ident($($argument:expr),*)) => {{
+        let mut call = $records.lanes.$lane.call();
         loop {
-            let mut $connection = match call.connection().await {
+            let mut connection = match call.connection().await {
                 Ok(connection) => connection,
                 Err(error) => break Err(error),
             };
-            let result: Result<_, $crate::store::mysql::error::Fault> = $operation.await;
-            if let Some(result) = call.end($connection, result) {
+            let result = $records.$operation(&mut connection, $($argument),*).await;
+            if let Some(result) = call.end(connection, result) {
                 break result;
             }
         }

@@ -187,14 +187,9 @@ impl MySqlStore {
     }
 
     async fn give_up(&self, owners: &[Owner], ending: Ending) -> Vec<Result<Release, StoreError>> {
-        let (on, lane) = (&self.0, &self.0.lanes.calls);
         let mut results = Vec::with_capacity(owners.len());
         for owners in owners.chunks(BATCH) {
-            let given_up = on_lane!(lane, |connection| on.give_up_on(
-                &mut connection,
-                owners,
-                ending
-            ));
+            let given_up = on_lane!(self.0, calls, give_up_on(owners, ending));
             results.extend(given_up.unwrap_or_else(|error| vec![Err(error); owners.len()]));
         }
         results
@@ -208,15 +203,13 @@ impl Store for MySqlStore {
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
-        let (on, lane) = (&self.0, &self.0.lanes.calls);
-        on_lane!(lane, |connection| on.claim_on(&mut connection, request))
+        on_lane!(self.0, calls, claim_on(request))
     }
 
     async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
-        let (on, lane) = (&self.0, &self.0.lanes.renewals);
         let mut results = Vec::with_capacity(renewals.len());
         for renewals in renewals.chunks(BATCH) {
-            let renewed = on_lane!(lane, |connection| on.renew_on(&mut connection, renewals));
+            let renewed = on_lane!(self.0, renewals, renew_on(renewals));
             results.extend(renewed.unwrap_or_else(|error| vec![Err(error); renewals.len()]));
         }
         results
@@ -228,13 +221,7 @@ impl Store for MySqlStore {
         offset: usize,
         bytes: &Bytes,
     ) -> Result<Progress, StoreError> {
-        let (on, lane) = (&self.0, &self.0.lanes.calls);
-        on_lane!(lane, |connection| on.save_progress_on(
-            &mut connection,
-            owner,
-            offset,
-            bytes
-        ))
+        on_lane!(self.0, calls, save_progress_on(owner, offset, bytes))
     }
 
     async fn complete(
@@ -243,13 +230,7 @@ impl Store for MySqlStore {
         response: &Arc<StoredResponse>,
         ttl: Duration,
     ) -> Result<Completion, StoreError> {
-        let (on, lane) = (&self.0, &self.0.lanes.calls);
-        on_lane!(lane, |connection| on.complete_on(
-            &mut connection,
-            owner,
-            response,
-            ttl
-        ))
+        on_lane!(self.0, calls, complete_on(owner, response, ttl))
     }
 
     async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
@@ -267,30 +248,25 @@ impl Store for MySqlStore {
         grace: Duration,
         retention: Duration,
     ) -> Result<bool, StoreError> {
-        let (on, lane) = (&self.0, &self.0.lanes.calls);
-        let give = || on.statements.give_grace(key, attempt, grace, retention);
-        on_lane!(lane, |connection| on.has_matched(&mut connection, give))
+        let give = || self.0.statements.give_grace(key, attempt, grace, retention);
+        on_lane!(self.0, calls, has_matched(give))
     }
 
     async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
-        let (on, lane) = (&self.0, &self.0.lanes.calls);
-        let row = on_lane!(lane, |connection| on
-            .read(&mut connection, on.statements.get(key)))?;
+        let row = on_lane!(self.0, calls, read(self.0.statements.get(key)))?;
         Ok(row.as_ref().map(row::record).transpose()?.flatten())
     }
 
     async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
-        let (on, lane) = (&self.0, &self.0.lanes.calls);
-        let remove = || on.statements.remove(key);
-        on_lane!(lane, |connection| on.has_matched(&mut connection, remove))
+        let remove = || self.0.statements.remove(key);
+        on_lane!(self.0, calls, has_matched(remove))
     }
 
     async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
-        let (on, lane) = (&self.0, &self.0.lanes.calls);
         let mut purged = Purged::default();
         while purged.records < limit {
             let most = (limit - purged.records).min(BATCH);
-            let some = on_lane!(lane, |connection| on.purge_on(&mut connection, most));
+            let some = on_lane!(self.0, calls, purge_on(most));
             let some = match some {
                 Ok(some) => some,
                 Err(error) if purged.records == 0 => return Err(error),
@@ -312,11 +288,14 @@ impl Store for MySqlStore {
         cursor: Option<&ListCursor>,
         limit: usize,
     ) -> Result<Listing, StoreError> {
-        let (on, lane) = (&self.0, &self.0.lanes.calls);
         let mut listing = InOrder::new(filter, cursor, limit, NAME)?;
         loop {
-            let list = || on.statements.list(filter.lists_completed(), &listing.after);
-            let rows = on_lane!(lane, |connection| on.read_all(&mut connection, list()))?;
+            let list = || {
+                self.0
+                    .statements
+                    .list(filter.lists_completed(), &listing.after)
+            };
+            let rows = on_lane!(self.0, calls, read_all(list()))?;
             if !listing.add(rows.iter().map(row::listed).collect()) {
                 return Ok(listing.finish());
             }

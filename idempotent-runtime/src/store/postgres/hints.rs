@@ -11,11 +11,12 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
+use super::error::NAME;
 use super::records::Records;
 use super::row;
 use super::statements::{Statements, statement};
 use crate::key::RecordKey;
-use crate::store::listening::{CONNECT_TIMEOUT, Listening, ReconnectPauses, parse_key};
+use crate::store::listening::{CONNECT_TIMEOUT, Listening, keep_listening, parse_key};
 use crate::store::waiters::Waiters;
 use crate::store::{StoreError, Subscription};
 
@@ -102,22 +103,8 @@ impl ToMark {
     }
 }
 
-/// Connects again whenever the connection is lost.
 async fn listen(ear: Arc<Ear>) {
-    let mut pauses = ReconnectPauses::new();
-    loop {
-        match ear.listen_once().await {
-            Ok(()) => pauses.start_over(),
-            Err(error) => {
-                tracing::debug!(
-                    channel = ear.channel,
-                    error = &error as &dyn std::error::Error,
-                    "no hints from postgres, waiters poll until there is a connection again"
-                );
-            }
-        }
-        pauses.pause().await;
-    }
+    keep_listening(NAME, &ear.channel, || ear.listen_once()).await;
 }
 
 impl Ear {

@@ -56,8 +56,11 @@ const LIST: &str = include_str!("sql/list.sql");
 impl Statements {
     pub(super) fn new(schema: &str, table: &TableName) -> Self {
         let session = uncommented(include_str!("sql/session.sql"));
+        let outcomes = uncommented(include_str!("sql/outcomes.sql"));
         let statement = |template: &str| {
-            let template = uncommented(template).replace("{session}", session.trim());
+            let template = uncommented(template)
+                .replace("{session}", session.trim())
+                .replace("{outcomes}", &outcomes);
             Arc::from(named(&template, schema, table))
         };
         Self {

@@ -1,4 +1,4 @@
-//! What a URL names.
+//! What a URL names, and connecting to it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use ::redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use ::redis::{Client, ConnectionAddr};
 
 use super::error::CallError;
+use super::reconnecting::ReconnectingConnection;
 use super::servers::{Sentinels, Servers};
 use crate::error::{Error, ErrorKind};
 use crate::store::StoreError;
@@ -125,6 +126,20 @@ fn tcp_settings() -> TcpSettings {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let settings = settings.set_user_timeout(USER_TIMEOUT);
     settings
+}
+
+/// Connects to the primary.
+pub(super) async fn connect(servers: &Servers) -> Result<ReconnectingConnection, Error> {
+    let connection = ReconnectingConnection::new(servers.clone());
+    match connection.connect().await {
+        Ok(()) => Ok(connection),
+        Err(error) => Err(cannot("connect to", CallError::of_one_try(error).into())),
+    }
+}
+
+pub(super) fn cannot(what: &str, error: StoreError) -> Error {
+    let message = format!("could not {what} the redis store");
+    Error::new(ErrorKind::Store, message).with_source(error)
 }
 
 #[cfg(test)]

@@ -12,12 +12,13 @@ use futures_util::StreamExt;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use super::error::NAME;
 use super::line::Line;
 use super::name::Name;
 use super::servers::Servers;
 use super::{reply, scripts};
 use crate::key::RecordKey;
-use crate::store::listening::{CONNECT_TIMEOUT, Listening, ReconnectPauses, parse_key};
+use crate::store::listening::{CONNECT_TIMEOUT, Listening, keep_listening, parse_key};
 use crate::store::waiters::Waiters;
 use crate::store::{StoreError, Subscription};
 
@@ -102,22 +103,9 @@ impl fmt::Debug for RedisHints {
     }
 }
 
-/// Connects again whenever the connection is lost.
 async fn listen(servers: Servers, channel: Arc<str>, waiters: Arc<Waiters>) {
-    let mut pauses = ReconnectPauses::new();
-    loop {
-        match listen_once(&servers, &channel, &waiters).await {
-            Ok(()) => pauses.start_over(),
-            Err(error) => {
-                tracing::debug!(
-                    channel = &*channel,
-                    error = &error as &dyn std::error::Error,
-                    "no hints from redis, waiters poll until there is a connection again"
-                );
-            }
-        }
-        pauses.pause().await;
-    }
+    let listen_once = || listen_once(&servers, &channel, &waiters);
+    keep_listening(NAME, &channel, listen_once).await;
 }
 
 /// Returns when the connection is lost.

@@ -21,7 +21,7 @@ pub(super) struct Limit(Arc<AtomicU64>);
 
 impl Limit {
     /// `proto-max-bulk-len` is not set lower than this.
-    pub(super) const LEAST: usize = 1024 * 1024;
+    const LEAST: usize = 1024 * 1024;
 
     /// Fails if the server will not take a value of that length.
     pub(super) async fn check<C>(&self, line: &Line<C>, length: usize) -> Result<(), StoreError>
@@ -45,9 +45,11 @@ impl Limit {
         }
     }
 
-    /// What was sent has failed: the limit may be another one by now.
-    pub(super) fn doubt(&self) {
-        self.0.store(0, Ordering::Relaxed);
+    /// What was sent has failed. If it was long, the limit may be another one by now.
+    pub(super) fn doubt(&self, length: usize) {
+        if length > Self::LEAST {
+            self.0.store(0, Ordering::Relaxed);
+        }
     }
 }
 

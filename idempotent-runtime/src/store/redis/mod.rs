@@ -85,7 +85,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use self::claim::{ClaimCall, PlainSet};
-use self::error::{CallError, NAME};
+use self::error::NAME;
 use self::hints::RedisHints;
 use self::limit::Limit;
 use self::line::Line;
@@ -237,14 +237,10 @@ impl RedisStore {
     }
 
     async fn from_servers(servers: Servers) -> Result<Self, Error> {
-        let connection = ReconnectingConnection::new(servers.clone());
-        let connected = connection.connect().await;
-        connected.map_err(|error| cannot("connect to", CallError::of_one_try(error).into()))?;
+        let connection = connect::connect(&servers).await?;
         let store = Self::on(Line::that_tries_once(connection)).hearing(servers);
-        let findings = store
-            .check_configuration()
-            .await
-            .map_err(|error| cannot("ask", error))?;
+        let findings = store.check_configuration().await;
+        let findings = findings.map_err(|error| connect::cannot("ask", error))?;
         for finding in findings {
             tracing::warn!(severity = ?finding.severity, "redis store: {finding}");
         }
@@ -276,14 +272,6 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
         let replies = batch::run(&self.records.line.once(), calls.collect()).await;
         replies.into_iter().map(reply::release).collect()
     }
-
-    /// Fails like the operation, and forgets what was known of the longest value if that may be why.
-    fn doubted(&self, length: usize, failure: StoreError) -> StoreError {
-        if length > Limit::LEAST {
-            self.limit.doubt();
-        }
-        failure
-    }
 }
 
 #[async_trait]
@@ -314,11 +302,9 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
         self.limit.check(&self.records.line, bytes.len()).await?;
         let offset = offset.to_string();
         let args: [&[u8]; 3] = [owner.token.as_bytes(), offset.as_bytes(), bytes];
-        let reply = {
-            let script = &scripts::SAVE_PROGRESS;
-            self.records.run(script, &owner.key, &args).await
-        };
-        reply::progress(&reply.map_err(|error| self.doubted(bytes.len(), error))?)
+        let script = &scripts::SAVE_PROGRESS;
+        let reply = self.records.run(script, &owner.key, &args).await;
+        reply::progress(&reply.inspect_err(|_| self.limit.doubt(bytes.len()))?)
     }
 
     async fn complete(
@@ -331,11 +317,9 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
         self.limit.check(&self.records.line, response.len()).await?;
         let ttl = written::millis(ttl).max(1).to_string();
         let args: [&[u8]; 3] = [owner.token.as_bytes(), ttl.as_bytes(), &response];
-        let reply = {
-            let script = &scripts::COMPLETE;
-            self.records.run_telling(script, &owner.key, &args).await
-        };
-        reply::completion(&reply.map_err(|error| self.doubted(response.len(), error))?)
+        let script = &scripts::COMPLETE;
+        let reply = self.records.run_telling(script, &owner.key, &args).await;
+        reply::completion(&reply.inspect_err(|_| self.limit.doubt(response.len()))?)
     }
 
     async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
@@ -413,12 +397,4 @@ impl<C> fmt::Debug for RedisStore<C> {
 
 fn channel(prefix: &str) -> Arc<str> {
     format!("{prefix}done").into()
-}
-
-fn cannot(what: &str, error: StoreError) -> Error {
-    Error::new(
-        ErrorKind::Store,
-        format!("could not {what} the redis store"),
-    )
-    .with_source(error)
 }

@@ -111,7 +111,10 @@ impl Group {
         jobs: &mut [Box<dyn Job>],
     ) -> Result<(), StoreError> {
         let ran = match session.check().await {
-            Ok(Ok(())) => batch::run(jobs, session).await,
+            Ok(Ok(())) => {
+                self.let_read(session);
+                batch::run(jobs, session).await
+            }
             Ok(Err(unusable)) => run_without_table(jobs, session, &unusable).await,
             Err(error) => Err(error),
         };
@@ -151,11 +154,21 @@ impl Group {
     }
 
     async fn open(&self) -> sqlx::Result<WriteSession> {
-        let session = WriteSession::open(&self.database, Purpose::Write, &self.statements).await?;
+        let database = &self.database;
+        let mut session = WriteSession::open(database, Purpose::Write, &self.statements).await?;
+        // It waits for no lock. If it fails, it is repeated under the lock.
+        if let Ok(Ok(())) = session.check().await {
+            self.let_read(&session);
+        }
+        Ok(session)
+    }
+
+    /// Not before the table is known to be one that can be used: a reader does not check it, and its error says nothing
+    /// of what to do about a table that is missing.
+    fn let_read(&self, session: &WriteSession) {
         if session.location == Location::File {
             self.database.prepare(session.file);
         }
-        Ok(session)
     }
 
     pub(super) async fn close(self) {

@@ -14,7 +14,7 @@ held AS MATERIALIZED (
     ORDER BY key
     FOR NO KEY UPDATE SKIP LOCKED
 ),
-abandoned AS (
+written AS (
     UPDATE {schema}."{table}" r
     SET token = NULL, lease_until = least(r.lease_until, clock_timestamp())
     FROM asked, held
@@ -22,12 +22,4 @@ abandoned AS (
         AND r.token = asked.token AND r.state = 1 AND r.expires_at > clock_timestamp()
     RETURNING asked.key, asked.token
 )
--- Not by place: an owner that is asked for twice is written once.
-SELECT place, CASE
-    WHEN EXISTS (SELECT FROM abandoned WHERE abandoned.key = asked.key AND abandoned.token = asked.token) THEN 'done'
-    WHEN NOT EXISTS (SELECT FROM held WHERE held.key = asked.key)
-        AND EXISTS (SELECT FROM {schema}."{table}" r WHERE r.key = asked.key AND r.token = asked.token
-            AND r.state = 1 AND r.expires_at > clock_timestamp()) THEN 'busy'
-    ELSE 'lost'
-END AS outcome
-FROM asked
+{outcomes}

@@ -13,18 +13,10 @@ held AS MATERIALIZED (
     ORDER BY key
     FOR UPDATE SKIP LOCKED
 ),
-released AS (
+written AS (
     DELETE FROM {schema}."{table}" r USING asked, held
     WHERE r.key = asked.key AND r.key = held.key
         AND r.token = asked.token AND r.state = 1 AND r.expires_at > clock_timestamp()
     RETURNING r.key, r.token
 )
--- Not by place: an owner that is asked for twice is written once.
-SELECT place, CASE
-    WHEN EXISTS (SELECT FROM released WHERE released.key = asked.key AND released.token = asked.token) THEN 'done'
-    WHEN NOT EXISTS (SELECT FROM held WHERE held.key = asked.key)
-        AND EXISTS (SELECT FROM {schema}."{table}" r WHERE r.key = asked.key AND r.token = asked.token
-            AND r.state = 1 AND r.expires_at > clock_timestamp()) THEN 'busy'
-    ELSE 'lost'
-END AS outcome
-FROM asked
+{outcomes}

@@ -16,7 +16,7 @@ held AS MATERIALIZED (
     ORDER BY key
     FOR NO KEY UPDATE SKIP LOCKED
 ),
-renewed AS (
+written AS (
     UPDATE {schema}."{table}" r
     SET lease_until = asked.lease_until, expires_at = asked.lease_until + asked.retention -- heap-only
     FROM asked, held
@@ -24,12 +24,4 @@ renewed AS (
         AND r.token = asked.token AND r.state = 1 AND r.expires_at > clock_timestamp()
     RETURNING r.key, r.token
 )
--- Not by place: an owner that is asked for twice is updated once.
-SELECT place, CASE
-    WHEN EXISTS (SELECT FROM renewed WHERE renewed.key = asked.key AND renewed.token = asked.token) THEN 'done'
-    WHEN NOT EXISTS (SELECT FROM held WHERE held.key = asked.key)
-        AND EXISTS (SELECT FROM {schema}."{table}" r WHERE r.key = asked.key AND r.token = asked.token
-            AND r.state = 1 AND r.expires_at > clock_timestamp()) THEN 'busy'
-    ELSE 'lost'
-END AS outcome
-FROM asked
+{outcomes}
