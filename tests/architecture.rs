@@ -139,10 +139,13 @@ fn there_is_no_unsafe_code() {
 
 /// What two files share is in a third one, which both import.
 #[test]
-fn no_file_of_a_store_imports_one_that_imports_it() {
+fn no_file_imports_one_that_imports_it() {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("idempotent-runtime/src");
     for folder in [
+        "execute",
+        "http",
         "store/conformance",
+        "store/memory",
         "store/mysql",
         "store/postgres",
         "store/redis",

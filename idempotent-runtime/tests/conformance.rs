@@ -249,7 +249,7 @@ async fn report_names_the_case_and_what_was_seen() {
         "{text}"
     );
     assert!(
-        text.contains("got `Acquired { attempt: 1, age: 0ns }`"),
+        text.contains("got `Acquired(Acquired { attempt: 1, age: 0ns })`"),
         "{text}"
     );
 }

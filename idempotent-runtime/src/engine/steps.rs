@@ -50,7 +50,7 @@ struct Shared {
     lease: LeaseView,
     /// Empty until an attempt after the first has read what those before it have finished.
     log: OnceCell<Log>,
-    /// ClaimGuard while a save is on its way: they are made one after the other.
+    /// Held while a save is on its way: they are made one after the other.
     saves: AsyncMutex<Saves>,
     is_lost: AtomicBool,
     is_over: AtomicBool,

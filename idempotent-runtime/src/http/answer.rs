@@ -15,9 +15,9 @@ use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 
 use crate::engine::{Answer, Own, Refusal};
-use crate::handle::IDEMPOTENT_REPLAYED;
 use crate::handle::Idempotency;
 use crate::handle::problem::{Problem, ProblemCode};
+use crate::handle::{IDEMPOTENCY_DEGRADED, IDEMPOTENT_REPLAYED};
 use crate::record::StoredResponse;
 use crate::store::Claim;
 
@@ -126,6 +126,13 @@ pub(super) fn after_run(idempotency: &Idempotency, answer: Answer, own: Response
         Continue(Own) => own,
         Break(other) => other,
     }
+}
+
+/// Marks a response that was made without protection.
+pub(super) fn degraded(mut response: Response) -> Response {
+    let value = HeaderValue::from_static("true");
+    response.headers_mut().insert(IDEMPOTENCY_DEGRADED, value);
+    response
 }
 
 /// Statuses that are never followed by a body.

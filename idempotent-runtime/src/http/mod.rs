@@ -17,14 +17,3 @@ mod resolved;
 pub use extraction::Extraction;
 pub use release::Release;
 pub use request::{IdempotentRequest, Unbound};
-
-use axum::response::Response;
-use http::HeaderValue;
-
-use crate::handle::IDEMPOTENCY_DEGRADED;
-
-fn degraded(mut response: Response) -> Response {
-    let value = HeaderValue::from_static("true");
-    response.headers_mut().insert(IDEMPOTENCY_DEGRADED, value);
-    response
-}

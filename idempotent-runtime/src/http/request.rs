@@ -239,7 +239,7 @@ where
             if let Some(attempt) = attempt {
                 attempt.begin_degraded(record);
             }
-            super::degraded(Handling::new(handler).await)
+            answer::degraded(Handling::new(handler).await)
         }
         Admission::Run(mut held) => {
             if let Some(attempt) = attempt {
