@@ -175,7 +175,7 @@ impl Attempt {
     /// * Steps that are finished say that something happened. So an error answer that is not stored
     ///   (`replay_errors`) does not free the key then: it becomes abandoned, and with
     ///   `on_abandoned = "retry"` the client's retry goes on after the last finished step.
-    ///   [`Release`] still means that nothing happened: the key is free, and the steps are forgotten.
+    ///   [`Release`](crate::Release) still means that nothing happened: the key is free, and the steps are forgotten.
     ///
     /// Where nothing is protected, the future just runs.
     ///

@@ -127,7 +127,7 @@ impl Idempotency {
     }
 
     /// The store, for operators: to look at a record, to remove one, to purge. A removal frees the key
-    /// in this process at once, and in others when their [`ReplayCache`] has asked again.
+    /// in this process at once, and in others when their [`ReplayCache`](crate::store::ReplayCache) has asked again.
     #[must_use]
     pub fn store(&self) -> &dyn Store {
         &**self.0.engine.store()

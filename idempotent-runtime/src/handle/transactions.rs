@@ -10,7 +10,7 @@ use crate::store::transaction::{Begin, TransactionConnection};
 
 /// The application's idempotency, for handlers that write in one transaction with their record.
 ///
-/// A handler with a `#[tx]` parameter reaches it through axum's [`FromRef`], as other handlers reach
+/// A handler with a `#[tx]` parameter reaches it through axum's [`FromRef`](axum::extract::FromRef), as other handlers reach
 /// the [`Idempotency`]: an application whose state has none does not compile. It is made once, at
 /// start-up, from a store in the database of the handlers:
 ///

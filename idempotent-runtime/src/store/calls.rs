@@ -179,7 +179,7 @@ pub enum Release {
     Lost,
 }
 
-/// The records that [`Store::purge_expired`] has removed.
+/// The records that [`Store::purge_expired`](super::Store::purge_expired) has removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Purged {
