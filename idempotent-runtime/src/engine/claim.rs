@@ -85,7 +85,7 @@ impl Engine {
 
     /// Claims, waits or recovers as the policy says.
     ///
-    /// Dropping the returned future is safe at every point: a claim that was on its protection is
+    /// Dropping the returned future is safe at every point: a claim that was on its way is
     /// awaited in the background and released, and a waiter just leaves.
     pub(crate) async fn enter(
         &self,
@@ -286,7 +286,7 @@ impl Engine {
         Ok(claimed.map(|acquired| ClaimGuard::new(&self, claim, acquired, asked_at, running)))
     }
 
-    /// Asks twice when a reply was lost or something was in the protection: the token makes the second question
+    /// Asks twice when a reply was lost or something was in the way: the token makes the second question
     /// the same claim.
     ///
     /// A question that got no reply may arrive at any time after this. Unless the claim is held by then,
