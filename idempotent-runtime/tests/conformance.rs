@@ -118,7 +118,7 @@ async fn box_of_a_store_is_conformant() {
     assert_conformant(|clock| Box::new(memory(clock)) as Box<dyn Store>).await;
 }
 
-fn cached(clock: Arc<ManualClock>) -> CachedStore<MemoryStore> {
+fn cached(clock: Arc<ManualClock>) -> CachedStore {
     let cache = ReplayCache::new().clock(Arc::clone(&clock) as _);
     cache.in_front_of(memory(clock))
 }

@@ -35,7 +35,7 @@ const MAX_AGE: Duration = Duration::from_secs(10);
 
 /// A cache in front of a store, and the time of both.
 struct Bed {
-    store: Arc<CachedStore<RemoteStore>>,
+    store: Arc<CachedStore>,
     remote: RemoteStore,
     clock: Arc<ManualClock>,
 }

@@ -195,14 +195,12 @@ async fn a_commit_that_is_refused_leaves_nothing<C: Database>(scene: &Scene<C>) 
     let server = scene.server().await;
     let steps = |name| format!("pay; sql INSERT INTO {{accounts}}_of VALUES ('{name}')");
     for _ in 0..2 {
-        let refused = server.post("/all", "key", &steps("nobody")).await;
+        let refused = server.once_free("/all", "key", &steps("nobody")).await;
         refused.assert_refused();
         scene.assert_nothing("key").await;
     }
-    server
-        .post("/all", "key", &steps("a"))
-        .await
-        .assert_own(201);
+    let own = server.once_free("/all", "key", &steps("a")).await;
+    own.assert_own(201);
     scene.assert_once("key").await;
     scene.execute("DROP TABLE {accounts}_of").await;
 }

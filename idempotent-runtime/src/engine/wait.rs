@@ -66,14 +66,18 @@ impl Watches {
         })
     }
 
-    /// Under the lock, so that a waiter that joins a watch is told of all that happens to it afterwards.
+    /// A waiter joins a watch under its lock, so that it is told of all that happens to it afterwards.
     fn join(&self, key: &RecordKey, watch: &Arc<Entry<Watch>>) -> OwnedNotified {
-        let mut is_looked_at = lock(&watch.is_looked_at);
-        if !*is_looked_at {
-            *is_looked_at = true;
+        let (changed, was_looked_at) = {
+            let mut is_looked_at = lock(&watch.is_looked_at);
+            let changed = Arc::clone(&watch.changed).notified_owned();
+            (changed, std::mem::replace(&mut *is_looked_at, true))
+        };
+        if !was_looked_at {
+            // Not under the lock: a runtime that ends drops the task at once, and with it `Looking`.
             tokio::spawn(self.clone().look(*key, Looking(Arc::downgrade(watch))));
         }
-        Arc::clone(&watch.changed).notified_owned()
+        changed
     }
 
     /// Looks at one record until it has changed or has no waiter any more.

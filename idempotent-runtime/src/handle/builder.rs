@@ -17,7 +17,8 @@ use crate::digest::Digest;
 use crate::engine::{CheckValues, Crowd, Engine, EngineSettings};
 use crate::key::{KeySyntax, RecordKeys};
 use crate::policy::MAX_DURATION;
-use crate::store::backend::{Backend, shared};
+use crate::store::backend::Backend;
+use crate::store::shared::shared;
 use crate::store::{ReplayCache, Store};
 
 /// Settings of an [`Idempotency`].

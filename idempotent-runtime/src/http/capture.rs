@@ -16,12 +16,12 @@ use super::answer::{is_bodyless, whole, with_body};
 use super::body::collect;
 use super::recorder::{Recorder, Recording};
 use super::release::Unstored;
+use super::stored::{compact, stored, stored_trailers};
 use crate::engine::{ClaimGuard, catch_unwind};
 use crate::handle::Idempotency;
 use crate::handle::problem::{Problem, ProblemCode};
 use crate::key::RecordKey;
 use crate::policy::Policy;
-use crate::record::{CompactResponse, StoredResponse};
 
 /// The handler's future, in a box of its own: however large it is, it is made there, and nothing that
 /// holds it is large.
@@ -161,31 +161,4 @@ async fn store_failure(held: ClaimGuard, idempotency: Idempotency, broken: Broke
     };
     let answer = held.store(Arc::new(stored)).await;
     answer::after_run(&idempotency, answer, problem)
-}
-
-/// What is stored of a response: without a body it is a tombstone. It is a copy, because it can be
-/// kept for long, and what the handler has made can share its memory with much more.
-pub(super) fn stored(
-    idempotency: &Idempotency,
-    response: &Response,
-    body: Option<&[u8]>,
-) -> StoredResponse {
-    compact(idempotency, response, body).response()
-}
-
-/// What is stored of trailers, by the same rules as for headers; a copy likewise.
-pub(super) fn stored_trailers(
-    idempotency: &Idempotency,
-    trailers: Option<&HeaderMap>,
-) -> HeaderMap {
-    let Some(trailers) = trailers else {
-        return HeaderMap::new();
-    };
-    let trailers = idempotency.stored_headers().stored(trailers);
-    CompactResponse::new(0, trailers, None).response().headers
-}
-
-fn compact(idempotency: &Idempotency, response: &Response, body: Option<&[u8]>) -> CompactResponse {
-    let headers = idempotency.stored_headers().stored(response.headers());
-    CompactResponse::new(response.status().as_u16(), headers, body)
 }

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
 
+use super::stored::stored_trailers;
 use crate::engine::{ClaimGuard, Mover};
 use crate::handle::Idempotency;
 use crate::record::StoredResponse;
@@ -181,8 +182,7 @@ impl Recording {
             None => return Verdict::Complete { is_whole: true },
         };
         let Some(data) = frame.data_ref() else {
-            self.trailers =
-                super::capture::stored_trailers(&self.idempotency, frame.trailers_ref());
+            self.trailers = stored_trailers(&self.idempotency, frame.trailers_ref());
             return Verdict::Complete {
                 is_whole: frame.is_trailers(),
             };

@@ -27,16 +27,20 @@ pub(crate) struct Backend {
 enum Known {
     #[cfg(feature = "memory")]
     Memory(Arc<MemoryStore>),
-    Cached(Arc<CachedStore<Arc<dyn Store>>>),
+    Cached(Arc<CachedStore>),
     Other,
 }
 
 impl Backend {
-    /// A store, with a cache in front of it unless it is the memory store.
+    /// A store, with a cache in front of it unless it is the memory store or has one already.
     pub(crate) fn new(store: Arc<dyn Store>, cache: Option<ReplayCache>) -> Self {
         #[cfg(feature = "memory")]
         if let Ok(memory) = (Arc::clone(&store) as Arc<dyn Any + Send + Sync>).downcast() {
             let known = Known::Memory(memory);
+            return Self { store, known };
+        }
+        if let Ok(cached) = (Arc::clone(&store) as Arc<dyn Any + Send + Sync>).downcast() {
+            let known = Known::Cached(cached);
             return Self { store, known };
         }
         match cache {
@@ -123,47 +127,39 @@ impl fmt::Debug for Backend {
     }
 }
 
-/// A store that is shared already is not wrapped once more: that would box each of its answers twice, and hide
-/// what it is.
-pub(crate) fn shared(store: impl Store) -> Arc<dyn Store> {
-    let any = &store as &dyn Any;
-    #[cfg(feature = "memory")]
-    if let Some(memory) = any.downcast_ref::<Arc<MemoryStore>>() {
-        return Arc::clone(memory) as _;
-    }
-    match any.downcast_ref::<Arc<dyn Store>>() {
-        Some(shared) => Arc::clone(shared),
-        None => Arc::new(store),
-    }
-}
-
 #[cfg(all(test, feature = "memory"))]
 mod tests {
     use super::*;
-
-    fn backend(store: impl Store) -> Backend {
-        Backend::new(shared(store), Some(ReplayCache::new()))
-    }
+    use crate::store::shared::shared;
 
     #[test]
     fn memory_store_is_known_however_it_is_shared_and_has_no_cache() {
         let memory = || Arc::new(MemoryStore::new());
-        for backend in [
-            backend(MemoryStore::new()),
-            backend(memory()),
-            backend(memory() as Arc<dyn Store>),
-        ] {
-            assert!(matches!(backend.known, Known::Memory(_)));
+        let known: [Arc<dyn Store>; 7] = [
+            shared(MemoryStore::new()),
+            shared(memory()),
+            shared(memory() as Arc<dyn Store>),
+            shared(Arc::new(memory()) as Arc<dyn Store>),
+            shared(Arc::new(Box::new(MemoryStore::new()))),
+            shared(Box::new(MemoryStore::new())),
+            shared(Box::new(memory()) as Box<dyn Store>),
+        ];
+        for (at, store) in known.into_iter().enumerate() {
+            let backend = Backend::new(store, Some(ReplayCache::new()));
+            assert!(matches!(backend.known, Known::Memory(_)), "{at}");
         }
     }
 
     #[test]
-    fn wrapper_of_a_memory_store_is_a_store_like_any_other() {
-        let wrapper = ReplayCache::new().in_front_of(MemoryStore::new());
-        assert!(matches!(backend(wrapper).known, Known::Cached(_)));
-        let wrapper = ReplayCache::new().in_front_of(MemoryStore::new());
-        let alone = Backend::new(shared(wrapper), None);
-        assert!(matches!(alone.known, Known::Other));
-        assert!(!alone.is_in_process());
+    fn cached_store_of_the_application_has_no_other_cache_in_front_of_it() {
+        let own = Arc::new(ReplayCache::new().in_front_of(MemoryStore::new()));
+        for cache in [None, Some(ReplayCache::new())] {
+            let backend = Backend::new(shared(Arc::clone(&own)), cache);
+            let Known::Cached(cached) = &backend.known else {
+                panic!("it is not known");
+            };
+            assert!(Arc::ptr_eq(cached, &own));
+            assert!(!backend.is_in_process());
+        }
     }
 }

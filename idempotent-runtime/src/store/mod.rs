@@ -82,6 +82,7 @@ mod listing;
     feature = "sqlite"
 ))]
 mod row;
+pub(crate) mod shared;
 mod subscription;
 #[doc(hidden)]
 pub mod transaction;

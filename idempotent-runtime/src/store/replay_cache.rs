@@ -48,7 +48,7 @@
 //! # Using it
 //!
 //! [`Idempotency::builder`](crate::Idempotency::builder) and
-//! [`connect`](crate::Idempotency::connect) put one in front of every store but the memory store.
+//! [`connect`](crate::Idempotency::connect) put one in front of every store but the memory store, and but a [`CachedStore`] of the application's own.
 //!
 //! ```
 //! use idempotent_runtime::Idempotency;
@@ -75,6 +75,7 @@ use bytes::Bytes;
 use self::reading::{follow, lead};
 use self::registry::Removal;
 use self::shard::{Look, Outcome, Shard};
+use super::shared::shared;
 use super::{
     Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
     Renewal, Renewed, Store, StoreError, Subscription, Transactor,
@@ -100,8 +101,8 @@ pub struct ReplayCache {
 }
 
 /// A store with a replay cache in front of it. See the [module](self).
-pub struct CachedStore<S> {
-    inner: S,
+pub struct CachedStore {
+    inner: Arc<dyn Store>,
     cache: Arc<Cache>,
 }
 
@@ -149,7 +150,7 @@ impl ReplayCache {
 
     /// A store with an empty cache of these settings in front of it.
     #[must_use]
-    pub fn in_front_of<S: Store>(self, store: S) -> CachedStore<S> {
+    pub fn in_front_of(self, store: impl Store) -> CachedStore {
         let of_a_shard = self.max_bytes / SHARDS;
         let cache = Arc::new(Cache {
             shards: std::array::from_fn(|_| Mutex::new(Shard::new(of_a_shard))),
@@ -158,7 +159,7 @@ impl ReplayCache {
         });
         registry::register(&cache);
         CachedStore {
-            inner: store,
+            inner: shared(store),
             cache,
         }
     }
@@ -170,7 +171,7 @@ impl Default for ReplayCache {
     }
 }
 
-impl<S> CachedStore<S> {
+impl CachedStore {
     /// The response to exactly this request, if it is cached: a replay without a store call.
     #[must_use]
     pub fn replay(
@@ -242,7 +243,7 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
-impl<S: Store> Store for CachedStore<S> {
+impl Store for CachedStore {
     fn name(&self) -> &'static str {
         self.inner.name()
     }
@@ -347,7 +348,7 @@ impl<S: Store> Store for CachedStore<S> {
     }
 }
 
-impl<S: fmt::Debug> fmt::Debug for CachedStore<S> {
+impl fmt::Debug for CachedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CachedStore")
             .field("inner", &self.inner)

@@ -173,6 +173,18 @@ impl<C: Database> Server<C> {
         panic!("{path} {key}: no final answer");
     }
 
+    /// Retries while the key is in flight: a server tells of a failed commit before it has given up its locks.
+    pub async fn once_free(&self, path: &str, key: &str, steps: &str) -> Reply {
+        for _ in 0..4_000 {
+            let reply = self.post(path, key, steps).await;
+            if reply.code() != Some("in-flight") {
+                return reply;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{path} {key}: it stays in flight");
+    }
+
     /// Waits until this much goes on, handlers that run and tasks in the background.
     pub async fn pending(&self, count: usize) {
         for _ in 0..4_000 {

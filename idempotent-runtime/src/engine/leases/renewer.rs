@@ -71,7 +71,7 @@ pub(super) struct Lease {
 
 /// The longest time between two renewals of one lease while none has succeeded, whether they fail or hang: a
 /// third of the lease, and a second at most. Others rely on it before they take over
-/// ([`GRACE`](super::claim)).
+/// (`GRACE` in [`take_over`](crate::engine::take_over)).
 fn longest_gap(lease: Duration) -> Duration {
     (lease / 3).clamp(Duration::from_millis(1), LONGEST_GAP)
 }

@@ -22,7 +22,7 @@ use crate::store::{Purged, PurgedClaim, Release, Renewal, Renewed, StoreError, S
 /// The most records of one transaction: few enough that no other call waits long for one of them.
 pub(super) const BATCH: usize = 500;
 
-/// Ending a claim is given up.
+/// How a claim is given up.
 #[derive(Clone, Copy)]
 pub(super) enum Ending {
     Release,

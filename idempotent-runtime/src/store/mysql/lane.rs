@@ -136,11 +136,10 @@ impl Lane {
     fn take(&self) -> Option<Idle<Connection>> {
         let generation = self.health.generation.load(Ordering::Acquire);
         let silent_since = *self.health.silent_since();
-        self.connections.retain(|one| {
+        self.connections.take(|one| {
             one.connection.generation == generation
                 && silent_since.is_none_or(|since| one.heard_at >= since)
-        });
-        self.connections.take()
+        })
     }
 
     async fn connect(&self) -> Result<Idle<Connection>, StoreError> {

@@ -82,7 +82,7 @@ impl Slot<'_> {
         query: impl Fn() -> Query<'q>,
     ) -> Result<Vec<PgRow>, StoreError> {
         let mut may_have_happened = false;
-        if let Some(idle) = self.lane.connections.take() {
+        if let Some(idle) = self.lane.connections.take(|_| true) {
             let asking = self.ask(idle, query());
             let reply = match patience {
                 Some(patience) => timeout(patience, asking).await.ok(),

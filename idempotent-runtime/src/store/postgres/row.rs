@@ -71,8 +71,13 @@ pub(super) fn settled(
     let (Some(hash), Some(false)) = (hash, is_expired) else {
         return Ok(None);
     };
+    let fingerprint = fingerprint(hash)?;
+    // Before its state is read, which can be damaged.
+    if fingerprint != request.fingerprint {
+        return Ok(Some(Claim::Mismatch));
+    }
     let read = Row {
-        fingerprint: fingerprint(hash)?,
+        fingerprint,
         token: None,
         attempt: attempt(row, "attempt")?,
         age: duration(row, "age_us")?,

@@ -247,7 +247,7 @@ mod tests {
             .collect()
     }
 
-    const SAFE: &str = "# ServerInfo\r\nredis_version:7.2.4\r\nmaxmemory:0\r\nmaxmemory_human:0B\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\nrole:master\r\n";
+    const SAFE: &str = "# Server\r\nredis_version:7.2.4\r\nmaxmemory:0\r\nmaxmemory_human:0B\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\nrole:master\r\n";
 
     #[test]
     fn safe_server_has_no_findings() {
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn what_is_not_told_is_not_taken_for_good() {
-        assert_eq!(findings("# ServerInfo\r\n", Some("")).len(), 3);
+        assert_eq!(findings("# Server\r\n", Some("")).len(), 3);
     }
 
     #[test]

@@ -75,11 +75,14 @@ impl<C> Connections<C> {
         }
     }
 
-    /// One that is idle, and not for too long.
-    pub(in crate::store) fn take(&self) -> Option<Idle<C>> {
+    /// One that is idle, not for too long, and trusted; the others are closed.
+    pub(in crate::store) fn take(&self, is_trusted: impl Fn(&Idle<C>) -> bool) -> Option<Idle<C>> {
         let now = Instant::now();
-        self.retain(|one| now < one.heard_at + IDLE_LIMIT && now < one.connected_at + LIFETIME);
-        self.idle().pop()
+        let is_young =
+            |one: &Idle<C>| now < one.heard_at + IDLE_LIMIT && now < one.connected_at + LIFETIME;
+        let mut idle = self.idle();
+        idle.retain(|one| is_young(one) && is_trusted(one));
+        idle.pop()
     }
 
     /// Each request has had its reply.

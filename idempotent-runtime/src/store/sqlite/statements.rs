@@ -46,7 +46,7 @@ pub(super) struct Statements {
 
 impl Statements {
     pub(super) fn new(table: &TableName) -> Self {
-        // SharedState, because every call clones one.
+        // Shared, because every call clones one.
         let shared = |template: &str| prepared(table.in_statement(template));
         let read = include_str!("sql/read.sql");
         let list = include_str!("sql/list.sql");

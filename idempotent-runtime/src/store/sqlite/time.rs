@@ -12,7 +12,9 @@ pub(super) struct Time(pub(super) i64);
 impl Time {
     pub(super) fn now() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-        Self(0).after(since_1970.unwrap_or_default())
+        let micros = since_1970.unwrap_or_default().as_micros();
+        // Not `micros`, which bounds lengths.
+        Self(i64::try_from(micros).unwrap_or(i64::MAX))
     }
 
     pub(super) fn after(self, length: Duration) -> Self {

@@ -7,6 +7,6 @@ SELECT key, operation, label, state, attempt,
     (extract(epoch FROM lease_until - statement_timestamp()) * 1e6)::bigint AS lease_left_us,
     (extract(epoch FROM expires_at - statement_timestamp()) * 1e6)::bigint AS expires_in_us
 FROM {schema}."{table}"
-WHERE {which} key > $1
+WHERE {which} key > $1 AND octet_length(key) = 32
 ORDER BY key
 LIMIT $2

@@ -24,8 +24,8 @@ local attempt, life, lease = struct.unpack('>I4dd', record, 50)
 local length, start = struct.unpack('>I2I2', record, 71)
 -- Zero, if another client has extended the key's life.
 local age = math.max(life - left, 0)
--- Which is false where a number is NaN.
-local has_ended = age >= lease and lease >= 0 and lease <= life and life <= 9007199254740992
+-- That of a record whose owner has abandoned it has, whatever the clock says. False where a number is NaN.
+local has_ended = (age >= lease or state == 'a') and lease >= 0 and lease <= life and life <= 9007199254740992
 if attempt ~= tonumber(ARGV[4]) or not has_ended or start < 74 + length or start > #record then
   return { record, left }
 end
