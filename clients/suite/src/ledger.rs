@@ -1,4 +1,5 @@
-//! What was charged, in a file that outlives the server. It knows nothing of keys: every charge is one that a customer pays.
+//! The bank: what was charged, in a file that outlives the server. It takes idempotency keys, as payment providers do, and
+//! gets one from the server for each record. Of the clients' keys it knows nothing: two keys for one intent are two charges.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -6,19 +7,20 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use idempotent_runtime::RecordKey;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
-/// One line of the ledger.
+/// One line of the ledger: a call of the bank.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Charge {
     pub(crate) id: u64,
     pub(crate) intent: String,
     pub(crate) amount: u64,
-    /// The record key of the attempt, by which a recovery function finds the charge.
-    pub(crate) record: Option<String>,
+    /// The key that the server has derived from its record.
+    pub(crate) key: String,
+    /// The bank was called again under this key, and nothing was charged: the server was killed after the first call.
+    pub(crate) is_repeated: bool,
 }
 
 /// The ledger of a server that runs.
@@ -28,8 +30,7 @@ pub(crate) struct Ledger(Mutex<Book>);
 #[derive(Debug)]
 struct Book {
     file: File,
-    last_id: u64,
-    by_record: HashMap<String, Charge>,
+    by_key: HashMap<String, Charge>,
 }
 
 impl Ledger {
@@ -40,49 +41,37 @@ impl Ledger {
         } else {
             Vec::new()
         };
-        let last_id = charges.last().map_or(0, |charge| charge.id);
-        let by_record = charges
+        let by_key = charges
             .into_iter()
-            .filter_map(|charge| Some((charge.record.clone()?, charge)));
+            .map(|charge| (charge.key.clone(), charge));
         Ok(Self(Mutex::new(Book {
-            by_record: by_record.collect(),
-            last_id,
+            by_key: by_key.collect(),
             file: OpenOptions::new().create(true).append(true).open(path)?,
         })))
     }
 
     /// The customer has paid when this returns. One write is one line: a server that is killed leaves no half of one.
-    pub(crate) fn charge(
-        &self,
-        intent: String,
-        amount: u64,
-        record: Option<RecordKey>,
-    ) -> Result<Charge> {
+    pub(crate) fn charge(&self, key: String, intent: String, amount: u64) -> Result<Charge> {
         let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let earlier = book.by_key.get(&key).cloned();
         let charge = Charge {
-            id: book.last_id + 1,
+            id: earlier
+                .as_ref()
+                .map_or(book.by_key.len() as u64 + 1, |charge| charge.id),
             intent,
             amount,
-            record: record.map(|record| record.to_hex()),
+            key,
+            is_repeated: earlier.is_some(),
         };
         let mut line = serde_json::to_string(&charge)?;
         line.push('\n');
         book.file.write_all(line.as_bytes())?;
-        book.last_id = charge.id;
-        if let Some(record) = &charge.record {
-            book.by_record.insert(record.clone(), charge.clone());
-        }
+        book.by_key.insert(charge.key.clone(), charge.clone());
         Ok(charge)
-    }
-
-    /// What the attempt of this record has charged.
-    pub(crate) fn find(&self, record: RecordKey) -> Option<Charge> {
-        let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        book.by_record.get(&record.to_hex()).cloned()
     }
 }
 
-/// All charges, in their order.
+/// All calls, in their order.
 pub(crate) fn read(path: &Path) -> Result<Vec<Charge>> {
     let text = std::fs::read_to_string(path)?;
     let charges = text.lines().map(serde_json::from_str);

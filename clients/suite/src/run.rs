@@ -74,7 +74,7 @@ fn describe(verdict: &Verdict) -> String {
     };
     format!(
         "   {}: {} intents, {} tries, {} charges, {} duplicates, {} early of {} waits{earliest}, {} unanswered, \
-         {} server kills, {} client kills, {:.0} s",
+         {} server kills ({} charges found), {} client kills, {:.0} s",
         verdict.client.name(),
         verdict.intents,
         tally.tries,
@@ -84,6 +84,7 @@ fn describe(verdict: &Verdict) -> String {
         tally.waits,
         verdict.unanswered,
         verdict.server_kills,
+        verdict.repeated,
         verdict.client_kills,
         verdict.took.as_secs_f64(),
     )

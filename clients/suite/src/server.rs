@@ -10,10 +10,8 @@ use axum::extract::{FromRef, State};
 use axum::response::Html;
 use axum::routing::{get, post};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, StatusCode};
-use idempotent_runtime::{
-    Abandoned, Attempt, Idempotency, Recovery, StoredResponse, idempotent, store,
-};
+use http::{HeaderMap, StatusCode};
+use idempotent_runtime::{Attempt, Idempotency, idempotent, store};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -56,9 +54,7 @@ pub(crate) async fn serve(options: &Serve) -> Result<ExitCode> {
     let ledger = Arc::new(Ledger::open(&options.folder.join("ledger.jsonl"))?);
     let records = options.folder.join("records.sqlite");
     let store = store::connect(&format!("sqlite:{}", records.display())).await?;
-    let idempotency = Idempotency::builder(store)
-        .extension(Arc::clone(&ledger))
-        .build();
+    let idempotency = Idempotency::new(store);
     let app = Router::new()
         .route("/", get(async || Html(PAGE)))
         .route("/client/index.js", get(client))
@@ -81,18 +77,20 @@ async fn client() -> ([(http::HeaderName, &'static str); 1], &'static str) {
     ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], CLIENT)
 }
 
-/// The lease is how long a killed server blocks a key: short, because this server is often killed.
-#[idempotent(ttl_hours = 24, lease = "1s", on_abandoned = recover)]
+/// The lease is how long a killed server blocks a key: short, because this server is often killed. The retry of what it had
+/// begun runs, and calls the bank with the same key.
+#[idempotent(ttl_hours = 24, lease = "1s", on_abandoned = "retry")]
 async fn create_payment(
     attempt: Attempt,
     State(ledger): State<Arc<Ledger>>,
     headers: HeaderMap,
     Json(payment): Json<Payment>,
 ) -> std::result::Result<(StatusCode, Json<Receipt>), StatusCode> {
+    let key = attempt.derived_key("charge");
     let hold = headers.get(HOLD).and_then(|value| value.to_str().ok());
     hold_on(hold, "before=").await;
     let charge = ledger
-        .charge(payment.intent, payment.amount, attempt.record_key())
+        .charge(key, payment.intent, payment.amount)
         .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     hold_on(hold, "after=").await;
     Ok((StatusCode::CREATED, Json(receipt(charge))))
@@ -111,20 +109,4 @@ fn receipt(charge: Charge) -> Receipt {
         intent: charge.intent,
         amount: charge.amount,
     }
-}
-
-/// The server was killed. Did it charge? The ledger knows, and then this is the answer of the one that was killed.
-async fn recover(abandoned: Abandoned) -> Recovery {
-    let Some(ledger) = abandoned.extension::<Arc<Ledger>>() else {
-        return Recovery::Unknown;
-    };
-    let Some(charge) = ledger.find(abandoned.record_key()) else {
-        return Recovery::Retry;
-    };
-    let Ok(body) = serde_json::to_vec(&receipt(charge)) else {
-        return Recovery::Unknown;
-    };
-    let json = HeaderValue::from_static("application/json");
-    let headers = HeaderMap::from_iter([(CONTENT_TYPE, json)]);
-    Recovery::Replay(StoredResponse::new(StatusCode::CREATED, headers, body))
 }

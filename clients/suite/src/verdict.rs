@@ -20,6 +20,8 @@ pub(crate) struct Verdict {
     pub(crate) duplicates: usize,
     /// Duplicates of intents that one life of the client has paid: no kill is to blame.
     pub(crate) duplicates_in_one_life: usize,
+    /// Calls of the bank that charged nothing, because a server that was killed had made them before.
+    pub(crate) repeated: usize,
     /// Intents that were never charged.
     pub(crate) uncharged: usize,
     /// Intents that arrived under more than one key.
@@ -40,7 +42,12 @@ pub(crate) fn of(
     arrivals: &Arrivals,
 ) -> Result<Verdict> {
     let mut charges: HashMap<String, Vec<Charge>> = HashMap::new();
+    let mut repeated = 0;
     for charge in ledger::read(&folder.join("ledger.jsonl"))? {
+        if charge.is_repeated {
+            repeated += 1;
+            continue;
+        }
         charges
             .entry(charge.intent.clone())
             .or_default()
@@ -58,6 +65,7 @@ pub(crate) fn of(
         charges: charges.values().map(Vec::len).sum(),
         duplicates: 0,
         duplicates_in_one_life: 0,
+        repeated,
         uncharged: 0,
         many_keys: 0,
         unanswered: 0,
