@@ -1,6 +1,8 @@
-// The page in Chromium, which is reloaded while it pays.
+// The page in Chromium, which is reloaded while it pays. The service has another origin, so Chromium asks it first.
 
-import { appendFileSync } from 'node:fs'
+import { once } from 'node:events'
+import { appendFileSync, readFileSync } from 'node:fs'
+import { createServer } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { chromium } from 'playwright-core'
@@ -14,13 +16,23 @@ const QUIET = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-bac
 /** At a reload some payments are under way, some wait for their next try, and some are not begun. */
 const RELOADS = 8
 
+/** The package as it is: what the page imports is what npm ships. */
+const FILES = { '/': ['text/html', 'page.html'], '/index.js': ['text/javascript', '../../javascript/index.js'] }
+
+const origin = createServer(({ url }, response) => {
+  const [type, file] = FILES[new URL(url, 'http://127.0.0.1').pathname] ?? []
+  if (!file) return response.writeHead(404).end()
+  response.writeHead(200, { 'content-type': `${type}; charset=utf-8` }).end(readFileSync(new URL(file, import.meta.url)))
+})
+origin.listen(0, '127.0.0.1')
+await once(origin, 'listening')
+
 const intents = +options.intents
 const browser = await chromium.launch({ executablePath: process.env.SUITE_CHROMIUM, args: QUIET })
 const page = await browser.newPage()
 const problems = []
 page.on('pageerror', (error) => problems.push(`${error}`))
 
-/** The server may be dead at this moment. */
 async function open(how) {
   for (;;) {
     try {
@@ -33,7 +45,8 @@ async function open(how) {
   }
 }
 
-const url = new URL(`?intents=${intents}`, options.url).href
+const query = new URLSearchParams({ intents, payments: options.url })
+const url = `http://127.0.0.1:${origin.address().port}/?${query}`
 await open(() => page.goto(url))
 for (let reload = 1; reload <= RELOADS; reload++) {
   const enough = Math.floor(intents * reload / (RELOADS + 1))
@@ -49,6 +62,8 @@ for (const [item, value] of items) {
   else problems.push(`${item} is still stored`)
 }
 await browser.close()
+origin.close()
+origin.closeAllConnections()
 if (problems.length) {
   console.error(problems.join('\n'))
   process.exitCode = 1

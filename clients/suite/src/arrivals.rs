@@ -51,6 +51,8 @@ pub(crate) struct Tally {
     /// By how much the earliest of them was too soon.
     pub(crate) earliest: Duration,
     pub(crate) faults: BTreeMap<Fault, usize>,
+    /// What a browser asks before a page of another origin may send a key.
+    pub(crate) preflights: usize,
 }
 
 impl Arrivals {
@@ -74,6 +76,10 @@ impl Arrivals {
             }
         }
         number
+    }
+
+    pub(crate) fn note_preflight(&self) {
+        self.log().tally.preflights += 1;
     }
 
     pub(crate) fn note_fault(&self, fault: Fault) {

@@ -134,14 +134,9 @@ impl<'a> Round<'a> {
 
     fn start_client(&self, port: u16, life: usize) -> Result<Child> {
         let mut client = self.program()?;
-        let page = if self.client == Client::Page {
-            ""
-        } else {
-            "payments"
-        };
         client
             .args(["--client", self.client.name()])
-            .args(["--url", &format!("http://127.0.0.1:{port}/{page}")])
+            .args(["--url", &format!("http://127.0.0.1:{port}/payments")])
             .args(["--intents", &self.intents.to_string()])
             .args(["--concurrency", &CONCURRENCY.to_string()])
             .args(["--life", &life.to_string()])

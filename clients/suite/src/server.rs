@@ -7,25 +7,20 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::extract::{FromRef, State};
-use axum::response::Html;
-use axum::routing::{get, post};
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, StatusCode};
-use idempotent_runtime::{Attempt, Idempotency, idempotent, store};
+use axum::routing::post;
+use http::{HeaderMap, HeaderName, StatusCode};
+use idempotent_runtime::{Attempt, Idempotency, browsers, idempotent, store};
 use serde::{Deserialize, Serialize};
+use tower_http::cors::{Any, CorsLayer};
 
 use crate::Result;
 use crate::ledger::{Charge, Ledger};
 use crate::options::Serve;
+use crate::till::LIFE;
 
 /// By which the network asks the handler to take its time: `before=200` or `after=200`, milliseconds before or after the
 /// charge.
 pub(crate) const HOLD: &str = "suite-hold";
-
-const PAGE: &str = include_str!("../js/page.html");
-
-/// The package as it is: what the page imports is what npm ships.
-const CLIENT: &str = include_str!("../../javascript/index.js");
 
 #[derive(Clone, FromRef)]
 struct Shop {
@@ -54,11 +49,15 @@ pub(crate) async fn serve(options: &Serve) -> Result<ExitCode> {
     let ledger = Arc::new(Ledger::open(&options.folder.join("ledger.jsonl"))?);
     let records = options.folder.join("records.sqlite");
     let store = store::connect(&format!("sqlite:{}", records.display())).await?;
-    let idempotency = Idempotency::new(store);
+    let idempotency = Idempotency::builder(store).status_header(true).build();
+    // The page is one of another origin.
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_headers(browsers::request_headers([HeaderName::from_static(LIFE)]))
+        .expose_headers(browsers::response_headers([]));
     let app = Router::new()
-        .route("/", get(async || Html(PAGE)))
-        .route("/client/index.js", get(client))
         .route("/payments", post(create_payment))
+        .layer(cors)
         .with_state(Shop {
             ledger,
             idempotency,
@@ -73,13 +72,9 @@ pub(crate) async fn serve(options: &Serve) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn client() -> ([(http::HeaderName, &'static str); 1], &'static str) {
-    ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], CLIENT)
-}
-
 /// The lease is how long a killed server blocks a key: short, because this server is often killed. The retry of what it had
 /// begun runs, and calls the bank with the same key.
-#[idempotent(ttl_hours = 24, lease = "1s", on_abandoned = "retry")]
+#[idempotent(ttl_hours = 24, key_age = "ttl", lease = "1s", on_abandoned = "retry")]
 async fn create_payment(
     attempt: Attempt,
     State(ledger): State<Arc<Ledger>>,

@@ -124,6 +124,9 @@ impl Verdict {
         let mut mistakes: Vec<String> = wrong
             .map(|(count, what)| format!("{}: {count} {what}", self.client.name()))
             .collect();
+        if self.client == Client::Page && self.tally.preflights == 0 {
+            mistakes.push("page: no preflight".to_owned());
+        }
         // A suite in which nothing goes wrong shows nothing.
         if self.tally.waits == 0 || self.tally.faults.is_empty() || self.server_kills == 0 {
             mistakes.push(format!("{}: too little went wrong", self.client.name()));

@@ -16,6 +16,7 @@ use super::answer::{is_bodyless, whole, with_body};
 use super::body::collect;
 use super::recorder::{Recorder, Recording};
 use super::release::Unstored;
+use super::status::{self, Standing};
 use crate::engine::{ClaimGuard, catch_unwind};
 use crate::handle::Idempotency;
 use crate::handle::problem::{Problem, ProblemCode};
@@ -118,7 +119,8 @@ async fn store(
                 trailers: HeaderMap::new(),
             };
             let recorder = Recorder::new(body, recording, idempotency.mover());
-            with_body(response, Body::new(recorder))
+            let response = with_body(response, Body::new(recorder));
+            status::note(&idempotency, response, Standing::Pending)
         }
     }
 }

@@ -13,6 +13,7 @@ mod recorder;
 mod release;
 mod request;
 mod resolved;
+mod status;
 
 pub use extraction::Extraction;
 pub use release::Release;

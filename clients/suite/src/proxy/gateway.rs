@@ -7,23 +7,28 @@ use super::message::Message;
 /// How far away the date is that `Retry-After` names.
 pub(crate) const BUSY_UNTIL_SECS: u64 = 2;
 
+/// A browser shows a page of another origin nothing of an answer without these.
+const CORS: &str =
+    "access-control-allow-origin: *\r\naccess-control-expose-headers: retry-after, date\r\n";
+
 /// In the words of another instance, which runs the request.
 pub(super) fn conflict() -> Message {
     let body = r#"{"title":"The first request is still running","status":409,"code":"in-flight"}"#;
-    let headers = "content-type: application/problem+json\r\nretry-after: 1\r\n";
-    Message::reply("409 Conflict", headers, body)
+    let headers = format!("{CORS}content-type: application/problem+json\r\nretry-after: 1\r\n");
+    Message::reply("409 Conflict", &headers, body)
 }
 
 pub(super) fn busy() -> Message {
-    let headers = "content-type: text/plain\r\nretry-after: 1\r\n";
-    Message::reply("503 Service Unavailable", headers, "busy")
+    let headers = format!("{CORS}content-type: text/plain\r\nretry-after: 1\r\n");
+    Message::reply("503 Service Unavailable", &headers, "busy")
 }
 
 pub(super) fn busy_until() -> Message {
     let now = SystemTime::now();
     let until = now + Duration::from_secs(BUSY_UNTIL_SECS);
     let (now, until) = (httpdate::fmt_http_date(now), httpdate::fmt_http_date(until));
-    let headers = format!("content-type: text/plain\r\ndate: {now}\r\nretry-after: {until}\r\n");
+    let headers =
+        format!("{CORS}content-type: text/plain\r\ndate: {now}\r\nretry-after: {until}\r\n");
     Message::reply("503 Service Unavailable", &headers, "busy")
 }
 

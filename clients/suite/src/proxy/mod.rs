@@ -122,9 +122,12 @@ impl Line {
 
     async fn serve(mut self) -> io::Result<()> {
         while let Some(request) = self.client.read().await? {
+            if request.header("access-control-request-headers").is_some() {
+                self.network.arrivals.note_preflight();
+            }
             let next = match arrival_of(&request) {
                 Some(arrival) => self.transmit(request, &arrival).await?,
-                // The page and its script.
+                // A browser asks first.
                 None => match self.exchange(&request).await {
                     Some(reply) => self
                         .client
