@@ -44,7 +44,7 @@ const LIST: &str = "SELECT id, amount, order_id FROM payments ORDER BY id";
 
 /// `tx` is borrowed for this request. After the handler has returned, the runtime commits what was written through
 /// it together with the response; an error response rolls it back.
-#[idempotent(ttl_hours = 24)]
+#[idempotent(ttl_hours = 24, key_age = "ttl")]
 async fn create_payment(
     #[tx] tx: &mut SqliteConnection,
     Json(request): Json<PaymentRequest>,
@@ -162,7 +162,7 @@ mod postgres {
 
     use super::*;
 
-    #[idempotent(ttl_hours = 24)]
+    #[idempotent(ttl_hours = 24, key_age = "ttl")]
     async fn create_payment(
         #[tx] tx: &mut PgConnection,
         Json(request): Json<PaymentRequest>,

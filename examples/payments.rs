@@ -72,7 +72,7 @@ struct Order {
 
 /// This is all that a handler needs for idempotency. A retry with the same `Idempotency-Key` gets
 /// the first response, and the card network is called once.
-#[idempotent(ttl_hours = 24)]
+#[idempotent(ttl_hours = 24, key_age = "ttl")]
 async fn create_payment(
     State(ledger): State<Ledger>,
     Json(payment): Json<PaymentRequest>,
@@ -82,7 +82,12 @@ async fn create_payment(
 }
 
 /// Duplicates of a running order wait for its response instead of getting a 409.
-#[idempotent(ttl_hours = 24, in_flight = "wait", fingerprint = json)]
+#[idempotent(
+    ttl_hours = 24,
+    key_age = "ttl",
+    in_flight = "wait",
+    fingerprint = json
+)]
 async fn create_order(
     State(ledger): State<Ledger>,
     Json(order): Json<OrderRequest>,

@@ -54,6 +54,7 @@ struct Payment {
 /// The lease is how long a crash blocks its key. It is short so that the example can be tried out quickly.
 #[idempotent(
     ttl_hours = 24,
+    key_age = "ttl",
     lease = "2s",
     on_abandoned = "retry",
     replay_errors = "4xx"

@@ -128,6 +128,7 @@ fn there_is_no_unsafe_code() {
         "tests/edition_2021",
         "xtask",
         "benches",
+        "clients/suite",
     ] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join(member)

@@ -127,11 +127,14 @@ export class Refused extends IntentError {}
 
 export const defaults: Required<Omit<Policy, 'profile'>>
 
-/** One row of the table in `clients/vectors`: what is next after an answer or a failure. */
+/**
+ * One row of the table in `clients/vectors`: what is next after an answer or a failure. `told`: nine tenths of the lifetime that the
+ * server says, in milliseconds.
+ */
 export function decide(
   seen: {
     attempt: number, elapsed: number, age: number, random: number, sent: boolean, retryAfter?: number,
-    failure?: unknown, status?: number, code?: unknown, replayed?: boolean, advice?: string | false | null,
+    failure?: unknown, told?: number, status?: number, code?: unknown, replayed?: boolean, advice?: string | false | null,
   },
   policy: Required<Omit<Policy, 'profile'>>,
 ): { next: 'retry' | 'conclude' | 'refuse' | 'undecided', reason: string | number, wait: number, life: number }

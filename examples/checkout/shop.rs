@@ -34,7 +34,12 @@ pub(crate) struct Order {
 }
 
 /// Pays an order. The lease is how long a crash blocks its key: short, so that no customer has to wait for it.
-#[idempotent(ttl_hours = 24, lease = "1s", on_abandoned = recover)]
+#[idempotent(
+    ttl_hours = 24,
+    key_age = "ttl",
+    lease = "1s",
+    on_abandoned = recover
+)]
 pub(crate) async fn create_payment(
     attempt: Attempt,
     State(ledger): State<Ledger>,

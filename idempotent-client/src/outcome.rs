@@ -10,6 +10,7 @@ use crate::code::Code;
 use crate::retry_after::{retry_after, single};
 
 static REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+static STATUS: HeaderName = HeaderName::from_static("idempotency-status");
 static SHOULD_RETRY: HeaderName = HeaderName::from_static("stripe-should-retry");
 
 /// What a try brought: nothing, or a whole answer.
@@ -51,6 +52,24 @@ impl<'a> Outcome<'a> {
             _ => Duration::ZERO,
         }
     }
+
+    /// How long the server keeps the key, if the answer says so.
+    pub(crate) fn lifetime(&self) -> Option<Duration> {
+        match self {
+            Self::Answer { headers, .. } => lifetime(headers),
+            _ => None,
+        }
+    }
+}
+
+/// The parameter `lifetime` of `Idempotency-Status`, in seconds. Zero says nothing.
+fn lifetime(headers: &HeaderMap) -> Option<Duration> {
+    let parameters = single(headers, &STATUS)?.split(';').skip(1);
+    let mut values = parameters.filter_map(|it| it.trim().strip_prefix("lifetime="));
+    let digits = values.next()?;
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let secs = digits.parse().ok().filter(|secs| is_number && *secs > 0)?;
+    Some(Duration::from_secs(secs))
 }
 
 /// Only `true` marks a replay.

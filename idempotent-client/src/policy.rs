@@ -135,15 +135,22 @@ impl Policy {
             Verdict::Conclude(conclusion) => Decision::Conclude(conclusion),
             Verdict::Refuse(reason) => Decision::Refuse(reason),
             Verdict::Undecided(reason) => Decision::Undecided(reason),
-            Verdict::Retry => self.retry(outcome.retry_after(now), state, now, random),
+            Verdict::Retry => self.retry(outcome, state, now, random),
         }
     }
 
-    fn retry(&self, least: Duration, state: &State, now: SystemTime, random: f64) -> Decision {
+    fn retry(
+        &self,
+        outcome: &Outcome<'_>,
+        state: &State,
+        now: SystemTime,
+        random: f64,
+    ) -> Decision {
         if state.attempt >= self.attempts.max(1) {
             return Decision::Undecided(Reason::Attempts);
         }
-        let life = self.life_left(state, now);
+        let least = outcome.retry_after(now);
+        let life = self.life_left(state, now, outcome.lifetime());
         let budget = self.budget.saturating_sub(state.elapsed);
         let left = life.min(budget);
         if least >= left {
@@ -168,13 +175,18 @@ impl Policy {
         wait.min(self.cap)
     }
 
-    /// How long the key may still be sent. Nothing if the clock is before its creation by more than the margin: then its
+    /// How long the key may still be sent. Of the lifetime that the server has `told`, nine tenths are used, and never more
+    /// than what is configured. Nothing if the clock is before its creation by more than the margin: then its
     /// age is not known.
-    pub(crate) fn life_left(&self, state: &State, now: SystemTime) -> Duration {
-        let usable = state
-            .lifetime
-            .unwrap_or(self.lifetime)
-            .saturating_sub(self.margin);
+    pub(crate) fn life_left(
+        &self,
+        state: &State,
+        now: SystemTime,
+        told: Option<Duration>,
+    ) -> Duration {
+        let configured = state.lifetime.unwrap_or(self.lifetime);
+        let told = told.map_or(Duration::MAX, |told| told - told / 10);
+        let usable = configured.saturating_sub(self.margin).min(told);
         match now.duration_since(state.created) {
             Ok(age) => usable.saturating_sub(age),
             Err(early) if early.duration() > self.margin => Duration::ZERO,

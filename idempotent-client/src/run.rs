@@ -175,7 +175,7 @@ pub(crate) async fn run(
         }
         // Again before each try: a wait may have been longer than it was asked to be, and the clock may have been set.
         let state = state(intent, attempt, begun, &**clock);
-        if policy.life_left(&state, clock.now()).is_zero() {
+        if policy.life_left(&state, clock.now(), None).is_zero() {
             return Err(last.undecided(intent, Reason::Lifetime));
         }
         last = send_once(intent, settings, transport, attempt).await?;

@@ -3,7 +3,8 @@
 //! A request that is accepted gets its handler's response, and a retry of it gets the stored response with
 //! the header `Idempotent-Replayed: true`. A request that is not accepted gets a problem
 //! (RFC 9457) whose `code` is one of the following; in Rust it is a [`ProblemCode`]. Unless a section
-//! says otherwise, **nothing was run** for such a request.
+//! says otherwise, **nothing was run** for such a request. By choice, every answer says in `Idempotency-Status` which of these it
+//! is, and how long the key lives ([`IdempotencyBuilder::status_header`](crate::IdempotencyBuilder::status_header)).
 //!
 //! # The rule for clients
 //!

@@ -155,6 +155,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod answers;
+pub mod browsers;
 mod canonical;
 pub mod changing_a_service;
 pub mod choosing_a_store;
@@ -189,8 +190,8 @@ pub use self::error::{Error, ErrorKind};
 pub use self::execute::{ExecuteError, ExecuteErrorKind, Execution};
 pub use self::fingerprint::Fingerprint;
 pub use self::handle::{
-    Attempt, HeaderFilter, IDEMPOTENCY_DEGRADED, IDEMPOTENT_REPLAYED, Idempotency,
-    IdempotencyBuilder, OnStoreFailure, Problem, ProblemCode, Transactions,
+    Attempt, HeaderFilter, IDEMPOTENCY_DEGRADED, IDEMPOTENCY_STATUS, IDEMPOTENT_REPLAYED,
+    Idempotency, IdempotencyBuilder, OnStoreFailure, Problem, ProblemCode, Transactions,
 };
 pub use self::http::Release;
 pub use self::key::{InvalidKey, Key, KeySyntax, MAX_KEY_BYTES, RecordKey};

@@ -42,6 +42,7 @@
 //!
 //! * Two keys are two intents. A client that makes a new key for a retry is charged twice.
 //! * A response is replayed for its TTL, counted from when it was given. If a client retries after
-//!   that, the handler runs again.
+//!   that, the handler runs again. `key_age = "ttl"` refuses such a retry if its key is a UUIDv7 or ULID, as the keys of the Rust
+//!   client are. It is recommended, and costs nothing for other keys: they pass.
 //! * A record says what was *answered*. If a handler responds before its work is done, the record does not
 //!   show whether the work was done.

@@ -6,6 +6,7 @@ mod support;
 mod abandoned;
 mod background;
 mod bodies;
+mod browsers;
 mod derived_keys;
 #[cfg(feature = "blake3")]
 mod digests;
@@ -34,6 +35,7 @@ mod runtime_ends;
 mod scopes;
 mod secrets;
 mod shutdown;
+mod status;
 mod steps;
 mod steps_kept;
 mod steps_recovered;

@@ -17,4 +17,5 @@ mod places;
 mod records;
 mod runaway;
 mod startup;
+mod status;
 mod unprotected;

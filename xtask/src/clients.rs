@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
 use crate::servers::found_or_installed;
-use crate::{guard, say};
+use crate::{client_suite, guard, say};
 
 /// What is tested with Node, or an error that says why it could not be.
 pub(crate) struct Suite {
@@ -12,7 +12,7 @@ pub(crate) struct Suite {
     pub(crate) run: fn() -> Result<ExitStatus, String>,
 }
 
-pub(crate) const SUITES: [Suite; 2] = [
+pub(crate) const SUITES: [Suite; 3] = [
     Suite {
         title: "the JavaScript client",
         run: test_javascript,
@@ -20,6 +20,10 @@ pub(crate) const SUITES: [Suite; 2] = [
     Suite {
         title: "the checkout page, in Chromium",
         run: test_checkout,
+    },
+    Suite {
+        title: "both clients, while server and network fail",
+        run: client_suite::quick,
     },
 ];
 
@@ -71,15 +75,22 @@ fn path_to_example(name: &str) -> Result<PathBuf, String> {
     Ok(this.with_file_name("examples").join(name))
 }
 
-fn run(command: &mut Command) -> Result<ExitStatus, String> {
+/// Runs a program to its end.
+pub(crate) fn run(command: &mut Command) -> Result<ExitStatus, String> {
     let running = guard::spawn(command);
     let ended = running.and_then(|mut running| running.0.wait());
     ended.map_err(|error| format!("cannot run {}: {error}", command.get_program().display()))
 }
 
 fn find_npm() -> Result<PathBuf, String> {
+    find_node()?;
+    found_or_installed("npm", "npm")
+}
+
+/// Node, if it is new enough.
+pub(crate) fn find_node() -> Result<PathBuf, String> {
     let node = found_or_installed("node", "nodejs")?;
-    let version = Command::new(node)
+    let version = Command::new(&node)
         .arg("--version")
         .output()
         .map_err(|error| format!("cannot run node: {error}"))?;
@@ -91,7 +102,7 @@ fn find_npm() -> Result<PathBuf, String> {
             "node is {version}, and the tests need v{oldest_major}.{oldest_minor} or newer"
         ));
     }
-    found_or_installed("npm", "npm")
+    Ok(node)
 }
 
 /// `v20.19.2` is (20, 19).

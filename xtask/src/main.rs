@@ -1,4 +1,5 @@
-//! Developer tasks: `cargo xtask test`, `cargo xtask simulate`, `cargo xtask bench`, `cargo xtask dependencies`.
+//! Developer tasks: `cargo xtask test`, `cargo xtask client-suite`, `cargo xtask simulate`, `cargo xtask bench`,
+//! `cargo xtask dependencies`.
 
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -6,6 +7,7 @@ use std::time::Instant;
 use servers::Server;
 
 mod bench;
+mod client_suite;
 mod clients;
 mod dependencies;
 mod guard;
@@ -16,8 +18,8 @@ const HELP: &str = "\
 Usage: cargo xtask <task>
 
   test    run every test: unit, property, conformance, behaviour, fault, compile and documentation
-          tests, the examples as processes, both clients, the checkout page in Chromium, and 1,000
-          simulated histories.
+          tests, the examples as processes, both clients, the checkout page in Chromium, the quick
+          part of the client suite, and 1,000 simulated histories.
 
           Redis, PostgreSQL and MariaDB are started for it, on free ports and in temporary folders;
           what is not installed (Node, npm and Chromium too) is installed with apt-get, if this is root
@@ -46,6 +48,8 @@ const STEPS: &[(&str, &[&str])] = &[
             "--workspace",
             "--exclude",
             "idempotent-benches",
+            "--exclude",
+            "idempotent-client-suite",
             "--all-features",
             "--no-fail-fast",
             "--lib",
@@ -59,6 +63,8 @@ const STEPS: &[(&str, &[&str])] = &[
             "--workspace",
             "--exclude",
             "idempotent-benches",
+            "--exclude",
+            "idempotent-client-suite",
             "--all-features",
             "--doc",
         ],
@@ -95,14 +101,17 @@ fn main() -> ExitCode {
         ["dependencies"] => dependencies::check(),
         ["simulate", ref rest @ ..] => simulate::run(rest),
         ["bench", ref rest @ ..] => bench::run(rest),
+        ["client-suite", ref rest @ ..] => client_suite::main(rest),
         ["help" | "--help" | "-h"] => {
             say(HELP);
+            say(client_suite::HELP);
             say(simulate::HELP);
             say(bench::HELP);
             ExitCode::SUCCESS
         }
         _ => {
             complain(HELP);
+            complain(client_suite::HELP);
             complain(simulate::HELP);
             complain(bench::HELP);
             ExitCode::from(2)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::Instrument;
 
 use super::ClaimGuard;
-use super::claim_guard::{Answer, Interrupted, Own};
+use super::claim_guard::{Answer, Interrupted};
 use super::pauses::Pauses;
 use crate::record::StoredResponse;
 
@@ -95,7 +95,7 @@ impl ClaimGuard {
             match self.try_complete(&offered).await {
                 Ok(answer) => {
                     match answer {
-                        Answer::Acquired(Own) => tracing::info!(%record, "stored a response late"),
+                        Answer::Acquired(_) => tracing::info!(%record, "stored a response late"),
                         _ => {
                             tracing::error!(%record, "answered with a response, and then lost the claim");
                         }

@@ -44,7 +44,14 @@ pub(crate) type Answer = Claim<Own>;
 
 /// The response of the attempt itself: its claim was not lost.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Own;
+pub(crate) enum Own {
+    /// It is in the record.
+    Stored,
+    /// The store has not accepted it yet, and storing it goes on in the background.
+    Pending,
+    /// It is not stored: the claim was given up.
+    GivenUp,
+}
 
 /// A completion, which a store in this process has done already.
 pub(crate) type Completing = Either<Ready<Answer>, Pin<Box<dyn Future<Output = Answer> + Send>>>;
@@ -138,7 +145,7 @@ impl ClaimGuard {
             let backend = self.engine.0.calls.backend();
             let completion = backend.complete_now(self.owner(), &response, self.claim.ttl);
             if let Some(Ok(Completion::Stored)) = completion {
-                return Either::Left(ready(Answer::Acquired(Own)));
+                return Either::Left(ready(Answer::Acquired(Own::Stored)));
             }
         }
         self.complete_later(response().to_stored())
@@ -169,7 +176,7 @@ impl ClaimGuard {
             }
         };
         let stored = match &answer {
-            Answer::Acquired(Own) => Some(response),
+            Answer::Acquired(_) => Some(response),
             Answer::Completed(stored) => Some(Arc::clone(stored)),
             Answer::InFlight { .. } | Answer::Abandoned { .. } | Answer::Mismatch => None,
         };
@@ -212,7 +219,7 @@ impl ClaimGuard {
         &self,
         response: &Arc<StoredResponse>,
     ) -> Result<Answer, Interrupted> {
-        let mut answer = Answer::Acquired(Own);
+        let mut answer = Answer::Acquired(Own::Pending);
         // A claim that is lost again and again is a store in a bad moment.
         for _ in 0..3 {
             let failed = |error| interrupted(Some(error), self.still_storing());
@@ -220,7 +227,7 @@ impl ClaimGuard {
             let completion = calls.complete(self.owner(), response, self.claim.ttl);
             match completion.await {
                 Ok(Completion::Stored | Completion::AlreadyCompleted) => {
-                    return Ok(Answer::Acquired(Own));
+                    return Ok(Answer::Acquired(Own::Stored));
                 }
                 Ok(Completion::Lost) => {}
                 Err(error) => return Err(interrupted(Some(error), answer)),
@@ -292,7 +299,7 @@ impl ClaimGuard {
     async fn give_up(mut self, how: How) -> Answer {
         match self.try_give_up(how).await {
             Some(Release::Lost) => self.look().await,
-            Some(Release::Released) | None => Answer::Acquired(Own),
+            Some(Release::Released) | None => Answer::Acquired(Own::GivenUp),
         }
     }
 
@@ -366,7 +373,7 @@ impl ClaimGuard {
             return self.unknown();
         }
         match record.map(|record| record.map(|record| record.state)) {
-            Ok(None) => Answer::Acquired(Own),
+            Ok(None) => Answer::Acquired(Own::GivenUp),
             Ok(Some(RecordState::Completed(stored))) => Answer::Completed(stored),
             Ok(Some(RecordState::Running { lease_left })) => Answer::InFlight { lease_left },
             Ok(Some(RecordState::Abandoned)) | Err(_) => self.unknown(),

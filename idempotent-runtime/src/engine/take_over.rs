@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::abandoned::{DescribeAbandoned, crashed};
 use super::claim_terms::ClaimTerms;
-use super::{ClaimGuard, Detach, Engine, Own, Refusal, catch_unwind};
+use super::{ClaimGuard, Detach, Engine, Refusal, catch_unwind};
 use crate::key::RecordKey;
 use crate::policy::{OnAbandoned, Policy};
 use crate::record::StoredResponse;
@@ -93,7 +93,7 @@ pub(super) async fn run_or_complete(
     Detach::new(engine.tasks(), async move {
         held.begin();
         let answer = held.store(Arc::clone(&found.response)).await;
-        answer.and_then(|Own| Claim::Completed(found.response))
+        answer.and_then(|_| Claim::Completed(found.response))
     })
     .await
 }

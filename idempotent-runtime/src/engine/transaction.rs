@@ -308,7 +308,7 @@ impl<C> InTransaction<C> {
         } = self;
         let engine = &running.engine;
         let error = match engine.0.calls.timed(session.commit(response)).await {
-            Ok(Committed::Stored) => return Ok(Answer::Acquired(Own)),
+            Ok(Committed::Stored) => return Ok(Answer::Acquired(Own::Stored)),
             Ok(Committed::Lost) => {
                 StoreError::new(engine.store().name(), StoreErrorKind::Unavailable)
                     .not_executed()

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::function::FromExecuteError;
 use super::outcome::Execution;
 use super::value;
-use crate::engine::{Answer, ClaimGuard, Own, catch_unwind};
+use crate::engine::{Answer, ClaimGuard, catch_unwind};
 use crate::handle::Attempt;
 
 /// What a function has said, and whether that is what may be said.
@@ -58,7 +58,7 @@ impl<T: DeserializeOwned, E: FromExecuteError> Ran<T, E> {
     /// key are equal.
     pub(super) fn answer(self) -> Result<Execution<T>, E> {
         match value::decided(self.answer).map_err(E::from_execute_error)? {
-            Continue(Own) => self.own.map(Execution::Executed),
+            Continue(_) => self.own.map(Execution::Executed),
             Break(other) => Ok(other),
         }
     }

@@ -38,6 +38,7 @@ pub struct IdempotencyBuilder {
     headers: HeaderFilter,
     fingerprint_headers: Vec<HeaderName>,
     problems: Problems,
+    status_header: bool,
     on_store_failure: OnStoreFailure,
     retry_after: Duration,
     background: Option<Crowd>,
@@ -62,6 +63,7 @@ impl IdempotencyBuilder {
             headers: HeaderFilter::default(),
             fingerprint_headers: Vec::new(),
             problems: Problems::default(),
+            status_header: false,
             on_store_failure: OnStoreFailure::default(),
             retry_after: Duration::from_secs(1),
             background: None,
@@ -344,6 +346,26 @@ impl IdempotencyBuilder {
         self
     }
 
+    /// Whether answers of protected operations carry `Idempotency-Status`: what the answer has to do with its key, and for
+    /// how many seconds a completed response of the operation is replayed, such as `stored; lifetime=86400`. Default
+    /// `false`.
+    ///
+    /// | value | the answer |
+    /// | --- | --- |
+    /// | `stored` | is the handler's, and in the record; over `max_response_bytes`, without its body |
+    /// | `pending` | is the handler's, and will be in the record: at the end of a stream, or when the store accepts it |
+    /// | `not-stored` | is the handler's or an extractor's, and is not in the record: a retry runs the handler |
+    /// | `replayed` | is the stored response |
+    /// | `unprotected` | is the handler's, without a key, or without a store ([`OnStoreFailure::FailOpen`]) |
+    /// | a problem's code | is that [problem](crate::answers) |
+    ///
+    /// Safe methods have none. A client can read from it how long it may retry; those of this repository do. A page of
+    /// another origin sees it if it is [exposed](crate::browsers).
+    pub fn status_header(mut self, is_sent: bool) -> Self {
+        self.status_header = is_sent;
+        self
+    }
+
     /// Something that recovery functions need, such as a database pool: they get it from
     /// [`Abandoned::extension`](crate::Abandoned::extension).
     pub fn extension<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
@@ -373,6 +395,7 @@ impl IdempotencyBuilder {
             headers: self.headers,
             fingerprint_headers: self.fingerprint_headers,
             problems: self.problems,
+            status_header: self.status_header,
             on_store_failure: self.on_store_failure,
             retry_after: self.retry_after,
             background: self.background,

@@ -9,12 +9,16 @@ pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-
 /// [`OnStoreFailure::FailOpen`](crate::OnStoreFailure::FailOpen) says to go on.
 pub const IDEMPOTENCY_DEGRADED: HeaderName = HeaderName::from_static("idempotency-degraded");
 
+/// What a response has to do with its key, and how long the key lives, if
+/// [`IdempotencyBuilder::status_header`](crate::IdempotencyBuilder::status_header) says so.
+pub const IDEMPOTENCY_STATUS: HeaderName = HeaderName::from_static("idempotency-status");
+
 /// What is never stored unless the application insists.
 ///
 /// Hop-by-hop fields belong to the connection (RFC 9110, section 7.6.1). The rest is true of one
 /// moment or one caller only: a replay a day later must not set the first caller's session cookie,
 /// repeat a stale `Date`, or hand out an old trace.
-static NEVER_STORED: [HeaderName; 30] = [
+static NEVER_STORED: [HeaderName; 31] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -45,6 +49,7 @@ static NEVER_STORED: [HeaderName; 30] = [
     HeaderName::from_static("access-control-allow-private-network"),
     IDEMPOTENT_REPLAYED,
     IDEMPOTENCY_DEGRADED,
+    IDEMPOTENCY_STATUS,
 ];
 
 /// Which headers of a response are stored with it, and so replayed.

@@ -17,7 +17,9 @@ use http::{Extensions, HeaderName};
 
 pub use self::attempt::Attempt;
 pub use self::builder::IdempotencyBuilder;
-pub use self::filter::{HeaderFilter, IDEMPOTENCY_DEGRADED, IDEMPOTENT_REPLAYED};
+pub use self::filter::{
+    HeaderFilter, IDEMPOTENCY_DEGRADED, IDEMPOTENCY_STATUS, IDEMPOTENT_REPLAYED,
+};
 pub use self::inputs::{Argument, Inputs};
 use self::problem::Problems;
 pub use self::problem::{Problem, ProblemCode};
@@ -77,6 +79,7 @@ struct Settings {
     headers: HeaderFilter,
     fingerprint_headers: Vec<HeaderName>,
     problems: Problems,
+    status_header: bool,
     on_store_failure: OnStoreFailure,
     retry_after: Duration,
     background: Option<Crowd>,
@@ -204,6 +207,10 @@ impl Idempotency {
 
     pub(crate) fn problems(&self) -> &Problems {
         &self.0.problems
+    }
+
+    pub(crate) fn has_status_header(&self) -> bool {
+        self.0.status_header
     }
 
     pub(crate) fn on_store_failure(&self) -> OnStoreFailure {

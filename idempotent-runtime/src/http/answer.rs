@@ -14,7 +14,8 @@ use http::{HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 
-use crate::engine::{Answer, Own, Refusal};
+use super::status::{self, Standing};
+use crate::engine::{Answer, Refusal};
 use crate::handle::Idempotency;
 use crate::handle::problem::{Problem, ProblemCode};
 use crate::handle::{IDEMPOTENCY_DEGRADED, IDEMPOTENT_REPLAYED};
@@ -51,7 +52,7 @@ pub(super) fn replay(idempotency: &Idempotency, stored: Arc<StoredResponse>) -> 
     };
     let marker = HeaderValue::from_static("true");
     response.headers_mut().insert(IDEMPOTENT_REPLAYED, marker);
-    response
+    status::note(idempotency, response, Standing::Replayed)
 }
 
 pub(super) fn in_flight(idempotency: &Idempotency, lease_left: Duration) -> Response {
@@ -88,7 +89,8 @@ pub(super) fn refuse(idempotency: &Idempotency, refusal: &Refusal) -> Response {
 
 pub(super) fn problem(idempotency: &Idempotency, problem: &Problem) -> Response {
     tracing::debug!(code = problem.code().as_str(), "answered with a problem");
-    idempotency.problems().render(problem)
+    let response = idempotency.problems().render(problem);
+    status::note(idempotency, response, Standing::Problem(problem.code()))
 }
 
 /// Status and headers as stored, and a problem for a body.
@@ -123,7 +125,7 @@ pub(super) fn decided<A>(idempotency: &Idempotency, claim: Claim<A>) -> ControlF
 /// a key are equal.
 pub(super) fn after_run(idempotency: &Idempotency, answer: Answer, own: Response) -> Response {
     match decided(idempotency, answer) {
-        Continue(Own) => own,
+        Continue(kept) => status::note(idempotency, own, kept.into()),
         Break(other) => other,
     }
 }

@@ -16,7 +16,11 @@ use super::answer::{is_bodyless, whole, with_body};
 use super::body::collect;
 use super::recorder::{Recorder, Recording};
 use super::release::Unstored;
+<<<<<<< HEAD
 use super::stored::{compact, stored, stored_trailers};
+=======
+use super::status::{self, Standing};
+>>>>>>> house-client
 use crate::engine::{ClaimGuard, catch_unwind};
 use crate::handle::Idempotency;
 use crate::handle::problem::{Problem, ProblemCode};
@@ -118,7 +122,8 @@ async fn store(
                 trailers: HeaderMap::new(),
             };
             let recorder = Recorder::new(body, recording, idempotency.mover());
-            with_body(response, Body::new(recorder))
+            let response = with_body(response, Body::new(recorder));
+            status::note(&idempotency, response, Standing::Pending)
         }
     }
 }

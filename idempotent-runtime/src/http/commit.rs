@@ -16,7 +16,11 @@ use super::answer::whole;
 use super::body::again;
 use super::capture::panicked;
 use super::release::Unstored;
+<<<<<<< HEAD
 use super::stored::{stored, stored_trailers};
+=======
+use super::status::{self, Standing};
+>>>>>>> house-client
 use crate::engine::{InTransaction, Refusal, catch_unwind};
 use crate::handle::Idempotency;
 use crate::handle::problem::{Problem, ProblemCode};
@@ -80,7 +84,13 @@ where
         return answer::refuse(&idempotency, &refusal);
     }
     match transaction.commit(&stored).await {
-        Ok(answer) => answer::after_run(&idempotency, answer, own),
+        Ok(answer) => {
+            let response = answer::after_run(&idempotency, answer, own);
+            if record.is_some() {
+                return response;
+            }
+            status::note(&idempotency, response, Standing::Unprotected)
+        }
         Err(refusal) => answer::refuse(&idempotency, &refusal),
     }
 }

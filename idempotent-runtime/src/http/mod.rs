@@ -13,6 +13,7 @@ mod recorder;
 mod release;
 mod request;
 mod resolved;
+mod status;
 mod stored;
 
 pub use extraction::Extraction;

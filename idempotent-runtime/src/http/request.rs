@@ -23,6 +23,7 @@ use super::commit::Work;
 use super::extraction::{ByAxum, Extraction};
 use super::identify::{Head, may_have_key, without_key};
 use super::received::{Handle, Received};
+use super::status::{self, Standing, StatusHeader};
 use crate::engine::Detach;
 use crate::handle::Transactions;
 use crate::handle::{Attempt, Idempotency, Inputs};
@@ -188,12 +189,14 @@ where
         F: FnOnce(A, T) -> Fut + Send + 'static,
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
-        match self.receive(policy, false).await {
+        let status = StatusHeader::of(&self.request, self.handle.idempotency(), policy);
+        let response = match self.receive(policy, false).await {
             Continue((request, last)) => {
                 run_claimed(request, policy, move || handler(args, last)).await
             }
             Break(answer) => answer,
-        }
+        };
+        status.put(response)
     }
 
     /// As [`run`](Self::run), with expressions over the handler's arguments.
@@ -210,13 +213,15 @@ where
         F: FnOnce(A, T) -> Fut + Send + 'static,
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
-        match self.receive(policy, true).await {
+        let status = StatusHeader::of(&self.request, self.handle.idempotency(), policy);
+        let response = match self.receive(policy, true).await {
             Continue((mut request, last)) => {
                 request.identify(policy, inputs(&args, &last));
                 run_claimed(request, policy, move || handler(args, last)).await
             }
             Break(answer) => answer,
-        }
+        };
+        status.put(response)
     }
 }
 
@@ -234,12 +239,16 @@ where
     let (idempotency, attempt) = (request.handle, request.attempt);
     match admission {
         Admission::Answer(response) => response,
-        Admission::Unprotected => Handling::new(handler).await,
+        Admission::Unprotected => {
+            let response = Handling::new(handler).await;
+            status::note(&idempotency, response, Standing::Unprotected)
+        }
         Admission::Degraded(record) => {
             if let Some(attempt) = attempt {
                 attempt.begin_degraded(record);
             }
-            answer::degraded(Handling::new(handler).await)
+            let response = answer::degraded(Handling::new(handler).await);
+            status::note(&idempotency, response, Standing::Unprotected)
         }
         Admission::Run(mut held) => {
             if let Some(attempt) = attempt {
@@ -265,7 +274,8 @@ where
         F: for<'c> FnOnce(A, T, &'c mut C) -> Work<'c, R> + Send + 'static,
         R: IntoResponse + 'static,
     {
-        match self.receive(policy, false).await {
+        let status = StatusHeader::of(&self.request, self.handle.idempotency(), policy);
+        let response = match self.receive(policy, false).await {
             Continue((request, last)) => {
                 let run = run_in_transaction(request, policy, move |connection| {
                     handler(args, last, connection)
@@ -273,7 +283,8 @@ where
                 run.await
             }
             Break(answer) => answer,
-        }
+        };
+        status.put(response)
     }
 
     /// As [`run`](Self::run), with expressions over the handler's arguments.
@@ -290,7 +301,8 @@ where
         F: for<'c> FnOnce(A, T, &'c mut C) -> Work<'c, R> + Send + 'static,
         R: IntoResponse + 'static,
     {
-        match self.receive(policy, true).await {
+        let status = StatusHeader::of(&self.request, self.handle.idempotency(), policy);
+        let response = match self.receive(policy, true).await {
             Continue((mut request, last)) => {
                 request.identify(policy, inputs(&args, &last));
                 let run = run_in_transaction(request, policy, move |connection| {
@@ -299,7 +311,8 @@ where
                 run.await
             }
             Break(answer) => answer,
-        }
+        };
+        status.put(response)
     }
 }
 
