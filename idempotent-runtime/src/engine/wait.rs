@@ -183,3 +183,34 @@ impl Waiter {
         true
     }
 }
+
+#[cfg(all(test, feature = "memory"))]
+mod tests {
+    use super::*;
+    use crate::store::backend::Backend;
+    use crate::store::memory::MemoryStore;
+
+    /// A task that is spawned there is dropped at once, on this thread.
+    #[test]
+    fn waiter_on_a_runtime_that_has_ended_joins_and_is_woken() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
+        let ended = runtime.handle().clone();
+        runtime.shutdown_background();
+        let backend = Backend::new(Arc::new(MemoryStore::new()), None);
+        let watches = Watches::new(Calls::new(backend, Duration::from_secs(1)));
+        let key = RecordKey::from_bytes([7; 32]);
+        let watch = watches.by_key.get_or_insert_with(&key, Watch::default);
+        let changed = {
+            let _entered = ended.enter();
+            watches.join(&key, &watch)
+        };
+        assert!(!*lock(&watch.is_looked_at));
+        let waiting = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        waiting.block_on(changed);
+    }
+}

@@ -232,8 +232,7 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// What happens to a request while the store is unavailable. Default
-    /// [`OnStoreFailure::FailClosed`].
+    /// What happens to a request while the store is unavailable. Default [`OnStoreFailure::FailClosed`].
     pub fn on_store_failure(mut self, choice: OnStoreFailure) -> Self {
         self.on_store_failure = choice;
         self
@@ -295,10 +294,8 @@ impl IdempotencyBuilder {
     /// Request headers that belong to the identity of every request: the same key with another value of
     /// one of them is another request, and answered 422 `key-reused`. Default: none.
     ///
-    /// An operation can name more: `#[idempotent(fingerprint_headers = ["x-api-version"])]`. Whichever
-    /// names a header, it counts in the same way. An absent header is not an empty one, and the values of
-    /// a repeated one count in order. Name only headers that a client sends unchanged with a retry.
-    ///
+    /// An operation can name more: `#[idempotent(fingerprint_headers = ["x-api-version"])]`. An absent header is not
+    /// an empty one, and the values of a repeated one count in order. Name only what a retry sends unchanged.
     /// **Adding or removing one while keys are alive makes every retry of an older request another request** (422).
     pub fn fingerprint_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.fingerprint_headers = names.into_iter().collect();
@@ -311,33 +308,15 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// Where this application documents its problems, as a URL: the `type` member and the `Link` of
-    /// a problem are this, `#` and the code. Default: the documentation of
-    /// [`ProblemCode`](super::ProblemCode).
+    /// Where this application documents its problems, as a URL: the `type` member and the `Link` of a problem are this,
+    /// `#` and the code. Default: the documentation of [`ProblemCode`](super::ProblemCode).
     pub fn problem_type_base(mut self, url: impl Into<String>) -> Self {
         self.problems.documentation = url.into().into();
         self
     }
 
-    /// Renders problems in the application's own format. The response should keep
+    /// Renders problems in the application's own format, as [`Problem`] shows. The response should keep
     /// [`Problem::status`]; `Retry-After` is added where it belongs and is missing.
-    ///
-    /// ```
-    /// use axum::Json;
-    /// use axum::response::IntoResponse;
-    /// use idempotent_runtime::{Idempotency, store::memory::MemoryStore};
-    ///
-    /// let idempotency = Idempotency::builder(MemoryStore::new())
-    ///     .render_problems(|problem| {
-    ///         let body = serde_json::json!({
-    ///             "error": problem.code().as_str(),
-    ///             "message": problem.detail(),
-    ///         });
-    ///         (problem.status(), Json(body)).into_response()
-    ///     })
-    ///     .build();
-    /// # drop(idempotency);
-    /// ```
     pub fn render_problems<F>(mut self, render: F) -> Self
     where
         F: Fn(&Problem) -> Response + Send + Sync + 'static,
@@ -359,8 +338,8 @@ impl IdempotencyBuilder {
     /// | `unprotected` | is the handler's, without a key, or without a store ([`OnStoreFailure::FailOpen`]) |
     /// | a problem's code | is that [problem](crate::answers) |
     ///
-    /// Safe methods have none. A client can read from it how long it may retry; those of this repository do. A page of
-    /// another origin sees it if it is [exposed](crate::browsers).
+    /// Safe methods have none. Clients read from it how long they may retry. A page of another origin sees it if it is
+    /// [exposed](crate::browsers).
     pub fn status_header(mut self, is_sent: bool) -> Self {
         self.status_header = is_sent;
         self
@@ -408,10 +387,8 @@ impl IdempotencyBuilder {
 
 #[track_caller]
 fn within_bounds(duration: Duration) -> Duration {
-    assert!(
-        duration >= Duration::from_millis(1),
-        "a duration of zero forgets a payment at once"
-    );
+    let is_zero = duration < Duration::from_millis(1);
+    assert!(!is_zero, "a duration of zero forgets a payment at once");
     assert!(duration <= MAX_DURATION, "a duration is at most ten years");
     duration
 }

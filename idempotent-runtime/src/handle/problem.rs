@@ -50,7 +50,24 @@ pub enum ProblemCode {
     UnusableInput,
 }
 
-/// A problem, before it is rendered.
+/// A problem, before it is rendered, by the application if it wants to:
+///
+/// ```
+/// use axum::Json;
+/// use axum::response::IntoResponse;
+/// use idempotent_runtime::{Idempotency, store::memory::MemoryStore};
+///
+/// let idempotency = Idempotency::builder(MemoryStore::new())
+///     .render_problems(|problem| {
+///         let body = serde_json::json!({
+///             "error": problem.code().as_str(),
+///             "message": problem.detail(),
+///         });
+///         (problem.status(), Json(body)).into_response()
+///     })
+///     .build();
+/// # drop(idempotency);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Problem {
     code: ProblemCode,

@@ -16,11 +16,8 @@ use super::answer::{is_bodyless, whole, with_body};
 use super::body::collect;
 use super::recorder::{Recorder, Recording};
 use super::release::Unstored;
-<<<<<<< HEAD
-use super::stored::{compact, stored, stored_trailers};
-=======
 use super::status::{self, Standing};
->>>>>>> house-client
+use super::stored::{compact, stored, stored_trailers};
 use crate::engine::{ClaimGuard, catch_unwind};
 use crate::handle::Idempotency;
 use crate::handle::problem::{Problem, ProblemCode};

@@ -16,11 +16,8 @@ use super::answer::whole;
 use super::body::again;
 use super::capture::panicked;
 use super::release::Unstored;
-<<<<<<< HEAD
-use super::stored::{stored, stored_trailers};
-=======
 use super::status::{self, Standing};
->>>>>>> house-client
+use super::stored::{stored, stored_trailers};
 use crate::engine::{InTransaction, Refusal, catch_unwind};
 use crate::handle::Idempotency;
 use crate::handle::problem::{Problem, ProblemCode};
