@@ -198,7 +198,7 @@ mod tests {
             .build()
             .unwrap();
         let ended = runtime.handle().clone();
-        runtime.shutdown_background();
+        drop(runtime);
         let backend = Backend::new(Arc::new(MemoryStore::new()), None);
         let watches = Watches::new(Calls::new(backend, Duration::from_secs(1)));
         let key = RecordKey::from_bytes([7; 32]);
