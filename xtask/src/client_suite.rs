@@ -17,7 +17,7 @@ pub(crate) const HELP: &str = "\
             --quick              300 intents, no peers
             --seed N             other faults; 1 unless said otherwise
             --intents N          10000 unless said otherwise
-            --pages N            how many of them in Chromium, 40 unless said otherwise
+            --pages N            how many of them in Chromium, 50 unless said otherwise
             --client NAME        only this one: rust, javascript, page, reqwest-retry, ky, axios-retry (repeatable)
             --no-peers
 ";

@@ -76,7 +76,7 @@ pub(crate) fn parse() -> Result<Command> {
 fn parse_run(mut arguments: lexopt::Parser) -> Result<Run> {
     let mut options = Run {
         intents: 10_000,
-        pages: 40,
+        pages: 50,
         seed: 1,
         with_peers: true,
         ..Run::default()

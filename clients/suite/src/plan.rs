@@ -42,7 +42,7 @@ impl Client {
         match self {
             Self::Rust => "`idempotent-client`, Rust",
             Self::JavaScript => "`idempotent-client`, JavaScript",
-            Self::Page => "the same in Chromium, reloaded",
+            Self::Page => "the same in Chromium, from another origin, reloaded",
             Self::ReqwestRetry => "`reqwest-retry`",
             Self::Ky => "`ky`",
             Self::AxiosRetry => "`axios-retry`",
