@@ -14,7 +14,7 @@ const judge = ({ failure, status, code, replayed, advice, sent }) => {
 
 export const decide = (seen, policy) => {
 	const { attempt, elapsed, age, random, retryAfter = 0 } = seen
-	const life = age < -policy.margin ? 0 : Math.min(policy.lifetime - policy.margin, seen.told || 1e99) - age
+	const life = age < -policy.margin ? 0 : Math.min(policy.lifetime - policy.margin, seen.told || 1/0) - age
 	const left = Math.min(life, policy.budget - elapsed)
 	const next = judge(seen)
 	const reason = next != 'retry' ? seen.code || seen.status
@@ -71,7 +71,7 @@ export const intents = ({
 			replayed: get('idempotent-replayed') == 'true',
 			retryAfter: /^\d+$/.test(after) ? after * 1e3
 				: /GMT$/.test(after) && Math.max(0, Date.parse(after) - (Date.parse(get('date')) || now())) || 0,
-			told: /lifetime=(\d+)/.exec(get('idempotency-status'))?.[1] * 900,
+			told: get('idempotency-status')?.split('=')[1] * 900,
 			advice: stripe && get('stripe-should-retry'),
 			code: stripe ? status == 400 && body.error?.type : /problem.json/.test(get('content-type')) && body.code,
 			response: status ? new Response(bytes.byteLength ? bytes : null, response) : response,
