@@ -14,7 +14,7 @@ const judge = ({ failure, status, code, replayed, advice, sent }) => {
 
 export const decide = (seen, policy) => {
 	const { attempt, elapsed, age, random, retryAfter = 0 } = seen
-	const life = age < -policy.margin ? 0 : Math.min(policy.lifetime - policy.margin, seen.told || 1/0) - age
+	const life = age < -policy.margin ? 0 : Math.min(policy.lifetime - policy.margin, seen.told || 1e99) - age
 	const left = Math.min(life, policy.budget - elapsed)
 	const next = judge(seen)
 	const reason = next != 'retry' ? seen.code || seen.status
@@ -36,24 +36,24 @@ const KEY = /^[!#-+\--:<-[\]-~]{1,255}$/
 const memory = {}, running = {}
 let queue = Promise.resolve()
 
-const check = (ok, rule) => {
-	if (!ok) throw new TypeError(rule)
+const check = (ok, reason) => {
+	if (!ok) throw new TypeError(reason)
 }
 
 const parse = (json) => {
 	try { return JSON.parse(json) ?? {} } catch { return {} }
 }
 
-const digest = async (text) => {
+const digest = async (json) => {
 	check(crypto.subtle, 'HTTPS')
-	return new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text))).join()
+	return new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(json))).join()
 }
 
 export const intents = ({
 	user, storage, fetch = globalThis.fetch, random = Math.random, now = Date.now,
 	sleep = (ms, signal) => new Promise((resolve) => {
-		setTimeout(resolve, ms)
 		signal.addEventListener('abort', resolve)
+		setTimeout(resolve, ms)
 	}),
 	newKey = () => crypto.randomUUID(), locks = globalThis.navigator?.locks, header = 'Idempotency-Key', ...policy
 }) => {
@@ -64,7 +64,7 @@ export const intents = ({
 	if (storage === undefined) try { storage = localStorage } catch {}
 
 	const read = async (response) => {
-		const { status } = response, get = (name) => response.headers.get(name), after = get('retry-after')
+		const { status, headers } = response, get = (name) => headers.get(name), after = get('retry-after')
 		const bytes = await response.arrayBuffer(), body = parse(new TextDecoder().decode(bytes))
 		return {
 			status,
@@ -89,10 +89,10 @@ export const intents = ({
 		}
 	}
 
-	const save = async (item, record, isNew) => {
+	const save = async (item, record, sent) => {
 		const json = JSON.stringify(record)
 		if (memory[item]) memory[item] = json
-		else try { await storage.setItem(item, json) } catch { if (isNew) memory[item] = json }
+		else try { await storage.setItem(item, json) } catch { if (sent) memory[item] = json }
 	}
 
 	const locked = (item, work) => {
@@ -143,11 +143,11 @@ export const intents = ({
 				for (let attempt = 1; ; attempt++) {
 					signal.throwIfAborted()
 					await locked(item, enter)
-					const limit = AbortSignal.timeout(policy.timeout)
-					const seen = await fetch(url, { ...init, signal: AbortSignal.any([signal, limit]) })
-						.then(read).catch((cause) => ({ failure: 1, cause: limit.reason ?? cause }))
-					if (seen.failure) signal.throwIfAborted()
-					const { response, cause } = seen
+					const timeout = AbortSignal.timeout(policy.timeout)
+					const seen = await fetch(url, { ...init, signal: AbortSignal.any([signal, timeout]) })
+						.then(read).catch((cause) => ({ failure: timeout.reason ?? cause ?? 1 }))
+					const { response, failure: cause } = seen
+					if (cause) signal.throwIfAborted()
 					const { next, reason, wait } = await locked(item, () => leave({ ...seen, attempt, elapsed: now() - begun, random: random() }))
 					if (next == 'conclude') return response
 					if (next != 'retry') throw new (next == 'refuse' ? Refused : Undecided)(reason, { intent, response, cause })
@@ -160,7 +160,7 @@ export const intents = ({
 
 	return {
 		async begin(name, payload) {
-			const text = JSON.stringify(payload), item = prefix + name
+			const item = prefix + name, text = JSON.stringify(payload)
 			check(text != '{}', 'payload')
 			return locked(item, async () => {
 				const json = await load(item), resumed = json != null
@@ -169,7 +169,7 @@ export const intents = ({
 				check(resumed || KEY.test(record.key), 'key')
 				guard(intent, record)
 				const hash = await digest(record.key + text)
-				if (!resumed) await save(item, { ...record, digest: hash }, true)
+				if (!resumed) await save(item, { ...record, digest: hash }, 1)
 				else if (record.digest != hash) throw new IntentChanged('payload', { intent })
 				return intent
 			})
@@ -183,13 +183,13 @@ export const intents = ({
 	}
 }
 
-export const retrying = (url, options) => (data, { maxRetries = 3 } = {}) => {
-	const body = JSON.stringify(data), name = url + body
-	const page = intents({ ...options, user: 'page', storage: null, attempts: maxRetries + 1 })
-	return running[name] ??= page.begin(name, data).then(async (intent) => {
+export const retrying = (url, policy) => (payload, { maxRetries = 3 } = {}) => {
+	const body = JSON.stringify(payload), name = url + body
+	const page = intents({ ...policy, user: 'page', storage: null, attempts: maxRetries + 1 })
+	return running[name] ??= page.begin(name, payload).then(async (intent) => {
 		const response = await intent.fetch(url, { headers: { 'content-type': 'application/json' }, body })
-		const answer = await response.json()
+		const json = await response.json()
 		await intent.done()
-		return answer
+		return json
 	}).finally(() => delete running[name])
 }
