@@ -71,7 +71,7 @@ export const intents = ({
 			replayed: get('idempotent-replayed') == 'true',
 			retryAfter: /^\d+$/.test(after) ? after * 1e3
 				: /GMT$/.test(after) && Math.max(0, Date.parse(after) - (Date.parse(get('date')) || now())) || 0,
-			told: get('idempotency-status')?.split('=')[1] * 900,
+			told: /lifetime=(\d+)$/.exec(get('idempotency-status'))?.[1] * 900,
 			advice: stripe && get('stripe-should-retry'),
 			code: stripe ? status == 400 && body.error?.type : /problem.json/.test(get('content-type')) && body.code,
 			response: status ? new Response(bytes.byteLength ? bytes : null, response) : response,
@@ -89,10 +89,10 @@ export const intents = ({
 		}
 	}
 
-	const save = async (item, record, sent) => {
+	const save = async (item, record, isNew) => {
 		const json = JSON.stringify(record)
 		if (memory[item]) memory[item] = json
-		else try { await storage.setItem(item, json) } catch { if (sent) memory[item] = json }
+		else try { await storage.setItem(item, json) } catch { if (isNew) memory[item] = json }
 	}
 
 	const locked = (item, work) => {
@@ -145,9 +145,9 @@ export const intents = ({
 					await locked(item, enter)
 					const timeout = AbortSignal.timeout(policy.timeout)
 					const seen = await fetch(url, { ...init, signal: AbortSignal.any([signal, timeout]) })
-						.then(read).catch((cause) => ({ failure: timeout.reason ?? cause ?? 1 }))
+						.then(read).catch((cause) => ({ failure: timeout.reason ?? (cause || 1) }))
 					const { response, failure: cause } = seen
-					if (cause) signal.throwIfAborted()
+					if (!response) signal.throwIfAborted()
 					const { next, reason, wait } = await locked(item, () => leave({ ...seen, attempt, elapsed: now() - begun, random: random() }))
 					if (next == 'conclude') return response
 					if (next != 'retry') throw new (next == 'refuse' ? Refused : Undecided)(reason, { intent, response, cause })
@@ -169,7 +169,7 @@ export const intents = ({
 				check(resumed || KEY.test(record.key), 'key')
 				guard(intent, record)
 				const hash = await digest(record.key + text)
-				if (!resumed) await save(item, { ...record, digest: hash }, 1)
+				if (!resumed) await save(item, { ...record, digest: hash }, true)
 				else if (record.digest != hash) throw new IntentChanged('payload', { intent })
 				return intent
 			})
@@ -184,10 +184,11 @@ export const intents = ({
 }
 
 export const retrying = (url, policy) => (payload, { maxRetries = 3 } = {}) => {
-	const body = JSON.stringify(payload), name = url + body
+	const body = JSON.stringify(payload), name = url + ' ' + body
 	const page = intents({ ...policy, user: 'page', storage: null, attempts: maxRetries + 1 })
 	return running[name] ??= page.begin(name, payload).then(async (intent) => {
 		const response = await intent.fetch(url, { headers: { 'content-type': 'application/json' }, body })
+		if (response.status > 499) throw new Undecided(response.status, { intent, response })
 		const json = await response.json()
 		await intent.done()
 		return json

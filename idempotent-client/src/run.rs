@@ -168,6 +168,8 @@ pub(crate) async fn run(
     let begun = clock.instant();
     let mut last = Last::default();
     let mut attempt = 0_u32;
+    // The shortest life of the key that an answer has told of.
+    let mut told = None;
     loop {
         attempt = attempt.saturating_add(1);
         if !settings.is_open(intent).await {
@@ -175,10 +177,11 @@ pub(crate) async fn run(
         }
         // Again before each try: a wait may have been longer than it was asked to be, and the clock may have been set.
         let state = state(intent, attempt, begun, &**clock);
-        if policy.life_left(&state, clock.now(), None).is_zero() {
+        if policy.life_left(&state, clock.now(), told).is_zero() {
             return Err(last.undecided(intent, Reason::Lifetime));
         }
         last = send_once(intent, settings, transport, attempt).await?;
+        told = told.into_iter().chain(last.outcome().lifetime()).min();
         let state = self::state(intent, attempt, begun, &**clock);
         match policy.decide(&last.outcome(), &state, clock.now(), clock.random()) {
             Decision::Conclude(conclusion) => return last.concluded(intent, conclusion),

@@ -22,5 +22,9 @@ async fn what_is_committed_is_stored_and_what_is_taken_back_is_not<C: Database>(
     assert_eq!(status_of(&failed), "not-stored");
     let keyless = server.keyless(Method::POST, "/optional", "pay");
     assert_eq!(status_of(&reply(keyless).await), "unprotected");
+    for steps in ["pay; answer 500", "pay; answer 402", "pay; release 200"] {
+        let keyless = server.keyless(Method::POST, "/optional", steps);
+        assert_eq!(status_of(&reply(keyless).await), "unprotected", "{steps}");
+    }
 }
 on_databases!(what_is_committed_is_stored_and_what_is_taken_back_is_not);

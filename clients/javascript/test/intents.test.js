@@ -551,6 +551,17 @@ describe('abort', () => {
     assert.equal((await (await world.page()).begin('o', PAYLOAD)).key, intent.key)
   })
 
+  for (const reason of ['', 0, false]) {
+    test(`abort_with_${JSON.stringify(reason)}_is_an_abort_and_never_an_answer`, async () => {
+      const controller = new AbortController()
+      const world = browser([async () => { controller.abort(reason); throw reason }])
+      const intent = await (await world.page()).begin('o', PAYLOAD)
+      const left = intent.fetch(URL_, { signal: controller.signal })
+      assert.equal(await left.then(() => assert.fail('an answer'), (thrown) => thrown), reason)
+      assert.equal((await (await world.page()).begin('o', PAYLOAD)).key, intent.key)
+    })
+  }
+
   test('abort_during_a_wait_ends_the_wait', async () => {
     const controller = new AbortController()
     // The real sleep: it would last for minutes.

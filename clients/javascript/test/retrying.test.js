@@ -83,3 +83,18 @@ test('a_refusal_of_the_handler_is_handed_over_as_json', async () => {
   assert.equal(new Set(server.seen.map(({ key }) => key)).size, 2)
   await server.close()
 })
+
+test('a_stored_500_is_undecided_and_the_next_call_has_the_same_key', async () => {
+  const server = await serve(async (request, response, entry, count) => {
+    await entry.body
+    answer(response, { status: 500, json: { code: 'handler-failed' }, headers: count > 1 ? { 'idempotent-replayed': 'true' } : {} })
+  })
+  const createPaymentWithRetry = (await newPage()).retrying(server.url, quick)
+  for (let call = 0; call < 2; call++) {
+    await assert.rejects(createPaymentWithRetry({ amount: 10 }), ({ name, reason, response }) => {
+      return name == 'Undecided' && reason == 500 && response.status == 500
+    })
+  }
+  assert.equal(new Set(server.seen.map(({ key }) => key)).size, 1)
+  await server.close()
+})

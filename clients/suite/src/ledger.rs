@@ -19,6 +19,8 @@ pub(crate) struct Charge {
     pub(crate) amount: u64,
     /// The key that the server has derived from its record.
     pub(crate) key: String,
+    /// Which attempt of that record has called.
+    pub(crate) attempt: u32,
     /// The bank was called again under this key, and nothing was charged: the server was killed after the first call.
     pub(crate) is_repeated: bool,
 }
@@ -51,7 +53,13 @@ impl Ledger {
     }
 
     /// The customer has paid when this returns. One write is one line: a server that is killed leaves no half of one.
-    pub(crate) fn charge(&self, key: String, intent: String, amount: u64) -> Result<Charge> {
+    pub(crate) fn charge(
+        &self,
+        key: String,
+        attempt: u32,
+        intent: String,
+        amount: u64,
+    ) -> Result<Charge> {
         let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let earlier = book.by_key.get(&key).cloned();
         let charge = Charge {
@@ -61,6 +69,7 @@ impl Ledger {
             intent,
             amount,
             key,
+            attempt,
             is_repeated: earlier.is_some(),
         };
         let mut line = serde_json::to_string(&charge)?;

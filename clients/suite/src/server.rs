@@ -85,7 +85,7 @@ async fn create_payment(
     let hold = headers.get(HOLD).and_then(|value| value.to_str().ok());
     hold_on(hold, "before=").await;
     let charge = ledger
-        .charge(key, payment.intent, payment.amount)
+        .charge(key, attempt.number(), payment.intent, payment.amount)
         .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     hold_on(hold, "after=").await;
     Ok((StatusCode::CREATED, Json(receipt(charge))))

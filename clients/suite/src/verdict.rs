@@ -1,6 +1,6 @@
 //! What came of a round, from three witnesses: the ledger of the server, the journal of the client, and the network.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub(crate) struct Verdict {
     pub(crate) duplicates_in_one_life: usize,
     /// Calls of the bank that charged nothing, because a server that was killed had made them before.
     pub(crate) repeated: usize,
+    /// Calls of the bank by an attempt that had called already.
+    pub(crate) ran_twice: usize,
     /// Intents that were never charged.
     pub(crate) uncharged: usize,
     /// Intents that arrived under more than one key.
@@ -42,8 +44,11 @@ pub(crate) fn of(
     arrivals: &Arrivals,
 ) -> Result<Verdict> {
     let mut charges: HashMap<String, Vec<Charge>> = HashMap::new();
-    let mut repeated = 0;
+    let (mut repeated, mut ran_twice) = (0, 0);
+    let mut attempts = HashSet::new();
     for charge in ledger::read(&folder.join("ledger.jsonl"))? {
+        // The same attempt twice is a duplicate that the server has run. A later one is the retry of what a kill cut off.
+        ran_twice += usize::from(!attempts.insert((charge.key.clone(), charge.attempt)));
         if charge.is_repeated {
             repeated += 1;
             continue;
@@ -66,6 +71,7 @@ pub(crate) fn of(
         duplicates: 0,
         duplicates_in_one_life: 0,
         repeated,
+        ran_twice,
         uncharged: 0,
         many_keys: 0,
         unanswered: 0,
@@ -111,6 +117,7 @@ impl Verdict {
         }
         let counts = [
             (self.duplicates, "charges too many"),
+            (self.ran_twice, "duplicates that the server has run"),
             (self.uncharged, "intents without a charge"),
             (self.many_keys, "intents with more than one key"),
             (self.unanswered, "intents abandoned while undecided"),
@@ -129,7 +136,8 @@ impl Verdict {
         }
         // A suite in which nothing goes wrong shows nothing.
         let has_waited = self.tally.waits > 0 || self.client == Client::Page;
-        if !has_waited || self.tally.faults.is_empty() || self.server_kills == 0 {
+        let was_killed = self.client_kills > 0 || self.client == Client::Page;
+        if !has_waited || self.tally.faults.is_empty() || self.server_kills == 0 || !was_killed {
             mistakes.push(format!("{}: too little went wrong", self.client.name()));
         }
         mistakes

@@ -21,10 +21,11 @@ use super::stored::{stored, stored_trailers};
 use crate::engine::{InTransaction, Refusal, catch_unwind};
 use crate::handle::Idempotency;
 use crate::handle::problem::{Problem, ProblemCode};
+use crate::key::RecordKey;
 use crate::policy::Policy;
 use crate::record::StoredResponse;
 use crate::store::transaction::TransactionConnection;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{Claim, StoreError, StoreErrorKind};
 
 /// What a handler does with the connection that it is lent.
 pub(super) type Work<'c, R> = Pin<Box<dyn Future<Output = R> + Send + 'c>>;
@@ -55,7 +56,7 @@ where
     let is_released = response.extensions().get::<Unstored>().is_some();
     if is_released || !is_kept(policy, record.is_some(), &response) {
         transaction.roll_back().await;
-        return response;
+        return taken_back(&idempotency, record, response);
     }
     let limit = policy.max_response_bytes;
     let (stored, own) = match timeout_at(deadline, prepare(&idempotency, response, limit)).await {
@@ -65,7 +66,7 @@ where
     };
     if !is_kept(policy, record.is_some(), &own) {
         transaction.roll_back().await;
-        return own;
+        return taken_back(&idempotency, record, own);
     }
     // The handler need not know what has happened to it, but the database does: of two transactions in
     // each other's way it has ended this one, and a retry will do better.
@@ -82,14 +83,28 @@ where
     }
     match transaction.commit(&stored).await {
         Ok(answer) => {
+            let is_own = matches!(answer, Claim::Acquired(_));
             let response = answer::after_run(&idempotency, answer, own);
-            if record.is_some() {
+            if record.is_some() || !is_own {
                 return response;
             }
             status::note(&idempotency, response, Standing::Unprotected)
         }
         Err(refusal) => answer::refuse(&idempotency, &refusal),
     }
+}
+
+/// The handler's answer, after what it has written was taken back.
+fn taken_back(
+    idempotency: &Idempotency,
+    record: Option<RecordKey>,
+    response: Response,
+) -> Response {
+    let standing = match record {
+        Some(_) => Standing::NotStored,
+        None => Standing::Unprotected,
+    };
+    status::note_unless_noted(idempotency, response, standing)
 }
 
 /// Takes everything back: a handler that hangs keeps a connection and its locks.

@@ -63,6 +63,18 @@ pub(super) fn note(
     response
 }
 
+/// The same, unless it is a problem whose standing is said already.
+pub(super) fn note_unless_noted(
+    idempotency: &Idempotency,
+    response: Response,
+    standing: Standing,
+) -> Response {
+    match response.extensions().get::<Standing>() {
+        Some(_) => response,
+        None => note(idempotency, response, standing),
+    }
+}
+
 /// The header of the answers to one request, or none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StatusHeader {
