@@ -56,7 +56,7 @@ impl TransactionRequest {
 pub(super) type Settled = Claim<std::convert::Infallible>;
 
 /// What a claim of the record has come to, unless it was acquired.
-#[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) fn settled(claim: Claim) -> Option<Settled> {
     match claim {
         Claim::Acquired(_) => None,
