@@ -41,7 +41,7 @@ const check = (ok, reason) => {
 }
 
 const parse = (json) => {
-	try { return JSON.parse(json) ?? {} } catch { return {} }
+	try { return Object(JSON.parse(json)) } catch { return {} }
 }
 
 const digest = async (json) => {
@@ -109,7 +109,7 @@ export const intents = ({
 	const open = (item, { key, created }, sent) => {
 		const mine = async () => {
 			const record = parse(await load(item))
-			return record.key == key && record
+			return record.key + '' == key + '' && record
 		}
 		const close = async () => await mine() && (memory[item] ? delete memory[item] : storage.removeItem(item))
 

@@ -195,7 +195,7 @@ async fn a_commit_that_is_refused_leaves_nothing<C: Database>(scene: &Scene<C>) 
     let server = scene.server().await;
     let steps = |name| format!("pay; sql INSERT INTO {{accounts}}_of VALUES ('{name}')");
     for _ in 0..2 {
-        let refused = server.once_free("/all", "key", &steps("nobody")).await;
+        let refused = server.once_free("/all", "key", &steps("unknown")).await;
         refused.assert_refused();
         scene.assert_nothing("key").await;
     }

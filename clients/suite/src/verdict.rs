@@ -43,21 +43,11 @@ pub(crate) fn of(
     folder: &Path,
     arrivals: &Arrivals,
 ) -> Result<Verdict> {
-    let mut charges: HashMap<String, Vec<Charge>> = HashMap::new();
-    let (mut repeated, mut ran_twice) = (0, 0);
-    let mut attempts = HashSet::new();
-    for charge in ledger::read(&folder.join("ledger.jsonl"))? {
-        // The same attempt twice is a duplicate that the server has run. A later one is the retry of what a kill cut off.
-        ran_twice += usize::from(!attempts.insert((charge.key.clone(), charge.attempt)));
-        if charge.is_repeated {
-            repeated += 1;
-            continue;
-        }
-        charges
-            .entry(charge.intent.clone())
-            .or_default()
-            .push(charge);
-    }
+    let Calls {
+        mut charges,
+        repeated,
+        ran_twice,
+    } = Calls::of(ledger::read(&folder.join("ledger.jsonl"))?);
     let mut answers = HashMap::new();
     for line in journal::read(&folder.join("journal.jsonl"))? {
         if let Some(answered) = line.answered {
@@ -102,6 +92,37 @@ pub(crate) fn of(
     Ok(verdict)
 }
 
+/// What the bank was called for.
+struct Calls {
+    /// By intent.
+    charges: HashMap<String, Vec<Charge>>,
+    repeated: usize,
+    ran_twice: usize,
+}
+
+impl Calls {
+    fn of(ledger: Vec<Charge>) -> Self {
+        let mut calls = Self {
+            charges: HashMap::new(),
+            repeated: 0,
+            ran_twice: 0,
+        };
+        let mut attempts = HashSet::new();
+        for call in ledger {
+            // The same attempt twice is a duplicate that the server has run. A later one is the retry of what a kill cut off.
+            let is_new = attempts.insert((call.key.clone(), call.attempt));
+            calls.ran_twice += usize::from(!is_new);
+            if call.is_repeated {
+                calls.repeated += 1;
+            } else {
+                let charges = calls.charges.entry(call.intent.clone()).or_default();
+                charges.push(call);
+            }
+        }
+        calls
+    }
+}
+
 fn is_right(answer: &Answered, number: usize, charged: &[Charge]) -> bool {
     let mut charged = charged.iter();
     let is_charged = charged
@@ -141,5 +162,27 @@ impl Verdict {
             mistakes.push(format!("{}: too little went wrong", self.client.name()));
         }
         mistakes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_of_what_a_kill_cut_off_is_no_duplicate_and_a_second_run_of_an_attempt_is_one() {
+        let call = |attempt, is_repeated| Charge {
+            id: 1,
+            intent: "order".to_owned(),
+            amount: 10,
+            key: "derived".to_owned(),
+            attempt,
+            is_repeated,
+        };
+        let calls = Calls::of(vec![call(1, false), call(2, true)]);
+        assert_eq!((calls.repeated, calls.ran_twice), (1, 0));
+        let calls = Calls::of(vec![call(1, false), call(1, true)]);
+        assert_eq!((calls.repeated, calls.ran_twice), (1, 1));
+        assert_eq!(calls.charges["order"].len(), 1);
     }
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::filter::HeaderFilter;
 use super::inputs::Inputs;
 use super::problem::{Problem, Problems};
-use super::{Idempotency, OnStoreFailure, ScopeResolver, Settings};
+use super::{Idempotency, Inner, OnStoreFailure, Settings};
 use crate::digest::Digest;
 use crate::engine::{CheckValues, Crowd, Engine, EngineSettings};
 use crate::key::{KeySyntax, RecordKeys};
@@ -32,18 +32,7 @@ pub struct IdempotencyBuilder {
     previous_secrets: Vec<Vec<u8>>,
     is_previously_without_secret: bool,
     secret_check: bool,
-    syntax: KeySyntax,
-    digest: Digest,
-    scope: Option<ScopeResolver>,
-    headers: HeaderFilter,
-    fingerprint_headers: Vec<HeaderName>,
-    problems: Problems,
-    status_header: bool,
-    on_store_failure: OnStoreFailure,
-    retry_after: Duration,
-    background: Option<Crowd>,
-    ttl: Option<Duration>,
-    extensions: Extensions,
+    settings: Settings,
 }
 
 impl IdempotencyBuilder {
@@ -57,18 +46,20 @@ impl IdempotencyBuilder {
             previous_secrets: Vec::new(),
             is_previously_without_secret: false,
             secret_check: true,
-            syntax: KeySyntax::default(),
-            digest: Digest::default(),
-            scope: None,
-            headers: HeaderFilter::default(),
-            fingerprint_headers: Vec::new(),
-            problems: Problems::default(),
-            status_header: false,
-            on_store_failure: OnStoreFailure::default(),
-            retry_after: Duration::from_secs(1),
-            background: None,
-            ttl: None,
-            extensions: Extensions::new(),
+            settings: Settings {
+                syntax: KeySyntax::default(),
+                digest: Digest::default(),
+                scope: None,
+                headers: HeaderFilter::default(),
+                fingerprint_headers: Vec::new(),
+                problems: Problems::default(),
+                status_header: false,
+                on_store_failure: OnStoreFailure::default(),
+                retry_after: Duration::from_secs(1),
+                background: None,
+                ttl: None,
+                extensions: Extensions::new(),
+            },
         }
     }
 
@@ -151,7 +142,7 @@ impl IdempotencyBuilder {
         F: Fn(&Parts) -> Option<T> + Send + Sync + 'static,
         T: Serialize,
     {
-        self.scope = Some(Box::new(move |parts| match resolve(parts) {
+        self.settings.scope = Some(Box::new(move |parts| match resolve(parts) {
             Some(scope) => Inputs::new().scope(&scope),
             None => Inputs::new(),
         }));
@@ -168,7 +159,7 @@ impl IdempotencyBuilder {
 
     /// How strictly the key's header is read. Default [`KeySyntax::Lenient`].
     pub fn key_syntax(mut self, syntax: KeySyntax) -> Self {
-        self.syntax = syntax;
+        self.settings.syntax = syntax;
         self
     }
 
@@ -179,7 +170,7 @@ impl IdempotencyBuilder {
     /// the store by both before it answers 422 `key-reused`. One without it knows SHA-256 only: to it,
     /// the retry of a request that was digested with BLAKE3 **is another request**.
     pub fn digest(mut self, digest: Digest) -> Self {
-        self.digest = digest;
+        self.settings.digest = digest;
         self
     }
 
@@ -234,7 +225,7 @@ impl IdempotencyBuilder {
 
     /// What happens to a request while the store is unavailable. Default [`OnStoreFailure::FailClosed`].
     pub fn on_store_failure(mut self, choice: OnStoreFailure) -> Self {
-        self.on_store_failure = choice;
+        self.settings.on_store_failure = choice;
         self
     }
 
@@ -243,7 +234,7 @@ impl IdempotencyBuilder {
     /// that attempt has crashed.
     /// Make it longer where handlers take long.
     pub fn retry_after(mut self, pause: Duration) -> Self {
-        self.retry_after = pause;
+        self.settings.retry_after = pause;
         self
     }
 
@@ -261,7 +252,7 @@ impl IdempotencyBuilder {
     #[track_caller]
     pub fn max_background_handlers(mut self, most: usize) -> Self {
         assert!(most > 0, "with a bound of zero no handler ever runs");
-        self.background = Some(Crowd::of_at_most(most));
+        self.settings.background = Some(Crowd::of_at_most(most));
         self
     }
 
@@ -273,7 +264,7 @@ impl IdempotencyBuilder {
     /// If it is shorter than a millisecond or more than [ten years](crate::MAX_DURATION).
     #[track_caller]
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(within_bounds(ttl));
+        self.settings.ttl = Some(within_bounds(ttl));
         self
     }
 
@@ -298,20 +289,20 @@ impl IdempotencyBuilder {
     /// an empty one, and the values of a repeated one count in order. Name only what a retry sends unchanged.
     /// **Adding or removing one while keys are alive makes every retry of an older request another request** (422).
     pub fn fingerprint_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
-        self.fingerprint_headers = names.into_iter().collect();
+        self.settings.fingerprint_headers = names.into_iter().collect();
         self
     }
 
     /// Which response headers are stored. Default: [`HeaderFilter`]'s.
     pub fn stored_headers(mut self, filter: HeaderFilter) -> Self {
-        self.headers = filter;
+        self.settings.headers = filter;
         self
     }
 
     /// Where this application documents its problems, as a URL: the `type` member and the `Link` of a problem are this,
     /// `#` and the code. Default: the documentation of [`ProblemCode`](super::ProblemCode).
     pub fn problem_type_base(mut self, url: impl Into<String>) -> Self {
-        self.problems.documentation = url.into().into();
+        self.settings.problems.documentation = url.into().into();
         self
     }
 
@@ -321,7 +312,7 @@ impl IdempotencyBuilder {
     where
         F: Fn(&Problem) -> Response + Send + Sync + 'static,
     {
-        self.problems.renderer = Some(Arc::new(render));
+        self.settings.problems.renderer = Some(Arc::new(render));
         self
     }
 
@@ -331,7 +322,7 @@ impl IdempotencyBuilder {
     ///
     /// | value | the answer |
     /// | --- | --- |
-    /// | `stored` | is the handler's, and in the record; over `max_response_bytes`, without its body |
+    /// | `stored` | is the handler's, or the problem of one that panicked, and in the record; over `max_response_bytes`, without its body |
     /// | `pending` | is the handler's, and will be in the record: at the end of a stream, or when the store accepts it |
     /// | `not-stored` | is the handler's or an extractor's, and is not in the record: a retry runs the handler |
     /// | `replayed` | is the stored response |
@@ -341,14 +332,14 @@ impl IdempotencyBuilder {
     /// Safe methods have none. Clients read from it how long they may retry. A page of another origin sees it if it is
     /// [exposed](crate::browsers).
     pub fn status_header(mut self, is_sent: bool) -> Self {
-        self.status_header = is_sent;
+        self.settings.status_header = is_sent;
         self
     }
 
     /// Something that recovery functions need, such as a database pool: they get it from
     /// [`Abandoned::extension`](crate::Abandoned::extension).
     pub fn extension<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
-        self.extensions.insert(value);
+        self.settings.extensions.insert(value);
         self
     }
 
@@ -365,22 +356,11 @@ impl IdempotencyBuilder {
             let (key, values) = keys.check_values();
             CheckValues { key, values }
         });
-        Idempotency(Arc::new(Settings {
+        Idempotency(Arc::new(Inner {
             engine: Engine::new(backend, self.engine, check_values),
             keys,
-            syntax: self.syntax,
-            digest: self.digest,
-            scope: self.scope,
-            headers: self.headers,
-            fingerprint_headers: self.fingerprint_headers,
-            problems: self.problems,
-            status_header: self.status_header,
-            on_store_failure: self.on_store_failure,
-            retry_after: self.retry_after,
-            background: self.background,
-            ttl: self.ttl,
             transaction_timeout: self.engine.transaction_timeout,
-            extensions: self.extensions,
+            settings: self.settings,
         }))
     }
 }

@@ -68,11 +68,17 @@ type ScopeResolver = Box<dyn Fn(&Parts) -> Inputs + Send + Sync>;
 ///     .with_state(AppState { idempotency });
 /// ```
 #[derive(Clone)]
-pub struct Idempotency(Arc<Settings>);
+pub struct Idempotency(Arc<Inner>);
 
-struct Settings {
+struct Inner {
     engine: Engine,
     keys: RecordKeys,
+    transaction_timeout: Duration,
+    settings: Settings,
+}
+
+/// What the builder sets and the handle reads as it is.
+struct Settings {
     syntax: KeySyntax,
     digest: Digest,
     scope: Option<ScopeResolver>,
@@ -84,7 +90,6 @@ struct Settings {
     retry_after: Duration,
     background: Option<Crowd>,
     ttl: Option<Duration>,
-    transaction_timeout: Duration,
     extensions: Extensions,
 }
 
@@ -177,16 +182,20 @@ impl Idempotency {
 
     /// Moves the rest of a handler to a task, from where this is called.
     pub(crate) fn mover(&self) -> Mover {
-        Mover::new(self.0.engine.tasks()).counted(self.0.background.as_ref())
+        Mover::new(self.0.engine.tasks()).counted(self.0.settings.background.as_ref())
     }
 
     /// Whether so many handlers run on in the background that no other may begin.
     pub(crate) fn is_overloaded(&self) -> bool {
-        self.0.background.as_ref().is_some_and(Crowd::is_full)
+        self.0
+            .settings
+            .background
+            .as_ref()
+            .is_some_and(Crowd::is_full)
     }
 
     pub(crate) fn retry_after(&self) -> Duration {
-        self.0.retry_after
+        self.0.settings.retry_after
     }
 
     pub(crate) fn record_keys(&self) -> &RecordKeys {
@@ -194,31 +203,31 @@ impl Idempotency {
     }
 
     pub(crate) fn key_syntax(&self) -> KeySyntax {
-        self.0.syntax
+        self.0.settings.syntax
     }
 
     pub(crate) fn digest(&self) -> Digest {
-        self.0.digest
+        self.0.settings.digest
     }
 
     pub(crate) fn stored_headers(&self) -> &HeaderFilter {
-        &self.0.headers
+        &self.0.settings.headers
     }
 
     pub(crate) fn problems(&self) -> &Problems {
-        &self.0.problems
+        &self.0.settings.problems
     }
 
     pub(crate) fn has_status_header(&self) -> bool {
-        self.0.status_header
+        self.0.settings.status_header
     }
 
     pub(crate) fn on_store_failure(&self) -> OnStoreFailure {
-        self.0.on_store_failure
+        self.0.settings.on_store_failure
     }
 
     pub(crate) fn ttl(&self) -> Option<Duration> {
-        self.0.ttl
+        self.0.settings.ttl
     }
 
     pub(crate) fn transaction_timeout(&self) -> Duration {
@@ -226,17 +235,17 @@ impl Idempotency {
     }
 
     pub(crate) fn extensions(&self) -> &Extensions {
-        &self.0.extensions
+        &self.0.settings.extensions
     }
 
     /// `None` when the application has no resolver.
     pub(crate) fn resolve_scope(&self, parts: &Parts) -> Option<Inputs> {
-        let resolve = self.0.scope.as_ref()?;
+        let resolve = self.0.settings.scope.as_ref()?;
         Some(resolve(parts))
     }
 
     pub(crate) fn fingerprint_headers(&self) -> &[HeaderName] {
-        &self.0.fingerprint_headers
+        &self.0.settings.fingerprint_headers
     }
 
     /// What a recovery function is told.
@@ -259,7 +268,7 @@ impl fmt::Debug for Idempotency {
         f.debug_struct("Idempotency")
             .field("store", &self.0.engine.store())
             .field("keys", &self.0.keys)
-            .field("on_store_failure", &self.0.on_store_failure)
+            .field("on_store_failure", &self.0.settings.on_store_failure)
             .finish_non_exhaustive()
     }
 }

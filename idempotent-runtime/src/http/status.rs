@@ -85,8 +85,7 @@ impl StatusHeader {
     /// Nothing is said about a safe method, which has nothing to do with keys.
     pub(super) fn of(request: &Request, idempotency: &Idempotency, policy: &Policy) -> Self {
         let is_said = idempotency.has_status_header() && !request.method().is_safe();
-        // Whole seconds: a client takes 0 for "not said".
-        let lifetime = || policy.ttl_or(idempotency.ttl()).as_secs().max(1);
+        let lifetime = || policy.ttl_or(idempotency.ttl()).as_secs();
         Self {
             lifetime_secs: is_said.then(lifetime),
         }
@@ -99,7 +98,12 @@ impl StatusHeader {
         let standing = response.extensions_mut().remove::<Standing>();
         // What an extractor rejects, and what is taken back.
         let standing = standing.unwrap_or(Standing::NotStored).as_str();
-        if let Ok(value) = HeaderValue::try_from(format!("{standing}; lifetime={lifetime}")) {
+        // In whole seconds: of a lifetime below one nothing is said.
+        let value = match lifetime {
+            0 => standing.to_owned(),
+            secs => format!("{standing}; lifetime={secs}"),
+        };
+        if let Ok(value) = HeaderValue::try_from(value) {
             response.headers_mut().insert(IDEMPOTENCY_STATUS, value);
         }
         response

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use idempotent_runtime::ErrorKind;
 use idempotent_runtime::store::postgres::PostgresStore;
-use idempotent_runtime::store::{Store, StoreErrorKind};
+use idempotent_runtime::store::{ListFilter, Store, StoreErrorKind};
 
 use crate::own_server::OwnServer;
 use crate::sql::sql_store_tests;
@@ -239,4 +239,32 @@ async fn debug_shows_no_password() {
         text.contains(&scratch.table) && !text.contains("hunter2"),
         "{text}"
     );
+}
+
+/// More of them in a row than one call looks into: the table has no constraint on the length of a key.
+#[tokio::test]
+async fn rows_with_keys_of_another_length_do_not_stop_a_listing() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let store = scratch.store(1);
+    let ours = request();
+    store.claim(&ours).await.unwrap();
+    let foreign = r#"INSERT INTO "{table}" SELECT (jsonb_populate_record(r, jsonb_build_object(
+        'key', '\x' || repeat('00', 20) || lpad(to_hex(i), 16, '0')))).*
+        FROM "{table}" AS r, generate_series(1, 12000) AS i"#;
+    scratch.execute(foreign).await;
+    let (mut seen, mut next) = (Vec::new(), None);
+    for _ in 0..100 {
+        let page = store.list(&ListFilter::new(), next.as_ref(), 10).await;
+        let page = page.unwrap();
+        seen.extend(page.records.iter().map(|record| record.key));
+        next = page.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    assert!(next.is_none(), "it has no end");
+    assert_eq!(seen, [ours.owner.key]);
+    scratch.clean_up().await;
 }

@@ -396,3 +396,46 @@ async fn operation_of_any_length_is_read_back_as_far_as_it_fits() {
         assert_eq!(record.operation.len(), length.min(32 * 1024));
     }
 }
+
+/// The owner has ended its lease: no clock and no longer life of the key begins it again.
+#[tokio::test]
+async fn abandoned_record_whose_key_lives_longer_is_taken_over() {
+    let Some(server) = Server::start(&[]).await else {
+        return;
+    };
+    let store = RedisStore::new(server.connection().await);
+    let mut connection = server.connection().await;
+    let owner = owner();
+    store.claim(&request(owner)).await.unwrap();
+    assert_eq!(abandon(&store, owner).await.unwrap(), Release::Released);
+    let keys: Vec<String> = redis::cmd("KEYS")
+        .arg(format!("*{}", owner.key.to_hex()))
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let [key] = &keys[..] else {
+        panic!("{keys:?}");
+    };
+    let is_longer: bool = redis::cmd("PEXPIRE")
+        .arg(key)
+        .arg(10_000_000)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert!(is_longer);
+    let heir = another(owner);
+    let found = store.claim(&request(heir)).await.unwrap();
+    assert!(
+        matches!(found, Claim::Abandoned { attempt: 1, .. }),
+        "{found:?}"
+    );
+    let take_over = ClaimRequest {
+        take_over: Some(1),
+        ..request(heir)
+    };
+    let taken = store.claim(&take_over).await.unwrap();
+    assert!(
+        matches!(taken, Claim::Acquired(Acquired { attempt: 2, .. })),
+        "{taken:?}"
+    );
+}

@@ -58,7 +58,7 @@ where
     undone.is_err_and(|error| is_without_savepoint(&error))
 }
 
-/// Returns to the savepoint. Where there is none any more, the handler or the server has ended the transaction: what
+/// Returns to the savepoint. If there is no savepoint any more, the handler or the server has ended the transaction: what
 /// was committed cannot be taken back, so that its answer must be stored.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(in crate::store) async fn undo<DB: Database>(

@@ -7,7 +7,7 @@ if state == 'c' then
 end
 local life, lease = struct.unpack('>dd', head, 54)
 if left < 0 or not (life >= 0 and life <= 9007199254740992 and lease >= 0 and lease <= life) then
-  return { err = 'CORRUPT the record does not expire, or a number is none' }
+  return { err = 'CORRUPT the record does not expire, or has a field that is not a number' }
 end
 lease = math.min(lease, math.max(life - left, 0))
 local abandoned = redis.pcall('SETRANGE', KEYS[1], 33,

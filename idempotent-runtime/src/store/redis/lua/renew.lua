@@ -7,7 +7,7 @@ if state == 'c' then
 end
 local life = struct.unpack('>d', head, 54)
 if left < 0 or not (life >= 0 and life <= 9007199254740992) then
-  return { err = 'CORRUPT the record does not expire, or a number is none' }
+  return { err = 'CORRUPT the record does not expire, or has a field that is not a number' }
 end
 -- Zero, if another client has extended the key's life.
 local age = math.max(life - left, 0)

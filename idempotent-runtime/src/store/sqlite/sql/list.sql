@@ -5,6 +5,6 @@
 -- ?1 the key after which to begin, ?2 how many
 SELECT key, state, attempt, created_at, lease_until, expires_at, operation, label
 FROM main.{table}
-WHERE {which} key > ?1 AND length(key) = 32
+WHERE {which} key > ?1
 ORDER BY key
 LIMIT ?2
