@@ -269,7 +269,7 @@ describe('storage', () => {
     assert.equal(JSON.parse(json).digest, expected)
   })
 
-  for (const damage of ['', '{', 'null', '5', '"text"', '[]', '{}', '{"key":""}', '{"key":"a b"}', '{"key":7.5e300,"x":', `{"key":"${'k'.repeat(256)}"}`]) {
+  for (const damage of ['', '{', 'null', '5', '"text"', '0', 'false', '""', '[]', '{}', '{"key":{}}', '{"key":""}', '{"key":"a b"}', '{"key":7.5e300,"x":', `{"key":"${'k'.repeat(256)}"}`]) {
     test(`damaged_record_is_a_question_and_never_a_new_key: ${damage.slice(0, 20)}`, async () => {
       const world = browser([reply(201)])
       await (await world.page()).begin('o', PAYLOAD)
