@@ -200,7 +200,7 @@ pub use self::policy::{
     FingerprintSource, InFlight, KeyAge, MAX_DURATION, OnAbandoned, Policy, ReplayErrors,
 };
 pub use self::record::{
-    DecodeError, Owner, Record, RecordState, StoredResponse, Token, UnusableStep,
+    AuditLine, DecodeError, Owner, Record, RecordState, StoredResponse, Token, UnusableStep,
 };
 pub use self::recovery::{Abandoned, Recovery};
 

@@ -12,11 +12,13 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 
+mod audit;
 mod cbor;
 mod codec;
 mod compact;
 pub(crate) mod progress;
 
+pub use audit::AuditLine;
 pub use codec::DecodeError;
 pub(crate) use compact::CompactResponse;
 pub use progress::UnusableStep;
@@ -105,7 +107,15 @@ pub struct StoredResponse {
     /// `max_response_bytes` or broken off, and it was not kept. The key is used up all the same.
     pub body: Option<Bytes>,
     /// Boxed: few have any.
-    trailers: Option<Box<HeaderMap>>,
+    more: Option<Box<More>>,
+}
+
+/// What few responses have.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct More {
+    trailers: Option<HeaderMap>,
+    trace_context: Option<Box<str>>,
+    audit: Option<AuditLine>,
 }
 
 impl StoredResponse {
@@ -136,7 +146,7 @@ impl StoredResponse {
             status: status.as_u16(),
             headers,
             body: None,
-            trailers: None,
+            more: None,
         }
     }
 
@@ -146,25 +156,66 @@ impl StoredResponse {
             status,
             headers,
             body,
-            trailers: None,
+            more: None,
         }
     }
 
     /// The same response with trailers, which follow its body. None of them is the same as not to call this.
     #[must_use]
-    pub fn with_trailers(self, trailers: HeaderMap) -> Self {
-        let trailers = (!trailers.is_empty()).then(|| Box::new(trailers));
-        Self { trailers, ..self }
+    pub fn with_trailers(mut self, trailers: HeaderMap) -> Self {
+        if !trailers.is_empty() || self.trailers().is_some() {
+            self.more_mut().trailers = (!trailers.is_empty()).then_some(trailers);
+        }
+        self
     }
 
     /// The trailers, which follow the body; `None` where there are none.
     #[must_use]
     pub fn trailers(&self) -> Option<&HeaderMap> {
-        self.trailers.as_deref()
+        self.more.as_ref()?.trailers.as_ref()
     }
 
     pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
-        self.trailers.take().map(|trailers| *trailers)
+        self.more.as_mut()?.trailers.take()
+    }
+
+    /// The same response, of the attempt with this trace context: the value of its request's `traceparent`.
+    pub(crate) fn with_trace_context(mut self, trace_context: &str) -> Self {
+        self.more_mut().trace_context = Some(trace_context.into());
+        self
+    }
+
+    /// The `traceparent` ([W3C Trace Context](https://www.w3.org/TR/trace-context/)) of the request whose attempt was
+    /// completed, if it had a valid one. A replay's event links to it; no client ever gets it.
+    #[must_use]
+    pub fn trace_context(&self) -> Option<&str> {
+        self.more.as_ref()?.trace_context.as_deref()
+    }
+
+    /// The same response, by this decision of an operator.
+    #[must_use]
+    pub fn with_audit(mut self, audit: AuditLine) -> Self {
+        self.more_mut().audit = Some(audit);
+        self
+    }
+
+    /// The operator's decision that made this the response, if one did.
+    #[must_use]
+    pub fn audit(&self) -> Option<&AuditLine> {
+        self.more.as_ref()?.audit.as_ref()
+    }
+
+    fn more_mut(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
+    }
+
+    /// Without trailers: there is no body that they could follow.
+    fn more_without_trailers(&self) -> Option<Box<More>> {
+        let more = self.more.as_deref()?;
+        Some(Box::new(More {
+            trailers: None,
+            ..more.clone()
+        }))
     }
 
     /// A copy that says no more than that the request is done, and with which headers.
@@ -173,7 +224,7 @@ impl StoredResponse {
             status: self.status,
             headers: self.headers.clone(),
             body: None,
-            trailers: None,
+            more: self.more_without_trailers(),
         }
     }
 
@@ -183,21 +234,25 @@ impl StoredResponse {
             status: self.status,
             headers: HeaderMap::new(),
             body: None,
-            trailers: None,
+            more: self.more_without_trailers(),
         }
     }
 
     /// About how many bytes this response occupies, which is what a bounded store counts.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        let trailers = self.trailers.iter().flat_map(|trailers| trailers.iter());
+        let trailers = self.trailers().into_iter().flatten();
         let headers: usize = self
             .headers
             .iter()
             .chain(trailers)
             .map(|(name, value)| name.as_str().len() + value.len() + 64)
             .sum();
-        size_of::<Self>() + headers + self.body.as_ref().map_or(0, Bytes::len)
+        let more = self.more.as_ref().map_or(0, |more| {
+            let trace_context = more.trace_context.as_ref().map_or(0, |it| it.len());
+            size_of::<More>() + trace_context + more.audit.as_ref().map_or(0, AuditLine::size_bytes)
+        });
+        size_of::<Self>() + headers + more + self.body.as_ref().map_or(0, Bytes::len)
     }
 }
 

@@ -75,7 +75,26 @@ fn responses_of_version_1_are_written_and_read_as_ever() {
 #[test]
 fn an_optional_field_of_a_newer_release_is_left_out() {
     let bytes = golden(include_str!("golden/newer-optional.hex"));
-    assert_eq!(StoredResponse::decode(&bytes).unwrap(), response());
+    let read = StoredResponse::decode(&bytes).unwrap();
+    assert_eq!(read.trace_context(), Some("00-4bf92f-01"));
+    assert_eq!((read.status, &read.headers), (201, &response().headers));
+    assert_eq!(read.body, response().body);
+}
+
+/// Neither changes what a client gets.
+#[test]
+fn trace_context_and_audit_line_are_read() {
+    let bytes = golden(include_str!("golden/audited-1.hex"));
+    let read = StoredResponse::decode(&bytes).unwrap();
+    assert_eq!(
+        read.trace_context(),
+        Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    );
+    let audit = read.audit().unwrap();
+    assert_eq!((audit.by(), audit.reason()), ("anna", "paid"));
+    let since = audit.at().duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(since, std::time::Duration::from_millis(1_000_000));
+    assert_eq!(read.encode(), bytes);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The operator's part of [`Idempotency`].
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use super::Idempotency;
 use crate::engine::{finished_steps, resolve};
@@ -9,7 +10,7 @@ use crate::key::{KeySet, RecordKey};
 use crate::operation::without_parameter_names;
 use crate::operator::{Inspection, Locator, Resolution, Resolved};
 use crate::policy::Policy;
-use crate::record::{Record, RecordState};
+use crate::record::{AuditLine, Record, RecordState};
 use crate::recovery::{Abandoned, Recovery};
 use crate::store::{ListCursor, ListFilter, Listing, StoreError};
 
@@ -142,6 +143,45 @@ impl Idempotency {
             ControlFlow::Continue(found) => self.resolve_all(found, recovery).await,
             ControlFlow::Break(otherwise) => Ok(otherwise),
         }
+    }
+
+    /// As [`resolve`](Self::resolve), with who decided and why, for people who ask later.
+    ///
+    /// The audit line of a decision to replay is kept in the record, beside the response, for as long as the record
+    /// ([`StoredResponse::audit`](crate::StoredResponse::audit)). [`Recovery::Retry`] leaves no record that could keep it. Each
+    /// decision that was carried out is logged too, with the record key, the operation and the audit line, at level `WARN`.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve).
+    pub async fn resolve_as(
+        &self,
+        locator: &Locator,
+        recovery: Recovery,
+        audit: &AuditLine,
+    ) -> Result<Resolution, Error> {
+        let (decision, recovery) = match recovery {
+            Recovery::Replay(response) => (
+                "replay",
+                Recovery::Replay(response.with_audit(audit.clone())),
+            ),
+            Recovery::Retry => ("retry", Recovery::Retry),
+            Recovery::Unknown => return Ok(Resolution::Undecided),
+        };
+        let keys = self.locate(locator)?;
+        let found = match self.abandoned(&keys).await? {
+            ControlFlow::Continue(found) => found,
+            ControlFlow::Break(otherwise) => return Ok(otherwise),
+        };
+        let operation = found
+            .first()
+            .map(|(_, record)| Arc::clone(&record.operation));
+        let resolution = self.resolve_all(found, recovery).await?;
+        if matches!(resolution, Resolution::Resolved) {
+            tracing::warn!(record = %keys.first(), operation = operation.as_deref(), decision,
+                by = audit.by(), reason = audit.reason(), "an operator resolved an abandoned key");
+        }
+        Ok(resolution)
     }
 
     /// As [`resolve`](Self::resolve), by a recovery function: the one of `on_abandoned = path`, or any

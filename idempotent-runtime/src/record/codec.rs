@@ -5,14 +5,16 @@
 //! | 0 | status | unsigned integer |
 //! | 2 | headers, in order; absent where there are none | array of headers |
 //! | 4 | body; absent in a tombstone | byte string |
+//! | 5 | trace context of the completed attempt; absent where there is none | text |
 //! | 6 | trailers; absent where there are none | array of headers |
+//! | 7 | audit line; absent unless an operator decided | array of the time (ms since 1970), who (text), why (text) |
 //!
 //! A header is an array of its name (text), its value (byte string), and `true` if the value is sensitive.
 //! More elements after these are optional, as if they had odd tags.
 //!
 //! **An even tag is required**: a reader that does not know it refuses the record, because the response
 //! would be another one without it. **An odd tag is optional**: a reader that does not know it leaves it out.
-//! These are reserved: 1 operation, 3 label, 5 trace context, 7 audit line, 8 seal (of an encrypted response),
+//! These are reserved: 1 operation, 3 label, 8 seal (of an encrypted response),
 //! 9 that the client has seen the response. (Operation and label are known before there is a response:
 //! each store has them in places of their own.)
 //!
@@ -21,8 +23,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::StoredResponse;
 use super::cbor::{Malformed, Reader, Writer};
+use super::{AuditLine, StoredResponse};
 
 const VERSION: u8 = 1;
 
@@ -31,7 +33,9 @@ mod tag {
     pub(super) const STATUS: u64 = 0;
     pub(super) const HEADERS: u64 = 2;
     pub(super) const BODY: u64 = 4;
+    pub(super) const TRACE_CONTEXT: u64 = 5;
     pub(super) const TRAILERS: u64 = 6;
+    pub(super) const AUDIT: u64 = 7;
 }
 
 /// Why the bytes of a stored response could not be read.
@@ -66,11 +70,13 @@ impl StoredResponse {
     /// (odd numbers) that it does not know, and refuses required ones (even numbers).
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let trailers = self.trailers();
+        let (trailers, trace_context) = (self.trailers(), self.trace_context());
         let fields = 1
             + usize::from(!self.headers.is_empty())
             + usize::from(self.body.is_some())
-            + usize::from(trailers.is_some());
+            + usize::from(trailers.is_some())
+            + usize::from(trace_context.is_some())
+            + usize::from(self.audit().is_some());
         let mut bytes = Vec::with_capacity(self.size_bytes());
         bytes.push(VERSION);
         let mut writer = Writer::new(bytes);
@@ -85,9 +91,17 @@ impl StoredResponse {
             writer.uint(tag::BODY);
             writer.bytes(body);
         }
+        if let Some(trace_context) = trace_context {
+            writer.uint(tag::TRACE_CONTEXT);
+            writer.text(trace_context);
+        }
         if let Some(trailers) = trailers {
             writer.uint(tag::TRAILERS);
             write_headers(&mut writer, trailers);
+        }
+        if let Some(audit) = self.audit() {
+            writer.uint(tag::AUDIT);
+            audit.write(&mut writer);
         }
         writer.finish()
     }
@@ -106,6 +120,7 @@ impl StoredResponse {
         };
         let mut reader = Reader::new(bytes);
         let (mut status, mut headers, mut body, mut trailers) = (None, None, None, None);
+        let (mut trace_context, mut audit) = (None, None);
         for _ in 0..reader.map()? {
             let is_first = match reader.uint()? {
                 tag::STATUS => {
@@ -116,6 +131,8 @@ impl StoredResponse {
                 tag::HEADERS => headers.replace(read_headers(&mut reader)?).is_none(),
                 tag::BODY => body.replace(reader.bytes()?).is_none(),
                 tag::TRAILERS => trailers.replace(read_headers(&mut reader)?).is_none(),
+                tag::TRACE_CONTEXT => trace_context.replace(reader.text_bytes()?).is_none(),
+                tag::AUDIT => audit.replace(AuditLine::read(&mut reader)?).is_none(),
                 unknown if unknown % 2 == 0 => return Err(DecodeError::RequiredField(unknown)),
                 _ => {
                     reader.skip()?;
@@ -129,14 +146,20 @@ impl StoredResponse {
         if reader.left() > 0 {
             return Err(malformed("bytes after the end"));
         }
-        let response = Self {
+        let mut response = Self {
             status: status.ok_or_else(|| malformed("no status"))?,
             headers: headers.unwrap_or_default(),
             body: body.map(Bytes::copy_from_slice),
-            trailers: None,
+            more: None,
         };
-        Ok(match trailers {
-            Some(trailers) => response.with_trailers(trailers),
+        if let Some(trailers) = trailers {
+            response = response.with_trailers(trailers);
+        }
+        if let Some(Ok(trace_context)) = trace_context.map(str::from_utf8) {
+            response = response.with_trace_context(trace_context);
+        }
+        Ok(match audit {
+            Some(audit) => response.with_audit(audit),
             None => response,
         })
     }

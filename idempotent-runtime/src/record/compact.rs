@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::{StoredResponse, is_of_connection};
+use super::{AuditLine, More, StoredResponse, is_of_connection};
 
 /// A [`StoredResponse`] as a store in this process keeps it: a list of headers takes half as much room
 /// as a map, and nothing shares its bytes with anything else. A header's value that was echoed is a
@@ -17,7 +17,14 @@ pub(crate) struct CompactResponse {
     headers: Headers,
     body: Option<Bytes>,
     /// Boxed: few have any.
-    trailers: Option<Box<Headers>>,
+    more: Option<Box<CompactMore>>,
+}
+
+/// What few responses have.
+struct CompactMore {
+    trailers: Option<Headers>,
+    trace_context: Option<Box<str>>,
+    audit: Option<AuditLine>,
 }
 
 /// Headers, or trailers, in their order.
@@ -45,7 +52,7 @@ impl CompactResponse {
             status,
             headers: Headers::new(headers),
             body: body.map(Bytes::copy_from_slice),
-            trailers: None,
+            more: None,
         }
     }
 
@@ -61,20 +68,43 @@ impl CompactResponse {
             // With room for what a replay adds to them.
             headers: self.headers.to_map(2),
             body: self.body.clone(),
-            trailers: self
-                .trailers
-                .as_ref()
-                .map(|trailers| Box::new(trailers.to_map(0))),
+            more: self.more.as_ref().map(|more| Box::new(more.to_stored())),
         }
     }
 
     /// About how many bytes it occupies, in a box, with what its allocations take besides.
     pub(crate) fn size_bytes(&self) -> usize {
         let body = self.body.as_ref().map_or(0, shared_bytes);
-        let trailers = self.trailers.as_ref().map_or(0, |trailers| {
-            with_allocation(size_of::<Headers>()) + trailers.size_bytes()
-        });
-        with_allocation(size_of::<Self>()) + self.headers.size_bytes() + body + trailers
+        let more = self.more.as_ref().map_or(0, |more| more.size_bytes());
+        with_allocation(size_of::<Self>()) + self.headers.size_bytes() + body + more
+    }
+}
+
+impl CompactMore {
+    fn to_stored(&self) -> More {
+        More {
+            trailers: self.trailers.as_ref().map(|trailers| trailers.to_map(0)),
+            trace_context: self.trace_context.clone(),
+            audit: self.audit.clone(),
+        }
+    }
+
+    fn size_bytes(&self) -> usize {
+        let trace_context = self.trace_context.as_ref().map_or(0, |it| it.len());
+        with_allocation(size_of::<Self>())
+            + self.trailers.as_ref().map_or(0, Headers::size_bytes)
+            + with_allocation(trace_context)
+            + self.audit.as_ref().map_or(0, AuditLine::size_bytes)
+    }
+}
+
+impl From<&More> for CompactMore {
+    fn from(more: &More) -> Self {
+        Self {
+            trailers: more.trailers.as_ref().map(|it| Headers::new(it.iter())),
+            trace_context: more.trace_context.clone(),
+            audit: more.audit.clone(),
+        }
     }
 }
 
@@ -159,9 +189,9 @@ fn name_bytes(name: &HeaderName) -> usize {
 
 impl From<&StoredResponse> for CompactResponse {
     fn from(response: &StoredResponse) -> Self {
-        let trailers = response.trailers();
+        let more = response.more.as_deref();
         Self {
-            trailers: trailers.map(|trailers| Box::new(Headers::new(trailers.iter()))),
+            more: more.map(|more| Box::new(more.into())),
             ..Self::new(
                 response.status,
                 response.headers.iter(),
@@ -201,11 +231,12 @@ mod tests {
             status: 200,
             headers,
             body: Some(buffer.slice(0..10)),
-            trailers: Some(Box::new(HeaderMap::from_iter([(
-                HeaderName::from_static("x-trailer"),
-                piece(&buffer),
-            )]))),
-        };
+            more: None,
+        }
+        .with_trailers(HeaderMap::from_iter([(
+            HeaderName::from_static("x-trailer"),
+            piece(&buffer),
+        )]));
         let compact = CompactResponse::from(&response);
         assert_eq!(compact.response(), response);
         assert!(compact.size_bytes() < 800, "{}", compact.size_bytes());
@@ -233,7 +264,7 @@ mod tests {
             status: 200,
             headers,
             body: None,
-            trailers: None,
+            more: None,
         };
         let replay = CompactResponse::from(&response).response();
         assert!(replay.headers["x-secret"].is_sensitive());

@@ -13,7 +13,7 @@ fn response() -> StoredResponse {
         status: 201,
         headers,
         body,
-        trailers: None,
+        more: None,
     }
 }
 
@@ -28,6 +28,10 @@ fn every_byte_survives() {
     for response in [
         response(),
         with_trailers(),
+        with_trailers()
+            .with_trace_context("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+            .with_audit(AuditLine::new("anna\n", "paid")),
+        response().with_audit(AuditLine::new(&"ä".repeat(400), "")),
         StoredResponse {
             headers: HeaderMap::new(),
             ..response()
@@ -44,7 +48,16 @@ fn every_byte_survives() {
         let decoded = StoredResponse::decode(&response.encode()).unwrap();
         assert_eq!(decoded, response);
         assert_eq!(decoded.trailers(), response.trailers());
+        assert_eq!(decoded.audit(), response.audit());
+        assert_eq!(decoded.trace_context(), response.trace_context());
+        assert_eq!(CompactResponse::from(&response).response(), response);
     }
+}
+
+#[test]
+fn audit_line_is_one_line_of_bounded_length() {
+    let line = AuditLine::new("anna\r\nADMIN", &"ä".repeat(400));
+    assert_eq!((line.by(), line.reason().len()), ("anna  ADMIN", 512));
 }
 
 #[test]
@@ -53,9 +66,11 @@ fn sensitive_values_stay_so() {
     for (index, value) in response.headers.values_mut().enumerate() {
         value.set_sensitive(index != 1);
     }
-    for value in response.trailers.iter_mut().flat_map(|it| it.values_mut()) {
+    let mut trailers = response.take_trailers().unwrap();
+    for value in trailers.values_mut() {
         value.set_sensitive(true);
     }
+    let response = response.with_trailers(trailers);
     let encoded = response.encode();
     let decoded = StoredResponse::decode(&encoded).unwrap();
     assert_eq!(decoded, response);
