@@ -170,6 +170,7 @@ mod handle;
 mod http;
 mod key;
 mod keyed;
+pub mod observer;
 mod operation;
 mod operator;
 mod policy;
@@ -193,7 +194,7 @@ pub use self::handle::{
     Attempt, HeaderFilter, IDEMPOTENCY_DEGRADED, IDEMPOTENCY_STATUS, IDEMPOTENT_REPLAYED,
     Idempotency, IdempotencyBuilder, OnStoreFailure, Problem, ProblemCode, Transactions,
 };
-pub use self::http::Release;
+pub use self::http::{Answered, Release};
 pub use self::key::{InvalidKey, Key, KeySyntax, MAX_KEY_BYTES, RecordKey};
 pub use self::operator::{Inspection, Locator, Resolution};
 pub use self::policy::{

@@ -9,6 +9,7 @@ use tracing::Instrument;
 use super::ClaimGuard;
 use super::claim_guard::{Answer, Interrupted};
 use super::pauses::Pauses;
+use crate::observer::{Event, Observers};
 use crate::record::StoredResponse;
 
 /// The longest pause between two tries to store a response.
@@ -18,7 +19,31 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Pending {
     bytes: Arc<AtomicUsize>,
+    responses: Arc<AtomicUsize>,
     max_bytes: usize,
+}
+
+/// One response that is counted, with the bytes of all.
+struct Counted {
+    bytes: Arc<AtomicUsize>,
+    responses: Arc<AtomicUsize>,
+    observers: Observers,
+}
+
+impl Counted {
+    fn tell(&self) {
+        self.observers.tell(|| Event::PendingResponses {
+            responses: self.responses.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        });
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.responses.fetch_sub(1, Ordering::Relaxed);
+        self.tell();
+    }
 }
 
 /// Room for one response. Given back when dropped.
@@ -31,8 +56,21 @@ impl Pending {
     pub(super) fn new(max_bytes: usize) -> Self {
         Self {
             bytes: Arc::default(),
+            responses: Arc::default(),
             max_bytes,
         }
+    }
+
+    /// Counts one more, whose bytes are counted already.
+    fn count(&self, observers: &Observers) -> Counted {
+        self.responses.fetch_add(1, Ordering::Relaxed);
+        let counted = Counted {
+            bytes: Arc::clone(&self.bytes),
+            responses: Arc::clone(&self.responses),
+            observers: observers.clone(),
+        };
+        counted.tell();
+        counted
     }
 
     fn room_for(&self, response: &StoredResponse) -> Option<Room> {
@@ -79,14 +117,21 @@ impl ClaimGuard {
             response = Arc::new(response.status_only());
         }
         let tasks = self.engine().tasks().clone();
-        let rest = self.complete_until_stored(response, room).in_current_span();
+        let counted = pending.count(self.engine().observers());
+        let rest = self.complete_until_stored(response, (counted, room));
+        let rest = rest.in_current_span();
         // Without a runtime nothing can go on; the lease will tell.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             tasks.spawn_on(rest, &runtime);
         }
     }
 
-    async fn complete_until_stored(mut self, response: Arc<StoredResponse>, _room: Option<Room>) {
+    /// What is counted is dropped after the room, so that it tells of the bytes without it.
+    async fn complete_until_stored(
+        mut self,
+        response: Arc<StoredResponse>,
+        (counted, room): (Counted, Option<Room>),
+    ) {
         let record = self.owner().key;
         let mut offered = Arc::clone(&response);
         let mut pauses = Pauses::up_to(LONGEST_PAUSE);
@@ -100,7 +145,9 @@ impl ClaimGuard {
                             tracing::error!(%record, "answered with a response, and then lost the claim");
                         }
                     }
-                    return self.outlive_questions();
+                    self.outlive_questions();
+                    drop(room);
+                    return drop(counted);
                 }
                 // The store says that it cannot hold this response. That the request is done can still be
                 // said; if not even that is taken, it was not about the response.

@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::key::RecordKey;
+use crate::observer::{Event, Observers, StoreCall};
 use crate::record::{Owner, Record, StoredResponse};
 use crate::store::backend::Backend;
 use crate::store::replay_cache::registry::Removal;
@@ -18,16 +19,21 @@ use crate::store::{
 /// How long one purge may take. It is not part of a request, and may be slower than one.
 const PURGE_LIMIT: Duration = Duration::from_secs(30);
 
-/// A store whose operations all end, one way or the other. Clones share the store.
+/// A store whose operations all end, one way or the other, and are observed. Clones share the store.
 #[derive(Clone, Debug)]
 pub(super) struct Calls {
     backend: Backend,
     limit: Duration,
+    observers: Observers,
 }
 
 impl Calls {
-    pub(super) fn new(backend: Backend, limit: Duration) -> Self {
-        Self { backend, limit }
+    pub(super) fn new(backend: Backend, limit: Duration, observers: Observers) -> Self {
+        Self {
+            backend,
+            limit,
+            observers,
+        }
     }
 
     pub(super) fn store(&self) -> &Arc<dyn Store> {
@@ -39,6 +45,10 @@ impl Calls {
         &self.backend
     }
 
+    pub(super) fn observers(&self) -> &Observers {
+        &self.observers
+    }
+
     pub(super) fn limit(&self) -> Duration {
         self.limit
     }
@@ -48,11 +58,12 @@ impl Calls {
     }
 
     pub(super) async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
-        self.timed(self.store().claim(request)).await
+        self.timed(StoreCall::Claim, self.store().claim(request))
+            .await
     }
 
     pub(super) async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
-        self.timed(self.store().get(key)).await
+        self.timed(StoreCall::Get, self.store().get(key)).await
     }
 
     pub(super) async fn list(
@@ -61,10 +72,8 @@ impl Calls {
         cursor: Option<&ListCursor>,
         limit: usize,
     ) -> Result<Listing, StoreError> {
-        match timeout(PURGE_LIMIT, self.store().list(filter, cursor, limit)).await {
-            Ok(listing) => listing,
-            Err(_) => Err(self.error(StoreErrorKind::TimedOut)),
-        }
+        let call = self.store().list(filter, cursor, limit);
+        self.within(PURGE_LIMIT, StoreCall::List, call).await
     }
 
     pub(super) async fn give_grace(
@@ -74,14 +83,15 @@ impl Calls {
         grace: Duration,
         retention: Duration,
     ) -> Result<bool, StoreError> {
-        self.timed(self.store().give_grace(key, attempt, grace, retention))
-            .await
+        let call = self.store().give_grace(key, attempt, grace, retention);
+        self.timed(StoreCall::GiveGrace, call).await
     }
 
     pub(super) async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
         // Another handle of this process may have a cache, even if this one has none.
         let _removal = Removal(key);
-        self.timed(self.store().remove(key)).await
+        self.timed(StoreCall::Remove, self.store().remove(key))
+            .await
     }
 
     pub(super) async fn save_progress(
@@ -90,8 +100,8 @@ impl Calls {
         offset: usize,
         bytes: &Bytes,
     ) -> Result<Progress, StoreError> {
-        self.timed(self.store().save_progress(owner, offset, bytes))
-            .await
+        let call = self.store().save_progress(owner, offset, bytes);
+        self.timed(StoreCall::SaveProgress, call).await
     }
 
     pub(super) async fn complete(
@@ -100,54 +110,95 @@ impl Calls {
         response: &Arc<StoredResponse>,
         ttl: Duration,
     ) -> Result<Completion, StoreError> {
-        self.timed(self.store().complete(owner, response, ttl))
-            .await
+        let call = self.store().complete(owner, response, ttl);
+        self.timed(StoreCall::Complete, call).await
     }
 
     pub(super) async fn purge(&self, limit: usize) -> Result<Purged, StoreError> {
-        match timeout(PURGE_LIMIT, self.store().purge_expired(limit)).await {
-            Ok(purged) => purged,
-            Err(_) => Err(self.error(StoreErrorKind::TimedOut)),
-        }
-    }
-
-    pub(super) async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
-        self.each(renewals.len(), self.store().renew(renewals))
+        let call = self.store().purge_expired(limit);
+        self.within(PURGE_LIMIT, StoreCall::PurgeExpired, call)
             .await
     }
 
+    pub(super) async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
+        let call = self.store().renew(renewals);
+        self.each(StoreCall::Renew, renewals.len(), call).await
+    }
+
     pub(super) async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
-        self.each(owners.len(), self.store().release(owners)).await
+        let call = self.store().release(owners);
+        self.each(StoreCall::Release, owners.len(), call).await
     }
 
     pub(super) async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
-        self.each(owners.len(), self.store().abandon(owners)).await
+        let call = self.store().abandon(owners);
+        self.each(StoreCall::Abandon, owners.len(), call).await
     }
 
     /// Bounds a store call in time.
     pub(super) async fn timed<T>(
         &self,
+        name: StoreCall,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        match timeout(self.limit, call).await {
+        self.within(self.limit, name, call).await
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        name: StoreCall,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let begun = self.begun();
+        let result = match timeout(limit, call).await {
             Ok(result) => result,
             Err(_) => Err(self.error(StoreErrorKind::TimedOut)),
+        };
+        self.ended(name, begun, result.as_ref().err());
+        result
+    }
+
+    /// The time, if anything wants to know how long a call takes.
+    pub(super) fn begun(&self) -> Option<Instant> {
+        (!self.observers.is_none()).then(Instant::now)
+    }
+
+    /// Tells of a call.
+    pub(super) fn ended(
+        &self,
+        call: StoreCall,
+        begun: Option<Instant>,
+        error: Option<&StoreError>,
+    ) {
+        if let Some(begun) = begun {
+            self.observers.tell(|| Event::StoreCall {
+                store: self.store().name(),
+                call,
+                elapsed: begun.elapsed(),
+                error: error.map(StoreError::kind),
+            });
         }
     }
 
     /// The same for a batch: as many results as there are items, whatever the store returns.
     async fn each<T: Clone>(
         &self,
+        name: StoreCall,
         items: usize,
         call: impl Future<Output = Vec<Result<T, StoreError>>>,
     ) -> Vec<Result<T, StoreError>> {
-        match timeout(self.limit, call).await {
+        let begun = self.begun();
+        let results = match timeout(self.limit, call).await {
             Ok(mut results) => {
                 results.resize(items, Err(self.error(StoreErrorKind::Unavailable)));
                 results
             }
             Err(_) => vec![Err(self.error(StoreErrorKind::TimedOut)); items],
-        }
+        };
+        let failed = results.iter().find_map(|result| result.as_ref().err());
+        self.ended(name, begun, failed);
+        results
     }
 }
 

@@ -11,6 +11,7 @@ use super::take_over::{Decision, Finding, decide, run_or_complete, wait_before_t
 use super::wait::Waiter;
 use super::{ClaimGuard, DescribeAbandoned, Detach, Engine, Fingerprints, Intent, Refusal, random};
 use crate::key::RecordKey;
+use crate::observer::{Event, StoreCall};
 use crate::policy::{InFlight, OnAbandoned, Policy};
 use crate::record::{Owner, StoredResponse, Token};
 use crate::store::{Claim, StoreError, StoreErrorKind};
@@ -39,7 +40,9 @@ impl Engine {
     /// A replay that is cached in this process, without asking further.
     pub(crate) fn cached(&self, intent: &Intent) -> Option<Arc<StoredResponse>> {
         let backend = self.0.calls.backend();
-        backend.replay(&intent.keys.first(), &intent.fingerprint)
+        let replay = backend.replay(&intent.keys.first(), &intent.fingerprint)?;
+        self.observers().tell(|| Event::CacheHit);
+        Some(replay)
     }
 
     /// What a first request or a replay comes to in a store in this process, where nothing is waited for.
@@ -71,7 +74,11 @@ impl Engine {
             intent.ttl,
         );
         let asked_at = Instant::now();
-        match backend.claim_now(&claim.request(self.0.retention, None))? {
+        let begun = self.0.calls.begun();
+        let claimed = backend.claim_now(&claim.request(self.0.retention, None))?;
+        let (calls, error) = (&self.0.calls, claimed.as_ref().err());
+        calls.ended(StoreCall::Claim, begun, error);
+        match claimed {
             // There may be more to do about it.
             Ok(Claim::InFlight { .. } | Claim::Abandoned { .. } | Claim::Mismatch) => None,
             Ok(claimed) => {

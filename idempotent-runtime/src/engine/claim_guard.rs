@@ -14,7 +14,8 @@ use super::claim_terms::ClaimTerms;
 use super::given_up::{self, GivenUp, How};
 use super::leases::LeaseGuard;
 use super::steps::LeaseView;
-use super::{Engine, Steps};
+use super::{Described, Engine, Steps};
+use crate::observer::{Event, StoreCall};
 use crate::record::{CompactResponse, Owner, RecordState, StoredResponse};
 use crate::store::{Acquired, Claim, Completion, Release, StoreError};
 
@@ -74,6 +75,11 @@ impl ClaimGuard {
         running: TaskTrackerToken,
     ) -> Self {
         engine.0.held.fetch_add(1, Ordering::AcqRel);
+        engine.observers().tell(|| Event::Claimed {
+            operation: claim.operation.observed(),
+            record: claim.owner.key,
+            attempt,
+        });
         Self {
             engine: engine.clone(),
             lease: Arc::new(engine.0.leases.keep(claim.clone(), asked_at)),
@@ -114,6 +120,11 @@ impl ClaimGuard {
         &self.claim.owner
     }
 
+    /// What operators see of its request.
+    pub(crate) fn described(&self) -> &Described {
+        &self.claim.operation
+    }
+
     pub(crate) fn steps(&mut self) -> &Steps {
         let guard = Arc::clone(&self.lease);
         let steps = || {
@@ -141,10 +152,13 @@ impl ClaimGuard {
     /// As [`store`](Self::store), of a response that is made once more if the store in this process has
     /// used it up in vain.
     pub(crate) fn complete(self, response: impl Fn() -> CompactResponse) -> Completing {
-        if self.aliases.is_empty() {
-            let backend = self.engine.0.calls.backend();
+        let has_trace = self.described().trace_context().is_some();
+        if self.aliases.is_empty() && !has_trace {
+            let calls = &self.engine.0.calls;
+            let (begun, backend) = (calls.begun(), calls.backend());
             let completion = backend.complete_now(self.owner(), &response, self.claim.ttl);
             if let Some(Ok(Completion::Stored)) = completion {
+                calls.ended(StoreCall::Complete, begun, None);
                 return Either::Left(ready(Answer::Acquired(Own::Stored)));
             }
         }
@@ -160,7 +174,11 @@ impl ClaimGuard {
     ///
     /// When the store does not take it the answer goes out all the same, and completing goes on in the
     /// background until it is stored or a later attempt's answer stands.
-    pub(crate) async fn store(mut self, response: Arc<StoredResponse>) -> Answer {
+    pub(crate) async fn store(mut self, mut response: Arc<StoredResponse>) -> Answer {
+        if let Some(trace_context) = self.described().trace_context() {
+            let traced = Arc::unwrap_or_clone(response).with_trace_context(trace_context);
+            response = Arc::new(traced);
+        }
         let answer = match self.try_complete(&response).await {
             Ok(answer) => answer,
             Err(Interrupted { error, answer }) => {
@@ -233,6 +251,7 @@ impl ClaimGuard {
                 Err(error) => return Err(interrupted(Some(error), answer)),
             }
             tracing::warn!(record = %self.owner().key, "lost the claim before its response was stored");
+            self.tell_lost();
             answer = self.still_storing();
             let mut claim = self.claim_again(None).await.map_err(failed)?;
             if let Claim::Abandoned { attempt, .. } = claim {
@@ -309,6 +328,22 @@ impl ClaimGuard {
         self.try_give_up(How::Abandon).await;
     }
 
+    fn tell_lost(&self) {
+        self.engine.observers().tell(|| Event::ClaimLost {
+            operation: self.claim.operation.observed(),
+            record: self.claim.owner.key,
+        });
+    }
+
+    fn tell_abandoned(&self) {
+        tracing::warn!(record = %self.owner().key, operation = &**self.described(), attempt = self.attempt,
+            "an attempt was abandoned: whether it took effect is unknown");
+        self.engine.observers().tell(|| Event::Abandoned {
+            operation: self.claim.operation.observed(),
+            record: self.claim.owner.key,
+        });
+    }
+
     /// What the store says to it; `None` if it is tried again in the background.
     async fn try_give_up(&mut self, how: How) -> Option<Release> {
         for mut alias in std::mem::take(&mut self.aliases) {
@@ -316,6 +351,9 @@ impl ClaimGuard {
             Box::pin(alias.try_give_up(how)).await;
         }
         self.end(how).await;
+        if how == How::Abandon {
+            self.tell_abandoned();
+        }
         match given_up::give_up(&self.engine, self.owner(), how).await {
             Ok(release) => {
                 if self.claim.has_lost_question() {
@@ -388,6 +426,9 @@ fn interrupted(error: Option<StoreError>, answer: Answer) -> Interrupted {
 impl Drop for ClaimGuard {
     fn drop(&mut self) {
         self.engine.0.held.fetch_sub(1, Ordering::AcqRel);
+        self.engine.observers().tell(|| Event::ClaimEnded {
+            operation: self.claim.operation.observed(),
+        });
         if let Some(steps) = &self.steps {
             steps.end();
         }

@@ -68,7 +68,7 @@ impl ClaimTerms {
             owner: self.owner,
             fingerprint: self.fingerprint,
             operation: self.operation.stored(),
-            label: self.operation.label.as_deref(),
+            label: self.operation.label().map(|label| &**label),
             lease: self.lease,
             retention,
             take_over,

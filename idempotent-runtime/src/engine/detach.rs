@@ -16,6 +16,8 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
 
+use crate::observer::{Event, Observers};
+
 /// A future that is finished in the background if it is dropped after it was begun.
 ///
 /// Its output is dropped there; what must not be lost has to happen inside it, or in its output's
@@ -58,17 +60,25 @@ pub(crate) struct Crowd(Arc<Count>);
 struct Count {
     running: AtomicUsize,
     most: usize,
+    observers: Observers,
 }
 
 /// One of a [`Crowd`].
 struct Member(Crowd);
 
 impl Crowd {
-    pub(crate) fn of_at_most(most: usize) -> Self {
+    pub(crate) fn of_at_most(most: usize, observers: Observers) -> Self {
         Self(Arc::new(Count {
             running: AtomicUsize::new(0),
             most,
+            observers,
         }))
+    }
+
+    fn tell(&self) {
+        self.0.observers.tell(|| Event::Background {
+            handlers: self.0.running.load(Ordering::Acquire),
+        });
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -78,6 +88,7 @@ impl Crowd {
     /// Also when it is full: what has begun is never cut off.
     fn join(&self) -> Member {
         self.0.running.fetch_add(1, Ordering::AcqRel);
+        self.tell();
         Member(self.clone())
     }
 }
@@ -85,6 +96,7 @@ impl Crowd {
 impl Drop for Member {
     fn drop(&mut self) {
         self.0.0.running.fetch_sub(1, Ordering::AcqRel);
+        self.0.tell();
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeySet, RecordKey};
 use crate::keyed::Keyed;
-use crate::operation;
+use crate::observer::Observers;
 use crate::record::{Record, RecordState, StoredResponse};
 use crate::store::backend::Backend;
 use crate::store::{ListCursor, ListFilter, Listing, Store, StoreError};
@@ -25,12 +25,15 @@ mod calls;
 mod claim;
 mod claim_guard;
 mod claim_terms;
+mod described;
 mod detach;
 mod fingerprints;
 mod given_up;
 mod key_queues;
 mod leases;
+mod lookout;
 mod pauses;
+mod periodic;
 mod random;
 mod resolve;
 mod secrets;
@@ -41,8 +44,11 @@ mod transaction;
 mod unwind;
 mod wait;
 
+use self::periodic::Periodic;
+
 pub(crate) use abandoned::{Crashed, DescribeAbandoned, finished_steps};
 pub(crate) use claim_guard::{Answer, ClaimGuard, Own};
+pub(crate) use described::Described;
 pub(crate) use detach::{Crowd, Detach, Mover};
 pub(crate) use fingerprints::Fingerprints;
 pub(crate) use resolve::resolve;
@@ -67,7 +73,8 @@ struct Inner {
     leases: leases::Leases,
     watches: wait::Watches,
     key_queues: Keyed<key_queues::KeyQueue>,
-    sweeper: sweep::Sweeper,
+    sweeper: Periodic,
+    lookout: Periodic,
     secrets: secrets::Secrets,
     tasks: TaskTracker,
     held: AtomicUsize,
@@ -82,6 +89,8 @@ struct Inner {
 pub(crate) struct EngineSettings {
     pub(crate) store_timeout: Duration,
     pub(crate) purge_interval: Duration,
+    /// How often abandoned records are looked for; zero for never.
+    pub(crate) abandoned_check: Duration,
     /// How long a record outlives its lease while it is not completed.
     pub(crate) retention: Duration,
     /// The most memory of responses that wait to be stored.
@@ -99,6 +108,7 @@ impl Default for EngineSettings {
         Self {
             store_timeout: Duration::from_secs(2),
             purge_interval: Duration::from_secs(60),
+            abandoned_check: Duration::ZERO,
             retention: Duration::from_secs(30 * 24 * 60 * 60),
             max_pending_bytes: 64 * 1024 * 1024,
             transaction_timeout: Duration::from_secs(30),
@@ -117,48 +127,6 @@ pub(crate) struct Intent {
     /// For a recovery function: the key, and whose it is.
     pub(crate) key: Key,
     pub(crate) scope: Option<Vec<u8>>,
-}
-
-/// What operators see of a request: the operation, and the application's own reference.
-#[derive(Clone, Debug)]
-pub(crate) struct Described {
-    operation: Arc<str>,
-    label: Option<Arc<str>>,
-}
-
-impl Described {
-    pub(crate) fn with_label(self, label: Option<Arc<str>>) -> Self {
-        Self { label, ..self }
-    }
-
-    /// The operation as a store keeps it.
-    fn stored(&self) -> &str {
-        operation::stored(&self.operation)
-    }
-
-    fn stored_operation(&self) -> Arc<str> {
-        match self.stored() {
-            cut if cut.len() < self.operation.len() => cut.into(),
-            _ => Arc::clone(&self.operation),
-        }
-    }
-}
-
-impl<T: Into<Arc<str>>> From<T> for Described {
-    fn from(operation: T) -> Self {
-        Self {
-            operation: operation.into(),
-            label: None,
-        }
-    }
-}
-
-impl std::ops::Deref for Described {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.operation
-    }
 }
 
 /// Why there is no outcome. Nothing has run.
@@ -181,14 +149,16 @@ impl Engine {
         backend: Backend,
         settings: EngineSettings,
         check_values: Option<CheckValues>,
+        observers: Observers,
     ) -> Self {
-        let calls = calls::Calls::new(backend, settings.store_timeout);
+        let calls = calls::Calls::new(backend, settings.store_timeout, observers);
         let engine = Self(Arc::new(Inner {
             secrets: secrets::Secrets::new(check_values),
             leases: leases::Leases::new(calls.clone(), settings.retention),
             watches: wait::Watches::new(calls.clone()),
             key_queues: Keyed::default(),
-            sweeper: sweep::Sweeper::new(settings.purge_interval),
+            sweeper: Periodic::new(settings.purge_interval),
+            lookout: Periodic::new(settings.abandoned_check),
             calls,
             retention: settings.retention,
             idle_limit: settings.transaction_timeout + IDLE_MARGIN,
@@ -200,13 +170,19 @@ impl Engine {
             closing: AtomicBool::new(false),
         }));
         engine.0.secrets.check(&engine.0.calls);
+        engine.0.lookout.run(&engine.0.calls, lookout::look_out);
         engine
     }
 
     /// What is done in the background, from the first claim on.
     fn look_after(&self) {
-        self.0.sweeper.run(&self.0.calls);
+        self.0.sweeper.run(&self.0.calls, sweep::sweep);
         self.0.secrets.check(&self.0.calls);
+        self.0.lookout.run(&self.0.calls, lookout::look_out);
+    }
+
+    pub(crate) fn observers(&self) -> &Observers {
+        self.0.calls.observers()
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
@@ -222,6 +198,7 @@ impl Engine {
         self.0.closing.store(true, Ordering::Release);
         self.0.tasks.close();
         self.0.sweeper.stop();
+        self.0.lookout.stop();
         match tokio::time::timeout(deadline, self.0.tasks.wait()).await {
             Ok(()) => 0,
             Err(_) => self.0.held.load(Ordering::Acquire),

@@ -45,7 +45,7 @@ pub(crate) async fn resolve(
         key,
         token: random::token()?,
     };
-    let described = Described::from(Arc::clone(&record.operation)).with_label(record.label.clone());
+    let described = Described::new(&*record.operation, record.label.clone());
     let claim = ClaimTerms::new(owner, record.fingerprint, &described, LEASE, ttl);
     let (owned, attempt) = (engine.clone(), record.attempt);
     Detach::new(engine.tasks(), async move {

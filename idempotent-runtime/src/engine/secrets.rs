@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
+use super::Described;
 use super::calls::Calls;
 use super::claim_terms::ClaimTerms;
 use super::random;
@@ -112,7 +113,8 @@ async fn write(calls: &Calls, own: &CheckValues) -> Result<(), StoreError> {
         token,
     };
     let fingerprint = Fingerprint::from_bytes(*own.key.as_bytes());
-    let claim = ClaimTerms::new(owner, fingerprint, &OPERATION.into(), LEASE, MAX_DURATION);
+    let operation = Described::new(OPERATION, None);
+    let claim = ClaimTerms::new(owner, fingerprint, &operation, LEASE, MAX_DURATION);
     // One that arrives late is gone with its lease.
     if let Claim::Acquired { .. } = claim.ask(calls, LEASE, None).await? {
         let response = Arc::new(StoredResponse::of_parts(

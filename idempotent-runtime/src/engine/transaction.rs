@@ -15,10 +15,11 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::key_queues::{KeyQueue, RunningHere, Turn};
 use super::pauses::jittered;
 use super::wait::{FIRST_POLL, SLOWEST_POLL};
-use super::{Answer, Engine, Fingerprints, Intent, Own, Refusal, random};
+use super::{Answer, Described, Engine, Fingerprints, Intent, Own, Refusal, random};
 use crate::fingerprint::Fingerprint;
 use crate::key::{KeySet, RecordKey};
 use crate::keyed::Entry;
+use crate::observer::{Event, StoreCall};
 use crate::policy::{InFlight, Policy};
 use crate::record::{Owner, RecordState, StoredResponse};
 use crate::store::transaction::{ASK_AGAIN, Begin, Committed, Session, TransactionRequest};
@@ -35,6 +36,7 @@ pub(crate) struct InTransaction<C> {
 struct ToRecord {
     keys: KeySet,
     fingerprint: Fingerprint,
+    described: Described,
     /// Ends after the session has.
     _here: RunningHere,
 }
@@ -42,6 +44,8 @@ struct ToRecord {
 /// Is counted, and keeps [`Engine::shutdown`] waiting.
 struct Running {
     engine: Engine,
+    /// What it runs, as observers know it, once it has begun for a record.
+    observed: Option<Described>,
     _token: TaskTrackerToken,
 }
 
@@ -50,14 +54,32 @@ impl Running {
         engine.0.held.fetch_add(1, Ordering::AcqRel);
         Self {
             engine: engine.clone(),
+            observed: None,
             _token: token,
         }
+    }
+
+    fn begin(&mut self, described: &Described, record: RecordKey) {
+        if self.engine.observers().is_none() {
+            return;
+        }
+        self.observed = Some(described.clone());
+        self.engine.observers().tell(|| Event::Claimed {
+            operation: described.observed(),
+            record,
+            attempt: 1,
+        });
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.engine.0.held.fetch_sub(1, Ordering::AcqRel);
+        if let Some(described) = &self.observed {
+            self.engine.observers().tell(|| Event::ClaimEnded {
+                operation: described.observed(),
+            });
+        }
     }
 }
 
@@ -101,8 +123,8 @@ pub(crate) async fn enter_transaction<C>(
             token: random::token()?,
         },
         aliases: intent.keys.others().into(),
-        operation: intent.operation.stored_operation(),
-        label: intent.operation.label.clone(),
+        operation: intent.operation.stored().into(),
+        label: intent.operation.label().cloned(),
         fingerprint: fingerprints.current(),
         ttl: intent.ttl,
     };
@@ -127,11 +149,17 @@ pub(crate) async fn enter_transaction<C>(
                 continue;
             }
             begun => {
-                return Ok(begun.map(|Begun { session, running }| {
+                return Ok(begun.map(|begun| {
+                    let Begun {
+                        session,
+                        mut running,
+                    } = begun;
+                    running.begin(&intent.operation, key);
                     let fingerprint = request.fingerprint;
                     let record = ToRecord {
                         keys: intent.keys.clone(),
                         fingerprint,
+                        described: intent.operation.clone(),
                         _here: RunningHere::new(waiting.queue, waiting.turn, fingerprint),
                     };
                     InTransaction {
@@ -163,7 +191,7 @@ pub(crate) async fn begin_unprotected<C>(
     match engine
         .0
         .calls
-        .timed(begin.begin(None, engine.0.idle_limit))
+        .timed(StoreCall::Begin, begin.begin(None, engine.0.idle_limit))
         .await?
     {
         Claim::Acquired(session) => Ok(InTransaction {
@@ -201,7 +229,10 @@ pub(crate) async fn try_transactions<C>(
     if let Claim::Acquired(session) = engine
         .0
         .calls
-        .timed(begin.begin(Some(&request), engine.0.idle_limit))
+        .timed(
+            StoreCall::Begin,
+            begin.begin(Some(&request), engine.0.idle_limit),
+        )
         .await?
     {
         roll_back(engine, session).await;
@@ -244,7 +275,7 @@ async fn try_begin<C>(
     }
     engine.look_after();
     let begun = begin.begin(Some(request), engine.0.idle_limit);
-    let begun = engine.0.calls.timed(begun).await?;
+    let begun = engine.0.calls.timed(StoreCall::Begin, begun).await?;
     Ok(begun.map(|session| Begun { session, running }))
 }
 
@@ -269,6 +300,11 @@ impl<C> InTransaction<C> {
         self.record.as_ref().map(|record| record.keys.first())
     }
 
+    /// What operators see of its request, if it will be in a record.
+    pub(crate) fn described(&self) -> Option<&Described> {
+        self.record.as_ref().map(|record| &record.described)
+    }
+
     /// Whether the database takes no more statements in this transaction, or does not say.
     pub(crate) async fn is_failed(&mut self) -> bool {
         let limit = self.running.engine.0.calls.limit();
@@ -286,7 +322,11 @@ impl<C> InTransaction<C> {
     /// Takes back what the handler has written.
     pub(crate) async fn undo(&mut self) -> Result<(), Refusal> {
         let engine = self.running.engine.clone();
-        Ok(engine.0.calls.timed(self.session.undo()).await?)
+        Ok(engine
+            .0
+            .calls
+            .timed(StoreCall::Undo, self.session.undo())
+            .await?)
     }
 
     /// Takes everything back and frees the key.
@@ -307,7 +347,10 @@ impl<C> InTransaction<C> {
             running,
         } = self;
         let engine = &running.engine;
-        let error = match engine.0.calls.timed(session.commit(response)).await {
+        let trace_context = record.as_ref().and_then(|it| it.described.trace_context());
+        let traced = trace_context.map(|it| response.clone().with_trace_context(it));
+        let commit = session.commit(traced.as_ref().unwrap_or(response));
+        let error = match engine.0.calls.timed(StoreCall::Commit, commit).await {
             Ok(Committed::Stored) => return Ok(Answer::Acquired(Own::Stored)),
             Ok(Committed::Lost) => {
                 StoreError::new(engine.store().name(), StoreErrorKind::Unavailable)

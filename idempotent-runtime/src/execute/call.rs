@@ -78,7 +78,7 @@ fn intent(
     Intent {
         keys: keys.derive(operation, scope.as_deref(), &key),
         fingerprint: Fingerprint::of_input(input),
-        operation: Described::from(operation).with_label(label),
+        operation: Described::new(operation, label),
         ttl: policy.ttl_or(idempotency.ttl()),
         key,
         scope,

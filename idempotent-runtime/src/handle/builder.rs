@@ -16,6 +16,7 @@ use super::{Idempotency, Inner, OnStoreFailure, Settings};
 use crate::digest::Digest;
 use crate::engine::{CheckValues, Crowd, Engine, EngineSettings};
 use crate::key::{KeySyntax, RecordKeys};
+use crate::observer::{Observer, Observers};
 use crate::policy::MAX_DURATION;
 use crate::store::backend::Backend;
 use crate::store::shared::shared;
@@ -32,7 +33,10 @@ pub struct IdempotencyBuilder {
     previous_secrets: Vec<Vec<u8>>,
     is_previously_without_secret: bool,
     secret_check: bool,
-    settings: Settings,
+    pub(super) observers: Vec<Arc<dyn Observer>>,
+    pub(super) abandoned_check: Option<Duration>,
+    max_background: Option<usize>,
+    pub(super) settings: Settings,
 }
 
 impl IdempotencyBuilder {
@@ -46,6 +50,9 @@ impl IdempotencyBuilder {
             previous_secrets: Vec::new(),
             is_previously_without_secret: false,
             secret_check: true,
+            observers: Vec::new(),
+            abandoned_check: None,
+            max_background: None,
             settings: Settings {
                 syntax: KeySyntax::default(),
                 digest: Digest::default(),
@@ -54,6 +61,7 @@ impl IdempotencyBuilder {
                 fingerprint_headers: Vec::new(),
                 problems: Problems::default(),
                 status_header: false,
+                answered_extension: false,
                 on_store_failure: OnStoreFailure::default(),
                 retry_after: Duration::from_secs(1),
                 background: None,
@@ -252,7 +260,7 @@ impl IdempotencyBuilder {
     #[track_caller]
     pub fn max_background_handlers(mut self, most: usize) -> Self {
         assert!(most > 0, "with a bound of zero no handler ever runs");
-        self.settings.background = Some(Crowd::of_at_most(most));
+        self.max_background = Some(most);
         self
     }
 
@@ -316,26 +324,6 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// Whether answers of protected operations carry `Idempotency-Status`: what the answer has to do with its key, and for
-    /// how many seconds a completed response of the operation is replayed, such as `stored; lifetime=86400`. Default
-    /// `false`.
-    ///
-    /// | value | the answer |
-    /// | --- | --- |
-    /// | `stored` | is the handler's, or the problem of one that panicked, and in the record; over `max_response_bytes`, without its body |
-    /// | `pending` | is the handler's, and will be in the record: at the end of a stream, or when the store accepts it |
-    /// | `not-stored` | is the handler's or an extractor's, and is not in the record: a retry runs the handler |
-    /// | `replayed` | is the stored response |
-    /// | `unprotected` | is the handler's, without a key, or without a store ([`OnStoreFailure::FailOpen`]) |
-    /// | a problem's code | is that [problem](crate::answers) |
-    ///
-    /// Safe methods have none. Clients read from it how long they may retry. A page of another origin sees it if it is
-    /// [exposed](crate::browsers).
-    pub fn status_header(mut self, is_sent: bool) -> Self {
-        self.settings.status_header = is_sent;
-        self
-    }
-
     /// Something that recovery functions need, such as a database pool: they get it from
     /// [`Abandoned::extension`](crate::Abandoned::extension).
     pub fn extension<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
@@ -345,7 +333,13 @@ impl IdempotencyBuilder {
 
     /// Makes the handle.
     #[must_use]
-    pub fn build(self) -> Idempotency {
+    pub fn build(mut self) -> Idempotency {
+        let every = || self.default_abandoned_check();
+        self.engine.abandoned_check = self.abandoned_check.unwrap_or_else(every);
+        let observers = Observers::new(self.observers);
+        let most = self.max_background;
+        let most = most.or_else(|| (!observers.is_none()).then_some(usize::MAX));
+        self.settings.background = most.map(|most| Crowd::of_at_most(most, observers.clone()));
         let backend = Backend::new(self.store, self.replay_cache);
         let unkeyed = self.is_previously_without_secret.then_some(None);
         let previous = self.previous_secrets.iter().map(|secret| Some(&**secret));
@@ -357,7 +351,7 @@ impl IdempotencyBuilder {
             CheckValues { key, values }
         });
         Idempotency(Arc::new(Inner {
-            engine: Engine::new(backend, self.engine, check_values),
+            engine: Engine::new(backend, self.engine, check_values, observers),
             keys,
             transaction_timeout: self.engine.transaction_timeout,
             settings: self.settings,
@@ -366,7 +360,7 @@ impl IdempotencyBuilder {
 }
 
 #[track_caller]
-fn within_bounds(duration: Duration) -> Duration {
+pub(super) fn within_bounds(duration: Duration) -> Duration {
     let is_zero = duration < Duration::from_millis(1);
     assert!(!is_zero, "a duration of zero forgets a payment at once");
     assert!(duration <= MAX_DURATION, "a duration is at most ten years");

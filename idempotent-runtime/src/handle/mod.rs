@@ -7,6 +7,7 @@ pub(crate) mod inputs;
 mod operator;
 pub(crate) mod problem;
 mod transactions;
+mod watching;
 
 use std::fmt;
 use std::sync::Arc;
@@ -86,6 +87,7 @@ struct Settings {
     fingerprint_headers: Vec<HeaderName>,
     problems: Problems,
     status_header: bool,
+    answered_extension: bool,
     on_store_failure: OnStoreFailure,
     retry_after: Duration,
     background: Option<Crowd>,
@@ -220,6 +222,19 @@ impl Idempotency {
 
     pub(crate) fn has_status_header(&self) -> bool {
         self.0.settings.status_header
+    }
+
+    pub(crate) fn has_answered_extension(&self) -> bool {
+        self.0.settings.answered_extension
+    }
+
+    /// Whether anything in this process wants to know what a request is answered, apart from a span.
+    pub(crate) fn is_reported(&self) -> bool {
+        let settings = &self.0.settings;
+        settings.status_header
+            || settings.answered_extension
+            || settings.problems.renderer.is_some()
+            || !self.engine().observers().is_none()
     }
 
     pub(crate) fn on_store_failure(&self) -> OnStoreFailure {

@@ -74,6 +74,9 @@ pub struct Problem {
     status: StatusCode,
     detail: Cow<'static, str>,
     retry_after: Option<Duration>,
+    operation: Option<Arc<str>>,
+    /// Where problems are documented, for the application's own renderer.
+    documentation: Option<Arc<str>>,
 }
 
 /// The application's own renderer for problems.
@@ -229,6 +232,8 @@ impl Problem {
             status: code.status(),
             detail: code.detail().into(),
             retry_after: None,
+            operation: None,
+            documentation: None,
         }
     }
 
@@ -284,6 +289,25 @@ impl Problem {
         self
     }
 
+    pub(crate) fn of_operation(mut self, operation: &Arc<str>) -> Self {
+        self.operation = Some(Arc::clone(operation));
+        self
+    }
+
+    /// The operation: the handler's `name`, or its method and route. `None` if a handler with `#[tx]` panicked without a key.
+    #[must_use]
+    pub fn operation(&self) -> Option<&str> {
+        self.operation.as_deref()
+    }
+
+    /// The response that the client gets if the application does not render it: `application/problem+json` (RFC 9457). For an own
+    /// renderer that adds to it, or leaves some problems as they are.
+    #[must_use]
+    pub fn default_response(&self) -> Response {
+        let documentation = self.documentation.as_deref().unwrap_or(DOCUMENTATION);
+        render_default(documentation, self)
+    }
+
     /// The code of the problem.
     #[must_use]
     pub fn code(&self) -> ProblemCode {
@@ -318,9 +342,13 @@ impl Problem {
 impl Problems {
     pub(crate) fn render(&self, problem: &Problem) -> Response {
         let mut response = match &self.renderer {
-            Some(renderer) => renderer(problem),
-            None => self.render_default(problem),
+            Some(renderer) => renderer(&Problem {
+                documentation: Some(Arc::clone(&self.documentation)),
+                ..problem.clone()
+            }),
+            None => render_default(&self.documentation, problem),
         };
+        response.extensions_mut().insert(problem.code);
         // Not left to the renderer: a client that must wait needs to know for how long.
         if let Some(secs) = problem.retry_after_secs() {
             let headers = response.headers_mut();
@@ -331,30 +359,34 @@ impl Problems {
         response
     }
 
-    fn render_default(&self, problem: &Problem) -> Response {
-        let kind = format!("{}#{}", self.documentation, problem.code);
-        let body = Members {
-            kind: &kind,
-            title: problem.code.title(),
-            status: problem.status.as_u16(),
-            detail: &problem.detail,
-            code: problem.code.as_str(),
-        };
-        // Strings and a number: this always serializes.
-        let body = serde_json::to_vec(&body).unwrap_or_default();
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = problem.status;
-        let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
-        // RFC 8288: the description of the problem, for the developer of the client.
-        if let Ok(link) = HeaderValue::from_str(&format!("<{kind}>; rel=\"describedby\"")) {
-            headers.insert(LINK, link);
-        }
-        response
+    pub(crate) fn are_rendered_by_application(&self) -> bool {
+        self.renderer.is_some()
     }
+}
+
+fn render_default(documentation: &str, problem: &Problem) -> Response {
+    let kind = format!("{documentation}#{}", problem.code);
+    let body = Members {
+        kind: &kind,
+        title: problem.code.title(),
+        status: problem.status.as_u16(),
+        detail: &problem.detail,
+        code: problem.code.as_str(),
+    };
+    // Strings and a number: this always serializes.
+    let body = serde_json::to_vec(&body).unwrap_or_default();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = problem.status;
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    // RFC 8288: the description of the problem, for the developer of the client.
+    if let Ok(link) = HeaderValue::from_str(&format!("<{kind}>; rel=\"describedby\"")) {
+        headers.insert(LINK, link);
+    }
+    response
 }
 
 impl Default for Problems {

@@ -150,7 +150,7 @@ fn decided<R>(
 ) -> ControlFlow<Response, R> {
     if matches!(claim, Claim::Abandoned { .. }) {
         let (record, operation) = (intent.keys.first(), &*intent.operation);
-        tracing::warn!(%record, operation, "refused a key whose outcome is unknown");
+        tracing::debug!(%record, operation, "refused a key whose outcome is unknown");
     }
     answer::decided(idempotency, claim)
 }

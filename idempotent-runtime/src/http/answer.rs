@@ -14,11 +14,12 @@ use http::{HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 
-use super::status::{self, Standing};
-use crate::engine::{Answer, Refusal};
+use super::note;
+use crate::engine::{Answer, Described, Refusal};
 use crate::handle::Idempotency;
 use crate::handle::problem::{Problem, ProblemCode};
 use crate::handle::{IDEMPOTENCY_DEGRADED, IDEMPOTENT_REPLAYED};
+use crate::observer::Outcome;
 use crate::record::StoredResponse;
 use crate::store::Claim;
 
@@ -41,6 +42,7 @@ pub(super) fn replay(idempotency: &Idempotency, stored: Arc<StoredResponse>) -> 
     // Most are this replay's own, and need not be copied.
     let mut stored = Arc::unwrap_or_clone(stored);
     let trailers = stored.take_trailers();
+    let trace_context = stored.trace_context().map(Box::from);
     let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = match stored.body {
         Some(body) if trailers.is_some() => {
@@ -48,11 +50,19 @@ pub(super) fn replay(idempotency: &Idempotency, stored: Arc<StoredResponse>) -> 
             whole(head, body, trailers)
         }
         Some(body) => respond(status, stored.headers, body),
-        None => not_retained(idempotency, status, stored.headers),
+        None => {
+            let problem = Problem::new(ProblemCode::ResponseNotRetained).with_status(status);
+            let head = respond(status, stored.headers, Body::empty());
+            put_problem(idempotency, head, &problem)
+        }
     };
     let marker = HeaderValue::from_static("true");
     response.headers_mut().insert(IDEMPOTENT_REPLAYED, marker);
-    status::note(idempotency, response, Standing::Replayed)
+    let mut response = note::outcome(idempotency, response, Outcome::Replayed);
+    if trace_context.is_some() {
+        note::trace_context(&mut response, trace_context);
+    }
+    response
 }
 
 pub(super) fn in_flight(idempotency: &Idempotency, lease_left: Duration) -> Response {
@@ -88,25 +98,60 @@ pub(super) fn refuse(idempotency: &Idempotency, refusal: &Refusal) -> Response {
 }
 
 pub(super) fn problem(idempotency: &Idempotency, problem: &Problem) -> Response {
-    tracing::debug!(code = problem.code().as_str(), "answered with a problem");
+    let outcome = Outcome::Problem(problem.code());
+    let response = note::outcome(idempotency, Response::default(), outcome);
+    put_problem(idempotency, response, problem)
+}
+
+/// Gives an answer its problem. The application's own renderer is told the operation, which is known at the end.
+fn put_problem(idempotency: &Idempotency, mut head: Response, problem: &Problem) -> Response {
+    if idempotency.problems().are_rendered_by_application() {
+        note::problem(idempotency, &mut head, problem);
+        return head;
+    }
+    rendered(idempotency, problem, head)
+}
+
+/// The problem as it goes into a record: it is rendered here and now.
+pub(super) fn problem_to_store(
+    idempotency: &Idempotency,
+    operation: Option<&Described>,
+    code: ProblemCode,
+) -> Response {
+    let mut problem = Problem::new(code);
+    if let Some(operation) = operation {
+        problem = problem.of_operation(&operation.observed().into());
+    }
+    let response = idempotency.problems().render(&problem);
+    note::outcome(idempotency, response, Outcome::Problem(code))
+}
+
+/// The problem as a response, with what is on the answer already.
+pub(super) fn rendered(idempotency: &Idempotency, problem: &Problem, head: Response) -> Response {
     let response = idempotency.problems().render(problem);
-    status::note(idempotency, response, Standing::Problem(problem.code()))
+    if problem.code() == ProblemCode::ResponseNotRetained {
+        return not_retained(head, response);
+    }
+    let (mut parts, body) = response.into_parts();
+    parts.extensions.extend(head.into_parts().0.extensions);
+    Response::from_parts(parts, body)
 }
 
 /// Status and headers as stored, and a problem for a body.
-fn not_retained(idempotency: &Idempotency, status: StatusCode, mut headers: HeaderMap) -> Response {
-    let problem = Problem::new(ProblemCode::ResponseNotRetained).with_status(status);
-    let (mut parts, body) = idempotency.problems().render(&problem).into_parts();
+fn not_retained(head: Response, problem: Response) -> Response {
+    let (mut parts, _) = head.into_parts();
+    let (mut of_problem, body) = problem.into_parts();
     for name in &BODY_HEADERS {
-        headers.remove(name);
+        parts.headers.remove(name);
     }
-    if let Some(content_type) = parts.headers.remove(header::CONTENT_TYPE) {
-        headers.insert(header::CONTENT_TYPE, content_type);
+    if let Some(content_type) = of_problem.headers.remove(header::CONTENT_TYPE) {
+        parts.headers.insert(header::CONTENT_TYPE, content_type);
     }
-    if let Some(link) = parts.headers.remove(header::LINK) {
-        headers.append(header::LINK, link);
+    if let Some(link) = of_problem.headers.remove(header::LINK) {
+        parts.headers.append(header::LINK, link);
     }
-    respond(status, headers, body)
+    parts.extensions.extend(of_problem.extensions);
+    with_body(Response::from_parts(parts, Body::empty()), body)
 }
 
 /// What a request is answered by the state of its record, or what its owner goes on with.
@@ -125,7 +170,7 @@ pub(super) fn decided<A>(idempotency: &Idempotency, claim: Claim<A>) -> ControlF
 /// a key are equal.
 pub(super) fn after_run(idempotency: &Idempotency, answer: Answer, own: Response) -> Response {
     match decided(idempotency, answer) {
-        Continue(kept) => status::note(idempotency, own, kept.into()),
+        Continue(kept) => note::outcome(idempotency, own, kept.into()),
         Break(other) => other,
     }
 }

@@ -14,14 +14,15 @@ use http::header::CONTENT_LENGTH;
 use super::answer;
 use super::answer::{is_bodyless, whole, with_body};
 use super::body::collect;
+use super::note;
 use super::recorder::{Recorder, Recording};
 use super::release::Unstored;
-use super::status::{self, Standing};
 use super::stored::{compact, stored, stored_trailers};
-use crate::engine::{ClaimGuard, catch_unwind};
+use crate::engine::{ClaimGuard, Described, catch_unwind};
 use crate::handle::Idempotency;
-use crate::handle::problem::{Problem, ProblemCode};
+use crate::handle::problem::ProblemCode;
 use crate::key::RecordKey;
+use crate::observer::Outcome;
 use crate::policy::Policy;
 
 /// The handler's future, in a box of its own: however large it is, it is made there, and nothing that
@@ -57,7 +58,8 @@ where
 {
     held.begin();
     let handled = catch_unwind(handler).await;
-    let mut response = handled.unwrap_or_else(|_| panicked(&idempotency, Some(held.owner().key)));
+    let panicked = |_| panicked(&idempotency, Some((held.owner().key, held.described())));
+    let mut response = handled.unwrap_or_else(panicked);
     let unstored = response.extensions_mut().remove::<Unstored>().or_else(|| {
         let is_kept = policy.replay_errors.keeps(response.status().as_u16());
         (!is_kept).then_some(Unstored::Withdraw)
@@ -120,7 +122,7 @@ async fn store(
             };
             let recorder = Recorder::new(body, recording, idempotency.mover());
             let response = with_body(response, Body::new(recorder));
-            status::note(&idempotency, response, Standing::Pending)
+            note::outcome(&idempotency, response, Outcome::Pending)
         }
     }
 }
@@ -132,11 +134,16 @@ fn announced_length(response: &Response) -> Option<u64> {
 }
 
 /// What is answered for a handler that has panicked.
-pub(super) fn panicked(idempotency: &Idempotency, record: Option<RecordKey>) -> Response {
+pub(super) fn panicked(
+    idempotency: &Idempotency,
+    record: Option<(RecordKey, &Described)>,
+) -> Response {
+    let (record, operation) = record.unzip();
     // The panic hook has printed the message; a client must not see it.
     let record = record.map(tracing::field::display);
-    tracing::error!(record, "handler panicked");
-    answer::problem(idempotency, &Problem::new(ProblemCode::HandlerFailed))
+    let name = operation.map(|operation| &**operation);
+    tracing::error!(record, operation = name, "handler panicked");
+    answer::problem_to_store(idempotency, operation, ProblemCode::HandlerFailed)
 }
 
 /// What came of a handler's body: it broke off, or it panicked.
@@ -151,7 +158,8 @@ async fn store_failure(held: ClaimGuard, idempotency: Idempotency, broken: Broke
         Ok(Err(error)) => tracing::error!(%record, %error, "response body broke off"),
         Err(_) => tracing::error!(%record, "response body panicked"),
     }
-    let mut problem = answer::problem(&idempotency, &Problem::new(ProblemCode::HandlerFailed));
+    let (operation, failed) = (held.described(), ProblemCode::HandlerFailed);
+    let mut problem = answer::problem_to_store(&idempotency, Some(operation), failed);
     let body = std::mem::take(problem.body_mut());
     let (stored, problem) = match collect(body).await {
         Ok((body, trailers)) => {

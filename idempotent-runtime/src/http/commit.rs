@@ -15,13 +15,14 @@ use super::answer::is_bodyless;
 use super::answer::whole;
 use super::body::again;
 use super::capture::panicked;
+use super::note;
 use super::release::Unstored;
-use super::status::{self, Standing};
 use super::stored::{stored, stored_trailers};
-use crate::engine::{InTransaction, Refusal, catch_unwind};
+use crate::engine::{Described, InTransaction, Refusal, catch_unwind};
 use crate::handle::Idempotency;
 use crate::handle::problem::{Problem, ProblemCode};
 use crate::key::RecordKey;
+use crate::observer::Outcome;
 use crate::policy::Policy;
 use crate::record::StoredResponse;
 use crate::store::transaction::TransactionConnection;
@@ -45,12 +46,13 @@ where
     R: IntoResponse,
 {
     let record = transaction.key();
+    let described = transaction.described().cloned();
     let connection = transaction.connection();
     let handled = catch_unwind(async { handler(connection).await.into_response() });
     let deadline = Instant::now() + idempotency.transaction_timeout();
     let response = match timeout_at(deadline, handled).await {
         Ok(Ok(response)) => response,
-        Ok(Err(_)) => panicked(&idempotency, record),
+        Ok(Err(_)) => panicked(&idempotency, record.zip(described.as_ref())),
         Err(_) => return took_too_long(transaction, &idempotency).await,
     };
     let is_released = response.extensions().get::<Unstored>().is_some();
@@ -61,7 +63,7 @@ where
     let limit = policy.max_response_bytes;
     let (stored, own) = match timeout_at(deadline, prepare(&idempotency, response, limit)).await {
         Ok(Some(prepared)) => prepared,
-        Ok(None) => failure(&idempotency, limit).await,
+        Ok(None) => failure(&idempotency, described.as_ref(), limit).await,
         Err(_) => return took_too_long(transaction, &idempotency).await,
     };
     if !is_kept(policy, record.is_some(), &own) {
@@ -88,7 +90,7 @@ where
             if record.is_some() || !is_own {
                 return response;
             }
-            status::note(&idempotency, response, Standing::Unprotected)
+            note::outcome(&idempotency, response, Outcome::Unprotected)
         }
         Err(refusal) => answer::refuse(&idempotency, &refusal),
     }
@@ -100,11 +102,11 @@ fn taken_back(
     record: Option<RecordKey>,
     response: Response,
 ) -> Response {
-    let standing = match record {
-        Some(_) => Standing::NotStored,
-        None => Standing::Unprotected,
+    let outcome = match record {
+        Some(_) => Outcome::NotStored,
+        None => Outcome::Unprotected,
     };
-    status::note_unless_noted(idempotency, response, standing)
+    note::unless_noted(idempotency, response, outcome)
 }
 
 /// Takes everything back: a handler that hangs keeps a connection and its locks.
@@ -179,8 +181,13 @@ async fn prepare(
 }
 
 /// The answer of a handler that has none.
-async fn failure(idempotency: &Idempotency, limit: usize) -> (StoredResponse, Response) {
-    let problem = || answer::problem(idempotency, &Problem::new(ProblemCode::HandlerFailed));
+async fn failure(
+    idempotency: &Idempotency,
+    described: Option<&Described>,
+    limit: usize,
+) -> (StoredResponse, Response) {
+    let failed = ProblemCode::HandlerFailed;
+    let problem = || answer::problem_to_store(idempotency, described, failed);
     match prepare(idempotency, problem(), limit).await {
         Some(prepared) => prepared,
         // A renderer of the application whose bodies fail as well.

@@ -22,6 +22,7 @@ use crate::operation::{path_without_parameter_names, without_parameter_names};
 use crate::policy::{FingerprintSource, KeyAge, Policy};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What identifies a request, read off it.
 pub(super) struct Head<'a> {
@@ -31,6 +32,7 @@ pub(super) struct Head<'a> {
     content_type: Option<Cow<'a, HeaderValue>>,
     key: Result<Option<Cow<'a, HeaderValue>>, InvalidKey>,
     resolved: Option<Resolved>,
+    trace_context: Option<Cow<'a, str>>,
 }
 
 /// What a request can be identified by once more, when it has gone to the extractor of its last argument.
@@ -92,6 +94,11 @@ impl<'a> Head<'a> {
             content_type: parts.headers.get(CONTENT_TYPE).map(Cow::Borrowed),
             key,
             resolved: Resolved::of(idempotency, policy, parts),
+            trace_context: parts
+                .headers
+                .get(&TRACEPARENT)
+                .and_then(trace_context)
+                .map(Cow::Borrowed),
         }
     }
 
@@ -108,6 +115,7 @@ impl<'a> Head<'a> {
                 content_type: self.content_type.map(owned),
                 key: self.key.map(|key| key.map(owned)),
                 resolved: self.resolved,
+                trace_context: self.trace_context.map(|it| Cow::Owned(it.into_owned())),
             },
             body: body.clone(),
             fields: None,
@@ -137,12 +145,16 @@ impl<'a> Head<'a> {
         let scope = inputs.scope.as_ref();
         let scope = scope.or_else(|| resolved?.scope.as_ref()).cloned();
         let operation = self.operation(policy);
+        let route = self.route.as_deref();
+        let observed = unbounded(&self.method, route, policy);
         let keys = idempotency.record_keys();
         let digest = idempotency.digest();
         Ok(Some(Intent {
             keys: keys.derive(&operation, scope.as_deref(), &key),
             fingerprint: self.fingerprint(digest, policy, inputs.fingerprint.as_deref(), body),
-            operation: Described::from(operation).with_label(inputs.label.clone()),
+            operation: Described::new(operation, inputs.label.clone())
+                .observed_as(observed)
+                .with_trace_context(self.trace_context.as_deref()),
             ttl: policy.ttl_or(idempotency.ttl()),
             key,
             scope,
@@ -210,17 +222,54 @@ impl<'a> Head<'a> {
 
     /// The operation: stable over renames of functions and of parameters, the same on every instance.
     fn operation(&self, policy: &Policy) -> String {
-        if let Some(name) = policy.name {
-            return without_parameter_names(name).into_owned();
-        }
         // A fallback handler has no route.
         let path = match &self.route {
             Some(route) => route.as_str(),
             None => self.uri.path(),
         };
-        let path = path_without_parameter_names(path);
-        [self.method.as_str(), " ", &path].concat()
+        operation_of(&self.method, Some(path), policy)
     }
+}
+
+/// The operation of a request to this path or route.
+pub(super) fn operation_of(method: &Method, path: Option<&str>, policy: &Policy) -> String {
+    if let Some(name) = policy.name {
+        return without_parameter_names(name).into_owned();
+    }
+    let path = path_without_parameter_names(path.unwrap_or_default());
+    [method.as_str(), " ", &path].concat()
+}
+
+/// The operation's name for observers, if clients could otherwise make up any number of names: a fallback handler has
+/// no route, and methods can be anything.
+pub(super) fn unbounded(
+    method: &Method,
+    route: Option<&MatchedPath>,
+    policy: &Policy,
+) -> Option<&'static str> {
+    if policy.name.is_some() {
+        return None;
+    }
+    match (method.as_str(), route.is_some()) {
+        ("GET" | "HEAD" | "OPTIONS" | "POST" | "PUT" | "DELETE" | "PATCH", true) => None,
+        ("POST", false) => Some("POST (fallback)"),
+        ("PUT", false) => Some("PUT (fallback)"),
+        ("PATCH", false) => Some("PATCH (fallback)"),
+        ("DELETE", false) => Some("DELETE (fallback)"),
+        (_, false) => Some("(fallback)"),
+        (_, true) => Some("_OTHER"),
+    }
+}
+
+/// The value of `traceparent`, if it is one (W3C Trace Context, section 3.2): version, trace, parent and flags.
+fn trace_context(value: &HeaderValue) -> Option<&str> {
+    let bytes = value.as_bytes();
+    let is_valid = bytes.len() == 55
+        && bytes.iter().enumerate().all(|(at, byte)| match at {
+            2 | 35 | 52 => *byte == b'-',
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        });
+    if is_valid { value.to_str().ok() } else { None }
 }
 
 impl Original {

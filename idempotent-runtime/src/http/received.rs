@@ -4,6 +4,7 @@ use super::identify::{Original, usable};
 use crate::engine::Intent;
 use crate::handle::problem::Problem;
 use crate::handle::{Attempt, Idempotency, Inputs, Transactions};
+use crate::key::RecordKey;
 use crate::policy::Policy;
 use crate::store::transaction::TransactionConnection;
 
@@ -41,6 +42,12 @@ impl<H: Handle> Received<H> {
     /// Takes what the request is identified by.
     pub(super) fn take_intent(&mut self) -> Result<Option<Intent>, Box<Problem>> {
         std::mem::replace(&mut self.intent, Ok(None))
+    }
+
+    /// Its record, if it has one.
+    pub(super) fn record(&self) -> Option<RecordKey> {
+        let intent = self.intent.as_ref().ok()?.as_ref()?;
+        Some(intent.keys.first())
     }
 
     /// Identifies the request by expressions over its arguments as well.

@@ -22,11 +22,13 @@ use super::commit;
 use super::commit::Work;
 use super::extraction::{ByAxum, Extraction};
 use super::identify::{Head, may_have_key, without_key};
+use super::note;
 use super::received::{Handle, Received};
-use super::status::{self, Standing, StatusHeader};
+use super::report::Report;
 use crate::engine::Detach;
 use crate::handle::Transactions;
 use crate::handle::{Attempt, Idempotency, Inputs};
+use crate::observer::Outcome;
 use crate::policy::Policy;
 use crate::store::transaction::TransactionConnection;
 
@@ -99,6 +101,7 @@ where
         self,
         policy: &'static Policy,
         has_expressions: bool,
+        report: &mut Report,
     ) -> impl Future<Output = ControlFlow<Response, (Received<H>, T)>> + Send {
         async move {
             let Self {
@@ -146,6 +149,7 @@ where
                 && let Ok(Some(intent)) = &intent
                 && let Some(stored) = idempotency.engine().cached(intent)
             {
+                report.identified(|| Some(intent.keys.first()));
                 return Break(answer::replay(idempotency, stored));
             }
             let is_identified_again = has_expressions || idempotency.digest().other().is_some();
@@ -189,14 +193,14 @@ where
         F: FnOnce(A, T) -> Fut + Send + 'static,
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
-        let status = StatusHeader::of(&self.request, self.handle.idempotency(), policy);
-        let response = match self.receive(policy, false).await {
+        let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
+        let response = match self.receive(policy, false, &mut report).await {
             Continue((request, last)) => {
-                run_claimed(request, policy, move || handler(args, last)).await
+                run_claimed(request, policy, &mut report, move || handler(args, last)).await
             }
             Break(answer) => answer,
         };
-        status.put(response)
+        report.finish(response)
     }
 
     /// As [`run`](Self::run), with expressions over the handler's arguments.
@@ -213,15 +217,15 @@ where
         F: FnOnce(A, T) -> Fut + Send + 'static,
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
-        let status = StatusHeader::of(&self.request, self.handle.idempotency(), policy);
-        let response = match self.receive(policy, true).await {
+        let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
+        let response = match self.receive(policy, true, &mut report).await {
             Continue((mut request, last)) => {
                 request.identify(policy, inputs(&args, &last));
-                run_claimed(request, policy, move || handler(args, last)).await
+                run_claimed(request, policy, &mut report, move || handler(args, last)).await
             }
             Break(answer) => answer,
         };
-        status.put(response)
+        report.finish(response)
     }
 }
 
@@ -230,27 +234,30 @@ where
 async fn run_claimed<F>(
     mut request: Received<Idempotency>,
     policy: &'static Policy,
+    report: &mut Report,
     handler: impl FnOnce() -> F,
 ) -> Response
 where
     F: Future<Output: IntoResponse> + Send + 'static,
 {
+    report.identified(|| request.record());
     let admission = admit(&mut request, policy).await;
     let (idempotency, attempt) = (request.handle, request.attempt);
     match admission {
         Admission::Answer(response) => response,
         Admission::Unprotected => {
             let response = Handling::new(handler).await;
-            status::note(&idempotency, response, Standing::Unprotected)
+            note::outcome(&idempotency, response, Outcome::Unprotected)
         }
         Admission::Degraded(record) => {
             if let Some(attempt) = attempt {
                 attempt.begin_degraded(record);
             }
             let response = answer::degraded(Handling::new(handler).await);
-            status::note(&idempotency, response, Standing::Unprotected)
+            note::outcome(&idempotency, response, Outcome::Degraded)
         }
         Admission::Run(mut held) => {
+            report.runs(held.attempt());
             if let Some(attempt) = attempt {
                 attempt.begin(&mut held);
             }
@@ -274,17 +281,17 @@ where
         F: for<'c> FnOnce(A, T, &'c mut C) -> Work<'c, R> + Send + 'static,
         R: IntoResponse + 'static,
     {
-        let status = StatusHeader::of(&self.request, self.handle.idempotency(), policy);
-        let response = match self.receive(policy, false).await {
+        let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
+        let response = match self.receive(policy, false, &mut report).await {
             Continue((request, last)) => {
-                let run = run_in_transaction(request, policy, move |connection| {
+                let run = run_in_transaction(request, policy, &mut report, move |connection| {
                     handler(args, last, connection)
                 });
                 run.await
             }
             Break(answer) => answer,
         };
-        status.put(response)
+        report.finish(response)
     }
 
     /// As [`run`](Self::run), with expressions over the handler's arguments.
@@ -301,18 +308,18 @@ where
         F: for<'c> FnOnce(A, T, &'c mut C) -> Work<'c, R> + Send + 'static,
         R: IntoResponse + 'static,
     {
-        let status = StatusHeader::of(&self.request, self.handle.idempotency(), policy);
-        let response = match self.receive(policy, true).await {
+        let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
+        let response = match self.receive(policy, true, &mut report).await {
             Continue((mut request, last)) => {
                 request.identify(policy, inputs(&args, &last));
-                let run = run_in_transaction(request, policy, move |connection| {
+                let run = run_in_transaction(request, policy, &mut report, move |connection| {
                     handler(args, last, connection)
                 });
                 run.await
             }
             Break(answer) => answer,
         };
-        status.put(response)
+        report.finish(response)
     }
 }
 
@@ -320,6 +327,7 @@ where
 async fn run_in_transaction<C, F, R>(
     mut request: Received<Transactions<C>>,
     policy: &'static Policy,
+    report: &mut Report,
     work: F,
 ) -> Response
 where
@@ -327,10 +335,14 @@ where
     F: for<'c> FnOnce(&'c mut C) -> Work<'c, R> + Send + 'static,
     R: IntoResponse + 'static,
 {
+    report.identified(|| request.record());
     let transaction = match admit_to_transaction(&mut request, policy).await {
         Continue(transaction) => transaction,
         Break(answer) => return answer,
     };
+    if transaction.key().is_some() {
+        report.runs(1);
+    }
     if let (Some(attempt), Some(record)) = (request.attempt, transaction.key()) {
         attempt.begin_in_transaction(record);
     }

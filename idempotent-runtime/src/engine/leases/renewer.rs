@@ -16,6 +16,7 @@ use crate::engine::calls::{Calls, lock};
 use crate::engine::claim_terms::ClaimTerms;
 use crate::engine::unwind::catch_unwind;
 use crate::key::Uniform;
+use crate::observer::Event;
 use crate::record::Token;
 use crate::store::{Claim, Renewal, Renewed, StoreError, StoreErrorKind};
 
@@ -268,7 +269,8 @@ impl Renewer {
         let asked_at = asked.asked_at;
         let size = asked.tokens.len();
         let failed = asked.results.iter().filter(|result| result.is_err());
-        let has_failed = failed.count() == size;
+        let failed = failed.count();
+        let has_failed = failed == size;
         if let Some(Err(error)) = asked.results.iter().find(|result| result.is_err()) {
             tracing::warn!(
                 claims = size,
@@ -277,6 +279,7 @@ impl Renewer {
             );
         }
         let mut lost = Vec::new();
+        let (mut renewed, mut late, mut forgotten) = (0, 0, 0);
         let mut table = lock(&self.table);
         if !has_failed {
             table.last_success = table.last_success.max(Some(asked_at));
@@ -291,8 +294,13 @@ impl Renewer {
             };
             lease.outstanding = lease.outstanding.saturating_sub(1);
             match result {
-                Ok(Renewed::Renewed) => lease.renewed(asked_at),
+                Ok(Renewed::Renewed) => {
+                    renewed += 1;
+                    late += usize::from(lease.valid_until < asked_at);
+                    lease.renewed(asked_at);
+                }
                 Ok(Renewed::Lost) => {
+                    forgotten += 1;
                     // Before it is asked: it may be given up while that question is on its way.
                     lease.claim.note_lost_question();
                     if !std::mem::replace(&mut lease.is_reclaimed, true) {
@@ -313,6 +321,13 @@ impl Renewer {
                 }
             }
         }
+        drop(table);
+        self.calls.observers().tell(|| Event::Renewals {
+            renewed,
+            late,
+            lost: forgotten,
+            failed,
+        });
         lost
     }
 
@@ -349,7 +364,14 @@ impl Renewer {
             Ok(_) => {
                 let record = lease.claim.owner.key;
                 tracing::warn!(%record, "lost the claim of a request that still runs");
-                table.leases.remove(&token);
+                let Some(lease) = table.leases.remove(&token) else {
+                    return;
+                };
+                drop(table);
+                self.calls.observers().tell(|| Event::ClaimLost {
+                    operation: lease.claim.operation.observed(),
+                    record,
+                });
             }
         }
     }

@@ -1,0 +1,87 @@
+//! What an answer says of itself on its way out, as an extension, if anything wants to know.
+
+use axum::response::Response;
+use tracing::Span;
+
+use crate::engine::Own;
+use crate::handle::Idempotency;
+use crate::handle::problem::Problem;
+use crate::observer::Outcome;
+
+/// What an answer says of itself on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Note {
+    pub(super) outcome: Outcome,
+    /// The `traceparent` of the attempt that is replayed.
+    pub(super) trace_context: Option<Box<str>>,
+    /// A problem that the application will render, when its operation is known.
+    pub(super) problem: Option<Box<Problem>>,
+}
+
+impl From<Own> for Outcome {
+    fn from(own: Own) -> Self {
+        match own {
+            Own::Stored => Self::Stored,
+            Own::Pending => Self::Pending,
+            Own::GivenUp => Self::NotStored,
+        }
+    }
+}
+
+pub(super) fn is_noted(idempotency: &Idempotency) -> bool {
+    idempotency.is_reported() || !Span::current().is_none()
+}
+
+/// Says what the answer is, if anything wants to know.
+pub(super) fn outcome(
+    idempotency: &Idempotency,
+    mut response: Response,
+    outcome: Outcome,
+) -> Response {
+    if is_noted(idempotency) {
+        let extensions = response.extensions_mut();
+        match extensions.get_mut::<Note>() {
+            Some(note) => note.outcome = outcome,
+            None => {
+                extensions.insert(Note {
+                    outcome,
+                    trace_context: None,
+                    problem: None,
+                });
+            }
+        }
+    }
+    response
+}
+
+/// The same, unless it is a problem that says so already.
+pub(super) fn unless_noted(
+    idempotency: &Idempotency,
+    response: Response,
+    outcome: Outcome,
+) -> Response {
+    match response.extensions().get::<Note>() {
+        Some(_) => response,
+        None => self::outcome(idempotency, response, outcome),
+    }
+}
+
+/// Says whose response is replayed.
+pub(super) fn trace_context(response: &mut Response, trace_context: Option<Box<str>>) {
+    if let Some(note) = response.extensions_mut().get_mut::<Note>() {
+        note.trace_context = trace_context;
+    }
+}
+
+/// Leaves the rendering to the [`Report`], which knows the operation.
+pub(super) fn problem(idempotency: &Idempotency, response: &mut Response, problem: &Problem) {
+    let noted = unless_noted(
+        idempotency,
+        std::mem::take(response),
+        Outcome::Problem(problem.code()),
+    );
+    *response = noted;
+    if let Some(note) = response.extensions_mut().get_mut::<Note>() {
+        note.problem = Some(Box::new(problem.clone()));
+    }
+}

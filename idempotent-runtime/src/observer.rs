@@ -1,0 +1,306 @@
+//! What an application is told about its requests, claims and store, for metrics and alerts.
+//!
+//! The problem: a key that a crash has left undecided, a store that gets slow, leases that are renewed too late: nobody
+//! sees them in the responses of a service. An [`Observer`] is told of each of these as it happens, by an [`Event`] that
+//! borrows everything: nothing is allocated for it, and without an observer nothing is done.
+//!
+//! ```
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//!
+//! use idempotent_runtime::observer::{Event, Observer, Outcome};
+//! use idempotent_runtime::{Idempotency, store::memory::MemoryStore};
+//!
+//! #[derive(Debug, Default)]
+//! struct Replays(AtomicU64);
+//!
+//! impl Observer for Replays {
+//!     fn observe(&self, event: &Event<'_>) {
+//!         if let Event::Request { outcome: Outcome::Replayed, .. } = event {
+//!             self.0.fetch_add(1, Ordering::Relaxed);
+//!         }
+//!     }
+//! }
+//!
+//! let idempotency = Idempotency::builder(MemoryStore::new())
+//!     .observer(Replays::default())
+//!     .build();
+//! # drop(idempotency);
+//! ```
+//!
+//! The feature `metrics` has one that is finished: `MetricsObserver`, for the
+//! [`metrics`](https://docs.rs/metrics) facade. `examples/opentelemetry.rs` shows one for OpenTelemetry.
+//!
+//! # What an observer is not told
+//!
+//! Never a client's key, a scope, a label, a header or a body. [`RecordKey`] is a digest, and belongs in logs but not in the labels
+//! of a metric: there is one for each request. The operation is the only free text, and is bounded as well: it is
+//! the handler's `name` or its method and route; a fallback handler, which has no route, is `POST (fallback)`, and a method that
+//! is not registered is `_OTHER`.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::handle::problem::ProblemCode;
+use crate::key::RecordKey;
+use crate::store::StoreErrorKind;
+
+/// Is told what happens, from within requests and background tasks. It must return soon, must not block, and a panic in it
+/// is a panic in the request.
+pub trait Observer: Debug + Send + Sync + 'static {
+    /// Something has happened.
+    fn observe(&self, event: &Event<'_>);
+}
+
+/// What a request was answered with, as the counters and [`Idempotency-Status`](crate::IdempotencyBuilder::status_header) name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// `stored`: the handler's response, which is in the record.
+    Stored,
+    /// `pending`: the handler's response, which will be in the record: at the end of a stream, or when the store accepts it.
+    Pending,
+    /// `not-stored`: the handler's or an extractor's response, which is not in the record: a retry runs the handler.
+    NotStored,
+    /// `replayed`: the stored response.
+    Replayed,
+    /// `unprotected`: the handler's response, without a key.
+    Unprotected,
+    /// `degraded`: the handler's response, without protection, because the store was unavailable
+    /// ([`OnStoreFailure::FailOpen`](crate::OnStoreFailure::FailOpen)).
+    Degraded,
+    /// `safe`: the method is safe (RFC 9110, section 9.2.1), so there is nothing to protect.
+    Safe,
+    /// `disconnected`: none. The client went away before the answer; what runs is finished in the background.
+    Disconnected,
+    /// The problem's code.
+    Problem(ProblemCode),
+}
+
+impl Outcome {
+    /// The name, as a label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Pending => "pending",
+            Self::NotStored => "not-stored",
+            Self::Replayed => "replayed",
+            Self::Unprotected => "unprotected",
+            Self::Degraded => "degraded",
+            Self::Safe => "safe",
+            Self::Disconnected => "disconnected",
+            Self::Problem(code) => code.as_str(),
+        }
+    }
+}
+
+/// An operation of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each is the method of `Store` with its name")]
+pub enum StoreCall {
+    Claim,
+    Renew,
+    SaveProgress,
+    Complete,
+    Release,
+    Abandon,
+    GiveGrace,
+    Get,
+    Remove,
+    PurgeExpired,
+    List,
+    /// Beginning a transaction of `#[tx]`.
+    Begin,
+    /// Committing one.
+    Commit,
+    /// Undoing what a handler has written in one.
+    Undo,
+}
+
+impl StoreCall {
+    /// The name, as a label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Claim => "claim",
+            Self::Renew => "renew",
+            Self::SaveProgress => "save_progress",
+            Self::Complete => "complete",
+            Self::Release => "release",
+            Self::Abandon => "abandon",
+            Self::GiveGrace => "give_grace",
+            Self::Get => "get",
+            Self::Remove => "remove",
+            Self::PurgeExpired => "purge_expired",
+            Self::List => "list",
+            Self::Begin => "begin",
+            Self::Commit => "commit",
+            Self::Undo => "undo",
+        }
+    }
+}
+
+/// What has happened.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A request, or a call of a function without HTTP, has its answer.
+    #[non_exhaustive]
+    Request {
+        /// Which operation.
+        operation: &'a str,
+        /// What it was answered with.
+        outcome: Outcome,
+    },
+    /// A call of the store has ended, or has been given up because it took too long. A batch is one call, with
+    /// the first error of its items.
+    #[non_exhaustive]
+    StoreCall {
+        /// [`Store::name`](crate::store::Store::name).
+        store: &'static str,
+        /// Which call.
+        call: StoreCall,
+        /// How long it took.
+        elapsed: Duration,
+        /// What went wrong.
+        error: Option<StoreErrorKind>,
+    },
+    /// An attempt has its claim, or its transaction: it is in flight from now on. While a secret is being rotated there is
+    /// one for each record of the request.
+    #[non_exhaustive]
+    Claimed {
+        /// Which operation.
+        operation: &'a str,
+        /// Which record.
+        record: RecordKey,
+        /// 1, or more if it has taken over from an abandoned attempt.
+        attempt: u32,
+    },
+    /// The claim is done with, whatever became of it: for each [`Claimed`](Self::Claimed) there is one.
+    #[non_exhaustive]
+    ClaimEnded {
+        /// Which operation.
+        operation: &'a str,
+    },
+    /// A claim was found lost while its handler ran or its response was being stored: the store has forgotten it, or another attempt
+    /// has taken over.
+    #[non_exhaustive]
+    ClaimLost {
+        /// Which operation.
+        operation: &'a str,
+        /// Which record.
+        record: RecordKey,
+    },
+    /// An attempt of this process has left its key undecided: it has ended without a response, and something may have happened.
+    #[non_exhaustive]
+    Abandoned {
+        /// Which operation.
+        operation: &'a str,
+        /// Which record.
+        record: RecordKey,
+    },
+    /// How many abandoned records of an operation the store has, of whichever process, as of the last look
+    /// ([`IdempotencyBuilder::abandoned_check`](crate::IdempotencyBuilder::abandoned_check)).
+    #[non_exhaustive]
+    AbandonedRecords {
+        /// Which operation, as it is stored.
+        operation: &'a str,
+        /// How many; 0 is told once.
+        records: usize,
+    },
+    /// An abandoned record has expired and was purged: its outcome was never resolved, and its key is free.
+    #[non_exhaustive]
+    PurgedAbandoned {
+        /// Which operation, as it was stored.
+        operation: &'a str,
+        /// Which record.
+        record: RecordKey,
+    },
+    /// A batch of renewals has its results.
+    #[non_exhaustive]
+    Renewals {
+        /// Leases that were renewed.
+        renewed: usize,
+        /// Those of them that had ended by then, so that another attempt could have taken over.
+        late: usize,
+        /// Claims that the store does not know any more.
+        lost: usize,
+        /// Leases that were not renewed, and will be tried again.
+        failed: usize,
+    },
+    /// A replay was answered without a call of the store.
+    CacheHit,
+    /// How many handlers run on in the background, after their clients have gone.
+    #[non_exhaustive]
+    Background {
+        /// How many.
+        handlers: usize,
+    },
+    /// How many responses the store has not accepted yet, although their handlers have run.
+    #[non_exhaustive]
+    PendingResponses {
+        /// How many.
+        responses: usize,
+        /// How much memory they take.
+        bytes: usize,
+    },
+}
+
+/// All observers of a handle; none as a rule.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Observers(Option<Arc<[Arc<dyn Observer>]>>);
+
+impl Observers {
+    pub(crate) fn new(observers: Vec<Arc<dyn Observer>>) -> Self {
+        Self((!observers.is_empty()).then(|| observers.into()))
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The event is made only if there is an observer.
+    pub(crate) fn tell<'a>(&self, event: impl FnOnce() -> Event<'a>) {
+        if let Some(observers) = &self.0 {
+            let event = event();
+            observers.iter().for_each(|it| it.observe(&event));
+        }
+    }
+}
+
+/// A request that observers wait for. Dropped without an answer, its client has disconnected.
+#[derive(Debug)]
+pub(crate) struct Observed {
+    observers: Observers,
+    operation: Arc<str>,
+    outcome: Outcome,
+}
+
+impl Observed {
+    pub(crate) fn new(observers: &Observers, operation: Arc<str>) -> Self {
+        Self {
+            observers: observers.clone(),
+            operation,
+            outcome: Outcome::Disconnected,
+        }
+    }
+
+    pub(crate) fn operation(&self) -> &Arc<str> {
+        &self.operation
+    }
+
+    pub(crate) fn end(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        self.observers.tell(|| Event::Request {
+            operation: &self.operation,
+            outcome: self.outcome,
+        });
+    }
+}
