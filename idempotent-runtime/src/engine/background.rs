@@ -103,7 +103,7 @@ impl ClaimGuard {
     /// for an effect that must not happen twice, and while the store is unavailable no new handler
     /// begins. What they keep in memory is bounded: over the bound the body is given up, and then the
     /// headers, and that the request is done is still stored.
-    pub(super) fn complete_in_background(self, mut response: Arc<StoredResponse>) {
+    pub(super) fn complete_in_background(self: Box<Self>, mut response: Arc<StoredResponse>) {
         let pending = &self.engine().0.pending;
         let mut room = pending.room_for(&response);
         if room.is_none() {
@@ -128,7 +128,7 @@ impl ClaimGuard {
 
     /// What is counted is dropped after the room, so that it tells of the bytes without it.
     async fn complete_until_stored(
-        mut self,
+        mut self: Box<Self>,
         response: Arc<StoredResponse>,
         (counted, room): (Counted, Option<Room>),
     ) {

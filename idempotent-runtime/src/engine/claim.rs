@@ -51,7 +51,7 @@ impl Engine {
         &self,
         intent: &Intent,
         policy: &Policy,
-    ) -> Option<Result<Claim<ClaimGuard>, Refusal>> {
+    ) -> Option<Result<Claim<Box<ClaimGuard>>, Refusal>> {
         let backend = self.0.calls.backend();
         if !backend.is_in_process() || !intent.keys.others().is_empty() {
             return None;
@@ -100,7 +100,7 @@ impl Engine {
         fingerprints: Fingerprints<'_>,
         policy: &Policy,
         describe: DescribeAbandoned<'_>,
-    ) -> Result<Claim<ClaimGuard>, Refusal> {
+    ) -> Result<Claim<Box<ClaimGuard>>, Refusal> {
         match self.enter_in_process(intent, policy) {
             Some(entered) => entered,
             // Boxed: with the store in this process few requests have to make room for it.
@@ -114,7 +114,7 @@ impl Engine {
         mut fingerprints: Fingerprints<'_>,
         policy: &Policy,
         describe: DescribeAbandoned<'_>,
-    ) -> Result<Claim<ClaimGuard>, Refusal> {
+    ) -> Result<Claim<Box<ClaimGuard>>, Refusal> {
         let mut waiter = Waiter::new(policy);
         loop {
             let mut protection = Protection {
@@ -151,10 +151,10 @@ impl Engine {
     /// they have done counts, and is what this instance's record says from now on.
     async fn enter_alias(
         &self,
-        mut held: ClaimGuard,
+        mut held: Box<ClaimGuard>,
         alias: RecordKey,
         protection: &mut Protection<'_, '_>,
-    ) -> Result<Claim<ClaimGuard>, Refusal> {
+    ) -> Result<Claim<Box<ClaimGuard>>, Refusal> {
         let other = match self.enter_record(alias, protection).await {
             Ok(Claim::Acquired(alias)) => {
                 held.add_alias(alias);
@@ -218,7 +218,7 @@ impl Engine {
         &self,
         key: RecordKey,
         protection: &mut Protection<'_, '_>,
-    ) -> Result<Claim<ClaimGuard>, Refusal> {
+    ) -> Result<Claim<Box<ClaimGuard>>, Refusal> {
         let (mut take_over, mut waited_for) = (None, None);
         let mut finding = None;
         loop {
@@ -262,7 +262,7 @@ impl Engine {
         &self,
         claim: ClaimTerms,
         take_over: Option<u32>,
-    ) -> Result<Claim<ClaimGuard>, Refusal> {
+    ) -> Result<Claim<Box<ClaimGuard>>, Refusal> {
         let engine = self.clone();
         Detach::new(self.tasks(), async move {
             engine.claim_attached(claim, take_over).await
@@ -275,7 +275,7 @@ impl Engine {
         self,
         claim: ClaimTerms,
         take_over: Option<u32>,
-    ) -> Result<Claim<ClaimGuard>, Refusal> {
+    ) -> Result<Claim<Box<ClaimGuard>>, Refusal> {
         // The token comes before the look at the flag, so that a shutdown that was not seen here
         // sees the token and waits.
         let running = self.tasks().token();

@@ -1,5 +1,7 @@
 //! A claim that this process holds, from acquisition to completion or release.
 
+mod giving_up;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,8 +18,8 @@ use super::leases::LeaseGuard;
 use super::steps::LeaseView;
 use super::{Described, Engine, Steps};
 use crate::observer::{Event, StoreCall};
-use crate::record::{CompactResponse, Owner, RecordState, StoredResponse};
-use crate::store::{Acquired, Claim, Completion, Release, StoreError};
+use crate::record::{CompactResponse, Owner, StoredResponse};
+use crate::store::{Acquired, Claim, Completion, StoreError};
 
 /// An acquired claim. Its lease is renewed for as long as this value lives.
 ///
@@ -35,7 +37,7 @@ pub(crate) struct ClaimGuard {
     claimed_at: Instant,
     begun: bool,
     /// The claims of the same request under other secrets, while a secret is being rotated.
-    aliases: Vec<ClaimGuard>,
+    aliases: Vec<Box<ClaimGuard>>,
     /// Keeps [`Engine::shutdown`] waiting.
     _running: TaskTrackerToken,
 }
@@ -73,14 +75,14 @@ impl ClaimGuard {
         Acquired { attempt, age }: Acquired,
         asked_at: Instant,
         running: TaskTrackerToken,
-    ) -> Self {
+    ) -> Box<Self> {
         engine.0.held.fetch_add(1, Ordering::AcqRel);
         engine.observers().tell(|| Event::Claimed {
             operation: claim.operation.observed(),
             record: claim.owner.key,
             attempt,
         });
-        Self {
+        Box::new(Self {
             engine: engine.clone(),
             lease: Arc::new(engine.0.leases.keep(claim.clone(), asked_at)),
             claim,
@@ -91,10 +93,10 @@ impl ClaimGuard {
             begun: false,
             aliases: Vec::new(),
             _running: running,
-        }
+        })
     }
 
-    pub(super) fn add_alias(&mut self, alias: ClaimGuard) {
+    pub(super) fn add_alias(&mut self, alias: Box<ClaimGuard>) {
         self.aliases.push(alias);
     }
 
@@ -151,7 +153,7 @@ impl ClaimGuard {
 
     /// As [`store`](Self::store), of a response that is made once more if the store in this process has
     /// used it up in vain.
-    pub(crate) fn complete(self, response: impl Fn() -> CompactResponse) -> Completing {
+    pub(crate) fn complete(self: Box<Self>, response: impl Fn() -> CompactResponse) -> Completing {
         let has_trace = self.described().trace_context().is_some();
         if self.aliases.is_empty() && !has_trace {
             let calls = &self.engine.0.calls;
@@ -166,7 +168,7 @@ impl ClaimGuard {
     }
 
     /// As [`store`](Self::store). Boxed: with the store in this process few requests have to make room for it.
-    pub(crate) fn complete_later(self, response: Arc<StoredResponse>) -> Completing {
+    pub(crate) fn complete_later(self: Box<Self>, response: Arc<StoredResponse>) -> Completing {
         Either::Right(Box::pin(self.store(response)))
     }
 
@@ -174,7 +176,7 @@ impl ClaimGuard {
     ///
     /// When the store does not take it the answer goes out all the same, and completing goes on in the
     /// background until it is stored or a later attempt's answer stands.
-    pub(crate) async fn store(mut self, mut response: Arc<StoredResponse>) -> Answer {
+    pub(crate) async fn store(mut self: Box<Self>, mut response: Arc<StoredResponse>) -> Answer {
         if let Some(trace_context) = self.described().trace_context() {
             let traced = Arc::unwrap_or_clone(response).with_trace_context(trace_context);
             response = Arc::new(traced);
@@ -293,129 +295,11 @@ impl ClaimGuard {
             .await
     }
 
-    /// Frees the key, because the handler says that nothing happened, and says what to answer.
-    ///
-    /// After a take-over this attempt cannot speak for the ones before it: the key then becomes what
-    /// it was, abandoned.
-    pub(crate) async fn release(self) -> Answer {
-        let how = How::of_attempt(self.attempt);
-        self.give_up(how).await
-    }
-
-    /// As [`release`](Self::release), when it is not the handler who says that nothing happened. A
-    /// finished step says that something did: the key then becomes abandoned, for the next attempt
-    /// to go on after that step.
-    pub(crate) async fn withdraw(self) -> Answer {
-        let has_finished = self.steps.as_ref().is_some_and(Steps::has_finished);
-        let how = if has_finished {
-            How::Abandon
-        } else {
-            How::of_attempt(self.attempt)
-        };
-        self.give_up(how).await
-    }
-
-    async fn give_up(mut self, how: How) -> Answer {
-        match self.try_give_up(how).await {
-            Some(Release::Lost) => self.look().await,
-            Some(Release::Released) | None => Answer::Acquired(Own::GivenUp),
-        }
-    }
-
-    /// Ends the lease now and not in its own time: something may have happened, and nothing is left
-    /// that could say what.
-    pub(crate) async fn abandon(mut self) {
-        self.try_give_up(How::Abandon).await;
-    }
-
     fn tell_lost(&self) {
         self.engine.observers().tell(|| Event::ClaimLost {
             operation: self.claim.operation.observed(),
             record: self.claim.owner.key,
         });
-    }
-
-    fn tell_abandoned(&self) {
-        tracing::warn!(record = %self.owner().key, operation = &**self.described(), attempt = self.attempt,
-            "an attempt was abandoned: whether it took effect is unknown");
-        self.engine.observers().tell(|| Event::Abandoned {
-            operation: self.claim.operation.observed(),
-            record: self.claim.owner.key,
-        });
-    }
-
-    /// What the store says to it; `None` if it is tried again in the background.
-    async fn try_give_up(&mut self, how: How) -> Option<Release> {
-        for mut alias in std::mem::take(&mut self.aliases) {
-            let how = how.or(How::of_attempt(alias.attempt));
-            Box::pin(alias.try_give_up(how)).await;
-        }
-        self.end(how).await;
-        if how == How::Abandon {
-            self.tell_abandoned();
-        }
-        match given_up::give_up(&self.engine, self.owner(), how).await {
-            Ok(release) => {
-                if self.claim.has_lost_question() {
-                    self.hand_over(how);
-                }
-                Some(release)
-            }
-            Err(error) => {
-                tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
-                    "could not give up a claim; retrying in the background");
-                self.hand_over(how);
-                None
-            }
-        }
-    }
-
-    /// No renewal and no step from here on, and nothing more to do when this value is dropped.
-    async fn end(&mut self, how: How) {
-        self.begun = true;
-        if let Some(steps) = &self.steps {
-            if how == How::Abandon {
-                steps.flush().await;
-            }
-            steps.end();
-        }
-        self.lease.stop();
-    }
-
-    /// A late question to take a record over makes a new one if it is gone meanwhile.
-    fn how_if_late(&self, how: How) -> How {
-        match self.attempt {
-            1 => how,
-            _ => How::Either,
-        }
-    }
-
-    /// Lets the claim be given up in the background.
-    fn hand_over(&self, how: How) {
-        let given_up = if self.claim.has_lost_question() {
-            GivenUp::new(*self.owner(), self.how_if_late(how))
-                .may_still_arrive(Instant::now(), self.claim.lease)
-        } else {
-            GivenUp::new(*self.owner(), how)
-        };
-        given_up::hand_over(&self.engine, given_up, self.lease.runtime());
-    }
-
-    /// The key could not be released because another attempt has the claim, or none has.
-    async fn look(&self) -> Answer {
-        let record = self.engine.read(&self.owner().key).await;
-        // A store that forgot the record may have another request's by now, whose response is not shown here.
-        if let Ok(Some(record)) = &record
-            && record.fingerprint != self.claim.fingerprint
-        {
-            return self.unknown();
-        }
-        match record.map(|record| record.map(|record| record.state)) {
-            Ok(None) => Answer::Acquired(Own::GivenUp),
-            Ok(Some(RecordState::Completed(stored))) => Answer::Completed(stored),
-            Ok(Some(RecordState::Running { lease_left })) => Answer::InFlight { lease_left },
-            Ok(Some(RecordState::Abandoned)) | Err(_) => self.unknown(),
-        }
     }
 }
 

@@ -83,9 +83,9 @@ pub(super) async fn wait_before_take_over(
 
 pub(super) async fn run_or_complete(
     engine: &Engine,
-    mut held: ClaimGuard,
+    mut held: Box<ClaimGuard>,
     finding: Option<Finding>,
-) -> Claim<ClaimGuard> {
+) -> Claim<Box<ClaimGuard>> {
     // Of another attempt than the one that was taken over nothing has been found.
     let Some(found) = finding.filter(|found| held.attempt() == found.attempt + 1) else {
         return Claim::Acquired(held);

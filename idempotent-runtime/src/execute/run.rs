@@ -22,7 +22,11 @@ pub(super) struct Ran<T, E> {
 /// Runs the function, stores its result, and only then says it.
 ///
 /// Must run to its end, whatever becomes of the caller: see [`Detach`](crate::engine::Detach).
-pub(super) async fn run<F, Fut, T, E>(mut held: ClaimGuard, limit: usize, function: F) -> Ran<T, E>
+pub(super) async fn run<F, Fut, T, E>(
+    mut held: Box<ClaimGuard>,
+    limit: usize,
+    function: F,
+) -> Ran<T, E>
 where
     F: FnOnce(Attempt) -> Fut,
     Fut: Future<Output = Result<T, E>>,

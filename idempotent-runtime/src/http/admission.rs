@@ -25,7 +25,7 @@ pub(super) enum Admission {
     /// It runs and is not protected, because the store is unavailable.
     Degraded(RecordKey),
     /// It runs under a claim.
-    Run(ClaimGuard),
+    Run(Box<ClaimGuard>),
 }
 
 pub(super) async fn admit(request: &mut Received<Idempotency>, policy: &Policy) -> Admission {

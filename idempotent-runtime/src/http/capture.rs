@@ -48,7 +48,7 @@ impl<F: Future<Output: IntoResponse>> Future for Handling<F> {
 ///
 /// Must run to its end, whatever becomes of the client: see [`Detach`](crate::engine::Detach).
 pub(super) async fn run<F>(
-    mut held: ClaimGuard,
+    mut held: Box<ClaimGuard>,
     policy: &'static Policy,
     idempotency: Idempotency,
     handler: Handling<F>,
@@ -74,7 +74,7 @@ where
 }
 
 async fn store(
-    held: ClaimGuard,
+    held: Box<ClaimGuard>,
     policy: &Policy,
     idempotency: Idempotency,
     mut response: Response,
@@ -151,7 +151,11 @@ type Broken = Result<Result<(Bytes, Option<HeaderMap>), axum::Error>, Box<dyn An
 
 /// The handler ran, but there is no whole response of it to send: the failure is the answer, now
 /// and on every replay.
-async fn store_failure(held: ClaimGuard, idempotency: Idempotency, broken: Broken) -> Response {
+async fn store_failure(
+    held: Box<ClaimGuard>,
+    idempotency: Idempotency,
+    broken: Broken,
+) -> Response {
     let record = held.owner().key;
     match broken {
         Ok(Ok(_)) => {}

@@ -53,7 +53,7 @@ enum State {
 
 /// What will be stored.
 pub(super) struct Recording {
-    pub(super) held: ClaimGuard,
+    pub(super) held: Box<ClaimGuard>,
     /// Whose rules say what of the trailers is stored.
     pub(super) idempotency: Idempotency,
     /// The head of the response.

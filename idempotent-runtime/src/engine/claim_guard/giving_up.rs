@@ -1,0 +1,130 @@
+//! What becomes of a claim without a response: it is released, or its key is abandoned.
+
+use tokio::time::Instant;
+
+use super::{Answer, ClaimGuard, Own};
+use crate::engine::Steps;
+use crate::engine::given_up::{self, GivenUp, How};
+use crate::observer::Event;
+use crate::record::RecordState;
+use crate::store::Release;
+
+impl ClaimGuard {
+    /// Frees the key, because the handler says that nothing happened, and says what to answer.
+    ///
+    /// After a take-over this attempt cannot speak for the ones before it: the key then becomes what
+    /// it was, abandoned.
+    pub(crate) async fn release(self: Box<Self>) -> Answer {
+        let how = How::of_attempt(self.attempt);
+        self.give_up(how).await
+    }
+
+    /// As [`release`](Self::release), when it is not the handler who says that nothing happened. A
+    /// finished step says that something did: the key then becomes abandoned, for the next attempt
+    /// to go on after that step.
+    pub(crate) async fn withdraw(self: Box<Self>) -> Answer {
+        let has_finished = self.steps.as_ref().is_some_and(Steps::has_finished);
+        let how = if has_finished {
+            How::Abandon
+        } else {
+            How::of_attempt(self.attempt)
+        };
+        self.give_up(how).await
+    }
+
+    async fn give_up(mut self: Box<Self>, how: How) -> Answer {
+        match self.try_give_up(how).await {
+            Some(Release::Lost) => self.look().await,
+            Some(Release::Released) | None => Answer::Acquired(Own::GivenUp),
+        }
+    }
+
+    /// Ends the lease now and not in its own time: something may have happened, and nothing is left
+    /// that could say what.
+    pub(crate) async fn abandon(mut self: Box<Self>) {
+        self.try_give_up(How::Abandon).await;
+    }
+
+    fn tell_abandoned(&self) {
+        tracing::warn!(record = %self.owner().key, operation = &**self.described(), attempt = self.attempt,
+            "an attempt was abandoned: whether it took effect is unknown");
+        self.engine.observers().tell(|| Event::Abandoned {
+            operation: self.claim.operation.observed(),
+            record: self.claim.owner.key,
+        });
+    }
+
+    /// What the store says to it; `None` if it is tried again in the background.
+    async fn try_give_up(&mut self, how: How) -> Option<Release> {
+        for mut alias in std::mem::take(&mut self.aliases) {
+            let how = how.or(How::of_attempt(alias.attempt));
+            Box::pin(alias.try_give_up(how)).await;
+        }
+        self.end(how).await;
+        if how == How::Abandon {
+            self.tell_abandoned();
+        }
+        match given_up::give_up(&self.engine, self.owner(), how).await {
+            Ok(release) => {
+                if self.claim.has_lost_question() {
+                    self.hand_over(how);
+                }
+                Some(release)
+            }
+            Err(error) => {
+                tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
+                    "could not give up a claim; retrying in the background");
+                self.hand_over(how);
+                None
+            }
+        }
+    }
+
+    /// No renewal and no step from here on, and nothing more to do when this value is dropped.
+    async fn end(&mut self, how: How) {
+        self.begun = true;
+        if let Some(steps) = &self.steps {
+            if how == How::Abandon {
+                steps.flush().await;
+            }
+            steps.end();
+        }
+        self.lease.stop();
+    }
+
+    /// A late question to take a record over makes a new one if it is gone meanwhile.
+    pub(super) fn how_if_late(&self, how: How) -> How {
+        match self.attempt {
+            1 => how,
+            _ => How::Either,
+        }
+    }
+
+    /// Lets the claim be given up in the background.
+    pub(super) fn hand_over(&self, how: How) {
+        let given_up = if self.claim.has_lost_question() {
+            GivenUp::new(*self.owner(), self.how_if_late(how))
+                .may_still_arrive(Instant::now(), self.claim.lease)
+        } else {
+            GivenUp::new(*self.owner(), how)
+        };
+        given_up::hand_over(&self.engine, given_up, self.lease.runtime());
+    }
+
+    /// The key could not be released because another attempt has the claim, or none has.
+    async fn look(&self) -> Answer {
+        let record = self.engine.read(&self.owner().key).await;
+        // A store that forgot the record may have another request's by now, whose response is not shown here.
+        if let Ok(Some(record)) = &record
+            && record.fingerprint != self.claim.fingerprint
+        {
+            return self.unknown();
+        }
+        match record.map(|record| record.map(|record| record.state)) {
+            Ok(None) => Answer::Acquired(Own::GivenUp),
+            Ok(Some(RecordState::Completed(stored))) => Answer::Completed(stored),
+            Ok(Some(RecordState::Running { lease_left })) => Answer::InFlight { lease_left },
+            Ok(Some(RecordState::Abandoned)) | Err(_) => self.unknown(),
+        }
+    }
+}
