@@ -18,8 +18,8 @@ use crate::store::{Claim, StoreErrorKind};
 
 /// What becomes of a request.
 pub(super) enum Admission {
-    /// It is answered without running.
-    Answer(Response),
+    /// It is answered without running. Boxed: every request would make room for it.
+    Answer(Box<Response>),
     /// It runs and is not protected, as it was asked for.
     Unprotected,
     /// It runs and is not protected, because the store is unavailable.
@@ -28,32 +28,42 @@ pub(super) enum Admission {
     Run(Box<ClaimGuard>),
 }
 
+impl Admission {
+    fn answer(answer: Response) -> Self {
+        Self::Answer(Box::new(answer))
+    }
+}
+
 pub(super) async fn admit(request: &mut Received<Idempotency>, policy: &Policy) -> Admission {
-    let intent = match request.take_intent() {
+    let Received {
+        handle,
+        intent,
+        original,
+        ..
+    } = request;
+    let intent = match &*intent {
         Ok(Some(intent)) => intent,
         Ok(None) => return Admission::Unprotected,
-        Err(problem) => return Admission::Answer(answer::problem(&request.handle, &problem)),
+        Err(problem) => return Admission::answer(answer::problem(handle, problem)),
     };
-    let Received {
-        handle, original, ..
-    } = request;
     let mut original = original.take();
     // If there is no other digest the body is gone by now: a waiter may wait for long.
     let mut other = || original.take()?.by_other_digest(handle, policy);
     let mut fingerprints = Fingerprints::new(intent.fingerprint, &mut other);
     if handle.is_overloaded() {
-        let answer = stored_or_overloaded(handle, &intent, &mut fingerprints);
-        return Admission::Answer(answer.await);
+        // Boxed: few requests have to make room for it.
+        let answer = Box::pin(stored_or_overloaded(handle, intent, &mut fingerprints));
+        return Admission::answer(answer.await);
     }
-    let describe = |crashed| handle.describe(&intent, crashed);
+    let describe = |crashed| handle.describe(intent, crashed);
     let engine = handle.engine();
-    let entered = engine.enter(&intent, fingerprints, policy, &describe);
+    let entered = engine.enter(intent, fingerprints, policy, &describe);
     match entered.await {
-        Ok(claim) => match decided(handle, &intent, claim) {
+        Ok(claim) => match decided(handle, intent, claim) {
             Continue(held) => Admission::Run(held),
-            Break(answer) => Admission::Answer(answer),
+            Break(answer) => Admission::answer(answer),
         },
-        Err(refusal) => refused(handle, &refusal, &intent),
+        Err(refusal) => refused(handle, &refusal, intent),
     }
 }
 
@@ -63,15 +73,17 @@ pub(super) async fn admit_to_transaction<C: TransactionConnection>(
     request: &mut Received<Transactions<C>>,
     policy: &Policy,
 ) -> ControlFlow<Response, InTransaction<C>> {
-    let intent = request.take_intent();
     let Received {
-        handle, original, ..
+        handle,
+        intent,
+        original,
+        ..
     } = request;
     let idempotency = handle.idempotency();
     let (engine, begin) = (idempotency.engine(), handle.begin());
-    let intent = match intent {
+    let intent = match &*intent {
         Ok(Some(intent)) => intent,
-        Err(problem) => return Break(answer::problem(idempotency, &problem)),
+        Err(problem) => return Break(answer::problem(idempotency, problem)),
         // It runs on in the background like any other.
         Ok(None) if idempotency.is_overloaded() => {
             return Break(answer::overloaded(idempotency));
@@ -87,12 +99,12 @@ pub(super) async fn admit_to_transaction<C: TransactionConnection>(
     let mut other = || original.take()?.by_other_digest(idempotency, policy);
     let mut fingerprints = Fingerprints::new(intent.fingerprint, &mut other);
     if idempotency.is_overloaded() {
-        let answer = stored_or_overloaded(idempotency, &intent, &mut fingerprints);
+        let answer = stored_or_overloaded(idempotency, intent, &mut fingerprints);
         return Break(answer.await);
     }
-    let entered = enter_transaction(engine, begin, &intent, fingerprints, policy);
+    let entered = enter_transaction(engine, begin, intent, fingerprints, policy);
     match entered.await {
-        Ok(claim) => decided(idempotency, &intent, claim),
+        Ok(claim) => decided(idempotency, intent, claim),
         Err(refusal) => Break(answer::refuse(idempotency, &refusal)),
     }
 }
@@ -174,5 +186,5 @@ fn refused(idempotency: &Idempotency, refusal: &Refusal, intent: &Intent) -> Adm
         );
         return Admission::Degraded(intent.keys.first());
     }
-    Admission::Answer(answer::refuse(idempotency, refusal))
+    Admission::answer(answer::refuse(idempotency, refusal))
 }

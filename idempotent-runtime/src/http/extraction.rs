@@ -22,7 +22,7 @@ pub trait Extraction<T>: Send + 'static {
     fn is_json(&self) -> bool;
 
     /// Extracts the argument, or says what is answered instead.
-    fn extract(self, request: Request) -> impl Future<Output = Result<T, Response>> + Send;
+    fn extract(self, request: Box<Request>) -> impl Future<Output = Result<T, Response>> + Send;
 }
 
 /// As axum extracts it.
@@ -68,8 +68,8 @@ where
             && type_name::<T>().starts_with("axum::json::Json<")
     }
 
-    async fn extract(self, request: Request) -> Result<T, Response> {
-        let extracted = T::from_request(request, &self.state).await;
+    async fn extract(self, request: Box<Request>) -> Result<T, Response> {
+        let extracted = T::from_request(*request, &self.state).await;
         extracted.map_err(IntoResponse::into_response)
     }
 }

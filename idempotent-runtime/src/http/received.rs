@@ -1,6 +1,14 @@
 //! A request before it is decided about, and the handle that protects it.
 
-use super::identify::{Original, usable};
+use std::ops::ControlFlow::{self, Break, Continue};
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+
+use super::answer;
+use super::identify::{Head, Original, may_have_key, usable, without_key};
 use crate::engine::Intent;
 use crate::handle::problem::Problem;
 use crate::handle::{Attempt, Idempotency, Inputs, Transactions};
@@ -38,10 +46,77 @@ pub(super) struct Received<H> {
     pub(super) original: Option<Box<Original>>,
 }
 
+/// What is known of the last argument before it is extracted.
+pub(super) struct Expects {
+    /// Expressions over the arguments identify the request, too.
+    pub(super) has_expressions: bool,
+    /// A cached replay comes before a rejection of it.
+    pub(super) may_replay: bool,
+    /// It cannot ask for an [`Attempt`].
+    pub(super) is_json: bool,
+}
+
+/// Whether there is nothing to identify it by: GET, HEAD, OPTIONS and TRACE are idempotent by themselves (RFC 9110,
+/// section 9.2.2).
+pub(super) fn is_keyless(request: &Request, policy: &Policy) -> bool {
+    request.method().is_safe() || !may_have_key(request.headers(), policy)
+}
+
 impl<H: Handle> Received<H> {
-    /// Takes what the request is identified by.
-    pub(super) fn take_intent(&mut self) -> Result<Option<Intent>, Box<Problem>> {
-        std::mem::replace(&mut self.intent, Ok(None))
+    /// A request that [has no key](is_keyless).
+    pub(super) fn keyless(handle: H, request: &Request, policy: &Policy) -> Box<Self> {
+        let is_safe = request.method().is_safe();
+        let missing = || without_key(policy, Some(policy.header)).map_err(Box::new);
+        let intent = if is_safe { Ok(()) } else { missing() };
+        Box::new(Self {
+            handle,
+            is_safe,
+            attempt: None,
+            intent: intent.map(|()| None),
+            original: None,
+        })
+    }
+
+    /// Identifies the request and puts its body back, or finds a cached replay and the record that it is from.
+    pub(super) fn of(
+        handle: H,
+        request: &mut Request,
+        body: Bytes,
+        policy: &Policy,
+        expects: &Expects,
+    ) -> ControlFlow<(Response, RecordKey), Box<Self>> {
+        let idempotency = handle.idempotency();
+        let (mut parts, _) = std::mem::take(request).into_parts();
+        let head = Head::of(&parts, idempotency, policy);
+        let intent = if expects.has_expressions {
+            Ok(None)
+        } else {
+            let identified = head.identify(idempotency, policy, &Inputs::new(), &body);
+            identified.map_err(Box::new)
+        };
+        if expects.may_replay
+            && let Ok(Some(intent)) = &intent
+            && let Some(stored) = idempotency.engine().cached(intent)
+        {
+            let replay = answer::replay(idempotency, stored);
+            return Break((replay, intent.keys.first()));
+        }
+        let is_identified_again = expects.has_expressions || idempotency.digest().other().is_some();
+        let original = is_identified_again.then(|| head.into_original(&body));
+        let attempt = if expects.is_json {
+            // Only an argument before the last can have asked.
+            parts.extensions.get::<Attempt>().cloned()
+        } else {
+            Some(Attempt::of(&mut parts.extensions))
+        };
+        *request = Request::from_parts(parts, Body::from(body));
+        Continue(Box::new(Self {
+            handle,
+            is_safe: false,
+            attempt,
+            intent,
+            original,
+        }))
     }
 
     /// Its record, if it has one.

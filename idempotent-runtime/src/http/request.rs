@@ -21,13 +21,12 @@ use super::capture::{self, Handling};
 use super::commit;
 use super::commit::Work;
 use super::extraction::{ByAxum, Extraction};
-use super::identify::{Head, may_have_key, without_key};
 use super::note;
-use super::received::{Handle, Received};
+use super::received::{Expects, Handle, Received, is_keyless};
 use super::report::Report;
 use crate::engine::Detach;
 use crate::handle::Transactions;
-use crate::handle::{Attempt, Idempotency, Inputs};
+use crate::handle::{Idempotency, Inputs};
 use crate::observer::Outcome;
 use crate::policy::Policy;
 use crate::store::transaction::TransactionConnection;
@@ -38,7 +37,8 @@ use crate::store::transaction::TransactionConnection;
 /// that gets a connection, or [`Unbound`] where an expression over the arguments says which.
 pub struct IdempotentRequest<T, E, H = Idempotency> {
     handle: H,
-    request: Request,
+    // Boxed: the futures that it goes through would each make room for it.
+    request: Box<Request>,
     extraction: E,
     marker: PhantomData<fn() -> T>,
 }
@@ -64,7 +64,7 @@ where
     async fn from_request(request: Request, state: &S) -> Result<Self, Infallible> {
         Ok(Self {
             handle: H::from_ref(state),
-            request,
+            request: Box::new(request),
             extraction: ByAxum::with(state),
             marker: PhantomData,
         })
@@ -102,77 +102,46 @@ where
         policy: &'static Policy,
         has_expressions: bool,
         report: &mut Report,
-    ) -> impl Future<Output = ControlFlow<Response, (Received<H>, T)>> + Send {
+    ) -> impl Future<Output = ControlFlow<Response, (Box<Received<H>>, T)>> + Send {
         async move {
             let Self {
                 handle,
-                request,
+                mut request,
                 extraction,
                 ..
             } = self;
-            // GET, HEAD, OPTIONS and TRACE are idempotent by themselves (RFC 9110, section 9.2.2).
-            let is_safe = request.method().is_safe();
-            if is_safe || !may_have_key(request.headers(), policy) {
-                let missing = || without_key(policy, Some(policy.header)).map_err(Box::new);
-                let intent = if is_safe { Ok(()) } else { missing() };
-                let received = Received {
-                    handle,
-                    is_safe,
-                    attempt: None,
-                    intent: intent.map(|()| None),
-                    original: None,
-                };
-                return match extraction.extract(request).await {
-                    Ok(last) => Continue((received, last)),
-                    Err(rejection) => Break(rejection),
-                };
-            }
-            let (mut parts, body) = request.with_limited_body().into_parts();
-            let body = match body::begin(body).await {
-                FirstFrame::Whole(body) => body,
-                // Boxed: few requests have to make room for it.
-                FirstFrame::Partly(body) => match Box::pin(read_on(body)).await {
-                    Ok(body) => body,
-                    Err(rejection) => return Break(rejection),
-                },
-            };
             let is_about_content = extraction.rejects_content_only();
-            let idempotency = handle.idempotency();
-            let head = Head::of(&parts, idempotency, policy);
-            let intent = if has_expressions {
-                Ok(None)
+            let received = if is_keyless(&request, policy) {
+                Received::keyless(handle, &request, policy)
             } else {
-                head.identify(idempotency, policy, &Inputs::new(), &body)
-                    .map_err(Box::new)
+                *request = std::mem::take(&mut *request).with_limited_body();
+                let body = match body::begin(std::mem::take(request.body_mut())).await {
+                    FirstFrame::Whole(body) => body,
+                    // Boxed: few requests have to make room for it.
+                    FirstFrame::Partly(body) => match Box::pin(read_on(body)).await {
+                        Ok(body) => body,
+                        Err(rejection) => return Break(rejection),
+                    },
+                };
+                let expects = Expects {
+                    has_expressions,
+                    may_replay: is_about_content,
+                    is_json: extraction.is_json(),
+                };
+                match Received::of(handle, &mut request, body, policy, &expects) {
+                    Continue(received) => received,
+                    Break((replay, record)) => {
+                        report.identified(|| Some(record));
+                        return Break(replay);
+                    }
+                }
             };
-            if is_about_content
-                && let Ok(Some(intent)) = &intent
-                && let Some(stored) = idempotency.engine().cached(intent)
-            {
-                report.identified(|| Some(intent.keys.first()));
-                return Break(answer::replay(idempotency, stored));
-            }
-            let is_identified_again = has_expressions || idempotency.digest().other().is_some();
-            let original = is_identified_again.then(|| head.into_original(&body));
-            let attempt = if extraction.is_json() {
-                // Only an argument before the last can have asked.
-                parts.extensions.get::<Attempt>().cloned()
-            } else {
-                Some(Attempt::of(&mut parts.extensions))
-            };
-            let received = Received {
-                handle,
-                is_safe,
-                attempt,
-                intent,
-                original,
-            };
-            let request = Request::from_parts(parts, Body::from(body));
-            match extraction.extract(request).await {
+            // Boxed: what it needs would make each future around it too large for the allocator's quick lists.
+            match Box::pin(extraction.extract(request)).await {
                 Ok(last) => Continue((received, last)),
                 // Boxed: few requests have to make room for it.
                 Err(rejection) if is_about_content && !has_expressions => {
-                    Break(Box::pin(reject(received, policy, rejection)).await)
+                    Break(Box::pin(reject(*received, policy, rejection)).await)
                 }
                 // The expressions that say whose key it is cannot be evaluated, or it may be about the caller.
                 Err(rejection) => Break(rejection),
@@ -194,12 +163,12 @@ where
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
         let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
-        let response = match self.receive(policy, false, &mut report).await {
-            Continue((request, last)) => {
-                run_claimed(request, policy, &mut report, move || handler(args, last)).await
-            }
-            Break(answer) => answer,
+        let (request, last) = match self.receive(policy, false, &mut report).await {
+            Continue(received) => received,
+            Break(answer) => return report.finish(answer),
         };
+        let run = run_claimed(request, policy, &mut report, move || handler(args, last));
+        let response = run.await;
         report.finish(response)
     }
 
@@ -218,13 +187,13 @@ where
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
         let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
-        let response = match self.receive(policy, true, &mut report).await {
-            Continue((mut request, last)) => {
-                request.identify(policy, inputs(&args, &last));
-                run_claimed(request, policy, &mut report, move || handler(args, last)).await
-            }
-            Break(answer) => answer,
+        let (mut request, last) = match self.receive(policy, true, &mut report).await {
+            Continue(received) => received,
+            Break(answer) => return report.finish(answer),
         };
+        request.identify(policy, inputs(&args, &last));
+        let run = run_claimed(request, policy, &mut report, move || handler(args, last));
+        let response = run.await;
         report.finish(response)
     }
 }
@@ -232,7 +201,7 @@ where
 /// Claims, runs and stores. The handler's future is made where it runs: it can be large, and would be
 /// copied from function to function.
 async fn run_claimed<F>(
-    mut request: Received<Idempotency>,
+    mut request: Box<Received<Idempotency>>,
     policy: &'static Policy,
     report: &mut Report,
     handler: impl FnOnce() -> F,
@@ -242,9 +211,15 @@ where
 {
     report.identified(|| request.record());
     let admission = admit(&mut request, policy).await;
-    let (idempotency, attempt) = (request.handle, request.attempt);
+    let Received {
+        handle: idempotency,
+        attempt,
+        intent,
+        ..
+    } = *request;
+    drop(intent);
     match admission {
-        Admission::Answer(response) => response,
+        Admission::Answer(response) => *response,
         Admission::Unprotected => {
             let response = Handling::new(handler).await;
             note::outcome(&idempotency, response, Outcome::Unprotected)
@@ -282,15 +257,14 @@ where
         R: IntoResponse + 'static,
     {
         let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
-        let response = match self.receive(policy, false, &mut report).await {
-            Continue((request, last)) => {
-                let run = run_in_transaction(request, policy, &mut report, move |connection| {
-                    handler(args, last, connection)
-                });
-                run.await
-            }
-            Break(answer) => answer,
+        let (request, last) = match self.receive(policy, false, &mut report).await {
+            Continue(received) => received,
+            Break(answer) => return report.finish(answer),
         };
+        let run = run_in_transaction(request, policy, &mut report, move |connection| {
+            handler(args, last, connection)
+        });
+        let response = run.await;
         report.finish(response)
     }
 
@@ -309,23 +283,22 @@ where
         R: IntoResponse + 'static,
     {
         let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
-        let response = match self.receive(policy, true, &mut report).await {
-            Continue((mut request, last)) => {
-                request.identify(policy, inputs(&args, &last));
-                let run = run_in_transaction(request, policy, &mut report, move |connection| {
-                    handler(args, last, connection)
-                });
-                run.await
-            }
-            Break(answer) => answer,
+        let (mut request, last) = match self.receive(policy, true, &mut report).await {
+            Continue(received) => received,
+            Break(answer) => return report.finish(answer),
         };
+        request.identify(policy, inputs(&args, &last));
+        let run = run_in_transaction(request, policy, &mut report, move |connection| {
+            handler(args, last, connection)
+        });
+        let response = run.await;
         report.finish(response)
     }
 }
 
 /// Begins, runs and commits.
 async fn run_in_transaction<C, F, R>(
-    mut request: Received<Transactions<C>>,
+    mut request: Box<Received<Transactions<C>>>,
     policy: &'static Policy,
     report: &mut Report,
     work: F,
