@@ -1,7 +1,8 @@
 //! What an answer says of itself on its way out, as an extension, if anything wants to know.
 
 use axum::response::Response;
-use tracing::Span;
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, Span};
 
 use crate::engine::Own;
 use crate::handle::Idempotency;
@@ -29,7 +30,10 @@ impl From<Own> for Outcome {
 }
 
 pub(super) fn is_noted(idempotency: &Idempotency) -> bool {
-    idempotency.is_reported() || !Span::current().is_none()
+    // The level is one load, where there is no subscriber at all.
+    idempotency.is_reported()
+        || (LevelFilter::current() != LevelFilter::OFF
+            && (!Span::current().is_none() || tracing::enabled!(Level::DEBUG)))
 }
 
 /// Says what the answer is, if anything wants to know.
