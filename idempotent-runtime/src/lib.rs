@@ -170,6 +170,8 @@ mod handle;
 mod http;
 mod key;
 mod keyed;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod observer;
 mod operation;
 mod operator;

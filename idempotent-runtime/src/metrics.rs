@@ -40,45 +40,50 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use ::metrics::{Counter, Gauge, Histogram, Unit};
 
-use crate::observer::{Event, Observer, Outcome};
-use crate::store::StoreErrorKind;
-
 use self::slots::Slots;
+use crate::observer::{Event, Observer, Outcome, StoreCall};
+use crate::store::StoreErrorKind;
 
 mod slots;
 
 /// An [`Observer`] that counts on the `metrics` facade.
 ///
-/// A request with metrics costs a few hundred instructions more: each counter is looked up once, and nothing is allocated after that.
+/// The recorder is asked for each metric once. After that nothing is allocated, and a request costs about a thousand instructions
+/// more (PERFORMANCE.md in the repository).
 #[derive(Default)]
 pub struct MetricsObserver {
-    operations: RwLock<HashMap<Box<str>, Arc<Operation>>>,
-    store: Slots<Histogram>,
-    process: Process,
-}
-
-/// The metrics of one operation, each made when it is first needed.
-#[derive(Default)]
-struct Operation {
-    name: Arc<str>,
-    requests: Slots<Counter>,
-    in_flight: OnceLock<Gauge>,
-    taken_over: OnceLock<Counter>,
-    lost: OnceLock<Counter>,
-    abandoned: OnceLock<Counter>,
-    abandoned_records: OnceLock<Gauge>,
-    purged: OnceLock<Counter>,
-}
-
-/// Those without an operation.
-#[derive(Default)]
-struct Process {
-    renewals: Slots<Counter>,
+    operations: RwLock<HashMap<Box<str>, Operation>>,
+    store: Slots<Histogram, { StoreCall::COUNT * (1 + StoreErrorKind::COUNT) }>,
+    renewals: Slots<Counter, 4>,
     cache_hits: OnceLock<Counter>,
     background: OnceLock<Gauge>,
     pending: OnceLock<Gauge>,
     pending_bytes: OnceLock<Gauge>,
 }
+
+/// The metrics of one operation.
+struct Operation {
+    name: Arc<str>,
+    requests: Slots<Counter, { Outcome::COUNT }>,
+    in_flight: Gauge,
+    events: Slots<Counter, { EVENTS.len() }>,
+    abandoned: OnceLock<Gauge>,
+}
+
+/// What can happen to claims.
+const EVENTS: [&str; 4] = [
+    "idempotency_taken_over_total",
+    "idempotency_claims_lost_total",
+    "idempotency_abandoned_total",
+    "idempotency_purged_abandoned_total",
+];
+
+const TAKEN_OVER: usize = 0;
+const LOST: usize = 1;
+const ABANDONED: usize = 2;
+const PURGED: usize = 3;
+
+const RENEWAL_RESULTS: [&str; 4] = ["renewed", "late", "lost", "failed"];
 
 /// What is counted together once there are too many operations.
 const OTHER: &str = "(other)";
@@ -90,131 +95,211 @@ impl MetricsObserver {
     /// One that counts with the recorder that is installed when something is first counted.
     #[must_use]
     pub fn new() -> Self {
-        describe();
         Self::default()
     }
 
-    fn operation(&self, name: &str) -> Arc<Operation> {
+    /// Under a lock for reading, unless the operation is a new one.
+    fn operation(&self, name: &str, use_it: impl FnOnce(&Operation)) {
         let operations = self.operations.read();
         let operations = operations.unwrap_or_else(PoisonError::into_inner);
         if let Some(operation) = operations.get(name) {
-            return Arc::clone(operation);
+            return use_it(operation);
         }
         let is_full = operations.len() >= Self::MAX_OPERATIONS;
         drop(operations);
         let name = if is_full { OTHER } else { name };
         let operations = self.operations.write();
         let mut operations = operations.unwrap_or_else(PoisonError::into_inner);
-        let operation = operations.entry(name.into()).or_insert_with(|| {
-            Arc::new(Operation {
-                name: name.into(),
-                ..Operation::default()
-            })
-        });
-        Arc::clone(operation)
+        let operation = operations.entry(name.into());
+        use_it(operation.or_insert_with(|| Operation::new(name)));
+    }
+
+    fn happened(&self, operation: &str, event: usize) {
+        self.operation(operation, |it| it.happened(event));
+    }
+
+    fn called(
+        &self,
+        store: &'static str,
+        call: StoreCall,
+        error: Option<StoreErrorKind>,
+        elapsed: std::time::Duration,
+    ) {
+        let result = error.map_or(0, |error| 1 + error as usize);
+        let index = call as usize * (1 + StoreErrorKind::COUNT) + result;
+        let make = || {
+            let result = error.map_or("ok", StoreErrorKind::as_str);
+            describe();
+            ::metrics::histogram!("idempotency_store_duration_seconds",
+                "store" => store, "call" => call.as_str(), "result" => result)
+        };
+        self.store.with(index, make, |it| it.record(elapsed));
+    }
+
+    fn renewed(&self, results: [usize; 4]) {
+        let results = results.into_iter().enumerate();
+        for (index, count) in results.filter(|(_, count)| *count > 0) {
+            let result = RENEWAL_RESULTS.get(index).copied().unwrap_or_default();
+            let make =
+                || ::metrics::counter!("idempotency_lease_renewals_total", "result" => result);
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            self.renewals.with(index, make, |it| it.increment(count));
+        }
     }
 }
 
 impl Operation {
-    fn counter(&self, name: &'static str) -> Counter {
-        ::metrics::counter!(name, "operation" => Arc::clone(&self.name))
-    }
-
-    fn gauge(&self, name: &'static str) -> Gauge {
-        ::metrics::gauge!(name, "operation" => Arc::clone(&self.name))
+    fn new(name: &str) -> Self {
+        let name: Arc<str> = name.into();
+        describe();
+        Self {
+            in_flight: ::metrics::gauge!("idempotency_in_flight", "operation" => Arc::clone(&name)),
+            requests: Slots::default(),
+            events: Slots::default(),
+            abandoned: OnceLock::new(),
+            name,
+        }
     }
 
     fn requested(&self, outcome: Outcome) {
-        let counter = || {
+        let make = || {
             ::metrics::counter!("idempotency_requests_total",
                 "operation" => Arc::clone(&self.name), "outcome" => outcome.as_str())
         };
-        self.requests.with(outcome.as_str(), counter, |it| it.increment(1));
+        self.requests
+            .with(outcome.index(), make, |it| it.increment(1));
     }
 
-    fn in_flight(&self) -> &Gauge {
-        self.in_flight
-            .get_or_init(|| self.gauge("idempotency_in_flight"))
+    fn happened(&self, event: usize) {
+        let name = EVENTS.get(event).copied().unwrap_or_default();
+        let make = || ::metrics::counter!(name, "operation" => Arc::clone(&self.name));
+        self.events.with(event, make, |it| it.increment(1));
+    }
+
+    fn has_abandoned(&self, records: usize) {
+        let make =
+            || ::metrics::gauge!("idempotency_abandoned", "operation" => Arc::clone(&self.name));
+        self.abandoned.get_or_init(make).set(as_f64(records));
     }
 }
 
 impl Observer for MetricsObserver {
     fn observe(&self, event: &Event<'_>) {
         match *event {
-            Event::Request { operation, outcome } => self.operation(operation).requested(outcome),
+            Event::Request { operation, outcome } => {
+                self.operation(operation, |it| it.requested(outcome));
+            }
             Event::Claimed {
                 operation, attempt, ..
-            } => {
-                let operation = self.operation(operation);
-                operation.in_flight().increment(1.0);
+            } => self.operation(operation, |it| {
+                it.in_flight.increment(1.0);
                 if attempt > 1 {
-                    let counter = || operation.counter("idempotency_taken_over_total");
-                    operation.taken_over.get_or_init(counter).increment(1);
+                    it.happened(TAKEN_OVER);
                 }
-            }
+            }),
             Event::ClaimEnded { operation } => {
-                self.operation(operation).in_flight().decrement(1.0);
+                self.operation(operation, |it| it.in_flight.decrement(1.0));
             }
-            Event::ClaimLost { operation, .. } => {
-                let operation = self.operation(operation);
-                let counter = || operation.counter("idempotency_claims_lost_total");
-                operation.lost.get_or_init(counter).increment(1);
-            }
-            Event::Abandoned { operation, .. } => {
-                let operation = self.operation(operation);
-                let counter = || operation.counter("idempotency_abandoned_total");
-                operation.abandoned.get_or_init(counter).increment(1);
-            }
+            Event::ClaimLost { operation, .. } => self.happened(operation, LOST),
+            Event::Abandoned { operation, .. } => self.happened(operation, ABANDONED),
+            Event::PurgedAbandoned { operation, .. } => self.happened(operation, PURGED),
             Event::AbandonedRecords { operation, records } => {
-                let operation = self.operation(operation);
-                let gauge = || operation.gauge("idempotency_abandoned");
-                operation
-                    .abandoned_records
-                    .get_or_init(gauge)
-                    .set(as_f64(records));
-            }
-            Event::PurgedAbandoned { operation, .. } => {
-                let operation = self.operation(operation);
-                let counter = || operation.counter("idempotency_purged_abandoned_total");
-                operation.purged.get_or_init(counter).increment(1);
+                self.operation(operation, |it| it.has_abandoned(records));
             }
             Event::StoreCall {
                 store,
                 call,
                 elapsed,
                 error,
-            } => {
-                let (call, result) = (call.as_str(), error.map_or("ok", result));
-                let histogram = || {
-                    ::metrics::histogram!("idempotency_store_duration_seconds",
-                        "store" => store, "call" => call, "result" => result)
-                };
-                self.store
-                    .with((call, result), histogram, |it| it.record(elapsed));
-            }
+            } => self.called(store, call, error, elapsed),
             Event::Renewals {
                 renewed,
                 late,
                 lost,
                 failed,
-            } => self.process.renewed(renewed, late, lost, failed),
+            } => self.renewed([renewed, late, lost, failed]),
             Event::CacheHit => {
-                let counter = || ::metrics::counter!("idempotency_cache_hits_total");
-                self.process.cache_hits.get_or_init(counter).increment(1);
+                let make = || ::metrics::counter!("idempotency_cache_hits_total");
+                self.cache_hits.get_or_init(make).increment(1);
             }
             Event::Background { handlers } => {
-                let gauge = || ::metrics::gauge!("idempotency_background_handlers");
-                let gauge = self.process.background.get_or_init(gauge);
-                gauge.set(as_f64(handlers));
+                let make = || ::metrics::gauge!("idempotency_background_handlers");
+                self.background.get_or_init(make).set(as_f64(handlers));
             }
             Event::PendingResponses { responses, bytes } => {
-                let gauge = || ::metrics::gauge!("idempotency_pending_responses");
-                let gauge = self.process.pending.get_or_init(gauge);
-                gauge.set(as_f64(responses));
-                let gauge = || ::metrics::gauge!("idempotency_pending_bytes");
-                let gauge = self.process.pending_bytes.get_or_init(gauge);
-                gauge.set(as_f64(bytes));
+                let make = || ::metrics::gauge!("idempotency_pending_responses");
+                self.pending.get_or_init(make).set(as_f64(responses));
+                let make = || ::metrics::gauge!("idempotency_pending_bytes");
+                self.pending_bytes.get_or_init(make).set(as_f64(bytes));
             }
         }
+    }
+}
+
+/// Exact up to 2^53.
+#[expect(clippy::cast_precision_loss, reason = "see above")]
+fn as_f64(count: usize) -> f64 {
+    count as f64
+}
+
+/// Tells the recorder what each metric is. Once more does no harm.
+fn describe() {
+    use ::metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_counter!(
+        "idempotency_requests_total",
+        "Requests, by what they were answered with."
+    );
+    describe_gauge!(
+        "idempotency_in_flight",
+        "Attempts of this process that hold a claim or a transaction."
+    );
+    describe_counter!(
+        "idempotency_taken_over_total",
+        "Attempts that took over from an abandoned one."
+    );
+    describe_counter!(
+        "idempotency_claims_lost_total",
+        "Claims that were lost before their responses were stored."
+    );
+    describe_counter!(
+        "idempotency_abandoned_total",
+        "Attempts of this process that left their key undecided."
+    );
+    describe_gauge!(
+        "idempotency_abandoned",
+        "Abandoned records in the store, of whichever process."
+    );
+    describe_counter!(
+        "idempotency_purged_abandoned_total",
+        "Abandoned records that were purged without a decision."
+    );
+    describe_histogram!(
+        "idempotency_store_duration_seconds",
+        Unit::Seconds,
+        "Store calls."
+    );
+    describe_counter!("idempotency_lease_renewals_total", "Renewals of leases.");
+    describe_counter!(
+        "idempotency_cache_hits_total",
+        "Replays without a store call."
+    );
+    describe_gauge!(
+        "idempotency_background_handlers",
+        "Handlers that run on after their clients have gone."
+    );
+    describe_gauge!(
+        "idempotency_pending_responses",
+        "Responses that the store has not accepted yet."
+    );
+    describe_gauge!(
+        "idempotency_pending_bytes",
+        Unit::Bytes,
+        "Memory of the responses that the store has not accepted yet."
+    );
+}
+
+impl fmt::Debug for MetricsObserver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MetricsObserver").finish_non_exhaustive()
     }
 }

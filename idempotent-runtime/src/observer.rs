@@ -78,6 +78,26 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// How many there are.
+    #[cfg(feature = "metrics")]
+    pub(crate) const COUNT: usize = 8 + ProblemCode::ALL.len();
+
+    /// Its place among them.
+    #[cfg(feature = "metrics")]
+    pub(crate) const fn index(self) -> usize {
+        match self {
+            Self::Stored => 0,
+            Self::Pending => 1,
+            Self::NotStored => 2,
+            Self::Replayed => 3,
+            Self::Unprotected => 4,
+            Self::Degraded => 5,
+            Self::Safe => 6,
+            Self::Disconnected => 7,
+            Self::Problem(code) => 8 + code as usize,
+        }
+    }
+
     /// The name, as a label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -120,6 +140,10 @@ pub enum StoreCall {
 }
 
 impl StoreCall {
+    /// How many there are.
+    #[cfg(feature = "metrics")]
+    pub(crate) const COUNT: usize = Self::Undo as usize + 1;
+
     /// The name, as a label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -259,6 +283,11 @@ impl Observers {
 
     pub(crate) fn is_none(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// A request that observers wait for, if there are any.
+    pub(crate) fn watch(&self, operation: &str) -> Option<Observed> {
+        (!self.is_none()).then(|| Observed::new(self, operation.into()))
     }
 
     /// The event is made only if there is an observer.

@@ -23,6 +23,7 @@ mod large_handlers;
 mod last_argument;
 mod leases;
 mod lost_records;
+mod observed;
 mod operations;
 mod operator;
 mod operator_races;

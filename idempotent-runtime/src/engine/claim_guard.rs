@@ -17,7 +17,7 @@ use super::given_up::{self, GivenUp, How};
 use super::leases::LeaseGuard;
 use super::steps::LeaseView;
 use super::{Described, Engine, Steps};
-use crate::observer::{Event, StoreCall};
+use crate::observer::{Event, Outcome, StoreCall};
 use crate::record::{CompactResponse, Owner, StoredResponse};
 use crate::store::{Acquired, Claim, Completion, StoreError};
 
@@ -37,6 +37,10 @@ pub(crate) struct ClaimGuard {
     claimed_at: Instant,
     begun: bool,
     /// The claims of the same request under other secrets, while a secret is being rotated.
+    #[expect(
+        clippy::vec_box,
+        reason = "each is a box already, and is taken out as one"
+    )]
     aliases: Vec<Box<ClaimGuard>>,
     /// Keeps [`Engine::shutdown`] waiting.
     _running: TaskTrackerToken,
@@ -54,6 +58,16 @@ pub(crate) enum Own {
     Pending,
     /// It is not stored: the claim was given up.
     GivenUp,
+}
+
+impl From<Own> for Outcome {
+    fn from(own: Own) -> Self {
+        match own {
+            Own::Stored => Self::Stored,
+            Own::Pending => Self::Pending,
+            Own::GivenUp => Self::NotStored,
+        }
+    }
 }
 
 /// A completion, which a store in this process has done already.

@@ -10,6 +10,7 @@ use crate::engine::{Described, Intent};
 use crate::fingerprint::Fingerprint;
 use crate::handle::{Idempotency, Inputs};
 use crate::key::{InvalidKey, Key};
+use crate::observer::Observed;
 use crate::policy::Policy;
 
 /// From what [`Idempotency::execute`] is told.
@@ -83,6 +84,16 @@ fn intent(
         key,
         scope,
     }
+}
+
+/// The call, if it is observed.
+pub(super) fn observed(
+    idempotency: &Idempotency,
+    policy: &Policy,
+    operation: &str,
+) -> Option<Observed> {
+    let observers = idempotency.engine().observers();
+    observers.watch(policy.name.unwrap_or(operation))
 }
 
 fn invalid(reason: InvalidKey) -> ExecuteError {

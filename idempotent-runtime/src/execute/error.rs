@@ -3,6 +3,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::engine::Refusal;
+use crate::handle::problem::ProblemCode;
+use crate::observer::Outcome;
 
 /// Why a function under `#[idempotent]`, or under [`Idempotency::execute`](crate::Idempotency::execute), has
 /// no result.
@@ -61,6 +63,23 @@ pub enum ExecuteErrorKind {
     Store,
     /// This instance takes no new work. Nothing has run; retry with another instance.
     ShuttingDown,
+}
+
+impl ExecuteErrorKind {
+    /// What observers are told: the word that a request with this answer has.
+    pub(super) fn outcome(self) -> Outcome {
+        let code = match self {
+            Self::InFlight => ProblemCode::InFlight,
+            Self::Mismatch => ProblemCode::KeyReused,
+            Self::OutcomeUnknown => ProblemCode::OutcomeUnknown,
+            Self::NotRetained | Self::Unreadable | Self::HttpResponse => return Outcome::Replayed,
+            Self::InvalidKey => ProblemCode::InvalidKey,
+            Self::UnusableInput => ProblemCode::UnusableInput,
+            Self::Store => ProblemCode::StoreUnavailable,
+            Self::ShuttingDown => ProblemCode::ShuttingDown,
+        };
+        Outcome::Problem(code)
+    }
 }
 
 impl ExecuteError {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::call::of_inputs;
+use super::call::{observed, of_inputs};
 use super::error::ExecuteError;
 use crate::handle::{Idempotency, Inputs};
 use crate::policy::Policy;
@@ -26,9 +26,12 @@ where
     <Fut::Output as Fallible>::Error: FromExecuteError + Send + 'static,
 {
     let intent = of_inputs(idempotency, policy, name, inputs(idempotency, &args));
+    let observed = observed(idempotency, policy, name);
     let handle = idempotency.clone();
     let function = |_| async { function(handle, args).await.into_result() };
-    let performed = idempotency.clone().perform(*policy, intent, function);
+    let performed = idempotency
+        .clone()
+        .perform(*policy, observed, intent, function);
     async {
         let result = performed.await.and_then(|execution| {
             let result = execution.into_result();

@@ -10,6 +10,7 @@ use std::ops::ControlFlow::{Break, Continue};
 
 use crate::engine::{Detach, Fingerprints, Intent};
 use crate::handle::{Attempt, Idempotency};
+use crate::observer::{Observed, Outcome};
 use crate::policy::Policy;
 
 mod call;
@@ -217,13 +218,15 @@ impl Idempotency {
     {
         // Not in the future, which would otherwise borrow what it is told.
         let intent = call::of_call(self, policy, operation, &scope, key, input);
-        self.clone().perform(*policy, intent, function)
+        let observed = call::observed(self, policy, operation);
+        self.clone().perform(*policy, observed, intent, function)
     }
 
     /// Claims, runs, stores; or says what the record says.
     async fn perform<F, Fut, T, E>(
         self,
         policy: Policy,
+        observed: Option<Observed>,
         intent: Result<Intent, ExecuteError>,
         function: F,
     ) -> Result<Execution<T>, E>
@@ -233,20 +236,47 @@ impl Idempotency {
         T: Serialize + DeserializeOwned + Send + 'static,
         E: FromExecuteError + Send + 'static,
     {
-        let intent = intent.map_err(E::from_execute_error)?;
+        let (result, outcome) = match self.perform_unobserved(policy, intent, function).await {
+            Ok((result, outcome)) => (result, outcome),
+            Err(reason) => {
+                let outcome = reason.kind().outcome();
+                (Err(E::from_execute_error(reason)), outcome)
+            }
+        };
+        if let Some(observed) = observed {
+            observed.end(outcome);
+        }
+        result
+    }
+
+    async fn perform_unobserved<F, Fut, T, E>(
+        self,
+        policy: Policy,
+        intent: Result<Intent, ExecuteError>,
+        function: F,
+    ) -> Result<(Result<Execution<T>, E>, Outcome), ExecuteError>
+    where
+        F: FnOnce(Attempt) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: Send + 'static,
+    {
+        let intent = intent?;
         let describe = |crashed| self.describe(&intent, crashed);
         let fingerprints = Fingerprints::only(intent.fingerprint);
         let entered = self
             .engine()
             .enter(&intent, fingerprints, &policy, &describe);
-        let refused = |refusal| E::from_execute_error(ExecuteError::refused(refusal));
-        let claim = entered.await.map_err(refused)?;
-        match value::decided(claim).map_err(E::from_execute_error)? {
+        let claim = entered.await.map_err(ExecuteError::refused)?;
+        match value::decided(claim)? {
             Continue(held) => {
                 let run = run::run(held, policy.max_response_bytes, function);
                 Detach::new(self.engine().tasks(), run).await.answer()
             }
-            Break(execution) => Ok(execution),
+            Break(execution) => {
+                let outcome = execution.outcome();
+                Ok((Ok(execution), outcome))
+            }
         }
     }
 }

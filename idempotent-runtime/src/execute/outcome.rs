@@ -1,6 +1,8 @@
 use std::time::Duration;
 
 use super::error::{ExecuteError, ExecuteErrorKind};
+use crate::handle::problem::ProblemCode;
+use crate::observer::Outcome;
 
 /// What became of an [`Idempotency::execute`](crate::Idempotency::execute).
 ///
@@ -31,6 +33,17 @@ pub enum Execution<T> {
 }
 
 impl<T> Execution<T> {
+    /// What observers are told.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Executed(_) => Outcome::Stored,
+            Self::Replayed(_) | Self::NotRetained => Outcome::Replayed,
+            Self::InFlight { .. } => Outcome::Problem(ProblemCode::InFlight),
+            Self::Mismatch => Outcome::Problem(ProblemCode::KeyReused),
+            Self::OutcomeUnknown => Outcome::Problem(ProblemCode::OutcomeUnknown),
+        }
+    }
+
     /// The result, of this call or an earlier one; or why there is no result.
     ///
     /// # Errors

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::function::FromExecuteError;
+use super::error::ExecuteError;
 use super::outcome::Execution;
 use super::value;
 use crate::engine::{Answer, ClaimGuard, catch_unwind};
 use crate::handle::Attempt;
+use crate::observer::Outcome;
 
 /// What a function has said, and whether that is what may be said.
 pub(super) struct Ran<T, E> {
@@ -57,13 +58,16 @@ where
     }
 }
 
-impl<T: DeserializeOwned, E: FromExecuteError> Ran<T, E> {
+impl<T: DeserializeOwned, E> Ran<T, E> {
     /// An attempt that has lost its claim answers from the record, never from its own result: all answers for a
     /// key are equal.
-    pub(super) fn answer(self) -> Result<Execution<T>, E> {
-        match value::decided(self.answer).map_err(E::from_execute_error)? {
-            Continue(_) => self.own.map(Execution::Executed),
-            Break(other) => Ok(other),
-        }
+    pub(super) fn answer(self) -> Result<(Result<Execution<T>, E>, Outcome), ExecuteError> {
+        Ok(match value::decided(self.answer)? {
+            Continue(own) => (self.own.map(Execution::Executed), own.into()),
+            Break(other) => {
+                let outcome = other.outcome();
+                (Ok(other), outcome)
+            }
+        })
     }
 }

@@ -4,36 +4,49 @@ use axum::response::Response;
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Span};
 
-use crate::engine::Own;
 use crate::handle::Idempotency;
-use crate::handle::problem::Problem;
+use crate::handle::problem::{Problem, ProblemCode};
 use crate::observer::Outcome;
 
 /// What an answer says of itself on its way.
 #[derive(Clone, Debug)]
 pub(super) struct Note {
     pub(super) outcome: Outcome,
+    /// The handler has panicked, or its body has broken off, whatever is stored of that.
+    pub(super) has_failed: bool,
     /// The `traceparent` of the attempt that is replayed.
     pub(super) trace_context: Option<Box<str>>,
     /// A problem that the application will render, when its operation is known.
     pub(super) problem: Option<Box<Problem>>,
 }
 
-impl From<Own> for Outcome {
-    fn from(own: Own) -> Self {
-        match own {
-            Own::Stored => Self::Stored,
-            Own::Pending => Self::Pending,
-            Own::GivenUp => Self::NotStored,
-        }
-    }
-}
+const FAILED: Outcome = Outcome::Problem(ProblemCode::HandlerFailed);
 
 pub(super) fn is_noted(idempotency: &Idempotency) -> bool {
     // The level is one load, where there is no subscriber at all.
     idempotency.is_reported()
         || (LevelFilter::current() != LevelFilter::OFF
             && (!Span::current().is_none() || tracing::enabled!(Level::DEBUG)))
+}
+
+impl Note {
+    pub(super) fn of(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            has_failed: false,
+            trace_context: None,
+            problem: None,
+        }
+    }
+
+    /// What observers are told.
+    pub(super) fn observed(&self) -> Outcome {
+        if self.has_failed {
+            FAILED
+        } else {
+            self.outcome
+        }
+    }
 }
 
 /// Says what the answer is, if anything wants to know.
@@ -45,13 +58,12 @@ pub(super) fn outcome(
     if is_noted(idempotency) {
         let extensions = response.extensions_mut();
         match extensions.get_mut::<Note>() {
-            Some(note) => note.outcome = outcome,
+            Some(note) => {
+                note.has_failed |= note.outcome == FAILED;
+                note.outcome = outcome;
+            }
             None => {
-                extensions.insert(Note {
-                    outcome,
-                    trace_context: None,
-                    problem: None,
-                });
+                extensions.insert(Note::of(outcome));
             }
         }
     }

@@ -97,19 +97,19 @@ impl Report {
 impl Reporting {
     fn finish(self, mut response: Response) -> Response {
         let note = response.extensions_mut().remove::<Note>();
-        let (outcome, trace_context, problem) = match note {
-            Some(note) if !self.is_safe => (note.outcome, note.trace_context, note.problem),
-            _ if self.is_safe => (Outcome::Safe, None, None),
-            // What an extractor rejects, and what is taken back.
-            _ => (Outcome::NotStored, None, None),
-        };
-        if let Some(problem) = problem {
+        // Without a note: what an extractor rejects, and what is taken back.
+        let mut note = note.unwrap_or(Note::of(Outcome::NotStored));
+        if self.is_safe {
+            note = Note::of(Outcome::Safe);
+        }
+        let outcome = note.observed();
+        if let Some(problem) = note.problem {
             let problem = problem.of_operation(self.observed.operation());
             response = answer::rendered(&self.idempotency, &problem, response);
         }
-        self.tell_span(outcome, trace_context.as_deref());
+        self.tell_span(outcome, note.trace_context.as_deref());
         if self.idempotency.has_status_header() && !self.is_safe {
-            self.put_header(&mut response, outcome);
+            self.put_header(&mut response, note.outcome);
         }
         if self.idempotency.has_answered_extension() {
             response.extensions_mut().insert(Answered {

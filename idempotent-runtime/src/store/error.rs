@@ -44,6 +44,26 @@ pub enum StoreErrorKind {
     Corrupt,
 }
 
+#[cfg(feature = "metrics")]
+impl StoreErrorKind {
+    /// How many there are.
+    pub(crate) const COUNT: usize = Self::Corrupt as usize + 1;
+
+    /// The name, as a label.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::TimedOut => "timed_out",
+            Self::Refused => "refused",
+            Self::Busy => "busy",
+            Self::Full => "full",
+            Self::Unsupported => "unsupported",
+            Self::TooLarge => "too_large",
+            Self::Corrupt => "corrupt",
+        }
+    }
+}
+
 impl StoreError {
     /// An error of `store` without a cause. With [`Unavailable`](StoreErrorKind::Unavailable) and
     /// [`TimedOut`](StoreErrorKind::TimedOut) the operation may have happened, with the other kinds it has not.

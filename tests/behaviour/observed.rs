@@ -1,0 +1,573 @@
+//! Observers, extensions, spans and logs: each request has one outcome, and nothing tells a key, a scope or a body.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::post;
+use bytes::Bytes;
+use futures_util::stream;
+use http::{Request, StatusCode};
+use idempotent_runtime::observer::{Event, Observer, Outcome};
+use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::store::{Store, StoreErrorKind};
+use idempotent_runtime::{
+    Answered, AuditLine, ExecuteError, Execution, IdempotencyBuilder, Locator, OnStoreFailure,
+    Policy, ProblemCode, Recovery, Release, StoredResponse, idempotent,
+};
+
+use crate::support::{App, Crashes, Fault, Local, Operation, Probe, builder_on};
+
+/// Everything that was observed, as text and as counts.
+#[derive(Clone, Debug, Default)]
+struct Seen(Arc<Mutex<Everything>>);
+
+#[derive(Debug, Default)]
+struct Everything {
+    outcomes: BTreeMap<(String, &'static str), usize>,
+    lines: Vec<String>,
+    in_flight: isize,
+    abandoned: BTreeMap<String, usize>,
+    calls: BTreeMap<(&'static str, bool), usize>,
+    background: Vec<usize>,
+    pending: Vec<usize>,
+}
+
+impl Observer for Seen {
+    fn observe(&self, event: &Event<'_>) {
+        let mut seen = self.0.lock().unwrap();
+        seen.lines.push(format!("{event:?}"));
+        match *event {
+            Event::Request {
+                operation, outcome, ..
+            } => {
+                let counted = (operation.to_owned(), outcome.as_str());
+                *seen.outcomes.entry(counted).or_default() += 1;
+            }
+            Event::Claimed { .. } => seen.in_flight += 1,
+            Event::ClaimEnded { .. } => seen.in_flight -= 1,
+            Event::AbandonedRecords {
+                operation, records, ..
+            } => {
+                seen.abandoned.insert(operation.to_owned(), records);
+            }
+            Event::StoreCall { call, error, .. } => {
+                let counted = (call.as_str(), error.is_some());
+                *seen.calls.entry(counted).or_default() += 1;
+            }
+            Event::Background { handlers, .. } => seen.background.push(handlers),
+            Event::PendingResponses { responses, .. } => seen.pending.push(responses),
+            _ => {}
+        }
+    }
+}
+
+impl Seen {
+    fn outcomes(&self) -> Vec<(String, &'static str, usize)> {
+        let seen = self.0.lock().unwrap();
+        let outcomes = seen.outcomes.iter();
+        outcomes
+            .map(|((operation, outcome), count)| (operation.clone(), *outcome, *count))
+            .collect()
+    }
+
+    fn count(&self, outcome: &str) -> usize {
+        let outcomes = self.outcomes();
+        let of_it = outcomes.iter().filter(|(_, named, _)| *named == outcome);
+        of_it.map(|(_, _, count)| count).sum()
+    }
+
+    fn has(&self, text: &str) -> bool {
+        let seen = self.0.lock().unwrap();
+        seen.lines.iter().any(|line| line.contains(text))
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&Everything) -> T) -> T {
+        look(&self.0.lock().unwrap())
+    }
+}
+
+const SCOPE: &str = "CANARY-SCOPE";
+const LABEL: &str = "order-1";
+
+#[idempotent(scope = SCOPE, label = LABEL)]
+async fn pay(State(probe): State<Probe>, body: String) -> String {
+    probe.run();
+    format!("paid {body}")
+}
+
+#[idempotent]
+async fn wait(State(probe): State<Probe>) -> String {
+    probe.run_gated().await.to_string()
+}
+
+#[idempotent]
+async fn refuse() -> Release<&'static str> {
+    Release("nothing happened")
+}
+
+#[idempotent]
+async fn panics() -> &'static str {
+    panic!("as a test")
+}
+
+#[idempotent]
+async fn streamed() -> Response {
+    let chunks = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"chunk"))]);
+    Response::new(Body::from_stream(chunks))
+}
+
+#[idempotent(required = false)]
+async fn optional() -> &'static str {
+    "done"
+}
+
+#[idempotent]
+async fn echo(body: String) -> String {
+    body
+}
+
+#[idempotent(key_age = "ttl")]
+async fn aged() -> &'static str {
+    "done"
+}
+
+struct Unserializable;
+
+impl serde::Serialize for Unserializable {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("as a test"))
+    }
+}
+
+#[idempotent(scope = &Unserializable)]
+async fn unusable() -> &'static str {
+    "done"
+}
+
+#[idempotent(on_abandoned = "retry")]
+async fn retried(State(probe): State<Probe>) -> String {
+    probe.run_gated().await.to_string()
+}
+
+fn routes() -> Router<App> {
+    Router::new()
+        .route("/pay", post(pay))
+        .route("/wait", post(wait).get(wait))
+        .route("/refuse", post(refuse))
+        .route("/panics", post(panics))
+        .route("/streamed", post(streamed))
+        .route("/optional", post(optional))
+        .route("/echo", post(echo))
+        .route("/aged", post(aged))
+        .route("/unusable", post(unusable))
+        .route("/retried", post(retried))
+}
+
+fn request(path: &str, key: &str, body: &'static str) -> Request<Body> {
+    let request = Request::post(path).header("idempotency-key", key);
+    request.body(Body::from(body)).unwrap()
+}
+
+fn observed(store: impl Store) -> (IdempotencyBuilder, Seen) {
+    let seen = Seen::default();
+    let builder = builder_on(store).observer(seen.clone());
+    (builder.abandoned_check(Duration::ZERO), seen)
+}
+
+#[tokio::test]
+async fn every_outcome_is_counted_and_the_counts_are_the_requests() {
+    let crashes = Crashes::new();
+    let (builder, seen) = observed(crashes.store.clone());
+    let builder = builder
+        .max_background_handlers(1)
+        .on_store_failure(OnStoreFailure::FailOpen);
+    let local = Local::with(builder, routes());
+    let mut sent = 0;
+    let mut send = async |request| {
+        sent += 1;
+        local.send(request).await.status
+    };
+    assert_eq!(
+        send(request("/pay", "CANARY-KEY", "CANARY-BODY")).await,
+        200
+    );
+    assert_eq!(
+        send(request("/pay", "CANARY-KEY", "CANARY-BODY")).await,
+        200
+    );
+    assert_eq!(send(request("/pay", "CANARY-KEY", "another")).await, 422);
+    assert_eq!(send(request("/pay", "bad key", "")).await, 400);
+    let keyless = Request::post("/pay").body(Body::empty()).unwrap();
+    assert_eq!(send(keyless).await, 400);
+    let old = "01890a5d-ac96-774b-bcce-b302099a8057";
+    assert_eq!(send(request("/aged", old, "")).await, 400);
+    assert_eq!(send(request("/refuse", "key", "")).await, 200);
+    assert_eq!(send(request("/panics", "key", "")).await, 500);
+    assert_eq!(send(request("/streamed", "key", "")).await, 200);
+    let keyless = Request::post("/optional").body(Body::empty()).unwrap();
+    assert_eq!(send(keyless).await, 200);
+    assert_eq!(send(request("/unusable", "key", "")).await, 500);
+    local.probe.open();
+    let safe = Request::get("/wait").body(Body::empty()).unwrap();
+    assert_eq!(send(safe).await, 200);
+
+    let refused = Fault::Refused(StoreErrorKind::Refused);
+    crashes.store.script(Operation::Claim, refused);
+    assert_eq!(send(request("/pay", "degraded", "")).await, 200);
+    crashes
+        .store
+        .script(Operation::Claim, Fault::Refused(StoreErrorKind::Full));
+    assert_eq!(send(request("/pay", "full", "")).await, 503);
+
+    // A client that goes away, whose handler runs on in the background: then there is no room for another.
+    let runs = local.probe.runs();
+    let leaves = local.spawn("/wait", "slow");
+    while local.probe.runs() == runs {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(send(request("/wait", "slow", "")).await, 409);
+    leaves.abort();
+    assert!(leaves.await.is_err());
+    assert_eq!(send(request("/pay", "no-room", "")).await, 503);
+    local.probe.open();
+    local.pending(0).await;
+
+    // Another process crashes.
+    let crashed = crashes.stop_at(routes(), "/wait").await;
+    assert_eq!(send(request("/wait", "key", "")).await, 409);
+    drop(crashed);
+
+    local.idempotency.shutdown(Duration::ZERO).await;
+    assert_eq!(send(request("/pay", "closing", "")).await, 503);
+
+    let expected = [
+        ("stored", 1),
+        ("replayed", 1),
+        ("key-reused", 1),
+        ("invalid-key", 1),
+        ("missing-key", 1),
+        ("key-expired", 1),
+        ("not-stored", 1),
+        ("handler-failed", 1),
+        ("pending", 1),
+        ("unprotected", 1),
+        ("unusable-input", 1),
+        ("safe", 1),
+        ("degraded", 1),
+        ("store-unavailable", 1),
+        ("in-flight", 1),
+        ("disconnected", 1),
+        ("overloaded", 1),
+        ("outcome-unknown", 1),
+        ("shutting-down", 1),
+    ];
+    let all = seen.outcomes();
+    for (outcome, count) in expected {
+        assert_eq!(seen.count(outcome), count, "{outcome}: {all:?}");
+    }
+    // Every request but that of the client that left was sent by `send`.
+    let total: usize = all.iter().map(|(_, _, count)| count).sum();
+    assert_eq!(total, sent + 1, "{all:?}");
+    assert!(
+        all.iter().any(|(operation, ..)| operation == "POST /pay"),
+        "{all:?}"
+    );
+    for canary in ["CANARY", "order-1"] {
+        assert!(
+            !seen.has(canary),
+            "{canary}: {:?}",
+            seen.with(|it| it.lines.clone())
+        );
+    }
+    assert_eq!(seen.with(|it| it.in_flight), 0);
+    assert_eq!(seen.with(|it| it.background.clone()), [1, 0]);
+    assert!(seen.with(|it| it.calls[&("claim", true)]) >= 2);
+    assert!(seen.with(|it| it.calls[&("complete", false)]) >= 2);
+}
+
+/// What a client could make up without a bound is not told: a path of a fallback handler, a method.
+#[tokio::test]
+async fn operations_of_observers_are_bounded() {
+    let (builder, seen) = observed(MemoryStore::new());
+    let local = Local::with(
+        builder,
+        Router::new()
+            .route("/any", axum::routing::any(pay))
+            .fallback(pay),
+    );
+    for path in ["/users/CANARY", "/users/others"] {
+        local.post(path, "key").await;
+    }
+    let odd = Request::builder().method("CANARY").uri("/any");
+    let odd = odd.header("idempotency-key", "key").body(Body::empty());
+    local.send(odd.unwrap()).await;
+    let outcomes = seen.outcomes();
+    let names: Vec<_> = outcomes.iter().map(|(name, ..)| &**name).collect();
+    assert_eq!(names, ["POST (fallback)", "_OTHER"]);
+    assert!(!seen.has("CANARY"));
+}
+
+/// The store of this process is asked by plain calls, which are told too.
+#[tokio::test]
+async fn calls_of_the_memory_store_and_cached_replays_are_told() {
+    let (builder, seen) = observed(MemoryStore::new());
+    let local = Local::with(builder, routes());
+    for _ in 0..2 {
+        local.post("/echo", "key").await;
+    }
+    assert_eq!(seen.with(|it| it.calls[&("claim", false)]), 1);
+    assert_eq!(seen.with(|it| it.calls[&("complete", false)]), 1);
+    assert!(seen.has("CacheHit"));
+}
+
+#[tokio::test]
+async fn functions_without_http_have_outcomes_too() {
+    let (builder, seen) = observed(MemoryStore::new());
+    let idempotency = builder.build();
+    let policy = Policy::new();
+    let run = |key: &'static str, ok: bool| {
+        idempotency.execute(&policy, "settle", (), key, &1, move || async move {
+            if ok { Ok(1) } else { Err(Failed) }
+        })
+    };
+    assert_eq!(run("a", true).await.unwrap(), Execution::Executed(1));
+    assert_eq!(run("a", true).await.unwrap(), Execution::Replayed(1));
+    run("b", false).await.unwrap_err();
+    run("", true).await.unwrap_err();
+    let other = idempotency.execute(&policy, "settle", (), "a", &2, || async {
+        Ok::<_, Failed>(1)
+    });
+    assert_eq!(other.await.unwrap(), Execution::Mismatch);
+    let mut dropped = Box::pin(
+        idempotency.execute(&policy, "settle", (), "c", &1, || async {
+            std::future::pending::<()>().await;
+            Ok::<_, Failed>(1)
+        }),
+    );
+    assert!(futures_util::poll!(&mut dropped).is_pending());
+    drop(dropped);
+    for outcome in [
+        "stored",
+        "replayed",
+        "not-stored",
+        "invalid-key",
+        "key-reused",
+        "disconnected",
+    ] {
+        assert_eq!(seen.count(outcome), 1, "{outcome}: {:?}", seen.outcomes());
+    }
+    assert!(seen.outcomes().iter().all(|(name, ..)| name == "settle"));
+}
+
+#[derive(Debug)]
+struct Failed;
+
+impl From<ExecuteError> for Failed {
+    fn from(_: ExecuteError) -> Self {
+        Self
+    }
+}
+
+#[tokio::test]
+async fn take_over_abandonment_and_pending_responses_are_told() {
+    let crashes = Crashes::new();
+    let crashed = crashes.stop_at(routes(), "/retried").await;
+    let (builder, seen) = observed(crashes.store.clone());
+    let local = Local::with(builder, routes());
+    local.probe.open();
+    assert_eq!(local.post("/retried", "key").await.status, 200);
+    assert!(
+        seen.has("attempt: 2"),
+        "{:?}",
+        seen.with(|it| it.lines.clone())
+    );
+
+    let unavailable = Fault::Refused(StoreErrorKind::Unavailable);
+    crashes.store.script(Operation::Complete, unavailable);
+    assert_eq!(local.post("/pay", "other").await.status, 200);
+    local.pending(0).await;
+    assert_eq!(seen.count("pending"), 1);
+    assert_eq!(seen.with(|it| it.pending.clone()), [1, 0]);
+    drop(crashed);
+}
+
+/// A record that becomes abandoned is told of although no client comes back, and no longer when it is resolved.
+#[tokio::test(start_paused = true)]
+async fn abandoned_records_of_other_processes_are_counted() {
+    let crashes = Crashes::new();
+    let crashed = crashes.stop_at(routes(), "/wait").await;
+    let seen = Seen::default();
+    let watching = builder_on(crashes.store.clone())
+        .observer(seen.clone())
+        .build();
+    let told = |count: usize| {
+        let seen = seen.clone();
+        async move {
+            let is_told = || seen.with(|it| it.abandoned.get("POST /wait") == Some(&count));
+            while !is_told() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    };
+    let limit = Duration::from_secs(10);
+    tokio::time::timeout(limit, told(1))
+        .await
+        .expect("one is abandoned");
+    let paid = StoredResponse::new(StatusCode::CREATED, Default::default(), "paid");
+    let audit = AuditLine::new("anna@example.com", "the bank says so");
+    let locator = Locator::new("POST /wait", "key");
+    let resolved = watching
+        .resolve_as(&locator, Recovery::Replay(paid), &audit)
+        .await;
+    resolved.unwrap();
+    tokio::time::timeout(limit, told(0))
+        .await
+        .expect("none is abandoned");
+    drop(crashed);
+}
+
+/// The response of a layer's request, and what it says.
+async fn answered(local: &Local, path: &str, key: &str) -> Option<Answered> {
+    let response = local.response(path, key).await;
+    response.extensions().get::<Answered>().cloned()
+}
+
+#[tokio::test]
+async fn extension_says_operation_outcome_record_and_attempt_if_it_is_set() {
+    let local = Local::new(MemoryStore::new(), routes());
+    assert!(answered(&local, "/pay", "key").await.is_none());
+
+    let builder = builder_on(MemoryStore::new()).answered_extension(true);
+    let local = Local::with(builder, routes());
+    let first = answered(&local, "/pay", "key").await.unwrap();
+    assert_eq!(
+        (&*first.operation, first.outcome),
+        ("POST /pay", Outcome::Stored)
+    );
+    assert_eq!(first.attempt, Some(1));
+    let again = answered(&local, "/pay", "key").await.unwrap();
+    assert_eq!((again.outcome, again.attempt), (Outcome::Replayed, None));
+    assert_eq!(again.record, first.record);
+    assert!(first.record.is_some());
+    let bad = answered(&local, "/pay", "bad key").await.unwrap();
+    assert_eq!(bad.outcome, Outcome::Problem(ProblemCode::InvalidKey));
+    assert_eq!(bad.record, None);
+}
+
+#[tokio::test]
+async fn problem_code_is_an_extension_of_every_problem() {
+    let local = Local::new(MemoryStore::new(), routes());
+    let response = local.response("/pay", "bad key").await;
+    let code = response.extensions().get::<ProblemCode>();
+    assert_eq!(code, Some(&ProblemCode::InvalidKey));
+}
+
+/// A renderer of the application's own is told the operation, and can start from the default.
+#[tokio::test]
+async fn renderer_gets_the_operation_and_the_default_problem() {
+    let builder = builder_on(MemoryStore::new()).render_problems(|problem| {
+        let operation = problem.operation().unwrap_or("none").to_owned();
+        let mut response = problem.default_response();
+        let value = operation.parse().unwrap();
+        response.headers_mut().insert("x-operation", value);
+        response
+    });
+    let local = Local::with(builder, routes());
+    let reply = local.post("/pay", "bad key").await;
+    reply.assert_problem(400, "invalid-key");
+    assert_eq!(reply.header("x-operation"), Some("POST /pay"));
+    for _ in 0..2 {
+        // The second is the first one's record.
+        let reply = local.post("/panics", "key").await;
+        reply.assert_problem(500, "handler-failed");
+        assert_eq!(reply.header("x-operation"), Some("POST /panics"));
+    }
+}
+
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+async fn traced(local: &Local, path: &str, key: &str, traceparent: &str) {
+    let request = Request::post(path)
+        .header("idempotency-key", key)
+        .header("traceparent", traceparent);
+    local.send(request.body(Body::empty()).unwrap()).await;
+}
+
+#[tokio::test]
+async fn trace_context_of_the_attempt_is_kept_and_never_sent() {
+    let store = Arc::new(MemoryStore::new());
+    let local = Local::new(Arc::clone(&store), routes());
+    traced(&local, "/optional", "key", TRACEPARENT).await;
+    traced(&local, "/optional", "other", "not a traceparent CANARY").await;
+    let locator = Locator::new("POST /optional", "key");
+    let stored = async |locator: &Locator| {
+        let found = local.idempotency.inspect(locator).await.unwrap().unwrap();
+        match found.state {
+            idempotent_runtime::RecordState::Completed(stored) => stored,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(stored(&locator).await.trace_context(), Some(TRACEPARENT));
+    let other = Locator::new("POST /optional", "other");
+    assert_eq!(stored(&other).await.trace_context(), None);
+    let replay = local.post("/optional", "key").await;
+    assert!(replay.header("idempotent-replayed").is_some());
+    assert!(replay.header("traceparent").is_none());
+}
+
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn span_of_the_request_and_the_log_say_what_became_of_it() {
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_ansi(false)
+        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::CLOSE)
+        .with_writer(move || writer.clone());
+    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let local = Local::new(MemoryStore::new(), routes());
+    traced(&local, "/pay", "CANARY-KEY", TRACEPARENT).await;
+    let span = tracing::info_span!(
+        "request",
+        idempotency.operation = tracing::field::Empty,
+        idempotency.outcome = tracing::field::Empty,
+        idempotency.record = tracing::field::Empty,
+        idempotency.attempt = tracing::field::Empty,
+    );
+    let again = request("/pay", "CANARY-KEY", "");
+    tracing::Instrument::instrument(local.send(again), span).await;
+    let logged = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    assert!(
+        logged.contains("idempotency.outcome=\"replayed\""),
+        "{logged}"
+    );
+    assert!(
+        logged.contains("idempotency.operation=\"POST /pay\""),
+        "{logged}"
+    );
+    assert!(logged.contains("idempotency.record="), "{logged}");
+    assert!(
+        logged.contains(&format!("first_traceparent=\"{TRACEPARENT}\"")),
+        "{logged}"
+    );
+    assert!(!logged.contains("CANARY"), "{logged}");
+}
