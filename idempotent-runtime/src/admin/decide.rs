@@ -12,7 +12,7 @@ use super::json::{DecidedJson, RecordJson, status_of};
 use super::outcome::Outcome;
 use super::record::find;
 use super::reply::{refuse, reply};
-use super::visit::Visit;
+use super::visit::{Named, Visit};
 use super::words::name_of;
 use crate::{
     AuditLine, Idempotency, Inspection, Locator, RecordKey, RecordState, Recovery, Resolution,
@@ -24,7 +24,7 @@ const UNSURE: &str = "The decision may have been carried out: look at the record
 /// Resolves an abandoned record.
 pub(super) async fn resolve(
     State(idempotency): State<Idempotency>,
-    Path(key): Path<String>,
+    Path(Named { record_key: key }): Path<Named>,
     visit: Visit,
     headers: HeaderMap,
     body: Bytes,
@@ -48,7 +48,7 @@ pub(super) async fn resolve(
 /// Removes a record, if it is still the one that the operator has looked at.
 pub(super) async fn forget(
     State(idempotency): State<Idempotency>,
-    Path(key): Path<String>,
+    Path(Named { record_key: key }): Path<Named>,
     visit: Visit,
     headers: HeaderMap,
     body: Bytes,

@@ -262,3 +262,21 @@ pub(super) fn status_of(state: &RecordState) -> RecordStatus {
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn trace_context_is_shown_and_contents_are_not() {
+        let trace_context = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let response = StoredResponse::new(StatusCode::OK, HeaderMap::new(), "canary")
+            .with_trace_context(trace_context);
+        let json = serde_json::to_value(ResponseJson::new(&response, false)).unwrap();
+        assert_eq!(json["trace_context"], trace_context);
+        assert_eq!(json["body_bytes"], 6);
+        assert!(json.get("body_base64").is_none() && json.get("headers").is_none());
+    }
+}

@@ -11,7 +11,7 @@
 //!
 //! | route | |
 //! | --- | --- |
-//! | `GET /` | how many records are abandoned, in flight and completed, by operation, with a picture of their ages |
+//! | `GET /`, `GET /overview` | how many records are abandoned, in flight and completed, by operation, with a picture of their ages |
 //! | `GET /records` | a list, page by page: `state`, `operation`, `label`, `older_than` (`2h`), `after` (a cursor) |
 //! | `GET /records/{key}` | one record, without its body and without the values of its headers |
 //! | `POST /records/{key}/reveal` | the same with both; it is logged who has seen them |
@@ -141,11 +141,12 @@ where
 {
     Router::new()
         .route("/", get(overview::show))
+        .route("/overview", get(overview::show))
         .route("/records", get(records::show))
-        .route("/records/{key}", get(record::show))
-        .route("/records/{key}/reveal", post(record::reveal))
-        .route("/records/{key}/resolve", post(decide::resolve))
-        .route("/records/{key}/forget", post(decide::forget))
+        .route("/records/{record_key}", get(record::show))
+        .route("/records/{record_key}/reveal", post(record::reveal))
+        .route("/records/{record_key}/resolve", post(decide::resolve))
+        .route("/records/{record_key}/forget", post(decide::forget))
         .fallback(overview::fallback)
         .layer(from_fn_with_state(Gate::new(authorise), guard))
         .with_state(idempotency)

@@ -1,8 +1,9 @@
-//! `GET /`.
+//! `GET /` and `GET /overview`. The latter is what the pages link to: a router that is nested has no route for its
+//! prefix with a slash at its end.
 
 use axum::extract::State;
 use axum::response::Response;
-use http::{Method, StatusCode, Uri};
+use http::StatusCode;
 
 use super::failure::Failure;
 use super::html;
@@ -25,16 +26,7 @@ pub(super) async fn show(State(idempotency): State<Idempotency>, visit: Visit) -
     }
 }
 
-/// What no route has. A router that is nested has no route for its own prefix with a slash at its end, to which the
-/// pages link: it ends here.
-pub(super) async fn fallback(
-    state: State<Idempotency>,
-    method: Method,
-    uri: Uri,
-    visit: Visit,
-) -> Response {
-    match method {
-        Method::GET | Method::HEAD if uri.path() == "/" => show(state, visit).await,
-        _ => refuse(&visit, &Failure::no_such_page()),
-    }
+/// What no route has.
+pub(super) async fn fallback(visit: Visit) -> Response {
+    refuse(&visit, &Failure::no_such_page())
 }

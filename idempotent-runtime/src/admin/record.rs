@@ -9,12 +9,12 @@ use super::failure::Failure;
 use super::html;
 use super::json::RecordJson;
 use super::reply::{refuse, reply};
-use super::visit::Visit;
+use super::visit::{Named, Visit};
 use crate::{Idempotency, Inspection, Locator, RecordKey};
 
 pub(super) async fn show(
     State(idempotency): State<Idempotency>,
-    Path(key): Path<String>,
+    Path(Named { record_key: key }): Path<Named>,
     visit: Visit,
 ) -> Response {
     match find(&idempotency, &key).await {
@@ -26,7 +26,7 @@ pub(super) async fn show(
 /// Shows the body and the values of the headers too, and logs to whom.
 pub(super) async fn reveal(
     State(idempotency): State<Idempotency>,
-    Path(key): Path<String>,
+    Path(Named { record_key: key }): Path<Named>,
     visit: Visit,
 ) -> Response {
     match find(&idempotency, &key).await {

@@ -8,6 +8,8 @@ use http::HeaderMap;
 use http::header::ACCEPT;
 use http::request::Parts;
 
+use serde::Deserialize;
+
 use super::guard::Operator;
 use super::origin::is_json;
 use super::permission::forbidden;
@@ -16,10 +18,16 @@ use super::permission::forbidden;
 pub(super) struct Visit {
     /// The operator's name.
     pub(super) by: Arc<str>,
-    /// Where the overview is, relative to this request's address: it ends with a slash. So links work under any
+    /// Where the page is mounted, relative to this request's address: it ends with a slash. So links work under any
     /// prefix, also under one that a proxy has taken away.
     pub(super) root: String,
     pub(super) wants_json: bool,
+}
+
+/// The record that a route names, beside parameters of the prefix under which the page is mounted.
+#[derive(Deserialize)]
+pub(super) struct Named {
+    pub(super) record_key: String,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Visit {

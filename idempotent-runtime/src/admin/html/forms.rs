@@ -23,11 +23,18 @@ pub(super) fn resolve(visit: &Visit, found: &Inspection, draft: &Draft) -> Marku
             (replay(visit, found, of("replay")))
             (retry(visit, found, of("retry")))
         }
-        details open[is_of("replay-value")] {
+        details open[is_of("replay-value") || !is_route(&found.operation)] {
             summary { "It was done by a function without HTTP" }
             (replay_value(visit, found, of("replay-value")))
         }
     }
+}
+
+/// Whether an operation reads like a method and a route. A name may stand for either.
+fn is_route(operation: &str) -> bool {
+    operation
+        .split_once(' ')
+        .is_some_and(|(_, path)| path.starts_with('/'))
 }
 
 fn replay(visit: &Visit, found: &Inspection, draft: &Draft) -> Markup {

@@ -23,7 +23,7 @@ pub(in crate::admin) fn page(visit: &Visit, title: &str, content: &Markup) -> Ma
                 a.skip href="#content" { "Skip to content" }
                 header {
                     nav aria-label="Pages" {
-                        a.home href=(visit.root) { "Idempotency" }
+                        a.home href={ (visit.root) "overview" } { "Idempotency" }
                         @for state in STATES {
                             a href={ (visit.root) "records?state=" (name_of(state)) } { (capital(label_of(state))) }
                         }

@@ -1,0 +1,9 @@
+//! The page for operators, as a router: who may, what is shown and what is not, and what becomes of a decision. That it
+//! works in a browser is tested in `examples/checkout/test/admin.test.js`.
+
+mod support;
+
+mod access;
+mod contents;
+mod decisions;
+mod lists;
