@@ -72,16 +72,12 @@ pub(super) async fn guard(State(gate): State<Gate>, request: Request, next: Next
 
 /// `same-origin` and not `no-referrer`: with the latter a browser sends `Origin: null` with the page's own forms, and
 /// over plain HTTP that is all there is to tell them by. No other site gets a referrer either way.
-const HEADERS: [(HeaderName, HeaderValue); 5] = [
+const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (REFERRER_POLICY, HeaderValue::from_static("same-origin")),
     (
         HeaderName::from_static("cross-origin-resource-policy"),
-        HeaderValue::from_static("same-origin"),
-    ),
-    (
-        HeaderName::from_static("cross-origin-opener-policy"),
         HeaderValue::from_static("same-origin"),
     ),
 ];

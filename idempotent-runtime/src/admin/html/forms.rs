@@ -59,7 +59,7 @@ fn replay(visit: &Visit, found: &Inspection, draft: &Draft) -> Markup {
                 }
             }
             label { "Body" textarea name="body" spellcheck="false" { "\n" (draft.body) } }
-            (reason(draft))
+            (reason(draft, KEPT))
             button { "Send this answer" }
         }
     }
@@ -75,7 +75,7 @@ fn retry(visit: &Visit, found: &Inspection, draft: &Draft) -> Markup {
                 p { b { "Steps that were finished are forgotten, and run again." } " Look at the list above first." }
             }
             (hidden(found, "retry"))
-            (reason(draft))
+            (reason(draft, LOGGED))
             button { "Let it run again" }
         }
     }
@@ -91,7 +91,7 @@ fn replay_value(visit: &Visit, found: &Inspection, draft: &Draft) -> Markup {
                 span.hint { "JSON, as the function's result serializes" }
                 textarea name="body" required spellcheck="false" { "\n" (draft.body) }
             }
-            (reason(draft))
+            (reason(draft, KEPT))
             button { "Return this value" }
         }
     }
@@ -109,7 +109,7 @@ pub(super) fn forget(visit: &Visit, found: &Inspection) -> Markup {
                 }
                 (hidden(found, "forget"))
                 input type="hidden" name="state" value=(name_of(status_of(&found.state)));
-                (reason(&Draft::default()))
+                (reason(&Draft::default(), LOGGED))
                 label {
                     input type="checkbox" name="confirm" value="yes" required;
                     "I know that it may be done twice"
@@ -132,11 +132,15 @@ fn hidden(found: &Inspection, decision: &str) -> Markup {
     }
 }
 
-fn reason(draft: &Draft) -> Markup {
+/// Where a reason is found later.
+const KEPT: &str = "Kept with the record and logged, with your name. No secrets.";
+const LOGGED: &str = "Logged with your name: there is no record left to keep it. No secrets.";
+
+fn reason(draft: &Draft, hint: &str) -> Markup {
     html! {
         label {
             "Reason"
-            span.hint { "Kept with your name, for people who ask later. No secrets." }
+            span.hint { (hint) }
             input name="reason" required maxlength="512" value=(draft.reason) autocomplete="off";
         }
     }

@@ -1,5 +1,7 @@
 //! The overview: what there is, by state and operation.
 
+use std::cmp::Reverse;
+
 use maud::{Markup, html};
 
 use super::picture::picture;
@@ -20,7 +22,7 @@ pub(in crate::admin) fn overview(visit: &Visit, survey: &Survey) -> Markup {
             p { "The store has no records." }
         }
         div.operations {
-            @for (name, tallies) in &survey.operations {
+            @for (name, tallies) in urgent_first(survey) {
                 (operation(visit, name, tallies))
             }
         }
@@ -30,6 +32,14 @@ pub(in crate::admin) fn overview(visit: &Visit, survey: &Survey) -> Markup {
         h2 { "Find a record" }
         (find(visit))
     }
+}
+
+/// The most abandoned records first, then by name.
+fn urgent_first(survey: &Survey) -> Vec<(&str, &Tallies)> {
+    let operations = survey.operations.iter();
+    let mut operations: Vec<_> = operations.map(|(name, it)| (&**name, it)).collect();
+    operations.sort_by_key(|(_, [abandoned, ..])| Reverse(abandoned.count));
+    operations
 }
 
 fn totals(visit: &Visit, totals: &Tallies) -> Markup {

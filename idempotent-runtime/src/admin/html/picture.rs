@@ -29,9 +29,13 @@ const AGES: [&str; BUCKETS] = [
     "older than 30 d",
 ];
 
-/// Where one bucket ends and the next begins.
-const TICKS: [&str; BUCKETS - 1] = [
-    "1 s", "10 s", "1 min", "10 min", "1 h", "6 h", "1 d", "7 d", "30 d",
+/// Where some buckets end and the next ones begin.
+const TICKS: [(usize, &str); 5] = [
+    (1, "1 s"),
+    (3, "1 min"),
+    (5, "1 h"),
+    (7, "1 d"),
+    (9, "30 d"),
 ];
 
 pub(super) fn picture(operation: &str, tallies: &Tallies) -> Markup {
@@ -52,8 +56,8 @@ pub(super) fn picture(operation: &str, tallies: &Tallies) -> Markup {
                     }
                 }
             }
-            @for (at, tick) in TICKS.into_iter().enumerate() {
-                text x=(LEFT + STEP * (at + 1)) y=(HEIGHT - 3) text-anchor="middle" { (tick) }
+            @for (at, tick) in TICKS {
+                text x=(LEFT + STEP * at) y=(HEIGHT - 3) text-anchor="middle" { (tick) }
             }
         }
     }

@@ -47,15 +47,16 @@ fn filter(query: &Query) -> Markup {
 
 fn table(visit: &Visit, page: &Page) -> Markup {
     html! {
-        table {
-            thead {
-                tr {
+        // The roles are lost where the style makes a narrow table a list.
+        table role="table" {
+            thead role="rowgroup" {
+                tr role="row" {
                     @for name in ["Record", "State", "Operation", "Label", "Attempt", "Age", "Expires in"] {
-                        th scope="col" { (name) }
+                        th scope="col" role="columnheader" { (name) }
                     }
                 }
             }
-            tbody {
+            tbody role="rowgroup" {
                 @for record in &page.records { (row(visit, record)) }
             }
         }
@@ -64,16 +65,20 @@ fn table(visit: &Visit, page: &Page) -> Markup {
 
 fn row(visit: &Visit, record: &ListedRecord) -> Markup {
     html! {
-        tr {
-            td data-label="Record" {
+        tr role="row" {
+            td role="cell" data-label="Record" {
                 a.mono href={ (visit.root) "records/" (record.key.to_hex()) } { (record.key) }
             }
-            td data-label="State" { span.badge .(name_of(record.status)) { (label_of(record.status)) } }
-            td.mono data-label="Operation" { (record.operation) }
-            td data-label="Label" { @if let Some(label) = &record.label { (label) } }
-            td.num data-label="Attempt" { (record.attempt) }
-            td.num data-label="Age" { (duration(record.age)) }
-            td.num data-label="Expires in" { (duration(record.expires_in)) }
+            td role="cell" data-label="State" {
+                span.badge .(name_of(record.status)) { (label_of(record.status)) }
+            }
+            td role="cell" data-label="Operation" { code { (record.operation) } }
+            td.none[record.label.is_none()] role="cell" data-label="Label" {
+                @if let Some(label) = &record.label { (label) }
+            }
+            td.num role="cell" data-label="Attempt" { (record.attempt) }
+            td.num role="cell" data-label="Age" { (duration(record.age)) }
+            td.num role="cell" data-label="Expires in" { (duration(record.expires_in)) }
         }
     }
 }
@@ -85,9 +90,11 @@ fn pages(query: &Query, page: &Page) -> Markup {
     };
     html! {
         nav.pages aria-label="Pages of this list" {
-            span.soft {
-                (number(page.records.len())) @if page.records.len() == 1 { " record" } @else { " records" }
-                " on this page, in no order of time"
+            @if !page.records.is_empty() {
+                span.soft {
+                    (number(page.records.len())) @if page.records.len() == 1 { " record" } @else { " records" }
+                    " on this page, in the order of their keys"
+                }
             }
             @if query.after.is_some() {
                 a href={ "?" (at(None).encoded()) } { "First page" }
