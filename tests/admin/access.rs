@@ -2,7 +2,6 @@
 
 use axum::Router;
 use axum::body::Body;
-use axum::response::IntoResponse;
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use idempotent_runtime::{Idempotency, RecordState, admin};
@@ -29,6 +28,7 @@ fn paths(key: &str) -> Vec<String> {
         "/records?state=abandoned".into(),
         format!("/records?key={key}"),
         "/no/such/page".into(),
+        "/find".into(),
     ];
     for verb in ["", "/reveal", "/resolve", "/forget"] {
         paths.push(format!("/records/{key}{verb}"));
@@ -103,7 +103,7 @@ async fn each_route_has_its_methods_only() {
     let key = admin.abandon(1, "POST /pay", None).await.to_hex();
     for path in paths(&key) {
         let is_page = !path.ends_with("/page");
-        let is_action = ["/reveal", "/resolve", "/forget"]
+        let is_action = ["/reveal", "/resolve", "/forget", "/find"]
             .iter()
             .any(|verb| path.ends_with(verb));
         for method in [Method::GET, Method::HEAD] {
@@ -194,14 +194,11 @@ async fn an_origin_that_is_the_host_is_enough_over_plain_http() {
 #[tokio::test]
 async fn a_refusal_is_the_applications_response() {
     let idempotency = Idempotency::connect("memory:").await.unwrap();
-    let unauthorised = || {
-        let challenge = [("www-authenticate", "Basic realm=\"ops\"")];
-        (StatusCode::UNAUTHORIZED, challenge).into_response()
-    };
+    let challenge = [("www-authenticate", "Basic realm=\"ops\"")];
     let is_anna = |parts: &Parts| parts.headers.contains_key("x-operator");
     let by_result = move |parts: &Parts| match is_anna(parts) {
         true => Ok("anna"),
-        false => Err(unauthorised()),
+        false => Err((StatusCode::UNAUTHORIZED, challenge)),
     };
     let by_future = move |parts: &Parts| {
         let is_anna = is_anna(parts);

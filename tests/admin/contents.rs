@@ -85,6 +85,54 @@ async fn no_key_scope_or_body_is_on_a_page_unless_it_is_revealed() {
     }
 }
 
+/// By the client's key, which is in no address, answer or log.
+#[tokio::test]
+async fn a_record_is_found_by_its_clients_key() {
+    let (log, _guard) = Log::begin();
+    let admin = Admin::new();
+    let record = paid(&admin).await;
+    let fields = [
+        ("operation", "POST /pay"),
+        ("key", "canary-key"),
+        ("scope", "\"canary-scope\""),
+    ];
+    let with = |name: &str, value: &'static str| {
+        fields.map(|(field, old)| (field, if field == name { value } else { old }))
+    };
+    let found = admin.submit("/find", &fields).await;
+    assert_eq!(found.status, StatusCode::SEE_OTHER);
+    assert_eq!(
+        found.headers["location"],
+        format!("./records/{record}").as_str()
+    );
+    let json = serde_json::Map::from_iter(fields.map(|(name, it)| (name.to_owned(), it.into())));
+    let found = admin.post_json("/find", &json.into()).await.json();
+    assert_eq!(found["key"], record.as_str());
+    for (fields, status) in [
+        (with("key", "another-key"), StatusCode::NOT_FOUND),
+        (with("scope", ""), StatusCode::NOT_FOUND),
+        (with("operation", "POST /"), StatusCode::NOT_FOUND),
+        (with("scope", "canary-scope"), StatusCode::BAD_REQUEST),
+        (
+            with("key", "canary-key, canary-key"),
+            StatusCode::BAD_REQUEST,
+        ),
+        (with("key", ""), StatusCode::BAD_REQUEST),
+    ] {
+        let reply = admin.submit("/find", &fields).await;
+        assert_eq!(reply.status, status, "{fields:?}");
+        for canary in CANARIES {
+            assert!(!reply.text.contains(canary), "{}", reply.text);
+        }
+    }
+    assert!(!log.text().contains("canary"), "{}", log.text());
+
+    crash(&admin.idempotency, "settle").await;
+    let fields = [("operation", "settle"), ("key", "key"), ("kind", "text")];
+    let found = admin.submit("/find", &fields).await;
+    assert_eq!(found.status, StatusCode::SEE_OTHER);
+}
+
 #[tokio::test]
 async fn json_of_a_revealed_record_has_all_bytes() {
     let admin = Admin::new();

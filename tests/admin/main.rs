@@ -6,4 +6,5 @@ mod support;
 mod access;
 mod contents;
 mod decisions;
+mod forgetting;
 mod lists;

@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::store::{Claim, ClaimRequest, Store};
 use idempotent_runtime::{
-    Fingerprint, Idempotency, Owner, RecordKey, StoredResponse, Token, admin,
+    Fingerprint, Idempotency, Locator, Owner, RecordKey, RecordState, StoredResponse, Token, admin,
 };
 use serde_json::Value;
 use tower::ServiceExt;
@@ -93,6 +93,15 @@ impl Admin {
         let ttl = Duration::from_hours(24);
         self.store.complete(&owner, &response, ttl).await.unwrap();
         owner.key
+    }
+
+    pub async fn state(&self, key: RecordKey) -> Option<RecordState> {
+        let found = self.idempotency.inspect(&Locator::by_record_key(key)).await;
+        found.unwrap().map(|found| found.state)
+    }
+
+    pub async fn is_abandoned(&self, key: RecordKey) -> bool {
+        matches!(self.state(key).await, Some(RecordState::Abandoned))
     }
 
     pub async fn send(&self, request: Request<Body>) -> Reply {

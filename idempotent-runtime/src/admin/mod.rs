@@ -14,6 +14,7 @@
 //! | `GET /`, `GET /overview` | how many records are abandoned, in flight and completed, by operation, with a picture of their ages |
 //! | `GET /records` | a list, page by page: `state`, `operation`, `label`, `older_than` (`2h`), `after` (a cursor) |
 //! | `GET /records/{key}` | one record, without its body and without the values of its headers |
+//! | `POST /find` | the record of an `operation`, a client's `key` and its `scope` (as JSON) |
 //! | `POST /records/{key}/reveal` | the same with both; it is logged who has seen them |
 //! | `POST /records/{key}/resolve` | a decision about an abandoned record, with a reason, by [`Idempotency::resolve_as`] |
 //! | `POST /records/{key}/forget` | removes a record, after a confirmation and with a reason, which is logged |
@@ -43,7 +44,7 @@
 //! # }
 //! ```
 //!
-//! The handle has to be on the service's store. Its TTL ([`IdempotencyBuilder::ttl`](crate::IdempotencyBuilder::ttl))
+//! The handle has to be on the service's store; to find a client's key, with the same namespace and secret. Its TTL ([`IdempotencyBuilder::ttl`](crate::IdempotencyBuilder::ttl))
 //! is how long an operator's answer is replayed. The router works under any prefix, because all links are relative; so
 //! it does behind a proxy that takes a prefix away.
 //!
@@ -54,7 +55,8 @@
 //! * **No other site can decide** in an operator's name: a request that changes something must come from the page's own
 //!   origin, by `Sec-Fetch-Site`, or else `Origin`, or else be JSON, which a browser does not send across sites
 //!   unasked. A proxy has to pass on `Host` unless the page is served over HTTPS.
-//! * **No key, scope or body is shown.** A store has neither keys nor scopes. A body and the values of its
+//! * **No key, scope or body is shown.** A store has neither keys nor scopes, and what is typed in to find a record is
+//!   not in an address. A body and the values of its
 //!   headers are shown on request, and nothing that is shown is cached (`no-store`).
 //! * **A decision is about the attempt that the operator has seen.** If the record has changed, nothing is done, and the
 //!   page says so.
@@ -80,6 +82,7 @@
 //! function's result. The answer has `outcome`: `resolved` (200), `not-found` (404), or `running`, `completed` or
 //! `changed` (409), after which nothing was changed. To forget: `"decision": "forget"`, `reason`, `attempt`, `state` as
 //! it was seen, and `"confirm": "yes"`; its outcome is `forgotten`.
+//! `POST /find` answers with the record; `"kind": "text"` is for a key of [`Idempotency::execute`].
 //!
 //! # Bounds
 //!
@@ -96,6 +99,7 @@
 mod decide;
 mod draft;
 mod failure;
+mod find;
 mod guard;
 mod html;
 mod json;
@@ -147,6 +151,7 @@ where
         .route("/records/{record_key}/reveal", post(record::reveal))
         .route("/records/{record_key}/resolve", post(decide::resolve))
         .route("/records/{record_key}/forget", post(decide::forget))
+        .route("/find", post(find::find))
         .fallback(overview::fallback)
         .layer(from_fn_with_state(Gate::new(authorise), guard))
         .with_state(idempotency)

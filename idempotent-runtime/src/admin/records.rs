@@ -1,8 +1,7 @@
 //! `GET /records`.
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use http::header::LOCATION;
+use axum::response::Response;
 use http::{StatusCode, Uri};
 
 use super::failure::Failure;
@@ -10,7 +9,7 @@ use super::html;
 use super::json::ListJson;
 use super::page::Page;
 use super::query::Query;
-use super::reply::{refuse, reply};
+use super::reply::{redirect, refuse, reply};
 use super::visit::Visit;
 use crate::store::RecordStatus;
 use crate::{Idempotency, RecordKey};
@@ -54,6 +53,5 @@ fn open(visit: &Visit, key: &str) -> Response {
         let detail = "A record key is 64 hexadecimal digits. The eight digits of a log line are its beginning, and not enough.";
         return refuse(visit, &Failure::bad_request(detail));
     };
-    let location = format!("{}records/{}", visit.root, key.to_hex());
-    (StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response()
+    redirect(visit, key)
 }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::response::{Html, IntoResponse, Response};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, StatusCode};
 use maud::{Markup, html};
 use serde::Serialize;
@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::html;
 use super::visit::Visit;
+use crate::RecordKey;
 
 /// The one or the other; the other is not made.
 pub(super) fn reply<J: Serialize>(
@@ -24,6 +25,12 @@ pub(super) fn reply<J: Serialize>(
     }
     let page = html::page(visit, title, &content());
     (status, Html(page.into_string())).into_response()
+}
+
+/// Sends a browser to a record's page.
+pub(super) fn redirect(visit: &Visit, key: RecordKey) -> Response {
+    let location = format!("{}records/{}", visit.root, key.to_hex());
+    (StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response()
 }
 
 /// RFC 9457.

@@ -86,6 +86,32 @@ fn operation(visit: &Visit, name: &str, tallies: &Tallies) -> Markup {
 
 fn find(visit: &Visit) -> Markup {
     html! {
+        form.card.filter method="post" action={ (visit.root) "find" } {
+            label {
+                "Operation"
+                span.hint { "as it is listed above" }
+                input.mono name="operation" required autocomplete="off" spellcheck="false" placeholder="POST /payments";
+            }
+            label {
+                "Client's key"
+                span.hint { "as in its header" }
+                input.mono name="key" required autocomplete="off" spellcheck="false";
+            }
+            label {
+                "Scope"
+                span.hint { "JSON, if it has one" }
+                input.mono name="scope" autocomplete="off" spellcheck="false";
+            }
+            label {
+                "Kind of key"
+                span.hint { "where it comes from" }
+                select name="kind" {
+                    option value="header" { "a request's header" }
+                    option value="text" { "a call of execute" }
+                }
+            }
+            div { button.quiet { "Find" } }
+        }
         form.card.filter method="get" action={ (visit.root) "records" } {
             label {
                 "Record key"
