@@ -119,6 +119,15 @@ describe('a crashed payment', () => {
     operator.problems = operator.problems.filter((problem) => !problem.startsWith('asked http'))
   })
 
+  scenario('is found by its client\'s key', {}, async (page) => {
+    await crash(example.url, '4717')
+    await page.getByLabel('Operation').fill('POST /api/payments')
+    await page.getByLabel("Client's key").fill('4717')
+    await page.getByRole('button', { name: 'Find' }).click()
+    await page.getByText('order 4717').waitFor()
+    assert.match(page.url(), /\/records\/[0-9a-f]{64}$/)
+  })
+
   scenario('is forgotten after a confirmation', {}, async (page) => {
     await crash(example.url, '4716')
     await open(page, 'order 4716')
