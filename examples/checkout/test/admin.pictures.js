@@ -36,6 +36,11 @@ try {
       example.stop()
     }
   }
+  // The one for the README.
+  const example = await startAdmin()
+  const { page } = await operate(browser, example.url, { viewport: { width: 1100, height: 700 } })
+  await page.screenshot({ path: join(folder, 'admin.png') })
+  example.stop()
 } finally {
   await browser.close()
 }
