@@ -93,18 +93,41 @@ fn the_handle_knows_none_of_its_users() {
     );
 }
 
-/// Besides, a problem is rendered as a response of axum, by the application if it wants to.
+/// Besides, a problem is rendered as a response of axum, by the application if it wants to, and the page for operators
+/// is a router of axum.
 #[test]
 fn only_http_and_private_name_axum() {
     assert_absent(
         "idempotent-runtime/src",
         &[
             "/src/http/",
+            "/src/admin/",
             "/src/lib.rs",
             "/src/handle/problem.rs",
             "/src/handle/builder.rs",
         ],
         &["axum"],
+    );
+}
+
+/// It asks the handle, as an application's own page would, and nothing below the handle knows of it.
+#[test]
+fn the_page_for_operators_uses_the_public_api_alone() {
+    assert_absent(
+        "idempotent-runtime/src/admin",
+        &[],
+        &[
+            "crate::engine",
+            "crate::http",
+            "crate::execute",
+            "crate::record::",
+            "crate::handle::",
+        ],
+    );
+    assert_absent(
+        "idempotent-runtime/src",
+        &["/src/admin/", "/src/lib.rs"],
+        &["crate::admin"],
     );
 }
 
@@ -143,6 +166,7 @@ fn there_is_no_unsafe_code() {
 fn no_file_imports_one_that_imports_it() {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("idempotent-runtime/src");
     for folder in [
+        "admin",
         "execute",
         "http",
         "store/conformance",

@@ -123,6 +123,7 @@
 //! | `sqlite` | no | records in a SQLite file |
 //! | `mysql` | no | records in MySQL or MariaDB |
 //! | `blake3` | no | BLAKE3 instead of SHA-256 for fingerprints, if the application [selects it](IdempotencyBuilder::digest) |
+//! | `admin` | no | `admin::router`: a page for operators |
 //! | `conformance` | no | the test kit for stores |
 //!
 //! [`store::connect`] opens a store by its URL and needs no database crate of the application's own. A store that is
@@ -148,12 +149,15 @@
 //! # What is logged
 //!
 //! Events go to [`tracing`]. Lost claims and failed store calls are warnings; panics of
-//! handlers and responses that could not be stored are errors. A record appears as the first four
+//! handlers and responses that could not be stored are errors. What an operator decides, or has revealed on the
+//! page for operators, is a warning with their name. A record appears as the first four
 //! bytes of its digest; keys, scopes, bodies and tokens never appear.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "admin")]
+pub mod admin;
 pub mod answers;
 pub mod browsers;
 mod canonical;

@@ -1,4 +1,5 @@
-//! The client in JavaScript: its tests need Node 20 or newer, and npm. The page that shows it needs Chromium too.
+//! The client in JavaScript: its tests need Node 20 or newer, and npm. The page that shows it needs Chromium too, and so
+//! does the page for operators.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
@@ -12,7 +13,7 @@ pub(crate) struct Suite {
     pub(crate) run: fn() -> Result<ExitStatus, String>,
 }
 
-pub(crate) const SUITES: [Suite; 3] = [
+pub(crate) const SUITES: [Suite; 4] = [
     Suite {
         title: "the JavaScript client",
         run: test_javascript,
@@ -22,6 +23,10 @@ pub(crate) const SUITES: [Suite; 3] = [
         run: test_checkout,
     },
     Suite {
+        title: "the page for operators, in Chromium",
+        run: test_admin,
+    },
+    Suite {
         title: "both clients, while server and network fail",
         run: client_suite::quick,
     },
@@ -29,7 +34,8 @@ pub(crate) const SUITES: [Suite; 3] = [
 
 const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/javascript");
 
-const CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/checkout/test");
+/// What drives the browser, for both pages.
+const PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/checkout/test");
 
 /// The first version whose test runner and `AbortSignal.any` the package uses.
 const OLDEST: (u32, u32) = (20, 3);
@@ -40,28 +46,40 @@ fn test_javascript() -> Result<ExitStatus, String> {
     run(Command::new(npm).arg("test").current_dir(CLIENT))
 }
 
-/// Builds the example, installs what drives the browser, and runs the tests of the page.
 fn test_checkout() -> Result<ExitStatus, String> {
+    test_in_chromium("checkout", "test")
+}
+
+fn test_admin() -> Result<ExitStatus, String> {
+    test_in_chromium("admin", "test:admin")
+}
+
+/// Builds the example, installs what drives the browser, and runs the tests of the page.
+fn test_in_chromium(example: &str, script: &str) -> Result<ExitStatus, String> {
     let npm = find_npm()?;
     let chromium = found_or_installed("chromium", "chromium")?;
-    say("   cargo build --all-features --example checkout");
+    say(&format!(
+        "   cargo build --all-features --example {example}"
+    ));
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    let built = run(build.args(["build", "--all-features", "--example", "checkout"]))?;
+    let built = run(build.args(["build", "--all-features", "--example", example]))?;
     if !built.success() {
         return Ok(built);
     }
-    say("   npm ci and npm test, in examples/checkout/test");
-    let installed = run(Command::new(&npm).arg("ci").current_dir(CHECKOUT))?;
+    say(&format!(
+        "   npm ci and npm run {script}, in examples/checkout/test"
+    ));
+    let installed = run(Command::new(&npm).arg("ci").current_dir(PAGES))?;
     if !installed.success() {
         return Err("npm ci failed in examples/checkout/test".to_owned());
     }
     // The browser's profiles: they are removed also if the browser is killed.
     let folder = guard::temporary_folder("chromium").map_err(|error| error.to_string())?;
     let mut test = Command::new(npm);
-    test.arg("test")
-        .current_dir(CHECKOUT)
-        .env("CHECKOUT_EXAMPLE", path_to_example("checkout")?)
+    test.args(["run", script])
+        .current_dir(PAGES)
+        .env("CHECKOUT_EXAMPLES", path_to_examples()?)
         .env("CHECKOUT_CHROMIUM", chromium)
         .env("TMPDIR", &folder);
     let tested = run(&mut test);
@@ -70,9 +88,9 @@ fn test_checkout() -> Result<ExitStatus, String> {
 }
 
 /// Cargo puts examples beside this program, in a folder of their own.
-fn path_to_example(name: &str) -> Result<PathBuf, String> {
+fn path_to_examples() -> Result<PathBuf, String> {
     let this = std::env::current_exe().map_err(|error| error.to_string())?;
-    Ok(this.with_file_name("examples").join(name))
+    Ok(this.with_file_name("examples"))
 }
 
 /// Runs a program to its end.

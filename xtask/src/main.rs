@@ -18,8 +18,8 @@ const HELP: &str = "\
 Usage: cargo xtask <task>
 
   test    run every test: unit, property, conformance, behaviour, fault, compile and documentation
-          tests, the examples as processes, both clients, the checkout page in Chromium, the quick
-          part of the client suite, and 1,000 simulated histories.
+          tests, the examples as processes, both clients, the checkout page and the page for
+          operators in Chromium, the quick part of the client suite, and 1,000 simulated histories.
 
           Redis, PostgreSQL and MariaDB are started for it, on free ports and in temporary folders;
           what is not installed (Node, npm and Chromium too) is installed with apt-get, if this is root

@@ -3,18 +3,20 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { once } from 'node:events'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { chromium } from 'playwright-core'
 
-const EXAMPLE = process.env.CHECKOUT_EXAMPLE ?? fileURLToPath(new URL('../../../target/debug/examples/checkout', import.meta.url))
+const EXAMPLES = process.env.CHECKOUT_EXAMPLES ?? fileURLToPath(new URL('../../../target/debug/examples', import.meta.url))
 const CHROMIUM = process.env.CHECKOUT_CHROMIUM ?? ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync)
 
 const QUIET = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-sync']
 
-/** Starts the example on a free port. */
-export async function startExample() {
-  const example = spawn(EXAMPLE, ['--addr', '127.0.0.1:0'], { stdio: ['ignore', 'pipe', 'ignore'] })
+/** Starts an example on a free port. */
+export async function startExample(name = 'checkout', { args = [], env = {} } = {}) {
+  const options = { stdio: ['ignore', 'pipe', 'ignore'], env: { ...process.env, ...env } }
+  const example = spawn(join(EXAMPLES, name), ['--addr', '127.0.0.1:0', ...args], options)
   const failed = once(example, 'error').then(([error]) => { throw error })
   const started = (async () => {
     for await (const line of createInterface({ input: example.stdout })) {
@@ -29,7 +31,7 @@ export async function startExample() {
 }
 
 /** Starts Chromium, with a profile of its own that is removed when it is closed. */
-export const startBrowser = () => chromium.launch({ executablePath: CHROMIUM, args: QUIET })
+export const startBrowser = (...args) => chromium.launch({ executablePath: CHROMIUM, args: [...QUIET, ...args] })
 
 /** A visitor who has never been here, with the checkout open. */
 export async function visit(browser, url, { fault = 'none', naive = false, ...options } = {}) {

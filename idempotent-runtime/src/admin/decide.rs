@@ -1,0 +1,168 @@
+//! `POST /records/{key}/resolve` and `POST /records/{key}/forget`.
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::draft::Draft;
+use super::failure::Failure;
+use super::html;
+use super::json::{DecidedJson, RecordJson, status_of};
+use super::outcome::Outcome;
+use super::record::find;
+use super::reply::{refuse, reply};
+use super::visit::{Named, Visit};
+use super::words::name_of;
+use crate::{
+    AuditLine, Idempotency, Inspection, Locator, RecordKey, RecordState, Recovery, Resolution,
+};
+
+/// A decision may be carried out although the store did not say so.
+const UNSURE: &str = "The decision may have been carried out: look at the record again.";
+
+/// Resolves an abandoned record.
+pub(super) async fn resolve(
+    State(idempotency): State<Idempotency>,
+    Path(Named { record_key: key }): Path<Named>,
+    visit: Visit,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let (draft, key) = match read(&headers, &body, &key) {
+        Ok(read) => read,
+        Err(failure) => return refuse(&visit, &failure),
+    };
+    let decision = draft.recovery();
+    let decision = decision.and_then(|recovery| Ok((recovery, draft.audit(&visit)?)));
+    let (recovery, audit) = match decision {
+        Ok(decision) => decision,
+        Err(mistake) => return again(&idempotency, &visit, key, &draft, mistake).await,
+    };
+    match carry_out(&idempotency, key, &draft, recovery, &audit).await {
+        Ok(outcome) => answer(&idempotency, &visit, key, &outcome).await,
+        Err(failure) => refuse(&visit, &failure),
+    }
+}
+
+/// Removes a record, if it is still the one that the operator has looked at.
+pub(super) async fn forget(
+    State(idempotency): State<Idempotency>,
+    Path(Named { record_key: key }): Path<Named>,
+    visit: Visit,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let (draft, key) = match read(&headers, &body, &key) {
+        Ok(read) => read,
+        Err(failure) => return refuse(&visit, &failure),
+    };
+    let mistake = match (draft.decision.as_str(), draft.confirm.as_str()) {
+        ("forget", "yes") => draft.audit(&visit),
+        _ => Err("Forgetting a record has to be confirmed."),
+    };
+    let audit = match mistake {
+        Ok(audit) => audit,
+        Err(mistake) => return again(&idempotency, &visit, key, &draft, mistake).await,
+    };
+    match remove(&idempotency, key, &draft, &audit).await {
+        Ok(outcome) => answer(&idempotency, &visit, key, &outcome).await,
+        Err(failure) => refuse(&visit, &failure),
+    }
+}
+
+fn read(headers: &HeaderMap, body: &[u8], key: &str) -> Result<(Draft, RecordKey), Failure> {
+    let key = key.parse().map_err(|_| Failure::no_such_page())?;
+    Ok((Draft::read(headers, body)?, key))
+}
+
+async fn carry_out(
+    idempotency: &Idempotency,
+    key: RecordKey,
+    draft: &Draft,
+    recovery: Recovery,
+    audit: &AuditLine,
+) -> Result<Outcome, Failure> {
+    let locator = Locator::by_record_key(key);
+    let found = idempotency.inspect(&locator).await;
+    let found = found.map_err(|error| Failure::of_store(&error, "Nothing was changed."))?;
+    let is_another = |found: &Inspection| {
+        matches!(found.state, RecordState::Abandoned) && found.attempt != draft.attempt
+    };
+    let resolution = if found.as_ref().is_some_and(is_another) {
+        Resolution::Changed
+    } else {
+        let resolved = idempotency.resolve_as(&locator, recovery, audit).await;
+        resolved.map_err(|error| Failure::of_store(&error, UNSURE))?
+    };
+    Ok(Outcome::of(&resolution, &draft.decision))
+}
+
+async fn remove(
+    idempotency: &Idempotency,
+    key: RecordKey,
+    draft: &Draft,
+    audit: &AuditLine,
+) -> Result<Outcome, Failure> {
+    let locator = Locator::by_record_key(key);
+    let found = idempotency.inspect(&locator).await;
+    let found = found.map_err(|error| Failure::of_store(&error, "Nothing was changed."))?;
+    let Some(found) = found else {
+        return Ok(Outcome::of(&Resolution::NotFound, &draft.decision));
+    };
+    let state = name_of(status_of(&found.state));
+    if (found.attempt, state) != (draft.attempt, draft.state.as_str()) {
+        return Ok(Outcome::changed());
+    }
+    let removed = idempotency.forget(&locator).await;
+    if !removed.map_err(|error| Failure::of_store(&error, UNSURE))? {
+        return Ok(Outcome::of(&Resolution::NotFound, &draft.decision));
+    }
+    tracing::warn!(record = %key, operation = &*found.operation, state, by = audit.by(), reason = audit.reason(),
+        "an operator removed a record");
+    Ok(Outcome::forgotten())
+}
+
+/// Shows what became of it, and the record as it is now.
+async fn answer(
+    idempotency: &Idempotency,
+    visit: &Visit,
+    key: RecordKey,
+    outcome: &Outcome,
+) -> Response {
+    let found = idempotency.inspect(&Locator::by_record_key(key)).await;
+    // The outcome is known, even if the record is not to be had at this moment.
+    let found = found.ok().flatten();
+    reply(
+        visit,
+        outcome.status,
+        outcome.title,
+        || DecidedJson::new(outcome, found.as_ref()),
+        || html::outcome(visit, outcome, found.as_ref()),
+    )
+}
+
+/// Shows the form again, as it was filled in, with what is wrong with it.
+async fn again(
+    idempotency: &Idempotency,
+    visit: &Visit,
+    key: RecordKey,
+    draft: &Draft,
+    mistake: &str,
+) -> Response {
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    let failure = Failure::new(status, "Not carried out", mistake);
+    if visit.wants_json {
+        return refuse(visit, &failure);
+    }
+    match find(idempotency, &key.to_hex()).await {
+        Ok((_, found)) => reply(
+            visit,
+            status,
+            failure.title,
+            || RecordJson::new(&found, false),
+            || html::mistake(visit, &found, draft, mistake),
+        ),
+        Err(failure) => refuse(visit, &failure),
+    }
+}

@@ -1,0 +1,139 @@
+//! What an operator has written into a form, or a program into JSON.
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::failure::Failure;
+use super::origin::{is_form, is_json};
+use super::visit::Visit;
+use crate::canonical::canonicalize;
+use crate::{AuditLine, Recovery, StoredResponse};
+
+/// A decision, before it is checked. Also what the form is filled with when it is shown.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Draft {
+    /// `retry`, `replay`, `replay-value` or `forget`.
+    pub(super) decision: String,
+    /// Why, for the audit line.
+    pub(super) reason: String,
+    /// Which attempt the decision is about: the one that the operator has looked at.
+    #[serde(deserialize_with = "number")]
+    pub(super) attempt: u32,
+    /// The status of the answer.
+    #[serde(deserialize_with = "number")]
+    pub(super) status: u16,
+    pub(super) content_type: String,
+    /// The body of the answer; for `replay-value`, JSON as text.
+    pub(super) body: String,
+    /// The state that the operator has looked at, for `forget`.
+    pub(super) state: String,
+    /// `yes`, for `forget`.
+    pub(super) confirm: String,
+}
+
+impl Draft {
+    /// Reads a request's body.
+    pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, Failure> {
+        if is_json(headers) {
+            return read(serde_json::from_slice(body));
+        }
+        if !is_form(headers) {
+            let detail = "A decision is a form, or JSON.";
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err(Failure::new(status, "Not understood", detail));
+        }
+        let mut draft: Self = read(serde_urlencoded::from_bytes(body))?;
+        // What every browser makes of a line's end.
+        draft.body = draft.body.replace("\r\n", "\n");
+        Ok(draft)
+    }
+
+    /// The decision about an abandoned record.
+    ///
+    /// # Errors
+    ///
+    /// What has to be written otherwise.
+    pub(super) fn recovery(&self) -> Result<Recovery, &'static str> {
+        match self.decision.as_str() {
+            "retry" => Ok(Recovery::Retry),
+            "replay" => self.response().map(Recovery::Replay),
+            "replay-value" => self.value().map(Recovery::Replay),
+            _ => Err("The decision is retry, replay or replay-value."),
+        }
+    }
+
+    /// Who decided and why.
+    ///
+    /// # Errors
+    ///
+    /// When there is no reason.
+    pub(super) fn audit(&self, visit: &Visit) -> Result<AuditLine, &'static str> {
+        match self.reason.trim() {
+            "" => Err("A decision needs a reason. It is kept with the record, or logged."),
+            reason => Ok(AuditLine::new(&visit.by, reason)),
+        }
+    }
+
+    fn response(&self) -> Result<StoredResponse, &'static str> {
+        let status = StatusCode::from_u16(self.status).ok();
+        let status = status.filter(|it| (200..=599).contains(&it.as_u16()));
+        let status = status.ok_or("The status is a number from 200 to 599.")?;
+        if matches!(status.as_u16(), 204 | 205 | 304) && !self.body.is_empty() {
+            return Err("A response with this status has no body.");
+        }
+        let mut headers = HeaderMap::new();
+        match self.content_type.trim() {
+            "" => {}
+            text => {
+                let value = HeaderValue::from_str(text);
+                let value = value.map_err(|_| "The content type is not the value of a header.")?;
+                headers.insert(CONTENT_TYPE, value);
+            }
+        }
+        Ok(StoredResponse::new(status, headers, self.body.clone()))
+    }
+
+    fn value(&self) -> Result<StoredResponse, &'static str> {
+        let value: serde_json::Value =
+            serde_json::from_str(&self.body).map_err(|_| "The value is not JSON.")?;
+        let stored = StoredResponse::of_value(&value);
+        let stored = stored.map_err(|_| "The value has no JSON that can be stored.")?;
+        // A number that was rounded, or a member that was there twice.
+        let read_back = canonicalize(value.to_string().as_bytes());
+        if read_back.is_none() || read_back != canonicalize(self.body.as_bytes()) {
+            return Err(
+                "The value has a number that JSON of 64 bits cannot hold, or a member twice.",
+            );
+        }
+        Ok(stored)
+    }
+}
+
+fn read<T, E: std::fmt::Display>(read: Result<T, E>) -> Result<T, Failure> {
+    read.map_err(|error| Failure::bad_request(format!("The decision cannot be read: {error}.")))
+}
+
+/// A number, or text that is one: a form has text alone. Empty text is 0.
+fn number<'de, D, N>(deserializer: D) -> Result<N, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    N: DeserializeOwned + std::str::FromStr + Default,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written<N> {
+        Number(N),
+        Text(String),
+    }
+    match Written::deserialize(deserializer)? {
+        Written::Number(number) => Ok(number),
+        Written::Text(text) if text.trim().is_empty() => Ok(N::default()),
+        Written::Text(text) => {
+            let number = text.trim().parse();
+            number.map_err(|_| serde::de::Error::custom("not a number"))
+        }
+    }
+}

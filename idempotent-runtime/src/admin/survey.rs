@@ -1,0 +1,140 @@
+//! The numbers of the overview: how many records, of which operation and state, and how old.
+//!
+//! A store can list and cannot count, so records are counted as they are listed, and the counting is bounded: in
+//! pages for each state, and in time. What a bound cut off is "at least" so many.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::words::STATES;
+use crate::store::{ListFilter, ListedRecord, RecordStatus};
+use crate::{Error, Idempotency};
+
+/// The upper bounds of the age buckets, in seconds; what is older is in one more.
+pub(super) const BOUNDS_SECS: [u64; 9] =
+    [1, 10, 60, 600, 3_600, 21_600, 86_400, 604_800, 2_592_000];
+
+pub(super) const BUCKETS: usize = BOUNDS_SECS.len() + 1;
+
+/// The most records of a page.
+const PAGE: usize = 1_000;
+
+/// The most pages for a state. There are few records that are not completed, and an operator is here for them.
+const fn most_pages(state: RecordStatus) -> usize {
+    match state {
+        RecordStatus::Abandoned => 25,
+        RecordStatus::InFlight => 10,
+        RecordStatus::Completed => 5,
+    }
+}
+
+/// No page is begun after this time.
+const MOST_TIME: Duration = Duration::from_secs(2);
+
+/// The most operations that are counted apart. An application has as many as it has routes; the rest is counted in
+/// the totals alone.
+const MOST_OPERATIONS: usize = 200;
+
+/// The records of one state.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) count: usize,
+    /// Whether a bound stopped the count.
+    pub(super) is_partial: bool,
+    pub(super) oldest: Duration,
+    pub(super) by_age: [usize; BUCKETS],
+}
+
+/// One tally for each of [`STATES`].
+pub(super) type Tallies = [Tally; STATES.len()];
+
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    pub(super) totals: Tallies,
+    pub(super) operations: BTreeMap<Arc<str>, Tallies>,
+    /// Whether there are more operations than are counted apart.
+    pub(super) has_more_operations: bool,
+}
+
+impl Survey {
+    pub(super) async fn take(idempotency: &Idempotency) -> Result<Self, Error> {
+        let begun = Instant::now();
+        let mut survey = Self::default();
+        for (at, state) in STATES.into_iter().enumerate() {
+            let filter = ListFilter::new().status(state);
+            let mut next = None;
+            let mut is_partial = true;
+            for _ in 0..most_pages(state) {
+                if begun.elapsed() > MOST_TIME {
+                    break;
+                }
+                let page = idempotency.list(&filter, next.as_ref(), PAGE).await?;
+                page.records
+                    .iter()
+                    .for_each(|record| survey.add(at, record));
+                next = page.next;
+                if next.is_none() {
+                    is_partial = false;
+                    break;
+                }
+            }
+            if is_partial {
+                survey.mark_partial(at);
+            }
+        }
+        Ok(survey)
+    }
+
+    fn add(&mut self, at: usize, record: &ListedRecord) {
+        let is_full = self.operations.len() >= MOST_OPERATIONS;
+        let own = if is_full && !self.operations.contains_key(&record.operation) {
+            self.has_more_operations = true;
+            None
+        } else {
+            let operation = Arc::clone(&record.operation);
+            self.operations.entry(operation).or_default().get_mut(at)
+        };
+        for tally in self.totals.get_mut(at).into_iter().chain(own) {
+            tally.add(record.age);
+        }
+    }
+
+    fn mark_partial(&mut self, at: usize) {
+        let own = self.operations.values_mut();
+        for tallies in own.chain([&mut self.totals]) {
+            if let Some(tally) = tallies.get_mut(at) {
+                tally.is_partial = true;
+            }
+        }
+    }
+}
+
+impl Tally {
+    fn add(&mut self, age: Duration) {
+        self.count += 1;
+        self.oldest = self.oldest.max(age);
+        let bounds = BOUNDS_SECS.map(Duration::from_secs);
+        let bucket = bounds.iter().position(|bound| age < *bound);
+        if let Some(count) = self.by_age.get_mut(bucket.unwrap_or(BOUNDS_SECS.len())) {
+            *count += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_fall_into_their_buckets() {
+        let mut tally = Tally::default();
+        for secs in [0, 1, 9, 10, 2_591_999, 2_592_000, u64::MAX] {
+            tally.add(Duration::from_secs(secs));
+        }
+        assert_eq!(tally.by_age, [1, 2, 1, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(tally.oldest, Duration::from_secs(u64::MAX));
+    }
+}
