@@ -123,6 +123,7 @@
 //! | `sqlite` | no | records in a SQLite file |
 //! | `mysql` | no | records in MySQL or MariaDB |
 //! | `blake3` | no | BLAKE3 instead of SHA-256 for fingerprints, if the application [selects it](IdempotencyBuilder::digest) |
+//! | `forgotten-routes` | no | [a layer](ForgottenRoutesLayer) that finds handlers which somebody forgot to protect |
 //! | `conformance` | no | the test kit for stores |
 //!
 //! [`store::connect`] opens a store by its URL and needs no database crate of the application's own. A store that is
@@ -143,6 +144,7 @@
 //! | tracing 0.1 | what is logged, and the span that moves along with a handler |
 //! | tokio 1 | everything runs in its runtime |
 //! | sqlx 0.9 | features `postgres`, `sqlite`, `mysql`: pools given to a store, and the connection of `#[tx]` |
+//! | tower-layer 0.3, tower-service 0.3 | feature `forgotten-routes`: their traits |
 //! | redis 1 | feature `redis`: connections given to `RedisStore::new` |
 //!
 //! # What is logged
@@ -194,6 +196,8 @@ pub use self::handle::{
     Idempotency, IdempotencyBuilder, OnStoreFailure, Problem, ProblemCode, Transactions,
 };
 pub use self::http::Release;
+#[cfg(feature = "forgotten-routes")]
+pub use self::http::{ForgottenRoutes, ForgottenRoutesLayer};
 pub use self::key::{InvalidKey, Key, KeySyntax, MAX_KEY_BYTES, RecordKey};
 pub use self::operator::{Inspection, Locator, Resolution};
 pub use self::policy::{

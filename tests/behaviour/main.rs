@@ -13,6 +13,7 @@ mod digests;
 mod disconnect;
 mod execute;
 mod fingerprint;
+mod forgotten;
 mod grace;
 mod grace_between_settings;
 mod handles;

@@ -60,6 +60,8 @@ where
     type Rejection = Infallible;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Infallible> {
+        #[cfg(feature = "forgotten-routes")]
+        super::observed::take(request.extensions());
         Ok(Self {
             handle: H::from_ref(state),
             request,
