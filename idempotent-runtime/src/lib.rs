@@ -124,6 +124,7 @@
 //! | `mysql` | no | records in MySQL or MariaDB |
 //! | `blake3` | no | BLAKE3 instead of SHA-256 for fingerprints, if the application [selects it](IdempotencyBuilder::digest) |
 //! | `forgotten-routes` | no | [a layer](ForgottenRoutesLayer) that finds handlers which somebody forgot to protect |
+//! | `test-util` | no | [tools](testing) for the tests of an application |
 //! | `conformance` | no | the test kit for stores |
 //!
 //! [`store::connect`] opens a store by its URL and needs no database crate of the application's own. A store that is
@@ -144,7 +145,7 @@
 //! | tracing 0.1 | what is logged, and the span that moves along with a handler |
 //! | tokio 1 | everything runs in its runtime |
 //! | sqlx 0.9 | features `postgres`, `sqlite`, `mysql`: pools given to a store, and the connection of `#[tx]` |
-//! | tower-layer 0.3, tower-service 0.3 | feature `forgotten-routes`: their traits |
+//! | tower-layer 0.3, tower-service 0.3 | features `forgotten-routes` and `test-util`: their traits |
 //! | redis 1 | feature `redis`: connections given to `RedisStore::new` |
 //!
 //! # What is logged
@@ -181,6 +182,10 @@ mod recovery;
 #[doc(hidden)]
 pub mod simulation;
 pub mod store;
+#[cfg(feature = "test-util")]
+pub mod testing;
+#[cfg(all(feature = "test-util", feature = "memory"))]
+pub mod testing_your_handlers;
 pub mod which_guarantee;
 
 pub use idempotent_macros::idempotent;

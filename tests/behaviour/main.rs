@@ -44,4 +44,5 @@ mod steps_saved;
 mod store_failures;
 mod streaming;
 mod takeovers;
+mod testing;
 mod waiting;

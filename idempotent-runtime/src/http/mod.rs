@@ -5,12 +5,14 @@ mod answer;
 mod body;
 mod capture;
 mod commit;
+#[cfg(feature = "test-util")]
+mod crash;
 mod extraction;
 mod extractors;
 #[cfg(feature = "forgotten-routes")]
 mod forgotten;
 mod identify;
-#[cfg(feature = "forgotten-routes")]
+#[cfg(any(feature = "forgotten-routes", feature = "test-util"))]
 pub(crate) mod observed;
 mod received;
 mod recorder;
@@ -19,6 +21,7 @@ mod request;
 mod resolved;
 mod status;
 mod stored;
+mod tested;
 
 pub use extraction::Extraction;
 #[cfg(feature = "forgotten-routes")]

@@ -1,6 +1,7 @@
 //! A request before it is decided about, and the handle that protects it.
 
 use super::identify::{Original, usable};
+use super::tested::Tested;
 use crate::engine::Intent;
 use crate::handle::problem::Problem;
 use crate::handle::{Attempt, Idempotency, Inputs, Transactions};
@@ -35,6 +36,7 @@ pub(super) struct Received<H> {
     pub(super) intent: Result<Option<Intent>, Box<Problem>>,
     /// What it is identified by once more: by expressions over the arguments, or by another digest.
     pub(super) original: Option<Box<Original>>,
+    pub(super) tested: Tested,
 }
 
 impl<H: Handle> Received<H> {

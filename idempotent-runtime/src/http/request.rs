@@ -24,6 +24,7 @@ use super::extraction::{ByAxum, Extraction};
 use super::identify::{Head, may_have_key, without_key};
 use super::received::{Handle, Received};
 use super::status::{self, Standing, StatusHeader};
+use super::tested::Tested;
 use crate::engine::Detach;
 use crate::handle::Transactions;
 use crate::handle::{Attempt, Idempotency, Inputs};
@@ -60,7 +61,7 @@ where
     type Rejection = Infallible;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Infallible> {
-        #[cfg(feature = "forgotten-routes")]
+        #[cfg(any(feature = "forgotten-routes", feature = "test-util"))]
         super::observed::take(request.extensions());
         Ok(Self {
             handle: H::from_ref(state),
@@ -109,6 +110,7 @@ where
                 extraction,
                 ..
             } = self;
+            let tested = Tested::of(request.extensions());
             // GET, HEAD, OPTIONS and TRACE are idempotent by themselves (RFC 9110, section 9.2.2).
             let is_safe = request.method().is_safe();
             if is_safe || !may_have_key(request.headers(), policy) {
@@ -120,6 +122,7 @@ where
                     attempt: None,
                     intent: intent.map(|()| None),
                     original: None,
+                    tested,
                 };
                 return match extraction.extract(request).await {
                     Ok(last) => Continue((received, last)),
@@ -164,6 +167,7 @@ where
                 attempt,
                 intent,
                 original,
+                tested,
             };
             let request = Request::from_parts(parts, Body::from(body));
             match extraction.extract(request).await {
@@ -238,10 +242,11 @@ where
     F: Future<Output: IntoResponse> + Send + 'static,
 {
     let admission = admit(&mut request, policy).await;
-    let (idempotency, attempt) = (request.handle, request.attempt);
+    let (idempotency, attempt, tested) = (request.handle, request.attempt, request.tested);
     match admission {
         Admission::Answer(response) => response,
         Admission::Unprotected => {
+            tested.begin();
             let response = Handling::new(handler).await;
             status::note(&idempotency, response, Standing::Unprotected)
         }
@@ -249,6 +254,7 @@ where
             if let Some(attempt) = attempt {
                 attempt.begin_degraded(record);
             }
+            tested.begin();
             let response = answer::degraded(Handling::new(handler).await);
             status::note(&idempotency, response, Standing::Unprotected)
         }
@@ -256,6 +262,11 @@ where
             if let Some(attempt) = attempt {
                 attempt.begin(&mut held);
             }
+            #[cfg(feature = "test-util")]
+            if let Some(point) = super::crash::point(&tested) {
+                return Box::pin(super::crash::crash(held, tested, point, handler)).await;
+            }
+            tested.begin();
             let mover = idempotency.mover();
             let run = capture::run(held, policy, idempotency, Handling::new(handler));
             Detach::by(mover, Box::pin(run)).await
@@ -338,6 +349,7 @@ where
     }
     let idempotency = request.handle.idempotency().clone();
     let mover = idempotency.mover();
+    request.tested.begin();
     let run = commit::run(transaction, policy, idempotency, work);
     Detach::by(
         mover,
