@@ -146,6 +146,7 @@ fn no_file_imports_one_that_imports_it() {
         "execute",
         "http",
         "store/conformance",
+        "openapi",
         "testing",
         "store/memory",
         "store/mysql",

@@ -125,6 +125,8 @@
 //! | `blake3` | no | BLAKE3 instead of SHA-256 for fingerprints, if the application [selects it](IdempotencyBuilder::digest) |
 //! | `forgotten-routes` | no | [a layer](ForgottenRoutesLayer) that finds handlers which somebody forgot to protect |
 //! | `test-util` | no | [tools](testing) for the tests of an application |
+//! | `utoipa` | no | [types](openapi) that document a protected operation, for utoipa 5 |
+//! | `aide` | no | protected handlers [document themselves](openapi) with aide 0.15 |
 //! | `conformance` | no | the test kit for stores |
 //!
 //! [`store::connect`] opens a store by its URL and needs no database crate of the application's own. A store that is
@@ -146,6 +148,7 @@
 //! | tokio 1 | everything runs in its runtime |
 //! | sqlx 0.9 | features `postgres`, `sqlite`, `mysql`: pools given to a store, and the connection of `#[tx]` |
 //! | tower-layer 0.3, tower-service 0.3 | features `forgotten-routes` and `test-util`: their traits |
+//! | utoipa 5, aide 0.15 | the features of these names: their traits |
 //! | redis 1 | feature `redis`: connections given to `RedisStore::new` |
 //!
 //! # What is logged
@@ -173,6 +176,8 @@ mod handle;
 mod http;
 mod key;
 mod keyed;
+#[cfg(any(feature = "utoipa", feature = "aide"))]
+pub mod openapi;
 mod operation;
 mod operator;
 mod policy;

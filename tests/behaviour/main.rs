@@ -24,6 +24,7 @@ mod large_handlers;
 mod last_argument;
 mod leases;
 mod lost_records;
+mod openapi;
 mod operations;
 mod operator;
 mod operator_races;
