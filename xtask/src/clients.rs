@@ -6,7 +6,7 @@ use std::process::{Command, ExitStatus};
 use crate::servers::found_or_installed;
 use crate::{client_suite, guard, say};
 
-/// What is tested with Node, or an error that says why it could not be.
+/// What is tested with other tools than cargo, or an error that says why it could not be.
 pub(crate) struct Suite {
     pub(crate) title: &'static str,
     pub(crate) run: fn() -> Result<ExitStatus, String>,
@@ -70,7 +70,7 @@ fn test_checkout() -> Result<ExitStatus, String> {
 }
 
 /// Cargo puts examples beside this program, in a folder of their own.
-fn path_to_example(name: &str) -> Result<PathBuf, String> {
+pub(crate) fn path_to_example(name: &str) -> Result<PathBuf, String> {
     let this = std::env::current_exe().map_err(|error| error.to_string())?;
     Ok(this.with_file_name("examples").join(name))
 }
