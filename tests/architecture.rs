@@ -170,6 +170,8 @@ fn no_file_imports_one_that_imports_it() {
         "execute",
         "http",
         "store/conformance",
+        "openapi",
+        "testing",
         "store/memory",
         "store/mysql",
         "store/postgres",

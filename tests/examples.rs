@@ -288,6 +288,29 @@ async fn provider_is_asked_twice_and_charges_once() {
     std::fs::remove_dir_all(&folder).expect("a folder");
 }
 
+#[tokio::test]
+async fn openapi_documents_what_it_serves() {
+    let mut shop = Example::start("openapi", &[]);
+    let document = shop.get("").await;
+    let base = shop.url.trim_end_matches("/openapi.json").to_owned();
+    shop.url = base;
+    let create = &document["paths"]["/payments"]["post"];
+    assert_eq!(create["parameters"][0]["name"], "Idempotency-Key");
+    let payment = json!({"amount": 1000}).to_string();
+    for replayed in [false, true] {
+        let answer = shop.post("/payments", "key", &payment).await;
+        assert_eq!((answer.0, answer.1), (201, replayed));
+    }
+    assert_eq!(shop.get("/payments").await.as_array().unwrap().len(), 1);
+    let other = json!({"amount": 2000}).to_string();
+    let (status, _, problem) = shop.post("/payments", "key", &other).await;
+    let problem: Value = serde_json::from_slice(&problem).expect("JSON");
+    let documented = &create["responses"][status.to_string()];
+    let documented = &documented["content"]["application/problem+json"]["schema"];
+    let codes = documented["properties"]["code"]["enum"].as_array().unwrap();
+    assert!(codes.contains(&problem["code"]), "{problem}");
+}
+
 #[test]
 fn worker_settles_each_order_once() {
     let output = Command::new(path_to("worker"))

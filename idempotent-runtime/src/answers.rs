@@ -28,6 +28,7 @@
 //! | [`overloaded`](#overloaded) | 503 | after `Retry-After` |
 //! | [`handler-failed`](#handler-failed) | 500 | the response would be the same |
 //! | [`unusable-input`](#unusable-input) | 500 | no: a bug in the service |
+//! | [`unprotected-route`](#unprotected-route) | 501 | no: it would run again |
 //!
 //! ## missing-key
 //!
@@ -100,6 +101,12 @@
 //!
 //! What identifies the request (its scope, key or fingerprint) could not be serialized. The service's
 //! log has the cause.
+//!
+//! ## unprotected-route
+//!
+//! The request **was carried out**, and its key was ignored: somebody forgot to protect the operation. Only a service with
+//! `ForgottenRoutesLayer::refuse` (cargo feature `forgotten-routes`) answers so, in tests and in staging. Do not send the request
+//! again: report it to the service.
 
 #[cfg(doc)]
 use crate::ProblemCode;

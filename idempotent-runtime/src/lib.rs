@@ -124,6 +124,10 @@
 //! | `mysql` | no | records in MySQL or MariaDB |
 //! | `blake3` | no | BLAKE3 instead of SHA-256 for fingerprints, if the application [selects it](IdempotencyBuilder::digest) |
 //! | `admin` | no | `admin::router`: a page for operators |
+//! | `forgotten-routes` | no | [a layer](ForgottenRoutesLayer) that finds handlers which somebody forgot to protect |
+//! | `test-util` | no | [tools](testing) for the tests of an application |
+//! | `utoipa` | no | [types](openapi) that document a protected operation, for utoipa 5 |
+//! | `aide` | no | protected handlers [document themselves](openapi) with aide 0.15 |
 //! | `conformance` | no | the test kit for stores |
 //!
 //! [`store::connect`] opens a store by its URL and needs no database crate of the application's own. A store that is
@@ -144,6 +148,8 @@
 //! | tracing 0.1 | what is logged, and the span that moves along with a handler |
 //! | tokio 1 | everything runs in its runtime |
 //! | sqlx 0.9 | features `postgres`, `sqlite`, `mysql`: pools given to a store, and the connection of `#[tx]` |
+//! | tower-layer 0.3, tower-service 0.3 | features `forgotten-routes` and `test-util`: their traits |
+//! | utoipa 5, aide 0.15 | the features of these names: their traits |
 //! | redis 1 | feature `redis`: connections given to `RedisStore::new` |
 //!
 //! # What is logged
@@ -177,6 +183,8 @@ mod keyed;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod observer;
+#[cfg(any(feature = "utoipa", feature = "aide"))]
+pub mod openapi;
 mod operation;
 mod operator;
 mod policy;
@@ -186,6 +194,10 @@ mod recovery;
 #[doc(hidden)]
 pub mod simulation;
 pub mod store;
+#[cfg(feature = "test-util")]
+pub mod testing;
+#[cfg(all(feature = "test-util", feature = "memory"))]
+pub mod testing_your_handlers;
 pub mod which_guarantee;
 
 pub use idempotent_macros::idempotent;
@@ -201,6 +213,8 @@ pub use self::handle::{
     Idempotency, IdempotencyBuilder, OnStoreFailure, Problem, ProblemCode, Transactions,
 };
 pub use self::http::{Answered, Release};
+#[cfg(feature = "forgotten-routes")]
+pub use self::http::{ForgottenRoutes, ForgottenRoutesLayer};
 pub use self::key::{InvalidKey, Key, KeySyntax, MAX_KEY_BYTES, RecordKey};
 pub use self::operator::{Inspection, Locator, Resolution};
 pub use self::policy::{

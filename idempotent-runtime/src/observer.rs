@@ -286,8 +286,8 @@ impl Observers {
     }
 
     /// A request that observers wait for, if there are any.
-    pub(crate) fn watch(&self, operation: &str) -> Option<Observed> {
-        (!self.is_none()).then(|| Observed::new(self, operation.into()))
+    pub(crate) fn watch(&self, operation: &str) -> Option<ObservedRequest> {
+        (!self.is_none()).then(|| ObservedRequest::new(self, operation.into()))
     }
 
     /// The event is made only if there is an observer.
@@ -301,13 +301,13 @@ impl Observers {
 
 /// A request that observers wait for. Dropped without an answer, its client has disconnected.
 #[derive(Debug)]
-pub(crate) struct Observed {
+pub(crate) struct ObservedRequest {
     observers: Observers,
     operation: Arc<str>,
     outcome: Outcome,
 }
 
-impl Observed {
+impl ObservedRequest {
     pub(crate) fn new(observers: &Observers, operation: Arc<str>) -> Self {
         Self {
             observers: observers.clone(),
@@ -325,7 +325,7 @@ impl Observed {
     }
 }
 
-impl Drop for Observed {
+impl Drop for ObservedRequest {
     fn drop(&mut self) {
         self.observers.tell(|| Event::Request {
             operation: &self.operation,

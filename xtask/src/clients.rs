@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus};
 use crate::servers::found_or_installed;
 use crate::{client_suite, guard, say};
 
-/// What is tested with Node, or an error that says why it could not be.
+/// What is tested with other tools than cargo, or an error that says why it could not be.
 pub(crate) struct Suite {
     pub(crate) title: &'static str,
     pub(crate) run: fn() -> Result<ExitStatus, String>,
@@ -88,6 +88,10 @@ fn test_in_chromium(example: &str, script: &str) -> Result<ExitStatus, String> {
 }
 
 /// Cargo puts examples beside this program, in a folder of their own.
+pub(crate) fn path_to_example(name: &str) -> Result<PathBuf, String> {
+    Ok(path_to_examples()?.join(name))
+}
+
 fn path_to_examples() -> Result<PathBuf, String> {
     let this = std::env::current_exe().map_err(|error| error.to_string())?;
     Ok(this.with_file_name("examples"))

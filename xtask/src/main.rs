@@ -11,6 +11,7 @@ mod client_suite;
 mod clients;
 mod dependencies;
 mod guard;
+mod openapi;
 mod servers;
 mod simulate;
 
@@ -19,11 +20,13 @@ Usage: cargo xtask <task>
 
   test    run every test: unit, property, conformance, behaviour, fault, compile and documentation
           tests, the examples as processes, both clients, the checkout page and the page for
-          operators in Chromium, the quick part of the client suite, and 1,000 simulated histories.
+          operators in Chromium, the quick part of the client suite, the OpenAPI example by
+          schemathesis, and 1,000 simulated histories.
 
           Redis, PostgreSQL and MariaDB are started for it, on free ports and in temporary folders;
           what is not installed (Node, npm and Chromium too) is installed with apt-get, if this is root
-          on a Debian; playwright-core, which drives Chromium, is installed with npm. What cannot be
+          on a Debian; playwright-core, which drives Chromium, is installed with npm, and schemathesis
+          with pip, into a folder of its own. What cannot be
           had is named, and its tests are skipped; with CI=true that is a failure. To use a server of
           your own, set IDEMPOTENT_TEST_REDIS_URL, IDEMPOTENT_TEST_POSTGRES_URL or
           IDEMPOTENT_TEST_MYSQL_URL: tests make tables and keys of their own there, and remove them.
@@ -129,7 +132,8 @@ fn test() -> ExitCode {
         }
     }
     let mut steps = STEPS.len() + 1;
-    for clients::Suite { title, run } in clients::SUITES {
+    let suites = clients::SUITES.into_iter().chain([openapi::SUITE]);
+    for clients::Suite { title, run } in suites {
         say(&format!("\n== {title}"));
         match run() {
             Ok(status) if status.success() => steps += 1,

@@ -138,7 +138,8 @@ pub(crate) fn found_or_installed(program: &str, package: &str) -> Result<PathBuf
     find(program).ok_or_else(|| format!("the package `{package}` has no `{program}`"))
 }
 
-fn install(program: &str, package: &str) -> Result<(), String> {
+/// Installs a package of Debian that has a program.
+pub(crate) fn install(program: &str, package: &str) -> Result<(), String> {
     let missing = || format!("`{program}` is not installed, and cannot be: ");
     if !is_root() {
         return Err(missing() + "not root");

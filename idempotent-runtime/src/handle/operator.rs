@@ -311,7 +311,7 @@ impl Idempotency {
         Ok(resolution)
     }
 
-    fn locate(&self, identity: &Locator) -> Result<KeySet, Error> {
+    pub(crate) fn locate(&self, identity: &Locator) -> Result<KeySet, Error> {
         if let Some(key) = identity.record_key() {
             return Ok(KeySet::new(key, None));
         }

@@ -48,6 +48,9 @@ pub enum ProblemCode {
     /// 500 `unusable-input`: a `scope`, `key` or `fingerprint` expression could not be serialized.
     /// Nothing was run.
     UnusableInput,
+    /// 501 `unprotected-route`: the request has a key, and the handler, which **has run**, is not protected by it. Only from
+    /// [`ForgottenRoutesLayer::refuse`](crate::answers#unprotected-route) (feature `forgotten-routes`).
+    UnprotectedRoute,
 }
 
 /// A problem, before it is rendered, by the application if it wants to:
@@ -115,6 +118,7 @@ impl ProblemCode {
         Self::Overloaded,
         Self::HandlerFailed,
         Self::UnusableInput,
+        Self::UnprotectedRoute,
     ];
 
     /// The code as it appears in the response's `code` member.
@@ -133,6 +137,7 @@ impl ProblemCode {
             Self::Overloaded => "overloaded",
             Self::HandlerFailed => "handler-failed",
             Self::UnusableInput => "unusable-input",
+            Self::UnprotectedRoute => "unprotected-route",
         }
     }
 
@@ -149,6 +154,7 @@ impl ProblemCode {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::HandlerFailed | Self::UnusableInput => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::UnprotectedRoute => StatusCode::NOT_IMPLEMENTED,
         }
     }
 
@@ -168,6 +174,7 @@ impl ProblemCode {
             Self::Overloaded => "Service overloaded",
             Self::HandlerFailed => "Request failed",
             Self::UnusableInput => "Request could not be identified",
+            Self::UnprotectedRoute => "Operation not protected by its key",
         }
     }
 
@@ -214,6 +221,10 @@ impl ProblemCode {
             Self::UnusableInput => {
                 "Nothing was done this time, because the server could not determine what identifies \
                  the request."
+            }
+            Self::UnprotectedRoute => {
+                "The request was carried out, but this operation ignores idempotency keys: a retry would carry it \
+                 out again. Look at the resource. The service has to protect this operation."
             }
         }
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::answer;
 use super::identify::{Head, Original, may_have_key, usable, without_key};
+use super::tested::Tested;
 use crate::engine::Intent;
 use crate::handle::problem::Problem;
 use crate::handle::{Attempt, Idempotency, Inputs, Transactions};
@@ -44,6 +45,7 @@ pub(super) struct Received<H> {
     pub(super) intent: Result<Option<Intent>, Box<Problem>>,
     /// What it is identified by once more: by expressions over the arguments, or by another digest.
     pub(super) original: Option<Box<Original>>,
+    pub(super) tested: Tested,
 }
 
 /// What is known of the last argument before it is extracted.
@@ -74,6 +76,7 @@ impl<H: Handle> Received<H> {
             attempt: None,
             intent: intent.map(|()| None),
             original: None,
+            tested: Tested::of(request.extensions()),
         })
     }
 
@@ -109,6 +112,7 @@ impl<H: Handle> Received<H> {
         } else {
             Some(Attempt::of(&mut parts.extensions))
         };
+        let tested = Tested::of(&parts.extensions);
         *request = Request::from_parts(parts, Body::from(body));
         Continue(Box::new(Self {
             handle,
@@ -116,6 +120,7 @@ impl<H: Handle> Received<H> {
             attempt,
             intent,
             original,
+            tested,
         }))
     }
 

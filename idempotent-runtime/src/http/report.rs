@@ -16,7 +16,7 @@ use super::identify::{operation_of, unbounded};
 use super::note::{Note, is_noted};
 use crate::handle::{IDEMPOTENCY_STATUS, Idempotency};
 use crate::key::RecordKey;
-use crate::observer::{Observed, Outcome};
+use crate::observer::{ObservedRequest, Outcome};
 use crate::policy::Policy;
 
 /// What a protected request was answered with: an extension of its response, if
@@ -42,7 +42,7 @@ pub(super) struct Report(Option<Box<Reporting>>);
 #[derive(Debug)]
 struct Reporting {
     idempotency: Idempotency,
-    observed: Observed,
+    observed: ObservedRequest,
     span: Span,
     lifetime_secs: u64,
     is_safe: bool,
@@ -61,7 +61,7 @@ impl Report {
             None => operation_of(request.method(), route.map(MatchedPath::as_str), policy).into(),
         };
         Self(Some(Box::new(Reporting {
-            observed: Observed::new(idempotency.engine().observers(), operation),
+            observed: ObservedRequest::new(idempotency.engine().observers(), operation),
             idempotency: idempotency.clone(),
             span: Span::current(),
             lifetime_secs: policy.ttl_or(idempotency.ttl()).as_secs(),

@@ -62,6 +62,8 @@ where
     type Rejection = Infallible;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Infallible> {
+        #[cfg(any(feature = "forgotten-routes", feature = "test-util"))]
+        super::observed::take(request.extensions());
         Ok(Self {
             handle: H::from_ref(state),
             request: Box::new(request),
@@ -215,12 +217,14 @@ where
         handle: idempotency,
         attempt,
         intent,
+        tested,
         ..
     } = *request;
     drop(intent);
     match admission {
         Admission::Answer(response) => *response,
         Admission::Unprotected => {
+            tested.begin();
             let response = Handling::new(handler).await;
             note::outcome(&idempotency, response, Outcome::Unprotected)
         }
@@ -228,6 +232,7 @@ where
             if let Some(attempt) = attempt {
                 attempt.begin_degraded(record);
             }
+            tested.begin();
             let response = answer::degraded(Handling::new(handler).await);
             note::outcome(&idempotency, response, Outcome::Degraded)
         }
@@ -236,6 +241,11 @@ where
             if let Some(attempt) = attempt {
                 attempt.begin(&mut held);
             }
+            #[cfg(feature = "test-util")]
+            if let Some(point) = super::crash::point(&tested) {
+                return Box::pin(super::crash::crash(held, tested, point, handler)).await;
+            }
+            tested.begin();
             let mover = idempotency.mover();
             let run = capture::run(held, policy, idempotency, Handling::new(handler));
             Detach::by(mover, Box::pin(run)).await
@@ -321,6 +331,7 @@ where
     }
     let idempotency = request.handle.idempotency().clone();
     let mover = idempotency.mover();
+    request.tested.begin();
     let run = commit::run(transaction, policy, idempotency, work);
     Detach::by(
         mover,
