@@ -84,6 +84,7 @@ mod listing;
 mod row;
 pub(crate) mod shared;
 mod subscription;
+mod target;
 #[doc(hidden)]
 pub mod transaction;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
@@ -114,6 +115,7 @@ pub use error::{StoreError, StoreErrorKind};
 pub use listing::{ListCursor, ListFilter, ListedRecord, Listing, RecordStatus};
 pub use replay_cache::{CachedStore, ReplayCache};
 pub use subscription::Subscription;
+pub use target::Target;
 pub use transaction::{TransactionConnection, Transactor};
 
 /// A store of records.

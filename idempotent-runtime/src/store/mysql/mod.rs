@@ -153,11 +153,20 @@ impl MySqlStore {
     /// the server cannot be reached or refuses us, or the table cannot be used; the
     /// [source](std::error::Error::source) says why. No message has the password.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let options = connect::parse(url)?;
-        connect::probe(&options).await?;
-        let store = Self::new(connect::pool(options));
+        let store = Self::of_url(url)?;
+        store.probe().await?;
         store.migrate().await?;
         Ok(store)
+    }
+
+    /// What a URL names. Nothing is connected.
+    pub(super) fn of_url(url: &str) -> Result<Self, Error> {
+        Ok(Self::new(connect::pool(connect::parse(url)?)))
+    }
+
+    /// Whether the server lets us in, and if not, why.
+    pub(super) async fn probe(&self) -> Result<(), Error> {
+        connect::probe(&self.0.pool.connect_options()).await
     }
 
     /// Makes the table unless it is there. To be called at every start; any number of processes

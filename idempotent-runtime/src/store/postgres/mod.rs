@@ -206,11 +206,20 @@ impl PostgresStore {
     /// [`ErrorKind::InvalidUrl`](crate::ErrorKind::InvalidUrl); [`ErrorKind::Store`](crate::ErrorKind::Store) when there is no connection within 5 seconds
     /// or [`migrate`](Self::migrate) fails.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let options = connector::parse(url)?;
-        connector::probe(&options).await?;
-        let store = Self::new(connector::pool(options));
+        let store = Self::of_url(url)?;
+        store.probe().await?;
         store.migrate().await?;
         Ok(store)
+    }
+
+    /// What a URL names. Nothing is connected.
+    pub(super) fn of_url(url: &str) -> Result<Self, Error> {
+        Ok(Self::new(connector::pool(connector::parse(url)?)))
+    }
+
+    /// Whether the server lets us in, and if not, why.
+    pub(super) async fn probe(&self) -> Result<(), Error> {
+        connector::probe(&self.records.connector().options()).await
     }
 
     /// Creates the table, its indexes, functions and triggers, unless they are there.

@@ -237,14 +237,29 @@ impl RedisStore {
     }
 
     async fn from_servers(servers: Servers) -> Result<Self, Error> {
-        let connection = connect::connect(&servers).await?;
-        let store = Self::on(Line::that_tries_once(connection)).hearing(servers);
+        let store = Self::of_servers(servers);
+        store.probe().await?;
         let findings = store.check_configuration().await;
         let findings = findings.map_err(|error| connect::cannot("ask", error))?;
         for finding in findings {
             tracing::warn!(severity = ?finding.severity, "redis store: {finding}");
         }
         Ok(store)
+    }
+
+    fn of_servers(servers: Servers) -> Self {
+        let connection = ReconnectingConnection::new(servers.clone());
+        Self::on(Line::that_tries_once(connection)).hearing(servers)
+    }
+
+    /// What a URL names. Nothing is connected.
+    pub(super) fn of_url(url: &str) -> Result<Self, Error> {
+        Ok(Self::of_servers(connect::servers(url)?))
+    }
+
+    /// Whether the primary lets us in, and if not, why.
+    pub(super) async fn probe(&self) -> Result<(), Error> {
+        connect::probe(&self.records.line.connection()).await
     }
 }
 

@@ -150,9 +150,21 @@ impl SqliteStore {
     /// opened, cannot be in WAL mode, or has a table of that name that is not this crate's or another
     /// release's.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let store = Self::with_options(url::options_of(url)?, TableName::default());
+        let store = Self::of_url(url)?;
         store.migrate().await?;
         Ok(store)
+    }
+
+    /// What a URL names. Nothing is opened.
+    pub(super) fn of_url(url: &str) -> Result<Self, Error> {
+        let options = url::options_of(url)?;
+        Ok(Self::with_options(options, TableName::default()))
+    }
+
+    /// What a URL names, if it is there: never created.
+    pub(super) fn of_existing(url: &str) -> Result<Self, Error> {
+        let options = url::options_of_existing(url)?;
+        Ok(Self::with_options(options, TableName::default()))
     }
 
     /// Creates the table and its index where they are missing. Any number of processes may do so at
