@@ -77,6 +77,12 @@ pub(crate) enum Command {
     Resolve(Resolve),
     /// Remove a record, whatever its state: its key runs again
     Forget(Forget),
+    /// Count records and bytes by operation and state; all records are looked at
+    Stats(Stats),
+    /// Make the table of a SQL store unless it is there
+    Migrate(Migrate),
+    /// Remove expired records, and name those that were abandoned
+    Purge,
 }
 
 /// Records whose state is this one.
@@ -248,6 +254,20 @@ pub(crate) struct Forget {
     /// Really: the next request with this key runs, even if it was done before
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stats {
+    /// One JSON object on each line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// Print the statements and connect to nothing: for who administers the database
+    #[arg(long)]
+    pub(crate) print: bool,
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 use std::io;
 use std::process::ExitCode;
 
+use idempotent_runtime::store::StoreError;
 use idempotent_runtime::{Error, ErrorKind};
+
+const LOOK_CLOSER: &str = "`idempotent doctor` looks closer at the store";
 
 /// Why a command has ended early. It has no key, no scope and no password: neither do the runtime's errors.
 #[derive(Debug)]
@@ -29,6 +32,17 @@ impl Failure {
             message: message.into(),
             remedy: Some(remedy),
         }
+    }
+
+    /// With its causes.
+    pub(crate) fn of_store(what: &str, error: &StoreError) -> Self {
+        let mut message = format!("{what}: {error}");
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            message.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        Self::with_remedy(message, LOOK_CLOSER)
     }
 
     #[expect(clippy::print_stderr, reason = "a command line tool talks to its user")]
@@ -58,7 +72,7 @@ impl From<Error> for Failure {
             ErrorKind::InvalidUrl | ErrorKind::UnknownScheme => {
                 Some("set --store or IDEMPOTENCY_URL to the URL that the service connects to")
             }
-            ErrorKind::Store => Some("`idempotent doctor` looks closer at the store"),
+            ErrorKind::Store => Some(LOOK_CLOSER),
             _ => None,
         };
         Self::Told {

@@ -14,13 +14,16 @@ mod failure;
 mod forget;
 mod json;
 mod list;
+mod migrate;
 mod output;
 mod pages;
+mod purge;
 mod resolve;
 mod response;
 mod selection;
 mod settings;
 mod show;
+mod stats;
 mod time;
 
 use std::io;
@@ -77,6 +80,9 @@ async fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         Command::Show(command) => show::run(settings, command, &mut output).await,
         Command::Resolve(command) => resolve::run(settings, command, &mut output).await,
         Command::Forget(command) => forget::run(settings, command, &mut output).await,
+        Command::Stats(command) => stats::run(settings, command, &mut output).await,
+        Command::Migrate(command) => migrate::run(settings, command, &mut output).await,
+        Command::Purge => purge::run(settings, &mut output).await,
     }?;
     output.finish()?;
     Ok(answer)

@@ -110,7 +110,7 @@ impl Target {
     ///
     /// Those of [`open`](Self::open) that are about the URL and the names.
     pub async fn migrations(&self) -> Result<Option<String>, Error> {
-        Ok(self.named(Missing::StaysMissing)?.migrations())
+        Ok(self.named(Missing::IsCreated)?.migrations())
     }
 
     fn named(&self, missing: Missing) -> Result<Named, Error> {

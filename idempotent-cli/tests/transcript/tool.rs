@@ -1,0 +1,103 @@
+//! The tool, as an operator runs it.
+
+use std::cell::RefCell;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use crate::service::{NAMESPACE, SECRET};
+use crate::stores::Place;
+
+/// The built binary, on one store. It remembers all that it has printed.
+pub(crate) struct Tool {
+    url: String,
+    place: Vec<String>,
+    printed: RefCell<String>,
+}
+
+/// What one run has printed, on both outputs.
+pub(crate) struct Run {
+    pub(crate) command: String,
+    /// On the standard output.
+    pub(crate) text: String,
+    all: String,
+    code: Option<i32>,
+}
+
+impl Tool {
+    pub(crate) fn new(place: &Place) -> Self {
+        Self {
+            url: place.url.clone(),
+            place: place.arguments.clone(),
+            printed: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
+        self.told(arguments, "")
+    }
+
+    /// With this on its input.
+    pub(crate) fn told(&self, arguments: &[&str], input: &str) -> Run {
+        let run = self.start(arguments, input);
+        self.printed.borrow_mut().push_str(&run.all);
+        run
+    }
+
+    /// What it prints is not remembered.
+    pub(crate) fn run_apart(&self, arguments: &[&str]) -> Run {
+        self.start(arguments, "")
+    }
+
+    fn start(&self, arguments: &[&str], input: &str) -> Run {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_idempotent"))
+            .args(arguments)
+            .args(&self.place)
+            .env("IDEMPOTENCY_URL", &self.url)
+            .env("IDEMPOTENCY_NAMESPACE", NAMESPACE)
+            .env("IDEMPOTENCY_SECRET", SECRET)
+            .env("USER", "operator")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the tool");
+        let mut stdin = process.stdin.take().expect("an input");
+        // It may end without reading it.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        let output = process.wait_with_output().expect("the tool");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Run {
+            command: arguments.join(" "),
+            all: format!("{text}{}", String::from_utf8_lossy(&output.stderr)),
+            text,
+            code: output.status.code(),
+        }
+    }
+
+    pub(crate) fn assert_no_canary(&self, canaries: &[&str]) {
+        let printed = self.printed.borrow();
+        for canary in canaries.iter().chain([&SECRET]) {
+            assert!(!printed.contains(canary), "{canary} is printed: {printed}");
+        }
+    }
+}
+
+impl Run {
+    #[track_caller]
+    pub(crate) fn code(&self, code: i32) -> &Self {
+        assert_eq!(self.code, Some(code), "{}: {}", self.command, self.all);
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn says(&self, words: &str) -> &Self {
+        assert!(
+            self.all.contains(words),
+            "{}: no {words:?} in {}",
+            self.command,
+            self.all
+        );
+        self
+    }
+}
