@@ -32,6 +32,21 @@ async fn sqlite() {
     transcript(Kind::Sqlite).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis() {
+    transcript(Kind::Redis).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres() {
+    transcript(Kind::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mysql() {
+    transcript(Kind::MySql).await;
+}
+
 async fn transcript(kind: Kind) {
     let Some(place) = Place::new(kind).await else {
         return;

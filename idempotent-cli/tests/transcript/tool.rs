@@ -27,7 +27,10 @@ impl Tool {
     pub(crate) fn new(place: &Place) -> Self {
         Self {
             url: place.url.clone(),
-            place: place.arguments.clone(),
+            place: match place.prefix() {
+                Some(prefix) => vec!["--prefix".to_owned(), prefix],
+                None => Vec::new(),
+            },
             printed: RefCell::default(),
         }
     }
