@@ -81,6 +81,8 @@ pub(crate) enum Command {
     Stats(Stats),
     /// Make the table of a SQL store unless it is there
     Migrate(Migrate),
+    /// Look at the server, its settings, the table, the clocks, and whether namespace and secret are the service's
+    Doctor(Doctor),
     /// Remove expired records, and name those that were abandoned
     Purge,
 }
@@ -258,6 +260,13 @@ pub(crate) struct Forget {
 
 #[derive(Debug, Args)]
 pub(crate) struct Stats {
+    /// One JSON object on each line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
     /// One JSON object on each line
     #[arg(long)]
     pub(crate) json: bool,

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod doctor;
 mod failure;
 mod forget;
 mod json;
@@ -43,6 +44,8 @@ enum Answer {
     Yes,
     /// Nothing was found, or nothing was changed.
     No,
+    /// Something is wrong, and was told.
+    Broken,
 }
 
 fn main() -> ExitCode {
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
     match answer {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
+        Ok(Answer::Broken) => ExitCode::from(2),
         Err(failure) => failure.report(),
     }
 }
@@ -81,6 +85,7 @@ async fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         Command::Resolve(command) => resolve::run(settings, command, &mut output).await,
         Command::Forget(command) => forget::run(settings, command, &mut output).await,
         Command::Stats(command) => stats::run(settings, command, &mut output).await,
+        Command::Doctor(command) => doctor::run(settings, command, &mut output).await,
         Command::Migrate(command) => migrate::run(settings, command, &mut output).await,
         Command::Purge => purge::run(settings, &mut output).await,
     }?;

@@ -25,7 +25,7 @@ pub(crate) async fn run(
     let audit = audit(&command.decision)?;
     // Before the store is asked for anything: a mistake in a file is no decision.
     let recovery = recovery(&command.what)?;
-    let idempotency = settings::open_with_ttl(settings, Some(ttl(&command.what)?)).await?;
+    let idempotency = settings::open_with_ttl(settings, ttl(&command.what)?).await?;
     let Some(locator) = selection::one(&idempotency, &command.selector).await? else {
         not_found(output, false)?;
         return Ok(Answer::No);

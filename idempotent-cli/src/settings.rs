@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use idempotent_runtime::Idempotency;
 use idempotent_runtime::store::Target;
+use idempotent_runtime::{Error, Idempotency};
 
 use crate::arguments::Settings;
 use crate::failure::Failure;
@@ -22,16 +22,27 @@ struct Identity {
 
 /// The handle on the store, which is not changed by having it: no table, no check record, no purge.
 pub(crate) async fn open(settings: &Settings) -> Result<Idempotency, Failure> {
-    open_with_ttl(settings, None).await
+    Ok(opened(settings, None).await??)
 }
 
 /// The same, for a response that is to be replayed so long.
 pub(crate) async fn open_with_ttl(
     settings: &Settings,
-    ttl: Option<Duration>,
+    ttl: Duration,
 ) -> Result<Idempotency, Failure> {
+    Ok(opened(settings, Some(ttl)).await??)
+}
+
+/// The same; the inner error is the store's.
+pub(crate) async fn opened(
+    settings: &Settings,
+    ttl: Option<Duration>,
+) -> Result<Result<Idempotency, Error>, Failure> {
     let identity = Identity::read(settings, |name| std::env::var(name).ok())?;
-    let store = target(settings)?.open().await?;
+    let store = match target(settings)?.open().await {
+        Ok(store) => store,
+        Err(error) => return Ok(Err(error)),
+    };
     let mut builder = Idempotency::builder(store)
         .replay_cache(None)
         .secret_check(false)
@@ -48,7 +59,7 @@ pub(crate) async fn open_with_ttl(
     if let Some(ttl) = ttl {
         builder = builder.ttl(ttl);
     }
-    Ok(builder.build())
+    Ok(Ok(builder.build()))
 }
 
 /// The store that is named.

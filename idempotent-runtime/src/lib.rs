@@ -195,7 +195,7 @@ pub use self::handle::{
 };
 pub use self::http::Release;
 pub use self::key::{InvalidKey, Key, KeySyntax, MAX_KEY_BYTES, RecordKey};
-pub use self::operator::{Inspection, Locator, Resolution};
+pub use self::operator::{Inspection, Locator, Resolution, SecretsCheck};
 pub use self::policy::{
     FingerprintSource, InFlight, KeyAge, MAX_DURATION, OnAbandoned, Policy, ReplayErrors,
 };

@@ -65,6 +65,7 @@ async fn transcript(kind: Kind) {
     second.kill();
 
     is_shown_with_its_decision(&tool, &record);
+    is_well(&tool);
     is_forgotten(&tool, &record);
     tool.assert_no_canary(&[
         KEY,
@@ -85,6 +86,12 @@ fn nothing_is_created_by_looking(tool: &Tool, kind: Kind) {
     for command in [&["list"][..], &["show", "--label", ORDER], &["stats"]] {
         let looked = tool.run(command);
         looked.code(2).says("idempotent migrate");
+    }
+    if kind != Kind::Sqlite {
+        tool.run(&["doctor"])
+            .code(2)
+            .says("there is no table")
+            .says("-> call `migrate`");
     }
     // A second time: the first has made nothing.
     tool.run(&["list"]).code(2).says("idempotent migrate");
@@ -189,6 +196,21 @@ fn is_shown_with_its_decision(tool: &Tool, record: &str) {
         .code(0)
         .says("canary-receipt")
         .says("x-receipt: canary-header");
+}
+
+/// What a test's server lacks is not what is tested, but that all is looked at, and that nothing is an error.
+fn is_well(tool: &Tool) {
+    let stats = tool.run(&["stats"]);
+    stats.code(0).says("completed  1").says("payments.create");
+    let doctor = tool.run(&["doctor", "--json"]);
+    doctor.says("namespace and secret are those of the instances on this store");
+    let errors: Vec<_> = doctor
+        .text
+        .lines()
+        .filter(|line| line.contains("\"error\""))
+        .collect();
+    let is_about_loss = |line: &&str| line.contains("nothing is written to disk");
+    assert!(errors.iter().all(is_about_loss), "{errors:?}");
 }
 
 fn is_forgotten(tool: &Tool, record: &str) {

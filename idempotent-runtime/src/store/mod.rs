@@ -72,6 +72,7 @@ mod calls;
 mod connect;
 mod delegate;
 mod error;
+mod finding;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod listening;
 mod listing;
@@ -112,6 +113,7 @@ pub use calls::{
 };
 pub use connect::connect;
 pub use error::{StoreError, StoreErrorKind};
+pub use finding::{Finding, Severity};
 pub use listing::{ListCursor, ListFilter, ListedRecord, Listing, RecordStatus};
 pub use replay_cache::{CachedStore, ReplayCache};
 pub use subscription::Subscription;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::Store;
 use super::connect::Scheme;
+use super::{Finding, Store, StoreError};
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
 
@@ -111,6 +111,20 @@ impl Target {
     /// Those of [`open`](Self::open) that are about the URL and the names.
     pub async fn migrations(&self) -> Result<Option<String>, Error> {
         Ok(self.named(Missing::IsCreated)?.migrations())
+    }
+
+    /// What there is to be said about the store: its server and settings, its table and rights, its clock. What is good
+    /// too, and a server or table that cannot be used. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), but for a missing table, which is a finding.
+    pub async fn check(&self) -> Result<Vec<Finding>, Error> {
+        let named = self.named(Missing::StaysMissing)?;
+        named.probe().await?;
+        named.check().await.map_err(|cause| {
+            Error::new(ErrorKind::Store, "the store cannot be checked").with_source(cause)
+        })
     }
 
     fn named(&self, missing: Missing) -> Result<Named, Error> {
@@ -220,6 +234,21 @@ impl Named {
             Self::Sqlite(store) => store.migrate().await,
             #[cfg(feature = "mysql")]
             Self::MySql(store) => store.migrate().await,
+        }
+    }
+
+    async fn check(&self) -> Result<Vec<Finding>, StoreError> {
+        match self {
+            #[cfg(feature = "memory")]
+            Self::Memory(_) => Ok(Vec::new()),
+            #[cfg(feature = "redis")]
+            Self::Redis(store) => store.check().await,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => store.check().await,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(store) => store.check().await,
+            #[cfg(feature = "mysql")]
+            Self::MySql(store) => store.check().await,
         }
     }
 

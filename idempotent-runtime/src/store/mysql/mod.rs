@@ -76,24 +76,26 @@ use bytes::Bytes;
 use sqlx::{MySqlConnection, MySqlPool};
 
 use self::batches::{BATCH, Ending};
-use self::error::NAME;
+use self::error::{NAME, of_server};
 use self::lane::on_lane;
 use self::records::{CONNECTIONS, Lanes, Records};
 use self::transaction::MySqlTransactions;
 #[cfg(doc)]
 use super::StoreErrorKind;
+use super::finding;
 use super::listing::InOrder;
 use super::sql::TableName;
 use super::transaction::Begin;
 use super::{
-    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
-    Renewal, Renewed, Store, StoreError, Subscription, Transactor,
+    Claim, ClaimRequest, Completion, Finding, ListCursor, ListFilter, Listing, Progress, Purged,
+    Release, Renewal, Renewed, Store, StoreError, Subscription, Transactor,
 };
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
 mod batches;
+mod check;
 mod connect;
 mod error;
 mod lane;
@@ -102,6 +104,7 @@ mod operations;
 mod records;
 mod row;
 mod schema;
+mod server;
 mod statements;
 mod table;
 mod transaction;
@@ -142,7 +145,8 @@ impl MySqlStore {
         Self(Records { lanes, ..self.0 })
     }
 
-    /// Connects to the database that a URL names, and [migrates](Self::migrate) the table.
+    /// Connects to the database that a URL names, and [migrates](Self::migrate) the table. It logs
+    /// settings of the server that [can lose records](Self::check).
     ///
     /// For transactions there is a pool of at most ten connections, with settings that suit them: see
     /// [above](self#deployment). For others, make the pool yourself.
@@ -156,6 +160,7 @@ impl MySqlStore {
         let store = Self::of_url(url)?;
         store.probe().await?;
         store.migrate().await?;
+        store.log_lossy_settings().await?;
         Ok(store)
     }
 
@@ -186,6 +191,29 @@ impl MySqlStore {
         });
         // Never given back: closing it is what frees the lock, also when this is dropped half-way.
         schema::migrate(&mut *connection?, &self.0.table, &self.0.statements).await
+    }
+
+    /// Looks at the server (its version, whether it takes writes, whether its settings keep what was acknowledged, its
+    /// clock), at the table, its indexes and this user's rights. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when there is no connection, or the server cannot be asked.
+    pub async fn check(&self) -> Result<Vec<Finding>, StoreError> {
+        let mut connection = self.0.lanes.calls.fresh().await?;
+        let findings = check::check(&mut connection, &self.0.table).await;
+        findings.map_err(|error| of_server(error).error)
+    }
+
+    async fn log_lossy_settings(&self) -> Result<(), Error> {
+        let failed = |error: StoreError| {
+            Error::new(ErrorKind::Store, "mysql store: cannot ask the server").with_source(error)
+        };
+        let mut connection = self.0.lanes.calls.fresh().await.map_err(failed)?;
+        let settings = server::settings(&mut connection).await;
+        let settings = settings.map_err(|error| failed(of_server(error).error))?;
+        finding::log(NAME, &settings);
+        Ok(())
     }
 
     /// The statement that [`migrate`](Self::migrate) runs where there is no table: for a database administrator, or a

@@ -75,13 +75,14 @@ use super::listing::{InOrder, LOOK};
 use super::sql::{TableName, micros};
 use super::transaction::Begin;
 use super::{
-    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
-    Renewal, Renewed, Store, StoreError, StoreErrorKind, Subscription, Transactor,
+    Claim, ClaimRequest, Completion, Finding, ListCursor, ListFilter, Listing, Progress, Purged,
+    Release, Renewal, Renewed, Store, StoreError, StoreErrorKind, Subscription, Transactor,
 };
 use crate::error::Error;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
+mod check;
 mod connector;
 mod error;
 mod grouped;
@@ -92,6 +93,7 @@ mod lanes;
 mod records;
 mod row;
 mod schema;
+mod server;
 mod statements;
 mod transaction;
 
@@ -233,6 +235,16 @@ impl PostgresStore {
     /// migrated the table, or when there is a table of that name that is not this crate's.
     pub async fn migrate(&self) -> Result<(), Error> {
         self.records.migrate().await
+    }
+
+    /// Looks at the server (its version, whether it is the primary, whether its settings keep what was acknowledged, its
+    /// clock), at the table, its indexes and this user's rights, and for a pooler in between. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when there is no connection, or the server cannot be asked.
+    pub async fn check(&self) -> Result<Vec<Finding>, StoreError> {
+        check::check(self.records.connector(), self.records.place()).await
     }
 
     /// The statements that [`migrate`](Self::migrate) runs where there is no table: for a database administrator, or

@@ -93,9 +93,10 @@ use self::name::LONGEST_PREFIX;
 use self::records::Records;
 use self::scripts::Script;
 use self::servers::Servers;
+use super::finding;
 use super::{
-    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
-    Renewal, Renewed, Store, StoreError, Subscription,
+    Claim, ClaimRequest, Completion, Finding, ListCursor, ListFilter, Listing, Progress, Purged,
+    Release, Renewal, Renewed, Severity, Store, StoreError, Subscription,
 };
 #[cfg(doc)]
 use super::{StoreErrorKind, Transactor};
@@ -124,7 +125,6 @@ mod servers;
 mod tests;
 mod written;
 
-pub use configuration::{ConfigurationWarning, Severity};
 pub use reconnecting::ReconnectingConnection;
 
 /// Records in Redis. See the [module](self).
@@ -241,9 +241,7 @@ impl RedisStore {
         store.probe().await?;
         let findings = store.check_configuration().await;
         let findings = findings.map_err(|error| connect::cannot("ask", error))?;
-        for finding in findings {
-            tracing::warn!(severity = ?finding.severity, "redis store: {finding}");
-        }
+        finding::log(NAME, &findings);
         Ok(store)
     }
 
@@ -267,12 +265,23 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
     /// Looks for settings of the server that can lose records, the worst first: eviction, missing
     /// persistence, a replica, a version that is too old.
     ///
-    /// A server that does not let us look is no error but a [`ConfigurationWarning`] that says so.
+    /// A server that does not let us look is no error but a [`Finding`] that says so.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when there is no connection, or the server wants a password.
-    pub async fn check_configuration(&self) -> Result<Vec<ConfigurationWarning>, StoreError> {
+    pub async fn check_configuration(&self) -> Result<Vec<Finding>, StoreError> {
+        let mut findings = self.check().await?;
+        findings.retain(|finding| finding.severity >= Severity::Warning);
+        Ok(findings)
+    }
+
+    /// The same, with what is good, and what depends on what is at stake (`appendfsync`, replicas): for an operator.
+    ///
+    /// # Errors
+    ///
+    /// As [`check_configuration`](Self::check_configuration).
+    pub async fn check(&self) -> Result<Vec<Finding>, StoreError> {
         configuration::check(&mut self.records.line.connection()).await
     }
 

@@ -69,8 +69,8 @@ use super::listing::InOrder;
 use super::sql::TableName;
 use super::transaction::Begin;
 use super::{
-    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
-    Renewal, Renewed, Store, StoreError, Subscription, Transactor,
+    Claim, ClaimRequest, Completion, Finding, ListCursor, ListFilter, Listing, Progress, Purged,
+    Release, Renewal, Renewed, Store, StoreError, Subscription, Transactor,
 };
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
@@ -78,6 +78,7 @@ use crate::record::{Owner, Record, StoredResponse};
 
 mod batch;
 mod batches;
+mod check;
 mod claim;
 mod complete;
 mod database;
@@ -178,6 +179,15 @@ impl SqliteStore {
             let message = format!("sqlite store could not set up its table `{}`", self.table);
             Error::new(ErrorKind::Store, message).with_source(error)
         })
+    }
+
+    /// Looks at the database (its mode, its table, the indexes) and at the file's permissions. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file is not there, or cannot be opened.
+    pub async fn check(&self) -> Result<Vec<Finding>, StoreError> {
+        check::check(&self.options, &self.table).await
     }
 
     /// The statements that [`migrate`](Self::migrate) runs: for a migration of `sqlx migrate` or another tool.
