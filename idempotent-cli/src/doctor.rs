@@ -1,7 +1,7 @@
 //! `idempotent doctor`: what about the store can lose records or stop the service, and what to do about it.
 
 use idempotent_runtime::store::{Finding, Severity};
-use idempotent_runtime::{ErrorKind, SecretsCheck};
+use idempotent_runtime::{Error, ErrorKind, SecretsCheck};
 use serde_json::json;
 
 use crate::arguments::{Doctor, Settings};
@@ -46,7 +46,11 @@ async fn secrets(settings: &Settings) -> Result<Option<Line>, Failure> {
         Ok(idempotency) => idempotency,
         // It is among the findings.
         Err(error) if error.kind() == ErrorKind::NotMigrated => return Ok(None),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Ok(Some(Line::unusable(&error))),
+    };
+    let checked = match idempotency.compare_secrets().await {
+        Ok(checked) => checked,
+        Err(error) => return Ok(Some(Line::unusable(&error))),
     };
     let line = |severity, what: &str, why, fix| Line {
         severity,
@@ -55,7 +59,7 @@ async fn secrets(settings: &Settings) -> Result<Option<Line>, Failure> {
         fix,
     };
     const WHY: &str = "instances with another namespace or secret do not see each other's records, and this tool finds none by a client's key";
-    Ok(Some(match idempotency.compare_secrets().await? {
+    Ok(Some(match checked {
         SecretsCheck::Shared => line(
             Severity::Good,
             "namespace and secret are those of the instances on this store",
@@ -89,6 +93,15 @@ impl From<Finding> for Line {
 }
 
 impl Line {
+    fn unusable(error: &Error) -> Self {
+        Self {
+            severity: Severity::Danger,
+            what: format!("a record cannot be read: {error:?}"),
+            why: "the service cannot read it either, with this URL",
+            fix: "see what the server says; does this user have the rights that the service needs?",
+        }
+    }
+
     fn print(&self, output: &mut Output) -> Result<(), Failure> {
         let (tone, name) = match self.severity {
             Severity::Good => (Tone::Good, "ok     "),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use idempotent_runtime::store::StoreError;
 use idempotent_runtime::{Error, ErrorKind};
 
-const LOOK_CLOSER: &str = "`idempotent doctor` looks closer at the store";
+const LOOK_CLOSER: &str = "is the server there, and is the URL right? `idempotent doctor` looks closer at a store that answers";
 
 /// Why a command has ended early. It has no key, no scope and no password: neither do the runtime's errors.
 #[derive(Debug)]

@@ -176,13 +176,11 @@ fn response_json(response: &StoredResponse, reveal: bool) -> Value {
     let audit = response
         .audit()
         .map(|audit| json!({ "by": audit.by(), "reason": audit.reason(), "at": when(audit.at()) }));
+    let body_bytes = response.body.as_deref().map(<[u8]>::len);
     let mut shown = Map::new();
     shown.insert("status".to_owned(), json!(response.status));
     shown.insert("header_count".to_owned(), json!(response.headers.len()));
-    shown.insert(
-        "body_bytes".to_owned(),
-        json!(response.body.as_ref().map(|body| body.len())),
-    );
+    shown.insert("body_bytes".to_owned(), json!(body_bytes));
     shown.insert("trace_context".to_owned(), json!(response.trace_context()));
     shown.insert("audit".to_owned(), json!(audit));
     if reveal {

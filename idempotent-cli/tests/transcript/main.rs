@@ -4,6 +4,14 @@
 //! Everything is real: the service is a process (of this very binary, [`child_process`]) that dies of SIGKILL, the tool
 //! is the built binary. What a tool must not print is marked, and looked for in all that it has printed.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "in the helpers too, which clippy does not take for tests"
+)]
+
 mod service;
 mod stores;
 mod tool;
@@ -204,6 +212,8 @@ fn is_well(tool: &Tool) {
     stats.code(0).says("completed  1").says("payments.create");
     let doctor = tool.run(&["doctor", "--json"]);
     doctor.says("namespace and secret are those of the instances on this store");
+    let stranger = tool.run_as_stranger(&["doctor"]);
+    stranger.says("the instances with this namespace have another secret");
     let errors: Vec<_> = doctor
         .text
         .lines()

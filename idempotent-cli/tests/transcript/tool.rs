@@ -39,25 +39,30 @@ impl Tool {
         self.told(arguments, "")
     }
 
+    /// As somebody who does not know the service's secret.
+    pub(crate) fn run_as_stranger(&self, arguments: &[&str]) -> Run {
+        self.start(arguments, "", "another secret")
+    }
+
     /// With this on its input.
     pub(crate) fn told(&self, arguments: &[&str], input: &str) -> Run {
-        let run = self.start(arguments, input);
+        let run = self.start(arguments, input, SECRET);
         self.printed.borrow_mut().push_str(&run.all);
         run
     }
 
     /// What it prints is not remembered.
     pub(crate) fn run_apart(&self, arguments: &[&str]) -> Run {
-        self.start(arguments, "")
+        self.start(arguments, "", SECRET)
     }
 
-    fn start(&self, arguments: &[&str], input: &str) -> Run {
+    fn start(&self, arguments: &[&str], input: &str, secret: &str) -> Run {
         let mut process = Command::new(env!("CARGO_BIN_EXE_idempotent"))
             .args(arguments)
             .args(&self.place)
             .env("IDEMPOTENCY_URL", &self.url)
             .env("IDEMPOTENCY_NAMESPACE", NAMESPACE)
-            .env("IDEMPOTENCY_SECRET", SECRET)
+            .env("IDEMPOTENCY_SECRET", secret)
             .env("USER", "operator")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

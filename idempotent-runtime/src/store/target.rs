@@ -42,7 +42,7 @@ enum Named {
     #[cfg(feature = "postgres")]
     Postgres(super::postgres::PostgresStore),
     #[cfg(feature = "sqlite")]
-    Sqlite(super::sqlite::SqliteStore),
+    Sqlite(Box<super::sqlite::SqliteStore>),
     #[cfg(feature = "mysql")]
     MySql(super::mysql::MySqlStore),
 }
@@ -164,10 +164,10 @@ impl Target {
                     Missing::IsCreated => super::sqlite::SqliteStore::of_url(url)?,
                     Missing::StaysMissing => super::sqlite::SqliteStore::of_existing(url)?,
                 };
-                Named::Sqlite(match &self.table {
+                Named::Sqlite(Box::new(match &self.table {
                     Some(table) => store.with_table(table)?,
                     None => store,
-                })
+                }))
             }
             #[cfg(feature = "mysql")]
             Scheme::MySql => {
@@ -276,7 +276,7 @@ impl Named {
             #[cfg(feature = "postgres")]
             Self::Postgres(store) => Arc::new(store),
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(store) => Arc::new(store),
+            Self::Sqlite(store) => Arc::new(*store),
             #[cfg(feature = "mysql")]
             Self::MySql(store) => Arc::new(store),
         }

@@ -9,7 +9,7 @@ use super::connector::Connector;
 use super::error::store_error;
 use super::schema::{Place, look};
 use super::server::{is_foreign, server, settings};
-use crate::store::{Finding, StoreError};
+use crate::store::{Finding, Severity, StoreError};
 
 /// Everything, on connections of its own.
 pub(super) async fn check(
@@ -17,16 +17,32 @@ pub(super) async fn check(
     place: &Place,
 ) -> Result<Vec<Finding>, StoreError> {
     let mut connection = connector.connect_plainly().await?;
-    let mut findings = vec![server(&mut connection).await.map_err(store_error)?];
-    if findings.iter().all(|finding| !is_foreign(finding)) {
-        let found = of_postgres(&mut connection, place).await;
-        findings.extend(found.map_err(store_error)?);
-        let mut second = connector.connect_plainly().await?;
-        let pooled = pooler(connector, &mut connection, &mut second).await;
-        findings.push(pooled.map_err(store_error)?);
-        drop(second.close().await);
-    }
+    let mut second = connector.connect_plainly().await?;
+    // First, because a pooler can be why nothing else can be asked.
+    let pooler = pooler(connector, &mut connection, &mut second).await;
+    let pooler = pooler.map_err(store_error)?;
+    drop(second.close().await);
+    let findings = of_server(&mut connection, place).await;
     drop(connection.close().await);
+    let mut findings = match findings {
+        Err(_) if pooler.severity >= Severity::Warning => vec![Finding::danger(
+            "prepared statements fail through the pooler",
+            "requests are answered 503",
+            FIX,
+        )],
+        findings => findings.map_err(store_error)?,
+    };
+    findings.push(pooler);
+    Ok(findings)
+}
+
+async fn of_server(connection: &mut PgConnection, place: &Place) -> sqlx::Result<Vec<Finding>> {
+    let server = server(connection).await?;
+    if is_foreign(&server) {
+        return Ok(vec![server]);
+    }
+    let mut findings = vec![server];
+    findings.extend(of_postgres(connection, place).await?);
     Ok(findings)
 }
 
@@ -143,6 +159,8 @@ fn of_table(row: &PgRow) -> sqlx::Result<[Finding; 3]> {
     ])
 }
 
+const FIX: &str = "use session mode, or `PgBouncer` 1.21 or newer with `max_prepared_statements`, and `without_notifications`";
+
 /// Whether there is a pooler in between, as far as that can be seen: two connections that have one server process, a
 /// connection that takes no settings, or no transactions.
 async fn pooler(
@@ -150,10 +168,11 @@ async fn pooler(
     first: &mut PgConnection,
     second: &mut PgConnection,
 ) -> sqlx::Result<Finding> {
-    const FIX: &str = "use session mode, or `PgBouncer` 1.21 or newer with `max_prepared_statements`, and `without_notifications`";
     let pid = "SELECT pg_backend_pid()";
-    let ours: i32 = sqlx::query_scalar(pid).fetch_one(&mut *first).await?;
-    let other: i32 = sqlx::query_scalar(pid).fetch_one(&mut *second).await?;
+    // Nothing that is prepared: that may be what fails.
+    let ours = sqlx::raw_sql(pid).fetch_one(&mut *first).await?;
+    let other = sqlx::raw_sql(pid).fetch_one(&mut *second).await?;
+    let (ours, other): (i32, i32) = (ours.try_get(0)?, other.try_get(0)?);
     if first.begin().await.is_err() {
         return Ok(Finding::danger(
             "a pooler in statement mode is in between",
