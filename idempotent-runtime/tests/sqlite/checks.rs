@@ -1,8 +1,12 @@
 //! What an operator is told of a database, and that looking makes none.
 
+use std::str::FromStr as _;
+
 use idempotent_runtime::ErrorKind;
 use idempotent_runtime::store::sqlite::SqliteStore;
 use idempotent_runtime::store::{Severity, Target};
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::support::{Directory, execute};
 
@@ -24,7 +28,9 @@ async fn looking_makes_no_file_and_no_table() {
         assert_eq!(error.kind(), ErrorKind::NotMigrated, "{error:?}");
         assert!(target.check().await.is_err());
     }
-    execute(&mut directory.connection().await, "CREATE TABLE other (id)").await;
+    let options = SqliteConnectOptions::from_str(&directory.url()).unwrap();
+    let mut other = options.create_if_missing(true).connect().await.unwrap();
+    execute(&mut other, "CREATE TABLE other (id)").await;
     let error = target.open().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotMigrated, "{error:?}");
     let told = told(&target).await;
