@@ -3,6 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
+#[cfg(any(
+    feature = "memory",
+    feature = "redis",
+    feature = "postgres",
+    feature = "sqlite",
+    feature = "mysql"
+))]
 use super::connect::Scheme;
 use super::{Finding, Store, StoreError};
 use crate::error::{Error, ErrorKind};
@@ -27,24 +36,33 @@ use crate::key::RecordKey;
 #[derive(Clone)]
 #[must_use]
 pub struct Target {
-    url: String,
-    table: Option<String>,
-    schema: Option<String>,
-    prefix: Option<String>,
+    pub(super) url: String,
+    pub(super) table: Option<String>,
+    pub(super) schema: Option<String>,
+    pub(super) prefix: Option<String>,
 }
 
-/// What a URL names. Nothing is migrated.
-enum Named {
-    #[cfg(feature = "memory")]
-    Memory(super::memory::MemoryStore),
-    #[cfg(feature = "redis")]
-    Redis(super::redis::RedisStore),
-    #[cfg(feature = "postgres")]
-    Postgres(super::postgres::PostgresStore),
-    #[cfg(feature = "sqlite")]
-    Sqlite(Box<super::sqlite::SqliteStore>),
-    #[cfg(feature = "mysql")]
-    MySql(super::mysql::MySqlStore),
+/// What a store has besides its operations. Each store has it in a file `target`.
+#[async_trait]
+pub(super) trait Named: Store {
+    /// Whether the server lets us in, and if not, why.
+    async fn probe(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn migrate(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn migrations(&self) -> Option<String> {
+        None
+    }
+
+    async fn check(&self) -> Result<Vec<Finding>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn into_store(self: Box<Self>) -> Arc<dyn Store>;
 }
 
 impl Target {
@@ -127,70 +145,53 @@ impl Target {
         })
     }
 
-    fn named(&self, missing: Missing) -> Result<Named, Error> {
-        let url = self.url.as_str();
-        Ok(match super::connect::scheme(url)? {
+    /// What is named. Nothing is connected.
+    #[cfg_attr(
+        not(feature = "sqlite"),
+        expect(unused_variables, reason = "no other store creates its database")
+    )]
+    fn named(&self, missing: Missing) -> Result<Box<dyn Named>, Error> {
+        match super::connect::scheme(&self.url)? {
             #[cfg(feature = "memory")]
             Scheme::Memory => {
-                self.must_have_only([false, false, false])?;
-                Named::Memory(super::memory::MemoryStore::connect(url)?)
+                self.must_have_only(&[])?;
+                let store = super::memory::MemoryStore::connect(&self.url)?;
+                Ok(Box::new(store))
             }
             #[cfg(feature = "redis")]
-            Scheme::Redis => {
-                self.must_have_only([false, false, true])?;
-                let store = super::redis::RedisStore::of_url(url)?;
-                Named::Redis(match &self.prefix {
-                    Some(prefix) => store.with_prefix(prefix)?,
-                    None => store,
-                })
-            }
+            Scheme::Redis => Ok(Box::new(super::redis::RedisStore::of_target(self)?)),
             #[cfg(feature = "postgres")]
-            Scheme::Postgres => {
-                self.must_have_only([true, true, false])?;
-                let store = super::postgres::PostgresStore::of_url(url)?;
-                let store = match &self.schema {
-                    Some(schema) => store.with_schema(schema),
-                    None => store,
-                };
-                Named::Postgres(match &self.table {
-                    Some(table) => store.with_table(table)?,
-                    None => store,
-                })
-            }
+            Scheme::Postgres => Ok(Box::new(super::postgres::PostgresStore::of_target(self)?)),
             #[cfg(feature = "sqlite")]
-            Scheme::Sqlite => {
-                self.must_have_only([true, false, false])?;
-                let store = match missing {
-                    Missing::IsCreated => super::sqlite::SqliteStore::of_url(url)?,
-                    Missing::StaysMissing => super::sqlite::SqliteStore::of_existing(url)?,
-                };
-                Named::Sqlite(Box::new(match &self.table {
-                    Some(table) => store.with_table(table)?,
-                    None => store,
-                }))
-            }
+            Scheme::Sqlite => Ok(Box::new(super::sqlite::SqliteStore::of_target(
+                self, missing,
+            )?)),
             #[cfg(feature = "mysql")]
-            Scheme::MySql => {
-                self.must_have_only([true, false, false])?;
-                let store = super::mysql::MySqlStore::of_url(url)?;
-                Named::MySql(match &self.table {
-                    Some(table) => store.with_table(table)?,
-                    None => store,
-                })
-            }
-        })
+            Scheme::MySql => Ok(Box::new(super::mysql::MySqlStore::of_target(self)?)),
+        }
     }
+}
 
-    /// Which of a table, a schema and a prefix this kind of store has.
-    fn must_have_only(&self, [table, schema, prefix]: [bool; 3]) -> Result<(), Error> {
+#[cfg(any(
+    feature = "memory",
+    feature = "redis",
+    feature = "postgres",
+    feature = "sqlite",
+    feature = "mysql"
+))]
+impl Target {
+    /// Which of `table`, `schema` and `prefix` this kind of store has.
+    pub(super) fn must_have_only(&self, parts: &[&str]) -> Result<(), Error> {
         let chosen = [
-            (&self.table, table, "a table with a name of its own"),
-            (&self.schema, schema, "a schema"),
-            (&self.prefix, prefix, "a prefix"),
+            ("table", &self.table),
+            ("schema", &self.schema),
+            ("prefix", &self.prefix),
         ];
-        match chosen.iter().find(|(name, has, _)| name.is_some() && !has) {
-            Some((.., what)) => {
-                let message = format!("this kind of store does not have {what}");
+        let surplus =
+            |(part, name): &&(&str, &Option<String>)| name.is_some() && !parts.contains(part);
+        match chosen.iter().find(surplus) {
+            Some((part, _)) => {
+                let message = format!("this kind of store has no {part} that can be chosen");
                 Err(Error::new(ErrorKind::InvalidName, message))
             }
             None => Ok(()),
@@ -200,86 +201,16 @@ impl Target {
 
 /// What becomes of a database that is missing, where a store can create it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Missing {
+pub(super) enum Missing {
     StaysMissing,
     IsCreated,
 }
 
-impl Named {
-    /// Whether the server lets us in, and if not, why.
-    async fn probe(&self) -> Result<(), Error> {
-        match self {
-            #[cfg(feature = "memory")]
-            Self::Memory(_) => Ok(()),
-            #[cfg(feature = "redis")]
-            Self::Redis(store) => store.probe().await,
-            #[cfg(feature = "postgres")]
-            Self::Postgres(store) => store.probe().await,
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(_) => Ok(()),
-            #[cfg(feature = "mysql")]
-            Self::MySql(store) => store.probe().await,
-        }
-    }
-
-    async fn migrate(&self) -> Result<(), Error> {
-        match self {
-            #[cfg(feature = "memory")]
-            Self::Memory(_) => Ok(()),
-            #[cfg(feature = "redis")]
-            Self::Redis(_) => Ok(()),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(store) => store.migrate().await,
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(store) => store.migrate().await,
-            #[cfg(feature = "mysql")]
-            Self::MySql(store) => store.migrate().await,
-        }
-    }
-
-    async fn check(&self) -> Result<Vec<Finding>, StoreError> {
-        match self {
-            #[cfg(feature = "memory")]
-            Self::Memory(_) => Ok(Vec::new()),
-            #[cfg(feature = "redis")]
-            Self::Redis(store) => store.check().await,
-            #[cfg(feature = "postgres")]
-            Self::Postgres(store) => store.check().await,
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(store) => store.check().await,
-            #[cfg(feature = "mysql")]
-            Self::MySql(store) => store.check().await,
-        }
-    }
-
-    fn migrations(&self) -> Option<String> {
-        match self {
-            #[cfg(feature = "memory")]
-            Self::Memory(_) => None,
-            #[cfg(feature = "redis")]
-            Self::Redis(_) => None,
-            #[cfg(feature = "postgres")]
-            Self::Postgres(store) => Some(store.migrations()),
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(store) => Some(store.migrations()),
-            #[cfg(feature = "mysql")]
-            Self::MySql(store) => Some(store.migrations()),
-        }
-    }
-
-    fn into_store(self) -> Arc<dyn Store> {
-        match self {
-            #[cfg(feature = "memory")]
-            Self::Memory(store) => Arc::new(store),
-            #[cfg(feature = "redis")]
-            Self::Redis(store) => Arc::new(store),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(store) => Arc::new(store),
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(store) => Arc::new(*store),
-            #[cfg(feature = "mysql")]
-            Self::MySql(store) => Arc::new(store),
-        }
+#[cfg(feature = "memory")]
+#[async_trait]
+impl Named for super::memory::MemoryStore {
+    fn into_store(self: Box<Self>) -> Arc<dyn Store> {
+        Arc::new(*self)
     }
 }
 

@@ -87,8 +87,8 @@ use super::listing::InOrder;
 use super::sql::TableName;
 use super::transaction::Begin;
 use super::{
-    Claim, ClaimRequest, Completion, Finding, ListCursor, ListFilter, Listing, Progress, Purged,
-    Release, Renewal, Renewed, Store, StoreError, Subscription, Transactor,
+    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
+    Renewal, Renewed, Store, StoreError, Subscription, Transactor,
 };
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
@@ -107,6 +107,7 @@ mod schema;
 mod server;
 mod statements;
 mod table;
+mod target;
 mod transaction;
 
 /// Records in a table of MySQL or MariaDB. See the [module](self).
@@ -158,20 +159,10 @@ impl MySqlStore {
     /// [source](std::error::Error::source) says why. No message has the password.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let store = Self::of_url(url)?;
-        store.probe().await?;
+        connect::probe(&store.0.pool.connect_options()).await?;
         store.migrate().await?;
         store.log_lossy_settings().await?;
         Ok(store)
-    }
-
-    /// What a URL names. Nothing is connected.
-    pub(super) fn of_url(url: &str) -> Result<Self, Error> {
-        Ok(Self::new(connect::pool(connect::parse(url)?)))
-    }
-
-    /// Whether the server lets us in, and if not, why.
-    pub(super) async fn probe(&self) -> Result<(), Error> {
-        connect::probe(&self.0.pool.connect_options()).await
     }
 
     /// Makes the table unless it is there. To be called at every start; any number of processes
@@ -191,18 +182,6 @@ impl MySqlStore {
         });
         // Never given back: closing it is what frees the lock, also when this is dropped half-way.
         schema::migrate(&mut *connection?, &self.0.table, &self.0.statements).await
-    }
-
-    /// Looks at the server (its version, whether it takes writes, whether its settings keep what was acknowledged, its
-    /// clock), at the table, its indexes and this user's rights. Changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when there is no connection, or the server cannot be asked.
-    pub async fn check(&self) -> Result<Vec<Finding>, StoreError> {
-        let mut connection = self.0.lanes.calls.fresh().await?;
-        let findings = check::check(&mut connection, &self.0.table).await;
-        findings.map_err(|error| of_server(error).error)
     }
 
     async fn log_lossy_settings(&self) -> Result<(), Error> {

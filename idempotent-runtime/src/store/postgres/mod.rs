@@ -75,8 +75,8 @@ use super::listing::{InOrder, LOOK};
 use super::sql::{TableName, micros};
 use super::transaction::Begin;
 use super::{
-    Claim, ClaimRequest, Completion, Finding, ListCursor, ListFilter, Listing, Progress, Purged,
-    Release, Renewal, Renewed, Store, StoreError, StoreErrorKind, Subscription, Transactor,
+    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
+    Renewal, Renewed, Store, StoreError, StoreErrorKind, Subscription, Transactor,
 };
 use crate::error::Error;
 use crate::key::RecordKey;
@@ -95,6 +95,7 @@ mod row;
 mod schema;
 mod server;
 mod statements;
+mod target;
 mod transaction;
 
 /// The most connections for claims and completions, unless it is told otherwise.
@@ -209,25 +210,14 @@ impl PostgresStore {
     /// or [`migrate`](Self::migrate) fails.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let store = Self::of_url(url)?;
-        store.probe().await?;
+        connector::probe(&store.records.connector().options()).await?;
         store.migrate().await?;
         Ok(store)
     }
 
-    /// What a URL names. Nothing is connected.
-    pub(super) fn of_url(url: &str) -> Result<Self, Error> {
-        Ok(Self::new(connector::pool(connector::parse(url)?)))
-    }
-
-    /// Whether the server lets us in, and if not, why.
-    pub(super) async fn probe(&self) -> Result<(), Error> {
-        connector::probe(&self.records.connector().options()).await
-    }
-
     /// Creates the table, its indexes, functions and triggers, unless they are there.
     ///
-    /// Any number of processes may call it at once. It warns (by `tracing`) when the server is set
-    /// to lose acknowledged commits.
+    /// Any number of processes may call it at once. It warns when the server is set to lose acknowledged commits.
     ///
     /// # Errors
     ///
@@ -235,16 +225,6 @@ impl PostgresStore {
     /// migrated the table, or when there is a table of that name that is not this crate's.
     pub async fn migrate(&self) -> Result<(), Error> {
         self.records.migrate().await
-    }
-
-    /// Looks at the server (its version, whether it is the primary, whether its settings keep what was acknowledged, its
-    /// clock), at the table, its indexes and this user's rights, and for a pooler in between. Changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when there is no connection, or the server cannot be asked.
-    pub async fn check(&self) -> Result<Vec<Finding>, StoreError> {
-        check::check(self.records.connector(), self.records.place()).await
     }
 
     /// The statements that [`migrate`](Self::migrate) runs where there is no table: for a database administrator, or

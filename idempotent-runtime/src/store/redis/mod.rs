@@ -95,8 +95,8 @@ use self::scripts::Script;
 use self::servers::Servers;
 use super::finding;
 use super::{
-    Claim, ClaimRequest, Completion, Finding, ListCursor, ListFilter, Listing, Progress, Purged,
-    Release, Renewal, Renewed, Severity, Store, StoreError, Subscription,
+    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
+    Renewal, Renewed, Store, StoreError, Subscription,
 };
 #[cfg(doc)]
 use super::{StoreErrorKind, Transactor};
@@ -121,6 +121,7 @@ mod reply;
 mod row;
 mod scripts;
 mod servers;
+mod target;
 #[cfg(test)]
 mod tests;
 mod written;
@@ -238,53 +239,15 @@ impl RedisStore {
 
     async fn from_servers(servers: Servers) -> Result<Self, Error> {
         let store = Self::of_servers(servers);
-        store.probe().await?;
+        connect::probe(&store.records.line.connection()).await?;
         let findings = store.check_configuration().await;
         let findings = findings.map_err(|error| connect::cannot("ask", error))?;
         finding::log(NAME, &findings);
         Ok(store)
     }
-
-    fn of_servers(servers: Servers) -> Self {
-        let connection = ReconnectingConnection::new(servers.clone());
-        Self::on(Line::that_tries_once(connection)).hearing(servers)
-    }
-
-    /// What a URL names. Nothing is connected.
-    pub(super) fn of_url(url: &str) -> Result<Self, Error> {
-        Ok(Self::of_servers(connect::servers(url)?))
-    }
-
-    /// Whether the primary lets us in, and if not, why.
-    pub(super) async fn probe(&self) -> Result<(), Error> {
-        connect::probe(&self.records.line.connection()).await
-    }
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
-    /// Looks for settings of the server that can lose records, the worst first: eviction, missing
-    /// persistence, a replica, a version that is too old.
-    ///
-    /// A server that does not let us look is no error but a [`Finding`] that says so.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when there is no connection, or the server wants a password.
-    pub async fn check_configuration(&self) -> Result<Vec<Finding>, StoreError> {
-        let mut findings = self.check().await?;
-        findings.retain(|finding| finding.severity >= Severity::Warning);
-        Ok(findings)
-    }
-
-    /// The same, with what is good, and what depends on what is at stake (`appendfsync`, replicas): for an operator.
-    ///
-    /// # Errors
-    ///
-    /// As [`check_configuration`](Self::check_configuration).
-    pub async fn check(&self) -> Result<Vec<Finding>, StoreError> {
-        configuration::check(&mut self.records.line.connection()).await
-    }
-
     async fn end(
         &self,
         owners: &[Owner],

@@ -69,8 +69,8 @@ use super::listing::InOrder;
 use super::sql::TableName;
 use super::transaction::Begin;
 use super::{
-    Claim, ClaimRequest, Completion, Finding, ListCursor, ListFilter, Listing, Progress, Purged,
-    Release, Renewal, Renewed, Store, StoreError, Subscription, Transactor,
+    Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
+    Renewal, Renewed, Store, StoreError, Subscription, Transactor,
 };
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
@@ -96,6 +96,7 @@ mod schema;
 mod session;
 mod shared;
 mod statements;
+mod target;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -151,21 +152,9 @@ impl SqliteStore {
     /// opened, cannot be in WAL mode, or has a table of that name that is not this crate's or another
     /// release's.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let store = Self::of_url(url)?;
+        let store = Self::with_options(url::options_of(url)?, TableName::default());
         store.migrate().await?;
         Ok(store)
-    }
-
-    /// What a URL names. Nothing is opened.
-    pub(super) fn of_url(url: &str) -> Result<Self, Error> {
-        let options = url::options_of(url)?;
-        Ok(Self::with_options(options, TableName::default()))
-    }
-
-    /// What a URL names, if it is there: never created.
-    pub(super) fn of_existing(url: &str) -> Result<Self, Error> {
-        let options = url::options_of_existing(url)?;
-        Ok(Self::with_options(options, TableName::default()))
     }
 
     /// Creates the table and its index where they are missing. Any number of processes may do so at
@@ -179,15 +168,6 @@ impl SqliteStore {
             let message = format!("sqlite store could not set up its table `{}`", self.table);
             Error::new(ErrorKind::Store, message).with_source(error)
         })
-    }
-
-    /// Looks at the database (its mode, its table, the indexes) and at the file's permissions. Changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the file is not there, or cannot be opened.
-    pub async fn check(&self) -> Result<Vec<Finding>, StoreError> {
-        check::check(&self.options, &self.table).await
     }
 
     /// The statements that [`migrate`](Self::migrate) runs: for a migration of `sqlx migrate` or another tool.
