@@ -49,11 +49,15 @@ impl<'a> Pages<'a> {
         if self.is_over {
             return Ok(None);
         }
+        self.progress.tell(self.listed);
         let cursor = self.next.as_ref();
         let page = self.idempotency.list(&self.filter, cursor, most.min(PAGE));
         let page = page.await?;
         self.listed += page.records.len();
-        self.progress.tell(self.listed);
+        if !page.records.is_empty() {
+            // What is printed of them may be on the same terminal.
+            self.progress.clear();
+        }
         self.is_over = page.next.is_none();
         self.next = page.next;
         Ok(Some(page.records))
@@ -89,12 +93,17 @@ impl Progress {
             let _ = write!(io::stderr(), "\r\x1b[Klooking: {listed} so far");
         }
     }
+
+    fn clear(&mut self) {
+        if self.has_told {
+            self.has_told = false;
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.has_told {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
+        self.clear();
     }
 }

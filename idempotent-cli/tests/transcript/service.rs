@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::stores::Place;
 
-pub(crate) const LEASE: Duration = Duration::from_secs(1);
+pub(crate) const LEASE: Duration = Duration::from_secs(3);
 pub(crate) const NAMESPACE: &str = "shop";
 pub(crate) const SECRET: &str = "canary-secret";
 pub(crate) const KEY: &str = "canary-key-8e03978e";
@@ -45,7 +45,7 @@ struct App {
 /// Charges, and does not come back: the bank's answer is never seen.
 #[idempotent(
     name = "payments.create",
-    lease = "1s",
+    lease = "3s",
     scope = (SCOPE_CANARY, 7),
     label = ORDER
 )]
