@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use http::StatusCode;
 use idempotent_runtime::store::{ListCursor, RecordStatus};
 
@@ -36,6 +36,7 @@ pub(crate) struct Arguments {
 
 /// Which store, and as whom.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Store and service")]
 pub(crate) struct Settings {
     /// The store's URL; in the environment if it has a password
     #[arg(
@@ -160,7 +161,7 @@ pub(crate) struct Selector {
 #[derive(Debug, Args)]
 #[group(id = "key", multiple = false)]
 pub(crate) struct KeySource {
-    /// The client's key is the first line of the input
+    /// The client's key is the input; with --scope-json-stdin, its first line
     #[arg(long, requires = "operation")]
     pub(crate) key_stdin: bool,
     /// The client's key is in this file
@@ -210,6 +211,7 @@ pub(crate) struct Decision {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["replay", "status", "retry"]).required(true).multiple(true))]
 pub(crate) struct Resolve {
     #[command(flatten)]
     pub(crate) selector: Selector,
@@ -221,7 +223,7 @@ pub(crate) struct Resolve {
 
 /// What became of the abandoned request.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = true)]
+#[group(skip)]
 pub(crate) struct Verdict {
     /// It was done, and this is its response: a file as `curl -i` prints it (status line, headers, an empty line,
     /// body). With --status, the file is the body alone. `-` is the input

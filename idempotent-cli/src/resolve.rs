@@ -23,6 +23,7 @@ pub(crate) async fn run(
     output: &mut Output,
 ) -> Result<Answer, Failure> {
     let audit = audit(&command.decision)?;
+    must_read_one_input(command)?;
     // Before the store is asked for anything: a mistake in a file is no decision.
     let recovery = recovery(&command.what)?;
     let idempotency = settings::open_with_ttl(settings, ttl(&command.what)?).await?;
@@ -33,6 +34,18 @@ pub(crate) async fn run(
     let resolution = idempotency.resolve_as(&locator, recovery, &audit).await;
     idempotency.shutdown(ENDING).await;
     tell(&resolution?, command, &audit, output)
+}
+
+/// The input is either the response, or the key.
+fn must_read_one_input(command: &Resolve) -> Result<(), Failure> {
+    let is_response = command.what.replay.as_deref() == Some(Path::new("-"));
+    let is_key = command.selector.key.key_stdin || command.selector.scope.scope_json_stdin;
+    match is_response && is_key {
+        true => Err(Failure::new(
+            "the input cannot be both the response and the key: put one of them into a file",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Who and why, as it will be kept.

@@ -82,10 +82,9 @@ impl Place {
         (self.kind == Kind::Redis).then(|| format!("{}:", self.name))
     }
 
-    /// Nothing is left behind. (In Redis there is nothing else than what the tool has removed, and a check value that
+    /// Nothing is left behind by a test that passes; by another one its database, to be looked at. (In Redis there is nothing else than what the tool has removed, and a check value that
     /// expires.)
     pub(crate) async fn remove(&self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
         if let Some(server) = &self.server {
             let drop = match self.kind {
                 Kind::Postgres => format!("DROP DATABASE {} WITH (FORCE)", self.name),
@@ -95,6 +94,12 @@ impl Place {
             let dropped = execute(self.kind, server, &drop).await;
             dropped.expect("the database is dropped");
         }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
