@@ -146,6 +146,7 @@ fn there_is_no_unsafe_code() {
     let manifest = include_str!("../Cargo.toml");
     assert!(manifest.contains("unsafe_code = \"forbid\""));
     for member in [
+        "idempotent-cli",
         "idempotent-macros",
         "idempotent-runtime",
         "tests/edition_2021",

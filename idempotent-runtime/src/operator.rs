@@ -236,3 +236,16 @@ pub enum Resolution {
     /// forgotten. Nothing was changed: inspect the key again.
     Changed,
 }
+
+/// Whether a handle has the service's namespace and one of its secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SecretsCheck {
+    /// It shares a secret with the instances that use this namespace.
+    Shared,
+    /// The instances that use this namespace have other secrets.
+    Different,
+    /// No instance with this namespace has left a check value: the namespace is another one, the service was never
+    /// started, or it does not check.
+    Unknown,
+}

@@ -15,6 +15,8 @@ use idempotent_runtime::store::conformance;
 use sql::{Bed, sql_store_tests};
 use support::Scratch;
 
+#[path = "mysql/checks.rs"]
+mod checks;
 #[path = "support/claims.rs"]
 mod claims;
 #[path = "mysql/commits.rs"]

@@ -18,6 +18,8 @@ use support::{Scratch, pool};
 
 #[path = "support/postgres_calls.rs"]
 mod calls;
+#[path = "postgres/checks.rs"]
+mod checks;
 #[path = "support/claims.rs"]
 mod claims;
 #[path = "postgres/commits.rs"]

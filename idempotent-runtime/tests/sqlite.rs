@@ -20,6 +20,8 @@ use support::Directory;
 
 #[path = "sqlite/batches.rs"]
 mod batches;
+#[path = "sqlite/checks.rs"]
+mod checks;
 #[path = "support/claims.rs"]
 mod claims;
 #[path = "sqlite/corruption.rs"]

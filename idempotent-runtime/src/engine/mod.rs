@@ -52,7 +52,7 @@ pub(crate) use described::Described;
 pub(crate) use detach::{Crowd, Detach, Mover};
 pub(crate) use fingerprints::Fingerprints;
 pub(crate) use resolve::resolve;
-pub(crate) use secrets::CheckValues;
+pub(crate) use secrets::{CheckValues, is_shared};
 pub use steps::StepError;
 pub(crate) use steps::{Labels, Steps};
 pub(crate) use transaction::{

@@ -11,10 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
-use super::Described;
 use super::calls::Calls;
 use super::claim_terms::ClaimTerms;
 use super::random;
+use super::{Described, Engine};
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::policy::MAX_DURATION;
@@ -86,6 +86,21 @@ async fn check(calls: Calls, own: CheckValues) {
             "could not find out whether the instances on this store share a secret"
         ),
     }
+}
+
+/// Whether one of these secrets is among those of the instances on the store; `None` where no instance has left a check
+/// value. Writes nothing.
+pub(crate) async fn is_shared(
+    engine: &Engine,
+    own: &CheckValues,
+) -> Result<Option<bool>, StoreError> {
+    let record = engine.read(&own.key).await?;
+    Ok(match record.map(|record| record.state) {
+        Some(RecordState::Completed(stored)) => {
+            Some(own.verdict(stored.body.as_deref()) != Verdict::Different)
+        }
+        _ => None,
+    })
 }
 
 async fn compare(calls: &Calls, own: &CheckValues) -> Result<Verdict, StoreError> {

@@ -87,8 +87,8 @@ impl HeaderFilter {
         self
     }
 
-    /// The headers that are stored, in order.
-    pub(crate) fn stored<'a>(
+    /// The headers of a response that are stored, in order: for a tool that stores one itself.
+    pub fn stored<'a>(
         &'a self,
         headers: &'a HeaderMap,
     ) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {

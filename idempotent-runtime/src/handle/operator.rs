@@ -4,11 +4,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::Idempotency;
-use crate::engine::{finished_steps, resolve};
+use crate::engine::{CheckValues, finished_steps, is_shared, resolve};
 use crate::error::{Error, ErrorKind};
 use crate::key::{KeySet, RecordKey};
 use crate::operation::without_parameter_names;
-use crate::operator::{Inspection, Locator, Resolution, Resolved};
+use crate::operator::{Inspection, Locator, Resolution, Resolved, SecretsCheck};
 use crate::policy::Policy;
 use crate::record::{AuditLine, Record, RecordState};
 use crate::recovery::{Abandoned, Recovery};
@@ -110,6 +110,23 @@ impl Idempotency {
         let listed = self.engine().list(filter, cursor, limit).await;
         listed.map_err(|cause| {
             Error::new(ErrorKind::Store, "could not list records").with_source(cause)
+        })
+    }
+
+    /// Compares the namespace and the secrets of this handle with those of the service's instances, by the check values
+    /// that they leave in the store ([`IdempotencyBuilder::secret_check`](crate::IdempotencyBuilder::secret_check)): a tool
+    /// with other ones sees other records. Changes nothing, and nothing can be learned from it about a secret.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`] when the store is unavailable.
+    pub async fn compare_secrets(&self) -> Result<SecretsCheck, Error> {
+        let (key, values) = self.record_keys().check_values();
+        let is_shared = is_shared(self.engine(), &CheckValues { key, values }).await;
+        Ok(match is_shared.map_err(unread)? {
+            Some(true) => SecretsCheck::Shared,
+            Some(false) => SecretsCheck::Different,
+            None => SecretsCheck::Unknown,
         })
     }
 

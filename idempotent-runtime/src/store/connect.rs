@@ -20,25 +20,55 @@ use crate::error::{Error, ErrorKind};
 /// cannot be used. The message never contains more of the URL than its scheme, because a URL may
 /// contain a password.
 pub async fn connect(url: &str) -> Result<Arc<dyn Store>, Error> {
+    match scheme(url)? {
+        #[cfg(feature = "memory")]
+        Scheme::Memory => Ok(Arc::new(super::memory::MemoryStore::connect(url)?)),
+        #[cfg(feature = "redis")]
+        Scheme::Redis => Ok(Arc::new(super::redis::RedisStore::connect(url).await?)),
+        #[cfg(feature = "postgres")]
+        Scheme::Postgres => Ok(Arc::new(
+            super::postgres::PostgresStore::connect(url).await?,
+        )),
+        #[cfg(feature = "sqlite")]
+        Scheme::Sqlite => Ok(Arc::new(super::sqlite::SqliteStore::connect(url).await?)),
+        #[cfg(feature = "mysql")]
+        Scheme::MySql => Ok(Arc::new(super::mysql::MySqlStore::connect(url).await?)),
+    }
+}
+
+/// The kinds of stores that this build has.
+pub(super) enum Scheme {
+    #[cfg(feature = "memory")]
+    Memory,
+    #[cfg(feature = "redis")]
+    Redis,
+    #[cfg(feature = "postgres")]
+    Postgres,
+    #[cfg(feature = "sqlite")]
+    Sqlite,
+    #[cfg(feature = "mysql")]
+    MySql,
+}
+
+/// Which kind of store a URL names.
+pub(super) fn scheme(url: &str) -> Result<Scheme, Error> {
     let Some((scheme, _)) = url.split_once(':') else {
         let message = "store URL has no scheme: expected a URL such as `memory:`";
         return Err(Error::new(ErrorKind::InvalidUrl, message));
     };
     match scheme {
         #[cfg(feature = "memory")]
-        "memory" => Ok(Arc::new(super::memory::MemoryStore::connect(url)?)),
+        "memory" => Ok(Scheme::Memory),
         #[cfg(feature = "redis")]
         "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "rediss+sentinel" => {
-            Ok(Arc::new(super::redis::RedisStore::connect(url).await?))
+            Ok(Scheme::Redis)
         }
         #[cfg(feature = "postgres")]
-        "postgres" | "postgresql" => Ok(Arc::new(
-            super::postgres::PostgresStore::connect(url).await?,
-        )),
+        "postgres" | "postgresql" => Ok(Scheme::Postgres),
         #[cfg(feature = "sqlite")]
-        "sqlite" => Ok(Arc::new(super::sqlite::SqliteStore::connect(url).await?)),
+        "sqlite" => Ok(Scheme::Sqlite),
         #[cfg(feature = "mysql")]
-        "mysql" | "mariadb" => Ok(Arc::new(super::mysql::MySqlStore::connect(url).await?)),
+        "mysql" | "mariadb" => Ok(Scheme::MySql),
         _ => Err(unknown(scheme)),
     }
 }

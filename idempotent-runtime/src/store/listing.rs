@@ -128,6 +128,13 @@ pub struct ListedRecord {
     pub lease_left: Duration,
     /// The time until the record is gone.
     pub expires_in: Duration,
+    /// The bytes of the stored response, or of the progress; 0 if there is neither. What operators add up.
+    ///
+    /// The SQL stores and Redis count the encoded bytes of the column `response` or `progress`, or of that part of the
+    /// value: without the row or the head around them, and before a compression by the database. (MySQL and MariaDB read
+    /// a long response to know its length, so that a listing of such records is slower there.) The memory store counts
+    /// the progress, or about what the response occupies in memory.
+    pub size_bytes: u64,
 }
 
 impl ListedRecord {
@@ -144,6 +151,7 @@ impl ListedRecord {
             age: Duration::ZERO,
             lease_left: Duration::ZERO,
             expires_in: Duration::ZERO,
+            size_bytes: 0,
         }
     }
 }

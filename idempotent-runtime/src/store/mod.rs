@@ -72,6 +72,7 @@ mod calls;
 mod connect;
 mod delegate;
 mod error;
+mod finding;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod listening;
 mod listing;
@@ -84,6 +85,7 @@ mod listing;
 mod row;
 pub(crate) mod shared;
 mod subscription;
+mod target;
 #[doc(hidden)]
 pub mod transaction;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
@@ -111,9 +113,11 @@ pub use calls::{
 };
 pub use connect::connect;
 pub use error::{StoreError, StoreErrorKind};
+pub use finding::{Finding, Severity};
 pub use listing::{ListCursor, ListFilter, ListedRecord, Listing, RecordStatus};
 pub use replay_cache::{CachedStore, ReplayCache};
 pub use subscription::Subscription;
+pub use target::Target;
 pub use transaction::{TransactionConnection, Transactor};
 
 /// A store of records.

@@ -311,6 +311,8 @@ faults! {
     OperationIsCut => Documented, [first_claim_names_the_operation];
     /// A listing has all records of a label.
     ListingIgnoresTheState => Documented, [listing_tells_states_and_names];
+    /// A listing tells no sizes.
+    ListingCountsNothing => Documented, [listing_tells_states_and_names];
     /// A listing ends with its first page.
     ListingHasOnePage => Documented, [listing_has_each_record_once_while_others_come_and_go];
     /// A purge only counts.

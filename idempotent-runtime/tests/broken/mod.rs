@@ -57,6 +57,10 @@ fn listed(key: RecordKey, record: Record) -> ListedRecord {
     listed.age = record.age;
     listed.lease_left = lease_left;
     listed.expires_in = record.expires_in;
+    listed.size_bytes = match record.state {
+        RecordState::Completed(response) => response.encode().len() as u64,
+        _ => record.progress.len() as u64,
+    };
     listed
 }
 
@@ -420,6 +424,9 @@ impl Store for MutexStore {
             .map(|(key, row)| listed(RecordKey::from_bytes(*key), row.record(now)))
             .filter(|record| filter.matches(record))
             .collect();
+        if self.has(Fault::ListingCountsNothing) {
+            records.iter_mut().for_each(|record| record.size_bytes = 0);
+        }
         records.sort_unstable_by_key(|record| record.key);
         let has_more = records.len() > limit && !self.has(Fault::ListingHasOnePage);
         records.truncate(limit);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use idempotent_runtime::store::{Claim, Completion, Store};
+use idempotent_runtime::store::{Claim, Completion, Severity, Store};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{Connection, PgConnection};
 
@@ -20,7 +20,7 @@ struct Bouncer {
 }
 
 impl Bouncer {
-    async fn start(scratch: &Scratch) -> Option<Self> {
+    async fn start(scratch: &Scratch, mode: &str) -> Option<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
@@ -30,7 +30,7 @@ impl Bouncer {
         let server = &scratch.server;
         let settings = format!(
             "[databases]\n* = host={} port={} user={}\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port={port}\n\
-             unix_socket_dir=\nauth_type=any\npool_mode=session\nignore_startup_parameters=extra_float_digits\n",
+             unix_socket_dir=\nauth_type=any\npool_mode={mode}\nignore_startup_parameters=extra_float_digits\n",
             server.get_host(),
             server.get_port(),
             server.get_username(),
@@ -77,7 +77,7 @@ async fn pgbouncer_that_refuses_the_settings_is_connected_to_without_them() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
-    let Some(bouncer) = Bouncer::start(&scratch).await else {
+    let Some(bouncer) = Bouncer::start(&scratch, "session").await else {
         return scratch.clean_up().await;
     };
     let refused = bouncer.options.clone().options([("lock_timeout", "1s")]);
@@ -96,4 +96,38 @@ async fn pgbouncer_that_refuses_the_settings_is_connected_to_without_them() {
     }
     drop(bouncer);
     scratch.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_sees_a_pooler_as_far_as_it_can_be_seen() {
+    for (mode, severity, what) in [
+        (
+            "session",
+            Severity::Note,
+            "takes no settings of a connection",
+        ),
+        (
+            "transaction",
+            Severity::Warning,
+            "a pooler in transaction mode",
+        ),
+        ("statement", Severity::Danger, "a pooler in statement mode"),
+    ] {
+        let Some(scratch) = Scratch::migrated().await else {
+            return;
+        };
+        let Some(bouncer) = Bouncer::start(&scratch, mode).await else {
+            return scratch.clean_up().await;
+        };
+        let store = scratch.store_on(pool(&bouncer.options, 2));
+        let findings = store.check().await.unwrap();
+        let found = findings.iter().find(|finding| finding.what.contains(what));
+        assert_eq!(
+            found.map(|it| it.severity),
+            Some(severity),
+            "{mode}: {findings:?}"
+        );
+        drop(bouncer);
+        scratch.clean_up().await;
+    }
 }

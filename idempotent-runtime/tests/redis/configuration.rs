@@ -3,7 +3,8 @@
 use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex};
 
-use idempotent_runtime::store::redis::{RedisStore, Severity};
+use idempotent_runtime::store::redis::RedisStore;
+use idempotent_runtime::store::{Finding, Severity};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -14,7 +15,7 @@ async fn check(settings: &[&str], parameters: &str) -> Option<Vec<String>> {
     let server = Server::start(settings).await?;
     let store = store_at(&format!("{}{parameters}", server.url())).await;
     let findings = store.check_configuration().await.unwrap();
-    let line = |finding: &idempotent_runtime::store::redis::ConfigurationWarning| {
+    let line = |finding: &Finding| {
         assert!(finding.to_string().ends_with(finding.fix));
         match finding.severity {
             Severity::Danger => format!("danger: {}", finding.what),

@@ -4,6 +4,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::case::cases;
 use super::lab::Lab;
 use super::request::{CaseRequest, OPERATION};
@@ -16,6 +18,9 @@ cases! {
         listing_tells_states_and_names,
         listing_has_each_record_once_while_others_come_and_go;
 }
+
+/// What an attempt has finished.
+const PROGRESS: &[u8] = b"a step";
 
 /// More pages than any listing of a test has.
 const MOST_PAGES: usize = 100_000;
@@ -56,6 +61,10 @@ async fn listing_tells_states_and_names(lab: &Lab<'_>) -> Verdict {
     };
     let abandoned = lab.claimed(labelled(lab.brief_request()?)).await?;
     let taken_over = lab.claimed(labelled(lab.brief_request()?)).await?;
+    let progress = Bytes::from_static(PROGRESS);
+    lab.store
+        .save_progress(&abandoned.owner, 0, &progress)
+        .await?;
     lab.end_leases().await;
     lab.must_be_abandoned(&taken_over).await?;
     let heir = lab.heir(&taken_over, 1)?;
@@ -85,6 +94,16 @@ async fn listing_tells_states_and_names(lab: &Lab<'_>) -> Verdict {
             must_be!("its label", record.label.as_deref(), listed if listed == Some(label));
             let has_lease = !record.lease_left.is_zero();
             must_be!("whether it has a lease", has_lease, it if it == (status == RecordStatus::InFlight));
+            let size = record.size_bytes;
+            match status {
+                RecordStatus::Abandoned => {
+                    must_be!("the bytes of its progress", size, it if it == PROGRESS.len() as u64);
+                }
+                RecordStatus::InFlight => must_be!("the bytes of nothing", size, 0),
+                RecordStatus::Completed => {
+                    must_be!("the bytes of its response", size, it if it > 0);
+                }
+            }
             must_be!("its life", record.expires_in, left if !left.is_zero());
         }
     }

@@ -41,6 +41,16 @@ enum State {
     Completed(Box<CompactResponse>),
 }
 
+impl State {
+    /// Of the response, or of the progress.
+    fn contents_bytes(&self) -> usize {
+        match self {
+            Self::Running(running) => running.as_ref().map_or(0, |it| it.progress.len()),
+            Self::Completed(response) => response.size_bytes(),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Running {
     /// From the first waiter on.
@@ -300,6 +310,7 @@ impl Entry {
             age: now.since(self.created_at),
             lease_left,
             expires_in: self.expires_at.since(now),
+            size_bytes: self.state.contents_bytes() as u64,
             ..ListedRecord::new(key, status, Arc::clone(&self.operation))
         })
     }

@@ -76,12 +76,13 @@ use bytes::Bytes;
 use sqlx::{MySqlConnection, MySqlPool};
 
 use self::batches::{BATCH, Ending};
-use self::error::NAME;
+use self::error::{NAME, of_server};
 use self::lane::on_lane;
 use self::records::{CONNECTIONS, Lanes, Records};
 use self::transaction::MySqlTransactions;
 #[cfg(doc)]
 use super::StoreErrorKind;
+use super::finding;
 use super::listing::InOrder;
 use super::sql::TableName;
 use super::transaction::Begin;
@@ -94,6 +95,7 @@ use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
 mod batches;
+mod check;
 mod connect;
 mod error;
 mod lane;
@@ -102,8 +104,10 @@ mod operations;
 mod records;
 mod row;
 mod schema;
+mod server;
 mod statements;
 mod table;
+mod target;
 mod transaction;
 
 /// Records in a table of MySQL or MariaDB. See the [module](self).
@@ -142,7 +146,8 @@ impl MySqlStore {
         Self(Records { lanes, ..self.0 })
     }
 
-    /// Connects to the database that a URL names, and [migrates](Self::migrate) the table.
+    /// Connects to the database that a URL names, and [migrates](Self::migrate) the table. It logs
+    /// settings of the server that [can lose records](Self::check).
     ///
     /// For transactions there is a pool of at most ten connections, with settings that suit them: see
     /// [above](self#deployment). For others, make the pool yourself.
@@ -153,10 +158,10 @@ impl MySqlStore {
     /// the server cannot be reached or refuses us, or the table cannot be used; the
     /// [source](std::error::Error::source) says why. No message has the password.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let options = connect::parse(url)?;
-        connect::probe(&options).await?;
-        let store = Self::new(connect::pool(options));
+        let store = Self::of_url(url)?;
+        connect::probe(&store.0.pool.connect_options()).await?;
         store.migrate().await?;
+        store.log_lossy_settings().await?;
         Ok(store)
     }
 
@@ -177,6 +182,17 @@ impl MySqlStore {
         });
         // Never given back: closing it is what frees the lock, also when this is dropped half-way.
         schema::migrate(&mut *connection?, &self.0.table, &self.0.statements).await
+    }
+
+    async fn log_lossy_settings(&self) -> Result<(), Error> {
+        let failed = |error: StoreError| {
+            Error::new(ErrorKind::Store, "mysql store: cannot ask the server").with_source(error)
+        };
+        let mut connection = self.0.lanes.calls.fresh().await.map_err(failed)?;
+        let settings = server::settings(&mut connection).await;
+        let settings = settings.map_err(|error| failed(of_server(error).error))?;
+        finding::log(NAME, &settings);
+        Ok(())
     }
 
     /// The statement that [`migrate`](Self::migrate) runs where there is no table: for a database administrator, or a

@@ -124,6 +124,7 @@ fn listed_record(row: &MySqlRow, key: RecordKey) -> Result<Option<ListedRecord>,
         age: time(3)?,
         lease_left,
         expires_in,
+        size_bytes: u64::try_from(column::<i64>(row, 8)?).unwrap_or(0),
         ..ListedRecord::new(key, status, text(row, 6)?)
     }))
 }

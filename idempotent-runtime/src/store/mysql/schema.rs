@@ -67,7 +67,8 @@ async fn is_ready(
     })
 }
 
-fn found(row: &MySqlRow) -> Result<Found, StoreError> {
+/// What there is of that name, as `schema.sql` tells.
+pub(super) fn found(row: &MySqlRow) -> Result<Found, StoreError> {
     let (columns, ours): (i64, i64) = (column(row, 0)?, column(row, 1)?);
     let version: Option<&[u8]> = column(row, 2)?;
     let version = version.and_then(|version| str::from_utf8(version).ok()?.parse().ok());

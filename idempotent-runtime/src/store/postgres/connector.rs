@@ -77,6 +77,12 @@ impl Connector {
         self.connect_plainly().await
     }
 
+    /// Whether a session can be set as the store wants it.
+    pub(super) async fn takes_settings(&self) -> bool {
+        let connected = self.connect().await;
+        connected.is_ok() && !self.is_plain.load(Ordering::Relaxed)
+    }
+
     /// A connection without any of the store's settings.
     ///
     /// # Errors

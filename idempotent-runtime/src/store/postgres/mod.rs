@@ -82,6 +82,7 @@ use crate::error::Error;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
+mod check;
 mod connector;
 mod error;
 mod grouped;
@@ -92,7 +93,9 @@ mod lanes;
 mod records;
 mod row;
 mod schema;
+mod server;
 mod statements;
+mod target;
 mod transaction;
 
 /// The most connections for claims and completions, unless it is told otherwise.
@@ -206,17 +209,15 @@ impl PostgresStore {
     /// [`ErrorKind::InvalidUrl`](crate::ErrorKind::InvalidUrl); [`ErrorKind::Store`](crate::ErrorKind::Store) when there is no connection within 5 seconds
     /// or [`migrate`](Self::migrate) fails.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let options = connector::parse(url)?;
-        connector::probe(&options).await?;
-        let store = Self::new(connector::pool(options));
+        let store = Self::of_url(url)?;
+        connector::probe(&store.records.connector().options()).await?;
         store.migrate().await?;
         Ok(store)
     }
 
     /// Creates the table, its indexes, functions and triggers, unless they are there.
     ///
-    /// Any number of processes may call it at once. It warns (by `tracing`) when the server is set
-    /// to lose acknowledged commits.
+    /// Any number of processes may call it at once. It warns when the server is set to lose acknowledged commits.
     ///
     /// # Errors
     ///

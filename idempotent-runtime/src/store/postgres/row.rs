@@ -197,6 +197,7 @@ fn listed_record(row: &PgRow, key: RecordKey) -> Result<Option<ListedRecord>, St
         age: duration(row, "age_us")?,
         lease_left,
         expires_in,
+        size_bytes: u64::try_from(column::<i64>(row, "size_bytes")?).unwrap_or(0),
         ..ListedRecord::new(key, status, operation.into())
     }))
 }

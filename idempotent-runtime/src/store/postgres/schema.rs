@@ -6,10 +6,11 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use super::connector::Connector;
 use super::error::{NAME, store_error};
 use super::lane::Lane;
+use super::server::{is_foreign, server, settings};
 use super::statements::{Query, named, quoted};
 use crate::error::{Error, ErrorKind};
 use crate::store::sql::{Found, NotMigrated, TableName, Unusable, uncommented};
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{StoreError, StoreErrorKind, finding};
 
 const SCHEMA: &str = include_str!("sql/schema_3.sql");
 
@@ -79,6 +80,10 @@ async fn migrate_by(
             format!("postgres store: {why}"),
         ))
     };
+    let server = server(connection).await?;
+    if is_foreign(&server) {
+        return Ok(refused(server.to_string()));
+    }
     // The second of two processes that come at once must see what the first has committed.
     let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
     let mut transaction = connection.begin_with(begin).await?;
@@ -99,8 +104,9 @@ async fn migrate_by(
             schema
         }
     };
-    warn_of_lossy_settings(&mut transaction).await?;
+    let settings = settings(&mut transaction).await?;
     transaction.commit().await?;
+    finding::log(NAME, &settings);
     Ok(Ok(schema))
 }
 
@@ -127,7 +133,7 @@ async fn new_schema(connection: &mut PgConnection, place: &Place) -> sqlx::Resul
     }
 }
 
-async fn look(
+pub(super) async fn look(
     connection: &mut PgConnection,
     place: &Place,
 ) -> sqlx::Result<Result<Option<String>, Unusable>> {
@@ -160,19 +166,4 @@ fn made(row: &PgRow) -> sqlx::Result<Found> {
             .map_or(Found::Foreign, |version| Found::Made(Some(version))),
         None => Found::Foreign,
     })
-}
-
-async fn warn_of_lossy_settings(connection: &mut PgConnection) -> sqlx::Result<()> {
-    for setting in ["fsync", "full_page_writes", "synchronous_commit"] {
-        let value: String = sqlx::query_scalar("SELECT current_setting($1)")
-            .bind(setting)
-            .fetch_one(&mut *connection)
-            .await?;
-        if value == "off" {
-            tracing::warn!(
-                "postgres store: `{setting}` is off: a crash of the server forgets keys, and their requests run again"
-            );
-        }
-    }
-    Ok(())
 }

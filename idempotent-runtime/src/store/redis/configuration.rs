@@ -1,91 +1,40 @@
 //! What about a server's settings can lose records.
 
-use std::borrow::Cow;
-use std::fmt;
+use std::time::SystemTime;
 
 use ::redis::aio::ConnectionLike;
 use ::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Value, cmd};
 
 use super::error::CallError;
-use crate::store::StoreError;
+use crate::store::{Finding, StoreError};
 
-/// Something about the server that can lose records, or stop the store from working.
-///
-/// It displays as one line for a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ConfigurationWarning {
-    /// How bad it is.
-    pub severity: Severity,
-    /// What was found.
-    pub what: Cow<'static, str>,
-    /// What it can lead to.
-    pub why: &'static str,
-    /// What to do about it.
-    pub fix: &'static str,
+fn unchecked(what: &'static str, command: &'static str) -> Finding {
+    Finding::warning(
+        format!("{what} could not be checked, {command} is not allowed or not understood"),
+        "a setting that loses records would go unnoticed",
+        "check it manually, or allow the command to this user",
+    )
 }
 
-/// How bad a [`ConfigurationWarning`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Severity {
-    /// It depends on what is at stake, or it could not be checked.
-    Warning,
-    /// Records get lost in ordinary operation, or the store does not work.
-    Danger,
-}
-
-impl fmt::Display for ConfigurationWarning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.what, self.why, self.fix)
-    }
-}
-
-impl ConfigurationWarning {
-    fn danger(what: impl Into<Cow<'static, str>>, why: &'static str, fix: &'static str) -> Self {
-        Self {
-            severity: Severity::Danger,
-            what: what.into(),
-            why,
-            fix,
-        }
-    }
-
-    fn warning(what: impl Into<Cow<'static, str>>, why: &'static str, fix: &'static str) -> Self {
-        Self {
-            severity: Severity::Warning,
-            ..Self::danger(what, why, fix)
-        }
-    }
-
-    fn unchecked(what: &'static str, command: &'static str) -> Self {
-        Self::warning(
-            format!("{what} could not be checked, {command} is not allowed or not understood"),
-            "a setting that loses records would go unnoticed",
-            "check it manually, or allow the command to this user",
-        )
-    }
-}
-
-/// Asks the server, or each primary of a Cluster.
+/// Asks the server, or each primary of a Cluster. The worst first; what is good, too.
 pub(super) async fn check(
     connection: &mut impl ConnectionLike,
-) -> Result<Vec<ConfigurationWarning>, StoreError> {
+) -> Result<Vec<Finding>, StoreError> {
     let info = ask::<Value>(connection, &cmd("INFO")).await?;
     let is_cluster_client = matches!(info, Some(Value::Map(_)));
     let servers = info.map(texts).unwrap_or_default();
     if servers.is_empty() {
-        return Ok(vec![ConfigurationWarning::unchecked(
-            "role, memory and persistence",
-            "INFO",
-        )]);
+        return Ok(vec![unchecked("role, memory and persistence", "INFO")]);
     }
-    let save = ask::<(String, String)>(connection, cmd("CONFIG").arg("GET").arg("save")).await?;
-    let save = save.map(|(_, points)| points);
-    let mut findings = Vec::new();
+    let settings = Settings {
+        save: setting(connection, "save").await?,
+        appendfsync: setting(connection, "appendfsync").await?,
+        min_replicas: setting(connection, "min-replicas-to-write").await?,
+    };
+    let mut findings = Vec::from_iter(clock(connection).await?);
     for server in servers.iter().map(|text| ServerInfo { text }) {
         let cluster = server.cluster().filter(|_| !is_cluster_client);
-        for finding in server.findings(save.as_deref()).into_iter().chain(cluster) {
+        for finding in server.findings(&settings).into_iter().chain(cluster) {
             if !findings.contains(&finding) {
                 findings.push(finding);
             }
@@ -93,6 +42,29 @@ pub(super) async fn check(
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     Ok(findings)
+}
+
+/// What is no part of `INFO`; `None` where the server refuses to say.
+#[derive(Default)]
+struct Settings {
+    save: Option<String>,
+    appendfsync: Option<String>,
+    min_replicas: Option<String>,
+}
+
+async fn setting(
+    connection: &mut impl ConnectionLike,
+    name: &str,
+) -> Result<Option<String>, StoreError> {
+    let get = cmd("CONFIG").arg("GET").arg(name).clone();
+    let setting = ask::<(String, String)>(connection, &get).await?;
+    Ok(setting.map(|(_, value)| value))
+}
+
+async fn clock(connection: &mut impl ConnectionLike) -> Result<Option<Finding>, StoreError> {
+    let asked = SystemTime::now();
+    let time = ask::<(i64, i64)>(connection, &cmd("TIME")).await?;
+    Ok(time.map(|(seconds, micros)| Finding::of_clock(seconds * 1_000_000 + micros, asked)))
 }
 
 /// `None` when the server refuses to say, or says what is not understood.
@@ -136,12 +108,13 @@ struct ServerInfo<'a> {
 }
 
 impl ServerInfo<'_> {
-    fn findings(&self, save: Option<&str>) -> Vec<ConfigurationWarning> {
+    fn findings(&self, settings: &Settings) -> Vec<Finding> {
         [
             self.version(),
             self.role(),
             self.eviction(),
-            self.persistence(save),
+            self.persistence(settings),
+            self.replicas(settings),
         ]
         .into_iter()
         .flatten()
@@ -155,37 +128,38 @@ impl ServerInfo<'_> {
             .map(str::trim)
     }
 
-    fn version(&self) -> Option<ConfigurationWarning> {
+    fn version(&self) -> Option<Finding> {
         let version = self.get("redis_version")?;
         let major: u32 = version.split('.').next()?.parse().ok()?;
-        (major < 5).then(|| {
-            ConfigurationWarning::danger(
+        Some(match major {
+            0..5 => Finding::danger(
                 format!("the server is Redis {version}"),
                 "its scripts cannot read the clock and write",
                 "use Redis 5.0 or newer, or Valkey",
-            )
+            ),
+            _ => match self.get("valkey_version") {
+                Some(version) => Finding::good(format!("the server is Valkey {version}")),
+                None => Finding::good(format!("the server is Redis {version}")),
+            },
         })
     }
 
-    fn role(&self) -> Option<ConfigurationWarning> {
+    fn role(&self) -> Option<Finding> {
         match self.get("role") {
-            Some("master") => None,
-            Some(_) => Some(ConfigurationWarning::danger(
+            Some("master") => Some(Finding::good("the server is the primary")),
+            Some(_) => Some(Finding::danger(
                 "the server is a replica",
                 "it takes no writes, and what it shows is late",
                 "connect to the primary",
             )),
-            None => Some(ConfigurationWarning::unchecked(
-                "the role",
-                "INFO replication",
-            )),
+            None => Some(unchecked("the role", "INFO replication")),
         }
     }
 
     /// For a client that talks to one server.
-    fn cluster(&self) -> Option<ConfigurationWarning> {
+    fn cluster(&self) -> Option<Finding> {
         (self.get("cluster_enabled") == Some("1")).then(|| {
-            ConfigurationWarning::warning(
+            Finding::warning(
                 "the server is one of a Cluster, and the connection is to this one only",
                 "records of the other servers' slots cannot be reached, and their claims fail",
                 "pass a `ClusterConnection` to `RedisStore::new`",
@@ -193,56 +167,99 @@ impl ServerInfo<'_> {
         })
     }
 
-    fn eviction(&self) -> Option<ConfigurationWarning> {
+    fn eviction(&self) -> Option<Finding> {
         match (self.get("maxmemory"), self.get("maxmemory_policy")) {
-            (Some("0"), _) | (_, Some("noeviction")) => None,
-            (Some(_), Some(policy)) => Some(ConfigurationWarning::danger(
+            (Some("0"), _) => Some(Finding::good("nothing is evicted: there is no `maxmemory`")),
+            (_, Some("noeviction")) => Some(Finding::good("`maxmemory-policy` is `noeviction`")),
+            (Some(_), Some(policy)) => Some(Finding::danger(
                 format!("`maxmemory-policy` is `{policy}`"),
                 "live records are dropped when memory is short, and a retry runs the handler again",
                 "set it to `noeviction`, and keep caches on another server",
             )),
-            _ => Some(ConfigurationWarning::unchecked(
-                "the eviction policy",
-                "INFO memory",
-            )),
+            _ => Some(unchecked("the eviction policy", "INFO memory")),
         }
     }
 
-    fn persistence(&self, save: Option<&str>) -> Option<ConfigurationWarning> {
+    fn persistence(&self, settings: &Settings) -> Option<Finding> {
         const FIX: &str = "set `appendonly yes`, and `appendfsync always` where money is at stake";
-        match (self.get("aof_enabled"), save) {
-            (Some("1"), _) => None,
-            (Some(_), Some("")) => Some(ConfigurationWarning::danger(
+        match (self.get("aof_enabled"), settings.save.as_deref()) {
+            (Some("1"), _) => Some(fsync(settings.appendfsync.as_deref())),
+            (Some(_), Some("")) => Some(Finding::danger(
                 "nothing is written to disk (`appendonly no`, no `save`)",
                 "a restart of the server forgets every key, and a retry runs the handler again",
                 FIX,
             )),
-            (Some(_), Some(_)) => Some(ConfigurationWarning::warning(
+            (Some(_), Some(_)) => Some(Finding::warning(
                 "there are snapshots only (`appendonly no`)",
                 "a crash of the server forgets the keys since the last snapshot",
                 FIX,
             )),
-            (Some(_), None) => Some(ConfigurationWarning::warning(
+            (Some(_), None) => Some(Finding::warning(
                 "there is no append-only file, and whether there are snapshots could not be checked, CONFIG is not allowed",
                 "a crash of the server forgets every key, or those since the last snapshot",
                 FIX,
             )),
-            (None, _) => Some(ConfigurationWarning::unchecked(
-                "persistence",
-                "INFO persistence",
-            )),
+            (None, _) => Some(unchecked("persistence", "INFO persistence")),
         }
+    }
+
+    /// What a fail-over to a replica loses.
+    fn replicas(&self, settings: &Settings) -> Option<Finding> {
+        let replicas: u32 = self.get("connected_slaves")?.parse().ok()?;
+        let required: u32 = settings.min_replicas.as_deref()?.parse().ok()?;
+        if replicas == 0 && required == 0 {
+            return None;
+        }
+        Some(match required {
+            0 => Finding::note(
+                format!("{replicas} replicas, and `min-replicas-to-write` is 0"),
+                "a fail-over loses what the replica had not received, and a retry of that runs the handler again",
+                "set `min-replicas-to-write 1` and `min-replicas-max-lag 10`, which bound it and do not prevent it",
+            ),
+            _ => Finding::good(format!(
+                "{replicas} replicas, and writes need {required} of them"
+            )),
+        })
+    }
+}
+
+fn fsync(appendfsync: Option<&str>) -> Finding {
+    const FIX: &str = "set `appendfsync always` where money is at stake";
+    match appendfsync {
+        Some("always") => Finding::good("`appendonly yes`, `appendfsync always`"),
+        Some("no") => Finding::warning(
+            "`appendfsync` is `no`",
+            "a power cut forgets the keys of the last half minute or more",
+            FIX,
+        ),
+        Some(other) => Finding::note(
+            format!("`appendonly yes`, `appendfsync {other}`"),
+            "a power cut forgets the keys of the last one or two seconds",
+            FIX,
+        ),
+        None => Finding::note(
+            "`appendonly yes`; `appendfsync` could not be checked, CONFIG is not allowed",
+            "unless it is `always`, a power cut forgets the keys of the last one or two seconds",
+            FIX,
+        ),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Severity;
 
     fn findings(info: &str, save: Option<&str>) -> Vec<String> {
-        let findings = ServerInfo { text: info }.findings(save);
+        let settings = Settings {
+            save: save.map(str::to_owned),
+            appendfsync: Some("always".to_owned()),
+            min_replicas: Some("0".to_owned()),
+        };
+        let findings = ServerInfo { text: info }.findings(&settings);
         findings
             .iter()
+            .filter(|finding| finding.severity > Severity::Good)
             .map(|finding| format!("{:?} {}", finding.severity, finding.what))
             .collect()
     }

@@ -129,12 +129,9 @@ fn tcp_settings() -> TcpSettings {
 }
 
 /// Connects to the primary.
-pub(super) async fn connect(servers: &Servers) -> Result<ReconnectingConnection, Error> {
-    let connection = ReconnectingConnection::new(servers.clone());
-    match connection.connect().await {
-        Ok(()) => Ok(connection),
-        Err(error) => Err(cannot("connect to", CallError::of_one_try(error).into())),
-    }
+pub(super) async fn probe(connection: &ReconnectingConnection) -> Result<(), Error> {
+    let connected = connection.connect().await;
+    connected.map_err(|error| cannot("connect to", CallError::of_one_try(error).into()))
 }
 
 pub(super) fn cannot(what: &str, error: StoreError) -> Error {

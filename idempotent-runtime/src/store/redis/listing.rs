@@ -96,10 +96,15 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Records<C> {
         let replies = batch::run(&self.line, keys.iter().map(call).collect()).await;
         let mut records = Vec::with_capacity(keys.len());
         for (key, reply) in keys.into_iter().zip(replies) {
-            let Some((head, left)) = reply::peeked(&reply?)? else {
+            let Some(peeked) = reply::peeked(&reply?)? else {
                 continue;
             };
-            match Stored::peeked(&head).and_then(|stored| stored.listed(key, left)) {
+            let (head, left) = (&peeked.head, peeked.left);
+            let listed = Stored::peeked(head).and_then(|(stored, start)| {
+                let size = peeked.length.saturating_sub(start) as u64;
+                stored.listed(key, left, size)
+            });
+            match listed {
                 Ok(record) => records.push(record),
                 Err(error) => warn_unreadable(&key, &error),
             }

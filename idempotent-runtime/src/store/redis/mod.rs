@@ -93,6 +93,7 @@ use self::name::LONGEST_PREFIX;
 use self::records::Records;
 use self::scripts::Script;
 use self::servers::Servers;
+use super::finding;
 use super::{
     Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
     Renewal, Renewed, Store, StoreError, Subscription,
@@ -120,11 +121,11 @@ mod reply;
 mod row;
 mod scripts;
 mod servers;
+mod target;
 #[cfg(test)]
 mod tests;
 mod written;
 
-pub use configuration::{ConfigurationWarning, Severity};
 pub use reconnecting::ReconnectingConnection;
 
 /// Records in Redis. See the [module](self).
@@ -237,30 +238,16 @@ impl RedisStore {
     }
 
     async fn from_servers(servers: Servers) -> Result<Self, Error> {
-        let connection = connect::connect(&servers).await?;
-        let store = Self::on(Line::that_tries_once(connection)).hearing(servers);
+        let store = Self::of_servers(servers);
+        connect::probe(&store.records.line.connection()).await?;
         let findings = store.check_configuration().await;
         let findings = findings.map_err(|error| connect::cannot("ask", error))?;
-        for finding in findings {
-            tracing::warn!(severity = ?finding.severity, "redis store: {finding}");
-        }
+        finding::log(NAME, &findings);
         Ok(store)
     }
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
-    /// Looks for settings of the server that can lose records, the worst first: eviction, missing
-    /// persistence, a replica, a version that is too old.
-    ///
-    /// A server that does not let us look is no error but a [`ConfigurationWarning`] that says so.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when there is no connection, or the server wants a password.
-    pub async fn check_configuration(&self) -> Result<Vec<ConfigurationWarning>, StoreError> {
-        configuration::check(&mut self.records.line.connection()).await
-    }
-
     async fn end(
         &self,
         owners: &[Owner],

@@ -144,14 +144,30 @@ pub(super) fn scanned(reply: &Value) -> Result<(u64, Vec<&[u8]>), StoreError> {
     Ok((next.ok_or_else(unknown)?, names.collect()))
 }
 
+/// What is listed of a record.
+pub(super) struct Peeked {
+    /// The head and the names.
+    pub(super) head: Vec<u8>,
+    /// How long it lives yet, in milliseconds.
+    pub(super) left: i64,
+    /// How long all of it is, in bytes.
+    pub(super) length: usize,
+}
+
 /// What `peek.lua` answers; `None` where there is no record any more.
-pub(super) fn peeked(reply: &Value) -> Result<Option<(Vec<u8>, i64)>, StoreError> {
+pub(super) fn peeked(reply: &Value) -> Result<Option<Peeked>, StoreError> {
     match reply {
         Value::Array(parts) => match &parts[..] {
-            [Value::BulkString(head), Value::Int(left)] if head.is_empty() && *left == -2 => {
-                Ok(None)
-            }
-            [Value::BulkString(head), Value::Int(left)] => Ok(Some((head.clone(), *left))),
+            [Value::BulkString(head), Value::Int(-2), _] if head.is_empty() => Ok(None),
+            [
+                Value::BulkString(head),
+                Value::Int(left),
+                Value::Int(length),
+            ] => Ok(Some(Peeked {
+                head: head.clone(),
+                left: *left,
+                length: usize::try_from(*length).unwrap_or(0),
+            })),
             _ => Err(unknown()),
         },
         _ => Err(unknown()),

@@ -114,9 +114,9 @@ impl<'a> Stored<'a> {
         Ok(Self { rest, ..stored })
     }
 
-    /// What `peek.lua` has read: a record without its rest.
-    pub(super) fn peeked(record: &'a [u8]) -> Result<Self, Unreadable> {
-        Self::read_head(record).map(|(stored, ..)| stored)
+    /// What `peek.lua` has read: a record without its rest; and where that begins.
+    pub(super) fn peeked(record: &'a [u8]) -> Result<(Self, usize), Unreadable> {
+        Self::read_head(record).map(|(stored, start, _)| (stored, start))
     }
 
     /// Without a rest; and where that begins, and the bytes after the names.
@@ -166,8 +166,13 @@ impl<'a> Stored<'a> {
         Ok((label, text(operation)?))
     }
 
-    /// The record as it is listed, which lives for so many milliseconds yet.
-    pub(super) fn listed(&self, key: RecordKey, left: i64) -> Result<ListedRecord, Unreadable> {
+    /// The record as it is listed, which lives for so many milliseconds yet, and whose rest has so many bytes.
+    pub(super) fn listed(
+        &self,
+        key: RecordKey,
+        left: i64,
+        size_bytes: u64,
+    ) -> Result<ListedRecord, Unreadable> {
         let numbers = self.numbers(left)?;
         let is_completed = self.state == StateByte::Completed;
         let (status, lease_left) = status(is_completed, numbers.lease_left);
@@ -178,6 +183,7 @@ impl<'a> Stored<'a> {
             age: numbers.age,
             lease_left,
             expires_in: numbers.expires_in,
+            size_bytes,
             ..ListedRecord::new(key, status, operation.into())
         })
     }

@@ -78,6 +78,7 @@ use crate::record::{Owner, Record, StoredResponse};
 
 mod batch;
 mod batches;
+mod check;
 mod claim;
 mod complete;
 mod database;
@@ -95,6 +96,7 @@ mod schema;
 mod session;
 mod shared;
 mod statements;
+mod target;
 #[cfg(test)]
 mod tests;
 mod time;

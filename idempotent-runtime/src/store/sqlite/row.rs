@@ -32,7 +32,17 @@ pub(super) type Columns = (
 );
 
 /// The columns of `list.sql` as they are.
-pub(super) type ListedColumns = (Vec<u8>, String, i64, i64, i64, i64, String, Option<String>);
+pub(super) type ListedColumns = (
+    Vec<u8>,
+    String,
+    i64,
+    i64,
+    i64,
+    i64,
+    String,
+    Option<String>,
+    i64,
+);
 
 pub(super) async fn fetch(
     connection: &mut SqliteConnection,
@@ -154,7 +164,7 @@ fn listed_record(
     columns: ListedColumns,
     now: Time,
 ) -> Result<Option<ListedRecord>, BadColumn> {
-    let (_, state, attempt, created_at, lease_until, expires_at, operation, label) = columns;
+    let (_, state, attempt, created_at, lease_until, expires_at, operation, label, size) = columns;
     if Time(expires_at) <= now {
         return Ok(None);
     }
@@ -165,6 +175,7 @@ fn listed_record(
         age: now.since(Time(created_at)),
         lease_left,
         expires_in: Time(expires_at).since(now),
+        size_bytes: u64::try_from(size).unwrap_or(0),
         ..ListedRecord::new(key, status, operation.into())
     }))
 }

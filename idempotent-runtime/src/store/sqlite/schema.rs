@@ -14,13 +14,7 @@ pub(super) async fn check(
     connection: &mut SqliteConnection,
     table: &TableName,
 ) -> sqlx::Result<Result<(), StoreError>> {
-    let made: Option<(String, Option<String>)> = sqlx::query_as(include_str!("sql/schema.sql"))
-        .bind(table.to_string())
-        .fetch_optional(connection)
-        .await?;
-    let found = made.map_or(Found::Nothing, |(text, version)| {
-        found(&text, version.as_deref())
-    });
+    let found = made(connection, table).await?;
     let refused = StoreError::new(NAME, StoreErrorKind::Refused);
     Ok(match found.is_there(table) {
         Ok(true) => Ok(()),
@@ -28,6 +22,20 @@ pub(super) async fn check(
         Ok(false) => Err(refused.with_source(NotMigrated::new("SqliteStore", None))),
         Err(unusable) => Err(refused.with_source(unusable)),
     })
+}
+
+/// What there is of that name.
+pub(super) async fn made(
+    connection: &mut SqliteConnection,
+    table: &TableName,
+) -> sqlx::Result<Found> {
+    let made: Option<(String, Option<String>)> = sqlx::query_as(include_str!("sql/schema.sql"))
+        .bind(table.to_string())
+        .fetch_optional(connection)
+        .await?;
+    Ok(made.map_or(Found::Nothing, |(text, version)| {
+        found(&text, version.as_deref())
+    }))
 }
 
 fn found(made_with: &str, version: Option<&str>) -> Found {

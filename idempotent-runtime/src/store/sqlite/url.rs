@@ -31,6 +31,21 @@ pub(super) fn options_of(url: &str) -> Result<SqliteConnectOptions, Error> {
     })
 }
 
+/// The options of a database that is there.
+pub(super) fn options_of_existing(url: &str) -> Result<SqliteConnectOptions, Error> {
+    let options = options_of(url)?.create_if_missing(false);
+    let path = options.get_filename();
+    // A name in SQLite's own ways is left to it.
+    let is_special = path.to_str().is_some_and(|name| name.starts_with("file:"));
+    match is_special || path == Path::new(":memory:") || path.exists() {
+        true => Ok(options),
+        false => {
+            let message = format!("there is no SQLite database `{}`", path.display());
+            Err(Error::new(ErrorKind::NotMigrated, message))
+        }
+    }
+}
+
 /// No name, or nothing but spaces and slashes: SQLite would take the first for a private temporary database.
 fn is_blank(path: &Path) -> bool {
     let is_nothing = |name: &str| name.chars().all(|it| it.is_whitespace() || it == '/');

@@ -9,7 +9,8 @@ SELECT
     TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), lease_until),
     TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires_at),
     operation,
-    label
+    label,
+    CAST(COALESCE(OCTET_LENGTH(response), OCTET_LENGTH(progress), 0) AS SIGNED)
 FROM {records} {which} record_key > ?
 ORDER BY record_key
 LIMIT ?

@@ -5,7 +5,8 @@
 SELECT key, operation, label, state, attempt,
     (extract(epoch FROM statement_timestamp() - created_at) * 1e6)::bigint AS age_us,
     (extract(epoch FROM lease_until - statement_timestamp()) * 1e6)::bigint AS lease_left_us,
-    (extract(epoch FROM expires_at - statement_timestamp()) * 1e6)::bigint AS expires_in_us
+    (extract(epoch FROM expires_at - statement_timestamp()) * 1e6)::bigint AS expires_in_us,
+    coalesce(octet_length(response), octet_length(progress), 0)::bigint AS size_bytes
 FROM {schema}."{table}"
 WHERE {which} key > $1 AND octet_length(key) = 32
 ORDER BY key

@@ -1,0 +1,317 @@
+//! The command line. No key, scope or secret is on it: any user of the machine can read a command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use http::StatusCode;
+use idempotent_runtime::store::{ListCursor, RecordStatus};
+
+use crate::time;
+
+const AFTER_HELP: &str = "\
+Environment:
+  IDEMPOTENCY_URL               the store, as --store
+  IDEMPOTENCY_NAMESPACE         the service's namespace; default: none
+  IDEMPOTENCY_SECRET            the service's secret; or --secret-file
+  IDEMPOTENCY_PREVIOUS_SECRETS  its previous secrets, oldest first, one on each line; or --previous-secret-file
+  NO_COLOR                      no colours, on a terminal either
+
+Namespace and secrets matter only where a record is named by its key, and to `doctor`.
+
+Exit codes:
+  0  done, or found (doctor: all good)
+  1  nothing found, or nothing changed (doctor: warnings)
+  2  an error: the command line, the store (doctor: errors)";
+
+/// Lists, shows and resolves the records of idempotent-runtime.
+#[derive(Debug, Parser)]
+#[command(name = "idempotent", version, after_help = AFTER_HELP)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Which store, and as whom.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Store and service")]
+pub(crate) struct Settings {
+    /// The store's URL; in the environment if it has a password
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "IDEMPOTENCY_URL",
+        hide_env = true,
+        hide_env_values = true,
+        global = true
+    )]
+    pub(crate) store: Option<String>,
+    /// Another table than `idempotency_records` (SQL stores)
+    #[arg(long, value_name = "NAME", global = true)]
+    pub(crate) table: Option<String>,
+    /// The schema that the table is in (PostgreSQL)
+    #[arg(long, value_name = "NAME", global = true)]
+    pub(crate) schema: Option<String>,
+    /// Another prefix of keys than `idempotent:` (Redis)
+    #[arg(long, value_name = "PREFIX", global = true)]
+    pub(crate) prefix: Option<String>,
+    /// A file that has the service's secret; one line end at its end is not part of it
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) secret_file: Option<PathBuf>,
+    /// The same for a previous secret; repeated, the oldest first
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) previous_secret_file: Vec<PathBuf>,
+    /// There was a time without a secret, before the oldest one
+    #[arg(long, global = true)]
+    pub(crate) previously_without_secret: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List records
+    List(List),
+    /// Show what is stored for a key
+    Show(Show),
+    /// Decide about an abandoned key: it was done (--replay, --status), or it was not (--retry)
+    Resolve(Resolve),
+    /// Remove a record, whatever its state: its key runs again
+    Forget(Forget),
+    /// Count records and bytes by operation and state; all records are looked at
+    Stats(Stats),
+    /// Make the table of a SQL store unless it is there
+    Migrate(Migrate),
+    /// Look at the server, its settings, the table, the clocks, and whether namespace and secret are the service's
+    Doctor(Doctor),
+    /// Remove expired records, and name those that were abandoned
+    Purge,
+}
+
+/// Records whose state is this one.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum State {
+    InFlight,
+    Abandoned,
+    Completed,
+}
+
+impl From<State> for RecordStatus {
+    fn from(state: State) -> Self {
+        match state {
+            State::InFlight => Self::InFlight,
+            State::Abandoned => Self::Abandoned,
+            State::Completed => Self::Completed,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only records of this state
+    #[arg(long, value_name = "STATE")]
+    pub(crate) state: Option<State>,
+    /// Only records of this operation, such as `POST /payments`
+    #[arg(long, value_name = "OPERATION")]
+    pub(crate) operation: Option<String>,
+    /// Only records with this label
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) label: Option<String>,
+    /// Only records whose first claim is so long ago: 90s, 10m, 24h, 7d
+    #[arg(long, value_name = "AGE", value_parser = time::parse)]
+    pub(crate) older_than: Option<Duration>,
+    /// At most so many, and where the rest begins; else all pages (Redis: a few more, at times)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Go on where a listing with --limit ended
+    #[arg(long, value_name = "CURSOR", value_parser = cursor)]
+    pub(crate) cursor: Option<ListCursor>,
+    /// One JSON object on each line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn cursor(text: &str) -> Result<ListCursor, String> {
+    text.parse()
+        .map_err(|error: idempotent_runtime::Error| error.to_string())
+}
+
+/// Which record: by its record key, by the client's key, or by the application's label.
+#[derive(Debug, Args)]
+pub(crate) struct Selector {
+    /// The record key: 64 hexadecimal digits, or the first ones (at least 4) if no other record has them. A
+    /// shortened one is looked for in the whole store
+    #[arg(value_name = "RECORD", conflicts_with_all = ["label", "operation"])]
+    pub(crate) record: Option<String>,
+    /// The label. It is looked for in the whole store
+    #[arg(long, value_name = "LABEL", conflicts_with = "operation")]
+    pub(crate) label: Option<String>,
+    /// The operation, with --key-stdin or --key-file
+    #[arg(long, value_name = "OPERATION", requires = "key")]
+    pub(crate) operation: Option<String>,
+    #[command(flatten)]
+    pub(crate) key: KeySource,
+    /// What the key is: a header's value, the text given to `execute`, or the JSON of `key = expr`
+    #[arg(long, value_name = "KIND", default_value = "header")]
+    pub(crate) key_kind: KeyKind,
+    #[command(flatten)]
+    pub(crate) scope: ScopeSource,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "key", multiple = false)]
+pub(crate) struct KeySource {
+    /// The client's key is the input; with --scope-json-stdin, its first line
+    #[arg(long, requires = "operation")]
+    pub(crate) key_stdin: bool,
+    /// The client's key is in this file
+    #[arg(long, value_name = "FILE", requires = "operation")]
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "scope", multiple = false)]
+pub(crate) struct ScopeSource {
+    /// The scope, as JSON, is what the input has after the key
+    #[arg(long, requires = "operation")]
+    pub(crate) scope_json_stdin: bool,
+    /// The scope, as JSON, is in this file; without a scope if neither is given
+    #[arg(long, value_name = "FILE", requires = "operation")]
+    pub(crate) scope_json_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KeyKind {
+    Header,
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    pub(crate) selector: Selector,
+    /// The values of headers, and the body
+    #[arg(long)]
+    pub(crate) reveal: bool,
+    /// One JSON object on each line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Who decides, and why.
+#[derive(Debug, Args)]
+pub(crate) struct Decision {
+    /// Why: kept in the record, and logged. No secrets
+    #[arg(long, value_name = "TEXT", required = true)]
+    pub(crate) reason: String,
+    /// Who decides
+    #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true)]
+    pub(crate) by: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["replay", "status", "retry"]).required(true).multiple(true))]
+pub(crate) struct Resolve {
+    #[command(flatten)]
+    pub(crate) selector: Selector,
+    #[command(flatten)]
+    pub(crate) what: Verdict,
+    #[command(flatten)]
+    pub(crate) decision: Decision,
+}
+
+/// What became of the abandoned request.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(crate) struct Verdict {
+    /// It was done, and this is its response: a file as `curl -i` prints it (status line, headers, an empty line,
+    /// body). With --status, the file is the body alone. `-` is the input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) replay: Option<PathBuf>,
+    /// It was done: a response of this status, with --replay's body or an empty one
+    #[arg(long, value_name = "CODE", value_parser = status)]
+    pub(crate) status: Option<StatusCode>,
+    /// The media type of --replay's body, with --status
+    #[arg(long, value_name = "TYPE", requires_all = ["status", "replay"])]
+    pub(crate) content_type: Option<String>,
+    /// How long the response is replayed, from now on
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = time::parse)]
+    pub(crate) ttl: Duration,
+    /// It was not done: the key is free, and its finished steps run again
+    #[arg(long, conflicts_with_all = ["replay", "status", "ttl"])]
+    pub(crate) retry: bool,
+}
+
+fn status(code: &str) -> Result<StatusCode, String> {
+    let status = code.parse::<StatusCode>();
+    let status = status.ok().filter(|it| (200..600).contains(&it.as_u16()));
+    status.ok_or_else(|| "a final status is 200 to 599".to_owned())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Forget {
+    #[command(flatten)]
+    pub(crate) selector: Selector,
+    #[command(flatten)]
+    pub(crate) decision: Decision,
+    /// Really: the next request with this key runs, even if it was done before
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stats {
+    /// One JSON object on each line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// One JSON object on each line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// Print the statements and connect to nothing: for who administers the database
+    #[arg(long)]
+    pub(crate) print: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn a_decision_needs_a_reason_and_a_verdict() {
+        assert!(parse("idempotent resolve abcd --retry --reason none").is_ok());
+        assert!(parse("idempotent resolve abcd --retry").is_err());
+        assert!(parse("idempotent resolve abcd --reason none").is_err());
+        assert!(parse("idempotent resolve abcd --retry --status 201 --reason none").is_err());
+        assert!(parse("idempotent resolve abcd --status 199 --reason none").is_err());
+        assert!(parse("idempotent forget abcd --yes").is_err());
+    }
+
+    #[test]
+    fn a_key_comes_with_its_operation_and_from_one_place() {
+        assert!(parse("idempotent show --operation settle --key-stdin").is_ok());
+        assert!(parse("idempotent show --operation settle").is_err());
+        assert!(parse("idempotent show --key-stdin").is_err());
+        assert!(parse("idempotent show --operation settle --key-stdin --key-file a").is_err());
+        assert!(parse("idempotent show abcd --label order").is_err());
+    }
+}

@@ -1,0 +1,94 @@
+//! What went wrong, and what to do about it.
+
+use std::io;
+use std::process::ExitCode;
+
+use idempotent_runtime::store::StoreError;
+use idempotent_runtime::{Error, ErrorKind};
+
+const LOOK_CLOSER: &str = "is the server there, and is the URL right? `idempotent doctor` looks closer at a store that answers";
+
+/// Why a command has ended early. It has no key, no scope and no password: neither do the runtime's errors.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Told {
+        message: String,
+        remedy: Option<&'static str>,
+    },
+    /// The reader of the output has gone: `idempotent list | head`.
+    NobodyReads,
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self::Told {
+            message: message.into(),
+            remedy: None,
+        }
+    }
+
+    pub(crate) fn with_remedy(message: impl Into<String>, remedy: &'static str) -> Self {
+        Self::Told {
+            message: message.into(),
+            remedy: Some(remedy),
+        }
+    }
+
+    /// With its causes.
+    pub(crate) fn of_store(what: &str, error: &StoreError) -> Self {
+        let mut message = format!("{what}: {error}");
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            message.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        Self::with_remedy(message, LOOK_CLOSER)
+    }
+
+    #[expect(clippy::print_stderr, reason = "a command line tool talks to its user")]
+    pub(crate) fn report(&self) -> ExitCode {
+        match self {
+            Self::NobodyReads => return ExitCode::SUCCESS,
+            Self::Told { message, remedy } => {
+                eprintln!("error: {message}");
+                if let Some(remedy) = remedy {
+                    eprintln!("  {remedy}");
+                }
+            }
+        }
+        ExitCode::from(2)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let remedy = match error.kind() {
+            ErrorKind::NotMigrated => Some(
+                "run `idempotent migrate`, or give the output of `idempotent migrate --print` to whoever administers the database; is --table right?",
+            ),
+            ErrorKind::FeatureDisabled => Some(
+                "install this tool with that feature: `cargo install idempotent-cli --features ...`",
+            ),
+            ErrorKind::InvalidUrl | ErrorKind::UnknownScheme => {
+                Some("set --store or IDEMPOTENCY_URL to the URL that the service connects to")
+            }
+            ErrorKind::Store => Some(LOOK_CLOSER),
+            _ => None,
+        };
+        Self::Told {
+            // With its causes.
+            message: format!("{error:?}"),
+            remedy,
+        }
+    }
+}
+
+/// Of the output.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::NobodyReads,
+            _ => Self::new(format!("cannot write the output: {error}")),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What goes over all records: pages, an ambiguous name, sizes, purging.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use idempotent_runtime::store::{ClaimRequest, Store as _, Target};
+use idempotent_runtime::{Fingerprint, Owner, RecordKey, Token};
+
+use crate::stores::{Kind, Place};
+use crate::tool::Tool;
+
+const LONG: Duration = Duration::from_secs(600);
+
+/// Claims keys that begin with these bytes, for as long, and kept so long after that.
+async fn claimed(place: &Place, beginnings: &[u8], lease: Duration, retention: Duration) {
+    let target = Target::new(&place.url);
+    target.migrate().await.unwrap();
+    let store = target.open().await.unwrap();
+    for beginning in beginnings {
+        let mut key = [7; 32];
+        key[0] = *beginning;
+        let owner = Owner {
+            key: RecordKey::from_bytes(key),
+            token: Token::random().unwrap(),
+        };
+        let fingerprint = Fingerprint::from_bytes([0; 32]);
+        let mut request = ClaimRequest::new(owner, fingerprint, "scan", lease, retention);
+        request.label = Some("of all");
+        store.claim(&request).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_go_on_where_the_one_before_ended() {
+    let place = Place::new(Kind::Sqlite).await.unwrap();
+    claimed(&place, &[1, 2, 3, 4, 5], LONG, LONG).await;
+    let tool = Tool::new(&place);
+    let (mut records, mut pages, mut next) = (BTreeSet::new(), 0, None::<String>);
+    loop {
+        let cursor = next.iter().flat_map(|it| ["--cursor", it]);
+        let arguments = ["list", "--json", "--limit", "2"].into_iter().chain(cursor);
+        let page = tool.run(&arguments.collect::<Vec<_>>());
+        page.code(0);
+        pages += 1;
+        next = None;
+        for line in page.text.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            match line["record"].as_str() {
+                Some(record) => assert!(records.insert(record.to_owned()), "{record} twice"),
+                None => next = line["next_cursor"].as_str().map(str::to_owned),
+            }
+        }
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!((records.len(), pages), (5, 3));
+    tool.run(&["list", "--cursor", "no hex"]).code(2);
+    tool.run(&["list", "--older-than", "1h"]).code(1);
+    tool.run(&["list", "--operation", "another"]).code(1);
+    place.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_several_records_are_called_names_none_of_them() {
+    let place = Place::new(Kind::Sqlite).await.unwrap();
+    claimed(&place, &[0x0a, 0x0b], LONG, LONG).await;
+    let tool = Tool::new(&place);
+    for which in [&["show", "0a07"][..], &["show", "0b0707"]] {
+        tool.run(which).code(0).says("of all");
+    }
+    let both = tool.run(&["show", "--label", "of all"]);
+    assert_eq!(both.text.matches("in-flight").count(), 2, "{}", both.text);
+    let forget = ["forget", "--label", "of all", "--reason", "none", "--yes"];
+    tool.run(&forget)
+        .code(2)
+        .says("2 records are called so")
+        .says("0b0707");
+    tool.run(&["stats"]).code(0).says("in-flight  2");
+    place.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn purge_names_what_was_never_resolved() {
+    let place = Place::new(Kind::Sqlite).await.unwrap();
+    claimed(
+        &place,
+        &[1],
+        Duration::from_millis(1),
+        Duration::from_millis(1),
+    )
+    .await;
+    claimed(&place, &[2], LONG, LONG).await;
+    let tool = Tool::new(&place);
+    // It is expired by then: starting the tool takes longer than its life.
+    let purged = tool.run(&["purge"]);
+    purged
+        .code(0)
+        .says("1 expired records were removed, of which 1 were never completed");
+    purged.says("abandoned: 0107").says("scan");
+    tool.run(&["purge"]).code(0).says("0 expired records");
+    place.remove().await;
+}

@@ -1,0 +1,111 @@
+//! What an operator is told of a server, a table and a user's rights.
+
+use idempotent_runtime::store::postgres::PostgresStore;
+use idempotent_runtime::store::{Finding, Severity, Store, Target};
+use idempotent_runtime::{ErrorKind, RecordKey};
+
+use crate::support::{Scratch, pool, server};
+
+/// What is not good.
+async fn told(store: &PostgresStore) -> Vec<(Severity, String)> {
+    let mut findings = store.check().await.unwrap();
+    findings.retain(|finding| finding.severity > Severity::Good && !is_of_clock(finding));
+    let line = |finding: Finding| (finding.severity, finding.what.into_owned());
+    findings.into_iter().map(line).collect()
+}
+
+/// The machine that the tests run on may be any.
+fn is_of_clock(finding: &Finding) -> bool {
+    finding.what.contains("clock")
+}
+
+#[tokio::test]
+async fn check_tells_what_is_wrong_with_the_table() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let store = scratch.store(1);
+    assert_eq!(told(&store).await, []);
+    for (wrong, right, severity, what) in [
+        (
+            r#"ALTER TABLE "{table}" SET UNLOGGED"#,
+            r#"ALTER TABLE "{table}" SET LOGGED"#,
+            Severity::Danger,
+            "the table is UNLOGGED",
+        ),
+        (
+            r#"ALTER INDEX "{table}_uncompleted" RENAME TO "{table}_other""#,
+            r#"ALTER INDEX "{table}_other" RENAME TO "{table}_uncompleted""#,
+            Severity::Warning,
+            "an index of the table is missing or invalid",
+        ),
+        (
+            r#"ALTER FUNCTION "{table}_wait" RENAME TO "{table}_other""#,
+            r#"ALTER FUNCTION "{table}_other" RENAME TO "{table}_wait""#,
+            Severity::Danger,
+            "this user may not do all that the store does",
+        ),
+    ] {
+        scratch.execute(wrong).await;
+        assert_eq!(told(&store).await, [(severity, what.to_owned())]);
+        scratch.execute(right).await;
+    }
+    assert_eq!(told(&store).await, []);
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn check_tells_a_user_without_rights_and_a_role_that_does_not_wait_for_the_disk() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    scratch
+        .execute(
+            r#"CREATE ROLE "{table}" LOGIN; GRANT SELECT, INSERT, UPDATE ON "{table}" TO "{table}";
+               ALTER ROLE "{table}" SET synchronous_commit = off"#,
+        )
+        .await;
+    let options = scratch.server.clone().username(&scratch.table);
+    let store = scratch.store_on(pool(&options, 1));
+    let expected = [
+        "`synchronous_commit` is off",
+        "this user may not do all that the store does",
+    ]
+    .map(|what| (Severity::Danger, what.to_owned()));
+    assert_eq!(told(&store).await, expected);
+    scratch
+        .execute(r#"GRANT DELETE ON "{table}" TO "{table}"; ALTER ROLE "{table}" RESET ALL"#)
+        .await;
+    assert_eq!(told(&store).await, []);
+    scratch
+        .execute(r#"DROP OWNED BY "{table}"; DROP ROLE "{table}""#)
+        .await;
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn target_makes_nothing_unless_it_is_told_to() {
+    let (Some(url), Some(scratch)) = (server().await, Scratch::new().await) else {
+        return;
+    };
+    let target = Target::new(url).table(&scratch.table);
+    for _ in 0..2 {
+        let error = target.open().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotMigrated, "{error:?}");
+    }
+    let findings = target.check().await.unwrap();
+    let last = findings.iter().max_by_key(|finding| finding.severity);
+    assert!(
+        last.unwrap().what.starts_with("there is no table"),
+        "{findings:?}"
+    );
+    let statements = target.migrations().await.unwrap().unwrap();
+    assert!(statements.contains(&scratch.table));
+    target.migrate().await.unwrap();
+    let store = target.open().await.unwrap();
+    let no_key = RecordKey::from_bytes([0; 32]);
+    assert!(store.get(&no_key).await.unwrap().is_none());
+    let prefixed = target.prefix("a:").open().await.unwrap_err();
+    assert_eq!(prefixed.kind(), ErrorKind::InvalidName);
+    scratch.clean_up().await;
+}
