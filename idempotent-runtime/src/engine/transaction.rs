@@ -6,12 +6,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use self::running::Running;
 use super::key_queues::{KeyQueue, RunningHere, Turn};
 use super::pauses::jittered;
 use super::wait::{FIRST_POLL, SLOWEST_POLL};
@@ -19,11 +18,13 @@ use super::{Answer, Described, Engine, Fingerprints, Intent, Own, Refusal, rando
 use crate::fingerprint::Fingerprint;
 use crate::key::{KeySet, RecordKey};
 use crate::keyed::Entry;
-use crate::observer::{Event, StoreCall};
+use crate::observer::StoreCall;
 use crate::policy::{InFlight, Policy};
 use crate::record::{Owner, RecordState, StoredResponse};
 use crate::store::transaction::{ASK_AGAIN, Begin, Committed, Session, TransactionRequest};
 use crate::store::{Claim, StoreError, StoreErrorKind};
+
+mod running;
 
 /// A transaction that is open, and whose record is not written yet. Dropped, it is rolled back.
 pub(crate) struct InTransaction<C> {
@@ -39,48 +40,6 @@ struct ToRecord {
     described: Described,
     /// Ends after the session has.
     _here: RunningHere,
-}
-
-/// Is counted, and keeps [`Engine::shutdown`] waiting.
-struct Running {
-    engine: Engine,
-    /// What it runs, as observers know it, once it has begun for a record.
-    observed: Option<Described>,
-    _token: TaskTrackerToken,
-}
-
-impl Running {
-    fn new(engine: &Engine, token: TaskTrackerToken) -> Self {
-        engine.0.held.fetch_add(1, Ordering::AcqRel);
-        Self {
-            engine: engine.clone(),
-            observed: None,
-            _token: token,
-        }
-    }
-
-    fn begin(&mut self, described: &Described, record: RecordKey) {
-        if self.engine.observers().is_none() {
-            return;
-        }
-        self.observed = Some(described.clone());
-        self.engine.observers().tell(|| Event::Claimed {
-            operation: described.observed(),
-            record,
-            attempt: 1,
-        });
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.engine.0.held.fetch_sub(1, Ordering::AcqRel);
-        if let Some(described) = &self.observed {
-            self.engine.observers().tell(|| Event::ClaimEnded {
-                operation: described.observed(),
-            });
-        }
-    }
 }
 
 /// Waits for the request that runs.

@@ -268,8 +268,7 @@ impl Renewer {
         let now = Instant::now();
         let asked_at = asked.asked_at;
         let size = asked.tokens.len();
-        let failed = asked.results.iter().filter(|result| result.is_err());
-        let failed = failed.count();
+        let failed = asked.results.iter().filter(|it| it.is_err()).count();
         let has_failed = failed == size;
         if let Some(Err(error)) = asked.results.iter().find(|result| result.is_err()) {
             tracing::warn!(
