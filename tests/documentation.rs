@@ -42,9 +42,17 @@ fn the_feature_tables_list_the_features_of_the_manifest() {
         // A name that begins so is no part of the API.
         .filter(|name| *name != "default" && !name.starts_with("__"))
         .collect();
-    for text in [README, CRATE] {
-        let rows = table(text, "| feature | default | what it brings |");
-        let documented: BTreeSet<_> = rows.iter().filter_map(|row| code(row[0])).collect();
+    // The README names the stores' features in the table of stores.
+    let stores = table(README, "| URL | feature | durable |");
+    let stores: BTreeSet<_> = stores.iter().filter_map(|row| code(row[1])).collect();
+    assert!(stores.is_subset(&features));
+    for (text, head, elsewhere) in [
+        (README, "| other feature | default |", stores),
+        (CRATE, "| feature | default |", BTreeSet::new()),
+    ] {
+        let rows = table(text, head);
+        let named = rows.iter().flat_map(|row| row[0].split(", "));
+        let documented: BTreeSet<_> = named.filter_map(code).chain(elsewhere).collect();
         assert_eq!(documented, features);
         for row in rows {
             let is_default =
@@ -97,4 +105,39 @@ fn the_readmes_of_the_published_crates_link_to_nothing_in_the_repository() {
 fn both_readmes_have_the_same_first_example() {
     let example = |readme: &'static str| readme.split("```").nth(1).expect("an example");
     assert_eq!(example(PUBLISHED[0]), example(README));
+}
+
+/// Each metric that an alert rule or a panel names is one that the documentation lists, with the labels that it has.
+#[test]
+fn alert_rules_and_dashboard_name_metrics_and_labels_that_there_are() {
+    const METRICS: &str = include_str!("../idempotent-runtime/src/metrics.rs");
+    let rows = table(METRICS, "//! | metric | | labels | |");
+    let names: BTreeSet<_> = rows.iter().filter_map(|row| code(row[0])).collect();
+    let labels: BTreeSet<_> = rows
+        .iter()
+        .flat_map(|row| row[2].split(", ").filter_map(code))
+        .chain(["le"])
+        .collect();
+    let rules = include_str!("../metrics/alerts.yml");
+    let dashboard = include_str!("../metrics/dashboard.json");
+    serde_json::from_str::<serde_json::Value>(dashboard).unwrap();
+    let mut named = BTreeSet::new();
+    for text in [rules, dashboard] {
+        let words = text.split(|it: char| !it.is_ascii_alphanumeric() && it != '_');
+        for word in words.filter(|word| word.starts_with("idempotency_")) {
+            let name = ["_bucket", "_count", "_sum"]
+                .iter()
+                .find_map(|suffix| word.strip_suffix(suffix))
+                .unwrap_or(word);
+            assert!(names.contains(name), "{word} is no metric: {names:?}");
+            named.insert(name);
+        }
+        for by in text.split("by (").skip(1) {
+            let by = by.split(')').next().unwrap();
+            for label in by.split(", ") {
+                assert!(labels.contains(label), "{label} is no label: {labels:?}");
+            }
+        }
+    }
+    assert_eq!(named, names, "each has a panel or a rule");
 }

@@ -123,6 +123,7 @@
 //! | `sqlite` | no | records in a SQLite file |
 //! | `mysql` | no | records in MySQL or MariaDB |
 //! | `blake3` | no | BLAKE3 instead of SHA-256 for fingerprints, if the application [selects it](IdempotencyBuilder::digest) |
+//! | `metrics` | no | an [observer](observer) for the `metrics` facade |
 //! | `admin` | no | `admin::router`: a page for operators |
 //! | `forgotten-routes` | no | [a layer](ForgottenRoutesLayer) that finds handlers which somebody forgot to protect |
 //! | `test-util` | no | [tools](testing) for the tests of an application |
@@ -148,13 +149,14 @@
 //! | tracing 0.1 | what is logged, and the span that moves along with a handler |
 //! | tokio 1 | everything runs in its runtime |
 //! | sqlx 0.9 | features `postgres`, `sqlite`, `mysql`: pools given to a store, and the connection of `#[tx]` |
+//! | metrics 0.24 | feature `metrics`: the recorder that counts |
 //! | tower-layer 0.3, tower-service 0.3 | features `forgotten-routes` and `test-util`: their traits |
 //! | utoipa 5, aide 0.15 | the features of these names: their traits |
 //! | redis 1 | feature `redis`: connections given to `RedisStore::new` |
 //!
 //! # What is logged
 //!
-//! Events go to [`tracing`]. Lost claims and failed store calls are warnings; panics of
+//! Events go to [`tracing`]; [`operating`] says which to alert on. Lost claims, failed store calls and keys that become abandoned are warnings; panics of
 //! handlers and responses that could not be stored are errors. What an operator decides, or has revealed on the
 //! page for operators, is a warning with their name. A record appears as the first four
 //! bytes of its digest; keys, scopes, bodies and tokens never appear.
@@ -185,6 +187,7 @@ pub mod metrics;
 pub mod observer;
 #[cfg(any(feature = "utoipa", feature = "aide"))]
 pub mod openapi;
+pub mod operating;
 mod operation;
 mod operator;
 mod policy;

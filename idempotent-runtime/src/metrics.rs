@@ -303,3 +303,6 @@ impl fmt::Debug for MetricsObserver {
         f.debug_struct("MetricsObserver").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
