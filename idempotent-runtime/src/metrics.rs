@@ -11,6 +11,10 @@
 //! # drop(idempotency);
 //! ```
 //!
+//! `PrometheusBuilder` exports histograms as summaries unless it is given buckets. The alert rules and the dashboard want buckets:
+//! `.set_buckets_for_metric(Matcher::Full("idempotency_store_duration_seconds".to_owned()), &[0.0005, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0])?`,
+//! as in `examples/metrics.rs`.
+//!
 //! **Install the exporter first.** An observer asks the recorder for each metric once, when it is first needed; without a recorder
 //! it gets one that counts nothing, for good.
 //!
@@ -36,11 +40,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use ::metrics::{Counter, Gauge, Histogram, Unit};
 
 use self::slots::Slots;
+use crate::handle::problem::ProblemCode;
 use crate::observer::{Event, Observer, Outcome, StoreCall};
 use crate::store::StoreErrorKind;
 
@@ -54,11 +59,19 @@ mod slots;
 pub struct MetricsObserver {
     operations: RwLock<HashMap<Box<str>, Operation>>,
     store: Slots<Histogram, { StoreCall::COUNT * (1 + StoreErrorKind::COUNT) }>,
-    renewals: Slots<Counter, 4>,
-    cache_hits: OnceLock<Counter>,
-    background: OnceLock<Gauge>,
-    pending: OnceLock<Gauge>,
-    pending_bytes: OnceLock<Gauge>,
+    process: OnceLock<Process>,
+    other: OnceLock<Operation>,
+    /// Abandoned records of the operations that are counted together.
+    other_abandoned: Mutex<HashMap<Box<str>, usize>>,
+}
+
+/// The metrics that are not an operation's.
+struct Process {
+    renewals: [Counter; RENEWAL_RESULTS.len()],
+    cache_hits: Counter,
+    background: Gauge,
+    pending: Gauge,
+    pending_bytes: Gauge,
 }
 
 /// The metrics of one operation.
@@ -66,8 +79,8 @@ struct Operation {
     name: Arc<str>,
     requests: Slots<Counter, { Outcome::COUNT }>,
     in_flight: Gauge,
-    events: Slots<Counter, { EVENTS.len() }>,
-    abandoned: OnceLock<Gauge>,
+    events: [Counter; EVENTS.len()],
+    abandoned: Gauge,
 }
 
 /// What can happen to claims.
@@ -84,6 +97,13 @@ const ABANDONED: usize = 2;
 const PURGED: usize = 3;
 
 const RENEWAL_RESULTS: [&str; 4] = ["renewed", "late", "lost", "failed"];
+
+/// Outcomes that alert rules are about.
+const ALERTING: [Outcome; 3] = [
+    Outcome::Degraded,
+    Outcome::Problem(ProblemCode::StoreUnavailable),
+    Outcome::Problem(ProblemCode::KeyReused),
+];
 
 /// What is counted together once there are too many operations.
 const OTHER: &str = "(other)";
@@ -105,13 +125,34 @@ impl MetricsObserver {
         if let Some(operation) = operations.get(name) {
             return use_it(operation);
         }
-        let is_full = operations.len() >= Self::MAX_OPERATIONS;
+        if operations.len() >= Self::MAX_OPERATIONS {
+            return use_it(self.other.get_or_init(|| Operation::new(OTHER)));
+        }
         drop(operations);
-        let name = if is_full { OTHER } else { name };
         let operations = self.operations.write();
         let mut operations = operations.unwrap_or_else(PoisonError::into_inner);
         let operation = operations.entry(name.into());
         use_it(operation.or_insert_with(|| Operation::new(name)));
+    }
+
+    fn process(&self) -> &Process {
+        self.process.get_or_init(Process::new)
+    }
+
+    fn abandoned(&self, name: &str, records: usize) {
+        self.operation(name, |operation| {
+            let mut records = records;
+            if &*operation.name == OTHER {
+                let other = self.other_abandoned.lock();
+                let mut other = other.unwrap_or_else(PoisonError::into_inner);
+                match records {
+                    0 => drop(other.remove(name)),
+                    _ => drop(other.insert(name.into(), records)),
+                }
+                records = other.values().sum();
+            }
+            operation.abandoned.set(as_f64(records));
+        });
     }
 
     fn happened(&self, operation: &str, event: usize) {
@@ -136,50 +177,63 @@ impl MetricsObserver {
         self.store.with(index, make, |it| it.record(elapsed));
     }
 
-    fn renewed(&self, results: [usize; 4]) {
-        let results = results.into_iter().enumerate();
-        for (index, count) in results.filter(|(_, count)| *count > 0) {
-            let result = RENEWAL_RESULTS.get(index).copied().unwrap_or_default();
-            let make =
-                || ::metrics::counter!("idempotency_lease_renewals_total", "result" => result);
-            let count = u64::try_from(count).unwrap_or(u64::MAX);
-            self.renewals.with(index, make, |it| it.increment(count));
+    fn renewed(&self, results: [usize; RENEWAL_RESULTS.len()]) {
+        for (counter, count) in self.process().renewals.iter().zip(results) {
+            counter.increment(u64::try_from(count).unwrap_or(u64::MAX));
+        }
+    }
+}
+
+impl Process {
+    fn new() -> Self {
+        describe();
+        Self {
+            renewals: RENEWAL_RESULTS.map(
+                |result| ::metrics::counter!("idempotency_lease_renewals_total", "result" => result),
+            ),
+            cache_hits: ::metrics::counter!("idempotency_cache_hits_total"),
+            background: ::metrics::gauge!("idempotency_background_handlers"),
+            pending: ::metrics::gauge!("idempotency_pending_responses"),
+            pending_bytes: ::metrics::gauge!("idempotency_pending_bytes"),
         }
     }
 }
 
 impl Operation {
+    /// With all that alert rules are about: a counter whose first value is 1 has not risen, to a rule that sees it first.
     fn new(name: &str) -> Self {
         let name: Arc<str> = name.into();
         describe();
-        Self {
+        let operation = Self {
             in_flight: ::metrics::gauge!("idempotency_in_flight", "operation" => Arc::clone(&name)),
+            abandoned: ::metrics::gauge!("idempotency_abandoned", "operation" => Arc::clone(&name)),
             requests: Slots::default(),
-            events: Slots::default(),
-            abandoned: OnceLock::new(),
+            events: EVENTS.map(|event| {
+                let counter = ::metrics::counter!(event, "operation" => Arc::clone(&name));
+                counter.increment(0);
+                counter
+            }),
             name,
+        };
+        for outcome in ALERTING {
+            operation.requested(outcome, 0);
         }
+        operation
     }
 
-    fn requested(&self, outcome: Outcome) {
+    fn requested(&self, outcome: Outcome, requests: u64) {
         let make = || {
             ::metrics::counter!("idempotency_requests_total",
                 "operation" => Arc::clone(&self.name), "outcome" => outcome.as_str())
         };
         self.requests
-            .with(outcome.index(), make, |it| it.increment(1));
+            .with(outcome.index(), make, |it| it.increment(requests));
     }
 
     fn happened(&self, event: usize) {
-        let name = EVENTS.get(event).copied().unwrap_or_default();
-        let make = || ::metrics::counter!(name, "operation" => Arc::clone(&self.name));
-        self.events.with(event, make, |it| it.increment(1));
-    }
-
-    fn has_abandoned(&self, records: usize) {
-        let make =
-            || ::metrics::gauge!("idempotency_abandoned", "operation" => Arc::clone(&self.name));
-        self.abandoned.get_or_init(make).set(as_f64(records));
+        if let Some(counter) = self.events.get(event) {
+            counter.increment(1);
+        }
     }
 }
 
@@ -187,7 +241,7 @@ impl Observer for MetricsObserver {
     fn observe(&self, event: &Event<'_>) {
         match *event {
             Event::Request { operation, outcome } => {
-                self.operation(operation, |it| it.requested(outcome));
+                self.operation(operation, |it| it.requested(outcome, 1));
             }
             Event::Claimed {
                 operation, attempt, ..
@@ -204,7 +258,7 @@ impl Observer for MetricsObserver {
             Event::Abandoned { operation, .. } => self.happened(operation, ABANDONED),
             Event::PurgedAbandoned { operation, .. } => self.happened(operation, PURGED),
             Event::AbandonedRecords { operation, records } => {
-                self.operation(operation, |it| it.has_abandoned(records));
+                self.abandoned(operation, records);
             }
             Event::StoreCall {
                 store,
@@ -218,19 +272,16 @@ impl Observer for MetricsObserver {
                 lost,
                 failed,
             } => self.renewed([renewed, late, lost, failed]),
-            Event::CacheHit => {
-                let make = || ::metrics::counter!("idempotency_cache_hits_total");
-                self.cache_hits.get_or_init(make).increment(1);
+            Event::CacheHit => self.process().cache_hits.increment(1),
+            Event::BackgroundBegan => self.process().background.increment(1.0),
+            Event::BackgroundEnded => self.process().background.decrement(1.0),
+            Event::PendingBegan { bytes } => {
+                self.process().pending.increment(1.0);
+                self.process().pending_bytes.increment(as_f64(bytes));
             }
-            Event::Background { handlers } => {
-                let make = || ::metrics::gauge!("idempotency_background_handlers");
-                self.background.get_or_init(make).set(as_f64(handlers));
-            }
-            Event::PendingResponses { responses, bytes } => {
-                let make = || ::metrics::gauge!("idempotency_pending_responses");
-                self.pending.get_or_init(make).set(as_f64(responses));
-                let make = || ::metrics::gauge!("idempotency_pending_bytes");
-                self.pending_bytes.get_or_init(make).set(as_f64(bytes));
+            Event::PendingEnded { bytes } => {
+                self.process().pending.decrement(1.0);
+                self.process().pending_bytes.decrement(as_f64(bytes));
             }
         }
     }

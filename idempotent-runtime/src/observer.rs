@@ -34,19 +34,22 @@
 //!
 //! Never a client's key, a scope, a label, a header or a body. [`RecordKey`] is a digest, and belongs in logs but not in the labels
 //! of a metric: there is one for each request. The operation is the only free text, and is bounded as well: it is
-//! the handler's `name` or its method and route; a fallback handler, which has no route, is `POST (fallback)`, and a method that
-//! is not registered is `_OTHER`.
+//! the handler's `name` or its method and route, cut to 128 bytes; a fallback handler, which has no route, is `POST (fallback)`, and a
+//! method that is not registered is `_OTHER`. That is also what a record keeps.
 
 use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::handle::problem::ProblemCode;
 use crate::key::RecordKey;
+use crate::operation::stored;
 use crate::store::StoreErrorKind;
 
-/// Is told what happens, from within requests and background tasks. It must return soon, must not block, and a panic in it
-/// is a panic in the request.
+/// Is told what happens, from within requests and background tasks. It must return soon and must not block. A panic in it is caught
+/// and logged once, and changes nothing about the request.
 pub trait Observer: Debug + Send + Sync + 'static {
     /// Something has happened.
     fn observe(&self, event: &Event<'_>);
@@ -254,31 +257,60 @@ pub enum Event<'a> {
         /// Leases that were not renewed, and will be tried again.
         failed: usize,
     },
-    /// A replay was answered without a call of the store.
+    /// A replay was answered from memory, without a call of the store.
     CacheHit,
-    /// How many handlers run on in the background, after their clients have gone.
+    /// A handler runs on in the background from now on, because its client has gone.
+    BackgroundBegan,
+    /// It has ended: for each [`BackgroundBegan`](Self::BackgroundBegan) there is one.
+    BackgroundEnded,
+    /// A handler has run, and the store has not accepted its response yet.
     #[non_exhaustive]
-    Background {
-        /// How many.
-        handlers: usize,
+    PendingBegan {
+        /// How much memory the response takes.
+        bytes: usize,
     },
-    /// How many responses the store has not accepted yet, although their handlers have run.
+    /// The store has accepted it, or a later attempt's response stands: for each [`PendingBegan`](Self::PendingBegan) there is one.
     #[non_exhaustive]
-    PendingResponses {
-        /// How many.
-        responses: usize,
-        /// How much memory they take.
+    PendingEnded {
+        /// As when it began.
         bytes: usize,
     },
 }
 
 /// All observers of a handle; none as a rule.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Observers(Option<Arc<[Arc<dyn Observer>]>>);
+pub(crate) struct Observers(Option<Arc<All>>);
+
+#[derive(Debug)]
+struct All {
+    observers: Box<[Arc<dyn Observer>]>,
+    has_panicked: AtomicBool,
+}
+
+impl All {
+    /// An observer is the application's own: what it breaks must not end a lease, or lose a response.
+    fn tell(&self, event: &Event<'_>) {
+        for observer in &self.observers {
+            let told = catch_unwind(AssertUnwindSafe(|| observer.observe(event)));
+            if told.is_err() && !self.has_panicked.swap(true, Ordering::Relaxed) {
+                tracing::error!(
+                    ?observer,
+                    "an observer panicked, and may miss events from now on"
+                );
+            }
+        }
+    }
+}
 
 impl Observers {
     pub(crate) fn new(observers: Vec<Arc<dyn Observer>>) -> Self {
-        Self((!observers.is_empty()).then(|| observers.into()))
+        if observers.is_empty() {
+            return Self(None);
+        }
+        Self(Some(Arc::new(All {
+            observers: observers.into(),
+            has_panicked: AtomicBool::new(false),
+        })))
     }
 
     pub(crate) fn is_none(&self) -> bool {
@@ -287,14 +319,13 @@ impl Observers {
 
     /// A request that observers wait for, if there are any.
     pub(crate) fn watch(&self, operation: &str) -> Option<ObservedRequest> {
-        (!self.is_none()).then(|| ObservedRequest::new(self, operation.into()))
+        (!self.is_none()).then(|| ObservedRequest::new(self, stored(operation).into()))
     }
 
     /// The event is made only if there is an observer.
     pub(crate) fn tell<'a>(&self, event: impl FnOnce() -> Event<'a>) {
-        if let Some(observers) = &self.0 {
-            let event = event();
-            observers.iter().for_each(|it| it.observe(&event));
+        if let Some(all) = &self.0 {
+            all.tell(&event());
         }
     }
 }
@@ -327,9 +358,15 @@ impl ObservedRequest {
 
 impl Drop for ObservedRequest {
     fn drop(&mut self) {
+        let outcome = match self.outcome {
+            Outcome::Disconnected if std::thread::panicking() => {
+                Outcome::Problem(ProblemCode::HandlerFailed)
+            }
+            outcome => outcome,
+        };
         self.observers.tell(|| Event::Request {
             operation: &self.operation,
-            outcome: self.outcome,
+            outcome,
         });
     }
 }

@@ -1,8 +1,9 @@
 //! What operators pass and receive for one key.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -42,6 +43,7 @@ pub struct Locator {
     operation: String,
     scope: Option<Serialized>,
     key: KeySource,
+    seen: Option<Seen>,
 }
 
 /// A value as canonical JSON, or the reason why it has no such form. The error is returned when the locator is
@@ -113,6 +115,7 @@ impl Locator {
             operation,
             scope: None,
             key,
+            seen: None,
         }
     }
 
@@ -124,6 +127,19 @@ impl Locator {
     pub fn scope<T: Serialize + ?Sized>(mut self, scope: &T) -> Self {
         self.scope = Some(serialized(scope));
         self
+    }
+
+    /// The record as an operator has seen it. A decision is then about that attempt alone: if another one has crashed meanwhile,
+    /// the outcome is [`Resolution::Changed`], and nothing was changed. For a form that is sent long after it was shown.
+    #[must_use]
+    pub fn seen(mut self, seen: Seen) -> Self {
+        self.seen = Some(seen);
+        self
+    }
+
+    /// Whether a record is the one that was seen, if one was.
+    pub(crate) fn is_as_seen(&self, attempt: u32, age: Duration) -> bool {
+        self.seen.is_none_or(|seen| seen == Seen::now(attempt, age))
     }
 
     pub(crate) fn resolve(&self) -> Result<Resolved<'_>, Error> {
@@ -181,6 +197,62 @@ impl fmt::Debug for Locator {
     }
 }
 
+/// An attempt as an operator has seen it, to be handed back with the decision about it ([`Locator::seen`]): its number, and
+/// when the record began. A key that was freed begins again at attempt 1, so the number alone does not say which.
+///
+/// Its text ([`Display`](fmt::Display), [`FromStr`]) fits into a form or a command line: `2@1780000000000`, the attempt, and
+/// the time of the first claim in ms since 1970, as this process reckons it.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    attempt: u32,
+    began_ms: u64,
+}
+
+/// How much two reckonings of one time may differ. Between two attempts with the same number are at least the grace periods of
+/// a decision, 2.5 s.
+const SAME_MS: u64 = 2_000;
+
+impl Seen {
+    fn now(attempt: u32, age: Duration) -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        let began = since_epoch.unwrap_or_default().saturating_sub(age);
+        Self {
+            attempt,
+            began_ms: u64::try_from(began.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl PartialEq for Seen {
+    fn eq(&self, other: &Self) -> bool {
+        self.attempt == other.attempt && self.began_ms.abs_diff(other.began_ms) <= SAME_MS
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.attempt, self.began_ms)
+    }
+}
+
+impl FromStr for Seen {
+    type Err = Error;
+
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidIdentity`] unless it is the text of one.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let read = || {
+            let (attempt, began_ms) = text.split_once('@')?;
+            Some(Self {
+                attempt: attempt.parse().ok()?,
+                began_ms: began_ms.parse().ok()?,
+            })
+        };
+        read().ok_or_else(|| Error::new(ErrorKind::InvalidIdentity, "not an attempt that was seen"))
+    }
+}
+
 /// What the store holds for one key, at one moment, by its clock.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -204,6 +276,12 @@ pub struct Inspection {
 }
 
 impl Inspection {
+    /// The attempt, for a decision about it and no other: see [`Locator::seen`].
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        Seen::now(self.attempt, self.age)
+    }
+
     /// The labels of the steps that attempts have finished, in order. A completed record has none.
     ///
     /// # Errors

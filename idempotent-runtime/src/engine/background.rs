@@ -19,30 +19,30 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Pending {
     bytes: Arc<AtomicUsize>,
-    responses: Arc<AtomicUsize>,
     max_bytes: usize,
 }
 
-/// One response that is counted, with the bytes of all.
+/// A response that observers count.
 struct Counted {
-    bytes: Arc<AtomicUsize>,
-    responses: Arc<AtomicUsize>,
+    bytes: usize,
     observers: Observers,
 }
 
 impl Counted {
-    fn tell(&self) {
-        self.observers.tell(|| Event::PendingResponses {
-            responses: self.responses.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
-        });
+    fn new(response: &StoredResponse, observers: &Observers) -> Self {
+        let bytes = response.size_bytes();
+        observers.tell(|| Event::PendingBegan { bytes });
+        Self {
+            bytes,
+            observers: observers.clone(),
+        }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.responses.fetch_sub(1, Ordering::Relaxed);
-        self.tell();
+        let bytes = self.bytes;
+        self.observers.tell(|| Event::PendingEnded { bytes });
     }
 }
 
@@ -56,21 +56,8 @@ impl Pending {
     pub(super) fn new(max_bytes: usize) -> Self {
         Self {
             bytes: Arc::default(),
-            responses: Arc::default(),
             max_bytes,
         }
-    }
-
-    /// Counts one more, whose bytes are counted already.
-    fn count(&self, observers: &Observers) -> Counted {
-        self.responses.fetch_add(1, Ordering::Relaxed);
-        let counted = Counted {
-            bytes: Arc::clone(&self.bytes),
-            responses: Arc::clone(&self.responses),
-            observers: observers.clone(),
-        };
-        counted.tell();
-        counted
     }
 
     fn room_for(&self, response: &StoredResponse) -> Option<Room> {
@@ -117,7 +104,7 @@ impl ClaimGuard {
             response = Arc::new(response.status_only());
         }
         let tasks = self.engine().tasks().clone();
-        let counted = pending.count(self.engine().observers());
+        let counted = Counted::new(&response, self.engine().observers());
         let rest = self.complete_until_stored(response, (counted, room));
         let rest = rest.in_current_span();
         // Without a runtime nothing can go on; the lease will tell.
@@ -126,11 +113,10 @@ impl ClaimGuard {
         }
     }
 
-    /// What is counted is dropped after the room, so that it tells of the bytes without it.
     async fn complete_until_stored(
         mut self: Box<Self>,
         response: Arc<StoredResponse>,
-        (counted, room): (Counted, Option<Room>),
+        _pending: (Counted, Option<Room>),
     ) {
         let record = self.owner().key;
         let mut offered = Arc::clone(&response);
@@ -145,9 +131,7 @@ impl ClaimGuard {
                             tracing::error!(%record, "answered with a response, and then lost the claim");
                         }
                     }
-                    self.outlive_questions();
-                    drop(room);
-                    return drop(counted);
+                    return self.outlive_questions();
                 }
                 // The store says that it cannot hold this response. That the request is done can still be
                 // said; if not even that is taken, it was not about the response.

@@ -24,7 +24,7 @@ use crate::store::{Acquired, Claim, Completion, StoreError};
 /// An acquired claim. Its lease is renewed for as long as this value lives.
 ///
 /// Dropped before [`begin`](Self::begin), it gives the claim up: this attempt has done nothing.
-/// Dropped after, it leaves the record alone, to be found abandoned: something may have happened.
+/// Dropped after, it leaves the record alone, to be found abandoned, and says so: something may have happened.
 #[derive(Debug)]
 pub(crate) struct ClaimGuard {
     engine: Engine,
@@ -35,7 +35,7 @@ pub(crate) struct ClaimGuard {
     lease: Arc<LeaseGuard>,
     age: Duration,
     claimed_at: Instant,
-    begun: bool,
+    phase: Phase,
     /// The claims of the same request under other secrets, while a secret is being rotated.
     #[expect(
         clippy::vec_box,
@@ -44,6 +44,16 @@ pub(crate) struct ClaimGuard {
     aliases: Vec<Box<ClaimGuard>>,
     /// Keeps [`Engine::shutdown`] waiting.
     _running: TaskTrackerToken,
+}
+
+/// How far the attempt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    NotBegun,
+    /// Something may have happened.
+    Begun,
+    /// There is nothing more to do about its claim.
+    Done,
 }
 
 /// What a request is answered whose attempt has run: its own response, or what its record says.
@@ -92,7 +102,7 @@ impl ClaimGuard {
     ) -> Box<Self> {
         engine.0.held.fetch_add(1, Ordering::AcqRel);
         engine.observers().tell(|| Event::Claimed {
-            operation: claim.operation.observed(),
+            operation: claim.operation.shown(),
             record: claim.owner.key,
             attempt,
         });
@@ -104,7 +114,7 @@ impl ClaimGuard {
             steps: None,
             age,
             claimed_at: asked_at,
-            begun: false,
+            phase: Phase::NotBegun,
             aliases: Vec::new(),
             _running: running,
         })
@@ -159,15 +169,18 @@ impl ClaimGuard {
 
     /// From here on something may have happened.
     pub(crate) fn begin(&mut self) {
-        self.begun = true;
+        self.phase = Phase::Begun;
         for alias in &mut self.aliases {
-            alias.begun = true;
+            alias.phase = Phase::Begun;
         }
     }
 
     /// As [`store`](Self::store), of a response that is made once more if the store in this process has
     /// used it up in vain.
-    pub(crate) fn complete(self: Box<Self>, response: impl Fn() -> CompactResponse) -> Completing {
+    pub(crate) fn complete(
+        mut self: Box<Self>,
+        response: impl Fn() -> CompactResponse,
+    ) -> Completing {
         let has_trace = self.described().trace_context().is_some();
         if self.aliases.is_empty() && !has_trace {
             let calls = &self.engine.0.calls;
@@ -175,6 +188,7 @@ impl ClaimGuard {
             let completion = backend.complete_now(self.owner(), &response, self.claim.ttl);
             if let Some(Ok(Completion::Stored)) = completion {
                 calls.ended(StoreCall::Complete, begun, None);
+                self.phase = Phase::Done;
                 return Either::Left(ready(Answer::Acquired(Own::Stored)));
             }
         }
@@ -183,18 +197,23 @@ impl ClaimGuard {
 
     /// As [`store`](Self::store). Boxed: with the store in this process few requests have to make room for it.
     pub(crate) fn complete_later(self: Box<Self>, response: Arc<StoredResponse>) -> Completing {
-        Either::Right(Box::pin(self.store(response)))
+        Either::Right(Box::pin(self.store_own(response)))
+    }
+
+    /// As [`store`](Self::store), of the response of this attempt, with its trace context.
+    pub(crate) async fn store_own(self: Box<Self>, mut response: Arc<StoredResponse>) -> Answer {
+        if let Some(trace_context) = self.described().trace_context() {
+            let traced = Arc::unwrap_or_clone(response).with_trace_context(trace_context);
+            response = Arc::new(traced);
+        }
+        self.store(response).await
     }
 
     /// Stores the response, and says what to answer.
     ///
     /// When the store does not take it the answer goes out all the same, and completing goes on in the
     /// background until it is stored or a later attempt's answer stands.
-    pub(crate) async fn store(mut self: Box<Self>, mut response: Arc<StoredResponse>) -> Answer {
-        if let Some(trace_context) = self.described().trace_context() {
-            let traced = Arc::unwrap_or_clone(response).with_trace_context(trace_context);
-            response = Arc::new(traced);
-        }
+    pub(crate) async fn store(mut self: Box<Self>, response: Arc<StoredResponse>) -> Answer {
         let answer = match self.try_complete(&response).await {
             Ok(answer) => answer,
             Err(Interrupted { error, answer }) => {
@@ -221,6 +240,7 @@ impl ClaimGuard {
 
     /// The claim is done with. A question that got no reply may arrive when its record has expired.
     pub(super) fn outlive_questions(&mut self) {
+        self.phase = Phase::Done;
         self.lease.stop();
         if !self.claim.has_lost_question() {
             return;
@@ -266,8 +286,7 @@ impl ClaimGuard {
                 Ok(Completion::Lost) => {}
                 Err(error) => return Err(interrupted(Some(error), answer)),
             }
-            tracing::warn!(record = %self.owner().key, "lost the claim before its response was stored");
-            self.tell_lost();
+            self.claim.tell_lost(self.engine.observers());
             answer = self.still_storing();
             let mut claim = self.claim_again(None).await.map_err(failed)?;
             if let Claim::Abandoned { attempt, .. } = claim {
@@ -308,13 +327,6 @@ impl ClaimGuard {
             .ask(&engine.calls, engine.retention, take_over)
             .await
     }
-
-    fn tell_lost(&self) {
-        self.engine.observers().tell(|| Event::ClaimLost {
-            operation: self.claim.operation.observed(),
-            record: self.claim.owner.key,
-        });
-    }
 }
 
 fn interrupted(error: Option<StoreError>, answer: Answer) -> Interrupted {
@@ -325,14 +337,18 @@ impl Drop for ClaimGuard {
     fn drop(&mut self) {
         self.engine.0.held.fetch_sub(1, Ordering::AcqRel);
         self.engine.observers().tell(|| Event::ClaimEnded {
-            operation: self.claim.operation.observed(),
+            operation: self.claim.operation.shown(),
         });
         if let Some(steps) = &self.steps {
             steps.end();
         }
-        if !self.begun {
-            self.lease.stop();
-            self.hand_over(How::of_attempt(self.attempt));
+        match self.phase {
+            Phase::NotBegun => {
+                self.lease.stop();
+                self.hand_over(How::of_attempt(self.attempt));
+            }
+            Phase::Begun => self.tell_abandoned(),
+            Phase::Done => {}
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Described;
 use super::calls::Calls;
 use crate::fingerprint::Fingerprint;
+use crate::observer::{Event, Observers};
 use crate::record::Owner;
 use crate::store::{Claim, ClaimRequest, StoreError};
 
@@ -18,8 +19,17 @@ pub(super) struct ClaimTerms {
     pub(super) operation: Described,
     pub(super) lease: Duration,
     pub(super) ttl: Duration,
-    /// A question for this claim got no reply, and may arrive at any time. Shared by all clones.
-    has_lost_question: Arc<AtomicBool>,
+    /// Shared by all clones.
+    seen: Arc<Seen>,
+}
+
+/// What was seen of a claim.
+#[derive(Debug, Default)]
+struct Seen {
+    /// A question for it got no reply, and may arrive at any time.
+    has_lost_question: AtomicBool,
+    /// It was found lost, and that was told.
+    is_lost: AtomicBool,
 }
 
 impl ClaimTerms {
@@ -36,12 +46,12 @@ impl ClaimTerms {
             operation: operation.clone(),
             lease,
             ttl,
-            has_lost_question: Arc::default(),
+            seen: Arc::default(),
         }
     }
 
     pub(super) fn has_lost_question(&self) -> bool {
-        self.has_lost_question.load(Ordering::Acquire)
+        self.seen.has_lost_question.load(Ordering::Acquire)
     }
 
     /// Asks the store for this claim, once: the only way to do so. A question without a reply is noted,
@@ -60,14 +70,27 @@ impl ClaimTerms {
     }
 
     pub(super) fn note_lost_question(&self) {
-        self.has_lost_question.store(true, Ordering::Release);
+        self.seen.has_lost_question.store(true, Ordering::Release);
+    }
+
+    /// Tells that the claim was found lost: once, however often it is.
+    pub(super) fn tell_lost(&self, observers: &Observers) {
+        if self.seen.is_lost.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        tracing::warn!(record = %self.owner.key, operation = &*self.operation,
+            "lost the claim of a request before its response was stored");
+        observers.tell(|| Event::ClaimLost {
+            operation: self.operation.shown(),
+            record: self.owner.key,
+        });
     }
 
     pub(super) fn request(&self, retention: Duration, take_over: Option<u32>) -> ClaimRequest<'_> {
         ClaimRequest {
             owner: self.owner,
             fingerprint: self.fingerprint,
-            operation: self.operation.stored(),
+            operation: self.operation.shown(),
             label: self.operation.label().map(|label| &**label),
             lease: self.lease,
             retention,

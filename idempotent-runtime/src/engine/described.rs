@@ -13,8 +13,8 @@ pub(crate) struct Described(Arc<Description>);
 struct Description {
     operation: String,
     label: Option<Arc<str>>,
-    /// The operation's name where the number of names must be bounded, if that is another one.
-    observed: Option<&'static str>,
+    /// What operators and observers see in its place: a client could make up any number of operations.
+    shown: Option<Box<str>>,
     trace_context: Option<Box<str>>,
 }
 
@@ -23,15 +23,16 @@ impl Described {
         Self(Arc::new(Description {
             operation: operation.into(),
             label,
-            observed: None,
+            shown: None,
             trace_context: None,
         }))
     }
 
-    /// Observers are told this name: a client could make up any number of operations.
-    pub(crate) fn observed_as(mut self, name: Option<&'static str>) -> Self {
+    /// Stores and observers are told this name: a client could make up any number of operations, and put anything into
+    /// their paths.
+    pub(crate) fn shown_as(mut self, name: Option<Box<str>>) -> Self {
         if name.is_some() {
-            Arc::make_mut(&mut self.0).observed = name;
+            Arc::make_mut(&mut self.0).shown = name;
         }
         self
     }
@@ -44,11 +45,6 @@ impl Described {
         self
     }
 
-    /// The operation's name for observers, of which there are few.
-    pub(crate) fn observed(&self) -> &str {
-        self.0.observed.unwrap_or(&self.0.operation)
-    }
-
     pub(crate) fn trace_context(&self) -> Option<&str> {
         self.0.trace_context.as_deref()
     }
@@ -57,9 +53,9 @@ impl Described {
         self.0.label.as_ref()
     }
 
-    /// The operation as a store keeps it.
-    pub(super) fn stored(&self) -> &str {
-        operation::stored(&self.0.operation)
+    /// The operation as a store keeps it, and as observers are told it: of bounded length, and one of few.
+    pub(crate) fn shown(&self) -> &str {
+        operation::stored(self.0.shown.as_deref().unwrap_or(&self.0.operation))
     }
 }
 

@@ -75,12 +75,6 @@ impl Crowd {
         }))
     }
 
-    fn tell(&self) {
-        self.0.observers.tell(|| Event::Background {
-            handlers: self.0.running.load(Ordering::Acquire),
-        });
-    }
-
     pub(crate) fn is_full(&self) -> bool {
         self.0.running.load(Ordering::Acquire) >= self.0.most
     }
@@ -88,7 +82,7 @@ impl Crowd {
     /// Also when it is full: what has begun is never cut off.
     fn join(&self) -> Member {
         self.0.running.fetch_add(1, Ordering::AcqRel);
-        self.tell();
+        self.0.observers.tell(|| Event::BackgroundBegan);
         Member(self.clone())
     }
 }
@@ -96,7 +90,7 @@ impl Crowd {
 impl Drop for Member {
     fn drop(&mut self) {
         self.0.0.running.fetch_sub(1, Ordering::AcqRel);
-        self.0.tell();
+        self.0.0.observers.tell(|| Event::BackgroundEnded);
     }
 }
 

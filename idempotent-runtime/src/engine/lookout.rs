@@ -24,78 +24,113 @@ const MOST_WARNINGS: usize = 20;
 /// A look takes at most this part of the time, whatever the period is: some stores have no index for it.
 const SHARE: u32 = 100;
 
+/// The most operations that are counted apart; what is over it is counted as this.
+const MOST_OPERATIONS: usize = 256;
+const OTHER: &str = "(other)";
+
+/// The longest pause after a look that has failed.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
 /// Ends with a shutdown, with the last handle on the store, or where the store cannot list.
 pub(super) async fn look_out(rounds: Rounds) {
-    let mut seen = Seen::default();
-    let mut pause = Duration::ZERO;
+    let mut last = Look::default();
+    let (mut pause, mut backoff) = (Duration::ZERO, rounds.every);
     while let Some(calls) = rounds.next(pause).await {
         let begun = Instant::now();
-        match abandoned(&calls).await {
-            Ok(found) => seen.report(&found, calls.observers()),
+        match look(&calls, &last).await {
+            Ok(look) => {
+                look.tell(&last, calls.observers());
+                last = look;
+                backoff = rounds.every;
+                pause = rounds.every.max(begun.elapsed() * SHARE);
+            }
             Err(error) if error.kind() == StoreErrorKind::Unsupported => {
                 tracing::warn!(
                     "this store cannot list its records: abandoned ones are not counted"
                 );
                 return rounds.are_the_last();
             }
-            Err(error) => tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "could not look for abandoned records"
-            ),
+            // After an outage it is time to look: a call that hung says nothing about the cost of a look.
+            Err(error) => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "could not look for abandoned records"
+                );
+                pause = backoff;
+                backoff = (backoff * 2).min(LONGEST_BACKOFF.max(rounds.every));
+            }
         }
-        pause = rounds.every.max(begun.elapsed() * SHARE);
     }
 }
 
-async fn abandoned(calls: &Calls) -> Result<Vec<ListedRecord>, StoreError> {
+/// What one look has found: counts, and as many keys as are remembered.
+#[derive(Default)]
+struct Look {
+    keys: HashSet<RecordKey>,
+    operations: BTreeMap<Arc<str>, usize>,
+    /// Those that the look before has not found.
+    new: Vec<ListedRecord>,
+    more_new: usize,
+}
+
+async fn look(calls: &Calls, last: &Look) -> Result<Look, StoreError> {
     let filter = ListFilter::new().status(RecordStatus::Abandoned);
-    let (mut found, mut next) = (Vec::new(), None);
+    let (mut look, mut next) = (Look::default(), None);
     loop {
         let page = calls.list(&filter, next.as_ref(), PAGE).await?;
-        found.extend(page.records);
+        for record in page.records {
+            look.add(record, last);
+        }
         next = page.next;
         if next.is_none() {
-            return Ok(found);
+            return Ok(look);
         }
     }
 }
 
-/// What the look before has found.
-#[derive(Default)]
-struct Seen {
-    records: HashSet<RecordKey>,
-    operations: BTreeMap<Arc<str>, usize>,
-}
+impl Look {
+    fn add(&mut self, record: ListedRecord, last: &Self) {
+        if self.keys.contains(&record.key) {
+            // A scan may come upon a record twice.
+            return;
+        }
+        let is_counted = self.operations.contains_key(&record.operation);
+        let operation = if is_counted || self.operations.len() < MOST_OPERATIONS {
+            Arc::clone(&record.operation)
+        } else {
+            OTHER.into()
+        };
+        *self.operations.entry(operation).or_default() += 1;
+        if self.keys.len() == MOST_KNOWN {
+            return;
+        }
+        self.keys.insert(record.key);
+        // Where not all are remembered, it is not known which are new.
+        if last.keys.contains(&record.key) || last.keys.len() == MOST_KNOWN {
+            return;
+        }
+        if self.new.len() < MOST_WARNINGS {
+            self.new.push(record);
+        } else {
+            self.more_new += 1;
+        }
+    }
 
-impl Seen {
-    fn report(&mut self, found: &[ListedRecord], observers: &Observers) {
-        let is_new = |record: &&ListedRecord| !self.records.contains(&record.key);
-        let new: Vec<_> = found.iter().take(MOST_KNOWN).filter(is_new).collect();
-        for record in new.iter().take(MOST_WARNINGS) {
+    fn tell(&self, last: &Self, observers: &Observers) {
+        for record in &self.new {
             tracing::warn!(record = %record.key, operation = &*record.operation, label = record.label.as_deref(),
                 attempt = record.attempt, age_secs = record.age.as_secs(),
                 "a key is abandoned: whether its request took effect is unknown, and an operator has to decide");
         }
-        if new.len() > MOST_WARNINGS {
-            tracing::warn!(more = new.len() - MOST_WARNINGS, "more keys are abandoned");
+        if self.more_new > 0 {
+            tracing::warn!(more = self.more_new, "more keys are abandoned");
         }
-        self.records = found.iter().take(MOST_KNOWN).map(|it| it.key).collect();
-        // Those of the look before, to say that there are none left.
-        self.operations.retain(|_, records| *records > 0);
-        self.operations
-            .values_mut()
-            .for_each(|records| *records = 0);
-        for record in found {
-            *self
-                .operations
-                .entry(Arc::clone(&record.operation))
-                .or_default() += 1;
-        }
-        for (operation, records) in &self.operations {
-            observers.tell(|| Event::AbandonedRecords {
-                operation,
-                records: *records,
-            });
+        let gone = last.operations.keys();
+        let gone = gone.filter(|operation| !self.operations.contains_key(*operation));
+        let none = gone.map(|operation| (operation, 0));
+        let counts = self.operations.iter();
+        for (operation, records) in counts.map(|(it, records)| (it, *records)).chain(none) {
+            observers.tell(|| Event::AbandonedRecords { operation, records });
         }
     }
 }

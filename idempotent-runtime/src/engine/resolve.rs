@@ -14,10 +14,13 @@ use crate::key::RecordKey;
 use crate::operator::Resolution;
 use crate::record::{Owner, Record, StoredResponse};
 use crate::recovery::Recovery;
-use crate::store::{Acquired, Claim, Completion, Release, StoreError};
+use crate::store::{Claim, Completion, Release, StoreError};
 
 /// For how long the key of an operator is blocked who is gone before the decision is stored.
 const LEASE: Duration = Duration::from_secs(30);
+
+/// A store may round the age of a record.
+const SAME: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 enum Decision {
@@ -47,9 +50,9 @@ pub(crate) async fn resolve(
     };
     let described = Described::new(&*record.operation, record.label.clone());
     let claim = ClaimTerms::new(owner, record.fingerprint, &described, LEASE, ttl);
-    let (owned, attempt) = (engine.clone(), record.attempt);
+    let (owned, found) = (engine.clone(), (record.attempt, record.age));
     Detach::new(engine.tasks(), async move {
-        let resolved = resolve_attached(owned, &claim, attempt, decision).await;
+        let resolved = resolve_attached(owned, &claim, found, decision).await;
         resolved.map_err(Refusal::Store)
     })
     .await
@@ -58,7 +61,7 @@ pub(crate) async fn resolve(
 async fn resolve_attached(
     engine: Engine,
     claim: &ClaimTerms,
-    attempt: u32,
+    (attempt, age): (u32, Duration),
     decision: Decision,
 ) -> Result<Resolution, StoreError> {
     let _running = engine.tasks().token();
@@ -75,7 +78,12 @@ async fn resolve_attached(
         hand_over(&engine, given_up, &Handle::current());
     };
     let resolved = match asked? {
-        Claim::Acquired(Acquired { attempt: next, .. }) if next == attempt + 1 => {
+        Claim::Acquired(acquired) if acquired.attempt == attempt + 1 => {
+            // A younger record is another one: it was freed, claimed and abandoned meanwhile.
+            if acquired.age + SAME < age {
+                leave(How::Abandon);
+                return Ok(Resolution::Changed);
+            }
             apply(&engine, claim, &decision).await
         }
         Claim::Acquired { .. } => {

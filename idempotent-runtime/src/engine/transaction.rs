@@ -82,7 +82,7 @@ pub(crate) async fn enter_transaction<C>(
             token: random::token()?,
         },
         aliases: intent.keys.others().into(),
-        operation: intent.operation.stored().into(),
+        operation: intent.operation.shown().into(),
         label: intent.operation.label().cloned(),
         fingerprint: fingerprints.current(),
         ttl: intent.ttl,

@@ -1,10 +1,9 @@
 //! The operator's part of [`Idempotency`].
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use super::Idempotency;
-use crate::engine::{CheckValues, finished_steps, is_shared, resolve};
+use crate::engine::{CheckValues, Detach, finished_steps, is_shared, resolve};
 use crate::error::{Error, ErrorKind};
 use crate::key::{KeySet, RecordKey};
 use crate::operation::without_parameter_names;
@@ -156,7 +155,7 @@ impl Idempotency {
         recovery: Recovery,
     ) -> Result<Resolution, Error> {
         let keys = self.locate(identity)?;
-        match self.abandoned(&keys).await? {
+        match self.abandoned(identity, &keys).await? {
             ControlFlow::Continue(found) => self.resolve_all(found, recovery).await,
             ControlFlow::Break(otherwise) => Ok(otherwise),
         }
@@ -182,23 +181,42 @@ impl Idempotency {
                 "replay",
                 Recovery::Replay(response.with_audit(audit.clone())),
             ),
-            Recovery::Retry => ("retry", Recovery::Retry),
-            Recovery::Unknown => return Ok(Resolution::Undecided),
+            other => ("retry", other),
         };
         let keys = self.locate(locator)?;
-        let found = match self.abandoned(&keys).await? {
+        let found = match self.abandoned(locator, &keys).await? {
             ControlFlow::Continue(found) => found,
             ControlFlow::Break(otherwise) => return Ok(otherwise),
         };
-        let operation = found
-            .first()
-            .map(|(_, record)| Arc::clone(&record.operation));
-        let resolution = self.resolve_all(found, recovery).await?;
-        if matches!(resolution, Resolution::Resolved) {
-            tracing::warn!(record = %keys.first(), operation = operation.as_deref(), decision,
-                by = audit.by(), reason = audit.reason(), "an operator resolved an abandoned key");
-        }
-        Ok(resolution)
+        let (handle, audit) = (self.clone(), audit.clone());
+        // A decision that is carried out although its operator has gone is logged all the same.
+        let resolved = Detach::new(self.engine().tasks(), async move {
+            let log = |key: &RecordKey, record: &Record, error: Option<&Error>| {
+                let said = match error {
+                    None => "an operator resolved an abandoned key",
+                    Some(_) => {
+                        "an operator's decision about an abandoned key may have been carried out"
+                    }
+                };
+                tracing::warn!(record = %key, operation = &*record.operation, decision, by = audit.by(),
+                    reason = audit.reason(), error = error.map(|error| error as &dyn std::error::Error), "{said}");
+            };
+            let mut resolution = Resolution::NotFound;
+            for (key, record) in found {
+                let resolved = handle.resolve_one(key, &record, &recovery).await;
+                match &resolved {
+                    Ok(Resolution::Resolved) => log(&key, &record, None),
+                    Ok(_) => {}
+                    Err(error) => log(&key, &record, Some(error)),
+                }
+                resolution = resolved?;
+                if !matches!(resolution, Resolution::Resolved) {
+                    break;
+                }
+            }
+            Ok(resolution)
+        });
+        resolved.await
     }
 
     /// As [`resolve`](Self::resolve), by a recovery function: the one of `on_abandoned = path`, or any
@@ -239,7 +257,7 @@ impl Idempotency {
     {
         let resolved = identity.resolve()?;
         let keys = self.locate(identity)?;
-        let found = match self.abandoned(&keys).await? {
+        let found = match self.abandoned(identity, &keys).await? {
             ControlFlow::Continue(found) => found,
             ControlFlow::Break(otherwise) => return Ok(otherwise),
         };
@@ -284,6 +302,7 @@ impl Idempotency {
     /// said instead.
     async fn abandoned(
         &self,
+        locator: &Locator,
         keys: &KeySet,
     ) -> Result<ControlFlow<Resolution, Vec<(RecordKey, Record)>>, Error> {
         let mut abandoned = Vec::new();
@@ -292,6 +311,9 @@ impl Idempotency {
                 continue;
             };
             match record.state {
+                RecordState::Abandoned if !locator.is_as_seen(record.attempt, record.age) => {
+                    return Ok(ControlFlow::Break(Resolution::Changed));
+                }
                 RecordState::Abandoned => abandoned.push((*key, record)),
                 RecordState::Running { lease_left } => {
                     return Ok(ControlFlow::Break(Resolution::Running { lease_left }));
@@ -314,18 +336,27 @@ impl Idempotency {
         found: Vec<(RecordKey, Record)>,
         recovery: Recovery,
     ) -> Result<Resolution, Error> {
-        let ttl = Policy::new().ttl_or(self.ttl());
         let mut resolution = Resolution::NotFound;
         for (key, record) in found {
-            let resolved = resolve(self.engine(), key, &record, &recovery, ttl).await;
-            resolution = resolved.map_err(|cause| {
-                Error::new(ErrorKind::Store, "could not resolve a record").with_source(cause)
-            })?;
+            resolution = self.resolve_one(key, &record, &recovery).await?;
             if !matches!(resolution, Resolution::Resolved) {
                 break;
             }
         }
         Ok(resolution)
+    }
+
+    async fn resolve_one(
+        &self,
+        key: RecordKey,
+        record: &Record,
+        recovery: &Recovery,
+    ) -> Result<Resolution, Error> {
+        let ttl = Policy::new().ttl_or(self.ttl());
+        let resolved = resolve(self.engine(), key, record, recovery, ttl).await;
+        resolved.map_err(|cause| {
+            Error::new(ErrorKind::Store, "could not resolve a record").with_source(cause)
+        })
     }
 
     pub(crate) fn locate(&self, identity: &Locator) -> Result<KeySet, Error> {

@@ -173,6 +173,6 @@ async fn store_failure(
         // A renderer of the application whose bodies fail as well.
         Err(_) => (stored(&idempotency, &problem, None), problem),
     };
-    let answer = held.store(Arc::new(stored)).await;
+    let answer = held.store_own(Arc::new(stored)).await;
     answer::after_run(&idempotency, answer, problem)
 }

@@ -146,14 +146,14 @@ impl<'a> Head<'a> {
         let scope = scope.or_else(|| resolved?.scope.as_ref()).cloned();
         let operation = self.operation(policy);
         let route = self.route.as_deref();
-        let observed = unbounded(&self.method, route, policy);
+        let shown = unbounded(&self.method, route, policy);
         let keys = idempotency.record_keys();
         let digest = idempotency.digest();
         Ok(Some(Intent {
             keys: keys.derive(&operation, scope.as_deref(), &key),
             fingerprint: self.fingerprint(digest, policy, inputs.fingerprint.as_deref(), body),
             operation: Described::new(operation, inputs.label.clone())
-                .observed_as(observed)
+                .shown_as(shown)
                 .with_trace_context(self.trace_context.as_deref()),
             ttl: policy.ttl_or(idempotency.ttl()),
             key,
@@ -240,25 +240,28 @@ pub(super) fn operation_of(method: &Method, path: Option<&str>, policy: &Policy)
     [method.as_str(), " ", &path].concat()
 }
 
-/// The operation's name for observers, if clients could otherwise make up any number of names: a fallback handler has
-/// no route, and methods can be anything.
+/// What is stored and told in place of the operation, if clients could otherwise make up any number of operations: a fallback
+/// handler has no route, and methods can be anything.
 pub(super) fn unbounded(
     method: &Method,
     route: Option<&MatchedPath>,
     policy: &Policy,
-) -> Option<&'static str> {
-    if policy.name.is_some() {
+) -> Option<Box<str>> {
+    const REGISTERED: [&str; 9] = [
+        "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+    ];
+    let is_registered = || REGISTERED.contains(&method.as_str());
+    if policy.name.is_some() || (route.is_some() && is_registered()) {
         return None;
     }
-    match (method.as_str(), route.is_some()) {
-        ("GET" | "HEAD" | "OPTIONS" | "POST" | "PUT" | "DELETE" | "PATCH", true) => None,
-        ("POST", false) => Some("POST (fallback)"),
-        ("PUT", false) => Some("PUT (fallback)"),
-        ("PATCH", false) => Some("PATCH (fallback)"),
-        ("DELETE", false) => Some("DELETE (fallback)"),
-        (_, false) => Some("(fallback)"),
-        (_, true) => Some("_OTHER"),
-    }
+    let method = if is_registered() {
+        method.as_str()
+    } else {
+        "_OTHER"
+    };
+    let path = route.map(|route| path_without_parameter_names(route.as_str()));
+    let path = path.as_deref().unwrap_or("(fallback)");
+    Some([method, " ", path].concat().into())
 }
 
 /// The value of `traceparent`, if it is one (W3C Trace Context, section 3.2): version, trace, parent and flags.

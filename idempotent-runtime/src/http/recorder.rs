@@ -211,7 +211,7 @@ impl Recording {
             stored = stored.with_trailers(trailers);
         }
         // The status line is out: whatever the answer should be by now, it cannot be changed.
-        held.store(Arc::new(stored)).await;
+        held.store_own(Arc::new(stored)).await;
     }
 }
 

@@ -17,6 +17,7 @@ use super::note::{Note, is_noted};
 use crate::handle::{IDEMPOTENCY_STATUS, Idempotency};
 use crate::key::RecordKey;
 use crate::observer::{ObservedRequest, Outcome};
+use crate::operation::stored;
 use crate::policy::Policy;
 
 /// What a protected request was answered with: an extension of its response, if
@@ -56,9 +57,10 @@ impl Report {
             return Self(None);
         }
         let route = request.extensions().get::<MatchedPath>();
-        let operation: Arc<str> = match unbounded(request.method(), route, policy) {
+        let path = || operation_of(request.method(), route.map(MatchedPath::as_str), policy);
+        let operation = match unbounded(request.method(), route, policy) {
             Some(name) => name.into(),
-            None => operation_of(request.method(), route.map(MatchedPath::as_str), policy).into(),
+            None => stored(&path()).into(),
         };
         Self(Some(Box::new(Reporting {
             observed: ObservedRequest::new(idempotency.engine().observers(), operation),
@@ -100,7 +102,9 @@ impl Reporting {
         // Without a note: what an extractor rejects, and what is taken back.
         let mut note = note.unwrap_or(Note::of(Outcome::NotStored));
         if self.is_safe {
-            note = Note::of(Outcome::Safe);
+            // Its problem is still to be rendered.
+            note.outcome = Outcome::Safe;
+            note.has_failed = false;
         }
         let outcome = note.observed();
         if let Some(problem) = note.problem {

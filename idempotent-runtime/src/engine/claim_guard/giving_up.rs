@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{Answer, ClaimGuard, Own};
+use super::{Answer, ClaimGuard, Own, Phase};
 use crate::engine::Steps;
 use crate::engine::given_up::{self, GivenUp, How};
 use crate::observer::Event;
@@ -45,11 +45,11 @@ impl ClaimGuard {
         self.try_give_up(How::Abandon).await;
     }
 
-    fn tell_abandoned(&self) {
+    pub(super) fn tell_abandoned(&self) {
         tracing::warn!(record = %self.owner().key, operation = &**self.described(), attempt = self.attempt,
             "an attempt was abandoned: whether it took effect is unknown");
         self.engine.observers().tell(|| Event::Abandoned {
-            operation: self.claim.operation.observed(),
+            operation: self.claim.operation.shown(),
             record: self.claim.owner.key,
         });
     }
@@ -60,11 +60,14 @@ impl ClaimGuard {
             let how = how.or(How::of_attempt(alias.attempt));
             Box::pin(alias.try_give_up(how)).await;
         }
+        // A marker of a take-over has not.
+        let has_run = self.phase == Phase::Begun;
         self.end(how).await;
-        if how == How::Abandon {
+        let given_up = given_up::give_up(&self.engine, self.owner(), how).await;
+        if has_run && how == How::Abandon && !matches!(given_up, Ok(Release::Lost)) {
             self.tell_abandoned();
         }
-        match given_up::give_up(&self.engine, self.owner(), how).await {
+        match given_up {
             Ok(release) => {
                 if self.claim.has_lost_question() {
                     self.hand_over(how);
@@ -82,7 +85,7 @@ impl ClaimGuard {
 
     /// No renewal and no step from here on, and nothing more to do when this value is dropped.
     async fn end(&mut self, how: How) {
-        self.begun = true;
+        self.phase = Phase::Done;
         if let Some(steps) = &self.steps {
             if how == How::Abandon {
                 steps.flush().await;

@@ -361,16 +361,10 @@ impl Renewer {
                 lease.renew_at = Instant::now() + pause.max(Duration::from_millis(1));
             }
             Ok(_) => {
-                let record = lease.claim.owner.key;
-                tracing::warn!(%record, "lost the claim of a request that still runs");
-                let Some(lease) = table.leases.remove(&token) else {
-                    return;
-                };
-                drop(table);
-                self.calls.observers().tell(|| Event::ClaimLost {
-                    operation: lease.claim.operation.observed(),
-                    record,
-                });
+                if let Some(lease) = table.leases.remove(&token) {
+                    drop(table);
+                    lease.claim.tell_lost(self.calls.observers());
+                }
             }
         }
     }

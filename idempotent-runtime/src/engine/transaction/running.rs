@@ -32,7 +32,7 @@ impl Running {
         }
         self.observed = Some(described.clone());
         self.engine.observers().tell(|| Event::Claimed {
-            operation: described.observed(),
+            operation: described.shown(),
             record,
             attempt: 1,
         });
@@ -44,7 +44,7 @@ impl Drop for Running {
         self.engine.0.held.fetch_sub(1, Ordering::AcqRel);
         if let Some(described) = &self.observed {
             self.engine.observers().tell(|| Event::ClaimEnded {
-                operation: described.observed(),
+                operation: described.shown(),
             });
         }
     }
