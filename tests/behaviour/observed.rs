@@ -1,6 +1,6 @@
 //! Observers, extensions, spans and logs: each request has one outcome, and nothing tells a key, a scope or a body.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,13 +14,15 @@ use futures_util::stream;
 use http::{Request, StatusCode};
 use idempotent_runtime::observer::{Event, Observer, Outcome};
 use idempotent_runtime::store::memory::MemoryStore;
-use idempotent_runtime::store::{Store, StoreErrorKind};
+use idempotent_runtime::store::{ListFilter, Store, StoreErrorKind};
 use idempotent_runtime::{
     Answered, AuditLine, ExecuteError, Execution, IdempotencyBuilder, Locator, OnStoreFailure,
     Policy, ProblemCode, Recovery, Release, StoredResponse, idempotent,
 };
 
-use crate::support::{App, Crashes, Fault, Local, Operation, Probe, builder_on};
+use crate::support::{
+    App, Crashes, Fault, FaultyStore, LEASE, Local, Operation, Probe, builder_on,
+};
 
 /// Everything that was observed, as text and as counts.
 #[derive(Clone, Debug, Default)]
@@ -33,8 +35,10 @@ struct Everything {
     in_flight: isize,
     abandoned: BTreeMap<String, usize>,
     calls: BTreeMap<(&'static str, bool), usize>,
-    background: Vec<usize>,
-    pending: Vec<usize>,
+    background: Vec<isize>,
+    pending: Vec<isize>,
+    left_undecided: usize,
+    lost: usize,
 }
 
 impl Observer for Seen {
@@ -59,8 +63,12 @@ impl Observer for Seen {
                 let counted = (call.as_str(), error.is_some());
                 *seen.calls.entry(counted).or_default() += 1;
             }
-            Event::Background { handlers, .. } => seen.background.push(handlers),
-            Event::PendingResponses { responses, .. } => seen.pending.push(responses),
+            Event::BackgroundBegan => seen.background.push(1),
+            Event::BackgroundEnded => seen.background.push(-1),
+            Event::PendingBegan { .. } => seen.pending.push(1),
+            Event::PendingEnded { .. } => seen.pending.push(-1),
+            Event::Abandoned { .. } => seen.left_undecided += 1,
+            Event::ClaimLost { .. } => seen.lost += 1,
             _ => {}
         }
     }
@@ -285,7 +293,7 @@ async fn every_outcome_is_counted_and_the_counts_are_the_requests() {
         );
     }
     assert_eq!(seen.with(|it| it.in_flight), 0);
-    assert_eq!(seen.with(|it| it.background.clone()), [1, 0]);
+    assert_eq!(seen.with(|it| it.background.clone()), [1, -1]);
     assert!(seen.with(|it| it.calls[&("claim", true)]) >= 2);
     assert!(seen.with(|it| it.calls[&("complete", false)]) >= 2);
 }
@@ -308,8 +316,18 @@ async fn operations_of_observers_are_bounded() {
     local.send(odd.unwrap()).await;
     let outcomes = seen.outcomes();
     let names: Vec<_> = outcomes.iter().map(|(name, ..)| &**name).collect();
-    assert_eq!(names, ["POST (fallback)", "_OTHER"]);
+    assert_eq!(names, ["POST (fallback)", "_OTHER /any"]);
     assert!(!seen.has("CANARY"));
+    // Nor is it kept.
+    let page = local.idempotency.list(&ListFilter::new(), None, 100).await;
+    let kept: BTreeSet<_> = page
+        .unwrap()
+        .records
+        .into_iter()
+        .map(|it| it.operation)
+        .collect();
+    let kept: Vec<_> = kept.iter().map(|it| &**it).collect();
+    assert_eq!(kept, names);
 }
 
 /// The store of this process is asked by plain calls, which are told too.
@@ -392,7 +410,7 @@ async fn take_over_abandonment_and_pending_responses_are_told() {
     assert_eq!(local.post("/pay", "other").await.status, 200);
     local.pending(0).await;
     assert_eq!(seen.count("pending"), 1);
-    assert_eq!(seen.with(|it| it.pending.clone()), [1, 0]);
+    assert_eq!(seen.with(|it| it.pending.clone()), [1, -1]);
     drop(crashed);
 }
 
@@ -570,4 +588,114 @@ async fn span_of_the_request_and_the_log_say_what_became_of_it() {
         "{logged}"
     );
     assert!(!logged.contains("CANARY"), "{logged}");
+}
+
+/// Panics at each event, and has a lock that is poisoned then.
+#[derive(Debug, Default)]
+struct Broken(Mutex<()>);
+
+impl Observer for Broken {
+    fn observe(&self, _: &Event<'_>) {
+        let _locked = self.0.lock().unwrap();
+        panic!("as a test");
+    }
+}
+
+/// It ended the renewal of all leases, and lost claims and responses.
+#[tokio::test(start_paused = true)]
+async fn observer_that_panics_changes_nothing_about_a_request() {
+    let crashes = Crashes::new();
+    let builder = builder_on(crashes.store.clone()).observer(Broken::default());
+    let local = Local::with(builder, routes());
+    let slow = local.spawn("/wait", "slow");
+    local.probe.started().await;
+    // Its lease is renewed.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(crashes.store.calls(Operation::Renew) >= 4);
+    local.probe.open();
+    assert_eq!(slow.await.unwrap().status, 200);
+    let unavailable = Fault::Refused(StoreErrorKind::Unavailable);
+    crashes.store.script(Operation::Complete, unavailable);
+    assert_eq!(local.post("/echo", "key").await.status, 200);
+    local.pending(0).await;
+    assert_eq!(
+        local
+            .post("/echo", "key")
+            .await
+            .header("idempotent-replayed"),
+        Some("true")
+    );
+    assert_eq!(local.post("/panics", "key").await.status, 500);
+}
+
+/// A key that an attempt leaves undecided is told, one under which nothing ran is not.
+#[tokio::test(start_paused = true)]
+async fn only_an_attempt_that_ran_is_told_as_abandoned() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let unreachable = Local::new(store.clone(), routes());
+    let refused = Fault::Refused(StoreErrorKind::Unavailable);
+    store.script_times(1000, Operation::Renew, refused);
+    let hangs = unreachable.spawn("/retried", "key");
+    unreachable.probe.started().await;
+    tokio::time::sleep(2 * LEASE).await;
+    let (builder, seen) = observed(store.clone());
+    let local = Local::with(builder, routes());
+    // An impatient client, whose place a marker takes.
+    let impatient = local.spawn("/retried", "key");
+    while store.calls(Operation::GiveGrace) == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    impatient.abort();
+    assert!(impatient.await.is_err());
+    local.pending(0).await;
+    assert_eq!(store.calls(Operation::Abandon), 1);
+    assert_eq!(seen.with(|it| it.left_undecided), 0);
+    drop(hangs);
+
+    let error = local
+        .idempotency
+        .execute(&Policy::new(), "settle", (), "a", &1, || async {
+            panic!("as a test");
+            #[expect(unreachable_code, reason = "its type is inferred from it")]
+            Ok::<u8, Failed>(1)
+        });
+    assert!(tokio::spawn(error).await.unwrap_err().is_panic());
+    assert_eq!(seen.with(|it| it.left_undecided), 1);
+    assert_eq!(seen.count("handler-failed"), 1, "{:?}", seen.outcomes());
+}
+
+/// It was told at each try to store the response.
+#[tokio::test(start_paused = true)]
+async fn a_claim_is_lost_once() {
+    let crashes = Crashes::new();
+    let (builder, seen) = observed(crashes.store.clone());
+    let local = Local::with(builder, routes());
+    let slow = local.spawn("/retried", "key");
+    local.probe.started().await;
+    crashes.clock.advance(LEASE);
+    let owner = crashes.take_over(crashes.store.claimed()).await;
+    local.probe.open();
+    assert_eq!(slow.await.unwrap().status, 409);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(seen.with(|it| it.lost), 1);
+    crashes.store.release(&[owner]).await;
+    local.pending(0).await;
+}
+
+/// The client of a safe request got 200 and no body, where the application renders problems.
+#[tokio::test]
+async fn problem_of_a_safe_request_is_rendered() {
+    // Without `#[tx]` no safe request has a problem: the transactions' tests have the rest.
+    let builder = builder_on(MemoryStore::new()).render_problems(|problem| {
+        let mut response = problem.default_response();
+        response
+            .headers_mut()
+            .insert("x-own", problem.status().as_u16().into());
+        response
+    });
+    let local = Local::with(builder, routes());
+    local.idempotency.shutdown(Duration::ZERO).await;
+    let reply = local.post("/pay", "key").await;
+    reply.assert_problem(503, "shutting-down");
+    assert_eq!(reply.header("x-own"), Some("503"));
 }

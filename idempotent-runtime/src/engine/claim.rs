@@ -10,6 +10,7 @@ use super::given_up::{GivenUp, How, hand_over};
 use super::take_over::{Decision, Finding, decide, run_or_complete, wait_before_take_over};
 use super::wait::Waiter;
 use super::{ClaimGuard, DescribeAbandoned, Detach, Engine, Fingerprints, Intent, Refusal, random};
+use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::observer::{Event, StoreCall};
 use crate::policy::{InFlight, OnAbandoned, Policy};
@@ -39,8 +40,15 @@ impl Protection<'_, '_> {
 impl Engine {
     /// A replay that is cached in this process, without asking further.
     pub(crate) fn cached(&self, intent: &Intent) -> Option<Arc<StoredResponse>> {
-        let backend = self.0.calls.backend();
-        let replay = backend.replay(&intent.keys.first(), &intent.fingerprint)?;
+        self.cached_replay(&intent.keys.first(), &intent.fingerprint)
+    }
+
+    fn cached_replay(
+        &self,
+        key: &RecordKey,
+        fingerprint: &Fingerprint,
+    ) -> Option<Arc<StoredResponse>> {
+        let replay = self.0.calls.backend().replay(key, fingerprint)?;
         self.observers().tell(|| Event::CacheHit);
         Some(replay)
     }
@@ -219,6 +227,12 @@ impl Engine {
         key: RecordKey,
         protection: &mut Protection<'_, '_>,
     ) -> Result<Claim<Box<ClaimGuard>>, Refusal> {
+        // Asked here, although the store would ask it, too: a replay without a call is not told as one.
+        if !self.0.calls.backend().is_in_process()
+            && let Some(response) = self.cached_replay(&key, &protection.fingerprints.current())
+        {
+            return Ok(Claim::Completed(response));
+        }
         let (mut take_over, mut waited_for) = (None, None);
         let mut finding = None;
         loop {

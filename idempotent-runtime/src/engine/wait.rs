@@ -200,7 +200,11 @@ mod tests {
         let ended = runtime.handle().clone();
         drop(runtime);
         let backend = Backend::new(Arc::new(MemoryStore::new()), None);
-        let watches = Watches::new(Calls::new(backend, Duration::from_secs(1)));
+        let watches = Watches::new(Calls::new(
+            backend,
+            Duration::from_secs(1),
+            crate::observer::Observers::default(),
+        ));
         let key = RecordKey::from_bytes([7; 32]);
         let watch = watches.by_key.get_or_insert_with(&key, Watch::default);
         let changed = {

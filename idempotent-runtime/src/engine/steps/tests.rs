@@ -4,9 +4,11 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use super::*;
+use crate::engine::Described;
 use crate::engine::calls::lock;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
+use crate::observer::Observers;
 use crate::record::{Owner, StoredResponse, Token};
 use crate::store::backend::Backend;
 use crate::store::memory::MemoryStore;
@@ -31,6 +33,7 @@ fn engine() -> Engine {
         Backend::new(Arc::new(MemoryStore::new()), None),
         settings,
         None,
+        Observers::default(),
     )
 }
 
@@ -41,7 +44,8 @@ impl Attempt {
             token: Token::from_bytes([token; 16]),
         };
         let fingerprint = Fingerprint::from_bytes([1; 32]);
-        let claim = ClaimTerms::new(owner, fingerprint, &"test".into(), LEASE, 1000 * LEASE);
+        let operation = Described::new("test", None);
+        let claim = ClaimTerms::new(owner, fingerprint, &operation, LEASE, 1000 * LEASE);
         let request = claim.request(1000 * LEASE, take_over);
         let until = Instant::now() + LEASE;
         let claimed = engine.store().claim(&request).await.unwrap();

@@ -5,7 +5,9 @@ use std::convert::Infallible;
 use async_trait::async_trait;
 
 use super::*;
+use crate::engine::Described;
 use crate::fingerprint::Fingerprint;
+use crate::observer::Observers;
 use crate::store::backend::Backend;
 use crate::store::memory::MemoryStore;
 
@@ -45,11 +47,12 @@ async fn entered(
         Backend::new(Arc::new(MemoryStore::new()), None),
         settings,
         None,
+        Observers::default(),
     );
     let intent = Intent {
         keys: KeySet::new(KEY, None),
         fingerprint: SHA256,
-        operation: "test".into(),
+        operation: Described::new("test", None),
         ttl: Duration::from_secs(60),
         key: crate::key::Key::from_serialized(b"1".to_vec()),
         scope: None,
