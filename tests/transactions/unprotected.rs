@@ -71,3 +71,23 @@ async fn a_transaction_that_was_dropped_within_is_not_taken_for_open<C: Database
     }
 }
 on_databases!(a_transaction_that_was_dropped_within_is_not_taken_for_open);
+
+/// It was answered 200 and nothing: the problem was left to be rendered, and then forgotten.
+async fn problem_of_a_safe_method_is_rendered_by_the_application<C: Database>(scene: &Scene<C>) {
+    let builder = scene.builder(2).render_problems(|problem| {
+        let mut response = problem.default_response();
+        let operation = problem.operation().unwrap_or("none").parse();
+        response
+            .headers_mut()
+            .insert("x-operation", operation.expect("a value"));
+        response
+    });
+    let server = scene.serve(builder).await;
+    server.idempotency.shutdown(std::time::Duration::ZERO).await;
+    let get = server.keyless(Method::GET, "/optional", "pay");
+    let answer = reply(get).await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.headers["x-operation"], "GET /optional");
+    assert!(!answer.body.is_empty());
+}
+on_databases!(problem_of_a_safe_method_is_rendered_by_the_application: SqliteConnection);
