@@ -342,3 +342,59 @@ fn worker_settles_each_order_once() {
         assert_eq!(trace.matches(told).count(), times, "{told}: {trace}");
     }
 }
+
+/// A crashed payment is counted by the next process, and its counters begin at 0, so that the first one rises.
+#[cfg(all(feature = "metrics", feature = "sqlite"))]
+#[tokio::test]
+async fn metrics_count_requests_and_a_payment_that_crashed() {
+    let folder = std::env::temp_dir().join(format!("idempotent-metrics-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let store = format!("sqlite:{}", folder.join("payments.db").display());
+    let start = || Example::start("metrics", &["--store", &store]);
+    let scrape = async |shop: &Example| {
+        let (_, _, text) = shop.ask(Method::GET, "/metrics", "", "").await;
+        String::from_utf8(text).expect("text")
+    };
+    let shop = start();
+    let payment = r#"{"amount":5,"order":"order-1"}"#;
+    for replayed in [false, true] {
+        let paid = shop.post("/payments", "key", payment).await;
+        assert_eq!((paid.0, paid.1), (201, replayed));
+    }
+    let text = scrape(&shop).await;
+    for line in [
+        r#"idempotency_requests_total{operation="POST /payments",outcome="stored"} 1"#,
+        r#"idempotency_requests_total{operation="POST /payments",outcome="replayed"} 1"#,
+        r#"idempotency_requests_total{operation="POST /payments",outcome="degraded"} 0"#,
+        r#"idempotency_purged_abandoned_total{operation="POST /payments"} 0"#,
+        r#"idempotency_in_flight{operation="POST /payments"} 0"#,
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    dies_of_request(shop, r#"{"amount":5,"order":"order-2","crash":true}"#).await;
+
+    let shop = start();
+    let abandoned = r#"idempotency_abandoned{operation="POST /payments"} 1"#;
+    let counted = async {
+        while !scrape(&shop).await.contains(abandoned) {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    let limit = std::time::Duration::from_secs(60);
+    tokio::time::timeout(limit, counted)
+        .await
+        .expect("it is counted");
+    drop(shop);
+    std::fs::remove_dir_all(folder).expect("the folder is there");
+}
+
+/// The process ends in the middle of this payment.
+#[cfg(all(feature = "metrics", feature = "sqlite"))]
+async fn dies_of_request(mut shop: Example, payment: &'static str) {
+    let request = shop.client.post(format!("{}/payments", shop.url));
+    let request = request
+        .header("content-type", "application/json")
+        .header("idempotency-key", "crashes");
+    request.body(payment).send().await.expect_err("no answer");
+    shop.process.wait().expect("it has ended");
+}
