@@ -67,7 +67,7 @@ pub(crate) fn audit(decision: &Decision) -> Result<AuditLine, Failure> {
 }
 
 fn ttl(verdict: &Verdict) -> Result<Duration, Failure> {
-    let range = Duration::from_secs(1)..=idempotent_runtime::MAX_DURATION;
+    let range = Duration::from_secs(1)..=idempotent_runtime::Policy::MAX_DURATION;
     match range.contains(&verdict.ttl) {
         true => Ok(verdict.ttl),
         false => Err(Failure::new("--ttl is one second to ten years")),

@@ -23,9 +23,6 @@ pub(crate) use age::WrongAge;
 pub(crate) use derived::derived_key;
 pub(crate) use uniform::Uniform;
 
-/// The longest key accepted, in bytes (after unquoting).
-pub const MAX_KEY_BYTES: usize = 255;
-
 /// The client's name for one intent.
 ///
 /// A key from a header is 1 to 255 bytes of visible ASCII, plus spaces if it was quoted. A key made from
@@ -55,7 +52,7 @@ pub enum InvalidKey {
     /// The value is empty, or an empty quoted string.
     #[error("the key is empty")]
     Empty,
-    /// More than [`MAX_KEY_BYTES`].
+    /// More than [`Key::MAX_BYTES`].
     #[error("the key is longer than 255 bytes")]
     TooLong,
     /// A byte that is not allowed in a key: control characters, anything outside ASCII, and in the bare
@@ -77,6 +74,9 @@ pub enum InvalidKey {
 }
 
 impl Key {
+    /// The longest key accepted, in bytes (after unquoting).
+    pub const MAX_BYTES: usize = 255;
+
     /// Parses the value of a key header.
     ///
     /// The quoted form is the string of RFC 9651, section 3.3.3: `\"` and `\\` are its only
@@ -127,7 +127,7 @@ impl Key {
     fn bounded(bytes: Vec<u8>) -> Result<Self, InvalidKey> {
         match bytes.len() {
             0 => Err(InvalidKey::Empty),
-            1..=MAX_KEY_BYTES => Ok(Self(bytes.into())),
+            1..=Self::MAX_BYTES => Ok(Self(bytes.into())),
             _ => Err(InvalidKey::TooLong),
         }
     }

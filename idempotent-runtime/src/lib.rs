@@ -218,11 +218,9 @@ pub use self::handle::{
 pub use self::http::{Answered, Release};
 #[cfg(feature = "forgotten-routes")]
 pub use self::http::{ForgottenRoutes, ForgottenRoutesLayer};
-pub use self::key::{InvalidKey, Key, KeySyntax, MAX_KEY_BYTES, RecordKey};
+pub use self::key::{InvalidKey, Key, KeySyntax, RecordKey};
 pub use self::operator::{Inspection, Locator, Resolution, SecretsCheck, Seen};
-pub use self::policy::{
-    FingerprintSource, InFlight, KeyAge, MAX_DURATION, OnAbandoned, Policy, ReplayErrors,
-};
+pub use self::policy::{FingerprintSource, InFlight, KeyAge, OnAbandoned, Policy, ReplayErrors};
 pub use self::record::{
     AuditLine, DecodeError, Owner, Record, RecordState, StoredResponse, Token, UnusableStep,
 };

@@ -9,11 +9,7 @@ use crate::recovery::{Abandoned, Recovery};
 
 const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The longest duration that a policy or a handle accepts: ten years (3,660 days). With this limit no arithmetic
-/// on time can overflow, in this process or in a store.
-pub const MAX_DURATION: Duration = Duration::from_secs(3_660 * 24 * 60 * 60);
-
-const MAX_MILLIS: u128 = MAX_DURATION.as_millis();
+const MAX_MILLIS: u128 = Policy::MAX_DURATION.as_millis();
 
 /// The settings of one operation: the arguments of `#[idempotent]` that are known at compile time.
 ///
@@ -137,6 +133,10 @@ pub enum ReplayErrors {
 }
 
 impl Policy {
+    /// The longest duration that a policy or a handle accepts: ten years (3,660 days). With this limit no arithmetic
+    /// on time can overflow, in this process or in a store.
+    pub const MAX_DURATION: Duration = Duration::from_secs(3_660 * 24 * 60 * 60);
+
     /// The defaults: 24 h TTL, 30 s lease, key in `Idempotency-Key` and required, fingerprint of
     /// the body, duplicates and abandoned keys rejected, errors stored, response bodies stored up to 1 MiB.
     #[must_use]

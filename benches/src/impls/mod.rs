@@ -27,6 +27,7 @@ pub(crate) async fn router(name: &str, till: Till, store: Option<&str>) -> Resul
         "idempotent" => peers::idempotent_memory(till)?,
         "idempotent-valkey" => peers::idempotent_valkey(till, store()?).await?,
         "memory" => ours::router(till, Idempotency::builder(ours::memory())),
+        "memory-metrics" => ours::router(till, ours::with_metrics()?),
         "memory-blake3" => {
             let builder = Idempotency::builder(ours::memory());
             ours::router(till, builder.digest(Digest::Blake3))

@@ -6,9 +6,12 @@ use axum::extract::{FromRef, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
+use idempotent_runtime::metrics::MetricsObserver;
 use idempotent_runtime::store::Store;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{Idempotency, IdempotencyBuilder, idempotent};
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 
 use crate::Failure;
 use crate::till::{Payment, PaymentRequest, Till};
@@ -59,4 +62,13 @@ pub(super) fn memory() -> Arc<dyn Store> {
 pub(super) async fn connected(url: &str) -> Result<IdempotencyBuilder, Failure> {
     let store = idempotent_runtime::store::connect(url).await?;
     Ok(Idempotency::builder(store))
+}
+
+/// With the metrics that an application gets, on the exporter for Prometheus.
+pub(super) fn with_metrics() -> Result<IdempotencyBuilder, Failure> {
+    let durations = Matcher::Full("idempotency_store_duration_seconds".to_owned());
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(durations, &[0.0005, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0])?
+        .install_recorder()?;
+    Ok(Idempotency::builder(memory()).observer(MetricsObserver::new()))
 }

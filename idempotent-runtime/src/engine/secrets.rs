@@ -17,7 +17,7 @@ use super::random;
 use super::{Described, Engine};
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
-use crate::policy::MAX_DURATION;
+use crate::policy::Policy;
 use crate::record::{Owner, RecordState, StoredResponse};
 use crate::store::{Claim, StoreError};
 
@@ -129,7 +129,7 @@ async fn write(calls: &Calls, own: &CheckValues) -> Result<(), StoreError> {
     };
     let fingerprint = Fingerprint::from_bytes(*own.key.as_bytes());
     let operation = Described::new(OPERATION, None);
-    let claim = ClaimTerms::new(owner, fingerprint, &operation, LEASE, MAX_DURATION);
+    let claim = ClaimTerms::new(owner, fingerprint, &operation, LEASE, Policy::MAX_DURATION);
     // One that arrives late is gone with its lease.
     if let Claim::Acquired { .. } = claim.ask(calls, LEASE, None).await? {
         let response = Arc::new(StoredResponse::of_parts(

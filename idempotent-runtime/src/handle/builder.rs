@@ -17,7 +17,7 @@ use crate::digest::Digest;
 use crate::engine::{CheckValues, Crowd, Engine, EngineSettings};
 use crate::key::{KeySyntax, RecordKeys};
 use crate::observer::{Observer, Observers};
-use crate::policy::MAX_DURATION;
+use crate::policy::Policy;
 use crate::store::backend::Backend;
 use crate::store::shared::shared;
 use crate::store::{ReplayCache, Store};
@@ -187,7 +187,7 @@ impl IdempotencyBuilder {
     ///
     /// # Panics
     ///
-    /// If it is zero or more than [ten years](crate::MAX_DURATION).
+    /// If it is zero or more than [ten years](crate::Policy::MAX_DURATION).
     #[track_caller]
     pub fn store_timeout(mut self, timeout: Duration) -> Self {
         self.engine.store_timeout = within_bounds(timeout);
@@ -199,7 +199,7 @@ impl IdempotencyBuilder {
     ///
     /// # Panics
     ///
-    /// If it is over [ten years](crate::MAX_DURATION).
+    /// If it is over [ten years](crate::Policy::MAX_DURATION).
     #[track_caller]
     pub fn purge_interval(mut self, period: Duration) -> Self {
         if !period.is_zero() {
@@ -215,7 +215,7 @@ impl IdempotencyBuilder {
     ///
     /// # Panics
     ///
-    /// If it is shorter than a millisecond or more than [ten years](crate::MAX_DURATION).
+    /// If it is shorter than a millisecond or more than [ten years](crate::Policy::MAX_DURATION).
     #[track_caller]
     pub fn abandoned_retention(mut self, retention: Duration) -> Self {
         self.engine.retention = within_bounds(retention);
@@ -269,7 +269,7 @@ impl IdempotencyBuilder {
     ///
     /// # Panics
     ///
-    /// If it is shorter than a millisecond or more than [ten years](crate::MAX_DURATION).
+    /// If it is shorter than a millisecond or more than [ten years](crate::Policy::MAX_DURATION).
     #[track_caller]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.settings.ttl = Some(within_bounds(ttl));
@@ -283,7 +283,7 @@ impl IdempotencyBuilder {
     ///
     /// # Panics
     ///
-    /// If it is shorter than a millisecond or more than [ten years](crate::MAX_DURATION).
+    /// If it is shorter than a millisecond or more than [ten years](crate::Policy::MAX_DURATION).
     #[track_caller]
     pub fn transaction_timeout(mut self, timeout: Duration) -> Self {
         self.engine.transaction_timeout = within_bounds(timeout);
@@ -363,7 +363,10 @@ impl IdempotencyBuilder {
 pub(super) fn within_bounds(duration: Duration) -> Duration {
     let is_zero = duration < Duration::from_millis(1);
     assert!(!is_zero, "a duration of zero forgets a payment at once");
-    assert!(duration <= MAX_DURATION, "a duration is at most ten years");
+    assert!(
+        duration <= Policy::MAX_DURATION,
+        "a duration is at most ten years"
+    );
     duration
 }
 

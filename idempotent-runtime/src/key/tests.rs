@@ -52,7 +52,7 @@ proptest! {
     fn the_parser_never_panics(value in proptest::collection::vec(any::<u8>(), 0..300)) {
         for syntax in [KeySyntax::Lenient, KeySyntax::Strict] {
             if let Ok(key) = Key::parse(&value, syntax) {
-                prop_assert!((1..=MAX_KEY_BYTES).contains(&key.as_bytes().len()));
+                prop_assert!((1..=Key::MAX_BYTES).contains(&key.as_bytes().len()));
                 prop_assert!(key.as_bytes().iter().all(|byte| (0x20..=0x7e).contains(byte)));
             }
         }
@@ -174,7 +174,7 @@ fn record_keys_stay_what_they_are() {
 #[test]
 fn a_key_of_text_is_any_text_of_1_to_255_bytes() {
     let read = |text: &str| Key::from_text(text).map(|key| key.as_str().to_owned());
-    for text in ["a", "zahlung \u{fc}\n\"7\"", &"k".repeat(MAX_KEY_BYTES)] {
+    for text in ["a", "zahlung \u{fc}\n\"7\"", &"k".repeat(Key::MAX_BYTES)] {
         assert_eq!(read(text), Ok(text.to_owned()));
     }
     assert_eq!(read(""), Err(InvalidKey::Empty));

@@ -17,6 +17,8 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("ours, memory", "memory", "keyless"),
     ("ours, memory", "memory", "first"),
     ("ours, memory", "memory", "replay"),
+    ("ours, memory, with metrics", "memory-metrics", "first"),
+    ("ours, memory, with metrics", "memory-metrics", "replay"),
 ];
 
 pub(super) fn run(options: &Options) -> Result<(), String> {
