@@ -81,6 +81,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// What ends because of a panic has not lost its client.
+    pub(crate) fn unless_panicking(self) -> Self {
+        match self {
+            Self::Disconnected if std::thread::panicking() => {
+                Self::Problem(ProblemCode::HandlerFailed)
+            }
+            outcome => outcome,
+        }
+    }
+
     /// How many there are.
     #[cfg(feature = "metrics")]
     pub(crate) const COUNT: usize = 8 + ProblemCode::ALL.len();
@@ -318,8 +328,8 @@ impl Observers {
     }
 
     /// A request that observers wait for, if there are any.
-    pub(crate) fn watch(&self, operation: &str) -> Option<ObservedRequest> {
-        (!self.is_none()).then(|| ObservedRequest::new(self, stored(operation).into()))
+    pub(crate) fn watch(&self, operation: &str) -> Option<ObservedCall> {
+        (!self.is_none()).then(|| ObservedCall::new(self, stored(operation).into()))
     }
 
     /// The event is made only if there is an observer.
@@ -330,15 +340,15 @@ impl Observers {
     }
 }
 
-/// A request that observers wait for. Dropped without an answer, its client has disconnected.
+/// A call without HTTP that observers wait for. Dropped without a result, its caller has gone.
 #[derive(Debug)]
-pub(crate) struct ObservedRequest {
+pub(crate) struct ObservedCall {
     observers: Observers,
     operation: Arc<str>,
     outcome: Outcome,
 }
 
-impl ObservedRequest {
+impl ObservedCall {
     pub(crate) fn new(observers: &Observers, operation: Arc<str>) -> Self {
         Self {
             observers: observers.clone(),
@@ -347,23 +357,14 @@ impl ObservedRequest {
         }
     }
 
-    pub(crate) fn operation(&self) -> &Arc<str> {
-        &self.operation
-    }
-
     pub(crate) fn end(mut self, outcome: Outcome) {
         self.outcome = outcome;
     }
 }
 
-impl Drop for ObservedRequest {
+impl Drop for ObservedCall {
     fn drop(&mut self) {
-        let outcome = match self.outcome {
-            Outcome::Disconnected if std::thread::panicking() => {
-                Outcome::Problem(ProblemCode::HandlerFailed)
-            }
-            outcome => outcome,
-        };
+        let outcome = self.outcome.unless_panicking();
         self.observers.tell(|| Event::Request {
             operation: &self.operation,
             outcome,

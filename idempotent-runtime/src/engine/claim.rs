@@ -82,10 +82,9 @@ impl Engine {
             intent.ttl,
         );
         let asked_at = Instant::now();
-        let begun = self.0.calls.begun();
         let claimed = backend.claim_now(&claim.request(self.0.retention, None))?;
         let (calls, error) = (&self.0.calls, claimed.as_ref().err());
-        calls.ended(StoreCall::Claim, begun, error);
+        calls.ended(StoreCall::Claim, Some(asked_at), error);
         match claimed {
             // There may be more to do about it.
             Ok(Claim::InFlight { .. } | Claim::Abandoned { .. } | Claim::Mismatch) => None,

@@ -10,7 +10,7 @@ use crate::engine::{Described, Intent};
 use crate::fingerprint::Fingerprint;
 use crate::handle::{Idempotency, Inputs};
 use crate::key::{InvalidKey, Key};
-use crate::observer::ObservedRequest;
+use crate::observer::ObservedCall;
 use crate::policy::Policy;
 
 /// From what [`Idempotency::execute`] is told.
@@ -91,7 +91,7 @@ pub(super) fn observed(
     idempotency: &Idempotency,
     policy: &Policy,
     operation: &str,
-) -> Option<ObservedRequest> {
+) -> Option<ObservedCall> {
     let observers = idempotency.engine().observers();
     observers.watch(policy.name.unwrap_or(operation))
 }

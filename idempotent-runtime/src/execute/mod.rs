@@ -10,7 +10,7 @@ use std::ops::ControlFlow::{Break, Continue};
 
 use crate::engine::{Detach, Fingerprints, Intent};
 use crate::handle::{Attempt, Idempotency};
-use crate::observer::{ObservedRequest, Outcome};
+use crate::observer::{ObservedCall, Outcome};
 use crate::policy::Policy;
 
 mod call;
@@ -226,7 +226,7 @@ impl Idempotency {
     async fn perform<F, Fut, T, E>(
         self,
         policy: Policy,
-        observed: Option<ObservedRequest>,
+        observed: Option<ObservedCall>,
         intent: Result<Intent, ExecuteError>,
         function: F,
     ) -> Result<Execution<T>, E>

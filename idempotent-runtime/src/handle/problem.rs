@@ -134,8 +134,8 @@ impl Problem {
         self
     }
 
-    pub(crate) fn of_operation(mut self, operation: &Arc<str>) -> Self {
-        self.operation = Some(Arc::clone(operation));
+    pub(crate) fn of_operation(mut self, operation: &str) -> Self {
+        self.operation = Some(operation.into());
         self
     }
 

@@ -120,7 +120,7 @@ pub(super) fn problem_to_store(
 ) -> Response {
     let mut problem = Problem::new(code);
     if let Some(operation) = operation {
-        problem = problem.of_operation(&operation.shown().into());
+        problem = problem.of_operation(operation.shown());
     }
     let response = idempotency.problems().render(&problem);
     note::outcome(idempotency, response, Outcome::Problem(code))

@@ -62,6 +62,8 @@ pub(super) fn outcome(
                 note.has_failed |= note.outcome == FAILED;
                 note.outcome = outcome;
             }
+            // What an attempt that ran has, unless it says otherwise.
+            None if outcome == Outcome::Stored => {}
             None => {
                 extensions.insert(Note::of(outcome));
             }

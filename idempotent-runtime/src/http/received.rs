@@ -9,11 +9,11 @@ use bytes::Bytes;
 
 use super::answer;
 use super::identify::{Head, Original, may_have_key, usable, without_key};
+use super::report::Report;
 use super::tested::Tested;
 use crate::engine::Intent;
 use crate::handle::problem::Problem;
 use crate::handle::{Attempt, Idempotency, Inputs, Transactions};
-use crate::key::RecordKey;
 use crate::policy::Policy;
 use crate::store::transaction::TransactionConnection;
 
@@ -49,13 +49,15 @@ pub(super) struct Received<H> {
 }
 
 /// What is known of the last argument before it is extracted.
-pub(super) struct Expects {
+pub(super) struct Expects<'a> {
     /// Expressions over the arguments identify the request, too.
     pub(super) has_expressions: bool,
     /// A cached replay comes before a rejection of it.
     pub(super) may_replay: bool,
     /// It cannot ask for an [`Attempt`].
     pub(super) is_json: bool,
+    /// Who is told what is found.
+    pub(super) report: &'a mut Report,
 }
 
 /// Whether there is nothing to identify it by: GET, HEAD, OPTIONS and TRACE are idempotent by themselves (RFC 9110,
@@ -80,14 +82,14 @@ impl<H: Handle> Received<H> {
         })
     }
 
-    /// Identifies the request and puts its body back, or finds a cached replay and the record that it is from.
+    /// Identifies the request and puts its body back, or finds a cached replay.
     pub(super) fn of(
         handle: H,
         request: &mut Request,
         body: Bytes,
         policy: &Policy,
-        expects: &Expects,
-    ) -> ControlFlow<(Response, RecordKey), Box<Self>> {
+        expects: Expects<'_>,
+    ) -> ControlFlow<Response, Box<Self>> {
         let idempotency = handle.idempotency();
         let (mut parts, _) = std::mem::take(request).into_parts();
         let head = Head::of(&parts, idempotency, policy);
@@ -101,8 +103,8 @@ impl<H: Handle> Received<H> {
             && let Ok(Some(intent)) = &intent
             && let Some(stored) = idempotency.engine().cached(intent)
         {
-            let replay = answer::replay(idempotency, stored);
-            return Break((replay, intent.keys.first()));
+            expects.report.identified(Some(intent));
+            return Break(answer::replay(idempotency, stored));
         }
         let is_identified_again = expects.has_expressions || idempotency.digest().other().is_some();
         let original = is_identified_again.then(|| head.into_original(&body));
@@ -124,10 +126,9 @@ impl<H: Handle> Received<H> {
         }))
     }
 
-    /// Its record, if it has one.
-    pub(super) fn record(&self) -> Option<RecordKey> {
-        let intent = self.intent.as_ref().ok()?.as_ref()?;
-        Some(intent.keys.first())
+    /// What it is, if it has a key.
+    pub(super) fn intent(&self) -> Option<&Intent> {
+        self.intent.as_ref().ok()?.as_ref()
     }
 
     /// Identifies the request by expressions over its arguments as well.

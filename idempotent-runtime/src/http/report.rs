@@ -8,15 +8,16 @@ use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
-use http::HeaderValue;
-use tracing::Span;
+use http::{HeaderValue, Method};
+use tracing::{Level, Span};
 
 use super::answer;
 use super::identify::{operation_of, unbounded};
 use super::note::{Note, is_noted};
+use crate::engine::{Described, Intent};
 use crate::handle::{IDEMPOTENCY_STATUS, Idempotency};
 use crate::key::RecordKey;
-use crate::observer::{ObservedRequest, Outcome};
+use crate::observer::{Event, Outcome};
 use crate::operation::stored;
 use crate::policy::Policy;
 
@@ -43,40 +44,44 @@ pub(super) struct Report(Option<Box<Reporting>>);
 #[derive(Debug)]
 struct Reporting {
     idempotency: Idempotency,
-    observed: ObservedRequest,
+    policy: &'static Policy,
+    method: Method,
+    route: Option<MatchedPath>,
     span: Span,
-    lifetime_secs: u64,
-    is_safe: bool,
     record: Option<RecordKey>,
+    described: Option<Described>,
     attempt: Option<u32>,
+    /// What observers are told in the end.
+    outcome: Outcome,
 }
 
 impl Report {
-    pub(super) fn of(request: &Request, idempotency: &Idempotency, policy: &Policy) -> Self {
+    pub(super) fn of(
+        request: &Request,
+        idempotency: &Idempotency,
+        policy: &'static Policy,
+    ) -> Self {
         if !is_noted(idempotency) {
             return Self(None);
         }
-        let route = request.extensions().get::<MatchedPath>();
-        let path = || operation_of(request.method(), route.map(MatchedPath::as_str), policy);
-        let operation = match unbounded(request.method(), route, policy) {
-            Some(name) => name.into(),
-            None => stored(&path()).into(),
-        };
         Self(Some(Box::new(Reporting {
-            observed: ObservedRequest::new(idempotency.engine().observers(), operation),
             idempotency: idempotency.clone(),
+            policy,
+            method: request.method().clone(),
+            route: request.extensions().get().cloned(),
             span: Span::current(),
-            lifetime_secs: policy.ttl_or(idempotency.ttl()).as_secs(),
-            is_safe: request.method().is_safe(),
             record: None,
+            described: None,
             attempt: None,
+            outcome: Outcome::Disconnected,
         })))
     }
 
-    /// Which record the request has.
-    pub(super) fn identified(&mut self, record: impl FnOnce() -> Option<RecordKey>) {
-        if let Some(reporting) = &mut self.0 {
-            reporting.record = record();
+    /// What the request is.
+    pub(super) fn identified(&mut self, intent: Option<&Intent>) {
+        if let (Some(reporting), Some(intent)) = (&mut self.0, intent) {
+            reporting.record = Some(intent.keys.first());
+            reporting.described = Some(intent.operation.clone());
         }
     }
 
@@ -90,59 +95,81 @@ impl Report {
     /// Tells all of them, and gives the answer its last form.
     pub(super) fn finish(self, response: Response) -> Response {
         match self.0 {
-            Some(reporting) => reporting.finish(response),
+            Some(mut reporting) => reporting.finish(response),
             None => response,
         }
     }
 }
 
 impl Reporting {
-    fn finish(self, mut response: Response) -> Response {
+    fn finish(&mut self, mut response: Response) -> Response {
         let note = response.extensions_mut().remove::<Note>();
-        // Without a note: what an extractor rejects, and what is taken back.
-        let mut note = note.unwrap_or(Note::of(Outcome::NotStored));
-        if self.is_safe {
+        // Without a note: what was stored as it should be, and what an extractor rejects.
+        let mut note = note.unwrap_or_else(|| match self.attempt {
+            Some(_) => Note::of(Outcome::Stored),
+            None => Note::of(Outcome::NotStored),
+        });
+        let is_safe = self.method.is_safe();
+        if is_safe {
             // Its problem is still to be rendered.
             note.outcome = Outcome::Safe;
             note.has_failed = false;
         }
-        let outcome = note.observed();
+        self.outcome = note.observed();
         if let Some(problem) = note.problem {
-            let problem = problem.of_operation(self.observed.operation());
+            let problem = self.with_operation(|operation| problem.of_operation(operation));
             response = answer::rendered(&self.idempotency, &problem, response);
         }
-        self.tell_span(outcome, note.trace_context.as_deref());
-        if self.idempotency.has_status_header() && !self.is_safe {
+        if !self.span.is_none() || tracing::enabled!(Level::DEBUG) {
+            self.tell_span(note.trace_context.as_deref());
+        }
+        if self.idempotency.has_status_header() && !is_safe {
             self.put_header(&mut response, note.outcome);
         }
         if self.idempotency.has_answered_extension() {
             response.extensions_mut().insert(Answered {
-                operation: Arc::clone(self.observed.operation()),
-                outcome,
+                operation: self.with_operation(|operation| operation.into()),
+                outcome: self.outcome,
                 record: self.record,
                 attempt: self.attempt,
             });
         }
-        self.observed.end(outcome);
         response
     }
 
+    /// The operation as it is shown. Of a request that was not identified it is made here.
+    fn with_operation<T>(&self, f: impl FnOnce(&str) -> T) -> T {
+        if let Some(described) = &self.described {
+            return f(described.shown());
+        }
+        let route = self.route.as_ref();
+        match unbounded(&self.method, route, self.policy) {
+            Some(name) => f(&name),
+            None => {
+                let route = route.map(MatchedPath::as_str);
+                f(stored(&operation_of(&self.method, route, self.policy)))
+            }
+        }
+    }
+
     /// The fields are recorded where the application's span has declared them.
-    fn tell_span(&self, outcome: Outcome, trace_context: Option<&str>) {
-        let (operation, outcome_name) = (&**self.observed.operation(), outcome.as_str());
-        self.span.record("idempotency.operation", operation);
-        self.span.record("idempotency.outcome", outcome_name);
+    fn tell_span(&self, trace_context: Option<&str>) {
+        let outcome = self.outcome.as_str();
         let record = self.record.as_ref().map(tracing::field::display);
+        self.span.record("idempotency.outcome", outcome);
         if let Some(record) = &record {
             self.span.record("idempotency.record", record);
         }
         if let Some(attempt) = self.attempt {
             self.span.record("idempotency.attempt", attempt);
         }
-        if !self.is_safe {
-            tracing::debug!(parent: &self.span, operation, outcome = outcome_name, record, attempt = self.attempt,
-                first_traceparent = trace_context, "answered");
-        }
+        self.with_operation(|operation| {
+            self.span.record("idempotency.operation", operation);
+            if self.outcome != Outcome::Safe {
+                tracing::debug!(parent: &self.span, operation, outcome, record, attempt = self.attempt,
+                    first_traceparent = trace_context, "answered");
+            }
+        });
     }
 
     fn put_header(&self, response: &mut Response, outcome: Outcome) {
@@ -152,12 +179,26 @@ impl Reporting {
             other => other.as_str(),
         };
         // In whole seconds: of a lifetime below one nothing is said.
-        let value = match self.lifetime_secs {
+        let value = match self.policy.ttl_or(self.idempotency.ttl()).as_secs() {
             0 => status.to_owned(),
             secs => format!("{status}; lifetime={secs}"),
         };
         if let Ok(value) = HeaderValue::try_from(value) {
             response.headers_mut().insert(IDEMPOTENCY_STATUS, value);
         }
+    }
+}
+
+/// Each request has one outcome: one without an answer, that its client has disconnected.
+impl Drop for Reporting {
+    fn drop(&mut self) {
+        let observers = self.idempotency.engine().observers();
+        if observers.is_none() {
+            return;
+        }
+        let outcome = self.outcome.unless_panicking();
+        self.with_operation(|operation| {
+            observers.tell(|| Event::Request { operation, outcome });
+        });
     }
 }

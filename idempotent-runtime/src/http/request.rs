@@ -129,13 +129,11 @@ where
                     has_expressions,
                     may_replay: is_about_content,
                     is_json: extraction.is_json(),
+                    report,
                 };
-                match Received::of(handle, &mut request, body, policy, &expects) {
+                match Received::of(handle, &mut request, body, policy, expects) {
                     Continue(received) => received,
-                    Break((replay, record)) => {
-                        report.identified(|| Some(record));
-                        return Break(replay);
-                    }
+                    Break(replay) => return Break(replay),
                 }
             };
             // Boxed: what it needs would make each future around it too large for the allocator's quick lists.
@@ -211,7 +209,7 @@ async fn run_claimed<F>(
 where
     F: Future<Output: IntoResponse> + Send + 'static,
 {
-    report.identified(|| request.record());
+    report.identified(request.intent());
     let admission = admit(&mut request, policy).await;
     let Received {
         handle: idempotency,
@@ -318,7 +316,7 @@ where
     F: for<'c> FnOnce(&'c mut C) -> Work<'c, R> + Send + 'static,
     R: IntoResponse + 'static,
 {
-    report.identified(|| request.record());
+    report.identified(request.intent());
     let transaction = match admit_to_transaction(&mut request, policy).await {
         Continue(transaction) => transaction,
         Break(answer) => return answer,
