@@ -5,12 +5,12 @@
 //! cargo run --features metrics,sqlite --example metrics -- --store sqlite:payments.db
 //! ```
 //!
-//! `metrics/alerts.yml` and `metrics/dashboard.json` are alert rules and a dashboard for these metrics.
+//! A payment with the header `x-crash` kills the process in the middle of the charge. `metrics/alerts.yml` and `metrics/dashboard.json` are alert rules and a dashboard for these metrics.
 
 use std::error::Error;
 
 use axum::extract::{FromRef, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use idempotent_runtime::metrics::MetricsObserver;
@@ -18,7 +18,7 @@ use idempotent_runtime::{Idempotency, idempotent, store};
 use lexopt::ValueExt;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Serialize};
-use tower_http::trace::TraceLayer;
+use tower_http::trace::{DefaultOnResponse, TraceLayer};
 use tracing::field::Empty;
 
 #[derive(Clone, FromRef)]
@@ -31,9 +31,6 @@ struct AppState {
 struct PaymentRequest {
     amount: u64,
     order: String,
-    /// The process ends in the middle of the charge, as if it had been killed.
-    #[serde(default)]
-    crash: bool,
 }
 
 #[derive(Serialize)]
@@ -41,10 +38,14 @@ struct Payment {
     amount: u64,
 }
 
-/// The order's number is the label: it is what an operator sees of a request that was cut off.
+/// The order's number is the label: it is what an operator sees of a request that was cut off. With the header `x-crash` the process
+/// ends in the middle of the charge, as if it had been killed; 2 s later its key is abandoned.
 #[idempotent(ttl_hours = 24, lease = "2s", label = &payment.0.order)]
-async fn create_payment(payment: Json<PaymentRequest>) -> (StatusCode, Json<Payment>) {
-    if payment.crash {
+async fn create_payment(
+    headers: HeaderMap,
+    payment: Json<PaymentRequest>,
+) -> (StatusCode, Json<Payment>) {
+    if headers.contains_key("x-crash") {
         std::process::abort();
     }
     let amount = payment.amount;
@@ -75,7 +76,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
+        .with_max_level(tracing::Level::INFO)
         .with_writer(std::io::stderr)
         .init();
 
@@ -92,7 +93,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let app = Router::new()
         .route("/payments", post(create_payment))
         .route("/metrics", get(scrape))
-        .layer(TraceLayer::new_for_http().make_span_with(span))
+        .layer(
+            TraceLayer::new_for_http()
+                .make_span_with(span)
+                .on_response(DefaultOnResponse::new().level(tracing::Level::INFO)),
+        )
         .with_state(AppState {
             idempotency,
             metrics,
@@ -105,6 +110,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         "  curl -i http://{at}/payments -H 'Idempotency-Key: 1' -H 'content-type: application/json' -d '{{\"amount\":5,\"order\":\"order-1\"}}'"
     );
     println!("  curl -s http://{at}/metrics | grep idempotency");
+    println!(
+        "With a store that lasts, add `-H 'x-crash: 1'` and another key: the process dies, and the next one finds it."
+    );
     axum::serve(listener, app).await?;
     Ok(())
 }

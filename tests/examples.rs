@@ -371,7 +371,7 @@ async fn metrics_count_requests_and_a_payment_that_crashed() {
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
-    dies_of_request(shop, r#"{"amount":5,"order":"order-2","crash":true}"#).await;
+    dies_of_request(shop, payment).await;
 
     let shop = start();
     let abandoned = r#"idempotency_abandoned{operation="POST /payments"} 1"#;
@@ -394,7 +394,8 @@ async fn dies_of_request(mut shop: Example, payment: &'static str) {
     let request = shop.client.post(format!("{}/payments", shop.url));
     let request = request
         .header("content-type", "application/json")
-        .header("idempotency-key", "crashes");
+        .header("idempotency-key", "crashes")
+        .header("x-crash", "1");
     request.body(payment).send().await.expect_err("no answer");
     shop.process.wait().expect("it has ended");
 }

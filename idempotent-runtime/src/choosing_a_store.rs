@@ -84,7 +84,8 @@
 //!   every twelfth, and at least every second until one succeeds; it delays no other renewal.
 //! * **After the handler**: the client gets its response. Storing it is retried after 50 ms to 5 s until
 //!   the store accepts it, for as long as this process is alive. The lease is renewed meanwhile, so duplicates
-//!   are `in-flight`. Responses that wait to be stored are bounded by
+//!   are `in-flight`; after an outage that is longer than the lease they are `outcome-unknown` until the next renewal, which is sent at
+//!   least each second. Responses that wait to be stored are bounded by
 //!   [`max_pending_bytes`](crate::IdempotencyBuilder::max_pending_bytes).
 //! * **If the process dies in that time**, the record is abandoned, and remains so for
 //!   [`abandoned_retention`](crate::IdempotencyBuilder::abandoned_retention) (30 days).

@@ -123,7 +123,7 @@
 //! | `sqlite` | no | records in a SQLite file |
 //! | `mysql` | no | records in MySQL or MariaDB |
 //! | `blake3` | no | BLAKE3 instead of SHA-256 for fingerprints, if the application [selects it](IdempotencyBuilder::digest) |
-//! | `metrics` | no | an [observer](observer) for the `metrics` facade |
+//! | `metrics` | no | an [observer] for the `metrics` facade |
 //! | `admin` | no | `admin::router`: a page for operators |
 //! | `forgotten-routes` | no | [a layer](ForgottenRoutesLayer) that finds handlers which somebody forgot to protect |
 //! | `test-util` | no | [tools](testing) for the tests of an application |

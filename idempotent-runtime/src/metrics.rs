@@ -24,8 +24,8 @@
 //! | `idempotency_in_flight` | gauge | `operation` | attempts of this process that hold a claim or a transaction |
 //! | `idempotency_taken_over_total` | counter | `operation` | attempts that took over from an abandoned one |
 //! | `idempotency_claims_lost_total` | counter | `operation` | claims that were lost while their handlers ran or their responses were being stored |
-//! | `idempotency_abandoned_total` | counter | `operation` | attempts of this process that left their key undecided |
-//! | `idempotency_abandoned` | gauge | `operation` | abandoned records in the store, of whichever process |
+//! | `idempotency_abandoned_total` | counter | `operation` | attempts of this process that left their key undecided; a process that dies counts nothing |
+//! | `idempotency_abandoned` | gauge | `operation` | abandoned records in the store, of whichever process, as of the last look |
 //! | `idempotency_purged_abandoned_total` | counter | `operation` | abandoned records that were purged: nothing was decided about them |
 //! | `idempotency_store_duration_seconds` | histogram | `store`, `call`, `result` | store calls; the result is `ok` or a kind of error |
 //! | `idempotency_lease_renewals_total` | counter | `result` | renewals: `renewed`, `late` (it had ended by then), `lost`, `failed` |
@@ -100,8 +100,9 @@ const PURGED: usize = 3;
 const RENEWAL_RESULTS: [&str; 4] = ["renewed", "late", "lost", "failed"];
 
 /// Outcomes that alert rules are about.
-const ALERTING: [Outcome; 3] = [
+const ALERTING: [Outcome; 4] = [
     Outcome::Degraded,
+    Outcome::Problem(ProblemCode::OutcomeUnknown),
     Outcome::Problem(ProblemCode::StoreUnavailable),
     Outcome::Problem(ProblemCode::KeyReused),
 ];
@@ -151,6 +152,8 @@ impl MetricsObserver {
             return use_it(self.other.get_or_init(|| Operation::new(OTHER)));
         }
         drop(operations);
+        // Those of the process are there from the first request on, at 0.
+        self.process();
         let operations = self.operations.write();
         let mut operations = operations.unwrap_or_else(PoisonError::into_inner);
         let operation = operations.entry(name.into());
@@ -209,7 +212,7 @@ impl MetricsObserver {
 impl Process {
     fn new() -> Self {
         describe();
-        Self {
+        let process = Self {
             renewals: RENEWAL_RESULTS.map(
                 |result| ::metrics::counter!("idempotency_lease_renewals_total", "result" => result),
             ),
@@ -217,7 +220,17 @@ impl Process {
             background: ::metrics::gauge!("idempotency_background_handlers"),
             pending: ::metrics::gauge!("idempotency_pending_responses"),
             pending_bytes: ::metrics::gauge!("idempotency_pending_bytes"),
+        };
+        process.cache_hits.increment(0);
+        process.renewals.iter().for_each(|it| it.increment(0));
+        for gauge in [
+            &process.background,
+            &process.pending,
+            &process.pending_bytes,
+        ] {
+            gauge.increment(0.0);
         }
+        process
     }
 }
 

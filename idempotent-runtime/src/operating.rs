@@ -33,6 +33,12 @@
 //! | Do handlers pile up without clients? | `idempotency_background_handlers` | |
 //! | How many requests are retries? | `idempotency_requests_total{outcome="replayed"}` | `answered`, DEBUG |
 //!
+//! **How soon.** Each process looks for abandoned records every 5 s
+//! ([`abandoned_check`](crate::IdempotencyBuilder::abandoned_check)), but spends at most a hundredth of its time on it: where a look
+//! takes half a second, as on a Redis with many keys, the next is 50 s later. A crash is found when its lease has ended (30 s
+//! by default) and somebody looks; a process that starts looks at once. The gauge falls at the look after the decision. Each process logs each record
+//! once. Clients learn of it sooner: `idempotency_requests_total{outcome="outcome-unknown"}` rises with the first retry.
+//!
 //! The outcomes are those of [`Outcome`](crate::observer::Outcome); each request has exactly one. No metric has a label
 //! for a key, a scope or a record.
 //!
@@ -82,7 +88,8 @@
 //!    [`abandoned_retention`](crate::IdempotencyBuilder::abandoned_retention) (30 days), and then an error is logged. Make it longer
 //!    than your slowest reconciliation.
 //!
-//! While a lease runs, a decision is refused: an attempt may be alive. Who decided, when and why is kept in the record
+//! While a lease runs, a decision is refused: an attempt may be alive. A decision takes 2.5 s, in which an owner that is alive could still
+//! renew its lease, and counts as an attempt: after it `show` says `attempt 2`, although the handler ran once. Who decided, when and why is kept in the record
 //! ([`AuditLine`](crate::AuditLine)); `idempotent show` prints it. The page of `admin::router` (feature `admin`)
 //! does the same, and so does [`Idempotency::resolve_as`](crate::Idempotency::resolve_as) in Rust. If a machine can look it
 //! up, let a [recovery function](crate::Abandoned) decide instead.

@@ -164,7 +164,7 @@ impl Policy {
     ///
     /// # Panics
     ///
-    /// If it is less than a millisecond or more than [ten years](MAX_DURATION); in a `const` or `static`
+    /// If it is less than a millisecond or more than [ten years](Self::MAX_DURATION); in a `const` or `static`
     /// that is a compile error.
     #[must_use]
     pub const fn ttl(mut self, ttl: Duration) -> Self {
@@ -191,7 +191,7 @@ impl Policy {
     ///
     /// # Panics
     ///
-    /// If it is less than a millisecond or more than [ten years](MAX_DURATION).
+    /// If it is less than a millisecond or more than [ten years](Self::MAX_DURATION).
     #[must_use]
     pub const fn lease(mut self, lease: Duration) -> Self {
         assert!(
@@ -217,7 +217,7 @@ impl Policy {
     ///
     /// # Panics
     ///
-    /// If it is more than [ten years](MAX_DURATION).
+    /// If it is more than [ten years](Self::MAX_DURATION).
     #[must_use]
     pub const fn wait(mut self, wait: Duration) -> Self {
         assert!(
@@ -339,10 +339,10 @@ mod tests {
 
     #[test]
     fn durations_that_cannot_be_meant_are_refused_where_they_are_set() {
-        let longest = Policy::new().ttl(MAX_DURATION);
-        assert_eq!(longest.ttl_or(None), MAX_DURATION);
+        let longest = Policy::new().ttl(Policy::MAX_DURATION);
+        assert_eq!(longest.ttl_or(None), Policy::MAX_DURATION);
         type Setter = fn(Policy, Duration) -> Policy;
-        let too_long = MAX_DURATION + Duration::from_millis(1);
+        let too_long = Policy::MAX_DURATION + Duration::from_millis(1);
         let setters: [(Setter, Duration); 7] = [
             (Policy::ttl, too_long),
             (Policy::ttl, Duration::MAX),

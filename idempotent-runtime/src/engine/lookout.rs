@@ -120,7 +120,7 @@ impl Look {
         for record in &self.new {
             tracing::warn!(record = %record.key, operation = &*record.operation, label = record.label.as_deref(),
                 attempt = record.attempt, age_secs = record.age.as_secs(),
-                "a key is abandoned: whether its request took effect is unknown, and an operator has to decide");
+                "a key is abandoned: whether its request took effect is unknown, and an operator has to decide (`idempotent list --state abandoned`)");
         }
         if self.more_new > 0 {
             tracing::warn!(more = self.more_new, "more keys are abandoned");

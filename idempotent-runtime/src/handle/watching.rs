@@ -80,7 +80,7 @@ impl IdempotencyBuilder {
     /// | `pending` | is the handler's, and will be in the record: at the end of a stream, or when the store accepts it |
     /// | `not-stored` | is the handler's or an extractor's, and is not in the record: a retry runs the handler |
     /// | `replayed` | is the stored response |
-    /// | `unprotected` | is the handler's, without a key, or without a store ([`OnStoreFailure::FailOpen`]) |
+    /// | `unprotected` | is the handler's, without a key, or without a store ([`OnStoreFailure::FailOpen`](crate::OnStoreFailure::FailOpen)) |
     /// | a problem's code | is that [problem](crate::answers) |
     ///
     /// Safe methods have none. Clients read from it how long they may retry. A page of another origin sees it if it is

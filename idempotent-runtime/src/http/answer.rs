@@ -86,7 +86,7 @@ pub(super) fn refuse(idempotency: &Idempotency, refusal: &Refusal) -> Response {
         Refusal::Store(_) | Refusal::Unread(_) | Refusal::NoToken(_) => {
             tracing::error!(
                 error = refusal as &dyn std::error::Error,
-                "the store did not do its part of a request"
+                "the store failed: answered 503, and nothing was done"
             );
             ProblemCode::StoreUnavailable
         }

@@ -88,7 +88,7 @@ impl<H: Handle> Received<H> {
         request: &mut Request,
         body: Bytes,
         policy: &Policy,
-        expects: Expects<'_>,
+        expects: &mut Expects<'_>,
     ) -> ControlFlow<Response, Box<Self>> {
         let idempotency = handle.idempotency();
         let (mut parts, _) = std::mem::take(request).into_parts();

@@ -125,13 +125,13 @@ where
                         Err(rejection) => return Break(rejection),
                     },
                 };
-                let expects = Expects {
+                let mut expects = Expects {
                     has_expressions,
                     may_replay: is_about_content,
                     is_json: extraction.is_json(),
                     report,
                 };
-                match Received::of(handle, &mut request, body, policy, expects) {
+                match Received::of(handle, &mut request, body, policy, &mut expects) {
                     Continue(received) => received,
                     Break(replay) => return Break(replay),
                 }

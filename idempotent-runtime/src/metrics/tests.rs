@@ -8,10 +8,13 @@ use super::*;
 use crate::handle::ProblemCode;
 use crate::key::RecordKey;
 
+/// The name of a metric, and its labels.
+type Series = (String, Vec<(String, String)>);
+
 /// Names of metrics and of their labels, and how often each series was asked for.
 #[derive(Debug, Default)]
 struct Asked {
-    metrics: Mutex<Vec<(String, Vec<(String, String)>)>>,
+    metrics: Mutex<Vec<Series>>,
     described: Mutex<BTreeSet<String>>,
 }
 

@@ -355,6 +355,8 @@ impl Renewer {
                 lease.renew_at = Instant::now() + lease.claim.lease / 3;
                 lease.slack = Duration::ZERO;
             }
+            // The completion's reply was lost, or another attempt was faster: whoever completes it learns which.
+            Ok(Claim::Completed(_)) => drop(table.leases.remove(&token)),
             // Asked again after the next renewal.
             Err(_) => {
                 let pause = (lease.claim.lease / 12).min(LONGEST_GAP);
