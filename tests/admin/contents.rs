@@ -201,7 +201,7 @@ async fn markup_in_operations_labels_steps_and_reasons_is_text() {
     replies.push(admin.submit(&reveal, &[]).await);
     let mistake = [
         ("decision", MARKUP),
-        ("attempt", "1"),
+        ("seen", "1@1"),
         ("reason", MARKUP),
         ("body", MARKUP),
     ];
@@ -209,12 +209,12 @@ async fn markup_in_operations_labels_steps_and_reasons_is_text() {
     replies.push(admin.submit(&resolve, &mistake).await);
     let mistake = [
         ("decision", "replay"),
-        ("attempt", "1"),
+        ("seen", "1@1"),
         ("reason", MARKUP),
         ("body", MARKUP),
     ];
     replies.push(admin.submit(&resolve, &mistake).await);
-    replies.push(admin.submit(&resolve, &[("attempt", MARKUP)]).await);
+    replies.push(admin.submit(&resolve, &[("seen", MARKUP)]).await);
     replies.push(admin.submit(&resolve, &[(MARKUP, MARKUP)]).await);
     let mut seen = 0;
     for reply in replies {

@@ -36,7 +36,7 @@ async fn a_record_that_cannot_be_had_is_said_to_be_just_that() {
         assert!(page.text.contains(said), "{}", page.text);
         let json = admin.get_json(&path).await;
         assert_eq!(json.headers["content-type"], "application/problem+json");
-        let retry = [("decision", "retry"), ("attempt", "1"), ("reason", "none")];
+        let retry = [("decision", "retry"), ("seen", "1@1"), ("reason", "none")];
         let page = admin.submit(&format!("{path}/resolve"), &retry).await;
         assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(page.text.contains("Nothing was changed."), "{}", page.text);
@@ -49,7 +49,8 @@ async fn a_decision_without_a_reply_may_have_been_carried_out() {
     let (admin, store, key) = on_faulty().await;
     let lost = Fault::Refused(StoreErrorKind::Unavailable);
     store.script_times(1000, Operation::Claim, lost);
-    let retry = [("decision", "retry"), ("attempt", "1"), ("reason", "none")];
+    let seen = admin.seen(key.parse().unwrap()).await;
+    let retry = [("decision", "retry"), ("seen", &*seen), ("reason", "none")];
     let page = admin
         .submit(&format!("/records/{key}/resolve"), &retry)
         .await;

@@ -14,9 +14,9 @@ use super::record::find;
 use super::reply::{refuse, reply};
 use super::visit::{Named, Visit};
 use super::words::name_of;
-use crate::{
-    AuditLine, Idempotency, Inspection, Locator, RecordKey, RecordState, Recovery, Resolution,
-};
+use crate::{AuditLine, Idempotency, Inspection, Locator, RecordKey, Recovery, Resolution};
+
+const UNCHANGED: &str = "Nothing was changed.";
 
 /// A decision may be carried out although the store did not say so.
 const UNSURE: &str = "The decision may have been carried out: look at the record again.";
@@ -83,18 +83,11 @@ async fn carry_out(
     recovery: Recovery,
     audit: &AuditLine,
 ) -> Result<Outcome, Failure> {
-    let locator = Locator::by_record_key(key);
+    let locator = Locator::by_record_key(key).seen(draft.about()?);
     let found = idempotency.inspect(&locator).await;
-    let found = found.map_err(|error| Failure::of_store(&error, "Nothing was changed."))?;
-    let is_another = |found: &Inspection| {
-        matches!(found.state, RecordState::Abandoned) && found.attempt != draft.attempt
-    };
-    let resolution = if found.as_ref().is_some_and(is_another) {
-        Resolution::Changed
-    } else {
-        let resolved = idempotency.resolve_as(&locator, recovery, audit).await;
-        resolved.map_err(|error| Failure::of_store(&error, UNSURE))?
-    };
+    found.map_err(|error| Failure::of_store(&error, UNCHANGED))?;
+    let resolved = idempotency.resolve_as(&locator, recovery, audit).await;
+    let resolution = resolved.map_err(|error| Failure::of_store(&error, UNSURE))?;
     Ok(Outcome::of(&resolution, &draft.decision))
 }
 
@@ -104,23 +97,19 @@ async fn remove(
     draft: &Draft,
     audit: &AuditLine,
 ) -> Result<Outcome, Failure> {
-    let locator = Locator::by_record_key(key);
+    let locator = Locator::by_record_key(key).seen(draft.about()?);
     let found = idempotency.inspect(&locator).await;
-    let found = found.map_err(|error| Failure::of_store(&error, "Nothing was changed."))?;
-    let Some(found) = found else {
-        return Ok(Outcome::of(&Resolution::NotFound, &draft.decision));
-    };
-    let state = name_of(status_of(&found.state));
-    if (found.attempt, state) != (draft.attempt, draft.state.as_str()) {
+    let found = found.map_err(|error| Failure::of_store(&error, UNCHANGED))?;
+    let is_in_state = |found: &Inspection| name_of(status_of(&found.state)) == draft.state;
+    if !found.as_ref().is_none_or(is_in_state) {
         return Ok(Outcome::changed());
     }
-    let removed = idempotency.forget(&locator).await;
-    if !removed.map_err(|error| Failure::of_store(&error, UNSURE))? {
-        return Ok(Outcome::of(&Resolution::NotFound, &draft.decision));
-    }
-    tracing::warn!(record = %key, operation = &*found.operation, state, by = audit.by(), reason = audit.reason(),
-        "an operator removed a record");
-    Ok(Outcome::forgotten())
+    let removed = idempotency.forget_as(&locator, audit).await;
+    let resolution = removed.map_err(|error| Failure::of_store(&error, UNSURE))?;
+    Ok(match resolution {
+        Resolution::Resolved => Outcome::forgotten(),
+        otherwise => Outcome::of(&otherwise, &draft.decision),
+    })
 }
 
 /// Shows what became of it, and the record as it is now.

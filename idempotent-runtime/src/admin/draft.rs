@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::origin::{is_form, is_json};
 use super::visit::Visit;
 use crate::canonical::canonicalize;
-use crate::{AuditLine, Recovery, StoredResponse};
+use crate::{AuditLine, Recovery, Seen, StoredResponse};
 
 /// A decision, before it is checked. Also what the form is filled with when it is shown.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -19,9 +19,9 @@ pub(super) struct Draft {
     pub(super) decision: String,
     /// Why, for the audit line.
     pub(super) reason: String,
-    /// Which attempt the decision is about: the one that the operator has looked at.
-    #[serde(deserialize_with = "number")]
-    pub(super) attempt: u32,
+    /// Which attempt of which record the decision is about: the one that the operator has looked at.
+    #[serde(deserialize_with = "seen")]
+    pub(super) seen: Option<Seen>,
     /// The status of the answer.
     #[serde(deserialize_with = "number")]
     pub(super) status: u16,
@@ -49,6 +49,16 @@ impl Draft {
         // What every browser makes of a line's end.
         draft.body = draft.body.replace("\r\n", "\n");
         Ok(draft)
+    }
+
+    /// What the decision is about.
+    ///
+    /// # Errors
+    ///
+    /// When it does not say so: no form of the page is like that.
+    pub(super) fn about(&self) -> Result<Seen, Failure> {
+        let detail = "A decision says what it is about: `seen`, as the record has it.";
+        self.seen.ok_or_else(|| Failure::bad_request(detail))
     }
 
     /// The decision about an abandoned record.
@@ -114,6 +124,17 @@ impl Draft {
 
 fn read<T, E: std::fmt::Display>(read: Result<T, E>) -> Result<T, Failure> {
     read.map_err(|error| Failure::bad_request(format!("The decision cannot be read: {error}.")))
+}
+
+/// As a record's page has it. Empty text is none.
+fn seen<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Seen>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let seen = text.trim().parse();
+    seen.map(Some)
+        .map_err(|_| serde::de::Error::custom("`seen` is not as a record has it"))
 }
 
 /// A number, or text that is one: a form has text alone. Empty text is 0.

@@ -71,17 +71,17 @@
 //! {
 //!     "decision": "replay",
 //!     "reason": "the bank's statement of May 4 says: paid",
-//!     "attempt": 1,
+//!     "seen": "1@1780000000000",
 //!     "status": 201,
 //!     "content_type": "application/json",
 //!     "body": "{\"id\":7}"
 //! }
 //! ```
 //!
-//! or, with `decision`, `reason` and `attempt` alone, `"retry"`; or `"replay-value"`, whose `body` is the JSON of a
-//! function's result. The answer has `outcome`: `resolved` (200), `not-found` (404), or `running`, `completed` or
-//! `changed` (409), after which nothing was changed. To forget: `"decision": "forget"`, `reason`, `attempt`, `state` as
-//! it was seen, and `"confirm": "yes"`; its outcome is `forgotten`.
+//! or, with `decision`, `reason` and `seen` alone, `"retry"`; or `"replay-value"`, whose `body` is the JSON of a
+//! function's result. `seen` is what the record's JSON has: the attempt of that record, and no other, is decided about. The answer has `outcome`: `resolved` (200), `not-found` (404), or `running`, `completed` or
+//! `changed` (409), after which nothing was changed. To forget: `"decision": "forget"`, `reason`, `seen`, `state` as
+//! it was, and `"confirm": "yes"`; its outcome is `forgotten`.
 //! `POST /find` answers with the record; `"kind": "text"` is for a key of [`Idempotency::execute`].
 //!
 //! # Bounds

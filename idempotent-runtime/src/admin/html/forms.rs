@@ -124,11 +124,11 @@ fn action(visit: &Visit, found: &Inspection, verb: &str) -> String {
     format!("{}records/{}/{verb}", visit.root, found.record_key.to_hex())
 }
 
-/// Which decision, and about which attempt: another one is not touched.
+/// Which decision, and about which attempt of which record: another one is not touched.
 fn hidden(found: &Inspection, decision: &str) -> Markup {
     html! {
         input type="hidden" name="decision" value=(decision);
-        input type="hidden" name="attempt" value=(found.attempt);
+        input type="hidden" name="seen" value=(found.seen());
     }
 }
 
