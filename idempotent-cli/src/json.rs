@@ -17,6 +17,7 @@ pub(crate) fn listed(record: &ListedRecord) -> Value {
         "record": record.key.to_hex(),
         "state": name_of(record.status),
         "attempt": record.attempt,
+        "seen": record.seen().to_string(),
         "operation": *record.operation,
         "label": record.label.as_deref(),
         "age_secs": seconds(record.age),

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::key::{InvalidKey, Key, KeySyntax, RecordKey};
 use crate::record::progress::FinishedSteps;
 use crate::record::{RecordState, StoredResponse};
+use crate::store::ListedRecord;
 
 /// Names a record for an operator: an operation, a scope and a key.
 ///
@@ -290,6 +291,14 @@ impl Inspection {
     pub fn steps(&self) -> Result<Vec<&str>, &Error> {
         let steps = self.steps.as_ref()?;
         Ok(steps.labels().collect())
+    }
+}
+
+impl ListedRecord {
+    /// As [`Inspection::seen`].
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        Seen::now(self.attempt, self.age)
     }
 }
 

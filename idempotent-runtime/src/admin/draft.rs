@@ -8,7 +8,6 @@ use serde::de::DeserializeOwned;
 use super::failure::Failure;
 use super::origin::{is_form, is_json};
 use super::visit::Visit;
-use crate::canonical::canonicalize;
 use crate::{AuditLine, Recovery, Seen, StoredResponse};
 
 /// A decision, before it is checked. Also what the form is filled with when it is shown.
@@ -107,18 +106,10 @@ impl Draft {
     }
 
     fn value(&self) -> Result<StoredResponse, &'static str> {
-        let value: serde_json::Value =
-            serde_json::from_str(&self.body).map_err(|_| "The value is not JSON.")?;
-        let stored = StoredResponse::of_value(&value);
-        let stored = stored.map_err(|_| "The value has no JSON that can be stored.")?;
-        // A number that was rounded, or a member that was there twice.
-        let read_back = canonicalize(value.to_string().as_bytes());
-        if read_back.is_none() || read_back != canonicalize(self.body.as_bytes()) {
-            return Err(
-                "The value has a number that JSON of 64 bits cannot hold, or a member twice.",
-            );
-        }
-        Ok(stored)
+        StoredResponse::of_json(self.body.as_bytes()).map_err(|error| match error.is_data() {
+            true => "The value has a number that JSON of 64 bits cannot hold, or a member twice.",
+            false => "The value is not JSON.",
+        })
     }
 }
 
