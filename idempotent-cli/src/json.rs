@@ -23,7 +23,6 @@ pub(crate) fn listed(record: &ListedRecord) -> Value {
         "age_secs": seconds(record.age),
         "lease_left_secs": seconds(record.lease_left),
         "expires_in_secs": seconds(record.expires_in),
-        "size_bytes": record.size_bytes,
     })
 }
 

@@ -165,6 +165,8 @@ async fn another_site_cannot_decide() {
                 }
                 let reply = admin.send(request.body(body.clone().into()).unwrap()).await;
                 assert_eq!(reply.status, StatusCode::FORBIDDEN, "{headers:?} {verb}");
+                let said = "a program sends `Content-Type: application/json`";
+                assert!(reply.text.contains(said), "{}", reply.text);
             }
         }
     }

@@ -380,3 +380,22 @@ async fn a_functions_value_is_returned_to_its_callers() {
         Execution::Replayed(vec![1, u64::MAX])
     );
 }
+
+/// What was typed about one attempt is not shown in the form of another.
+#[tokio::test(start_paused = true)]
+async fn a_mistake_about_an_earlier_attempt_is_not_shown_in_the_form_of_a_later_one() {
+    let admin = Admin::new();
+    let key = admin.abandon(1, "POST /pay", None).await;
+    let seen = admin.seen(key).await;
+    admin.take_over(1, 1).await;
+    let mistaken = REPLAY.map(|(name, value)| match name {
+        "status" => (name, "99"),
+        _ => (name, value),
+    });
+    let reply = admin.resolve_seen(key, &seen, &mistaken).await;
+    assert_eq!(reply.status, StatusCode::CONFLICT);
+    assert!(reply.text.contains("Not resolved: the record has changed"));
+    assert!(!reply.text.contains("statement says"), "{}", reply.text);
+    assert!(reply.text.contains("value=\"2@"), "{}", reply.text);
+    assert!(admin.is_abandoned(key).await);
+}

@@ -6,9 +6,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::failure::Failure;
+use super::json::status_of;
 use super::origin::{is_form, is_json};
 use super::visit::Visit;
-use crate::{AuditLine, Recovery, Seen, StoredResponse};
+use super::words::name_of;
+use crate::{AuditLine, Inspection, Recovery, Seen, StoredResponse};
+
+/// The state of a record of which nothing is known.
+pub(super) const UNREADABLE: &str = "unreadable";
 
 /// A decision, before it is checked. Also what the form is filled with when it is shown.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -27,7 +32,7 @@ pub(super) struct Draft {
     pub(super) content_type: String,
     /// The body of the answer; for `replay-value`, JSON as text.
     pub(super) body: String,
-    /// The state that the operator has looked at, for `forget`.
+    /// The state that the operator has looked at, for `forget`; `unreadable` if the record could not be read.
     pub(super) state: String,
     /// `yes`, for `forget`.
     pub(super) confirm: String,
@@ -58,6 +63,12 @@ impl Draft {
     pub(super) fn about(&self) -> Result<Seen, Failure> {
         let detail = "A decision says what it is about: `seen`, as the record has it.";
         self.seen.ok_or_else(|| Failure::bad_request(detail))
+    }
+
+    /// Whether it was made about what is there now.
+    pub(super) fn is_about(&self, found: &Inspection) -> bool {
+        let state = name_of(status_of(&found.state));
+        self.seen == Some(found.seen()) && (self.state.is_empty() || self.state == state)
     }
 
     /// The decision about an abandoned record.
