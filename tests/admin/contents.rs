@@ -130,7 +130,7 @@ async fn a_record_is_found_by_its_clients_key() {
     crash(&admin.idempotency, "settle").await;
     for (kind, status) in [
         ("text", StatusCode::SEE_OTHER),
-        ("header", StatusCode::NOT_FOUND),
+        ("header", StatusCode::SEE_OTHER),
         ("txet", StatusCode::BAD_REQUEST),
     ] {
         let fields = [("operation", "settle"), ("key", "key"), ("kind", kind)];
