@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use http::StatusCode;
+use idempotent_runtime::Seen;
 use idempotent_runtime::store::{ListCursor, RecordStatus};
 
 use crate::time;
@@ -74,7 +75,7 @@ pub(crate) enum Command {
     List(List),
     /// Show what is stored for a key
     Show(Show),
-    /// Decide about an abandoned key: it was done (--replay, --status), or it was not (--retry)
+    /// Decide about an abandoned key: it was done (--replay, --status, --value), or it was not (--retry)
     Resolve(Resolve),
     /// Remove a record, whatever its state: its key runs again
     Forget(Forget),
@@ -211,10 +212,13 @@ pub(crate) struct Decision {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").args(["replay", "status", "retry"]).required(true).multiple(true))]
+#[command(group = ArgGroup::new("what").args(["replay", "status", "value", "retry"]).required(true).multiple(true))]
 pub(crate) struct Resolve {
     #[command(flatten)]
     pub(crate) selector: Selector,
+    /// Only if it is still the attempt of `show`, which prints this; else the one that is abandoned now
+    #[arg(long, value_name = "TEXT", value_parser = seen)]
+    pub(crate) seen: Option<Seen>,
     #[command(flatten)]
     pub(crate) what: Verdict,
     #[command(flatten)]
@@ -229,18 +233,27 @@ pub(crate) struct Verdict {
     /// body). With --status, the file is the body alone. `-` is the input
     #[arg(long, value_name = "FILE")]
     pub(crate) replay: Option<PathBuf>,
+    /// A function without HTTP was done, and this is its result: a file with JSON, as the result serializes. `-` is
+    /// the input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["replay", "status"])]
+    pub(crate) value: Option<PathBuf>,
     /// It was done: a response of this status, with --replay's body or an empty one
     #[arg(long, value_name = "CODE", value_parser = status)]
     pub(crate) status: Option<StatusCode>,
     /// The media type of --replay's body, with --status
     #[arg(long, value_name = "TYPE", requires_all = ["status", "replay"])]
     pub(crate) content_type: Option<String>,
-    /// How long the response is replayed, from now on
+    /// How long the response or the result is replayed, from now on
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = time::parse)]
     pub(crate) ttl: Duration,
     /// It was not done: the key is free, and its finished steps run again
-    #[arg(long, conflicts_with_all = ["replay", "status", "ttl"])]
+    #[arg(long, conflicts_with_all = ["replay", "status", "value", "ttl"])]
     pub(crate) retry: bool,
+}
+
+fn seen(text: &str) -> Result<Seen, String> {
+    let seen = text.parse();
+    seen.map_err(|_| "it is what `show` prints as `seen`, such as 1@1780000000000".to_owned())
 }
 
 fn status(code: &str) -> Result<StatusCode, String> {
@@ -304,6 +317,11 @@ mod tests {
         assert!(parse("idempotent resolve abcd --retry --status 201 --reason none").is_err());
         assert!(parse("idempotent resolve abcd --status 199 --reason none").is_err());
         assert!(parse("idempotent forget abcd --yes").is_err());
+        assert!(parse("idempotent resolve abcd --value a --seen 1@17 --reason none").is_ok());
+        for wrong in ["--retry", "--replay b", "--status 201", "--seen 1"] {
+            let line = format!("idempotent resolve abcd --value a {wrong} --reason none");
+            assert!(parse(&line).is_err(), "{wrong}");
+        }
     }
 
     #[test]

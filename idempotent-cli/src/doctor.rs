@@ -1,5 +1,7 @@
 //! `idempotent doctor`: what about the store can lose records or stop the service, and what to do about it.
 
+use std::time::Duration;
+
 use idempotent_runtime::store::{Finding, Severity};
 use idempotent_runtime::{Error, ErrorKind, SecretsCheck};
 use serde_json::json;
@@ -7,7 +9,11 @@ use serde_json::json;
 use crate::arguments::{Doctor, Settings};
 use crate::failure::Failure;
 use crate::output::{Output, Tone};
+use crate::time::short;
 use crate::{Answer, settings};
+
+/// For all that is asked of the server.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One line of the report.
 struct Line {
@@ -22,9 +28,10 @@ pub(crate) async fn run(
     command: &Doctor,
     output: &mut Output,
 ) -> Result<Answer, Failure> {
-    let findings = settings::target(settings)?.check().await?;
+    let target = settings::target(settings)?;
+    let findings = within(PATIENCE, target.check()).await??;
     let mut lines: Vec<_> = findings.into_iter().map(Line::from).collect();
-    lines.extend(secrets(settings).await?);
+    lines.extend(within(PATIENCE, secrets(settings)).await??);
     // The worst last, where it is read.
     lines.sort_by_key(|line| line.severity);
     for line in &lines {
@@ -37,6 +44,17 @@ pub(crate) async fn run(
         None | Some(Severity::Good) => Answer::Yes,
         Some(Severity::Danger) => Answer::Broken,
         Some(_) => Answer::No,
+    })
+}
+
+/// A server can accept a connection and never answer.
+async fn within<T>(time: Duration, looking: impl Future<Output = T>) -> Result<T, Failure> {
+    let looked = tokio::time::timeout(time, looking).await;
+    looked.map_err(|_| {
+        Failure::with_remedy(
+            format!("the server accepts connections and has not answered for {}", short(time)),
+            "is a proxy in between that holds connections back, a lock on the table, or a disk that hangs?",
+        )
     })
 }
 
@@ -128,5 +146,21 @@ impl Line {
             "severity": severity, "what": self.what, "why": self.why, "remedy": self.fix,
         });
         line.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_does_not_answer_is_not_waited_for() {
+        let silent = std::future::pending::<()>();
+        let failure = within(Duration::from_millis(1), silent).await.unwrap_err();
+        assert!(
+            failure.message.contains("not answered"),
+            "{}",
+            failure.message
+        );
     }
 }

@@ -8,27 +8,25 @@ use idempotent_runtime::{Error, ErrorKind};
 
 const LOOK_CLOSER: &str = "is the server there, and is the URL right? `idempotent doctor` looks closer at a store that answers";
 
+const SHOW_IT_FIRST: &str = "`idempotent show` tells what is there now: look before you decide again, and after half a minute if the record is in flight";
+
 /// Why a command has ended early. It has no key, no scope and no password: neither do the runtime's errors.
 #[derive(Debug)]
-pub(crate) enum Failure {
-    Told {
-        message: String,
-        remedy: Option<&'static str>,
-    },
-    /// The reader of the output has gone: `idempotent list | head`.
-    NobodyReads,
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    pub(crate) remedy: Option<&'static str>,
 }
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self::Told {
+        Self {
             message: message.into(),
             remedy: None,
         }
     }
 
     pub(crate) fn with_remedy(message: impl Into<String>, remedy: &'static str) -> Self {
-        Self::Told {
+        Self {
             message: message.into(),
             remedy: Some(remedy),
         }
@@ -45,16 +43,28 @@ impl Failure {
         Self::with_remedy(message, LOOK_CLOSER)
     }
 
+    /// Of a decision that was sent: nobody knows what has become of it.
+    pub(crate) fn of_decision(error: Error) -> Self {
+        Self::unsure("the decision may have been carried out", error)
+    }
+
+    /// The same of a removal.
+    pub(crate) fn of_removal(error: Error) -> Self {
+        Self::unsure("the record may have been removed", error)
+    }
+
+    fn unsure(what: &str, error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::Store => Self::with_remedy(format!("{what}: {error:?}"), SHOW_IT_FIRST),
+            _ => error.into(),
+        }
+    }
+
     #[expect(clippy::print_stderr, reason = "a command line tool talks to its user")]
     pub(crate) fn report(&self) -> ExitCode {
-        match self {
-            Self::NobodyReads => return ExitCode::SUCCESS,
-            Self::Told { message, remedy } => {
-                eprintln!("error: {message}");
-                if let Some(remedy) = remedy {
-                    eprintln!("  {remedy}");
-                }
-            }
+        eprintln!("error: {}", self.message);
+        if let Some(remedy) = self.remedy {
+            eprintln!("  {remedy}");
         }
         ExitCode::from(2)
     }
@@ -75,7 +85,7 @@ impl From<Error> for Failure {
             ErrorKind::Store => Some(LOOK_CLOSER),
             _ => None,
         };
-        Self::Told {
+        Self {
             // With its causes.
             message: format!("{error:?}"),
             remedy,
@@ -86,9 +96,6 @@ impl From<Error> for Failure {
 /// Of the output.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::NobodyReads,
-            _ => Self::new(format!("cannot write the output: {error}")),
-        }
+        Self::new(format!("cannot write the output: {error}"))
     }
 }

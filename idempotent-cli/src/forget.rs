@@ -1,6 +1,6 @@
 //! `idempotent forget`: removes a record, whatever its state. The record is gone, so the decision is logged only.
 
-use idempotent_runtime::{Locator, RecordState};
+use idempotent_runtime::{RecordState, Resolution};
 
 use crate::arguments::{Forget, Settings};
 use crate::failure::Failure;
@@ -23,12 +23,12 @@ pub(crate) async fn run(
         ));
     }
     let idempotency = settings::open(settings).await?;
-    let Some(locator) = selection::one(&idempotency, &command.selector).await? else {
+    let Some(selected) = selection::one(&idempotency, &command.selector).await? else {
         not_found(output, false)?;
         return Ok(Answer::No);
     };
     // A record that cannot be read can be removed nevertheless.
-    let found = match idempotency.inspect(&locator).await {
+    let found = match idempotency.inspect(&selected.locator).await {
         Ok(found) => found,
         Err(error) => {
             output.line(format!("the record cannot be read: {error:?}"))?;
@@ -37,26 +37,26 @@ pub(crate) async fn run(
     };
     let locator = match &found {
         // What is named by a client's key has a record for each secret.
-        Some(found) if command.selector.operation.is_none() => {
-            Locator::by_record_key(found.record_key)
+        Some(found) if selected.key.is_some() => selected.locator.seen(found.seen()),
+        _ => selected.locator,
+    };
+    let forgotten = idempotency.forget_as(&locator, &audit).await;
+    match forgotten.map_err(Failure::of_removal)? {
+        Resolution::Resolved => {}
+        Resolution::Changed => {
+            output.line("nothing was removed: meanwhile another attempt has begun; look again")?;
+            return Ok(Answer::No);
         }
-        _ => locator,
-    };
-    if !idempotency.forget(&locator).await? {
-        not_found(output, false)?;
-        return Ok(Answer::No);
+        _ => {
+            not_found(output, false)?;
+            return Ok(Answer::No);
+        }
     }
-    let (record, operation) = match &found {
-        Some(found) => (found.record_key.to_hex(), plain(&found.operation)),
-        None => ("-".to_owned(), "-".to_owned()),
+    let key = found.as_ref().map(|found| found.record_key);
+    let record = match key.or(selected.key) {
+        Some(key) => key.to_hex(),
+        None => "the record of that key".to_owned(),
     };
-    tracing::warn!(
-        record,
-        operation,
-        by = audit.by(),
-        reason = audit.reason(),
-        "an operator removed a record"
-    );
     output.line(format!(
         "{}: {record}",
         output.toned(Tone::Notice, "removed")
@@ -68,12 +68,16 @@ pub(crate) async fn run(
             _ => "completed",
         };
         output.line(format!(
-            "it was {was}, attempt {} of {operation}, first claimed {} ago, label {}",
+            "it was {was}, attempt {} of {}, first claimed {} ago, label {}",
             found.attempt,
+            plain(&found.operation),
             short(found.age),
             found.label.as_deref().map_or("-".into(), plain),
         ))?;
     }
+    output.line(
+        "a process that has replayed its response may do so for up to 10 s more, from its cache",
+    )?;
     output.line("who and why is in the log line on standard error only: the record that could keep it is gone")?;
     Ok(Answer::Yes)
 }

@@ -17,12 +17,12 @@ pub(crate) fn listed(record: &ListedRecord) -> Value {
         "record": record.key.to_hex(),
         "state": name_of(record.status),
         "attempt": record.attempt,
+        "seen": record.seen().to_string(),
         "operation": *record.operation,
         "label": record.label.as_deref(),
         "age_secs": seconds(record.age),
         "lease_left_secs": seconds(record.lease_left),
         "expires_in_secs": seconds(record.expires_in),
-        "size_bytes": record.size_bytes,
     })
 }
 

@@ -37,6 +37,9 @@ pub(crate) async fn run(
         }
         listed += records.len();
         output.flush()?;
+        if !output.is_read() {
+            return Ok(Answer::Yes);
+        }
     }
     if let Some(cursor) = pages.cursor() {
         match command.json {

@@ -4,8 +4,9 @@
 //! looked at the bank's statement. This tool lists such keys, shows what is stored for them, and stores the decision,
 //! with a name and a reason.
 //!
-//! The guarantee: it looks without changing anything (no table is made), it never touches an attempt whose lease runs,
-//! and it prints no key, no scope, no header value, no body and no password unless `--reveal` asks for the response.
+//! The guarantee: it looks without changing anything (no table is made); `resolve` never touches an attempt whose lease
+//! runs, nor another one than was looked at, while `forget`, which has to be insisted on, removes whatever there is when
+//! it arrives; and it prints no key, no scope, no header value, no body and no password unless `--reveal` asks for the response.
 
 #![forbid(unsafe_code)]
 
@@ -26,6 +27,7 @@ mod settings;
 mod show;
 mod stats;
 mod time;
+mod verdict;
 
 use std::io;
 use std::process::ExitCode;

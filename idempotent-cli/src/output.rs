@@ -4,10 +4,12 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 
 use idempotent_runtime::store::RecordStatus;
 
-/// Standard output.
+/// Standard output. If nobody reads it any more (`idempotent list | head`), what is written is dropped: a command goes on,
+/// and its exit code says what it has done.
 pub(crate) struct Output {
     out: BufWriter<Box<dyn Write>>,
     has_colours: bool,
+    is_read: bool,
 }
 
 /// A colour by its meaning.
@@ -25,16 +27,17 @@ impl Output {
         Self {
             out: BufWriter::new(Box::new(stdout)),
             has_colours,
+            is_read: true,
         }
     }
 
     pub(crate) fn line(&mut self, line: impl AsRef<str>) -> io::Result<()> {
-        writeln!(self.out, "{}", line.as_ref())
+        self.write(|out| writeln!(out, "{}", line.as_ref()))
     }
 
     /// `name: value`, in columns.
     pub(crate) fn field(&mut self, name: &str, value: impl AsRef<str>) -> io::Result<()> {
-        writeln!(self.out, "{name:<13} {}", value.as_ref())
+        self.write(|out| writeln!(out, "{name:<13} {}", value.as_ref()))
     }
 
     pub(crate) fn toned(&self, tone: Tone, text: &str) -> String {
@@ -50,11 +53,32 @@ impl Output {
     }
 
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        self.write(Write::flush)
     }
 
     pub(crate) fn finish(mut self) -> io::Result<()> {
-        self.out.flush()
+        self.flush()
+    }
+
+    /// Whether somebody reads it, as far as is known. A listing need not go on if not.
+    pub(crate) fn is_read(&self) -> bool {
+        self.is_read
+    }
+
+    fn write(
+        &mut self,
+        write: impl FnOnce(&mut BufWriter<Box<dyn Write>>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if !self.is_read {
+            return Ok(());
+        }
+        match write(&mut self.out) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.is_read = false;
+                Ok(())
+            }
+            written => written,
+        }
     }
 }
 

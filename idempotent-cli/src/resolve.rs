@@ -1,18 +1,17 @@
 //! `idempotent resolve`: a person's decision about an abandoned key, carried out and kept.
 
-use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
-use idempotent_runtime::{AuditLine, Recovery, Resolution, StoredResponse};
+use idempotent_runtime::{AuditLine, Inspection, Resolution};
 
 use crate::arguments::{Decision, Resolve, Settings, Verdict};
 use crate::failure::Failure;
-use crate::output::{Output, Tone};
+use crate::output::{Output, Tone, plain};
 use crate::show::{audit_text, not_found};
 use crate::time::short;
-use crate::{Answer, response, selection, settings};
+use crate::verdict::recovery;
+use crate::{Answer, selection, settings};
 
 /// How long what was begun may take to end, once it is decided.
 const ENDING: Duration = Duration::from_secs(30);
@@ -27,22 +26,73 @@ pub(crate) async fn run(
     // Before the store is asked for anything: a mistake in a file is no decision.
     let recovery = recovery(&command.what)?;
     let idempotency = settings::open_with_ttl(settings, ttl(&command.what)?).await?;
-    let Some(locator) = selection::one(&idempotency, &command.selector).await? else {
+    let Some(selected) = selection::one(&idempotency, &command.selector).await? else {
         not_found(output, false)?;
         return Ok(Answer::No);
     };
+    let Some(found) = idempotency.inspect(&selected.locator).await? else {
+        not_found(output, false)?;
+        return Ok(Answer::No);
+    };
+    about(&found, output)?;
+    warn_of_another_kind(&command.what, &found.operation);
+    // What is printed is what is decided about. A client's key can have another record for each secret.
+    let seen = command.seen.or(selected.key.map(|_| found.seen()));
+    let locator = match seen {
+        Some(seen) => selected.locator.seen(seen),
+        None => selected.locator,
+    };
     let resolution = idempotency.resolve_as(&locator, recovery, &audit).await;
     idempotency.shutdown(ENDING).await;
-    tell(&resolution?, command, &audit, output)
+    let resolution = resolution.map_err(Failure::of_decision)?;
+    tell(&resolution, command, &audit, output)
+}
+
+/// Which record, and which attempt of it.
+fn about(found: &Inspection, output: &mut Output) -> Result<(), Failure> {
+    let label = found.label.as_deref().map_or("-".into(), plain);
+    output.field("record", found.record_key.to_hex())?;
+    output.line(format!(
+        "attempt {} of {}, first claimed {} ago, label {label}",
+        found.attempt,
+        plain(&found.operation),
+        short(found.age),
+    ))?;
+    Ok(())
+}
+
+/// A function's caller gets an error for a response, and a client an error for a result. The name of an operation can
+/// stand for either, but a method and a route are a handler's.
+#[expect(clippy::print_stderr, reason = "a command line tool talks to its user")]
+fn warn_of_another_kind(what: &Verdict, operation: &str) {
+    let is_response = what.replay.is_some() || what.status.is_some();
+    if is_response && !is_route(operation) {
+        eprintln!(
+            "note: if `{}` is a function without HTTP, its callers cannot use a response: say --value",
+            plain(operation)
+        );
+    }
+    if what.value.is_some() && is_route(operation) {
+        eprintln!(
+            "note: `{}` reads like the method and route of a handler, whose clients cannot use a value: say --replay",
+            plain(operation)
+        );
+    }
+}
+
+fn is_route(operation: &str) -> bool {
+    let parts = operation.split_once(' ');
+    parts.is_some_and(|(_, path)| path.starts_with('/'))
 }
 
 /// The input is either the response, or the key.
 fn must_read_one_input(command: &Resolve) -> Result<(), Failure> {
-    let is_response = command.what.replay.as_deref() == Some(Path::new("-"));
+    let file = command.what.replay.as_ref().or(command.what.value.as_ref());
+    let is_response = file.is_some_and(|file| file == Path::new("-"));
     let is_key = command.selector.key.key_stdin || command.selector.scope.scope_json_stdin;
     match is_response && is_key {
         true => Err(Failure::new(
-            "the input cannot be both the response and the key: put one of them into a file",
+            "the input cannot be both the response or value and the key: put one of them into a file",
         )),
         false => Ok(()),
     }
@@ -72,61 +122,6 @@ fn ttl(verdict: &Verdict) -> Result<Duration, Failure> {
         true => Ok(verdict.ttl),
         false => Err(Failure::new("--ttl is one second to ten years")),
     }
-}
-
-fn recovery(verdict: &Verdict) -> Result<Recovery, Failure> {
-    if verdict.retry {
-        return Ok(Recovery::Retry);
-    }
-    let file = verdict.replay.as_deref().map(contents).transpose()?;
-    let response = match (verdict.status, file) {
-        (Some(status), body) => raw(status, verdict.content_type.as_deref(), body)?,
-        (None, Some(message)) => parsed(&message)?,
-        (None, None) => return Err(Failure::new("say --replay, --status or --retry")),
-    };
-    Ok(Recovery::Replay(response))
-}
-
-fn raw(
-    status: StatusCode,
-    content_type: Option<&str>,
-    body: Option<Vec<u8>>,
-) -> Result<StoredResponse, Failure> {
-    let mut headers = HeaderMap::new();
-    if let Some(content_type) = content_type {
-        let value = HeaderValue::from_str(content_type);
-        let value = value.map_err(|_| Failure::new("--content-type is not a header's value"))?;
-        headers.insert(header::CONTENT_TYPE, value);
-    }
-    Ok(StoredResponse::new(
-        status,
-        headers,
-        body.unwrap_or_default(),
-    ))
-}
-
-#[expect(clippy::print_stderr, reason = "a command line tool talks to its user")]
-fn parsed(message: &[u8]) -> Result<StoredResponse, Failure> {
-    let read = response::parse(message);
-    let read =
-        read.map_err(|why| Failure::new(format!("the file of --replay is not a response: {why}")))?;
-    for name in read.left_out {
-        eprintln!("note: the header `{name}` is left out: it is never replayed");
-    }
-    Ok(read.response)
-}
-
-fn contents(file: &Path) -> Result<Vec<u8>, Failure> {
-    let contents = match file == Path::new("-") {
-        true => {
-            let mut contents = Vec::new();
-            std::io::stdin()
-                .read_to_end(&mut contents)
-                .map(|_| contents)
-        }
-        false => std::fs::read(file),
-    };
-    contents.map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))
 }
 
 fn tell(
@@ -163,11 +158,10 @@ fn tell(
 }
 
 fn done(verdict: &Verdict) -> String {
-    match verdict.retry {
-        true => "the key is free, and the next request with it runs".to_owned(),
-        false => format!(
-            "requests with this key get this response for {}",
-            short(verdict.ttl)
-        ),
+    let ttl = short(verdict.ttl);
+    match (verdict.retry, &verdict.value) {
+        (true, _) => "the key is free, and the next request with it runs".to_owned(),
+        (false, None) => format!("requests with this key get this response for {ttl}"),
+        (false, Some(_)) => format!("calls with this key return this value for {ttl}"),
     }
 }

@@ -20,17 +20,34 @@ const LEAST_DIGITS: usize = 4;
 /// How many of several records are named.
 const MOST_NAMED: usize = 20;
 
+/// What a selector names.
+pub(crate) struct Selected {
+    pub(crate) locator: Locator,
+    /// Its record key, unless it is named by the client's key: then it can have a record for each secret.
+    pub(crate) key: Option<RecordKey>,
+}
+
+impl From<RecordKey> for Selected {
+    fn from(key: RecordKey) -> Self {
+        Self {
+            locator: Locator::by_record_key(key),
+            key: Some(key),
+        }
+    }
+}
+
 /// The records that a selector names. By the client's key, it is one, whether or not there is such a record.
 pub(crate) async fn all(
     idempotency: &Idempotency,
     selector: &Selector,
-) -> Result<Vec<Locator>, Failure> {
+) -> Result<Vec<Selected>, Failure> {
     if let Some(operation) = &selector.operation {
-        return Ok(vec![of_client_key(operation, selector, io::stdin())?]);
+        let locator = of_client_key(operation, selector, io::stdin())?;
+        return Ok(vec![Selected { locator, key: None }]);
     }
     let listed = match (&selector.record, &selector.label) {
         (Some(digits), _) => match digits.parse::<RecordKey>() {
-            Ok(key) => return Ok(vec![Locator::by_record_key(key)]),
+            Ok(key) => return Ok(vec![key.into()]),
             Err(_) => with_prefix(idempotency, &prefix(digits)?).await?,
         },
         (None, Some(label)) => with_label(idempotency, label).await?,
@@ -44,15 +61,14 @@ pub(crate) async fn all(
     if selector.record.is_some() && listed.len() > 1 {
         return Err(ambiguous(&listed));
     }
-    let keys = listed.iter().map(|record| record.key);
-    Ok(keys.map(Locator::by_record_key).collect())
+    Ok(listed.iter().map(|record| record.key.into()).collect())
 }
 
 /// The only record that a selector names; `None` if there is none.
 pub(crate) async fn one(
     idempotency: &Idempotency,
     selector: &Selector,
-) -> Result<Option<Locator>, Failure> {
+) -> Result<Option<Selected>, Failure> {
     let mut found = all(idempotency, selector).await?;
     match (found.len(), &selector.label) {
         (2.., Some(label)) => Err(ambiguous(&with_label(idempotency, label).await?)),
@@ -186,7 +202,7 @@ mod tests {
     fn a_clients_key_is_not_taken_for_a_record_key_and_not_repeated() {
         assert_eq!(prefix("9F2f").unwrap(), "9f2f");
         for wrong in ["9f2", "8e03978e-40d5-43dd", &"a".repeat(65)] {
-            let Err(Failure::Told { message, .. }) = prefix(wrong) else {
+            let Err(Failure { message, .. }) = prefix(wrong) else {
                 panic!("{wrong} is taken");
             };
             assert!(!message.contains(wrong), "{message}");
@@ -195,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_mistake_in_a_scope_does_not_show_it() {
-        let Err(Failure::Told { message, .. }) = json("the scope", b"{\"canary\": canary}") else {
+        let Err(Failure { message, .. }) = json("the scope", b"{\"canary\": canary}") else {
             panic!("it is taken");
         };
         assert!(!message.contains("canary"), "{message}");

@@ -180,7 +180,7 @@ mod tests {
     fn memory_is_refused_with_a_reason() {
         let mut settings = settings();
         settings.store = Some("memory:".to_owned());
-        let Err(Failure::Told { message, remedy }) = target(&settings) else {
+        let Err(Failure { message, remedy }) = target(&settings) else {
             panic!("it is taken");
         };
         assert!(message.contains("inside the process"), "{message}");

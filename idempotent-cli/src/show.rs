@@ -20,8 +20,8 @@ pub(crate) async fn run(
 ) -> Result<Answer, Failure> {
     let idempotency = settings::open(settings).await?;
     let mut shown = 0;
-    for locator in selection::all(&idempotency, &command.selector).await? {
-        let Some(found) = idempotency.inspect(&locator).await? else {
+    for selected in selection::all(&idempotency, &command.selector).await? {
+        let Some(found) = idempotency.inspect(&selected.locator).await? else {
             continue;
         };
         if command.json {
@@ -57,6 +57,7 @@ fn as_text(found: &Inspection, reveal: bool, output: &mut Output) -> Result<(), 
     output.field("operation", plain(&found.operation))?;
     output.field("label", found.label.as_deref().map_or("-".into(), plain))?;
     output.field("attempt", found.attempt.to_string())?;
+    output.field("seen", found.seen().to_string())?;
     output.field("first claim", format!("{} ago", short(found.age)))?;
     output.field("expires", format!("in {}", short(found.expires_in)))?;
     match found.steps() {
@@ -108,7 +109,7 @@ fn of_response(
     output.field("headers", response.headers.len().to_string())?;
     output.field(
         "body",
-        match &response.body {
+        match body_of(response) {
             Some(body) => bytes(body.len() as u64),
             None => "not kept (it was too large, or broken off)".to_owned(),
         },
@@ -141,7 +142,7 @@ fn of_response(
         ))?;
     }
     output.line("")?;
-    let body = String::from_utf8_lossy(response.body.as_deref().unwrap_or_default()).into_owned();
+    let body = String::from_utf8_lossy(body_of(response).unwrap_or_default()).into_owned();
     for line in body.split('\n') {
         output.line(plain(line))?;
     }
@@ -159,6 +160,7 @@ fn as_json(found: &Inspection, reveal: bool) -> Value {
         "record": found.record_key.to_hex(),
         "state": state,
         "attempt": found.attempt,
+        "seen": found.seen().to_string(),
         "operation": *found.operation,
         "label": found.label.as_deref(),
         "age_secs": seconds(found.age),
@@ -176,7 +178,7 @@ fn response_json(response: &StoredResponse, reveal: bool) -> Value {
     let audit = response
         .audit()
         .map(|audit| json!({ "by": audit.by(), "reason": audit.reason(), "at": when(audit.at()) }));
-    let body_bytes = response.body.as_deref().map(<[u8]>::len);
+    let body_bytes = body_of(response).map(<[u8]>::len);
     let mut shown = Map::new();
     shown.insert("status".to_owned(), json!(response.status));
     shown.insert("header_count".to_owned(), json!(response.headers.len()));
@@ -189,7 +191,7 @@ fn response_json(response: &StoredResponse, reveal: bool) -> Value {
             .map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())]))
             .collect();
         shown.insert("headers".to_owned(), json!(headers));
-        if let Some(body) = &response.body {
+        if let Some(body) = body_of(response) {
             match std::str::from_utf8(body) {
                 Ok(text) => shown.insert("body".to_owned(), json!(text)),
                 Err(_) => shown.insert("body_hex".to_owned(), json!(hex(body))),
@@ -197,6 +199,15 @@ fn response_json(response: &StoredResponse, reveal: bool) -> Value {
         }
     }
     Value::Object(shown)
+}
+
+/// The body as a client gets it: the result of a function without the byte for the version of its form.
+fn body_of(response: &StoredResponse) -> Option<&[u8]> {
+    let body = response.body.as_deref()?;
+    match response.status {
+        0 => body.get(1..),
+        _ => Some(body),
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -252,6 +263,16 @@ mod tests {
         ] {
             assert_eq!(when(UNIX_EPOCH + Duration::from_secs(seconds)), text);
         }
+    }
+
+    #[test]
+    fn a_functions_value_is_its_json() {
+        let value = StoredResponse::of_value(&json!({ "id": 7 })).unwrap();
+        let shown = response_json(&value, true);
+        assert_eq!(
+            (&shown["body"], &shown["body_bytes"]),
+            (&json!("{\"id\":7}"), &json!(8))
+        );
     }
 
     #[test]

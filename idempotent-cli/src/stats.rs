@@ -33,7 +33,7 @@ pub(crate) async fn run(
     output: &mut Output,
 ) -> Result<Answer, Failure> {
     let idempotency = settings::open(settings).await?;
-    let mut pages = Pages::new(&idempotency, ListFilter::new());
+    let mut pages = Pages::new(&idempotency, ListFilter::new().with_sizes());
     let mut counts = Counts::new();
     while let Some(records) = pages.next(PAGE).await? {
         records.iter().for_each(|record| add(&mut counts, record));

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::key::{InvalidKey, Key, KeySyntax, RecordKey};
 use crate::record::progress::FinishedSteps;
 use crate::record::{RecordState, StoredResponse};
+use crate::store::ListedRecord;
 
 /// Names a record for an operator: an operation, a scope and a key.
 ///
@@ -208,8 +209,8 @@ pub struct Seen {
     began_ms: u64,
 }
 
-/// How much two reckonings of one time may differ. Between two attempts with the same number are at least the grace periods of
-/// a decision, 2.5 s.
+/// How much two reckonings of one time may differ. Between two attempts with the same number are a decision and a request; after
+/// a lease that has ended, a decision takes 2.5 s of grace. (Two that crashed at once, by a panic, can be closer together.)
 const SAME_MS: u64 = 2_000;
 
 impl Seen {
@@ -290,6 +291,14 @@ impl Inspection {
     pub fn steps(&self) -> Result<Vec<&str>, &Error> {
         let steps = self.steps.as_ref()?;
         Ok(steps.labels().collect())
+    }
+}
+
+impl ListedRecord {
+    /// As [`Inspection::seen`].
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        Seen::now(self.attempt, self.age)
     }
 }
 

@@ -34,6 +34,8 @@ mod durability;
 mod files;
 #[path = "sqlite/groups.rs"]
 mod groups;
+#[path = "sqlite/looking.rs"]
+mod looking;
 #[path = "sqlite/records.rs"]
 mod records;
 #[path = "sqlite/setup.rs"]

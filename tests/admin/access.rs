@@ -53,7 +53,7 @@ async fn nothing_is_reachable_without_permission() {
                 }
                 let fields = form(&[
                     ("decision", "retry"),
-                    ("attempt", "1"),
+                    ("seen", "1@1"),
                     ("reason", "because"),
                 ]);
                 let reply = admin.send(request.body(fields.into()).unwrap()).await;
@@ -126,10 +126,11 @@ async fn each_route_has_its_methods_only() {
 async fn another_site_cannot_decide() {
     let admin = Admin::new();
     let key = admin.abandon(1, "POST /pay", None).await;
-    let json = json!({"decision": "retry", "attempt": 1, "reason": "evil"}).to_string();
+    let seen = admin.seen(key).await;
+    let json = json!({"decision": "retry", "seen": seen, "reason": "evil"}).to_string();
     let fields = form(&[
         ("decision", "retry"),
-        ("attempt", "1"),
+        ("seen", &seen),
         ("reason", "evil"),
         ("confirm", "yes"),
         ("state", "abandoned"),
@@ -164,6 +165,8 @@ async fn another_site_cannot_decide() {
                 }
                 let reply = admin.send(request.body(body.clone().into()).unwrap()).await;
                 assert_eq!(reply.status, StatusCode::FORBIDDEN, "{headers:?} {verb}");
+                let said = "a program sends `Content-Type: application/json`";
+                assert!(reply.text.contains(said), "{}", reply.text);
             }
         }
     }
@@ -176,13 +179,14 @@ async fn another_site_cannot_decide() {
 #[tokio::test(start_paused = true)]
 async fn an_origin_that_is_the_host_is_enough_over_plain_http() {
     let admin = Admin::new();
-    let key = admin.abandon(1, "POST /pay", None).await.to_hex();
-    let request = of_anna(Method::POST, &format!("/records/{key}/resolve"))
+    let key = admin.abandon(1, "POST /pay", None).await;
+    let seen = admin.seen(key).await;
+    let request = of_anna(Method::POST, &format!("/records/{}/resolve", key.to_hex()))
         .header("origin", "http://pay.example.com")
         .header("content-type", "application/x-www-form-urlencoded");
     let fields = form(&[
         ("decision", "retry"),
-        ("attempt", "1"),
+        ("seen", &*seen),
         ("reason", "no trace of it"),
     ]);
     let reply = admin.send(request.body(fields.into()).unwrap()).await;

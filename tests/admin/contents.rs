@@ -128,9 +128,15 @@ async fn a_record_is_found_by_its_clients_key() {
     assert!(!log.text().contains("canary"), "{}", log.text());
 
     crash(&admin.idempotency, "settle").await;
-    let fields = [("operation", "settle"), ("key", "key"), ("kind", "text")];
-    let found = admin.submit("/find", &fields).await;
-    assert_eq!(found.status, StatusCode::SEE_OTHER);
+    for (kind, status) in [
+        ("text", StatusCode::SEE_OTHER),
+        ("header", StatusCode::SEE_OTHER),
+        ("txet", StatusCode::BAD_REQUEST),
+    ] {
+        let fields = [("operation", "settle"), ("key", "key"), ("kind", kind)];
+        let found = admin.submit("/find", &fields).await;
+        assert_eq!(found.status, status, "{kind}");
+    }
 }
 
 #[tokio::test]
@@ -197,11 +203,12 @@ async fn markup_in_operations_labels_steps_and_reasons_is_text() {
     for page in &pages {
         replies.push(admin.get(page).await);
     }
+    let about = admin.seen(label.parse().unwrap()).await;
     let reveal = format!("/records/{audit}/reveal");
     replies.push(admin.submit(&reveal, &[]).await);
     let mistake = [
         ("decision", MARKUP),
-        ("attempt", "1"),
+        ("seen", &about),
         ("reason", MARKUP),
         ("body", MARKUP),
     ];
@@ -209,12 +216,12 @@ async fn markup_in_operations_labels_steps_and_reasons_is_text() {
     replies.push(admin.submit(&resolve, &mistake).await);
     let mistake = [
         ("decision", "replay"),
-        ("attempt", "1"),
+        ("seen", &about),
         ("reason", MARKUP),
         ("body", MARKUP),
     ];
     replies.push(admin.submit(&resolve, &mistake).await);
-    replies.push(admin.submit(&resolve, &[("attempt", MARKUP)]).await);
+    replies.push(admin.submit(&resolve, &[("seen", MARKUP)]).await);
     replies.push(admin.submit(&resolve, &[(MARKUP, MARKUP)]).await);
     let mut seen = 0;
     for reply in replies {

@@ -11,28 +11,35 @@ use idempotent_runtime::{
     idempotent,
 };
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::support::{Admin, LEASE, Log, RETENTION, Reply, owner, send};
 
-const REPLAY: [(&str, &str); 6] = [
+const REPLAY: [(&str, &str); 5] = [
     ("decision", "replay"),
-    ("attempt", "1"),
     ("status", "201"),
     ("content_type", "application/json"),
     ("body", "{\r\n  \"id\": 7\r\n}"),
     ("reason", "the bank's statement says: paid"),
 ];
 
-const RETRY: [(&str, &str); 3] = [
+const RETRY: [(&str, &str); 2] = [
     ("decision", "retry"),
-    ("attempt", "1"),
     ("reason", "the bank has never heard of it"),
 ];
 
 impl Admin {
+    /// By the form of the record as it is now.
     async fn resolve(&self, key: RecordKey, fields: &[(&str, &str)]) -> Reply {
+        let seen = self.seen(key).await;
+        self.resolve_seen(key, &seen, fields).await
+    }
+
+    /// By the form of the record as it was.
+    async fn resolve_seen(&self, key: RecordKey, seen: &str, fields: &[(&str, &str)]) -> Reply {
         let path = format!("/records/{}/resolve", key.to_hex());
-        self.submit(&path, fields).await
+        let fields = [&[("seen", seen)], fields].concat();
+        self.submit(&path, &fields).await
     }
 
     async fn response(&self, key: RecordKey) -> StoredResponse {
@@ -42,7 +49,7 @@ impl Admin {
         }
     }
 
-    /// Another process takes the record over.
+    /// Another process takes the record over, and crashes.
     async fn take_over(&self, number: u64, attempt: u32) {
         let mut request = ClaimRequest::new(
             owner(number),
@@ -53,6 +60,8 @@ impl Admin {
         );
         request.take_over = Some(attempt);
         self.store.claim(&request).await.unwrap();
+        let abandoned = self.store.abandon(&[request.owner]).await;
+        assert!(abandoned.iter().all(Result::is_ok));
     }
 }
 
@@ -77,7 +86,7 @@ async fn an_answer_is_stored_with_who_decided_and_why() {
     assert_eq!(stored.headers["content-type"], "application/json");
     assert_eq!(stored.body.as_deref(), Some(&b"{\n  \"id\": 7\n}"[..]));
     let audit = stored.audit().unwrap();
-    assert_eq!((audit.by(), audit.reason()), ("anna", REPLAY[5].1));
+    assert_eq!((audit.by(), audit.reason()), ("anna", REPLAY[4].1));
     assert!(log.text().contains("an operator resolved an abandoned key"));
     assert!(!log.text().contains("\"id\""));
 }
@@ -103,9 +112,11 @@ async fn a_key_that_may_run_again_is_free() {
 /// A handler that has crashed: the client's next retry gets the operator's answer.
 #[tokio::test(start_paused = true)]
 async fn the_clients_retry_gets_the_answer() {
+    static BEGUN: Notify = Notify::const_new();
     #[idempotent(lease = "1s")]
     async fn pay(body: String) -> String {
         assert_eq!(body, "pay", "it does not run");
+        BEGUN.notify_one();
         std::future::pending().await
     }
     let admin = Admin::new();
@@ -117,7 +128,7 @@ async fn the_clients_retry_gets_the_answer() {
         request.body("pay".into()).unwrap()
     };
     // A runtime of its own, which ends: so does the handler.
-    let (begun, crashed) = (tokio::sync::oneshot::channel(), app.clone());
+    let (ended, crashed) = (tokio::sync::oneshot::channel(), app.clone());
     let crashing = request();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -127,19 +138,22 @@ async fn the_clients_retry_gets_the_answer() {
         runtime.block_on(async {
             tokio::select! {
                 _ = send(&crashed, crashing) => {}
-                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+                () = BEGUN.notified() => {}
             }
         });
-        let _ = begun.0.send(());
+        let _ = ended.0.send(());
     });
-    begun.1.await.unwrap();
-    let found = loop {
+    ended.1.await.unwrap();
+    let mut found = None;
+    for _ in 0..100 {
         let page = admin.get_json("/records?state=abandoned").await.json();
-        if let Some(found) = page["records"][0]["key"].as_str() {
-            break found.to_owned();
+        found = page["records"][0]["key"].as_str().map(str::to_owned);
+        if found.is_some() {
+            break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
-    };
+    }
+    let found = found.expect("it is abandoned after its lease");
     assert_eq!(send(&app, request()).await.status, StatusCode::CONFLICT);
     let reply = admin.resolve(found.parse().unwrap(), &REPLAY).await;
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
@@ -190,17 +204,36 @@ async fn a_record_that_is_completed_is_not_touched() {
 async fn a_decision_about_an_earlier_attempt_changes_nothing() {
     let admin = Admin::new();
     let key = admin.abandon(1, "POST /pay", None).await;
+    let seen = admin.seen(key).await;
     admin.take_over(1, 1).await;
-    tokio::time::sleep(LEASE * 2).await;
     assert!(admin.is_abandoned(key).await);
     for fields in [&REPLAY[..], &RETRY] {
-        let reply = admin.resolve(key, fields).await;
+        let reply = admin.resolve_seen(key, &seen, fields).await;
         assert_eq!(reply.status, StatusCode::CONFLICT);
         assert!(reply.text.contains("Not resolved: the record has changed"));
         assert!(
-            reply.text.contains("value=\"2\""),
+            reply.text.contains("value=\"2@"),
             "the form is about it now"
         );
+    }
+    assert!(admin.is_abandoned(key).await);
+}
+
+/// In real time: a record began when it did by the clock of the system.
+#[tokio::test]
+async fn a_form_of_a_record_that_was_freed_and_crashed_again_changes_nothing() {
+    let admin = Admin::new();
+    let key = admin.abandon(1, "POST /pay", None).await;
+    let seen = admin.seen(key).await;
+    let reply = admin.resolve_seen(key, &seen, &RETRY).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    // The client's retry crashes too: attempt 1, as before. Two that begin within 2 s are taken for one.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    admin.abandon(1, "POST /pay", None).await;
+    for fields in [&REPLAY[..], &RETRY] {
+        let reply = admin.resolve_seen(key, &seen, fields).await;
+        assert_eq!(reply.status, StatusCode::CONFLICT, "{}", reply.text);
+        assert!(reply.text.contains("Not resolved: the record has changed"));
     }
     assert!(admin.is_abandoned(key).await);
 }
@@ -252,17 +285,19 @@ async fn what_is_not_a_decision_is_shown_again_and_changes_nothing() {
         reply.text.contains("\"id\": 7") || reply.text.contains("&quot;id&quot;: 7"),
         "it is kept"
     );
-    for fields in [with("status", "many"), with("attempt", "-1")] {
-        let reply = admin.resolve(key, &fields).await;
-        assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+    let reply = admin.resolve(key, &with("status", "many")).await;
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+    for seen in ["", "1", "-1@0", "1@now"] {
+        let reply = admin.resolve_seen(key, seen, &RETRY).await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{seen}");
     }
     assert!(admin.is_abandoned(key).await);
     let path = format!("/records/{}/resolve", key.to_hex());
-    let no_reason = json!({"decision": "retry", "attempt": 1});
+    let no_reason = json!({"decision": "retry", "seen": admin.seen(key).await});
     let reply = admin.post_json(&path, &no_reason).await;
     assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(reply.headers["content-type"], "application/problem+json");
-    let misspelt = json!({"decision": "retry", "attempt": 1, "raeson": "x"});
+    let misspelt = json!({"decision": "retry", "seen": "1@1", "raeson": "x"});
     assert_eq!(
         admin.post_json(&path, &misspelt).await.status,
         StatusCode::BAD_REQUEST
@@ -276,7 +311,8 @@ async fn a_program_decides_by_json() {
     let key = admin.abandon(1, "POST /pay", None).await;
     let path = format!("/records/{}/resolve", key.to_hex());
     let decision = json!({
-        "decision": "replay", "attempt": 1, "reason": "paid", "status": 201, "body": "a\r\nb",
+        "decision": "replay", "seen": admin.seen(key).await, "reason": "paid", "status": 201,
+        "body": "a\r\nb",
     });
     let mut reply = admin.post_json(&path, &decision).await;
     let outcome = |reply: Reply| -> (u16, Value) { (reply.status.as_u16(), reply.json()) };
@@ -305,7 +341,7 @@ async fn a_program_decides_by_json() {
         (404, &json!("not-found"), &Value::Null)
     );
     let changed = admin.abandon(3, "POST /pay", None).await.to_hex();
-    let earlier = json!({"decision": "retry", "attempt": 7, "reason": "no"});
+    let earlier = json!({"decision": "retry", "seen": "7@1", "reason": "no"});
     reply = admin
         .post_json(&format!("/records/{changed}/resolve"), &earlier)
         .await;
@@ -334,7 +370,6 @@ async fn a_functions_value_is_returned_to_its_callers() {
     let key = found.unwrap().unwrap().record_key;
     let fields = [
         ("decision", "replay-value"),
-        ("attempt", "1"),
         ("body", "[1, 18446744073709551615]"),
         ("reason", "it is in the books"),
     ];
@@ -344,4 +379,23 @@ async fn a_functions_value_is_returned_to_its_callers() {
         call().await.unwrap(),
         Execution::Replayed(vec![1, u64::MAX])
     );
+}
+
+/// What was typed about one attempt is not shown in the form of another.
+#[tokio::test(start_paused = true)]
+async fn a_mistake_about_an_earlier_attempt_is_not_shown_in_the_form_of_a_later_one() {
+    let admin = Admin::new();
+    let key = admin.abandon(1, "POST /pay", None).await;
+    let seen = admin.seen(key).await;
+    admin.take_over(1, 1).await;
+    let mistaken = REPLAY.map(|(name, value)| match name {
+        "status" => (name, "99"),
+        _ => (name, value),
+    });
+    let reply = admin.resolve_seen(key, &seen, &mistaken).await;
+    assert_eq!(reply.status, StatusCode::CONFLICT);
+    assert!(reply.text.contains("Not resolved: the record has changed"));
+    assert!(!reply.text.contains("statement says"), "{}", reply.text);
+    assert!(reply.text.contains("value=\"2@"), "{}", reply.text);
+    assert!(admin.is_abandoned(key).await);
 }

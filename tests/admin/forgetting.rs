@@ -10,9 +10,10 @@ async fn a_record_is_forgotten_after_a_confirmation_only() {
     let admin = Admin::new();
     let key = admin.abandon(1, "POST /pay", None).await;
     let path = format!("/records/{}/forget", key.to_hex());
+    let seen = admin.seen(key).await;
     let fields = [
         ("decision", "forget"),
-        ("attempt", "1"),
+        ("seen", &*seen),
         ("state", "abandoned"),
         ("reason", "a test of ours"),
         ("confirm", "yes"),
@@ -30,7 +31,8 @@ async fn a_record_is_forgotten_after_a_confirmation_only() {
         (with("confirm", ""), StatusCode::UNPROCESSABLE_ENTITY),
         (with("decision", "retry"), StatusCode::UNPROCESSABLE_ENTITY),
         (with("reason", ""), StatusCode::UNPROCESSABLE_ENTITY),
-        (with("attempt", "2"), StatusCode::CONFLICT),
+        (with("seen", "2@1780000000000"), StatusCode::CONFLICT),
+        (with("seen", ""), StatusCode::BAD_REQUEST),
         (with("state", "completed"), StatusCode::CONFLICT),
     ] {
         let reply = admin.submit(&path, &fields).await;

@@ -100,6 +100,13 @@ impl Admin {
         found.unwrap().map(|found| found.state)
     }
 
+    /// As the page's forms have it.
+    pub async fn seen(&self, key: RecordKey) -> String {
+        let found = self.idempotency.inspect(&Locator::by_record_key(key)).await;
+        let found = found.unwrap().map(|found| found.seen().to_string());
+        found.unwrap_or_else(|| "1@1".to_owned())
+    }
+
     pub async fn is_abandoned(&self, key: RecordKey) -> bool {
         matches!(self.state(key).await, Some(RecordState::Abandoned))
     }

@@ -96,7 +96,8 @@ describe('a crashed payment', () => {
   scenario('is not resolved by the form of another site', {}, async (page, operator) => {
     await crash(example.url, '4715')
     await open(page, 'order 4715')
-    const fields = { decision: 'retry', attempt: 1, reason: 'evil' }
+    const seen = await page.locator('input[name=seen]').first().inputValue()
+    const fields = { decision: 'retry', seen, reason: 'evil' }
     const inputs = Object.entries(fields).map(([name, value]) => `<input name=${name} value=${value}>`).join('')
     const form = (action) => `<form method=post action="${action}">${inputs}<button>Win a prize</button></form>`
     const targets = [page.url(), page.url().replace('127.0.0.1', NAME)].map((url) => `${url}/resolve`)

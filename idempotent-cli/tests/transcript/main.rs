@@ -12,6 +12,7 @@
     reason = "in the helpers too, which clippy does not take for tests"
 )]
 
+mod decisions;
 mod scans;
 mod service;
 mod stores;

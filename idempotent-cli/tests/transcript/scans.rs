@@ -9,10 +9,15 @@ use idempotent_runtime::{Fingerprint, Owner, RecordKey, Token};
 use crate::stores::{Kind, Place};
 use crate::tool::Tool;
 
-const LONG: Duration = Duration::from_secs(600);
+pub(crate) const LONG: Duration = Duration::from_secs(600);
 
 /// Claims keys that begin with these bytes, for as long, and kept so long after that.
-async fn claimed(place: &Place, beginnings: &[u8], lease: Duration, retention: Duration) {
+pub(crate) async fn claimed(
+    place: &Place,
+    beginnings: &[u8],
+    lease: Duration,
+    retention: Duration,
+) {
     let target = Target::new(&place.url);
     target.migrate().await.unwrap();
     let store = target.open().await.unwrap();

@@ -56,8 +56,18 @@ impl Tool {
         self.start(arguments, "", SECRET)
     }
 
-    fn start(&self, arguments: &[&str], input: &str, secret: &str) -> Run {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_idempotent"))
+    /// With an output that nobody reads.
+    pub(crate) fn unread(&self, arguments: &[&str]) -> Option<i32> {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut process = self.process(arguments, SECRET);
+        let status = process.stdout(writer).stderr(Stdio::null()).status();
+        status.expect("the tool").code()
+    }
+
+    fn process(&self, arguments: &[&str], secret: &str) -> Command {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_idempotent"));
+        process
             .args(arguments)
             .args(&self.place)
             .env("IDEMPOTENCY_URL", &self.url)
@@ -66,9 +76,12 @@ impl Tool {
             .env("USER", "operator")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the tool");
+            .stderr(Stdio::piped());
+        process
+    }
+
+    fn start(&self, arguments: &[&str], input: &str, secret: &str) -> Run {
+        let mut process = self.process(arguments, secret).spawn().expect("the tool");
         let mut stdin = process.stdin.take().expect("an input");
         // It may end without reading it.
         let _ = stdin.write_all(input.as_bytes());
@@ -96,6 +109,14 @@ impl Run {
     pub(crate) fn code(&self, code: i32) -> &Self {
         assert_eq!(self.code, Some(code), "{}: {}", self.command, self.all);
         self
+    }
+
+    pub(crate) fn all(&self) -> &str {
+        &self.all
+    }
+
+    pub(crate) fn exit_code(&self) -> Option<i32> {
+        self.code
     }
 
     #[track_caller]

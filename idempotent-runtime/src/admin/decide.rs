@@ -5,18 +5,17 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::draft::Draft;
-use super::failure::Failure;
+use super::draft::{Draft, UNREADABLE};
+use super::failure::{Failure, is_corrupt};
 use super::html;
-use super::json::{DecidedJson, RecordJson, status_of};
+use super::json::{DecidedJson, RecordJson};
 use super::outcome::Outcome;
 use super::record::find;
 use super::reply::{refuse, reply};
 use super::visit::{Named, Visit};
-use super::words::name_of;
-use crate::{
-    AuditLine, Idempotency, Inspection, Locator, RecordKey, RecordState, Recovery, Resolution,
-};
+use crate::{AuditLine, Idempotency, Inspection, Locator, RecordKey, Recovery, Resolution};
+
+const UNCHANGED: &str = "Nothing was changed.";
 
 /// A decision may be carried out although the store did not say so.
 const UNSURE: &str = "The decision may have been carried out: look at the record again.";
@@ -45,7 +44,8 @@ pub(super) async fn resolve(
     }
 }
 
-/// Removes a record, if it is still the one that the operator has looked at.
+/// Removes a record, if it is still the one that the operator has looked at. That is looked at first, and is not one step
+/// with the removal.
 pub(super) async fn forget(
     State(idempotency): State<Idempotency>,
     Path(Named { record_key: key }): Path<Named>,
@@ -83,18 +83,11 @@ async fn carry_out(
     recovery: Recovery,
     audit: &AuditLine,
 ) -> Result<Outcome, Failure> {
-    let locator = Locator::by_record_key(key);
+    let locator = Locator::by_record_key(key).seen(draft.about()?);
     let found = idempotency.inspect(&locator).await;
-    let found = found.map_err(|error| Failure::of_store(&error, "Nothing was changed."))?;
-    let is_another = |found: &Inspection| {
-        matches!(found.state, RecordState::Abandoned) && found.attempt != draft.attempt
-    };
-    let resolution = if found.as_ref().is_some_and(is_another) {
-        Resolution::Changed
-    } else {
-        let resolved = idempotency.resolve_as(&locator, recovery, audit).await;
-        resolved.map_err(|error| Failure::of_store(&error, UNSURE))?
-    };
+    found.map_err(|error| Failure::of_record(&error, key, UNCHANGED))?;
+    let resolved = idempotency.resolve_as(&locator, recovery, audit).await;
+    let resolution = resolved.map_err(|error| Failure::of_store(&error, UNSURE))?;
     Ok(Outcome::of(&resolution, &draft.decision))
 }
 
@@ -105,22 +98,26 @@ async fn remove(
     audit: &AuditLine,
 ) -> Result<Outcome, Failure> {
     let locator = Locator::by_record_key(key);
-    let found = idempotency.inspect(&locator).await;
-    let found = found.map_err(|error| Failure::of_store(&error, "Nothing was changed."))?;
-    let Some(found) = found else {
-        return Ok(Outcome::of(&Resolution::NotFound, &draft.decision));
+    let is_unreadable = draft.state == UNREADABLE;
+    let locator = match idempotency.inspect(&locator).await {
+        Err(error) if is_unreadable && is_corrupt(&error) => locator,
+        Err(error) => return Err(Failure::of_record(&error, key, UNCHANGED)),
+        Ok(Some(_)) if is_unreadable => return Ok(Outcome::changed()),
+        Ok(None) => return Ok(Outcome::of(&Resolution::NotFound, &draft.decision)),
+        Ok(Some(found)) => {
+            let seen = draft.about()?;
+            if draft.state.is_empty() || !draft.is_about(&found) {
+                return Ok(Outcome::changed());
+            }
+            locator.seen(seen)
+        }
     };
-    let state = name_of(status_of(&found.state));
-    if (found.attempt, state) != (draft.attempt, draft.state.as_str()) {
-        return Ok(Outcome::changed());
-    }
-    let removed = idempotency.forget(&locator).await;
-    if !removed.map_err(|error| Failure::of_store(&error, UNSURE))? {
-        return Ok(Outcome::of(&Resolution::NotFound, &draft.decision));
-    }
-    tracing::warn!(record = %key, operation = &*found.operation, state, by = audit.by(), reason = audit.reason(),
-        "an operator removed a record");
-    Ok(Outcome::forgotten())
+    let removed = idempotency.forget_as(&locator, audit).await;
+    let resolution = removed.map_err(|error| Failure::of_store(&error, UNSURE))?;
+    Ok(match resolution {
+        Resolution::Resolved => Outcome::forgotten(),
+        otherwise => Outcome::of(&otherwise, &draft.decision),
+    })
 }
 
 /// Shows what became of it, and the record as it is now.
@@ -133,12 +130,16 @@ async fn answer(
     let found = idempotency.inspect(&Locator::by_record_key(key)).await;
     // The outcome is known, even if the record is not to be had at this moment.
     let found = found.ok().flatten();
+    decided(visit, outcome, found.as_ref())
+}
+
+fn decided(visit: &Visit, outcome: &Outcome, found: Option<&Inspection>) -> Response {
     reply(
         visit,
         outcome.status,
         outcome.title,
-        || DecidedJson::new(outcome, found.as_ref()),
-        || html::outcome(visit, outcome, found.as_ref()),
+        || DecidedJson::new(outcome, found),
+        || html::outcome(visit, outcome, found),
     )
 }
 
@@ -156,6 +157,10 @@ async fn again(
         return refuse(visit, &failure);
     }
     match find(idempotency, &key.to_hex()).await {
+        // What was written was about something else.
+        Ok((_, found)) if !draft.is_about(&found) => {
+            decided(visit, &Outcome::changed(), Some(&found))
+        }
         Ok((_, found)) => reply(
             visit,
             status,
@@ -163,6 +168,9 @@ async fn again(
             || RecordJson::new(&found, false),
             || html::mistake(visit, &found, draft, mistake),
         ),
-        Err(failure) => refuse(visit, &failure),
+        Err(failure) => {
+            let detail = format!("{mistake} {}", failure.detail);
+            refuse(visit, &Failure { detail, ..failure })
+        }
     }
 }

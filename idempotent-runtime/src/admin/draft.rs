@@ -6,10 +6,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::failure::Failure;
+use super::json::status_of;
 use super::origin::{is_form, is_json};
 use super::visit::Visit;
-use crate::canonical::canonicalize;
-use crate::{AuditLine, Recovery, StoredResponse};
+use super::words::name_of;
+use crate::{AuditLine, Inspection, Recovery, Seen, StoredResponse};
+
+/// The state of a record of which nothing is known.
+pub(super) const UNREADABLE: &str = "unreadable";
 
 /// A decision, before it is checked. Also what the form is filled with when it is shown.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -19,16 +23,16 @@ pub(super) struct Draft {
     pub(super) decision: String,
     /// Why, for the audit line.
     pub(super) reason: String,
-    /// Which attempt the decision is about: the one that the operator has looked at.
-    #[serde(deserialize_with = "number")]
-    pub(super) attempt: u32,
+    /// Which attempt of which record the decision is about: the one that the operator has looked at.
+    #[serde(deserialize_with = "seen")]
+    pub(super) seen: Option<Seen>,
     /// The status of the answer.
     #[serde(deserialize_with = "number")]
     pub(super) status: u16,
     pub(super) content_type: String,
     /// The body of the answer; for `replay-value`, JSON as text.
     pub(super) body: String,
-    /// The state that the operator has looked at, for `forget`.
+    /// The state that the operator has looked at, for `forget`; `unreadable` if the record could not be read.
     pub(super) state: String,
     /// `yes`, for `forget`.
     pub(super) confirm: String,
@@ -49,6 +53,22 @@ impl Draft {
         // What every browser makes of a line's end.
         draft.body = draft.body.replace("\r\n", "\n");
         Ok(draft)
+    }
+
+    /// What the decision is about.
+    ///
+    /// # Errors
+    ///
+    /// When it does not say so: no form of the page is like that.
+    pub(super) fn about(&self) -> Result<Seen, Failure> {
+        let detail = "A decision says what it is about: `seen`, as the record has it.";
+        self.seen.ok_or_else(|| Failure::bad_request(detail))
+    }
+
+    /// Whether it was made about what is there now.
+    pub(super) fn is_about(&self, found: &Inspection) -> bool {
+        let state = name_of(status_of(&found.state));
+        self.seen == Some(found.seen()) && (self.state.is_empty() || self.state == state)
     }
 
     /// The decision about an abandoned record.
@@ -97,23 +117,26 @@ impl Draft {
     }
 
     fn value(&self) -> Result<StoredResponse, &'static str> {
-        let value: serde_json::Value =
-            serde_json::from_str(&self.body).map_err(|_| "The value is not JSON.")?;
-        let stored = StoredResponse::of_value(&value);
-        let stored = stored.map_err(|_| "The value has no JSON that can be stored.")?;
-        // A number that was rounded, or a member that was there twice.
-        let read_back = canonicalize(value.to_string().as_bytes());
-        if read_back.is_none() || read_back != canonicalize(self.body.as_bytes()) {
-            return Err(
-                "The value has a number that JSON of 64 bits cannot hold, or a member twice.",
-            );
-        }
-        Ok(stored)
+        StoredResponse::of_json(self.body.as_bytes()).map_err(|error| match error.is_data() {
+            true => "The value has a number that JSON of 64 bits cannot hold, or a member twice.",
+            false => "The value is not JSON.",
+        })
     }
 }
 
 fn read<T, E: std::fmt::Display>(read: Result<T, E>) -> Result<T, Failure> {
     read.map_err(|error| Failure::bad_request(format!("The decision cannot be read: {error}.")))
+}
+
+/// As a record's page has it. Empty text is none.
+fn seen<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Seen>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let seen = text.trim().parse();
+    seen.map(Some)
+        .map_err(|_| serde::de::Error::custom("`seen` is not as a record has it"))
 }
 
 /// A number, or text that is one: a form has text alone. Empty text is 0.

@@ -2,8 +2,8 @@
 
 use http::StatusCode;
 
-use crate::Error;
 use crate::store::{StoreError, StoreErrorKind};
+use crate::{Error, RecordKey};
 
 /// Why a request was not answered.
 #[derive(Debug)]
@@ -11,6 +11,8 @@ pub(super) struct Failure {
     pub(super) status: StatusCode,
     pub(super) title: &'static str,
     pub(super) detail: String,
+    /// The record that is there and cannot be read.
+    pub(super) unreadable: Option<RecordKey>,
 }
 
 impl Failure {
@@ -19,6 +21,15 @@ impl Failure {
             status,
             title,
             detail: detail.into(),
+            unreadable: None,
+        }
+    }
+
+    /// About this record.
+    pub(super) fn of_record(error: &Error, key: RecordKey, consequence: &str) -> Self {
+        Self {
+            unreadable: is_corrupt(error).then_some(key),
+            ..Self::of_store(error, consequence)
         }
     }
 
@@ -41,18 +52,43 @@ impl Failure {
             ?error,
             "the admin page could not be answered from the store"
         );
-        let source =
-            std::error::Error::source(error).and_then(|it| it.downcast_ref::<StoreError>());
-        let cause = match source.map(StoreError::kind) {
-            Some(StoreErrorKind::Unsupported) => "this store cannot do that",
-            Some(StoreErrorKind::Corrupt) => "the record cannot be read",
-            Some(_) => "the store cannot be used at the moment",
-            None => "see the log",
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        let (status, title, cause) = match kind_of(error) {
+            Some(StoreErrorKind::Unsupported) => (
+                StatusCode::NOT_IMPLEMENTED,
+                "Not possible with this store",
+                "this store cannot do that; a Redis Cluster lists nothing",
+            ),
+            Some(StoreErrorKind::Corrupt) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "A record that cannot be read",
+                "the record cannot be read",
+            ),
+            Some(_) => (
+                unavailable,
+                "The store did not answer",
+                "the store cannot be used at the moment",
+            ),
+            None => (unavailable, "The store did not answer", "see the log"),
         };
         let detail = format!("{} ({cause}). {consequence}", sentence(&error.to_string()));
-        let title = "The store did not answer";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, title, detail.trim_end())
+        Self::new(status, title, detail.trim_end())
     }
+}
+
+/// Whether there is a record that nobody can read.
+pub(super) fn is_corrupt(error: &Error) -> bool {
+    kind_of(error) == Some(StoreErrorKind::Corrupt)
+}
+
+/// Whether the store cannot do what it was asked for.
+pub(super) fn is_unsupported(error: &Error) -> bool {
+    kind_of(error) == Some(StoreErrorKind::Unsupported)
+}
+
+fn kind_of(error: &Error) -> Option<StoreErrorKind> {
+    let source = std::error::Error::source(error)?;
+    source.downcast_ref().map(StoreError::kind)
 }
 
 fn sentence(text: &str) -> String {

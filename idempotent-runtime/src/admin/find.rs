@@ -25,7 +25,7 @@ struct Wanted {
     key: String,
     /// JSON as text; empty if there is no scope.
     scope: String,
-    /// `text` for a key of `execute`; else it is a header's.
+    /// `text` for a key of `execute`; `header`, or nothing, for a header's.
     kind: String,
 }
 
@@ -55,7 +55,8 @@ fn read(headers: &HeaderMap, body: &[u8]) -> Result<Locator, &'static str> {
     let wanted = wanted.ok_or("What is to be found has `operation`, `key`, `scope` and `kind`.")?;
     let locator = match wanted.kind.as_str() {
         "text" => Locator::by_text(wanted.operation, wanted.key),
-        _ => Locator::new(wanted.operation, wanted.key),
+        "" | "header" => Locator::new(wanted.operation, wanted.key),
+        _ => return Err("The `kind` of a key is header or text."),
     };
     if wanted.scope.trim().is_empty() {
         return Ok(locator);

@@ -49,7 +49,7 @@ impl Gate {
                 by = name,
                 "a request to the admin page from another site is refused"
             );
-            let message = "this request does not come from the admin page\n";
+            let message = "this request does not come from the admin page; a program sends `Content-Type: application/json`\n";
             return Err((StatusCode::FORBIDDEN, message).into_response());
         }
         Ok(Operator(name.into()))

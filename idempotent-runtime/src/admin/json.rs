@@ -132,6 +132,8 @@ pub(super) struct RecordJson<'a> {
     operation: &'a str,
     label: Option<&'a str>,
     attempt: u32,
+    /// The attempt of this record, for a decision about it.
+    seen: String,
     age_ms: u64,
     lease_left_ms: Option<u64>,
     expires_in_ms: u64,
@@ -182,6 +184,7 @@ impl<'a> RecordJson<'a> {
             operation: &found.operation,
             label: found.label.as_deref(),
             attempt: found.attempt,
+            seen: found.seen().to_string(),
             age_ms: millis(found.age),
             lease_left_ms: lease_left.map(millis),
             expires_in_ms: millis(found.expires_in),

@@ -59,7 +59,8 @@
 //!   not in an address. A body and the values of its
 //!   headers are shown on request, and nothing that is shown is cached (`no-store`).
 //! * **A decision is about the attempt that the operator has seen.** If the record has changed, nothing is done, and the
-//!   page says so.
+//!   page says so. Resolving is one atomic step with that; forgetting looks first and then removes, so that what happens
+//!   in between is removed too, and an instance may replay the response for up to 10 s more, from its cache.
 //! * **No script** runs and nothing is loaded, by a `Content-Security-Policy`. All text from records is escaped.
 //!
 //! # Programs
@@ -71,17 +72,18 @@
 //! {
 //!     "decision": "replay",
 //!     "reason": "the bank's statement of May 4 says: paid",
-//!     "attempt": 1,
+//!     "seen": "1@1780000000000",
 //!     "status": 201,
 //!     "content_type": "application/json",
 //!     "body": "{\"id\":7}"
 //! }
 //! ```
 //!
-//! or, with `decision`, `reason` and `attempt` alone, `"retry"`; or `"replay-value"`, whose `body` is the JSON of a
-//! function's result. The answer has `outcome`: `resolved` (200), `not-found` (404), or `running`, `completed` or
-//! `changed` (409), after which nothing was changed. To forget: `"decision": "forget"`, `reason`, `attempt`, `state` as
-//! it was seen, and `"confirm": "yes"`; its outcome is `forgotten`.
+//! or, with `decision`, `reason` and `seen` alone, `"retry"`; or `"replay-value"`, whose `body` is the JSON of a
+//! function's result. `seen` is what the record's JSON has: the attempt of that record, and no other, is decided about. The answer has `outcome`: `resolved` (200), `not-found` (404), or `running`, `completed` or
+//! `changed` (409), after which nothing was changed. To forget: `"decision": "forget"`, `reason`, `seen`, `state` as
+//! it was, and `"confirm": "yes"`; its outcome is `forgotten`. For a record that cannot be read (500), `state` is
+//! `unreadable`, and there is no `seen`.
 //! `POST /find` answers with the record; `"kind": "text"` is for a key of [`Idempotency::execute`].
 //!
 //! # Bounds
@@ -89,7 +91,8 @@
 //! A store lists and cannot count. The overview counts at most 25,000 abandoned records, 10,000 in flight and 5,000 that
 //! are completed, for about 2 s, and says "at least" where it stopped. Redis may list a record twice while its table is
 //! resized. A list has 50 records a page, in the order of the record keys, which are digests: not by age.
-//! `older_than` finds old ones. Where a store cannot list (a Redis Cluster), a record is opened by its key.
+//! `older_than` finds old ones. Where a store cannot list (a Redis Cluster), the overview is 501, with the forms
+//! that find a record by its client's key and open it by its own.
 //!
 //! The list is of the store: it has records of other namespaces too, one for each secret while a secret is being
 //! rotated, and one of an internal check for each namespace. A decision is about one record. While a secret is being

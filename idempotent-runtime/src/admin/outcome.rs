@@ -70,7 +70,8 @@ impl Outcome {
     }
 
     pub(super) fn forgotten() -> Self {
-        let detail = "The record is removed. The next request with its key runs.";
+        let detail = "The record is removed. The next request with its key runs. An instance that has replayed its \
+                      response may do so for up to 10 s more, from its cache.";
         Self::done("forgotten", "Forgotten", detail)
     }
 

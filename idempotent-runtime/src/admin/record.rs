@@ -57,6 +57,6 @@ pub(super) async fn find(
     let key = key.parse::<RecordKey>();
     let key = key.map_err(|_| Failure::no_such_page())?;
     let found = idempotency.inspect(&Locator::by_record_key(key)).await;
-    let found = found.map_err(|error| Failure::of_store(&error, ""))?;
+    let found = found.map_err(|error| Failure::of_record(&error, key, ""))?;
     Ok((key, found.ok_or_else(Failure::no_such_record)?))
 }

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::{StatusCode, Uri};
 
-use super::failure::Failure;
+use super::failure::{Failure, is_unsupported};
 use super::html;
 use super::json::ListJson;
 use super::page::Page;
@@ -34,6 +34,10 @@ pub(super) async fn show(
             || ListJson::from(&page),
             || html::records(&visit, &query, &page),
         ),
+        Err(error) if is_unsupported(&error) && query.after.is_some() => {
+            let detail = "`after` is not a cursor of this store.";
+            refuse(&visit, &Failure::bad_request(detail))
+        }
         Err(error) => refuse(&visit, &Failure::of_store(&error, "")),
     }
 }

@@ -47,13 +47,20 @@ pub(super) fn refuse(visit: &Visit, failure: &Failure) -> Response {
         status,
         title,
         detail,
+        unreadable,
     } = failure;
     let problem = || ProblemJson {
         title,
         status: status.as_u16(),
         detail,
     };
-    let content = || html! { div.card.notice.bad role="alert" { p { (detail) } } };
+    let content = || {
+        html! {
+            div.card.notice.bad role="alert" { p { (detail) } }
+            @if let Some(key) = unreadable { (html::forget_unreadable(visit, *key)) }
+            (html::find(visit))
+        }
+    };
     let mut response = reply(visit, *status, title, problem, content);
     if visit.wants_json {
         let problem = HeaderValue::from_static("application/problem+json");

@@ -1,13 +1,13 @@
 //! The numbers of the overview: how many records, of which operation and state, and how old.
 //!
 //! A store can list and cannot count, so records are counted as they are listed, and the counting is bounded: in
-//! pages for each state, and in time. What a bound cut off is "at least" so many.
+//! pages for each state, and in time. What a bound cut off, or the store did not answer, is "at least" so many.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::words::STATES;
 use crate::store::{ListFilter, ListedRecord, RecordStatus};
@@ -31,7 +31,7 @@ const fn most_pages(state: RecordStatus) -> usize {
     }
 }
 
-/// No page is begun after this time.
+/// For all pages: one that has not come by then is not waited for.
 const MOST_TIME: Duration = Duration::from_secs(2);
 
 /// The most operations that are counted apart. An application has as many as it has routes; the rest is counted in
@@ -60,32 +60,53 @@ pub(super) struct Survey {
 }
 
 impl Survey {
+    /// # Errors
+    ///
+    /// The store's, if it could list the records of no state.
     pub(super) async fn take(idempotency: &Idempotency) -> Result<Self, Error> {
-        let begun = Instant::now();
+        let ends = Instant::now() + MOST_TIME;
         let mut survey = Self::default();
+        let mut errors = Vec::new();
         for (at, state) in STATES.into_iter().enumerate() {
-            let filter = ListFilter::new().status(state);
-            let mut next = None;
-            let mut is_partial = true;
-            for _ in 0..most_pages(state) {
-                if begun.elapsed() > MOST_TIME {
-                    break;
+            match survey.count(idempotency, at, state, ends).await {
+                Ok(true) => {}
+                Ok(false) => survey.mark_partial(at),
+                Err(error) => {
+                    tracing::warn!(?error, ?state, "records could not be counted");
+                    survey.mark_partial(at);
+                    errors.push(error);
                 }
-                let page = idempotency.list(&filter, next.as_ref(), PAGE).await?;
-                page.records
-                    .iter()
-                    .for_each(|record| survey.add(at, record));
-                next = page.next;
-                if next.is_none() {
-                    is_partial = false;
-                    break;
-                }
-            }
-            if is_partial {
-                survey.mark_partial(at);
             }
         }
-        Ok(survey)
+        match errors.pop() {
+            Some(error) if errors.len() + 1 == STATES.len() => Err(error),
+            _ => Ok(survey),
+        }
+    }
+
+    /// Counts the records of a state, and says whether these are all.
+    async fn count(
+        &mut self,
+        idempotency: &Idempotency,
+        at: usize,
+        state: RecordStatus,
+        ends: Instant,
+    ) -> Result<bool, Error> {
+        let filter = ListFilter::new().status(state);
+        let mut next = None;
+        for _ in 0..most_pages(state) {
+            let listing = idempotency.list(&filter, next.as_ref(), PAGE);
+            let Ok(page) = timeout_at(ends, listing).await else {
+                return Ok(false);
+            };
+            let page = page?;
+            page.records.iter().for_each(|record| self.add(at, record));
+            next = page.next;
+            if next.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn add(&mut self, at: usize, record: &ListedRecord) {

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{ExecuteError, ExecuteErrorKind};
 use super::outcome::Execution;
+use crate::canonical::canonicalize;
 use crate::exact;
 use crate::key::RecordKey;
 use crate::record::{DecodeError, StoredResponse};
@@ -30,6 +31,22 @@ impl StoredResponse {
     pub fn of_value<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
         let body = [&[VERSION], &*exact::to_vec(value)?].concat();
         Ok(result(Some(body.into())))
+    }
+
+    /// The same, of JSON that an operator has written: as the function's result serializes.
+    ///
+    /// # Errors
+    ///
+    /// When it is not JSON; and as an [`is_data`](serde_json::Error::is_data) error, when it would not be replayed as it
+    /// is written: it has a number that 64 bits cannot hold, or a member twice.
+    pub fn of_json(text: &[u8]) -> Result<Self, serde_json::Error> {
+        let value: serde_json::Value = serde_json::from_slice(text)?;
+        let read_back = canonicalize(value.to_string().as_bytes());
+        if read_back.is_none() || read_back != canonicalize(text) {
+            let message = "a number that 64 bits cannot hold, or a member that is there twice";
+            return Err(serde::de::Error::custom(message));
+        }
+        Self::of_value(&value)
     }
 }
 

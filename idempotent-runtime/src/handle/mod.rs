@@ -2,6 +2,7 @@
 
 mod attempt;
 mod builder;
+mod decisions;
 pub(crate) mod filter;
 pub(crate) mod inputs;
 mod operator;

@@ -3,13 +3,13 @@
 use std::ops::ControlFlow;
 
 use super::Idempotency;
-use crate::engine::{CheckValues, Detach, finished_steps, is_shared, resolve};
+use crate::engine::{CheckValues, finished_steps, is_shared, resolve};
 use crate::error::{Error, ErrorKind};
 use crate::key::{KeySet, RecordKey};
 use crate::operation::without_parameter_names;
 use crate::operator::{Inspection, Locator, Resolution, Resolved, SecretsCheck};
 use crate::policy::Policy;
-use crate::record::{AuditLine, Record, RecordState};
+use crate::record::{Record, RecordState};
 use crate::recovery::{Abandoned, Recovery};
 use crate::store::{ListCursor, ListFilter, Listing, StoreError};
 
@@ -161,64 +161,6 @@ impl Idempotency {
         }
     }
 
-    /// As [`resolve`](Self::resolve), with who decided and why, for people who ask later.
-    ///
-    /// The audit line of a decision to replay is kept in the record, beside the response, for as long as the record
-    /// ([`StoredResponse::audit`](crate::StoredResponse::audit)). [`Recovery::Retry`] leaves no record that could keep it. Each
-    /// decision that was carried out is logged too, with the record key, the operation and the audit line, at level `WARN`.
-    ///
-    /// # Errors
-    ///
-    /// As [`resolve`](Self::resolve).
-    pub async fn resolve_as(
-        &self,
-        locator: &Locator,
-        recovery: Recovery,
-        audit: &AuditLine,
-    ) -> Result<Resolution, Error> {
-        let (decision, recovery) = match recovery {
-            Recovery::Replay(response) => (
-                "replay",
-                Recovery::Replay(response.with_audit(audit.clone())),
-            ),
-            other => ("retry", other),
-        };
-        let keys = self.locate(locator)?;
-        let found = match self.abandoned(locator, &keys).await? {
-            ControlFlow::Continue(found) => found,
-            ControlFlow::Break(otherwise) => return Ok(otherwise),
-        };
-        let (handle, audit) = (self.clone(), audit.clone());
-        // A decision that is carried out although its operator has gone is logged all the same.
-        let resolved = Detach::new(self.engine().tasks(), async move {
-            let log = |key: &RecordKey, record: &Record, error: Option<&Error>| {
-                let said = match error {
-                    None => "an operator resolved an abandoned key",
-                    Some(_) => {
-                        "an operator's decision about an abandoned key may have been carried out"
-                    }
-                };
-                tracing::warn!(record = %key, operation = &*record.operation, decision, by = audit.by(),
-                    reason = audit.reason(), error = error.map(|error| error as &dyn std::error::Error), "{said}");
-            };
-            let mut resolution = Resolution::NotFound;
-            for (key, record) in found {
-                let resolved = handle.resolve_one(key, &record, &recovery).await;
-                match &resolved {
-                    Ok(Resolution::Resolved) => log(&key, &record, None),
-                    Ok(_) => {}
-                    Err(error) => log(&key, &record, Some(error)),
-                }
-                resolution = resolved?;
-                if !matches!(resolution, Resolution::Resolved) {
-                    break;
-                }
-            }
-            Ok(resolution)
-        });
-        resolved.await
-    }
-
     /// As [`resolve`](Self::resolve), by a recovery function: the one of `on_abandoned = path`, or any
     /// other. It is asked only if the key is abandoned.
     ///
@@ -291,16 +233,14 @@ impl Idempotency {
     pub async fn forget(&self, identity: &Locator) -> Result<bool, Error> {
         let mut is_removed = false;
         for key in self.locate(identity)?.iter() {
-            is_removed |= self.engine().forget(key).await.map_err(|error| {
-                Error::new(ErrorKind::Store, "could not remove a record").with_source(error)
-            })?;
+            is_removed |= self.engine().forget(key).await.map_err(not_removed)?;
         }
         Ok(is_removed)
     }
 
     /// The records to be decided about (several while a secret is being rotated), or what there is to be
     /// said instead.
-    async fn abandoned(
+    pub(super) async fn abandoned(
         &self,
         locator: &Locator,
         keys: &KeySet,
@@ -346,7 +286,7 @@ impl Idempotency {
         Ok(resolution)
     }
 
-    async fn resolve_one(
+    pub(super) async fn resolve_one(
         &self,
         key: RecordKey,
         record: &Record,
@@ -372,6 +312,10 @@ impl Idempotency {
     }
 }
 
-fn unread(cause: StoreError) -> Error {
+pub(super) fn unread(cause: StoreError) -> Error {
     Error::new(ErrorKind::Store, "could not read a record").with_source(cause)
+}
+
+pub(super) fn not_removed(cause: StoreError) -> Error {
+    Error::new(ErrorKind::Store, "could not remove a record").with_source(cause)
 }

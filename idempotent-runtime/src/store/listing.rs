@@ -46,6 +46,8 @@ pub struct ListFilter {
     pub label: Option<String>,
     /// Only records whose first claim is at least so long ago, by the store's clock.
     pub older_than: Option<Duration>,
+    /// Whether the sizes of records are told: see [`with_sizes`](Self::with_sizes).
+    pub sizes: bool,
 }
 
 impl ListFilter {
@@ -86,6 +88,14 @@ impl ListFilter {
         self
     }
 
+    /// Tells the sizes too ([`ListedRecord::size_bytes`]), which are 0 otherwise. MySQL and MariaDB read all of a long
+    /// response to know its length, so that this is slower there.
+    #[must_use]
+    pub fn with_sizes(mut self) -> Self {
+        self.sizes = true;
+        self
+    }
+
     /// Whether it lists this record. For a store that looks at its records one by one.
     #[must_use]
     pub fn matches(&self, record: &ListedRecord) -> bool {
@@ -99,6 +109,21 @@ impl ListFilter {
                 .as_deref()
                 .is_none_or(|label| Some(label) == record.label.as_deref())
             && self.older_than.is_none_or(|age| age <= record.age)
+    }
+
+    /// The record, if it is listed, as it is listed.
+    #[cfg(any(
+        feature = "memory",
+        feature = "redis",
+        feature = "postgres",
+        feature = "mysql",
+        feature = "sqlite"
+    ))]
+    pub(super) fn listed(&self, mut record: ListedRecord) -> Option<ListedRecord> {
+        if !self.sizes {
+            record.size_bytes = 0;
+        }
+        self.matches(&record).then_some(record)
     }
 
     /// Whether a record that is completed can be listed.
@@ -128,11 +153,11 @@ pub struct ListedRecord {
     pub lease_left: Duration,
     /// The time until the record is gone.
     pub expires_in: Duration,
-    /// The bytes of the stored response, or of the progress; 0 if there is neither. What operators add up.
+    /// The bytes of the stored response, or of the progress; 0 if there is neither, and if they were not
+    /// [asked for](ListFilter::with_sizes). What operators add up.
     ///
     /// The SQL stores and Redis count the encoded bytes of the column `response` or `progress`, or of that part of the
-    /// value: without the row or the head around them, and before a compression by the database. (MySQL and MariaDB read
-    /// a long response to know its length, so that a listing of such records is slower there.) The memory store counts
+    /// value: without the row or the head around them, and before a compression by the database. The memory store counts
     /// the progress, or about what the response occupies in memory.
     pub size_bytes: u64,
 }
@@ -303,9 +328,8 @@ impl<'a> InOrder<'a> {
                 warn_unreadable(&key, &error);
                 None
             });
-            self.listing
-                .records
-                .extend(record.filter(|record| self.filter.matches(record)));
+            let listed = record.and_then(|record| self.filter.listed(record));
+            self.listing.records.extend(listed);
         }
         self.looks += 1;
         let is_over = is_last || self.looks == MOST_LOOKS;

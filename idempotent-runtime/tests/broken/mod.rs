@@ -424,7 +424,7 @@ impl Store for MutexStore {
             .map(|(key, row)| listed(RecordKey::from_bytes(*key), row.record(now)))
             .filter(|record| filter.matches(record))
             .collect();
-        if self.has(Fault::ListingCountsNothing) {
+        if self.has(Fault::ListingCountsNothing) || !filter.sizes {
             records.iter_mut().for_each(|record| record.size_bytes = 0);
         }
         records.sort_unstable_by_key(|record| record.key);

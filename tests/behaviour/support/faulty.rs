@@ -23,6 +23,8 @@ pub enum Operation {
     Abandon,
     GiveGrace,
     Get,
+    Remove,
+    List,
 }
 
 /// How one call fails.
@@ -341,7 +343,9 @@ impl Store for FaultyStore {
     }
 
     async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
-        self.inner.remove(key).await
+        let (inner, key) = (Arc::clone(&self.inner), *key);
+        let remove = async move { inner.remove(&key).await };
+        self.call(Operation::Remove, remove).await
     }
 
     async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {
@@ -354,7 +358,10 @@ impl Store for FaultyStore {
         cursor: Option<&ListCursor>,
         limit: usize,
     ) -> Result<Listing, StoreError> {
-        self.inner.list(filter, cursor, limit).await
+        let inner = Arc::clone(&self.inner);
+        let (filter, cursor) = (filter.clone(), cursor.cloned());
+        let list = async move { inner.list(&filter, cursor.as_ref(), limit).await };
+        self.call(Operation::List, list).await
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {

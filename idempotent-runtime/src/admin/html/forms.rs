@@ -2,11 +2,11 @@
 
 use maud::{Markup, html};
 
-use crate::Inspection;
-use crate::admin::draft::Draft;
+use crate::admin::draft::{Draft, UNREADABLE};
 use crate::admin::json::status_of;
 use crate::admin::visit::Visit;
 use crate::admin::words::name_of;
+use crate::{Inspection, RecordKey};
 
 /// Three forms for an abandoned record: it was done, as an answer or as a value; or it was not.
 pub(super) fn resolve(visit: &Visit, found: &Inspection, draft: &Draft) -> Markup {
@@ -99,36 +99,62 @@ fn replay_value(visit: &Visit, found: &Inspection, draft: &Draft) -> Markup {
 
 /// Behind a disclosure, and with a box to tick.
 pub(super) fn forget(visit: &Visit, found: &Inspection) -> Markup {
+    let about = html! {
+        (hidden(found, "forget"))
+        input type="hidden" name="state" value=(name_of(status_of(&found.state)));
+    };
     html! {
         details {
             summary { "Forget this record" }
-            form.card method="post" action=(action(visit, found, "forget")) {
-                p {
-                    "The record is removed, " b { "whatever its state" } ". The next request with its key runs, also if \
-                     this one was done, or is being done at this moment. For a record that nothing else gets rid of."
-                }
-                (hidden(found, "forget"))
-                input type="hidden" name="state" value=(name_of(status_of(&found.state)));
-                (reason(&Draft::default(), LOGGED))
-                label {
-                    input type="checkbox" name="confirm" value="yes" required;
-                    "I know that it may be done twice"
-                }
-                button.danger { "Forget it" }
+            (forget_form(&action(visit, found, "forget"), &about))
+        }
+    }
+}
+
+/// For a record of which nothing is known: nothing else gets rid of it before it expires.
+pub(in crate::admin) fn forget_unreadable(visit: &Visit, key: RecordKey) -> Markup {
+    let about = html! {
+        input type="hidden" name="decision" value="forget";
+        input type="hidden" name="state" value=(UNREADABLE);
+    };
+    html! {
+        h2 { "Forget this record" }
+        (forget_form(&action_of(visit, key, "forget"), &about))
+    }
+}
+
+fn forget_form(action: &str, about: &Markup) -> Markup {
+    html! {
+        form.card method="post" action=(action) {
+            p {
+                "The record is removed, " b { "whatever its state" } ". The next request with its key runs, also if \
+                 this one was done, or is being done at this moment. It is looked at once more before that, and what \
+                 happens in between is removed too. For a record that nothing else gets rid of."
             }
+            (about)
+            (reason(&Draft::default(), LOGGED))
+            label {
+                input type="checkbox" name="confirm" value="yes" required;
+                "I know that it may be done twice"
+            }
+            button.danger { "Forget it" }
         }
     }
 }
 
 fn action(visit: &Visit, found: &Inspection, verb: &str) -> String {
-    format!("{}records/{}/{verb}", visit.root, found.record_key.to_hex())
+    action_of(visit, found.record_key, verb)
 }
 
-/// Which decision, and about which attempt: another one is not touched.
+fn action_of(visit: &Visit, key: RecordKey, verb: &str) -> String {
+    format!("{}records/{}/{verb}", visit.root, key.to_hex())
+}
+
+/// Which decision, and about which attempt of which record: another one is not touched.
 fn hidden(found: &Inspection, decision: &str) -> Markup {
     html! {
         input type="hidden" name="decision" value=(decision);
-        input type="hidden" name="attempt" value=(found.attempt);
+        input type="hidden" name="seen" value=(found.seen());
     }
 }
 

@@ -1,5 +1,6 @@
 //! The pages, as HTML without scripts. [`maud`] escapes whatever is put in.
 
+mod find;
 mod forms;
 mod layout;
 mod outcome;
@@ -8,6 +9,8 @@ mod picture;
 mod record;
 mod records;
 
+pub(super) use find::find;
+pub(super) use forms::forget_unreadable;
 pub(super) use layout::page;
 pub(super) use outcome::{mistake, outcome};
 pub(super) use overview::overview;

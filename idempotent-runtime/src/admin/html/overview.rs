@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use maud::{Markup, html};
 
+use super::find::find;
 use super::picture::picture;
 use crate::admin::query::Query;
 use crate::admin::survey::{Survey, Tallies};
@@ -15,7 +16,7 @@ pub(in crate::admin) fn overview(visit: &Visit, survey: &Survey) -> Markup {
     html! {
         (totals(visit, &survey.totals))
         @if is_partial {
-            p.soft { "Counted up to a bound: there may be more records than this, and more operations." }
+            p.soft { "Counted up to a bound, or as far as the store answered: there may be more records than this, and more operations." }
         }
         h2 { "By operation" }
         @if survey.operations.is_empty() {
@@ -29,7 +30,6 @@ pub(in crate::admin) fn overview(visit: &Visit, survey: &Survey) -> Markup {
         @if survey.has_more_operations {
             p.soft { "There are more operations, which are counted above alone." }
         }
-        h2 { "Find a record" }
         (find(visit))
     }
 }
@@ -80,45 +80,6 @@ fn operation(visit: &Visit, name: &str, tallies: &Tallies) -> Markup {
                 p.oldest.soft { "The oldest abandoned one is " (duration(abandoned.oldest)) " old." }
             }
             (picture(name, tallies))
-        }
-    }
-}
-
-fn find(visit: &Visit) -> Markup {
-    html! {
-        form.card.filter method="post" action={ (visit.root) "find" } {
-            label {
-                "Operation"
-                span.hint { "as it is listed above" }
-                input.mono name="operation" required autocomplete="off" spellcheck="false" placeholder="POST /payments";
-            }
-            label {
-                "Client's key"
-                span.hint { "as in its header" }
-                input.mono name="key" required autocomplete="off" spellcheck="false";
-            }
-            label {
-                "Scope"
-                span.hint { "JSON, if it has one" }
-                input.mono name="scope" autocomplete="off" spellcheck="false";
-            }
-            label {
-                "Kind of key"
-                span.hint { "where it comes from" }
-                select name="kind" {
-                    option value="header" { "a request's header" }
-                    option value="text" { "a call of execute" }
-                }
-            }
-            div { button.quiet { "Find" } }
-        }
-        form.card.filter method="get" action={ (visit.root) "records" } {
-            label {
-                "Record key"
-                span.hint { "64 hexadecimal digits" }
-                input.mono name="key" required pattern=" *[0-9a-fA-F]{64} *" autocomplete="off" spellcheck="false";
-            }
-            div { button.quiet { "Open" } }
         }
     }
 }

@@ -80,7 +80,11 @@ async fn listing_tells_states_and_names(lab: &Lab<'_>) -> Verdict {
     ] {
         for filter in [
             of_label.clone().status(status),
-            of_label.clone().status(status).operation(OPERATION),
+            of_label
+                .clone()
+                .status(status)
+                .operation(OPERATION)
+                .with_sizes(),
         ] {
             let records = all(lab, &filter).await?;
             must_be!("how many records of a state are listed", records.len(), 1);
@@ -96,6 +100,7 @@ async fn listing_tells_states_and_names(lab: &Lab<'_>) -> Verdict {
             must_be!("whether it has a lease", has_lease, it if it == (status == RecordStatus::InFlight));
             let size = record.size_bytes;
             match status {
+                _ if !filter.sizes => must_be!("a size that is not asked for", size, 0),
                 RecordStatus::Abandoned => {
                     must_be!("the bytes of its progress", size, it if it == PROGRESS.len() as u64);
                 }

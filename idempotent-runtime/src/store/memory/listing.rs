@@ -31,7 +31,7 @@ pub(super) fn page(
         true => entry.listed(*key, now),
         false => None,
     });
-    let mut records: Vec<_> = listed.filter(|record| filter.matches(record)).collect();
+    let mut records: Vec<_> = listed.filter_map(|record| filter.listed(record)).collect();
     records.sort_unstable_by_key(|record| record.key);
     let is_cut = records.len() > limit;
     records.truncate(limit);

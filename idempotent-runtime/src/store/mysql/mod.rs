@@ -161,7 +161,7 @@ impl MySqlStore {
         let store = Self::of_url(url)?;
         connect::probe(&store.0.pool.connect_options()).await?;
         store.migrate().await?;
-        store.log_lossy_settings().await?;
+        store.log_lossy_settings().await;
         Ok(store)
     }
 
@@ -184,15 +184,22 @@ impl MySqlStore {
         schema::migrate(&mut *connection?, &self.0.table, &self.0.statements).await
     }
 
-    async fn log_lossy_settings(&self) -> Result<(), Error> {
-        let failed = |error: StoreError| {
-            Error::new(ErrorKind::Store, "mysql store: cannot ask the server").with_source(error)
+    /// What cannot be asked is no reason not to start: a user without the rights, or a proxy that hides them.
+    async fn log_lossy_settings(&self) {
+        let asked = async {
+            let mut connection = self.0.lanes.calls.fresh().await?;
+            let settings = server::settings(&mut connection).await;
+            settings.map_err(|error| of_server(error).error)
         };
-        let mut connection = self.0.lanes.calls.fresh().await.map_err(failed)?;
-        let settings = server::settings(&mut connection).await;
-        let settings = settings.map_err(|error| failed(of_server(error).error))?;
-        finding::log(NAME, &settings);
-        Ok(())
+        match asked.await {
+            Ok(settings) => finding::log(NAME, &settings),
+            Err(error) => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "the settings of the mysql server are unknown"
+                );
+            }
+        }
     }
 
     /// The statement that [`migrate`](Self::migrate) runs where there is no table: for a database administrator, or a
@@ -306,11 +313,7 @@ impl Store for MySqlStore {
     ) -> Result<Listing, StoreError> {
         let mut listing = InOrder::new(filter, cursor, limit, NAME)?;
         loop {
-            let list = || {
-                self.0
-                    .statements
-                    .list(filter.lists_completed(), &listing.after)
-            };
+            let list = || self.0.statements.list(filter, &listing.after);
             let rows = on_lane!(self.0, calls, read_all(list()))?;
             if !listing.add(rows.iter().map(row::listed).collect()) {
                 return Ok(listing.finish());

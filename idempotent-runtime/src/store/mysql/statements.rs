@@ -9,10 +9,10 @@ use sqlx::{AssertSqlSafe, MySql, SqlSafeStr, SqlStr};
 use super::table::QualifiedTable;
 use crate::key::RecordKey;
 use crate::record::Owner;
-use crate::store::ClaimRequest;
 use crate::store::listing::LOOK;
 use crate::store::row::Row;
 use crate::store::sql::{micros, prepared, uncommented};
+use crate::store::{ClaimRequest, ListFilter};
 
 pub(super) type Statement = Query<'static, MySql, MySqlArguments>;
 
@@ -35,12 +35,32 @@ pub(super) struct Statements {
     complete: SqlStr,
     record: SqlStr,
     completed_by: SqlStr,
-    list: SqlStr,
-    list_uncompleted: SqlStr,
+    list: Lists,
+    /// The same with their sizes.
+    list_sizes: Lists,
     remove: SqlStr,
     enter: String,
     pub(super) prepare: SqlStr,
     pub(super) leave: SqlStr,
+}
+
+/// Listing, in two orders of looking.
+struct Lists {
+    all: SqlStr,
+    uncompleted: SqlStr,
+}
+
+/// The column of `list.sql` that is long in coming.
+const SIZE: &str = "CAST(COALESCE(OCTET_LENGTH(response), OCTET_LENGTH(progress), 0) AS SIGNED)";
+
+impl Lists {
+    fn new(list: &str, of: impl Fn(&str) -> SqlStr) -> Self {
+        let which = |which: &str| of(&list.replace("{which}", which));
+        Self {
+            all: which("FORCE INDEX (PRIMARY) WHERE"),
+            uncompleted: which("FORCE INDEX ({table}_state) WHERE state = 1 AND"),
+        }
+    }
 }
 
 impl Statements {
@@ -63,10 +83,8 @@ impl Statements {
             complete: of(include_str!("sql/complete.sql")),
             record: of(include_str!("sql/record.sql")),
             completed_by: of(include_str!("sql/completed_by.sql")),
-            list: of(&list.replace("{which}", "FORCE INDEX (PRIMARY) WHERE")),
-            list_uncompleted: of(
-                &list.replace("{which}", "FORCE INDEX ({table}_state) WHERE state = 1 AND")
-            ),
+            list: Lists::new(&list.replace("{size}", "CAST(0 AS SIGNED)"), of),
+            list_sizes: Lists::new(&list.replace("{size}", SIZE), of),
             remove: of(include_str!("sql/remove.sql")),
             enter: uncommented(include_str!("sql/enter.sql")),
             prepare: with_state(include_str!("sql/prepare.sql")),
@@ -180,10 +198,14 @@ impl Statements {
     }
 
     /// So many records after a key; all of them, or those that are not completed.
-    pub(super) fn list(&self, lists_completed: bool, after: &RecordKey) -> Statement {
-        let list = match lists_completed {
-            true => &self.list,
-            false => &self.list_uncompleted,
+    pub(super) fn list(&self, filter: &ListFilter, after: &RecordKey) -> Statement {
+        let lists = match filter.sizes {
+            true => &self.list_sizes,
+            false => &self.list,
+        };
+        let list = match filter.lists_completed() {
+            true => &lists.all,
+            false => &lists.uncompleted,
         };
         statement(list)
             .bind(after.as_bytes().to_vec())

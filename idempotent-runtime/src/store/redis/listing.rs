@@ -39,7 +39,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Records<C> {
             keys.dedup();
             keys.retain(|key| !records.iter().any(|record| record.key == *key));
             let looked = self.look_at(keys).await?;
-            records.extend(looked.into_iter().filter(|record| filter.matches(record)));
+            records.extend(looked.into_iter().filter_map(|it| filter.listed(it)));
             position = next;
             if position == 0 || records.len() >= limit {
                 break;

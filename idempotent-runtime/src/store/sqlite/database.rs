@@ -90,6 +90,11 @@ impl Database {
         is_blank(self.options.get_filename())
     }
 
+    /// Where it is; `None` if it is no file, or one that only SQLite can find.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     /// Opens a connection. Dropping the future leaves nothing behind for longer than a moment.
     pub(super) async fn open(&self, purpose: Purpose) -> sqlx::Result<Opened> {
         let patience = self.patience().await?;

@@ -54,18 +54,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::{SqlStr, SqliteConnection, SqlitePool};
 
 use self::claim::TryClaim;
 use self::complete::Complete;
 use self::each::{Abandon, Free};
 use self::error::{NAME, store_error};
+use self::looking::Looker;
 use self::records::Records;
 use self::statements::Statements;
 use self::time::Time;
 #[cfg(doc)]
 use super::StoreErrorKind;
-use super::listing::InOrder;
+use super::listing::{InOrder, Looked};
 use super::sql::TableName;
 use super::transaction::Begin;
 use super::{
@@ -86,6 +87,7 @@ mod each;
 mod error;
 mod group;
 mod job;
+mod looking;
 mod migrate;
 mod operations;
 mod queue;
@@ -109,6 +111,8 @@ pub struct SqliteStore {
     options: SqliteConnectOptions,
     table: TableName,
     records: Records,
+    /// For a store that changes nothing before it is told to.
+    looker: Option<Looker>,
 }
 
 impl SqliteStore {
@@ -190,6 +194,32 @@ impl SqliteStore {
             records: Records::new(&options, &table),
             options,
             table,
+            looker: None,
+        }
+    }
+
+    /// Reads without the writer until there is something to write: looking leaves the file as it is.
+    fn looking(mut self) -> Self {
+        let file = self.records.database.path();
+        self.looker = file.map(|file| Looker::new(&self.options, file, &self.table));
+        self
+    }
+}
+
+impl SqliteStore {
+    /// So many rows after this key.
+    async fn look(
+        &self,
+        list: SqlStr,
+        after: RecordKey,
+    ) -> Result<Vec<Looked<StoreError>>, StoreError> {
+        if self.records.database.is_readable() {
+            let rows = self.records.readers.list(list, &after).await;
+            return rows.map_err(store_error);
+        }
+        match &self.looker {
+            Some(looker) => looker.list(list, &after).await,
+            None => self.records.write(operations::List { list, after }).await,
         }
     }
 }
@@ -296,7 +326,10 @@ impl Store for SqliteStore {
             let columns = self.records.readers.fetch(get, key).await;
             return row::record(columns.map_err(store_error)?, now);
         }
-        self.records.write(operations::Get(*key)).await
+        match &self.looker {
+            Some(looker) => looker.get(self.records.statements.get.clone(), key).await,
+            None => self.records.write(operations::Get(*key)).await,
+        }
     }
 
     async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
@@ -323,11 +356,8 @@ impl Store for SqliteStore {
             false => &self.records.statements.list_uncompleted,
         };
         loop {
-            let look = operations::List {
-                list: list.clone(),
-                after: listing.after,
-            };
-            if !listing.add(self.records.write(look).await?) {
+            let rows = self.look(list.clone(), listing.after).await?;
+            if !listing.add(rows) {
                 return Ok(listing.finish());
             }
         }

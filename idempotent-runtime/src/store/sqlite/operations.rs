@@ -8,13 +8,13 @@ use sqlx::SqlStr;
 
 use super::error::{NAME, Undone};
 use super::job::{Urgency, WriteOperation};
-use super::row::{ListedColumns, fetch, listed, record};
+use super::row::{self, fetch, record};
 use super::session::WriteSession;
 use super::statements::of_owner;
 use super::time::Time;
 use crate::key::RecordKey;
 use crate::record::{Owner, Record};
-use crate::store::listing::{LOOK, Looked};
+use crate::store::listing::Looked;
 use crate::store::sql::corrupt;
 use crate::store::waiters::Waiters;
 use crate::store::{Progress, Purged, PurgedClaim, StoreError};
@@ -73,7 +73,7 @@ impl WriteOperation for Get {
     }
 }
 
-/// Reading so many records after a key.
+/// Listing, where there is no connection for reading alone.
 pub(super) struct List {
     pub(super) list: SqlStr,
     pub(super) after: RecordKey,
@@ -84,13 +84,7 @@ impl WriteOperation for List {
     type Output = Vec<Looked<StoreError>>;
 
     async fn run(self, session: &mut WriteSession) -> Result<Self::Output, Undone> {
-        let now = Time::now();
-        let rows: Vec<ListedColumns> = sqlx::query_as(self.list)
-            .bind(self.after.as_bytes().as_slice())
-            .bind(LOOK as i64)
-            .fetch_all(&mut session.connection)
-            .await?;
-        Ok(rows.into_iter().map(|row| listed(row, now)).collect())
+        Ok(row::list(&mut session.connection, self.list, &self.after).await?)
     }
 }
 

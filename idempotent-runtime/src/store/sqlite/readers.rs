@@ -10,10 +10,12 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::sleep;
 
 use super::batches::Batches;
-use super::database::{Database, Opened, PAUSE, Purpose};
+use super::database::{Database, FileId, Opened, PAUSE, Purpose};
 use super::error::is_busy;
-use super::row::{Columns, fetch, fetch_all};
+use super::row::{self, Columns, fetch, fetch_all};
 use crate::key::RecordKey;
+use crate::store::StoreError;
+use crate::store::listing::Looked;
 
 /// How many connections callers have at most. Each has a thread of its own.
 pub(super) const MOST: u32 = 2;
@@ -59,23 +61,56 @@ impl Readers {
     ) -> Result<Option<Columns>, sqlx::Error> {
         // It is never closed, so that having none is no error: there are only more connections.
         let _permit = self.permits.acquire().await.ok();
-        let idle = self.idle().pop();
-        let mut opened = still_there(idle, &self.database).await?;
-        let patience = self.database.patience().await?;
+        let mut opened = self.opened().await?;
         let started = Instant::now();
         let columns = loop {
             match fetch(&mut opened.0, read.clone(), key).await {
                 Ok(columns) => break columns,
-                // A process that recovers the log, or is the last to close it, locks readers out.
-                Err(error) if is_busy(&error) && started.elapsed() < patience => {
-                    sleep(PAUSE).await;
-                }
-                Err(error) => return Err(self.database.reason(error, opened.1)),
+                Err(error) => self.wait_or_fail(error, opened.1, started).await?,
             }
         };
         // Only after success: what failed or was given up half-way is closed.
         self.idle().push(opened);
         Ok(columns)
+    }
+
+    /// The rows of a listing after this key.
+    pub(super) async fn list(
+        &self,
+        list: SqlStr,
+        after: &RecordKey,
+    ) -> Result<Vec<Looked<StoreError>>, sqlx::Error> {
+        let _permit = self.permits.acquire().await.ok();
+        let mut opened = self.opened().await?;
+        let started = Instant::now();
+        let rows = loop {
+            match row::list(&mut opened.0, list.clone(), after).await {
+                Ok(rows) => break rows,
+                Err(error) => self.wait_or_fail(error, opened.1, started).await?,
+            }
+        };
+        self.idle().push(opened);
+        Ok(rows)
+    }
+
+    async fn opened(&self) -> sqlx::Result<Opened> {
+        let idle = self.idle().pop();
+        still_there(idle, &self.database).await
+    }
+
+    /// A process that recovers the log, or is the last to close it, locks readers out.
+    async fn wait_or_fail(
+        &self,
+        error: sqlx::Error,
+        file: Option<FileId>,
+        started: Instant,
+    ) -> sqlx::Result<()> {
+        let is_worth_it = is_busy(&error) && started.elapsed() < self.database.patience().await?;
+        if !is_worth_it {
+            return Err(self.database.reason(error, file));
+        }
+        sleep(PAUSE).await;
+        Ok(())
     }
 
     /// The same for a statement that reads what `read_all` does. When all connections are busy, it is

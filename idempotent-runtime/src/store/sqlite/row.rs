@@ -11,7 +11,7 @@ use super::time::Time;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Record, Token};
-use crate::store::listing::Looked;
+use crate::store::listing::{LOOK, Looked};
 use crate::store::row::{Details, Row, status};
 use crate::store::sql::corrupt;
 use crate::store::{ListedRecord, StoreError};
@@ -32,7 +32,7 @@ pub(super) type Columns = (
 );
 
 /// The columns of `list.sql` as they are.
-pub(super) type ListedColumns = (
+type ListedColumns = (
     Vec<u8>,
     String,
     i64,
@@ -51,6 +51,18 @@ pub(super) async fn fetch(
 ) -> Result<Option<Columns>, sqlx::Error> {
     let query = sqlx::query_as(read).bind(key.as_bytes().as_slice());
     query.fetch_optional(connection).await
+}
+
+/// As many rows as a look reads, after this key.
+pub(super) async fn list(
+    connection: &mut SqliteConnection,
+    list: SqlStr,
+    after: &RecordKey,
+) -> Result<Vec<Looked<StoreError>>, sqlx::Error> {
+    let now = Time::now();
+    let query = sqlx::query_as(list).bind(after.as_bytes().as_slice());
+    let rows: Vec<ListedColumns> = query.bind(LOOK as i64).fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|row| listed(row, now)).collect())
 }
 
 /// Those that are there, with their keys.
@@ -153,7 +165,7 @@ fn number(attempt: i64) -> Result<u32, BadColumn> {
 }
 
 /// What `list.sql` returns: the key, and the record unless it has expired by then.
-pub(super) fn listed(columns: ListedColumns, now: Time) -> Looked<StoreError> {
+fn listed(columns: ListedColumns, now: Time) -> Looked<StoreError> {
     let key = RecordKey::from_bytes(columns.0.as_slice().try_into().ok()?);
     let record = listed_record(key, columns, now);
     Some((key, record.map_err(|cause| corrupt(NAME, cause))))

@@ -22,7 +22,11 @@ impl SqliteStore {
             Some(table) => TableName::new(table)?,
             None => TableName::default(),
         };
-        Ok(Self::with_options(options, table))
+        let store = Self::with_options(options, table);
+        Ok(match missing {
+            Missing::IsCreated => store,
+            Missing::StaysMissing => store.looking(),
+        })
     }
 
     /// Looks at the database (its mode, its table, the indexes) and at the file's permissions. Changes nothing.

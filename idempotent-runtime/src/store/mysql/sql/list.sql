@@ -1,6 +1,7 @@
 -- So many records in the order of their keys, expired ones too, without their responses: which of them are
 -- listed is decided by their reader. {which} is `FORCE INDEX ({table}_state) WHERE state = 1 AND`, or
--- `FORCE INDEX (PRIMARY) WHERE`.
+-- `FORCE INDEX (PRIMARY) WHERE`. {size} is the bytes of the response or of the progress, or 0: the server reads all of a
+-- long response to know how long it is.
 SELECT
     record_key,
     state,
@@ -10,7 +11,7 @@ SELECT
     TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires_at),
     operation,
     label,
-    CAST(COALESCE(OCTET_LENGTH(response), OCTET_LENGTH(progress), 0) AS SIGNED)
+    {size}
 FROM {records} {which} record_key > ?
 ORDER BY record_key
 LIMIT ?
