@@ -203,7 +203,7 @@ pub(crate) struct Show {
 /// Who decides, and why.
 #[derive(Debug, Args)]
 pub(crate) struct Decision {
-    /// Why: kept in the record, and logged. No secrets
+    /// Why: logged, and kept in the record if a response is stored. No secrets
     #[arg(long, value_name = "TEXT", required = true)]
     pub(crate) reason: String,
     /// Who decides

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use idempotent_runtime::store::StoreError;
 use idempotent_runtime::{Error, ErrorKind};
 
-const LOOK_CLOSER: &str = "is the server there, and is the URL right? `idempotent doctor` looks closer at a store that answers";
+const LOOK_CLOSER: &str = "is the server there, and is the URL right? While it does not answer, nothing can be listed or decided";
 
 const SHOW_IT_FIRST: &str = "`idempotent show` tells what is there now: look before you decide again, and after half a minute if the record is in flight";
 

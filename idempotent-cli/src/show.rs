@@ -45,7 +45,7 @@ pub(crate) async fn run(
 pub(crate) fn not_found(output: &mut Output, is_json: bool) -> Result<(), Failure> {
     if !is_json {
         output.line(
-            "no such record: the key is free, or namespace, secret, scope or operation are others",
+            "no such record: the key is free, or the label, namespace, secret, scope or operation is another",
         )?;
     }
     Ok(())
