@@ -17,8 +17,6 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("ours, memory", "memory", "keyless"),
     ("ours, memory", "memory", "first"),
     ("ours, memory", "memory", "replay"),
-    ("ours, memory, with metrics", "memory-metrics", "first"),
-    ("ours, memory, with metrics", "memory-metrics", "replay"),
 ];
 
 pub(super) fn run(options: &Options) -> Result<(), String> {
