@@ -119,7 +119,7 @@ fn app(idempotency: Idempotency, password: &str, crash: mpsc::Sender<()>) -> Rou
         .with_state(Shop { idempotency, crash })
 }
 
-/// The name of whoever has the password. An application asks its own sessions instead.
+/// The name of the operator who has the password. An application asks its own sessions instead.
 fn operator(parts: &Parts, password: &str) -> Option<String> {
     let header = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
     let credentials = BASE64_STANDARD

@@ -43,7 +43,7 @@ impl Failure {
         Self::with_remedy(message, LOOK_CLOSER)
     }
 
-    /// Of a decision that was sent: nobody knows what has become of it.
+    /// Of a decision that was sent: what has become of it is unknown.
     pub(crate) fn of_decision(error: Error) -> Self {
         Self::unsure("the decision may have been carried out", error)
     }
@@ -74,7 +74,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let remedy = match error.kind() {
             ErrorKind::NotMigrated => Some(
-                "run `idempotent migrate`, or give the output of `idempotent migrate --print` to whoever administers the database; is --table right?",
+                "run `idempotent migrate`, or give the output of `idempotent migrate --print` to the database's administrator; is --table right?",
             ),
             ErrorKind::FeatureDisabled => Some(
                 "install this tool with that feature: `cargo install idempotent-cli --features ...`",

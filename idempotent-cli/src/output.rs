@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 
 use idempotent_runtime::store::RecordStatus;
 
-/// Standard output. If nobody reads it any more (`idempotent list | head`), what is written is dropped: a command goes on,
+/// Standard output. If it is not read any more (`idempotent list | head`), what is written is dropped: a command goes on,
 /// and its exit code says what it has done.
 pub(crate) struct Output {
     out: BufWriter<Box<dyn Write>>,
@@ -60,7 +60,7 @@ impl Output {
         self.flush()
     }
 
-    /// Whether somebody reads it, as far as is known. A listing need not go on if not.
+    /// Whether it is still read, as far as is known. A listing need not go on if not.
     pub(crate) fn is_read(&self) -> bool {
         self.is_read
     }

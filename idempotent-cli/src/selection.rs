@@ -64,7 +64,7 @@ pub(crate) async fn all(
     Ok(listed.iter().map(|record| record.key.into()).collect())
 }
 
-/// The only record that a selector names; `None` if there is none.
+/// The only record that a selector names; `None` without one.
 pub(crate) async fn one(
     idempotency: &Idempotency,
     selector: &Selector,

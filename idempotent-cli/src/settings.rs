@@ -9,7 +9,7 @@ use idempotent_runtime::{Error, Idempotency};
 use crate::arguments::Settings;
 use crate::failure::Failure;
 
-/// Longer than a service waits: nobody's request waits for this one.
+/// Longer than a service waits: no request waits for this one.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What of a service's settings decides about its record keys.

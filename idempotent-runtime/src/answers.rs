@@ -104,7 +104,7 @@
 //!
 //! ## unprotected-route
 //!
-//! The request **was carried out**, and its key was ignored: somebody forgot to protect the operation. Only a service with
+//! The request **was carried out**, and its key was ignored: the operation is not protected. Only a service with
 //! `ForgottenRoutesLayer::refuse` (cargo feature `forgotten-routes`) answers so, in tests and in staging. Do not send the request
 //! again: report it to the service.
 

@@ -125,7 +125,7 @@
 //! | `blake3` | no | BLAKE3 instead of SHA-256 for fingerprints, if the application [selects it](IdempotencyBuilder::digest) |
 //! | `metrics` | no | an [observer] for the `metrics` facade |
 //! | `admin` | no | `admin::router`: a page for operators |
-//! | `forgotten-routes` | no | [a layer](ForgottenRoutesLayer) that finds handlers which somebody forgot to protect |
+//! | `forgotten-routes` | no | [a layer](ForgottenRoutesLayer) that finds handlers that are not protected |
 //! | `test-util` | no | [tools](testing) for the tests of an application |
 //! | `utoipa` | no | [types](openapi) that document a protected operation, for utoipa 5 |
 //! | `aide` | no | protected handlers [document themselves](openapi) with aide 0.15 |

@@ -1,7 +1,7 @@
 //! What an application is told about its requests, claims and store, for metrics and alerts.
 //!
-//! The problem: a key that a crash has left undecided, a store that gets slow, leases that are renewed too late: nobody
-//! sees them in the responses of a service. An [`Observer`] is told of each of these as it happens, by an [`Event`] that
+//! The problem: a key that a crash has left undecided, a store that gets slow, leases that are renewed too late:
+//! the responses of a service show none of them. An [`Observer`] is told of each of these as it happens, by an [`Event`] that
 //! borrows everything: nothing is allocated for it, and without an observer nothing is done.
 //!
 //! ```

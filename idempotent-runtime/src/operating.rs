@@ -3,8 +3,8 @@
 //!
 //! # The problem
 //!
-//! A process dies in the middle of a charge. Its key is *abandoned*: retries get 409 `outcome-unknown`, and that is right, because
-//! nobody knows whether the charge took effect. But a client that gives up never asks again, and no error rate rises. Somebody has to
+//! A process dies in the middle of a charge. Its key is *abandoned*: retries get 409 `outcome-unknown`, and that is right: whether
+//! the charge took effect is unknown. But a client that gives up never asks again, and no error rate rises. An operator has to
 //! be told, has to find the order, and has to decide.
 //!
 //! # Before the first payment
@@ -36,7 +36,7 @@
 //! **How soon.** Each process looks for abandoned records every 5 s
 //! ([`abandoned_check`](crate::IdempotencyBuilder::abandoned_check)), but spends at most a hundredth of its time on it: where a look
 //! takes half a second, as on a Redis with many keys, the next is 50 s later. A crash is found when its lease has ended (30 s
-//! by default) and somebody looks; a process that starts looks at once. The gauge falls at the look after the decision. Each process logs each record
+//! by default) and a process looks; a process that starts looks at once. The gauge falls at the look after the decision. Each process logs each record
 //! once. Clients learn of it sooner: `idempotency_requests_total{outcome="outcome-unknown"}` rises with the first retry.
 //!
 //! The outcomes are those of [`Outcome`](crate::observer::Outcome); each request has exactly one. No metric has a label

@@ -209,8 +209,8 @@ pub struct Seen {
     began_ms: u64,
 }
 
-/// How much two reckonings of one time may differ. Between two attempts with the same number are a decision and a request; after
-/// a lease that has ended, a decision takes 2.5 s of grace. (Two that crashed at once, by a panic, can be closer together.)
+/// How much two reckonings of one time may differ. A decision frees no record that is younger than 2.5 s, so two records of one
+/// key that were both abandoned began further apart.
 const SAME_MS: u64 = 2_000;
 
 impl Seen {

@@ -66,7 +66,7 @@
 //! ```
 //!
 //! The run is counted where the attribute calls the handler. So an answer that only looks like a first one, such as an extractor's
-//! 400, is not mistaken for a run, and a handler that somebody forgot to put under the attribute fails the test.
+//! 400, is not mistaken for a run, and a handler without the attribute fails the test.
 //!
 //! # Time
 //!

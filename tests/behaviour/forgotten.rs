@@ -1,4 +1,4 @@
-//! Routes that somebody forgot to protect are found, and protected ones are never taken for one.
+//! Unprotected routes are found, and protected ones are never taken for one.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -49,7 +49,7 @@ impl Log {
     }
 }
 
-/// Lets nobody in who does not say so.
+/// Rejects a request without the header.
 struct Caller;
 
 impl<S: Sync> FromRequestParts<S> for Caller {

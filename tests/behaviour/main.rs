@@ -34,6 +34,7 @@ mod partial_failure;
 mod problems;
 mod replay;
 mod replay_cache;
+mod reported;
 mod runtime_ends;
 mod scopes;
 mod secrets;

@@ -79,7 +79,7 @@ describe('a crashed payment', () => {
     assert.deepEqual([status, replayed], [201, null])
   })
 
-  scenario('is resolved once, whoever else decides', {}, async (page, { context }) => {
+  scenario('is resolved once, whichever operator decides', {}, async (page, { context }) => {
     await crash(example.url, '4714')
     await open(page, 'order 4714')
     const second = await context.newPage()

@@ -107,7 +107,7 @@ fn nothing_is_created_by_looking(tool: &Tool, kind: Kind) {
     tool.run(&["list"]).code(2).says("idempotent migrate");
 }
 
-/// The record key of a charge that nobody knows the end of.
+/// The record key of a charge whose outcome is unknown.
 async fn killed_while_charging(tool: &Tool, place: &Place) -> String {
     let first = Service::start(place).await;
     let request = first.spawn_pay(KEY);

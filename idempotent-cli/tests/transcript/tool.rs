@@ -39,7 +39,7 @@ impl Tool {
         self.told(arguments, "")
     }
 
-    /// As somebody who does not know the service's secret.
+    /// As an operator who does not know the service's secret.
     pub(crate) fn run_as_stranger(&self, arguments: &[&str]) -> Run {
         self.start(arguments, "", "another secret")
     }
@@ -56,7 +56,7 @@ impl Tool {
         self.start(arguments, "", SECRET)
     }
 
-    /// With an output that nobody reads.
+    /// With an output that is not read.
     pub(crate) fn unread(&self, arguments: &[&str]) -> Option<i32> {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);

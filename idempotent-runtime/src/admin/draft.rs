@@ -128,7 +128,7 @@ fn read<T, E: std::fmt::Display>(read: Result<T, E>) -> Result<T, Failure> {
     read.map_err(|error| Failure::bad_request(format!("The decision cannot be read: {error}.")))
 }
 
-/// As a record's page has it. Empty text is none.
+/// As a record's page has it. Empty text counts as missing.
 fn seen<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Seen>, D::Error> {
     let text = String::deserialize(deserializer)?;
     if text.trim().is_empty() {

@@ -76,7 +76,7 @@ impl Failure {
     }
 }
 
-/// Whether there is a record that nobody can read.
+/// Whether there is a record that cannot be read.
 pub(super) fn is_corrupt(error: &Error) -> bool {
     kind_of(error) == Some(StoreErrorKind::Corrupt)
 }

@@ -24,7 +24,7 @@ pub(super) struct Gate(Arc<Authorise>);
 type Authorise = dyn Fn(&Parts) -> Asked + Send + Sync;
 type Asked = Pin<Box<dyn Future<Output = Result<String, Response>> + Send>>;
 
-/// The name of whoever sent this request, who may.
+/// The name of the operator who sent this request.
 #[derive(Clone)]
 pub(super) struct Operator(pub(super) Arc<str>);
 

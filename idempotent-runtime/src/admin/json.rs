@@ -221,7 +221,7 @@ impl<'a> ResponseJson<'a> {
 pub(super) struct DecidedJson<'a> {
     outcome: &'static str,
     detail: &'a str,
-    /// As it is now; `None` if there is none.
+    /// As it is now; `None` without one.
     record: Option<RecordJson<'a>>,
 }
 

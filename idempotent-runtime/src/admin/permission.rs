@@ -15,7 +15,7 @@ use http::StatusCode;
 /// | `Pin<Box<F>>`, where `F` is a future of one of these | | |
 ///
 /// The name is written into the [`AuditLine`](crate::AuditLine) of each decision, and into the log. An empty name
-/// names nobody, and is a refusal (403).
+/// names no operator, and is a refusal (403).
 ///
 /// A future cannot borrow the request: read what it needs first.
 ///

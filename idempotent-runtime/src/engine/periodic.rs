@@ -12,7 +12,7 @@ use crate::observer::Observers;
 use crate::store::Store;
 use crate::store::backend::Backend;
 
-/// Sees to it that there is one task, on the runtime of whoever asks first while there is none.
+/// Sees to it that there is one task, on the runtime of the first caller while no task runs.
 #[derive(Debug)]
 pub(super) struct Periodic {
     every: Duration,
@@ -83,7 +83,7 @@ impl Rounds {
     /// No other task begins after this one.
     pub(super) fn are_the_last(self) {
         self.is_stopped.store(true, Ordering::Release);
-        // Its drop says that there is none.
+        // Its drop says that no task runs.
         let runs = Arc::clone(&self.runs);
         drop(self);
         runs.store(true, Ordering::Release);

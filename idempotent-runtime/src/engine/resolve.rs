@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::claim_terms::ClaimTerms;
 use super::given_up::{GivenUp, How, give_up, hand_over};
-use super::take_over::wait_for_owner;
+use super::take_over::{GRACE, wait_for_owner};
 use super::{Described, Detach, Engine, Refusal, random};
 use crate::key::RecordKey;
 use crate::operator::Resolution;
@@ -65,6 +65,9 @@ async fn resolve_attached(
     decision: Decision,
 ) -> Result<Resolution, StoreError> {
     let _running = engine.tasks().token();
+    // What is freed was claimed at least so long ago. So the next record of this key is told from this one by when it began,
+    // also where the owner has abandoned its claim and gets no grace period.
+    sleep(GRACE.saturating_sub(age)).await;
     wait_for_owner(&engine, &claim.owner.key, attempt).await?;
     let asked_at = Instant::now();
     let asked = engine.ask(claim, Some(attempt)).await;

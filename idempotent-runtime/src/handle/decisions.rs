@@ -1,4 +1,4 @@
-//! Decisions with who made them and why: carried out and logged, also when whoever asked has gone.
+//! Decisions with who made them and why: carried out and logged, also when the caller has gone.
 
 use std::ops::ControlFlow;
 
@@ -74,7 +74,7 @@ impl Idempotency {
     /// As [`forget`](Self::forget), with who decided and why, which is logged at level `WARN`, with the record key and the
     /// operation (`-` where the record cannot be read): no record is left that could keep it.
     ///
-    /// [`Resolution::Resolved`]: it is removed. [`Resolution::NotFound`]: there is none. [`Resolution::Changed`]: the record
+    /// [`Resolution::Resolved`]: it is removed. [`Resolution::NotFound`]: there was no record. [`Resolution::Changed`]: the record
     /// is not the one that was seen ([`Locator::seen`]), and nothing was removed. That is looked at first and is not one step
     /// with the removal: what another process does in between is removed as well. A process that has replayed the response
     /// may do so from its cache for up to 10 s more.

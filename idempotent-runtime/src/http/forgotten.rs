@@ -1,4 +1,4 @@
-//! [`ForgottenRoutesLayer`]: finds the handlers that somebody forgot to protect.
+//! [`ForgottenRoutesLayer`]: finds the handlers that are not protected.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -25,7 +25,7 @@ const MOST_ROUTES: usize = 1024;
 /// A layer that notices a request with an idempotency key that no protected handler took.
 ///
 /// A client that sends a key believes that its retries are safe. If the handler lacks `#[idempotent]`, the key is ignored,
-/// and nobody notices before a customer has paid twice. With this layer the first such request is a warning in the
+/// and it goes unnoticed until a customer has paid twice. With this layer the first such request is a warning in the
 /// log, in staging:
 ///
 /// ```

@@ -1,4 +1,4 @@
-//! What has become of one request, for whoever put an [`Observed`] into its extensions: the layer that looks for forgotten
+//! What has become of one request, for the code that put an [`Observed`] into its extensions: the layer that looks for forgotten
 //! routes, and tests.
 //!
 //! Without the features that look, none of this exists, and no request is asked for it.

@@ -1,8 +1,8 @@
 //! What a request was answered with, for all who want to know: the client (`Idempotency-Status`), layers of the
 //! application (an extension), the request's span, and observers.
 //!
-//! Where an answer leaves the crate, [`Report`] takes its [`Note`] off and says what each of them is to be told. Where nobody
-//! asks, there is neither.
+//! Where an answer leaves the crate, [`Report`] takes its [`Note`] off and says what each of them is to be told. Where
+//! nothing asks, there is neither.
 
 use std::sync::Arc;
 

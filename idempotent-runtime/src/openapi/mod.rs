@@ -3,7 +3,7 @@
 //! # The problem
 //!
 //! What a client has to know about a protected operation is the same for all of them: the header with the key, the problems that
-//! come instead of an answer, and how long to wait. Written by hand above each handler, it is soon missing or wrong.
+//! come instead of an answer, and how long to wait. Written manually above each handler, it is soon missing or wrong.
 //!
 //! # With utoipa
 //!

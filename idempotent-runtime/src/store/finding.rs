@@ -121,7 +121,7 @@ impl Finding {
     }
 }
 
-/// Nobody compares logs to less.
+/// Finer than any comparison of logs needs.
 #[cfg(any(feature = "redis", feature = "postgres", feature = "mysql"))]
 const CLOCKS_AGREE: Duration = Duration::from_secs(1);
 

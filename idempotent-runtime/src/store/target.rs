@@ -214,7 +214,7 @@ impl Named for super::memory::MemoryStore {
     }
 }
 
-/// Reads a record that nobody has: whatever is wrong with the table is found out.
+/// Reads a record that does not exist: whatever is wrong with the table is found out.
 async fn must_be_migrated(store: &dyn Store) -> Result<(), Error> {
     let no_key = RecordKey::from_bytes([0; 32]);
     let Err(cause) = store.get(&no_key).await else {

@@ -148,7 +148,7 @@ where
         match answer.map_err(tokio::task::JoinError::try_into_panic) {
             Ok(answer) => answers.push(answer),
             Err(Ok(panic)) => resume_unwind(panic),
-            // Nobody cancels it but a runtime that ends.
+            // Only a runtime that ends cancels it.
             Err(Err(_)) => {}
         }
     }

@@ -30,7 +30,7 @@ pub struct TemporarySqlite {
 }
 
 impl TemporarySqlite {
-    /// A new folder. The file is made by whoever connects first.
+    /// A new folder. The first connection creates the file.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Looking at a database: nothing is changed by it, and nobody is waited for.
+//! Looking at a database: it changes nothing, and waits for no writer.
 
 use idempotent_runtime::store::{ListFilter, Store, Target};
 use sqlx::SqliteConnection;

@@ -355,7 +355,7 @@ impl Renewer {
                 lease.renew_at = Instant::now() + lease.claim.lease / 3;
                 lease.slack = Duration::ZERO;
             }
-            // The completion's reply was lost, or another attempt was faster: whoever completes it learns which.
+            // The completion's reply was lost, or another attempt was faster: its completion finds out which.
             Ok(Claim::Completed(_)) => drop(table.leases.remove(&token)),
             // Asked again after the next renewal.
             Err(_) => {

@@ -1,4 +1,4 @@
-//! Which server it is, and whether its settings keep what was acknowledged: for whoever connects, and for
+//! Which server it is, and whether its settings keep what was acknowledged: for the log at connect, and for
 //! [`check`](super::check).
 
 use sqlx::PgConnection;

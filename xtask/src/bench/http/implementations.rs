@@ -44,10 +44,14 @@ pub(super) const ALL: &[Implementation] = &[
         Backend::None,
     ),
     row("noop", "a `from_fn` that does nothing", Backend::None),
-    row("by-hand-map", "by hand, `Mutex<HashMap>`", Backend::None),
+    row(
+        "by-hand-map",
+        "hand-written, `Mutex<HashMap>`",
+        Backend::None,
+    ),
     row(
         "by-hand-redis",
-        "by hand, Redis GET and SET NX",
+        "hand-written, Redis GET and SET NX",
         Backend::Redis,
     ),
     Implementation {
