@@ -37,6 +37,9 @@ mod hints;
 mod insistent;
 #[path = "redis/kit.rs"]
 mod kit;
+#[allow(unreachable_pub, reason = "shared with tests of the workspace")]
+#[path = "../../tests/behaviour/support/logged.rs"]
+mod logged;
 #[path = "support/redis_proxy.rs"]
 mod proxy;
 #[path = "redis/records.rs"]

@@ -7,7 +7,8 @@ use http::{Method, Request, StatusCode};
 use idempotent_runtime::{Idempotency, RecordState, admin};
 use serde_json::json;
 
-use crate::support::{Admin, Log, PREFIX, form, of_anna, send};
+use crate::logged::Log;
+use crate::support::{Admin, PREFIX, form, of_anna, send};
 
 const METHODS: [Method; 8] = [
     Method::GET,
@@ -236,7 +237,7 @@ async fn a_refusal_is_the_applications_response() {
 
 #[tokio::test]
 async fn a_forged_request_is_logged_with_the_name_it_came_under() {
-    let (log, _guard) = Log::begin();
+    let (log, _guard) = Log::begin(tracing::Level::INFO);
     let admin = Admin::new();
     let key = admin.abandon(1, "POST /pay", None).await.to_hex();
     let request = of_anna(Method::POST, &format!("/records/{key}/forget"))

@@ -11,7 +11,8 @@ use idempotent_runtime::{
     idempotent,
 };
 
-use crate::support::{Admin, Log, of_anna};
+use crate::logged::Log;
+use crate::support::{Admin, of_anna};
 
 const CANARIES: [&str; 4] = ["canary-key", "canary-scope", "canary-body", "canary-header"];
 
@@ -42,7 +43,7 @@ async fn paid(admin: &Admin) -> String {
 
 #[tokio::test]
 async fn no_key_scope_or_body_is_on_a_page_unless_it_is_revealed() {
-    let (log, _guard) = Log::begin();
+    let (log, _guard) = Log::begin(tracing::Level::INFO);
     let admin = Admin::new();
     let key = paid(&admin).await;
     let record = format!("/records/{key}");
@@ -88,7 +89,7 @@ async fn no_key_scope_or_body_is_on_a_page_unless_it_is_revealed() {
 /// By the client's key, which is in no address, answer or log.
 #[tokio::test]
 async fn a_record_is_found_by_its_clients_key() {
-    let (log, _guard) = Log::begin();
+    let (log, _guard) = Log::begin(tracing::Level::INFO);
     let admin = Admin::new();
     let record = paid(&admin).await;
     let fields = [

@@ -13,7 +13,8 @@ use idempotent_runtime::{
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::support::{Admin, LEASE, Log, RETENTION, Reply, owner, send};
+use crate::logged::Log;
+use crate::support::{Admin, LEASE, RETENTION, Reply, owner, send};
 
 const REPLAY: [(&str, &str); 5] = [
     ("decision", "replay"),
@@ -67,7 +68,7 @@ impl Admin {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_stored_with_who_decided_and_why() {
-    let (log, _guard) = Log::begin();
+    let (log, _guard) = Log::begin(tracing::Level::INFO);
     let admin = Admin::new();
     let key = admin.abandon(1, "POST /pay", None).await;
     let reply = admin.resolve(key, &REPLAY).await;

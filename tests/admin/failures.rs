@@ -9,7 +9,8 @@ use idempotent_runtime::store::{Store, StoreErrorKind};
 use idempotent_runtime::{Idempotency, admin};
 
 use crate::faulty::{Fault, FaultyStore, Operation};
-use crate::support::{Admin, Log, PREFIX, authorise};
+use crate::logged::Log;
+use crate::support::{Admin, PREFIX, authorise};
 
 /// A page on a store that can be made to fail, with an abandoned record.
 async fn on_faulty() -> (Admin, FaultyStore, String) {
@@ -41,7 +42,7 @@ async fn a_record_that_cannot_be_had_is_said_to_be_just_that() {
             "<h1>Not possible with this store</h1>",
         ),
     ] {
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::begin(tracing::Level::INFO);
         let (admin, store, key) = on_faulty().await;
         store.script_times(100, Operation::Get, Fault::Refused(kind));
         let path = format!("/records/{key}");
@@ -138,7 +139,7 @@ async fn a_listing_that_hangs_is_not_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_record_that_cannot_be_read_can_be_forgotten() {
-    let (log, _guard) = Log::begin();
+    let (log, _guard) = Log::begin(tracing::Level::INFO);
     let (admin, store, key) = on_faulty().await;
     store.script_times(100, Operation::Get, Fault::Refused(StoreErrorKind::Corrupt));
     let page = admin.get(&format!("/records/{key}")).await;
@@ -176,7 +177,7 @@ async fn a_record_that_cannot_be_read_can_be_forgotten() {
 #[tokio::test(start_paused = true)]
 async fn a_removal_is_logged_when_its_reply_is_lost_and_when_its_operator_has_gone() {
     for fault in [Fault::ReplyLost, Fault::Waits] {
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::begin(tracing::Level::INFO);
         let (admin, store, key) = on_faulty().await;
         store.script(Operation::Remove, fault);
         let seen = admin.seen(key.parse().unwrap()).await;

@@ -2,11 +2,12 @@
 
 use http::StatusCode;
 
-use crate::support::{Admin, Log};
+use crate::logged::Log;
+use crate::support::Admin;
 
 #[tokio::test(start_paused = true)]
 async fn a_record_is_forgotten_after_a_confirmation_only() {
-    let (log, _guard) = Log::begin();
+    let (log, _guard) = Log::begin(tracing::Level::INFO);
     let admin = Admin::new();
     let key = admin.abandon(1, "POST /pay", None).await;
     let path = format!("/records/{}/forget", key.to_hex());

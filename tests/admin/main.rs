@@ -4,6 +4,9 @@
 #[allow(dead_code, reason = "the page meets few of its faults")]
 #[path = "../behaviour/support/faulty.rs"]
 mod faulty;
+#[allow(dead_code, reason = "what is logged is read as one text")]
+#[path = "../behaviour/support/logged.rs"]
+mod logged;
 mod support;
 
 mod access;

@@ -1,8 +1,5 @@
 //! Unprotected routes are found, and protected ones are never taken for one.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-
 use axum::Router;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
@@ -15,39 +12,9 @@ use http::{HeaderName, Method, StatusCode};
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{ForgottenRoutesLayer, Idempotency, idempotent};
 use tower::{Layer, ServiceExt};
-use tracing::subscriber::DefaultGuard;
+use tracing::Level;
 
-/// What is logged in this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn start() -> (Self, DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::WARN)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().map(str::to_owned).collect()
-    }
-}
+use crate::support::Log;
 
 /// Rejects a request without the header.
 struct Caller;
@@ -133,7 +100,7 @@ async fn post_to(app: &Router, path: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn a_forgotten_route_is_logged_once_by_its_pattern_and_answers_as_ever() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::begin(Level::WARN);
     let app = app(ForgottenRoutesLayer::new());
     for order in 1..=3 {
         let answer = post_to(&app, &format!("/orders/acme/{order}/refund?token=hidden")).await;
@@ -159,7 +126,7 @@ async fn a_forgotten_route_is_logged_once_by_its_pattern_and_answers_as_ever() {
 
 #[tokio::test]
 async fn a_protected_route_is_never_reported_or_refused() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::begin(Level::WARN);
     let app = app(ForgottenRoutesLayer::new().refuse(&idempotency()));
     let signed_in = [KEY, ("authorization", "me")];
     for replayed in [false, true] {
@@ -180,7 +147,7 @@ async fn a_protected_route_is_never_reported_or_refused() {
 
 #[tokio::test]
 async fn what_no_handler_has_answered_with_success_is_not_reported() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::begin(Level::WARN);
     let app = app(ForgottenRoutesLayer::new().refuse(&idempotency()));
     // The caller is rejected before the protected argument.
     assert_eq!(post_to(&app, "/orders/acme/1/pay").await.0, 401);
@@ -198,7 +165,7 @@ async fn what_no_handler_has_answered_with_success_is_not_reported() {
 
 #[tokio::test]
 async fn a_refusal_says_that_the_handler_has_run() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::begin(Level::WARN);
     let idempotency = Idempotency::builder(MemoryStore::new())
         .problem_type_base("https://api.example.com/problems")
         .build();
@@ -220,7 +187,7 @@ async fn a_refusal_says_that_the_handler_has_run() {
 
 #[tokio::test]
 async fn another_header_can_hold_the_key() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::begin(Level::WARN);
     let header = HeaderName::from_static("x-key");
     let app = app(ForgottenRoutesLayer::new().header(header));
     post_to(&app, "/any").await;
@@ -231,7 +198,7 @@ async fn another_header_can_hold_the_key() {
 
 #[tokio::test]
 async fn a_fallback_that_succeeds_is_reported_without_its_path() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::begin(Level::WARN);
     let app: Router = Router::new()
         .fallback(forgotten)
         .layer(ForgottenRoutesLayer::new());
@@ -244,7 +211,7 @@ async fn a_fallback_that_succeeds_is_reported_without_its_path() {
 
 #[tokio::test]
 async fn routes_added_after_the_layer_are_exempt() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::begin(Level::WARN);
     let app: Router = Router::new()
         .route("/forgotten", post(forgotten))
         .layer(ForgottenRoutesLayer::new())
@@ -257,7 +224,7 @@ async fn routes_added_after_the_layer_are_exempt() {
 
 #[tokio::test]
 async fn two_layers_report_once_and_a_whole_router_can_be_wrapped() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::begin(Level::WARN);
     let app = ForgottenRoutesLayer::new().layer(app(ForgottenRoutesLayer::new()));
     for (path, key, status) in [
         ("/any", "a", 200),

@@ -1,7 +1,5 @@
 //! How a refusal looks.
 
-use std::sync::{Arc, Mutex};
-
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -9,7 +7,7 @@ use axum::routing::post;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{Idempotency, ProblemCode, idempotent};
 
-use crate::support::{App, Local, Probe, reply, serve, serve_with};
+use crate::support::{App, Local, Log, Probe, reply, serve, serve_with};
 
 #[idempotent]
 async fn pay(State(probe): State<Probe>) -> String {
@@ -145,21 +143,6 @@ fn codes_are_distinct_and_say_their_status() {
     }
 }
 
-/// What is logged while the test has this.
-#[derive(Clone, Default)]
-struct Logged(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Logged {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// It said that the handler had not run.
 #[tokio::test]
 async fn log_of_a_handler_that_failed_does_not_say_that_it_did_not_run() {
@@ -167,12 +150,7 @@ async fn log_of_a_handler_that_failed_does_not_say_that_it_did_not_run() {
     async fn panics(State(probe): State<Probe>) -> String {
         panic!("in run {}", probe.run());
     }
-    let logged = Logged::default();
-    let writer = logged.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_writer(move || writer.clone());
-    let guard = tracing::subscriber::set_default(subscriber.finish());
+    let (log, guard) = Log::begin(tracing::Level::DEBUG);
     let local = Local::new(MemoryStore::new(), Router::new().route("/", post(panics)));
     local
         .post("/", "key")
@@ -180,7 +158,7 @@ async fn log_of_a_handler_that_failed_does_not_say_that_it_did_not_run() {
         .assert_problem(500, "handler-failed");
     drop(guard);
     assert_eq!(local.probe.runs(), 1);
-    let logged = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    let logged = log.text();
     assert!(logged.contains("handler panicked"), "{logged}");
     assert!(logged.contains("handler-failed"), "{logged}");
     assert!(!logged.contains("without running"), "{logged}");

@@ -1,6 +1,6 @@
 //! What an answer says of itself besides: extensions for layers, the application's own problems, traces, spans and logs.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::body::Body;
 use http::Request;
@@ -9,7 +9,7 @@ use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{Answered, Locator, ProblemCode};
 
 use crate::observed::{request, routes};
-use crate::support::{Local, builder_on};
+use crate::support::{Local, Log, builder_on};
 
 /// The response of a layer's request, and what it says.
 async fn answered(local: &Local, path: &str, key: &str) -> Option<Answered> {
@@ -100,30 +100,9 @@ async fn trace_context_of_the_attempt_is_kept_and_never_sent() {
     assert!(replay.header("traceparent").is_none());
 }
 
-#[derive(Clone, Default)]
-struct Logged(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Logged {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn span_of_the_request_and_the_log_say_what_became_of_it() {
-    let logged = Logged::default();
-    let writer = logged.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_ansi(false)
-        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::CLOSE)
-        .with_writer(move || writer.clone());
-    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let (log, _guard) = Log::begin(tracing::Level::DEBUG);
     let local = Local::new(MemoryStore::new(), routes());
     traced(&local, "/pay", "CANARY-KEY", TRACEPARENT).await;
     let span = tracing::info_span!(
@@ -135,7 +114,7 @@ async fn span_of_the_request_and_the_log_say_what_became_of_it() {
     );
     let again = request("/pay", "CANARY-KEY", "");
     tracing::Instrument::instrument(local.send(again), span).await;
-    let logged = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    let logged = log.text();
     assert!(
         logged.contains("idempotency.outcome=\"replayed\""),
         "{logged}"

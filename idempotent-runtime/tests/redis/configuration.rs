@@ -1,14 +1,10 @@
 //! What the check of the configuration finds.
 
-use std::fmt::{Debug, Write as _};
-use std::sync::{Arc, Mutex};
-
 use idempotent_runtime::store::redis::RedisStore;
 use idempotent_runtime::store::{Finding, Severity};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::Level;
 
+use super::logged::Log;
 use super::support::{AS_USER, Server, store_at, with_user};
 
 async fn check(settings: &[&str], parameters: &str) -> Option<Vec<String>> {
@@ -109,58 +105,27 @@ async fn the_check_says_what_it_may_not_look_at() {
     }
 }
 
-/// The warnings of this crate, a line each.
-#[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<String>>);
-
-impl Subscriber for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::WARN && metadata.target().starts_with("idempotent_runtime")
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        event.record(&mut Line(&mut self.0.lock().unwrap()));
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
-struct Line<'a>(&'a mut String);
-
-impl Visit for Line<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            writeln!(self.0, "{value:?}").unwrap();
-        }
-    }
-}
-
 #[tokio::test]
 async fn connect_logs_what_the_check_finds() {
     let Some(server) = Server::start(&[]).await else {
         return;
     };
-    let warnings = Warnings::default();
-    let _logged = tracing::subscriber::set_default(warnings.clone());
+    let (log, _guard) = Log::begin(Level::WARN);
     let store = RedisStore::connect(&server.url()).await.unwrap();
     let findings = store.check_configuration().await.unwrap();
-    let expected: String = findings
+    let expected: Vec<String> = findings
         .iter()
-        .map(|finding| format!("redis store: {finding}\n"))
+        .map(|finding| format!("redis store: {finding}"))
         .collect();
     assert!(
-        expected.contains("nothing is written to disk"),
-        "{expected}"
+        expected
+            .iter()
+            .any(|line| line.contains("nothing is written to disk")),
+        "{expected:?}"
     );
-    assert_eq!(*warnings.0.lock().unwrap(), expected);
+    let logged = log.lines();
+    let ours = logged
+        .iter()
+        .filter_map(|line| line.find("redis store: ").map(|at| &line[at..]));
+    assert_eq!(ours.collect::<Vec<_>>(), expected, "{logged:?}");
 }

@@ -4,6 +4,7 @@
 mod crash;
 mod faulty;
 mod local;
+mod logged;
 mod raw;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tokio::sync::Semaphore;
 pub use crash::{Crashes, LEASE, Stopped, take_over};
 pub use faulty::{Fault, FaultyStore, Operation};
 pub use local::Local;
+pub use logged::Log;
 pub use raw::{raw, raw_stream};
 
 /// The state of every test application.
