@@ -1,13 +1,12 @@
 //! What `cargo xtask bench` measures with: servers to put load on, and load on stores.
 //!
-//! One binary with four subcommands, so that the peers are linked once. `xtask` starts it, pins it to
+//! One binary with three subcommands, so that the peers are linked once. `xtask` starts it, pins it to
 //! a core, and makes the tables; it can be started manually all the same.
 
 use std::error::Error;
 use std::process::ExitCode;
 
 mod impls;
-mod instructions;
 mod numbers;
 mod report;
 mod scale;
@@ -22,7 +21,6 @@ const USAGE: &str = "\
 usage: idempotent-benches serve --impl NAME [--store URL]
        idempotent-benches stores --head
        idempotent-benches stores --store NAME=URL --rounds N --seconds N [--pgbench PATH] [--json]
-       idempotent-benches instructions --impl NAME --mode MODE --requests N
        idempotent-benches scale --head
        idempotent-benches scale --store NAME=URL --records N [--json]
 ";
@@ -43,7 +41,6 @@ fn run() -> Result<(), Failure> {
         Some(lexopt::Arg::Value(task)) if task == "serve" => serve::run(arguments),
         Some(lexopt::Arg::Value(task)) if task == "stores" => stores::run(arguments),
         Some(lexopt::Arg::Value(task)) if task == "scale" => scale::run(arguments),
-        Some(lexopt::Arg::Value(task)) if task == "instructions" => instructions::run(arguments),
         _ => Err(USAGE.into()),
     }
 }

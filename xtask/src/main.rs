@@ -21,7 +21,8 @@ Usage: cargo xtask <task>
   test    run every test: unit, property, conformance, behaviour, fault, compile and documentation
           tests, the examples as processes, both clients, the checkout page and the page for
           operators in Chromium, the quick part of the client suite, the OpenAPI example by
-          schemathesis, and 1,000 simulated histories.
+          schemathesis, 1,000 simulated histories, and the count of a request's instructions where
+          valgrind is installed.
 
           Redis, PostgreSQL and MariaDB are started for it, on free ports and in temporary folders;
           what is not installed (Node, npm and Chromium too) is installed with apt-get, if this is root
@@ -145,6 +146,15 @@ fn test() -> ExitCode {
                     failed.push(missing);
                 }
             }
+        }
+    }
+    say("\n== instructions of a request, beside the recorded ones");
+    match bench::guard_if_installed() {
+        None => say("   not counted: valgrind is not installed"),
+        Some(Ok(())) => steps += 1,
+        Some(Err(cause)) => {
+            complain(&cause);
+            failed.push("instructions of a request".to_owned());
         }
     }
     say(&format!("\n== {SIMULATED_SEEDS} simulated histories"));

@@ -163,7 +163,7 @@ pub(crate) fn install(program: &str, package: &str) -> Result<(), String> {
 }
 
 /// Looks on the path, and where Debian puts PostgreSQL's programs.
-fn find(program: &str) -> Option<PathBuf> {
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     folders.extend(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));

@@ -1,4 +1,4 @@
-//! The crate that measures: built here, started by the benchmark that needs it.
+//! The crates that measure: built here, started by the benchmark that needs them.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -8,11 +8,11 @@ use crate::complain;
 /// Builds it, optimized as `cargo build --release` does it for users, and says where it is.
 ///
 /// A peer declares a newer Rust than it needs, which cargo is told to ignore.
-pub(super) fn build() -> Result<PathBuf, String> {
-    complain("== building idempotent-benches");
+pub(super) fn build(package: &str) -> Result<PathBuf, String> {
+    complain(&format!("== building {package}"));
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["build", "--release", "--package", "idempotent-benches"])
+        .args(["build", "--release", "--package", package])
         .args([
             "--ignore-rust-version",
             "--message-format=json-render-diagnostics",
@@ -21,11 +21,11 @@ pub(super) fn build() -> Result<PathBuf, String> {
         .output()
         .map_err(|error| format!("cannot run cargo: {error}"))?;
     if !built.status.success() {
-        return Err("idempotent-benches does not build".to_owned());
+        return Err(format!("{package} does not build"));
     }
     let messages = String::from_utf8_lossy(&built.stdout);
     let executable = messages.lines().filter_map(executable).next_back();
-    executable.ok_or_else(|| "cargo does not say where it has put idempotent-benches".to_owned())
+    executable.ok_or_else(|| format!("cargo does not say where it has put {package}"))
 }
 
 /// The path in a message of cargo about something that was built.

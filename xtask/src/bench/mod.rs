@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use crate::complain;
 
+pub(crate) use instructions::guard_if_installed;
+
 mod document;
 mod http;
 mod instructions;
@@ -33,6 +35,8 @@ pub(crate) const HELP: &str = "\
   bench instructions
                  instructions of a request, counted by valgrind, which is installed as for `test`
                    --write
+  bench guard    compares those counts with the recorded ones, which may differ by 2 %
+                   --write              records them
   bench scale    time and room of claims, replays and sweeps, with more and more records
                    --quick, --json, --write
                    --store A,B          only these of: memory, redis, postgres, sqlite
@@ -48,6 +52,9 @@ pub(crate) fn run(arguments: &[&str]) -> ExitCode {
         ["stores", rest @ ..] => options::parse(rest).and_then(|options| stores::stores(&options)),
         ["instructions", rest @ ..] => {
             options::parse(rest).and_then(|options| instructions::run(&options))
+        }
+        ["guard", rest @ ..] => {
+            options::parse(rest).and_then(|options| instructions::guard(&options))
         }
         ["scale", rest @ ..] => options::parse(rest).and_then(|options| stores::scale(&options)),
         _ => Err(format!("what is to be measured?\n{HELP}")),

@@ -106,7 +106,7 @@ impl<'a> Report<'a> {
         let mut report = Self {
             options,
             task,
-            program: measurer::build()?,
+            program: measurer::build("idempotent-benches")?,
             description: machine::description(),
             table: String::new(),
             notes: Vec::new(),

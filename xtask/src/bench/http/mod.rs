@@ -56,7 +56,7 @@ pub(super) fn run(options: &Options) -> Result<(), String> {
         .collect();
 
     let cores = Cores::of_this_machine()?;
-    let program = measurer::build()?;
+    let program = measurer::build("idempotent-benches")?;
     let description = machine::description();
     let folder = crate::guard::temporary_folder("bench").map_err(|error| error.to_string())?;
     let wrk = Wrk::new(servers::found_or_installed("wrk", "wrk")?, &folder)?;
