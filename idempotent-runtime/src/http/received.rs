@@ -66,6 +66,11 @@ pub(super) fn is_keyless(request: &Request, policy: &Policy) -> bool {
     request.method().is_safe() || !may_have_key(request.headers(), policy)
 }
 
+/// Whether a [keyless](is_keyless) request runs all the same, without a record.
+pub(super) fn is_unprotected(request: &Request, policy: &Policy) -> bool {
+    !policy.required || request.method().is_safe()
+}
+
 impl<H: Handle> Received<H> {
     /// A request that [has no key](is_keyless).
     pub(super) fn keyless(handle: H, request: &Request, policy: &Policy) -> Box<Self> {

@@ -22,8 +22,9 @@ use super::commit;
 use super::commit::Work;
 use super::extraction::{ByAxum, Extraction};
 use super::note;
-use super::received::{Expects, Handle, Received, is_keyless};
+use super::received::{Expects, Handle, Received, is_keyless, is_unprotected};
 use super::report::Report;
+use super::tested::Tested;
 use crate::engine::Detach;
 use crate::handle::Transactions;
 use crate::handle::{Idempotency, Inputs};
@@ -102,6 +103,7 @@ where
     fn receive(
         self,
         policy: &'static Policy,
+        is_keyless: bool,
         has_expressions: bool,
         report: &mut Report,
     ) -> impl Future<Output = ControlFlow<Response, (Box<Received<H>>, T)>> + Send {
@@ -113,7 +115,7 @@ where
                 ..
             } = self;
             let is_about_content = extraction.rejects_content_only();
-            let received = if is_keyless(&request, policy) {
+            let received = if is_keyless {
                 Received::keyless(handle, &request, policy)
             } else {
                 *request = std::mem::take(&mut *request).with_limited_body();
@@ -163,13 +165,34 @@ where
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
         let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
-        let (request, last) = match self.receive(policy, false, &mut report).await {
+        let is_keyless = is_keyless(&self.request, policy);
+        if is_keyless && is_unprotected(&self.request, policy) {
+            // Boxed once, with all that it needs.
+            let response = Box::pin(self.pass(move |last| handler(args, last))).await;
+            return report.finish(response);
+        }
+        let (request, last) = match self.receive(policy, is_keyless, false, &mut report).await {
             Continue(received) => received,
             Break(answer) => return report.finish(answer),
         };
         let run = run_claimed(request, policy, &mut report, move || handler(args, last));
         let response = run.await;
         report.finish(response)
+    }
+
+    /// Runs the handler of a request that needs no protection.
+    async fn pass<Fut>(self, handler: impl FnOnce(T) -> Fut) -> Response
+    where
+        Fut: Future<Output: IntoResponse>,
+    {
+        let tested = Tested::of(self.request.extensions());
+        let last = match self.extraction.extract(self.request).await {
+            Ok(last) => last,
+            Err(rejection) => return rejection,
+        };
+        tested.begin();
+        let response = handler(last).await.into_response();
+        note::outcome(&self.handle, response, Outcome::Unprotected)
     }
 
     /// As [`run`](Self::run), with expressions over the handler's arguments.
@@ -187,7 +210,8 @@ where
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
         let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
-        let (mut request, last) = match self.receive(policy, true, &mut report).await {
+        let is_keyless = is_keyless(&self.request, policy);
+        let (mut request, last) = match self.receive(policy, is_keyless, true, &mut report).await {
             Continue(received) => received,
             Break(answer) => return report.finish(answer),
         };
@@ -265,7 +289,8 @@ where
         R: IntoResponse + 'static,
     {
         let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
-        let (request, last) = match self.receive(policy, false, &mut report).await {
+        let is_keyless = is_keyless(&self.request, policy);
+        let (request, last) = match self.receive(policy, is_keyless, false, &mut report).await {
             Continue(received) => received,
             Break(answer) => return report.finish(answer),
         };
@@ -291,7 +316,8 @@ where
         R: IntoResponse + 'static,
     {
         let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
-        let (mut request, last) = match self.receive(policy, true, &mut report).await {
+        let is_keyless = is_keyless(&self.request, policy);
+        let (mut request, last) = match self.receive(policy, is_keyless, true, &mut report).await {
             Continue(received) => received,
             Break(answer) => return report.finish(answer),
         };
