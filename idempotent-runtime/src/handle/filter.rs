@@ -92,14 +92,20 @@ impl HeaderFilter {
         &'a self,
         headers: &'a HeaderMap,
     ) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
+        let is_stored = self.is_stored(headers);
+        headers.iter().filter(move |(name, _)| is_stored(name))
+    }
+
+    /// Which of these headers are stored, by their names.
+    pub(crate) fn is_stored<'a>(&'a self, headers: &'a HeaderMap) -> impl Fn(&HeaderName) -> bool {
         // None, as a rule.
         let of_connection: Vec<&str> = connection_options(headers).collect();
-        headers.iter().filter(move |(name, _)| {
-            !self.never_stored.contains_key(*name)
+        move |name| {
+            !self.never_stored.contains_key(name)
                 && !of_connection
                     .iter()
                     .any(|option| name.as_str().eq_ignore_ascii_case(option))
-        })
+        }
     }
 }
 

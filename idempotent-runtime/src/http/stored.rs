@@ -24,8 +24,9 @@ pub(super) fn stored_trailers(
     let Some(trailers) = trailers else {
         return HeaderMap::new();
     };
-    let trailers = idempotency.stored_headers().stored(trailers);
-    CompactResponse::new(0, trailers, None).response().headers
+    let is_stored = idempotency.stored_headers().is_stored(trailers);
+    let stored = CompactResponse::new(0, trailers, is_stored, None);
+    stored.response().headers
 }
 
 pub(super) fn compact(
@@ -33,6 +34,7 @@ pub(super) fn compact(
     response: &Response,
     body: Option<&[u8]>,
 ) -> CompactResponse {
-    let headers = idempotency.stored_headers().stored(response.headers());
-    CompactResponse::new(response.status().as_u16(), headers, body)
+    let headers = response.headers();
+    let is_stored = idempotency.stored_headers().is_stored(headers);
+    CompactResponse::new(response.status().as_u16(), headers, is_stored, body)
 }

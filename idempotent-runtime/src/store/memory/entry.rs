@@ -83,7 +83,14 @@ impl Entry {
         + size_of::<RecordKey>() * 3 / 2
         + ALLOCATION;
 
-    pub(super) fn claimed(request: &ClaimRequest<'_>, operation: Operation, now: Moment) -> Self {
+    /// It is queued as if it were completed at once and lived for `ttl` from then on: as a rule it is, and then it
+    /// needs no other place.
+    pub(super) fn claimed(
+        request: &ClaimRequest<'_>,
+        operation: Operation,
+        ttl: Duration,
+        now: Moment,
+    ) -> Self {
         let lease_until = now.after(request.lease);
         let expires_at = lease_until.after(request.retention);
         Self {
@@ -93,7 +100,7 @@ impl Entry {
             operation: operation.name,
             label: request.label.map(Arc::from),
             has_own_name: operation.is_own,
-            queued: expires_at.next_second(),
+            queued: expires_at.min(now.after(ttl)).next_second(),
             created_at: now,
             lease_until,
             expires_at,

@@ -1,7 +1,7 @@
 //! The records of the in-process store, within their bounds.
 
 use std::hash::BuildHasherDefault;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -38,6 +38,8 @@ pub(super) struct Table {
     max_bytes: usize,
     count: AtomicUsize,
     bytes: AtomicUsize,
+    /// How long the record lives that was completed last, in milliseconds: what is expected of the next one.
+    ttl_ms: AtomicU64,
 }
 
 impl Table {
@@ -50,6 +52,7 @@ impl Table {
             max_bytes,
             count: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            ttl_ms: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -61,6 +64,19 @@ impl Table {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// What a record is expected to live for. A mistake costs its place in the queue a move, once.
+    pub(super) fn expect_ttl(&self, ttl: Duration) {
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        // Each processor keeps what is not written.
+        if self.ttl_ms.load(Ordering::Relaxed) != ttl_ms {
+            self.ttl_ms.store(ttl_ms, Ordering::Relaxed);
+        }
+    }
+
+    fn expected_ttl(&self) -> Duration {
+        Duration::from_millis(self.ttl_ms.load(Ordering::Relaxed))
+    }
+
     /// Frees a few expired records, and claims.
     pub(super) fn claim(
         &self,
@@ -68,7 +84,10 @@ impl Table {
         now: Moment,
     ) -> Result<Claim, StoreError> {
         let mut purged = Purged::default();
-        self.sweep(now, SWEEP_PER_CLAIM, &mut purged);
+        let of_key = self
+            .expiries
+            .take_due_beside(&request.owner.key, now, SWEEP_PER_CLAIM);
+        self.free(of_key, now, &mut purged);
         let mut claim = self.try_claim(request, now, &mut purged);
         if claim.is_err() {
             let before = purged.records;
@@ -130,7 +149,7 @@ impl Table {
             Slot::Occupied(mut slot) if slot.get().is_expired(now) => {
                 let entry = slot.get_mut();
                 let operation = self.operations.intern(request.operation);
-                let claimed = Entry::claimed(request, operation, now);
+                let claimed = Entry::claimed(request, operation, self.expected_ttl(), now);
                 let expired = std::mem::replace(&mut **entry, claimed);
                 self.expiries.change(expired.queued, entry.queued, key);
                 self.resize(expired.size_bytes(), entry.size_bytes());
@@ -145,7 +164,8 @@ impl Table {
             }
             Slot::Vacant(slot) => {
                 let operation = self.operations.intern(request.operation);
-                let entry = Box::new(Entry::claimed(request, operation, now));
+                let entry = Entry::claimed(request, operation, self.expected_ttl(), now);
+                let entry = Box::new(entry);
                 self.reserve(entry.size_bytes())?;
                 let entry = slot.insert(entry);
                 self.expiries.insert(entry.queued, key);
@@ -211,7 +231,11 @@ impl Table {
 
     /// Frees up to `limit` expired records.
     pub(super) fn sweep(&self, now: Moment, limit: usize, purged: &mut Purged) {
-        for due in self.expiries.take_due(now, limit) {
+        self.free(self.expiries.take_due(now, limit), now, purged);
+    }
+
+    fn free(&self, due: Vec<Due>, now: Moment, purged: &mut Purged) {
+        for due in due {
             match self.remove_if(&due.key, |entry| entry.is_expired(now)) {
                 Some(entry) => count(due.key, &entry, purged),
                 None => self.look_again_later(due),

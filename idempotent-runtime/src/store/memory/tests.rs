@@ -16,7 +16,8 @@ const TTL: Duration = Duration::from_secs(60);
 fn request(n: u64) -> ClaimRequest<'static> {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-    key[8..16].copy_from_slice(&n.to_be_bytes());
+    // In all parts of the queue.
+    key[24..].copy_from_slice(&n.to_be_bytes());
     ClaimRequest {
         owner: Owner {
             key: RecordKey::from_bytes(key),
@@ -84,7 +85,7 @@ async fn what_is_counted_is_what_is_there() {
             .await
             .unwrap();
     }
-    let whole = CompactResponse::from(&*response(1000)).size_bytes();
+    let whole = CompactResponse::from(&*response(1000)).contents_bytes();
     assert_eq!(store.size_bytes(), 100 * Entry::BASE_BYTES + 50 * whole);
     for request in &requests[40..60] {
         released(&store, &request.owner).await;
@@ -350,6 +351,36 @@ async fn a_completed_record_that_outlives_its_claim_is_freed_then() {
     assert_eq!(purged(&store, 10).await, 1);
 }
 
+/// The place that a claim gets is the one that its completed record needs.
+#[tokio::test]
+async fn a_record_that_lives_as_long_as_the_one_before_keeps_its_place() {
+    let (store, clock) = store();
+    let queued = |request: &ClaimRequest<'_>| {
+        let queued = store.table.read(&request.owner.key, |entry| entry.queued);
+        queued.unwrap()
+    };
+    for (n, ttl) in [(1, 3 * TTL), (2, 3 * TTL), (3, TTL / 2), (4, TTL / 2)] {
+        let request = ClaimRequest {
+            retention: 1000 * TTL,
+            ..request(n)
+        };
+        assert!(acquired(&store, &request).await);
+        let claimed = queued(&request);
+        let completion = store.complete(&request.owner, &response(10), ttl).await;
+        assert_eq!(completion.unwrap(), Completion::Stored);
+        let is_as_before = matches!(n, 2 | 4);
+        assert_eq!(queued(&request) == claimed, is_as_before, "{n}");
+    }
+    // One that takes longer than the others live is not freed with them.
+    let slow = request(5);
+    assert!(acquired(&store, &slow).await);
+    clock.advance(TTL / 2);
+    assert_eq!(purged(&store, 10).await, 2);
+    assert!(store.get(&slow.owner.key).await.unwrap().is_some());
+    clock.advance(TTL / 2);
+    assert_eq!(purged(&store, 10).await, 1);
+}
+
 /// All of them are in one bucket, and each would be searched for from its end.
 #[tokio::test]
 async fn releases_of_one_busy_second_do_not_search_for_their_places() {
@@ -471,12 +502,13 @@ fn a_key_that_is_claimed_while_it_is_released_has_a_place() {
 #[tokio::test]
 async fn a_purge_names_what_was_abandoned_and_what_a_claim_frees_is_not_named_twice() {
     let (store, clock) = store();
+    // All in one part of the queue.
     for n in 0..10 {
-        assert!(acquired(&store, &request(n)).await);
+        assert!(acquired(&store, &request(16 * n)).await);
     }
     clock.advance(TTL);
     // Frees four, and the one of its key.
-    assert!(acquired(&store, &request(9)).await);
+    assert!(acquired(&store, &request(16 * 9)).await);
     let purged = store.purge_expired(100).await.unwrap();
     assert_eq!(purged.records, purged.abandoned.len());
     assert!((5..=6).contains(&purged.records), "{}", purged.records);
