@@ -138,7 +138,7 @@ impl MemoryStore {
         response: CompactResponse,
         ttl: Duration,
     ) -> Result<Completion, StoreError> {
-        self.table.check_size(response.contents_bytes())?;
+        self.table.check_size(response.size_bytes())?;
         self.table.expect_ttl(ttl);
         let complete = |entry: &mut Entry| entry.complete(owner, response, ttl, self.now());
         let completion = self.table.change(&owner.key, complete);

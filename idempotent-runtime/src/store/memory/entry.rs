@@ -38,6 +38,7 @@ pub(super) struct Entry {
 enum State {
     /// Few have anything to be said of them.
     Running(Option<Box<Running>>),
+    /// Boxed: a record that was larger would, with glibc's allocator, leave holes between those of requests.
     Completed(Box<CompactResponse>),
 }
 

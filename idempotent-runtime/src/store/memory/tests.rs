@@ -85,7 +85,7 @@ async fn what_is_counted_is_what_is_there() {
             .await
             .unwrap();
     }
-    let whole = CompactResponse::from(&*response(1000)).contents_bytes();
+    let whole = CompactResponse::from(&*response(1000)).size_bytes();
     assert_eq!(store.size_bytes(), 100 * Entry::BASE_BYTES + 50 * whole);
     for request in &requests[40..60] {
         released(&store, &request.owner).await;
