@@ -11,7 +11,7 @@ use idempotent_runtime::store::memory::MemoryStore;
 use tokio::runtime::Handle;
 
 use super::room::resident_bytes;
-use super::{BATCH, Findings};
+use super::{BATCH, Findings, load};
 use crate::Failure;
 use crate::numbers::{Latencies, RETENTION, TTL, claim, response};
 use crate::stores::load::{first_claim, pair, replay};
@@ -65,7 +65,10 @@ pub(super) async fn measure(records: u64) -> Result<Findings, Failure> {
     }
     findings.claim_us = Some(begun.elapsed().as_secs_f64() * 1e6 / timed as f64);
 
-    sweep(&store, &clock, records + timed, &mut findings).await?;
+    let next = records + timed;
+    let made = load::measure(&store, (0, records), next, &mut findings).await?;
+
+    sweep(&store, &clock, next + made, &mut findings).await?;
     Ok(findings)
 }
 

@@ -6,6 +6,7 @@ use crate::Failure;
 use crate::numbers::Latencies;
 use crate::report::{Line, say};
 
+mod load;
 mod memory;
 mod room;
 mod server;
@@ -20,12 +21,22 @@ struct Options {
     json: bool,
 }
 
+/// What many callers at once get.
+#[derive(Clone, Copy)]
+struct Rate {
+    per_s: f64,
+    p99_us: Option<f64>,
+}
+
 /// What was found, in microseconds and bytes.
 #[derive(Default)]
 struct Findings {
     claim_us: Option<f64>,
     longest_claim_us: Option<f64>,
     replay_us: Option<f64>,
+    /// Under load.
+    pairs: Option<Rate>,
+    replays: Option<Rate>,
     bytes_per_record: Option<f64>,
     sweep_per_record_us: Option<f64>,
     purge_p99_us: Option<f64>,
@@ -40,9 +51,11 @@ struct Findings {
 pub(crate) fn run(arguments: lexopt::Parser) -> Result<(), Failure> {
     let Some(options) = parse(arguments)? else {
         say(
-            "| store | records | claim | longest while filling | replay | bytes a record | sweep, a record | purge of 1000, p99 | longest | longest look-up by another thread | while sweeping | its longest pause |",
+            "| store | records | claim | longest while filling | replay | claim + complete, 64 callers | p99 | replay, 64 callers | p99 | bytes a record | sweep, a record | purge of 1000, p99 | longest | longest look-up by another thread | while sweeping | its longest pause |",
         );
-        say("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |");
+        say(
+            "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
+        );
         return Ok(());
     };
     let runtime = tokio::runtime::Runtime::new()?;
@@ -91,6 +104,13 @@ impl Findings {
             ("claim_us", self.claim_us),
             ("longest_claim_us", self.longest_claim_us),
             ("replay_us", self.replay_us),
+            ("pairs_per_s", self.pairs.map(|pairs| pairs.per_s)),
+            ("pairs_p99_us", self.pairs.and_then(|pairs| pairs.p99_us)),
+            ("replays_per_s", self.replays.map(|replays| replays.per_s)),
+            (
+                "replays_p99_us",
+                self.replays.and_then(|replays| replays.p99_us),
+            ),
             ("bytes_per_record", self.bytes_per_record),
             ("sweep_per_record_us", self.sweep_per_record_us),
             ("purge_p99_us", self.purge_p99_us),
@@ -115,6 +135,7 @@ impl Findings {
         let cells = columns.map(|(name, value)| match value {
             None => String::new(),
             Some(bytes) if name == "bytes_per_record" => format!("{bytes:.0}"),
+            Some(rate) if name.ends_with("_per_s") => format!("{rate:.0}/s"),
             Some(micros) if micros >= 1000.0 => format!("{:.1} ms", micros / 1000.0),
             Some(micros) => format!("{micros:.2} µs"),
         });

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use redis::aio::MultiplexedConnection;
-use sqlx::{Connection as _, PgConnection, Row as _};
+use sqlx::{Connection as _, MySqlConnection, PgConnection, Row as _};
 
 use crate::Failure;
 
 pub(super) enum Room {
     Redis(MultiplexedConnection),
     Postgres(PgConnection),
+    MySql(MySqlConnection),
     Sqlite(PathBuf),
 }
 
@@ -21,6 +22,7 @@ impl Room {
                 Self::Redis(client.get_multiplexed_async_connection().await?)
             }
             "postgres" => Self::Postgres(PgConnection::connect(url).await?),
+            "mysql" => Self::MySql(MySqlConnection::connect(url).await?),
             "sqlite" => Self::Sqlite(url.trim_start_matches("sqlite:").into()),
             _ => return Err(format!("it is not known how large `{name}` is").into()),
         })
@@ -40,6 +42,12 @@ impl Room {
             // The table with its index.
             Self::Postgres(connection) => {
                 let sql = "SELECT pg_total_relation_size('idempotency_records')::float8";
+                Ok(sqlx::query(sql).fetch_one(connection).await?.try_get(0)?)
+            }
+            // The file of the table, which is as large as it has ever been.
+            Self::MySql(connection) => {
+                let sql = "SELECT CAST(SUM(FILE_SIZE) AS DOUBLE) FROM information_schema.INNODB_SYS_TABLESPACES \
+                           WHERE NAME LIKE '%/idempotency_records'";
                 Ok(sqlx::query(sql).fetch_one(connection).await?.try_get(0)?)
             }
             Self::Sqlite(file) => Ok(std::fs::metadata(file)?.len() as f64),

@@ -8,7 +8,7 @@ use idempotent_runtime::store::{Claim, Store};
 use tokio::task::JoinSet;
 
 use super::room::Room;
-use super::{BATCH, Findings, Options};
+use super::{BATCH, Findings, Options, load};
 use crate::Failure;
 use crate::numbers::{Latencies, claim, response, series};
 use crate::stores::connect;
@@ -52,6 +52,8 @@ pub(super) async fn measure(options: &Options) -> Result<Findings, Failure> {
         latencies.add(begun.elapsed());
     }
     findings.claim_us = latencies.mean();
+    let next = first + options.records + timed;
+    load::measure(&store, (first, options.records), next, &mut findings).await?;
     if options.name != "redis" {
         sweep(&store, filler, first, &mut findings).await?;
     }

@@ -24,11 +24,13 @@ pub(crate) const HELP: &str = "\
                    --rounds N           5 unless said otherwise
                    --seconds N          how long each lasts, 5 unless said otherwise
                    --impl A,B           only these (and `bare`, which is what ratios are to)
-                   --mode A,B           only these of: first, replay, keyless
+                   --mode A,B           only these of: first, replay, replays, keyless
                    --body A,B           only these of: 200, 65536
                    --json               a line for each row instead of tables
                    --write              puts the tables into PERFORMANCE.md too
                    --chart FILE         draws one, as SVG
+  bench workers  requests a second with one worker and with two, in one process and without a socket
+                   --quick, --rounds N, --seconds N, --json, --write
   bench stores   throughput, latency, round trips and bytes of log of each store
                    --quick, --rounds N, --seconds N, --json, --write
                    --store A,B          only these of: redis, redis-aof, postgres, sqlite, mysql
@@ -39,7 +41,7 @@ pub(crate) const HELP: &str = "\
                    --write              records them
   bench scale    time and room of claims, replays and sweeps, with more and more records
                    --quick, --json, --write
-                   --store A,B          only these of: memory, redis, postgres, sqlite
+                   --store A,B          only these of: memory, redis, postgres, sqlite, mysql
                    --records A,B        only these of: 10000, 100000, 1000000, 10000000
 
                  They want Linux, two cores that nothing else uses, and Debian's wrk, redis-server and
@@ -50,6 +52,9 @@ pub(crate) fn run(arguments: &[&str]) -> ExitCode {
     let done = match arguments {
         ["http", rest @ ..] => options::parse(rest).and_then(|options| http::run(&options)),
         ["stores", rest @ ..] => options::parse(rest).and_then(|options| stores::stores(&options)),
+        ["workers", rest @ ..] => {
+            options::parse(rest).and_then(|options| stores::workers(&options))
+        }
         ["instructions", rest @ ..] => {
             options::parse(rest).and_then(|options| instructions::run(&options))
         }

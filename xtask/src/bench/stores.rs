@@ -1,4 +1,4 @@
-//! `cargo xtask bench stores` and `cargo xtask bench scale`: load on stores without HTTP, by
+//! `cargo xtask bench stores`, `cargo xtask bench scale` and `cargo xtask bench workers`: load without HTTP, by
 //! `idempotent-benches`.
 
 use std::fs;
@@ -36,7 +36,7 @@ const STORES: &[Kind] = &[
         &[10_000, 100_000, 1_000_000],
     ),
     kind("sqlite", None, &[10_000, 100_000, 1_000_000]),
-    kind("mysql", Some("MariaDB"), &[]),
+    kind("mysql", Some("MariaDB"), &[10_000, 100_000]),
 ];
 
 /// The largest number of records with `--quick`.
@@ -88,6 +88,24 @@ pub(super) fn scale(options: &Options) -> Result<(), String> {
         }
     }
     report.publish("")
+}
+
+pub(super) fn workers(options: &Options) -> Result<(), String> {
+    let program = measurer::build("idempotent-benches")?;
+    let (rounds, seconds) = (options.rounds(), options.seconds());
+    let mut command = Command::new(program);
+    command.args(["workers", "--rounds", &rounds.to_string()]);
+    command.args(["--seconds", &seconds.to_string()]);
+    if options.json {
+        command.arg("--json");
+    }
+    let rows = output(&mut command)?;
+    if options.json {
+        say(rows.trim_end());
+    }
+    let how = machine::description();
+    let text = format!("{rows}\n{rounds} rounds of {seconds} s. {how}\n");
+    document::publish(options, "workers", &text)
 }
 
 /// The table as it grows: a process of `idempotent-benches` prints its head, others a part of it each.

@@ -10,7 +10,7 @@ use self::backends::Backends;
 use self::implementations::{ALL, BARE, Implementation};
 use self::sample::{Row, Sample};
 use self::server::Server;
-use self::wrk::{Body, Load, Wrk};
+use self::wrk::{Body, KEYS, Load, Wrk};
 use super::machine::{self, Cores};
 use super::options::{self, Options, includes};
 use super::{document, measurer};
@@ -24,10 +24,14 @@ mod server;
 mod tables;
 mod wrk;
 
-/// `first`: each request has a key of its own. `replay`: all have the same. `keyless`: none has one.
-const MODES: [&str; 3] = ["first", "replay", "keyless"];
+/// `first`: each request has a key of its own. `replay`: all have the same. `replays`: each has one of 10,000.
+/// `keyless`: none has one.
+const MODES: [&str; 4] = ["first", "replay", "replays", "keyless"];
 
 const BODIES: [u32; 2] = [200, 64 * 1024];
+
+/// Not measured: ten thousand large responses say no more than small ones, and take 640 MiB.
+const LARGE_REPLAYS: (&str, u32) = ("replays", 64 * 1024);
 
 /// How long a server is under load before it counts, in seconds.
 const WARM_UP: u32 = 1;
@@ -77,8 +81,9 @@ pub(super) fn run(options: &Options) -> Result<(), String> {
     let mut rows = Vec::new();
     for body_bytes in BODIES {
         for mode in MODES {
-            if includes(&options.modes, mode) && includes(&options.bodies, &body_bytes.to_string())
-            {
+            let is_wanted = includes(&options.modes, mode)
+                && includes(&options.bodies, &body_bytes.to_string());
+            if is_wanted && (mode, body_bytes) != LARGE_REPLAYS {
                 rows.extend(laboratory.rows(&wanted, mode, body_bytes, options.rounds()));
             }
         }
@@ -95,7 +100,8 @@ pub(super) fn run(options: &Options) -> Result<(), String> {
         options.rounds(),
         options.seconds()
     );
-    let (cost, hot): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.mode != "replay");
+    let (cost, hot): (Vec<_>, Vec<_>) =
+        rows.iter().partition(|row| !row.mode.starts_with("replay"));
     for (place, rows) in [("cost", cost), ("hot", hot)] {
         document::publish(options, place, &tables::markdown(&rows, &how))?;
     }
@@ -206,6 +212,10 @@ impl Laboratory<'_> {
             }
         }
         self.wrk.run(server.address, &load)?;
+        // Until each key has run once.
+        while mode == "replays" && server.executions()? < f64::from(KEYS) {
+            self.wrk.run(server.address, &load)?;
+        }
         let load = Load {
             prefix: &measured,
             seconds: self.seconds,

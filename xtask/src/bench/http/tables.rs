@@ -5,8 +5,8 @@ use super::sample::Row;
 use crate::say;
 
 const HEAD: &str = "\
-| | requests/s | of bare axum | lowest - highest | of bare by CPU | server CPU | over bare | p50 | p99 | RSS | handler runs a request | server core | other core | |
-| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --- |
+| | requests/s | of bare axum | lowest - highest | by CPU | CPU a request | p50 | p99 | RSS | |
+| --- | --: | --: | --: | --: | --: | --: | --: | --: | --- |
 ";
 
 /// One line for each row, for programs.
@@ -57,7 +57,7 @@ fn line(row: &Row, bare: Option<&Row>) -> String {
     let median = &row.median;
     let bare_us = bare.map_or(f64::NAN, |bare| bare.median.server_cpu_us);
     format!(
-        "| {} | {:.0} | **{:.2}** | {:.2} - {:.2} | {:.2} | {:.1} µs | {:+.1} µs | {} | {} | {:.0} MB | {:.4} | {:.0} % | {:.0} % | {} |\n",
+        "| {} | {:.0} | **{:.2}** | {:.2} - {:.2} | {:.2} | {:.1} µs | {} | {} | {:.0} MB | {} |\n",
         row.implementation.what,
         median.rps,
         row.ratio,
@@ -65,13 +65,9 @@ fn line(row: &Row, bare: Option<&Row>) -> String {
         row.ratios.1,
         bare_us / median.server_cpu_us,
         median.server_cpu_us,
-        median.server_cpu_us - bare_us,
         time(median.p50_us),
         time(median.p99_us),
         median.rss_mb,
-        median.executions_per_request,
-        median.server_core * 100.0,
-        median.load_core * 100.0,
         row.caveat(),
     )
 }

@@ -1,5 +1,5 @@
 -- The requests that wrk sends. Arguments: mode, key prefix (8 characters), file with the body, `session`
--- if each key is to have a session of its own.
+-- if each key is to have a session of its own, how many keys are replayed in the mode `replays`.
 
 function init(args)
    local mode, prefix, session = args[1], args[2], args[4] == "session"
@@ -8,6 +8,9 @@ function init(args)
    wrk.body = file:read("*a")
    file:close()
    wrk.headers["Content-Type"] = "application/json"
+
+   -- Replays of more than one key go through so many, in turn.
+   local keys = mode == "replays" and tonumber(args[5])
 
    local function key(number) return string.format("%s-0000-4000-8000-%012d", prefix, number) end
    -- 22 characters of base64url, of which the last may be no other.
@@ -33,6 +36,7 @@ function init(args)
       parts[places["@end@"]] = ""
       function request()
          number = number + 1
+         if keys then number = number % keys end
          parts[places["@key@"]] = key(number)
          if session then parts[places["@cookie@"]] = cookie(number) end
          return table.concat(parts)

@@ -10,6 +10,9 @@ const SCRIPT: &str = include_str!("wrk.lua");
 /// Connections that are kept open, each with one request under way.
 pub(super) const CONNECTIONS: u32 = 64;
 
+/// How many keys `replays` are of.
+pub(super) const KEYS: u32 = 10_000;
+
 pub(super) struct Wrk {
     program: PathBuf,
     script: PathBuf,
@@ -92,6 +95,7 @@ impl Wrk {
             .args(["--", load.mode, load.prefix])
             .arg(&load.body.file)
             .arg(if load.with_session { "session" } else { "-" })
+            .arg(KEYS.to_string())
             .output()
             .map_err(|error| format!("cannot run wrk: {error}"))?;
         let said = String::from_utf8_lossy(&output.stdout);
