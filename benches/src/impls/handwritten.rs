@@ -83,11 +83,7 @@ where
     bare(till).layer(from_fn_with_state(connection, through_redis::<C>))
 }
 
-async fn through_redis<C>(
-    State(mut connection): State<C>,
-    request: Request,
-    next: Next,
-) -> Response
+async fn through_redis<C>(State(mut connection): State<C>, request: Request, next: Next) -> Response
 where
     C: ConnectionLike + Clone + Send + Sync + 'static,
 {

@@ -124,6 +124,7 @@ mod servers;
 mod target;
 #[cfg(test)]
 mod tests;
+mod wire;
 mod written;
 
 pub use reconnecting::ReconnectingConnection;
