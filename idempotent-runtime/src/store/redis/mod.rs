@@ -229,7 +229,7 @@ impl RedisStore {
         Self::from_servers(connect::servers(url)?).await
     }
 
-    /// The same with the client that the application has, and with its settings.
+    /// The same with the client that the application has, and with its settings (but for the linger time of TCP).
     ///
     /// # Errors
     ///

@@ -56,7 +56,7 @@ impl Wire {
                 let stream = tokio::net::UnixStream::connect(path).await?;
                 Self::on(stream, client).await
             }
-            // Only the driver can make one with TLS, and that it drives itself.
+            // Only the driver can connect with TLS, and then it has a task of its own.
             _ => {
                 let config = config();
                 let connected = client.get_multiplexed_async_connection_with_config(&config);
