@@ -52,6 +52,8 @@ mod round_trips;
 mod silence;
 #[path = "support/redis.rs"]
 mod support;
+#[path = "redis/together.rs"]
+mod together;
 
 const LONG: Duration = Duration::from_secs(60);
 

@@ -13,11 +13,12 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use redis::aio::ConnectionManager;
+use redis::aio::ConnectionLike;
 use redis::{AsyncCommands as _, ExistenceCheck, SetExpiry, SetOptions};
 use serde::{Deserialize, Serialize};
 
 use super::bare::bare;
+use super::batched::Batched;
 use crate::Failure;
 use crate::till::Till;
 
@@ -66,14 +67,26 @@ struct Stored {
 
 pub(super) async fn redis(till: Till, url: &str) -> Result<Router, Failure> {
     let connection = redis::Client::open(url)?.get_connection_manager().await?;
-    Ok(bare(till).layer(from_fn_with_state(connection, through_redis)))
+    Ok(on_redis(till, connection))
 }
 
-async fn through_redis(
-    State(mut connection): State<ConnectionManager>,
-    request: Request,
-    next: Next,
-) -> Response {
+/// The same, and the commands of many requests go out together.
+pub(super) async fn redis_batched(till: Till, url: &str) -> Result<Router, Failure> {
+    let connection = redis::Client::open(url)?.get_connection_manager().await?;
+    Ok(on_redis(till, Batched::new(connection)))
+}
+
+fn on_redis<C>(till: Till, connection: C) -> Router
+where
+    C: ConnectionLike + Clone + Send + Sync + 'static,
+{
+    bare(till).layer(from_fn_with_state(connection, through_redis::<C>))
+}
+
+async fn through_redis<C>(State(mut connection): State<C>, request: Request, next: Next) -> Response
+where
+    C: ConnectionLike + Clone + Send + Sync + 'static,
+{
     let Some(key) = key_of(&request) else {
         return next.run(request).await;
     };

@@ -10,6 +10,7 @@ use crate::Failure;
 use crate::till::Till;
 
 mod bare;
+mod batched;
 mod handwritten;
 mod ours;
 mod peers;
@@ -22,6 +23,7 @@ pub(crate) async fn router(name: &str, till: Till, store: Option<&str>) -> Resul
         "noop" => bare::noop(till),
         "by-hand-map" => handwritten::map(till),
         "by-hand-redis" => handwritten::redis(till, store()?).await?,
+        "by-hand-redis-batched" => handwritten::redis_batched(till, store()?).await?,
         "axum-idempotent" => peers::axum_idempotent_by_header(till),
         "axum-idempotent-hash" => peers::axum_idempotent_by_hash(till),
         "idempotent" => peers::idempotent_memory(till)?,

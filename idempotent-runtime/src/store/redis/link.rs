@@ -10,6 +10,8 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{Arg, Cmd, Pipeline, RedisError, RedisResult, Value};
 use tokio::time::{Instant, sleep_until};
 
+use super::wire::Wire;
+
 /// How long the server may owe a reply without sending any. It replies in order, so one reply says that
 /// it is there, whichever reply a call waits for.
 ///
@@ -25,7 +27,7 @@ const STANDSTILL: Duration = Duration::from_millis(500);
 
 /// A connection that is shared by its calls.
 pub(super) struct Link {
-    connection: MultiplexedConnection,
+    wire: Wire,
     made_at: Instant,
     has_replied: AtomicBool,
     debt: Mutex<Debt>,
@@ -94,9 +96,9 @@ impl LinkRequest<'_> {
 }
 
 impl Link {
-    pub(super) fn new(connection: MultiplexedConnection) -> Self {
+    pub(super) fn new(wire: Wire) -> Self {
         Self {
-            connection,
+            wire,
             made_at: Instant::now(),
             has_replied: AtomicBool::new(false),
             debt: Mutex::default(),
@@ -120,7 +122,8 @@ impl Link {
     /// Sends it, and waits for the reply as long as the server is not silent.
     pub(super) async fn call(&self, request: LinkRequest<'_>) -> RedisResult<LinkReply> {
         let waiting = WaitingCall::new(self, request.size_bytes());
-        let mut reply = pin!(request.send(self.connection.clone()));
+        let _call = self.wire.call();
+        let mut reply = pin!(request.send(self.wire.connection()));
         loop {
             let due = self.debt().is_due_at();
             let due = due.unwrap_or_else(|| Instant::now() + SILENCE);

@@ -124,6 +124,7 @@ mod servers;
 mod target;
 #[cfg(test)]
 mod tests;
+mod wire;
 mod written;
 
 pub use reconnecting::ReconnectingConnection;
@@ -228,7 +229,7 @@ impl RedisStore {
         Self::from_servers(connect::servers(url)?).await
     }
 
-    /// The same with the client that the application has, and with its settings.
+    /// The same with the client that the application has, and with its settings (but for the linger time of TCP).
     ///
     /// # Errors
     ///

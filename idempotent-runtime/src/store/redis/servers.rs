@@ -3,19 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::aio::MultiplexedConnection;
 use ::redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisResult, Value,
     cmd,
 };
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::time::timeout;
+
+use super::wire::Wire;
 
 /// How long a Sentinel may take to connect, and so may the server that it names.
 const NODE_LIMIT: Duration = Duration::from_millis(700);
-
-/// How many commands may queue before their callers wait: a web server has many.
-const QUEUE: usize = 1024;
 
 /// A server, or those among which the Sentinels know the primary. Clones share it.
 #[derive(Clone)]
@@ -43,13 +42,9 @@ impl Servers {
     }
 
     /// A connection to the primary.
-    pub(super) async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+    pub(super) async fn connect(&self) -> RedisResult<Wire> {
         match self {
-            Self::One(client) => {
-                let config = config();
-                let connected = client.get_multiplexed_async_connection_with_config(&config);
-                connected.await
-            }
+            Self::One(client) => Wire::connect(client).await,
             Self::Watched(sentinels) => Ok(sentinels.find().await?.1),
         }
     }
@@ -63,20 +58,12 @@ impl Servers {
     }
 }
 
-/// Without the driver's time-outs: each connect and each call has its own.
-fn config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new()
-        .set_connection_timeout(None)
-        .set_response_timeout(None)
-        .set_pipeline_buffer_size(QUEUE)
-}
-
 impl Sentinels {
     /// Asks all of them at once, so that one that is silent costs no time. The first to name a server
     /// that says itself that it is the primary is right.
     ///
     /// Each time over fresh connections: it happens seldom, and an old one may be dead.
-    async fn find(&self) -> RedisResult<(Client, MultiplexedConnection)> {
+    async fn find(&self) -> RedisResult<(Client, Wire)> {
         let asked = self.sentinels.iter().map(|sentinel| self.ask(sentinel));
         let mut asked: FuturesUnordered<_> = asked.collect();
         let mut error = (ErrorKind::EmptySentinelList, "there are no Sentinels").into();
@@ -89,7 +76,7 @@ impl Sentinels {
         Err(error)
     }
 
-    async fn ask(&self, sentinel: &Client) -> RedisResult<(Client, MultiplexedConnection)> {
+    async fn ask(&self, sentinel: &Client) -> RedisResult<(Client, Wire)> {
         let limited = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(NODE_LIMIT))
             .set_response_timeout(Some(NODE_LIMIT));
@@ -106,17 +93,16 @@ impl Sentinels {
             return Err((error, "a Sentinel does not know the service").into());
         };
         let client = Client::open(self.at(host, port))?;
-        let config = config().set_connection_timeout(Some(NODE_LIMIT));
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
-        let role = cmd("ROLE").query_async::<Vec<Value>>(&mut connection).await;
+        let connected = timeout(NODE_LIMIT, Wire::connect(&client)).await;
+        let wire = connected.map_err(std::io::Error::from)??;
+        let role = cmd("ROLE");
+        let role = role.query_async::<Vec<Value>>(&mut wire.connection()).await;
         // A user that may not ask for its role is told by the first write.
         if role.is_ok_and(|role| !is_primary(&role)) {
             let error = ErrorKind::MasterNameNotFoundBySentinel;
             return Err((error, "a Sentinel names a server that is not the primary").into());
         }
-        Ok((client, connection))
+        Ok((client, wire))
     }
 
     fn at(&self, host: String, port: u16) -> ConnectionInfo {

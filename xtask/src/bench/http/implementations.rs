@@ -54,6 +54,11 @@ pub(super) const ALL: &[Implementation] = &[
         "hand-written, Redis GET and SET NX",
         Backend::Redis,
     ),
+    row(
+        "by-hand-redis-batched",
+        "hand-written, Redis, batched",
+        Backend::Redis,
+    ),
     Implementation {
         wants_session: true,
         // It replays without having read the request's body, and a connection with a large one unread
