@@ -61,34 +61,75 @@ pub(super) fn completion(row: &PgRow) -> Result<Completion, StoreError> {
     }
 }
 
+/// The columns of a record that `enter.sql` and `look.sql` return, of whatever driver the row is. Without a record all are
+/// missing.
+pub(super) struct SeenRecord<'r> {
+    pub(super) request_hash: Option<&'r [u8]>,
+    pub(super) is_expired: Option<bool>,
+    pub(super) state: Option<i16>,
+    pub(super) response: Option<&'r [u8]>,
+    pub(super) attempt: Option<i32>,
+    pub(super) age_us: Option<i64>,
+    pub(super) lease_left_us: Option<i64>,
+}
+
+impl<'r> SeenRecord<'r> {
+    fn of(row: &'r PgRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            request_hash: column(row, "request_hash")?,
+            is_expired: column(row, "is_expired")?,
+            state: column(row, "state")?,
+            response: column(row, "response")?,
+            attempt: column(row, "attempt")?,
+            age_us: column(row, "age_us")?,
+            lease_left_us: column(row, "lease_left_us")?,
+        })
+    }
+
+    /// What the record says, if there is one that counts.
+    pub(super) fn settled(
+        &self,
+        request: &TransactionRequest,
+    ) -> Result<Option<Settled>, StoreError> {
+        let (Some(hash), Some(false)) = (self.request_hash, self.is_expired) else {
+            return Ok(None);
+        };
+        let fingerprint = fingerprint(hash)?;
+        // Before its state is read, which can be damaged.
+        if fingerprint != request.fingerprint {
+            return Ok(Some(Claim::Mismatch));
+        }
+        let missing = || corrupt(NAME, "record with a column that is null");
+        let attempt = self.attempt.ok_or_else(missing)?;
+        let read = Row {
+            fingerprint,
+            token: None,
+            attempt: u32::try_from(attempt).map_err(|error| corrupt(NAME, error))?,
+            age: self.age_us.map(length).ok_or_else(missing)?,
+            lease_left: self.lease_left_us.map(length).ok_or_else(missing)?,
+            expires_in: Duration::ZERO,
+            response: match is_state_completed(self.state.ok_or_else(missing)?)? {
+                true => Some(self.response.ok_or_else(missing)?),
+                false => None,
+            },
+        };
+        let claim = read.claim(&request.fingerprint, request.owner.token);
+        Ok(transaction::settled(
+            claim.map_err(|error| corrupt(NAME, error))?,
+        ))
+    }
+}
+
 /// What the record that `enter.sql` and `look.sql` return says, if there is one that counts.
 pub(super) fn settled(
     row: &PgRow,
     request: &TransactionRequest,
 ) -> Result<Option<Settled>, StoreError> {
-    let hash: Option<&[u8]> = column(row, "request_hash")?;
-    let is_expired: Option<bool> = column(row, "is_expired")?;
-    let (Some(hash), Some(false)) = (hash, is_expired) else {
-        return Ok(None);
-    };
-    let fingerprint = fingerprint(hash)?;
-    // Before its state is read, which can be damaged.
-    if fingerprint != request.fingerprint {
-        return Ok(Some(Claim::Mismatch));
+    // As a rule there is none.
+    match column(row, "is_expired")? {
+        Some(false) => SeenRecord::of(row)?.settled(request),
+        Some(true) | None => Ok(None),
     }
-    let read = Row {
-        fingerprint,
-        token: None,
-        attempt: attempt(row, "attempt")?,
-        age: duration(row, "age_us")?,
-        lease_left: duration(row, "lease_left_us")?,
-        expires_in: Duration::ZERO,
-        response: response(row)?,
-    };
-    let claim = read.claim(&request.fingerprint, request.owner.token);
-    Ok(transaction::settled(
-        claim.map_err(|error| corrupt(NAME, error))?,
-    ))
 }
 
 /// What `save_progress.sql` returns.
@@ -218,7 +259,11 @@ fn duration(row: &PgRow, name: &str) -> Result<Duration, StoreError> {
 }
 
 fn is_completed(row: &PgRow) -> Result<bool, StoreError> {
-    match column::<i16>(row, "state")? {
+    is_state_completed(column(row, "state")?)
+}
+
+fn is_state_completed(state: i16) -> Result<bool, StoreError> {
+    match state {
         1 => Ok(false),
         2 => Ok(true),
         _ => Err(corrupt(NAME, "record of an unknown state")),

@@ -62,15 +62,14 @@ impl Found {
 pub(in crate::store) struct NotMigrated {
     /// The type of the store.
     store: &'static str,
-    source: Option<sqlx::Error>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl NotMigrated {
     pub(in crate::store) fn new(
         store: &'static str,
-        source: impl Into<Option<sqlx::Error>>,
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        let source = source.into();
         Self { store, source }
     }
 }

@@ -62,16 +62,13 @@ pub(super) async fn begin(
     request: Option<(&TransactionRequest, TransactionStatements)>,
     idle_limit: Duration,
 ) -> Result<Claim<Box<dyn Session<PgConnection>>>, NotBegun> {
-    // In milliseconds, within what the server takes.
-    let idle_ms = i32::try_from(idle_limit.as_millis())
-        .unwrap_or(i32::MAX)
-        .to_string();
+    let idle_ms = milliseconds(idle_limit);
     let pool = records.connector().pool();
     let unanswered = UnansweredBegin::of(pool);
     let mut connection = Loan::new(pool.acquire().await?);
     let Some((request, sql)) = request else {
-        let begin = format!("BEGIN; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}");
-        transaction::begin::<Postgres>(&mut connection, AssertSqlSafe(begin)).await?;
+        let begin = AssertSqlSafe(message_without_record(&idle_ms));
+        transaction::begin::<Postgres>(&mut connection, begin).await?;
         unanswered.answered();
         let record = None;
         return Ok(Claim::Acquired(Box::new(Open {
@@ -80,15 +77,7 @@ pub(super) async fn begin(
             record,
         })));
     };
-    let locks: String = request
-        .keys()
-        .map(|key| {
-            sql.lock
-                .replace("{lock}", &lock(&sql.name, &key).to_string())
-        })
-        .collect();
-    let begin = sql.begin.replace("{idle_ms}", &idle_ms);
-    let begin = AssertSqlSafe(begin.replace("{locks}", &locks));
+    let begin = AssertSqlSafe(message(&sql, request, &idle_ms));
     transaction::begin::<Postgres>(&mut connection, begin).await?;
     let mut record = RecordToWrite {
         request: request.clone(),
@@ -136,9 +125,37 @@ pub(super) async fn begin(
     })))
 }
 
+/// Within what the server takes.
+pub(in crate::store::postgres) fn milliseconds(idle_limit: Duration) -> String {
+    let idle_ms = i32::try_from(idle_limit.as_millis());
+    idle_ms.unwrap_or(i32::MAX).to_string()
+}
+
+/// What begins a transaction for a record, with its locks.
+pub(in crate::store::postgres) fn message(
+    sql: &TransactionStatements,
+    request: &TransactionRequest,
+    idle_ms: &str,
+) -> String {
+    let locks: String = request
+        .keys()
+        .map(|key| {
+            sql.lock
+                .replace("{lock}", &lock(&sql.name, &key).to_string())
+        })
+        .collect();
+    let begin = sql.begin.replace("{idle_ms}", idle_ms);
+    begin.replace("{locks}", &locks)
+}
+
+/// What begins one without.
+pub(in crate::store::postgres) fn message_without_record(idle_ms: &str) -> String {
+    format!("BEGIN; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}")
+}
+
 /// One lock for each key of each table. Advisory locks are numbers of 64 bits, so that two keys
 /// could share one; the later of the two would be told that it is in flight.
-fn lock(table: &str, key: &RecordKey) -> i64 {
+pub(in crate::store::postgres) fn lock(table: &str, key: &RecordKey) -> i64 {
     let table = Sha256::digest(table);
     let bytes = key.as_bytes().iter().zip(table).take(8);
     bytes.fold(0, |lock, (key, table)| lock << 8 | i64::from(*key ^ table))

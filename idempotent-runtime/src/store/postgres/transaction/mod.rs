@@ -19,6 +19,11 @@ use super::records::Records;
 use crate::store::transaction::{Begin, Session, TransactionRequest};
 use crate::store::{Claim, StoreError};
 
+#[cfg(feature = "tokio-postgres")]
+pub(super) use self::begin::{lock, message, message_without_record, milliseconds};
+#[cfg(feature = "tokio-postgres")]
+pub(super) use self::pool::SILENCE;
+
 mod begin;
 mod open;
 mod pool;
