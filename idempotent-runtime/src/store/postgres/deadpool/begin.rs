@@ -10,7 +10,7 @@ use super::error::{is_of_connection, is_of_role, pool_error, store_error};
 use super::lent::DeadpoolTransaction;
 use super::open::Open;
 use super::pool::UnansweredBegin;
-use super::record::RecordToWrite;
+use super::record::{COLUMNS, RecordToWrite};
 use crate::key::RecordKey;
 use crate::store::postgres::error::NAME;
 use crate::store::postgres::records::Records;
@@ -77,7 +77,7 @@ pub(super) async fn begin(
     let (enter, restore, write) = try_join3(
         lent.prepare_cached(&sql.enter),
         lent.prepare_cached(&sql.restore),
-        lent.prepare_cached(&sql.record_or_fail),
+        lent.prepare_typed_cached(&sql.record_or_fail, &COLUMNS),
     )
     .await?;
     let message = message(&sql, request, &idle_ms);
@@ -114,7 +114,7 @@ pub(super) async fn begin(
         // One that counts has been dealt with.
         let write = match is_expired {
             Some(_) => {
-                lent.prepare_cached(&record.sql.record_again_or_fail)
+                lent.prepare_typed_cached(&record.sql.record_again_or_fail, &COLUMNS)
                     .await?
             }
             None => write.clone(),

@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use futures_util::future::{join, try_join, try_join_all};
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Statement};
 
 use super::error::{is_refusal, is_unwritten};
@@ -16,6 +16,18 @@ use crate::store::postgres::grouped::text;
 use crate::store::postgres::statements::TransactionStatements;
 use crate::store::sql::micros;
 use crate::store::transaction::TransactionRequest;
+
+/// The types of a record's parameters. The server would take the TTL for a float.
+pub(super) const COLUMNS: [Type; 8] = [
+    Type::BYTEA,
+    Type::BYTEA,
+    Type::BYTEA,
+    Type::TEXT,
+    Type::INT2,
+    Type::BYTEA,
+    Type::INT8,
+    Type::TEXT,
+];
 
 /// What will be written when the handler is done.
 pub(super) struct RecordToWrite {
