@@ -33,6 +33,9 @@ pub trait Database: TransactionConnection {
 
     /// The variable that names the server, and where it is otherwise; `None` for a file.
     const SERVER: Option<(&'static str, &'static str)>;
+    /// Whether the record is sent together with `COMMIT`: then a connection that is lost at that time leaves open what has
+    /// become of them.
+    const RECORD_GOES_WITH_COMMIT: bool = false;
     /// What a store has made besides its table, to be removed.
     const REMOVE: &'static str;
 

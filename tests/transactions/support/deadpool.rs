@@ -29,6 +29,7 @@ impl Database for DeadpoolTransaction {
     type Observer = PgConnection;
 
     const SERVER: Option<(&'static str, &'static str)> = PgConnection::SERVER;
+    const RECORD_GOES_WITH_COMMIT: bool = true;
     const REMOVE: &'static str = PgConnection::REMOVE;
 
     async fn connect(url: &str) -> sqlx::Result<PgConnection> {
