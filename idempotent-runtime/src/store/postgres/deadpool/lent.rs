@@ -22,6 +22,41 @@ use futures_util::FutureExt as _;
 ///
 /// A `Transaction` cannot be lent: only a `BEGIN` of its own makes one, where the handler's transaction has long begun, and
 /// its own `COMMIT` ends it, without the record.
+///
+/// ```no_run
+/// use axum::{Json, Router, http::StatusCode, routing::post};
+/// use deadpool_postgres::{GenericClient, Pool};
+/// use idempotent_runtime::store::postgres::{DeadpoolTransaction, PostgresStore};
+/// use idempotent_runtime::{Idempotency, Transactions, idempotent};
+///
+/// async fn insert(client: &impl GenericClient, amount: i64) -> Result<(), tokio_postgres::Error> {
+///     let insert = client.prepare_cached("INSERT INTO payments (amount) VALUES ($1)").await?;
+///     client.execute(&insert, &[&amount]).await?;
+///     Ok(())
+/// }
+///
+/// #[idempotent(ttl_hours = 24)]
+/// async fn create_payment(
+///     #[tx] tx: &mut DeadpoolTransaction,
+///     Json(amount): Json<i64>,
+/// ) -> Result<String, StatusCode> {
+///     // Committed together with the stored response, or not at all.
+///     insert(&**tx, amount).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+///     Ok(format!("charged {amount}"))
+/// }
+///
+/// # async fn example(pool: Pool) -> Result<(), idempotent_runtime::Error> {
+/// // With the application's pool, and connections of its own to the same database.
+/// let store = PostgresStore::connect("postgres://app@db.internal/payments").await?;
+/// let idempotency = Idempotency::new(store.with_deadpool(pool));
+/// let transactions: Transactions<DeadpoolTransaction> = idempotency.transactions().await?;
+/// let app: Router = Router::new()
+///     .route("/payments", post(create_payment))
+///     .with_state(transactions);
+/// # drop(app);
+/// # Ok(())
+/// # }
+/// ```
 pub struct DeadpoolTransaction {
     /// Missing only once it is dropped.
     connection: Option<Client>,
