@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sqlx::postgres::PgRow;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgRow, PgTypeInfo, PgValueRef};
 use sqlx::{Postgres, Row as _};
 
 use super::error::{NAME, store_error};
@@ -19,6 +21,9 @@ use crate::store::{
     Acquired, Claim, Completion, ListedRecord, Progress, Purged, PurgedClaim, StoreError,
     StoreErrorKind,
 };
+
+/// The built-in type of this name.
+const TIMESTAMPTZ: Oid = Oid(1184);
 
 /// The only row.
 pub(super) fn one(rows: Vec<PgRow>) -> Result<PgRow, StoreError> {
@@ -66,9 +71,7 @@ pub(super) fn settled(
     row: &PgRow,
     request: &TransactionRequest,
 ) -> Result<Option<Settled>, StoreError> {
-    let hash: Option<&[u8]> = column(row, "request_hash")?;
-    let is_expired: Option<bool> = column(row, "is_expired")?;
-    let (Some(hash), Some(false)) = (hash, is_expired) else {
+    let (Some(hash), false) = (column(row, "request_hash")?, is_expired(row)?) else {
         return Ok(None);
     };
     let fingerprint = fingerprint(hash)?;
@@ -80,8 +83,8 @@ pub(super) fn settled(
         fingerprint,
         token: None,
         attempt: attempt(row, "attempt")?,
-        age: duration(row, "age_us")?,
-        lease_left: duration(row, "lease_left_us")?,
+        age: between(row, "created_at", "now")?,
+        lease_left: between(row, "now", "lease_until")?,
         expires_in: Duration::ZERO,
         response: response(row)?,
     };
@@ -89,6 +92,15 @@ pub(super) fn settled(
     Ok(transaction::settled(
         claim.map_err(|error| corrupt(NAME, error))?,
     ))
+}
+
+/// Whether there is a record in what `enter.sql` and `look.sql` return.
+pub(super) fn is_there(row: &PgRow) -> Result<bool, StoreError> {
+    Ok(column::<Option<i32>>(row, "attempt")?.is_some())
+}
+
+fn is_expired(row: &PgRow) -> Result<bool, StoreError> {
+    Ok(between(row, "now", "expires_at")?.is_zero())
 }
 
 /// What `save_progress.sql` returns.
@@ -215,6 +227,30 @@ fn attempt(row: &PgRow, name: &str) -> Result<u32, StoreError> {
 /// Zero for what is past.
 fn duration(row: &PgRow, name: &str) -> Result<Duration, StoreError> {
     column(row, name).map(length)
+}
+
+/// From one column to the other; zero if that is earlier, or missing.
+fn between(row: &PgRow, from: &str, to: &str) -> Result<Duration, StoreError> {
+    let times: (Timestamp, Option<Timestamp>) = (column(row, from)?, column(row, to)?);
+    let (Timestamp(from), Some(Timestamp(to))) = times else {
+        return Ok(Duration::ZERO);
+    };
+    Ok(length(to.saturating_sub(from)))
+}
+
+/// A `timestamptz` as the server sends it: microseconds since 2000.
+struct Timestamp(i64);
+
+impl sqlx::Type<Postgres> for Timestamp {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(TIMESTAMPTZ)
+    }
+}
+
+impl<'r> sqlx::Decode<'r, Postgres> for Timestamp {
+    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
+        Ok(Self(i64::from_be_bytes(value.as_bytes()?.try_into()?)))
+    }
 }
 
 fn is_completed(row: &PgRow) -> Result<bool, StoreError> {
