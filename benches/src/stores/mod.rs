@@ -31,6 +31,8 @@ struct Options {
     rounds: u32,
     length: Duration,
     pgbench: Option<PathBuf>,
+    /// What the names of the operations that are measured begin with.
+    only: String,
     json: bool,
 }
 
@@ -57,7 +59,7 @@ pub(crate) fn run(arguments: lexopt::Parser) -> Result<(), Failure> {
 fn parse(mut arguments: lexopt::Parser) -> Result<Option<Options>, Failure> {
     use lexopt::prelude::*;
     let (mut store, mut rounds, mut seconds) = (None, 1, 1);
-    let (mut pgbench, mut json) = (None, false);
+    let (mut pgbench, mut only, mut json) = (None, String::new(), false);
     while let Some(argument) = arguments.next()? {
         match argument {
             Long("head") => return Ok(None),
@@ -65,6 +67,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Option<Options>, Failure> {
             Long("rounds") => rounds = arguments.value()?.parse()?,
             Long("seconds") => seconds = arguments.value()?.parse()?,
             Long("pgbench") => pgbench = Some(arguments.value()?.into()),
+            Long("only") => only = arguments.value()?.string()?,
             Long("json") => json = true,
             _ => return Err(argument.unexpected().into()),
         }
@@ -77,6 +80,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Option<Options>, Failure> {
         rounds,
         length: Duration::from_secs(seconds),
         pgbench,
+        only,
         json,
     }))
 }
@@ -85,7 +89,8 @@ async fn measure(options: &Options) -> Result<(), Failure> {
     let store = connect::store(&options.name, &options.url).await?;
     let inserts = insert::inserts(&options.name, &options.url).await?;
     let mut meter = Meter::new(&options.name, &options.url).await?;
-    let cells = cells(inserts.iter().map(|inserts| inserts.driver));
+    let mut cells = cells(inserts.iter().map(|inserts| inserts.driver));
+    cells.retain(|(operation, _)| operation.name().starts_with(&options.only));
     let mut run = Run::new(store, response(), inserts, series()?);
     run.warm_up(&cells).await?;
 

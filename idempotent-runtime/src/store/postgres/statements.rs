@@ -50,6 +50,8 @@ pub(super) struct TransactionStatements {
     pub(super) record: Arc<str>,
     pub(super) record_again: Arc<str>,
     #[cfg(feature = "tokio-postgres")]
+    pub(super) put_back: Arc<str>,
+    #[cfg(feature = "tokio-postgres")]
     pub(super) record_or_fail: Arc<str>,
     #[cfg(feature = "tokio-postgres")]
     pub(super) record_again_or_fail: Arc<str>,
@@ -93,12 +95,24 @@ impl Statements {
                 record: statement(include_str!("sql/record.sql")),
                 record_again: statement(include_str!("sql/record_again.sql")),
                 #[cfg(feature = "tokio-postgres")]
+                put_back: statement(&put_back()),
+                #[cfg(feature = "tokio-postgres")]
                 record_or_fail: statement(&or_fail(include_str!("sql/record.sql"))),
                 #[cfg(feature = "tokio-postgres")]
                 record_again_or_fail: statement(&or_fail(include_str!("sql/record_again.sql"))),
             },
         }
     }
+}
+
+/// [`TransactionStatements::is_same`] and [`TransactionStatements::restore`] in one.
+#[cfg(feature = "tokio-postgres")]
+fn put_back() -> String {
+    let is_ours = "found.begun_us = $2";
+    let restore = uncommented(include_str!("sql/restore.sql")).replace("$2", is_ours);
+    include_str!("sql/put_back.sql")
+        .replace("{is_same}", &uncommented(include_str!("sql/is_same.sql")))
+        .replace("{restore}", &restore)
 }
 
 /// A statement that writes a record, and fails where it has written none.

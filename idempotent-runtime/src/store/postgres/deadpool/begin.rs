@@ -1,6 +1,6 @@
 //! The beginning of a transaction: the locks, the savepoint, and the look for a record, sent together.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use deadpool_postgres::Pool;
 use futures_util::future::{join, try_join_all, try_join3};
@@ -74,9 +74,9 @@ pub(super) async fn begin(
     };
     // Known to this connection as a rule: then nothing is sent. The record is prepared before the handler runs, because
     // with what that may set, no name could be looked up.
-    let (enter, restore, write) = try_join3(
+    let (enter, put_back, write) = try_join3(
         lent.prepare_cached(&sql.enter),
-        lent.prepare_cached(&sql.restore),
+        lent.prepare_cached(&sql.put_back),
         lent.prepare_typed_cached(&sql.record_or_fail, &COLUMNS),
     )
     .await?;
@@ -87,37 +87,38 @@ pub(super) async fn begin(
     )
     .await;
     begun?;
-    let mut record = RecordToWrite::new(request.clone(), sql, restore);
+    let mut record = RecordToWrite::new(request.clone(), sql, put_back);
     for (key, entered) in request.keys().zip(entered?) {
         record.begun_us = entered.try_get("begun_us")?;
         record.session = entered.try_get("session")?;
-        let (settled, is_expired) = match entered.try_get("is_strict")? {
-            true => {
-                let looking = || statement(&record.sql.look).bind(&key.as_bytes()[..]);
-                let looked = row::one(records.lanes()?.work.rows(None, looking).await?)?;
-                let is_expired: Option<bool> = row::column(&looked, "is_expired")?;
-                (row::settled(&looked, request)?, is_expired)
-            }
-            false => {
-                let seen = seen(&entered)?;
-                (seen.settled(request)?, seen.is_expired)
-            }
+        let setting = |name| entered.try_get::<_, Option<&str>>(name);
+        let is_ours = setting("is_taken")? != Some("true");
+        let is_read_only = setting("read_only")? == Some("on");
+        let is_strict = setting("isolation")? != Some("read committed");
+        let (settled, is_there) = if is_strict {
+            let looking = || statement(&record.sql.look).bind(&key.as_bytes()[..]);
+            let looked = row::one(records.lanes()?.work.rows(None, looking).await?)?;
+            (row::settled(&looked, request)?, row::is_there(&looked)?)
+        } else {
+            let settled = seen(&entered)?.map(|seen| seen.settled(request));
+            let attempt: Option<i32> = entered.try_get("attempt")?;
+            (settled.transpose()?.flatten(), attempt.is_some())
         };
-        if let Some(settled) = settled_by(entered.try_get("is_ours")?, settled) {
+        if let Some(settled) = settled_by(is_ours, settled) {
             unanswered.answered();
             lent.roll_back_and_give_back();
             return Ok(settled.map(|never| match never {}));
         }
-        if entered.try_get("is_read_only")? {
+        if is_read_only {
             return Err(NotBegun::read_only());
         }
         // One that counts has been dealt with.
-        let write = match is_expired {
-            Some(_) => {
+        let write = match is_there {
+            true => {
                 lent.prepare_typed_cached(&record.sql.record_again_or_fail, &COLUMNS)
                     .await?
             }
-            None => write.clone(),
+            false => write.clone(),
         };
         record.keys.push((key, write));
     }
@@ -141,14 +142,28 @@ fn settled_by(is_ours: bool, settled: Option<Settled>) -> Option<Settled> {
     settled.or((!is_ours).then_some(in_flight))
 }
 
-fn seen(row: &Row) -> Result<SeenRecord<'_>, tokio_postgres::Error> {
-    Ok(SeenRecord {
-        request_hash: row.try_get("request_hash")?,
-        is_expired: row.try_get("is_expired")?,
+/// The record, if there is one that has not expired.
+fn seen(row: &Row) -> Result<Option<SeenRecord<'_>>, tokio_postgres::Error> {
+    let time = |name| row.try_get::<_, Option<SystemTime>>(name);
+    let (Some(request_hash), Some(now), Some(created_at), Some(lease_until), Some(expires_at)) = (
+        row.try_get("request_hash")?,
+        time("now")?,
+        time("created_at")?,
+        time("lease_until")?,
+        time("expires_at")?,
+    ) else {
+        return Ok(None);
+    };
+    if expires_at <= now {
+        return Ok(None);
+    }
+    Ok(Some(SeenRecord {
+        request_hash,
         state: row.try_get("state")?,
         response: row.try_get("response")?,
         attempt: row.try_get("attempt")?,
-        age_us: row.try_get("age_us")?,
-        lease_left_us: row.try_get("lease_left_us")?,
-    })
+        // Zero for what is past.
+        age: now.duration_since(created_at).unwrap_or_default(),
+        lease_left: lease_until.duration_since(now).unwrap_or_default(),
+    }))
 }

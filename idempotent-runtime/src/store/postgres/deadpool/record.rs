@@ -33,7 +33,7 @@ pub(super) const COLUMNS: [Type; 8] = [
 pub(super) struct RecordToWrite {
     pub(super) request: TransactionRequest,
     pub(super) sql: TransactionStatements,
-    restore: Statement,
+    put_back: Statement,
     /// For each key, what writes its record, or fails.
     pub(super) keys: Vec<(RecordKey, Statement)>,
     /// When the transaction began, by the server: what tells it from one that the handler has begun
@@ -62,12 +62,12 @@ impl RecordToWrite {
     pub(super) fn new(
         request: TransactionRequest,
         sql: TransactionStatements,
-        restore: Statement,
+        put_back: Statement,
     ) -> Self {
         Self {
             request,
             sql,
-            restore,
+            put_back,
             keys: Vec::new(),
             begun_us: 0,
             session: Vec::new(),
@@ -83,7 +83,7 @@ impl RecordToWrite {
     ) -> Sent {
         let encoded = response.encode();
         let mut writing = pin!(try_join(
-            self.restore(lent),
+            self.put_back(lent),
             self.write(lent, response.status, &encoded)
         ));
         // The order is that of the first polls. Nothing can have been answered yet, so a result says that something
@@ -110,18 +110,17 @@ impl RecordToWrite {
     }
 
     /// Puts back what the handler has changed in its session, and says whether that was nothing.
-    async fn restore(&self, lent: &DeadpoolTransaction) -> Result<bool, Error> {
+    async fn put_back(&self, lent: &DeadpoolTransaction) -> Result<bool, Error> {
         let row = lent
-            .query_one(&self.restore, &[&self.session, &self.begun_us])
+            .query_one(&self.put_back, &[&self.session, &self.begun_us])
             .await?;
-        let is_changed: bool = row.try_get("is_changed")?;
-        let begun_us: i64 = row.try_get("begun_us")?;
-        let is_ours = begun_us == self.begun_us;
+        let is_same: bool = row.try_get("is_same")?;
+        let is_ours = row.try_get::<_, i64>("begun_us")? == self.begun_us;
         if !is_ours {
             tracing::error!(record = %self.request.owner.key,
                 "a handler has ended its transaction by itself: its writes and its record were not committed together");
         }
-        Ok(is_ours && !is_changed)
+        Ok(is_ours && is_same)
     }
 
     async fn write(

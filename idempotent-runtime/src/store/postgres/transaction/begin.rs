@@ -1,5 +1,7 @@
 //! The beginning of a transaction: the locks, the savepoint, and the look for a record.
 
+use std::iter::repeat_with;
+
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
@@ -91,13 +93,15 @@ pub(super) async fn begin(
             .bind(&key.as_bytes()[..])
             .fetch_one(&mut *connection)
             .await?;
+        let setting = |name| entered.try_get::<Option<&str>, _>(name);
         let (is_ours, is_read_only) = (
-            entered.try_get("is_ours")?,
-            entered.try_get("is_read_only")?,
+            setting("is_taken")? != Some("true"),
+            setting("read_only")? == Some("on"),
         );
+        let is_strict = setting("isolation")? != Some("read committed");
         record.begun_us = entered.try_get("begun_us")?;
         record.session = entered.try_get("session")?;
-        let looked = if entered.try_get("is_strict")? {
+        let looked = if is_strict {
             let looking = || statement(&record.sql.look).bind(&key.as_bytes()[..]);
             row::one(records.lanes()?.work.rows(None, looking).await?)?
         } else {
@@ -114,8 +118,7 @@ pub(super) async fn begin(
             return Err(NotBegun::read_only());
         }
         // One that counts has been dealt with.
-        let expired: Option<bool> = looked.try_get("is_expired")?;
-        record.keys.push((key, expired.is_some()));
+        record.keys.push((key, row::is_there(&looked)?));
     }
     unanswered.answered();
     Ok(Claim::Acquired(Box::new(Open {
@@ -137,15 +140,19 @@ pub(in crate::store::postgres) fn message(
     request: &TransactionRequest,
     idle_ms: &str,
 ) -> String {
+    // What the session has as its limit is kept for session.sql by the first one that sets another.
+    let idle_limits = std::iter::once(format!("'{idle_ms}'")).chain(repeat_with(|| "NULL".into()));
     let locks: String = request
         .keys()
-        .map(|key| {
+        .zip(idle_limits)
+        .map(|(key, idle_ms)| {
+            let lock = lock(&sql.name, &key).to_string();
             sql.lock
-                .replace("{lock}", &lock(&sql.name, &key).to_string())
+                .replace("{lock}", &lock)
+                .replace("{idle_ms}", &idle_ms)
         })
         .collect();
-    let begin = sql.begin.replace("{idle_ms}", idle_ms);
-    begin.replace("{locks}", &locks)
+    sql.begin.replace("{locks}", &locks)
 }
 
 /// What begins one without.
