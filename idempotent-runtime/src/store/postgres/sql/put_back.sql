@@ -3,5 +3,10 @@
 --
 -- $1 the session's settings as session.sql had them at the beginning, $2 when the transaction began
 SELECT found.begun_us, found.is_same,
-    CASE WHEN NOT found.is_same THEN (SELECT restored::text FROM ({restore}) AS restored) END
-FROM ({is_same} OFFSET 0) AS found
+    CASE WHEN NOT found.is_same THEN (SELECT restored::text FROM (
+        {restore}
+    ) AS restored) END
+FROM (
+    {is_same}
+    OFFSET 0
+) AS found
