@@ -98,7 +98,7 @@ fn check_handler(sig: &Signature, errors: &mut Errors) {
         && !matches!(peeled(ty), Type::Reference(it) if it.mutability.is_some())
     {
         let rule = "`#[tx]` lends the handler a connection, which the runtime commits: \
-                    write `&mut PgConnection`, `&mut SqliteConnection` or `&mut MySqlConnection`";
+                    write `&mut PgConnection`, `&mut DeadpoolTransaction`, `&mut SqliteConnection` or `&mut MySqlConnection`";
         errors.at(ty, rule);
     }
 }

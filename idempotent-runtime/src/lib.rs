@@ -120,6 +120,7 @@
 //! | `memory` | yes | the in-process store |
 //! | `redis` | no | records in Redis, Valkey, Redis Cluster |
 //! | `postgres` | no | records in PostgreSQL |
+//! | `tokio-postgres` | no | `#[tx]` on [a pool of deadpool-postgres](store::postgres#transactions-by-tokio-postgres); brings `postgres` along |
 //! | `sqlite` | no | records in a SQLite file |
 //! | `mysql` | no | records in MySQL or MariaDB |
 //! | `blake3` | no | BLAKE3 instead of SHA-256 for fingerprints, if the application [selects it](IdempotencyBuilder::digest) |
@@ -132,7 +133,8 @@
 //! | `conformance` | no | the test kit for stores |
 //!
 //! [`store::connect`] opens a store by its URL and needs no database crate of the application's own. A store that is
-//! given a pool (`PostgresStore::new(pool)` and its like) and `#[tx]` need sqlx 0.9.
+//! given a pool (`PostgresStore::new(pool)` and its like) and `#[tx]` need sqlx 0.9, or deadpool-postgres 0.14 with
+//! the feature `tokio-postgres`.
 //!
 //! # Versions of other crates
 //!
@@ -149,6 +151,7 @@
 //! | tracing 0.1 | what is logged, and the span that moves along with a handler |
 //! | tokio 1 | everything runs in its runtime |
 //! | sqlx 0.9 | features `postgres`, `sqlite`, `mysql`: pools given to a store, and the connection of `#[tx]` |
+//! | tokio-postgres 0.7, deadpool-postgres 0.14 | feature `tokio-postgres`: the pool given to a store, and the clients of `#[tx]` |
 //! | metrics 0.24 | feature `metrics`: the recorder that counts |
 //! | tower-layer 0.3, tower-service 0.3 | features `forgotten-routes` and `test-util`: their traits |
 //! | utoipa 5, aide 0.15 | the features of these names: their traits |

@@ -54,7 +54,7 @@ async fn each_key_is_paid_for_once_while_everything_dies(kind: Kind) {
         }
     };
     let killer = async {
-        let mut ender = Ender::new(kind).await;
+        let mut ender = Ender::new(kind, &scenario).await;
         while pace.kill().await {
             match &mut ender {
                 Some(ender) => ender.end_one().await,
@@ -91,7 +91,7 @@ async fn each_key_is_paid_for_once_while_everything_dies(kind: Kind) {
         again.assert_replay_of(answer);
     }
 }
-on_stores!(each_key_is_paid_for_once_while_everything_dies: Postgres MariaDb Sqlite);
+on_stores!(each_key_is_paid_for_once_while_everything_dies: Postgres Deadpool MariaDb Sqlite);
 
 fn key(delivery: usize) -> String {
     let round = delivery / (AT_A_TIME * COPIES);
@@ -153,20 +153,23 @@ async fn until(count: &watch::Sender<usize>, least: usize) {
 
 /// An operator who ends connections of the application's database.
 enum Ender {
-    Postgres(PgConnection),
+    /// With the name of the database.
+    Postgres(PgConnection, String),
     MariaDb(MySqlConnection),
 }
 
 impl Ender {
     /// `None` where there is no server.
-    async fn new(kind: Kind) -> Option<Self> {
+    async fn new(kind: Kind, scenario: &Scenario) -> Option<Self> {
         if kind == Kind::Sqlite {
             return None;
         }
         let url = shared(kind).expect("a server").url("test");
         Some(match kind {
-            Kind::Postgres => {
-                Self::Postgres(PgConnection::connect(&url).await.expect("a connection"))
+            Kind::Postgres | Kind::Deadpool => {
+                let database = scenario.url.rsplit_once('/').expect("a database").1;
+                let connection = PgConnection::connect(&url).await.expect("a connection");
+                Self::Postgres(connection, database.to_owned())
             }
             _ => Self::MariaDb(MySqlConnection::connect(&url).await.expect("a connection")),
         })
@@ -181,10 +184,11 @@ impl Ender {
 
     async fn try_end_one(&mut self) -> bool {
         match self {
-            Self::Postgres(connection) => {
+            Self::Postgres(connection, database) => {
                 let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                           WHERE datname = 'tx_chaos' ORDER BY state = 'idle', random() LIMIT 1";
-                let ended = sqlx::query_scalar(end).fetch_optional(connection).await;
+                           WHERE datname = $1 ORDER BY state = 'idle', random() LIMIT 1";
+                let end = sqlx::query_scalar(end).bind(&*database);
+                let ended = end.fetch_optional(connection).await;
                 ended.expect("an answer").unwrap_or(false)
             }
             Self::MariaDb(connection) => {

@@ -64,7 +64,7 @@ async fn a_killed_process_leaves_both_or_neither(kind: Kind) {
         both_or_neither(&survivors, &books, &death).await;
     }
 }
-on_stores!(a_killed_process_leaves_both_or_neither: Postgres MariaDb Sqlite);
+on_stores!(a_killed_process_leaves_both_or_neither: Postgres Deadpool MariaDb Sqlite);
 
 /// Between the record and COMMIT, and between COMMIT and its reply.
 async fn killed_at_commit(kind: Kind, scenario: &Scenario) -> Vec<Death> {

@@ -23,7 +23,7 @@ const FAULTS: [Fault; 8] = [
 /// How the exchanges of a transaction are told apart: by what only they contain.
 fn exchanges(kind: Kind, key: &str) -> [(&'static str, Target); 5] {
     let (begin, lock) = match kind {
-        Kind::Postgres => ("BEGIN", "pg_try_advisory_xact_lock"),
+        Kind::Postgres | Kind::Deadpool => ("BEGIN", "pg_try_advisory_xact_lock"),
         _ => ("START TRANSACTION", "SAVEPOINT"),
     };
     let containing = |part: &str| Target::Containing(part.to_owned());
@@ -70,7 +70,7 @@ async fn one_row_and_one_record_whatever_the_network_does_to_an_exchange(kind: K
         }
     }
 }
-on_stores!(one_row_and_one_record_whatever_the_network_does_to_an_exchange: Postgres MariaDb);
+on_stores!(one_row_and_one_record_whatever_the_network_does_to_an_exchange: Postgres Deadpool MariaDb);
 
 fn shop(url: Option<String>) -> Options {
     Options {

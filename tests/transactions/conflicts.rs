@@ -64,7 +64,7 @@ async fn of_two_that_lock_each_other_out_one_is_refused_and_succeeds_later<C: Da
     assert_eq!((scene.account("a").await, scene.account("b").await), (2, 2));
     assert_eq!(scene.records().await, 2);
 }
-on_databases!(of_two_that_lock_each_other_out_one_is_refused_and_succeeds_later: PgConnection MySqlConnection);
+on_databases!(of_two_that_lock_each_other_out_one_is_refused_and_succeeds_later: PgConnection DeadpoolTransaction MySqlConnection);
 
 /// A victim that has not noticed, and writes on after everything before was rolled back.
 fn unnoticed(end: &str) -> [String; 2] {
@@ -103,7 +103,7 @@ async fn a_victim_that_goes_on_commits_nothing<C: Database>(scene: &Scene<C>) {
     let stored = if C::STORE == "postgres" { 5 } else { 4 };
     assert_eq!(scene.records().await, stored);
 }
-on_databases!(a_victim_that_goes_on_commits_nothing: PgConnection MySqlConnection);
+on_databases!(a_victim_that_goes_on_commits_nothing: PgConnection DeadpoolTransaction MySqlConnection);
 
 /// Without a record there is nothing but the savepoint to tell.
 async fn a_victim_without_a_key_commits_no_half<C: Database>(scene: &Scene<C>) {
@@ -116,7 +116,7 @@ async fn a_victim_without_a_key_commits_no_half<C: Database>(scene: &Scene<C>) {
     assert_eq!(there, (1, 1));
     assert_eq!((scene.account("a").await, scene.account("b").await), (1, 1));
 }
-on_databases!(a_victim_without_a_key_commits_no_half: PgConnection MySqlConnection);
+on_databases!(a_victim_without_a_key_commits_no_half: PgConnection DeadpoolTransaction MySqlConnection);
 
 /// Both read both rows, and each writes one: one after the other they would not have.
 async fn of_two_that_cannot_be_put_in_order_one_is_refused<C: Database>(scene: &Scene<C>) {
@@ -145,7 +145,7 @@ async fn of_two_that_cannot_be_put_in_order_one_is_refused<C: Database>(scene: &
     assert_eq!(scene.account("a").await + scene.account("b").await, 0);
     assert_eq!(scene.records().await, 2);
 }
-on_databases!(of_two_that_cannot_be_put_in_order_one_is_refused: PgConnection);
+on_databases!(of_two_that_cannot_be_put_in_order_one_is_refused: PgConnection DeadpoolTransaction);
 
 /// Under a snapshot that may be older than the lock, the primary key decides.
 async fn serializable_copies_run_once<C: Database>(scene: &Scene<C>) {
@@ -166,7 +166,7 @@ async fn serializable_copies_run_once<C: Database>(scene: &Scene<C>) {
     }
     assert_eq!(scene.records().await, 40);
 }
-on_databases!(serializable_copies_run_once: PgConnection);
+on_databases!(serializable_copies_run_once: PgConnection DeadpoolTransaction);
 
 async fn two_connections_are_enough_for_64_clients<C: Database>(scene: &Scene<C>) {
     const CLIENTS: usize = 64;
@@ -210,7 +210,7 @@ async fn a_slow_handler_holds_up_no_other_key<C: Database>(scene: &Scene<C>) {
     server.stage.open("a");
     slow.await.unwrap().assert_own(201);
 }
-on_databases!(a_slow_handler_holds_up_no_other_key: PgConnection MySqlConnection);
+on_databases!(a_slow_handler_holds_up_no_other_key: PgConnection DeadpoolTransaction MySqlConnection);
 
 /// However a request ends, the pool gets back what it has lent.
 async fn a_connection_comes_back_as_it_was<C: Database>(scene: &Scene<C>) {

@@ -40,7 +40,7 @@ async fn a_copy_in_another_process_is_409_at_once<C: Database>(scene: &Scene<C>)
     again.assert_replay_of(&first);
     scene.assert_once("key").await;
 }
-on_databases!(a_copy_in_another_process_is_409_at_once: PgConnection MySqlConnection);
+on_databases!(a_copy_in_another_process_is_409_at_once: PgConnection DeadpoolTransaction MySqlConnection);
 
 /// A request that is to write to the file waits for the one that does, and is told when that takes too long.
 async fn a_copy_in_another_process_waits_for_the_file<C: Database>(scene: &Scene<C>) {
@@ -147,7 +147,7 @@ async fn waiters_hold_no_connection<C: Database>(scene: &Scene<C>) {
     }
     assert_eq!(scene.payments("key").await, 1);
 }
-on_databases!(waiters_hold_no_connection: PgConnection MySqlConnection);
+on_databases!(waiters_hold_no_connection: PgConnection DeadpoolTransaction MySqlConnection);
 
 async fn a_copy_needs_no_connection<C: Database>(scene: &Scene<C>) {
     let server = scene.serve(scene.builder(1)).await;

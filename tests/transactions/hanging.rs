@@ -69,4 +69,4 @@ async fn a_handler_that_commits_by_itself_and_hangs_is_called_unknown<C: Databas
     first.assert_code(409, "outcome-unknown");
     assert_eq!(scene.payments("key").await, 1);
 }
-on_databases!(a_handler_that_commits_by_itself_and_hangs_is_called_unknown: PgConnection MySqlConnection);
+on_databases!(a_handler_that_commits_by_itself_and_hangs_is_called_unknown: PgConnection DeadpoolTransaction MySqlConnection);

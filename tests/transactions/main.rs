@@ -7,6 +7,7 @@ mod support;
 
 mod conflicts;
 mod cost;
+mod deadpool;
 mod duplicates;
 mod failures;
 mod handles;

@@ -31,4 +31,4 @@ async fn a_forgotten_transaction_within_commits_nothing<C: Database>(scene: &Sce
     server.post("/all", "key", "pay").await.assert_own(201);
     scene.assert_once("key").await;
 }
-on_databases!(a_forgotten_transaction_within_commits_nothing);
+on_databases!(a_forgotten_transaction_within_commits_nothing: PgConnection SqliteConnection MySqlConnection);

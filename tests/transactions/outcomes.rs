@@ -142,7 +142,7 @@ async fn a_server_error_after_a_refused_statement_is_not_stored<C: Database>(sce
     server.post("/all", "key", "pay").await.assert_own(201);
     scene.assert_once("key").await;
 }
-on_databases!(a_server_error_after_a_refused_statement_is_not_stored: PgConnection);
+on_databases!(a_server_error_after_a_refused_statement_is_not_stored: PgConnection DeadpoolTransaction);
 
 /// Where a refused statement undoes itself, the handler knows what it answers.
 async fn a_server_error_after_a_refused_statement_is_stored<C: Database>(scene: &Scene<C>) {
@@ -166,7 +166,7 @@ async fn a_success_after_a_swallowed_failure_commits_nothing<C: Database>(scene:
     assert_eq!(server.stage.runs(), 2);
     server.post("/all", "key", "pay").await.assert_own(201);
 }
-on_databases!(a_success_after_a_swallowed_failure_commits_nothing: PgConnection);
+on_databases!(a_success_after_a_swallowed_failure_commits_nothing: PgConnection DeadpoolTransaction);
 
 async fn a_body_of_unknown_length_is_replayed_as_a_whole<C: Database>(scene: &Scene<C>) {
     let server = scene.server().await;

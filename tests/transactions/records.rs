@@ -62,7 +62,7 @@ async fn an_expired_record_may_be_purged_or_claimed_under_a_transaction<C: Datab
     plain.stage.open("plain");
     running.await.unwrap().assert_own(200);
 }
-on_databases!(an_expired_record_may_be_purged_or_claimed_under_a_transaction: PgConnection);
+on_databases!(an_expired_record_may_be_purged_or_claimed_under_a_transaction: PgConnection DeadpoolTransaction);
 
 /// The record comes in the text format, which is not the same everywhere.
 async fn a_database_that_escapes_bytes_replays_too<C: Database>(scene: &Scene<C>) {
@@ -74,7 +74,7 @@ async fn a_database_that_escapes_bytes_replays_too<C: Database>(scene: &Scene<C>
     let again = server.post("/all", "key", "pay").await;
     again.assert_replay_of(&first);
 }
-on_databases!(a_database_that_escapes_bytes_replays_too: PgConnection);
+on_databases!(a_database_that_escapes_bytes_replays_too: PgConnection DeadpoolTransaction);
 
 /// What a handler of the same operation has left that runs without a transaction.
 async fn a_record_that_runs_or_was_abandoned_is_not_run_again<C: Database>(scene: &Scene<C>) {
@@ -125,7 +125,7 @@ async fn a_claim_that_comes_while_a_transaction_runs_wins<C: Database>(scene: &S
     }
     assert_eq!((scene.payments("key").await, scene.records().await), (0, 1));
 }
-on_databases!(a_claim_that_comes_while_a_transaction_runs_wins: PgConnection);
+on_databases!(a_claim_that_comes_while_a_transaction_runs_wins: PgConnection DeadpoolTransaction);
 
 /// And one that is done by then is the answer.
 async fn a_claim_that_is_completed_while_a_transaction_runs_is_its_answer<C: Database>(
@@ -142,7 +142,7 @@ async fn a_claim_that_is_completed_while_a_transaction_runs_is_its_answer<C: Dat
     transaction.await.unwrap().assert_replay_of(&first);
     assert_eq!(scene.payments("key").await, 0);
 }
-on_databases!(a_claim_that_is_completed_while_a_transaction_runs_is_its_answer: PgConnection);
+on_databases!(a_claim_that_is_completed_while_a_transaction_runs_is_its_answer: PgConnection DeadpoolTransaction);
 
 /// An operator removes the record under a transaction, or a database loses it.
 async fn without_its_record_a_transaction_commits_nothing<C: Database>(scene: &Scene<C>) {

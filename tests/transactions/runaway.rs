@@ -54,7 +54,7 @@ async fn a_handler_that_commits_by_itself_is_replayed<C: Database>(scene: &Scene
         }
     }
 }
-on_databases!(a_handler_that_commits_by_itself_is_replayed: PgConnection MySqlConnection);
+on_databases!(a_handler_that_commits_by_itself_is_replayed: PgConnection DeadpoolTransaction MySqlConnection);
 
 /// On MySQL a change of the schema commits.
 async fn a_handler_that_changes_the_schema_is_replayed<C: Database>(scene: &Scene<C>) {

@@ -31,7 +31,7 @@ async fn the_wrong_connection_is_told_the_right_one<C: Database>(scene: &Scene<C
         assert!(message.contains(&its), "{error}");
     }
 }
-on_databases!(the_wrong_connection_is_told_the_right_one);
+on_databases!(the_wrong_connection_is_told_the_right_one: PgConnection SqliteConnection MySqlConnection);
 
 async fn a_missing_table_is_found<C: Database>(scene: &Scene<C>) {
     let store = C::store(&C::pool(&scene.url, 1), "nobody_has_made_this");
@@ -53,7 +53,7 @@ async fn a_missing_server_is_found<C: Database>(scene: &Scene<C>) {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store, "{error:?}");
 }
-on_databases!(a_missing_server_is_found: PgConnection MySqlConnection);
+on_databases!(a_missing_server_is_found: PgConnection DeadpoolTransaction MySqlConnection);
 
 async fn trying_it_out_leaves_nothing<C: Database>(scene: &Scene<C>) {
     let idempotency = scene.builder(1).secret_check(false).build();

@@ -48,7 +48,7 @@ async fn a_success_that_was_not_committed_is_not_answered<C: Database>(scene: &S
     answer.assert_refused();
     scene.assert_nothing("").await;
 }
-on_databases!(a_success_that_was_not_committed_is_not_answered: PgConnection);
+on_databases!(a_success_that_was_not_committed_is_not_answered: PgConnection DeadpoolTransaction);
 
 /// The server has rolled back what was before: of what the handler writes there would be a half.
 async fn no_half_is_committed_without_a_key<C: Database>(scene: &Scene<C>) {

@@ -17,6 +17,8 @@ use sqlx::{MySqlConnection, PgConnection, SqliteConnection};
 use tower::ServiceExt as _;
 
 use super::connect::CONNECTIONS;
+use super::insert_by_tokio_postgres;
+use super::load::Driver;
 use crate::Failure;
 use crate::till::{Payment, PaymentRequest, Till};
 
@@ -25,20 +27,24 @@ const BODY: &str = r#"{"amount":4200,"currency":"EUR","order_id":"order-01234567
 
 /// One application without idempotency and one with it, on the same pool and the same table.
 pub(super) struct Inserts {
+    pub(super) driver: Driver,
     pub(super) alone: Router,
     pub(super) with_record: Router,
     pub(super) store: Arc<dyn Store>,
 }
 
-/// `None` where no transactions are.
-pub(super) async fn inserts(name: &str, url: &str) -> Result<Option<Inserts>, Failure> {
-    Ok(Some(match name {
-        "postgres" => postgres::inserts(url, CONNECTIONS).await?,
-        "mysql" => mysql::inserts(url, CONNECTIONS).await?,
+/// By each driver; none where no transactions are.
+pub(super) async fn inserts(name: &str, url: &str) -> Result<Vec<Inserts>, Failure> {
+    Ok(match name {
+        "postgres" => vec![
+            postgres::inserts(url, CONNECTIONS).await?,
+            insert_by_tokio_postgres::inserts(url, CONNECTIONS).await?,
+        ],
+        "mysql" => vec![mysql::inserts(url, CONNECTIONS).await?],
         // It has one writer. Those of a larger pool would wait for each other asleep.
-        "sqlite" => sqlite::inserts(url, 1).await?,
-        _ => return Ok(None),
-    }))
+        "sqlite" => vec![sqlite::inserts(url, 1).await?],
+        _ => Vec::new(),
+    })
 }
 
 /// Takes a payment; `number` is its key, if it is asked for one.
@@ -60,11 +66,11 @@ pub(super) async fn pay(app: Router, number: u64) -> Result<(), Failure> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "as `map_err` has it")]
-fn failed(error: sqlx::Error) -> (StatusCode, String) {
+pub(super) fn failed(error: impl std::error::Error) -> (StatusCode, String) {
     (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }
 
-type Answer = Result<(StatusCode, Json<Payment>), (StatusCode, String)>;
+pub(super) type Answer = Result<(StatusCode, Json<Payment>), (StatusCode, String)>;
 
 /// The same for each database, in its words.
 macro_rules! database {
@@ -129,6 +135,7 @@ macro_rules! database {
                     .route("/payments", post(with_record))
                     .layer(till);
                 Ok(Inserts {
+                    driver: Driver::Sqlx,
                     alone: alone.with_state(pool),
                     with_record: with_record.with_state(transactions),
                     store,

@@ -21,9 +21,16 @@ pub(crate) enum Operation {
     /// A claim of a completed record; all callers have the same one.
     Replay,
     /// A payment in a transaction, without idempotency.
-    Insert,
+    Insert(Driver),
     /// The same with `#[tx]`, and a key of its own.
-    InsertWithRecord,
+    InsertWithRecord(Driver),
+}
+
+/// What a handler writes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Driver {
+    Sqlx,
+    TokioPostgres,
 }
 
 impl Operation {
@@ -31,15 +38,27 @@ impl Operation {
     pub(crate) const ALL: [Self; 3] = [Self::Claim, Self::Pair, Self::Replay];
 
     /// What is compared with each other.
-    pub(super) const INSERTS: [Self; 2] = [Self::Insert, Self::InsertWithRecord];
+    pub(super) const fn inserts(driver: Driver) -> [Self; 2] {
+        [Self::Insert(driver), Self::InsertWithRecord(driver)]
+    }
+
+    /// What writes, if it is an insert.
+    pub(super) const fn driver(self) -> Option<Driver> {
+        match self {
+            Self::Insert(driver) | Self::InsertWithRecord(driver) => Some(driver),
+            Self::Claim | Self::Pair | Self::Replay => None,
+        }
+    }
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Claim => "claim",
             Self::Pair => "claim + complete",
             Self::Replay => "replay",
-            Self::Insert => "insert",
-            Self::InsertWithRecord => "insert, `#[tx]`",
+            Self::Insert(Driver::Sqlx) => "insert",
+            Self::InsertWithRecord(Driver::Sqlx) => "insert, `#[tx]`",
+            Self::Insert(Driver::TokioPostgres) => "insert, tokio-postgres",
+            Self::InsertWithRecord(Driver::TokioPostgres) => "insert, `#[tx]`, tokio-postgres",
         }
     }
 }
@@ -47,7 +66,7 @@ impl Operation {
 pub(crate) struct Run {
     store: Arc<dyn Store>,
     response: Arc<StoredResponse>,
-    inserts: Option<Arc<Inserts>>,
+    inserts: Arc<[Inserts]>,
     /// The record that is replayed; those after it are claimed.
     first: u64,
     next: Arc<AtomicU64>,
@@ -62,13 +81,13 @@ impl Run {
     pub(super) fn new(
         store: Arc<dyn Store>,
         response: Arc<StoredResponse>,
-        inserts: Option<Inserts>,
+        inserts: Vec<Inserts>,
         first: u64,
     ) -> Self {
         Self {
             store,
             response,
-            inserts: inserts.map(Arc::new),
+            inserts: inserts.into(),
             first,
             next: Arc::new(AtomicU64::new(first + 1)),
         }
@@ -86,11 +105,8 @@ impl Run {
 
     /// Where the connections are that an operation goes through.
     pub(super) fn store_of(&self, operation: Operation) -> Arc<dyn Store> {
-        let store = match &self.inserts {
-            Some(inserts) if Operation::INSERTS.contains(&operation) => &inserts.store,
-            _ => &self.store,
-        };
-        Arc::clone(store)
+        let inserts = inserts_of(&self.inserts, operation);
+        Arc::clone(inserts.map_or(&self.store, |inserts| &inserts.store))
     }
 
     pub(crate) async fn load(
@@ -104,9 +120,9 @@ impl Run {
         for _ in 0..callers {
             let (store, response) = (Arc::clone(&self.store), Arc::clone(&self.response));
             let (first, next) = (self.first, Arc::clone(&self.next));
-            let inserts = self.inserts.clone();
+            let inserts = Arc::clone(&self.inserts);
             tasks.spawn(async move {
-                let inserts = || inserts.as_deref().ok_or("it has no transactions");
+                let inserts = || inserts_of(&inserts, operation).ok_or("it has no transactions");
                 let mut latencies = Latencies::default();
                 while begun.elapsed() < length {
                     let started = Instant::now();
@@ -115,8 +131,8 @@ impl Run {
                         Operation::Claim => first_claim(&*store, number).await?,
                         Operation::Pair => pair(&*store, number, &response).await?,
                         Operation::Replay => replay(&*store, first, number).await?,
-                        Operation::Insert => pay(inserts()?.alone.clone(), number).await?,
-                        Operation::InsertWithRecord => {
+                        Operation::Insert(_) => pay(inserts()?.alone.clone(), number).await?,
+                        Operation::InsertWithRecord(_) => {
                             pay(inserts()?.with_record.clone(), number).await?;
                         }
                     }
@@ -134,6 +150,11 @@ impl Run {
             took: begun.elapsed(),
         })
     }
+}
+
+fn inserts_of(inserts: &[Inserts], operation: Operation) -> Option<&Inserts> {
+    let driver = operation.driver()?;
+    inserts.iter().find(|inserts| inserts.driver == driver)
 }
 
 pub(crate) async fn first_claim(store: &dyn Store, number: u64) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use self::load::{Operation, Run};
+use self::load::{Driver, Operation, Run};
 use self::meter::{Meter, Reading};
 use crate::Failure;
 use crate::numbers::{median, response, series};
@@ -12,6 +12,7 @@ use crate::report::{Line, say};
 mod ceiling;
 pub(crate) mod connect;
 mod insert;
+mod insert_by_tokio_postgres;
 pub(crate) mod load;
 mod meter;
 
@@ -30,6 +31,8 @@ struct Options {
     rounds: u32,
     length: Duration,
     pgbench: Option<PathBuf>,
+    /// What the names of the operations that are measured begin with.
+    only: String,
     json: bool,
 }
 
@@ -56,7 +59,7 @@ pub(crate) fn run(arguments: lexopt::Parser) -> Result<(), Failure> {
 fn parse(mut arguments: lexopt::Parser) -> Result<Option<Options>, Failure> {
     use lexopt::prelude::*;
     let (mut store, mut rounds, mut seconds) = (None, 1, 1);
-    let (mut pgbench, mut json) = (None, false);
+    let (mut pgbench, mut only, mut json) = (None, String::new(), false);
     while let Some(argument) = arguments.next()? {
         match argument {
             Long("head") => return Ok(None),
@@ -64,6 +67,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Option<Options>, Failure> {
             Long("rounds") => rounds = arguments.value()?.parse()?,
             Long("seconds") => seconds = arguments.value()?.parse()?,
             Long("pgbench") => pgbench = Some(arguments.value()?.into()),
+            Long("only") => only = arguments.value()?.string()?,
             Long("json") => json = true,
             _ => return Err(argument.unexpected().into()),
         }
@@ -76,6 +80,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Option<Options>, Failure> {
         rounds,
         length: Duration::from_secs(seconds),
         pgbench,
+        only,
         json,
     }))
 }
@@ -84,7 +89,8 @@ async fn measure(options: &Options) -> Result<(), Failure> {
     let store = connect::store(&options.name, &options.url).await?;
     let inserts = insert::inserts(&options.name, &options.url).await?;
     let mut meter = Meter::new(&options.name, &options.url).await?;
-    let cells = cells(inserts.is_some());
+    let mut cells = cells(inserts.iter().map(|inserts| inserts.driver));
+    cells.retain(|(operation, _)| operation.name().starts_with(&options.only));
     let mut run = Run::new(store, response(), inserts, series()?);
     run.warm_up(&cells).await?;
 
@@ -114,7 +120,7 @@ async fn measure(options: &Options) -> Result<(), Failure> {
     for ((operation, callers), samples) in cells.iter().zip(&samples) {
         let ratios = match operation {
             Operation::Pair if *callers == CEILING_CALLERS => ratios.clone(),
-            Operation::InsertWithRecord => ratios_of(samples, before),
+            Operation::InsertWithRecord(_) => ratios_of(samples, before),
             _ => Vec::new(),
         };
         print(options, *operation, *callers, samples, median(ratios));
@@ -127,16 +133,14 @@ async fn measure(options: &Options) -> Result<(), Failure> {
 }
 
 /// What is measured in each round, in this order: inserts that are compared one after the other.
-fn cells(has_transactions: bool) -> Vec<(Operation, u32)> {
+fn cells(drivers: impl Iterator<Item = Driver>) -> Vec<(Operation, u32)> {
     let claims = Operation::ALL.map(|operation| CALLERS.map(|callers| (operation, callers)));
-    let inserts = PAYERS.map(|payers| Operation::INSERTS.map(|operation| (operation, payers)));
-    let inserts = inserts.as_flattened().iter().filter(|_| has_transactions);
-    claims
-        .as_flattened()
-        .iter()
-        .chain(inserts)
-        .copied()
-        .collect()
+    let inserts = drivers.flat_map(|driver| {
+        let inserts = Operation::inserts(driver);
+        PAYERS.map(|payers| inserts.map(|operation| (operation, payers)))
+    });
+    let claims = claims.as_flattened().iter().copied();
+    claims.chain(inserts.flatten()).collect()
 }
 
 /// Of the same round each.
@@ -160,7 +164,7 @@ async fn sample(
     let after = meter.read(&*store).await?;
     let count = loaded.latencies.count() as f64;
     let mut spent = after.since(before).per(count);
-    if options.name == "postgres" && Operation::INSERTS.contains(&operation) {
+    if options.name == "postgres" && operation.driver().is_some() {
         // It counts no statements within a transaction, and a savepoint has an id of its own.
         (spent.commits, spent.round_trips) = (spent.round_trips, None);
     }
@@ -196,7 +200,7 @@ fn print(
     let log_bytes = of(|sample| sample.spent.log_bytes);
     let name = operation.name();
     if options.json {
-        let is_insert = operation == Operation::InsertWithRecord;
+        let is_insert = matches!(operation, Operation::InsertWithRecord(_));
         Line::default()
             .with("store", options.name.as_str())
             .with("operation", name)

@@ -72,23 +72,30 @@ pub struct Transactions<C: TransactionConnection> {
 
 impl Idempotency {
     /// The transactions of the store's database, whose connections are of type `C`: sqlx's
-    /// `PgConnection`, `SqliteConnection` or `MySqlConnection`.
+    /// `PgConnection`, `SqliteConnection` or `MySqlConnection`, or with a pool of deadpool-postgres the
+    /// `DeadpoolTransaction` of the `PostgreSQL` store.
     ///
     /// It begins one and rolls it back, so that what is wrong is found at start-up and not by the first
     /// payment.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoTransactions`] when the store has none, or is of another database;
+    /// [`ErrorKind::NoTransactions`] when the store has none, or is of another database or driver;
     /// [`ErrorKind::Store`] when none could be begun.
     pub async fn transactions<C: TransactionConnection>(&self) -> Result<Transactions<C>, Error> {
         let store = self.store();
         let begin = store.transactor().and_then(C::of).ok_or_else(|| {
-            let message = format!(
-                "`#[tx]` with a connection of the {} store, and this is the {} store: connect to the database that the handlers write to",
-                C::STORE,
-                store.name(),
-            );
+            let message = match store.name() {
+                name if name == C::STORE => format!(
+                    "`#[tx]` with a connection of another driver than this {name} store has a pool of: \
+                     `PostgresStore::with_deadpool` takes one of deadpool-postgres, for `DeadpoolTransaction`, and without it \
+                     handlers borrow sqlx's `PgConnection`"
+                ),
+                name => format!(
+                    "`#[tx]` with a connection of the {} store, and this is the {name} store: connect to the database that the handlers write to",
+                    C::STORE,
+                ),
+            };
             Error::new(ErrorKind::NoTransactions, message)
         })?;
         let transactions = Transactions {

@@ -149,6 +149,8 @@ pub struct Transactor(System);
 enum System {
     #[cfg(feature = "postgres")]
     Postgres(Arc<dyn Begin<sqlx::PgConnection>>),
+    #[cfg(feature = "tokio-postgres")]
+    Deadpool(Arc<dyn Begin<super::postgres::DeadpoolTransaction>>),
     #[cfg(feature = "sqlite")]
     Sqlite(Arc<dyn Begin<sqlx::SqliteConnection>>),
     #[cfg(feature = "mysql")]
@@ -156,10 +158,12 @@ enum System {
 }
 
 /// A connection that a handler can borrow in its record's transaction (`#[tx] tx: &mut ...`):
-/// sqlx's `PgConnection`, `SqliteConnection` and `MySqlConnection`, each with its cargo feature.
+/// sqlx's `PgConnection`, `SqliteConnection` and `MySqlConnection`, and for tokio-postgres the `DeadpoolTransaction` of the
+/// `PostgreSQL` store, each with its cargo feature.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a connection that a handler can borrow",
-    note = "`#[tx]` takes sqlx's `&mut PgConnection`, `&mut SqliteConnection` or `&mut MySqlConnection`, of sqlx 0.9, with the cargo feature `postgres`, `sqlite` or `mysql` of idempotent-runtime"
+    note = "`#[tx]` takes sqlx's `&mut PgConnection`, `&mut SqliteConnection` or `&mut MySqlConnection`, of sqlx 0.9, with the cargo feature `postgres`, `sqlite` or `mysql` of idempotent-runtime",
+    note = "or `&mut DeadpoolTransaction` of `idempotent_runtime::store::postgres`, for tokio-postgres, with the cargo feature `tokio-postgres`"
 )]
 pub trait TransactionConnection: Send + Sized + sealed::Of + 'static {
     /// The name of the store that has such connections.
@@ -208,6 +212,12 @@ macro_rules! connection {
 }
 
 connection!("postgres", "postgres", Postgres, sqlx::PgConnection);
+connection!(
+    "tokio-postgres",
+    "postgres",
+    Deadpool,
+    super::postgres::DeadpoolTransaction
+);
 connection!("sqlite", "sqlite", Sqlite, sqlx::SqliteConnection);
 connection!("mysql", "mysql", MySql, sqlx::MySqlConnection);
 

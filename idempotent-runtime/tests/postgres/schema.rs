@@ -101,15 +101,15 @@ async fn schema_of_another_release_is_refused() {
         return;
     };
     scratch
-        .execute(r#"ALTER TABLE "{table}" ALTER schema_version SET DEFAULT 4"#)
+        .execute(r#"ALTER TABLE "{table}" ALTER schema_version SET DEFAULT 5"#)
         .await;
     let error = scratch.store(1).migrate().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store);
-    assert!(error.to_string().contains("has schema 4"), "{error}");
-    assert!(error.to_string().contains("reads schema 3"), "{error}");
+    assert!(error.to_string().contains("has schema 5"), "{error}");
+    assert!(error.to_string().contains("reads schema 4"), "{error}");
     let error = scratch.store(1).claim(&request()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Refused);
-    assert!(chain(&error).contains("has schema 4"), "{}", chain(&error));
+    assert!(chain(&error).contains("has schema 5"), "{}", chain(&error));
     scratch.clean_up().await;
 }
 

@@ -29,10 +29,11 @@ impl Tenant {
                 CREATE TABLE "{name}".idempotency_records (id integer)"#
             ))
             .await;
-        let options = scratch
-            .server
-            .clone()
-            .options([("search_path", &scratch.table)]);
+        // The limit is another one within a transaction of the store's, and this one again afterwards.
+        let options = scratch.server.clone().options([
+            ("search_path", &*scratch.table),
+            ("idle_in_transaction_session_timeout", "5min"),
+        ]);
         let pool = pool(&options, 1);
         let store = idempotent_runtime::store::postgres::PostgresStore::new(pool.clone());
         store.migrate().await.unwrap();

@@ -175,6 +175,7 @@ sql_store!(MySqlStore);
 impl Bench for Scratch {
     type Store = MySqlStore;
 
+    const SCHEMA: u32 = 3;
     const MAKE_NEWER: &'static str =
         "ALTER TABLE {table} MODIFY schema_version TINYINT UNSIGNED NOT NULL DEFAULT 4";
     const DAMAGES: &'static [&'static str] = &[

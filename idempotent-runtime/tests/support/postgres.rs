@@ -200,7 +200,8 @@ sql_store!(PostgresStore);
 impl Bench for Scratch {
     type Store = PostgresStore;
 
-    const MAKE_NEWER: &'static str = "ALTER TABLE {table} ALTER schema_version SET DEFAULT 4";
+    const SCHEMA: u32 = 4;
+    const MAKE_NEWER: &'static str = "ALTER TABLE {table} ALTER schema_version SET DEFAULT 5";
     const DAMAGES: &'static [&'static str] = &[
         "state = 3",
         r"response = '\x09'::bytea || substring(response FROM 2)", // a newer version

@@ -201,6 +201,7 @@ sql_store!(SqliteStore);
 impl Bench for Directory {
     type Store = SqliteStore;
 
+    const SCHEMA: u32 = 3;
     const MAKE_NEWER: &'static str = "PRAGMA writable_schema = ON;
         UPDATE sqlite_schema SET sql = replace(sql, 'DEFAULT 3', 'DEFAULT 4') WHERE type = 'table';
         PRAGMA writable_schema = RESET";

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::service::{gate, variable};
 use super::workspace::{signal, tail};
-use super::{BOUND, Point, Scenario};
+use super::{BOUND, Kind, Point, Scenario};
 
 /// How an application is started.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +63,9 @@ impl Application {
         }
         if options.shop {
             command.env(variable::SHOP, "");
+        }
+        if scenario.kind == Kind::Deadpool {
+            command.env(variable::DEADPOOL, "");
         }
         if let Some(namespace) = options.namespace {
             command.env(variable::NAMESPACE, namespace);

@@ -24,6 +24,7 @@ impl Books {
             Kind::Sqlite => format!("{}?mode=rwc", scenario.url),
             _ => scenario.url.clone(),
         };
+        let kind = kind.server();
         let books = Self { kind, url };
         books.texts(PAYMENTS).await;
         books
@@ -71,7 +72,7 @@ impl Books {
             Kind::Postgres => texts!(PgConnection, &self.url, sql),
             Kind::MariaDb => texts!(MySqlConnection, &self.url, sql),
             Kind::Sqlite => texts!(SqliteConnection, &self.url, sql),
-            Kind::Redis => unreachable!("Redis has no transactions"),
+            Kind::Redis | Kind::Deadpool => unreachable!("it has no books"),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use idempotent_runtime::StoredResponse;
+use idempotent_runtime::store::postgres::DeadpoolTransaction;
 use idempotent_runtime::store::transaction::{Begin, Committed, Session, TransactionRequest};
 use idempotent_runtime::store::{Claim, StoreError, TransactionConnection, Transactor};
 use sqlx::{MySqlConnection, PgConnection, SqliteConnection};
@@ -34,6 +35,7 @@ trait Deadly: TransactionConnection {
 
 impl Deadly for PgConnection {}
 impl Deadly for MySqlConnection {}
+impl Deadly for DeadpoolTransaction {}
 
 impl Deadly for SqliteConnection {
     async fn die_at_commit(&mut self) -> bool {
@@ -49,6 +51,7 @@ impl Deadly for SqliteConnection {
 /// What begins transactions, and dies at a point.
 pub fn crashing(inner: &Transactor, at: Option<Point>) -> Option<Transactor> {
     wrapped::<PgConnection>(inner, at)
+        .or_else(|| wrapped::<DeadpoolTransaction>(inner, at))
         .or_else(|| wrapped::<SqliteConnection>(inner, at))
         .or_else(|| wrapped::<MySqlConnection>(inner, at))
 }

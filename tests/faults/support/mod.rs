@@ -37,6 +37,18 @@ pub enum Kind {
     Postgres,
     MariaDb,
     Sqlite,
+    /// PostgreSQL, whose handlers in transactions write by tokio-postgres.
+    Deadpool,
+}
+
+impl Kind {
+    /// What there are servers of.
+    pub fn server(self) -> Self {
+        match self {
+            Self::Deadpool => Self::Postgres,
+            other => other,
+        }
+    }
 }
 
 /// One test's folder, ledger and store.
@@ -44,6 +56,7 @@ pub struct Scenario {
     pub folder: PathBuf,
     pub url: String,
     pub ledger: Ledger,
+    kind: Kind,
 }
 
 impl Scenario {
@@ -54,7 +67,7 @@ impl Scenario {
             Kind::Sqlite => format!("sqlite:{}", folder.join("records").display()),
             _ => shared(kind)?.url("test"),
         };
-        Some(Self::on(folder, url))
+        Some(Self::on(kind, folder, url))
     }
 
     /// In a database of its own on that server.
@@ -62,20 +75,26 @@ impl Scenario {
         if kind == Kind::Sqlite {
             return Self::new(kind, name);
         }
-        let (server, database) = (shared(kind)?, name.replace('-', "_"));
+        let server = shared(kind)?;
+        let database = match kind {
+            Kind::Deadpool => format!("{name}-deadpool"),
+            _ => name.to_owned(),
+        };
+        let database = database.replace('-', "_");
         server.sql(&format!("CREATE DATABASE {database}"));
         let folder = workspace::folder(&format!("{name}-{kind:?}"));
-        Some(Self::on(folder, server.url(&database)))
+        Some(Self::on(kind, folder, server.url(&database)))
     }
 
     /// On a server of its own.
     pub fn on_server(server: &Server, name: &str) -> Self {
         let folder = workspace::folder(&format!("{name}-{:?}", server.kind));
-        Self::on(folder, server.url("test"))
+        Self::on(server.kind, folder, server.url("test"))
     }
 
-    fn on(folder: PathBuf, url: String) -> Self {
+    fn on(kind: Kind, folder: PathBuf, url: String) -> Self {
         Self {
+            kind,
             ledger: Ledger::new(folder.join("ledger")),
             folder,
             url,

@@ -23,6 +23,7 @@ pub struct Server {
 /// that says so, where it is not installed.
 pub fn shared(kind: Kind) -> Option<&'static Server> {
     static SHARED: [OnceLock<Option<Server>>; 3] = [const { OnceLock::new() }; 3];
+    let kind = kind.server();
     SHARED[kind as usize]
         .get_or_init(|| Server::start(kind))
         .as_ref()
@@ -34,7 +35,7 @@ impl Kind {
             Self::Redis => "redis-server",
             Self::Postgres => "postgres",
             Self::MariaDb => "mariadbd",
-            Self::Sqlite => unreachable!("SQLite has no server"),
+            Self::Sqlite | Self::Deadpool => unreachable!("it has no server of its own"),
         }
     }
 }
@@ -159,7 +160,7 @@ impl Drop for Server {
 
 /// The URL of a database on a port, which may be a proxy's.
 pub fn url(kind: Kind, port: u16, database: &str) -> String {
-    match kind {
+    match kind.server() {
         Kind::Redis => format!("redis://127.0.0.1:{port}"),
         Kind::Postgres => format!("postgres://postgres@127.0.0.1:{port}/{database}"),
         _ => format!("mysql://root@127.0.0.1:{port}/{database}"),

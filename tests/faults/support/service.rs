@@ -38,6 +38,8 @@ pub mod variable {
     pub const PATIENT: &str = "FAULTS_PATIENT";
     /// Whether it has a [shop](super::shop), whose handlers write in transactions.
     pub const SHOP: &str = "FAULTS_SHOP";
+    /// Whether the shop is on a pool of deadpool-postgres.
+    pub const DEADPOOL: &str = "FAULTS_DEADPOOL";
 }
 
 /// The two files of a gate, of which each process has its own: the handler makes the first when it stands before it, the test makes
@@ -223,7 +225,11 @@ fn with_secrets(mut builder: IdempotencyBuilder, secrets: &str) -> IdempotencyBu
 }
 
 async fn run(store: &str, till: Till, announce: &Path) {
-    let inner = idempotent_runtime::store::connect(store).await;
+    let is_deadpool = std::env::var_os(variable::DEADPOOL).is_some();
+    let inner = match is_deadpool {
+        true => shop::on_deadpool(store).await,
+        false => idempotent_runtime::store::connect(store).await,
+    };
     let store = Crashing {
         inner: inner.expect("a store"),
         at: till.crash,
@@ -243,7 +249,7 @@ async fn run(store: &str, till: Till, announce: &Path) {
     }
     let idempotency = idempotency.build();
     let shop = match std::env::var_os(variable::SHOP) {
-        Some(_) => shop::routes(&idempotency, till.clone()).await,
+        Some(_) => shop::routes(&idempotency, till.clone(), is_deadpool).await,
         None => Router::new(),
     };
     let app = Router::new()

@@ -1,12 +1,17 @@
 //! The part of the application that writes in one transaction with its records, on each database.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{FromRef, State};
 use axum::routing::post;
+use deadpool_postgres::{Manager, Pool};
 use http::{HeaderMap, StatusCode};
-use idempotent_runtime::store::TransactionConnection;
-use idempotent_runtime::{Attempt, Idempotency, Transactions, idempotent};
+use idempotent_runtime::store::postgres::{DeadpoolTransaction, PostgresStore};
+use idempotent_runtime::store::{Store, TransactionConnection};
+use idempotent_runtime::{Attempt, Error, Idempotency, Transactions, idempotent};
 use sqlx::{AssertSqlSafe, MySqlConnection, PgConnection, SqliteConnection};
+use tokio_postgres::NoTls;
 
 use super::Point;
 use super::service::Till;
@@ -16,19 +21,35 @@ pub const PAID: &str = "paid: ";
 
 /// A connection of any of the databases.
 pub trait Sql: TransactionConnection {
-    fn execute(&mut self, sql: String) -> impl Future<Output = sqlx::Result<()>> + Send;
+    fn execute(&mut self, sql: String) -> impl Future<Output = Result<(), String>> + Send;
 }
 
 macro_rules! sql {
     ($($connection:ty)+) => {$(
         impl Sql for $connection {
-            async fn execute(&mut self, sql: String) -> sqlx::Result<()> {
-                sqlx::raw_sql(AssertSqlSafe(sql)).execute(self).await.map(drop)
+            async fn execute(&mut self, sql: String) -> Result<(), String> {
+                let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(self).await;
+                done.map(drop).map_err(|error| error.to_string())
             }
         }
     )+};
 }
 sql!(PgConnection SqliteConnection MySqlConnection);
+
+impl Sql for DeadpoolTransaction {
+    async fn execute(&mut self, sql: String) -> Result<(), String> {
+        let done = self.batch_execute(&sql).await;
+        done.map_err(|error| error.to_string())
+    }
+}
+
+/// The store, and a pool of deadpool-postgres in the same database.
+pub async fn on_deadpool(url: &str) -> Result<Arc<dyn Store>, Error> {
+    let manager = Manager::new(url.parse().expect("a URL"), NoTls);
+    let pool = Pool::builder(manager).max_size(10).build().expect("a pool");
+    let store = PostgresStore::connect(url).await?;
+    Ok(Arc::new(store.with_deadpool(pool)))
+}
 
 struct Shop<C: TransactionConnection> {
     transactions: Transactions<C>,
@@ -71,15 +92,16 @@ async fn pay<C: Sql>(
     till.reaches(Point::BeforeEffect);
     let row = format!("INSERT INTO payments VALUES ('{key}', '{record}', '{line}')");
     let written = tx.execute(row).await;
-    written.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    written.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error))?;
     till.reaches(Point::AfterEffect);
     till.pass_gate(key).await;
     Ok((StatusCode::CREATED, format!("{PAID}{line}")))
 }
 
 /// The routes of the store's database.
-pub async fn routes(idempotency: &Idempotency, till: Till) -> Router {
+pub async fn routes(idempotency: &Idempotency, till: Till, is_deadpool: bool) -> Router {
     match idempotency.store().name() {
+        _ if is_deadpool => routes_of::<DeadpoolTransaction>(idempotency, till).await,
         "postgres" => routes_of::<PgConnection>(idempotency, till).await,
         "sqlite" => routes_of::<SqliteConnection>(idempotency, till).await,
         "mysql" => routes_of::<MySqlConnection>(idempotency, till).await,

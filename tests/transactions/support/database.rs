@@ -1,4 +1,4 @@
-//! What the tests need of each of the three databases, through sqlx.
+//! What the tests need of each of the three databases, through sqlx, and of PostgreSQL through tokio-postgres too.
 
 use std::mem;
 use std::sync::Arc;
@@ -28,12 +28,18 @@ pub enum Ending {
 pub trait Database: TransactionConnection {
     type Pool: Clone + Send + Sync + 'static;
 
+    /// A connection of its own, to look at what is committed.
+    type Observer: Database<Observer = Self::Observer>;
+
     /// The variable that names the server, and where it is otherwise; `None` for a file.
     const SERVER: Option<(&'static str, &'static str)>;
+    /// Whether the record is sent together with `COMMIT`: then a connection that is lost at that time leaves open what has
+    /// become of them.
+    const RECORD_GOES_WITH_COMMIT: bool = false;
     /// What a store has made besides its table, to be removed.
     const REMOVE: &'static str;
 
-    fn connect(url: &str) -> impl Future<Output = sqlx::Result<Self>> + Send;
+    fn connect(url: &str) -> impl Future<Output = sqlx::Result<Self::Observer>> + Send;
 
     fn pool(url: &str, connections: u32) -> Self::Pool;
 
@@ -51,22 +57,21 @@ pub trait Database: TransactionConnection {
     /// The same, migrated.
     fn migrated(pool: &Self::Pool, table: &str) -> impl Future<Output = Arc<dyn Store>> + Send;
 
-    fn execute(&mut self, sql: &str) -> impl Future<Output = sqlx::Result<()>> + Send;
+    fn execute(&mut self, sql: &str) -> impl Future<Output = Done> + Send;
 
     fn number(&mut self, sql: &str) -> impl Future<Output = i64> + Send;
 
     /// One statement in a transaction within this one.
-    fn nested(
-        &mut self,
-        sql: &str,
-        ending: Ending,
-    ) -> impl Future<Output = sqlx::Result<()>> + Send;
+    fn nested(&mut self, sql: &str, ending: Ending) -> impl Future<Output = Done> + Send;
 }
+
+pub type Done = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 macro_rules! database {
     ($connection:ty, $sqlx:ty, $store:ty, $server:expr, $remove:expr) => {
         impl Database for $connection {
             type Pool = sqlx::Pool<$sqlx>;
+            type Observer = Self;
 
             const SERVER: Option<(&'static str, &'static str)> = $server;
             const REMOVE: &'static str = $remove;
@@ -114,9 +119,10 @@ macro_rules! database {
                 Arc::new(store)
             }
 
-            async fn execute(&mut self, sql: &str) -> sqlx::Result<()> {
+            async fn execute(&mut self, sql: &str) -> Done {
                 let statement = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-                statement.execute(&mut *self).await.map(drop)
+                statement.execute(&mut *self).await?;
+                Ok(())
             }
 
             async fn number(&mut self, sql: &str) -> i64 {
@@ -124,16 +130,17 @@ macro_rules! database {
                 query.fetch_one(&mut *self).await.expect("a number")
             }
 
-            async fn nested(&mut self, sql: &str, ending: Ending) -> sqlx::Result<()> {
+            async fn nested(&mut self, sql: &str, ending: Ending) -> Done {
                 let mut inner = Connection::begin(self).await?;
                 let statement = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
                 statement.execute(&mut *inner).await?;
                 match ending {
-                    Ending::Commit => inner.commit().await,
-                    Ending::RollBack => inner.rollback().await,
-                    Ending::Drop => Ok(drop(inner)),
-                    Ending::Forget => Ok(mem::forget(inner)),
+                    Ending::Commit => inner.commit().await?,
+                    Ending::RollBack => inner.rollback().await?,
+                    Ending::Drop => drop(inner),
+                    Ending::Forget => mem::forget(inner),
                 }
+                Ok(())
             }
         }
     };

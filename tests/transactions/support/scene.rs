@@ -22,12 +22,12 @@ pub struct Tables {
 }
 
 /// One test's tables, in a database that others may use too.
-pub struct Scene<C> {
+pub struct Scene<C: Database> {
     pub url: String,
     pub tables: Tables,
     folder: Option<PathBuf>,
     /// Looks at what is committed.
-    observer: Mutex<C>,
+    observer: Mutex<C::Observer>,
 }
 
 impl Tables {

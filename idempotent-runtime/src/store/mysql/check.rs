@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row as _};
 
-use super::schema::found;
+use super::schema::{VERSION, found};
 use super::server::{is_foreign, server, settings};
 use super::statements::Statements;
 use super::table::QualifiedTable;
@@ -63,7 +63,7 @@ async fn of_table(
         .fetch_one(&mut *connection)
         .await?;
     let found = found(&row).map_err(|error| sqlx::Error::Decode(error.into()))?;
-    match found.is_there(table) {
+    match found.is_there(table, VERSION) {
         Ok(true) => {}
         Ok(false) => {
             let what = format!("there is no table `{table}`, or this user may not see it");

@@ -139,7 +139,7 @@ pub(super) fn of_statement(table: &QualifiedTable, error: sqlx::Error) -> Fault 
     let refused = StoreError::new(NAME, StoreErrorKind::Refused);
     match number(&error) {
         Some(NO_SUCH_TABLE) => {
-            Fault::from(refused.with_source(NotMigrated::new("MySqlStore", error)))
+            Fault::from(refused.with_source(NotMigrated::new("MySqlStore", Some(error.into()))))
         }
         Some(NO_SUCH_COLUMN) => Fault::from(refused.with_source(OtherColumns {
             table: table.to_string(),

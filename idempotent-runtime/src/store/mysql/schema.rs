@@ -10,6 +10,9 @@ use crate::error::{Error, ErrorKind};
 use crate::store::sql::Found;
 use crate::store::{StoreError, StoreErrorKind};
 
+/// The version that this release reads and makes.
+pub(super) const VERSION: u32 = 3;
+
 /// How long one process waits for another's migration.
 const LOCK_WAIT_SECS: i64 = 30;
 
@@ -60,7 +63,7 @@ async fn is_ready(
     let row = Statements::schema(table).fetch_one(connection).await;
     let row = row.map_err(|error| failed(table, of_statement(table, error).error))?;
     let found = found(&row).map_err(|error| failed(table, error))?;
-    found.is_there(table).map_err(|unusable| {
+    found.is_there(table, VERSION).map_err(|unusable| {
         let refused = StoreError::new(NAME, StoreErrorKind::Refused);
         Error::new(ErrorKind::Store, format!("mysql store: {unusable}"))
             .with_source(refused.with_source(unusable))

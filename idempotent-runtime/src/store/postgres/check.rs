@@ -153,7 +153,7 @@ fn of_table(row: &PgRow) -> sqlx::Result<[Finding; 3]> {
             false => Finding::danger(
                 "this user may not do all that the store does",
                 "requests are answered 503",
-                "GRANT SELECT, INSERT, UPDATE, DELETE on the table and EXECUTE on its functions",
+                "GRANT SELECT, INSERT, UPDATE, DELETE on the table and EXECUTE on its functions and its procedure",
             ),
         },
     ])

@@ -1,6 +1,7 @@
 //! Errors by SQLSTATE, never by text.
 
 use std::borrow::Cow;
+use std::error::Error;
 
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
@@ -19,19 +20,23 @@ pub(super) fn no_runtime() -> StoreError {
 }
 
 pub(super) fn store_error(error: sqlx::Error) -> StoreError {
-    let Some(code) = code(&error) else {
-        return sql::store_error(NAME, error);
-    };
-    let kind = kind_of(&code);
-    let failure = StoreError::new(NAME, kind);
+    match code(&error).map(Cow::into_owned) {
+        Some(code) => said(&code, error.into()),
+        None => sql::store_error(NAME, error),
+    }
+}
+
+/// What the server has said, with this SQLSTATE.
+pub(super) fn said(code: &str, error: Box<dyn Error + Send + Sync>) -> StoreError {
+    let failure = StoreError::new(NAME, kind_of(code));
     // A server that ends a session in the middle of a statement may have committed it.
-    let failure = match &*code {
+    let failure = match code {
         "57014" | "57P03" | "53300" => failure.not_executed(),
         _ => failure,
     };
-    match &*code {
+    match code {
         // undefined_table, undefined_function
-        "42P01" | "42883" => failure.with_source(NotMigrated::new("PostgresStore", error)),
+        "42P01" | "42883" => failure.with_source(NotMigrated::new("PostgresStore", Some(error))),
         _ => failure.with_source(error),
     }
 }
@@ -51,21 +56,29 @@ pub(super) fn is_of_connection(error: &sqlx::Error) -> bool {
         .as_database_error()
         .and_then(<dyn DatabaseError>::try_downcast_ref::<PgDatabaseError>)
         .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic));
-    fatal
-        || matches!(
-            &*code,
-            // read_only_sql_transaction; feature_not_supported ("cached plan must not change result type");
-            // invalid_sql_statement_name, duplicate_prepared_statement (behind a proxy that mixes sessions);
-            // in_failed_sql_transaction, active_sql_transaction: another statement's transaction is open
-            "25006" | "0A000" | "26000" | "42P05" | "25P02" | "25001"
-        )
-        || matches!(code.get(..2), Some("08" | "57") if code != "57014")
+    fatal || is_code_of_connection(&code)
+}
+
+/// Whether a SQLSTATE says the same.
+pub(super) fn is_code_of_connection(code: &str) -> bool {
+    matches!(
+        code,
+        // read_only_sql_transaction; feature_not_supported ("cached plan must not change result type");
+        // invalid_sql_statement_name, duplicate_prepared_statement (behind a proxy that mixes sessions);
+        // in_failed_sql_transaction, active_sql_transaction: another statement's transaction is open
+        "25006" | "0A000" | "26000" | "42P05" | "25P02" | "25001"
+    ) || matches!(code.get(..2), Some("08" | "57") if code != "57014")
 }
 
 /// Whether there is no such savepoint, or no transaction that could have one.
 pub(super) fn is_without_savepoint(error: &sqlx::Error) -> bool {
+    code(error).is_some_and(|code| is_code_without_savepoint(&code))
+}
+
+/// Whether a SQLSTATE says the same.
+pub(super) fn is_code_without_savepoint(code: &str) -> bool {
     // invalid_savepoint_specification, no_active_sql_transaction
-    matches!(code(error).as_deref(), Some("3B001" | "25P01"))
+    matches!(code, "3B001" | "25P01")
 }
 
 /// Whether the row is there already.

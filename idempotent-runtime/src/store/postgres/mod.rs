@@ -65,6 +65,8 @@ use bytes::Bytes;
 use sqlx::{PgConnection, PgPool};
 
 use self::connector::Connector;
+#[cfg(feature = "tokio-postgres")]
+use self::deadpool::DeadpoolTransactions;
 use self::error::NAME;
 use self::hints::PgHints;
 use self::records::Records;
@@ -84,6 +86,8 @@ use crate::record::{Owner, Record, StoredResponse};
 
 mod check;
 mod connector;
+#[cfg(feature = "tokio-postgres")]
+mod deadpool;
 mod error;
 mod grouped;
 mod groups;
@@ -94,9 +98,13 @@ mod records;
 mod row;
 mod schema;
 mod server;
+mod settings;
 mod statements;
 mod target;
 mod transaction;
+
+#[cfg(feature = "tokio-postgres")]
+pub use self::deadpool::DeadpoolTransaction;
 
 /// The most connections for claims and completions, unless it is told otherwise.
 const MOST_CONNECTIONS: u32 = 16;
@@ -110,6 +118,9 @@ pub struct PostgresStore {
     records: Arc<Records>,
     /// `None`: waiters here poll.
     hints: Option<PgHints>,
+    /// The pool that `#[tx]` uses instead of the store's.
+    #[cfg(feature = "tokio-postgres")]
+    deadpool: Option<deadpool_postgres::Pool>,
 }
 
 impl PostgresStore {
@@ -129,73 +140,18 @@ impl PostgresStore {
         Self::of(Records::new(Connector::new(pool), connections, place)).with_notifications()
     }
 
-    /// The same store in another table.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidName`](crate::ErrorKind::InvalidName) unless the name is 1 to 48 letters, digits and underscores and
-    /// does not begin with a digit. It is case-sensitive.
-    pub fn with_table(self, name: &str) -> Result<Self, Error> {
-        let place = Place {
-            schema: self.records.place().schema.clone(),
-            table: TableName::new(name)?,
-        };
-        Ok(self.anew(None, place))
-    }
-
-    /// The same store with its table in that schema, which must exist.
-    ///
-    /// Unless it is told, the schema is the first one of a fresh session's `search_path` that has the table;
-    /// for a table that is not there yet, the first one that exists. It is looked up once.
-    #[must_use]
-    pub fn with_schema(self, name: &str) -> Self {
-        let place = Place {
-            schema: Some(name.to_owned()),
-            table: self.records.place().table.clone(),
-        };
-        self.anew(None, place)
-    }
-
-    /// The most connections for claims and completions, of each runtime that uses the store; at least 2.
-    /// Default: as many as the pool has, at most 16.
-    #[must_use]
-    pub fn with_connections(self, connections: u32) -> Self {
-        let place = self.records.place().clone();
-        self.anew(Some(connections), place)
-    }
-
-    /// Listens to nothing: waiters here poll.
-    ///
-    /// For `PgBouncer` in transaction mode, where `LISTEN` is of no use, and where the
-    /// connection cannot be spared.
-    #[must_use]
-    pub fn without_notifications(self) -> Self {
-        Self {
-            hints: None,
-            ..self
-        }
-    }
-
     fn of(records: Records) -> Self {
         Self {
             records: Arc::new(records),
             hints: None,
+            #[cfg(feature = "tokio-postgres")]
+            deadpool: None,
         }
     }
 
     fn with_notifications(self) -> Self {
         let hints = Some(PgHints::new(Arc::clone(&self.records)));
         Self { hints, ..self }
-    }
-
-    fn anew(self, connections: Option<u32>, place: Place) -> Self {
-        let connections = connections.unwrap_or_else(|| self.records.connections());
-        let connector = self.records.connector().clone();
-        let store = Self::of(Records::new(connector, connections, place));
-        match self.hints {
-            Some(_) => store.with_notifications(),
-            None => store,
-        }
     }
 
     /// A store with a pool of its own for `#[tx]`, at most 10 connections, in the table
@@ -366,6 +322,13 @@ impl Store for PostgresStore {
     }
 
     fn transactor(&self) -> Option<Transactor> {
+        #[cfg(feature = "tokio-postgres")]
+        if let Some(pool) = &self.deadpool {
+            let records = Arc::clone(&self.records);
+            let begin: Arc<dyn Begin<DeadpoolTransaction>> =
+                Arc::new(DeadpoolTransactions::new(records, pool.clone()));
+            return Some(begin.into());
+        }
         let begin: Arc<dyn Begin<PgConnection>> =
             Arc::new(PgTransactions(Arc::clone(&self.records)));
         Some(begin.into())

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sqlx::postgres::PgRow;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgRow, PgTypeInfo, PgValueRef};
 use sqlx::{Postgres, Row as _};
 
 use super::error::{NAME, store_error};
@@ -19,6 +21,9 @@ use crate::store::{
     Acquired, Claim, Completion, ListedRecord, Progress, Purged, PurgedClaim, StoreError,
     StoreErrorKind,
 };
+
+/// The built-in type of this name.
+const TIMESTAMPTZ: Oid = Oid(1184);
 
 /// The only row.
 pub(super) fn one(rows: Vec<PgRow>) -> Result<PgRow, StoreError> {
@@ -61,34 +66,73 @@ pub(super) fn completion(row: &PgRow) -> Result<Completion, StoreError> {
     }
 }
 
+/// A record that has not expired, as `enter.sql` and `look.sql` return it, of whatever driver the row is.
+pub(super) struct SeenRecord<'r> {
+    pub(super) request_hash: &'r [u8],
+    pub(super) state: i16,
+    pub(super) response: Option<&'r [u8]>,
+    pub(super) attempt: i32,
+    pub(super) age: Duration,
+    pub(super) lease_left: Duration,
+}
+
+impl SeenRecord<'_> {
+    /// What it says.
+    pub(super) fn settled(
+        &self,
+        request: &TransactionRequest,
+    ) -> Result<Option<Settled>, StoreError> {
+        let fingerprint = fingerprint(self.request_hash)?;
+        // Before its state is read, which can be damaged.
+        if fingerprint != request.fingerprint {
+            return Ok(Some(Claim::Mismatch));
+        }
+        let missing = || corrupt(NAME, "completed record without a response");
+        let read = Row {
+            fingerprint,
+            token: None,
+            attempt: u32::try_from(self.attempt).map_err(|error| corrupt(NAME, error))?,
+            age: self.age,
+            lease_left: self.lease_left,
+            expires_in: Duration::ZERO,
+            response: match is_state_completed(self.state)? {
+                true => Some(self.response.ok_or_else(missing)?),
+                false => None,
+            },
+        };
+        let claim = read.claim(&request.fingerprint, request.owner.token);
+        Ok(transaction::settled(
+            claim.map_err(|error| corrupt(NAME, error))?,
+        ))
+    }
+}
+
 /// What the record that `enter.sql` and `look.sql` return says, if there is one that counts.
 pub(super) fn settled(
     row: &PgRow,
     request: &TransactionRequest,
 ) -> Result<Option<Settled>, StoreError> {
-    let hash: Option<&[u8]> = column(row, "request_hash")?;
-    let is_expired: Option<bool> = column(row, "is_expired")?;
-    let (Some(hash), Some(false)) = (hash, is_expired) else {
+    let (Some(request_hash), false) = (column(row, "request_hash")?, is_expired(row)?) else {
         return Ok(None);
     };
-    let fingerprint = fingerprint(hash)?;
-    // Before its state is read, which can be damaged.
-    if fingerprint != request.fingerprint {
-        return Ok(Some(Claim::Mismatch));
-    }
-    let read = Row {
-        fingerprint,
-        token: None,
-        attempt: attempt(row, "attempt")?,
-        age: duration(row, "age_us")?,
-        lease_left: duration(row, "lease_left_us")?,
-        expires_in: Duration::ZERO,
-        response: response(row)?,
+    let seen = SeenRecord {
+        request_hash,
+        state: column(row, "state")?,
+        response: column(row, "response")?,
+        attempt: column(row, "attempt")?,
+        age: between(row, "created_at", "now")?,
+        lease_left: between(row, "now", "lease_until")?,
     };
-    let claim = read.claim(&request.fingerprint, request.owner.token);
-    Ok(transaction::settled(
-        claim.map_err(|error| corrupt(NAME, error))?,
-    ))
+    seen.settled(request)
+}
+
+/// Whether there is a record in what `enter.sql` and `look.sql` return.
+pub(super) fn is_there(row: &PgRow) -> Result<bool, StoreError> {
+    Ok(column::<Option<i32>>(row, "attempt")?.is_some())
+}
+
+fn is_expired(row: &PgRow) -> Result<bool, StoreError> {
+    Ok(between(row, "now", "expires_at")?.is_zero())
 }
 
 /// What `save_progress.sql` returns.
@@ -217,8 +261,36 @@ fn duration(row: &PgRow, name: &str) -> Result<Duration, StoreError> {
     column(row, name).map(length)
 }
 
+/// From one column to the other; zero if that is earlier, or missing.
+fn between(row: &PgRow, from: &str, to: &str) -> Result<Duration, StoreError> {
+    let times: (Timestamp, Option<Timestamp>) = (column(row, from)?, column(row, to)?);
+    let (Timestamp(from), Some(Timestamp(to))) = times else {
+        return Ok(Duration::ZERO);
+    };
+    Ok(length(to.saturating_sub(from)))
+}
+
+/// A `timestamptz` as the server sends it: microseconds since 2000.
+struct Timestamp(i64);
+
+impl sqlx::Type<Postgres> for Timestamp {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(TIMESTAMPTZ)
+    }
+}
+
+impl<'r> sqlx::Decode<'r, Postgres> for Timestamp {
+    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
+        Ok(Self(i64::from_be_bytes(value.as_bytes()?.try_into()?)))
+    }
+}
+
 fn is_completed(row: &PgRow) -> Result<bool, StoreError> {
-    match column::<i16>(row, "state")? {
+    is_state_completed(column(row, "state")?)
+}
+
+fn is_state_completed(state: i16) -> Result<bool, StoreError> {
+    match state {
         1 => Ok(false),
         2 => Ok(true),
         _ => Err(corrupt(NAME, "record of an unknown state")),

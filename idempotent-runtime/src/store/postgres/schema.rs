@@ -12,7 +12,10 @@ use crate::error::{Error, ErrorKind};
 use crate::store::sql::{Found, NotMigrated, TableName, Unusable, uncommented};
 use crate::store::{StoreError, StoreErrorKind, finding};
 
-const SCHEMA: &str = include_str!("sql/schema_3.sql");
+/// The version that this release reads and makes.
+const VERSION: u32 = 4;
+
+const SCHEMA: &str = include_str!("sql/schema_4.sql");
 
 /// The comment of the table had the version before that was a column.
 const OLD_COMMENT: &str = "idempotent-runtime schema ";
@@ -153,7 +156,7 @@ fn found(place: &Place, row: Option<&PgRow>) -> sqlx::Result<Result<Option<Strin
         None => Found::Nothing,
     };
     let schema = row.map(|row| row.try_get("schema")).transpose()?;
-    Ok(found.is_there(&place.table).map(|_| schema))
+    Ok(found.is_there(&place.table, VERSION).map(|_| schema))
 }
 
 fn made(row: &PgRow) -> sqlx::Result<Found> {

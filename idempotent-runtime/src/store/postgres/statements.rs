@@ -49,6 +49,12 @@ pub(super) struct TransactionStatements {
     pub(super) is_same: Arc<str>,
     pub(super) record: Arc<str>,
     pub(super) record_again: Arc<str>,
+    #[cfg(feature = "tokio-postgres")]
+    pub(super) put_back: Arc<str>,
+    #[cfg(feature = "tokio-postgres")]
+    pub(super) record_or_fail: Arc<str>,
+    #[cfg(feature = "tokio-postgres")]
+    pub(super) record_again_or_fail: Arc<str>,
 }
 
 const LIST: &str = include_str!("sql/list.sql");
@@ -88,9 +94,31 @@ impl Statements {
                 is_same: statement(include_str!("sql/is_same.sql")),
                 record: statement(include_str!("sql/record.sql")),
                 record_again: statement(include_str!("sql/record_again.sql")),
+                #[cfg(feature = "tokio-postgres")]
+                put_back: statement(&put_back()),
+                #[cfg(feature = "tokio-postgres")]
+                record_or_fail: statement(&or_fail(include_str!("sql/record.sql"))),
+                #[cfg(feature = "tokio-postgres")]
+                record_again_or_fail: statement(&or_fail(include_str!("sql/record_again.sql"))),
             },
         }
     }
+}
+
+/// [`TransactionStatements::is_same`] and [`TransactionStatements::restore`] in one.
+#[cfg(feature = "tokio-postgres")]
+fn put_back() -> String {
+    let is_ours = "found.begun_us = $2";
+    let restore = uncommented(include_str!("sql/restore.sql")).replace("$2", is_ours);
+    include_str!("sql/put_back.sql")
+        .replace("{is_same}", &uncommented(include_str!("sql/is_same.sql")))
+        .replace("{restore}", &restore)
+}
+
+/// A statement that writes a record, and fails where it has written none.
+#[cfg(feature = "tokio-postgres")]
+fn or_fail(record: &str) -> String {
+    include_str!("sql/or_fail.sql").replace("{record}", &uncommented(record))
 }
 
 /// A statement in which `{schema}` and `{table}` stand for these names.

@@ -1,9 +1,6 @@
 //! The version of the schema, which all SQL stores have as the default of the column `schema_version`: it is there in
 //! each dump of the table.
 
-/// The version that this release reads and makes.
-const VERSION: u32 = 3;
-
 /// What there is of a table's name.
 pub(in crate::store) enum Found {
     Nothing,
@@ -17,38 +14,42 @@ pub(in crate::store) enum Found {
 #[derive(Debug, thiserror::Error)]
 pub(in crate::store) enum Unusable {
     #[error(
-        "the table `{0}` has schema {1}, and this release of idempotent-runtime reads schema {VERSION}: use the \
+        "the table `{0}` has schema {1}, and this release of idempotent-runtime reads schema {2}: use the \
          release that made it, or use another table"
     )]
-    Newer(String, u32),
+    Newer(String, u32, u32),
     #[error(
-        "the table `{0}` has schema {1}, and this release of idempotent-runtime reads schema {VERSION}: drop the \
+        "the table `{0}` has schema {1}, and this release of idempotent-runtime reads schema {2}: drop the \
          table when its records have expired, or use another table"
     )]
-    Older(String, u32),
+    Older(String, u32, u32),
     #[error(
         "the table `{0}` has the schema of an earlier release of idempotent-runtime, and this one reads schema \
-         {VERSION}: drop the table when its records have expired, or use another table"
+         {1}: drop the table when its records have expired, or use another table"
     )]
-    Unversioned(String),
+    Unversioned(String, u32),
     #[error("there is a table `{0}` that idempotent-runtime has not made: use another name")]
     Foreign(String),
 }
 
 impl Found {
-    /// Whether there is a table of that name.
+    /// Whether there is a table of that name. This release reads and makes the version `reads` of it.
     ///
     /// # Errors
     ///
     /// [`Unusable`] when it is not one that this release can use.
-    pub(in crate::store) fn is_there(&self, table: &impl ToString) -> Result<bool, Unusable> {
+    pub(in crate::store) fn is_there(
+        &self,
+        table: &impl ToString,
+        reads: u32,
+    ) -> Result<bool, Unusable> {
         let table = || table.to_string();
         Err(match self {
             Self::Nothing => return Ok(false),
-            Self::Made(Some(VERSION)) => return Ok(true),
-            Self::Made(Some(newer)) if *newer > VERSION => Unusable::Newer(table(), *newer),
-            Self::Made(Some(older)) => Unusable::Older(table(), *older),
-            Self::Made(None) => Unusable::Unversioned(table()),
+            Self::Made(Some(version)) if *version == reads => return Ok(true),
+            Self::Made(Some(newer)) if *newer > reads => Unusable::Newer(table(), *newer, reads),
+            Self::Made(Some(older)) => Unusable::Older(table(), *older, reads),
+            Self::Made(None) => Unusable::Unversioned(table(), reads),
             Self::Foreign => Unusable::Foreign(table()),
         })
     }
@@ -62,15 +63,14 @@ impl Found {
 pub(in crate::store) struct NotMigrated {
     /// The type of the store.
     store: &'static str,
-    source: Option<sqlx::Error>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl NotMigrated {
     pub(in crate::store) fn new(
         store: &'static str,
-        source: impl Into<Option<sqlx::Error>>,
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        let source = source.into();
         Self { store, source }
     }
 }

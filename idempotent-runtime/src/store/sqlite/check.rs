@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use super::error::store_error;
-use super::schema::made;
+use super::schema::{VERSION, made};
 use crate::store::sql::TableName;
 use crate::store::{Finding, StoreError};
 
@@ -58,7 +58,7 @@ async fn of_table(
 ) -> sqlx::Result<Vec<Finding>> {
     const MIGRATE: &str = "call `migrate`, or run `idempotent migrate`";
     const MISSING: &str = "nothing can be claimed, and every request is answered 503";
-    match made(connection, table).await?.is_there(table) {
+    match made(connection, table).await?.is_there(table, VERSION) {
         Ok(true) => {}
         Ok(false) => {
             let what = format!("there is no table `{table}`");

@@ -6,6 +6,9 @@ use super::error::NAME;
 use crate::store::sql::{Found, NotMigrated, TableName};
 use crate::store::{StoreError, StoreErrorKind};
 
+/// The version that this release reads and makes.
+pub(super) const VERSION: u32 = 3;
+
 /// What the text of the table had in it before the version was a column.
 const OLD_COMMENT: &str = "-- idempotent-runtime schema ";
 
@@ -16,7 +19,7 @@ pub(super) async fn check(
 ) -> sqlx::Result<Result<(), StoreError>> {
     let found = made(connection, table).await?;
     let refused = StoreError::new(NAME, StoreErrorKind::Refused);
-    Ok(match found.is_there(table) {
+    Ok(match found.is_there(table, VERSION) {
         Ok(true) => Ok(()),
         // Or it is a view.
         Ok(false) => Err(refused.with_source(NotMigrated::new("SqliteStore", None))),

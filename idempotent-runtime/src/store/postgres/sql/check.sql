@@ -11,8 +11,8 @@ SELECT c.relpersistence = 'u' AS unlogged,
         AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')
         AND (SELECT count(*) FROM pg_catalog.pg_proc p
             WHERE p.pronamespace = n.oid AND has_function_privilege(p.oid, 'EXECUTE')
-            AND p.proname IN ($2 || '_claim', $2 || '_complete', $2 || '_group', $2 || '_save_progress', $2 || '_wait')
-        ) = 5 AS allowed
+            AND p.proname IN ($2 || '_claim', $2 || '_complete', $2 || '_group', $2 || '_lock', $2 || '_save_progress', $2 || '_wait')
+        ) = 6 AS allowed
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = $2

@@ -5,19 +5,19 @@
 -- connection of the store's, and nothing is read here (the condition is asked before the table is).
 --
 -- A record that has not expired counts, whatever session has the lock. Only a claim without a transaction leaves
--- one that runs. Without a record its columns are null.
+-- one that runs. Without a record its columns are null. Times are compared by the reader: each function here
+-- would be looked up and checked for each transaction, and most have no record.
 --
 -- $1 key
-SELECT coalesce(current_setting('idempotent.is_taken', true), '') = '' AS is_ours,
+SELECT current_setting('idempotent.is_taken', true) AS is_taken,
     (date_part('epoch', transaction_timestamp()) * 1e6)::bigint AS begun_us,
-    current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') AS is_strict,
-    current_setting('transaction_read_only') = 'on' AS is_read_only,
-    {session} AS session,
-    r.request_hash, r.state, r.response, r.attempt, r.expires_at <= clock_timestamp() AS is_expired,
-    (date_part('epoch', clock_timestamp() - r.created_at) * 1e6)::bigint AS age_us,
-    (date_part('epoch', r.lease_until - clock_timestamp()) * 1e6)::bigint AS lease_left_us
+    current_setting('transaction_isolation') AS isolation,
+    current_setting('transaction_read_only') AS read_only,
+    {session} AS session, clock_timestamp() AS now,
+    r.request_hash, r.state, r.response, r.attempt, r.created_at, r.lease_until, r.expires_at
 FROM (VALUES (1)) AS one LEFT JOIN (
-    SELECT * FROM {schema}."{table}"
-    WHERE key = $1 AND current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')
+    SELECT request_hash, state, response, attempt, created_at, lease_until, expires_at
+    FROM {schema}."{table}"
+    WHERE key = $1 AND current_setting('transaction_isolation') = 'read committed'
     OFFSET 0 -- a query of its own
 ) AS r ON true

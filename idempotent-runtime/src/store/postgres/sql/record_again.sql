@@ -1,4 +1,4 @@
--- As record.sql, where an expired record was when the transaction began. No row comes back when
+-- As record.sql, where an expired record was when the transaction began. No row is written when
 -- there is a live one by now.
 INSERT INTO {schema}."{table}" AS r
     (key, request_hash, state, token, attempt, operation, label, status_code, response,
@@ -11,4 +11,3 @@ ON CONFLICT (key) DO UPDATE SET
     response = excluded.response, created_at = excluded.created_at, lease_until = excluded.lease_until,
     expires_at = excluded.expires_at, purge_at = excluded.purge_at, waited = false, progress = NULL
 WHERE r.expires_at <= clock_timestamp()
-RETURNING 1

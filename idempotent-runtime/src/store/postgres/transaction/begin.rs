@@ -1,5 +1,7 @@
 //! The beginning of a transaction: the locks, the savepoint, and the look for a record.
 
+use std::iter::repeat_with;
+
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
@@ -62,16 +64,13 @@ pub(super) async fn begin(
     request: Option<(&TransactionRequest, TransactionStatements)>,
     idle_limit: Duration,
 ) -> Result<Claim<Box<dyn Session<PgConnection>>>, NotBegun> {
-    // In milliseconds, within what the server takes.
-    let idle_ms = i32::try_from(idle_limit.as_millis())
-        .unwrap_or(i32::MAX)
-        .to_string();
+    let idle_ms = milliseconds(idle_limit);
     let pool = records.connector().pool();
     let unanswered = UnansweredBegin::of(pool);
     let mut connection = Loan::new(pool.acquire().await?);
     let Some((request, sql)) = request else {
-        let begin = format!("BEGIN; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}");
-        transaction::begin::<Postgres>(&mut connection, AssertSqlSafe(begin)).await?;
+        let begin = AssertSqlSafe(message_without_record(&idle_ms));
+        transaction::begin::<Postgres>(&mut connection, begin).await?;
         unanswered.answered();
         let record = None;
         return Ok(Claim::Acquired(Box::new(Open {
@@ -80,15 +79,7 @@ pub(super) async fn begin(
             record,
         })));
     };
-    let locks: String = request
-        .keys()
-        .map(|key| {
-            sql.lock
-                .replace("{lock}", &lock(&sql.name, &key).to_string())
-        })
-        .collect();
-    let begin = sql.begin.replace("{idle_ms}", &idle_ms);
-    let begin = AssertSqlSafe(begin.replace("{locks}", &locks));
+    let begin = AssertSqlSafe(message(&sql, request, &idle_ms));
     transaction::begin::<Postgres>(&mut connection, begin).await?;
     let mut record = RecordToWrite {
         request: request.clone(),
@@ -102,13 +93,15 @@ pub(super) async fn begin(
             .bind(&key.as_bytes()[..])
             .fetch_one(&mut *connection)
             .await?;
+        let setting = |name| entered.try_get::<Option<&str>, _>(name);
         let (is_ours, is_read_only) = (
-            entered.try_get("is_ours")?,
-            entered.try_get("is_read_only")?,
+            setting("is_taken")? != Some("true"),
+            setting("read_only")? == Some("on"),
         );
+        let is_strict = setting("isolation")? != Some("read committed");
         record.begun_us = entered.try_get("begun_us")?;
         record.session = entered.try_get("session")?;
-        let looked = if entered.try_get("is_strict")? {
+        let looked = if is_strict {
             let looking = || statement(&record.sql.look).bind(&key.as_bytes()[..]);
             row::one(records.lanes()?.work.rows(None, looking).await?)?
         } else {
@@ -125,8 +118,7 @@ pub(super) async fn begin(
             return Err(NotBegun::read_only());
         }
         // One that counts has been dealt with.
-        let expired: Option<bool> = looked.try_get("is_expired")?;
-        record.keys.push((key, expired.is_some()));
+        record.keys.push((key, row::is_there(&looked)?));
     }
     unanswered.answered();
     Ok(Claim::Acquired(Box::new(Open {
@@ -136,9 +128,41 @@ pub(super) async fn begin(
     })))
 }
 
+/// Within what the server takes.
+pub(in crate::store::postgres) fn milliseconds(idle_limit: Duration) -> String {
+    let idle_ms = i32::try_from(idle_limit.as_millis());
+    idle_ms.unwrap_or(i32::MAX).to_string()
+}
+
+/// What begins a transaction for a record, with its locks.
+pub(in crate::store::postgres) fn message(
+    sql: &TransactionStatements,
+    request: &TransactionRequest,
+    idle_ms: &str,
+) -> String {
+    // What the session has as its limit is kept for session.sql by the first one that sets another.
+    let idle_limits = std::iter::once(format!("'{idle_ms}'")).chain(repeat_with(|| "NULL".into()));
+    let locks: String = request
+        .keys()
+        .zip(idle_limits)
+        .map(|(key, idle_ms)| {
+            let lock = lock(&sql.name, &key).to_string();
+            sql.lock
+                .replace("{lock}", &lock)
+                .replace("{idle_ms}", &idle_ms)
+        })
+        .collect();
+    sql.begin.replace("{locks}", &locks)
+}
+
+/// What begins one without.
+pub(in crate::store::postgres) fn message_without_record(idle_ms: &str) -> String {
+    format!("BEGIN; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}")
+}
+
 /// One lock for each key of each table. Advisory locks are numbers of 64 bits, so that two keys
 /// could share one; the later of the two would be told that it is in flight.
-fn lock(table: &str, key: &RecordKey) -> i64 {
+pub(in crate::store::postgres) fn lock(table: &str, key: &RecordKey) -> i64 {
     let table = Sha256::digest(table);
     let bytes = key.as_bytes().iter().zip(table).take(8);
     bytes.fold(0, |lock, (key, table)| lock << 8 | i64::from(*key ^ table))

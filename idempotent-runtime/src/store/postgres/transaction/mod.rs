@@ -1,11 +1,12 @@
 //! Transactions of PostgreSQL.
 //!
 //! `BEGIN`, the key's lock and the savepoint in one message; the look for a record; the handler's
-//! statements; what the handler has changed in its session put back; the record; `COMMIT`. So an
+//! statements; the question whether its session is as it was; the record; `COMMIT`. So an
 //! idempotent transaction has three round trips more than the same one without. The look is a statement of
 //! its own so that it is prepared: planning it each time would cost the server more than half of what it
-//! does for an insert. So is putting the session back: the record is written by the role that the session had
-//! at the beginning, and names cannot even be looked up by every role.
+//! does for an insert. So is the question about the session: the record is written by the role that the session
+//! had at the beginning, and names cannot even be looked up by every role. What the handler has changed is put
+//! back first, with one round trip more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,11 @@ use self::pool::close_idle;
 use super::records::Records;
 use crate::store::transaction::{Begin, Session, TransactionRequest};
 use crate::store::{Claim, StoreError};
+
+#[cfg(feature = "tokio-postgres")]
+pub(super) use self::begin::{lock, message, message_without_record, milliseconds};
+#[cfg(feature = "tokio-postgres")]
+pub(super) use self::pool::SILENCE;
 
 mod begin;
 mod open;

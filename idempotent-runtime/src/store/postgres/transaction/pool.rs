@@ -6,7 +6,7 @@ use tokio::time::{Duration, Instant};
 
 /// From when on a beginning that is given up makes the pool's idle connections suspect. A client that goes
 /// away is quicker as a rule, and says nothing about them.
-const SILENCE: Duration = Duration::from_millis(250);
+pub(in crate::store::postgres) const SILENCE: Duration = Duration::from_millis(250);
 
 /// A beginning on its way. Given up after a while, the peer may be gone without a word: then it is gone for
 /// all idle connections, which would have a time-out each.

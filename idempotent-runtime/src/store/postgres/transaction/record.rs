@@ -26,19 +26,23 @@ pub(super) struct RecordToWrite {
 impl RecordToWrite {
     /// Puts back what the handler has changed in its session, and says whether that was nothing.
     async fn restore(&self, connection: &mut PgConnection) -> sqlx::Result<bool> {
-        let row = statement(&self.sql.restore)
+        let row = statement(&self.sql.is_same)
             .bind(&self.session)
-            .bind(self.begun_us)
-            .fetch_one(connection)
+            .fetch_one(&mut *connection)
             .await?;
-        let is_changed: bool = row.try_get("is_changed")?;
-        let begun_us: i64 = row.try_get("begun_us")?;
-        let is_ours = begun_us == self.begun_us;
+        let is_same: bool = row.try_get("is_same")?;
+        let is_ours = row.try_get::<i64, _>("begun_us")? == self.begun_us;
         if !is_ours {
             tracing::error!(record = %self.request.owner.key,
                 "a handler has ended its transaction by itself: its writes and its record were not committed together");
         }
-        Ok(is_ours && !is_changed)
+        if !is_same {
+            let restoring = statement(&self.sql.restore)
+                .bind(&self.session)
+                .bind(is_ours);
+            restoring.execute(connection).await?;
+        }
+        Ok(is_ours && is_same)
     }
 
     /// Says whether the record is written, which it is not when another request's is there; and whether the
@@ -72,11 +76,11 @@ impl RecordToWrite {
                 .bind(&encoded[..])
                 .bind(micros(*ttl))
                 .bind(label.as_deref().map(text))
-                .fetch_optional(&mut *connection)
+                .execute(&mut *connection)
                 .await;
             match written {
-                Ok(Some(_)) => {}
-                Ok(None) => return Ok((false, is_as_it_was)),
+                Ok(written) if written.rows_affected() == 1 => {}
+                Ok(_) => return Ok((false, is_as_it_was)),
                 Err(error) if is_unique_violation(&error) => return Ok((false, is_as_it_was)),
                 Err(error) => return Err(error),
             }

@@ -1,4 +1,4 @@
--- Schema 2. Sent as one message, inside the transaction of `migrate`.
+-- Schema 4. Sent as one message, inside the transaction of `migrate`.
 --
 -- {schema} is a quoted identifier. Everything is named with it, in the bodies of functions too: what a
 -- session's `search_path` says must not decide which records count.
@@ -17,7 +17,7 @@ CREATE TABLE {schema}."{table}" (
     key            bytea       NOT NULL PRIMARY KEY,               -- 32 bytes
     request_hash   bytea       NOT NULL,                           -- 32 bytes
     state          smallint    NOT NULL,                           -- 1 running, 2 completed
-    schema_version smallint    NOT NULL DEFAULT 3,
+    schema_version smallint    NOT NULL DEFAULT 4,
     waited         boolean     NOT NULL DEFAULT false,             -- the end of this claim is waited for
     token          bytea,                                          -- 16 bytes; none once its owner has abandoned it
     attempt        integer     NOT NULL,                           -- 1, 2, ...
@@ -292,3 +292,21 @@ CREATE TRIGGER "{table}_changed" AFTER UPDATE ON {schema}."{table}" FOR EACH ROW
 CREATE TRIGGER "{table}_gone" AFTER DELETE ON {schema}."{table}" FOR EACH ROW
     WHEN (OLD.waited AND OLD.state = 1)
     EXECUTE FUNCTION {schema}."{table}_tell"();
+
+-- A transaction's lock of a key, for as long as it lasts. When another session has it, `idempotent.is_taken` says so.
+--
+-- A connection that is gone without a word keeps the lock no longer than `idle_ms`. What the limit was before is in
+-- `idempotent.idle_limit`. NULL for a lock that is not the first of its transaction.
+CREATE OR REPLACE PROCEDURE {schema}."{table}_lock"(lock bigint, idle_ms text) LANGUAGE plpgsql AS $lock$
+DECLARE
+    ignored text; -- so that nothing here is a query
+BEGIN
+    IF idle_ms IS NOT NULL THEN
+        ignored := set_config('idempotent.idle_limit', current_setting('idle_in_transaction_session_timeout'), true)
+            || set_config('idle_in_transaction_session_timeout', idle_ms, true);
+    END IF;
+    IF NOT pg_try_advisory_xact_lock(lock) THEN
+        ignored := set_config('idempotent.is_taken', 'true', true);
+    END IF;
+END
+$lock$;

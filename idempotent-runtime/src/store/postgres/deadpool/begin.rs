@@ -1,0 +1,169 @@
+//! The beginning of a transaction: the locks, the savepoint, and the look for a record, sent together.
+
+use std::time::{Duration, SystemTime};
+
+use deadpool_postgres::Pool;
+use futures_util::future::{join, try_join_all, try_join3};
+use tokio_postgres::{Row, Statement};
+
+use super::error::{is_of_connection, is_of_role, pool_error, store_error};
+use super::lent::DeadpoolTransaction;
+use super::open::Open;
+use super::pool::UnansweredBegin;
+use super::record::{COLUMNS, RecordToWrite};
+use crate::key::RecordKey;
+use crate::store::postgres::error::NAME;
+use crate::store::postgres::records::Records;
+use crate::store::postgres::row::{self, SeenRecord};
+use crate::store::postgres::statements::{TransactionStatements, statement};
+use crate::store::postgres::transaction::{message, message_without_record, milliseconds};
+use crate::store::transaction::{ASK_AGAIN, Settled, TransactionRequest};
+use crate::store::{Claim, StoreError, StoreErrorKind};
+
+/// Why a transaction was not begun.
+pub(super) struct NotBegun {
+    pub(super) error: StoreError,
+    /// Whether that can be another one on another connection.
+    pub(super) is_of_session: bool,
+}
+
+impl NotBegun {
+    /// There is no point in running the handler.
+    fn read_only() -> Self {
+        let error = StoreError::new(NAME, StoreErrorKind::Refused);
+        Self {
+            error: error.with_source("the transaction is read-only"),
+            is_of_session: true,
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for NotBegun {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let is_of_session = is_of_connection(&error) || is_of_role(&error);
+        Self {
+            error: store_error(error).not_executed(),
+            is_of_session,
+        }
+    }
+}
+
+impl From<StoreError> for NotBegun {
+    fn from(error: StoreError) -> Self {
+        Self {
+            error,
+            is_of_session: false,
+        }
+    }
+}
+
+pub(super) async fn begin(
+    records: &Records,
+    pool: &Pool,
+    request: Option<(&TransactionRequest, TransactionStatements)>,
+    idle_limit: Duration,
+) -> Result<Claim<Open>, NotBegun> {
+    let idle_ms = milliseconds(idle_limit);
+    let unanswered = UnansweredBegin::of(pool);
+    let lent = DeadpoolTransaction::new(pool.get().await.map_err(pool_error)?);
+    let Some((request, sql)) = request else {
+        lent.batch_execute(&message_without_record(&idle_ms))
+            .await?;
+        unanswered.answered();
+        return Ok(Claim::Acquired(Open::new(pool, lent, None)));
+    };
+    // Known to this connection as a rule: then nothing is sent. The record is prepared before the handler runs, because
+    // with what that may set, no name could be looked up.
+    let (enter, put_back, write) = try_join3(
+        lent.prepare_cached(&sql.enter),
+        lent.prepare_cached(&sql.put_back),
+        lent.prepare_typed_cached(&sql.record_or_fail, &COLUMNS),
+    )
+    .await?;
+    let message = message(&sql, request, &idle_ms);
+    let (begun, entered) = join(
+        lent.batch_execute(&message),
+        try_join_all(request.keys().map(|key| enter_for(&lent, &enter, key))),
+    )
+    .await;
+    begun?;
+    let mut record = RecordToWrite::new(request.clone(), sql, put_back);
+    for (key, entered) in request.keys().zip(entered?) {
+        record.begun_us = entered.try_get("begun_us")?;
+        record.session = entered.try_get("session")?;
+        let setting = |name| entered.try_get::<_, Option<&str>>(name);
+        let is_ours = setting("is_taken")? != Some("true");
+        let is_read_only = setting("read_only")? == Some("on");
+        let is_strict = setting("isolation")? != Some("read committed");
+        let (settled, is_there) = if is_strict {
+            let looking = || statement(&record.sql.look).bind(&key.as_bytes()[..]);
+            let looked = row::one(records.lanes()?.work.rows(None, looking).await?)?;
+            (row::settled(&looked, request)?, row::is_there(&looked)?)
+        } else {
+            let settled = seen(&entered)?.map(|seen| seen.settled(request));
+            let attempt: Option<i32> = entered.try_get("attempt")?;
+            (settled.transpose()?.flatten(), attempt.is_some())
+        };
+        if let Some(settled) = settled_by(is_ours, settled) {
+            unanswered.answered();
+            lent.roll_back_and_give_back();
+            return Ok(settled.map(|never| match never {}));
+        }
+        if is_read_only {
+            return Err(NotBegun::read_only());
+        }
+        // One that counts has been dealt with.
+        let write = match is_there {
+            true => {
+                lent.prepare_typed_cached(&record.sql.record_again_or_fail, &COLUMNS)
+                    .await?
+            }
+            false => write.clone(),
+        };
+        record.keys.push((key, write));
+    }
+    unanswered.answered();
+    Ok(Claim::Acquired(Open::new(pool, lent, Some(record))))
+}
+
+async fn enter_for(
+    lent: &DeadpoolTransaction,
+    enter: &Statement,
+    key: RecordKey,
+) -> Result<Row, tokio_postgres::Error> {
+    lent.query_one(enter, &[&&key.as_bytes()[..]]).await
+}
+
+/// A record counts, whatever session has the lock: one that only looks at the record has it for a moment.
+fn settled_by(is_ours: bool, settled: Option<Settled>) -> Option<Settled> {
+    let in_flight = Claim::InFlight {
+        lease_left: ASK_AGAIN,
+    };
+    settled.or((!is_ours).then_some(in_flight))
+}
+
+/// The record, if there is one that has not expired.
+fn seen(row: &Row) -> Result<Option<SeenRecord<'_>>, tokio_postgres::Error> {
+    let time = |name| row.try_get::<_, Option<SystemTime>>(name);
+    let (Some(request_hash), Some(now), Some(created_at), Some(lease_until), Some(expires_at)) = (
+        row.try_get("request_hash")?,
+        time("now")?,
+        time("created_at")?,
+        time("lease_until")?,
+        time("expires_at")?,
+    ) else {
+        return Ok(None);
+    };
+    if expires_at <= now {
+        return Ok(None);
+    }
+    Ok(Some(SeenRecord {
+        request_hash,
+        state: row.try_get("state")?,
+        response: row.try_get("response")?,
+        attempt: row.try_get("attempt")?,
+        // Zero for what is past.
+        age: now.duration_since(created_at).unwrap_or_default(),
+        lease_left: lease_until.duration_since(now).unwrap_or_default(),
+    }))
+}
