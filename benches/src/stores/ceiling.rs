@@ -1,20 +1,22 @@
-//! What PostgreSQL itself can do: a claim and a completion as they would be written without this crate, on a table
-//! with nothing but a primary key, sent by pgbench.
+//! What a database itself can do: a claim and a completion as they would be written without this crate, on a table
+//! with nothing but a primary key. To PostgreSQL they are sent by pgbench, to MySQL by sqlx.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use sqlx::mysql::MySqlPoolOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::process::Command;
+use tokio::task::JoinSet;
 
 use crate::Failure;
-use crate::numbers::{TTL, response};
+use crate::numbers::{TTL, claim, response, series};
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS plain_keys (key bytea PRIMARY KEY, request_hash bytea NOT NULL, \
     token bytea NOT NULL, state smallint NOT NULL, status smallint, response bytea, expires_at timestamptz NOT NULL)";
 
 /// How many pairs of the two statements, one commit each, go through in a second.
-pub(super) async fn pairs_per_second(
+pub(super) async fn of_postgres(
     pgbench: &Path,
     url: &str,
     clients: u32,
@@ -44,6 +46,61 @@ pub(super) async fn pairs_per_second(
         let complaint = String::from_utf8_lossy(&output.stderr);
         format!("pgbench failed: {said}{complaint}").into()
     })
+}
+
+const MYSQL_TABLE: &str = "CREATE TABLE IF NOT EXISTS plain_keys (id VARBINARY(32) PRIMARY KEY, \
+    request_hash VARBINARY(32) NOT NULL, token VARBINARY(16) NOT NULL, state TINYINT NOT NULL, status SMALLINT, \
+    response LONGBLOB, expires_at DATETIME(6) NOT NULL) ENGINE = InnoDB";
+
+/// The same for MySQL, on a pool with a connection for each caller.
+pub(super) async fn of_mysql(url: &str, clients: u32, length: Duration) -> Result<f64, Failure> {
+    let pool = MySqlPoolOptions::new()
+        .max_connections(clients)
+        .test_before_acquire(false)
+        .connect(url)
+        .await?;
+    sqlx::raw_sql(MYSQL_TABLE).execute(&pool).await?;
+    let (begun, first) = (Instant::now(), series()?);
+    let answer = response().encode();
+    let mut tasks = JoinSet::new();
+    for client in 0..u64::from(clients) {
+        let (pool, answer) = (pool.clone(), answer.clone());
+        tasks.spawn(async move {
+            let mut pairs = 0;
+            while begun.elapsed() < length {
+                let request = claim(first + client + pairs * u64::from(clients), 0);
+                let (key, token) = (request.owner.key, request.owner.token);
+                let (key, token) = (&key.as_bytes()[..], &token.as_bytes()[..]);
+                sqlx::query(
+                    "INSERT IGNORE INTO plain_keys (id, request_hash, token, state, expires_at) \
+                     VALUES (?, ?, ?, 1, UTC_TIMESTAMP(6) + INTERVAL 30 DAY)",
+                )
+                .bind(key)
+                .bind(&request.fingerprint.as_bytes()[..])
+                .bind(token)
+                .execute(&pool)
+                .await?;
+                sqlx::query(
+                    "UPDATE plain_keys SET state = 2, status = 201, response = ?, \
+                     expires_at = UTC_TIMESTAMP(6) + INTERVAL 1 DAY WHERE id = ? AND token = ? AND state = 1",
+                )
+                .bind(&answer[..])
+                .bind(key)
+                .bind(token)
+                .execute(&pool)
+                .await?;
+                pairs += 1;
+            }
+            Ok::<_, Failure>(pairs)
+        });
+    }
+    let mut pairs = 0;
+    while let Some(done) = tasks.join_next().await {
+        pairs += done??;
+    }
+    let took = begun.elapsed();
+    pool.close().await;
+    Ok(pairs as f64 / took.as_secs_f64())
 }
 
 /// With keys made by the server. The response is a parameter, as is all that pgbench calls a variable.

@@ -17,7 +17,7 @@ pub(crate) mod load;
 mod meter;
 
 /// How many ask at the same time.
-const CALLERS: [u32; 3] = [1, 16, 64];
+const CALLERS: [u32; 4] = [1, 16, 64, 256];
 
 /// With as many callers as the ceiling is measured.
 const CEILING_CALLERS: u32 = 16;
@@ -100,16 +100,7 @@ async fn measure(options: &Options) -> Result<(), Failure> {
         for ((operation, callers), samples) in cells.iter().zip(&mut samples) {
             let sample = sample(options, &mut run, &mut meter, *operation, *callers).await?;
             let is_ceiled = *operation == Operation::Pair && *callers == CEILING_CALLERS;
-            if let (true, "postgres", Some(pgbench)) =
-                (is_ceiled, options.name.as_str(), &options.pgbench)
-            {
-                let ceiling = ceiling::pairs_per_second(
-                    pgbench,
-                    &options.url,
-                    CEILING_CALLERS,
-                    options.length,
-                )
-                .await?;
+            if is_ceiled && let Some(ceiling) = ceiling(options).await? {
                 ratios.push(sample.rate / ceiling);
                 ceilings.push(ceiling);
             }
@@ -130,6 +121,18 @@ async fn measure(options: &Options) -> Result<(), Failure> {
         print_ceiling(options, ceiling);
     }
     Ok(())
+}
+
+/// Pairs a second without this crate.
+async fn ceiling(options: &Options) -> Result<Option<f64>, Failure> {
+    let (url, length) = (options.url.as_str(), options.length);
+    Ok(match (options.name.as_str(), &options.pgbench) {
+        ("postgres", Some(pgbench)) => {
+            Some(ceiling::of_postgres(pgbench, url, CEILING_CALLERS, length).await?)
+        }
+        ("mysql", _) => Some(ceiling::of_mysql(url, CEILING_CALLERS, length).await?),
+        _ => None,
+    })
 }
 
 /// What is measured in each round, in this order: inserts that are compared one after the other.
@@ -233,7 +236,7 @@ fn print(
 }
 
 fn print_ceiling(options: &Options, rate: f64) {
-    let operation = "claim + complete written plainly, in pgbench";
+    let operation = "claim + complete, hand-written";
     if options.json {
         Line::default()
             .with("store", options.name.as_str())
