@@ -124,8 +124,9 @@ async fn connect_logs_what_the_check_finds() {
         "{expected:?}"
     );
     let logged = log.lines();
-    let ours = logged
-        .iter()
-        .filter_map(|line| line.find("redis store: ").map(|at| &line[at..]));
+    let ours = logged.iter().filter_map(|line| {
+        let line = line.get(line.find("redis store: ")?..)?;
+        line.rsplit_once(" severity=").map(|(said, _)| said)
+    });
     assert_eq!(ours.collect::<Vec<_>>(), expected, "{logged:?}");
 }
