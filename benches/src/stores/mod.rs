@@ -233,7 +233,7 @@ fn print(
 }
 
 fn print_ceiling(options: &Options, rate: f64) {
-    let operation = "the same two statements in pgbench";
+    let operation = "claim + complete written plainly, in pgbench";
     if options.json {
         Line::default()
             .with("store", options.name.as_str())

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idempotent_runtime::store::postgres::PostgresStore;
-use idempotent_runtime::store::{Acquired, Claim, ClaimRequest, Store};
+use idempotent_runtime::store::{Acquired, Claim, ClaimRequest, Renewal, Renewed, Store};
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
 
-use crate::support::{PATIENCE, Scratch, answer, backend, claimed, request, rival};
+use crate::support::{PATIENCE, Scratch, TTL, answer, backend, claimed, request, rival};
 
 /// Claims while another transaction has written the statement's change and not committed it; the
 /// other one is committed, or rolled back, when the claim waits for it.
@@ -221,5 +221,54 @@ async fn purge_waits_for_nobody() {
     assert_eq!(store.purge_expired(10).await.unwrap().records, 0);
     assert!(store.get(&held.owner.key).await.unwrap().is_some());
     assert!(store.get(&alive.owner.key).await.unwrap().is_some());
+    scratch.clean_up().await;
+}
+
+/// Not even one whose response is of a route with a short TTL: its renewal would be busy until the sweep has committed.
+#[tokio::test]
+async fn sweep_locks_no_record_that_is_alive() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let store = scratch.store(1);
+    let brief = claimed(&store).await;
+    let response = answer();
+    let ttl = Duration::from_micros(1);
+    store.complete(&brief.owner, &response, ttl).await.unwrap();
+    let dead = ClaimRequest {
+        lease: Duration::ZERO,
+        retention: Duration::ZERO,
+        ..request()
+    };
+    store.claim(&dead).await.unwrap();
+    let (running, completed) = (claimed(&store).await, claimed(&store).await);
+    store
+        .complete(&completed.owner, &response, TTL)
+        .await
+        .unwrap();
+
+    let mut sweep = scratch.admin.begin().await.unwrap();
+    let purge = include_str!("../../src/store/postgres/sql/purge.sql")
+        .replace("{schema}", "public")
+        .replace("{table}", &scratch.table);
+    let swept = sqlx::query(AssertSqlSafe(purge)).bind(10_i64);
+    assert_eq!(swept.fetch_all(&mut *sweep).await.unwrap().len(), 2);
+    let renewal = Renewal {
+        owner: running.owner,
+        lease: running.lease,
+        retention: running.retention,
+    };
+    let renewed = store.renew(&[renewal]).await.remove(0);
+    assert_eq!(renewed.unwrap(), Renewed::Renewed);
+    let locks = format!(
+        r#"SELECT count(*) FROM (SELECT FROM "{}" FOR UPDATE SKIP LOCKED) AS free"#,
+        scratch.table
+    );
+    let free: i64 = sqlx::query_scalar(AssertSqlSafe(locks))
+        .fetch_one(&scratch.admin)
+        .await
+        .unwrap();
+    assert_eq!(free, 2);
+    sweep.commit().await.unwrap();
     scratch.clean_up().await;
 }

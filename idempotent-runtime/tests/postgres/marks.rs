@@ -1,5 +1,7 @@
 //! The marks of those who wait: without one, no process is told of anything.
 
+use std::sync::Arc;
+
 use idempotent_runtime::store::{
     Acquired, Claim, ClaimRequest, Completion, Progress, Release, Renewal, Store,
 };
@@ -7,6 +9,7 @@ use sqlx::postgres::PgListener;
 use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::time::timeout;
 
+use crate::calls::{at_once, complete};
 use crate::hints::{abandoned, listened, must_wake, waiting};
 use crate::support::{PATIENCE, Scratch, TTL, answer, backend, claimed, pool, request, rival};
 
@@ -75,6 +78,32 @@ async fn completion_that_waited_for_the_mark_tells() {
     let (completed, ()) = tokio::join!(store.complete(&request.owner, &response, TTL), committing);
     assert_eq!(completed.unwrap(), Completion::Stored);
     assert_eq!(channel.told(&scratch).await, [hex(&request)]);
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
+async fn completion_of_a_marked_record_tells_from_within_a_group() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let mut channel = Channel::of(&scratch).await;
+    let store = Arc::new(scratch.store(1));
+    let mut claims = Vec::new();
+    for _ in 0..5 {
+        claims.push(claimed(&*store).await);
+    }
+    let marked = claims[3];
+    let mut marking = scratch.admin.begin().await.unwrap();
+    assert!(mark(&scratch, &mut marking, &marked).await);
+    marking.commit().await.unwrap();
+    let response = answer();
+    let completions = claims
+        .iter()
+        .map(|claim| complete(&store, claim, &response));
+    for completion in at_once(completions).await {
+        assert_eq!(completion.unwrap(), Completion::Stored);
+    }
+    assert_eq!(channel.told(&scratch).await, [hex(&marked)]);
     scratch.clean_up().await;
 }
 

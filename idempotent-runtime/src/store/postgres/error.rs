@@ -81,6 +81,12 @@ pub(super) fn is_code_without_savepoint(code: &str) -> bool {
     matches!(code, "3B001" | "25P01")
 }
 
+/// Whether an earlier statement of the transaction was refused, so that it takes no other.
+pub(super) fn is_in_failed_transaction(error: &sqlx::Error) -> bool {
+    // in_failed_sql_transaction
+    code(error).as_deref() == Some("25P02")
+}
+
 /// Whether the row is there already.
 pub(super) fn is_unique_violation(error: &sqlx::Error) -> bool {
     let error = error.as_database_error();

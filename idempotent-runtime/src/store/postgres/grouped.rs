@@ -1,9 +1,11 @@
 //! A claim or a completion, alone or as one of several.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sqlx::postgres::PgRow;
 
 use super::statements::{Query, Statements, statement};
 use crate::fingerprint::Fingerprint;
@@ -17,6 +19,14 @@ pub(super) enum Grouped<'a> {
     Complete(GroupedCompletion),
 }
 
+/// What became of it.
+pub(super) enum Done {
+    /// A plain statement has written it: the first claim is acquired, the completion stored.
+    Written,
+    /// What a function says.
+    Told(PgRow),
+}
+
 pub(super) struct GroupedClaim<'a> {
     owner: Owner,
     fingerprint: Fingerprint,
@@ -24,8 +34,6 @@ pub(super) struct GroupedClaim<'a> {
     label: Option<Cow<'a, str>>,
     lease_us: i64,
     retention_us: i64,
-    /// When the sweeper is to look at the record: a guess.
-    purge_us: i64,
     take_over: Option<i32>,
 }
 
@@ -37,17 +45,14 @@ pub(super) struct GroupedCompletion {
 }
 
 impl<'a> Grouped<'a> {
-    /// A claim of a record that is expected to live for `ttl_us` once it is completed.
-    pub(super) fn claim(request: &ClaimRequest<'a>, ttl_us: i64) -> Self {
-        let lease_us = micros(request.lease);
+    pub(super) fn claim(request: &ClaimRequest<'a>) -> Self {
         Self::Claim(GroupedClaim {
             owner: request.owner,
             fingerprint: request.fingerprint,
             operation: text(request.operation),
             label: request.label.map(text),
-            lease_us,
+            lease_us: micros(request.lease),
             retention_us: micros(request.retention),
-            purge_us: lease_us + ttl_us.min(micros(request.retention)),
             // No record has an attempt that the column cannot hold.
             take_over: request
                 .take_over
@@ -87,20 +92,36 @@ impl<'a> Grouped<'a> {
         }
     }
 
-    /// By a statement of its own.
+    /// The plain statement, which writes one row or nothing. When it is nothing, [`Self::query`] decides.
+    ///
+    /// `None` for a claim that takes over: there is a record.
+    pub(super) fn plain<'s>(&self, sql: &'s Statements) -> Option<&'s Arc<str>> {
+        match self {
+            Self::Claim(claim) => claim.take_over.is_none().then_some(&sql.claim_new),
+            Self::Complete(_) => Some(&sql.complete_running),
+        }
+    }
+
+    /// The function of the database, whatever the record is.
     pub(super) fn query<'q>(&'q self, sql: &Statements) -> Query<'q> {
         match self {
-            Self::Claim(claim) => statement(&sql.claim)
+            Self::Claim(claim) => self.bound_to(&sql.claim).bind(claim.take_over),
+            Self::Complete(_) => self.bound_to(&sql.complete),
+        }
+    }
+
+    /// What the plain statement and the function have in common.
+    pub(super) fn bound_to<'q>(&'q self, sql: &Arc<str>) -> Query<'q> {
+        match self {
+            Self::Claim(claim) => statement(sql)
                 .bind(&claim.owner.key.as_bytes()[..])
                 .bind(&claim.fingerprint.as_bytes()[..])
                 .bind(&claim.owner.token.as_bytes()[..])
                 .bind(&*claim.operation)
                 .bind(claim.label.as_deref())
                 .bind(claim.lease_us)
-                .bind(claim.retention_us)
-                .bind(claim.purge_us)
-                .bind(claim.take_over),
-            Self::Complete(completion) => statement(&sql.complete)
+                .bind(claim.retention_us),
+            Self::Complete(completion) => statement(sql)
                 .bind(&completion.owner.key.as_bytes()[..])
                 .bind(&completion.owner.token.as_bytes()[..])
                 .bind(completion.status)
@@ -130,7 +151,6 @@ pub(super) fn group_query<'q>(
         .bind(items.labels)
         .bind(items.leases)
         .bind(items.lives)
-        .bind(items.purges)
         .bind(items.take_overs)
         .bind(items.statuses)
         .bind(items.responses)
@@ -148,7 +168,6 @@ struct Items<'a> {
     leases: Vec<Option<i64>>,
     /// The retention of a claim, the TTL of a completion.
     lives: Vec<i64>,
-    purges: Vec<Option<i64>>,
     take_overs: Vec<Option<i32>>,
     statuses: Vec<Option<i16>>,
     responses: Vec<Option<&'a [u8]>>,
@@ -162,7 +181,6 @@ impl<'a> Items<'a> {
         self.labels.push(claim.label.as_deref());
         self.leases.push(Some(claim.lease_us));
         self.lives.push(claim.retention_us);
-        self.purges.push(Some(claim.purge_us));
         self.take_overs.push(claim.take_over);
         self.statuses.push(None);
         self.responses.push(None);
@@ -175,7 +193,6 @@ impl<'a> Items<'a> {
         self.labels.push(None);
         self.leases.push(None);
         self.lives.push(completion.ttl_us);
-        self.purges.push(None);
         self.take_overs.push(None);
         self.statuses.push(completion.status);
         self.responses.push(Some(&completion.response));

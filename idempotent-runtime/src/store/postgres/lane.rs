@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
+use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgRow;
+use sqlx::{Either, Executor as _, PgConnection};
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout};
 
@@ -55,7 +56,7 @@ impl Lane {
         })
     }
 
-    /// The rows of one statement, which may be sent twice: see [`Slot::rows`].
+    /// The rows of one statement, which may be sent twice: see [`Slot::reply`].
     pub(super) async fn rows<'q>(
         &self,
         patience: Option<Duration>,
@@ -66,7 +67,24 @@ impl Lane {
 }
 
 impl Slot<'_> {
-    /// The rows of one statement.
+    /// The rows of one statement: see [`Slot::reply`].
+    pub(super) async fn rows<'q>(
+        &self,
+        patience: Option<Duration>,
+        query: impl Fn() -> Query<'q>,
+    ) -> Result<Vec<PgRow>, StoreError> {
+        Ok(self.reply(patience, query).await?.rows)
+    }
+
+    /// How many rows one statement has written: see [`Slot::reply`].
+    pub(super) async fn written<'q>(
+        &self,
+        query: impl Fn() -> Query<'q>,
+    ) -> Result<u64, StoreError> {
+        Ok(self.reply(None, query).await?.written)
+    }
+
+    /// The reply to one statement.
     ///
     /// A connection that was idle can have been closed by the server meanwhile, be read-only by now, or have
     /// prepared what no longer fits. When it says so, or breaks, the statement is sent once more on a
@@ -76,11 +94,11 @@ impl Slot<'_> {
     /// # Errors
     ///
     /// [`StoreError`], of both times together.
-    pub(super) async fn rows<'q>(
+    async fn reply<'q>(
         &self,
         patience: Option<Duration>,
         query: impl Fn() -> Query<'q>,
-    ) -> Result<Vec<PgRow>, StoreError> {
+    ) -> Result<Reply, StoreError> {
         let mut may_have_happened = false;
         if let Some(idle) = self.lane.connections.take(|_| true) {
             let asking = self.ask(idle, query());
@@ -89,7 +107,7 @@ impl Slot<'_> {
                 None => Some(asking.await),
             };
             match reply {
-                Some(Ok(rows)) => return Ok(rows),
+                Some(Ok(reply)) => return Ok(reply),
                 Some(Err(error)) if !is_of_connection(&error) => return Err(store_error(error)),
                 Some(Err(error)) => {
                     tracing::debug!(
@@ -115,22 +133,39 @@ impl Slot<'_> {
     }
 
     /// Owns the connection until there is a reply.
-    async fn ask(
-        &self,
-        mut with: Idle<PgConnection>,
-        query: Query<'_>,
-    ) -> sqlx::Result<Vec<PgRow>> {
+    async fn ask(&self, mut with: Idle<PgConnection>, query: Query<'_>) -> sqlx::Result<Reply> {
         let unanswered = UnansweredStatement {
             lane: self.lane,
             asked_at: Instant::now(),
             is_answered: false,
         };
-        let reply = query.fetch_all(&mut with.connection).await;
+        let reply = Reply::to(query, &mut with.connection).await;
         if !reply.as_ref().is_err_and(is_of_connection) {
             unanswered.answered();
             self.lane.connections.give_back(with);
         }
         reply
+    }
+}
+
+/// What the server says to one statement.
+#[derive(Default)]
+struct Reply {
+    rows: Vec<PgRow>,
+    written: u64,
+}
+
+impl Reply {
+    async fn to(query: Query<'_>, connection: &mut PgConnection) -> sqlx::Result<Self> {
+        let mut parts = connection.fetch_many(query);
+        let mut reply = Self::default();
+        while let Some(part) = parts.try_next().await? {
+            match part {
+                Either::Left(done) => reply.written += done.rows_affected(),
+                Either::Right(row) => reply.rows.push(row),
+            }
+        }
+        Ok(reply)
     }
 }
 

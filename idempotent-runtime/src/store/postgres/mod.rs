@@ -5,10 +5,13 @@
 //! The usual SQL for this is wrong or slow. `SELECT`, then `INSERT` lets two requests through.
 //! `INSERT ... ON CONFLICT DO UPDATE` locks the row for each replay, which is a write, so that a
 //! replay waits for the disk. A `DO NOTHING` with a `SELECT` beside it returns no row at all when it
-//! loses a race. So the claim is one function of the database ([`migrate`](PostgresStore::migrate)
-//! installs it), called with one round trip, and:
+//! loses a race. So a claim is a plain `INSERT ... ON CONFLICT DO NOTHING`, and only where there is a record
+//! already, a function of the database ([`migrate`](PostgresStore::migrate) installs it) decides what that
+//! one means; and:
 //!
 //! * every rule of [`Store`] holds, between all processes that share the table;
+//! * a first claim and a completion are one round trip each, a replay two; the replay cache answers those of a key
+//!   that is asked for again;
 //! * a replay reads one row by its primary key and writes nothing: no transaction id, no WAL, no
 //!   fsync;
 //! * a first claim and a completion are one commit each, or less than one when many come in at once

@@ -1,6 +1,5 @@
 //! Where the records are, and the connections to them.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -8,17 +7,14 @@ use sqlx::postgres::PgRow;
 use tokio::time::timeout;
 
 use super::connector::Connector;
-use super::grouped::Grouped;
+use super::grouped::{Done, Grouped};
 use super::lanes::{Lanes, Runtimes};
 use super::schema::{self, Place};
 use super::statements::{Query, Statements, statement};
 use crate::error::Error;
 use crate::record::{Owner, StoredResponse};
-use crate::store::sql::{TableName, micros};
+use crate::store::sql::TableName;
 use crate::store::{ClaimRequest, StoreError};
-
-/// A day: the TTL that is expected before one has been seen.
-const FIRST_TTL_US: i64 = 24 * 60 * 60 * 1_000_000;
 
 /// How long a caller waits for another one that is finding the table.
 const FIND_TURN: Duration = Duration::from_millis(250);
@@ -28,8 +24,6 @@ pub(super) struct Records {
     place: Place,
     runtimes: Runtimes,
     found: OnceLock<Arc<Statements>>,
-    /// The TTL of the last completion, which is what the next claim's record is expected to have.
-    ttl_us: AtomicI64,
 }
 
 impl Records {
@@ -38,7 +32,6 @@ impl Records {
             place,
             runtimes: Runtimes::new(connector, connections),
             found: OnceLock::new(),
-            ttl_us: AtomicI64::new(FIRST_TTL_US),
         }
     }
 
@@ -101,9 +94,9 @@ impl Records {
         self.lanes()?.work.rows(None, || query(&sql)).await
     }
 
-    pub(super) async fn claim(&self, request: &ClaimRequest<'_>) -> Result<PgRow, StoreError> {
+    pub(super) async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Done, StoreError> {
         let sql = self.statements().await?;
-        let operation = Grouped::claim(request, self.ttl_us.load(Ordering::Relaxed));
+        let operation = Grouped::claim(request);
         self.lanes()?.groups.run(operation, &sql).await
     }
 
@@ -112,9 +105,8 @@ impl Records {
         owner: &Owner,
         response: &StoredResponse,
         ttl: Duration,
-    ) -> Result<PgRow, StoreError> {
+    ) -> Result<Done, StoreError> {
         let sql = self.statements().await?;
-        self.ttl_us.store(micros(ttl), Ordering::Relaxed);
         let operation = Grouped::completion(owner, response, ttl);
         self.lanes()?.groups.run(operation, &sql).await
     }

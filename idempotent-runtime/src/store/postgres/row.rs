@@ -10,6 +10,7 @@ use sqlx::postgres::{PgRow, PgTypeInfo, PgValueRef};
 use sqlx::{Postgres, Row as _};
 
 use super::error::{NAME, store_error};
+use super::grouped::Done;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::record::{Record, StoredResponse};
@@ -31,8 +32,14 @@ pub(super) fn one(rows: Vec<PgRow>) -> Result<PgRow, StoreError> {
     rows.into_iter().next().ok_or_else(no_row)
 }
 
-/// What `claim.sql` returns.
-pub(super) fn claim(row: &PgRow) -> Result<Claim, StoreError> {
+/// What `claim_new.sql` has written, or `claim.sql` returns.
+pub(super) fn claim(done: &Done) -> Result<Claim, StoreError> {
+    let Done::Told(row) = done else {
+        return Ok(Claim::Acquired(Acquired {
+            attempt: 1,
+            age: Duration::ZERO,
+        }));
+    };
     let outcome: &str = column(row, "outcome")?;
     Ok(match outcome {
         "acquired" => Claim::Acquired(Acquired {
@@ -55,8 +62,11 @@ pub(super) fn claim(row: &PgRow) -> Result<Claim, StoreError> {
     })
 }
 
-/// What `complete.sql` returns.
-pub(super) fn completion(row: &PgRow) -> Result<Completion, StoreError> {
+/// What `complete_running.sql` has written, or `complete.sql` returns.
+pub(super) fn completion(done: &Done) -> Result<Completion, StoreError> {
+    let Done::Told(row) = done else {
+        return Ok(Completion::Stored);
+    };
     let outcome: &str = column(row, "outcome")?;
     match outcome {
         "stored" => Ok(Completion::Stored),

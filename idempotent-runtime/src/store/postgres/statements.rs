@@ -17,7 +17,9 @@ pub(super) fn statement(sql: &Arc<str>) -> Query<'static> {
 /// One statement an operation.
 #[derive(Debug)]
 pub(super) struct Statements {
+    pub(super) claim_new: Arc<str>,
     pub(super) claim: Arc<str>,
+    pub(super) complete_running: Arc<str>,
     pub(super) complete: Arc<str>,
     pub(super) group: Arc<str>,
     pub(super) save_progress: Arc<str>,
@@ -70,7 +72,9 @@ impl Statements {
             Arc::from(named(&template, schema, table))
         };
         Self {
+            claim_new: statement(include_str!("sql/claim_new.sql")),
             claim: statement(include_str!("sql/claim.sql")),
+            complete_running: statement(include_str!("sql/complete_running.sql")),
             complete: statement(include_str!("sql/complete.sql")),
             group: statement(include_str!("sql/group.sql")),
             save_progress: statement(include_str!("sql/save_progress.sql")),

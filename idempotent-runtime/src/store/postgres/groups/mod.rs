@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 use self::queue::{GroupAnswer, GroupQueue, Queued};
 use self::task::Task;
-use super::grouped::Grouped;
+use super::grouped::{Done, Grouped};
 use super::lane::Lane;
 use super::row;
 use super::statements::Statements;
@@ -63,8 +63,14 @@ impl Groups {
                 Err(_) => None,
             },
         };
-        let rows = self.0.lane.rows(None, || operation.query(sql)).await?;
-        row::one(rows)
+        let slot = self.0.lane.slot().await?;
+        if let Some(plain) = operation.plain(sql)
+            && slot.written(|| operation.bound_to(plain)).await? == 1
+        {
+            return Ok(Done::Written);
+        }
+        let rows = slot.rows(None, || operation.query(sql)).await?;
+        row::one(rows).map(Done::Told)
     }
 
     fn route_of(&self, operation: &Grouped<'_>, sql: &Arc<Statements>) -> Route<'_> {

@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sqlx::postgres::PgRow;
 use tokio::sync::oneshot;
 
 use crate::store::StoreError;
-use crate::store::postgres::grouped::Grouped;
+use crate::store::postgres::grouped::{Done, Grouped};
 use crate::store::postgres::lane::Lane;
 use crate::store::postgres::statements::Statements;
 
@@ -29,7 +28,7 @@ pub(super) struct GroupState {
     pub(super) is_collecting: bool,
 }
 
-pub(super) type GroupAnswer = Result<PgRow, StoreError>;
+pub(super) type GroupAnswer = Result<Done, StoreError>;
 
 pub(super) struct Queued {
     pub(super) operation: Grouped<'static>,

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::queue::{GroupAnswer, GroupQueue, GroupState, Queued};
 use crate::store::StoreError;
-use crate::store::postgres::grouped::group_query;
+use crate::store::postgres::grouped::{Done, group_query};
 use crate::store::postgres::lane::Slot;
 
 /// How many operations a group has at most.
@@ -173,7 +173,7 @@ async fn send(slot: &Slot<'_>, group: Vec<Queued>) {
         let reply = index.and_then(|index| replies.get_mut(index)?.take());
         if let Some(reply) = reply {
             // There may be no caller left to hear it.
-            drop(reply.send(Ok(row)));
+            drop(reply.send(Ok(Done::Told(row))));
         }
     }
 }

@@ -1,22 +1,29 @@
--- Removes expired records, and says of those that were never completed which they were. What is looked at
--- too early is looked at again when it expires.
+-- Removes expired records, and says of those that were never completed which they were. None that has not expired is
+-- locked: its renewal would be busy.
 --
 -- One sweeper at a time is enough: one that does not get the lock sweeps nothing. Two would be right all
 -- the same. (`clock_timestamp()` could not be looked up in the index: it is another one for each row.)
+--
+-- $1 how many
 WITH sweeper AS MATERIALIZED (
     SELECT pg_try_advisory_xact_lock(hashtextextended('idempotent-runtime sweep {table}', 0)) AS is_me
 ),
-due AS MATERIALIZED (
+completed AS MATERIALIZED (
     SELECT key FROM {schema}."{table}"
     WHERE purge_at <= statement_timestamp() AND (SELECT is_me FROM sweeper)
     ORDER BY purge_at
     LIMIT $1
     FOR UPDATE SKIP LOCKED
 ),
-later AS (
-    UPDATE {schema}."{table}" r SET purge_at = r.expires_at
-    FROM due
-    WHERE r.key = due.key AND r.expires_at > statement_timestamp()
+uncompleted AS MATERIALIZED (
+    SELECT key FROM {schema}."{table}"
+    WHERE state = 1 AND expires_at <= statement_timestamp() AND (SELECT is_me FROM sweeper)
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+),
+due AS MATERIALIZED (
+    SELECT key FROM completed UNION ALL SELECT key FROM uncompleted
+    LIMIT $1
 ),
 gone AS (
     DELETE FROM {schema}."{table}" r USING due

@@ -29,19 +29,20 @@ CREATE TABLE {schema}."{table}" (
     created_at     timestamptz NOT NULL,
     lease_until    timestamptz NOT NULL,
     expires_at     timestamptz NOT NULL,
-    purge_at       timestamptz NOT NULL                            -- when the sweeper looks at it
+    purge_at       timestamptz                                     -- `expires_at` of a completed record
 ) WITH (fillfactor = 50);
 
 -- For the sweeper. What else changes in a record's life is in no index, because an update of an
--- indexed column is never heap-only. `expires_at` changes with each renewal and with the completion, so
--- the sweeper goes by `purge_at`: a guess at the claim, which the completion corrects when it was
--- far off, and the sweeper itself when it comes too early.
-CREATE INDEX "{table}_purge_at" ON {schema}."{table}" (purge_at);
+-- indexed column is never heap-only. `expires_at` changes with each renewal, so `purge_at` has it once it
+-- does not change any more.
+CREATE INDEX "{table}_purge_at" ON {schema}."{table}" (purge_at) WHERE purge_at IS NOT NULL;
 
--- For operators, who list what is not completed, in the order of the keys. A renewal leaves it alone; a
--- completion is not heap-only because of it (measured: as many pairs of a claim and a completion in a second, and
--- 1.3 times the WAL).
+-- For operators, who list what is not completed, in the order of the keys; and for the sweeper, who looks there
+-- for what never was. A renewal leaves it alone.
 CREATE INDEX "{table}_uncompleted" ON {schema}."{table}" (key) WHERE state = 1;
+
+-- Claims and completions are plain statements (claim_new.sql, complete_running.sql) as long as there is nothing to decide.
+-- What they find no row for is decided by these functions.
 
 -- Becomes the one who runs, or tells who is or was. Lengths of time are microseconds.
 --
@@ -53,7 +54,7 @@ CREATE INDEX "{table}_uncompleted" ON {schema}."{table}" (key) WHERE state = 1;
 -- with 40001 and have written nothing.
 CREATE OR REPLACE FUNCTION {schema}."{table}_claim"(
     the_key bytea, the_hash bytea, the_token bytea, the_operation text,
-    the_label text, lease_us bigint, retention_us bigint, purge_us bigint, take_over integer,
+    the_label text, lease_us bigint, retention_us bigint, take_over integer,
     OUT outcome text, OUT attempt_number integer, OUT age_us bigint, OUT lease_left_us bigint, OUT answer bytea
 ) LANGUAGE plpgsql VOLATILE AS $claim$
 DECLARE
@@ -61,7 +62,6 @@ DECLARE
     lease     CONSTANT interval := lease_us * interval '1 microsecond';
     -- What is not completed lives on after its lease.
     life      CONSTANT interval := (lease_us + retention_us) * interval '1 microsecond';
-    purge     CONSTANT interval := purge_us * interval '1 microsecond';
     moment timestamptz;
     found_one {schema}."{table}"%ROWTYPE;
 BEGIN
@@ -74,9 +74,9 @@ BEGIN
         -- 1. No record.
         IF NOT FOUND THEN
             INSERT INTO {schema}."{table}"
-                (key, request_hash, state, token, attempt, operation, label, created_at, lease_until, expires_at, purge_at)
+                (key, request_hash, state, token, attempt, operation, label, created_at, lease_until, expires_at)
             VALUES (the_key, the_hash, 1, the_token, 1, the_operation, the_label,
-                moment, moment + lease, moment + life, moment + purge)
+                moment, moment + lease, moment + life)
             ON CONFLICT DO NOTHING;
             IF FOUND THEN
                 outcome := 'acquired'; attempt_number := 1; age_us := 0;
@@ -91,7 +91,7 @@ BEGIN
             SET request_hash = the_hash, state = 1, waited = false, token = the_token, attempt = 1,
                 operation = the_operation, label = the_label, status_code = NULL, response = NULL, progress = NULL,
                 created_at = clock_timestamp(), lease_until = clock_timestamp() + lease,
-                expires_at = clock_timestamp() + life, purge_at = clock_timestamp() + purge
+                expires_at = clock_timestamp() + life, purge_at = NULL
             WHERE r.key = the_key AND r.expires_at <= clock_timestamp();
             IF FOUND THEN
                 outcome := 'acquired'; attempt_number := 1; age_us := 0;
@@ -135,22 +135,17 @@ END
 $claim$;
 
 -- Stores the response of a running claim of this token, drops its progress, and has it expire its TTL from
--- now. `purge_at` stays as it is when it is close enough.
+-- now.
 CREATE OR REPLACE FUNCTION {schema}."{table}_complete"(
     the_key bytea, the_token bytea, the_status smallint, the_response bytea, ttl_us bigint, OUT outcome text
 ) LANGUAGE plpgsql VOLATILE AS $complete$
 DECLARE
-    ttl   CONSTANT interval := ttl_us * interval '1 microsecond';
-    slack CONSTANT interval := ttl / 8;
+    ttl CONSTANT interval := ttl_us * interval '1 microsecond';
 BEGIN
     LOOP
         UPDATE {schema}."{table}" r
-        SET state = 2, status_code = the_status, response = the_response, progress = NULL,
-            expires_at = clock_timestamp() + ttl,
-            purge_at = CASE
-                WHEN r.purge_at BETWEEN clock_timestamp() + ttl AND clock_timestamp() + ttl + slack THEN r.purge_at
-                ELSE clock_timestamp() + ttl
-            END
+        SET state = 2, waited = false, status_code = the_status, response = the_response, progress = NULL,
+            expires_at = clock_timestamp() + ttl, purge_at = clock_timestamp() + ttl
         WHERE r.key = the_key AND r.token = the_token AND r.state = 1 AND r.expires_at > clock_timestamp();
         IF FOUND THEN
             outcome := 'stored';
@@ -172,8 +167,8 @@ $complete$;
 -- Claims and completions of several callers, in one commit. An item without a request hash is a
 -- completion; `lives_us` are the retentions of claims and the TTLs of completions. `place` counts from 1, in the order of the arrays.
 --
--- Each item is a call of the function that it would be alone, so each of its statements has a snapshot
--- of its own, and sees what the items before it have written. Replays alone write nothing here either.
+-- Each item is what it would be alone: claim_new.sql or complete_running.sql, and else the function. So each of its statements
+-- has a snapshot of its own, and sees what the items before it have written. Replays alone write nothing here either.
 --
 -- In the order of the keys, so that two groups that have keys in common cannot lock each other out. An
 -- item that has to wait for a row (another transaction has inserted it, or holds it, and has not committed)
@@ -183,7 +178,7 @@ $complete$;
 -- the function's end.
 CREATE OR REPLACE FUNCTION {schema}."{table}_group"(
     keys bytea[], tokens bytea[], hashes bytea[], operations text[], labels text[], leases_us bigint[], lives_us bigint[],
-    purges_us bigint[], take_overs integer[], statuses smallint[], responses bytea[]
+    take_overs integer[], statuses smallint[], responses bytea[]
 ) RETURNS TABLE (
     place bigint, outcome text, attempt_number integer, age_us bigint, lease_left_us bigint, answer bytea
 ) LANGUAGE plpgsql VOLATILE SET lock_timeout = '50ms' AS $group$
@@ -191,21 +186,40 @@ DECLARE
     item record;
 BEGIN
     FOR item IN
-        SELECT * FROM unnest(keys, tokens, hashes, operations, labels, leases_us, lives_us, purges_us, take_overs,
+        SELECT * FROM unnest(keys, tokens, hashes, operations, labels, leases_us, lives_us, take_overs,
                 statuses, responses)
-            WITH ORDINALITY AS _ (key, token, hash, operation, label, lease_us, life_us, purge_us, take_over,
+            WITH ORDINALITY AS _ (key, token, hash, operation, label, lease_us, life_us, take_over,
                 status, response, place)
         ORDER BY _.key, _.place
     LOOP
         place := item.place;
+        attempt_number := NULL; age_us := NULL; lease_left_us := NULL; answer := NULL;
         IF item.hash IS NOT NULL THEN
-            SELECT c.* INTO outcome, attempt_number, age_us, lease_left_us, answer
-            FROM {schema}."{table}_claim"(item.key, item.hash, item.token, item.operation,
-                item.label, item.lease_us, item.life_us, item.purge_us, item.take_over) c;
+            INSERT INTO {schema}."{table}"
+                (key, request_hash, state, token, attempt, operation, label, created_at, lease_until, expires_at)
+            VALUES (item.key, item.hash, 1, item.token, 1, item.operation, item.label, clock_timestamp(),
+                clock_timestamp() + item.lease_us * interval '1 microsecond',
+                clock_timestamp() + (item.lease_us + item.life_us) * interval '1 microsecond')
+            ON CONFLICT DO NOTHING;
+            IF FOUND THEN
+                outcome := 'acquired'; attempt_number := 1; age_us := 0;
+            ELSE
+                SELECT c.* INTO outcome, attempt_number, age_us, lease_left_us, answer
+                FROM {schema}."{table}_claim"(item.key, item.hash, item.token, item.operation,
+                    item.label, item.lease_us, item.life_us, item.take_over) c;
+            END IF;
         ELSE
-            SELECT c.outcome INTO outcome
-            FROM {schema}."{table}_complete"(item.key, item.token, item.status, item.response, item.life_us) c;
-            attempt_number := NULL; age_us := NULL; lease_left_us := NULL; answer := NULL;
+            UPDATE {schema}."{table}" r
+            SET state = 2, status_code = item.status, response = item.response, progress = NULL,
+                expires_at = clock_timestamp() + item.life_us * interval '1 microsecond',
+                purge_at = clock_timestamp() + item.life_us * interval '1 microsecond'
+            WHERE r.key = item.key AND r.token = item.token AND r.state = 1 AND NOT r.waited
+                AND r.expires_at > clock_timestamp();
+            IF FOUND THEN
+                outcome := 'stored';
+            ELSE
+                outcome := {schema}."{table}_complete"(item.key, item.token, item.status, item.response, item.life_us);
+            END IF;
         END IF;
         RETURN NEXT;
     END LOOP;
@@ -271,8 +285,11 @@ BEGIN
 END
 $wait$;
 
--- Tells waiters that a claim has ended: completed, released, taken over or removed, by whatever
--- statement.
+-- Tells waiters that a claim has ended: completed, released, taken over or removed.
+--
+-- Only an update that sets one of the two columns asks for the condition, which the server reads anew for each
+-- statement, at the price of half a completion. So complete_running.sql leaves marked records alone, and the
+-- function that completes them takes the mark away.
 --
 -- By a trigger whose condition is the mark, so that a record without waiters notifies of nothing: a
 -- transaction that does takes one lock for the whole server from before its commit is flushed until
@@ -285,7 +302,7 @@ BEGIN
 END
 $tell$;
 
-CREATE TRIGGER "{table}_changed" AFTER UPDATE ON {schema}."{table}" FOR EACH ROW
+CREATE TRIGGER "{table}_changed" AFTER UPDATE OF waited, token ON {schema}."{table}" FOR EACH ROW
     WHEN (OLD.waited AND OLD.state = 1 AND (NEW.state <> 1 OR NEW.token IS DISTINCT FROM OLD.token))
     EXECUTE FUNCTION {schema}."{table}_tell"();
 

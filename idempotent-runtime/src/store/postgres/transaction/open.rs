@@ -9,7 +9,9 @@ use super::pool::close_idle;
 use super::record::RecordToWrite;
 use crate::record::StoredResponse;
 use crate::store::StoreError;
-use crate::store::postgres::error::{is_of_connection, is_without_savepoint, store_error};
+use crate::store::postgres::error::{
+    is_in_failed_transaction, is_of_connection, is_without_savepoint, store_error,
+};
 use crate::store::postgres::statements::statement;
 use crate::store::sql::{Loan, RETURN_LIMIT, transaction};
 use crate::store::transaction::{Committed, Session};
@@ -47,11 +49,16 @@ impl Session<PgConnection> for Open {
         response: &StoredResponse,
     ) -> Result<Committed, StoreError> {
         let (is_whole, is_as_it_was) = match &self.record {
-            Some(record) => {
-                let written = record.write(&mut self.connection, response).await;
+            Some(record) => match record.write(&mut self.connection, response).await {
+                Ok(written) => written,
+                // The handler has gone on after a refused statement. The key is free before the answer goes out.
+                Err(error) if is_in_failed_transaction(&error) => {
+                    self.roll_back().await;
+                    return Err(store_error(error).not_executed());
+                }
                 // COMMIT was not sent, and without it nothing happens.
-                written.map_err(|error| self.failed(error).not_executed())?
-            }
+                Err(error) => return Err(self.failed(error).not_executed()),
+            },
             // A transaction that takes no more statements is rolled back by COMMIT, without an error.
             None => (!self.is_failed().await, true),
         };

@@ -1,0 +1,11 @@
+-- The claim of a key without a record: nearly all are. Where there is a record, nothing is written, and claim.sql
+-- decides. It waits for a record that another transaction has inserted and not committed.
+--
+-- Plain, because a statement of a function costs as much again as the statement.
+--
+-- $1 key, $2 request hash, $3 token, $4 operation, $5 label, $6 lease and $7 retention in microseconds
+INSERT INTO {schema}."{table}"
+    (key, request_hash, state, token, attempt, operation, label, created_at, lease_until, expires_at)
+VALUES ($1, $2, 1, $3, 1, $4, $5, clock_timestamp(), clock_timestamp() + $6 * interval '1 microsecond',
+    clock_timestamp() + ($6 + $7) * interval '1 microsecond')
+ON CONFLICT DO NOTHING
