@@ -27,9 +27,8 @@ pub(super) fn pool_error(error: PoolError) -> StoreError {
 
 /// Whether the server has refused the statement, and goes on with the session.
 pub(super) fn is_refusal(error: &Error) -> bool {
-    let severity = error.as_db_error().map(DbError::parsed_severity);
-    severity
-        .is_some_and(|severity| !matches!(severity, None | Some(Severity::Fatal | Severity::Panic)))
+    let severity = error.as_db_error().and_then(DbError::parsed_severity);
+    severity.is_some_and(|severity| !matches!(severity, Severity::Fatal | Severity::Panic))
 }
 
 /// As [`is_of_connection`](crate::store::postgres::error::is_of_connection).

@@ -65,6 +65,11 @@ impl Session<DeadpoolTransaction> for Open {
                 self.give_back_if_same();
                 Ok(Committed::Lost)
             }
+            // The handler has gone on after a refused statement, and COMMIT has rolled that back.
+            Sent::Failed { error, .. } if is_in_failed_transaction(&error) => {
+                self.give_back_if_same();
+                Err(store_error(error).not_executed())
+            }
             Sent::Failed {
                 error,
                 is_rolled_back,
