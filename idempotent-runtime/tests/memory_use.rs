@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::store::{Claim, ClaimRequest, ReplayCache, Store};
-use idempotent_runtime::{Fingerprint, Owner, RecordKey, StoredResponse, Token};
+use idempotent_runtime::{Fingerprint, ManualClock, Owner, RecordKey, StoredResponse, Token};
 
 use remote::RemoteStore;
 
@@ -21,7 +21,9 @@ use remote::RemoteStore;
 mod remote;
 
 const RECORDS: u64 = 40_000;
-const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// As many records as come in a second: a million a day.
+const A_SECOND: u64 = 11;
 
 fn resident_bytes() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -52,8 +54,8 @@ fn request(number: u64) -> ClaimRequest<'static> {
         fingerprint: Fingerprint::from_bytes([1; 32]),
         operation: "payments.create",
         label: None,
-        lease: HOUR,
-        retention: HOUR,
+        lease: DAY,
+        retention: DAY,
         take_over: None,
     }
 }
@@ -86,18 +88,20 @@ async fn completed(store: &impl Store, number: u64, response: &Arc<StoredRespons
     let request = request(number);
     let claim = store.claim(&request).await.unwrap();
     assert!(matches!(claim, Claim::Acquired { .. }));
-    store
-        .complete(&request.owner, response, HOUR)
-        .await
-        .unwrap();
+    store.complete(&request.owner, response, DAY).await.unwrap();
 }
 
 #[tokio::test]
 async fn what_is_counted_is_what_the_process_grows_by() {
     for (headers, body_bytes) in [(0, 0), (3, 200), (10, 30), (1, 4000)] {
-        let store = MemoryStore::builder().max_bytes(usize::MAX).build();
+        let clock = Arc::new(ManualClock::new());
+        let store = MemoryStore::builder().max_bytes(usize::MAX);
+        let store = store.clock(Arc::clone(&clock) as Arc<_>).build();
         let before = resident_bytes();
         for number in 0..RECORDS {
+            if number % A_SECOND == 0 {
+                clock.advance(Duration::from_secs(1));
+            }
             completed(&store, number, &response(headers, body_bytes)).await;
         }
         let grown = resident_bytes().saturating_sub(before);

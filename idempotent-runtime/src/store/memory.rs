@@ -139,7 +139,6 @@ impl MemoryStore {
         ttl: Duration,
     ) -> Result<Completion, StoreError> {
         self.table.check_size(response.size_bytes())?;
-        self.table.expect_ttl(ttl);
         let complete = |entry: &mut Entry| entry.complete(owner, response, ttl, self.now());
         let completion = self.table.change(&owner.key, complete);
         Ok(completion.unwrap_or(Completion::Lost))

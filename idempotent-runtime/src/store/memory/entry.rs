@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
+use super::expiry::Place;
 use super::moment::Moment;
 use super::operations::Operation;
 use crate::fingerprint::Fingerprint;
@@ -78,20 +79,11 @@ const ALLOCATION: usize = 16;
 
 impl Entry {
     /// What a record without its response occupies: itself, its key in a table that is between seven
-    /// sixteenths and seven eighths full, and its place in the expiry queue, which is another.
-    pub(super) const BASE_BYTES: usize = size_of::<Self>()
-        + size_of::<(RecordKey, Box<Self>)>() * 3 / 2
-        + size_of::<RecordKey>() * 3 / 2
-        + ALLOCATION;
+    /// sixteenths and seven eighths full, and its place in the expiry queue.
+    pub(super) const BASE_BYTES: usize =
+        size_of::<Self>() + size_of::<(RecordKey, Box<Self>)>() * 3 / 2 + Place::BYTES + ALLOCATION;
 
-    /// It is queued as if it were completed at once and lived for `ttl` from then on: as a rule it is, and then it
-    /// needs no other place.
-    pub(super) fn claimed(
-        request: &ClaimRequest<'_>,
-        operation: Operation,
-        ttl: Duration,
-        now: Moment,
-    ) -> Self {
+    pub(super) fn claimed(request: &ClaimRequest<'_>, operation: Operation, now: Moment) -> Self {
         let lease_until = now.after(request.lease);
         let expires_at = lease_until.after(request.retention);
         Self {
@@ -101,7 +93,7 @@ impl Entry {
             operation: operation.name,
             label: request.label.map(Arc::from),
             has_own_name: operation.is_own,
-            queued: expires_at.min(now.after(ttl)).next_second(),
+            queued: expires_at.next_second(),
             created_at: now,
             lease_until,
             expires_at,

@@ -1,22 +1,15 @@
 //! Which records expire next, without looking at all of them.
 
-use std::collections::hash_set::IntoIter;
-use std::collections::{BTreeMap, HashSet};
-use std::hash::BuildHasherDefault;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::moment::Moment;
-use crate::key::{RecordKey, Uniform};
+use crate::key::RecordKey;
 
 /// Keys by the second in which they have expired: each record has one place, and knows its second.
 ///
-/// Records that expire in the same second share a bucket, so that taking the due ones is a look at the
-/// first bucket. A bucket is a set, so that a key that leaves before its time is found at once: that of each claim that is
-/// released does.
-///
-/// Split by key, so that neither a lock nor the growth of a bucket holds up all claims. A lock is taken under a record's,
-/// never the other way round.
+/// Split by key, so that no lock holds up all claims. A lock is taken under a record's, never the other way round.
 #[derive(Debug, Default)]
 pub(super) struct ExpiryQueue {
     parts: [Part; PARTS],
@@ -29,131 +22,102 @@ const PARTS: usize = 16;
 /// The queue of some keys.
 #[derive(Debug)]
 struct Part {
-    queue: Mutex<Queue>,
+    queue: Mutex<BTreeSet<Place>>,
     /// The first second at which something may be due, to be read without the lock.
     next: AtomicU32,
 }
 
-type Bucket = HashSet<RecordKey, BuildHasherDefault<Uniform>>;
-
-#[derive(Debug, Default)]
-struct Queue {
-    buckets: BTreeMap<u32, Bucket>,
-    /// What is left of the bucket that became due last, and its second.
-    due: Option<(u32, IntoIter<RecordKey>)>,
-}
-
-/// A place that was taken out of the queue because its second has come.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Due {
-    pub(super) key: RecordKey,
+/// Of one record. One that was taken out because its second has come is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
     pub(super) second: u32,
+    key: [u8; 32],
 }
 
-/// A bucket that has so much more room than it needs gives it back.
-const SPARE: usize = 8;
+impl Place {
+    /// What one takes in a tree whose nodes are about two thirds full.
+    pub(super) const BYTES: usize = size_of::<Self>() * 7 / 4;
 
-/// Not worth giving back.
-const SMALL: usize = 64;
+    fn new(second: u32, key: &RecordKey) -> Self {
+        let key = *key.as_bytes();
+        Self { second, key }
+    }
+
+    pub(super) fn key(&self) -> RecordKey {
+        RecordKey::from_bytes(self.key)
+    }
+}
 
 impl ExpiryQueue {
-    pub(super) fn insert(&self, second: u32, key: RecordKey) {
-        self.part(&key).insert(second, key);
+    pub(super) fn insert(&self, second: u32, key: &RecordKey) {
+        self.part(key).insert(Place::new(second, key));
     }
 
     /// Takes a key out; one that is due already may still come up.
     pub(super) fn remove(&self, second: u32, key: &RecordKey) {
-        self.part(key).remove(second, key);
+        self.part(key).lock().remove(&Place::new(second, key));
     }
 
     /// Gives a key another place.
-    pub(super) fn change(&self, from: u32, to: u32, key: RecordKey) {
-        self.part(&key).change(from, to, key);
+    pub(super) fn change(&self, from: u32, to: u32, key: &RecordKey) {
+        self.remove(from, key);
+        self.insert(to, key);
     }
 
-    /// Takes up to `limit` keys whose second has come.
-    pub(super) fn take_due(&self, now: Moment, limit: usize) -> Vec<Due> {
+    /// Takes up to `limit` places whose second has come.
+    pub(super) fn take_due(&self, now: Moment, limit: usize) -> Vec<Place> {
+        self.take_due_of(PARTS, now, limit)
+    }
+
+    /// As [`take_due`](Self::take_due), of one part, which is another one each time.
+    pub(super) fn take_due_in_turn(&self, now: Moment, limit: usize) -> Vec<Place> {
+        self.take_due_of(1, now, limit)
+    }
+
+    fn take_due_of(&self, parts: usize, now: Moment, limit: usize) -> Vec<Place> {
         let mut taken = Vec::new();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % PARTS;
-        for part in self.parts.iter().cycle().skip(turn).take(PARTS) {
+        for part in self.parts.iter().cycle().skip(turn).take(parts) {
             part.take_due(now, limit, &mut taken);
         }
-        taken
-    }
-
-    /// As [`take_due`](Self::take_due), of those keys only that share a lock with this one.
-    pub(super) fn take_due_beside(&self, key: &RecordKey, now: Moment, limit: usize) -> Vec<Due> {
-        let mut taken = Vec::new();
-        self.part(key).take_due(now, limit, &mut taken);
         taken
     }
 
     /// How many keys it holds.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        let of_queue = |queue: &Queue| {
-            let due = queue.due.as_ref().map_or(0, |(_, due)| due.len());
-            due + queue.buckets.values().map(Bucket::len).sum::<usize>()
-        };
-        self.parts.iter().map(|part| of_queue(&part.lock())).sum()
-    }
-
-    /// For how many keys it has room.
-    #[cfg(test)]
-    pub(super) fn capacity(&self) -> usize {
-        let of_queue = |queue: &Queue| queue.buckets.values().map(Bucket::capacity).sum::<usize>();
-        self.parts.iter().map(|part| of_queue(&part.lock())).sum()
+        self.parts.iter().map(|part| part.lock().len()).sum()
     }
 
     fn part(&self, key: &RecordKey) -> &Part {
-        let [.., last] = key.as_bytes();
-        let [first, ..] = &self.parts;
+        let ([.., last], [first, ..]) = (key.as_bytes(), &self.parts);
         self.parts.get(usize::from(*last) % PARTS).unwrap_or(first)
     }
 }
 
 impl Part {
-    fn insert(&self, second: u32, key: RecordKey) {
-        self.lock().insert(second, key);
-        self.next.fetch_min(second, Ordering::Relaxed);
+    fn insert(&self, place: Place) {
+        self.lock().insert(place);
+        self.next.fetch_min(place.second, Ordering::Relaxed);
     }
 
-    fn remove(&self, second: u32, key: &RecordKey) {
-        let empty = self.lock().remove(second, key);
-        // Freed after the lock.
-        drop(empty);
-    }
-
-    fn change(&self, from: u32, to: u32, key: RecordKey) {
-        let empty = {
-            let mut queue = self.lock();
-            queue.insert(to, key);
-            queue.remove(from, &key)
-        };
-        drop(empty);
-        self.next.fetch_min(to, Ordering::Relaxed);
-    }
-
-    fn take_due(&self, now: Moment, limit: usize, taken: &mut Vec<Due>) {
-        if taken.len() >= limit || now.second() < self.next.load(Ordering::Relaxed) {
+    fn take_due(&self, now: Moment, limit: usize, taken: &mut Vec<Place>) {
+        let second = now.second();
+        if taken.len() >= limit || second < self.next.load(Ordering::Relaxed) {
             return;
         }
-        // Freed after the lock, which others wait for while they hold a record's: a bucket is large.
-        let mut empty = Vec::new();
         let mut queue = self.lock();
-        while taken.len() < limit && queue.has_due(now, &mut empty) {
-            let more = limit - taken.len();
-            if let Some((second, due)) = &mut queue.due {
-                let second = *second;
-                taken.extend(due.by_ref().take(more).map(|key| Due { key, second }));
-            }
+        while taken.len() < limit
+            && let Some(first) = queue.first().copied().filter(|it| it.second <= second)
+        {
+            queue.pop_first();
+            taken.push(first);
         }
-        let is_left = queue.due.as_ref().is_some_and(|(_, due)| due.len() > 0);
-        let next = if is_left { 0 } else { queue.first_second() };
+        let next = queue.first().map_or(u32::MAX, |first| first.second);
         self.next.store(next, Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<Place>> {
         // Each change is one insert or remove, so a panic leaves nothing half done.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -165,46 +129,5 @@ impl Default for Part {
             queue: Mutex::default(),
             next: AtomicU32::new(u32::MAX),
         }
-    }
-}
-
-impl Queue {
-    fn insert(&mut self, second: u32, key: RecordKey) {
-        self.buckets.entry(second).or_default().insert(key);
-    }
-
-    /// Returns the bucket, if that was its last key.
-    fn remove(&mut self, second: u32, key: &RecordKey) -> Option<Bucket> {
-        let bucket = self.buckets.get_mut(&second)?;
-        bucket.remove(key);
-        if bucket.is_empty() {
-            return self.buckets.remove(&second);
-        }
-        if bucket.capacity() > SMALL && bucket.len() < bucket.capacity() / SPARE {
-            bucket.shrink_to(bucket.len() * 2);
-        }
-        None
-    }
-
-    /// Whether `due` has a key, after having opened the next bucket if there is one to open. One that is
-    /// done with is added to `empty`.
-    fn has_due(&mut self, now: Moment, empty: &mut Vec<(u32, IntoIter<RecordKey>)>) -> bool {
-        if self.due.as_ref().is_some_and(|(_, due)| due.len() > 0) {
-            return true;
-        }
-        empty.extend(self.due.take());
-        if self.first_second() <= now.second() {
-            self.due = self
-                .buckets
-                .pop_first()
-                .map(|(second, bucket)| (second, bucket.into_iter()));
-        }
-        self.due.is_some()
-    }
-
-    fn first_second(&self) -> u32 {
-        self.buckets
-            .first_key_value()
-            .map_or(u32::MAX, |(second, _)| *second)
     }
 }

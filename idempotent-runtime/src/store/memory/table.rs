@@ -1,14 +1,14 @@
 //! The records of the in-process store, within their bounds.
 
 use std::hash::BuildHasherDefault;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 
 use super::entry::Entry;
-use super::expiry::{Due, ExpiryQueue};
+use super::expiry::{ExpiryQueue, Place};
 use super::moment::Moment;
 use super::operations::Operations;
 use crate::key::{RecordKey, Uniform};
@@ -38,8 +38,6 @@ pub(super) struct Table {
     max_bytes: usize,
     count: AtomicUsize,
     bytes: AtomicUsize,
-    /// How long the record lives that was completed last, in milliseconds: what is expected of the next one.
-    ttl_ms: AtomicU64,
 }
 
 impl Table {
@@ -52,7 +50,6 @@ impl Table {
             max_bytes,
             count: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
-            ttl_ms: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -64,19 +61,6 @@ impl Table {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// What a record is expected to live for. A mistake costs its place in the queue a move, once.
-    pub(super) fn expect_ttl(&self, ttl: Duration) {
-        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        // Each processor keeps what is not written.
-        if self.ttl_ms.load(Ordering::Relaxed) != ttl_ms {
-            self.ttl_ms.store(ttl_ms, Ordering::Relaxed);
-        }
-    }
-
-    fn expected_ttl(&self) -> Duration {
-        Duration::from_millis(self.ttl_ms.load(Ordering::Relaxed))
-    }
-
     /// Frees a few expired records, and claims.
     pub(super) fn claim(
         &self,
@@ -84,10 +68,8 @@ impl Table {
         now: Moment,
     ) -> Result<Claim, StoreError> {
         let mut purged = Purged::default();
-        let of_key = self
-            .expiries
-            .take_due_beside(&request.owner.key, now, SWEEP_PER_CLAIM);
-        self.free(of_key, now, &mut purged);
+        let due = self.expiries.take_due_in_turn(now, SWEEP_PER_CLAIM);
+        self.free(due, now, &mut purged);
         let mut claim = self.try_claim(request, now, &mut purged);
         if claim.is_err() {
             let before = purged.records;
@@ -149,9 +131,9 @@ impl Table {
             Slot::Occupied(mut slot) if slot.get().is_expired(now) => {
                 let entry = slot.get_mut();
                 let operation = self.operations.intern(request.operation);
-                let claimed = Entry::claimed(request, operation, self.expected_ttl(), now);
+                let claimed = Entry::claimed(request, operation, now);
                 let expired = std::mem::replace(&mut **entry, claimed);
-                self.expiries.change(expired.queued, entry.queued, key);
+                self.expiries.change(expired.queued, entry.queued, &key);
                 self.resize(expired.size_bytes(), entry.size_bytes());
                 expired.wake();
                 drop(slot);
@@ -164,11 +146,10 @@ impl Table {
             }
             Slot::Vacant(slot) => {
                 let operation = self.operations.intern(request.operation);
-                let entry = Entry::claimed(request, operation, self.expected_ttl(), now);
-                let entry = Box::new(entry);
+                let entry = Box::new(Entry::claimed(request, operation, now));
                 self.reserve(entry.size_bytes())?;
                 let entry = slot.insert(entry);
-                self.expiries.insert(entry.queued, key);
+                self.expiries.insert(entry.queued, &key);
             }
         }
         Ok(Claim::Acquired(Acquired {
@@ -181,7 +162,7 @@ impl Table {
     /// lock.
     fn place(&self, key: RecordKey, entry: &mut Entry) {
         if let Some(second) = entry.is_queued_late() {
-            self.expiries.change(entry.queued, second, key);
+            self.expiries.change(entry.queued, second, &key);
             entry.queued = second;
         }
     }
@@ -229,28 +210,36 @@ impl Table {
         Some(entry)
     }
 
-    /// Frees up to `limit` expired records.
+    /// Frees up to `limit` expired records: fewer only if there are no more.
     pub(super) fn sweep(&self, now: Moment, limit: usize, purged: &mut Purged) {
-        self.free(self.expiries.take_due(now, limit), now, purged);
+        let end = purged.records + limit;
+        while purged.records < end {
+            let due = self.expiries.take_due(now, end - purged.records);
+            if due.is_empty() {
+                return;
+            }
+            self.free(due, now, purged);
+        }
     }
 
-    fn free(&self, due: Vec<Due>, now: Moment, purged: &mut Purged) {
+    fn free(&self, due: Vec<Place>, now: Moment, purged: &mut Purged) {
         for due in due {
-            match self.remove_if(&due.key, |entry| entry.is_expired(now)) {
-                Some(entry) => count(due.key, &entry, purged),
-                None => self.look_again_later(due),
+            let key = due.key();
+            match self.remove_if(&key, |entry| entry.is_expired(now)) {
+                Some(entry) => count(key, &entry, purged),
+                None => self.look_again_later(due.second, &key),
             }
         }
     }
 
     /// A record that lives on, because something has put its expiry off, gets a new place. One that has
     /// another place already, or is gone, needs none.
-    fn look_again_later(&self, due: Due) {
-        if let Some(mut entry) = self.records.get_mut(&due.key)
-            && entry.queued == due.second
+    fn look_again_later(&self, second: u32, key: &RecordKey) {
+        if let Some(mut entry) = self.records.get_mut(key)
+            && entry.queued == second
         {
             entry.queued = entry.expires_at.next_second();
-            self.expiries.insert(entry.queued, due.key);
+            self.expiries.insert(entry.queued, key);
         }
     }
 }

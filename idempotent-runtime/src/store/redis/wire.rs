@@ -17,7 +17,6 @@ use ::redis::{AsyncConnectionConfig, Client, ConnectionAddr, RedisResult};
 use futures_util::future::select_ok;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::task::yield_now;
 use tokio_util::task::AbortOnDropHandle;
 
 /// How many commands may queue before their callers wait: a web server has many.
@@ -147,9 +146,23 @@ async fn drive(driver: impl Future<Output = ()>, crowd: Crowd) {
         woken().await;
         // For a call that is alone this would be a look at the sockets for nothing.
         if crowd.0.load(Ordering::Relaxed) > 1 {
-            yield_now().await;
+            others().await;
         }
     }
+}
+
+/// Until the tasks that are ready have run. Not by tokio's `yield_now`: what that puts off belongs to this worker, and is
+/// held up by a task that blocks it; this is in the queue that other workers take from.
+async fn others() {
+    let mut have_run = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut have_run, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Until this task is woken the next time.

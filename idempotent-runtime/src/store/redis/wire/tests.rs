@@ -1,6 +1,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use ::redis::{Value, cmd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
@@ -116,4 +117,18 @@ async fn commands_of_many_callers_are_two_writes_and_each_has_its_own_reply() {
     };
     assert_eq!(tokio::spawn(calling).await.unwrap(), NUMBERS.count());
     assert_eq!(writes.load(Ordering::Relaxed), 2);
+}
+
+/// What waits for the others does not wait for one that blocks its worker, as long as there is another worker.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn task_that_blocks_its_worker_holds_up_no_other() {
+    let writing = tokio::spawn(async {
+        let (written, reply) = std::sync::mpsc::channel();
+        // It runs next, on this worker.
+        let blocking = tokio::spawn(async move { reply.recv_timeout(Duration::from_secs(20)) });
+        others().await;
+        written.send(()).unwrap();
+        blocking.await.unwrap()
+    });
+    assert_eq!(writing.await.unwrap(), Ok(()));
 }
