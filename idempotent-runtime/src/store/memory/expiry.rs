@@ -31,7 +31,9 @@ struct Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) second: u32,
-    key: [u8; 32],
+    /// The first bytes of the key as a number, which is compared in one step.
+    head: u64,
+    tail: [u8; 24],
 }
 
 impl Place {
@@ -39,12 +41,23 @@ impl Place {
     pub(super) const BYTES: usize = size_of::<Self>() * 7 / 4;
 
     fn new(second: u32, key: &RecordKey) -> Self {
-        let key = *key.as_bytes();
-        Self { second, key }
+        let (mut head, mut tail) = ([0; 8], [0; 24]);
+        let (first, rest) = key.as_bytes().split_at(8);
+        head.copy_from_slice(first);
+        tail.copy_from_slice(rest);
+        Self {
+            second,
+            head: u64::from_ne_bytes(head),
+            tail,
+        }
     }
 
     pub(super) fn key(&self) -> RecordKey {
-        RecordKey::from_bytes(self.key)
+        let mut key = [0; 32];
+        let (first, rest) = key.split_at_mut(8);
+        first.copy_from_slice(&self.head.to_ne_bytes());
+        rest.copy_from_slice(&self.tail);
+        RecordKey::from_bytes(key)
     }
 }
 
