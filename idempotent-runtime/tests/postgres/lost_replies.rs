@@ -111,6 +111,8 @@ async fn group_with_a_question_that_is_late_answers_its_completions_only() {
     let store = store_behind(&losses, &scratch).await;
     let running = claimed(&*store).await;
     let response = answer();
+    // An idle connection for the one that goes alone, and one for the group.
+    outcomes(begun(requests(4).into_iter().map(|new| claim(&store, new)))).await;
     losses.of_next(GROUP, Loss::Question);
     let alone = begun([claim(&store, request())]);
     let claims = begun(requests(3).into_iter().map(|new| claim(&store, new)));
