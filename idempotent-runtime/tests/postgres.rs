@@ -42,6 +42,10 @@ mod insistent;
 mod interleavings;
 #[path = "postgres/lanes.rs"]
 mod lanes;
+#[path = "support/postgres_losses.rs"]
+mod losses;
+#[path = "postgres/lost_replies.rs"]
+mod lost_replies;
 #[path = "postgres/marks.rs"]
 mod marks;
 #[path = "support/postgres_own_server.rs"]

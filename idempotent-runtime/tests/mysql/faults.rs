@@ -3,7 +3,7 @@
 use idempotent_runtime::store::{Claim, Completion, Store, StoreErrorKind};
 
 use crate::sql::sql_store_tests;
-use crate::support::{PATIENCE, Scratch, TTL, answer, chain, claimed, rival};
+use crate::support::{PATIENCE, Scratch, TTL, answer, chain, claimed, request, rival};
 
 sql_store_tests!(
     Scratch: record_that_cannot_be_read_is_corrupt_and_never_absent,
@@ -34,6 +34,32 @@ async fn call_whose_connection_was_killed_may_have_happened_and_can_be_repeated(
     assert_eq!(complete().await.unwrap(), Completion::Stored);
     let claim = store.claim(&rival(&request)).await.unwrap();
     assert!(matches!(claim, Claim::Completed(_)), "{claim:?}");
+    scratch.clean_up().await;
+}
+
+/// It is not sent once more: who asks has to know of the question that got no reply.
+#[tokio::test]
+async fn claim_whose_connection_was_killed_may_have_happened_and_is_not_answered() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let store = scratch.store(1);
+    claimed(&store).await;
+    let victim = scratch.connection().await;
+    // No other row can be inserted.
+    let holding = scratch.hold("SELECT * FROM {table} FOR UPDATE").await;
+    let new = request();
+    let killing = async {
+        scratch.until_blocked(victim, None).await;
+        scratch.kill(victim).await;
+    };
+    let (claim, ()) = tokio::join!(store.claim(&new), killing);
+    let error = claim.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+    assert!(error.may_have_happened());
+    holding.rollback().await.unwrap();
+    let claim = store.claim(&new).await.unwrap();
+    assert!(matches!(claim, Claim::Acquired(_)), "{claim:?}");
     scratch.clean_up().await;
 }
 

@@ -92,6 +92,10 @@ impl Records {
     /// together. An answer without a write is what the row said at one moment. A write happens only
     /// if the statement itself finds, under the row's lock, what makes it right: no row of that key
     /// (`insert.sql`), an expired one (`reclaim.sql`), that claim and abandoned (`take_over.sql`).
+    ///
+    /// A write that got no reply is not sent again here: it may be executed at any time, also after the claim was
+    /// released, and would hold the key for no attempt. So the one who asks must know of it: the engine asks
+    /// again with the same token, and keeps track of it.
     async fn try_claim(
         &self,
         connection: &mut MySqlConnection,
@@ -105,12 +109,14 @@ impl Records {
         let read = statements.read(&request.owner.key);
         let Some(row) = self.read(connection, read).await? else {
             let insert = || statements.insert(request);
-            let is_ours = self.has_matched(connection, insert).await?;
+            let is_ours = self.has_matched(connection, insert).await;
+            let is_ours = is_ours.map_err(Fault::not_repeatable)?;
             return Ok(is_ours.then_some(first));
         };
         let Some(seen) = row::read(&row)? else {
             let reclaim = || statements.reclaim(request);
-            let is_ours = self.has_matched(connection, reclaim).await?;
+            let is_ours = self.has_matched(connection, reclaim).await;
+            let is_ours = is_ours.map_err(Fault::not_repeatable)?;
             return Ok(is_ours.then_some(first));
         };
         let claim = seen.claim(&request.fingerprint, request.owner.token);
@@ -121,7 +127,8 @@ impl Records {
             claim => return Ok(Some(claim)),
         };
         let take_over = || statements.take_over(request, &seen);
-        let is_ours = self.has_matched(connection, take_over).await?;
+        let is_ours = self.has_matched(connection, take_over).await;
+        let is_ours = is_ours.map_err(Fault::not_repeatable)?;
         Ok(is_ours.then_some(Claim::Acquired(Acquired { attempt, age })))
     }
 

@@ -27,6 +27,13 @@ pub(super) enum Done {
     Told(PgRow),
 }
 
+/// What became of it, and whether an earlier question for it is still out.
+pub(super) struct Answer {
+    pub(super) done: Done,
+    /// It was sent before without a reply: it may have been executed then, or may be later.
+    pub(super) has_lost_question: bool,
+}
+
 pub(super) struct GroupedClaim<'a> {
     owner: Owner,
     fingerprint: Fingerprint,
@@ -82,6 +89,10 @@ impl<'a> Grouped<'a> {
                 ..*completion
             }),
         }
+    }
+
+    pub(super) fn is_claim(&self) -> bool {
+        matches!(self, Self::Claim(_))
     }
 
     /// The part of its size that varies.

@@ -76,14 +76,6 @@ impl Slot<'_> {
         Ok(self.reply(patience, query).await?.rows)
     }
 
-    /// How many rows one statement has written: see [`Slot::reply`].
-    pub(super) async fn written<'q>(
-        &self,
-        query: impl Fn() -> Query<'q>,
-    ) -> Result<u64, StoreError> {
-        Ok(self.reply(None, query).await?.written)
-    }
-
     /// The reply to one statement.
     ///
     /// A connection that was idle can have been closed by the server meanwhile, be read-only by now, or have
@@ -94,12 +86,12 @@ impl Slot<'_> {
     /// # Errors
     ///
     /// [`StoreError`], of both times together.
-    async fn reply<'q>(
+    pub(super) async fn reply<'q>(
         &self,
         patience: Option<Duration>,
         query: impl Fn() -> Query<'q>,
     ) -> Result<Reply, StoreError> {
-        let mut may_have_happened = false;
+        let mut has_lost_question = false;
         if let Some(idle) = self.lane.connections.take(|_| true) {
             let asking = self.ask(idle, query());
             let reply = match patience {
@@ -114,22 +106,23 @@ impl Slot<'_> {
                         error = &error as &dyn std::error::Error,
                         "an idle connection was of no use, trying a fresh one"
                     );
-                    may_have_happened = store_error(error).may_have_happened();
+                    has_lost_question = store_error(error).may_have_happened();
                 }
-                None => may_have_happened = true,
+                None => has_lost_question = true,
             }
         }
         let fresh = async {
             let fresh = Idle::fresh(self.lane.connector.connect().await?);
             self.ask(fresh, query()).await.map_err(store_error)
         };
-        fresh.await.map_err(|error: StoreError| {
-            if may_have_happened {
-                error.maybe_executed()
-            } else {
-                error
-            }
-        })
+        match fresh.await {
+            Ok(reply) => Ok(Reply {
+                has_lost_question,
+                ..reply
+            }),
+            Err(error) if has_lost_question => Err(error.maybe_executed()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Owns the connection until there is a reply.
@@ -150,9 +143,12 @@ impl Slot<'_> {
 
 /// What the server says to one statement.
 #[derive(Default)]
-struct Reply {
-    rows: Vec<PgRow>,
-    written: u64,
+pub(super) struct Reply {
+    pub(super) rows: Vec<PgRow>,
+    /// How many rows it has written.
+    pub(super) written: u64,
+    /// It was sent before, on a connection that broke: it may have been executed then, or may be later.
+    pub(super) has_lost_question: bool,
 }
 
 impl Reply {

@@ -14,18 +14,24 @@
 //! **An operation that gets no answer from its group is sent again, alone, by its caller.** Another
 //! one may have failed, or may have had to wait for a row; the connection may be lost, or the runtime of
 //! the task have ended. It is always right: both operations may be repeated with the same token.
+//!
+//! **A claim that was sent and got no reply is an error, whatever a second question is answered.** What was sent
+//! may be executed at any time, also after the claim was released, and would hold the key for no attempt. So the
+//! one who asks must know of it: the engine asks again with the same token, and keeps track of it.
 
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use self::queue::{GroupAnswer, GroupQueue, Queued};
+use self::queue::{GroupAnswer, GroupQueue, Queued, QueuedReply};
 use self::task::Task;
+use super::error::NAME;
 use super::grouped::{Done, Grouped};
 use super::lane::Lane;
 use super::row;
 use super::statements::Statements;
+use crate::store::{StoreError, StoreErrorKind};
 
 mod queue;
 mod task;
@@ -55,22 +61,60 @@ impl Groups {
     }
 
     /// Dropped before it was sent, it does nothing; dropped later, it may be done all the same.
-    pub(super) async fn run(&self, operation: Grouped<'_>, sql: &Arc<Statements>) -> GroupAnswer {
-        let _alone = match self.route_of(&operation, sql) {
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], of all times together that it was sent; and of a claim one of whose questions was lost.
+    pub(super) async fn run(
+        &self,
+        operation: Grouped<'_>,
+        sql: &Arc<Statements>,
+    ) -> Result<Done, StoreError> {
+        let mut has_lost_question = false;
+        let result = self.sent(&operation, sql, &mut has_lost_question).await;
+        match result {
+            Err(error) if has_lost_question => Err(error.maybe_executed()),
+            Ok(_) if has_lost_question && operation.is_claim() => Err(lost_question()),
+            result => result,
+        }
+    }
+
+    async fn sent(
+        &self,
+        operation: &Grouped<'_>,
+        sql: &Arc<Statements>,
+        has_lost_question: &mut bool,
+    ) -> Result<Done, StoreError> {
+        let _alone = match self.route_of(operation, sql) {
             Route::Alone(alone) => Some(alone),
             Route::InGroup(answer) => match answer.await {
-                Ok(answer) => return answer,
+                Ok(GroupAnswer::Done(answer)) => {
+                    *has_lost_question = answer.has_lost_question;
+                    return Ok(answer.done);
+                }
+                Ok(GroupAnswer::Refused(error)) => return Err(error),
+                Ok(GroupAnswer::LostQuestion) if operation.is_claim() => {
+                    return Err(lost_question());
+                }
+                Ok(GroupAnswer::LostQuestion) => {
+                    *has_lost_question = true;
+                    None
+                }
                 Err(_) => None,
             },
         };
         let slot = self.0.lane.slot().await?;
-        if let Some(plain) = operation.plain(sql)
-            && slot.written(|| operation.bound_to(plain)).await? == 1
-        {
-            return Ok(Done::Written);
+        if let Some(plain) = operation.plain(sql) {
+            let reply = slot.reply(None, || operation.bound_to(plain)).await?;
+            *has_lost_question |= reply.has_lost_question;
+            // A row that it has not written may be the one that the lost question has.
+            if reply.written == 1 {
+                return Ok(Done::Written);
+            }
         }
-        let rows = slot.rows(None, || operation.query(sql)).await?;
-        row::one(rows).map(Done::Told)
+        let reply = slot.reply(None, || operation.query(sql)).await?;
+        *has_lost_question |= reply.has_lost_question;
+        row::one(reply.rows).map(Done::Told)
     }
 
     fn route_of(&self, operation: &Grouped<'_>, sql: &Arc<Statements>) -> Route<'_> {
@@ -83,7 +127,7 @@ impl Groups {
                 state.queue.push_back(Queued {
                     operation: operation.to_owned(),
                     sql: Arc::clone(sql),
-                    reply,
+                    reply: QueuedReply::new(reply),
                 });
                 let task = Task::wanted(queue, &mut state);
                 drop(state);
@@ -98,6 +142,11 @@ impl Groups {
             }
         }
     }
+}
+
+fn lost_question() -> StoreError {
+    StoreError::new(NAME, StoreErrorKind::Unavailable)
+        .with_source("the connection broke before the reply to a claim")
 }
 
 /// One operation that goes alone, for as long as its caller lets it.

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Row;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::queue::{GroupAnswer, GroupQueue, GroupState, Queued};
+use super::queue::{GroupAnswer, GroupQueue, GroupState, Queued, QueuedReply};
 use crate::store::StoreError;
-use crate::store::postgres::grouped::{Done, group_query};
+use crate::store::postgres::grouped::{Answer, Done, group_query};
 use crate::store::postgres::lane::Slot;
 
 /// How many operations a group has at most.
@@ -135,7 +134,8 @@ impl Drop for Task {
     }
 }
 
-/// Answers the operations that the server has answered.
+/// Answers the operations that the server has answered. The callers of the others are told whether theirs may have
+/// been executed: however this ends, also with its runtime.
 async fn send(slot: &Slot<'_>, group: Vec<Queued>) {
     let Some(first) = group.first() else {
         return;
@@ -145,40 +145,53 @@ async fn send(slot: &Slot<'_>, group: Vec<Queued>) {
         .into_iter()
         .map(|queued| (queued.operation, queued.reply))
         .unzip();
+    note_lost_question(&mut replies, true);
     let sending = timeout(
         GROUP_LIMIT,
-        slot.rows(None, || group_query(&operations, &sql)),
+        slot.reply(None, || group_query(&operations, &sql)),
     );
     let sent = tokio::select! {
         sent = sending => sent,
         // With the last caller goes the connection.
         () = all_gone(&mut replies) => return,
     };
-    let rows = match sent {
-        Ok(Ok(rows)) => rows,
+    let reply = match sent {
+        Ok(Ok(reply)) => reply,
         Ok(Err(error)) => {
             tracing::debug!(
                 operations = operations.len(),
                 error = &error as &dyn std::error::Error,
                 "a group has failed, its operations are sent one by one"
             );
+            note_lost_question(&mut replies, error.may_have_happened());
             return;
         }
         Err(_) => return,
     };
+    let has_lost_question = reply.has_lost_question;
+    note_lost_question(&mut replies, has_lost_question);
     let mut replies: Vec<_> = replies.into_iter().map(Some).collect();
-    for row in rows {
+    for row in reply.rows {
         let place: Option<i64> = row.try_get("place").ok();
         let index = place.and_then(|place| usize::try_from(place - 1).ok());
         let reply = index.and_then(|index| replies.get_mut(index)?.take());
         if let Some(reply) = reply {
-            // There may be no caller left to hear it.
-            drop(reply.send(Ok(Done::Told(row))));
+            let done = Done::Told(row);
+            reply.send(GroupAnswer::Done(Answer {
+                done,
+                has_lost_question,
+            }));
         }
     }
 }
 
-async fn all_gone(replies: &mut [oneshot::Sender<GroupAnswer>]) {
+fn note_lost_question(replies: &mut [QueuedReply], has_lost_question: bool) {
+    for reply in replies {
+        reply.has_lost_question = has_lost_question;
+    }
+}
+
+async fn all_gone(replies: &mut [QueuedReply]) {
     for reply in replies {
         reply.closed().await;
     }
@@ -187,6 +200,6 @@ async fn all_gone(replies: &mut [oneshot::Sender<GroupAnswer>]) {
 /// There is no connection.
 fn refuse(group: Vec<Queued>, error: &StoreError) {
     for queued in group {
-        drop(queued.reply.send(Err(error.clone())));
+        queued.reply.send(GroupAnswer::Refused(error.clone()));
     }
 }
