@@ -14,6 +14,7 @@ mod handles;
 mod hanging;
 mod nested;
 mod outcomes;
+mod own_commit;
 mod places;
 mod records;
 mod runaway;

@@ -309,8 +309,14 @@ impl<C> InTransaction<C> {
         let trace_context = record.as_ref().and_then(|it| it.described.trace_context());
         let traced = trace_context.map(|it| response.clone().with_trace_context(it));
         let commit = session.commit(traced.as_ref().unwrap_or(response));
-        let error = match engine.0.calls.timed(StoreCall::Commit, commit).await {
+        let committed = engine.0.calls.timed(StoreCall::Commit, commit).await;
+        let is_ended = matches!(committed, Ok(Committed::Unknown));
+        let error = match committed {
             Ok(Committed::Stored) => return Ok(Answer::Acquired(Own::Stored)),
+            Ok(Committed::Unknown) => {
+                StoreError::new(engine.store().name(), StoreErrorKind::Refused)
+                    .with_source("the handler has ended its transaction by itself")
+            }
             Ok(Committed::Lost) => {
                 StoreError::new(engine.store().name(), StoreErrorKind::Unavailable)
                     .not_executed()
@@ -319,24 +325,35 @@ impl<C> InTransaction<C> {
             Err(error) => error,
         };
         match record {
-            Some(record) => truth(engine, &record, error).await,
+            Some(record) => truth(engine, &record, error, is_ended).await,
             // Without a record nothing will ever tell.
-            None if error.may_have_happened() => Ok(Answer::Abandoned {
-                attempt: 1,
-                age: Duration::ZERO,
-            }),
+            None if error.may_have_happened() => Ok(UNKNOWN),
             None => Err(error.into()),
         }
     }
 }
 
-/// What a commit of which no good was heard has come to, as far as that can be said by now.
-async fn truth(engine: &Engine, record: &ToRecord, error: StoreError) -> Result<Answer, Refusal> {
+/// What nothing will ever tell.
+const UNKNOWN: Answer = Answer::Abandoned {
+    attempt: 1,
+    age: Duration::ZERO,
+};
+
+/// What a commit of which no good was heard has come to, as far as that can be said by now. Where the handler has ended the
+/// transaction by itself, nothing of it is on its way any more.
+async fn truth(
+    engine: &Engine,
+    record: &ToRecord,
+    error: StoreError,
+    is_ended: bool,
+) -> Result<Answer, Refusal> {
     tracing::warn!(record = %record.keys.first(), error = &error as &dyn std::error::Error,
         "could not commit a transaction");
     let may_have_happened = error.may_have_happened();
     let undecided = move || {
-        if may_have_happened {
+        if is_ended {
+            Ok(UNKNOWN)
+        } else if may_have_happened {
             let lease_left = ASK_AGAIN;
             Ok(Answer::InFlight { lease_left })
         } else {

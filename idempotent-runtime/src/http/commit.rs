@@ -71,8 +71,12 @@ where
         return taken_back(&idempotency, record, own);
     }
     // The handler need not know what has happened to it, but the database does: of two transactions in
-    // each other's way it has ended this one, and a retry will do better.
-    if own.status().is_server_error() && transaction.is_failed().await {
+    // each other's way it has ended this one, and a retry will do better. What the handler has committed by itself
+    // would happen again.
+    if own.status().is_server_error()
+        && transaction.is_failed().await
+        && !transaction.is_ended().await
+    {
         transaction.roll_back().await;
         let cause = "a statement of the handler's was refused, and it answered with a server error";
         let error = StoreError::new(idempotency.store().name(), StoreErrorKind::Busy);

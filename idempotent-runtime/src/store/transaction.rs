@@ -138,6 +138,9 @@ pub enum Committed {
     /// The record could not be written, because the transaction was gone or another record
     /// was written first: everything was rolled back.
     Lost,
+    /// The handler has ended the transaction by itself, and its record could not be written with its answer: what
+    /// the handler wrote may be there.
+    Unknown,
 }
 
 /// A store's entry point to transactions: see [`Store::transactor`](super::Store::transactor). Only the

@@ -41,6 +41,16 @@ pub(super) fn said(code: &str, error: Box<dyn Error + Send + Sync>) -> StoreErro
     }
 }
 
+/// The pool of the handlers may not write records.
+pub(super) fn not_allowed(relation: &str) -> StoreError {
+    let cause = format!(
+        "the role of the pool that `#[tx]` uses may not write records: GRANT SELECT, INSERT, UPDATE on {relation} to it"
+    );
+    StoreError::new(NAME, StoreErrorKind::Refused)
+        .with_source(cause)
+        .not_executed()
+}
+
 /// The SQLSTATE of what the server says.
 pub(super) fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
     error.as_database_error().and_then(DatabaseError::code)
@@ -81,10 +91,16 @@ pub(super) fn is_code_without_savepoint(code: &str) -> bool {
     matches!(code, "3B001" | "25P01")
 }
 
-/// Whether an earlier statement of the transaction was refused, so that it takes no other.
-pub(super) fn is_in_failed_transaction(error: &sqlx::Error) -> bool {
-    // in_failed_sql_transaction
-    code(error).as_deref() == Some("25P02")
+/// Whether there is no transaction at all.
+pub(super) fn is_code_without_transaction(code: &str) -> bool {
+    // no_active_sql_transaction
+    code == "25P01"
+}
+
+/// Whether it says what a handler has done to its own session: nothing is wrong with the pool's other connections.
+pub(super) fn is_code_of_handler(code: &str) -> bool {
+    // read_only_sql_transaction, invalid_sql_statement_name, in_failed_sql_transaction
+    matches!(code, "25006" | "26000" | "25P02")
 }
 
 /// Whether the row is there already.

@@ -330,7 +330,7 @@ impl Store for PostgresStore {
             return Some(begin.into());
         }
         let begin: Arc<dyn Begin<PgConnection>> =
-            Arc::new(PgTransactions(Arc::clone(&self.records)));
+            Arc::new(PgTransactions::new(Arc::clone(&self.records)));
         Some(begin.into())
     }
 }

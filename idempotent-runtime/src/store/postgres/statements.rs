@@ -1,6 +1,6 @@
 //! The statements, with the names of the table and its schema put in.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use sqlx::postgres::PgArguments;
 use sqlx::{AssertSqlSafe, Postgres};
@@ -12,6 +12,26 @@ pub(super) type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
 /// The only things put into it are a [`TableName`] and a quoted schema.
 pub(super) fn statement(sql: &Arc<str>) -> Query<'static> {
     sqlx::query(AssertSqlSafe(Arc::clone(sql)))
+}
+
+/// Whether what a transaction writes is allowed to this role. $1 the table as SQL names it
+pub(super) const RIGHTS: &str = "SELECT has_table_privilege($1, 'SELECT') AND has_table_privilege($1, 'INSERT') \
+    AND has_table_privilege($1, 'UPDATE') AS is_allowed";
+
+/// What a session is set to, and whether it is so still. Neither names the table.
+pub(super) struct SessionStatements {
+    pub(super) session: Arc<str>,
+    pub(super) is_same: Arc<str>,
+}
+
+pub(super) static SESSION: LazyLock<SessionStatements> = LazyLock::new(|| SessionStatements {
+    session: in_session("SELECT {session} AS session"),
+    is_same: in_session(include_str!("sql/is_same.sql")),
+});
+
+fn in_session(template: &str) -> Arc<str> {
+    let session = uncommented(include_str!("sql/session.sql"));
+    Arc::from(uncommented(template).replace("{session}", session.trim()))
 }
 
 /// One statement an operation.
@@ -41,6 +61,8 @@ pub(super) struct Statements {
 pub(super) struct TransactionStatements {
     /// What tells the locks of this table from those of others.
     pub(super) name: Arc<str>,
+    /// The table as SQL names it.
+    pub(super) relation: Arc<str>,
     /// With `{locks}` still to be put in.
     pub(super) begin: Arc<str>,
     /// With `{lock}` still to be put in.
@@ -48,7 +70,6 @@ pub(super) struct TransactionStatements {
     pub(super) enter: Arc<str>,
     pub(super) look: Arc<str>,
     pub(super) restore: Arc<str>,
-    pub(super) is_same: Arc<str>,
     pub(super) record: Arc<str>,
     pub(super) record_again: Arc<str>,
     #[cfg(feature = "tokio-postgres")]
@@ -90,12 +111,12 @@ impl Statements {
             purge: statement(include_str!("sql/purge.sql")),
             transaction: TransactionStatements {
                 name: Arc::from(format!("{schema}.{table}")),
+                relation: statement(r#"{schema}."{table}""#),
                 begin: statement(include_str!("sql/begin.sql")),
                 lock: statement(include_str!("sql/lock.sql")),
                 enter: statement(include_str!("sql/enter.sql")),
                 look: statement(include_str!("sql/look.sql")),
                 restore: statement(include_str!("sql/restore.sql")),
-                is_same: statement(include_str!("sql/is_same.sql")),
                 record: statement(include_str!("sql/record.sql")),
                 record_again: statement(include_str!("sql/record_again.sql")),
                 #[cfg(feature = "tokio-postgres")]

@@ -1,5 +1,6 @@
 //! The beginning of a transaction: the locks, the savepoint, and the look for a record, sent together.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use deadpool_postgres::Pool;
@@ -11,11 +12,12 @@ use super::lent::DeadpoolTransaction;
 use super::open::Open;
 use super::pool::UnansweredBegin;
 use super::record::{COLUMNS, RecordToWrite};
+use super::session::SessionBefore;
 use crate::key::RecordKey;
 use crate::store::postgres::error::NAME;
 use crate::store::postgres::records::Records;
 use crate::store::postgres::row::{self, SeenRecord};
-use crate::store::postgres::statements::{TransactionStatements, statement};
+use crate::store::postgres::statements::{SESSION, TransactionStatements, statement};
 use crate::store::postgres::transaction::{message, message_without_record, milliseconds};
 use crate::store::transaction::{ASK_AGAIN, Settled, TransactionRequest};
 use crate::store::{Claim, StoreError, StoreErrorKind};
@@ -58,7 +60,7 @@ impl From<StoreError> for NotBegun {
 }
 
 pub(super) async fn begin(
-    records: &Records,
+    records: &Arc<Records>,
     pool: &Pool,
     request: Option<(&TransactionRequest, TransactionStatements)>,
     idle_limit: Duration,
@@ -66,11 +68,22 @@ pub(super) async fn begin(
     let idle_ms = milliseconds(idle_limit);
     let unanswered = UnansweredBegin::of(pool);
     let lent = DeadpoolTransaction::new(pool.get().await.map_err(pool_error)?);
+    let mut session = SessionBefore::prepared(&lent).await?;
+    let open = |lent, session, record| Open {
+        records: Arc::clone(records),
+        pool: pool.clone(),
+        lent,
+        session,
+        record,
+    };
     let Some((request, sql)) = request else {
-        lent.batch_execute(&message_without_record(&idle_ms))
-            .await?;
+        let asked = lent.prepare_cached(&SESSION.session).await?;
+        let message = message_without_record(&idle_ms);
+        let (asked, begun) = join(lent.query_one(&asked, &[]), lent.batch_execute(&message)).await;
+        begun?;
+        session.settings = asked?.try_get("session")?;
         unanswered.answered();
-        return Ok(Claim::Acquired(Open::new(pool, lent, None)));
+        return Ok(Claim::Acquired(open(lent, session, None)));
     };
     // Known to this connection as a rule: then nothing is sent. The record is prepared before the handler runs, because
     // with what that may set, no name could be looked up.
@@ -90,7 +103,7 @@ pub(super) async fn begin(
     let mut record = RecordToWrite::new(request.clone(), sql, put_back);
     for (key, entered) in request.keys().zip(entered?) {
         record.begun_us = entered.try_get("begun_us")?;
-        record.session = entered.try_get("session")?;
+        session.settings = entered.try_get("session")?;
         let setting = |name| entered.try_get::<_, Option<&str>>(name);
         let is_ours = setting("is_taken")? != Some("true");
         let is_read_only = setting("read_only")? == Some("on");
@@ -123,7 +136,7 @@ pub(super) async fn begin(
         record.keys.push((key, write));
     }
     unanswered.answered();
-    Ok(Claim::Acquired(Open::new(pool, lent, Some(record))))
+    Ok(Claim::Acquired(open(lent, session, Some(record))))
 }
 
 async fn enter_for(

@@ -3,7 +3,9 @@
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::{DbError, Error, Severity, SqlState};
 
-use crate::store::postgres::error::{NAME, is_code_of_connection, is_code_without_savepoint, said};
+use crate::store::postgres::error::{
+    NAME, is_code_of_connection, is_code_of_handler, is_code_without_savepoint, said,
+};
 use crate::store::{StoreError, StoreErrorKind};
 
 pub(super) fn store_error(error: Error) -> StoreError {
@@ -34,6 +36,11 @@ pub(super) fn is_refusal(error: &Error) -> bool {
 /// As [`is_of_connection`](crate::store::postgres::error::is_of_connection).
 pub(super) fn is_of_connection(error: &Error) -> bool {
     !is_refusal(error) || has_code(error, is_code_of_connection)
+}
+
+/// As [`is_code_of_handler`].
+pub(super) fn is_of_handler(error: &Error) -> bool {
+    has_code(error, is_code_of_handler)
 }
 
 /// Whether there is no such savepoint, or no transaction that could have one.

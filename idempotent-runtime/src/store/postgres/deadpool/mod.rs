@@ -17,8 +17,9 @@ use deadpool_postgres::Pool;
 use sqlx::Row as _;
 
 use self::begin::begin;
+use self::open::Open;
 use self::pool::close_idle;
-use super::error::{NAME, store_error};
+use super::error::{NAME, not_allowed, store_error};
 use super::records::Records;
 use super::row;
 use super::statements::TransactionStatements;
@@ -34,12 +35,13 @@ mod lent;
 mod open;
 mod pool;
 mod record;
+mod session;
 
 /// Begins transactions on the application's pool.
 pub(super) struct DeadpoolTransactions {
     records: Arc<Records>,
     pool: Pool,
-    /// Whether the pool is known to lead to the store's database.
+    /// Whether the pool is known to lead to the store's database, with the rights that a record needs.
     is_known: AtomicBool,
 }
 
@@ -54,11 +56,13 @@ impl DeadpoolTransactions {
 
     /// Whether the store's own connections meet the lock that a transaction has just taken. Locks are a database's own, so
     /// they meet it in the same database only, whatever the two are connected through. A transaction that has not
-    /// met its lock must not run: its record would be where nothing else looks for it.
+    /// met its lock must not run: its record would be where nothing else looks for it. Nor must one whose role may not write
+    /// records.
     async fn meet(
         &self,
         sql: &TransactionStatements,
         request: &TransactionRequest,
+        open: &Open,
     ) -> Result<(), StoreError> {
         if self.is_known.load(Ordering::Relaxed) {
             return Ok(());
@@ -69,6 +73,9 @@ impl DeadpoolTransactions {
         if row.try_get("is_free").map_err(store_error)? {
             let cause = "the pool of `PostgresStore::with_deadpool` leads to another database than the store";
             return Err(StoreError::new(NAME, StoreErrorKind::Refused).with_source(cause));
+        }
+        if !open.is_allowed(&sql.relation).await? {
+            return Err(not_allowed(&sql.relation));
         }
         self.is_known.store(true, Ordering::Relaxed);
         Ok(())
@@ -101,8 +108,8 @@ impl Begin<DeadpoolTransaction> for DeadpoolTransactions {
             begun => begun,
         };
         let claim = begun.map_err(|failed| failed.error)?;
-        if let (Claim::Acquired(_), Some((request, sql))) = (&claim, &sql) {
-            self.meet(sql, request).await?;
+        if let (Claim::Acquired(open), Some((request, sql))) = (&claim, &sql) {
+            self.meet(sql, request, open).await?;
         }
         Ok(claim.map(|open| -> Box<dyn Session<_>> { Box::new(open) }))
     }

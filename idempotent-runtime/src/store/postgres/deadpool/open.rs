@@ -1,24 +1,37 @@
 //! An open transaction: what the handler writes, and the record.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use deadpool_postgres::Pool;
+use futures_util::future::join;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
 
-use super::error::{is_in_failed_transaction, is_of_connection, is_without_savepoint, store_error};
+use super::error::{
+    is_in_failed_transaction, is_of_connection, is_of_handler, is_unwritten, is_without_savepoint,
+    store_error,
+};
 use super::lent::DeadpoolTransaction;
 use super::pool::close_idle;
 use super::record::{RecordToWrite, Sent};
+use super::session::SessionBefore;
 use crate::record::StoredResponse;
 use crate::store::StoreError;
+use crate::store::postgres::records::Records;
+use crate::store::postgres::statements::RIGHTS;
+use crate::store::postgres::transaction::{Remaining, keep};
 use crate::store::sql::RETURN_LIMIT;
 use crate::store::transaction::{Committed, Session, UNDO};
 
 /// An open transaction.
 pub(super) struct Open {
-    pool: Pool,
-    lent: DeadpoolTransaction,
-    record: Option<RecordToWrite>,
+    pub(super) records: Arc<Records>,
+    pub(super) pool: Pool,
+    pub(super) lent: DeadpoolTransaction,
+    pub(super) session: SessionBefore,
+    pub(super) record: Option<RecordToWrite>,
 }
 
 #[async_trait]
@@ -50,37 +63,19 @@ impl Session<DeadpoolTransaction> for Open {
         let Some(record) = &self.record else {
             return self.commit_without_record().await;
         };
-        match record.commit(&self.lent, response).await {
-            Sent::Committed { is_as_it_was: true } => {
-                self.lent.give_back();
+        match record.commit(&self.lent, &self.session, response).await {
+            Sent::Committed { is_as_it_was } => {
+                self.give_back_or_close(is_as_it_was);
                 Ok(Committed::Stored)
             }
-            Sent::Committed {
-                is_as_it_was: false,
-            } => {
-                self.give_back_if_same();
-                Ok(Committed::Stored)
+            Sent::Refused { error, is_ours } => {
+                let undone = self.lent.batch_execute(UNDO).await.err();
+                let refused = undone.as_ref().and_then(tokio_postgres::Error::code);
+                let remaining = Remaining::of(refused.map(SqlState::code), is_ours);
+                self.refused(error, remaining, response).await
             }
-            Sent::Lost => {
-                self.give_back_if_same();
-                Ok(Committed::Lost)
-            }
-            // The handler has gone on after a refused statement, and COMMIT has rolled that back.
-            Sent::Failed { error, .. } if is_in_failed_transaction(&error) => {
-                self.give_back_if_same();
-                Err(store_error(error).not_executed())
-            }
-            Sent::Failed {
-                error,
-                is_rolled_back,
-            } => {
-                let error = self.failed(error);
-                Err(if is_rolled_back {
-                    error.not_executed()
-                } else {
-                    error
-                })
-            }
+            Sent::Undone(error) => self.refused(error, Remaining::Others, response).await,
+            Sent::Failed(error) => Err(self.failed(error)),
         }
     }
 
@@ -93,37 +88,57 @@ impl Session<DeadpoolTransaction> for Open {
 }
 
 impl Open {
-    pub(super) fn new(
-        pool: &Pool,
-        lent: DeadpoolTransaction,
-        record: Option<RecordToWrite>,
-    ) -> Self {
-        Self {
-            pool: pool.clone(),
-            lent,
-            record,
-        }
+    /// Whether the pool's role may write records.
+    pub(super) async fn is_allowed(&self, relation: &Arc<str>) -> Result<bool, StoreError> {
+        let asking = async {
+            let row = self.lent.query_one(RIGHTS, &[&&**relation]).await?;
+            row.try_get("is_allowed")
+        };
+        asking
+            .await
+            .map_err(|error| store_error(error).not_executed())
     }
 
     /// A transaction that takes no more statements is rolled back by COMMIT, without an error: so one is sent in front, and
-    /// where that fails, the server does not come to COMMIT.
+    /// where that fails, the server does not come to COMMIT. The session is asked for behind it.
     async fn commit_without_record(self: Box<Self>) -> Result<Committed, StoreError> {
-        match self.lent.batch_execute("SELECT 1; COMMIT").await {
-            Ok(()) => {
-                self.lent.give_back();
+        let committing = self.lent.batch_execute("SELECT 1; COMMIT");
+        match join(committing, self.session.is_same(&self.lent)).await {
+            (Ok(()), is_same) => {
+                self.give_back_or_close(is_same.unwrap_or(false));
                 Ok(Committed::Stored)
             }
-            Err(error) if is_in_failed_transaction(&error) => {
+            (Err(error), _) if is_in_failed_transaction(&error) => {
                 self.roll_back().await;
                 Ok(Committed::Lost)
             }
-            Err(error) => Err(self.failed(error)),
+            (Err(error), _) => Err(self.failed(error)),
+        }
+    }
+
+    /// Without COMMIT nothing happens, unless the handler has sent one.
+    async fn refused(
+        self: Box<Self>,
+        error: tokio_postgres::Error,
+        remaining: Remaining,
+        response: &StoredResponse,
+    ) -> Result<Committed, StoreError> {
+        let is_unwritten = is_unwritten(&error);
+        let error = self.failed(error);
+        let (records, record) = (Arc::clone(&self.records), self.record.as_ref());
+        let request = record.map(|record| record.request.clone());
+        // The key is free before the answer goes out.
+        self.roll_back().await;
+        match (remaining, request) {
+            (Remaining::Ours, _) if !is_unwritten => Err(error.not_executed()),
+            (Remaining::Ours, _) | (_, None) => Ok(Committed::Lost),
+            (_, Some(request)) => Ok(keep(&records, &request, remaining, response).await),
         }
     }
 
     /// What is wrong with this connection can be wrong with all that are idle.
     fn failed(&self, error: tokio_postgres::Error) -> StoreError {
-        if is_of_connection(&error) {
+        if is_of_connection(&error) && !is_of_handler(&error) {
             close_idle(&self.pool);
         }
         store_error(error)
@@ -131,25 +146,25 @@ impl Open {
 
     /// Most changes end with the transaction. A connection that is left with others is closed.
     fn give_back_if_same(self) {
-        let (lent, Some(record)) = (self.lent, self.record) else {
-            return;
-        };
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
         runtime.spawn(async move {
-            let asking = async {
-                let is_same = lent.prepare_cached(&record.sql.is_same).await?;
-                lent.query_one(&is_same, &[&record.session])
-                    .await?
-                    .try_get("is_same")
-            };
-            if let Ok(Ok(true)) = timeout(RETURN_LIMIT, asking).await {
-                lent.give_back();
-            } else {
-                tracing::warn!(record = %record.request.owner.key,
-                    "a handler has changed the settings of its session: the connection is closed");
-            }
+            let asking = timeout(RETURN_LIMIT, self.session.is_same(&self.lent)).await;
+            self.give_back_or_close(matches!(asking, Ok(Ok(true))));
         });
+    }
+
+    fn give_back_or_close(self, is_same: bool) {
+        if is_same {
+            self.lent.give_back();
+            return;
+        }
+        let record = self.record.as_ref();
+        let record = record.map(|record| tracing::field::display(record.request.owner.key));
+        tracing::warn!(
+            record,
+            "a handler has changed the settings of its session: the connection is closed"
+        );
     }
 }

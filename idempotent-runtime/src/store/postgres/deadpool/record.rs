@@ -4,12 +4,13 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
-use futures_util::future::{join, try_join, try_join_all};
+use futures_util::future::{join, join3, maybe_done, try_join_all};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Statement};
 
-use super::error::{is_refusal, is_unwritten};
+use super::error::is_refusal;
 use super::lent::DeadpoolTransaction;
+use super::session::SessionBefore;
 use crate::key::RecordKey;
 use crate::record::StoredResponse;
 use crate::store::postgres::grouped::text;
@@ -29,6 +30,10 @@ pub(super) const COLUMNS: [Type; 8] = [
     Type::TEXT,
 ];
 
+/// Behind a statement that has failed it fails, where `COMMIT` alone would roll back: the transaction can be asked then
+/// whether it is the one that was begun.
+const COMMIT: &str = "SELECT; COMMIT";
+
 /// What will be written when the handler is done.
 pub(super) struct RecordToWrite {
     pub(super) request: TransactionRequest,
@@ -39,23 +44,24 @@ pub(super) struct RecordToWrite {
     /// When the transaction began, by the server: what tells it from one that the handler has begun
     /// after ending this one.
     pub(super) begun_us: i64,
-    /// What the session was set to then.
-    pub(super) session: Vec<String>,
 }
 
 /// What has become of a record that was sent together with `COMMIT`.
 pub(super) enum Sent {
     Committed {
-        /// Whether the handler has left the session as it was.
+        /// Whether the session is as it was, behind `COMMIT`.
         is_as_it_was: bool,
     },
-    /// Another request's record is there, and everything is rolled back.
-    Lost,
-    Failed {
+    /// The server has refused it, or it was not sent. Without `COMMIT` nothing happens, unless the handler has sent one.
+    Refused {
         error: Error,
-        /// Whether certainly nothing was committed.
-        is_rolled_back: bool,
+        /// Whether the transaction was the one that was begun, if that is known.
+        is_ours: Option<bool>,
     },
+    /// `COMMIT` was refused to a transaction of the handler's.
+    Undone(Error),
+    /// The connection is lost, or `COMMIT` was refused to the one that was begun.
+    Failed(Error),
 }
 
 impl RecordToWrite {
@@ -70,57 +76,70 @@ impl RecordToWrite {
             put_back,
             keys: Vec::new(),
             begun_us: 0,
-            session: Vec::new(),
         }
     }
 
-    /// Puts the session back, writes the record and commits. All of it is sent before the first reply is here. The server
-    /// takes one after the other, and `COMMIT` rolls back if one of those before it has failed.
+    /// Puts the session back, writes the record, commits, and asks for the session. All of it is sent before the first reply is
+    /// here. The server takes one after the other, and does not come to `COMMIT` if one of those before it has failed.
     pub(super) async fn commit(
         &self,
         lent: &DeadpoolTransaction,
+        session: &SessionBefore,
         response: &StoredResponse,
     ) -> Sent {
         let encoded = response.encode();
-        let mut writing = pin!(try_join(
-            self.put_back(lent),
-            self.write(lent, response.status, &encoded)
-        ));
-        // The order is that of the first polls. Nothing can have been answered yet, so a result says that something
-        // could not be sent; and then neither is COMMIT.
-        if let Some(Err(error)) = started(writing.as_mut()).await {
-            let is_rolled_back = true;
-            return Sent::Failed {
-                error,
-                is_rolled_back,
-            };
-        }
-        match join(writing, lent.batch_execute("COMMIT")).await {
-            (Ok((is_as_it_was, ())), Ok(())) => Sent::Committed { is_as_it_was },
-            (Ok(_), Err(error)) => Sent::Failed {
-                error,
-                is_rolled_back: false,
+        let mut putting = pin!(maybe_done(self.put_back(lent, &session.settings)));
+        let mut writing = pin!(maybe_done(self.write(lent, response.status, &encoded)));
+        // The order is that of the first polls. An error here says that something could not be sent, and then neither is
+        // COMMIT.
+        poll_once(putting.as_mut()).await;
+        poll_once(writing.as_mut()).await;
+        let is_sent = !matches!(putting.as_mut().output_mut(), Some(Err(_)))
+            && !matches!(writing.as_mut().output_mut(), Some(Err(_)));
+        let ending = async {
+            match is_sent {
+                true => Some(join(lent.batch_execute(COMMIT), session.is_same(lent)).await),
+                false => None,
+            }
+        };
+        let ((), (), ended) = join3(putting.as_mut(), writing.as_mut(), ending).await;
+        let (Some(put), Some(written)) = (putting.take_output(), writing.take_output()) else {
+            unreachable!("both are done");
+        };
+        let is_ours = put.as_ref().ok().copied();
+        match (put.and(written), ended) {
+            (Ok(()), Some((Ok(()), is_same))) => Sent::Committed {
+                is_as_it_was: is_same.unwrap_or(false),
             },
-            (Err(error), _) if is_unwritten(&error) => Sent::Lost,
-            (Err(error), _) => Sent::Failed {
-                is_rolled_back: is_refusal(&error),
-                error,
-            },
+            (Ok(()), Some((Err(error), _))) if is_ours == Some(true) => Sent::Failed(error),
+            (Ok(()), Some((Err(error), _))) => Sent::Undone(error),
+            (Err(error), ended) => {
+                let is_decided = ended.is_none() || is_ours == Some(false) || is_refusal(&error);
+                match is_decided {
+                    true => Sent::Refused { error, is_ours },
+                    false => Sent::Failed(error),
+                }
+            }
+            (Ok(()), None) => unreachable!("what was not sent is an error"),
         }
     }
 
-    /// Puts back what the handler has changed in its session, and says whether that was nothing.
-    async fn put_back(&self, lent: &DeadpoolTransaction) -> Result<bool, Error> {
+    /// Puts back what the handler has changed in its session, and says whether the transaction is still the one that was
+    /// begun.
+    async fn put_back(
+        &self,
+        lent: &DeadpoolTransaction,
+        settings: &Vec<String>,
+    ) -> Result<bool, Error> {
         let row = lent
-            .query_one(&self.put_back, &[&self.session, &self.begun_us])
+            .query_one(&self.put_back, &[settings, &self.begun_us])
             .await?;
-        let is_same: bool = row.try_get("is_same")?;
         let is_ours = row.try_get::<_, i64>("begun_us")? == self.begun_us;
         if !is_ours {
             tracing::error!(record = %self.request.owner.key,
                 "a handler has ended its transaction by itself: its writes and its record were not committed together");
         }
-        Ok(is_ours && is_same)
+        Ok(is_ours)
     }
 
     async fn write(
@@ -157,13 +176,11 @@ impl RecordToWrite {
     }
 }
 
-/// Polls a future once, and returns its result if it has one.
-async fn started<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+/// Polls a future once, whether it is done then or not.
+async fn poll_once<F: Future<Output = ()>>(mut future: Pin<&mut F>) {
     poll_fn(|context| {
-        Poll::Ready(match future.as_mut().poll(context) {
-            Poll::Ready(output) => Some(output),
-            Poll::Pending => None,
-        })
+        let _ = future.as_mut().poll(context);
+        Poll::Ready(())
     })
-    .await
+    .await;
 }

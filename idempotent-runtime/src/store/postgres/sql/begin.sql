@@ -4,6 +4,9 @@
 --
 -- The locks go with the transaction, however that ends. What the handler writes is undone up to the savepoint
 -- when it answers with an error. The locks are older, so they stay.
+--
+-- A handler may have left a value of its own in the session, where the locks' answer is kept.
 BEGIN;
+SET LOCAL idempotent.is_taken = 'false';
 {locks}
 SAVEPOINT idempotent_handler

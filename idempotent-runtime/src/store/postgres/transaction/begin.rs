@@ -1,6 +1,7 @@
 //! The beginning of a transaction: the locks, the savepoint, and the look for a record.
 
 use std::iter::repeat_with;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgRow;
@@ -14,7 +15,7 @@ use crate::key::RecordKey;
 use crate::store::postgres::error::{NAME, code, is_of_connection, store_error};
 use crate::store::postgres::records::Records;
 use crate::store::postgres::row;
-use crate::store::postgres::statements::{TransactionStatements, statement};
+use crate::store::postgres::statements::{SESSION, TransactionStatements, statement};
 use crate::store::sql::{Loan, transaction};
 use crate::store::transaction::{ASK_AGAIN, Session, Settled, TransactionRequest};
 use crate::store::{Claim, StoreError, StoreErrorKind};
@@ -60,7 +61,7 @@ impl From<StoreError> for NotBegun {
 }
 
 pub(super) async fn begin(
-    records: &Records,
+    records: &Arc<Records>,
     request: Option<(&TransactionRequest, TransactionStatements)>,
     idle_limit: Duration,
 ) -> Result<Claim<Box<dyn Session<PgConnection>>>, NotBegun> {
@@ -69,14 +70,17 @@ pub(super) async fn begin(
     let unanswered = UnansweredBegin::of(pool);
     let mut connection = Loan::new(pool.acquire().await?);
     let Some((request, sql)) = request else {
+        // Not in that message: sqlx reads no rows of what begins a transaction.
+        let session = statement(&SESSION.session).fetch_one(&mut *connection);
+        let session = session.await?.try_get("session")?;
         let begin = AssertSqlSafe(message_without_record(&idle_ms));
         transaction::begin::<Postgres>(&mut connection, begin).await?;
         unanswered.answered();
-        let record = None;
         return Ok(Claim::Acquired(Box::new(Open {
-            pool: pool.clone(),
+            records: Arc::clone(records),
             connection,
-            record,
+            session,
+            record: None,
         })));
     };
     let begin = AssertSqlSafe(message(&sql, request, &idle_ms));
@@ -86,8 +90,8 @@ pub(super) async fn begin(
         sql,
         keys: Vec::new(),
         begun_us: 0,
-        session: Vec::new(),
     };
+    let mut session = Vec::new();
     for key in request.keys() {
         let entered = statement(&record.sql.enter)
             .bind(&key.as_bytes()[..])
@@ -100,7 +104,7 @@ pub(super) async fn begin(
         );
         let is_strict = setting("isolation")? != Some("read committed");
         record.begun_us = entered.try_get("begun_us")?;
-        record.session = entered.try_get("session")?;
+        session = entered.try_get("session")?;
         let looked = if is_strict {
             let looking = || statement(&record.sql.look).bind(&key.as_bytes()[..]);
             row::one(records.lanes()?.work.rows(None, looking).await?)?
@@ -122,8 +126,9 @@ pub(super) async fn begin(
     }
     unanswered.answered();
     Ok(Claim::Acquired(Box::new(Open {
-        pool: pool.clone(),
+        records: Arc::clone(records),
         connection,
+        session,
         record: Some(record),
     })))
 }

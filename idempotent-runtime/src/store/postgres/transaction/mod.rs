@@ -9,6 +9,7 @@
 //! back first, with one round trip more.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,22 +17,59 @@ use sqlx::PgConnection;
 
 use self::begin::begin;
 use self::pool::close_idle;
+use super::error::{not_allowed, store_error};
 use super::records::Records;
+use super::statements::RIGHTS;
 use crate::store::transaction::{Begin, Session, TransactionRequest};
 use crate::store::{Claim, StoreError};
 
 #[cfg(feature = "tokio-postgres")]
 pub(super) use self::begin::{lock, message, message_without_record, milliseconds};
 #[cfg(feature = "tokio-postgres")]
+pub(super) use self::ended::{Remaining, keep};
+#[cfg(feature = "tokio-postgres")]
 pub(super) use self::pool::SILENCE;
 
 mod begin;
+mod ended;
 mod open;
 mod pool;
 mod record;
 
 /// Begins transactions on the application's pool.
-pub(super) struct PgTransactions(pub(super) Arc<Records>);
+pub(super) struct PgTransactions {
+    records: Arc<Records>,
+    /// Whether the pool's role is known to have the rights that a record needs: the pool can give its connections another one
+    /// than the store's own have.
+    is_allowed: AtomicBool,
+}
+
+impl PgTransactions {
+    pub(super) fn new(records: Arc<Records>) -> Self {
+        Self {
+            records,
+            is_allowed: AtomicBool::new(false),
+        }
+    }
+
+    /// A handler must not run for a record that cannot be written.
+    async fn check(
+        &self,
+        relation: &Arc<str>,
+        connection: &mut PgConnection,
+    ) -> Result<(), StoreError> {
+        if self.is_allowed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let asked = sqlx::query_scalar(RIGHTS).bind(&**relation);
+        let asked = asked.fetch_one(connection).await;
+        if !asked.map_err(|error| store_error(error).not_executed())? {
+            return Err(not_allowed(relation));
+        }
+        self.is_allowed.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
 
 #[async_trait]
 impl Begin<PgConnection> for PgTransactions {
@@ -41,21 +79,29 @@ impl Begin<PgConnection> for PgTransactions {
         idle_limit: Duration,
     ) -> Result<Claim<Box<dyn Session<PgConnection>>>, StoreError> {
         let sql = match request {
-            Some(request) => Some((request, self.0.statements().await?.transaction.clone())),
+            Some(request) => Some((
+                request,
+                self.records.statements().await?.transaction.clone(),
+            )),
             None => None,
         };
-        let pool = self.0.connector().pool();
-        match begin(&self.0, sql.clone(), idle_limit).await {
+        let relation = sql.as_ref().map(|(_, sql)| Arc::clone(&sql.relation));
+        let pool = self.records.connector().pool();
+        let begun = match begin(&self.records, sql.clone(), idle_limit).await {
             Err(failed) if failed.is_of_session => {
                 tracing::debug!(
                     error = &failed.error as &dyn std::error::Error,
                     "a pooled connection was of no use, trying a fresh one"
                 );
                 close_idle(pool);
-                let begun = begin(&self.0, sql, idle_limit).await;
-                begun.map_err(|failed| failed.error)
+                begin(&self.records, sql, idle_limit).await
             }
-            begun => begun.map_err(|failed| failed.error),
+            begun => begun,
+        };
+        let mut claim = begun.map_err(|failed| failed.error)?;
+        if let (Claim::Acquired(session), Some(relation)) = (&mut claim, &relation) {
+            self.check(relation, session.connection()).await?;
         }
+        Ok(claim)
     }
 }

@@ -1,25 +1,31 @@
 //! An open transaction: what the handler writes, and the record.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use sqlx::{PgConnection, PgPool, Postgres, Row};
+use sqlx::{PgConnection, Postgres, Row};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use super::ended::{Remaining, keep};
 use super::pool::close_idle;
 use super::record::RecordToWrite;
 use crate::record::StoredResponse;
 use crate::store::StoreError;
 use crate::store::postgres::error::{
-    is_in_failed_transaction, is_of_connection, is_without_savepoint, store_error,
+    code, is_code_of_handler, is_of_connection, is_without_savepoint, store_error,
 };
-use crate::store::postgres::statements::statement;
+use crate::store::postgres::records::Records;
+use crate::store::postgres::statements::{SESSION, statement};
 use crate::store::sql::{Loan, RETURN_LIMIT, transaction};
-use crate::store::transaction::{Committed, Session};
+use crate::store::transaction::{Committed, Session, UNDO};
 
 /// An open transaction.
 pub(super) struct Open {
-    pub(super) pool: PgPool,
+    pub(super) records: Arc<Records>,
     pub(super) connection: Loan<Postgres>,
+    /// What the session was set to before.
+    pub(super) session: Vec<String>,
     pub(super) record: Option<RecordToWrite>,
 }
 
@@ -48,27 +54,28 @@ impl Session<PgConnection> for Open {
         mut self: Box<Self>,
         response: &StoredResponse,
     ) -> Result<Committed, StoreError> {
-        let (is_whole, is_as_it_was) = match &self.record {
-            Some(record) => match record.write(&mut self.connection, response).await {
-                Ok(written) => written,
-                // The handler has gone on after a refused statement. The key is free before the answer goes out.
-                Err(error) if is_in_failed_transaction(&error) => {
-                    self.roll_back().await;
-                    return Err(store_error(error).not_executed());
-                }
-                // COMMIT was not sent, and without it nothing happens.
-                Err(error) => return Err(self.failed(error).not_executed()),
-            },
-            // A transaction that takes no more statements is rolled back by COMMIT, without an error.
-            None => (!self.is_failed().await, true),
+        let Some(record) = &self.record else {
+            return self.commit_without_record().await;
         };
-        if !is_whole {
-            self.roll_back().await;
-            return Ok(Committed::Lost);
+        let (compared, written) = record
+            .write(&mut self.connection, &self.session, response)
+            .await;
+        let is_ours = compared.as_ref().map(|compared| compared.is_ours);
+        match written {
+            Ok(true) => {}
+            refused => {
+                let remaining = self.remaining(is_ours).await;
+                return self.refused(refused.err(), remaining, response).await;
+            }
         }
-        let committed = transaction::commit::<Postgres>(&mut self.connection).await;
-        committed.map_err(|error| self.failed(error))?;
-        if is_as_it_was {
+        if let Err(error) = transaction::commit::<Postgres>(&mut self.connection).await {
+            if is_ours == Some(false) {
+                let others = Remaining::Others;
+                return self.refused(Some(error), others, response).await;
+            }
+            return Err(self.failed(error));
+        }
+        if compared.is_some_and(|compared| compared.is_ours && compared.is_same) {
             self.connection.give_back();
         } else {
             self.give_back_if_same();
@@ -86,25 +93,68 @@ impl Session<PgConnection> for Open {
 }
 
 impl Open {
+    /// A transaction that takes no more statements is rolled back by COMMIT, without an error.
+    async fn commit_without_record(mut self: Box<Self>) -> Result<Committed, StoreError> {
+        if self.is_failed().await {
+            self.roll_back().await;
+            return Ok(Committed::Lost);
+        }
+        let committed = transaction::commit::<Postgres>(&mut self.connection).await;
+        committed.map_err(|error| self.failed(error))?;
+        self.give_back_if_same();
+        Ok(Committed::Stored)
+    }
+
+    /// What the connection is in, after the record was refused there.
+    async fn remaining(&mut self, is_ours: Option<bool>) -> Remaining {
+        let undone = sqlx::raw_sql(UNDO).execute(&mut *self.connection).await;
+        let undone = undone.err();
+        let refused = undone.as_ref().and_then(code);
+        Remaining::of(refused.as_deref(), is_ours)
+    }
+
+    /// The record is not written: another request's is there, or the error says why. Without COMMIT nothing happens, unless
+    /// the handler has sent one.
+    async fn refused(
+        self: Box<Self>,
+        error: Option<sqlx::Error>,
+        remaining: Remaining,
+        response: &StoredResponse,
+    ) -> Result<Committed, StoreError> {
+        let (records, record) = (Arc::clone(&self.records), self.record.as_ref());
+        let request = record.map(|record| record.request.clone());
+        let error = error.map(|error| self.failed(error));
+        // The key is free before the answer goes out.
+        self.roll_back().await;
+        match (remaining, request, error) {
+            (Remaining::Ours, _, Some(error)) => Err(error.not_executed()),
+            (Remaining::Ours, _, None) | (_, None, _) => Ok(Committed::Lost),
+            (_, Some(request), _) => Ok(keep(&records, &request, remaining, response).await),
+        }
+    }
+
     /// What is wrong with this connection can be wrong with all that are idle.
     fn failed(&self, error: sqlx::Error) -> StoreError {
-        if is_of_connection(&error) {
-            close_idle(&self.pool);
+        if is_of_connection(&error) && !code(&error).is_some_and(|code| is_code_of_handler(&code)) {
+            close_idle(self.records.connector().pool());
         }
         store_error(error)
     }
 
     /// Most changes end with the transaction. A connection that is left with others is closed.
     fn give_back_if_same(self) {
-        let (mut connection, Some(record)) = (self.connection, self.record) else {
-            return;
-        };
+        let Self {
+            mut connection,
+            session,
+            record,
+            ..
+        } = self;
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
         runtime.spawn(async move {
-            let asking = statement(&record.sql.is_same)
-                .bind(&record.session)
+            let asking = statement(&SESSION.is_same)
+                .bind(session)
                 .fetch_one(&mut *connection);
             let is_same = match timeout(RETURN_LIMIT, asking).await {
                 Ok(Ok(row)) => row.try_get("is_same").unwrap_or(false),
@@ -113,8 +163,11 @@ impl Open {
             if is_same {
                 connection.give_back();
             } else {
-                tracing::warn!(record = %record.request.owner.key,
-                    "a handler has changed the settings of its session: the connection is closed");
+                let record = record.map(|record| tracing::field::display(record.request.owner.key));
+                tracing::warn!(
+                    record,
+                    "a handler has changed the settings of its session: the connection is closed"
+                );
             }
         });
     }

@@ -6,7 +6,7 @@ use crate::key::RecordKey;
 use crate::record::StoredResponse;
 use crate::store::postgres::error::is_unique_violation;
 use crate::store::postgres::grouped::text;
-use crate::store::postgres::statements::{TransactionStatements, statement};
+use crate::store::postgres::statements::{SESSION, TransactionStatements, statement};
 use crate::store::sql::micros;
 use crate::store::transaction::TransactionRequest;
 
@@ -19,15 +19,24 @@ pub(super) struct RecordToWrite {
     /// When the transaction began, by the server: what tells it from one that the handler has begun
     /// after ending this one.
     pub(super) begun_us: i64,
-    /// What the session was set to then.
-    pub(super) session: Vec<String>,
+}
+
+/// A session after its handler, compared with what it was before.
+pub(super) struct Compared {
+    /// Whether the transaction is the one that was begun.
+    pub(super) is_ours: bool,
+    pub(super) is_same: bool,
 }
 
 impl RecordToWrite {
-    /// Puts back what the handler has changed in its session, and says whether that was nothing.
-    async fn restore(&self, connection: &mut PgConnection) -> sqlx::Result<bool> {
-        let row = statement(&self.sql.is_same)
-            .bind(&self.session)
+    /// Whether the transaction is still the one that was begun, and whether the session is as it was.
+    async fn compare(
+        &self,
+        connection: &mut PgConnection,
+        session: &[String],
+    ) -> sqlx::Result<Compared> {
+        let row = statement(&SESSION.is_same)
+            .bind(session)
             .fetch_one(&mut *connection)
             .await?;
         let is_same: bool = row.try_get("is_same")?;
@@ -36,23 +45,37 @@ impl RecordToWrite {
             tracing::error!(record = %self.request.owner.key,
                 "a handler has ended its transaction by itself: its writes and its record were not committed together");
         }
-        if !is_same {
-            let restoring = statement(&self.sql.restore)
-                .bind(&self.session)
-                .bind(is_ours);
-            restoring.execute(connection).await?;
-        }
-        Ok(is_ours && is_same)
+        Ok(Compared { is_ours, is_same })
     }
 
-    /// Says whether the record is written, which it is not when another request's is there; and whether the
-    /// session is as it was.
+    /// What the session was found to be, if that could be asked; and whether the record is written, which it is not when
+    /// another request's is there. What the handler has changed is put back first.
     pub(super) async fn write(
         &self,
         connection: &mut PgConnection,
+        session: &[String],
         response: &StoredResponse,
-    ) -> sqlx::Result<(bool, bool)> {
-        let is_as_it_was = self.restore(connection).await?;
+    ) -> (Option<Compared>, sqlx::Result<bool>) {
+        let compared = match self.compare(connection, session).await {
+            Ok(compared) => compared,
+            Err(error) => return (None, Err(error)),
+        };
+        if !compared.is_same {
+            let restoring = statement(&self.sql.restore)
+                .bind(session)
+                .bind(compared.is_ours);
+            if let Err(error) = restoring.execute(&mut *connection).await {
+                return (Some(compared), Err(error));
+            }
+        }
+        (Some(compared), self.write_all(connection, response).await)
+    }
+
+    async fn write_all(
+        &self,
+        connection: &mut PgConnection,
+        response: &StoredResponse,
+    ) -> sqlx::Result<bool> {
         let TransactionRequest {
             owner,
             operation,
@@ -80,11 +103,11 @@ impl RecordToWrite {
                 .await;
             match written {
                 Ok(written) if written.rows_affected() == 1 => {}
-                Ok(_) => return Ok((false, is_as_it_was)),
-                Err(error) if is_unique_violation(&error) => return Ok((false, is_as_it_was)),
+                Ok(_) => return Ok(false),
+                Err(error) if is_unique_violation(&error) => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
-        Ok((true, is_as_it_was))
+        Ok(true)
     }
 }

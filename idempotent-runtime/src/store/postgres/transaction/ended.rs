@@ -1,0 +1,96 @@
+//! A handler that has ended its transaction by itself, and whose record was refused on its connection.
+//!
+//! What it has committed cannot be taken back, so that a retry must not run: what the retry must find is written by a
+//! connection of the store's.
+
+use std::time::Duration;
+
+use crate::record::{Owner, StoredResponse};
+use crate::store::postgres::error::{is_code_without_savepoint, is_code_without_transaction};
+use crate::store::postgres::records::Records;
+use crate::store::postgres::row;
+use crate::store::transaction::{Committed, TransactionRequest};
+use crate::store::{Claim, ClaimRequest, Completion, StoreError};
+
+/// How long the claim is held until its answer is in it.
+const LEASE: Duration = Duration::from_secs(10);
+
+/// How long a record without an answer lives at least.
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// What a connection whose record was refused is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store::postgres) enum Remaining {
+    /// The transaction that was begun, as far as is known: without `COMMIT` nothing of it happens.
+    Ours,
+    /// No transaction: all that the handler has written is decided.
+    Nothing,
+    /// A transaction of the handler's. What is in it is rolled back, and then the handler's answer is not true.
+    Others,
+}
+
+impl Remaining {
+    /// From the SQLSTATE with which the server has refused to return to the savepoint, and whether the transaction is known
+    /// to be the one that was begun. A handler can also have released the savepoint: then it is not known.
+    pub(in crate::store::postgres) fn of(refused: Option<&str>, is_ours: Option<bool>) -> Self {
+        match refused {
+            Some(code) if is_code_without_transaction(code) => Self::Nothing,
+            Some(code) if is_code_without_savepoint(code) && is_ours != Some(true) => Self::Others,
+            _ if is_ours == Some(false) => Self::Others,
+            _ => Self::Ours,
+        }
+    }
+}
+
+/// Keeps the answer if all that the handler has written is decided, and otherwise that its outcome is unknown.
+pub(in crate::store::postgres) async fn keep(
+    records: &Records,
+    request: &TransactionRequest,
+    remaining: Remaining,
+    response: &StoredResponse,
+) -> Committed {
+    tracing::error!(record = %request.owner.key,
+        "a handler has ended its transaction by itself, and its record was refused there");
+    let answer = (remaining == Remaining::Nothing).then_some(response);
+    match try_to_keep(records, request, answer).await {
+        Ok(true) => Committed::Stored,
+        Ok(false) => Committed::Unknown,
+        Err(error) => {
+            tracing::error!(record = %request.owner.key, error = &error as &dyn std::error::Error,
+                "nothing could be stored for it");
+            Committed::Unknown
+        }
+    }
+}
+
+/// Says whether the answer is stored.
+async fn try_to_keep(
+    records: &Records,
+    request: &TransactionRequest,
+    answer: Option<&StoredResponse>,
+) -> Result<bool, StoreError> {
+    for key in request.keys() {
+        let token = request.owner.token;
+        let owner = Owner { key, token };
+        let claim = ClaimRequest {
+            owner,
+            fingerprint: request.fingerprint,
+            operation: &request.operation,
+            label: request.label.as_deref(),
+            lease: answer.map_or(Duration::ZERO, |_| LEASE),
+            retention: request.ttl.max(RETENTION),
+            take_over: None,
+        };
+        let claim = row::claim(&records.claim(&claim).await?)?;
+        if !matches!(claim, Claim::Acquired(_)) {
+            return Ok(false);
+        }
+        if let Some(answer) = answer {
+            let done = records.complete(&owner, answer, request.ttl).await?;
+            if row::completion(&done)? == Completion::Lost {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(answer.is_some())
+}
