@@ -23,7 +23,7 @@ const FAULTS: [Fault; 8] = [
 /// How the exchanges of a transaction are told apart: by what only they contain.
 fn exchanges(kind: Kind, key: &str) -> [(&'static str, Target); 5] {
     let (begin, lock) = match kind {
-        Kind::Postgres | Kind::Deadpool => ("BEGIN", "pg_try_advisory_xact_lock"),
+        Kind::Postgres | Kind::Deadpool => ("BEGIN", "_lock\"("),
         _ => ("START TRANSACTION", "SAVEPOINT"),
     };
     let containing = |part: &str| Target::Containing(part.to_owned());

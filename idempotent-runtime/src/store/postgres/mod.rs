@@ -10,12 +10,9 @@
 //! one means; and:
 //!
 //! * every rule of [`Store`] holds, between all processes that share the table;
-//! * a first claim and a completion are one round trip each, a replay two; the replay cache answers those of a key
-//!   that is asked for again;
-//! * a replay reads one row by its primary key and writes nothing: no transaction id, no WAL, no
-//!   fsync;
-//! * a first claim and a completion are one commit each, or less than one when many come in at once
-//!   ([below](self#groups)), and a renewal touches no index;
+//! * a replay is two round trips; it reads one row and writes nothing: no transaction id, no WAL, no fsync;
+//! * a first claim and a completion are one round trip and one commit each, or less than one when many come in at
+//!   once ([below](self#groups)), and a renewal touches no index;
 //! * a record that another transaction has locked delays no other record's renewal, release or completion;
 //! * all times are the database server's.
 //!
