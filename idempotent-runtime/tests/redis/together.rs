@@ -154,7 +154,7 @@ async fn callers_that_give_up_leave_the_others_their_answers() {
     }
 }
 
-/// What may be sent again is; the rest is told that it may have been done.
+/// Each is told that it may have been done, and can be repeated.
 #[tokio::test]
 async fn connection_that_is_lost_under_many_callers_is_lost_to_each_as_if_it_were_alone() {
     let Some((server, port)) = Server::start_on_port(&[]).await else {
@@ -165,8 +165,8 @@ async fn connection_that_is_lost_under_many_callers_is_lost_to_each_as_if_it_wer
     let (claimed, new) = (owners(), owners());
     join_all(claimed.iter().map(|owner| claim(&store, *owner))).await;
     server.stop();
-    let claims = new.iter().map(|owner| claim(&store, *owner).boxed());
-    let mut claims: Vec<_> = claims.collect();
+    let requests: Vec<_> = new.iter().map(|owner| request(*owner)).collect();
+    let mut claims: Vec<_> = requests.iter().map(|new| store.claim(new)).collect();
     begin(&mut claims);
     let releases = claimed.iter().map(|owner| release(&store, *owner).boxed());
     let mut releases: Vec<_> = releases.collect();
@@ -179,8 +179,14 @@ async fn connection_that_is_lost_under_many_callers_is_lost_to_each_as_if_it_wer
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
         assert!(error.may_have_happened(), "{error:?}");
     }
-    for claim in timeout(LONG, join_all(claims)).await.unwrap() {
-        assert!(matches!(claim, Claim::Acquired(_)), "{claim:?}");
+    for claimed in timeout(LONG, join_all(claims)).await.unwrap() {
+        let error = claimed.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+        assert!(error.may_have_happened(), "{error:?}");
+    }
+    for owner in new {
+        let again = claim(&store, owner).await;
+        assert!(matches!(again, Claim::Acquired(_)), "{again:?}");
     }
 }
 
@@ -200,13 +206,18 @@ async fn runtime_that_has_connected_may_end_under_many_callers_of_another() {
     let store = connecting.await.unwrap().unwrap();
     let owners = owners();
     server.stop();
-    let claims = owners.iter().map(|owner| claim(&store, *owner).boxed());
-    let mut claims: Vec<_> = claims.collect();
+    let requests: Vec<_> = owners.iter().map(|owner| request(*owner)).collect();
+    let mut claims: Vec<_> = requests.iter().map(|new| store.claim(new)).collect();
     begin(&mut claims);
     let ending = tokio::task::spawn_blocking(|| runtime.shutdown_timeout(Duration::from_secs(5)));
     ending.await.unwrap();
     server.go_on();
-    for claim in timeout(LONG, join_all(claims)).await.unwrap() {
-        assert!(matches!(claim, Claim::Acquired(_)), "{claim:?}");
+    for claimed in timeout(LONG, join_all(claims)).await.unwrap() {
+        let error = claimed.unwrap_err();
+        assert!(error.may_have_happened(), "{error:?}");
+    }
+    for owner in owners {
+        let again = claim(&store, owner).await;
+        assert!(matches!(again, Claim::Acquired(_)), "{again:?}");
     }
 }

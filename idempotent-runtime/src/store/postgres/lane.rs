@@ -81,7 +81,7 @@ impl Slot<'_> {
     /// A connection that was idle can have been closed by the server meanwhile, be read-only by now, or have
     /// prepared what no longer fits. When it says so, or breaks, the statement is sent once more on a
     /// fresh one; so it has to be one that may be repeated. With `patience`, it is also when an idle
-    /// connection says nothing for that long.
+    /// connection says nothing for that long. The reply tells whether what was sent first may be executed.
     ///
     /// # Errors
     ///

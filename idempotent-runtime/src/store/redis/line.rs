@@ -16,9 +16,20 @@ pub(super) struct Line<C> {
     connection: C,
     /// Whether one request is one try: what the last of several says is not all that there is to say.
     tries_once: bool,
-    /// Whether what was sent over a closed connection is sent again over a fresh one. Each operation can
-    /// be, by its token, but for those that tell what was there before.
-    repeats: bool,
+    when_lost: WhenLost,
+}
+
+/// What becomes of what was sent over a connection that turned out to be closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WhenLost {
+    /// It is sent again over a fresh one: each operation can be, by its token.
+    Repeat,
+    /// The same, and it is an error whatever the second reply is: for claims. What was sent may be done at any time,
+    /// also after the claim was released, and would hold the key for no attempt. So the one who asks must
+    /// know of it: the engine asks again with the same token, and keeps track of it.
+    RepeatAndTell,
+    /// It is an error: of an operation that tells what was there before.
+    Tell,
 }
 
 impl<C> Line<C> {
@@ -27,7 +38,7 @@ impl<C> Line<C> {
         Self {
             connection,
             tries_once: false,
-            repeats: true,
+            when_lost: WhenLost::Repeat,
         }
     }
 
@@ -45,7 +56,18 @@ impl<C> Line<C> {
         C: Clone,
     {
         Self {
-            repeats: false,
+            when_lost: WhenLost::Tell,
+            ..self.clone()
+        }
+    }
+
+    /// The same, for claims.
+    pub(super) fn for_claims(&self) -> Self
+    where
+        C: Clone,
+    {
+        Self {
+            when_lost: WhenLost::RepeatAndTell,
             ..self.clone()
         }
     }
@@ -66,9 +88,12 @@ impl<C: ConnectionLike + Clone + Send + Sync> Line<C> {
     pub(super) async fn query(&self, cmd: &Cmd) -> Result<Value, CallError> {
         let mut connection = self.connection.clone();
         match cmd.query_async(&mut connection).await {
-            Err(error) if self.repeats && is_broken(&error) => {
-                let again = cmd.query_async(&mut connection).await;
-                again.map_err(|error| self.failure(error).maybe_executed())
+            Err(error) if self.when_lost != WhenLost::Tell && is_broken(&error) => {
+                let again: RedisResult<Value> = cmd.query_async(&mut connection).await;
+                match self.when_lost {
+                    WhenLost::RepeatAndTell => Err(self.failure(error).maybe_executed()),
+                    _ => again.map_err(|error| self.failure(error).maybe_executed()),
+                }
             }
             reply => reply.map_err(|error| self.failure(error)),
         }
@@ -100,7 +125,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> Line<C> {
         let mut connection = self.connection.clone();
         let failed = |error| self.failure(error);
         match pipeline.query_async::<Replies>(&mut connection).await {
-            Err(error) if self.repeats && is_broken(&error) => {
+            Err(error) if self.when_lost == WhenLost::Repeat && is_broken(&error) => {
                 let lost = |error| self.failure(error).maybe_executed();
                 let again = pipeline.query_async::<Replies>(&mut connection).await;
                 Ok(each(again.map_err(lost)?, lost))

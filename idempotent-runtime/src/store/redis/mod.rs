@@ -272,7 +272,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
         let records = &self.records;
         let name = records.name(&request.owner.key);
         let call = ClaimCall::new(request, name, records.quiet());
-        call.run(&records.line, &self.plain).await
+        call.run(&records.line.for_claims(), &self.plain).await
     }
 
     async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
