@@ -67,6 +67,8 @@ async fn a_handler_that_commits_by_itself_and_hangs_is_called_unknown<C: Databas
     let steps = "pay; sql COMMIT; once gate a";
     let first = server.post("/all", "key", steps).await;
     first.assert_code(409, "outcome-unknown");
+    let again = server.post("/all", "key", steps).await;
+    again.assert_code(409, "outcome-unknown");
     assert_eq!(scene.payments("key").await, 1);
 }
 on_databases!(a_handler_that_commits_by_itself_and_hangs_is_called_unknown: PgConnection DeadpoolTransaction MySqlConnection);

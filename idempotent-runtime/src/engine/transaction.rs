@@ -296,6 +296,16 @@ impl<C> InTransaction<C> {
         roll_back(&running.engine, session).await;
     }
 
+    /// Takes back what can be taken back of a transaction that the handler has ended by itself, and keeps that its outcome is
+    /// unknown.
+    pub(crate) async fn abandon(self) {
+        let Self {
+            session, running, ..
+        } = self;
+        let limit = running.engine.0.calls.limit();
+        drop(tokio::time::timeout(limit, session.abandon()).await);
+    }
+
     /// Commits the handler's writes and the record, and says what to answer: an error only when
     /// certainly nothing was committed. A commit of which nothing is known may still happen, so it is in
     /// flight: the next request with the key finds the truth.

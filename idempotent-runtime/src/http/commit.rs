@@ -119,8 +119,8 @@ async fn took_too_long<C: TransactionConnection>(
     idempotency: &Idempotency,
 ) -> Response {
     let (record, is_ended) = (transaction.key(), transaction.is_ended().await);
-    transaction.roll_back().await;
     if is_ended {
+        transaction.abandon().await;
         let record = record.map(tracing::field::display);
         tracing::error!(
             record,
@@ -128,6 +128,7 @@ async fn took_too_long<C: TransactionConnection>(
         );
         return answer::problem(idempotency, &Problem::new(ProblemCode::OutcomeUnknown));
     }
+    transaction.roll_back().await;
     let cause = "the handler took longer than `transaction_timeout`, and was rolled back";
     let error = StoreError::new(idempotency.store().name(), StoreErrorKind::TimedOut);
     answer::refuse(

@@ -122,6 +122,13 @@ pub trait Session<C>: Send {
 
     /// Rolls everything back and frees the key.
     async fn roll_back(self: Box<Self>);
+
+    /// Rolls back what is left of a transaction that [the handler has ended](Self::is_ended), and keeps a record that says that
+    /// its outcome is unknown, where that can be written. In a database in which the record was committed by the handler,
+    /// there is one already.
+    async fn abandon(self: Box<Self>) {
+        self.roll_back().await;
+    }
 }
 
 impl<C> fmt::Debug for dyn Session<C> + '_ {

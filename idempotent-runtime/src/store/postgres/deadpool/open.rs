@@ -85,6 +85,15 @@ impl Session<DeadpoolTransaction> for Open {
             self.give_back_if_same();
         }
     }
+
+    async fn abandon(self: Box<Self>) {
+        let (records, record) = (Arc::clone(&self.records), self.record.as_ref());
+        let request = record.map(|record| record.request.clone());
+        self.roll_back().await;
+        if let Some(request) = request {
+            keep(&records, &request, None).await;
+        }
+    }
 }
 
 impl Open {
@@ -132,7 +141,10 @@ impl Open {
         match (remaining, request) {
             (Remaining::Ours, _) if !is_unwritten => Err(error.not_executed()),
             (Remaining::Ours, _) | (_, None) => Ok(Committed::Lost),
-            (_, Some(request)) => Ok(keep(&records, &request, remaining, response).await),
+            (Remaining::Nothing, Some(request)) => {
+                Ok(keep(&records, &request, Some(response)).await)
+            }
+            (Remaining::Others, Some(request)) => Ok(keep(&records, &request, None).await),
         }
     }
 

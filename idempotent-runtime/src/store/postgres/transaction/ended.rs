@@ -42,16 +42,14 @@ impl Remaining {
     }
 }
 
-/// Keeps the answer if all that the handler has written is decided, and otherwise that its outcome is unknown.
+/// Keeps the answer, or without one that the outcome is unknown.
 pub(in crate::store::postgres) async fn keep(
     records: &Records,
     request: &TransactionRequest,
-    remaining: Remaining,
-    response: &StoredResponse,
+    answer: Option<&StoredResponse>,
 ) -> Committed {
     tracing::error!(record = %request.owner.key,
-        "a handler has ended its transaction by itself, and its record was refused there");
-    let answer = (remaining == Remaining::Nothing).then_some(response);
+        "a handler has ended its transaction by itself, and its record cannot be written there");
     match try_to_keep(records, request, answer).await {
         Ok(true) => Committed::Stored,
         Ok(false) => Committed::Unknown,

@@ -90,6 +90,15 @@ impl Session<PgConnection> for Open {
             self.give_back_if_same();
         }
     }
+
+    async fn abandon(self: Box<Self>) {
+        let (records, record) = (Arc::clone(&self.records), self.record.as_ref());
+        let request = record.map(|record| record.request.clone());
+        self.roll_back().await;
+        if let Some(request) = request {
+            keep(&records, &request, None).await;
+        }
+    }
 }
 
 impl Open {
@@ -129,7 +138,10 @@ impl Open {
         match (remaining, request, error) {
             (Remaining::Ours, _, Some(error)) => Err(error.not_executed()),
             (Remaining::Ours, _, None) | (_, None, _) => Ok(Committed::Lost),
-            (_, Some(request), _) => Ok(keep(&records, &request, remaining, response).await),
+            (Remaining::Nothing, Some(request), _) => {
+                Ok(keep(&records, &request, Some(response)).await)
+            }
+            (Remaining::Others, Some(request), _) => Ok(keep(&records, &request, None).await),
         }
     }
 
