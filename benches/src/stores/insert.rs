@@ -65,7 +65,6 @@ pub(super) async fn pay(app: Router, number: u64) -> Result<(), Failure> {
     Err(format!("a payment was answered {status}: {problem}").into())
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "as `map_err` has it")]
 pub(super) fn failed(error: impl std::error::Error) -> (StatusCode, String) {
     (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }
