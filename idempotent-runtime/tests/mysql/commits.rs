@@ -67,7 +67,7 @@ async fn commit_slower_than_the_time_out_is_in_flight_and_then_a_replay() {
     let proxy = Proxy::to(&scratch.options).await;
     let store = MySqlStore::new(pool(&proxy.options(&scratch.options), 2));
     let store = store.with_table(&scratch.table).unwrap();
-    let idempotency = Idempotency::builder(store).store_timeout(Duration::from_millis(500));
+    let idempotency = Idempotency::builder(store).store_timeout(Duration::from_secs(2));
     let runs = Arc::new(AtomicUsize::new(0));
     let app = App {
         transactions: idempotency.build().transactions().await.unwrap(),
@@ -79,7 +79,7 @@ async fn commit_slower_than_the_time_out_is_in_flight_and_then_a_replay() {
     tokio::spawn(async move { axum::serve(listener, router).await });
 
     // It arrives when no caller waits for it any more.
-    proxy.delay("COMMIT", Duration::from_millis(1500));
+    proxy.delay("COMMIT", Duration::from_secs(5));
     let first = send(address, "key").await;
     assert!(first.starts_with("HTTP/1.1 409"), "{first}");
     assert!(first.contains("in-flight"), "{first}");

@@ -96,9 +96,15 @@ impl Server {
         parts.for_each(|part| {
             command.arg(part);
         });
-        let mut connection = self.connection().await;
-        let reply = command.query_async(&mut connection).await;
-        reply.expect("the server does it")
+        // A server that becomes a replica closes the connections of its clients.
+        for _ in 0..3 {
+            let mut connection = self.connection().await;
+            match command.query_async(&mut connection).await {
+                Err(error) if error.is_io_error() => {}
+                reply => return reply.expect("the server does it"),
+            }
+        }
+        panic!("the server closes each connection");
     }
 
     /// SIGSTOP: it neither replies nor closes anything.
