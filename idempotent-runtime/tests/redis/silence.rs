@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use idempotent_runtime::{Owner, StoredResponse};
 use idempotent_runtime::store::redis::RedisStore;
 use idempotent_runtime::store::{Claim, Completion, Progress, Renewed, Store, StoreErrorKind};
+use idempotent_runtime::{Owner, StoredResponse};
 use tokio::time::timeout;
 
 use super::proxy::Proxy;
