@@ -55,7 +55,7 @@ impl PostgresStore {
     }
 
     /// The same store for handlers that write by tokio-postgres: `#[tx]` uses this pool, and its handlers borrow a
-    /// [`DeadpoolTransaction`]. See [transactions by tokio-postgres](self#transactions-by-tokio-postgres).
+    /// [`DeadpoolTransaction`](super::DeadpoolTransaction). See [transactions by tokio-postgres](super#transactions-by-tokio-postgres).
     ///
     /// The pool must lead to the store's database, with the rights that the store needs. That is looked at by
     /// [`Idempotency::transactions`](crate::Idempotency::transactions), and not here.
