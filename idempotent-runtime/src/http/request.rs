@@ -191,7 +191,7 @@ where
             Err(rejection) => return rejection,
         };
         tested.begin();
-        let response = handler(last).await.into_response();
+        let response = Handling::new(|| handler(last)).await;
         note::outcome(&self.handle, response, Outcome::Unprotected)
     }
 
