@@ -128,10 +128,9 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// Whether it ends with this statement, which PostgreSQL's protocol ends with a zero.
+/// Whether it has this statement: at its end, or, with PostgreSQL's zero, in front of what is sent together with it.
 fn is_commit(request: &[u8]) -> bool {
-    let request = request.strip_suffix(&[0]).unwrap_or(request);
-    request.ends_with(b"COMMIT")
+    request.ends_with(b"COMMIT") || contains(request, b"COMMIT\0")
 }
 
 async fn relay(mut client: TcpStream, server: u16, plan: Arc<Mutex<Plan>>) {
