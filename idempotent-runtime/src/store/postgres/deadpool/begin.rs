@@ -7,57 +7,21 @@ use deadpool_postgres::Pool;
 use futures_util::future::{join, try_join_all, try_join3};
 use tokio_postgres::{Row, Statement};
 
-use super::error::{is_of_connection, is_of_role, pool_error, store_error};
+use super::close_idle;
+use super::error::pool_error;
 use super::lent::DeadpoolTransaction;
 use super::open::Open;
-use super::pool::UnansweredBegin;
 use super::record::{COLUMNS, RecordToWrite};
 use super::session::SessionBefore;
 use crate::key::RecordKey;
-use crate::store::postgres::error::NAME;
+use crate::store::Claim;
 use crate::store::postgres::records::Records;
 use crate::store::postgres::row::{self, SeenRecord};
 use crate::store::postgres::statements::{SESSION, TransactionStatements, statement};
-use crate::store::postgres::transaction::{message, message_without_record, milliseconds};
+use crate::store::postgres::transaction::{
+    NotBegun, UnansweredBegin, message, message_without_record, milliseconds,
+};
 use crate::store::transaction::{ASK_AGAIN, Settled, TransactionRequest};
-use crate::store::{Claim, StoreError, StoreErrorKind};
-
-/// Why a transaction was not begun.
-pub(super) struct NotBegun {
-    pub(super) error: StoreError,
-    /// Whether that can be another one on another connection.
-    pub(super) is_of_session: bool,
-}
-
-impl NotBegun {
-    /// There is no point in running the handler.
-    fn read_only() -> Self {
-        let error = StoreError::new(NAME, StoreErrorKind::Refused);
-        Self {
-            error: error.with_source("the transaction is read-only"),
-            is_of_session: true,
-        }
-    }
-}
-
-impl From<tokio_postgres::Error> for NotBegun {
-    fn from(error: tokio_postgres::Error) -> Self {
-        let is_of_session = is_of_connection(&error) || is_of_role(&error);
-        Self {
-            error: store_error(error).not_executed(),
-            is_of_session,
-        }
-    }
-}
-
-impl From<StoreError> for NotBegun {
-    fn from(error: StoreError) -> Self {
-        Self {
-            error,
-            is_of_session: false,
-        }
-    }
-}
 
 pub(super) async fn begin(
     records: &Arc<Records>,
@@ -66,7 +30,7 @@ pub(super) async fn begin(
     idle_limit: Duration,
 ) -> Result<Claim<Open>, NotBegun> {
     let idle_ms = milliseconds(idle_limit);
-    let unanswered = UnansweredBegin::of(pool);
+    let unanswered = UnansweredBegin::of(|| close_idle(pool));
     let lent = DeadpoolTransaction::new(pool.get().await.map_err(pool_error)?);
     let mut session = SessionBefore::prepared(&lent).await?;
     let open = |lent, session, record| Open {

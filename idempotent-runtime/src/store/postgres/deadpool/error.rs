@@ -6,12 +6,25 @@ use tokio_postgres::error::{DbError, Error, Severity, SqlState};
 use crate::store::postgres::error::{
     NAME, is_code_of_connection, is_code_of_handler, is_code_without_savepoint, said,
 };
+use crate::store::postgres::transaction::NotBegun;
 use crate::store::{StoreError, StoreErrorKind};
 
 pub(super) fn store_error(error: Error) -> StoreError {
     match error.code().map(|code| code.code().to_owned()) {
         Some(code) => said(&code, error.into()),
         None => StoreError::new(NAME, StoreErrorKind::Unavailable).with_source(error),
+    }
+}
+
+impl From<Error> for NotBegun {
+    fn from(error: Error) -> Self {
+        // What used the connection before has left it with another role.
+        let is_of_role = error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
+        let is_of_session = is_of_connection(&error) || is_of_role;
+        Self {
+            error: store_error(error).not_executed(),
+            is_of_session,
+        }
     }
 }
 
@@ -53,11 +66,6 @@ pub(super) fn is_unwritten(error: &Error) -> bool {
     error.code().is_some_and(|code| {
         *code == SqlState::UNIQUE_VIOLATION || *code == SqlState::DIVISION_BY_ZERO
     })
-}
-
-/// Whether what used the connection before has left it with another role.
-pub(super) fn is_of_role(error: &Error) -> bool {
-    error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
 }
 
 /// Whether the transaction takes no more statements.

@@ -9,19 +9,19 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
+use super::close_idle;
 use super::error::{
     is_in_failed_transaction, is_of_connection, is_of_handler, is_unwritten, is_without_savepoint,
     store_error,
 };
 use super::lent::DeadpoolTransaction;
-use super::pool::close_idle;
 use super::record::{RecordToWrite, Sent};
 use super::session::SessionBefore;
 use crate::record::StoredResponse;
 use crate::store::StoreError;
 use crate::store::postgres::records::Records;
 use crate::store::postgres::statements::RIGHTS;
-use crate::store::postgres::transaction::{Remaining, keep};
+use crate::store::postgres::transaction::{Remaining, keep, settled_without_record};
 use crate::store::sql::RETURN_LIMIT;
 use crate::store::transaction::{Committed, Session, UNDO};
 
@@ -125,7 +125,7 @@ impl Open {
         }
     }
 
-    /// Without COMMIT nothing happens, unless the handler has sent one.
+    /// The record is not written.
     async fn refused(
         self: Box<Self>,
         error: tokio_postgres::Error,
@@ -138,14 +138,8 @@ impl Open {
         let request = record.map(|record| record.request.clone());
         // The key is free before the answer goes out.
         self.roll_back().await;
-        match (remaining, request) {
-            (Remaining::Ours, _) if !is_unwritten => Err(error.not_executed()),
-            (Remaining::Ours, _) | (_, None) => Ok(Committed::Lost),
-            (Remaining::Nothing, Some(request)) => {
-                Ok(keep(&records, &request, Some(response)).await)
-            }
-            (Remaining::Others, Some(request)) => Ok(keep(&records, &request, None).await),
-        }
+        let error = (!is_unwritten).then_some(error);
+        settled_without_record(&records, request.as_ref(), remaining, error, response).await
     }
 
     /// What is wrong with this connection can be wrong with all that are idle.

@@ -8,57 +8,17 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
 use tokio::time::Duration;
 
+use super::not_begun::NotBegun;
 use super::open::Open;
-use super::pool::UnansweredBegin;
+use super::pool::{UnansweredBegin, close_idle};
 use super::record::RecordToWrite;
 use crate::key::RecordKey;
-use crate::store::postgres::error::{NAME, code, is_of_connection, store_error};
 use crate::store::postgres::records::Records;
 use crate::store::postgres::row;
 use crate::store::postgres::statements::{SESSION, TransactionStatements, statement};
 use crate::store::sql::{Loan, transaction};
 use crate::store::transaction::{ASK_AGAIN, Session, Settled, TransactionRequest};
-use crate::store::{Claim, StoreError, StoreErrorKind};
-
-/// Why a transaction was not begun.
-pub(super) struct NotBegun {
-    pub(super) error: StoreError,
-    /// Whether that can be another one on another connection.
-    pub(super) is_of_session: bool,
-}
-
-impl NotBegun {
-    /// There is no point in running the handler.
-    fn read_only() -> Self {
-        let error = StoreError::new(NAME, StoreErrorKind::Refused);
-        Self {
-            error: error.with_source("the transaction is read-only"),
-            is_of_session: true,
-        }
-    }
-}
-
-impl From<sqlx::Error> for NotBegun {
-    fn from(error: sqlx::Error) -> Self {
-        let is_pools = matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed);
-        // insufficient_privilege: what used the connection before has left it with another role
-        let is_of_session =
-            !is_pools && (is_of_connection(&error) || code(&error).as_deref() == Some("42501"));
-        Self {
-            error: store_error(error).not_executed(),
-            is_of_session,
-        }
-    }
-}
-
-impl From<StoreError> for NotBegun {
-    fn from(error: StoreError) -> Self {
-        Self {
-            error,
-            is_of_session: false,
-        }
-    }
-}
+use crate::store::{Claim, StoreError};
 
 pub(super) async fn begin(
     records: &Arc<Records>,
@@ -67,7 +27,7 @@ pub(super) async fn begin(
 ) -> Result<Claim<Box<dyn Session<PgConnection>>>, NotBegun> {
     let idle_ms = milliseconds(idle_limit);
     let pool = records.connector().pool();
-    let unanswered = UnansweredBegin::of(pool);
+    let unanswered = UnansweredBegin::of(|| close_idle(pool));
     let mut connection = Loan::new(pool.acquire().await?);
     let Some((request, sql)) = request else {
         // Not in that message: sqlx reads no rows of what begins a transaction.

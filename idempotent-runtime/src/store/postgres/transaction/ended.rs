@@ -42,6 +42,23 @@ impl Remaining {
     }
 }
 
+/// What becomes of a request whose record is not written: another request's is there, or the error says why. Its
+/// transaction is rolled back. Without `COMMIT` nothing happens, unless the handler has sent one.
+pub(in crate::store::postgres) async fn settled_without_record(
+    records: &Records,
+    request: Option<&TransactionRequest>,
+    remaining: Remaining,
+    error: Option<StoreError>,
+    response: &StoredResponse,
+) -> Result<Committed, StoreError> {
+    match (remaining, request, error) {
+        (Remaining::Ours, _, Some(error)) => Err(error.not_executed()),
+        (Remaining::Ours, _, None) | (_, None, _) => Ok(Committed::Lost),
+        (Remaining::Nothing, Some(request), _) => Ok(keep(records, request, Some(response)).await),
+        (Remaining::Others, Some(request), _) => Ok(keep(records, request, None).await),
+    }
+}
+
 /// Keeps the answer, or without one that the outcome is unknown.
 pub(in crate::store::postgres) async fn keep(
     records: &Records,

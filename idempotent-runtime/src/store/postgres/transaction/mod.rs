@@ -26,12 +26,15 @@ use crate::store::{Claim, StoreError};
 #[cfg(feature = "tokio-postgres")]
 pub(super) use self::begin::{lock, message, message_without_record, milliseconds};
 #[cfg(feature = "tokio-postgres")]
-pub(super) use self::ended::{Remaining, keep};
+pub(super) use self::ended::{Remaining, keep, settled_without_record};
 #[cfg(feature = "tokio-postgres")]
-pub(super) use self::pool::SILENCE;
+pub(super) use self::not_begun::NotBegun;
+#[cfg(feature = "tokio-postgres")]
+pub(super) use self::pool::UnansweredBegin;
 
 mod begin;
 mod ended;
+mod not_begun;
 mod open;
 mod pool;
 mod record;

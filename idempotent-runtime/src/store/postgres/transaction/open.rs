@@ -7,7 +7,7 @@ use sqlx::{PgConnection, Postgres, Row};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::ended::{Remaining, keep};
+use super::ended::{Remaining, keep, settled_without_record};
 use super::pool::close_idle;
 use super::record::RecordToWrite;
 use crate::record::StoredResponse;
@@ -122,8 +122,7 @@ impl Open {
         Remaining::of(refused.as_deref(), is_ours)
     }
 
-    /// The record is not written: another request's is there, or the error says why. Without COMMIT nothing happens, unless
-    /// the handler has sent one.
+    /// The record is not written.
     async fn refused(
         self: Box<Self>,
         error: Option<sqlx::Error>,
@@ -135,14 +134,7 @@ impl Open {
         let error = error.map(|error| self.failed(error));
         // The key is free before the answer goes out.
         self.roll_back().await;
-        match (remaining, request, error) {
-            (Remaining::Ours, _, Some(error)) => Err(error.not_executed()),
-            (Remaining::Ours, _, None) | (_, None, _) => Ok(Committed::Lost),
-            (Remaining::Nothing, Some(request), _) => {
-                Ok(keep(&records, &request, Some(response)).await)
-            }
-            (Remaining::Others, Some(request), _) => Ok(keep(&records, &request, None).await),
-        }
+        settled_without_record(&records, request.as_ref(), remaining, error, response).await
     }
 
     /// What is wrong with this connection can be wrong with all that are idle.

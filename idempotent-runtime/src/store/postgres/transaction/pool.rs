@@ -6,34 +6,34 @@ use tokio::time::{Duration, Instant};
 
 /// From when on a beginning that is given up makes the pool's idle connections suspect. A client that goes
 /// away is quicker as a rule, and says nothing about them.
-pub(in crate::store::postgres) const SILENCE: Duration = Duration::from_millis(250);
+const SILENCE: Duration = Duration::from_millis(250);
 
 /// A beginning on its way. Given up after a while, the peer may be gone without a word: then it is gone for
 /// all idle connections, which would have a time-out each.
-pub(super) struct UnansweredBegin<'a> {
-    pool: &'a PgPool,
+pub(in crate::store::postgres) struct UnansweredBegin<F: Fn()> {
+    close_idle: F,
     since: Instant,
     is_answered: bool,
 }
 
-impl<'a> UnansweredBegin<'a> {
-    pub(super) fn of(pool: &'a PgPool) -> Self {
+impl<F: Fn()> UnansweredBegin<F> {
+    pub(in crate::store::postgres) fn of(close_idle: F) -> Self {
         Self {
-            pool,
+            close_idle,
             since: Instant::now(),
             is_answered: false,
         }
     }
 
-    pub(super) fn answered(mut self) {
+    pub(in crate::store::postgres) fn answered(mut self) {
         self.is_answered = true;
     }
 }
 
-impl Drop for UnansweredBegin<'_> {
+impl<F: Fn()> Drop for UnansweredBegin<F> {
     fn drop(&mut self) {
         if !self.is_answered && self.since.elapsed() >= SILENCE {
-            close_idle(self.pool);
+            (self.close_idle)();
         }
     }
 }
