@@ -4,16 +4,22 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRef, Json};
+use axum::extract::{FromRef, State};
 use axum::http::{Request, StatusCode, header};
 use axum::routing::post;
 use axum::{Router, response::Response};
 use idempotent_runtime::metrics::MetricsObserver;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{ExecuteError, Execution, Idempotency, Policy, idempotent};
-use serde::{Deserialize, Serialize};
 use tower::ServiceExt as _;
+
+use till::{Payment, PaymentRequest, Till, pay};
+
+#[allow(dead_code, reason = "other benchmarks ask how often a handler ran")]
+#[path = "../../src/till.rs"]
+mod till;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -43,54 +49,30 @@ fn run() -> Result<(), Failure> {
         .block_on(send(&path, requests))
 }
 
-#[derive(Deserialize)]
-struct PaymentRequest {
-    amount: u64,
-    currency: String,
-    order_id: String,
-    note: String,
-}
-
-#[derive(Serialize)]
-struct Payment {
-    id: &'static str,
-    order_id: String,
-    amount: u64,
-    currency: String,
-    status: &'static str,
-    description: &'static str,
-    note_bytes: usize,
-}
-
-fn pay(request: PaymentRequest) -> (StatusCode, Json<Payment>) {
-    let payment = Payment {
-        id: "pay_000000000001",
-        order_id: request.order_id,
-        amount: request.amount,
-        currency: request.currency,
-        status: "succeeded",
-        description: "a payment that was made for the sake of the measurement",
-        note_bytes: request.note.len(),
-    };
-    (StatusCode::CREATED, Json(payment))
-}
-
-async fn bare(Json(request): Json<PaymentRequest>) -> (StatusCode, Json<Payment>) {
-    pay(request)
-}
-
 /// The key is not required, so that requests without one can be counted too.
 #[idempotent(ttl_hours = 24, required = false)]
-async fn protected(Json(request): Json<PaymentRequest>) -> (StatusCode, Json<Payment>) {
-    pay(request)
+async fn protected(
+    State(till): State<Till>,
+    Json(request): Json<PaymentRequest>,
+) -> (StatusCode, Json<Payment>) {
+    till.pay(request)
 }
 
 #[derive(Clone)]
-struct Service(Idempotency);
+struct Service {
+    idempotency: Idempotency,
+    till: Till,
+}
 
 impl FromRef<Service> for Idempotency {
     fn from_ref(service: &Service) -> Self {
-        service.0.clone()
+        service.idempotency.clone()
+    }
+}
+
+impl FromRef<Service> for Till {
+    fn from_ref(service: &Service) -> Self {
+        service.till.clone()
     }
 }
 
@@ -111,11 +93,15 @@ async fn send(path: &str, requests: u64) -> Result<(), Failure> {
     if path == "execute" {
         return execute(&idempotency(path), requests).await;
     }
+    let till = Till::default();
     let app: Router = match path {
-        "bare" => Router::new().route("/payments", post(bare)),
-        _ => Router::new()
-            .route("/payments", post(protected))
-            .with_state(Service(idempotency(path))),
+        "bare" => Router::new().route("/payments", post(pay)).with_state(till),
+        _ => {
+            let idempotency = idempotency(path);
+            Router::new()
+                .route("/payments", post(protected))
+                .with_state(Service { idempotency, till })
+        }
     };
     for number in 0..requests {
         let (key, body, status) = match path {

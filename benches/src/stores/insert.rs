@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Extension, State};
 use axum::http::{Request, StatusCode, header};
-use axum::routing::post;
+use axum::routing::{MethodRouter, post};
 use axum::{Json, Router};
 use idempotent_runtime::store::Store;
 use idempotent_runtime::store::mysql::MySqlStore;
@@ -45,6 +45,17 @@ pub(super) async fn inserts(name: &str, url: &str) -> Result<Vec<Inserts>, Failu
         "sqlite" => vec![sqlite::inserts(url, 1).await?],
         _ => Vec::new(),
     })
+}
+
+/// What takes payments, with the pool or the transactions as its state.
+pub(super) fn application<S>(pay: MethodRouter<S>, state: S) -> Router
+where
+    S: Clone + Send + Sync + 'static,
+{
+    Router::new()
+        .route("/payments", pay)
+        .layer(Extension(Till::default()))
+        .with_state(state)
 }
 
 /// Takes a payment; `number` is its key, if it is asked for one.
@@ -126,17 +137,10 @@ macro_rules! database {
                 let store: Arc<dyn Store> = Arc::new(<$store>::new(pool.clone()));
                 let idempotency = Idempotency::new(Arc::clone(&store));
                 let transactions: Transactions<$connection> = idempotency.transactions().await?;
-                let till = Extension(Till::default());
-                let alone = Router::new()
-                    .route("/payments", post(alone))
-                    .layer(till.clone());
-                let with_record = Router::new()
-                    .route("/payments", post(with_record))
-                    .layer(till);
                 Ok(Inserts {
                     driver: Driver::Sqlx,
-                    alone: alone.with_state(pool),
-                    with_record: with_record.with_state(transactions),
+                    alone: application(post(alone), pool),
+                    with_record: application(post(with_record), transactions),
                     store,
                 })
             }

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Extension, State};
 use axum::routing::post;
-use axum::{Json, Router};
 use deadpool_postgres::{GenericClient, Manager, Pool};
 use idempotent_runtime::store::Store;
 use idempotent_runtime::store::postgres::{DeadpoolTransaction, PostgresStore};
 use idempotent_runtime::{Idempotency, Transactions, idempotent};
 use tokio_postgres::{Error, NoTls};
 
-use super::insert::{Answer, Inserts, failed};
+use super::insert::{Answer, Inserts, application, failed};
 use super::load::Driver;
 use crate::Failure;
 use crate::till::{PaymentRequest, Till};
@@ -57,17 +57,10 @@ pub(super) async fn inserts(url: &str, connections: u32) -> Result<Inserts, Fail
     let store: Arc<dyn Store> = Arc::new(store.with_deadpool(pool.clone()));
     let idempotency = Idempotency::new(Arc::clone(&store));
     let transactions: Transactions<DeadpoolTransaction> = idempotency.transactions().await?;
-    let till = Extension(Till::default());
-    let alone = Router::new()
-        .route("/payments", post(alone))
-        .layer(till.clone());
-    let with_record = Router::new()
-        .route("/payments", post(with_record))
-        .layer(till);
     Ok(Inserts {
         driver: Driver::TokioPostgres,
-        alone: alone.with_state(pool),
-        with_record: with_record.with_state(transactions),
+        alone: application(post(alone), pool),
+        with_record: application(post(with_record), transactions),
         store,
     })
 }

@@ -63,6 +63,29 @@ async fn claim_whose_connection_was_killed_may_have_happened_and_is_not_answered
     scratch.clean_up().await;
 }
 
+/// Arriving late, the first of two could remove the next record of the key.
+#[tokio::test]
+async fn removal_whose_connection_was_killed_may_have_happened_and_is_not_sent_again() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let store = scratch.store(1);
+    let record = claimed(&store).await;
+    let victim = scratch.connection().await;
+    let holding = scratch.hold("SELECT * FROM {table} FOR UPDATE").await;
+    let killing = async {
+        scratch.until_blocked(victim, None).await;
+        scratch.kill(victim).await;
+        holding.rollback().await.unwrap();
+    };
+    let (removal, ()) = tokio::join!(store.remove(&record.owner.key), killing);
+    let error = removal.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+    assert!(error.may_have_happened());
+    assert!(store.remove(&record.owner.key).await.unwrap());
+    scratch.clean_up().await;
+}
+
 /// `KILL QUERY`: the connection lives, and it is not known how far the statement has come.
 #[tokio::test]
 async fn a_statement_that_was_interrupted_may_have_happened() {

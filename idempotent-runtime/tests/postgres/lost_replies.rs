@@ -26,6 +26,7 @@ use crate::support::{PATIENCE, Scratch, TTL, answer, backend, claimed, pool, req
 /// The plain statement of a first claim, and that of a completion.
 const CLAIM: &str = "INSERT INTO";
 const COMPLETION: &str = "UPDATE";
+const REMOVAL: &str = "DELETE";
 /// The function for a group.
 const GROUP: &str = "_group\"";
 
@@ -225,6 +226,28 @@ async fn claim_with_a_question_that_is_late_may_have_happened_whatever_the_secon
         losses.let_question_arrive().await;
         assert!(is_held(&scratch, &new).await);
     }
+    scratch.clean_up().await;
+}
+
+/// It would remove the next record of the key, whose attempt has run.
+#[tokio::test]
+async fn removal_with_a_question_that_is_late_is_not_sent_again() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let losses = Losses::before(&scratch.options).await;
+    let store = store_behind(&losses, &scratch).await;
+    let record = claimed(&*store).await;
+    losses.of_next(REMOVAL, Loss::Question);
+    assert_lost(&store.remove(&record.owner.key).await.unwrap_err());
+    assert!(losses.has_lost());
+    assert!(
+        is_held(&scratch, &record).await,
+        "a second question has arrived"
+    );
+    losses.let_question_arrive().await;
+    assert!(!is_held(&scratch, &record).await);
+    assert!(!store.remove(&record.owner.key).await.unwrap());
     scratch.clean_up().await;
 }
 

@@ -281,8 +281,7 @@ impl Store for MySqlStore {
     }
 
     async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
-        let remove = || self.0.statements.remove(key);
-        on_lane!(self.0, calls, has_matched(remove))
+        on_lane!(self.0, calls, remove_on(key))
     }
 
     async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {

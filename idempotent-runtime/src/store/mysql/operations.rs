@@ -12,6 +12,7 @@ use super::lane::OnLoan;
 use super::records::Records;
 use super::row::{self, column, is_completed};
 use super::statements::Statement;
+use crate::key::RecordKey;
 use crate::record::{Owner, StoredResponse};
 use crate::store::sql::corrupt;
 use crate::store::{
@@ -53,6 +54,18 @@ impl Records {
             Err(error) if is_duplicate(&error) => Ok(false),
             Err(error) => Err(self.fault(error)),
         }
+    }
+
+    /// Not sent again where it may have been executed: arriving late, the first of two could remove the next record
+    /// of the key.
+    pub(super) async fn remove_on(
+        &self,
+        connection: &mut MySqlConnection,
+        key: &RecordKey,
+    ) -> Result<bool, Fault> {
+        let remove = || self.statements.remove(key);
+        let is_removed = self.has_matched(connection, remove).await;
+        is_removed.map_err(Fault::not_repeatable)
     }
 
     pub(super) async fn read(

@@ -91,6 +91,23 @@ impl Slot<'_> {
         patience: Option<Duration>,
         query: impl Fn() -> Query<'q>,
     ) -> Result<Reply, StoreError> {
+        self.send(patience, true, query).await
+    }
+
+    /// The rows of a statement that must not be repeated where it may have been executed.
+    pub(super) async fn rows_once<'q>(
+        &self,
+        query: impl Fn() -> Query<'q>,
+    ) -> Result<Vec<PgRow>, StoreError> {
+        Ok(self.send(None, false, query).await?.rows)
+    }
+
+    async fn send<'q>(
+        &self,
+        patience: Option<Duration>,
+        is_repeatable: bool,
+        query: impl Fn() -> Query<'q>,
+    ) -> Result<Reply, StoreError> {
         let mut has_lost_question = false;
         if let Some(idle) = self.lane.connections.take(|_| true) {
             let asking = self.ask(idle, query());
@@ -106,7 +123,11 @@ impl Slot<'_> {
                         error = &error as &dyn std::error::Error,
                         "an idle connection was of no use, trying a fresh one"
                     );
-                    has_lost_question = store_error(error).may_have_happened();
+                    let error = store_error(error);
+                    has_lost_question = error.may_have_happened();
+                    if has_lost_question && !is_repeatable {
+                        return Err(error);
+                    }
                 }
                 None => has_lost_question = true,
             }

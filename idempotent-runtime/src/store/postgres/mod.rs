@@ -280,8 +280,11 @@ impl Store for PostgresStore {
     }
 
     async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
-        let removing = |sql: &Statements| statement(&sql.remove).bind(&key.as_bytes()[..]);
-        Ok(!self.records.rows(removing).await?.is_empty())
+        // Not by `rows`: arriving late, the first of two could remove the next record of the key.
+        let (sql, lanes) = (self.records.statements().await?, self.records.lanes()?);
+        let removing = || statement(&sql.remove).bind(&key.as_bytes()[..]);
+        let removed = lanes.work.slot().await?.rows_once(removing).await?;
+        Ok(!removed.is_empty())
     }
 
     async fn purge_expired(&self, limit: usize) -> Result<Purged, StoreError> {

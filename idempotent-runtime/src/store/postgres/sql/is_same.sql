@@ -2,5 +2,5 @@
 -- a connection is given back. Names nothing but what every role and every path can see.
 --
 -- $1 the session's settings as session.sql had them at the beginning
-SELECT (pg_catalog.date_part('epoch', transaction_timestamp()) * 1e6)::bigint AS begun_us,
+SELECT (pg_catalog.date_part('epoch', pg_catalog.transaction_timestamp()) * 1e6)::bigint AS begun_us,
     {session} = $1::text[] AS is_same

@@ -1,12 +1,12 @@
 -- What a handler can change in its session that matters to who has the connection next, or to the record.
--- The first seven are put back by restore.sql.
-ARRAY[current_setting('session_authorization'), current_setting('role'), current_setting('search_path'),
-    current_setting('row_security'), current_setting('statement_timeout'), current_setting('lock_timeout'),
-    current_setting('session_replication_role'),
-    current_setting('default_transaction_isolation'), current_setting('default_transaction_read_only'),
-    current_setting('default_transaction_deferrable'),
+-- The first seven are put back by restore.sql. Each function with its schema: a handler's path can have one of that name.
+ARRAY[pg_catalog.current_setting('session_authorization'), pg_catalog.current_setting('role'), pg_catalog.current_setting('search_path'),
+    pg_catalog.current_setting('row_security'), pg_catalog.current_setting('statement_timeout'), pg_catalog.current_setting('lock_timeout'),
+    pg_catalog.current_setting('session_replication_role'),
+    pg_catalog.current_setting('default_transaction_isolation'), pg_catalog.current_setting('default_transaction_read_only'),
+    pg_catalog.current_setting('default_transaction_deferrable'),
     -- begin.sql has set another one for the transaction.
-    coalesce(nullif(current_setting('idempotent.idle_limit', true), ''), current_setting('idle_in_transaction_session_timeout')),
-    current_setting('synchronous_commit'), current_setting('timezone'), current_setting('datestyle'),
-    current_setting('intervalstyle'), current_setting('client_encoding'), current_setting('bytea_output'),
-    current_setting('standard_conforming_strings'), current_setting('application_name')]
+    coalesce(nullif(pg_catalog.current_setting('idempotent.idle_limit', true), ''), pg_catalog.current_setting('idle_in_transaction_session_timeout')),
+    pg_catalog.current_setting('synchronous_commit'), pg_catalog.current_setting('timezone'), pg_catalog.current_setting('datestyle'),
+    pg_catalog.current_setting('intervalstyle'), pg_catalog.current_setting('client_encoding'), pg_catalog.current_setting('bytea_output'),
+    pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('application_name')]
