@@ -319,9 +319,13 @@ async fn a_beginning_that_is_dropped_leaves_no_open_transaction_in_the_pool() {
     let waits = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE pid = {backend} AND wait_event_type = 'Lock'"
     );
-    while other.number(&waits).await == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let waiting = async {
+        while other.number(&waits).await == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waiting = tokio::time::timeout(Duration::from_secs(60), waiting);
+    waiting.await.expect("it waits for the look");
     beginning.abort();
     assert!(beginning.await.unwrap_err().is_cancelled());
     session.scene.execute("COMMIT").await;

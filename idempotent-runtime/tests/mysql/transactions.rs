@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::own_server::OwnServer;
 use crate::proxy::Proxy;
-use crate::support::{Scratch, TTL, answer, pool, request};
+use crate::support::{PATIENCE, Scratch, TTL, answer, pool, request};
 
 /// Longer than any of these takes.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
@@ -294,7 +294,9 @@ async fn read_only_connections_are_not_reused() {
     assert_eq!(error.kind(), StoreErrorKind::Refused, "{error:?}");
     assert!(!error.may_have_happened());
     for _ in 0..2 {
+        let started = Instant::now();
         let error = loop {
+            assert!(started.elapsed() < PATIENCE, "it is in flight");
             match shop.begin.begin(Some(&transaction()), IDLE_LIMIT).await {
                 Err(error) => break error,
                 // The server has not noticed yet that the connection of the refused commit is closed.
