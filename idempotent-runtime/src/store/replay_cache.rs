@@ -27,7 +27,7 @@
 //! each such key, and waited for no longer than a second. A record that cannot be read for its own
 //! sake ([`is_about_item`](StoreError::is_about_item)) is an error.
 //!
-//! So a replay costs one round trip at most, and a key that is claimed anew after its expiry one more
+//! So a replay asks the store once at most, and a key that is claimed anew after its expiry one more
 //! than without a cache, once. **An answer ends with its record's life**, by the store's own count of
 //! it (`expires_in`, from the moment before it was asked): the store's clock decides, this process only
 //! measures.
