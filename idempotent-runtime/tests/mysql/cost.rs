@@ -68,7 +68,7 @@ async fn each_operation_is_as_many_round_trips_as_is_said() {
         store.release(&[given_up.owner]).await.remove(0).unwrap();
         assert_eq!(proxy.take(), sent(0, 0, 3), "release of what is not there");
         store.remove(&request.owner.key).await.unwrap();
-        assert_eq!(proxy.take(), sent(prepared, 1, 0), "remove");
+        assert_eq!(proxy.take(), sent(prepared, 2, 0), "remove");
         store.purge_expired(10).await.unwrap();
         assert_eq!(proxy.take(), sent(0, 0, 2), "purge");
         store.renew(&[]).await;

@@ -57,12 +57,13 @@ impl Records {
     }
 
     /// Not sent again where it may have been executed: arriving late, the first of two could remove the next record
-    /// of the key.
+    /// of the key. A connection that the server has closed is found by a question in front of it, which may be repeated.
     pub(super) async fn remove_on(
         &self,
         connection: &mut MySqlConnection,
         key: &RecordKey,
     ) -> Result<bool, Fault> {
+        self.read(connection, self.statements.get(key)).await?;
         let remove = || self.statements.remove(key);
         let is_removed = self.has_matched(connection, remove).await;
         is_removed.map_err(Fault::not_repeatable)
