@@ -7,10 +7,10 @@ use deadpool_postgres::Pool;
 use futures_util::future::{join, try_join_all, try_join3};
 use tokio_postgres::{Row, Statement};
 
-use super::close_idle;
 use super::error::pool_error;
 use super::lent::DeadpoolTransaction;
 use super::open::Open;
+use super::pool::close_idle;
 use super::record::{COLUMNS, RecordToWrite};
 use super::session::SessionBefore;
 use crate::key::RecordKey;

@@ -18,6 +18,7 @@ use sqlx::Row as _;
 
 use self::begin::begin;
 use self::open::Open;
+use self::pool::close_idle;
 use super::error::{NAME, not_allowed, store_error};
 use super::records::Records;
 use super::row;
@@ -32,13 +33,9 @@ mod begin;
 mod error;
 mod lent;
 mod open;
+mod pool;
 mod record;
 mod session;
-
-/// What is in use stays.
-fn close_idle(pool: &Pool) {
-    drop(pool.retain(|_, _| false));
-}
 
 /// Begins transactions on the application's pool.
 pub(super) struct DeadpoolTransactions {

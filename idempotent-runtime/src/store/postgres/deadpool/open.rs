@@ -9,12 +9,12 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
-use super::close_idle;
 use super::error::{
     is_in_failed_transaction, is_of_connection, is_of_handler, is_unwritten, is_without_savepoint,
     store_error,
 };
 use super::lent::DeadpoolTransaction;
+use super::pool::close_idle;
 use super::record::{RecordToWrite, Sent};
 use super::session::SessionBefore;
 use crate::record::StoredResponse;
