@@ -133,7 +133,7 @@ async fn without_its_database_nothing_runs<C: Database>(scene: &Scene<C>) {
     let (server, wire) = wired(scene, 2).await;
     let first = server.post("/all", "key", "pay").await;
     first.assert_own(201);
-    wire.cut();
+    wire.cut().await;
     for key in ["key", "new"] {
         let refused = server.post("/all", key, "pay").await;
         refused.assert_refused();
@@ -162,7 +162,7 @@ async fn a_connection_lost_under_the_handler_commits_nothing<C: Database>(scene:
         let steps = format!("pay; once gate a; {end}");
         let running = server.spawn("/all", "key", &steps);
         server.stage.reached("a").await;
-        wire.cut();
+        wire.cut().await;
         server.stage.open("a");
         let lost = running.await.unwrap();
         match lost.code() {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 pub struct Wire {
     pub port: u16,
@@ -39,9 +41,18 @@ impl Wire {
         }
     }
 
-    /// Ends all connections, and takes no new ones until it is mended.
-    pub fn cut(&self) {
+    /// Ends all connections, and takes no new ones until it is mended. Nothing that is sent after this comes through.
+    pub async fn cut(&self) {
         self.is_cut.send_replace(true);
+        let ended = async {
+            // The one left is the listener's.
+            while self.is_cut.receiver_count() > 1 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), ended)
+            .await
+            .expect("connections that end");
     }
 
     pub fn mend(&self) {
