@@ -15,12 +15,15 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use self::renewer::{Lease, Renewer};
+use self::lease::Lease;
+use self::renewer::Renewer;
 use super::calls::{Calls, lock};
 use super::claim_terms::ClaimTerms;
 use crate::record::Token;
 
+mod lease;
 mod renewer;
+mod table;
 
 /// The claims of this process that are to be kept.
 #[derive(Debug)]

@@ -1,8 +1,6 @@
 //! Renewing the leases of one runtime, in batches.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::BuildHasherDefault;
-use std::sync::Mutex;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -12,24 +10,18 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::engine::calls::{Calls, lock};
+use super::lease::{BATCH, LONGEST_GAP, Lease, longest_gap};
+use super::table::Table;
+use crate::engine::calls::Calls;
 use crate::engine::claim_terms::ClaimTerms;
 use crate::engine::unwind::catch_unwind;
-use crate::key::Uniform;
 use crate::observer::Event;
 use crate::record::Token;
 use crate::store::{Claim, Renewal, Renewed, StoreError, StoreErrorKind};
 
-/// The most renewals in one store call.
-const BATCH: usize = 1000;
-
 /// A batch of so few that fails as a whole is halved in any case: one locked record must not take the others
 /// along where no other call tells that the store is well.
 const FEW: usize = 8;
-
-/// The most renewals of one lease that are on their way at a time, at least. More than one, so that a
-/// store whose replies take long still gets one in time.
-const LEAST_OUTSTANDING: u32 = 3;
 
 /// The leases of one runtime.
 #[derive(Debug)]
@@ -37,53 +29,10 @@ pub(super) struct Renewer {
     calls: Calls,
     retention: Duration,
     runtime: Handle,
-    table: Mutex<Table>,
+    table: Table,
     /// The table has an earlier renewal than the task knows of, or the application is done.
     wake: Notify,
     closed: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    leases: HashMap<Token, Lease, BuildHasherDefault<Uniform>>,
-    /// When the task will look next; `None` while it waits to be woken.
-    next_look: Option<Instant>,
-    /// When a renewal that succeeded was asked for last.
-    last_success: Option<Instant>,
-}
-
-#[derive(Debug)]
-pub(super) struct Lease {
-    claim: ClaimTerms,
-    renew_at: Instant,
-    /// How much sooner it may be renewed, together with others.
-    slack: Duration,
-    /// The lease cannot end before, by this process's clock: from when it was last asked for.
-    valid_until: Instant,
-    outstanding: u32,
-    /// The most that may be: as many as are sent until the first one that gets no reply is given up. A
-    /// few lost replies in a row do not keep a short lease from being renewed.
-    most_outstanding: u32,
-    /// The most renewals in a batch with it: smaller after a batch that failed as a whole.
-    batch: usize,
-    /// It is being claimed again: two such claims would each decide what the other one has decided already.
-    is_reclaimed: bool,
-}
-
-/// The longest time between two renewals of one lease while none has succeeded, whether they fail or hang: a
-/// third of the lease, and a second at most. Others rely on it before they take over
-/// (`GRACE` in [`take_over`](crate::engine::take_over)).
-fn longest_gap(lease: Duration) -> Duration {
-    (lease / 3).clamp(Duration::from_millis(1), LONGEST_GAP)
-}
-
-const LONGEST_GAP: Duration = Duration::from_secs(1);
-
-/// At most 30, however short the lease is.
-fn most_outstanding(lease: Duration, limit: Duration) -> u32 {
-    let gap = longest_gap(lease).as_millis().max(1);
-    let sent = limit.as_millis().div_ceil(gap).min(29) + 1;
-    u32::try_from(sent).map_or(LEAST_OUTSTANDING, |sent| sent.max(LEAST_OUTSTANDING))
 }
 
 /// A batch that was asked for.
@@ -109,7 +58,7 @@ impl Renewer {
             calls,
             retention,
             runtime,
-            table: Mutex::default(),
+            table: Table::new(),
             wake: Notify::new(),
             closed: AtomicBool::new(false),
         }
@@ -122,13 +71,13 @@ impl Renewer {
     }
 
     pub(super) fn remove(&self, token: &Token) {
-        lock(&self.table).leases.remove(token);
+        self.table.remove(token);
     }
 
     /// Until when the lease certainly lasts; `None` when the claim is known to be lost.
     pub(super) fn valid_until(&self, token: &Token) -> Option<Instant> {
-        let table = lock(&self.table);
-        table.leases.get(token).map(|lease| lease.valid_until)
+        let part = self.table.part(token);
+        part.get(token).map(|lease| lease.valid_until)
     }
 
     pub(super) fn runtime(&self) -> &Handle {
@@ -139,8 +88,9 @@ impl Renewer {
     pub(super) async fn run(&self) {
         let mut renewals = FuturesUnordered::new();
         let mut reclaims = FuturesUnordered::new();
+        let mut last_success = None;
         while !self.closed.load(Ordering::Acquire) {
-            let next = self.plan(Instant::now());
+            let next = self.table.plan(Instant::now(), Lease::is_waiting);
             let time = async {
                 match next {
                     Some(next) => sleep_until(next).await,
@@ -156,7 +106,7 @@ impl Renewer {
             };
             match reply {
                 Some(Reply::Renewals(asked)) => {
-                    for lost in self.renewed(asked) {
+                    for lost in self.renewed(asked, &mut last_success) {
                         reclaims.push(self.reclaim(lost));
                     }
                 }
@@ -174,71 +124,47 @@ impl Renewer {
     }
 
     pub(super) fn insert(&self, lease: Lease) {
-        let is_earlier = {
-            let mut table = lock(&self.table);
-            let renew_at = lease.renew_at;
-            table.leases.insert(lease.claim.owner.token, lease);
-            let is_earlier = table.next_look.is_none_or(|next| renew_at < next);
-            if is_earlier {
-                table.next_look = Some(renew_at);
-            }
-            is_earlier
-        };
-        if is_earlier {
+        if self.table.insert(lease) {
             self.wake.notify_one();
         }
-    }
-
-    /// Decides when to look next.
-    ///
-    /// With no lease left it is the time that was planned, if that is to come: most handlers are done
-    /// before their lease is looked at, and the next claim need not wake the task again.
-    fn plan(&self, now: Instant) -> Option<Instant> {
-        let mut table = lock(&self.table);
-        let waiting = |lease: &&Lease| lease.outstanding < lease.most_outstanding;
-        let earliest = table.leases.values().filter(waiting);
-        let earliest = earliest.map(|lease| lease.renew_at).min();
-        table.next_look = earliest.or(table.next_look.filter(|next| *next > now));
-        table.next_look
     }
 
     /// The batches that are due, or nearly: within a sixth of the lease, so that leases which began one
     /// after the other are renewed together. Only leases of the same order of length share one.
     fn due(&self, now: Instant) -> Vec<Vec<Renewal>> {
         let mut groups: BTreeMap<(u32, usize), Vec<Renewal>> = BTreeMap::new();
-        let mut table = lock(&self.table);
-        let is_due = |lease: &Lease, now| {
-            lease.outstanding < lease.most_outstanding && lease.renew_at <= now
-        };
-        if !table.leases.values().any(|lease| is_due(lease, now)) {
+        let is_due = |lease: &Lease, now| lease.is_waiting() && lease.renew_at <= now;
+        let mut parts = self.table.parts();
+        if !parts.any(|part| part.values().any(|lease| is_due(lease, now))) {
             return Vec::new();
         }
-        for lease in table.leases.values_mut() {
-            // What is on its way is not sent once more before its time.
-            let is_early = lease.outstanding == 0;
-            let slack = if is_early {
-                lease.slack
-            } else {
-                Duration::ZERO
-            };
-            if !is_due(lease, now + slack) {
-                continue;
+        for mut part in self.table.parts() {
+            for lease in part.values_mut() {
+                // What is on its way is not sent once more before its time.
+                let is_early = lease.outstanding == 0;
+                let slack = if is_early {
+                    lease.slack
+                } else {
+                    Duration::ZERO
+                };
+                if !is_due(lease, now + slack) {
+                    continue;
+                }
+                let length = lease.claim.lease;
+                lease.outstanding += 1;
+                // Later, as soon as this one has succeeded.
+                lease.renew_at = now + longest_gap(length);
+                let class = length.as_millis().max(1).ilog2();
+                groups
+                    .entry((class, lease.batch))
+                    .or_default()
+                    .push(Renewal {
+                        owner: lease.claim.owner,
+                        lease: length,
+                        retention: self.retention,
+                    });
             }
-            let length = lease.claim.lease;
-            lease.outstanding += 1;
-            // Later, as soon as this one has succeeded.
-            lease.renew_at = now + longest_gap(length);
-            let class = length.as_millis().max(1).ilog2();
-            groups
-                .entry((class, lease.batch))
-                .or_default()
-                .push(Renewal {
-                    owner: lease.claim.owner,
-                    lease: length,
-                    retention: self.retention,
-                });
         }
-        drop(table);
         let mut batches = Vec::new();
         for ((_, size), mut group) in groups {
             // In the order of their records, in which stores lock them.
@@ -264,7 +190,9 @@ impl Renewer {
     }
 
     /// Takes a batch's results, and returns the claims that the store does not know any more.
-    fn renewed(&self, asked: Asked) -> Vec<ClaimTerms> {
+    ///
+    /// `last_success` is when a renewal that succeeded was asked for last.
+    fn renewed(&self, asked: Asked, last_success: &mut Option<Instant>) -> Vec<ClaimTerms> {
         let now = Instant::now();
         let asked_at = asked.asked_at;
         let size = asked.tokens.len();
@@ -279,15 +207,15 @@ impl Renewer {
         }
         let mut lost = Vec::new();
         let (mut renewed, mut late, mut forgotten) = (0, 0, 0);
-        let mut table = lock(&self.table);
         if !has_failed {
-            table.last_success = table.last_success.max(Some(asked_at));
+            *last_success = (*last_success).max(Some(asked_at));
         }
         // If another call got through meanwhile it is not the store that is down, but something in
         // this batch.
-        let is_odd = table.last_success.is_some_and(|last| last >= asked_at);
+        let is_odd = last_success.is_some_and(|last| last >= asked_at);
         for (token, result) in asked.tokens.iter().zip(asked.results) {
-            let Some(lease) = table.leases.get_mut(token) else {
+            let mut part = self.table.part(token);
+            let Some(lease) = part.get_mut(token) else {
                 // It was completed or given up meanwhile.
                 continue;
             };
@@ -320,7 +248,6 @@ impl Renewer {
                 }
             }
         }
-        drop(table);
         self.calls.observers().tell(|| Event::Renewals {
             renewed,
             late,
@@ -343,8 +270,8 @@ impl Renewer {
     }
 
     fn reclaimed(&self, token: Token, asked_at: Instant, claim: &Result<Claim, StoreError>) {
-        let mut table = lock(&self.table);
-        let Some(lease) = table.leases.get_mut(&token) else {
+        let mut part = self.table.part(&token);
+        let Some(lease) = part.get_mut(&token) else {
             return;
         };
         lease.is_reclaimed = false;
@@ -356,41 +283,18 @@ impl Renewer {
                 lease.slack = Duration::ZERO;
             }
             // The completion's reply was lost, or another attempt was faster: its completion finds out which.
-            Ok(Claim::Completed(_)) => drop(table.leases.remove(&token)),
+            Ok(Claim::Completed(_)) => drop(part.remove(&token)),
             // Asked again after the next renewal.
             Err(_) => {
                 let pause = (lease.claim.lease / 12).min(LONGEST_GAP);
                 lease.renew_at = Instant::now() + pause.max(Duration::from_millis(1));
             }
             Ok(_) => {
-                if let Some(lease) = table.leases.remove(&token) {
-                    drop(table);
+                if let Some(lease) = part.remove(&token) {
+                    drop(part);
                     lease.claim.tell_lost(self.calls.observers());
                 }
             }
         }
-    }
-}
-
-impl Lease {
-    /// Of a claim that was asked for at `asked_at`. A store call takes `limit` at most.
-    pub(super) fn new(claim: ClaimTerms, asked_at: Instant, limit: Duration) -> Self {
-        Self {
-            renew_at: asked_at + claim.lease / 3,
-            slack: claim.lease / 6,
-            valid_until: asked_at + claim.lease,
-            outstanding: 0,
-            most_outstanding: most_outstanding(claim.lease, limit),
-            claim,
-            batch: BATCH,
-            is_reclaimed: false,
-        }
-    }
-
-    fn renewed(&mut self, asked_at: Instant) {
-        self.valid_until = self.valid_until.max(asked_at + self.claim.lease);
-        self.renew_at = self.renew_at.max(asked_at + self.claim.lease / 3);
-        self.slack = self.claim.lease / 6;
-        self.batch = BATCH.min(self.batch * 2);
     }
 }
