@@ -23,6 +23,7 @@ const KEY_AGE: Words = ("KeyAge", &[("any", "Any"), ("ttl", "Ttl")]);
 const ON_ABANDONED: Words = ("OnAbandoned", &[("reject", "Reject"), ("retry", "Retry")]);
 
 const EXPRESSION: &str = "an expression over the handler's arguments";
+const FINGERPRINT: &str = "`body`, `json` or an expression over the handler's arguments";
 const HEADER: &str = "has to be a header name (letters, digits and hyphens)";
 const HEADERS: &str = "header names (letters, digits and hyphens), each in quotes, in brackets";
 const NAME: &str = "has to be 1 to 255 visible ASCII characters";
@@ -46,10 +47,10 @@ pub(crate) static ARGUMENTS: &[Spec] = &[
     Spec::new("ttl", "\"24h\"", |it| it.duration(TTL)),
     Spec::new("header", "\"Idempotency-Key\"", header).not_plain(NO_REQUEST),
     Spec::new("required", "false", Argument::switch).not_plain(HAS_KEY),
-    Spec::new("key", "order.id", |it| it.expression(EXPRESSION)),
+    Spec::new("key", "order.id", expression),
     Spec::new("key_age", "\"ttl\"", |it| it.word(KEY_AGE)).not_plain(NO_REQUEST),
-    Spec::new("scope", "user.id", |it| it.expression(EXPRESSION)),
-    Spec::new("label", "order.number", |it| it.expression(EXPRESSION)),
+    Spec::new("scope", "user.id", expression),
+    Spec::new("label", "order.number", expression),
     Spec::new("fingerprint", "json", fingerprint),
     Spec::new("fingerprint_headers", "[\"x-api-version\"]", headers).not_plain(NO_REQUEST),
     Spec::new("lease", "\"30s\"", |it| it.duration(LEASE)).not_in_transaction(NO_LEASE),
@@ -59,7 +60,7 @@ pub(crate) static ARGUMENTS: &[Spec] = &[
     Spec::new("replay_errors", "\"4xx\"", replay_errors).not_plain(NO_ERROR),
     Spec::new("max_response_bytes", "1048576", |it| it.number(BYTES)),
     Spec::new("name", "\"payments.create\"", |it| it.text(NAME, name)),
-    Spec::new("with", "app.idempotency", |it| it.handle(HANDLE)).not_plain(HAS_HANDLE),
+    Spec::new("with", "app.idempotency", handle).not_plain(HAS_HANDLE),
     Spec::new("crate", "my_api::idempotent_runtime", runtime),
 ];
 
@@ -119,8 +120,6 @@ pub(crate) struct Args {
 /// One argument as it was said, and its value if that was a good one.
 pub(crate) struct Said {
     pub(crate) spec: &'static Spec,
-    /// The runtime's method, with the span of the user's word: errors, and editors, go there.
-    pub(crate) method: Ident,
     pub(crate) name: Ident,
     pub(crate) value: Option<Value>,
 }
@@ -133,19 +132,13 @@ impl Args {
             let value = (argument.spec.read)(&argument);
             let value = value.map_err(|mistake| errors.push(mistake)).ok();
             let Argument { spec, name, .. } = argument;
-            let method = Ident::new(spec.method, name.span());
-            let rule = match args.get(spec.method).map(|first| &first.name) {
-                None => {
-                    args.said.push(Said {
-                        spec,
-                        method,
-                        name,
-                        value,
-                    });
-                    continue;
-                }
-                Some(first) if *first == name => format!("`{name}` is given twice"),
-                Some(first) => format!("`{name}` sets the same as `{first}`"),
+            let Some(first) = args.get(spec.method).map(|first| &first.name) else {
+                args.said.push(Said { spec, name, value });
+                continue;
+            };
+            let rule = match *first == name {
+                true => format!("`{name}` is given twice"),
+                false => format!("`{name}` sets the same as `{first}`"),
             };
             errors.at(&name, format!("{rule}: remove one of the two"));
         }
@@ -171,7 +164,7 @@ impl Args {
 
     /// What was said that calls the method, well or badly.
     pub(crate) fn get(&self, method: &str) -> Option<&Said> {
-        self.said.iter().find(|said| said.method == method)
+        self.said.iter().find(|said| said.spec.method == method)
     }
 
     pub(crate) fn value(&self, method: &str) -> Option<&Value> {
@@ -199,6 +192,14 @@ fn name(name: &str) -> Option<String> {
     is_name.then(|| name.to_owned())
 }
 
+fn expression(it: &Argument) -> Result<Value> {
+    it.expression(EXPRESSION).map(Value::Borrowed)
+}
+
+fn handle(it: &Argument) -> Result<Value> {
+    it.expression(HANDLE).map(Value::Handle)
+}
+
 fn header(it: &Argument) -> Result<Value> {
     it.text(HEADER, header_name)
 }
@@ -211,7 +212,7 @@ fn fingerprint(it: &Argument) -> Result<Value> {
     match it.bare_word().as_deref() {
         Some("body") => Ok(Value::Variant("FingerprintSource", "Body")),
         Some("json") => Ok(Value::Variant("FingerprintSource", "Json")),
-        _ => it.expression("`body`, `json` or an expression over the handler's arguments"),
+        _ => it.expression(FINGERPRINT).map(Value::Borrowed),
     }
 }
 

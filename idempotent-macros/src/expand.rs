@@ -6,7 +6,7 @@ use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
 use syn::{Attribute, GenericParam, Ident, ItemFn, PatType, ReturnType, Signature, Visibility};
 
-use crate::args::Args;
+use crate::args::{Args, Said};
 use crate::function::{FOR_CALLERS, Function, Kind};
 use crate::pattern;
 use crate::value::Value;
@@ -69,15 +69,20 @@ fn answer(sig: &Signature) -> Span {
 /// the function's generics and `Self`, and has no name itself.
 fn policy(args: &Args, elsewhere: &str) -> TokenStream {
     let runtime = args.runtime();
-    let settings = args.said.iter().filter(|it| it.method != elsewhere);
+    let settings = args.said.iter().filter(|it| it.spec.method != elsewhere);
     let settings = settings.filter_map(|said| {
-        let (method, value) = (&said.method, said.value.as_ref()?);
-        let value = value.setting(&runtime, said.spec.method)?;
-        Some(quote!(.#method(#value)))
+        let setting = said.value.as_ref()?.setting(&runtime, said.spec.method)?;
+        Some(method_call(said, &setting))
     });
     let key = args.get("key").filter(|_| elsewhere.is_empty());
     let key = key.map(|_| quote!(.key_from_arguments()));
     quote!(const { &#runtime::Policy::new() #(#settings)* #key })
+}
+
+/// A call of the runtime's method, with the span of the user's word: errors, and editors, go there.
+fn method_call(said: &Said, value: &TokenStream) -> TokenStream {
+    let method = Ident::new(said.spec.method, said.name.span());
+    quote!(.#method(#value))
 }
 
 /// The user's expressions, if there are any, as calls of the builder that takes what they evaluate to, and before them
@@ -85,8 +90,8 @@ fn policy(args: &Args, elsewhere: &str) -> TokenStream {
 fn inputs(args: &Args, function: &Function) -> Option<TokenStream> {
     let calls = args.said.iter().filter_map(|said| match &said.value {
         Some(Value::Borrowed(it)) => {
-            let (method, borrowed) = (&said.method, quote_spanned!(it.span()=> &(#it)));
-            Some(quote!(.#method(#borrowed)))
+            let borrowed = quote_spanned!(it.span()=> &(#it));
+            Some(method_call(said, &borrowed))
         }
         _ => None,
     });

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
-use syn::{Error, Expr, Lit, LitStr, Path, Result, UnOp};
+use syn::{Error, Expr, Lit, Path, Result, UnOp};
 
 use crate::args::Spec;
 use crate::words::{did_you_mean, one_of};
@@ -32,12 +32,8 @@ pub(crate) struct Argument {
 
 /// What a method of the runtime is called with.
 pub(crate) enum Value {
-    Switch(bool),
-    Number(u64),
-    /// In milliseconds.
-    Duration(u64),
-    Text(String),
-    Texts(Vec<String>),
+    /// A constant that names nothing of the runtime.
+    Constant(TokenStream),
     /// A variant of one of the runtime's enums.
     Variant(&'static str, &'static str),
     /// The user's recovery function.
@@ -54,14 +50,7 @@ impl Value {
     /// What the method of `Policy` is called with; nothing for what is no setting.
     pub(crate) fn setting(&self, runtime: &Path, method: &str) -> Option<TokenStream> {
         Some(match self {
-            Self::Switch(switch) => quote!(#switch),
-            Self::Number(number) => Literal::u64_unsuffixed(*number).into_token_stream(),
-            Self::Duration(millis) => {
-                let millis = Literal::u64_unsuffixed(*millis);
-                quote!(::core::time::Duration::from_millis(#millis))
-            }
-            Self::Text(text) => quote!(#text),
-            Self::Texts(texts) => quote!(&[#(#texts),*]),
+            Self::Constant(constant) => constant.clone(),
             Self::Variant(name, variant) => {
                 let (name, variant) = (format_ident!("{name}"), format_ident!("{variant}"));
                 quote!(#runtime::#name::#variant)
@@ -82,7 +71,7 @@ impl Value {
 impl Argument {
     pub(crate) fn switch(&self) -> Result<Value> {
         match literal(&self.value) {
-            Some(Lit::Bool(switch)) => Ok(Value::Switch(switch.value)),
+            Some(Lit::Bool(switch)) => Ok(Value::Constant(switch.value.to_token_stream())),
             _ => Err(self.wants("`true` or `false`")),
         }
     }
@@ -90,7 +79,7 @@ impl Argument {
     /// A word in quotes that stands for one of an enum's variants.
     pub(crate) fn word(&self, (of, variants): Words) -> Result<Value> {
         let wanted = one_of(variants.iter().map(|(word, _)| format!("\"{word}\"")));
-        let word = self.string(&wanted)?.value();
+        let word = self.string(&wanted)?;
         if let Some((_, variant)) = variants.iter().find(|(known, _)| *known == word) {
             return Ok(Value::Variant(of, variant));
         }
@@ -101,23 +90,22 @@ impl Argument {
 
     /// A whole number without sign and suffix.
     pub(crate) fn number(&self, limits: Limits) -> Result<Value> {
-        self.within(self.whole_number()?, limits).map(Value::Number)
+        let number = self.within(self.whole_number()?, limits)?;
+        Ok(Value::Constant(number.to_token_stream()))
     }
 
     /// A duration as a whole number of a unit, which is given in milliseconds.
     pub(crate) fn time(&self, unit: u64, limits: Limits) -> Result<Value> {
-        let millis = self.whole_number()?.saturating_mul(unit);
-        self.within(millis, limits).map(Value::Duration)
+        self.millis(self.whole_number()?.saturating_mul(unit), limits)
     }
 
     fn whole_number(&self) -> Result<u64> {
-        let Some(Lit::Int(number)) = literal(&self.value) else {
-            return Err(match peeled(&self.value) {
-                Expr::Unary(it) if matches!(it.op, UnOp::Neg(_)) => {
-                    self.correction("cannot be negative")
-                }
-                _ => self.wants("a whole number"),
-            });
+        let number = match (literal(&self.value), peeled(&self.value)) {
+            (Some(Lit::Int(number)), _) => number,
+            (_, Expr::Unary(it)) if matches!(it.op, UnOp::Neg(_)) => {
+                return Err(self.correction(&self.value, "cannot be negative"));
+            }
+            _ => return Err(self.wants("a whole number")),
         };
         if !number.suffix().is_empty() {
             let (name, number, suffix) = (&self.name, number.base10_digits(), number.suffix());
@@ -131,15 +119,20 @@ impl Argument {
     pub(crate) fn duration(&self, limits: Limits) -> Result<Value> {
         let units = one_of(UNITS.iter());
         let wanted = format!("a whole number and a unit ({units}) in quotes");
-        let text = self.string(&wanted)?.value();
+        let text = self.string(&wanted)?;
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (count, unit) = text.split_at(digits);
         let unit = UNITS.iter().zip(MILLIS).find(|(name, _)| **name == unit);
         let (Some((_, unit)), Ok(count)) = (unit, count.parse::<u64>()) else {
             return Err(self.wants(&wanted));
         };
-        let millis = count.saturating_mul(unit);
-        self.within(millis, limits).map(Value::Duration)
+        self.millis(count.saturating_mul(unit), limits)
+    }
+
+    fn millis(&self, millis: u64, limits: Limits) -> Result<Value> {
+        let millis = self.within(millis, limits)?;
+        let duration = quote!(::core::time::Duration::from_millis(#millis));
+        Ok(Value::Constant(duration))
     }
 
     /// Strings in brackets, at least one and each once. What is wrong with any of them is said at its place.
@@ -150,8 +143,8 @@ impl Argument {
         };
         let (mut texts, mut mistakes) = (Vec::new(), Vec::new());
         for element in elements {
-            match string(element).and_then(|text| read(&text.value())) {
-                None => mistakes.push(self.correction_at(element, &format!("takes {wanted}"))),
+            match string(element).and_then(|text| read(&text)) {
+                None => mistakes.push(self.correction(element, &format!("takes {wanted}"))),
                 Some(text) if texts.contains(&text) => {
                     let rule = format!("`{text}` is listed twice: remove one of the two");
                     mistakes.push(Error::new_spanned(element, rule));
@@ -163,13 +156,15 @@ impl Argument {
             all.combine(mistake);
             all
         });
-        all.map_or(Ok(Value::Texts(texts)), Err)
+        all.map_or(Ok(Value::Constant(quote!(&[#(#texts),*]))), Err)
     }
 
     /// A string that can be read so.
     pub(crate) fn text(&self, rule: &str, read: ReadText) -> Result<Value> {
-        let text = read(&self.string("a string")?.value());
-        text.map(Value::Text).ok_or_else(|| self.correction(rule))
+        match read(&self.string("a string")?) {
+            Some(text) => Ok(Value::Constant(text.to_token_stream())),
+            None => Err(self.correction(&self.value, rule)),
+        }
     }
 
     pub(crate) fn path(&self, wanted: &str) -> Result<Path> {
@@ -180,18 +175,10 @@ impl Argument {
     }
 
     /// An expression over the handler's arguments. A literal is not one: it would be the same for every request.
-    pub(crate) fn expression(&self, wanted: &str) -> Result<Value> {
+    pub(crate) fn expression(&self, wanted: &str) -> Result<Expr> {
         match literal(&self.value) {
             Some(_) => Err(self.wants(wanted)),
-            None => Ok(Value::Borrowed(self.value.clone())),
-        }
-    }
-
-    /// As [`expression`](Self::expression), for the handle.
-    pub(crate) fn handle(&self, wanted: &str) -> Result<Value> {
-        match literal(&self.value) {
-            Some(_) => Err(self.wants(wanted)),
-            None => Ok(Value::Handle(self.value.clone())),
+            None => Ok(self.value.clone()),
         }
     }
 
@@ -209,29 +196,24 @@ impl Argument {
         Error::new_spanned(&self.value, message)
     }
 
-    /// "`ttl_hours` <the rule>: write `ttl_hours = 24`".
-    fn correction(&self, rule: &str) -> Error {
-        self.correction_at(&self.value, rule)
-    }
-
-    /// The same, said of a part of the value.
-    fn correction_at(&self, place: &Expr, rule: &str) -> Error {
+    /// "`ttl_hours` <the rule>: write `ttl_hours = 24`", said of the value or of a part of it.
+    fn correction(&self, place: &Expr, rule: &str) -> Error {
         let (name, example) = (&self.name, self.spec.example());
         Error::new_spanned(place, format!("`{name}` {rule}: write `{example}`"))
     }
 
     fn wants(&self, wanted: &str) -> Error {
-        self.correction(&format!("takes {wanted}"))
+        self.correction(&self.value, &format!("takes {wanted}"))
     }
 
-    fn within(&self, number: u64, (range, rule): Limits) -> Result<u64> {
+    fn within(&self, number: u64, (range, rule): Limits) -> Result<Literal> {
         match range.contains(&number) {
-            true => Ok(number),
-            false => Err(self.correction(rule)),
+            true => Ok(Literal::u64_unsuffixed(number)),
+            false => Err(self.correction(&self.value, rule)),
         }
     }
 
-    fn string(&self, wanted: &str) -> Result<&LitStr> {
+    fn string(&self, wanted: &str) -> Result<String> {
         string(&self.value).ok_or_else(|| self.wants(wanted))
     }
 }
@@ -243,9 +225,9 @@ fn literal(value: &Expr) -> Option<&Lit> {
     }
 }
 
-fn string(value: &Expr) -> Option<&LitStr> {
+fn string(value: &Expr) -> Option<String> {
     match literal(value) {
-        Some(Lit::Str(text)) if text.suffix().is_empty() => Some(text),
+        Some(Lit::Str(text)) if text.suffix().is_empty() => Some(text.value()),
         _ => None,
     }
 }
