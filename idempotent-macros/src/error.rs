@@ -17,6 +17,14 @@ impl Errors {
         self.push(syn::Error::new_spanned(place, message));
     }
 
+    /// Reports what must not be there, if it is.
+    pub(crate) fn refuse(&mut self, tokens: impl ToTokens, message: impl std::fmt::Display) {
+        let tokens = tokens.into_token_stream();
+        if !tokens.is_empty() {
+            self.at(tokens, message);
+        }
+    }
+
     pub(crate) fn push(&mut self, mistake: syn::Error) {
         self.0.push(mistake);
     }

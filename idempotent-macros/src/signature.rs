@@ -1,7 +1,6 @@
 //! What the function may look like: one check for handlers and for plain functions.
 
-use quote::ToTokens as _;
-use syn::{ItemFn, Meta, PatType, ReturnType, Signature, Type, TypeReference};
+use syn::{ItemFn, Lifetime, Meta, PatType, ReturnType, Signature, Type, TypeReference};
 
 use crate::args::{Args, Said};
 use crate::error::Errors;
@@ -26,23 +25,12 @@ pub(crate) fn check(function: &ItemFn, kind: &Kind, args: &Args, errors: &mut Er
 }
 
 fn check_function(sig: &Signature, it: &str, instead: &str, errors: &mut Errors) {
-    let no_self = format!("cannot take `self`: take what it needs as an argument, {instead}");
-    for (place, rule) in [
-        (
-            sig.constness.to_token_stream(),
-            "cannot be `const`: remove it",
-        ),
-        (
-            sig.safety.to_token_stream(),
-            "cannot be `unsafe`: put the `unsafe` inside",
-        ),
-        (sig.abi.to_token_stream(), "cannot be `extern`: remove it"),
-        (sig.receiver().to_token_stream(), &no_self),
-    ] {
-        if !place.is_empty() {
-            errors.at(place, format!("{it} {rule}"));
-        }
-    }
+    let no_unsafe = "cannot be `unsafe`: put the `unsafe` inside";
+    let no_self = "cannot take `self`: take what it needs as an argument";
+    errors.refuse(sig.constness, format!("{it} cannot be `const`: remove it"));
+    errors.refuse(&sig.safety, format!("{it} {no_unsafe}"));
+    errors.refuse(&sig.abi, format!("{it} cannot be `extern`: remove it"));
+    errors.refuse(sig.receiver(), format!("{it} {no_self}, {instead}"));
     if sig.constness.is_none() && sig.asyncness.is_none() {
         let rule = format!("{it} must be `async`: write `async fn {}`", sig.ident);
         errors.at(sig.fn_token, rule);
@@ -78,11 +66,9 @@ fn check_handler(sig: &Signature, errors: &mut Errors) {
             errors.at(reference, rule);
         }
     }
-    if let Some(first_too_many) = extracted.get(MOST_ARGUMENTS) {
-        let rule = "axum handlers have at most 16 arguments: \
-                    put some of them into one tuple, or into a type with `FromRequestParts`";
-        errors.at(first_too_many, rule);
-    }
+    let rule = "axum handlers have at most 16 arguments: \
+                put some of them into one tuple, or into a type with `FromRequestParts`";
+    errors.refuse(extracted.get(MOST_ARGUMENTS), rule);
     let attributes = lent.iter().flat_map(|it| &it.attrs);
     for (index, tx) in attributes.filter(|it| is_named(it, "tx")).enumerate() {
         if !matches!(tx.meta, Meta::Path(_)) {
@@ -109,8 +95,6 @@ fn check_plain(sig: &Signature, errors: &mut Errors) {
                     `Ok` for what happened, which is stored, and `Err` if nothing happened";
         errors.at(&sig.ident, rule);
     }
-    let is_static =
-        |it: &TypeReference| it.lifetime.as_ref().is_some_and(|it| it.ident == "static");
     let mut has_handle = false;
     for argument in typed(sig) {
         for tx in argument.attrs.iter().filter(|it| is_named(it, "tx")) {
@@ -121,18 +105,12 @@ fn check_plain(sig: &Signature, errors: &mut Errors) {
             if std::mem::replace(&mut has_handle, true) {
                 errors.at(handle, "the handle is given twice: remove one of the two");
             }
-            if let Some(mutability) = &handle.mutability {
-                errors.at(
-                    mutability,
-                    "the handle cannot be borrowed mutably: write `&Idempotency`",
-                );
-            }
-            if is_static(handle) {
-                let rule = "the handle is borrowed for the call only: write `&Idempotency`";
-                errors.at(&handle.lifetime, rule);
-            }
+            let rule = "the handle cannot be borrowed mutably: write `&Idempotency`";
+            errors.refuse(handle.mutability, rule);
+            let rule = "the handle is borrowed for the call only: write `&Idempotency`";
+            errors.refuse(static_lifetime(handle), rule);
         } else if let Type::Reference(reference) = peeled(&argument.ty)
-            && !is_static(reference)
+            && static_lifetime(reference).is_none()
         {
             let rule = "an idempotent function must own its arguments, because it continues when \
                         its caller is gone: take the value, such as a `String` instead of a `&str`, \
@@ -140,6 +118,13 @@ fn check_plain(sig: &Signature, errors: &mut Errors) {
             errors.at(reference, rule);
         }
     }
+}
+
+fn static_lifetime(reference: &TypeReference) -> Option<&Lifetime> {
+    reference
+        .lifetime
+        .as_ref()
+        .filter(|it| it.ident == "static")
 }
 
 /// The arguments of the attribute, against what it is on.
