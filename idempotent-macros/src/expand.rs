@@ -2,12 +2,11 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};
-use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
 use syn::{Attribute, GenericParam, Ident, ItemFn, PatType, ReturnType, Signature, Visibility};
 
 use crate::args::{Args, Said};
-use crate::function::{FOR_CALLERS, Function, Kind};
+use crate::function::{FOR_CALLERS, Function, Kind, mark_handle_used};
 use crate::pattern;
 use crate::value::Value;
 
@@ -97,14 +96,8 @@ fn inputs(args: &Args, function: &Function) -> Option<TokenStream> {
     });
     let (runtime, mut calls) = (args.runtime(), calls.peekable());
     calls.peek()?;
-    let used = used(&function.arguments);
+    let used = pattern::used(&pattern::bindings(&function.arguments));
     Some(quote!(#used #runtime::__private::Inputs::new() #(#calls)*))
-}
-
-/// A use of what the patterns bind, if they bind anything.
-fn used(arguments: &[PatType]) -> Option<TokenStream> {
-    let bindings = Vec::from_iter(pattern::bindings(arguments));
-    (!bindings.is_empty()).then(|| quote!(let _ = (#(&#bindings,)*);))
 }
 
 /// The user's function, as it is called.
@@ -129,33 +122,24 @@ fn users_path(function: &Function) -> TokenStream {
 fn users_function(args: &Args, function: &Function) -> ItemFn {
     let mut users = function.users.clone();
     users.vis = Visibility::Inherited;
-    // An argument that only an expression names is used, and the compiler cannot know. The handle counts as used.
+    // An argument that only an expression names is used, and the compiler cannot know.
     let mut named = pattern::bindings(&function.arguments);
     named.retain(|binding| is_named(args, binding));
-    pattern::mark_used(&named, &mut users);
-    if let Kind::Plain { handle } = function.kind {
-        pattern::mark_used(
-            &pattern::bindings(function.arguments.get(handle)),
-            &mut users,
-        );
-    }
+    users.block.stmts.splice(0..0, pattern::used(&named));
+    mark_handle_used(&mut users);
     if let Some(ident) = &function.beside {
         users.sig.ident = ident.clone();
         let is_lint = |it: &&Attribute| !FOR_CALLERS.iter().any(|name| it.path().is_ident(name));
-        users
-            .attrs
-            .extend(function.outside.iter().filter(is_lint).cloned());
+        let lints = function.outside.iter().filter(is_lint);
+        users.attrs.extend(lints.cloned());
     }
     users
 }
 
 /// Whether one of the user's expressions names it.
 fn is_named(args: &Args, binding: &Ident) -> bool {
-    let name = binding.unraw().to_string();
     args.said.iter().any(|said| match &said.value {
-        Some(Value::Borrowed(expression) | Value::Handle(expression)) => {
-            pattern::mentions(expression.to_token_stream(), &name)
-        }
+        Some(Value::Borrowed(it) | Value::Handle(it)) => pattern::mentions(it, binding),
         _ => false,
     })
 }

@@ -56,9 +56,8 @@ impl Function {
         take_off_tx(&mut users.sig);
         // Beside the outer function, an expected lint would be missed on one of the two.
         let expects = |it: &Attribute| beside.is_some() && it.path().is_ident("expect");
-        let attributes = std::mem::take(&mut users.attrs).into_iter();
-        let (outside, inside) = attributes.partition(|it| is_outside(it) && !expects(it));
-        users.attrs = inside;
+        let stays = |it: &mut Attribute| is_outside(it) && !expects(it);
+        let outside = users.attrs.extract_if(.., stays).collect();
         Self {
             outside,
             users,
@@ -89,14 +88,20 @@ impl Kind {
 /// The function without what only this attribute understands, for when there was a mistake: `async`, and with its
 /// handle used, so that the compiler has nothing to add.
 pub(crate) fn as_written(mut function: ItemFn) -> TokenStream {
-    let handles = typed(&function.sig).filter(|it| referenced_handle(it).is_some());
-    pattern::mark_used(&pattern::bindings(handles), &mut function);
+    mark_handle_used(&mut function);
     function.attrs.retain(|it| !is_named(it, "idempotent"));
     take_off_tx(&mut function.sig);
     if function.sig.constness.is_none() {
         function.sig.asyncness.get_or_insert_default();
     }
     function.into_token_stream()
+}
+
+/// The handle counts as used: what is generated uses it.
+pub(crate) fn mark_handle_used(function: &mut ItemFn) {
+    let handles = typed(&function.sig).filter(|it| referenced_handle(it).is_some());
+    let used = pattern::used(&pattern::bindings(handles));
+    function.block.stmts.splice(0..0, used);
 }
 
 fn take_off_tx(sig: &mut Signature) {
@@ -114,10 +119,8 @@ pub(crate) fn not_a_function(item: TokenStream) -> syn::Error {
         Ok(other) => (other.to_token_stream(), "this is not one, remove it here"),
         Err(mistake) => return mistake,
     };
-    syn::Error::new_spanned(
-        place,
-        format!("`#[idempotent]` goes on an `async fn`: {fix}"),
-    )
+    let rule = format!("`#[idempotent]` goes on an `async fn`: {fix}");
+    syn::Error::new_spanned(place, rule)
 }
 
 pub(crate) fn typed(sig: &Signature) -> impl Iterator<Item = &PatType> {

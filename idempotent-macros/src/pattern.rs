@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens as _;
 use syn::ext::IdentExt as _;
-use syn::{Ident, ItemFn, Pat, PatIdent, PatType, parse_quote};
+use syn::{Expr, Ident, Pat, PatIdent, PatType, Stmt, parse_quote};
 
 /// The pattern without `mut`, `ref` and `&`, which mean nothing where everything is bound by reference.
 pub(crate) fn by_reference(pattern: &Pat) -> Pat {
@@ -52,19 +53,21 @@ fn for_each(pattern: &mut Pat, change: &mut dyn FnMut(&mut Pat)) {
     }
 }
 
-/// Counts the names as used, which only the expansion or only an expression names.
-pub(crate) fn mark_used(names: &BTreeSet<Ident>, function: &mut ItemFn) {
-    if !names.is_empty() {
-        let names = names.iter();
-        let used = parse_quote!(let _ = (#(&#names,)*););
-        function.block.stmts.insert(0, used);
-    }
+/// A use of the names, if there are any: the compiler misses one where only the expansion or only an expression names
+/// them.
+pub(crate) fn used(names: &BTreeSet<Ident>) -> Option<Stmt> {
+    let all = names.iter();
+    (!names.is_empty()).then(|| parse_quote!(let _ = (#(&#all,)*);))
 }
 
-/// Whether the name is anywhere in the tokens, in a format string too.
-pub(crate) fn mentions(tokens: TokenStream, name: &str) -> bool {
+/// Whether the expression names the binding, in a format string too.
+pub(crate) fn mentions(expression: &Expr, binding: &Ident) -> bool {
+    has_name(expression.to_token_stream(), &binding.unraw().to_string())
+}
+
+fn has_name(tokens: TokenStream, name: &str) -> bool {
     tokens.into_iter().any(|token| match token {
-        TokenTree::Group(group) => mentions(group.stream(), name),
+        TokenTree::Group(group) => has_name(group.stream(), name),
         TokenTree::Ident(ident) => ident.unraw() == name,
         TokenTree::Literal(literal) => captures(&literal.to_string(), name),
         TokenTree::Punct(_) => false,

@@ -1,6 +1,6 @@
 //! What the function may look like: one check for handlers and for plain functions.
 
-use syn::{ItemFn, Lifetime, Meta, PatType, ReturnType, Signature, Type, TypeReference};
+use syn::{ItemFn, Meta, PatType, ReturnType, Signature, Type, TypeReference};
 
 use crate::args::{Args, Said};
 use crate::error::Errors;
@@ -120,7 +120,7 @@ fn check_plain(sig: &Signature, errors: &mut Errors) {
     }
 }
 
-fn static_lifetime(reference: &TypeReference) -> Option<&Lifetime> {
+fn static_lifetime(reference: &TypeReference) -> Option<&syn::Lifetime> {
     reference
         .lifetime
         .as_ref()

@@ -2,29 +2,25 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
 use syn::{Expr, PatType};
 
-use super::{answer, inputs, names, policy, shell, used, users_path};
+use super::{answer, inputs, names, policy, shell, users_path};
 use crate::args::Args;
 use crate::function::{Function, Kind};
 use crate::pattern;
 use crate::value::Value;
 
 pub(super) fn function(args: &Args, function: &Function) -> TokenStream {
-    let (runtime, with) = (args.runtime(), with(args));
-    let wraps_last = wraps_last(with, function);
-    let (types, last_type) = split(function.arguments.iter().map(|it| &it.ty), wraps_last);
-    let names = names(&function.arguments);
-    let (first, _) = split(&names, wraps_last);
+    let runtime = args.runtime();
+    let (before, last) = split(args, function);
+    let (first, types) = (names(before), before.iter().map(|it| &it.ty));
+    let last_type = or_unit(last.map(|it| &it.ty));
     let wrapped = Ident::new("__last", Span::mixed_site());
-    let handle = match with {
-        Some(_) => Some(quote!(#runtime::__private::Unbound)),
-        None => match &function.kind {
-            Kind::Transactional { .. } => Some(handle(args, function)),
-            _ => None,
-        },
+    let handle = match (with(args), &function.kind) {
+        (Some(_), _) => Some(quote!(#runtime::__private::Unbound)),
+        (None, Kind::Transactional { .. }) => Some(handle(args, function)),
+        _ => None,
     };
     let handle = handle.map(|handle| quote!(, #handle));
     let extraction = quote!(impl #runtime::__private::Extraction<#last_type>);
@@ -33,32 +29,33 @@ pub(super) fn function(args: &Args, function: &Function) -> TokenStream {
         #(#first: #types,)*
         #wrapped: #runtime::__private::#request,
     };
-    let call = call(args, function, &names);
+    let call = call(args, function);
     let output = quote!(-> #runtime::__private::Response);
     shell(args, function, [arguments, output, call])
 }
 
 /// `__last.run(..).await`. It is located at the return type, because that is what is wrong when the compiler does not
 /// like what the handler answers.
-fn call(args: &Args, function: &Function, names: &[Ident]) -> TokenStream {
+fn call(args: &Args, function: &Function) -> TokenStream {
     let here = Span::mixed_site().located_at(answer(&function.users.sig));
     let (wrapped, policy) = (Ident::new("__last", here), policy(args, ""));
-    let wraps_last = wraps_last(with(args), function);
-    let (first, last) = split(names, wraps_last);
-    let mut passed = names.to_vec();
+    let (before, last) = split(args, function);
+    let mut passed = names(&function.arguments);
+    let first = names(before);
+    let last_name = or_unit(passed.get(before.len()));
     let users = users_path(function);
     let run = match function.kind {
         Kind::Transactional { place, .. } => {
             let tx = Ident::new("__tx", Span::mixed_site());
             passed.insert(place.min(passed.len()), tx.clone());
-            quote!(|(#(#first,)*), #last, #tx| ::std::boxed::Box::pin(#users(#(#passed),*)))
+            quote!(|(#(#first,)*), #last_name, #tx| ::std::boxed::Box::pin(#users(#(#passed),*)))
         }
-        _ => quote!(|(#(#first,)*), #last| #users(#(#passed),*)),
+        _ => quote!(|(#(#first,)*), #last_name| #users(#(#passed),*)),
     };
     // What is given references is what the patterns bind.
-    let patterns = function.arguments.iter();
-    let patterns = patterns.map(|it| pattern::by_reference(&it.pat));
-    let (patterns, pattern) = split(patterns, wraps_last);
+    let by_reference = |it: &PatType| pattern::by_reference(&it.pat);
+    let patterns = Vec::from_iter(before.iter().map(by_reference));
+    let last_pattern = or_unit(last.map(by_reference));
     let kept = Ident::new("__args", Span::mixed_site());
     let passed = match with(args) {
         None => quote!((#(#first,)*)),
@@ -67,17 +64,15 @@ fn call(args: &Args, function: &Function, names: &[Ident]) -> TokenStream {
     let run = match inputs(args, function) {
         None => quote_spanned!(here=> run(#policy, #passed, #run)),
         Some(inputs) => {
-            let inputs = quote!(|(#(#patterns,)*), #pattern| { #inputs });
+            let inputs = quote!(|(#(#patterns,)*), #last_pattern| { #inputs });
             quote_spanned!(here=> run_with(#policy, #passed, #inputs, #run))
         }
     };
     let Some(expression) = with(args) else {
         return quote_spanned!(here=> #wrapped.#run.await);
     };
-    let (handle, used) = (
-        handle(args, function),
-        used(arguments_before(function, wraps_last)),
-    );
+    let handle = handle(args, function);
+    let used = pattern::used(&pattern::bindings(before));
     let borrowed = quote_spanned!(expression.span()=> &(#expression));
     let clone = quote_spanned!(expression.span()=> <#handle as ::core::clone::Clone>::clone);
     let bound = quote!(.with({ let (#(#patterns,)*) = &#kept; #used #clone(#borrowed) }));
@@ -101,30 +96,19 @@ fn with(args: &Args) -> Option<&Expr> {
     }
 }
 
-/// Whether the last argument is what is wrapped. Where the handle is in it, as in a handler whose only argument is the
-/// state, it is an argument like the others, and nothing is wrapped in its place.
-fn wraps_last(with: Option<&Expr>, function: &Function) -> bool {
-    let (Some(with), Some(last)) = (with, function.arguments.last()) else {
-        return true;
-    };
-    let names_it =
-        |name: &Ident| pattern::mentions(with.to_token_stream(), &name.unraw().to_string());
-    !pattern::bindings([last]).iter().any(names_it)
-}
-
-fn arguments_before(function: &Function, wraps_last: bool) -> &[PatType] {
+/// The arguments that the outer function takes as they are, and the last one, which it wraps. Where the handle is in
+/// that, as in a handler whose only argument is the state, it is an argument like the others, and nothing is wrapped in
+/// its place.
+fn split<'a>(args: &Args, function: &'a Function) -> (&'a [PatType], Option<&'a PatType>) {
+    let mentions = |name: &Ident| with(args).is_some_and(|it| pattern::mentions(it, name));
     match function.arguments.split_last() {
-        Some((_, before)) if wraps_last => before,
-        _ => &function.arguments,
+        Some((last, before)) if !pattern::bindings([last]).iter().any(mentions) => {
+            (before, Some(last))
+        }
+        _ => (&function.arguments, None),
     }
 }
 
-/// All but the last, and the last one; or all of them, and `()`.
-fn split<T: ToTokens>(
-    all: impl IntoIterator<Item = T>,
-    wraps_last: bool,
-) -> (Vec<TokenStream>, TokenStream) {
-    let mut all: Vec<_> = all.into_iter().map(|it| it.to_token_stream()).collect();
-    let last = if wraps_last { all.pop() } else { None };
-    (all, last.unwrap_or_else(|| quote!(())))
+fn or_unit(it: Option<impl ToTokens>) -> TokenStream {
+    it.map_or_else(|| quote!(()), |it| it.to_token_stream())
 }
