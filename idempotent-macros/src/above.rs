@@ -6,14 +6,10 @@ use crate::error::Errors;
 
 /// The lines of the file above the attribute, where the compiler says which file that is.
 pub(crate) fn source(attribute: proc_macro::Span) -> String {
-    let file = attribute
-        .local_file()
-        .and_then(|file| std::fs::read_to_string(file).ok());
-    let lines = file.as_deref().unwrap_or_default().lines();
-    lines
-        .take(attribute.line().saturating_sub(1))
-        .collect::<Vec<_>>()
-        .join("\n")
+    let file = attribute.local_file().map(std::fs::read_to_string);
+    let source = file.and_then(Result::ok).unwrap_or_default();
+    let above = source.lines().take(attribute.line().saturating_sub(1));
+    Vec::from_iter(above).join("\n")
 }
 
 /// `#[axum::debug_handler]` calls the function with the arguments as they are written, which the outer one has not.
