@@ -26,8 +26,10 @@ fn call(args: &Args, function: &Function, names: &[Ident], place: usize) -> Toke
     let callee = located(quote!(#runtime::__private::call), here);
     let policy = policy(args, "name");
     let operation = args.value("name").map(|it| it.setting(&runtime, "name"));
-    let (handle, owned) = split(names, place);
-    let inputs = expressions(args, function, names, place);
+    let mut owned = names.to_vec();
+    let handle = owned.remove(place);
+    let inputs = expressions(args, function, names, &owned);
+    let inputs = quote!(|#handle, (#(#owned,)*)| { #inputs });
     let users = users_path(function);
     let passed = names.iter().map(|it| match *it == handle {
         true => quote!(&#it),
@@ -46,12 +48,6 @@ fn call(args: &Args, function: &Function, names: &[Ident], place: usize) -> Toke
     }
 }
 
-/// The handle, and the rest.
-fn split(names: &[Ident], place: usize) -> (Ident, Vec<Ident>) {
-    let mut owned = names.to_vec();
-    (owned.remove(place), owned)
-}
-
 /// The tokens somewhere else; they mean what they meant.
 fn located(tokens: TokenStream, here: Span) -> TokenStream {
     let located = tokens.into_iter().map(|mut token| {
@@ -61,10 +57,9 @@ fn located(tokens: TokenStream, here: Span) -> TokenStream {
     located.collect()
 }
 
-/// The closure that computes the user's expressions. It is given references, so that is what the patterns bind.
-/// Without a fingerprint, all arguments are it.
-fn expressions(args: &Args, function: &Function, names: &[Ident], place: usize) -> TokenStream {
-    let (handle, owned) = split(names, place);
+/// What computes the user's expressions. It is given references, so that is what the patterns bind. Without a
+/// fingerprint, all arguments are it.
+fn expressions(args: &Args, function: &Function, names: &[Ident], owned: &[Ident]) -> TokenStream {
     // Binding it would be of no use, which a lint of clippy is about.
     let is_unused = |it: &Ident| it.to_string().starts_with('_') && !is_named(args, it);
     let patterns = function.arguments.iter().map(|it| match &*it.pat {
@@ -75,10 +70,5 @@ fn expressions(args: &Args, function: &Function, names: &[Ident], place: usize) 
     let is_chosen = args.get("fingerprint").is_some();
     let arguments = owned.iter().filter(|_| !is_chosen);
     let arguments = arguments.map(|it| quote_spanned!(it.span()=> .argument(#it)));
-    quote! {
-        |#handle, (#(#owned,)*)| {
-            #(let #patterns = #names;)*
-            #inputs #(#arguments)*
-        }
-    }
+    quote!(#(let #patterns = #names;)* #inputs #(#arguments)*)
 }
