@@ -56,7 +56,8 @@ impl Function {
         take_off_tx(&mut users.sig);
         // Beside the outer function, an expected lint would be missed on one of the two.
         let expects = |it: &Attribute| beside.is_some() && it.path().is_ident("expect");
-        let stays = |it: &mut Attribute| is_outside(it) && !expects(it);
+        let is_above = |it: &Attribute| matches!(it.style, syn::AttrStyle::Outer);
+        let stays = |it: &mut Attribute| is_above(it) && is_outside(&it.meta) && !expects(it);
         let outside = users.attrs.extract_if(.., stays).collect();
         Self {
             outside,
@@ -69,10 +70,6 @@ impl Function {
 }
 
 impl Kind {
-    pub(crate) fn is_plain(&self) -> bool {
-        matches!(self, Self::Plain { .. })
-    }
-
     fn of(sig: &Signature) -> Self {
         if let Some(handle) = typed(sig).position(|it| referenced_handle(it).is_some()) {
             return Self::Plain { handle };
@@ -80,7 +77,8 @@ impl Kind {
         let Some((place, lent)) = typed(sig).enumerate().find(|(_, it)| is_lent(it)) else {
             return Self::Handler;
         };
-        let connection = borrowed(&lent.ty);
+        // Another type than a reference is a mistake.
+        let connection = reference(lent).map_or(&lent.ty, |it| &it.elem).clone();
         Self::Transactional { place, connection }
     }
 }
@@ -131,13 +129,11 @@ pub(crate) fn typed(sig: &Signature) -> impl Iterator<Item = &PatType> {
 }
 
 /// The type without parentheses, and without the invisible group that a `macro_rules` variable leaves.
-pub(crate) fn peeled(mut ty: &Type) -> &Type {
-    loop {
-        ty = match ty {
-            Type::Group(group) => &group.elem,
-            Type::Paren(paren) => &paren.elem,
-            _ => return ty,
-        };
+fn peeled(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => peeled(&group.elem),
+        Type::Paren(paren) => peeled(&paren.elem),
+        _ => ty,
     }
 }
 
@@ -146,43 +142,40 @@ pub(crate) fn is_lent(argument: &PatType) -> bool {
     argument.attrs.iter().any(|it| is_named(it, "tx"))
 }
 
-/// `T` of `&mut T`; of another type, which is a mistake, the type.
-fn borrowed(ty: &Type) -> Box<Type> {
-    match peeled(ty) {
-        Type::Reference(reference) => reference.elem.clone(),
-        ty => Box::new(ty.clone()),
+/// Its type, if that is a reference.
+pub(crate) fn reference(argument: &PatType) -> Option<&syn::TypeReference> {
+    match peeled(&argument.ty) {
+        Type::Reference(reference) => Some(reference),
+        _ => None,
     }
 }
 
 /// A reference whose path ends in `Idempotency`.
 pub(crate) fn referenced_handle(argument: &PatType) -> Option<&syn::TypeReference> {
-    if let Type::Reference(reference) = peeled(&argument.ty)
-        && let Type::Path(path) = peeled(&reference.elem)
-        && path.path.segments.last()?.ident == "Idempotency"
-    {
-        return Some(reference);
-    }
-    None
+    reference(argument).filter(|it| match peeled(&it.elem) {
+        Type::Path(it) => ends_in(&it.path, "Idempotency"),
+        _ => false,
+    })
 }
 
 /// Whether the last segment of its path is the name.
 pub(crate) fn is_named(attribute: &Attribute, name: &str) -> bool {
-    let last = attribute.path().segments.last();
-    last.is_some_and(|segment| segment.ident == name)
+    ends_in(attribute.path(), name)
+}
+
+fn ends_in(path: &syn::Path, name: &str) -> bool {
+    path.segments.last().is_some_and(|last| last.ident == name)
 }
 
 /// Whether an attribute stays on the outer function; a `cfg_attr` goes where what it stands for goes.
-fn is_outside(attribute: &Attribute) -> bool {
-    fn is_outside(meta: &Meta) -> bool {
-        if !meta.path().is_ident("cfg_attr") {
-            let mut outside = LINTS.iter().chain(&FOR_CALLERS);
-            return outside.any(|name| meta.path().is_ident(name));
-        }
-        let Meta::List(list) = meta else { return true };
-        let parts = list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
-        parts.is_ok_and(|parts| parts.iter().skip(1).all(is_outside))
+fn is_outside(meta: &Meta) -> bool {
+    if !meta.path().is_ident("cfg_attr") {
+        let mut outside = LINTS.iter().chain(&FOR_CALLERS);
+        return outside.any(|name| meta.path().is_ident(name));
     }
-    matches!(attribute.style, syn::AttrStyle::Outer) && is_outside(&attribute.meta)
+    let Meta::List(list) = meta else { return true };
+    let parts = list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
+    parts.is_ok_and(|parts| parts.iter().skip(1).all(is_outside))
 }
 
 /// Whether the function says `Self`, and means its own `impl` block with it.

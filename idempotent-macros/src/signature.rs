@@ -1,30 +1,33 @@
 //! What the function may look like: one check for handlers and for plain functions.
 
-use syn::{ItemFn, Meta, PatType, ReturnType, Signature, Type, TypeReference};
+use syn::{ItemFn, Meta, PatType, ReturnType, Signature, TypeReference};
 
 use crate::args::{Args, Said};
 use crate::error::Errors;
-use crate::function::{Kind, is_lent, is_named, peeled, referenced_handle, typed};
+use crate::function::{Kind, is_lent, is_named, reference, referenced_handle, typed};
 use crate::value::Value;
 
 /// axum implements `Handler` for functions of up to this many arguments.
 const MOST_ARGUMENTS: usize = 16;
 
 pub(crate) fn check(function: &ItemFn, kind: &Kind, args: &Args, errors: &mut Errors) {
-    let (it, instead) = match kind.is_plain() {
-        true => ("an idempotent function", "and own it"),
-        false => ("a handler", "such as `State<Self>`"),
-    };
-    check_function(&function.sig, it, instead, errors);
-    check_attributes(function, it, errors);
-    match kind.is_plain() {
-        true => check_plain(&function.sig, errors),
-        false => check_handler(&function.sig, errors),
+    let sig = &function.sig;
+    match kind {
+        Kind::Handler | Kind::Transactional { .. } => {
+            check_function(function, "a handler", "such as `State<Self>`", errors);
+            check_handler(sig, errors);
+        }
+        Kind::Plain { handle } => {
+            let it = "an idempotent function";
+            check_function(function, it, "and own it", errors);
+            check_plain(sig, *handle, errors);
+        }
     }
-    check_args(args, &function.sig, kind, errors);
+    check_args(args, sig, kind, errors);
 }
 
-fn check_function(sig: &Signature, it: &str, instead: &str, errors: &mut Errors) {
+fn check_function(function: &ItemFn, it: &str, instead: &str, errors: &mut Errors) {
+    let sig = &function.sig;
     let no_unsafe = "cannot be `unsafe`: put the `unsafe` inside";
     let no_self = "cannot take `self`: take what it needs as an argument";
     errors.refuse(sig.constness, format!("{it} cannot be `const`: remove it"));
@@ -35,6 +38,7 @@ fn check_function(sig: &Signature, it: &str, instead: &str, errors: &mut Errors)
         let rule = format!("{it} must be `async`: write `async fn {}`", sig.ident);
         errors.at(sig.fn_token, rule);
     }
+    check_attributes(function, it, errors);
 }
 
 fn check_attributes(function: &ItemFn, it: &str, errors: &mut Errors) {
@@ -59,12 +63,10 @@ fn check_attributes(function: &ItemFn, it: &str, errors: &mut Errors) {
 fn check_handler(sig: &Signature, errors: &mut Errors) {
     let (lent, extracted): (Vec<_>, Vec<_>) = typed(sig).partition(|it| is_lent(it));
     for argument in &extracted {
-        if let Type::Reference(reference) = peeled(&argument.ty) {
-            let rule = "an extractor is an owned value, and this argument is borrowed: take the value; \
-                        if this function is not a handler, write the handle as `&Idempotency`, \
-                        not as an alias";
-            errors.at(reference, rule);
-        }
+        let rule = "an extractor is an owned value, and this argument is borrowed: take the value; \
+                    if this function is not a handler, write the handle as `&Idempotency`, \
+                    not as an alias";
+        errors.refuse(reference(argument), rule);
     }
     let rule = "axum handlers have at most 16 arguments: \
                 put some of them into one tuple, or into a type with `FromRequestParts`";
@@ -80,42 +82,39 @@ fn check_handler(sig: &Signature, errors: &mut Errors) {
             errors.at(tx, rule);
         }
     }
-    if let Some(PatType { ty, .. }) = lent.first()
-        && !matches!(peeled(ty), Type::Reference(it) if it.mutability.is_some())
-    {
-        let rule = "`#[tx]` lends the handler a connection, which the runtime commits: \
-                    write `&mut PgConnection`, `&mut DeadpoolTransaction`, `&mut SqliteConnection` or `&mut MySqlConnection`";
-        errors.at(ty, rule);
-    }
+    let is_mutable = |it: &PatType| reference(it).is_some_and(|it| it.mutability.is_some());
+    let unusable = lent.first().filter(|it| !is_mutable(it));
+    let rule = "`#[tx]` lends the handler a connection, which the runtime commits: \
+                write `&mut PgConnection`, `&mut DeadpoolTransaction`, `&mut SqliteConnection` or `&mut MySqlConnection`";
+    errors.refuse(unusable.map(|it| &it.ty), rule);
 }
 
-fn check_plain(sig: &Signature, errors: &mut Errors) {
+fn check_plain(sig: &Signature, handle: usize, errors: &mut Errors) {
     if let ReturnType::Default = sig.output {
         let rule = "an idempotent function must return a `Result`: \
                     `Ok` for what happened, which is stored, and `Err` if nothing happened";
         errors.at(&sig.ident, rule);
     }
-    let mut has_handle = false;
-    for argument in typed(sig) {
+    for (place, argument) in typed(sig).enumerate() {
         for tx in argument.attrs.iter().filter(|it| is_named(it, "tx")) {
             let rule = "`#[tx]` is for handlers: put it on the argument of one";
             errors.at(tx, rule);
         }
-        if let Some(handle) = referenced_handle(argument) {
-            if std::mem::replace(&mut has_handle, true) {
-                errors.at(handle, "the handle is given twice: remove one of the two");
+        if let Some(reference) = referenced_handle(argument) {
+            if place != handle {
+                let rule = "the handle is given twice: remove one of the two";
+                errors.at(reference, rule);
             }
             let rule = "the handle cannot be borrowed mutably: write `&Idempotency`";
-            errors.refuse(handle.mutability, rule);
+            errors.refuse(reference.mutability, rule);
             let rule = "the handle is borrowed for the call only: write `&Idempotency`";
-            errors.refuse(static_lifetime(handle), rule);
-        } else if let Type::Reference(reference) = peeled(&argument.ty)
-            && static_lifetime(reference).is_none()
-        {
+            errors.refuse(static_lifetime(reference), rule);
+        } else {
+            let borrowed = reference(argument).filter(|it| static_lifetime(it).is_none());
             let rule = "an idempotent function must own its arguments, because it continues when \
                         its caller is gone: take the value, such as a `String` instead of a `&str`, \
                         or an `Arc`";
-            errors.at(reference, rule);
+            errors.refuse(borrowed, rule);
         }
     }
 }
@@ -139,9 +138,7 @@ fn check_args(args: &Args, sig: &Signature, kind: &Kind, errors: &mut Errors) {
         };
         errors.at(name, rule);
     }
-    if !kind.is_plain() {
-        return;
-    }
+    let Kind::Plain { .. } = kind else { return };
     if let Some(Value::Variant(..)) = args.value("fingerprint") {
         let rule = "this function has no request body to compare: write an expression over its \
                     arguments, such as `fingerprint = order`, or nothing for all of them";
