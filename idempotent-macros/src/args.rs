@@ -148,18 +148,15 @@ impl Args {
 
     /// Arguments that are good by themselves and contradict another.
     fn check_contradictions(&self, errors: &mut Errors) {
-        let waits = self
-            .get("in_flight")
-            .is_some_and(|said| matches!(said.value, None | Some(Value::Variant(_, "Wait"))));
-        if let (Some(wait), false) = (self.get("wait"), waits) {
-            let rule =
-                "`wait` has no effect without `in_flight = \"wait\"`: add that, or remove `wait`";
-            errors.at(&wait.name, rule);
-        }
-        if let (Some(key), Some(_)) = (self.get("key"), self.get("header")) {
-            let rule = "`key` replaces the header, which is never read: remove one of the two";
-            errors.at(&key.name, rule);
-        }
+        let in_flight = self.get("in_flight").map(|said| &said.value);
+        let waits = matches!(in_flight, Some(None | Some(Value::Variant(_, "Wait"))));
+        let wait = self.get("wait").filter(|_| !waits);
+        let rule =
+            "`wait` has no effect without `in_flight = \"wait\"`: add that, or remove `wait`";
+        errors.refuse(wait.map(|said| &said.name), rule);
+        let key = self.get("key").filter(|_| self.get("header").is_some());
+        let rule = "`key` replaces the header, which is never read: remove one of the two";
+        errors.refuse(key.map(|said| &said.name), rule);
     }
 
     /// What was said that calls the method, well or badly.
