@@ -108,12 +108,11 @@ fn users_path(function: &Function) -> TokenStream {
         Some(ident) => quote!(Self::#ident),
     };
     // Spelt out, because a parameter may be in the body only.
-    let parameters = sig.generics.params.iter().filter_map(|it| match it {
+    let parameters = Vec::from_iter(sig.generics.params.iter().filter_map(|it| match it {
         GenericParam::Type(it) => Some(&it.ident),
         GenericParam::Const(it) => Some(&it.ident),
         GenericParam::Lifetime(_) => None,
-    });
-    let parameters: Vec<_> = parameters.collect();
+    }));
     let turbofish = (!parameters.is_empty()).then(|| quote!(::<#(#parameters),*>));
     quote!(#path #turbofish)
 }

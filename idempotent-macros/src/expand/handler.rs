@@ -25,10 +25,7 @@ pub(super) fn function(args: &Args, function: &Function) -> TokenStream {
     let handle = handle.map(|handle| quote!(, #handle));
     let extraction = quote!(impl #runtime::__private::Extraction<#last_type>);
     let request = quote!(IdempotentRequest<#last_type, #extraction #handle>);
-    let arguments = quote! {
-        #(#first: #types,)*
-        #wrapped: #runtime::__private::#request,
-    };
+    let arguments = quote!(#(#first: #types,)* #wrapped: #runtime::__private::#request,);
     let call = call(args, function);
     let output = quote!(-> #runtime::__private::Response);
     shell(args, function, [arguments, output, call])
