@@ -1,13 +1,16 @@
 //! What is particular about handlers that write by tokio-postgres.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::FromRef;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use deadpool_postgres::{Client, Pool};
+use futures_util::StreamExt as _;
 use http::{Request, StatusCode};
 use idempotent_runtime::store::postgres::{DeadpoolTransaction, PostgresStore};
 use idempotent_runtime::store::transaction::TransactionRequest;
@@ -331,4 +334,44 @@ async fn a_beginning_that_is_dropped_leaves_no_open_transaction_in_the_pool() {
     session.scene.execute("COMMIT").await;
     assert_ne!(session.backend().await, backend);
     session.clean_up().await;
+}
+
+static EXPORTS: AtomicUsize = AtomicUsize::new(0);
+
+#[idempotent(max_response_bytes = 1000)]
+async fn export(#[tx] tx: &mut DeadpoolTransaction, rows: String) -> Response {
+    EXPORTS.fetch_add(1, Ordering::SeqCst);
+    let none: [&str; 0] = [];
+    let select = format!("SELECT repeat('x', 100) FROM generate_series(1, {rows})");
+    let rows = tx.query_raw(&select, none).await.expect("rows");
+    let rows = rows.map(|row| row.map(|row| row.get::<_, String>(0)));
+    (StatusCode::CREATED, Body::from_stream(rows)).into_response()
+}
+
+/// `COMMIT` would wait for rows that are read when it is done.
+#[tokio::test]
+async fn a_body_of_the_transactions_own_rows_is_answered_whatever_its_length() {
+    let Some(scene) = Deadpool::new().await else {
+        return;
+    };
+    let transactions = scene.builder(1).build().transactions().await.unwrap();
+    let app: Router = Router::new()
+        .route("/", post(export))
+        .with_state(App { transactions });
+    for (runs, rows, expected) in [(1, "10", None), (2, "50000", Some("response-not-retained"))] {
+        for _ in 0..2 {
+            let request = Request::post("/").header("idempotency-key", rows);
+            let request = request.body(Body::from(rows)).unwrap();
+            let response = app.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::CREATED);
+            let body = axum::body::to_bytes(response.into_body(), 2000).await;
+            let body = body.unwrap();
+            let problem: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+            let code = problem.as_ref().and_then(|it| it["code"].as_str());
+            assert_eq!(code, expected);
+            assert_eq!(code.is_none(), *body == [b'x'; 1000]);
+            assert_eq!(EXPORTS.load(Ordering::SeqCst), runs);
+        }
+    }
+    scene.clean_up().await;
 }

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use crate::support::{Database, Scene, Server, on_databases};
+use reqwest::Method;
+
+use crate::support::{Database, Scene, Server, on_databases, reply};
 
 const TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -72,3 +74,42 @@ async fn a_handler_that_commits_by_itself_and_hangs_is_called_unknown<C: Databas
     assert_eq!(scene.payments("key").await, 1);
 }
 on_databases!(a_handler_that_commits_by_itself_and_hangs_is_called_unknown: PgConnection DeadpoolTransaction MySqlConnection);
+
+/// The connection cannot be asked while the statement runs.
+async fn a_handler_that_commits_by_itself_and_hangs_in_a_statement_is_called_unknown<
+    C: Database,
+>(
+    scene: &Scene<C>,
+) {
+    let server = server(scene).await;
+    let steps = "pay; sql COMMIT; once sql SELECT pg_sleep(600)";
+    let first = server.post("/all", "key", steps).await;
+    first.assert_code(409, "outcome-unknown");
+    let again = server.post("/all", "key", steps).await;
+    again.assert_code(409, "outcome-unknown");
+    assert_eq!(scene.payments("key").await, 1);
+}
+on_databases!(a_handler_that_commits_by_itself_and_hangs_in_a_statement_is_called_unknown: PgConnection DeadpoolTransaction);
+
+/// In the server neither its locks nor its session outlive it, with a key or without.
+async fn a_statement_that_hangs_ends_with_its_handler<C: Database>(scene: &Scene<C>) {
+    let server = server(scene).await;
+    let steps = "pay; once sql SELECT pg_sleep(600), '{records}'";
+    server.post("/all", "key", steps).await.assert_refused();
+    let again = server.settled("/all", "key", steps).await;
+    again.assert_own(201);
+    assert_eq!(scene.payments("key").await, 1);
+    let steps = "pay; sql SELECT pg_sleep(600), '{records}'";
+    let refused = reply(server.keyless(Method::POST, "/optional", steps)).await;
+    refused.assert_refused();
+    let running = "SELECT count(*) FROM pg_stat_activity \
+        WHERE state = 'active' AND query LIKE 'SELECT pg_sleep(600), ''{records}%'";
+    for _ in 0..4_000 {
+        if scene.number(running).await == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("a statement still runs");
+}
+on_databases!(a_statement_that_hangs_ends_with_its_handler: PgConnection DeadpoolTransaction);

@@ -251,3 +251,21 @@ async fn a_pool_that_may_not_write_records_is_found() {
         .await;
     scene.clean_up().await;
 }
+
+/// Its own answer goes out, and a retry finds that nothing is known.
+async fn a_handler_that_has_committed_and_whose_answer_is_not_stored_is_not_run_again<
+    C: Database,
+>(
+    scene: &Scene<C>,
+) {
+    for (key, end) in [("one", "panic"), ("two", "answer 500")] {
+        let server = scene.serve(scene.builder(2)).await;
+        let steps = format!("pay; sql COMMIT; {end}");
+        let first = server.post("/none", key, &steps).await;
+        assert_eq!(first.status, 500, "{first:?}");
+        let again = server.post("/none", key, &steps).await;
+        again.assert_code(409, "outcome-unknown");
+        assert_eq!((server.stage.runs(), scene.payments(key).await), (1, 1));
+    }
+}
+on_databases!(a_handler_that_has_committed_and_whose_answer_is_not_stored_is_not_run_again: PgConnection DeadpoolTransaction MySqlConnection);

@@ -288,6 +288,22 @@ impl<C> InTransaction<C> {
             .await?)
     }
 
+    /// Takes everything back and frees the key, after a handler that did not say what it has done. `false` if the handler has
+    /// ended the transaction by itself: what it wrote may be there, and a record says so.
+    pub(crate) async fn take_back(mut self) -> bool {
+        if !self.is_ended().await {
+            self.roll_back().await;
+            return true;
+        }
+        let record = self.key().map(tracing::field::display);
+        tracing::error!(
+            record,
+            "a handler has ended its transaction by itself, and its answer is not stored"
+        );
+        self.abandon().await;
+        false
+    }
+
     /// Takes everything back and frees the key.
     pub(crate) async fn roll_back(self) {
         let Self {
@@ -298,7 +314,7 @@ impl<C> InTransaction<C> {
 
     /// Takes back what can be taken back of a transaction that the handler has ended by itself, and keeps that its outcome is
     /// unknown.
-    pub(crate) async fn abandon(self) {
+    async fn abandon(self) {
         let Self {
             session, running, ..
         } = self;

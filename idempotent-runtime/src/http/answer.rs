@@ -51,9 +51,8 @@ pub(super) fn replay(idempotency: &Idempotency, stored: Arc<StoredResponse>) -> 
         }
         Some(body) => respond(status, stored.headers, body),
         None => {
-            let problem = Problem::new(ProblemCode::ResponseNotRetained).with_status(status);
             let head = respond(status, stored.headers, Body::empty());
-            put_problem(idempotency, head, &problem)
+            without_body(idempotency, head)
         }
     };
     let marker = HeaderValue::from_static("true");
@@ -63,6 +62,13 @@ pub(super) fn replay(idempotency: &Idempotency, stored: Arc<StoredResponse>) -> 
         note::trace_context(&mut response, trace_context);
     }
     response
+}
+
+/// A problem in the place of a body that is not there.
+pub(super) fn without_body(idempotency: &Idempotency, head: Response) -> Response {
+    let problem = Problem::new(ProblemCode::ResponseNotRetained);
+    let problem = problem.with_status(head.status());
+    put_problem(idempotency, head, &problem)
 }
 
 pub(super) fn in_flight(idempotency: &Idempotency, lease_left: Duration) -> Response {

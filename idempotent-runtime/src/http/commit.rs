@@ -1,6 +1,7 @@
 //! Running a handler in a transaction, and committing its writes with its response.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::response::{IntoResponse, Response};
@@ -8,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
 use http_body_util::BodyExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer;
 use super::answer::is_bodyless;
@@ -56,18 +57,23 @@ where
         Err(_) => return took_too_long(transaction, &idempotency).await,
     };
     let is_released = response.extensions().get::<Unstored>().is_some();
-    if is_released || !is_kept(policy, record.is_some(), &response) {
+    if is_released {
         transaction.roll_back().await;
         return taken_back(&idempotency, record, response);
     }
+    if !is_kept(policy, record.is_some(), &response) {
+        transaction.take_back().await;
+        return taken_back(&idempotency, record, response);
+    }
     let limit = policy.max_response_bytes;
-    let (stored, own) = match timeout_at(deadline, prepare(&idempotency, response, limit)).await {
+    let preparing = prepare(&idempotency, response, limit);
+    let (stored, mut own) = match timeout_at(deadline, preparing).await {
         Ok(Some(prepared)) => prepared,
         Ok(None) => failure(&idempotency, described.as_ref(), limit).await,
         Err(_) => return took_too_long(transaction, &idempotency).await,
     };
     if !is_kept(policy, record.is_some(), &own) {
-        transaction.roll_back().await;
+        transaction.take_back().await;
         return taken_back(&idempotency, record, own);
     }
     // The handler need not know what has happened to it, but the database does: of two transactions in
@@ -87,7 +93,22 @@ where
     {
         return answer::refuse(&idempotency, &refusal);
     }
-    match transaction.commit(&stored).await {
+    let mut committing = pin!(transaction.commit(&stored));
+    let committed = match may_read_on::<C>(&stored) {
+        false => committing.await,
+        true => match timeout(SILENCE, &mut committing).await {
+            Ok(committed) => committed,
+            Err(_) => {
+                tracing::warn!(
+                    record = record.map(tracing::field::display),
+                    "the transaction does not commit: the rest of the streamed body is not sent, because it may read the transaction's rows"
+                );
+                own = answer::without_body(&idempotency, own);
+                committing.await
+            }
+        },
+    };
+    match committed {
         Ok(answer) => {
             let is_own = matches!(answer, Claim::Acquired(_));
             let response = answer::after_run(&idempotency, answer, own);
@@ -99,6 +120,15 @@ where
         Err(refusal) => answer::refuse(&idempotency, &refusal),
     }
 }
+
+/// Whether the body may go on reading the transaction's rows, behind which `COMMIT` waits: what is stored without its body was
+/// not read to its end.
+fn may_read_on<C: TransactionConnection>(stored: &StoredResponse) -> bool {
+    C::BODIES_READ_ON && stored.body.is_none()
+}
+
+/// How long `COMMIT` may take while a body may hold it up.
+const SILENCE: Duration = Duration::from_millis(250);
 
 /// The handler's answer, after what it has written was taken back.
 fn taken_back(
@@ -115,20 +145,12 @@ fn taken_back(
 
 /// Takes everything back: a handler that hangs keeps a connection and its locks.
 async fn took_too_long<C: TransactionConnection>(
-    mut transaction: InTransaction<C>,
+    transaction: InTransaction<C>,
     idempotency: &Idempotency,
 ) -> Response {
-    let (record, is_ended) = (transaction.key(), transaction.is_ended().await);
-    if is_ended {
-        transaction.abandon().await;
-        let record = record.map(tracing::field::display);
-        tracing::error!(
-            record,
-            "a handler has ended its transaction by itself, and then took too long"
-        );
+    if !transaction.take_back().await {
         return answer::problem(idempotency, &Problem::new(ProblemCode::OutcomeUnknown));
     }
-    transaction.roll_back().await;
     let cause = "the handler took longer than `transaction_timeout`, and was rolled back";
     let error = StoreError::new(idempotency.store().name(), StoreErrorKind::TimedOut);
     answer::refuse(

@@ -187,12 +187,15 @@ pub mod sealed {
     use super::{Begin, Transactor};
 
     pub trait Of: Sized {
+        /// A response's body can go on reading the transaction's rows when its handler is done.
+        const BODIES_READ_ON: bool;
+
         fn of(transactor: Transactor) -> Option<Arc<dyn Begin<Self>>>;
     }
 }
 
 macro_rules! connection {
-    ($feature:literal, $store:literal, $variant:ident, $connection:ty) => {
+    ($feature:literal, $store:literal, $variant:ident, $connection:ty, $bodies_read_on:literal) => {
         #[cfg(feature = $feature)]
         impl TransactionConnection for $connection {
             const STORE: &'static str = $store;
@@ -200,6 +203,8 @@ macro_rules! connection {
 
         #[cfg(feature = $feature)]
         impl sealed::Of for $connection {
+            const BODIES_READ_ON: bool = $bodies_read_on;
+
             #[allow(
                 unreachable_patterns,
                 reason = "with one SQL feature there is one variant"
@@ -221,15 +226,16 @@ macro_rules! connection {
     };
 }
 
-connection!("postgres", "postgres", Postgres, sqlx::PgConnection);
+connection!("postgres", "postgres", Postgres, sqlx::PgConnection, false);
 connection!(
     "tokio-postgres",
     "postgres",
     Deadpool,
-    super::postgres::DeadpoolTransaction
+    super::postgres::DeadpoolTransaction,
+    true
 );
-connection!("sqlite", "sqlite", Sqlite, sqlx::SqliteConnection);
-connection!("mysql", "mysql", MySql, sqlx::MySqlConnection);
+connection!("sqlite", "sqlite", Sqlite, sqlx::SqliteConnection, false);
+connection!("mysql", "mysql", MySql, sqlx::MySqlConnection, false);
 
 impl fmt::Debug for Transactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -148,6 +148,11 @@ async fn handler_that_leaves_its_session_changed_pays_once_and_its_connection_is
             "session_replication_role",
         ),
         ("SET row_security = off", "row_security"),
+        // The limit of the store's transaction does not hide it.
+        (
+            "SET idle_in_transaction_session_timeout = '20min'",
+            "idle_in_transaction_session_timeout",
+        ),
         ("SELECT set_config('search_path', '', false)", "search_path"),
         // A handler that ends its transaction by itself: both are there, though not together.
         (r#"COMMIT; SET ROLE "{tenant}""#, "role"),

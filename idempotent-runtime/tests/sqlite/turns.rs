@@ -274,6 +274,7 @@ async fn session_that_a_handler_has_changed_is_not_reused() {
     for change in [
         "PRAGMA locking_mode = EXCLUSIVE",
         "PRAGMA query_only = ON",
+        "PRAGMA max_page_count = 1",
         "CREATE TEMP TRIGGER hide AFTER INSERT ON main.idempotency_records
             BEGIN DELETE FROM idempotency_records WHERE key = NEW.key; END",
         "ATTACH ':memory:' AS other",
@@ -294,6 +295,37 @@ async fn session_that_a_handler_has_changed_is_not_reused() {
         let session = in_time(open(&transactions)).await;
         let committed = session.commit(&response("paid")).await.unwrap();
         assert_eq!(committed, Committed::Stored);
+    }
+}
+
+/// What statements mean, to the next handler.
+#[tokio::test]
+async fn settings_of_a_handler_end_with_it() {
+    let directory = Directory::new();
+    let store = directory.store().await;
+    let transactions = transactions(&store);
+    for (change, setting) in [
+        ("PRAGMA case_sensitive_like = ON", "SELECT 'a' LIKE 'A'"),
+        ("PRAGMA max_page_count = 100", "PRAGMA max_page_count"),
+        ("PRAGMA read_uncommitted = ON", "PRAGMA read_uncommitted"),
+        ("PRAGMA trusted_schema = OFF", "PRAGMA trusted_schema"),
+        (
+            "PRAGMA legacy_alter_table = ON",
+            "PRAGMA legacy_alter_table",
+        ),
+        (
+            "PRAGMA reverse_unordered_selects = ON",
+            "PRAGMA reverse_unordered_selects",
+        ),
+    ] {
+        let mut found = Vec::new();
+        for statement in [setting, change, setting] {
+            let mut session = in_time(open(&transactions)).await;
+            let asked = sqlx::query_scalar::<_, i64>(statement);
+            found.push(asked.fetch_optional(session.connection()).await.unwrap());
+            session.roll_back().await;
+        }
+        assert_eq!(found.first(), found.last(), "{change}");
     }
 }
 

@@ -39,6 +39,7 @@ pub(super) async fn begin(
         lent,
         session,
         record,
+        is_silent: false,
     };
     let Some((request, sql)) = request else {
         let asked = lent.prepare_cached(&SESSION.session).await?;
@@ -63,9 +64,16 @@ pub(super) async fn begin(
         try_join_all(request.keys().map(|key| enter_for(&lent, &enter, key))),
     )
     .await;
-    begun?;
+    let entered = match begun.and(entered) {
+        Ok(entered) => entered,
+        Err(error) => {
+            // With its locks, before another connection asks for them.
+            drop(lent.batch_execute("ROLLBACK").await);
+            return Err(error.into());
+        }
+    };
     let mut record = RecordToWrite::new(request.clone(), sql, put_back);
-    for (key, entered) in request.keys().zip(entered?) {
+    for (key, entered) in request.keys().zip(entered) {
         record.begun_us = entered.try_get("begun_us")?;
         session.settings = entered.try_get("session")?;
         let setting = |name| entered.try_get::<_, Option<&str>>(name);
@@ -87,6 +95,7 @@ pub(super) async fn begin(
             return Ok(settled.map(|never| match never {}));
         }
         if is_read_only {
+            lent.batch_execute("ROLLBACK").await?;
             return Err(NotBegun::read_only());
         }
         // One that counts has been dealt with.

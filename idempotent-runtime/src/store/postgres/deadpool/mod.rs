@@ -14,16 +14,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::Pool;
-use sqlx::Row as _;
 
 use self::begin::begin;
 use self::open::Open;
 use self::pool::close_idle;
-use super::error::{NAME, not_allowed, store_error};
+use super::error::{NAME, not_allowed};
 use super::records::Records;
-use super::row;
 use super::statements::TransactionStatements;
-use super::transaction::lock;
+use super::transaction::is_free;
 use crate::store::transaction::{Begin, Session, TransactionRequest};
 use crate::store::{Claim, StoreError, StoreErrorKind};
 
@@ -67,10 +65,7 @@ impl DeadpoolTransactions {
         if self.is_known.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let lock = lock(&sql.name, &request.owner.key);
-        let ask = || sqlx::query("SELECT pg_try_advisory_xact_lock($1) AS is_free").bind(lock);
-        let row = row::one(self.records.lanes()?.work.rows(None, ask).await?)?;
-        if row.try_get("is_free").map_err(store_error)? {
+        if is_free(&self.records, sql, &request.owner.key).await? {
             let cause = "the pool of `PostgresStore::with_deadpool` leads to another database than the store";
             return Err(StoreError::new(NAME, StoreErrorKind::Refused).with_source(cause));
         }

@@ -21,7 +21,7 @@ use crate::record::StoredResponse;
 use crate::store::StoreError;
 use crate::store::postgres::records::Records;
 use crate::store::postgres::statements::RIGHTS;
-use crate::store::postgres::transaction::{Remaining, keep, settled_without_record};
+use crate::store::postgres::transaction::{Remaining, SILENCE, keep, settled_without_record};
 use crate::store::sql::RETURN_LIMIT;
 use crate::store::transaction::{Committed, Session, UNDO};
 
@@ -32,6 +32,8 @@ pub(super) struct Open {
     pub(super) lent: DeadpoolTransaction,
     pub(super) session: SessionBefore,
     pub(super) record: Option<RecordToWrite>,
+    /// It was asked something and has not replied: a statement of the handler's still runs there.
+    pub(super) is_silent: bool,
 }
 
 #[async_trait]
@@ -45,8 +47,14 @@ impl Session<DeadpoolTransaction> for Open {
     }
 
     async fn is_ended(&mut self) -> bool {
-        let undone = self.lent.batch_execute(UNDO).await;
-        undone.is_err_and(|error| is_without_savepoint(&error))
+        if let Ok(undone) = timeout(SILENCE, self.lent.batch_execute(UNDO)).await {
+            return undone.is_err_and(|error| is_without_savepoint(&error));
+        }
+        self.is_silent = true;
+        match &self.record {
+            Some(record) => record.is_ended(&self.records).await,
+            None => false,
+        }
     }
 
     /// If there is no savepoint any more, the handler or the server has ended the transaction: what was committed cannot be
@@ -81,7 +89,7 @@ impl Session<DeadpoolTransaction> for Open {
 
     async fn roll_back(self: Box<Self>) {
         // A connection on which that fails is closed, and then the server does it.
-        if self.lent.batch_execute("ROLLBACK").await.is_ok() {
+        if !self.is_silent && self.lent.batch_execute("ROLLBACK").await.is_ok() {
             self.give_back_if_same();
         }
     }

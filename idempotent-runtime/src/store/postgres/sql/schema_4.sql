@@ -313,14 +313,24 @@ CREATE TRIGGER "{table}_gone" AFTER DELETE ON {schema}."{table}" FOR EACH ROW
 -- A transaction's lock of a key, for as long as it lasts. When another session has it, `idempotent.is_taken` says so.
 --
 -- A connection that is gone without a word keeps the lock no longer than `idle_ms`. What the limit was before is in
--- `idempotent.idle_limit`. NULL for a lock that is not the first of its transaction.
+-- `idempotent.idle_limit`, and the store's own in `idempotent.idle_own`. NULL for a lock that is not the first of its
+-- transaction.
+--
+-- A statement that runs when its client goes away would run to its end, with the lock: with an interval, the server looks
+-- whether the client is there. Not before version 14, and not on Windows.
 CREATE OR REPLACE PROCEDURE {schema}."{table}_lock"(lock bigint, idle_ms text) LANGUAGE plpgsql AS $lock$
 DECLARE
     ignored text; -- so that nothing here is a query
 BEGIN
     IF idle_ms IS NOT NULL THEN
         ignored := set_config('idempotent.idle_limit', current_setting('idle_in_transaction_session_timeout'), true)
-            || set_config('idle_in_transaction_session_timeout', idle_ms, true);
+            || set_config('idle_in_transaction_session_timeout', idle_ms, true)
+            || set_config('idempotent.idle_own', current_setting('idle_in_transaction_session_timeout'), true);
+        IF current_setting('client_connection_check_interval', true) IS NOT NULL
+            AND current_setting('dynamic_shared_memory_type') <> 'windows'
+        THEN
+            ignored := set_config('client_connection_check_interval', '1000', true);
+        END IF;
     END IF;
     IF NOT pg_try_advisory_xact_lock(lock) THEN
         ignored := set_config('idempotent.is_taken', 'true', true);

@@ -5,8 +5,11 @@ ARRAY[pg_catalog.current_setting('session_authorization'), pg_catalog.current_se
     pg_catalog.current_setting('session_replication_role'),
     pg_catalog.current_setting('default_transaction_isolation'), pg_catalog.current_setting('default_transaction_read_only'),
     pg_catalog.current_setting('default_transaction_deferrable'),
-    -- begin.sql has set another one for the transaction.
-    coalesce(nullif(pg_catalog.current_setting('idempotent.idle_limit', true), ''), pg_catalog.current_setting('idle_in_transaction_session_timeout')),
+    -- The lock's procedure has set another one for the transaction.
+    CASE pg_catalog.current_setting('idle_in_transaction_session_timeout')
+        WHEN nullif(pg_catalog.current_setting('idempotent.idle_own', true), '')
+        THEN pg_catalog.current_setting('idempotent.idle_limit', true)
+        ELSE pg_catalog.current_setting('idle_in_transaction_session_timeout') END,
     pg_catalog.current_setting('synchronous_commit'), pg_catalog.current_setting('timezone'), pg_catalog.current_setting('datestyle'),
     pg_catalog.current_setting('intervalstyle'), pg_catalog.current_setting('client_encoding'), pg_catalog.current_setting('bytea_output'),
     pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('application_name')]

@@ -13,6 +13,7 @@ use super::open::Open;
 use super::pool::{UnansweredBegin, close_idle};
 use super::record::RecordToWrite;
 use crate::key::RecordKey;
+use crate::store::postgres::error::store_error;
 use crate::store::postgres::records::Records;
 use crate::store::postgres::row;
 use crate::store::postgres::statements::{SESSION, TransactionStatements, statement};
@@ -41,6 +42,7 @@ pub(super) async fn begin(
             connection,
             session,
             record: None,
+            is_silent: false,
         })));
     };
     let begin = AssertSqlSafe(message(&sql, request, &idle_ms));
@@ -56,7 +58,15 @@ pub(super) async fn begin(
         let entered = statement(&record.sql.enter)
             .bind(&key.as_bytes()[..])
             .fetch_one(&mut *connection)
-            .await?;
+            .await;
+        let entered = match entered {
+            Ok(entered) => entered,
+            Err(error) => {
+                // With its locks, before another connection asks for them.
+                drop(transaction::roll_back::<Postgres>(&mut connection).await);
+                return Err(error.into());
+            }
+        };
         let setting = |name| entered.try_get::<Option<&str>, _>(name);
         let (is_ours, is_read_only) = (
             setting("is_taken")? != Some("true"),
@@ -79,6 +89,7 @@ pub(super) async fn begin(
             return Ok(settled.map(|never| match never {}));
         }
         if is_read_only {
+            transaction::roll_back::<Postgres>(&mut connection).await?;
             return Err(NotBegun::read_only());
         }
         // One that counts has been dealt with.
@@ -90,6 +101,7 @@ pub(super) async fn begin(
         connection,
         session,
         record: Some(record),
+        is_silent: false,
     })))
 }
 
@@ -122,7 +134,7 @@ pub(in crate::store::postgres) fn message(
 
 /// What begins one without.
 pub(in crate::store::postgres) fn message_without_record(idle_ms: &str) -> String {
-    format!("BEGIN; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}")
+    include_str!("../sql/begin_without_record.sql").replace("{idle_ms}", idle_ms)
 }
 
 /// One lock for each key of each table. Advisory locks are numbers of 64 bits, so that two keys
@@ -131,6 +143,18 @@ pub(in crate::store::postgres) fn lock(table: &str, key: &RecordKey) -> i64 {
     let table = Sha256::digest(table);
     let bytes = key.as_bytes().iter().zip(table).take(8);
     bytes.fold(0, |lock, (key, table)| lock << 8 | i64::from(*key ^ table))
+}
+
+/// Whether no session holds a transaction's lock: asked by a connection of the store's.
+pub(in crate::store::postgres) async fn is_free(
+    records: &Records,
+    sql: &TransactionStatements,
+    key: &RecordKey,
+) -> Result<bool, StoreError> {
+    let lock = lock(&sql.name, key);
+    let ask = || sqlx::query("SELECT pg_try_advisory_xact_lock($1) AS is_free").bind(lock);
+    let row = row::one(records.lanes()?.work.rows(None, ask).await?)?;
+    row.try_get("is_free").map_err(store_error)
 }
 
 /// A record counts, whatever session has the lock: one that only looks at the record has it for a moment.

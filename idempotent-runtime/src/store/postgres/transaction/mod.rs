@@ -24,13 +24,13 @@ use crate::store::transaction::{Begin, Session, TransactionRequest};
 use crate::store::{Claim, StoreError};
 
 #[cfg(feature = "tokio-postgres")]
-pub(super) use self::begin::{lock, message, message_without_record, milliseconds};
+pub(super) use self::begin::{is_free, message, message_without_record, milliseconds};
 #[cfg(feature = "tokio-postgres")]
 pub(super) use self::ended::{Remaining, keep, settled_without_record};
 #[cfg(feature = "tokio-postgres")]
 pub(super) use self::not_begun::NotBegun;
 #[cfg(feature = "tokio-postgres")]
-pub(super) use self::pool::UnansweredBegin;
+pub(super) use self::pool::{SILENCE, UnansweredBegin};
 
 mod begin;
 mod ended;

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::ended::{Remaining, keep, settled_without_record};
-use super::pool::close_idle;
+use super::pool::{SILENCE, close_idle};
 use super::record::RecordToWrite;
 use crate::record::StoredResponse;
 use crate::store::StoreError;
@@ -27,6 +27,8 @@ pub(super) struct Open {
     /// What the session was set to before.
     pub(super) session: Vec<String>,
     pub(super) record: Option<RecordToWrite>,
+    /// It was asked something and has not replied: a statement of the handler's still runs there.
+    pub(super) is_silent: bool,
 }
 
 #[async_trait]
@@ -41,7 +43,15 @@ impl Session<PgConnection> for Open {
     }
 
     async fn is_ended(&mut self) -> bool {
-        transaction::is_ended::<Postgres>(&mut self.connection, is_without_savepoint).await
+        let asking = transaction::is_ended::<Postgres>(&mut self.connection, is_without_savepoint);
+        if let Ok(is_ended) = timeout(SILENCE, asking).await {
+            return is_ended;
+        }
+        self.is_silent = true;
+        match &self.record {
+            Some(record) => record.is_ended(&self.records).await,
+            None => false,
+        }
     }
 
     async fn undo(&mut self) -> Result<(), StoreError> {
@@ -84,7 +94,11 @@ impl Session<PgConnection> for Open {
     }
 
     async fn roll_back(mut self: Box<Self>) {
-        // A connection on which that fails is closed, and then the server does it.
+        if self.is_silent {
+            // Closed, and then the server does it.
+            return;
+        }
+        // A connection on which that fails is closed likewise.
         let rolled_back = transaction::roll_back::<Postgres>(&mut self.connection).await;
         if rolled_back.is_ok() {
             self.give_back_if_same();

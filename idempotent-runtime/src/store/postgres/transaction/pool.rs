@@ -4,9 +4,9 @@ use sqlx::PgPool;
 use tokio::runtime::Handle;
 use tokio::time::{Duration, Instant};
 
-/// From when on a beginning that is given up makes the pool's idle connections suspect. A client that goes
-/// away is quicker as a rule, and says nothing about them.
-const SILENCE: Duration = Duration::from_millis(250);
+/// From when on a connection that does not reply is called silent. A beginning that is given up then makes the pool's idle
+/// connections suspect: a client that goes away is quicker as a rule, and says nothing about them.
+pub(in crate::store::postgres) const SILENCE: Duration = Duration::from_millis(250);
 
 /// A beginning on its way. Given up after a while, the peer may be gone without a word: then it is gone for
 /// all idle connections, which would have a time-out each.

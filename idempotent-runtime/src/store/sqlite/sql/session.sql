@@ -9,3 +9,9 @@ SELECT (SELECT group_concat(name) FROM pragma_database_list WHERE name <> 'temp'
     || ' ' || (SELECT recursive_triggers FROM pragma_recursive_triggers)
     || ' ' || (SELECT writable_schema FROM pragma_writable_schema)
     || ' ' || (SELECT timeout FROM pragma_busy_timeout)
+    || ' ' || (SELECT max_page_count FROM pragma_max_page_count)
+    || ' ' || (SELECT read_uncommitted FROM pragma_read_uncommitted)
+    || ' ' || (SELECT trusted_schema FROM pragma_trusted_schema)
+    || ' ' || (SELECT legacy_alter_table FROM pragma_legacy_alter_table)
+    || ' ' || (SELECT reverse_unordered_selects FROM pragma_reverse_unordered_selects)
+    || ' ' || ('a' LIKE 'A') -- PRAGMA case_sensitive_like, which cannot be asked

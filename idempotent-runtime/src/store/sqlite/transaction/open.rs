@@ -41,7 +41,7 @@ impl Open {
             owner: Owner { key, token },
             fingerprint: request.fingerprint,
             operation: &request.operation,
-            label: None,
+            label: request.label.as_deref(),
             // Should the handler commit by itself, what others see is that it is unknown how that ends.
             lease: Duration::ZERO,
             retention: request.ttl,
