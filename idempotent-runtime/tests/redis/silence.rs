@@ -1,5 +1,6 @@
 //! Peers that are silent, and connections that were closed.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use idempotent_runtime::store::redis::RedisStore;
@@ -154,6 +155,8 @@ async fn closed_connection_fails_no_operation_but_a_claim_once() {
     proxy.close();
     let claim = claim_at_second_try(&store, owner).await;
     assert!(matches!(claim, Claim::Acquired(_)), "{claim:?}");
+    // Renewals have a connection of their own.
+    renew(&store, renewal(owner)).await.unwrap();
     proxy.close();
     let renewed = renew(&store, renewal(owner)).await.unwrap();
     assert_eq!(renewed, Renewed::Renewed);
@@ -167,7 +170,7 @@ async fn closed_connection_fails_no_operation_but_a_claim_once() {
     proxy.close();
     let replay = claim_at_second_try(&store, another(owner)).await;
     assert!(matches!(replay, Claim::Completed(_)), "{replay:?}");
-    assert_eq!(proxy.accepted(), 7);
+    assert_eq!(proxy.accepted(), 8);
 }
 
 /// The bytes of a long response flow for longer than a server may be silent.
@@ -179,15 +182,73 @@ async fn slow_network_is_not_a_silent_server() {
     // 2.5 s for 4 MiB.
     let proxy = Proxy::with_pace(port, Duration::from_millis(40)).await;
     let store = RedisStore::connect(&proxy.url()).await.unwrap();
-    let body = bytes::Bytes::from(vec![b'x'; 4 << 20]);
-    let long = StoredResponse::new(http::StatusCode::OK, http::HeaderMap::new(), body);
     let owner = owner();
     store.claim(&request(owner)).await.unwrap();
     let began = Instant::now();
-    let completion = complete(&store, owner, &long.into()).await.unwrap();
+    let completion = complete(&store, owner, &mebibytes(4)).await.unwrap();
     assert_eq!(completion, Completion::Stored);
     assert!(began.elapsed() > Duration::from_secs(2), "it was slow");
     assert_eq!(proxy.accepted(), 1);
+}
+
+fn mebibytes(count: usize) -> Arc<StoredResponse> {
+    let body = bytes::Bytes::from(vec![b'x'; count << 20]);
+    StoredResponse::new(http::StatusCode::OK, http::HeaderMap::new(), body).into()
+}
+
+/// A server behind a network from which a mebibyte takes more than 0.6 s, and a completed request with so many of them.
+async fn with_a_long_response(count: usize) -> Option<(Server, Proxy, RedisStore, Owner)> {
+    let (server, port) = Server::start_on_port(&[]).await?;
+    let direct = RedisStore::connect(&server.url()).await.unwrap();
+    let owner = owner();
+    direct.claim(&request(owner)).await.unwrap();
+    complete(&direct, owner, &mebibytes(count)).await.unwrap();
+    let proxy = Proxy::with_reply_pace(port, Duration::from_millis(40)).await;
+    let store = RedisStore::connect(&proxy.url()).await.unwrap();
+    Some((server, proxy, store, owner))
+}
+
+#[tokio::test]
+async fn reply_that_takes_long_to_arrive_is_not_a_silent_server() {
+    let Some((_server, proxy, store, owner)) = with_a_long_response(4).await else {
+        return;
+    };
+    let began = Instant::now();
+    let replay = store.claim(&request(another(owner))).await.unwrap();
+    assert!(matches!(replay, Claim::Completed(long) if long == mebibytes(4)));
+    assert!(began.elapsed() > Duration::from_secs(2), "it was slow");
+    assert_eq!(proxy.accepted(), 1);
+}
+
+/// Nor a lease: renewals have a connection of their own, from the first on.
+#[tokio::test]
+async fn long_reply_holds_up_no_other_request() {
+    let Some((_server, proxy, store, completed)) = with_a_long_response(8).await else {
+        return;
+    };
+    let running = owner();
+    store.claim(&request(running)).await.unwrap();
+    let reading = store.clone();
+    let reading =
+        tokio::spawn(async move { reading.claim(&request(another(completed))).await.unwrap() });
+    // It is asked for.
+    tokio::task::yield_now().await;
+    let renewed = renew(&store, renewal(running)).await.unwrap();
+    assert_eq!(renewed, Renewed::Renewed);
+    // Those that were asked at once may wait for it, and leave.
+    let claim = request(another(running));
+    while timeout(Duration::from_millis(50), store.claim(&claim))
+        .await
+        .is_err()
+    {}
+    assert!(!reading.is_finished(), "the long reply came first");
+    let replay = reading.await.unwrap();
+    assert!(matches!(replay, Claim::Completed(long) if long == mebibytes(8)));
+    assert_eq!(
+        proxy.accepted(),
+        3,
+        "one more for renewals, and one for the others"
+    );
 }
 
 /// A store is used by several runtimes, and the one whose task it was to connect ends.

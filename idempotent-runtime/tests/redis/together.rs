@@ -5,13 +5,13 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use idempotent_runtime::Owner;
 use idempotent_runtime::store::redis::RedisStore;
-use idempotent_runtime::store::{Claim, Completion, Release, Renewed, Store, StoreErrorKind};
+use idempotent_runtime::store::{Claim, Completion, Progress, Release, Store, StoreErrorKind};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::proxy::Proxy;
 use super::support::{Server, owner, response};
-use super::{LONG, another, complete, name, release, renew, renewal, request};
+use super::{LONG, another, complete, name, release, request, save};
 
 const CALLERS: usize = 64;
 
@@ -106,21 +106,21 @@ async fn commands_are_done_in_the_order_in_which_they_were_asked_for() {
     // The server knows the scripts.
     let first = owner();
     claim(&store, first).await;
-    renew(&store, renewal(first)).await.unwrap();
+    save(&store, first).await.unwrap();
     complete(&store, first, &response(b"paid")).await.unwrap();
     release(&store, first).await.unwrap();
     let paid = response(b"paid");
     let (store, paid) = (&store, &paid);
     let of_one = |owner| async move {
-        let (claim, renewed, completion, released) = tokio::join!(
+        let (claim, saved, completion, released) = tokio::join!(
             biased;
             claim(store, owner),
-            renew(store, renewal(owner)),
+            save(store, owner),
             complete(store, owner, paid),
             release(store, owner),
         );
         assert!(matches!(claim, Claim::Acquired(_)), "{claim:?}");
-        assert_eq!(renewed.unwrap(), Renewed::Renewed);
+        assert_eq!(saved.unwrap(), Progress::Saved);
         assert_eq!(completion.unwrap(), Completion::Stored);
         assert_eq!(released.unwrap(), Release::Lost);
     };

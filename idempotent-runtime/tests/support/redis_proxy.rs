@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -23,8 +23,9 @@ struct Shared {
     accepted: AtomicUsize,
     /// What has become of the connections that were there when it was said.
     fate: watch::Sender<Fate>,
-    /// How long 64 KiB take on their way to the server.
-    pace: Duration,
+    /// How long 64 KiB take on their way to the server, and back.
+    there: Duration,
+    back: Duration,
 }
 
 #[derive(Clone, Copy)]
@@ -35,18 +36,28 @@ enum Fate {
 
 impl Proxy {
     pub(crate) async fn start(server: u16) -> Self {
-        Self::with_pace(server, Duration::ZERO).await
+        Self::with_paces(server, Duration::ZERO, Duration::ZERO).await
     }
 
     /// To which sending 64 KiB takes so long.
     pub(crate) async fn with_pace(server: u16, pace: Duration) -> Self {
+        Self::with_paces(server, pace, Duration::ZERO).await
+    }
+
+    /// From which 64 KiB take so long.
+    pub(crate) async fn with_reply_pace(server: u16, pace: Duration) -> Self {
+        Self::with_paces(server, Duration::ZERO, pace).await
+    }
+
+    async fn with_paces(server: u16, there: Duration, back: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
             server: server.into(),
             accepted: AtomicUsize::new(0),
             fate: watch::Sender::new(Fate::Frozen),
-            pace,
+            there,
+            back,
         });
         let relaying = Arc::clone(&shared);
         let accepting = tokio::spawn(async move {
@@ -101,7 +112,7 @@ async fn relay(mut client: TcpStream, shared: Arc<Shared>, mut fate: watch::Rece
         return;
     };
     tokio::select! {
-        () = both_ways(&mut client, &mut server, shared.pace) => {}
+        () = both_ways(&mut client, &mut server, &shared) => {}
         _ = fate.changed() => {
             let said = *fate.borrow();
             if let Fate::Frozen = said {
@@ -111,21 +122,27 @@ async fn relay(mut client: TcpStream, shared: Arc<Shared>, mut fate: watch::Rece
     }
 }
 
-async fn both_ways(client: &mut TcpStream, server: &mut TcpStream, pace: Duration) {
-    let (mut from_client, mut to_client) = client.split();
-    let (mut from_server, mut to_server) = server.split();
-    let there = async {
-        let mut bytes = vec![0; 64 * 1024];
-        while let Ok(count @ 1..) = from_client.read(&mut bytes).await {
-            sleep(pace * u32::try_from(count).unwrap() / (64 * 1024)).await;
-            if to_server.write_all(&bytes[..count]).await.is_err() {
-                break;
-            }
-        }
-    };
-    let back = tokio::io::copy(&mut from_server, &mut to_client);
+async fn both_ways(client: &mut TcpStream, server: &mut TcpStream, shared: &Shared) {
+    let (from_client, to_client) = client.split();
+    let (from_server, to_server) = server.split();
     tokio::select! {
-        () = there => {}
-        _ = back => {}
+        () = one_way(from_client, to_server, shared.there) => {}
+        () = one_way(from_server, to_client, shared.back) => {}
+    }
+}
+
+async fn one_way(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    pace: Duration,
+) {
+    let mut bytes = vec![0; 64 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if !pace.is_zero() {
+            sleep(pace * u32::try_from(count).unwrap() / (64 * 1024)).await;
+        }
+        if to.write_all(&bytes[..count]).await.is_err() {
+            break;
+        }
     }
 }

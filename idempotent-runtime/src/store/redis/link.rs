@@ -10,17 +10,12 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{Arg, Cmd, Pipeline, RedisError, RedisResult, Value};
 use tokio::time::{Instant, sleep_until};
 
+use super::debt::{Debt, Health, SILENCE};
 use super::wire::Wire;
 
-/// How long the server may owe a reply without sending any. It replies in order, so one reply says that
-/// it is there, whichever reply a call waits for.
-///
-/// Less than a store call may take by default, so that the call still has time for another connection.
-const SILENCE: Duration = Duration::from_millis(1500);
-
-/// How fast what was sent is expected to get there at the least, in bytes per second: a long response on
-/// a slow network is not silence.
-const SLOWEST: u64 = 1024 * 1024;
+/// The same for a call over a connection of which only complete replies are seen: its reply may be a long one that is
+/// arriving. Other calls have left it for another by then.
+const UNSEEN_SILENCE: Duration = Duration::from_secs(10);
 
 /// A timer that is later than this tells of a process that did not run.
 const STANDSTILL: Duration = Duration::from_millis(500);
@@ -31,24 +26,6 @@ pub(super) struct Link {
     made_at: Instant,
     has_replied: AtomicBool,
     debt: Mutex<Debt>,
-}
-
-/// What the server owes.
-#[derive(Debug, Default)]
-struct Debt {
-    /// Since when it has owed a reply and sent none.
-    since: Option<Instant>,
-    /// The calls that wait for a reply. Those that were given up do not, and are owed one all the same.
-    waiting: usize,
-    /// How many bytes were sent for which there is no reply.
-    bytes: u64,
-}
-
-impl Debt {
-    fn is_due_at(&self) -> Option<Instant> {
-        let transfer = Duration::from_secs(self.bytes / SLOWEST);
-        Some(self.since? + SILENCE + transfer)
-    }
 }
 
 /// What is sent over a link.
@@ -114,19 +91,23 @@ impl Link {
         self.has_replied.load(Ordering::Relaxed)
     }
 
-    /// Whether a reply is overdue.
-    pub(super) fn is_silent(&self, now: Instant) -> bool {
-        self.debt().is_due_at().is_some_and(|due| now >= due)
+    /// Whether another call may be sent over it.
+    pub(super) fn health(&self, now: Instant) -> Health {
+        self.debt().health(now, self.wire.carried())
     }
 
     /// Sends it, and waits for the reply as long as the server is not silent.
     pub(super) async fn call(&self, request: LinkRequest<'_>) -> RedisResult<LinkReply> {
         let waiting = WaitingCall::new(self, request.size_bytes());
         let _call = self.wire.call();
+        let silence = match self.wire.shows_progress() {
+            true => SILENCE,
+            false => UNSEEN_SILENCE,
+        };
         let mut reply = pin!(request.send(self.wire.connection()));
         loop {
-            let due = self.debt().is_due_at();
-            let due = due.unwrap_or_else(|| Instant::now() + SILENCE);
+            let look = self.debt().next_look(silence);
+            let look = look.unwrap_or_else(|| Instant::now() + silence);
             tokio::select! {
                 biased;
                 reply = &mut reply => {
@@ -136,23 +117,22 @@ impl Link {
                     }
                     return reply;
                 }
-                () = sleep_until(due) => if self.is_silent_at(due) {
+                () = sleep_until(look) => if self.is_overdue_at(look, silence) {
                     return Err(timed_out());
                 },
             }
         }
     }
 
-    /// Whether a reply that was due then is overdue now.
-    fn is_silent_at(&self, due: Instant) -> bool {
+    /// Looks, as was planned for then.
+    fn is_overdue_at(&self, planned: Instant, silence: Duration) -> bool {
         let now = Instant::now();
-        if now > due + STANDSTILL {
-            // It was this process that stood still, and the reply may be there: the server has its time
-            // once more.
-            let mut debt = self.debt();
-            debt.since = debt.since.map(|_| now);
+        let mut debt = self.debt();
+        debt.look(now, self.wire.carried());
+        if now > planned + STANDSTILL {
+            debt.forgive(now);
         }
-        self.is_silent(now)
+        debt.is_overdue(now, silence)
     }
 
     fn debt(&self) -> MutexGuard<'_, Debt> {
@@ -168,28 +148,20 @@ struct WaitingCall<'a> {
 
 impl<'a> WaitingCall<'a> {
     fn new(link: &'a Link, bytes: u64) -> Self {
-        let mut debt = link.debt();
-        debt.since.get_or_insert_with(Instant::now);
-        debt.waiting += 1;
-        debt.bytes += bytes;
+        link.debt().add(bytes, Instant::now, link.wire.carried());
         Self { link, bytes }
     }
 
     fn replied(&self) {
-        let mut debt = self.link.debt();
-        if debt.waiting == 1 {
-            // Those that were given up came before, or will come: no call waits for them.
-            (debt.since, debt.bytes) = (None, 0);
-        } else {
-            debt.since = Some(Instant::now());
-            debt.bytes = debt.bytes.saturating_sub(self.bytes);
-        }
+        let link = self.link;
+        let mut debt = link.debt();
+        debt.pay(self.bytes, Instant::now, link.wire.carried());
     }
 }
 
 impl Drop for WaitingCall<'_> {
     fn drop(&mut self) {
-        self.link.debt().waiting -= 1;
+        self.link.debt().end();
     }
 }
 

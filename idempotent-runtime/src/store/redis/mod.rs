@@ -108,6 +108,7 @@ mod batch;
 mod claim;
 mod configuration;
 mod connect;
+mod debt;
 mod error;
 mod hints;
 mod limit;
@@ -115,6 +116,7 @@ mod line;
 mod link;
 mod listing;
 mod name;
+mod pulse;
 mod reconnecting;
 mod records;
 mod reply;
@@ -276,8 +278,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
     }
 
     async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
-        let calls = renewals.iter().map(|one| self.records.renewal(one));
-        let replies = batch::run(&self.records.line, calls.collect()).await;
+        let replies = self.records.renew(renewals).await;
         replies.into_iter().map(reply::renewed).collect()
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use ::redis::Value;
 use ::redis::aio::ConnectionLike;
 
-use super::batch::ScriptCall;
-use super::line::Line;
+use super::batch::{self, ScriptCall};
+use super::line::{Line, ScriptReply};
 use super::name::Name;
 use super::scripts::{self, Script};
 use super::written;
@@ -18,6 +18,8 @@ use crate::store::{Renewal, StoreError};
 #[derive(Clone)]
 pub(super) struct Records<C> {
     pub(super) line: Line<C>,
+    /// Where leases are renewed: not behind the long response of another request. `None`: as all the rest.
+    pub(super) renewals: Option<Line<C>>,
     pub(super) prefix: Arc<str>,
     /// Whether waiters are told nothing.
     pub(super) is_quiet: bool,
@@ -27,6 +29,7 @@ impl<C> Records<C> {
     pub(super) fn new(line: Line<C>, prefix: &str) -> Self {
         Self {
             line,
+            renewals: None,
             prefix: prefix.into(),
             is_quiet: false,
         }
@@ -80,7 +83,14 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Records<C> {
         }
     }
 
-    pub(super) fn renewal(&self, renewal: &Renewal) -> ScriptCall {
+    /// Renews the leases, each with a reply of its own.
+    pub(super) async fn renew(&self, renewals: &[Renewal]) -> Vec<ScriptReply> {
+        let line = self.renewals.as_ref().unwrap_or(&self.line);
+        let calls = renewals.iter().map(|one| self.renewal(one));
+        batch::run(line, calls.collect()).await
+    }
+
+    fn renewal(&self, renewal: &Renewal) -> ScriptCall {
         let lease = written::millis(renewal.lease);
         let life = written::life(renewal.lease, renewal.retention);
         ScriptCall {

@@ -15,8 +15,10 @@ use crate::store::{Finding, Severity, Store, StoreError, Target};
 impl RedisStore {
     /// Nothing is connected.
     pub(super) fn of_servers(servers: Servers) -> Self {
-        let connection = ReconnectingConnection::new(servers.clone());
-        Self::on(Line::that_tries_once(connection)).hearing(servers)
+        let line = || Line::that_tries_once(ReconnectingConnection::new(servers.clone()));
+        let mut store = Self::on(line());
+        store.records.renewals = Some(line());
+        store.hearing(servers)
     }
 
     pub(in crate::store) fn of_target(target: &Target) -> Result<Self, Error> {

@@ -19,6 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::pulse::{Observed, Pulse};
+
 /// How many commands may queue before their callers wait: a web server has many.
 const QUEUE: usize = 1024;
 
@@ -29,6 +31,8 @@ const WRITE_BYTES: usize = 64 * 1024;
 pub(super) struct Wire {
     connection: MultiplexedConnection,
     crowd: Crowd,
+    /// `None` where the driver has a stream of its own.
+    pulse: Option<Pulse>,
     /// `None` where the driver has a task of its own. One that is not ended waits for all replies.
     _task: Option<AbortOnDropHandle<()>>,
 }
@@ -62,6 +66,7 @@ impl Wire {
                 Ok(Self {
                     connection: connected.await?,
                     crowd: Crowd::default(),
+                    pulse: None,
                     _task: None,
                 })
             }
@@ -73,6 +78,8 @@ impl Wire {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let settings = client.get_connection_info().redis_settings();
+        let pulse = Pulse::default();
+        let stream = Observed::new(stream, pulse.clone());
         let connected = MultiplexedConnection::new_with_config(settings, stream, config());
         let (connection, driver) = connected.await?;
         let crowd = Crowd::default();
@@ -80,12 +87,23 @@ impl Wire {
         Ok(Self {
             connection,
             crowd,
+            pulse: Some(pulse),
             _task: Some(AbortOnDropHandle::new(task)),
         })
     }
 
     pub(super) fn connection(&self) -> MultiplexedConnection {
         self.connection.clone()
+    }
+
+    /// Whether a reply is seen before it is complete.
+    pub(super) fn shows_progress(&self) -> bool {
+        self.pulse.is_some()
+    }
+
+    /// How many bytes it has carried that show that the server is there.
+    pub(super) fn carried(&self) -> u64 {
+        self.pulse.as_ref().map_or(0, Pulse::bytes)
     }
 
     /// While there is more than one, what is asked for is written together.

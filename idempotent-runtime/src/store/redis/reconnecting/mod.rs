@@ -32,10 +32,16 @@ const ELSEWHERE: [&str; 4] = ["READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN"
 /// It is replaced by a fresh one, through the same address or by asking the Sentinels again,
 ///
 /// * when it was closed;
-/// * when the server owes a reply and has sent none for 1.5 s (longer where much was sent: a second for
-///   each mebibyte), whether or not a call still waits for it;
+/// * when the server owes a reply and has sent nothing for 1.5 s (longer where much was sent: a second for
+///   each mebibyte), whether or not a call still waits for it. A part of a reply is something, and so is room for more of
+///   what is being sent;
+/// * when a long reply, or what is being sent, occupies it: 64 KiB of it in 100 ms, and it is not complete. The calls that
+///   wait for it keep it until then;
 /// * when the server says that it is read-only, loading, or cut off from its primary. That call is
 ///   repeated over the fresh connection, once.
+///
+/// Over TLS only complete replies are seen. There the calls that wait keep a connection that is silent as described, for
+/// 10 s at most: a long reply may be arriving. It is replaced for the others.
 ///
 /// There is one attempt at a time, which takes at most 1.5 s, and which all calls wait for. Between the
 /// beginnings of two there are at least 50 ms, and up to 400 ms the more of them fail. A call whose attempt

@@ -7,6 +7,7 @@ use ::redis::RedisResult;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::store::redis::debt::Health;
 use crate::store::redis::link::Link;
 
 /// How long one attempt to connect may take.
@@ -56,11 +57,12 @@ impl Pace {
 impl LinkState {
     /// A link that can be used now.
     pub(super) fn usable(&mut self, now: Instant) -> Option<Arc<Link>> {
-        let link = self.link.as_ref()?;
-        if link.is_silent(now) {
-            self.drop_dead_link();
-        } else if self.is_elsewhere && self.pace.may_begin(now) {
-            self.drop_link();
+        match self.link.as_ref()?.health(now) {
+            Health::Silent => self.drop_dead_link(),
+            // The calls that wait for it keep it until they have their replies.
+            Health::Occupied if self.pace.may_begin(now) => self.drop_link(),
+            _ if self.is_elsewhere && self.pace.may_begin(now) => self.drop_link(),
+            Health::Occupied | Health::Good => {}
         }
         self.link.clone()
     }
