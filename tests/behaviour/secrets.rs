@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
+use idempotent_runtime::store::StoreErrorKind;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{
     Attempt, ExecuteError, Execution, Idempotency, IdempotencyBuilder, Locator, Policy,
@@ -264,4 +265,68 @@ fn empty_secret_is_refused() {
 fn empty_previous_secret_is_refused() {
     let secrets = ["old", ""];
     drop(Idempotency::builder(MemoryStore::new()).previous_secrets(secrets));
+}
+
+/// One of two instances, and its check of the secret that it shares with the other.
+fn checked(store: &Arc<FaultyStore>) -> Idempotency {
+    let builder = Idempotency::builder(Arc::clone(store)).secret("secret");
+    builder.replay_cache(None).build()
+}
+
+async fn pay_with(idempotency: &Idempotency, key: &str) {
+    let probe = Probe::default();
+    let app = App {
+        idempotency: idempotency.clone(),
+        probe: probe.clone(),
+    };
+    let local = Local {
+        router: routes().with_state(app),
+        probe,
+        idempotency: idempotency.clone(),
+    };
+    assert_eq!(local.post("/pay", key).await.status, 200);
+}
+
+/// Until secrets were compared so many times.
+async fn compared(store: &FaultyStore, times: usize) {
+    while store.calls(Operation::Get) < times {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// As in `let idempotency = Runtime::new()?.block_on(Idempotency::connect(url))?`.
+#[test]
+fn comparison_of_secrets_that_a_runtime_has_cut_off_is_done_by_the_next_one() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let store = Arc::new(FaultyStore::new(MemoryStore::new()));
+    let idempotency = runtime().block_on(async { checked(&store) });
+    assert_eq!(store.calls(Operation::Get), 0, "its runtime has ended");
+    runtime().block_on(async {
+        pay_with(&idempotency, "key").await;
+        compared(&store, 1).await;
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn comparison_of_secrets_that_has_failed_is_done_again_after_a_while() {
+    let store = Arc::new(FaultyStore::new(MemoryStore::new()));
+    let away = Fault::Refused(StoreErrorKind::Unavailable);
+    store.script(Operation::Get, away);
+    let idempotency = checked(&store);
+    compared(&store, 1).await;
+    for key in ["a", "b", "c"] {
+        pay_with(&idempotency, key).await;
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(store.calls(Operation::Get), 1, "not at each claim");
+    sleep(Duration::from_secs(60)).await;
+    pay_with(&idempotency, "d").await;
+    compared(&store, 2).await;
+    sleep(Duration::from_secs(60)).await;
+    pay_with(&idempotency, "e").await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(store.calls(Operation::Get), 2, "it is done");
 }

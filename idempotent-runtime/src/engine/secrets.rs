@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
+use tokio::time::sleep;
 
 use super::calls::Calls;
 use super::claim_terms::ClaimTerms;
+use super::pauses::jittered;
 use super::random;
 use super::{Described, Engine};
 use crate::fingerprint::Fingerprint;
@@ -26,6 +28,9 @@ const OPERATION: &str = "idempotent: check values of secrets";
 
 /// How long an instance that dies in the middle of it keeps others from writing the record.
 const LEASE: Duration = Duration::from_secs(30);
+
+/// After how long it is compared again at most, where it could not be: by the claims that come after that.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// What an instance's secrets are known by.
 #[derive(Clone, Debug)]
@@ -43,24 +48,35 @@ enum Verdict {
     /// Shared, and this instance's list is the newer one.
     Outdated,
     Different,
+    /// Another instance is writing the record, or was stopped while it did.
+    Unwritten,
 }
 
 /// Compares once.
 #[derive(Debug)]
 pub(super) struct Secrets {
     values: Option<CheckValues>,
-    is_checked: AtomicBool,
+    /// Whether it was done, or is under way.
+    is_checked: Arc<AtomicBool>,
+}
+
+/// A comparison that is under way. Dropped before it is finished, by a runtime that ends or after an error, it leaves it to
+/// the next claim.
+struct Comparison {
+    is_checked: Arc<AtomicBool>,
+    is_finished: bool,
 }
 
 impl Secrets {
     pub(super) fn new(values: Option<CheckValues>) -> Self {
         Self {
             values,
-            is_checked: AtomicBool::new(false),
+            is_checked: Arc::default(),
         }
     }
 
-    /// Costs nothing once it was done. Without a runtime it is done by the first claim.
+    /// Costs nothing once it was done. Without a runtime it is done by the first claim, and so it is after a runtime that
+    /// has ended too soon.
     pub(super) fn check(&self, calls: &Calls) {
         let Some(values) = &self.values else { return };
         if self.is_checked.load(Ordering::Acquire) {
@@ -70,21 +86,42 @@ impl Secrets {
             return;
         };
         if !self.is_checked.swap(true, Ordering::AcqRel) {
-            runtime.spawn(check(calls.clone(), values.clone()));
+            let comparison = Comparison {
+                is_checked: Arc::clone(&self.is_checked),
+                is_finished: false,
+            };
+            runtime.spawn(check(calls.clone(), values.clone(), comparison));
         }
     }
 }
 
-async fn check(calls: Calls, own: CheckValues) {
+impl Drop for Comparison {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            self.is_checked.store(false, Ordering::Release);
+        }
+    }
+}
+
+async fn check(calls: Calls, own: CheckValues, mut comparison: Comparison) {
     match compare(&calls, &own).await {
-        Ok(Verdict::Different) => tracing::error!(
-            "other instances on this store use another secret, and none of this instance's: a request that reaches both runs twice; set `IdempotencyBuilder::previous_secrets`, or another namespace"
-        ),
-        Ok(Verdict::Shared | Verdict::Outdated) => {}
+        Ok(Verdict::Different) => {
+            tracing::error!(
+                "other instances on this store use another secret, and none of this instance's: a request that reaches both runs twice; set `IdempotencyBuilder::previous_secrets`, or another namespace"
+            );
+            comparison.is_finished = true;
+        }
+        Ok(Verdict::Shared | Verdict::Outdated) => comparison.is_finished = true,
+        Ok(Verdict::Unwritten) => {}
         Err(error) => tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "could not find out whether the instances on this store share a secret"
+            "could not find out whether the instances on this store share a secret, trying again later"
         ),
+    }
+    // Nothing is kept alive by what only waits.
+    drop((calls, own));
+    if !comparison.is_finished {
+        sleep(jittered(PAUSE)).await;
     }
 }
 
@@ -108,19 +145,19 @@ async fn compare(calls: &Calls, own: &CheckValues) -> Result<Verdict, StoreError
     let verdict = match record.map(|record| record.state) {
         None => Verdict::Outdated,
         Some(RecordState::Completed(stored)) => own.verdict(stored.body.as_deref()),
-        // Another instance is writing it.
-        Some(RecordState::Running { .. } | RecordState::Abandoned) => Verdict::Shared,
+        Some(RecordState::Running { .. } | RecordState::Abandoned) => Verdict::Unwritten,
     };
-    if verdict == Verdict::Outdated {
-        write(calls, own).await?;
+    if verdict == Verdict::Outdated && !write(calls, own).await? {
+        return Ok(Verdict::Unwritten);
     }
     Ok(verdict)
 }
 
-/// Two instances that write at a time have the same to say, or find out at their next start.
-async fn write(calls: &Calls, own: &CheckValues) -> Result<(), StoreError> {
+/// Says whether it was written: not if another instance writes. Two that write at a time have the same to say, or find
+/// out when they compare the next time.
+async fn write(calls: &Calls, own: &CheckValues) -> Result<bool, StoreError> {
     let Ok(token) = random::token() else {
-        return Ok(());
+        return Ok(false);
     };
     calls.remove(&own.key).await?;
     let owner = Owner {
@@ -131,7 +168,8 @@ async fn write(calls: &Calls, own: &CheckValues) -> Result<(), StoreError> {
     let operation = Described::new(OPERATION, None);
     let claim = ClaimTerms::new(owner, fingerprint, &operation, LEASE, Policy::MAX_DURATION);
     // One that arrives late is gone with its lease.
-    if let Claim::Acquired { .. } = claim.ask(calls, LEASE, None).await? {
+    let is_ours = matches!(claim.ask(calls, LEASE, None).await?, Claim::Acquired { .. });
+    if is_ours {
         let response = Arc::new(StoredResponse::of_parts(
             0,
             Default::default(),
@@ -139,7 +177,7 @@ async fn write(calls: &Calls, own: &CheckValues) -> Result<(), StoreError> {
         ));
         calls.complete(&claim.owner, &response, claim.ttl).await?;
     }
-    Ok(())
+    Ok(is_ours)
 }
 
 impl CheckValues {
