@@ -1,8 +1,11 @@
 //! The replay cache that every application has whose store is not in its memory.
 
+use std::pin::pin;
+
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
+use futures_util::poll;
 use http_body_util::BodyExt;
 use idempotent_runtime::IdempotencyBuilder;
 use idempotent_runtime::idempotent;
@@ -54,6 +57,26 @@ fn server_store() -> FaultyStore {
 #[tokio::test]
 async fn hot_replays_ask_a_server_nothing() {
     assert_eq!(retried(&server_store(), |builder| builder).await, (2, 1));
+}
+
+/// As of a runtime that stands still, or was left behind by its application.
+#[tokio::test]
+async fn reader_that_is_not_driven_holds_up_no_other_replay() {
+    let store = server_store();
+    let local = Local::with(cached(store.clone()), routes());
+    let first = local.post("/pay", "key").await;
+    local.post("/pay", "key").await.assert_replay_of(&first);
+    // The next one reads for all.
+    let mut reader = pin!(local.post("/pay", "key"));
+    store.script(Operation::Get, Fault::Waits);
+    while store.calls(Operation::Get) == 0 {
+        assert!(poll!(&mut reader).is_pending());
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..2 {
+        local.post("/pay", "key").await.assert_replay_of(&first);
+    }
+    assert_eq!(calls(&store), (2, 2), "the first of the others has read");
 }
 
 #[tokio::test]

@@ -21,11 +21,11 @@
 //! | second | to read instead: the answer, and how long the record lives |
 //! | from the third on | nothing, and a read again when [`max_age`](ReplayCache::max_age) is over |
 //!
-//! **A key is read once at a time**: a caller that asks meanwhile waits for the same answer. **While the
-//! store cannot be read, an older answer is given** ([stale-if-error](https://www.rfc-editor.org/rfc/rfc5861)):
-//! the record is immutable, and lives on until its expiry. The store is then asked once a second for
-//! each such key, and waited for no longer than a second. A record that cannot be read for its own
-//! sake ([`is_about_item`](StoreError::is_about_item)) is an error.
+//! **A key is read once at a time**: a caller that asks meanwhile waits for the same answer, and after a second
+//! reads itself. **While the store cannot be read, an older answer is given**
+//! ([stale-if-error](https://www.rfc-editor.org/rfc/rfc5861)): the record is immutable, and lives on until
+//! its expiry. The store is then asked once a second for each such key, and waited for no longer than a second. A record
+//! that cannot be read for its own sake ([`is_about_item`](StoreError::is_about_item)) is an error.
 //!
 //! So a replay asks the store once at most, and a key that is claimed anew after its expiry one more
 //! than without a cache, once. **An answer ends with its record's life**, by the store's own count of
@@ -257,8 +257,8 @@ impl Store for CachedStore {
                 Look::Answer(claim) => return Ok(claim),
                 Look::Unknown => break,
                 Look::Lead(right) => Some(lead(&self.cache, &self.inner, key, right).await),
-                Look::Follow { outcome, is_cached } => {
-                    follow(&self.inner, outcome, is_cached).await
+                Look::Follow { flight, is_cached } => {
+                    follow(&self.cache, &self.inner, key, flight, is_cached).await
                 }
             };
             let Some(outcome) = outcome else {

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Cache;
-use super::shard::{Completed, Lead, Outcome};
+use super::shard::{Completed, Flight, Lead, Outcome};
 use crate::key::RecordKey;
 use crate::record::{CompactResponse, Record, RecordState};
 use crate::store::{Store, StoreError, StoreErrorKind};
 
-/// How long to wait for a store when there is an older answer.
+/// How long to wait for a store when there is an older answer, and for another caller that reads: its runtime may
+/// stand still, or not be driven any more.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a store that could not be read is not asked again for a key that there is an answer of.
@@ -30,13 +30,7 @@ struct Reader<'a> {
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
         if !self.is_done {
-            let number = self.lead.number;
-            let retry_at = self.cache.clock.now().saturating_add(PAUSE);
-            self.cache.with_shard(self.key, |shard| {
-                if shard.land(self.key, number) {
-                    shard.put_off(self.key, retry_at);
-                }
-            });
+            give_up(self.cache, self.key, self.lead.number);
         }
     }
 }
@@ -57,31 +51,46 @@ pub(super) async fn lead(
         lead,
         is_done: false,
     };
-    let read = within(reader.lead.is_cached, store.get(key)).await;
-    let read = read.unwrap_or_else(|| Err(StoreError::new(store.name(), StoreErrorKind::TimedOut)));
+    let read = match reader.lead.is_cached {
+        true => timeout(PATIENCE, store.get(key)).await.ok(),
+        false => Some(store.get(key).await),
+    };
+    let read = read.unwrap_or_else(|| Err(timed_out(store)));
     reader.has_read(read)
 }
 
-/// Waits for what another caller reads; `None` when that one has given up.
+/// Waits for what another caller reads; `None` when that one has given up or takes too long, and this one is to look
+/// again.
 pub(super) async fn follow(
+    cache: &Cache,
     store: &impl Store,
-    mut outcome: watch::Receiver<Option<Outcome>>,
+    key: &RecordKey,
+    mut flight: Flight,
     is_cached: bool,
 ) -> Option<Outcome> {
-    match within(is_cached, outcome.wait_for(Option::is_some)).await {
-        Some(Ok(outcome)) => outcome.clone(),
-        Some(Err(_)) => None,
-        None => Some(Err(StoreError::new(store.name(), StoreErrorKind::TimedOut))),
+    match timeout(PATIENCE, flight.outcome.wait_for(Option::is_some)).await {
+        Ok(Ok(outcome)) => outcome.clone(),
+        Ok(Err(_)) => None,
+        Err(_) => {
+            // The first that looks again reads, and the others follow that one.
+            give_up(cache, key, flight.number);
+            is_cached.then(|| Err(timed_out(store)))
+        }
     }
 }
 
-/// What a call comes to; `None` when it takes too long, and there is an older answer.
-async fn within<T>(is_cached: bool, call: impl Future<Output = T>) -> Option<T> {
-    if is_cached {
-        timeout(PATIENCE, call).await.ok()
-    } else {
-        Some(call.await)
-    }
+/// Leaves a key that was not read in time to the next caller; an older answer is shown for a while first.
+fn give_up(cache: &Cache, key: &RecordKey, number: u64) {
+    let retry_at = cache.clock.now().saturating_add(PAUSE);
+    cache.with_shard(key, |shard| {
+        if shard.land(key, number) {
+            shard.put_off(key, retry_at);
+        }
+    });
+}
+
+fn timed_out(store: &impl Store) -> StoreError {
+    StoreError::new(store.name(), StoreErrorKind::TimedOut)
 }
 
 impl Reader<'_> {

@@ -64,7 +64,7 @@ pub(super) struct Completed {
 pub(super) type Outcome = Result<Option<Completed>, StoreError>;
 
 /// A read that is under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Flight {
     pub(super) number: u64,
     pub(super) outcome: watch::Receiver<Option<Outcome>>,
@@ -79,7 +79,7 @@ pub(super) enum Look {
     Lead(Lead),
     /// Another caller reads it already.
     Follow {
-        outcome: watch::Receiver<Option<Outcome>>,
+        flight: Flight,
         /// Whether there is an answer if the store has none.
         is_cached: bool,
     },
@@ -152,7 +152,7 @@ impl Shard {
         };
         if let Some(flight) = self.flights.get(key) {
             return Look::Follow {
-                outcome: flight.outcome.clone(),
+                flight: flight.clone(),
                 is_cached,
             };
         }
