@@ -45,7 +45,7 @@
 //! ## key-expired
 //!
 //! The key is a UUIDv7 or a ULID, and the time in it is longer ago than the operation's TTL, less a margin of
-//! a tenth of it (5 minutes at most). If there was a request with this key, its record may be gone, and the
+//! a tenth of it (5 minutes at most), and there is no record of it. If there was a request with this key, its record is gone, and the
 //! operation would run again. Nothing was done this time. Look at the resource: if the effect is there, you are
 //! done; if not, it is a new intent with a **new** key. Only operations with `key_age = "ttl"` answer so.
 //!

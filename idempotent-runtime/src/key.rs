@@ -19,7 +19,6 @@ mod age;
 mod derived;
 mod uniform;
 
-pub(crate) use age::WrongAge;
 pub(crate) use derived::derived_key;
 pub(crate) use uniform::Uniform;
 

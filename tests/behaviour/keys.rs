@@ -3,11 +3,14 @@
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
+use idempotent_runtime::store::StoreErrorKind;
 use idempotent_runtime::store::memory::MemoryStore;
-use idempotent_runtime::{Idempotency, KeySyntax, idempotent};
+use idempotent_runtime::{Idempotency, KeySyntax, OnStoreFailure, idempotent};
 use serde::Deserialize;
 
-use crate::support::{App, Probe, raw, reply, serve, serve_with};
+use crate::support::{
+    App, Fault, FaultyStore, Local, Operation, Probe, builder_on, raw, reply, serve, serve_with,
+};
 
 #[idempotent]
 async fn pay(State(probe): State<Probe>, body: String) -> String {
@@ -244,4 +247,47 @@ async fn a_key_that_is_older_than_its_record_does_not_run() {
     assert_eq!(send(uuid_v7(-4 * 60)).await.text(), "run 3");
     assert_eq!(send("order-4711".to_owned()).await.text(), "run 4");
     assert_eq!(server.probe.runs(), 4);
+}
+
+/// The same operation before its keys' age was looked at.
+#[idempotent(name = "order", ttl_hours = 1, lease = "1h")]
+async fn order_at_any_age(State(probe): State<Probe>) -> String {
+    format!("run {}", probe.run_gated().await)
+}
+
+#[idempotent(name = "order", ttl_hours = 1, lease = "1h", key_age = "ttl")]
+async fn order_in_time(State(probe): State<Probe>) -> String {
+    format!("run {}", probe.run())
+}
+
+/// Its TTL is counted from when it was given, which can be long after the key was made.
+#[tokio::test]
+async fn record_is_answered_from_however_old_its_key_is() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let before = Router::new().route("/order", post(order_at_any_age));
+    let before = Local::with(builder_on(store.clone()), before);
+    let builder = builder_on(store.clone()).on_store_failure(OnStoreFailure::FailOpen);
+    let in_time = Local::with(builder, Router::new().route("/order", post(order_in_time)));
+    let key: &'static str = uuid_v7(2 * 60 * 60).leak();
+    let running = before.spawn("/order", key);
+    before.probe.started().await;
+    let duplicate = in_time.post("/order", key).await;
+    duplicate.assert_problem(409, "in-flight");
+    before.probe.open();
+    let first = running.await.unwrap();
+    in_time.post("/order", key).await.assert_replay_of(&first);
+    let other = http::Request::post("/order")
+        .header("idempotency-key", key)
+        .body("another".into());
+    let other = in_time.send(other.unwrap()).await;
+    other.assert_problem(422, "key-reused");
+
+    let unused = uuid_v7(2 * 60 * 60 + 1);
+    let expired = in_time.post("/order", &unused).await;
+    expired.assert_problem(400, "key-expired");
+    // Without a look it cannot be told.
+    store.script(Operation::Get, Fault::Refused(StoreErrorKind::Unavailable));
+    let unknown = in_time.post("/order", &unused).await;
+    unknown.assert_problem(503, "store-unavailable");
+    assert_eq!(in_time.probe.runs(), 0);
 }

@@ -5,6 +5,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use axum::response::Response;
 
 use super::answer;
+use super::old_keys::answer_too_old;
 use super::received::{Handle, Received};
 use crate::engine::{
     ClaimGuard, Fingerprints, InTransaction, Intent, Refusal, begin_unprotected, enter_transaction,
@@ -55,6 +56,9 @@ pub(super) async fn admit(request: &mut Received<Idempotency>, policy: &Policy) 
         let answer = Box::pin(stored_or_overloaded(handle, intent, &mut fingerprints));
         return Admission::answer(answer.await);
     }
+    if let Some(answer) = answer_too_old(handle, intent, &mut fingerprints, policy).await {
+        return Admission::answer(answer);
+    }
     let describe = |crashed| handle.describe(intent, crashed);
     let engine = handle.engine();
     let entered = engine.enter(intent, fingerprints, policy, &describe);
@@ -101,6 +105,9 @@ pub(super) async fn admit_to_transaction<C: TransactionConnection>(
     if idempotency.is_overloaded() {
         let answer = stored_or_overloaded(idempotency, intent, &mut fingerprints);
         return Break(answer.await);
+    }
+    if let Some(answer) = answer_too_old(idempotency, intent, &mut fingerprints, policy).await {
+        return Break(answer);
     }
     let entered = enter_transaction(engine, begin, intent, fingerprints, policy);
     match entered.await {

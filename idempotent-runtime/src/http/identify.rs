@@ -17,7 +17,7 @@ use crate::fingerprint::{Content, Fingerprint, Request};
 use crate::handle::Idempotency;
 use crate::handle::inputs::Inputs;
 use crate::handle::problem::{Problem, ProblemCode};
-use crate::key::{InvalidKey, Key, WrongAge};
+use crate::key::{InvalidKey, Key};
 use crate::operation::{path_without_parameter_names, without_parameter_names};
 use crate::policy::{FingerprintSource, KeyAge, Policy};
 
@@ -182,12 +182,8 @@ impl<'a> Head<'a> {
         };
         let key = Key::parse(value.as_bytes(), idempotency.key_syntax());
         let key = key.map_err(Problem::invalid_key)?;
-        if policy.key_age == KeyAge::Ttl {
-            let age = key.check_age(policy.ttl_or(idempotency.ttl()), SystemTime::now());
-            age.map_err(|age| match age {
-                WrongAge::Expired => Problem::new(ProblemCode::KeyExpired),
-                WrongAge::Invalid(reason) => Problem::invalid_key(reason),
-            })?;
+        if policy.key_age == KeyAge::Ttl && key.is_from_the_future(SystemTime::now()) {
+            return Err(Problem::invalid_key(InvalidKey::FromTheFuture));
         }
         Ok(Some(key))
     }

@@ -15,6 +15,7 @@ mod identify;
 mod note;
 #[cfg(any(feature = "forgotten-routes", feature = "test-util"))]
 pub(crate) mod observed;
+mod old_keys;
 mod received;
 mod recorder;
 mod release;

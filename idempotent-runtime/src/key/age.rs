@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{InvalidKey, Key};
+use super::Key;
 
 /// How far ahead of this process's clock a client's clock may be.
 const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
@@ -10,36 +10,28 @@ const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
 /// The largest margin that is left for the clocks at the end of a TTL.
 const MAX_MARGIN: Duration = Duration::from_secs(5 * 60);
 
-/// Why the age of a key speaks against it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WrongAge {
-    /// Its record, if there was one, may have expired.
-    Expired,
-    Invalid(InvalidKey),
-}
-
 impl Key {
-    /// Whether a record of this key is still there if there ever was one, as far as the key tells. A key that has
-    /// no time in it is never refused.
+    /// Whether the key says that it is from the future, beyond what clocks may differ by. A key that has no time in it
+    /// never does.
+    pub(crate) fn is_from_the_future(&self, now: SystemTime) -> bool {
+        made_at(&self.0).is_some_and(|made_at| made_at > since_epoch(now).saturating_add(MAX_AHEAD))
+    }
+
+    /// Whether a record of this key may be gone by now, as far as the key tells. It can be there all the same. A key
+    /// that has no time in it is never too old.
     ///
     /// A record lives for the TTL after its completion, and it is completed after the key was made. So a key
-    /// that is younger than the TTL has its record. The margin is a tenth of the TTL, and 5 minutes at most.
-    pub(crate) fn check_age(&self, ttl: Duration, now: SystemTime) -> Result<(), WrongAge> {
-        let Some(made_at) = made_at(&self.0) else {
-            return Ok(());
-        };
-        let now = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        if made_at > now.saturating_add(MAX_AHEAD) {
-            return Err(WrongAge::Invalid(InvalidKey::FromTheFuture));
-        }
+    /// that is younger than the TTL has its record. An older one can have it, too: its handler ran for a while, or its
+    /// first request came late. The margin is a tenth of the TTL, and 5 minutes at most.
+    pub(crate) fn may_have_outlived_its_record(&self, ttl: Duration, now: SystemTime) -> bool {
         let lifetime = ttl.saturating_sub(MAX_MARGIN.min(ttl / 10));
-        if now.saturating_sub(made_at) > lifetime {
-            return Err(WrongAge::Expired);
-        }
-        Ok(())
+        made_at(&self.0).is_some_and(|made_at| since_epoch(now).saturating_sub(made_at) > lifetime)
     }
+}
+
+fn since_epoch(time: SystemTime) -> Duration {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 /// The time since the Unix epoch in a UUIDv7 (RFC 9562, section 5.7) or a ULID.
@@ -138,11 +130,9 @@ mod tests {
         ];
         for text in keys {
             assert_eq!(made_at(text.as_bytes()), None, "{text}");
-            assert_eq!(
-                key(text).check_age(DAY, at(u64::MAX / 1_000_000)),
-                Ok(()),
-                "{text}"
-            );
+            let (key, late) = (key(text), at(u64::MAX / 1_000_000));
+            assert!(!key.may_have_outlived_its_record(DAY, late), "{text}");
+            assert!(!key.is_from_the_future(at(0)), "{text}");
         }
     }
 
@@ -150,22 +140,17 @@ mod tests {
     fn age_is_compared_with_the_ttl_less_the_margin() {
         let made = 1_645_557_742_000;
         let key = key("017f22e2-79b0-7cc3-98c4-dc0c0c07398f");
+        let is_too_old = |ttl, age: u64| key.may_have_outlived_its_record(ttl, at(made + age));
         let lifetime = 24 * 60 * 60 * 1000 - 5 * 60 * 1000;
-        assert_eq!(key.check_age(DAY, at(made + lifetime)), Ok(()));
-        assert_eq!(
-            key.check_age(DAY, at(made + lifetime + 1)),
-            Err(WrongAge::Expired)
-        );
+        assert!(!is_too_old(DAY, lifetime));
+        assert!(is_too_old(DAY, lifetime + 1));
         let second = Duration::from_secs(1);
-        assert_eq!(key.check_age(second, at(made + 900)), Ok(()));
-        assert_eq!(
-            key.check_age(second, at(made + 901)),
-            Err(WrongAge::Expired)
-        );
+        assert!(!is_too_old(second, 900));
+        assert!(is_too_old(second, 901));
         let ahead = 5 * 60 * 1000;
-        assert_eq!(key.check_age(DAY, at(made - ahead)), Ok(()));
-        let future = Err(WrongAge::Invalid(InvalidKey::FromTheFuture));
-        assert_eq!(key.check_age(DAY, at(made - ahead - 1)), future);
-        assert_eq!(key.check_age(DAY, SystemTime::UNIX_EPOCH - DAY), future);
+        assert!(!key.is_from_the_future(at(made - ahead)));
+        assert!(key.is_from_the_future(at(made - ahead - 1)));
+        assert!(key.is_from_the_future(SystemTime::UNIX_EPOCH - DAY));
+        assert!(!key.may_have_outlived_its_record(DAY, SystemTime::UNIX_EPOCH - DAY));
     }
 }

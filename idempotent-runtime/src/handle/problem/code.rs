@@ -13,7 +13,7 @@ pub enum ProblemCode {
     MissingKey,
     /// 400 `invalid-key`: empty, too long, malformed quoting, sent twice, or with a forbidden character.
     InvalidKey,
-    /// 400 `key-expired`: the key is older than a record lives, and whether it was used can no longer be told. Nothing was run.
+    /// 400 `key-expired`: the key has no record, and is so old that it may have had one: whether it was used can no longer be told. Nothing was run.
     KeyExpired,
     /// 422 `key-reused`: the key belongs to another request.
     KeyReused,
