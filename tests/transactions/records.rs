@@ -19,6 +19,34 @@ async fn a_handler_may_take_longer_than_its_record_lives<C: Database>(scene: &Sc
 }
 on_databases!(a_handler_may_take_longer_than_its_record_lives);
 
+/// A UUIDv7 of two hours ago.
+fn old_key(last: char) -> String {
+    let age = Duration::from_secs(2 * 60 * 60);
+    let made_at = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap() - age;
+    let time = format!("{:012x}", made_at.as_millis());
+    format!("{}-{}-7cc3-98c4-dc0c0c07398{last}", &time[..8], &time[8..])
+}
+
+async fn an_old_key_is_answered_from_its_record_and_runs_nothing<C: Database>(scene: &Scene<C>) {
+    let hours = |hours: u64| scene.builder(4).ttl(Duration::from_secs(hours * 60 * 60));
+    let (key, unused) = (old_key('0'), old_key('1'));
+    let before = scene.serve(hours(24)).await;
+    let first = before.post("/aged", &key, "pay").await;
+    first.assert_own(201);
+    let server = scene.serve(hours(1)).await;
+    let again = server.post("/aged", &key, "pay").await;
+    again.assert_replay_of(&first);
+    let reused = server.post("/aged", &key, "pay; pay").await;
+    reused.assert_code(422, "key-reused");
+    let expired = server.post("/aged", &unused, "pay").await;
+    expired.assert_code(400, "key-expired");
+    assert_eq!(
+        (scene.payments(&unused).await, scene.records().await),
+        (0, 1)
+    );
+}
+on_databases!(an_old_key_is_answered_from_its_record_and_runs_nothing);
+
 async fn an_expired_record_runs_again<C: Database>(scene: &Scene<C>) {
     let server = scene.server().await;
     let first = server.post("/all", "key", "pay").await;

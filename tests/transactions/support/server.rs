@@ -75,6 +75,7 @@ handlers! {
     impatient(in_flight = "wait", wait = "20ms");
     small(max_response_bytes = 10);
     optional(required = false);
+    aged(key_age = "ttl");
 }
 
 /// The same operation as [`all`] at the same path, without a transaction.
@@ -106,6 +107,7 @@ impl<C: Database> Server<C> {
             .route("/patient", post(patient::<C>))
             .route("/impatient", post(impatient::<C>))
             .route("/small", post(small::<C>))
+            .route("/aged", post(aged::<C>))
             .route("/optional", post(optional::<C>).get(optional::<C>));
         Self::serve(transactions, Stage::new(tables.clone()), routes).await
     }
