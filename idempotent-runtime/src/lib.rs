@@ -194,6 +194,7 @@ pub mod operating;
 mod operation;
 mod operator;
 mod policy;
+mod prompt;
 mod record;
 mod recovery;
 #[cfg(feature = "__simulation")]

@@ -5,6 +5,7 @@ mod support;
 
 mod abandoned;
 mod background;
+mod blocked_threads;
 mod bodies;
 mod browsers;
 mod derived_keys;

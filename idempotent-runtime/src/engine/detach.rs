@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
 
 use crate::observer::{Event, Observers};
+use crate::prompt;
 
 /// A future that is finished in the background if it is dropped after it was begun.
 ///
@@ -128,6 +129,7 @@ impl Mover {
         };
         self.tasks
             .spawn_on(rest.instrument(self.span.clone()), &runtime);
+        prompt::displace(&runtime);
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) use self::claim::{GivenUp, How};
 use super::Engine;
 use super::calls::lock;
 use super::unwind::catch_unwind;
+use crate::prompt;
 use crate::record::Owner;
 use crate::store::{Release, Renewal, Renewed, StoreError, StoreErrorKind};
 
@@ -137,13 +138,14 @@ fn serve_given_up(engine: &Engine, runtime: &Handle) {
         let mut servers = lock(&engine.0.given_up.servers);
         if servers.contains(&id) {
             engine.0.given_up_changed.notify_waiters();
+            prompt::displace(runtime);
             return;
         }
         servers.push(id);
     }
     let serving = Serving(engine.clone(), id);
     // Not tracked: a shutdown waits for what is unanswered, and not for what may never arrive.
-    runtime.spawn(serve(serving));
+    prompt::spawn(runtime, serve(serving));
 }
 
 /// Gives up what is due, and says when to look next; `None` when there is nothing left.

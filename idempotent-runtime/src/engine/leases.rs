@@ -19,6 +19,7 @@ use self::lease::Lease;
 use self::renewer::Renewer;
 use super::calls::{Calls, lock};
 use super::claim_terms::ClaimTerms;
+use crate::prompt;
 use crate::record::Token;
 
 mod lease;
@@ -75,9 +76,8 @@ impl Leases {
             renewers: Arc::clone(&self.renewers),
         };
         drop(renewers);
-        renewer
-            .runtime()
-            .spawn(async move { task.renewer.run().await });
+        let renewing = async move { task.renewer.run().await };
+        prompt::spawn(renewer.runtime(), renewing);
         renewer
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::calls::Calls;
 use crate::observer::Observers;
+use crate::prompt;
 use crate::store::Store;
 use crate::store::backend::Backend;
 
@@ -57,14 +58,15 @@ impl Periodic {
             return;
         };
         if !self.runs.swap(true, Ordering::AcqRel) {
-            runtime.spawn(task(Rounds {
+            let rounds = Rounds {
                 every: self.every,
                 store: Arc::downgrade(calls.store()),
                 limit: calls.limit(),
                 observers: calls.observers().clone(),
                 runs: Arc::clone(&self.runs),
                 is_stopped: Arc::clone(&self.is_stopped),
-            }));
+            };
+            prompt::spawn(&runtime, task(rounds));
         }
     }
 }

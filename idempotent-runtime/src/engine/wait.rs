@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -17,6 +18,7 @@ use super::pauses::jittered;
 use crate::key::RecordKey;
 use crate::keyed::{Entry, Keyed};
 use crate::policy::{InFlight, Policy};
+use crate::prompt;
 use crate::record::RecordState;
 use crate::store::StoreError;
 
@@ -75,7 +77,8 @@ impl Watches {
         };
         if !was_looked_at {
             // Not under the lock: a runtime that ends drops the task at once, and with it `Looking`.
-            tokio::spawn(self.clone().look(*key, Looking(Arc::downgrade(watch))));
+            let looking = self.clone().look(*key, Looking(Arc::downgrade(watch)));
+            prompt::spawn(&Handle::current(), looking);
         }
         changed
     }

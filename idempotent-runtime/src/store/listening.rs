@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::key::RecordKey;
+use crate::prompt;
 
 /// How long one attempt to connect may take.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,7 +29,7 @@ impl Listening {
     {
         let mut task = self.task();
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
-            *task = Some(runtime.spawn(listen()));
+            *task = Some(prompt::spawn(runtime, listen()));
         }
     }
 

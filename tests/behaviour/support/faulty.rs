@@ -42,6 +42,8 @@ pub enum Fault {
     Late,
     /// Nothing happens but a panic.
     Panics,
+    /// It happens, and then there is a panic.
+    PanicsAfterwards,
     /// It waits until the test says [`FaultyStore::proceed`], and then works.
     Waits,
     /// Nothing out of the ordinary.
@@ -237,6 +239,10 @@ impl FaultyStore {
                     call.await
                 });
                 std::future::pending().await
+            }
+            Fault::PanicsAfterwards => {
+                call.await;
+                panic!("the store's driver has a bug")
             }
             Fault::Panics => panic!("the store's driver has a bug"),
         }

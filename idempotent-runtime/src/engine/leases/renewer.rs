@@ -16,6 +16,7 @@ use crate::engine::calls::Calls;
 use crate::engine::claim_terms::ClaimTerms;
 use crate::engine::unwind::catch_unwind;
 use crate::observer::Event;
+use crate::prompt;
 use crate::record::Token;
 use crate::store::{Claim, Renewal, Renewed, StoreError, StoreErrorKind};
 
@@ -126,6 +127,8 @@ impl Renewer {
     pub(super) fn insert(&self, lease: Lease) {
         if self.table.insert(lease) {
             self.wake.notify_one();
+            // The handler of this claim is about to begin, and may block this thread.
+            prompt::displace(&self.runtime);
         }
     }
 

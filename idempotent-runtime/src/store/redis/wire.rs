@@ -17,9 +17,12 @@ use ::redis::{AsyncConnectionConfig, Client, ConnectionAddr, RedisResult};
 use futures_util::future::select_ok;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::runtime::Handle;
+use tokio::task::coop::unconstrained;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::pulse::{Observed, Pulse};
+use crate::prompt;
 
 /// How many commands may queue before their callers wait: a web server has many.
 const QUEUE: usize = 1024;
@@ -83,7 +86,9 @@ impl Wire {
         let connected = MultiplexedConnection::new_with_config(settings, stream, config());
         let (connection, driver) = connected.await?;
         let crowd = Crowd::default();
-        let task = tokio::spawn(drive(driver, crowd.clone()));
+        // What tokio puts off when a task has done enough for once belongs to its worker, and is held up by a task that blocks it.
+        let driving = unconstrained(drive(driver, crowd.clone()));
+        let task = prompt::spawn(&Handle::current(), driving);
         Ok(Self {
             connection,
             crowd,

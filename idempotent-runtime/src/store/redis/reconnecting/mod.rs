@@ -18,6 +18,7 @@ use self::state::{CONNECT_LIMIT, ConnectAttempt, LinkState, Pace};
 use super::error::unsent;
 use super::link::{Link, LinkReply, LinkRequest, timed_out};
 use super::servers::Servers;
+use crate::prompt;
 
 mod state;
 
@@ -160,7 +161,7 @@ impl Reconnecting {
         let (servers, shared) = (self.servers.clone(), Arc::downgrade(self));
         // A task of its own: a call that is given up sooner than this takes must not stop it, or such
         // calls would never have a connection. It ends by itself.
-        runtime.spawn(connect(begins_at, servers, shared, done));
+        prompt::spawn(&runtime, connect(begins_at, servers, shared, done));
         Ok(Err(attempt))
     }
 
