@@ -13,6 +13,7 @@ mod derived_keys;
 mod digests;
 mod disconnect;
 mod execute;
+mod fail_open;
 mod fingerprint;
 mod forgotten;
 mod grace;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Engine, Refusal};
+use super::Engine;
 use crate::key::RecordKey;
 use crate::record::progress::FinishedSteps;
 use crate::record::{Record, RecordState};
@@ -27,8 +27,8 @@ pub(super) async fn crashed(
     engine: &Engine,
     key: &RecordKey,
     attempt: u32,
-) -> Result<Option<Crashed>, Refusal> {
-    let record = engine.read(key).await.map_err(Refusal::Unread)?;
+) -> Result<Option<Crashed>, StoreError> {
+    let record = engine.read(key).await?;
     let abandoned = record.filter(|record| {
         record.attempt == attempt && matches!(record.state, RecordState::Abandoned)
     });
@@ -38,7 +38,7 @@ pub(super) async fn crashed(
     Ok(Some(Crashed {
         attempt,
         age: record.age,
-        steps: finished_steps(engine, &record).map_err(Refusal::Unread)?,
+        steps: finished_steps(engine, &record)?,
     }))
 }
 

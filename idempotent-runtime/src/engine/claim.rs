@@ -23,6 +23,8 @@ struct Protection<'a, 'f> {
     fingerprints: &'a mut Fingerprints<'f>,
     policy: &'a Policy,
     describe: DescribeAbandoned<'a>,
+    /// A claim was answered with another attempt, whatever became of that one.
+    is_in_use: bool,
 }
 
 impl Protection<'_, '_> {
@@ -122,22 +124,35 @@ impl Engine {
         policy: &Policy,
         describe: DescribeAbandoned<'_>,
     ) -> Result<Claim<Box<ClaimGuard>>, Refusal> {
+        let mut protection = Protection {
+            intent,
+            fingerprints: &mut fingerprints,
+            policy,
+            describe,
+            is_in_use: false,
+        };
+        let entered = self.enter_protected(&mut protection).await;
+        entered.map_err(|refusal| match protection.is_in_use {
+            true => refusal.of_key_in_use(),
+            false => refusal,
+        })
+    }
+
+    async fn enter_protected(
+        &self,
+        protection: &mut Protection<'_, '_>,
+    ) -> Result<Claim<Box<ClaimGuard>>, Refusal> {
+        let (intent, policy) = (protection.intent, protection.policy);
         let mut waiter = Waiter::new(policy);
         loop {
-            let mut protection = Protection {
-                intent,
-                fingerprints: &mut fingerprints,
-                policy,
-                describe,
-            };
             let mut key = intent.keys.first();
-            let mut outcome = self.enter_record(key, &mut protection).await?;
+            let mut outcome = self.enter_record(key, protection).await?;
             for alias in intent.keys.others() {
                 let Claim::Acquired(held) = outcome else {
                     break;
                 };
                 key = *alias;
-                outcome = self.enter_alias(held, key, &mut protection).await?;
+                outcome = self.enter_alias(held, key, protection).await?;
             }
             let Claim::InFlight { lease_left } = outcome else {
                 if let Claim::Completed(response) = &outcome {
@@ -146,7 +161,7 @@ impl Engine {
                 return Ok(outcome);
             };
             if policy.in_flight == InFlight::Wait {
-                fingerprints.matched();
+                protection.fingerprints.matched();
             }
             if !waiter.wait(&self.0.watches, &key, lease_left).await {
                 return Ok(Claim::InFlight { lease_left });
@@ -237,7 +252,9 @@ impl Engine {
         loop {
             // A new one each time: the last one may have to be given up in the background.
             let claim = protection.claim(new_owner(key)?);
-            match self.claim(claim, take_over.take()).await? {
+            let claimed = self.claim(claim, take_over.take()).await?;
+            protection.is_in_use |= !matches!(claimed, Claim::Acquired(_));
+            match claimed {
                 Claim::Acquired(held) => return Ok(run_or_complete(self, held, finding).await),
                 Claim::Completed(response) => return Ok(Claim::Completed(response)),
                 Claim::InFlight { lease_left } => return Ok(Claim::InFlight { lease_left }),

@@ -136,11 +136,21 @@ pub(crate) enum Refusal {
     ShuttingDown,
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There is a crashed attempt, and a recovery function cannot be told what it has finished.
-    #[error("cannot read what an abandoned attempt has finished")]
-    Unread(#[source] StoreError),
     #[error("no random token")]
     NoToken(#[from] std::io::Error),
+    /// Another attempt has the key, or had it, and what has become of that one cannot be found out: the opposite of a
+    /// licence to run.
+    #[error("cannot find out what has become of a key that is in use")]
+    InUse(#[source] Box<Refusal>),
+}
+
+impl Refusal {
+    fn of_key_in_use(self) -> Self {
+        match self {
+            Self::Store(_) | Self::NoToken(_) => Self::InUse(Box::new(self)),
+            Self::ShuttingDown | Self::InUse(_) => self,
+        }
+    }
 }
 
 impl Engine {

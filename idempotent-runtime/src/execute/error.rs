@@ -104,10 +104,9 @@ impl ExecuteError {
     pub(super) fn refused(refusal: Refusal) -> Self {
         let reason = match refusal {
             Refusal::ShuttingDown => Self::new(ExecuteErrorKind::ShuttingDown),
-            Refusal::Store(error) | Refusal::Unread(error) => {
-                Self::new(ExecuteErrorKind::Store).caused_by(error)
-            }
+            Refusal::Store(error) => Self::new(ExecuteErrorKind::Store).caused_by(error),
             Refusal::NoToken(error) => Self::new(ExecuteErrorKind::Store).caused_by(error),
+            Refusal::InUse(refusal) => return Self::refused(*refusal),
         };
         reason.retry_in(Duration::from_secs(1))
     }

@@ -175,16 +175,16 @@ fn decided<R>(
 }
 
 fn refused(idempotency: &Idempotency, refusal: &Refusal, intent: &Intent) -> Admission {
-    // A record that cannot be read, or that another request has locked, is the opposite of a licence to
-    // run. A full store is one that works: one client could fill it, and all retries would run
-    // twice.
+    // A key that is known to be in use, or whose record cannot be read or is locked by another request, is the
+    // opposite of a licence to run. A full store is one that works: one client could fill it, and all retries
+    // would run twice.
     let is_unavailable = match refusal {
         Refusal::Store(error) => matches!(
             error.kind(),
             StoreErrorKind::Unavailable | StoreErrorKind::TimedOut | StoreErrorKind::Refused
         ),
         Refusal::NoToken(_) => true,
-        Refusal::ShuttingDown | Refusal::Unread(_) => false,
+        Refusal::ShuttingDown | Refusal::InUse(_) => false,
     };
     if is_unavailable && idempotency.on_store_failure() == OnStoreFailure::FailOpen {
         tracing::error!(

@@ -89,7 +89,7 @@ pub(super) fn overloaded(idempotency: &Idempotency) -> Response {
 pub(super) fn refuse(idempotency: &Idempotency, refusal: &Refusal) -> Response {
     let code = match refusal {
         Refusal::ShuttingDown => ProblemCode::ShuttingDown,
-        Refusal::Store(_) | Refusal::Unread(_) | Refusal::NoToken(_) => {
+        Refusal::Store(_) | Refusal::NoToken(_) | Refusal::InUse(_) => {
             tracing::error!(
                 error = refusal as &dyn std::error::Error,
                 "the store failed: answered 503, and nothing was done"
