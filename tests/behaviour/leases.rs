@@ -171,3 +171,23 @@ fn a_runtime_that_stands_still_holds_up_no_leases_of_another() {
     runtime().block_on(assert_keeps(&local));
     drop(first);
 }
+
+/// Its handler leaves something running that knows its attempt, and never ends.
+#[idempotent(lease = "3s", ttl = "1s")]
+async fn outlived(attempt: Attempt, State(probe): State<Probe>) -> String {
+    tokio::spawn(async move {
+        std::future::pending::<()>().await;
+        drop(attempt);
+    });
+    probe.run().to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempt_that_outlives_its_handler_holds_no_key() {
+    let routes = Router::new().route("/outlived", post(outlived));
+    let local = Local::new(MemoryStore::new(), routes);
+    assert_eq!(local.post("/outlived", "key").await.text(), "1");
+    sleep(Duration::from_secs(10)).await;
+    let later = local.post("/outlived", "key").await;
+    assert_eq!((later.status, later.text()), (200, "2"));
+}

@@ -32,7 +32,8 @@ pub(crate) struct ClaimGuard {
     attempt: u32,
     /// What its handler finishes is kept by these, if it can ask for them.
     steps: Option<Steps>,
-    lease: Arc<LeaseGuard>,
+    /// Not shared: it ends with this value, whatever outlives it.
+    lease: LeaseGuard,
     age: Duration,
     claimed_at: Instant,
     phase: Phase,
@@ -108,7 +109,7 @@ impl ClaimGuard {
         });
         Box::new(Self {
             engine: engine.clone(),
-            lease: Arc::new(engine.0.leases.keep(claim.clone(), asked_at)),
+            lease: engine.0.leases.keep(claim.clone(), asked_at),
             claim,
             attempt,
             steps: None,
@@ -152,9 +153,8 @@ impl ClaimGuard {
     }
 
     pub(crate) fn steps(&mut self) -> &Steps {
-        let guard = Arc::clone(&self.lease);
         let steps = || {
-            let lease = LeaseView::new(move || guard.valid_until());
+            let lease = LeaseView::new(self.lease.valid_until());
             let aliases = self.aliases.iter().map(|it| (*it.owner(), it.attempt));
             Steps::new(
                 &self.engine,

@@ -96,9 +96,11 @@ impl LeaseGuard {
         self.renewer.remove(&self.token);
     }
 
-    /// Until when the lease certainly lasts; `None` when the claim is known to be lost.
-    pub(super) fn valid_until(&self) -> Option<Instant> {
-        self.renewer.valid_until(&self.token)
+    /// Says until when the lease certainly lasts; `None` when the claim is known to be lost, or is done with. It
+    /// keeps nothing, and may outlive the guard.
+    pub(super) fn valid_until(&self) -> impl Fn() -> Option<Instant> + Send + Sync + use<> {
+        let (renewer, token) = (Arc::clone(&self.renewer), self.token);
+        move || renewer.valid_until(&token)
     }
 
     /// The runtime on which the claim was made.
