@@ -288,3 +288,48 @@ async fn a_full_store_refuses_new_keys_and_replays_old_ones() {
     clock.advance(Duration::from_secs(24 * 60 * 60));
     assert_eq!(reply(server.post("/pay", "three", "")).await.text(), "3");
 }
+
+#[tokio::test]
+async fn store_that_panics_loses_no_response() {
+    for at_once in [Fault::Panics, AWAY] {
+        let (server, store) = faulty().await;
+        store.script(Operation::Complete, at_once);
+        store.script(Operation::Complete, Fault::Panics);
+        let first = reply(server.post("/pay", "key", "")).await;
+        assert_eq!((first.status, first.text()), (200, "1"));
+        server.pending(0).await;
+        let replay = reply(server.post("/pay", "key", "")).await;
+        replay.assert_replay_of(&first);
+    }
+}
+
+#[tokio::test]
+async fn store_that_panics_holds_no_released_key() {
+    let (server, store) = faulty().await;
+    store.script(Operation::Release, Fault::Panics);
+    assert_eq!(reply(server.post("/refuse", "key", "")).await.text(), "1");
+    server.pending(0).await;
+    assert_eq!(reply(server.post("/refuse", "key", "")).await.text(), "2");
+}
+
+/// The second question, with the same token, finds the claim.
+#[tokio::test]
+async fn store_that_panics_behind_a_claim_holds_no_key() {
+    let (server, store) = faulty().await;
+    store.script(Operation::Claim, Fault::PanicsAfterwards);
+    let first = reply(server.post("/pay", "key", "")).await;
+    assert_eq!((first.status, first.text()), (200, "1"));
+    let replay = reply(server.post("/pay", "key", "")).await;
+    replay.assert_replay_of(&first);
+}
+
+/// Both questions are without a reply, and what they have claimed is given up.
+#[tokio::test]
+async fn store_that_panics_behind_each_claim_holds_no_key() {
+    let (server, store) = faulty().await;
+    store.script_times(2, Operation::Claim, Fault::PanicsAfterwards);
+    let refused = reply(server.post("/pay", "key", "")).await;
+    refused.assert_problem(503, "store-unavailable");
+    server.pending(0).await;
+    assert_eq!(reply(server.post("/pay", "key", "")).await.text(), "1");
+}

@@ -1,4 +1,4 @@
-//! Store calls, each bounded in time.
+//! Store calls. Each ends: in time, and also when the store panics, which is an error like any other.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
+use super::unwind::catch_unwind;
 use crate::key::RecordKey;
 use crate::observer::{Event, Observers, StoreCall};
 use crate::record::{Owner, Record, StoredResponse};
@@ -135,7 +136,7 @@ impl Calls {
         self.each(StoreCall::Abandon, owners.len(), call).await
     }
 
-    /// Bounds a store call in time.
+    /// Bounds a store call in time, and to its own panic.
     pub(super) async fn timed<T>(
         &self,
         name: StoreCall,
@@ -151,12 +152,20 @@ impl Calls {
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let begun = self.begun();
-        let result = match timeout(limit, call).await {
-            Ok(result) => result,
+        let result = match timeout(limit, catch_unwind(call)).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(self.panicked(name)),
             Err(_) => Err(self.error(StoreErrorKind::TimedOut)),
         };
         self.ended(name, begun, result.as_ref().err());
         result
+    }
+
+    /// What it was asked for may have happened.
+    fn panicked(&self, call: StoreCall) -> StoreError {
+        // The panic hook has printed the message.
+        tracing::error!(store = self.store().name(), ?call, "the store panicked");
+        self.error(StoreErrorKind::Unavailable)
     }
 
     /// The time, if anything wants to know how long a call takes.
@@ -189,11 +198,12 @@ impl Calls {
         call: impl Future<Output = Vec<Result<T, StoreError>>>,
     ) -> Vec<Result<T, StoreError>> {
         let begun = self.begun();
-        let results = match timeout(self.limit, call).await {
-            Ok(mut results) => {
+        let results = match timeout(self.limit, catch_unwind(call)).await {
+            Ok(Ok(mut results)) => {
                 results.resize(items, Err(self.error(StoreErrorKind::Unavailable)));
                 results
             }
+            Ok(Err(_)) => vec![Err(self.panicked(name)); items],
             Err(_) => vec![Err(self.error(StoreErrorKind::TimedOut)); items],
         };
         let failed = results.iter().find_map(|result| result.as_ref().err());

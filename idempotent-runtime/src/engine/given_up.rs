@@ -16,10 +16,9 @@ use self::claim::{FIRST_WATCH, LONGEST_PAUSE};
 pub(super) use self::claim::{GivenUp, How};
 use super::Engine;
 use super::calls::lock;
-use super::unwind::catch_unwind;
 use crate::prompt;
 use crate::record::Owner;
-use crate::store::{Release, Renewal, Renewed, StoreError, StoreErrorKind};
+use crate::store::{Release, Renewal, Renewed, StoreError};
 
 mod claim;
 
@@ -173,10 +172,7 @@ async fn find_out(engine: &Engine, asked: &mut Asked<'_>) {
     }
     let owners = asked.unknown.iter().map(|it| it.owner);
     let renewals: Vec<Renewal> = owners.map(|owner| renewal(engine, owner)).collect();
-    let renewed = catch_unwind(engine.0.calls.renew(&renewals)).await;
-    let mut renewed = renewed.unwrap_or_else(|_| {
-        vec![Err(engine.0.calls.error(StoreErrorKind::Unavailable)); renewals.len()]
-    });
+    let mut renewed = engine.0.calls.renew(&renewals).await;
     // From the end, so that each stays where it is until it is known what it is.
     while let (Some(given_up), Some(renewed)) = (asked.unknown.last(), renewed.pop()) {
         let record = match renewed {
@@ -216,15 +212,10 @@ async fn give_up_all(engine: &Engine, batch: &mut Vec<GivenUp>, how: How) {
         return;
     }
     let owners: Vec<Owner> = batch.iter().map(|given_up| given_up.owner).collect();
-    let asked = catch_unwind(async {
-        match how {
-            How::Release => engine.0.calls.release(&owners).await,
-            How::Abandon | How::Either => engine.0.calls.abandon(&owners).await,
-        }
-    });
-    let results = asked.await.unwrap_or_else(|_| {
-        vec![Err(engine.0.calls.error(StoreErrorKind::Unavailable)); owners.len()]
-    });
+    let results = match how {
+        How::Release => engine.0.calls.release(&owners).await,
+        How::Abandon | How::Either => engine.0.calls.abandon(&owners).await,
+    };
     for (given_up, result) in std::mem::take(batch).into_iter().zip(results) {
         look_again(engine, given_up, &result);
     }

@@ -14,11 +14,10 @@ use super::lease::{BATCH, LONGEST_GAP, Lease, longest_gap};
 use super::table::Table;
 use crate::engine::calls::Calls;
 use crate::engine::claim_terms::ClaimTerms;
-use crate::engine::unwind::catch_unwind;
 use crate::observer::Event;
 use crate::prompt;
 use crate::record::Token;
-use crate::store::{Claim, Renewal, Renewed, StoreError, StoreErrorKind};
+use crate::store::{Claim, Renewal, Renewed, StoreError};
 
 /// A batch of so few that fails as a whole is halved in any case: one locked record must not take the others
 /// along where no other call tells that the store is well.
@@ -179,11 +178,7 @@ impl Renewer {
 
     async fn renew(&self, batch: Vec<Renewal>) -> Reply {
         let asked_at = Instant::now();
-        let renewing = catch_unwind(self.calls.renew(&batch));
-        let results = renewing.await.unwrap_or_else(|_| {
-            tracing::error!(claims = batch.len(), "store panicked while renewing leases");
-            vec![Err(self.calls.error(StoreErrorKind::Unavailable)); batch.len()]
-        });
+        let results = self.calls.renew(&batch).await;
         let tokens = batch.iter().map(|renewal| renewal.owner.token).collect();
         Reply::Renewals(Asked {
             tokens,
@@ -264,11 +259,10 @@ impl Renewer {
     /// fail-over) gets it back, and no other attempt runs meanwhile.
     async fn reclaim(&self, claim: ClaimTerms) -> Reply {
         let asked_at = Instant::now();
-        let reclaimed = catch_unwind(claim.ask(&self.calls, self.retention, None)).await;
         Reply::Reclaimed {
             token: claim.owner.token,
             asked_at,
-            claim: reclaimed.unwrap_or_else(|_| Err(self.calls.error(StoreErrorKind::Unavailable))),
+            claim: claim.ask(&self.calls, self.retention, None).await,
         }
     }
 
