@@ -12,7 +12,11 @@ use idempotent_runtime::{
     idempotent,
 };
 
-use crate::support::{App, Crashes, Fault, LEASE, Operation, Probe, Stopped, reply, serve_on};
+use tokio::time::sleep;
+
+use crate::support::{
+    App, Crashes, Fault, LEASE, Local, Operation, Probe, Stopped, reply, serve_on,
+};
 
 const AWAY: Fault = Fault::Refused(StoreErrorKind::Unavailable);
 
@@ -232,5 +236,34 @@ async fn an_operator_who_goes_away_in_the_middle_has_decided_all_the_same() {
             Some(RecordState::Completed(_)) => assert!(is_done),
             found => assert!(found.is_none() && !is_done, "{found:?}"),
         }
+    }
+}
+
+#[idempotent(ttl = "1s", name = "short-lived")]
+async fn short_lived(State(probe): State<Probe>) -> String {
+    probe.run_gated().await.to_string()
+}
+
+/// The take-over was asked for twice, and the first question arrives when the response has expired: it made a new
+/// record, which held the key for no attempt.
+#[tokio::test(start_paused = true)]
+async fn a_late_question_of_a_decision_holds_no_key() {
+    for decision in decisions() {
+        let routes = || Router::new().route("/short-lived", post(short_lived));
+        let crashes = Crashes::new();
+        let _stopped = crashes.stop_at(routes(), "/short-lived").await;
+        let operator = crashes.builder().ttl(Duration::from_secs(1)).build();
+        let payment = Locator::new("short-lived", "key");
+        crashes.store.script(Operation::Claim, Fault::Late);
+        let outcome = operator.resolve(&payment, decision).await;
+        assert!(matches!(outcome, Ok(Resolution::Resolved)), "{outcome:?}");
+        crashes.clock.advance(Duration::from_secs(2));
+        assert!(operator.inspect(&payment).await.unwrap().is_none());
+        crashes.store.proceed();
+        sleep(LEASE + Duration::from_secs(5)).await;
+        let local = Local::with(crashes.builder(), routes());
+        local.probe.open();
+        let next = local.post("/short-lived", "key").await;
+        assert_eq!((next.status, next.text()), (200, "1"));
     }
 }

@@ -71,12 +71,15 @@ async fn resolve_attached(
     wait_for_owner(&engine, &claim.owner.key, attempt).await?;
     let asked_at = Instant::now();
     let asked = engine.ask(claim, Some(attempt)).await;
+    // A question that may still arrive makes a new record, or takes over what has crashed by then.
+    let late = || {
+        let late = GivenUp::new(claim.owner, How::Either);
+        late.may_still_arrive(asked_at, claim.lease)
+    };
     let leave = |how| {
-        let given_up = GivenUp::new(claim.owner, how);
-        let given_up = if claim.has_lost_question() {
-            given_up.may_still_arrive(asked_at, claim.lease)
-        } else {
-            given_up
+        let given_up = match claim.has_lost_question() {
+            true => late(),
+            false => GivenUp::new(claim.owner, how),
         };
         hand_over(&engine, given_up, &Handle::current());
     };
@@ -100,12 +103,15 @@ async fn resolve_attached(
     };
     match (&resolved, decision) {
         // Abandoned again, for another decision.
-        (Err(_), _) if claim.has_lost_question() => leave(How::Either),
         (Err(_), _) => leave(How::Abandon),
-        // The key is free: a claim that may still arrive must not hold it, and takes over what has
-        // crashed meanwhile, if anything has.
-        (Ok(_), Decision::NotDone) if claim.has_lost_question() => leave(How::Either),
-        (Ok(_), _) => {}
+        (Ok(_), _) if !claim.has_lost_question() => {}
+        // The record is there until its TTL has passed.
+        (Ok(Resolution::Resolved), Decision::Done(_)) => {
+            if let Some(given_up) = late().once_expired(claim.ttl) {
+                hand_over(&engine, given_up, &Handle::current());
+            }
+        }
+        (Ok(_), _) => leave(How::Either),
     }
     resolved
 }
