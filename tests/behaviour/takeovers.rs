@@ -16,7 +16,7 @@ use idempotent_runtime::{
 use tokio::time::sleep;
 
 use crate::support::{
-    App, Fault, FaultyStore, Local, Operation, Probe, Server, raw_stream, reply, serve_on,
+    App, Crashes, Fault, FaultyStore, Local, Operation, Probe, Server, raw_stream, reply, serve_on,
 };
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -256,4 +256,63 @@ async fn a_finding_does_not_settle_an_attempt_that_it_is_not_about() {
         (own.status, own.text(), own.is_replay()),
         (200, "attempt 1 in run 1", false)
     );
+}
+
+#[idempotent(ttl = "1s")]
+async fn short_lived(State(probe): State<Probe>) -> String {
+    probe.run_gated().await.to_string()
+}
+
+/// Makes an attempt of this record, which crashes.
+async fn crash(crashes: &Crashes, request: &ClaimRequest<'_>, attempt: u32) {
+    let claim = crashes.store.claim(request).await.unwrap();
+    assert!(
+        matches!(claim, Claim::Acquired(Acquired { attempt: it, .. }) if it == attempt),
+        "{claim:?}"
+    );
+    crashes.clock.advance(LEASE);
+}
+
+/// Also the first attempt takes over, when a later one has crashed before it was done itself. Such a question that was
+/// late freed the key of two crashed attempts, in the next life of that key.
+#[tokio::test(start_paused = true)]
+async fn a_late_take_over_of_the_first_attempt_frees_no_key() {
+    let routes = || Router::new().route("/short-lived", post(short_lived));
+    let crashes = Crashes::new();
+    let store = &crashes.store;
+    let stopped = crashes.stop_at(routes(), "/short-lived").await;
+    let key = store.claimed();
+    let record = store.get(&key).await.unwrap().unwrap();
+    // A second attempt takes over, and crashes.
+    crashes.take_over(key).await;
+    crashes.clock.advance(LEASE);
+    // The first one is only slow. It takes over in turn: that question is late, and asked again.
+    store.script(Operation::Claim, Fault::Works);
+    store.script(Operation::Claim, Fault::Late);
+    stopped.process.probe.open();
+    stopped.reply.await.unwrap();
+    stopped.process.pending(0).await;
+    let completed = store.get(&key).await.unwrap().unwrap().state;
+    assert!(matches!(completed, RecordState::Completed(_)));
+    // Its TTL ends, and two attempts of the next request crash.
+    crashes.clock.advance(Duration::from_secs(2));
+    let request = |take_over| ClaimRequest {
+        owner: Owner {
+            key,
+            token: Token::random().unwrap(),
+        },
+        fingerprint: record.fingerprint,
+        operation: &record.operation,
+        label: None,
+        lease: LEASE,
+        retention: record.expires_in,
+        take_over,
+    };
+    crash(&crashes, &request(None), 1).await;
+    crash(&crashes, &request(Some(1)), 2).await;
+    // The late question arrives.
+    store.proceed();
+    sleep(2 * LEASE).await;
+    let record = store.get(&key).await.unwrap().expect("the record");
+    assert!(matches!(record.state, RecordState::Abandoned), "{record:?}");
 }

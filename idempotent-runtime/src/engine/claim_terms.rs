@@ -28,6 +28,8 @@ pub(super) struct ClaimTerms {
 struct Seen {
     /// A question for it got no reply, and may arrive at any time.
     has_lost_question: AtomicBool,
+    /// One of those questions was for a take-over.
+    has_lost_take_over: AtomicBool,
     /// It was found lost, and that was told.
     is_lost: AtomicBool,
 }
@@ -54,6 +56,11 @@ impl ClaimTerms {
         self.seen.has_lost_question.load(Ordering::Acquire)
     }
 
+    /// What arrives late may take over a record that has crashed by then.
+    pub(super) fn has_lost_take_over(&self) -> bool {
+        self.seen.has_lost_take_over.load(Ordering::Acquire)
+    }
+
     /// Asks the store for this claim, once: the only way to do so. A question without a reply is noted,
     /// and giving the claim up makes sure that what arrives late holds nothing.
     pub(super) async fn ask(
@@ -64,6 +71,9 @@ impl ClaimTerms {
     ) -> Result<Claim, StoreError> {
         let claim = calls.claim(&self.request(retention, take_over)).await;
         if claim.as_ref().is_err_and(StoreError::may_have_happened) {
+            if take_over.is_some() {
+                self.seen.has_lost_take_over.store(true, Ordering::Release);
+            }
             self.note_lost_question();
         }
         claim

@@ -95,10 +95,11 @@ impl ClaimGuard {
         self.lease.stop();
     }
 
-    /// A late question to take a record over makes a new one if it is gone meanwhile.
+    /// A late question to take a record over makes a new one if it is gone meanwhile. Also the first attempt may have
+    /// asked for a take-over, when it had lost its claim: what that one takes over later has crashed.
     pub(super) fn how_if_late(&self, how: How) -> How {
         match self.attempt {
-            1 => how,
+            1 if !self.claim.has_lost_take_over() => how,
             _ => How::Either,
         }
     }
