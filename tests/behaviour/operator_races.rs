@@ -251,7 +251,7 @@ async fn a_late_question_of_a_decision_holds_no_key() {
     for decision in decisions() {
         let routes = || Router::new().route("/short-lived", post(short_lived));
         let crashes = Crashes::new();
-        let _stopped = crashes.stop_at(routes(), "/short-lived").await;
+        crashes.crash_at(routes(), "/short-lived");
         let operator = crashes.builder().ttl(Duration::from_secs(1)).build();
         let payment = Locator::new("short-lived", "key");
         crashes.store.script(Operation::Claim, Fault::Late);

@@ -42,6 +42,16 @@ impl Crashes {
         Stopped { process, reply }
     }
 
+    /// As [`stop_at`](Self::stop_at), and then the process is gone with its runtime: it does not even renew its lease.
+    pub fn crash_at(&self, routes: Router<App>, path: &'static str) {
+        let crash = || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().build().unwrap();
+            runtime.block_on(self.stop_at(routes, path));
+        };
+        std::thread::scope(|threads| threads.spawn(crash).join()).unwrap();
+    }
+
     pub fn builder(&self) -> IdempotencyBuilder {
         builder_on(self.store.clone())
     }
