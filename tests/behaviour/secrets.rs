@@ -15,7 +15,7 @@ use idempotent_runtime::{
 
 use tokio::time::sleep;
 
-use crate::support::{App, Fault, FaultyStore, Local, Operation, Probe, Reply};
+use crate::support::{App, Crashes, Fault, FaultyStore, LEASE, Local, Operation, Probe, Reply};
 
 #[idempotent]
 async fn pay(State(probe): State<Probe>) -> String {
@@ -24,6 +24,11 @@ async fn pay(State(probe): State<Probe>) -> String {
 
 #[idempotent]
 async fn gated(State(probe): State<Probe>) -> String {
+    probe.run_gated().await.to_string()
+}
+
+#[idempotent(on_abandoned = "retry")]
+async fn gated_retry(State(probe): State<Probe>) -> String {
     probe.run_gated().await.to_string()
 }
 
@@ -52,6 +57,7 @@ fn routes() -> Router<App> {
     Router::new()
         .route("/pay", post(pay))
         .route("/gated", post(gated))
+        .route("/gated-retry", post(gated_retry))
         .route("/refuse", post(refuse))
         .route("/derive", post(derive))
         .route("/stepped", post(stepped))
@@ -329,4 +335,36 @@ async fn comparison_of_secrets_that_has_failed_is_done_again_after_a_while() {
     pay_with(&idempotency, "e").await;
     sleep(Duration::from_secs(1)).await;
     assert_eq!(store.calls(Operation::Get), 2, "it is done");
+}
+
+/// An attempt that was taken over put its own answer into the record that it alone held, while the answer in the other one
+/// was still to come.
+#[tokio::test(start_paused = true)]
+async fn all_answers_are_equal_when_an_older_instance_has_taken_over() {
+    let crashes = Crashes::new();
+    let old = Local::with(crashes.builder().secret("old"), routes());
+    let during = || crashes.builder().secret("new").previous_secrets(["old"]);
+    let both = Local::with(during(), routes());
+    // So that its answer is another one.
+    both.probe.run();
+    both.probe.started().await;
+    let slow = both.spawn("/gated-retry", "key");
+    both.probe.started().await;
+    crashes.clock.advance(LEASE);
+    let taken_over = old.spawn("/gated-retry", "key");
+    old.probe.started().await;
+    both.probe.open();
+    slow.await.unwrap().assert_problem(409, "in-flight");
+    sleep(Duration::from_secs(1)).await;
+    old.probe.open();
+    let first = taken_over.await.unwrap();
+    assert_eq!((first.status, first.text()), (200, "1"));
+    both.pending(0).await;
+    let after = crashes.builder().secret("new");
+    for builder in [during(), after] {
+        let instance = Local::with(builder, routes());
+        instance.probe.open();
+        let replay = instance.post("/gated-retry", "key").await;
+        replay.assert_replay_of(&first);
+    }
 }

@@ -127,13 +127,13 @@ impl ClaimGuard {
             pauses.pause().await;
             match self.try_complete(&offered).await {
                 Ok(answer) => {
-                    match answer {
+                    match &answer {
                         Answer::Acquired(_) => tracing::info!(%record, "stored a response late"),
                         _ => {
                             tracing::error!(%record, "answered with a response, and then lost the claim");
                         }
                     }
-                    return self.outlive_questions();
+                    return self.settle(&answer, offered).await;
                 }
                 // The store says that it cannot hold this response. That the request is done can still be
                 // said; if not even that is taken, it was not about the response.

@@ -220,26 +220,28 @@ impl ClaimGuard {
                 tracing::warn!(record = %self.owner().key,
                     error = error.as_ref().map(|error| error as &dyn std::error::Error),
                     "could not store a response, trying again in the background");
-                let aliases = std::mem::take(&mut self.aliases);
-                for alias in aliases {
-                    alias.complete_in_background(Arc::clone(&response));
-                }
                 self.complete_in_background(response);
                 return answer;
             }
         };
-        let stored = match &answer {
-            Answer::Acquired(_) => Some(response),
+        self.settle(&answer, response).await;
+        answer
+    }
+
+    /// The record says this: its own response, or that of another attempt. From here on the aliases say so too, and
+    /// not before: another attempt may hold the record, and its answer be the one that stands.
+    pub(super) async fn settle(&mut self, answer: &Answer, own: Arc<StoredResponse>) {
+        let stored = match answer {
+            Answer::Acquired(_) => Some(own),
             Answer::Completed(stored) => Some(Arc::clone(stored)),
             Answer::InFlight { .. } | Answer::Abandoned { .. } | Answer::Mismatch => None,
         };
         self.finish_aliases(stored).await;
         self.outlive_questions();
-        answer
     }
 
     /// The claim is done with. A question that got no reply may arrive when its record has expired.
-    pub(super) fn outlive_questions(&mut self) {
+    fn outlive_questions(&mut self) {
         self.phase = Phase::Done;
         self.lease.stop();
         if !self.claim.has_lost_question() {
@@ -253,7 +255,6 @@ impl ClaimGuard {
         }
     }
 
-    /// The aliases say what the record says.
     async fn finish_aliases(&mut self, stored: Option<Arc<StoredResponse>>) {
         for alias in std::mem::take(&mut self.aliases) {
             match &stored {
