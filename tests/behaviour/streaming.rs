@@ -265,3 +265,24 @@ async fn last_byte_of_an_announced_length_comes_only_after_the_stream_is_stored(
         (vec!["12345".into()], vec!["67890".into()])
     );
 }
+
+#[idempotent]
+async fn shorter_than_announced(State(probe): State<Probe>) -> Response {
+    probe.run();
+    let mut response = Response::new(two_pieces());
+    let length = HeaderValue::from_static("11");
+    response.headers_mut().insert(CONTENT_LENGTH, length);
+    response
+}
+
+/// The first client has seen that it was not whole.
+#[tokio::test]
+async fn a_stream_that_ends_before_its_announced_length_is_a_tombstone() {
+    let server = serve(Router::new().route("/", post(shorter_than_announced))).await;
+    let first = server.post("/", "key", "").send().await;
+    let first = async { first?.bytes().await };
+    assert!(first.await.is_err());
+    let replay = server.settled(server.post("/", "key", "")).await;
+    replay.assert_problem(200, "response-not-retained");
+    assert_eq!(server.probe.runs(), 1);
+}

@@ -179,12 +179,19 @@ impl Recording {
                 tracing::error!(%record, %error, "response body broke off");
                 return Verdict::Complete { is_whole: false };
             }
-            None => return Verdict::Complete { is_whole: true },
+            None => {
+                let is_whole = self.has_announced_length();
+                if !is_whole {
+                    let record = self.held.owner().key;
+                    tracing::error!(%record, "response body ended before its announced length");
+                }
+                return Verdict::Complete { is_whole };
+            }
         };
         let Some(data) = frame.data_ref() else {
             self.trailers = stored_trailers(&self.idempotency, frame.trailers_ref());
             return Verdict::Complete {
-                is_whole: frame.is_trailers(),
+                is_whole: frame.is_trailers() && self.has_announced_length(),
             };
         };
         if self.recorded.len() + data.len() > self.limit {
@@ -195,6 +202,12 @@ impl Recording {
             Some(length) if self.recorded.len() as u64 >= length => Verdict::HoldBack,
             Some(_) | None => Verdict::Pass,
         }
+    }
+
+    /// Whether as much was recorded as the client has been told, if it has been told how much there will be.
+    fn has_announced_length(&self) -> bool {
+        let recorded = self.recorded.len() as u64;
+        self.announced.is_none_or(|length| length == recorded)
     }
 
     async fn complete(self, is_whole: bool) {
