@@ -2,6 +2,10 @@
 //!
 //! On tokio's paused clock, which the leases, their renewal and the store all follow.
 
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use axum::Router;
@@ -190,4 +194,19 @@ async fn attempt_that_outlives_its_handler_holds_no_key() {
     sleep(Duration::from_secs(10)).await;
     let later = local.post("/outlived", "key").await;
     assert_eq!((later.status, later.text()), (200, "2"));
+}
+
+/// What nothing would renew is not claimed: the request panics, as all that needs tokio does.
+#[test]
+fn request_without_a_runtime_claims_nothing() {
+    let memory = Arc::new(MemoryStore::new());
+    let routes = Router::new().route("/quick", post(quick));
+    let local = Local::new(Arc::clone(&memory), routes);
+    let polled = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let mut request = pin!(local.post("/quick", "key"));
+        let mut context = Context::from_waker(Waker::noop());
+        request.as_mut().poll(&mut context).is_ready()
+    }));
+    assert!(polled.is_err());
+    assert!(memory.is_empty());
 }

@@ -72,6 +72,8 @@ impl Engine {
             return None;
         }
         self.look_after();
+        // Panics where there is none: before anything is claimed, which nothing would keep or give up.
+        let runtime = Handle::current();
         let owner = Owner {
             key: intent.keys.first(),
             token: Token::of_process(),
@@ -90,11 +92,9 @@ impl Engine {
         match claimed {
             // There may be more to do about it.
             Ok(Claim::InFlight { .. } | Claim::Abandoned { .. } | Claim::Mismatch) => None,
-            Ok(claimed) => {
-                Some(Ok(claimed.map(|acquired| {
-                    ClaimGuard::new(self, claim, acquired, asked_at, running)
-                })))
-            }
+            Ok(claimed) => Some(Ok(claimed.map(|acquired| {
+                ClaimGuard::new(self, claim, acquired, asked_at, (runtime, running))
+            }))),
             Err(error) => Some(Err(error.into())),
         }
     }
@@ -318,9 +318,10 @@ impl Engine {
             };
         }
         self.look_after();
+        let here = (Handle::current(), running);
         let asked_at = Instant::now();
         let claimed = self.ask(&claim, take_over).await?;
-        Ok(claimed.map(|acquired| ClaimGuard::new(&self, claim, acquired, asked_at, running)))
+        Ok(claimed.map(|acquired| ClaimGuard::new(&self, claim, acquired, asked_at, here)))
     }
 
     /// Asks twice when a reply was lost or something was in the way: the token makes the second question

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::{Either, Ready, ready};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -99,7 +100,7 @@ impl ClaimGuard {
         claim: ClaimTerms,
         Acquired { attempt, age }: Acquired,
         asked_at: Instant,
-        running: TaskTrackerToken,
+        (runtime, running): (Handle, TaskTrackerToken),
     ) -> Box<Self> {
         engine.0.held.fetch_add(1, Ordering::AcqRel);
         engine.observers().tell(|| Event::Claimed {
@@ -109,7 +110,7 @@ impl ClaimGuard {
         });
         Box::new(Self {
             engine: engine.clone(),
-            lease: engine.0.leases.keep(claim.clone(), asked_at),
+            lease: engine.0.leases.keep(claim.clone(), asked_at, runtime),
             claim,
             attempt,
             steps: None,

@@ -54,15 +54,14 @@ impl Leases {
     }
 
     /// Keeps a claim that was asked for at `asked_at`, by the task of the runtime it runs on.
-    pub(super) fn keep(&self, claim: ClaimTerms, asked_at: Instant) -> LeaseGuard {
-        let renewer = self.renewer();
+    pub(super) fn keep(&self, claim: ClaimTerms, asked_at: Instant, runtime: Handle) -> LeaseGuard {
+        let renewer = self.renewer(runtime);
         let token = claim.owner.token;
         renewer.insert(Lease::new(claim, asked_at, self.calls.limit()));
         LeaseGuard { renewer, token }
     }
 
-    fn renewer(&self) -> Arc<Renewer> {
-        let runtime = Handle::current();
+    fn renewer(&self, runtime: Handle) -> Arc<Renewer> {
         let mut renewers = lock(&self.renewers);
         let mut known = renewers.iter();
         if let Some(renewer) = known.find(|renewer| renewer.runtime().id() == runtime.id()) {
