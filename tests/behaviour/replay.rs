@@ -8,7 +8,9 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{HeaderFilter, Idempotency, idempotent};
 
-use crate::support::{App, Probe, raw, reply, serve, serve_on_manual_clock, serve_with};
+use crate::support::{
+    App, Local, Probe, builder_on, raw, reply, serve, serve_on_manual_clock, serve_with,
+};
 
 #[idempotent]
 async fn everything(State(probe): State<Probe>) -> Response {
@@ -245,4 +247,27 @@ async fn a_hundred_requests_on_one_connection_replay_in_order() {
             .await
             .assert_replay_of(&first);
     }
+}
+
+/// As many as can be sent: with one more, the map panics.
+#[idempotent]
+async fn many_headers(State(probe): State<Probe>) -> Response {
+    probe.run();
+    let names = (0..24_575).map(|number| format!("x-{number}"));
+    let headers: HeaderMap = names
+        .map(|name| (name.try_into().unwrap(), HeaderValue::from_static("")))
+        .collect();
+    (headers, "done").into_response()
+}
+
+#[tokio::test]
+async fn a_response_with_as_many_headers_as_there_can_be_is_not_retained() {
+    let routes = Router::new().route("/", post(many_headers));
+    let builder = builder_on(MemoryStore::new()).status_header(true);
+    let local = Local::with(builder, routes);
+    let first = local.post("/", "key").await;
+    assert_eq!((first.status, first.text()), (200, "done"));
+    let replay = local.post("/", "key").await;
+    replay.assert_problem(200, "response-not-retained");
+    assert_eq!(local.probe.runs(), 1);
 }

@@ -37,12 +37,19 @@ static BODY_HEADERS: [HeaderName; 10] = [
     HeaderName::from_static("digest"),
 ];
 
+/// With more headers than this a response is not retained: a map that can hold no more panics when a replay, a layer or the
+/// server adds to it. It can hold 24,576.
+const MOST_HEADERS: usize = 20_000;
+
 /// The stored response, marked as a replay.
 pub(super) fn replay(idempotency: &Idempotency, stored: Arc<StoredResponse>) -> Response {
     // Most are this replay's own, and need not be copied.
     let mut stored = Arc::unwrap_or_clone(stored);
     let trailers = stored.take_trailers();
     let trace_context = stored.trace_context().map(Box::from);
+    if stored.headers.len() > MOST_HEADERS {
+        stored = stored.status_only();
+    }
     let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = match stored.body {
         Some(body) if trailers.is_some() => {
@@ -184,7 +191,10 @@ pub(super) fn after_run(idempotency: &Idempotency, answer: Answer, own: Response
 /// Marks a response that was made without protection.
 pub(super) fn degraded(mut response: Response) -> Response {
     let value = HeaderValue::from_static("true");
-    response.headers_mut().insert(IDEMPOTENCY_DEGRADED, value);
+    // One that has as many headers as there can be goes out as it is.
+    let _ = response
+        .headers_mut()
+        .try_insert(IDEMPOTENCY_DEGRADED, value);
     response
 }
 
