@@ -84,6 +84,17 @@ fn a_store_knows_neither_http_nor_policy() {
     );
 }
 
+/// A task that is spawned in a poll that goes on into a handler which blocks its thread would wait for that. Nothing waits for the
+/// comparison of secrets.
+#[test]
+fn the_engine_spawns_no_task_that_a_handler_can_hold_up() {
+    assert_absent(
+        "idempotent-runtime/src/engine",
+        &["/secrets.rs", "/tests.rs"],
+        &["runtime.spawn(", "runtime().spawn(", "tokio::spawn("],
+    );
+}
+
 #[test]
 fn the_handle_knows_none_of_its_users() {
     assert_absent(

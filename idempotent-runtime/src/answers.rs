@@ -74,8 +74,9 @@
 //! ## response-not-retained
 //!
 //! The request was carried out, with this status and these headers. Its body was larger than the
-//! operation stores (`max_response_bytes`), or its stream was interrupted, so it cannot be replayed. The
-//! response is marked as a replay. Request the resource instead.
+//! operation stores (`max_response_bytes`), or its stream was interrupted or ended before its announced length, so it cannot
+//! be replayed. (With more than 20,000 headers, neither they nor the body are.) The response is marked as a replay. Request
+//! the resource instead.
 //!
 //! ## store-unavailable
 //!

@@ -186,7 +186,8 @@ impl Policy {
     /// How long a claim is held without renewal. Default 30 s.
     ///
     /// While the handler runs, the lease is renewed every third of its length. It therefore bounds how long a
-    /// *crashed* attempt blocks its key, not how long a handler may take. If the process (or its
+    /// *crashed* attempt blocks its key, not how long a handler may take. A handler that blocks its thread keeps
+    /// its lease as well, as long as the runtime has another thread that is free. If the process (or its
     /// connection to the store) pauses for longer, it may lose the claim. The lease is unrelated to the
     /// TTL, which begins when the response is stored.
     ///

@@ -124,7 +124,8 @@ pub use transaction::{TransactionConnection, Transactor};
 ///
 /// The [module documentation](self) has the rules. Methods must be cancel-safe in this sense: when
 /// a returned future is dropped, the operation has happened either completely or not at all (each item
-/// of a batch by itself), and leaves nothing behind that later calls have to wait for.
+/// of a batch by itself), and leaves nothing behind that later calls have to wait for. One that panics counts as one without a
+/// reply: the operation may have happened.
 #[async_trait]
 pub trait Store: Any + Debug + Send + Sync {
     /// The store's name for logs and errors: `memory`, `redis`, ...
