@@ -24,9 +24,11 @@ use crate::store::transaction::{Begin, Session, TransactionRequest};
 use crate::store::{Claim, StoreError};
 
 #[cfg(feature = "tokio-postgres")]
-pub(super) use self::begin::{is_free, message, message_without_record, milliseconds};
+pub(super) use self::begin::{message, message_without_record, milliseconds};
 #[cfg(feature = "tokio-postgres")]
 pub(super) use self::ended::{Remaining, keep, settled_without_record};
+#[cfg(feature = "tokio-postgres")]
+pub(super) use self::lock::is_free;
 #[cfg(feature = "tokio-postgres")]
 pub(super) use self::not_begun::NotBegun;
 #[cfg(feature = "tokio-postgres")]
@@ -34,6 +36,7 @@ pub(super) use self::pool::{SILENCE, UnansweredBegin};
 
 mod begin;
 mod ended;
+mod lock;
 mod not_begun;
 mod open;
 mod pool;

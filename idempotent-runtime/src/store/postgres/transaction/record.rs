@@ -2,7 +2,7 @@
 
 use sqlx::{PgConnection, Row};
 
-use super::begin::is_free;
+use super::lock::is_free;
 use crate::key::RecordKey;
 use crate::record::StoredResponse;
 use crate::store::postgres::error::is_unique_violation;
