@@ -5,7 +5,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use axum::response::Response;
 
 use super::answer;
-use super::old_keys::answer_too_old;
+use super::old_keys::{is_too_old, stored_or_expired};
 use super::received::{Handle, Received};
 use crate::engine::{
     ClaimGuard, Fingerprints, InTransaction, Intent, Refusal, begin_unprotected, enter_transaction,
@@ -56,18 +56,42 @@ pub(super) async fn admit(request: &mut Received<Idempotency>, policy: &Policy) 
         let answer = Box::pin(stored_or_overloaded(handle, intent, &mut fingerprints));
         return Admission::answer(answer.await);
     }
-    if let Some(answer) = answer_too_old(handle, intent, &mut fingerprints, policy).await {
-        return Admission::answer(answer);
+    if is_too_old(intent, policy) {
+        return Box::pin(admit_too_old(handle, intent, fingerprints, policy)).await;
     }
     let describe = |crashed| handle.describe(intent, crashed);
     let engine = handle.engine();
     let entered = engine.enter(intent, fingerprints, policy, &describe);
-    match entered.await {
-        Ok(claim) => match decided(handle, intent, claim) {
+    admission(handle, intent, entered.await)
+}
+
+/// A key that is too old to run, and may have a record all the same.
+async fn admit_too_old(
+    idempotency: &Idempotency,
+    intent: &Intent,
+    mut fingerprints: Fingerprints<'_>,
+    policy: &Policy,
+) -> Admission {
+    if let Some(answer) = stored_or_expired(idempotency, intent, &mut fingerprints).await {
+        return Admission::answer(answer);
+    }
+    let describe = |crashed| idempotency.describe(intent, crashed);
+    let engine = idempotency.engine();
+    let entered = engine.enter(intent, fingerprints, policy, &describe);
+    admission(idempotency, intent, entered.await)
+}
+
+fn admission(
+    idempotency: &Idempotency,
+    intent: &Intent,
+    entered: Result<Claim<Box<ClaimGuard>>, Refusal>,
+) -> Admission {
+    match entered {
+        Ok(claim) => match decided(idempotency, intent, claim) {
             Continue(held) => Admission::Run(held),
             Break(answer) => Admission::answer(answer),
         },
-        Err(refusal) => refused(handle, &refusal, intent),
+        Err(refusal) => refused(idempotency, &refusal, intent),
     }
 }
 
@@ -106,7 +130,9 @@ pub(super) async fn admit_to_transaction<C: TransactionConnection>(
         let answer = stored_or_overloaded(idempotency, intent, &mut fingerprints);
         return Break(answer.await);
     }
-    if let Some(answer) = answer_too_old(idempotency, intent, &mut fingerprints, policy).await {
+    if is_too_old(intent, policy)
+        && let Some(answer) = stored_or_expired(idempotency, intent, &mut fingerprints).await
+    {
         return Break(answer);
     }
     let entered = enter_transaction(engine, begin, intent, fingerprints, policy);

@@ -14,28 +14,20 @@ use crate::handle::problem::{Problem, ProblemCode};
 use crate::policy::{KeyAge, Policy};
 use crate::record::RecordState;
 
-/// The answer to a request whose key is too old to run. `None` if it may be decided about as any other: its key is not too
-/// old, or has a record whose request is not completed, or is another one.
-pub(super) async fn answer_too_old(
-    idempotency: &Idempotency,
-    intent: &Intent,
-    fingerprints: &mut Fingerprints<'_>,
-    policy: &Policy,
-) -> Option<Response> {
-    if policy.key_age == KeyAge::Any || policy.key_from_arguments || !is_too_old(intent) {
-        return None;
-    }
-    // Boxed: few requests have to make room for it.
-    Box::pin(stored_or_expired(idempotency, intent, fingerprints)).await
+/// Whether its key may have outlived its record.
+pub(super) fn is_too_old(intent: &Intent, policy: &Policy) -> bool {
+    policy.key_age == KeyAge::Ttl
+        && !policy.key_from_arguments
+        && intent
+            .key
+            .may_have_outlived_its_record(intent.ttl, SystemTime::now())
 }
 
-fn is_too_old(intent: &Intent) -> bool {
-    let (key, ttl) = (&intent.key, intent.ttl);
-    key.may_have_outlived_its_record(ttl, SystemTime::now())
-}
-
+/// The answer to a request whose key is too old to run. `None` if it may be decided about as any other: its key has a record
+/// whose request is not completed, or is another one.
+///
 /// Not from the cache, and without a claim: a record that ends between a look and a claim would make it run.
-async fn stored_or_expired(
+pub(super) async fn stored_or_expired(
     idempotency: &Idempotency,
     intent: &Intent,
     fingerprints: &mut Fingerprints<'_>,
