@@ -8,7 +8,9 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{HeaderMap, StatusCode};
 use idempotent_runtime::store::conformance;
-use idempotent_runtime::store::{Acquired, Claim, Completion, Renewed, Store, StoreErrorKind};
+use idempotent_runtime::store::{
+    Acquired, Claim, Completion, Release, Renewed, Store, StoreErrorKind,
+};
 use idempotent_runtime::{Execution, Idempotency, OnAbandoned, Policy, StoredResponse};
 use sqlx::mysql::MySqlConnectOptions;
 
@@ -256,11 +258,12 @@ async fn each_error_number_is_the_kind_that_it_is() {
     claimed(&store).await;
 }
 
-/// `SERIALIZABLE` locked gaps, and unrelated first requests were refused for it. The other defaults are
-/// as hostile as there are.
+/// `SERIALIZABLE` locked gaps, and unrelated first requests were refused for it. A `COMMIT` that chains committed the claims
+/// behind it with the next batch, or never. The other defaults are as hostile as there are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_default_of_the_server_matters() {
-    let hostile = [
+    is_conformant_by_default(&[
+        "--completion-type=CHAIN",
         "--transaction-isolation=SERIALIZABLE",
         "--transaction-read-only=ON",
         "--autocommit=OFF",
@@ -269,12 +272,21 @@ async fn no_default_of_the_server_matters() {
         "--innodb-lock-wait-timeout=50",
         "--sql-safe-updates=ON",
         "--init-connect=SET sql_select_limit = 1",
-    ];
-    let Some(server) = OwnServer::start(&hostile).await else {
+    ])
+    .await;
+}
+
+/// A `COMMIT` that releases broke each batch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_default_that_ends_connections_does_not_matter() {
+    is_conformant_by_default(&["--completion-type=RELEASE", "--autocommit=OFF"]).await;
+}
+
+async fn is_conformant_by_default(hostile: &[&'static str]) {
+    let Some((_server, scratch)) = started(hostile).await else {
         return;
     };
-    let scratch = Scratch::on(&server.options()).await;
-    scratch.store(1).migrate().await.unwrap();
+    what_follows_a_batch_is_committed(&scratch).await;
     let store = Arc::new(scratch.store_on(&application(&scratch).await, 8));
     let requests: Vec<_> = (0..1000).map(|_| request()).collect();
     let first = join_all(requests.iter().map(|request| async {
@@ -291,4 +303,17 @@ async fn no_default_of_the_server_matters() {
     })
     .await;
     report.assert_conformant();
+}
+
+/// On the only connection, and as another instance sees it.
+async fn what_follows_a_batch_is_committed(scratch: &Scratch) {
+    let (store, other) = (scratch.store(1), scratch.store(1));
+    store.purge_expired(100).await.unwrap();
+    let paid = claimed(&store).await;
+    let released = store.release(&[claimed(&store).await.owner]).await;
+    assert_eq!(*released[0].as_ref().unwrap(), Release::Released);
+    let stored = store.complete(&paid.owner, &answer(), TTL).await;
+    assert_eq!(stored.unwrap(), Completion::Stored);
+    let again = other.claim(&rival(&paid)).await.unwrap();
+    assert!(matches!(again, Claim::Completed(_)), "{again:?}");
 }
