@@ -39,6 +39,8 @@ mod refusals;
 mod schema;
 #[path = "support/servers.rs"]
 mod servers;
+#[path = "mysql/sessions.rs"]
+mod sessions;
 #[path = "support/sql.rs"]
 mod sql;
 #[path = "support/mysql.rs"]

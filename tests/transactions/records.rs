@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use idempotent_runtime::Idempotency;
+use axum::Router;
+use axum::body::Body;
+use axum::routing::post;
+use http::Request;
+use idempotent_runtime::store::ListFilter;
+use idempotent_runtime::{Idempotency, Transactions, idempotent};
+use tower::ServiceExt as _;
 
 use crate::support::{Database, Scene, on_databases};
 
@@ -91,6 +97,29 @@ async fn an_expired_record_may_be_purged_or_claimed_under_a_transaction<C: Datab
     running.await.unwrap().assert_own(200);
 }
 on_databases!(an_expired_record_may_be_purged_or_claimed_under_a_transaction: PgConnection DeadpoolTransaction);
+
+#[idempotent(label = body)]
+async fn labelled<C: Database>(#[tx] tx: &mut C, body: String) -> String {
+    let _ = tx;
+    body
+}
+
+/// MySQL wrote none.
+async fn the_label_of_a_transaction_is_in_its_record<C: Database>(scene: &Scene<C>) {
+    let idempotency = scene.builder(2).secret_check(false).build();
+    let transactions: Transactions<C> = idempotency.transactions().await.unwrap();
+    let router: Router = Router::new()
+        .route("/labelled", post(labelled::<C>))
+        .with_state(transactions);
+    let request = Request::post("/labelled").header("idempotency-key", "key");
+    let request = request.body(Body::from("order 4711")).unwrap();
+    assert_eq!(router.oneshot(request).await.unwrap().status(), 200);
+    let listed = idempotency.list(&ListFilter::new(), None, 10).await;
+    let records = listed.unwrap().records;
+    let labels: Vec<_> = records.iter().map(|it| it.label.as_deref()).collect();
+    assert_eq!(labels, [Some("order 4711")]);
+}
+on_databases!(the_label_of_a_transaction_is_in_its_record: PgConnection DeadpoolTransaction MySqlConnection);
 
 /// The record comes in the text format, which is not the same everywhere.
 async fn a_database_that_escapes_bytes_replays_too<C: Database>(scene: &Scene<C>) {

@@ -220,3 +220,19 @@ pub(crate) fn pool(options: &MySqlConnectOptions, connections: u32) -> MySqlPool
         .test_before_acquire(false)
         .connect_lazy_with(options.clone())
 }
+
+/// One with these settings of its sessions.
+pub(crate) fn pool_with(
+    options: &MySqlConnectOptions,
+    connections: u32,
+    settings: &'static str,
+) -> MySqlPool {
+    MySqlPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(PATIENCE)
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            Box::pin(async move { sqlx::raw_sql(settings).execute(connection).await.map(drop) })
+        })
+        .connect_lazy_with(options.clone())
+}

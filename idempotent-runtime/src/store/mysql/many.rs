@@ -106,6 +106,6 @@ fn with_keys(template: &str, keys: &[RecordKey]) -> String {
     template.replace("{keys}", &literals)
 }
 
-fn literal(key: &RecordKey) -> String {
+pub(super) fn literal(key: &RecordKey) -> String {
     format!("X'{}'", key.to_hex())
 }

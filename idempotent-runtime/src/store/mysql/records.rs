@@ -8,6 +8,7 @@ use super::lane::{Health, Lane};
 use super::many::ManyStatements;
 use super::statements::Statements;
 use super::table::QualifiedTable;
+use super::transaction::PooledStatements;
 use crate::store::sql::TableName;
 
 /// The connections for claims, completions and all else but renewals.
@@ -25,6 +26,7 @@ pub(super) struct Records {
     pub(super) table: QualifiedTable,
     pub(super) statements: Arc<Statements>,
     pub(super) many: Arc<ManyStatements>,
+    pub(super) pooled: Arc<PooledStatements>,
 }
 
 /// The store's own connections.
@@ -51,6 +53,7 @@ impl Records {
             lanes,
             statements: Arc::new(Statements::new(&table)),
             many: Arc::new(ManyStatements::new(&table)),
+            pooled: Arc::new(PooledStatements::new(&table)),
             table,
         }
     }

@@ -17,7 +17,6 @@ use crate::store::{ClaimRequest, ListFilter};
 pub(super) type Statement = Query<'static, MySql, MySqlArguments>;
 
 pub(super) const SESSION: &str = include_str!("sql/session.sql");
-pub(super) const UNLOCK: &str = include_str!("sql/unlock.sql");
 pub(super) const HANDLER_SESSION: &str = include_str!("sql/handler_session.sql");
 
 /// One for each operation, made once: what is cached on a connection is found by its text.
@@ -39,9 +38,6 @@ pub(super) struct Statements {
     /// The same with their sizes.
     list_sizes: Lists,
     remove: SqlStr,
-    enter: String,
-    pub(super) prepare: SqlStr,
-    pub(super) leave: SqlStr,
 }
 
 /// Listing, in two orders of looking.
@@ -68,8 +64,6 @@ impl Statements {
         let of = |template: &str| prepared(table.in_statement(&uncommented(template)));
         let read = include_str!("sql/read.sql");
         let list = uncommented(include_str!("sql/list.sql"));
-        let state = uncommented(include_str!("sql/session_state.sql"));
-        let with_state = |template: &str| of(&template.replace("{session}", &state));
         Self {
             create_table: of(include_str!("sql/create_table.sql")),
             read: of(&read.replace("{details}", "NULL, NULL, NULL")),
@@ -86,9 +80,6 @@ impl Statements {
             list: Lists::new(&list.replace("{size}", "CAST(0 AS SIGNED)"), of),
             list_sizes: Lists::new(&list.replace("{size}", SIZE), of),
             remove: of(include_str!("sql/remove.sql")),
-            enter: uncommented(include_str!("sql/enter.sql")),
-            prepare: with_state(include_str!("sql/prepare.sql")),
-            leave: with_state(include_str!("sql/leave.sql")),
         }
     }
 
@@ -214,16 +205,6 @@ impl Statements {
 
     pub(super) fn remove(&self, key: &RecordKey) -> Statement {
         statement(&self.remove).bind(&key.as_bytes()[..])
-    }
-
-    /// Locks the first of a request's records, with the limit of the session, or another one.
-    pub(super) fn enter(&self, lock: &str, limit: Option<Duration>) -> SqlStr {
-        // A lock's name is digits and letters.
-        let enter = self.enter.replace("{lock}", lock);
-        match limit {
-            Some(limit) => text(format!("{}; {enter}", session_limit(limit))),
-            None => text(enter),
-        }
     }
 }
 

@@ -1,4 +1,4 @@
 -- The lock that tells a duplicate at once that its key is in flight: without it, the duplicate would
 -- wait for the row. It goes with the connection, and no rule rests on it: the primary key decides. It comes
 -- with the limit of the session (session_limit.sql), or a connection that is gone without a word would keep it.
-SELECT GET_LOCK('{lock}', 0), CAST(@@autocommit AS SIGNED)
+SELECT GET_LOCK('{lock}', 0)

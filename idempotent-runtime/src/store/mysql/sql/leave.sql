@@ -1,3 +1,8 @@
--- Back to what the connection was, as far as this store has changed it. The session's state is compared
--- with what it was.
-SET autocommit = @idempotent_autocommit, wait_timeout = @idempotent_wait_timeout; DO RELEASE_ALL_LOCKS(); SELECT {session}
+-- Back to what the connection was, as far as this store has changed it, with nothing open and the server's clock. The
+-- session's state is compared with what it was.
+ROLLBACK AND NO CHAIN NO RELEASE;
+SET autocommit = @idempotent_autocommit, completion_type = @idempotent_completion_type,
+    wait_timeout = @idempotent_wait_timeout;
+{clock};
+DO RELEASE_ALL_LOCKS();
+SELECT {session}

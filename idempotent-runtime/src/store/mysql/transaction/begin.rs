@@ -3,33 +3,20 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
+use sqlx::{MySql, MySqlConnection};
 
 use super::connection::Borrowed;
 use super::open::Open;
 use super::session::SessionState;
+use super::statements::UNLOCK;
 use crate::key::RecordKey;
 use crate::record::Owner;
 use crate::store::mysql::error::{Fault, NAME, is_duplicate, is_in_the_way};
 use crate::store::mysql::records::Records;
 use crate::store::mysql::row::{self, column};
-use crate::store::mysql::statements::{UNLOCK, session_limit};
 use crate::store::sql::{corrupt, transaction};
 use crate::store::transaction::{ASK_AGAIN, Begin, Session, Settled, TransactionRequest};
 use crate::store::{Claim, ClaimRequest, StoreError};
-
-/// The explicit mode is the transaction's own, whatever the server's default is.
-const BEGIN: &str =
-    "SET @idempotent_autocommit = @@autocommit, autocommit = 0; START TRANSACTION READ WRITE";
-
-/// Without a record nothing needs to be written, so a handler that only reads may do so on a read-only
-/// server. There is no lock before it, so that the limit of the session is set here.
-fn begin_unprotected(idle_limit: Duration) -> AssertSqlSafe<String> {
-    let limit = session_limit(idle_limit);
-    AssertSqlSafe(format!(
-        "{limit}; SET @idempotent_autocommit = @@autocommit, autocommit = 0; START TRANSACTION"
-    ))
-}
 
 /// How long a record that a handler has committed by itself lives at least while it is not completed.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -44,7 +31,7 @@ fn claim_of(request: &TransactionRequest, key: RecordKey) -> ClaimRequest<'_> {
         },
         fingerprint: request.fingerprint,
         operation: &request.operation,
-        label: None,
+        label: request.label.as_deref(),
         lease: Duration::ZERO,
         retention: request.ttl.max(RETENTION),
         take_over: None,
@@ -117,7 +104,7 @@ impl Records {
         idle_limit: Duration,
     ) -> Result<SessionState, Fault> {
         let begun = connection.first(async |connection| {
-            let begin = begin_unprotected(idle_limit);
+            let begin = self.pooled.begin_unprotected(idle_limit);
             let begun = transaction::begin::<MySql>(connection, begin).await;
             begun.map_err(|error| self.fault(error))
         });
@@ -149,7 +136,7 @@ impl Records {
                 seen => claims.push((claim_of(request, key), seen)),
             }
         }
-        let begun = transaction::begin::<MySql>(connection, BEGIN).await;
+        let begun = transaction::begin::<MySql>(connection, self.pooled.begin()).await;
         begun.map_err(|error| self.fault(error))?;
         for (claim, seen) in &claims {
             if !self.insert(connection, claim, seen).await? {
@@ -174,7 +161,7 @@ impl Records {
         limit: Option<Duration>,
     ) -> Result<Seen, Fault> {
         let lock = self.table.lock_name(Some(&key));
-        let enter = sqlx::raw_sql(self.statements.enter(&lock, limit));
+        let enter = sqlx::raw_sql(self.pooled.enter(&lock, limit));
         let row = enter.fetch_one(&mut *connection).await;
         let row = row.map_err(|error| self.fault(error))?;
         // NULL is an error of the server's, such as too many locks.
@@ -182,10 +169,6 @@ impl Records {
             return Ok(Seen::Settled(Claim::InFlight {
                 lease_left: ASK_AGAIN,
             }));
-        }
-        if column::<i64>(&row, 1)? == 0 {
-            // The look before has begun a transaction, of a snapshot that is too old by now.
-            self.execute(connection, "COMMIT").await?;
         }
         // Behind the lock: what was committed before it is there now.
         self.look(connection, request, key).await
@@ -197,11 +180,12 @@ impl Records {
         request: &TransactionRequest,
         key: RecordKey,
     ) -> Result<Seen, Fault> {
-        let read = self.statements.read(&key);
-        let Some(row) = self.read(connection, read).await? else {
+        let rows = sqlx::raw_sql(self.pooled.read(&key)).fetch_all(connection);
+        let rows = rows.await.map_err(|error| self.fault(error))?;
+        let Some(row) = rows.first() else {
             return Ok(Seen::Nothing);
         };
-        let Some(row) = row::read(&row)? else {
+        let Some(row) = row::read(row)? else {
             return Ok(Seen::Expired);
         };
         let claim = row.claim(&request.fingerprint, request.owner.token);

@@ -16,5 +16,7 @@ mod begin;
 mod connection;
 mod open;
 mod session;
+mod statements;
 
 pub(super) use begin::MySqlTransactions;
+pub(super) use statements::PooledStatements;

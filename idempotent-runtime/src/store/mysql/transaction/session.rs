@@ -23,7 +23,7 @@ impl Records {
         &self,
         connection: &mut MySqlConnection,
     ) -> Result<SessionState, Fault> {
-        let prepare = sqlx::raw_sql(self.statements.prepare.clone());
+        let prepare = sqlx::raw_sql(self.pooled.prepare());
         let row = prepare.fetch_all(connection).await;
         let row = row.map_err(|error| self.fault(error))?;
         let row = only(&row)?;
@@ -37,7 +37,7 @@ impl Records {
 
     /// Takes back what this store has changed, frees the locks, and says what the session is like now.
     pub(super) async fn restore(&self, connection: &mut MySqlConnection) -> Result<Vec<u8>, Fault> {
-        let leave = sqlx::raw_sql(self.statements.leave.clone());
+        let leave = sqlx::raw_sql(self.pooled.leave());
         let rows = leave.fetch_all(connection).await;
         let rows = rows.map_err(|error| self.fault(error))?;
         Ok(column::<&[u8]>(only(&rows)?, 0)?.to_vec())

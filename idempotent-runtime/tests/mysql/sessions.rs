@@ -1,0 +1,224 @@
+//! What the users of a pool leave in its sessions, and what its defaults are: neither has a part in what becomes of a
+//! transaction.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use idempotent_runtime::store::transaction::sealed::Of;
+use idempotent_runtime::store::transaction::{Begin, Committed, Session, TransactionRequest};
+use idempotent_runtime::store::{Claim, ClaimRequest, Completion, Renewed, Store};
+use sqlx::{AssertSqlSafe, MySqlConnection, MySqlPool};
+
+use crate::locks::renewal;
+use crate::own_server::OwnServer;
+use crate::support::{PATIENCE, Scratch, TTL, answer, claimed, pool_with, request, rival};
+
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// A store on an application's pool of one connection.
+struct Till {
+    pool: MySqlPool,
+    store: Arc<dyn Store>,
+    begin: Arc<dyn Begin<MySqlConnection>>,
+}
+
+impl Till {
+    /// With these settings of its session.
+    fn new(scratch: &Scratch, settings: &'static str) -> Self {
+        let pool = pool_with(&scratch.options, 1, settings);
+        let store = idempotent_runtime::store::mysql::MySqlStore::new(pool.clone());
+        let store: Arc<dyn Store> = Arc::new(store.with_table(&scratch.table).unwrap());
+        let transactor = store.transactor().unwrap();
+        Self {
+            pool,
+            begin: MySqlConnection::of(transactor).unwrap(),
+            store,
+        }
+    }
+
+    async fn begin(
+        &self,
+        request: &TransactionRequest,
+    ) -> Claim<Box<dyn Session<MySqlConnection>>> {
+        let begun = self.begin.begin(Some(request), IDLE_LIMIT).await.unwrap();
+        self.settle(matches!(begun, Claim::Acquired(_))).await;
+        begun
+    }
+
+    /// Runs a handler that sends this.
+    async fn run(&self, handler: &str) -> TransactionRequest {
+        let transaction = transaction(&request());
+        let Claim::Acquired(mut session) = self.begin(&transaction).await else {
+            panic!("it is the first");
+        };
+        let sql = sqlx::raw_sql(AssertSqlSafe(handler.to_owned()));
+        sql.execute(session.connection()).await.unwrap();
+        assert_eq!(session.commit(&answer()).await.unwrap(), Committed::Stored);
+        self.settle(false).await;
+        transaction
+    }
+
+    /// As another user of the pool.
+    async fn execute(&self, sql: &str) {
+        let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        sql.execute(&self.pool).await.unwrap();
+        self.settle(false).await;
+    }
+
+    async fn says(&self, what: &str) -> String {
+        let select = format!("SELECT CAST({what} AS CHAR CHARACTER SET utf8mb4)");
+        let said = sqlx::query_scalar(AssertSqlSafe(select));
+        let said = said.fetch_one(&self.pool).await.unwrap();
+        self.settle(false).await;
+        said
+    }
+
+    /// Waits until the connection is back, unless it is in use.
+    async fn settle(&self, is_in_use: bool) {
+        let started = Instant::now();
+        while !is_in_use && self.pool.num_idle() == 0 && self.pool.size() > 0 {
+            assert!(started.elapsed() < PATIENCE, "it does not come back");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+fn transaction(claim: &ClaimRequest<'_>) -> TransactionRequest {
+    TransactionRequest {
+        owner: claim.owner,
+        aliases: Arc::default(),
+        operation: claim.operation.into(),
+        label: None,
+        fingerprint: claim.fingerprint,
+        ttl: TTL,
+    }
+}
+
+/// It was given back in a transaction: with a snapshot in which no later record was there, and with a lock under which its
+/// owner could neither renew nor complete it.
+#[tokio::test]
+async fn a_look_leaves_nothing_open() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    for isolation in [
+        "SET autocommit = 0; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+        "SET autocommit = 0; SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        "SET autocommit = 0; SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+    ] {
+        let till = Till::new(&scratch, isolation);
+        let running = claimed(&*till.store).await;
+        let begun = till.begin(&transaction(&rival(&running))).await;
+        assert!(
+            matches!(begun, Claim::InFlight { .. }),
+            "{isolation}: {begun:?}"
+        );
+        assert_eq!(till.says("@@in_transaction").await, "0", "{isolation}");
+        let renewed = till.store.renew(&[renewal(&running)]).await.remove(0);
+        assert_eq!(renewed.unwrap(), Renewed::Renewed, "{isolation}");
+        let completed = till.store.complete(&running.owner, &answer(), TTL).await;
+        assert_eq!(completed.unwrap(), Completion::Stored, "{isolation}");
+        let begun = till.begin(&transaction(&running)).await;
+        assert!(matches!(begun, Claim::Completed(_)), "{isolation}");
+        assert_eq!(till.says("@@in_transaction").await, "0", "{isolation}");
+        assert_eq!(till.says("@@autocommit + 0").await, "0", "{isolation}");
+        till.run("SELECT 1").await;
+        assert_eq!(till.says("@@in_transaction").await, "0", "{isolation}");
+        assert_eq!(till.says("@@autocommit + 0").await, "0", "{isolation}");
+    }
+    scratch.clean_up().await;
+}
+
+/// A record that was completed since then was in flight for as long as that connection lived.
+#[tokio::test]
+async fn a_snapshot_that_was_left_in_the_pool_answers_no_request() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let select = format!("SELECT COUNT(*) FROM {}", scratch.table);
+    for (settings, left) in [
+        ("SET autocommit = 0", select.clone()),
+        ("SET autocommit = 1", format!("BEGIN; {select}")),
+    ] {
+        let till = Till::new(&scratch, settings);
+        let running = claimed(&*till.store).await;
+        till.execute(&left).await;
+        let completed = till.store.complete(&running.owner, &answer(), TTL).await;
+        assert_eq!(completed.unwrap(), Completion::Stored);
+        let begun = till.begin(&transaction(&running)).await;
+        assert!(matches!(begun, Claim::Completed(_)), "{settings}");
+    }
+    scratch.clean_up().await;
+}
+
+/// A record was written that had expired already, and its key was free for a second payment; one that lives was taken for
+/// expired.
+#[tokio::test]
+async fn a_clock_that_was_left_in_the_pool_dates_no_record() {
+    for settings in [&[][..], &["--sysdate-is-now"]] {
+        let Some(server) = OwnServer::start(settings).await else {
+            return;
+        };
+        let scratch = Scratch::on(&server.options()).await;
+        scratch.store(1).migrate().await.unwrap();
+        let till = Till::new(&scratch, "SELECT 1");
+        for clock in ["1", "UNIX_TIMESTAMP() - 30", "UNIX_TIMESTAMP() + 864000"] {
+            let set = format!("SET timestamp = {clock}");
+            till.run(&set).await;
+            let is_right = "ABS(TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), (SELECT MAX(created_at) FROM records))) < 20";
+            assert_eq!(till.says(is_right).await, "1", "{clock}: for its next user");
+            till.execute(&set).await;
+            let paid = till.run("SELECT 1").await;
+            let record = till.store.get(&paid.owner.key).await.unwrap().unwrap();
+            let away = record.expires_in.abs_diff(TTL);
+            assert!(away < Duration::from_secs(20), "{clock}: {record:?}");
+            till.execute(&set).await;
+            let again = till.begin(&paid).await;
+            assert!(matches!(again, Claim::Completed(_)), "{clock}");
+        }
+    }
+}
+
+/// The clock of a session is the server's there, and what says so again is refused.
+#[tokio::test]
+async fn a_server_that_lets_no_session_set_its_clock_has_transactions() {
+    let Some(server) = OwnServer::start(&["--secure-timestamp=YES"]).await else {
+        return;
+    };
+    let scratch = Scratch::on(&server.options()).await;
+    scratch.store(1).migrate().await.unwrap();
+    let till = Till::new(&scratch, "SELECT 1");
+    let paid = till.run("SELECT 1").await;
+    assert!(matches!(till.begin(&paid).await, Claim::Completed(_)));
+}
+
+/// A `COMMIT` that releases ended the connection, and one that chains left a transaction open.
+#[tokio::test]
+async fn a_transaction_ends_as_its_connection_began_whatever_the_completion_type() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    for (settings, completion_type) in [
+        ("SET completion_type = 'CHAIN'", "CHAIN"),
+        ("SET completion_type = 'CHAIN', autocommit = 0", "CHAIN"),
+        ("SET completion_type = 'RELEASE'", "RELEASE"),
+        ("SET completion_type = 'RELEASE', autocommit = 0", "RELEASE"),
+    ] {
+        let till = Till::new(&scratch, settings);
+        let before = till.says("CONNECTION_ID()").await;
+        for handler in ["SELECT 1", "SET completion_type = 'CHAIN'"] {
+            let paid = till.run(handler).await;
+            assert!(matches!(till.begin(&paid).await, Claim::Completed(_)));
+            let Claim::Acquired(session) = till.begin(&transaction(&request())).await else {
+                panic!("it is the first");
+            };
+            session.roll_back().await;
+            till.settle(false).await;
+            assert_eq!(till.says("CONNECTION_ID()").await, before, "{settings}");
+            assert_eq!(till.says("@@in_transaction").await, "0", "{settings}");
+            let put_back = till.says("@@completion_type").await;
+            assert_eq!(put_back, completion_type, "{settings}");
+        }
+    }
+    scratch.clean_up().await;
+}
