@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sqlx::mysql::MySqlRow;
 use sqlx::{MySql, MySqlConnection};
 
 use super::connection::Borrowed;
 use super::open::Open;
-use super::session::SessionState;
+use super::session::{SessionState, only};
 use super::statements::UNLOCK;
 use crate::key::RecordKey;
 use crate::record::Owner;
@@ -161,17 +162,17 @@ impl Records {
         limit: Option<Duration>,
     ) -> Result<Seen, Fault> {
         let lock = self.table.lock_name(Some(&key));
-        let enter = sqlx::raw_sql(self.pooled.enter(&lock, limit));
-        let row = enter.fetch_one(&mut *connection).await;
-        let row = row.map_err(|error| self.fault(error))?;
+        let enter = sqlx::raw_sql(self.pooled.enter(&lock, limit, &key));
+        let rows = enter.fetch_all(&mut *connection).await;
+        let rows = rows.map_err(|error| self.fault(error))?;
         // NULL is an error of the server's, such as too many locks.
-        if column::<Option<i64>>(&row, 0)? != Some(1) {
+        if column::<Option<i64>>(only(&rows)?, 0)? != Some(1) {
             return Ok(Seen::Settled(Claim::InFlight {
                 lease_left: ASK_AGAIN,
             }));
         }
         // Behind the lock: what was committed before it is there now.
-        self.look(connection, request, key).await
+        seen(rows.get(1), request)
     }
 
     async fn look(
@@ -182,18 +183,7 @@ impl Records {
     ) -> Result<Seen, Fault> {
         let rows = sqlx::raw_sql(self.pooled.read(&key)).fetch_all(connection);
         let rows = rows.await.map_err(|error| self.fault(error))?;
-        let Some(row) = rows.first() else {
-            return Ok(Seen::Nothing);
-        };
-        let Some(row) = row::read(row)? else {
-            return Ok(Seen::Expired);
-        };
-        let claim = row.claim(&request.fingerprint, request.owner.token);
-        let claim = claim.map_err(|error| corrupt(NAME, error))?;
-        // A record of this token is what an earlier try has committed.
-        let (attempt, age) = (row.attempt, row.age);
-        let abandoned = Claim::Abandoned { attempt, age };
-        Ok(Seen::Settled(claim.and_then(|_| abandoned)))
+        seen(rows.first(), request)
     }
 
     /// Takes the key; `false` when another request has the record.
@@ -222,4 +212,20 @@ impl Records {
         let executed = sqlx::raw_sql(statement).execute(connection).await;
         executed.map(drop).map_err(|error| self.fault(error))
     }
+}
+
+/// What a row of `pooled_read.sql` says.
+fn seen(row: Option<&MySqlRow>, request: &TransactionRequest) -> Result<Seen, Fault> {
+    let Some(row) = row else {
+        return Ok(Seen::Nothing);
+    };
+    let Some(row) = row::read(row)? else {
+        return Ok(Seen::Expired);
+    };
+    let claim = row.claim(&request.fingerprint, request.owner.token);
+    let claim = claim.map_err(|error| corrupt(NAME, error))?;
+    // A record of this token is what an earlier try has committed.
+    let (attempt, age) = (row.attempt, row.age);
+    let abandoned = Claim::Abandoned { attempt, age };
+    Ok(Seen::Settled(claim.and_then(|_| abandoned)))
 }

@@ -1,6 +1,6 @@
 //! Transactions of MySQL and MariaDB.
 //!
-//! A look at the record; the key's lock; a look behind it; `START TRANSACTION`; the record, still running,
+//! A look at the record; the key's lock, and a look behind it; `START TRANSACTION`; the record, still running,
 //! by which the key is taken; the savepoint; the handler's statements; the record completed; `COMMIT`.
 //! No other session sees the running record. When the server rolls the transaction back, as it does with one of
 //! two that lock each other out, the record is gone, which is how that is noticed.

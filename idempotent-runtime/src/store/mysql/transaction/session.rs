@@ -59,7 +59,8 @@ impl Records {
     }
 }
 
-fn only(rows: &[MySqlRow]) -> Result<&MySqlRow, StoreError> {
+/// The first of the rows, without which there is nothing.
+pub(super) fn only(rows: &[MySqlRow]) -> Result<&MySqlRow, StoreError> {
     let missing = || StoreError::new(NAME, StoreErrorKind::Unavailable);
     rows.first().ok_or_else(missing)
 }

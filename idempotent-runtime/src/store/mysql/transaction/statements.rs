@@ -34,10 +34,11 @@ impl PooledStatements {
             .replace("{details}", "NULL, NULL, NULL")
             .replace('?', "{key}");
         let pooled_read = uncommented(include_str!("../sql/pooled_read.sql"));
+        let read = of(&pooled_read.replace("{read}", &read));
         let begin = include_str!("../sql/begin.sql");
         Self {
-            read: of(&pooled_read.replace("{read}", &read)),
-            enter: of(include_str!("../sql/enter.sql")),
+            enter: format!("{}; {read}", of(include_str!("../sql/enter.sql"))),
+            read,
             begin: prepared(of(&begin.replace("{mode}", " READ WRITE"))),
             begin_unprotected: of(&begin.replace("{mode}", "")),
             prepare: prepared(of(include_str!("../sql/prepare.sql"))),
@@ -50,10 +51,11 @@ impl PooledStatements {
         text(self.read.replace("{key}", &literal(key)))
     }
 
-    /// Locks one of a request's records, with the limit of the session before the first.
-    pub(super) fn enter(&self, lock: &str, limit: Option<Duration>) -> SqlStr {
+    /// Locks one of a request's records and reads it, with the limit of the session before the first.
+    pub(super) fn enter(&self, lock: &str, limit: Option<Duration>, key: &RecordKey) -> SqlStr {
         // A lock's name is digits and letters.
         let enter = self.enter.replace("{lock}", lock);
+        let enter = enter.replace("{key}", &literal(key));
         match limit {
             Some(limit) => text(format!("{}; {enter}", session_limit(limit))),
             None => text(enter),
