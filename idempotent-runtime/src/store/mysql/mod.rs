@@ -101,6 +101,7 @@ mod error;
 mod lane;
 mod many;
 mod operations;
+mod pooled;
 mod records;
 mod row;
 mod schema;

@@ -6,9 +6,10 @@ use sqlx::MySqlPool;
 
 use super::lane::{Health, Lane};
 use super::many::ManyStatements;
+use super::pooled::PooledStatements;
 use super::statements::Statements;
 use super::table::QualifiedTable;
-use super::transaction::PooledStatements;
+
 use crate::store::sql::TableName;
 
 /// The connections for claims, completions and all else but renewals.

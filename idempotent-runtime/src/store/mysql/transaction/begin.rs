@@ -9,10 +9,11 @@ use sqlx::{MySql, MySqlConnection};
 use super::connection::Borrowed;
 use super::open::Open;
 use super::session::{SessionState, only};
-use super::statements::UNLOCK;
+
 use crate::key::RecordKey;
 use crate::record::Owner;
 use crate::store::mysql::error::{Fault, NAME, is_duplicate, is_in_the_way};
+use crate::store::mysql::pooled::UNLOCK;
 use crate::store::mysql::records::Records;
 use crate::store::mysql::row::{self, column};
 use crate::store::sql::{corrupt, transaction};

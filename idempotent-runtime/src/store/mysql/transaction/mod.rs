@@ -16,7 +16,5 @@ mod begin;
 mod connection;
 mod open;
 mod session;
-mod statements;
 
 pub(super) use begin::MySqlTransactions;
-pub(super) use statements::PooledStatements;

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use sqlx::SqlStr;
 
+use super::many::literal;
+use super::statements::{session_limit, text};
+use super::table::QualifiedTable;
 use crate::key::RecordKey;
-use crate::store::mysql::many::literal;
-use crate::store::mysql::statements::{session_limit, text};
-use crate::store::mysql::table::QualifiedTable;
 use crate::store::sql::{prepared, uncommented};
 
-pub(super) const UNLOCK: &str = include_str!("../sql/unlock.sql");
+pub(super) const UNLOCK: &str = include_str!("sql/unlock.sql");
 
 /// One for each step of a transaction.
-pub(in crate::store::mysql) struct PooledStatements {
+pub(super) struct PooledStatements {
     read: String,
     enter: String,
     begin: SqlStr,
@@ -23,26 +23,26 @@ pub(in crate::store::mysql) struct PooledStatements {
 }
 
 impl PooledStatements {
-    pub(in crate::store::mysql) fn new(table: &QualifiedTable) -> Self {
-        let clock = uncommented(include_str!("../sql/clock.sql"));
-        let state = uncommented(include_str!("../sql/session_state.sql"));
+    pub(super) fn new(table: &QualifiedTable) -> Self {
+        let clock = uncommented(include_str!("sql/clock.sql"));
+        let state = uncommented(include_str!("sql/session_state.sql"));
         let of = |template: &str| {
             let template = uncommented(template).replace("{clock}", &clock);
             table.in_statement(&template.replace("{session}", &state))
         };
-        let read = uncommented(include_str!("../sql/read.sql"))
+        let read = uncommented(include_str!("sql/read.sql"))
             .replace("{details}", "NULL, NULL, NULL")
             .replace('?', "{key}");
-        let pooled_read = uncommented(include_str!("../sql/pooled_read.sql"));
+        let pooled_read = uncommented(include_str!("sql/pooled_read.sql"));
         let read = of(&pooled_read.replace("{read}", &read));
-        let begin = include_str!("../sql/begin.sql");
+        let begin = include_str!("sql/begin.sql");
         Self {
-            enter: format!("{}; {read}", of(include_str!("../sql/enter.sql"))),
+            enter: format!("{}; {read}", of(include_str!("sql/enter.sql"))),
             read,
             begin: prepared(of(&begin.replace("{mode}", " READ WRITE"))),
             begin_unprotected: of(&begin.replace("{mode}", "")),
-            prepare: prepared(of(include_str!("../sql/prepare.sql"))),
-            leave: prepared(of(include_str!("../sql/leave.sql"))),
+            prepare: prepared(of(include_str!("sql/prepare.sql"))),
+            leave: prepared(of(include_str!("sql/leave.sql"))),
         }
     }
 
