@@ -119,7 +119,7 @@ async fn the_label_of_a_transaction_is_in_its_record<C: Database>(scene: &Scene<
     let labels: Vec<_> = records.iter().map(|it| it.label.as_deref()).collect();
     assert_eq!(labels, [Some("order 4711")]);
 }
-on_databases!(the_label_of_a_transaction_is_in_its_record: PgConnection DeadpoolTransaction MySqlConnection);
+on_databases!(the_label_of_a_transaction_is_in_its_record);
 
 /// The record comes in the text format, which is not the same everywhere.
 async fn a_database_that_escapes_bytes_replays_too<C: Database>(scene: &Scene<C>) {
