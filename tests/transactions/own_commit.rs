@@ -81,6 +81,70 @@ async fn a_record_that_is_refused_after_a_commit_leaves_the_outcome_unknown<C: D
 }
 on_databases!(a_record_that_is_refused_after_a_commit_leaves_the_outcome_unknown: MySqlConnection);
 
+/// The record is rolled back with what came before it, and what is committed then is committed without it: it was answered
+/// that nothing was done.
+async fn a_commit_after_a_rollback_leaves_the_outcome_unknown<C: Database>(scene: &Scene<C>) {
+    scene.execute("CREATE TABLE {accounts}_x (id INT)").await;
+    for committed in [
+        "pay; sql COMMIT",
+        "sql START TRANSACTION; pay; sql COMMIT",
+        "pay; sql START TRANSACTION",
+        "pay; sql TRUNCATE TABLE {accounts}_x",
+        "sql SET autocommit = 1; pay; sql SET autocommit = 0",
+        "pay; sql COMMIT; sql START TRANSACTION; pay",
+        "pay; sql COMMIT; sql START TRANSACTION READ ONLY",
+        "pay; sql COMMIT; answer 402",
+        "pay; sql COMMIT; answer 500",
+        "pay; sql COMMIT; panic",
+    ] {
+        for before in ["", "pay; "] {
+            let steps = format!("{before}sql ROLLBACK; {committed}");
+            let (first, again) = paid_once(scene, &steps).await;
+            assert_eq!(first.code(), Some("outcome-unknown"), "{steps}: {first:?}");
+            assert_eq!(again.code(), Some("outcome-unknown"), "{steps}: {again:?}");
+        }
+    }
+    scene.execute("DROP TABLE {accounts}_x").await;
+}
+on_databases!(a_commit_after_a_rollback_leaves_the_outcome_unknown: MySqlConnection);
+
+/// Also where the answer is not to be stored, and where the handler takes too long.
+async fn a_commit_after_a_rollback_is_not_paid_again_by_a_retry<C: Database>(scene: &Scene<C>) {
+    let brief = std::time::Duration::from_millis(500);
+    let builder = scene.builder(2).transaction_timeout(brief);
+    let server = scene.serve(builder).await;
+    for (path, key, end) in [
+        ("/none", "not-stored", "answer 500"),
+        ("/none", "released", "release 200"),
+        ("/all", "slow", "gate a"),
+    ] {
+        let steps = format!("sql ROLLBACK; pay; sql COMMIT; {end}");
+        server.post(path, key, &steps).await;
+        let again = server.post(path, key, &steps).await;
+        assert_eq!(again.code(), Some("outcome-unknown"), "{key}: {again:?}");
+        assert_eq!(scene.payments(key).await, 1, "{key}");
+    }
+}
+on_databases!(a_commit_after_a_rollback_is_not_paid_again_by_a_retry: MySqlConnection);
+
+/// Nothing happens, and a retry does better.
+async fn a_rollback_by_the_handler_is_nothing<C: Database>(scene: &Scene<C>) {
+    let server = scene.serve(scene.builder(1)).await;
+    for steps in [
+        "pay; sql ROLLBACK",
+        "pay; sql ROLLBACK; pay",
+        "pay; sql ROLLBACK; pay; sql ROLLBACK; answer 402",
+        "pay; sql ROLLBACK; pay; sql SAVEPOINT a; pay; try SELECT nothing",
+    ] {
+        server.post("/all", "key", steps).await.assert_refused();
+        scene.assert_nothing("key").await;
+        server.post("/all", "key", "pay").await.assert_own(201);
+        scene.execute("DELETE FROM {payments}").await;
+        scene.execute("DELETE FROM {records}").await;
+    }
+}
+on_databases!(a_rollback_by_the_handler_is_nothing: MySqlConnection);
+
 /// Where the record cannot be stored at all, it is not said that nothing has happened.
 async fn a_commit_without_any_record_is_not_called_nothing<C: Database>(scene: &Scene<C>) {
     let server = scene.serve(scene.builder(2)).await;

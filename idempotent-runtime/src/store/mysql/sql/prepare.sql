@@ -1,3 +1,4 @@
 -- The savepoint between what this store has prepared and what the handler writes, and what the session
--- is like before the handler: its role, the most bytes in a packet, and its state.
-SELECT CURRENT_ROLE(), CAST(@@max_allowed_packet AS UNSIGNED), {session}; SAVEPOINT idempotent_handler
+-- is like before the handler: its role, the most bytes in a packet, and its state. {counters} is counters.sql, where there is
+-- a record that can be missed.
+SELECT CURRENT_ROLE(), CAST(@@max_allowed_packet AS UNSIGNED), {session}; {counters}SAVEPOINT idempotent_handler
