@@ -113,3 +113,14 @@ async fn a_statement_that_hangs_ends_with_its_handler<C: Database>(scene: &Scene
     panic!("a statement still runs");
 }
 on_databases!(a_statement_that_hangs_ends_with_its_handler: PgConnection DeadpoolTransaction);
+
+/// The server does not notice that its client is gone, and ends it after the time in which its session may be silent.
+async fn a_statement_that_never_ends_keeps_no_key<C: Database>(scene: &Scene<C>) {
+    let server = server(scene).await;
+    let steps = "pay; once sql SELECT BENCHMARK(1000000000000, SHA2('x', 512))";
+    server.post("/all", "key", steps).await.assert_refused();
+    let again = server.settled("/all", "key", steps).await;
+    again.assert_own(201);
+    assert_eq!(scene.payments("key").await, 1);
+}
+on_databases!(a_statement_that_never_ends_keeps_no_key: MySqlConnection);
