@@ -19,8 +19,6 @@ pub(super) struct PooledStatements {
     begin: SqlStr,
     begin_unprotected: String,
     prepare: SqlStr,
-    prepare_unprotected: SqlStr,
-    counters: SqlStr,
     leave: SqlStr,
 }
 
@@ -38,16 +36,12 @@ impl PooledStatements {
         let pooled_read = uncommented(include_str!("sql/pooled_read.sql"));
         let read = of(&pooled_read.replace("{read}", &read));
         let begin = include_str!("sql/begin.sql");
-        let prepare = uncommented(include_str!("sql/prepare.sql"));
-        let counters = uncommented(include_str!("sql/counters.sql"));
         Self {
             enter: format!("{}; {read}", of(include_str!("sql/enter.sql"))),
             read,
             begin: prepared(of(&begin.replace("{mode}", " READ WRITE"))),
             begin_unprotected: of(&begin.replace("{mode}", "")),
-            prepare: prepared(of(&prepare.replace("{counters}", &format!("{counters}; ")))),
-            prepare_unprotected: prepared(of(&prepare.replace("{counters}", ""))),
-            counters: prepared(counters),
+            prepare: prepared(of(include_str!("sql/prepare.sql"))),
             leave: prepared(of(include_str!("sql/leave.sql"))),
         }
     }
@@ -81,14 +75,6 @@ impl PooledStatements {
 
     pub(super) fn prepare(&self) -> SqlStr {
         self.prepare.clone()
-    }
-
-    pub(super) fn prepare_unprotected(&self) -> SqlStr {
-        self.prepare_unprotected.clone()
-    }
-
-    pub(super) fn counters(&self) -> SqlStr {
-        self.counters.clone()
     }
 
     pub(super) fn leave(&self) -> SqlStr {

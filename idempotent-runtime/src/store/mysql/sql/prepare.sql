@@ -1,10 +1,9 @@
 -- The savepoint between what this store has prepared and what the handler writes, and what the session
--- is like before the handler: its role, the most bytes in a packet, and its state. {counters} is counters.sql, where there is
--- a record that can be missed.
+-- is like before the handler: its role, the most bytes in a packet, and its state.
 --
 -- No statement runs longer than the session may be silent (session_limit.sql): it would not end when its client goes away,
 -- and keep the locks. MySQL has no such limit but for SELECT.
 SELECT CURRENT_ROLE(), CAST(@@max_allowed_packet AS UNSIGNED), {session};
 SET @idempotent_statement_time = 0 /*M! , @idempotent_statement_time = @@max_statement_time,
     max_statement_time = IF(@@max_statement_time = 0, @@wait_timeout, LEAST(@@max_statement_time, @@wait_timeout)) */;
-{counters}SAVEPOINT idempotent_handler
+SAVEPOINT idempotent_handler

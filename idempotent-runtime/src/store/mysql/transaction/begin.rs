@@ -7,11 +7,11 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{MySql, MySqlConnection};
 
 use super::connection::Borrowed;
-use super::ended::claim_of;
 use super::open::Open;
 use super::session::{SessionState, only};
 
 use crate::key::RecordKey;
+use crate::record::Owner;
 use crate::store::mysql::error::{Fault, NAME, is_duplicate, is_in_the_way};
 use crate::store::mysql::pooled::UNLOCK;
 use crate::store::mysql::records::Records;
@@ -19,6 +19,26 @@ use crate::store::mysql::row::{self, column};
 use crate::store::sql::{corrupt, transaction};
 use crate::store::transaction::{ASK_AGAIN, Begin, Session, Settled, TransactionRequest};
 use crate::store::{Claim, ClaimRequest, StoreError};
+
+/// How long a record that a handler has committed by itself lives at least while it is not completed.
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Without a lease: should the handler commit by itself, as it does by every `CREATE TABLE`, what
+/// others see is that it is unknown how that ends.
+fn claim_of(request: &TransactionRequest, key: RecordKey) -> ClaimRequest<'_> {
+    ClaimRequest {
+        owner: Owner {
+            key,
+            token: request.owner.token,
+        },
+        fingerprint: request.fingerprint,
+        operation: &request.operation,
+        label: request.label.as_deref(),
+        lease: Duration::ZERO,
+        retention: request.ttl.max(RETENTION),
+        take_over: None,
+    }
+}
 
 /// What the record says, when it is there and alive.
 enum Seen {
@@ -91,8 +111,7 @@ impl Records {
             begun.map_err(|error| self.fault(error))
         });
         begun.await?;
-        let prepare = self.pooled.prepare_unprotected();
-        self.prepare(connection, prepare).await
+        self.prepare(connection).await
     }
 
     async fn begin_with_record(
@@ -132,8 +151,7 @@ impl Records {
                 }));
             }
         }
-        let prepare = self.pooled.prepare();
-        self.prepare(connection, prepare).await.map(Ok)
+        self.prepare(connection).await.map(Ok)
     }
 
     /// Locks one of the request's records, and looks at it.

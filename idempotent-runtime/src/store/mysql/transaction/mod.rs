@@ -3,8 +3,7 @@
 //! A look at the record; the key's lock, and a look behind it; `START TRANSACTION`; the record, still running,
 //! by which the key is taken; the savepoint; the handler's statements; the record completed; `COMMIT`.
 //! No other session sees the running record. When the server rolls the transaction back, as it does with one of
-//! two that lock each other out, the record is gone, which is how that is noticed. A handler's own `ROLLBACK` looks the same, and
-//! the session's counters of statements tell whether anything was committed after it.
+//! two that lock each other out, the record is gone, which is how that is noticed.
 //!
 //! `autocommit` is off meanwhile: what a handler writes after it was rolled back, and has not noticed,
 //! is otherwise committed at once.
@@ -15,7 +14,6 @@
 
 mod begin;
 mod connection;
-mod ended;
 mod open;
 mod session;
 

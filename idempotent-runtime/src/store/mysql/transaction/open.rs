@@ -33,10 +33,8 @@ impl Session<MySqlConnection> for Open {
         false
     }
 
-    /// The savepoint is gone too when the server has ended the transaction.
     async fn is_ended(&mut self) -> bool {
         transaction::is_ended::<MySql>(&mut self.connection, is_without_savepoint).await
-            && self.may_have_committed().await
     }
 
     /// If the server has ended the transaction, it has rolled it back, and the record is gone. If the handler has
@@ -51,16 +49,16 @@ impl Session<MySqlConnection> for Open {
         response: &StoredResponse,
     ) -> Result<Committed, StoreError> {
         let is_whole = match self.request.clone() {
-            Some(request) => match self.record(&request, response).await {
-                Ok(is_whole) => is_whole,
-                // What is not committed has not happened.
-                Err(error) if !self.is_ended().await => return Err(error.not_executed()),
-                Err(_) => false,
-            },
+            // What is not committed has not happened.
+            Some(request) => self
+                .record(&request, response)
+                .await
+                .map_err(StoreError::not_executed)?,
             None => self.is_whole().await,
         };
         if !is_whole {
-            return Ok(self.lost().await);
+            self.roll_back().await;
+            return Ok(Committed::Lost);
         }
         let committed = transaction::commit::<MySql>(&mut self.connection).await;
         committed.map_err(|error| self.records.fault(error).error)?;
@@ -72,44 +70,14 @@ impl Session<MySqlConnection> for Open {
     }
 
     async fn roll_back(mut self: Box<Self>) {
-        let is_ended = self.request.is_some() && self.is_ended().await;
-        self.end(is_ended).await;
-    }
-
-    async fn abandon(self: Box<Self>) {
-        self.end(true).await;
-    }
-}
-
-impl Open {
-    async fn may_have_committed(&mut self) -> bool {
-        self.records
-            .may_have_committed(&mut self.connection, &self.before.counters)
-            .await
-    }
-
-    /// What has become of a transaction whose record is gone, or not its own any more. While the savepoint is there, it is the
-    /// transaction that was begun, and nothing of it is committed.
-    async fn lost(mut self: Box<Self>) -> Committed {
-        let is_ended = self.request.is_some() && self.is_ended().await;
-        self.end(is_ended).await;
-        match is_ended {
-            true => Committed::Unknown,
-            false => Committed::Lost,
-        }
-    }
-
-    /// Rolls back, and frees the key. What the handler has committed by itself is kept as unknown before that.
-    async fn end(mut self: Box<Self>, is_ended: bool) {
         let rolled_back = transaction::roll_back::<MySql>(&mut self.connection).await;
-        if let Some(request) = self.request.as_ref().filter(|_| is_ended) {
-            self.records.keep_unknown(request).await;
-        }
         if rolled_back.is_ok() {
             self.leave().await;
         }
     }
+}
 
+impl Open {
     /// `false` when the record is gone, and the transaction with it.
     async fn record(
         &mut self,

@@ -1,10 +1,9 @@
 //! The session of a connection, before and after a handler has had it.
 
+use sqlx::MySqlConnection;
 use sqlx::mysql::MySqlRow;
-use sqlx::{MySqlConnection, SqlStr};
 
 use super::connection::Borrowed;
-use super::ended::Counters;
 use crate::store::mysql::error::{Fault, NAME};
 use crate::store::mysql::records::Records;
 use crate::store::mysql::row::{self, column};
@@ -16,8 +15,6 @@ pub(super) struct SessionState {
     role: Option<String>,
     pub(super) max_packet_bytes: usize,
     state: Vec<u8>,
-    /// None in a transaction without a record.
-    pub(super) counters: Counters,
 }
 
 impl Records {
@@ -25,18 +22,16 @@ impl Records {
     pub(super) async fn prepare(
         &self,
         connection: &mut MySqlConnection,
-        statements: SqlStr,
     ) -> Result<SessionState, Fault> {
-        let rows = sqlx::raw_sql(statements).fetch_all(connection).await;
-        let mut rows = rows.map_err(|error| self.fault(error))?;
-        let counters = rows.split_off(rows.len().min(1));
-        let row = only(&rows)?;
+        let prepare = sqlx::raw_sql(self.pooled.prepare());
+        let row = prepare.fetch_all(connection).await;
+        let row = row.map_err(|error| self.fault(error))?;
+        let row = only(&row)?;
         let role = row::text(row, 0)?;
         Ok(SessionState {
             role: (!role.is_empty() && *role != *"NONE").then(|| role.as_ref().to_owned()),
             max_packet_bytes: usize::try_from(column::<u64>(row, 1)?).unwrap_or(usize::MAX),
             state: column::<&[u8]>(row, 2)?.to_vec(),
-            counters: Counters(counters),
         })
     }
 
