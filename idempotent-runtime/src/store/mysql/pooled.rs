@@ -34,11 +34,11 @@ impl PooledStatements {
             .replace("{details}", "NULL, NULL, NULL")
             .replace('?', "{key}");
         let pooled_read = uncommented(include_str!("sql/pooled_read.sql"));
-        let read = of(&pooled_read.replace("{read}", &read));
         let begin = include_str!("sql/begin.sql");
         Self {
-            enter: format!("{}; {read}", of(include_str!("sql/enter.sql"))),
-            read,
+            // What this look may leave open ends with begin.sql or unlock.sql.
+            enter: format!("{}; {}", of(include_str!("sql/enter.sql")), of(&read)),
+            read: of(&pooled_read.replace("{read}", &read)),
             begin: prepared(of(&begin.replace("{mode}", " READ WRITE"))),
             begin_unprotected: of(&begin.replace("{mode}", "")),
             prepare: prepared(of(include_str!("sql/prepare.sql"))),

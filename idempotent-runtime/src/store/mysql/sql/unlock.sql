@@ -1,2 +1,2 @@
 -- Of a request that runs nothing.
-SET wait_timeout = @idempotent_wait_timeout; DO RELEASE_ALL_LOCKS()
+ROLLBACK AND NO CHAIN NO RELEASE; SET wait_timeout = @idempotent_wait_timeout; DO RELEASE_ALL_LOCKS()
