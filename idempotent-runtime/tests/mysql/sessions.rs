@@ -4,43 +4,32 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use idempotent_runtime::store::transaction::sealed::Of;
-use idempotent_runtime::store::transaction::{Begin, Committed, Session, TransactionRequest};
-use idempotent_runtime::store::{Claim, ClaimRequest, Completion, Renewed, Store};
-use sqlx::{AssertSqlSafe, MySqlConnection, MySqlPool};
+use idempotent_runtime::store::transaction::{Committed, Session, TransactionRequest};
+use idempotent_runtime::store::{Claim, ClaimRequest, Completion, Renewed};
+use sqlx::{AssertSqlSafe, MySqlConnection};
+use tokio::time::timeout;
 
 use crate::locks::renewal;
 use crate::own_server::OwnServer;
 use crate::support::{PATIENCE, Scratch, TTL, answer, claimed, pool_with, request, rival};
+use crate::transactions::Shop;
 
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// A store on an application's pool of one connection.
-struct Till {
-    pool: MySqlPool,
-    store: Arc<dyn Store>,
-    begin: Arc<dyn Begin<MySqlConnection>>,
-}
+struct Till(Shop);
 
 impl Till {
     /// With these settings of its session.
     fn new(scratch: &Scratch, settings: &'static str) -> Self {
-        let pool = pool_with(&scratch.options, 1, settings);
-        let store = idempotent_runtime::store::mysql::MySqlStore::new(pool.clone());
-        let store: Arc<dyn Store> = Arc::new(store.with_table(&scratch.table).unwrap());
-        let transactor = store.transactor().unwrap();
-        Self {
-            pool,
-            begin: MySqlConnection::of(transactor).unwrap(),
-            store,
-        }
+        Self(Shop::on(scratch, pool_with(&scratch.options, 1, settings)))
     }
 
     async fn begin(
         &self,
         request: &TransactionRequest,
     ) -> Claim<Box<dyn Session<MySqlConnection>>> {
-        let begun = self.begin.begin(Some(request), IDLE_LIMIT).await.unwrap();
+        let begun = self.0.begin.begin(Some(request), IDLE_LIMIT).await.unwrap();
         self.settle(matches!(begun, Claim::Acquired(_))).await;
         begun
     }
@@ -61,14 +50,14 @@ impl Till {
     /// As another user of the pool.
     async fn execute(&self, sql: &str) {
         let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-        sql.execute(&self.pool).await.unwrap();
+        sql.execute(&self.0.pool).await.unwrap();
         self.settle(false).await;
     }
 
     async fn says(&self, what: &str) -> String {
         let select = format!("SELECT CAST({what} AS CHAR CHARACTER SET utf8mb4)");
         let said = sqlx::query_scalar(AssertSqlSafe(select));
-        let said = said.fetch_one(&self.pool).await.unwrap();
+        let said = said.fetch_one(&self.0.pool).await.unwrap();
         self.settle(false).await;
         said
     }
@@ -76,7 +65,7 @@ impl Till {
     /// Waits until the connection is back, unless it is in use.
     async fn settle(&self, is_in_use: bool) {
         let started = Instant::now();
-        while !is_in_use && self.pool.num_idle() == 0 && self.pool.size() > 0 {
+        while !is_in_use && self.0.pool.num_idle() == 0 && self.0.pool.size() > 0 {
             assert!(started.elapsed() < PATIENCE, "it does not come back");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -107,16 +96,16 @@ async fn a_look_leaves_nothing_open() {
         "SET autocommit = 0; SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE",
     ] {
         let till = Till::new(&scratch, isolation);
-        let running = claimed(&*till.store).await;
+        let running = claimed(&*till.0.store).await;
         let begun = till.begin(&transaction(&rival(&running))).await;
         assert!(
             matches!(begun, Claim::InFlight { .. }),
             "{isolation}: {begun:?}"
         );
         assert_eq!(till.says("@@in_transaction").await, "0", "{isolation}");
-        let renewed = till.store.renew(&[renewal(&running)]).await.remove(0);
+        let renewed = till.0.store.renew(&[renewal(&running)]).await.remove(0);
         assert_eq!(renewed.unwrap(), Renewed::Renewed, "{isolation}");
-        let completed = till.store.complete(&running.owner, &answer(), TTL).await;
+        let completed = till.0.store.complete(&running.owner, &answer(), TTL).await;
         assert_eq!(completed.unwrap(), Completion::Stored, "{isolation}");
         let begun = till.begin(&transaction(&running)).await;
         assert!(matches!(begun, Claim::Completed(_)), "{isolation}");
@@ -126,6 +115,30 @@ async fn a_look_leaves_nothing_open() {
         assert_eq!(till.says("@@in_transaction").await, "0", "{isolation}");
         assert_eq!(till.says("@@autocommit + 0").await, "0", "{isolation}");
     }
+    scratch.clean_up().await;
+}
+
+/// Its record is locked by the transaction, and a look that locks would wait for that, behind a lock that says so at once.
+#[tokio::test]
+async fn a_duplicate_of_a_running_transaction_waits_for_no_row() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let settings = "SET autocommit = 0, innodb_lock_wait_timeout = 50; \
+        SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE";
+    let (first, second) = (Till::new(&scratch, settings), Till::new(&scratch, settings));
+    let request = request();
+    let Claim::Acquired(session) = first.begin(&transaction(&request)).await else {
+        panic!("it is the first");
+    };
+    let duplicate = transaction(&rival(&request));
+    let begun = timeout(Duration::from_secs(20), second.begin(&duplicate)).await;
+    let begun = begun.expect("it waits for no row");
+    assert!(matches!(begun, Claim::InFlight { .. }), "{begun:?}");
+    assert_eq!(second.says("@@autocommit + 0").await, "0");
+    assert_eq!(session.commit(&answer()).await.unwrap(), Committed::Stored);
+    let begun = second.begin(&duplicate).await;
+    assert!(matches!(begun, Claim::Completed(_)), "{begun:?}");
     scratch.clean_up().await;
 }
 
@@ -141,9 +154,9 @@ async fn a_snapshot_that_was_left_in_the_pool_answers_no_request() {
         ("SET autocommit = 1", format!("BEGIN; {select}")),
     ] {
         let till = Till::new(&scratch, settings);
-        let running = claimed(&*till.store).await;
+        let running = claimed(&*till.0.store).await;
         till.execute(&left).await;
-        let completed = till.store.complete(&running.owner, &answer(), TTL).await;
+        let completed = till.0.store.complete(&running.owner, &answer(), TTL).await;
         assert_eq!(completed.unwrap(), Completion::Stored);
         let begun = till.begin(&transaction(&running)).await;
         assert!(matches!(begun, Claim::Completed(_)), "{settings}");
@@ -169,7 +182,7 @@ async fn a_clock_that_was_left_in_the_pool_dates_no_record() {
             assert_eq!(till.says(is_right).await, "1", "{clock}: for its next user");
             till.execute(&set).await;
             let paid = till.run("SELECT 1").await;
-            let record = till.store.get(&paid.owner.key).await.unwrap().unwrap();
+            let record = till.0.store.get(&paid.owner.key).await.unwrap().unwrap();
             let away = record.expires_in.abs_diff(TTL);
             assert!(away < Duration::from_secs(20), "{clock}: {record:?}");
             till.execute(&set).await;

@@ -22,15 +22,18 @@ const IDLE_LIMIT: Duration = Duration::from_secs(60);
 type Opened = Box<dyn Session<MySqlConnection>>;
 
 /// A store on an application's pool, and the pool.
-struct Shop {
-    pool: MySqlPool,
-    store: Arc<dyn Store>,
-    begin: Arc<dyn Begin<MySqlConnection>>,
+pub(crate) struct Shop {
+    pub(crate) pool: MySqlPool,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) begin: Arc<dyn Begin<MySqlConnection>>,
 }
 
 impl Shop {
     fn new(scratch: &Scratch, options: &MySqlConnectOptions, connections: u32) -> Self {
-        let pool = pool(options, connections);
+        Self::on(scratch, pool(options, connections))
+    }
+
+    pub(crate) fn on(scratch: &Scratch, pool: MySqlPool) -> Self {
         let store = idempotent_runtime::store::mysql::MySqlStore::new(pool.clone());
         let store: Arc<dyn Store> = Arc::new(store.with_table(&scratch.table).unwrap());
         let transactor = store.transactor().unwrap();

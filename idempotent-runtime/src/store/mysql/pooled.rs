@@ -12,6 +12,9 @@ use crate::store::sql::{prepared, uncommented};
 
 pub(super) const UNLOCK: &str = include_str!("sql/unlock.sql");
 
+/// For leave.sql and unlock.sql, which put it back.
+const KEEP_AUTOCOMMIT: &str = "@idempotent_autocommit = @@autocommit";
+
 /// One for each step of a transaction.
 pub(super) struct PooledStatements {
     read: String,
@@ -36,11 +39,14 @@ impl PooledStatements {
         let pooled_read = uncommented(include_str!("sql/pooled_read.sql"));
         let begin = include_str!("sql/begin.sql");
         Self {
-            // What this look may leave open ends with begin.sql or unlock.sql.
             enter: format!("{}; {}", of(include_str!("sql/enter.sql")), of(&read)),
             read: of(&pooled_read.replace("{read}", &read)),
-            begin: prepared(of(&begin.replace("{mode}", " READ WRITE"))),
-            begin_unprotected: of(&begin.replace("{mode}", "")),
+            begin: prepared(of(&begin
+                .replace("{autocommit}", "")
+                .replace("{mode}", " READ WRITE"))),
+            begin_unprotected: of(&begin
+                .replace("{autocommit}", &format!("{KEEP_AUTOCOMMIT}, "))
+                .replace("{mode}", "")),
             prepare: prepared(of(include_str!("sql/prepare.sql"))),
             leave: prepared(of(include_str!("sql/leave.sql"))),
         }
@@ -57,7 +63,10 @@ impl PooledStatements {
         let enter = self.enter.replace("{lock}", lock);
         let enter = enter.replace("{key}", &literal(key));
         match limit {
-            Some(limit) => text(format!("{}; {enter}", session_limit(limit))),
+            Some(limit) => text(format!(
+                "{}, {KEEP_AUTOCOMMIT}, autocommit = 1; {enter}",
+                session_limit(limit).trim_end()
+            )),
             None => text(enter),
         }
     }

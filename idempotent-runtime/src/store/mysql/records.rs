@@ -9,7 +9,6 @@ use super::many::ManyStatements;
 use super::pooled::PooledStatements;
 use super::statements::Statements;
 use super::table::QualifiedTable;
-
 use crate::store::sql::TableName;
 
 /// The connections for claims, completions and all else but renewals.

@@ -1,7 +1,8 @@
 -- The explicit mode is the transaction's own, whatever the server's default is, and so is completion_type: the driver
--- ends it with a bare COMMIT or ROLLBACK. leave.sql puts back what they were.
+-- ends it with a bare COMMIT or ROLLBACK. leave.sql puts back what they were. {autocommit} keeps what that was, where
+-- enter.sql has not.
 ROLLBACK AND NO CHAIN NO RELEASE;
-SET @idempotent_autocommit = @@autocommit, autocommit = 0,
+SET {autocommit}autocommit = 0,
     @idempotent_completion_type = @@completion_type, completion_type = 'NO_CHAIN';
 {clock};
 START TRANSACTION{mode}

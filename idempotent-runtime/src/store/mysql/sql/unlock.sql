@@ -1,2 +1,2 @@
 -- Of a request that runs nothing.
-ROLLBACK AND NO CHAIN NO RELEASE; SET wait_timeout = @idempotent_wait_timeout; DO RELEASE_ALL_LOCKS()
+SET autocommit = @idempotent_autocommit, wait_timeout = @idempotent_wait_timeout; DO RELEASE_ALL_LOCKS()

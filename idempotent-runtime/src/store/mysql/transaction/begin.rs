@@ -9,7 +9,6 @@ use sqlx::{MySql, MySqlConnection};
 use super::connection::Borrowed;
 use super::open::Open;
 use super::session::{SessionState, only};
-
 use crate::key::RecordKey;
 use crate::record::Owner;
 use crate::store::mysql::error::{Fault, NAME, is_duplicate, is_in_the_way};
