@@ -274,7 +274,6 @@ async fn session_that_a_handler_has_changed_is_not_reused() {
     for change in [
         "PRAGMA locking_mode = EXCLUSIVE",
         "PRAGMA query_only = ON",
-        "PRAGMA max_page_count = 1",
         "CREATE TEMP TRIGGER hide AFTER INSERT ON main.idempotency_records
             BEGIN DELETE FROM idempotency_records WHERE key = NEW.key; END",
         "ATTACH ':memory:' AS other",

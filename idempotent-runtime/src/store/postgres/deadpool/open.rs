@@ -21,7 +21,9 @@ use crate::record::StoredResponse;
 use crate::store::StoreError;
 use crate::store::postgres::records::Records;
 use crate::store::postgres::statements::RIGHTS;
-use crate::store::postgres::transaction::{Remaining, SILENCE, keep, settled_without_record};
+use crate::store::postgres::transaction::{
+    Remaining, SILENCE, has_ended, keep, settled_without_record,
+};
 use crate::store::sql::RETURN_LIMIT;
 use crate::store::transaction::{Committed, Session, UNDO};
 
@@ -52,7 +54,7 @@ impl Session<DeadpoolTransaction> for Open {
         }
         self.is_silent = true;
         match &self.record {
-            Some(record) => record.is_ended(&self.records).await,
+            Some(record) => has_ended(&self.records, &record.sql, &record.request).await,
             None => false,
         }
     }

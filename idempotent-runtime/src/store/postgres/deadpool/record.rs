@@ -14,9 +14,7 @@ use super::session::SessionBefore;
 use crate::key::RecordKey;
 use crate::record::StoredResponse;
 use crate::store::postgres::grouped::text;
-use crate::store::postgres::records::Records;
 use crate::store::postgres::statements::TransactionStatements;
-use crate::store::postgres::transaction::is_free;
 use crate::store::sql::micros;
 use crate::store::transaction::TransactionRequest;
 
@@ -79,12 +77,6 @@ impl RecordToWrite {
             keys: Vec::new(),
             begun_us: 0,
         }
-    }
-
-    /// Whether the handler has ended its transaction, whose connection says nothing. Its lock goes with it.
-    pub(super) async fn is_ended(&self, records: &Records) -> bool {
-        let is_free = is_free(records, &self.sql, &self.request.owner.key).await;
-        is_free.unwrap_or(false)
     }
 
     /// Puts the session back, writes the record, commits, and asks for the session. All of it is sent before the first reply is

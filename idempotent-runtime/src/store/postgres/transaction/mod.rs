@@ -28,7 +28,7 @@ pub(super) use self::begin::{message, message_without_record, milliseconds};
 #[cfg(feature = "tokio-postgres")]
 pub(super) use self::ended::{Remaining, keep, settled_without_record};
 #[cfg(feature = "tokio-postgres")]
-pub(super) use self::lock::is_free;
+pub(super) use self::lock::{has_ended, is_free};
 #[cfg(feature = "tokio-postgres")]
 pub(super) use self::not_begun::NotBegun;
 #[cfg(feature = "tokio-postgres")]

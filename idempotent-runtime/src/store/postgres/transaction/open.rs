@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::ended::{Remaining, keep, settled_without_record};
+use super::lock::has_ended;
 use super::pool::{SILENCE, close_idle};
 use super::record::RecordToWrite;
 use crate::record::StoredResponse;
@@ -49,7 +50,7 @@ impl Session<PgConnection> for Open {
         }
         self.is_silent = true;
         match &self.record {
-            Some(record) => record.is_ended(&self.records).await,
+            Some(record) => has_ended(&self.records, &record.sql, &record.request).await,
             None => false,
         }
     }

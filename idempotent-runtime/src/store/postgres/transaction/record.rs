@@ -2,12 +2,10 @@
 
 use sqlx::{PgConnection, Row};
 
-use super::lock::is_free;
 use crate::key::RecordKey;
 use crate::record::StoredResponse;
 use crate::store::postgres::error::is_unique_violation;
 use crate::store::postgres::grouped::text;
-use crate::store::postgres::records::Records;
 use crate::store::postgres::statements::{SESSION, TransactionStatements, statement};
 use crate::store::sql::micros;
 use crate::store::transaction::TransactionRequest;
@@ -31,12 +29,6 @@ pub(super) struct Compared {
 }
 
 impl RecordToWrite {
-    /// Whether the handler has ended its transaction, whose connection says nothing. Its lock goes with it.
-    pub(super) async fn is_ended(&self, records: &Records) -> bool {
-        let is_free = is_free(records, &self.sql, &self.request.owner.key).await;
-        is_free.unwrap_or(false)
-    }
-
     /// Whether the transaction is still the one that was begun, and whether the session is as it was.
     async fn compare(
         &self,
