@@ -37,8 +37,9 @@ impl Calls {
         }
     }
 
-    pub(super) fn store(&self) -> &Arc<dyn Store> {
-        self.backend.store()
+    /// Not by its pointer, which is a store too: that would be a box more for each operation.
+    pub(super) fn store(&self) -> &dyn Store {
+        &**self.backend.store()
     }
 
     /// The store, if something can be had from it without waiting.

@@ -152,7 +152,7 @@ impl Engine {
                     break;
                 };
                 key = *alias;
-                outcome = self.enter_alias(held, key, protection).await?;
+                outcome = Box::pin(self.enter_alias(held, key, protection)).await?;
             }
             let Claim::InFlight { lease_left } = outcome else {
                 if let Claim::Completed(response) = &outcome {
@@ -274,7 +274,7 @@ impl Engine {
                         waited_for = Some(attempt);
                     }
                     let claim = protection.claim(new_owner(key)?);
-                    match decide(self, claim, policy, describe, attempt).await? {
+                    match Box::pin(decide(self, claim, policy, describe, attempt)).await? {
                         Decision::Refuse => return Ok(Claim::Abandoned { attempt, age }),
                         Decision::Run => take_over = Some(attempt),
                         Decision::Complete(response) => {
@@ -293,11 +293,8 @@ impl Engine {
         claim: ClaimTerms,
         take_over: Option<u32>,
     ) -> Result<Claim<Box<ClaimGuard>>, Refusal> {
-        let engine = self.clone();
-        Detach::new(self.tasks(), async move {
-            engine.claim_attached(claim, take_over).await
-        })
-        .await
+        let claiming = self.clone().claim_attached(claim, take_over);
+        Detach::new(self.tasks(), claiming).await
     }
 
     /// Must run to its end: a claim that happened is either kept or released.

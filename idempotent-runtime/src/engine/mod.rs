@@ -196,7 +196,7 @@ impl Engine {
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
-        self.0.calls.store()
+        self.0.calls.backend().store()
     }
 
     pub(crate) fn tasks(&self) -> &TaskTracker {

@@ -60,7 +60,7 @@ impl Periodic {
         if !self.runs.swap(true, Ordering::AcqRel) {
             let rounds = Rounds {
                 every: self.every,
-                store: Arc::downgrade(calls.store()),
+                store: Arc::downgrade(calls.backend().store()),
                 limit: calls.limit(),
                 observers: calls.observers().clone(),
                 runs: Arc::clone(&self.runs),

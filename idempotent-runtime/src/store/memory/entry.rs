@@ -27,8 +27,8 @@ pub(super) struct Entry {
     operation: Arc<str>,
     label: Option<Arc<str>>,
     has_own_name: bool,
-    /// The second under which the expiry queue has this record.
-    pub(super) queued: u32,
+    /// Where the expiry queue has this record, once it has been put in.
+    pub(super) queued: Place,
     created_at: Moment,
     lease_until: Moment,
     pub(super) expires_at: Moment,
@@ -93,7 +93,7 @@ impl Entry {
             operation: operation.name,
             label: request.label.map(Arc::from),
             has_own_name: operation.is_own,
-            queued: expires_at.next_second(),
+            queued: Place::default(),
             created_at: now,
             lease_until,
             expires_at,
@@ -262,11 +262,10 @@ impl Entry {
         matches!(self.state, State::Running(_)).then(|| Arc::clone(&self.operation))
     }
 
-    /// The second under which the queue should have it, if that is before the one under which it has it.
-    /// An expiry that moves to later is found when the queue comes to the old one.
-    pub(super) fn is_queued_late(&self) -> Option<u32> {
-        let second = self.expires_at.next_second();
-        (second < self.queued).then_some(second)
+    /// Whether the queue has it under a later second than it should. An expiry that moves to later is found when the queue
+    /// comes to the old one.
+    pub(super) fn is_queued_late(&self) -> bool {
+        self.expires_at.next_second() < self.queued.second()
     }
 
     pub(super) fn record(&self, now: Moment) -> Option<Record> {

@@ -133,7 +133,8 @@ impl Table {
                 let operation = self.operations.intern(request.operation);
                 let claimed = Entry::claimed(request, operation, now);
                 let expired = std::mem::replace(&mut **entry, claimed);
-                self.expiries.change(expired.queued, entry.queued, &key);
+                self.expiries.remove(expired.queued, &key);
+                self.enqueue(&key, entry);
                 self.resize(expired.size_bytes(), entry.size_bytes());
                 expired.wake();
                 drop(slot);
@@ -148,8 +149,8 @@ impl Table {
                 let operation = self.operations.intern(request.operation);
                 let entry = Box::new(Entry::claimed(request, operation, now));
                 self.reserve(entry.size_bytes())?;
-                let entry = slot.insert(entry);
-                self.expiries.insert(entry.queued, &key);
+                let mut entry = slot.insert(entry);
+                self.enqueue(&key, &mut entry);
             }
         }
         Ok(Claim::Acquired(Acquired {
@@ -161,10 +162,15 @@ impl Table {
     /// Sees to it that a record is found as soon as it has expired, after its expiry has moved. Under its
     /// lock.
     fn place(&self, key: RecordKey, entry: &mut Entry) {
-        if let Some(second) = entry.is_queued_late() {
-            self.expiries.change(entry.queued, second, &key);
-            entry.queued = second;
+        if entry.is_queued_late() {
+            self.expiries.remove(entry.queued, &key);
+            self.enqueue(&key, entry);
         }
+    }
+
+    /// Gives a record its place.
+    fn enqueue(&self, key: &RecordKey, entry: &mut Entry) {
+        entry.queued = self.expiries.insert(entry.expires_at.next_second(), key);
     }
 
     /// Counts one more record, unless a bound forbids it.
@@ -222,24 +228,22 @@ impl Table {
         }
     }
 
-    fn free(&self, due: Vec<Place>, now: Moment, purged: &mut Purged) {
-        for due in due {
-            let key = due.key();
+    fn free(&self, due: Vec<(Place, RecordKey)>, now: Moment, purged: &mut Purged) {
+        for (place, key) in due {
             match self.remove_if(&key, |entry| entry.is_expired(now)) {
                 Some(entry) => count(key, &entry, purged),
-                None => self.look_again_later(due.second, &key),
+                None => self.look_again_later(place, &key),
             }
         }
     }
 
     /// A record that lives on, because something has put its expiry off, gets a new place. One that has
     /// another place already, or is gone, needs none.
-    fn look_again_later(&self, second: u32, key: &RecordKey) {
+    fn look_again_later(&self, place: Place, key: &RecordKey) {
         if let Some(mut entry) = self.records.get_mut(key)
-            && entry.queued == second
+            && entry.queued == place
         {
-            entry.queued = entry.expires_at.next_second();
-            self.expiries.insert(entry.queued, key);
+            self.enqueue(key, &mut entry);
         }
     }
 }

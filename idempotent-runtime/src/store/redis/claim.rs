@@ -64,14 +64,14 @@ impl<'a> ClaimCall<'a> {
         C: ConnectionLike + Clone + Send + Sync,
     {
         if self.request.take_over.is_some() || plain.is_missing.load(Ordering::Relaxed) {
-            return self.by_script(line).await;
+            return Box::pin(self.by_script(line)).await;
         }
         match self.by_command(line).await? {
             Told::Claim(claim) => Ok(claim),
-            Told::Running => self.by_script(line).await,
-            Told::Refused(failure) => self.by_reading(line, failure).await,
+            Told::Running => Box::pin(self.by_script(line)).await,
+            Told::Refused(failure) => Box::pin(self.by_reading(line, failure)).await,
             Told::Unknown => {
-                let claim = self.by_script(line).await?;
+                let claim = Box::pin(self.by_script(line)).await?;
                 plain.is_missing.store(true, Ordering::Relaxed);
                 Ok(claim)
             }

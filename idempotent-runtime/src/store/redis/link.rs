@@ -43,15 +43,15 @@ pub(super) enum LinkReply {
 }
 
 impl LinkRequest<'_> {
-    async fn send(self, mut connection: MultiplexedConnection) -> RedisResult<LinkReply> {
+    async fn send(self, connection: &mut MultiplexedConnection) -> RedisResult<LinkReply> {
         match self {
-            Self::One(cmd) => connection
-                .send_packed_command(cmd)
-                .await
-                .map(LinkReply::One),
+            Self::One(cmd) => {
+                let reply = connection.send_packed_command(cmd);
+                reply.await.map(LinkReply::One)
+            }
             Self::Many(pipeline, offset, count) => {
                 let replies = connection.send_packed_commands(pipeline, offset, count);
-                replies.await.map(LinkReply::Many)
+                Box::pin(replies).await.map(LinkReply::Many)
             }
         }
     }
@@ -104,7 +104,8 @@ impl Link {
             true => SILENCE,
             false => UNSEEN_SILENCE,
         };
-        let mut reply = pin!(request.send(self.wire.connection()));
+        let mut connection = self.wire.connection();
+        let mut reply = pin!(request.send(&mut connection));
         loop {
             let look = self.debt().next_look(silence);
             let look = look.unwrap_or_else(|| Instant::now() + silence);

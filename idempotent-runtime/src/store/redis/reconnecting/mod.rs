@@ -88,28 +88,29 @@ impl ReconnectingConnection {
         if !self.replace(&link, verdict) || verdict != LinkVerdict::Elsewhere {
             return reply;
         }
+        drop(link);
+        Box::pin(self.exchange_once_more(request, reply)).await
+    }
+
+    /// Over a fresh connection, if there is one.
+    async fn exchange_once_more(
+        &self,
+        request: LinkRequest<'_>,
+        reply: RedisResult<LinkReply>,
+    ) -> RedisResult<LinkReply> {
         let Ok(fresh) = self.link().await else {
             return reply;
         };
-        drop(link);
         let reply = fresh.call(request).await;
-        self.replace(&fresh, self::verdict(&reply));
+        self.replace(&fresh, verdict(&reply));
         reply
     }
 
     async fn link(&self) -> RedisResult<Arc<Link>> {
-        let mut outcome = match self.0.link_or_attempt()? {
-            Ok(link) => return Ok(link),
-            Err(attempt) => attempt.outcome,
-        };
-        match timeout(CONNECT_LIMIT * 2, outcome.wait_for(Option::is_some)).await {
-            Ok(Ok(outcome)) => match &*outcome {
-                Some(Ok(link)) => Ok(Arc::clone(link)),
-                Some(Err(error)) => Err(unsent(error.clone())),
-                None => Err(unsent(timed_out())),
-            },
-            // Its runtime has ended, or stands still.
-            Ok(Err(_)) | Err(_) => Err(unsent(timed_out())),
+        match self.0.link_or_attempt()? {
+            Ok(link) => Ok(link),
+            // Boxed: most calls have a connection.
+            Err(attempt) => Box::pin(connected(attempt)).await,
         }
     }
 
@@ -167,6 +168,20 @@ impl Reconnecting {
 
     fn state(&self) -> MutexGuard<'_, LinkState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What becomes of an attempt to connect.
+async fn connected(attempt: ConnectAttempt) -> RedisResult<Arc<Link>> {
+    let mut outcome = attempt.outcome;
+    match timeout(CONNECT_LIMIT * 2, outcome.wait_for(Option::is_some)).await {
+        Ok(Ok(outcome)) => match &*outcome {
+            Some(Ok(link)) => Ok(Arc::clone(link)),
+            Some(Err(error)) => Err(unsent(error.clone())),
+            None => Err(unsent(timed_out())),
+        },
+        // Its runtime has ended, or stands still.
+        Ok(Err(_)) | Err(_) => Err(unsent(timed_out())),
     }
 }
 
