@@ -54,7 +54,8 @@
 //! The key belongs to another request: one with another path, query, media type or body, or with another
 //! value of a header that the service treats as part of the request. Either the client
 //! has changed its request between two tries, or it has used one key for two requests. The first request and
-//! its response are unchanged.
+//! its response are unchanged. (A client that serializes its JSON anew for each try, with other spaces or in another order,
+//! needs an operation with `fingerprint = json`.)
 //!
 //! ## in-flight
 //!
@@ -83,6 +84,11 @@
 //! The records cannot be read or written at the moment, so the service cannot know whether this request is
 //! a retry. Try again with the same key.
 //!
+//! With `#[tx]` it also stands for a transaction that was rolled back, as the problem's `detail` then says: the database refused one of
+//! the handler's statements and the handler answered with a 5xx (of two transactions in each other's way, one is ended so), or it
+//! took longer than `transaction_timeout`. The handler did run, and nothing of it is left in the database. A statement that is
+//! wrong each time fails each time: answer such an error with a 4xx, which is stored, and log it. The crate never sees its text.
+//!
 //! ## shutting-down
 //!
 //! This instance accepts no new work. Another one will.
@@ -96,7 +102,8 @@
 //! ## handler-failed
 //!
 //! The handler panicked, or the body of its response was interrupted. It **was** run and may have taken
-//! effect, which is why this response is stored like any other 5xx.
+//! effect, which is why this response is stored like any other 5xx. (With `#[tx]` what it wrote by its transaction was undone; what
+//! it did elsewhere was not.)
 //!
 //! ## unusable-input
 //!

@@ -22,6 +22,14 @@
 //!
 //! "Runs again" is silent. 422 is safe: nothing runs, and the client is told.
 //!
+//! # The request type of a handler
+//!
+//! With `fingerprint = body`, the default, the type of `Json<T>` identifies nothing: the bytes do. A new field, a renamed one, a
+//! stricter type: a retry sends the bytes of its first request, and gets the stored response although the new type would reject
+//! them. Only a request that has no record meets the new type, and its rejection is not stored. What the *client* sends
+//! must not change between a request and its retry: a body that is serialized anew, with other spaces or another order of members, is
+//! 422 `key-reused`, unless the operation says `fingerprint = json`.
+//!
 //! # Fingerprint expressions and message types
 //!
 //! `fingerprint = expr` and the arguments of a plain function are compared as canonical JSON. Adding a

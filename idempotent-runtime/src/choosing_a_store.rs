@@ -65,13 +65,36 @@
 //! | Redis | 1, and 1 for notifications | no | the connection is multiplexed |
 //!
 //! A handler that holds a connection of the pool delays no renewal and no completion. A `#[tx]` handler holds
-//! one connection of the pool while it runs; if the pool is exhausted, the next one gets a 503. Multiply by the
-//! number of instances, twice during a rolling deploy, and compare the result with the server's limit.
+//! one connection of the pool while it runs; if the pool is exhausted, the next one gets a 503 after the store's timeout, and
+//! so does a retry that the replay cache does not know. Give a pool for `#[tx]` as many connections as handlers run at once
+//! (`max_connections`, with `PostgresStore::new(pool)`; the pool of a URL has 10). Multiply by the number of instances, twice during a rolling deploy, and compare the result with the server's limit.
 //!
 //! `PgBouncer` in session mode is transparent; transaction mode is described
 //! in the documentation of `store::postgres`. The server's isolation level for new
 //! sessions does not affect the stores' own connections. It does affect `#[tx]`: under `REPEATABLE READ` and
 //! `SERIALIZABLE` a server may refuse a transaction. The client then gets a 503, and nothing has happened.
+//!
+//! # Several services on one store
+//!
+//! **Give each service a table, a Redis prefix or a [`namespace`](crate::IdempotencyBuilder::namespace) of its own.** The key of a
+//! record is made of namespace, operation, scope and key. Two services that both have a `POST /orders` would share records, and
+//! one would replay the other's responses.
+//!
+//! # Migrations, rights, TLS
+//!
+//! `connect` makes the table if it is missing, and needs the right to do so. Where a DBA does that:
+//!
+//! 1. `idempotent migrate --print --store postgres://... > idempotency.sql`, or `PostgresStore::migrations()` in a build script; `sqlx migrate`
+//!    takes the text too, and so does a review.
+//! 2. Run it as the owner of the schema, then grant the service's role what `store::postgres` (`store::mysql`) lists: `SELECT`, `INSERT`,
+//!    `UPDATE` and `DELETE` on the table, and on PostgreSQL `USAGE` on the schema and `EXECUTE` on the functions.
+//! 3. `connect` as that role finds the table and changes nothing. `idempotent doctor` says which rights are missing.
+//!
+//! The features of this crate bring no TLS, because there are two implementations to choose from. An URL with `sslmode=require` or
+//! `rediss:` needs one in your own `Cargo.toml`, of the same version as this crate's: `sqlx = { version = "0.9", default-features = false,
+//! features = ["tls-rustls-ring-webpki"] }` (or `tls-native-tls`), `redis = { version = "1", features = ["tokio-rustls-comp"] }`.
+//!
+//! If the server cannot be reached when the service starts, `connect` is an error: retry it, or let the process be started again.
 //!
 //! # When the store fails
 //!
@@ -101,7 +124,7 @@
 //! | --- | --- | --- | --- | --- |
 //! | memory | 0 | 0 | 0 | woken |
 //! | Redis | 1 + 1 | 1 | 0 | notifications by pub/sub, and polling |
-//! | PostgreSQL | 1 + 1 | 1, and writes nothing | 0 | notifications by `LISTEN`, and polling |
+//! | PostgreSQL | 1 + 1 | 2, and writes nothing | 0 | notifications by `LISTEN`, and polling |
 //! | MySQL | 2 + 1 | 1 | 0 | polling |
 //! | SQLite | 0 | 0 | 0 | woken by this process, and polling |
 //!

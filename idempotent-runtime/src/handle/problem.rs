@@ -82,6 +82,13 @@ impl Problem {
         }
     }
 
+    pub(crate) fn with_detail(self, detail: &'static str) -> Self {
+        Self {
+            detail: detail.into(),
+            ..self
+        }
+    }
+
     /// `header` is where the key was expected; `None` if the key is made from the request itself.
     pub(crate) fn missing_key(header: Option<&str>) -> Self {
         let problem = Self::new(ProblemCode::MissingKey);

@@ -19,15 +19,15 @@ use super::capture::panicked;
 use super::note;
 use super::release::Unstored;
 use super::stored::{stored, stored_trailers};
-use crate::engine::{Described, InTransaction, Refusal, catch_unwind};
+use crate::engine::{Described, InTransaction, catch_unwind};
 use crate::handle::Idempotency;
 use crate::handle::problem::{Problem, ProblemCode};
 use crate::key::RecordKey;
 use crate::observer::Outcome;
 use crate::policy::Policy;
 use crate::record::StoredResponse;
+use crate::store::Claim;
 use crate::store::transaction::TransactionConnection;
-use crate::store::{Claim, StoreError, StoreErrorKind};
 
 /// What a handler does with the connection that it is lent.
 pub(super) type Work<'c, R> = Pin<Box<dyn Future<Output = R> + Send + 'c>>;
@@ -54,7 +54,7 @@ where
     let response = match timeout_at(deadline, handled).await {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => panicked(&idempotency, record.zip(described.as_ref())),
-        Err(_) => return took_too_long(transaction, &idempotency).await,
+        Err(_) => return took_too_long(transaction, &idempotency, described.as_ref()).await,
     };
     let is_released = response.extensions().get::<Unstored>().is_some();
     if is_released {
@@ -70,7 +70,7 @@ where
     let (stored, mut own) = match timeout_at(deadline, preparing).await {
         Ok(Some(prepared)) => prepared,
         Ok(None) => failure(&idempotency, described.as_ref(), limit).await,
-        Err(_) => return took_too_long(transaction, &idempotency).await,
+        Err(_) => return took_too_long(transaction, &idempotency, described.as_ref()).await,
     };
     if !is_kept(policy, record.is_some(), &own) {
         transaction.take_back().await;
@@ -84,9 +84,8 @@ where
         && !transaction.is_ended().await
     {
         transaction.roll_back().await;
-        let cause = "a statement of the handler's was refused, and it answered with a server error";
-        let error = StoreError::new(idempotency.store().name(), StoreErrorKind::Busy);
-        return answer::refuse(&idempotency, &Refusal::Store(error.with_source(cause)));
+        let why = "the database refused one of its statements, and the handler answered with a server error";
+        return answer::rolled_back(&idempotency, described.as_ref(), why);
     }
     if is_error(&own)
         && let Err(refusal) = transaction.undo().await
@@ -147,16 +146,13 @@ fn taken_back(
 async fn took_too_long<C: TransactionConnection>(
     transaction: InTransaction<C>,
     idempotency: &Idempotency,
+    described: Option<&Described>,
 ) -> Response {
     if !transaction.take_back().await {
         return answer::problem(idempotency, &Problem::new(ProblemCode::OutcomeUnknown));
     }
-    let cause = "the handler took longer than `transaction_timeout`, and was rolled back";
-    let error = StoreError::new(idempotency.store().name(), StoreErrorKind::TimedOut);
-    answer::refuse(
-        idempotency,
-        &Refusal::Store(error.not_executed().with_source(cause)),
-    )
+    let why = "the handler took longer than `transaction_timeout`";
+    answer::rolled_back(idempotency, described, why)
 }
 
 fn is_error(response: &Response) -> bool {

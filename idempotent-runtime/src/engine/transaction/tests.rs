@@ -8,6 +8,7 @@ use super::*;
 use crate::engine::Described;
 use crate::fingerprint::Fingerprint;
 use crate::observer::Observers;
+use crate::record::StoredResponse;
 use crate::store::backend::Backend;
 use crate::store::memory::MemoryStore;
 
