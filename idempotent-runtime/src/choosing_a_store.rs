@@ -42,7 +42,7 @@
 //!
 //! * **PostgreSQL**: `fsync`, `full_page_writes` and `synchronous_commit` on (the defaults); with
 //!   replicas, `synchronous_standby_names` naming one that a failover chooses.
-//!   The store opens up to 19 connections in addition to the application's pool, for each runtime of a process.
+//!   The store opens up to 13 connections in addition to the application's pool, for each runtime of a process.
 //! * **MySQL, MariaDB**: `innodb_flush_log_at_trx_commit = 1`, `sync_binlog = 1` (not MariaDB's
 //!   default); with replicas, semi-synchronous replication with `AFTER_SYNC` and a timeout that is never
 //!   reached.
@@ -59,7 +59,7 @@
 //!
 //! | store | its own connections, at most | uses the application's pool | when all are in use |
 //! | --- | --- | --- | --- |
-//! | PostgreSQL | 19 for each runtime of a process: 16 for work, 2 for leases, 1 for notifications | for `#[tx]` only | a claim waits; after the store's timeout it is a 503, and nothing has happened |
+//! | PostgreSQL | 13 for each runtime of a process: 10 for work, 2 for leases, 1 for notifications | for `#[tx]` only | a claim waits; after the store's timeout it is a 503, and nothing has happened |
 //! | MySQL | 12 for each process: 10 for work, 2 for leases | for `#[tx]` only | the same |
 //! | SQLite | 1 writer, a few readers | no | a claim waits for the writer |
 //! | Redis | 1, and 1 for notifications | no | the connection is multiplexed |

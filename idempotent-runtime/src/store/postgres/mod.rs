@@ -107,7 +107,10 @@ mod transaction;
 pub use self::deadpool::DeadpoolTransaction;
 
 /// The most connections for claims and completions, unless it is told otherwise.
-const MOST_CONNECTIONS: u32 = 16;
+///
+/// Not more: what finds none free goes in a group. For 16 callers ten are 1.2 times as fast as 16 on a local disk, and 0.95
+/// times where a commit takes 3 ms.
+const MOST_CONNECTIONS: u32 = 10;
 
 /// How long an idle connection may take to answer about leases.
 const PATIENCE: std::ops::RangeInclusive<Duration> =

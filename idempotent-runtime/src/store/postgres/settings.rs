@@ -35,7 +35,7 @@ impl PostgresStore {
     }
 
     /// The most connections for claims and completions, of each runtime that uses the store; at least 2.
-    /// Default: as many as the pool has, at most 16.
+    /// Default: as many as the pool has, at most 10.
     #[must_use]
     pub fn with_connections(self, connections: u32) -> Self {
         let place = self.records.place().clone();
