@@ -259,3 +259,21 @@ async fn assert_as_it_was(pool: &sqlx::MySqlPool, after: &str) {
     let state: (i64, i64) = (state.get(0), state.get(1));
     assert_eq!(state, (1, 0), "autocommit and locks after {after}");
 }
+
+/// The store has not failed, and the client is not told that it has.
+async fn a_transaction_that_was_rolled_back_is_told_as_that<C: Database>(scene: &Scene<C>) {
+    let server = scene.server().await;
+    let steps = "pay; try SELECT nonsense; answer 500";
+    let refused = server.post("/all", "bad", steps).await;
+    refused.assert_refused();
+    let told = String::from_utf8_lossy(&refused.body);
+    assert!(
+        told.contains("was rolled back") && !told.contains("store cannot be used"),
+        "{told}"
+    );
+    assert_eq!((scene.records().await, scene.payments("bad").await), (0, 0));
+    let again = server.settled("/all", "bad", "pay; answer 201").await;
+    again.assert_own(201);
+    assert_eq!(scene.payments("bad").await, 1);
+}
+on_databases!(a_transaction_that_was_rolled_back_is_told_as_that: PgConnection DeadpoolTransaction);
