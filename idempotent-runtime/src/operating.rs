@@ -106,6 +106,9 @@
 //!
 //! # Size
 //!
+//! `list` and `stats` also show a record of the operation `idempotent: check values of secrets`, which lives for ten years: by it the
+//! instances find out whether they share a secret.
+//!
 //! | store | a record with 200 bytes of body takes about | what removes it |
 //! | --- | --- | --- |
 //! | memory | 600 bytes of memory | the sweep, each [`purge_interval`](crate::IdempotencyBuilder::purge_interval) |

@@ -1,10 +1,49 @@
 //! What an operator is told of a server, a table and a user's rights.
 
+use std::io;
+use std::sync::{Arc, LazyLock, Mutex};
+
 use idempotent_runtime::store::postgres::PostgresStore;
 use idempotent_runtime::store::{Finding, Severity, Store, Target};
 use idempotent_runtime::{ErrorKind, RecordKey};
 
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
+
 use crate::support::{Scratch, pool, server};
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+/// Two subscribers that are never dropped: while a process has one only, `tracing` caches for all threads what it says of an event.
+static OTHERS: LazyLock<[Dispatch; 2]> =
+    LazyLock::new(|| [(), ()].map(|()| Dispatch::new(NoSubscriber::new())));
+
+impl Log {
+    fn begin() -> (Self, DefaultGuard) {
+        LazyLock::force(&OTHERS);
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false);
+        let subscriber = subscriber.with_writer(move || writer.clone()).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// What is not good.
 async fn told(store: &PostgresStore) -> Vec<(Severity, String)> {
@@ -73,6 +112,13 @@ async fn check_tells_a_user_without_rights_and_a_role_that_does_not_wait_for_the
     ]
     .map(|what| (Severity::Danger, what.to_owned()));
     assert_eq!(told(&store).await, expected);
+    // A service is told when it starts, and not by its first request.
+    let (log, guard) = Log::begin();
+    store.migrate().await.unwrap();
+    drop(guard);
+    for (_, what) in &expected {
+        assert!(log.text().contains(what), "{}", log.text());
+    }
     scratch
         .execute(r#"GRANT DELETE ON "{table}" TO "{table}"; ALTER ROLE "{table}" RESET ALL"#)
         .await;

@@ -53,7 +53,7 @@ async fn clock(connection: &mut MySqlConnection) -> sqlx::Result<Finding> {
 }
 
 /// The table, its index, and what this user may do with it.
-async fn of_table(
+pub(super) async fn of_table(
     connection: &mut MySqlConnection,
     table: &QualifiedTable,
 ) -> sqlx::Result<Vec<Finding>> {
@@ -74,7 +74,7 @@ async fn of_table(
             return Ok(vec![Finding::danger(
                 what,
                 MISSING,
-                "use another table, or the other release",
+                "use the release that made it; with another table a retry of a key in this one would run again",
             )]);
         }
     }

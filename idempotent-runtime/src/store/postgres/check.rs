@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
-use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, PgConnection, Row as _};
 
+use super::condition::condition;
 use super::connector::Connector;
 use super::error::store_error;
 use super::schema::{Place, look};
@@ -108,55 +108,16 @@ async fn table(connection: &mut PgConnection, place: &Place) -> sqlx::Result<Vec
             return Ok(vec![Finding::danger(
                 unusable.to_string(),
                 MISSING,
-                "use another table, or the other release",
+                "use the release that made it; with another table a retry of a key in this one would run again",
             )]);
         }
     };
-    let row = sqlx::query(include_str!("sql/check.sql"))
-        .bind(&schema)
-        .bind(place.table.to_string())
-        .fetch_one(connection)
-        .await?;
-    let found = of_table(&row)?;
+    let found = condition(connection, &schema, &place.table).await?;
     let good = format!(
         "the table `{schema}.{}` is there, with a schema that this release reads",
         place.table
     );
     Ok(std::iter::once(Finding::good(good)).chain(found).collect())
-}
-
-fn of_table(row: &PgRow) -> sqlx::Result<[Finding; 3]> {
-    let (unlogged, indexes, allowed): (bool, i64, bool) = (
-        row.try_get("unlogged")?,
-        row.try_get("indexes")?,
-        row.try_get("allowed")?,
-    );
-    Ok([
-        match unlogged {
-            true => Finding::danger(
-                "the table is UNLOGGED",
-                "a crash of the server empties it, and its requests run again",
-                "`ALTER TABLE ... SET LOGGED`",
-            ),
-            false => Finding::good("the table is logged"),
-        },
-        match indexes {
-            2 => Finding::good("its indexes are there"),
-            _ => Finding::warning(
-                "an index of the table is missing or invalid",
-                "listing, or purging, reads the whole table",
-                "create it as the published SQL says",
-            ),
-        },
-        match allowed {
-            true => Finding::good("this user may read and write it, and call its functions"),
-            false => Finding::danger(
-                "this user may not do all that the store does",
-                "requests are answered 503",
-                "GRANT SELECT, INSERT, UPDATE, DELETE on the table and EXECUTE on its functions and its procedure",
-            ),
-        },
-    ])
 }
 
 const FIX: &str = "use session mode, or `PgBouncer` 1.21 or newer with `max_prepared_statements`, and `without_notifications`";

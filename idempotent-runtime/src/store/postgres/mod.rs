@@ -85,6 +85,7 @@ use crate::key::RecordKey;
 use crate::record::{Owner, Record, StoredResponse};
 
 mod check;
+mod condition;
 mod connector;
 #[cfg(feature = "tokio-postgres")]
 mod deadpool;

@@ -3,6 +3,7 @@
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
+use super::condition::condition;
 use super::connector::Connector;
 use super::error::{NAME, store_error};
 use super::lane::Lane;
@@ -107,9 +108,10 @@ async fn migrate_by(
             schema
         }
     };
-    let settings = settings(&mut transaction).await?;
+    let mut findings = settings(&mut transaction).await?;
+    findings.extend(condition(&mut transaction, &schema, &place.table).await?);
     transaction.commit().await?;
-    finding::log(NAME, &settings);
+    finding::log(NAME, &findings);
     Ok(Ok(schema))
 }
 

@@ -66,7 +66,7 @@ async fn of_table(
         }
         Err(unusable) => {
             let what = unusable.to_string();
-            let fix = "use another table, or the other release";
+            let fix = "use the release that made it; with another table a retry of a key in this one would run again";
             return Ok(vec![Finding::danger(what, MISSING, fix)]);
         }
     }

@@ -4,6 +4,10 @@
 -- One sweeper at a time is enough: one that does not get the lock sweeps nothing. Two would be right all
 -- the same. (`clock_timestamp()` could not be looked up in the index: it is another one for each row.)
 --
+-- Those that were never completed come last, when a purge has room for them. Their index has an entry of each claim of the
+-- table until the server vacuums it, so that looking there is dear: by key, because a scan in the order of an index marks
+-- what it finds dead, and the next one passes by.
+--
 -- $1 how many
 WITH sweeper AS MATERIALIZED (
     SELECT pg_try_advisory_xact_lock(hashtextextended('idempotent-runtime sweep {table}', 0)) AS is_me
@@ -17,7 +21,9 @@ completed AS MATERIALIZED (
 ),
 uncompleted AS MATERIALIZED (
     SELECT key FROM {schema}."{table}"
-    WHERE state = 1 AND expires_at <= statement_timestamp() AND (SELECT is_me FROM sweeper)
+    WHERE state = 1 AND expires_at <= statement_timestamp() AND (SELECT count(*) FROM completed) < $1
+        AND (SELECT is_me FROM sweeper)
+    ORDER BY key
     LIMIT $1
     FOR UPDATE SKIP LOCKED
 ),

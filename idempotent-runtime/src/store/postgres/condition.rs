@@ -1,0 +1,50 @@
+//! The condition of a table that is there.
+
+use sqlx::{PgConnection, Row as _};
+
+use crate::store::Finding;
+use crate::store::sql::TableName;
+
+/// Whether it survives a crash, has its indexes, and lets this user do what the store does.
+pub(super) async fn condition(
+    connection: &mut PgConnection,
+    schema: &str,
+    table: &TableName,
+) -> sqlx::Result<[Finding; 3]> {
+    let row = sqlx::query(include_str!("sql/check.sql"))
+        .bind(schema)
+        .bind(table.to_string())
+        .fetch_one(connection)
+        .await?;
+    let (unlogged, indexes, allowed): (bool, i64, bool) = (
+        row.try_get("unlogged")?,
+        row.try_get("indexes")?,
+        row.try_get("allowed")?,
+    );
+    Ok([
+        match unlogged {
+            true => Finding::danger(
+                "the table is UNLOGGED",
+                "a crash of the server empties it, and its requests run again",
+                "`ALTER TABLE ... SET LOGGED`",
+            ),
+            false => Finding::good("the table is logged"),
+        },
+        match indexes {
+            2 => Finding::good("its indexes are there"),
+            _ => Finding::warning(
+                "an index of the table is missing or invalid",
+                "listing, or purging, reads the whole table",
+                "create it as the published SQL says",
+            ),
+        },
+        match allowed {
+            true => Finding::good("this user may read and write it, and call its functions"),
+            false => Finding::danger(
+                "this user may not do all that the store does",
+                "requests are answered 503",
+                "GRANT SELECT, INSERT, UPDATE, DELETE on the table and EXECUTE on its functions and its procedure",
+            ),
+        },
+    ])
+}
