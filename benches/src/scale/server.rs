@@ -91,16 +91,16 @@ async fn sweep(
 ) -> Result<(), Failure> {
     let mut tasks = JoinSet::new();
     for caller in 0..u64::from(CALLERS) {
-        let filler = Arc::clone(filler);
+        let (filler, answer) = (Arc::clone(filler), response());
         tasks.spawn(async move {
             for number in (caller..EXPIRED).step_by(CALLERS as usize) {
-                let mut request = claim(first - 2 - number, 0);
-                request.lease = Duration::from_millis(1);
-                request.retention = Duration::ZERO;
+                let request = claim(first - 2 - number, 0);
                 let claimed = filler.claim(&request).await?;
                 if !matches!(claimed, Claim::Acquired { .. }) {
                     return Err(format!("a first claim was answered {claimed:?}").into());
                 }
+                let ttl = Duration::from_millis(1);
+                filler.complete(&request.owner, &answer, ttl).await?;
             }
             Ok::<_, Failure>(())
         });
