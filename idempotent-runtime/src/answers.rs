@@ -84,10 +84,11 @@
 //! The records cannot be read or written at the moment, so the service cannot know whether this request is
 //! a retry. Try again with the same key.
 //!
-//! With `#[tx]` it also stands for a transaction that was rolled back, as the problem's `detail` then says: the database refused one of
-//! the handler's statements and the handler answered with a 5xx (of two transactions in each other's way, one is ended so), or it
-//! took longer than `transaction_timeout`. The handler did run, and nothing of it is left in the database. A statement that is
-//! wrong each time fails each time: answer such an error with a 4xx, which is stored, and log it. The crate never sees its text.
+//! With `#[tx]` it also stands for a transaction that was rolled back: of two in each other's way the database ends one; the handler took
+//! longer than `transaction_timeout`; or, on PostgreSQL, it answered with a 5xx after the database had refused one of its
+//! statements, which aborts the transaction. The handler did run, and nothing of it is left in the database. On PostgreSQL a statement
+//! that is wrong each time is answered so each time: answer such an error with a 4xx, which is stored, and log it. The crate
+//! never sees its text.
 //!
 //! ## shutting-down
 //!

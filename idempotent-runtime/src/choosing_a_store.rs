@@ -84,15 +84,16 @@
 //!
 //! `connect` makes the table if it is missing, and needs the right to do so. Where a DBA does that:
 //!
-//! 1. `idempotent migrate --print --store postgres://... > idempotency.sql`, or `PostgresStore::migrations()` in a build script; `sqlx migrate`
-//!    takes the text too, and so does a review.
-//! 2. Run it as the owner of the schema, then grant the service's role what `store::postgres` (`store::mysql`) lists: `SELECT`, `INSERT`,
-//!    `UPDATE` and `DELETE` on the table, and on PostgreSQL `USAGE` on the schema and `EXECUTE` on the functions.
-//! 3. `connect` as that role finds the table and changes nothing. `idempotent doctor` says which rights are missing.
+//! 1. `idempotent migrate --print --store postgres://... > idempotency.sql`, or the same text by `PostgresStore::migrations()`; `sqlx migrate`
+//!    takes it, and so does a review.
+//! 2. Run it as the owner of the schema, then grant the service's role `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table, and on PostgreSQL
+//!    `USAGE` on the schema (and `EXECUTE` on the functions, where that was taken from `PUBLIC`).
+//! 3. `connect` as that role finds the table and changes nothing. `idempotent doctor` says whether a right is missing.
 //!
 //! The features of this crate bring no TLS, because there are two implementations to choose from. An URL with `sslmode=require` or
 //! `rediss:` needs one in your own `Cargo.toml`, of the same version as this crate's: `sqlx = { version = "0.9", default-features = false,
-//! features = ["tls-rustls-ring-webpki"] }` (or `tls-native-tls`), `redis = { version = "1", features = ["tokio-rustls-comp"] }`.
+//! features = ["tls-rustls-ring-webpki"] }` (or `tls-native-tls`), `redis = { version = "1", features =
+//! ["tokio-rustls-comp"] }` together with `rustls` and its feature `ring` or `aws_lc_rs`. The guides of the stores say more.
 //!
 //! If the server cannot be reached when the service starts, `connect` is an error: retry it, or let the process be started again.
 //!

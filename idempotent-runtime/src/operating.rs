@@ -12,8 +12,8 @@
 //! 1. `idempotent doctor` (the crate `idempotent-cli`) reports what about the server, its settings, the table or the secret loses
 //!    records or stops the service, each with its remedy. It exits with 0, 1 (warnings) or 2 (errors).
 //! 2. Give each operation a label that a person knows: `#[idempotent(label = order.number)]`.
-//! 3. Set an [observer](crate::observer), so that abandoned keys are looked for and counted. **Without one a crash leaves no
-//!    line in the log**, only 409s:
+//! 3. Set an [observer](crate::observer), so that abandoned keys are looked for and counted. **Without one (and without
+//!    `abandoned_check`) a crash leaves no line in the log** until its record is purged, only 409s:
 //!    [`IdempotencyBuilder::observer`](crate::IdempotencyBuilder::observer). The feature `metrics` has one for the `metrics` facade;
 //!    `metrics/alerts.yml` and `metrics/dashboard.json` in the repository are alert rules for Prometheus and a dashboard for Grafana.
 //! 4. Call [`Idempotency::shutdown`](crate::Idempotency::shutdown) when the server has stopped, with a deadline that your
@@ -32,7 +32,7 @@
 //! | Does the store forget records? | `idempotency_claims_lost_total` | `lost the claim`, WARN |
 //! | Are leases renewed in time? | `idempotency_lease_renewals_total{result="late"}` | `could not renew leases`, WARN |
 //! | Do handlers pile up without clients? | `idempotency_background_handlers` | |
-//! | Does the database refuse what handlers do in `#[tx]`? | `idempotency_requests_total{outcome="store-unavailable"}` | `a handler's transaction was rolled back`, WARN |
+//! | Does PostgreSQL refuse what handlers do in `#[tx]`, or do they take too long? | `idempotency_requests_total{outcome="store-unavailable"}` | `a handler's transaction was rolled back`, ERROR |
 //! | How many requests are retries? | `idempotency_requests_total{outcome="replayed"}` | `answered`, DEBUG |
 //!
 //! **How soon.** Each process looks for abandoned records every 5 s

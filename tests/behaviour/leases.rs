@@ -80,7 +80,8 @@ async fn a_handler_longer_than_its_lease_keeps_it() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_or_panicking_renewal_is_made_up_for() {
     let away = Fault::Refused(idempotent_runtime::store::StoreErrorKind::Unavailable);
-    for fault in [away, Fault::ReplyLost, Fault::Panics] {
+    let panics = [Fault::Panics, Fault::PanicsBeforeItsFuture];
+    for fault in [away, Fault::ReplyLost].into_iter().chain(panics) {
         let store = FaultyStore::new(MemoryStore::new());
         store.script(Operation::Renew, fault);
         assert_keeps(&Local::new(store, routes())).await;

@@ -37,7 +37,8 @@ impl Calls {
         }
     }
 
-    /// Not by its pointer, which is a store too: that would be a box more for each operation.
+    /// Not by its pointer, which is a store too: that would be a box more for each operation. It is called within the future that
+    /// is guarded: a store can panic before it has returned one.
     pub(super) fn store(&self) -> &dyn Store {
         &**self.backend.store()
     }
@@ -60,12 +61,15 @@ impl Calls {
     }
 
     pub(super) async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
-        self.timed(StoreCall::Claim, self.store().claim(request))
-            .await
+        self.timed(StoreCall::Claim, async {
+            self.store().claim(request).await
+        })
+        .await
     }
 
     pub(super) async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
-        self.timed(StoreCall::Get, self.store().get(key)).await
+        self.timed(StoreCall::Get, async { self.store().get(key).await })
+            .await
     }
 
     pub(super) async fn list(
@@ -74,7 +78,7 @@ impl Calls {
         cursor: Option<&ListCursor>,
         limit: usize,
     ) -> Result<Listing, StoreError> {
-        let call = self.store().list(filter, cursor, limit);
+        let call = async { self.store().list(filter, cursor, limit).await };
         self.within(PURGE_LIMIT, StoreCall::List, call).await
     }
 
@@ -85,14 +89,18 @@ impl Calls {
         grace: Duration,
         retention: Duration,
     ) -> Result<bool, StoreError> {
-        let call = self.store().give_grace(key, attempt, grace, retention);
+        let call = async {
+            self.store()
+                .give_grace(key, attempt, grace, retention)
+                .await
+        };
         self.timed(StoreCall::GiveGrace, call).await
     }
 
     pub(super) async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
         // Another handle of this process may have a cache, even if this one has none.
         let _removal = Removal(key);
-        self.timed(StoreCall::Remove, self.store().remove(key))
+        self.timed(StoreCall::Remove, async { self.store().remove(key).await })
             .await
     }
 
@@ -102,7 +110,7 @@ impl Calls {
         offset: usize,
         bytes: &Bytes,
     ) -> Result<Progress, StoreError> {
-        let call = self.store().save_progress(owner, offset, bytes);
+        let call = async { self.store().save_progress(owner, offset, bytes).await };
         self.timed(StoreCall::SaveProgress, call).await
     }
 
@@ -112,28 +120,28 @@ impl Calls {
         response: &Arc<StoredResponse>,
         ttl: Duration,
     ) -> Result<Completion, StoreError> {
-        let call = self.store().complete(owner, response, ttl);
+        let call = async { self.store().complete(owner, response, ttl).await };
         self.timed(StoreCall::Complete, call).await
     }
 
     pub(super) async fn purge(&self, limit: usize) -> Result<Purged, StoreError> {
-        let call = self.store().purge_expired(limit);
+        let call = async { self.store().purge_expired(limit).await };
         self.within(PURGE_LIMIT, StoreCall::PurgeExpired, call)
             .await
     }
 
     pub(super) async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
-        let call = self.store().renew(renewals);
+        let call = async { self.store().renew(renewals).await };
         self.each(StoreCall::Renew, renewals.len(), call).await
     }
 
     pub(super) async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
-        let call = self.store().release(owners);
+        let call = async { self.store().release(owners).await };
         self.each(StoreCall::Release, owners.len(), call).await
     }
 
     pub(super) async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
-        let call = self.store().abandon(owners);
+        let call = async { self.store().abandon(owners).await };
         self.each(StoreCall::Abandon, owners.len(), call).await
     }
 

@@ -220,14 +220,13 @@ async fn try_begin<C>(
     Ok(begun.map(|session| Begun { session, running }))
 }
 
-/// What a time-out at this point comes from, as a rule.
+/// What a time-out at this point comes from, as far as the store does not say.
 fn name_the_pool(error: StoreError) -> StoreError {
-    match error.kind() {
-        StoreErrorKind::TimedOut => error.with_source(
-            "no transaction could be begun: all connections of its pool may be in use",
-        ),
-        _ => error,
+    let is_explained = std::error::Error::source(&error).is_some();
+    if is_explained || error.kind() != StoreErrorKind::TimedOut {
+        return error;
     }
+    error.with_source("no connection was free for a transaction, or the database did not reply")
 }
 
 fn impossible(engine: &Engine) -> StoreError {

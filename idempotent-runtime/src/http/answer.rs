@@ -110,20 +110,26 @@ pub(super) fn refuse(idempotency: &Idempotency, refusal: &Refusal) -> Response {
     )
 }
 
-/// The handler has run, and what it has written was taken back: it is as if it had not.
+/// The handler has run, and what it has written was taken back. Without a record, `described` is `None`.
 pub(super) fn rolled_back(
     idempotency: &Idempotency,
     described: Option<&Described>,
     why: &'static str,
 ) -> Response {
-    tracing::warn!(
+    tracing::error!(
         operation = described.map(|it| &**it),
         why,
         "a handler's transaction was rolled back: answered 503, and nothing was done"
     );
-    let rolled_back = Problem::new(ProblemCode::StoreUnavailable).with_detail(
-        "Nothing was done this time, because the transaction of this request was rolled back. Retry with the same key.",
-    );
+    let detail = match described {
+        Some(_) => {
+            "Nothing was done this time, because the transaction of this request was rolled back. Retry with the same key."
+        }
+        None => {
+            "Nothing was done this time, because the transaction of this request was rolled back."
+        }
+    };
+    let rolled_back = Problem::new(ProblemCode::StoreUnavailable).with_detail(detail);
     problem(
         idempotency,
         &rolled_back.retry_after(Duration::from_secs(1)),

@@ -84,7 +84,7 @@ where
         && !transaction.is_ended().await
     {
         transaction.roll_back().await;
-        let why = "the database refused one of its statements, and the handler answered with a server error";
+        let why = "the database takes no more statements in it (it refused one, or the connection is lost), and the handler answered with a server error";
         return answer::rolled_back(&idempotency, described.as_ref(), why);
     }
     if is_error(&own)

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub enum Fault {
     Panics,
     /// It happens, and then there is a panic.
     PanicsAfterwards,
+    /// Nothing happens but a panic, outside of any future. Of renewals only.
+    PanicsBeforeItsFuture,
     /// It waits until the test says [`FaultyStore::proceed`], and then works.
     Waits,
     /// Nothing out of the ordinary.
@@ -119,6 +122,17 @@ impl FaultyStore {
             gives_hints: false,
             ..self
         }
+    }
+
+    async fn renew_later(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
+        let (inner, renewals) = (Arc::clone(&self.inner), renewals.to_vec());
+        let items = renewals.len();
+        let locked = *self.locked.lock().unwrap();
+        if renewals.iter().any(|it| Some(it.owner.key) == locked) {
+            return std::future::pending().await;
+        }
+        let renew = async move { inner.renew(&renewals).await };
+        self.call_each(Operation::Renew, items, renew).await
     }
 
     /// The next unscripted call of this operation goes like this.
@@ -244,7 +258,7 @@ impl FaultyStore {
                 call.await;
                 panic!("the store's driver has a bug")
             }
-            Fault::Panics => panic!("the store's driver has a bug"),
+            Fault::Panics | Fault::PanicsBeforeItsFuture => panic!("the store's driver has a bug"),
         }
     }
 }
@@ -276,15 +290,21 @@ impl Store for FaultyStore {
         self.call(Operation::Claim, claim).await
     }
 
-    async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
-        let (inner, renewals) = (Arc::clone(&self.inner), renewals.to_vec());
-        let items = renewals.len();
-        let locked = *self.locked.lock().unwrap();
-        if renewals.iter().any(|it| Some(it.owner.key) == locked) {
-            return std::future::pending().await;
-        }
-        let renew = async move { inner.renew(&renewals).await };
-        self.call_each(Operation::Renew, items, renew).await
+    fn renew<'s, 'r, 'f>(
+        &'s self,
+        renewals: &'r [Renewal],
+    ) -> Pin<Box<dyn Future<Output = Vec<Result<Renewed, StoreError>>> + Send + 'f>>
+    where
+        's: 'f,
+        'r: 'f,
+    {
+        let now = (Operation::Renew, Fault::PanicsBeforeItsFuture);
+        let mut script = self.script.lock().unwrap();
+        let found = script.iter().position(|it| *it == now);
+        let is_now = found.map(|place| script.remove(place)).is_some();
+        drop(script);
+        assert!(!is_now, "a store without a future");
+        Box::pin(self.renew_later(renewals))
     }
 
     async fn save_progress(

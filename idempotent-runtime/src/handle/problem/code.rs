@@ -23,7 +23,7 @@ pub enum ProblemCode {
     OutcomeUnknown,
     /// The stored status, `response-not-retained`: the request was carried out, but its body could not be stored.
     ResponseNotRetained,
-    /// 503 `store-unavailable`: the store is unavailable, refuses or is full. Nothing was run.
+    /// 503 `store-unavailable`: the store is unavailable, refuses or is full. Nothing was run, or (`#[tx]`) it was rolled back.
     StoreUnavailable,
     /// 503 `shutting-down`: this instance accepts no new work. Nothing was run.
     ShuttingDown,

@@ -46,8 +46,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// What one takes in a tree whose nodes are a bit more than half full.
-    pub(super) const BYTES: usize = (size_of::<Self>() + size_of::<RecordKey>()) * 2;
+    /// What one takes in a tree whose nodes are half full: those of claims that are running come and go between the others.
+    pub(super) const BYTES: usize = (size_of::<Self>() + size_of::<RecordKey>()) * 9 / 4;
 
     pub(super) fn second(self) -> u32 {
         self.second

@@ -53,7 +53,7 @@ async fn clock(connection: &mut MySqlConnection) -> sqlx::Result<Finding> {
 }
 
 /// The table, its index, and what this user may do with it.
-pub(super) async fn of_table(
+async fn of_table(
     connection: &mut MySqlConnection,
     table: &QualifiedTable,
 ) -> sqlx::Result<Vec<Finding>> {

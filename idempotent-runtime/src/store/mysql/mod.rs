@@ -162,7 +162,7 @@ impl MySqlStore {
         let store = Self::of_url(url)?;
         connect::probe(&store.0.pool.connect_options()).await?;
         store.migrate().await?;
-        store.log_findings().await;
+        store.log_lossy_settings().await;
         Ok(store)
     }
 
@@ -185,22 +185,19 @@ impl MySqlStore {
         schema::migrate(&mut *connection?, &self.0.table, &self.0.statements).await
     }
 
-    /// What can lose records, or stops the store. What cannot be asked is no reason not to start: a user without the rights, or a
-    /// proxy that hides it.
-    async fn log_findings(&self) {
+    /// What cannot be asked is no reason not to start: a user without the rights, or a proxy that hides them.
+    async fn log_lossy_settings(&self) {
         let asked = async {
             let mut connection = self.0.lanes.calls.fresh().await?;
             let settings = server::settings(&mut connection).await;
-            let table = check::of_table(&mut connection, &self.0.table).await;
-            let findings = settings.and_then(|settings| Ok([settings, table?].concat()));
-            findings.map_err(|error| of_server(error).error)
+            settings.map_err(|error| of_server(error).error)
         };
         match asked.await {
-            Ok(findings) => finding::log(NAME, &findings),
+            Ok(settings) => finding::log(NAME, &settings),
             Err(error) => {
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,
-                    "the settings of the mysql server, or the rights of this user, are unknown"
+                    "the settings of the mysql server are unknown"
                 );
             }
         }

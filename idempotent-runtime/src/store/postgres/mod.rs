@@ -177,7 +177,8 @@ impl PostgresStore {
 
     /// Creates the table, its indexes, functions and triggers, unless they are there.
     ///
-    /// Any number of processes may call it at once. It warns when the server is set to lose acknowledged commits.
+    /// Any number of processes may call it at once. It warns when the server is set to lose acknowledged commits, and when
+    /// the table is unlogged, lacks an index, or this user a right.
     ///
     /// # Errors
     ///
