@@ -67,7 +67,8 @@
 //! A handler that holds a connection of the pool delays no renewal and no completion. A `#[tx]` handler holds
 //! one connection of the pool while it runs; if the pool is exhausted, the next one gets a 503 after the store's timeout, and
 //! so does a retry that the replay cache does not know. Give a pool for `#[tx]` as many connections as handlers run at once
-//! (`max_connections`, with `PostgresStore::new(pool)`; the pool of a URL has 10). Multiply by the number of instances, twice during a rolling deploy, and compare the result with the server's limit.
+//! (`max_connections`, with `PostgresStore::new(pool)`; the pool of a URL has 10). Multiply by the number of instances, twice during
+//! a rolling deploy, and compare the result with the server's limit.
 //!
 //! `PgBouncer` in session mode is transparent; transaction mode is described
 //! in the documentation of `store::postgres`. The server's isolation level for new

@@ -111,13 +111,13 @@
 //!
 //! | store | a record with 200 bytes of body takes about | what removes it |
 //! | --- | --- | --- |
-//! | memory | 600 bytes of memory | the sweep, each [`purge_interval`](crate::IdempotencyBuilder::purge_interval) |
-//! | Redis | 500 bytes of memory | the server, by itself |
-//! | PostgreSQL | 900 bytes on disk, with its indexes | the sweep, and then autovacuum |
-//! | SQLite | 420 bytes on disk | the sweep; the file does not shrink |
-//! | MySQL | not measured | the sweep |
+//! | memory | 700 bytes of memory | the sweep, each [`purge_interval`](crate::IdempotencyBuilder::purge_interval) |
+//! | Redis | 560 bytes of memory | the server, by itself |
+//! | PostgreSQL | 1,000 bytes on disk, with its indexes | the sweep, and then autovacuum |
+//! | SQLite | 490 bytes on disk | the sweep; the file does not shrink |
+//! | MySQL | 880 bytes on disk | the sweep |
 //!
-//! Records = requests a second × TTL: 100 a second for 24 h are 8.6 million records, 8 GB on PostgreSQL. `idempotent stats` counts
+//! Records = requests a second × TTL: 100 a second for 24 h are 8.6 million records, 9 GB on PostgreSQL. `idempotent stats` counts
 //! them by operation and state. Each instance sweeps, 1,000 records a call; one that is enough can be left to do it
 //! (`purge_interval(Duration::ZERO)` on the others, or `idempotent purge` by a scheduler).
 //!

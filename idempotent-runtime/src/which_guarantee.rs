@@ -35,8 +35,8 @@
 //! Whether the charge or the write comes first, a crash can come between the two. With `#[tx]`, the handler
 //! calls the provider inside the transaction, with [`derived_key`](crate::Attempt::derived_key). After a crash
 //! before the commit, the retry calls the provider again with the same key and learns of the charge that was
-//! made. The transaction holds a connection for as long as the provider takes (on SQLite it is the only writer: there, make them a step each, without `#[tx]`). Without `#[tx]`, make the
-//! charge and the write a step each.
+//! made. The transaction holds a connection for as long as the provider takes, on SQLite the only one that writes. Without
+//! `#[tx]`, and always on SQLite, make the charge and the write a step each.
 //!
 //! # What no mode does
 //!

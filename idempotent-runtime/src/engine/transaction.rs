@@ -133,12 +133,7 @@ pub(crate) async fn begin_unprotected<C>(
     if engine.is_closing() {
         return Err(Refusal::ShuttingDown);
     }
-    match engine
-        .0
-        .calls
-        .timed(StoreCall::Begin, begin.begin(None, engine.0.idle_limit))
-        .await?
-    {
+    match begin_in_time(engine, begin, None).await? {
         Claim::Acquired(session) => Ok(InTransaction {
             session,
             record: None,
@@ -171,15 +166,7 @@ pub(crate) async fn try_transactions<C>(
         fingerprint: Fingerprint::from_bytes(key),
         ttl: Duration::from_secs(1),
     };
-    if let Claim::Acquired(session) = engine
-        .0
-        .calls
-        .timed(
-            StoreCall::Begin,
-            begin.begin(Some(&request), engine.0.idle_limit),
-        )
-        .await?
-    {
+    if let Claim::Acquired(session) = begin_in_time(engine, begin, Some(&request)).await? {
         roll_back(engine, session).await;
     }
     Ok(())
@@ -214,19 +201,25 @@ async fn try_begin<C>(
         };
     }
     engine.look_after();
-    let begun = begin.begin(Some(request), engine.0.idle_limit);
-    let begun = engine.0.calls.timed(StoreCall::Begin, begun).await;
-    let begun = begun.map_err(name_the_pool)?;
+    let begun = begin_in_time(engine, begin, Some(request)).await?;
     Ok(begun.map(|session| Begun { session, running }))
 }
 
-/// What a time-out at this point comes from, as far as the store does not say.
-fn name_the_pool(error: StoreError) -> StoreError {
-    let is_explained = std::error::Error::source(&error).is_some();
-    if is_explained || error.kind() != StoreErrorKind::TimedOut {
-        return error;
-    }
-    error.with_source("no connection was free for a transaction, or the database did not reply")
+/// Every transaction begins here. A time-out without a cause is given the likeliest.
+async fn begin_in_time<C>(
+    engine: &Engine,
+    begin: &dyn Begin<C>,
+    request: Option<&TransactionRequest>,
+) -> Result<Claim<Box<dyn Session<C>>>, StoreError> {
+    let begun = begin.begin(request, engine.0.idle_limit);
+    let begun = engine.0.calls.timed(StoreCall::Begin, begun).await;
+    begun.map_err(|error| {
+        let is_explained = std::error::Error::source(&error).is_some();
+        if is_explained || error.kind() != StoreErrorKind::TimedOut {
+            return error;
+        }
+        error.with_source("no connection was free for a transaction, or the database did not reply")
+    })
 }
 
 fn impossible(engine: &Engine) -> StoreError {

@@ -19,6 +19,7 @@ use crate::engine::{Answer, Described, Refusal};
 use crate::handle::Idempotency;
 use crate::handle::problem::{Problem, ProblemCode};
 use crate::handle::{IDEMPOTENCY_DEGRADED, IDEMPOTENT_REPLAYED};
+use crate::key::RecordKey;
 use crate::observer::Outcome;
 use crate::record::StoredResponse;
 use crate::store::Claim;
@@ -110,18 +111,13 @@ pub(super) fn refuse(idempotency: &Idempotency, refusal: &Refusal) -> Response {
     )
 }
 
-/// The handler has run, and what it has written was taken back. Without a record, `described` is `None`.
+/// The handler has run, and what it has written was taken back. `record` is what would have been written with it, if anything.
 pub(super) fn rolled_back(
     idempotency: &Idempotency,
-    described: Option<&Described>,
+    record: Option<(RecordKey, &Described)>,
     why: &'static str,
 ) -> Response {
-    tracing::error!(
-        operation = described.map(|it| &**it),
-        why,
-        "a handler's transaction was rolled back: answered 503, and nothing was done"
-    );
-    let detail = match described {
+    let detail = match record {
         Some(_) => {
             "Nothing was done this time, because the transaction of this request was rolled back. Retry with the same key."
         }
@@ -129,6 +125,17 @@ pub(super) fn rolled_back(
             "Nothing was done this time, because the transaction of this request was rolled back."
         }
     };
+    let (record, operation) = record.unzip();
+    let (record, operation) = (
+        record.map(tracing::field::display),
+        operation.map(|it| &**it),
+    );
+    tracing::error!(
+        record,
+        operation,
+        why,
+        "a handler's transaction was rolled back: answered 503, and nothing was done"
+    );
     let rolled_back = Problem::new(ProblemCode::StoreUnavailable).with_detail(detail);
     problem(
         idempotency,

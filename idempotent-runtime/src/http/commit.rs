@@ -54,7 +54,9 @@ where
     let response = match timeout_at(deadline, handled).await {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => panicked(&idempotency, record.zip(described.as_ref())),
-        Err(_) => return took_too_long(transaction, &idempotency, described.as_ref()).await,
+        Err(_) => {
+            return took_too_long(transaction, &idempotency, record.zip(described.as_ref())).await;
+        }
     };
     let is_released = response.extensions().get::<Unstored>().is_some();
     if is_released {
@@ -70,7 +72,9 @@ where
     let (stored, mut own) = match timeout_at(deadline, preparing).await {
         Ok(Some(prepared)) => prepared,
         Ok(None) => failure(&idempotency, described.as_ref(), limit).await,
-        Err(_) => return took_too_long(transaction, &idempotency, described.as_ref()).await,
+        Err(_) => {
+            return took_too_long(transaction, &idempotency, record.zip(described.as_ref())).await;
+        }
     };
     if !is_kept(policy, record.is_some(), &own) {
         transaction.take_back().await;
@@ -85,7 +89,7 @@ where
     {
         transaction.roll_back().await;
         let why = "the database takes no more statements in it (it refused one, or the connection is lost), and the handler answered with a server error";
-        return answer::rolled_back(&idempotency, described.as_ref(), why);
+        return answer::rolled_back(&idempotency, record.zip(described.as_ref()), why);
     }
     if is_error(&own)
         && let Err(refusal) = transaction.undo().await
@@ -146,13 +150,13 @@ fn taken_back(
 async fn took_too_long<C: TransactionConnection>(
     transaction: InTransaction<C>,
     idempotency: &Idempotency,
-    described: Option<&Described>,
+    record: Option<(RecordKey, &Described)>,
 ) -> Response {
     if !transaction.take_back().await {
         return answer::problem(idempotency, &Problem::new(ProblemCode::OutcomeUnknown));
     }
     let why = "the handler took longer than `transaction_timeout`";
-    answer::rolled_back(idempotency, described, why)
+    answer::rolled_back(idempotency, record, why)
 }
 
 fn is_error(response: &Response) -> bool {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idempotent_runtime::store::postgres::PostgresStore;
-use idempotent_runtime::store::{Acquired, Claim, ClaimRequest, Renewal, Renewed, Store};
+use idempotent_runtime::store::{
+    Acquired, Claim, ClaimRequest, Completion, Renewal, Renewed, Store,
+};
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
 
 use crate::support::{PATIENCE, Scratch, TTL, answer, backend, claimed, request, rival};
@@ -170,6 +172,34 @@ async fn claim_that_waited_for_an_insert_sees_what_became_of_it() {
         matches!(claim, Claim::Acquired(Acquired { attempt: 1, .. })),
         "{claim:?}"
     );
+    scratch.clean_up().await;
+}
+
+/// What was completed goes first. What never was goes too, as soon as there is room for it, and is named.
+#[tokio::test]
+async fn purge_comes_to_what_was_never_completed() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let store = scratch.store(1);
+    claimed(&store).await;
+    for _ in 0..3 {
+        let completed = claimed(&store).await;
+        let done = store.complete(&completed.owner, &answer(), TTL).await;
+        assert_eq!(done.unwrap(), Completion::Stored);
+    }
+    scratch
+        .execute(
+            r#"UPDATE "{table}" SET expires_at = now() - interval '1 second',
+               purge_at = CASE state WHEN 2 THEN now() - interval '1 second' END"#,
+        )
+        .await;
+    let mut purges = Vec::new();
+    for _ in 0..3 {
+        let purged = store.purge_expired(2).await.unwrap();
+        purges.push((purged.records, purged.abandoned.len()));
+    }
+    assert_eq!(purges, [(2, 0), (2, 1), (0, 0)]);
     scratch.clean_up().await;
 }
 

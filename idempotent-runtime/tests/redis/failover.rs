@@ -100,6 +100,26 @@ async fn demoted_primary_behind_one_address_is_left_at_once_and_back_again() {
     assert!(proxy.accepted() <= 7, "{}", proxy.accepted());
 }
 
+/// What the demoted one has refused is sent to its successor, and the caller knows nothing of it.
+#[tokio::test]
+async fn call_that_a_demoted_primary_refuses_is_answered_by_its_successor() {
+    let Some(pair) = Pair::start().await else {
+        return;
+    };
+    let proxy = Proxy::start(pair.ports[0]).await;
+    let store = RedisStore::connect(&proxy.url()).await.unwrap();
+    let running = owner();
+    store.claim(&request(running)).await.unwrap();
+    pair.in_step(0).await;
+    pair.fail_over(1).await;
+    proxy.lead_to(pair.ports[1]);
+    // Connecting again waits at least this long after it was begun the last time.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let paid = response(b"paid");
+    let completion = complete(&store, running, &paid).await;
+    assert_eq!(completion.unwrap(), Completion::Stored);
+}
+
 /// A fail-over that is not done yet: the address still leads to what is a replica by now.
 #[tokio::test]
 async fn replica_replays_what_is_completed_and_refuses_the_rest() {

@@ -19,12 +19,15 @@ pub(in crate::store) enum Unusable {
     )]
     Newer(String, u32, u32),
     #[error(
-        "the table `{0}` has schema {1}, and this release of idempotent-runtime reads schema {2}: drop the table when its records have expired, or use another table (before that, a retry of a key in this one would run again)"
+        "the table `{0}` has schema {1}, and this release of idempotent-runtime reads schema {2}: drop the \
+         table when its records have expired, or use another table (before that, a retry of a key in this one would \
+         run again)"
     )]
     Older(String, u32, u32),
     #[error(
         "the table `{0}` has the schema of an earlier release of idempotent-runtime, and this one reads schema \
-         {1}: drop the table when its records have expired, or use another table (before that, a retry of a key in this one would run again)"
+         {1}: drop the table when its records have expired, or use another table (before that, a retry of a key in \
+         this one would run again)"
     )]
     Unversioned(String, u32),
     #[error("there is a table `{0}` that idempotent-runtime has not made: use another name")]
