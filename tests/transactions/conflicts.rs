@@ -254,10 +254,11 @@ async fn a_connection_comes_back_as_it_was<C: Database>(scene: &Scene<C>) {
 on_databases!(a_connection_comes_back_as_it_was: MySqlConnection);
 
 async fn assert_as_it_was(pool: &sqlx::MySqlPool, after: &str) {
-    let state = "SELECT CAST(@@autocommit AS SIGNED), CAST(RELEASE_ALL_LOCKS() AS SIGNED)";
+    let state = "SELECT CAST(@@autocommit AS SIGNED), CAST(RELEASE_ALL_LOCKS() AS SIGNED),
+        CAST(/*M! @@tx_read_only */ /*!80000 @@transaction_read_only */ AS SIGNED)";
     let state = sqlx::query(state).fetch_one(pool).await.unwrap();
-    let state: (i64, i64) = (state.get(0), state.get(1));
-    assert_eq!(state, (1, 0), "autocommit and locks after {after}");
+    let state: (i64, i64, i64) = (state.get(0), state.get(1), state.get(2));
+    assert_eq!(state, (1, 0, 0), "autocommit, locks and mode after {after}");
 }
 
 /// The store has not failed, and the client is not told that it has.

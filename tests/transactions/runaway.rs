@@ -56,22 +56,74 @@ async fn a_handler_that_commits_by_itself_is_replayed<C: Database>(scene: &Scene
 }
 on_databases!(a_handler_that_commits_by_itself_is_replayed: PgConnection DeadpoolTransaction MySqlConnection);
 
-/// On MySQL a change of the schema commits.
+/// On MySQL a change of the schema commits, and what follows is refused.
 async fn a_handler_that_changes_the_schema_is_replayed<C: Database>(scene: &Scene<C>) {
     let server = scene.server().await;
     for end in ["answer 201", "answer 402", "answer 500", "panic"] {
-        let create = format!("sql CREATE TABLE {{accounts}}_{}", &end[..1]);
-        let steps = format!("pay; {create} (id INT); pay; {end}");
+        let steps = format!("pay; try CREATE TABLE {{accounts}}_of (id INT); {PAY}; {end}");
         let key = &end.replace(' ', "");
         let first = server.post("/all", key, &steps).await;
         assert_ne!(first.status, 503, "{steps}: {first:?}");
-        let payments = scene.payments(key).await;
-        assert_eq!(payments, if end == "answer 201" { 2 } else { 1 }, "{steps}");
+        assert_eq!(scene.payments(key).await, 1, "{steps}");
         let again = server.post("/all", key, &steps).await;
         again.assert_replay_of(&first);
-        assert_eq!(scene.payments(key).await, payments, "{steps}");
-        let drop = create.replace("sql CREATE TABLE", "DROP TABLE IF EXISTS");
-        scene.execute(&drop).await;
+        assert_eq!(scene.payments(key).await, 1, "{steps}");
     }
+    assert_eq!(scene.payments("more").await, 0);
 }
 on_databases!(a_handler_that_changes_the_schema_is_replayed: MySqlConnection);
+
+/// Of a handler that does not look at what the database says.
+const PAY: &str = "try INSERT INTO {payments} VALUES ('more', '')";
+
+/// Nothing that a handler writes when its transaction has ended is committed without the record.
+async fn what_follows_a_rollback_on_mysql_is_not_committed<C: Database>(scene: &Scene<C>) {
+    let server = scene.server().await;
+    let begins = [
+        "",
+        "sql BEGIN",
+        "sql START TRANSACTION",
+        "sql SET autocommit = 1",
+        "sql SET completion_type = CHAIN",
+        "try CREATE TABLE {accounts}_of (id INT)",
+    ];
+    let ends = [
+        "pay; sql COMMIT",
+        "try ROLLBACK AND CHAIN; answer 201",
+        "sql COMMIT; answer 402",
+        "sql COMMIT; answer 500",
+        "sql COMMIT; panic",
+        "sql COMMIT; release 200",
+    ];
+    for begin in begins {
+        for end in ends {
+            let steps = format!("pay; sql ROLLBACK; {begin}; {PAY}; {end}");
+            for _ in 0..2 {
+                server.post("/all", "key", &steps).await;
+                scene.assert_nothing("key").await;
+                assert_eq!(scene.payments("more").await, 0, "{steps}");
+            }
+        }
+    }
+    server.post("/all", "key", "pay").await.assert_own(201);
+    scene.assert_once("key").await;
+}
+on_databases!(what_follows_a_rollback_on_mysql_is_not_committed: MySqlConnection);
+
+/// What it has committed by itself is there, and no retry does it again.
+async fn what_follows_a_rollback_on_postgres_happens_once<C: Database>(scene: &Scene<C>) {
+    for (path, begin) in [("/all", ""), ("/all", "sql BEGIN"), ("/none", "")] {
+        let server = scene.serve(scene.builder(2)).await;
+        for end in ["", "answer 402", "answer 500", "panic", "release 200"] {
+            let commit = if begin.is_empty() { "" } else { "sql COMMIT" };
+            let steps = format!("pay; sql ROLLBACK; {begin}; pay; {commit}; {end}");
+            let first = server.post(path, "key", &steps).await;
+            let again = server.post(path, "key", &steps).await;
+            let payments = scene.payments("key").await;
+            assert_eq!(payments, 1, "{path} {steps}: {first:?}, {again:?}");
+            scene.execute("DELETE FROM {payments}").await;
+            scene.execute("DELETE FROM {records}").await;
+        }
+    }
+}
+on_databases!(what_follows_a_rollback_on_postgres_happens_once: PgConnection DeadpoolTransaction);

@@ -59,11 +59,7 @@ where
         }
     };
     let is_released = response.extensions().get::<Unstored>().is_some();
-    if is_released {
-        transaction.roll_back().await;
-        return taken_back(&idempotency, record, response);
-    }
-    if !is_kept(policy, record.is_some(), &response) {
+    if is_released || !is_kept(policy, record.is_some(), &response) {
         transaction.take_back().await;
         return taken_back(&idempotency, record, response);
     }

@@ -48,7 +48,9 @@ const NO_CONNECTION: [u16; 3] = [1040, 1203, 1226];
 /// `ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION`, `ER_READ_ONLY_MODE`, `ER_INNODB_READ_ONLY`,
 /// `ER_SERVER_OFFLINE_MODE`. What was prepared and is not known (`ER_UNKNOWN_STMT_HANDLER`) says that it
 /// is another server behind a proxy.
-const DEMOTED: [u16; 7] = [1047, 1243, 1290, 1792, 1836, 1874, 3032];
+const DEMOTED: [u16; 7] = [1047, 1243, 1290, READ_ONLY, 1836, 1874, 3032];
+/// `ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION`.
+const READ_ONLY: u16 = 1792;
 /// The session has other privileges than it had: `ER_DBACCESS_DENIED_ERROR`, `ER_ACCESS_DENIED_ERROR`,
 /// `ER_TABLEACCESS_DENIED_ERROR`, `ER_COLUMNACCESS_DENIED_ERROR`, `ER_SPECIFIC_ACCESS_DENIED_ERROR`.
 const DENIED: [u16; 5] = [1044, 1045, 1142, 1143, 1227];
@@ -225,6 +227,10 @@ pub(super) fn is_without_savepoint(error: &sqlx::Error) -> bool {
 
 pub(super) fn is_denied(error: &sqlx::Error) -> bool {
     number(error).is_some_and(|number| DENIED.contains(&number))
+}
+
+pub(super) fn is_read_only(error: &sqlx::Error) -> bool {
+    number(error) == Some(READ_ONLY)
 }
 
 pub(super) fn is_not_locked(error: &sqlx::Error) -> bool {

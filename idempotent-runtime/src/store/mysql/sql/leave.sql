@@ -2,7 +2,9 @@
 -- session's state is compared with what it was.
 ROLLBACK AND NO CHAIN NO RELEASE;
 SET autocommit = @idempotent_autocommit, completion_type = @idempotent_completion_type,
-    wait_timeout = @idempotent_wait_timeout /*M! , max_statement_time = @idempotent_statement_time */;
+    wait_timeout = @idempotent_wait_timeout
+    /*!80000 , SESSION transaction_read_only = @idempotent_read_only */
+    /*M! , SESSION tx_read_only = @idempotent_read_only, max_statement_time = @idempotent_statement_time */;
 {clock};
 DO RELEASE_ALL_LOCKS();
 SELECT {session}

@@ -10,10 +10,15 @@ use super::connection::Borrowed;
 use super::session::SessionState;
 use crate::record::{Owner, StoredResponse};
 use crate::store::StoreError;
-use crate::store::mysql::error::{check_packet, is_denied, is_not_locked, is_without_savepoint};
+use crate::store::mysql::error::{
+    check_packet, is_denied, is_not_locked, is_read_only, is_without_savepoint,
+};
 use crate::store::mysql::records::Records;
 use crate::store::sql::{RETURN_LIMIT, transaction};
 use crate::store::transaction::{Committed, IS_WHOLE, Session, TransactionRequest};
+
+/// For the record of a transaction that has ended by itself: prepare.sql has made all others read-only.
+const READ_WRITE: &str = "ROLLBACK AND NO CHAIN NO RELEASE; SET SESSION TRANSACTION READ WRITE";
 
 /// An open transaction.
 pub(super) struct Open {
@@ -99,8 +104,8 @@ impl Open {
         Ok(true)
     }
 
-    /// A handler that has given up its privileges, or has locked other tables, gets its record all the
-    /// same.
+    /// A handler that has given up its privileges, has locked other tables, or has committed by itself, gets its record all
+    /// the same. What it has begun then is rolled back: it is read-only.
     async fn record_one(
         &mut self,
         owner: &Owner,
@@ -110,6 +115,7 @@ impl Open {
     ) -> Result<bool, StoreError> {
         let mut is_unlocked = false;
         let mut is_restored = false;
+        let mut is_writable = false;
         loop {
             let record = self.records.statements.record(owner, status, response, ttl);
             let again = match record.execute(&mut *self.connection).await {
@@ -117,6 +123,10 @@ impl Open {
                 Err(error) if !is_unlocked && is_not_locked(&error) => {
                     is_unlocked = true;
                     "UNLOCK TABLES".to_owned()
+                }
+                Err(error) if !is_writable && is_read_only(&error) => {
+                    is_writable = true;
+                    READ_WRITE.to_owned()
                 }
                 Err(error) if !is_restored && is_denied(&error) => {
                     is_restored = true;
