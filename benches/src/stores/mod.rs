@@ -168,8 +168,9 @@ async fn sample(
     let count = loaded.latencies.count() as f64;
     let mut spent = after.since(before).per(count);
     if options.name == "postgres" && operation.driver().is_some() {
-        // It counts no statements within a transaction, and a savepoint has an id of its own.
-        (spent.commits, spent.round_trips) = (spent.round_trips, None);
+        // It counts no statements within a transaction, a savepoint has an id of its own, and the connections of the
+        // application's pool say what they have committed only when they are used again.
+        (spent.commits, spent.round_trips) = (None, None);
     }
     Ok(Sample {
         rate: count / loaded.took.as_secs_f64(),
