@@ -31,7 +31,10 @@ pub(crate) async fn run(
     let target = settings::target(settings)?;
     let findings = within(PATIENCE, target.check()).await??;
     let mut lines: Vec<_> = findings.into_iter().map(Line::from).collect();
-    lines.extend(within(PATIENCE, secrets(settings)).await??);
+    let is_broken = lines.iter().any(|line| line.severity == Severity::Danger);
+    let secrets = within(PATIENCE, secrets(settings)).await??;
+    // What cannot be read has been told.
+    lines.extend(secrets.filter(|line| !(is_broken && line.severity == Severity::Danger)));
     // The worst last, where it is read.
     lines.sort_by_key(|line| line.severity);
     for line in &lines {

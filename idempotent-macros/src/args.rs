@@ -215,7 +215,8 @@ fn fingerprint(it: &Argument) -> Result<Value> {
 
 fn on_abandoned(it: &Argument) -> Result<Value> {
     if it.is_string() {
-        return it.word(ON_ABANDONED);
+        let hint = |error| it.error(format!("{error}; a recovery function has no quotes"));
+        return it.word(ON_ABANDONED).map_err(hint);
     }
     if let Some(word @ ("reject" | "retry")) = it.bare_word().as_deref() {
         let rule = format!("`{word}` without quotes is a function");
