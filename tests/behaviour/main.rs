@@ -16,6 +16,7 @@ mod execute;
 mod fail_open;
 mod fingerprint;
 mod forgotten;
+mod forwarded;
 mod grace;
 mod grace_between_settings;
 mod handles;

@@ -1,5 +1,7 @@
 //! Requests that need no protection run in a transaction too, one without a record.
 
+use axum::body::Body;
+use axum::response::Response;
 use reqwest::Method;
 
 use crate::support::{Database, Reply, Scene, Server, on_databases, reply};
@@ -92,3 +94,60 @@ async fn problem_of_a_safe_method_is_rendered_by_the_application<C: Database>(sc
     assert!(!answer.body.is_empty());
 }
 on_databases!(problem_of_a_safe_method_is_rendered_by_the_application: SqliteConnection);
+
+/// That the inner handler has done nothing does not say so of the outer one, whose writes would be taken back.
+#[tokio::test]
+async fn a_release_is_about_the_handler_that_says_it() {
+    use idempotent_runtime::{Idempotency, Release, Transactions, idempotent};
+    use tower::ServiceExt as _;
+
+    #[derive(Clone, axum::extract::FromRef)]
+    struct App {
+        idempotency: Idempotency,
+        transactions: Transactions<sqlx::SqliteConnection>,
+        runs: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+    }
+
+    #[idempotent(required = false)]
+    async fn inner(#[tx] _tx: &mut sqlx::SqliteConnection) -> Release<http::StatusCode> {
+        Release(http::StatusCode::BAD_GATEWAY)
+    }
+
+    #[idempotent]
+    async fn outer(axum::extract::State(app): axum::extract::State<App>, path: String) -> Response {
+        app.runs.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let mut request = http::Request::post("/");
+        if path == "keyed" {
+            request = request.header("idempotency-key", "inner");
+        }
+        let router: axum::Router = axum::Router::new()
+            .route("/", axum::routing::post(inner))
+            .with_state(app);
+        router
+            .oneshot(request.body(Body::empty()).unwrap())
+            .await
+            .unwrap()
+    }
+
+    let scene = Scene::<sqlx::SqliteConnection>::new().await.unwrap();
+    let idempotency = scene.builder(2).secret_check(false).build();
+    let transactions = idempotency.transactions().await.unwrap();
+    let app = App {
+        idempotency,
+        transactions,
+        runs: Default::default(),
+    };
+    let router: axum::Router = axum::Router::new()
+        .route("/", axum::routing::post(outer))
+        .with_state(app.clone());
+    for body in ["keyed", "keyless"] {
+        for _ in 0..2 {
+            let request = http::Request::post("/").header("idempotency-key", body);
+            let request = request.body(Body::from(body)).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), 502);
+        }
+    }
+    assert_eq!(app.runs.load(std::sync::atomic::Ordering::SeqCst), 2);
+    scene.clean_up().await;
+}

@@ -207,7 +207,19 @@ impl Attempt {
 
     /// The one of this request: the same wherever in its arguments a handler asks for it.
     pub(crate) fn of(extensions: &mut Extensions) -> Self {
-        extensions.get_or_insert_default::<Self>().clone()
+        if let Some(attempt) = Self::asked_for(extensions) {
+            return attempt;
+        }
+        let attempt = Self::default();
+        extensions.insert(attempt.clone());
+        attempt
+    }
+
+    /// The one of this request, if an argument has asked for it. One that runs came with the request, from a handler
+    /// that has passed its own on to this one.
+    pub(crate) fn asked_for(extensions: &Extensions) -> Option<Self> {
+        let attempt = extensions.get::<Self>();
+        attempt.filter(|it| it.0.run.get().is_none()).cloned()
     }
 
     /// The handler is about to run, under this claim.

@@ -28,6 +28,8 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub(super) struct Head<'a> {
     method: Cow<'a, Method>,
     uri: Cow<'a, Uri>,
+    /// What it has become on its way through the application, unless that is the same without a prefix.
+    rewritten: Option<Cow<'a, Uri>>,
     route: Option<Cow<'a, MatchedPath>>,
     content_type: Option<Cow<'a, HeaderValue>>,
     key: Result<Option<Cow<'a, HeaderValue>>, InvalidKey>,
@@ -83,13 +85,17 @@ impl<'a> Head<'a> {
             (key, None) => Ok(key.map(Cow::Borrowed)),
             (_, Some(_)) => Err(InvalidKey::Repeated),
         };
+        // In a nested router the request's own has lost its prefix. A handler that passes its request on to another one
+        // may have changed it.
+        let uri = match parts.extensions.get::<OriginalUri>() {
+            Some(OriginalUri(uri)) => uri,
+            None => &parts.uri,
+        };
+        let is_same = path_and_query(uri).ends_with(path_and_query(&parts.uri));
         Self {
             method: Cow::Borrowed(&parts.method),
-            // In a nested router the request's own has lost its prefix.
-            uri: Cow::Borrowed(match parts.extensions.get::<OriginalUri>() {
-                Some(OriginalUri(uri)) => uri,
-                None => &parts.uri,
-            }),
+            uri: Cow::Borrowed(uri),
+            rewritten: (!is_same).then_some(Cow::Borrowed(&parts.uri)),
             route: parts.extensions.get::<MatchedPath>().map(Cow::Borrowed),
             content_type: parts.headers.get(CONTENT_TYPE).map(Cow::Borrowed),
             key,
@@ -111,6 +117,7 @@ impl<'a> Head<'a> {
             head: Head {
                 method: owned(self.method),
                 uri: owned(self.uri),
+                rewritten: self.rewritten.map(owned),
                 route: self.route.map(owned),
                 content_type: self.content_type.map(owned),
                 key: self.key.map(|key| key.map(owned)),
@@ -205,10 +212,14 @@ impl<'a> Head<'a> {
             }
             (FingerprintSource::Body | FingerprintSource::Fields, _) => Content::Body(body),
         };
-        let path_and_query = self.uri.path_and_query();
+        let uri = path_and_query(&self.uri);
         let request = Request {
             method: self.method.as_str(),
-            path_and_query: path_and_query.map_or("/", |it| it.as_str()),
+            // A space is in neither.
+            path_and_query: &match &self.rewritten {
+                None => Cow::Borrowed(uri),
+                Some(rewritten) => Cow::Owned([uri, " ", path_and_query(rewritten)].concat()),
+            },
             content_type: self.content_type.as_ref().map(|it| it.as_bytes()),
             headers: self.resolved.as_ref().and_then(|it| it.headers.as_deref()),
             content,
@@ -221,10 +232,14 @@ impl<'a> Head<'a> {
         // A fallback handler has no route.
         let path = match &self.route {
             Some(route) => route.as_str(),
-            None => self.uri.path(),
+            None => self.rewritten.as_ref().unwrap_or(&self.uri).path(),
         };
         operation_of(&self.method, Some(path), policy)
     }
+}
+
+fn path_and_query(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", |it| it.as_str())
 }
 
 /// The operation of a request to this path or route.

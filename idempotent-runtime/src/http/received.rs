@@ -115,7 +115,7 @@ impl<H: Handle> Received<H> {
         let original = is_identified_again.then(|| head.into_original(&body));
         let attempt = if expects.is_json {
             // Only an argument before the last can have asked.
-            parts.extensions.get::<Attempt>().cloned()
+            Attempt::asked_for(&parts.extensions)
         } else {
             Some(Attempt::of(&mut parts.extensions))
         };

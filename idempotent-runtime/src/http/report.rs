@@ -14,6 +14,7 @@ use tracing::{Level, Span};
 use super::answer;
 use super::identify::{operation_of, unbounded};
 use super::note::{Note, is_noted};
+use super::release::Unstored;
 use crate::engine::{Described, Intent};
 use crate::handle::{IDEMPOTENCY_STATUS, Idempotency};
 use crate::key::RecordKey;
@@ -92,8 +93,10 @@ impl Report {
         }
     }
 
-    /// Tells all of them, and gives the answer its last form.
-    pub(super) fn finish(self, response: Response) -> Response {
+    /// Tells all of them, and gives the answer its last form. What it says of this key says nothing of another, should a
+    /// protected handler have asked for it.
+    pub(super) fn finish(self, mut response: Response) -> Response {
+        response.extensions_mut().remove::<Unstored>();
         match self.0 {
             Some(mut reporting) => reporting.finish(response),
             None => response,
