@@ -10,6 +10,7 @@ mod cost;
 mod deadpool;
 mod duplicates;
 mod failures;
+mod given_up;
 mod handles;
 mod hanging;
 mod nested;

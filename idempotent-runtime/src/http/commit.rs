@@ -27,7 +27,7 @@ use crate::observer::Outcome;
 use crate::policy::Policy;
 use crate::record::StoredResponse;
 use crate::store::Claim;
-use crate::store::transaction::TransactionConnection;
+use crate::store::transaction::{ASK_AGAIN, Fate, TransactionConnection};
 
 /// What a handler does with the connection that it is lent.
 pub(super) type Work<'c, R> = Pin<Box<dyn Future<Output = R> + Send + 'c>>;
@@ -79,13 +79,16 @@ where
     // The handler need not know what has happened to it, but the database does: of two transactions in
     // each other's way it has ended this one, and a retry will do better. What the handler has committed by itself
     // would happen again.
-    if own.status().is_server_error()
-        && transaction.is_failed().await
-        && !transaction.is_ended().await
-    {
-        transaction.roll_back().await;
-        let why = "the database takes no more statements in it (it refused one, or the connection is lost), and the handler answered with a server error";
-        return answer::rolled_back(&idempotency, record.zip(described.as_ref()), why);
+    if own.status().is_server_error() && transaction.is_failed().await {
+        match transaction.fate().await {
+            Fate::Undone => {
+                transaction.roll_back().await;
+                let why = "the database takes no more statements in it (it refused one, or the connection is lost), and the handler answered with a server error";
+                return answer::rolled_back(&idempotency, record.zip(described.as_ref()), why);
+            }
+            Fate::Undecided => return undecided(&idempotency),
+            Fate::Ended => {}
+        }
     }
     if is_error(&own)
         && let Err(refusal) = transaction.undo().await
@@ -148,11 +151,24 @@ async fn took_too_long<C: TransactionConnection>(
     idempotency: &Idempotency,
     record: Option<(RecordKey, &Described)>,
 ) -> Response {
-    if !transaction.take_back().await {
-        return answer::problem(idempotency, &Problem::new(ProblemCode::OutcomeUnknown));
+    match transaction.take_back().await {
+        Fate::Undone => {
+            let why = "the handler took longer than `transaction_timeout`";
+            answer::rolled_back(idempotency, record, why)
+        }
+        Fate::Ended => answer::problem(idempotency, &Problem::new(ProblemCode::OutcomeUnknown)),
+        Fate::Undecided => undecided(idempotency),
     }
-    let why = "the handler took longer than `transaction_timeout`";
-    answer::rolled_back(idempotency, record, why)
+}
+
+/// Its key is locked until it is decided, and the next request with it finds the truth.
+fn undecided(idempotency: &Idempotency) -> Response {
+    let lease_left = ASK_AGAIN;
+    answer::after_run(
+        idempotency,
+        Claim::InFlight { lease_left },
+        Response::default(),
+    )
 }
 
 fn is_error(response: &Response) -> bool {

@@ -100,10 +100,10 @@ pub trait Session<C>: Send {
     /// [`undo`](Self::undo). Always `false` for a database in which a rejected statement undoes itself.
     async fn is_failed(&mut self) -> bool;
 
-    /// Whether the handler has ended the transaction itself (with its own `COMMIT`, or a statement that
-    /// commits), so that its writes may remain whatever is rolled back now. Called only for a transaction
-    /// that was begun with a record. `false` if the database does not allow this, or if it is not known.
-    async fn is_ended(&mut self) -> bool;
+    /// What becomes of the transaction if it is not committed. Takes back what the handler has written, as
+    /// [`undo`](Self::undo) does, and ends what still runs on the connection. Called only for a transaction that was begun with
+    /// a record.
+    async fn fate(&mut self) -> Fate;
 
     /// Rolls back what was written through [`connection`](Self::connection), and keeps the lock.
     ///
@@ -123,7 +123,7 @@ pub trait Session<C>: Send {
     /// Rolls everything back and frees the key.
     async fn roll_back(self: Box<Self>);
 
-    /// Rolls back what is left of a transaction that [the handler has ended](Self::is_ended), and keeps a record that says that
+    /// Rolls back what is left of a transaction that [the handler has ended](Fate::Ended), and keeps a record that says that
     /// its outcome is unknown, where that can be written. In a database in which the record was committed by the handler,
     /// there is one already.
     async fn abandon(self: Box<Self>) {
@@ -136,6 +136,37 @@ impl<C> fmt::Debug for dyn Session<C> + '_ {
         f.write_str("Session(..)")
     }
 }
+
+/// What becomes of a transaction that is not committed with its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Nothing of it is there once it is rolled back.
+    Undone,
+    /// The handler has ended it itself (with its own `COMMIT`, or a statement that commits), so that its writes may remain.
+    Ended,
+    /// It cannot be asked, and may still be committed by its handler. Its key is locked until that is decided.
+    Undecided,
+}
+
+/// How long a connection may take to return to the savepoint before something is taken to run there still.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(super) const SILENCE: Duration = Duration::from_millis(250);
+
+/// When to ask again for the fate of what was ended a moment ago.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(super) const ASK_FOR_FATE: [Duration; 6] = {
+    const fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+    [
+        millis(5),
+        millis(20),
+        millis(50),
+        millis(100),
+        millis(200),
+        millis(400),
+    ]
+};
 
 /// The result of committing a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

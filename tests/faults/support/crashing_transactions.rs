@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use idempotent_runtime::StoredResponse;
 use idempotent_runtime::store::postgres::DeadpoolTransaction;
-use idempotent_runtime::store::transaction::{Begin, Committed, Session, TransactionRequest};
+use idempotent_runtime::store::transaction::{Begin, Committed, Fate, Session, TransactionRequest};
 use idempotent_runtime::store::{Claim, StoreError, TransactionConnection, Transactor};
 use sqlx::{MySqlConnection, PgConnection, SqliteConnection};
 
@@ -101,8 +101,8 @@ impl<C: Deadly> Session<C> for CrashingSession<C> {
         self.inner.is_failed().await
     }
 
-    async fn is_ended(&mut self) -> bool {
-        self.inner.is_ended().await
+    async fn fate(&mut self) -> Fate {
+        self.inner.fate().await
     }
 
     async fn undo(&mut self) -> Result<(), StoreError> {

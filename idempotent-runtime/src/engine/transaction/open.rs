@@ -10,7 +10,7 @@ use crate::fingerprint::Fingerprint;
 use crate::key::{KeySet, RecordKey};
 use crate::observer::StoreCall;
 use crate::record::{RecordState, StoredResponse};
-use crate::store::transaction::{ASK_AGAIN, Committed, Session};
+use crate::store::transaction::{ASK_AGAIN, Committed, Fate, Session};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// A transaction that is open, and whose record is not written yet. Dropped, it is rolled back.
@@ -56,11 +56,14 @@ impl<C> InTransaction<C> {
         is_failed.unwrap_or(true)
     }
 
-    /// Whether the handler has ended the transaction by itself: then what it wrote may be there.
-    pub(crate) async fn is_ended(&mut self) -> bool {
+    /// What becomes of it if it is not committed.
+    pub(crate) async fn fate(&mut self) -> Fate {
+        if self.record.is_none() {
+            return Fate::Undone;
+        }
         let limit = self.running.engine.0.calls.limit();
-        let is_ended = tokio::time::timeout(limit, self.session.is_ended());
-        self.record.is_some() && is_ended.await.unwrap_or(false)
+        let fate = tokio::time::timeout(limit, self.session.fate()).await;
+        fate.unwrap_or(Fate::Undecided)
     }
 
     /// Takes back what the handler has written.
@@ -73,20 +76,27 @@ impl<C> InTransaction<C> {
             .await?)
     }
 
-    /// Takes everything back and frees the key, after a handler that did not say what it has done. `false` if the handler has
-    /// ended the transaction by itself: what it wrote may be there, and a record says so.
-    pub(crate) async fn take_back(mut self) -> bool {
-        if !self.is_ended().await {
-            self.roll_back().await;
-            return true;
-        }
+    /// Takes everything back and frees the key, after a handler that did not say what it has done. If that has ended the
+    /// transaction by itself, a record says so.
+    pub(crate) async fn take_back(mut self) -> Fate {
+        let fate = self.fate().await;
         let record = self.key().map(tracing::field::display);
-        tracing::error!(
-            record,
-            "a handler has ended its transaction by itself, and its answer is not stored"
-        );
-        self.abandon().await;
-        false
+        match fate {
+            Fate::Undone => self.roll_back().await,
+            Fate::Ended => {
+                tracing::error!(
+                    record,
+                    "a handler has ended its transaction by itself, and its answer is not stored"
+                );
+                self.abandon().await;
+            }
+            // Dropped, its connection is closed.
+            Fate::Undecided => tracing::warn!(
+                record,
+                "a transaction that was given up does not say whether it has ended"
+            ),
+        }
+        fate
     }
 
     /// Takes everything back and frees the key.

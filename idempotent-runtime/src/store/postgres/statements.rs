@@ -133,12 +133,15 @@ impl Statements {
 /// [`TransactionStatements::is_same`] and [`TransactionStatements::restore`] in one.
 #[cfg(feature = "tokio-postgres")]
 fn put_back() -> String {
-    let is_ours = "found.begun_us = $2";
+    let is_ours = "(found.id = $2) IS TRUE";
     let restore = uncommented(include_str!("sql/restore.sql")).replace("$2", is_ours);
     include_str!("sql/put_back.sql")
         .replace("{is_same}", &uncommented(include_str!("sql/is_same.sql")))
         .replace("{restore}", &restore)
 }
+
+/// What has become of a transaction that was [begun](super::transaction::Begun).
+pub(super) const FATE: &str = include_str!("sql/fate.sql");
 
 /// A statement that writes a record, and fails where it has written none.
 #[cfg(feature = "tokio-postgres")]

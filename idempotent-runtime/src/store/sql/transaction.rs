@@ -45,19 +45,6 @@ pub(in crate::store) fn start_to_roll_back<DB: Database>(connection: &mut DB::Co
     DB::TransactionManager::start_rollback(connection);
 }
 
-/// Whether the handler has ended the transaction: then there is no savepoint to return to.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-pub(in crate::store) async fn is_ended<DB: Database>(
-    connection: &mut DB::Connection,
-    is_without_savepoint: impl Fn(&sqlx::Error) -> bool + Send,
-) -> bool
-where
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
-{
-    let undone = sqlx::raw_sql(UNDO).execute(connection).await;
-    undone.is_err_and(|error| is_without_savepoint(&error))
-}
-
 /// Returns to the savepoint. If there is no savepoint any more, the handler or the server has ended the transaction: what
 /// was committed cannot be taken back, so that its answer must be stored.
 #[cfg(any(feature = "postgres", feature = "mysql"))]

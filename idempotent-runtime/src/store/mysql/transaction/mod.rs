@@ -14,6 +14,7 @@
 
 mod begin;
 mod connection;
+mod fate;
 mod open;
 mod session;
 

@@ -15,7 +15,9 @@ use crate::store::mysql::error::{
 };
 use crate::store::mysql::records::Records;
 use crate::store::sql::{RETURN_LIMIT, transaction};
-use crate::store::transaction::{Committed, IS_WHOLE, Session, TransactionRequest};
+use crate::store::transaction::{
+    Committed, Fate, IS_WHOLE, SILENCE, Session, TransactionRequest, UNDO,
+};
 
 /// For the record of a transaction that has ended by itself: prepare.sql has made all others read-only.
 const READ_WRITE: &str = "ROLLBACK AND NO CHAIN NO RELEASE; SET SESSION TRANSACTION READ WRITE";
@@ -38,8 +40,31 @@ impl Session<MySqlConnection> for Open {
         false
     }
 
-    async fn is_ended(&mut self) -> bool {
-        transaction::is_ended::<MySql>(&mut self.connection, is_without_savepoint).await
+    /// If the server has ended the transaction, it has rolled it back, and the record with it. If the handler has committed
+    /// it, the record is there.
+    async fn fate(&mut self) -> Fate {
+        let undoing = sqlx::raw_sql(UNDO).execute(&mut *self.connection);
+        let undone = timeout(SILENCE, undoing).await;
+        let Some(request) = &self.request else {
+            return Fate::Undone;
+        };
+        let (records, session) = (&self.records, self.before.number);
+        match undone {
+            Ok(Ok(_)) => Fate::Undone,
+            Ok(Err(error)) if is_without_savepoint(&error) => {
+                let fate = records.fate_of_ended(request).await;
+                fate.unwrap_or(Fate::Undecided)
+            }
+            // The connection is lost. What was not committed by its handler is rolled back.
+            Ok(Err(_)) => {
+                let fate = records.fate_of_session(request, session).await;
+                fate.unwrap_or(Fate::Undone)
+            }
+            Err(_) => {
+                let fate = records.fate_of_session(request, session).await;
+                fate.unwrap_or(Fate::Undecided)
+            }
+        }
     }
 
     /// If the server has ended the transaction, it has rolled it back, and the record is gone. If the handler has

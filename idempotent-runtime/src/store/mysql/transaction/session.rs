@@ -15,6 +15,8 @@ pub(super) struct SessionState {
     role: Option<String>,
     pub(super) max_packet_bytes: usize,
     state: Vec<u8>,
+    /// The server's number of the session.
+    pub(super) number: u64,
 }
 
 impl Records {
@@ -32,6 +34,7 @@ impl Records {
             role: (!role.is_empty() && *role != *"NONE").then(|| role.as_ref().to_owned()),
             max_packet_bytes: usize::try_from(column::<u64>(row, 1)?).unwrap_or(usize::MAX),
             state: column::<&[u8]>(row, 2)?.to_vec(),
+            number: column(row, 3)?,
         })
     }
 

@@ -19,7 +19,7 @@ use crate::store::postgres::records::Records;
 use crate::store::postgres::row::{self, SeenRecord};
 use crate::store::postgres::statements::{SESSION, TransactionStatements, statement};
 use crate::store::postgres::transaction::{
-    NotBegun, UnansweredBegin, message, message_without_record, milliseconds,
+    Begun, NotBegun, UnansweredBegin, message, message_without_record, milliseconds,
 };
 use crate::store::transaction::{ASK_AGAIN, Settled, TransactionRequest};
 
@@ -74,7 +74,7 @@ pub(super) async fn begin(
     };
     let mut record = RecordToWrite::new(request.clone(), sql, put_back);
     for (key, entered) in request.keys().zip(entered) {
-        record.begun_us = entered.try_get("begun_us")?;
+        let numbered = numbered(&entered)?;
         session.settings = entered.try_get("session")?;
         let setting = |name| entered.try_get::<_, Option<&str>>(name);
         let is_ours = setting("is_taken")? != Some("true");
@@ -98,6 +98,7 @@ pub(super) async fn begin(
             lent.batch_execute("ROLLBACK").await?;
             return Err(NotBegun::read_only());
         }
+        record.begun = numbered.ok_or_else(NotBegun::read_only)?;
         // One that counts has been dealt with.
         let write = match is_there {
             true => {
@@ -110,6 +111,17 @@ pub(super) async fn begin(
     }
     unanswered.answered();
     Ok(Claim::Acquired(open(lent, session, Some(record))))
+}
+
+/// None where it was not given a number, because it does not go on.
+fn numbered(entered: &Row) -> Result<Option<Begun>, tokio_postgres::Error> {
+    let id: Option<i64> = entered.try_get("id")?;
+    let (server, backend) = (entered.try_get("server")?, entered.try_get("backend")?);
+    Ok(id.map(|id| Begun {
+        server,
+        id,
+        backend,
+    }))
 }
 
 async fn enter_for(

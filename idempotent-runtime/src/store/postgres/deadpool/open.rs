@@ -22,10 +22,10 @@ use crate::store::StoreError;
 use crate::store::postgres::records::Records;
 use crate::store::postgres::statements::RIGHTS;
 use crate::store::postgres::transaction::{
-    Remaining, SILENCE, has_ended, keep, settled_without_record,
+    Remaining, fate_without_connection, keep, settled_without_record,
 };
 use crate::store::sql::RETURN_LIMIT;
-use crate::store::transaction::{Committed, Session, UNDO};
+use crate::store::transaction::{Committed, Fate, SILENCE, Session, UNDO};
 
 /// An open transaction.
 pub(super) struct Open {
@@ -48,15 +48,20 @@ impl Session<DeadpoolTransaction> for Open {
         self.lent.batch_execute("SELECT 1").await.is_err()
     }
 
-    async fn is_ended(&mut self) -> bool {
-        if let Ok(undone) = timeout(SILENCE, self.lent.batch_execute(UNDO)).await {
-            return undone.is_err_and(|error| is_without_savepoint(&error));
+    async fn fate(&mut self) -> Fate {
+        match timeout(SILENCE, self.lent.batch_execute(UNDO)).await {
+            Ok(Ok(())) => return Fate::Undone,
+            Ok(Err(error)) if is_without_savepoint(&error) => return Fate::Ended,
+            // The connection is lost.
+            Ok(Err(_)) => {}
+            Err(_) => {
+                self.is_silent = true;
+                // The peer may be gone without a word, and then for all.
+                close_idle(&self.pool);
+            }
         }
-        self.is_silent = true;
-        match &self.record {
-            Some(record) => has_ended(&self.records, &record.sql, &record.request).await,
-            None => false,
-        }
+        let begun = self.record.as_ref().map(|record| record.begun);
+        fate_without_connection(&self.records, begun, self.is_silent).await
     }
 
     /// If there is no savepoint any more, the handler or the server has ended the transaction: what was committed cannot be

@@ -15,6 +15,7 @@ use crate::key::RecordKey;
 use crate::record::StoredResponse;
 use crate::store::postgres::grouped::text;
 use crate::store::postgres::statements::TransactionStatements;
+use crate::store::postgres::transaction::Begun;
 use crate::store::sql::micros;
 use crate::store::transaction::TransactionRequest;
 
@@ -41,9 +42,7 @@ pub(super) struct RecordToWrite {
     put_back: Statement,
     /// For each key, what writes its record, or fails.
     pub(super) keys: Vec<(RecordKey, Statement)>,
-    /// When the transaction began, by the server: what tells it from one that the handler has begun
-    /// after ending this one.
-    pub(super) begun_us: i64,
+    pub(super) begun: Begun,
 }
 
 /// What has become of a record that was sent together with `COMMIT`.
@@ -75,7 +74,7 @@ impl RecordToWrite {
             sql,
             put_back,
             keys: Vec::new(),
-            begun_us: 0,
+            begun: Begun::default(),
         }
     }
 
@@ -132,9 +131,9 @@ impl RecordToWrite {
         settings: &Vec<String>,
     ) -> Result<bool, Error> {
         let row = lent
-            .query_one(&self.put_back, &[settings, &self.begun_us])
+            .query_one(&self.put_back, &[settings, &self.begun.id])
             .await?;
-        let is_ours = row.try_get::<_, i64>("begun_us")? == self.begun_us;
+        let is_ours = row.try_get::<_, Option<i64>>("id")? == Some(self.begun.id);
         if !is_ours {
             tracing::error!(record = %self.request.owner.key,
                 "a handler has ended its transaction by itself: its writes and its record were not committed together");

@@ -8,13 +8,18 @@
 -- one that runs. Without a record its columns are null. Times are compared by the reader: each function here
 -- would be looked up and checked for each transaction, and most have no record.
 --
+-- A transaction that goes on will write its record, so it is given its number here: by that it is known, to is_same.sql and to
+-- fate.sql.
+--
 -- $1 key
 SELECT current_setting('idempotent.is_taken', true) AS is_taken,
-    (date_part('epoch', transaction_timestamp()) * 1e6)::bigint AS begun_us,
     current_setting('transaction_isolation') AS isolation,
     current_setting('transaction_read_only') AS read_only,
     {session} AS session, clock_timestamp() AS now,
-    r.request_hash, r.state, r.response, r.attempt, r.created_at, r.lease_until, r.expires_at
+    r.request_hash, r.state, r.response, r.attempt, r.created_at, r.lease_until, r.expires_at,
+    CASE WHEN (r.expires_at > clock_timestamp()) IS NOT TRUE AND current_setting('transaction_read_only') = 'off'
+        THEN txid_current() END AS id,
+    pg_backend_pid() AS backend, (date_part('epoch', pg_postmaster_start_time()) * 1e6)::bigint AS server
 FROM (VALUES (1)) AS one LEFT JOIN (
     SELECT request_hash, state, response, attempt, created_at, lease_until, expires_at
     FROM {schema}."{table}"

@@ -7,6 +7,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
 use tokio::time::Duration;
 
+use super::fate::Begun;
 use super::lock::lock;
 use super::not_begun::NotBegun;
 use super::open::Open;
@@ -49,7 +50,7 @@ pub(super) async fn begin(
         request: request.clone(),
         sql,
         keys: Vec::new(),
-        begun_us: 0,
+        begun: Begun::default(),
     };
     let mut session = Vec::new();
     for key in request.keys() {
@@ -71,8 +72,8 @@ pub(super) async fn begin(
             setting("read_only")? == Some("on"),
         );
         let is_strict = setting("isolation")? != Some("read committed");
-        record.begun_us = entered.try_get("begun_us")?;
         session = entered.try_get("session")?;
+        let numbered = numbered(&entered)?;
         let looked = if is_strict {
             let looking = || statement(&record.sql.look).bind(&key.as_bytes()[..]);
             row::one(records.lanes()?.work.rows(None, looking).await?)?
@@ -90,6 +91,7 @@ pub(super) async fn begin(
             transaction::roll_back::<Postgres>(&mut connection).await?;
             return Err(NotBegun::read_only());
         }
+        record.begun = numbered.ok_or_else(NotBegun::read_only)?;
         // One that counts has been dealt with.
         record.keys.push((key, row::is_there(&looked)?));
     }
@@ -101,6 +103,17 @@ pub(super) async fn begin(
         record: Some(record),
         is_silent: false,
     })))
+}
+
+/// None where it was not given a number, because it does not go on.
+fn numbered(entered: &PgRow) -> sqlx::Result<Option<Begun>> {
+    let id: Option<i64> = entered.try_get("id")?;
+    let (server, backend) = (entered.try_get("server")?, entered.try_get("backend")?);
+    Ok(id.map(|id| Begun {
+        server,
+        id,
+        backend,
+    }))
 }
 
 /// Within what the server takes.

@@ -9,7 +9,6 @@ use crate::store::postgres::error::store_error;
 use crate::store::postgres::records::Records;
 use crate::store::postgres::row;
 use crate::store::postgres::statements::TransactionStatements;
-use crate::store::transaction::TransactionRequest;
 
 /// One lock for each key of each table. Advisory locks are numbers of 64 bits, so that two keys
 /// could share one; the later of the two would be told that it is in flight.
@@ -29,14 +28,4 @@ pub(in crate::store::postgres) async fn is_free(
     let ask = || sqlx::query("SELECT pg_try_advisory_xact_lock($1) AS is_free").bind(lock);
     let row = row::one(records.lanes()?.work.rows(None, ask).await?)?;
     row.try_get("is_free").map_err(store_error)
-}
-
-/// Whether a handler has ended its transaction, whose connection says nothing. The lock goes with it.
-pub(in crate::store::postgres) async fn has_ended(
-    records: &Records,
-    sql: &TransactionStatements,
-    request: &TransactionRequest,
-) -> bool {
-    let is_free = is_free(records, sql, &request.owner.key).await;
-    is_free.unwrap_or(false)
 }

@@ -28,14 +28,17 @@ pub(super) use self::begin::{message, message_without_record, milliseconds};
 #[cfg(feature = "tokio-postgres")]
 pub(super) use self::ended::{Remaining, keep, settled_without_record};
 #[cfg(feature = "tokio-postgres")]
-pub(super) use self::lock::{has_ended, is_free};
+pub(super) use self::fate::{Begun, fate_without_connection};
+#[cfg(feature = "tokio-postgres")]
+pub(super) use self::lock::is_free;
 #[cfg(feature = "tokio-postgres")]
 pub(super) use self::not_begun::NotBegun;
 #[cfg(feature = "tokio-postgres")]
-pub(super) use self::pool::{SILENCE, UnansweredBegin};
+pub(super) use self::pool::UnansweredBegin;
 
 mod begin;
 mod ended;
+mod fate;
 mod lock;
 mod not_begun;
 mod open;

@@ -8,8 +8,8 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::ended::{Remaining, keep, settled_without_record};
-use super::lock::has_ended;
-use super::pool::{SILENCE, close_idle};
+use super::fate::fate_without_connection;
+use super::pool::close_idle;
 use super::record::RecordToWrite;
 use crate::record::StoredResponse;
 use crate::store::StoreError;
@@ -19,7 +19,7 @@ use crate::store::postgres::error::{
 use crate::store::postgres::records::Records;
 use crate::store::postgres::statements::{SESSION, statement};
 use crate::store::sql::{Loan, RETURN_LIMIT, transaction};
-use crate::store::transaction::{Committed, Session, UNDO};
+use crate::store::transaction::{Committed, Fate, SILENCE, Session, UNDO};
 
 /// An open transaction.
 pub(super) struct Open {
@@ -43,16 +43,21 @@ impl Session<PgConnection> for Open {
         anything.await.is_err()
     }
 
-    async fn is_ended(&mut self) -> bool {
-        let asking = transaction::is_ended::<Postgres>(&mut self.connection, is_without_savepoint);
-        if let Ok(is_ended) = timeout(SILENCE, asking).await {
-            return is_ended;
+    async fn fate(&mut self) -> Fate {
+        let undoing = sqlx::raw_sql(UNDO).execute(&mut *self.connection);
+        match timeout(SILENCE, undoing).await {
+            Ok(Ok(_)) => return Fate::Undone,
+            Ok(Err(error)) if is_without_savepoint(&error) => return Fate::Ended,
+            // The connection is lost.
+            Ok(Err(_)) => {}
+            Err(_) => {
+                self.is_silent = true;
+                // The peer may be gone without a word, and then for all.
+                close_idle(self.records.connector().pool());
+            }
         }
-        self.is_silent = true;
-        match &self.record {
-            Some(record) => has_ended(&self.records, &record.sql, &record.request).await,
-            None => false,
-        }
+        let begun = self.record.as_ref().map(|record| record.begun);
+        fate_without_connection(&self.records, begun, self.is_silent).await
     }
 
     async fn undo(&mut self) -> Result<(), StoreError> {

@@ -2,14 +2,13 @@
 
 use sqlx::PgPool;
 use tokio::runtime::Handle;
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
-/// From when on a connection that does not reply is called silent. A beginning that is given up then makes the pool's idle
-/// connections suspect: a client that goes away is quicker as a rule, and says nothing about them.
-pub(in crate::store::postgres) const SILENCE: Duration = Duration::from_millis(250);
+use crate::store::transaction::SILENCE;
 
 /// A beginning on its way. Given up after a while, the peer may be gone without a word: then it is gone for
-/// all idle connections, which would have a time-out each.
+/// all idle connections, which would have a time-out each. A client that goes away is quicker as a rule, and says nothing about
+/// them.
 pub(in crate::store::postgres) struct UnansweredBegin<F: Fn()> {
     close_idle: F,
     since: Instant,

@@ -2,6 +2,7 @@
 
 use sqlx::{PgConnection, Row};
 
+use super::fate::Begun;
 use crate::key::RecordKey;
 use crate::record::StoredResponse;
 use crate::store::postgres::error::is_unique_violation;
@@ -16,9 +17,7 @@ pub(super) struct RecordToWrite {
     pub(super) sql: TransactionStatements,
     /// For each key, whether there was an expired record.
     pub(super) keys: Vec<(RecordKey, bool)>,
-    /// When the transaction began, by the server: what tells it from one that the handler has begun
-    /// after ending this one.
-    pub(super) begun_us: i64,
+    pub(super) begun: Begun,
 }
 
 /// A session after its handler, compared with what it was before.
@@ -40,7 +39,7 @@ impl RecordToWrite {
             .fetch_one(&mut *connection)
             .await?;
         let is_same: bool = row.try_get("is_same")?;
-        let is_ours = row.try_get::<i64, _>("begun_us")? == self.begun_us;
+        let is_ours = row.try_get::<Option<i64>, _>("id")? == Some(self.begun.id);
         if !is_ours {
             tracing::error!(record = %self.request.owner.key,
                 "a handler has ended its transaction by itself: its writes and its record were not committed together");

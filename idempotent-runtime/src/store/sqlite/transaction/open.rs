@@ -16,7 +16,7 @@ use crate::store::sqlite::job::WriteOperation as _;
 use crate::store::sqlite::session::WriteSession;
 use crate::store::sqlite::shared::{Handlers, SharedState};
 use crate::store::sqlite::time::Time;
-use crate::store::transaction::{Committed, IS_WHOLE, Session, TransactionRequest, UNDO};
+use crate::store::transaction::{Committed, Fate, IS_WHOLE, Session, TransactionRequest, UNDO};
 use crate::store::{Claim, ClaimRequest, StoreError, StoreErrorKind};
 
 /// Dropped, it interrupts what its handler has left running and closes its connection, which rolls it back.
@@ -101,8 +101,8 @@ impl Session<SqliteConnection> for Open {
     }
 
     /// A commit that is not this store's is refused.
-    async fn is_ended(&mut self) -> bool {
-        false
+    async fn fate(&mut self) -> Fate {
+        Fate::Undone
     }
 
     async fn undo(&mut self) -> Result<(), StoreError> {

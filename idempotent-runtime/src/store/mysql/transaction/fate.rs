@@ -1,0 +1,80 @@
+//! What has become of a transaction whose connection does not say.
+
+use sqlx::{AssertSqlSafe, MySqlConnection};
+use tokio::time::sleep;
+
+use super::session::only;
+use crate::store::StoreError;
+use crate::store::mysql::error::Fault;
+use crate::store::mysql::lane::{OnLoan, on_lane};
+use crate::store::mysql::records::Records;
+use crate::store::mysql::row::column;
+use crate::store::transaction::{ASK_FOR_FATE, Fate, TransactionRequest};
+
+impl Records {
+    /// Of a transaction that has ended.
+    pub(super) async fn fate_of_ended(
+        &self,
+        request: &TransactionRequest,
+    ) -> Result<Fate, StoreError> {
+        on_lane!(self, calls, fate_by_record(request))
+    }
+
+    /// Of a transaction whose session says nothing, or is lost: asked until it is decided, for a while.
+    pub(super) async fn fate_of_session(
+        &self,
+        request: &TransactionRequest,
+        session: u64,
+    ) -> Result<Fate, StoreError> {
+        for pause in ASK_FOR_FATE {
+            match on_lane!(self, calls, try_fate_of_session(request, session))? {
+                Some(fate) => return Ok(fate),
+                None => sleep(pause).await,
+            }
+        }
+        Ok(Fate::Undecided)
+    }
+
+    /// While that session has the key's lock, nothing is decided, and it is ended.
+    async fn try_fate_of_session(
+        &self,
+        connection: &mut OnLoan<'_>,
+        request: &TransactionRequest,
+        session: u64,
+    ) -> Result<Option<Fate>, Fault> {
+        let lock = self.table.lock_name(Some(&request.owner.key));
+        if self.holder(connection, &lock).await? != Some(session) {
+            return self.fate_by_record(connection, request).await.map(Some);
+        }
+        let kill = sqlx::raw_sql(AssertSqlSafe(format!("KILL {session}")));
+        let killed = kill.execute(&mut **connection).await;
+        killed.map_err(|error| self.fault(error))?;
+        Ok(None)
+    }
+
+    /// The record is there if the handler has committed it, and gone if anything has rolled it back.
+    async fn fate_by_record(
+        &self,
+        connection: &mut MySqlConnection,
+        request: &TransactionRequest,
+    ) -> Result<Fate, Fault> {
+        let record = self.statements.completed_by(&request.owner);
+        Ok(match self.read(connection, record).await? {
+            Some(_) => Fate::Ended,
+            None => Fate::Undone,
+        })
+    }
+
+    /// The session that has a lock.
+    async fn holder(
+        &self,
+        connection: &mut MySqlConnection,
+        lock: &str,
+    ) -> Result<Option<u64>, Fault> {
+        // A lock's name is digits and letters.
+        let holder = format!("SELECT CAST(IS_USED_LOCK('{lock}') AS UNSIGNED)");
+        let rows = sqlx::raw_sql(AssertSqlSafe(holder)).fetch_all(connection);
+        let rows = rows.await.map_err(|error| self.fault(error))?;
+        Ok(column(only(&rows)?, 0)?)
+    }
+}

@@ -1,0 +1,66 @@
+//! What has become of a transaction whose connection does not say.
+
+use sqlx::Row as _;
+use tokio::time::sleep;
+
+use crate::store::StoreError;
+use crate::store::postgres::error::store_error;
+use crate::store::postgres::records::Records;
+use crate::store::postgres::row;
+use crate::store::postgres::statements::FATE;
+use crate::store::transaction::{ASK_FOR_FATE, Fate, SILENCE};
+
+/// A transaction as its server names it. One that the handler has begun, after ending this one, has another number.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::store::postgres) struct Begun {
+    /// When the server was started, in microseconds since 1970.
+    pub(in crate::store::postgres) server: i64,
+    pub(in crate::store::postgres) id: i64,
+    pub(in crate::store::postgres) backend: i32,
+}
+
+/// Of a transaction whose connection is silent, or lost. What was lost with its connection, and was not committed by its handler, is
+/// rolled back: where that cannot be asked, it is taken for granted.
+pub(in crate::store::postgres) async fn fate_without_connection(
+    records: &Records,
+    begun: Option<Begun>,
+    is_silent: bool,
+) -> Fate {
+    let Some(begun) = begun else {
+        return Fate::Undone;
+    };
+    match fate_of(records, begun).await {
+        Some(fate) => fate,
+        None if is_silent => Fate::Undecided,
+        None => Fate::Undone,
+    }
+}
+
+/// Asked by a connection of the store's until it is decided, for a while. `None` if that cannot be asked.
+async fn fate_of(records: &Records, begun: Begun) -> Option<Fate> {
+    for pause in ASK_FOR_FATE {
+        match status(records, begun).await {
+            Ok(status) if status == "committed" => return Some(Fate::Ended),
+            Ok(status) if status == "aborted" => return Some(Fate::Undone),
+            Ok(_) => sleep(pause).await,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot ask what has become of a transaction"
+                );
+                return None;
+            }
+        }
+    }
+    Some(Fate::Undecided)
+}
+
+async fn status(records: &Records, begun: Begun) -> Result<String, StoreError> {
+    let ask = || {
+        let asked = sqlx::query(FATE).bind(begun.server);
+        asked.bind(begun.id).bind(begun.backend)
+    };
+    let row = row::one(records.lanes()?.work.rows(Some(SILENCE), ask).await?)?;
+    let status: Option<String> = row.try_get("status").map_err(store_error)?;
+    Ok(status.unwrap_or_default())
+}
