@@ -243,7 +243,7 @@ pub(crate) struct Verdict {
     /// The media type of --replay's body, with --status
     #[arg(long, value_name = "TYPE", requires_all = ["status", "replay"])]
     pub(crate) content_type: Option<String>,
-    /// How long the response or the result is replayed, from now on
+    /// How long the response or the result is replayed at least, from now on; not shorter than the record would have lived
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = time::parse)]
     pub(crate) ttl: Duration,
     /// It was not done: the key is free, and its finished steps run again

@@ -161,7 +161,7 @@ fn done(verdict: &Verdict) -> String {
     let ttl = short(verdict.ttl);
     match (verdict.retry, &verdict.value) {
         (true, _) => "the key is free, and the next request with it runs".to_owned(),
-        (false, None) => format!("requests with this key get this response for {ttl}"),
-        (false, Some(_)) => format!("calls with this key return this value for {ttl}"),
+        (false, None) => format!("requests with this key get this response for at least {ttl}"),
+        (false, Some(_)) => format!("calls with this key return this value for at least {ttl}"),
     }
 }

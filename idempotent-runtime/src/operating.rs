@@ -82,7 +82,7 @@
 //!
 //!    ```text
 //!    $ idempotent resolve --label order-4711 --replay receipt.http --reason "the bank's statement says: paid"
-//!    resolved: requests with this key get this response for 1d
+//!    resolved: requests with this key get this response for at least 1d
 //!    decided by anna, 2026-05-04T09:30:00Z: the bank's statement says: paid
 //!    ```
 //! 3. **It did not happen**: `idempotent resolve --label order-4711 --retry --reason "not on the statement"`. The key is free.

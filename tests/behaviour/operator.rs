@@ -237,6 +237,22 @@ async fn a_decision_that_it_was_done_is_what_is_replayed() {
     assert_eq!(*stored, paid());
 }
 
+/// The operation's TTL may be longer than the handle's, which an operator's tool does not know.
+#[tokio::test]
+async fn a_decision_lives_no_shorter_than_the_record_would_have() {
+    let (crashes, world) = cut_off().await;
+    let idempotency = crashes.builder().ttl(Duration::from_secs(1)).build();
+    let resolved = idempotency
+        .resolve(&payment(), Recovery::Replay(paid()))
+        .await;
+    assert!(matches!(resolved.unwrap(), Resolution::Resolved));
+    // What is abandoned lives for 30 days.
+    crashes.clock.advance(Duration::from_secs(29 * 24 * 3600));
+    let server = serve_on(crashes.store.clone(), routes(&world)).await;
+    let answer = reply(server.post("/pay", "key", "")).await;
+    assert_eq!(answer.text(), "paid, says the bank");
+}
+
 #[tokio::test]
 async fn a_decision_that_it_was_not_done_frees_the_key() {
     let (crashes, world) = cut_off().await;

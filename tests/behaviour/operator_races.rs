@@ -244,6 +244,9 @@ async fn short_lived(State(probe): State<Probe>) -> String {
     probe.run_gated().await.to_string()
 }
 
+/// What is left of the 30 days of an abandoned record then is a second.
+const LATE: Duration = Duration::from_secs(30 * 24 * 3600 - 1);
+
 /// The take-over was asked for twice, and the first question arrives when the response has expired: it made a new
 /// record, which held the key for no attempt.
 #[tokio::test(start_paused = true)]
@@ -252,12 +255,13 @@ async fn a_late_question_of_a_decision_holds_no_key() {
         let routes = || Router::new().route("/short-lived", post(short_lived));
         let crashes = Crashes::new();
         crashes.crash_at(routes(), "/short-lived");
+        crashes.clock.advance(LATE);
         let operator = crashes.builder().ttl(Duration::from_secs(1)).build();
         let payment = Locator::new("short-lived", "key");
         crashes.store.script(Operation::Claim, Fault::Late);
         let outcome = operator.resolve(&payment, decision).await;
         assert!(matches!(outcome, Ok(Resolution::Resolved)), "{outcome:?}");
-        crashes.clock.advance(Duration::from_secs(2));
+        crashes.clock.advance(Duration::from_secs(3));
         assert!(operator.inspect(&payment).await.unwrap().is_none());
         crashes.store.proceed();
         sleep(LEASE + Duration::from_secs(5)).await;

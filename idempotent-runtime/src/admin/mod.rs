@@ -45,7 +45,7 @@
 //! ```
 //!
 //! The handle has to be on the service's store; to find a client's key, with the same namespace and secret. Its TTL ([`IdempotencyBuilder::ttl`](crate::IdempotencyBuilder::ttl))
-//! is how long an operator's answer is replayed. The router works under any prefix, because all links are relative; so
+//! is how long an operator's answer is replayed at least; it lives no shorter than the abandoned record would have. The router works under any prefix, because all links are relative; so
 //! it does behind a proxy that takes a prefix away.
 //!
 //! # What is guaranteed

@@ -131,8 +131,9 @@ impl Idempotency {
 
     /// Resolves an **abandoned** key by an operator's decision:
     ///
-    /// * [`Recovery::Replay`]: it was done, and this is its answer from now on, for as long as the
-    ///   handle's TTL ([`IdempotencyBuilder::ttl`](crate::IdempotencyBuilder::ttl));
+    /// * [`Recovery::Replay`]: it was done, and this is its answer from now on, for the handle's TTL
+    ///   ([`IdempotencyBuilder::ttl`](crate::IdempotencyBuilder::ttl)) at least, and not shorter than the abandoned record would have
+    ///   lived;
     /// * [`Recovery::Retry`]: it was not done. The key is free, and the next request with it runs as a
     ///   first attempt. **Steps that were finished are forgotten, and run again**: look at
     ///   [`Inspection::steps`] first;
@@ -292,7 +293,8 @@ impl Idempotency {
         record: &Record,
         recovery: &Recovery,
     ) -> Result<Resolution, Error> {
-        let ttl = Policy::new().ttl_or(self.ttl());
+        // The operation may have a longer one of its own, and until then a client may retry.
+        let ttl = Policy::new().ttl_or(self.ttl()).max(record.expires_in);
         let resolved = resolve(self.engine(), key, record, recovery, ttl).await;
         resolved.map_err(|cause| {
             Error::new(ErrorKind::Store, "could not resolve a record").with_source(cause)
