@@ -388,3 +388,24 @@ async fn a_bad_signature_over_the_body_wins_over_a_replay() {
         reply(signed()).await.assert_replay_of(&first);
     }
 }
+
+/// Their sum may be a handler's to compare.
+#[tokio::test]
+async fn trailers_of_a_request_reach_the_handler() {
+    #[idempotent]
+    async fn sums(State(probe): State<Probe>, request: Request) -> String {
+        let body = request.into_body().collect().await.unwrap();
+        let sum = body.trailers().and_then(|trailers| trailers.get("x-sum"));
+        format!("{sum:?} in run {}", probe.run())
+    }
+    let server = serve(Router::new().route("/", post(sums))).await;
+    let request = "POST / HTTP/1.1\r\nhost: example.com\r\nidempotency-key: key\r\nconnection: close\r\n\
+        trailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nx-sum: 7\r\n\r\n";
+    for _ in 0..2 {
+        let answer = raw(server.address, request).await;
+        assert_eq!(
+            String::from_utf8_lossy(&answer.body),
+            "Some(\"7\") in run 1"
+        );
+    }
+}

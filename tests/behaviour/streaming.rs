@@ -286,3 +286,33 @@ async fn a_stream_that_ends_before_its_announced_length_is_a_tombstone() {
     replay.assert_problem(200, "response-not-retained");
     assert_eq!(server.probe.runs(), 1);
 }
+
+/// There they have to be announced, and the length of the body must not be.
+#[tokio::test]
+async fn trailers_are_replayed_over_http_1() {
+    #[idempotent]
+    async fn announced() -> Response {
+        let sum = (
+            HeaderName::from_static("x-sum"),
+            HeaderValue::from_static("7"),
+        );
+        let trailers = std::future::ready(Some(Ok(HeaderMap::from_iter([sum]))));
+        let mut response = Response::new(Body::new(two_pieces().with_trailers(trailers)));
+        let names = HeaderValue::from_static("x-sum");
+        response.headers_mut().insert("trailer", names);
+        response
+    }
+    let server = serve(Router::new().route("/", post(announced))).await;
+    let request = "POST / HTTP/1.1\r\nhost: example.com\r\nte: trailers\r\nconnection: close\r\n\
+        idempotency-key: key\r\ncontent-length: 0\r\n\r\n";
+    for is_replay in [false, true] {
+        let answer = crate::support::raw(server.address, request).await;
+        assert_eq!(
+            answer.values("idempotent-replayed").len(),
+            usize::from(is_replay)
+        );
+        assert_eq!(answer.values("trailer"), [b"x-sum"], "{answer:?}");
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(body.ends_with("\r\n0\r\nx-sum: 7\r\n\r\n"), "{body:?}");
+    }
+}

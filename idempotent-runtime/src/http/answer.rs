@@ -9,11 +9,13 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
-use http_body_util::{BodyExt, Full};
+use http_body_util::StreamBody;
 
+use super::body;
 use super::note;
 use crate::engine::{Answer, Described, Refusal};
 use crate::handle::Idempotency;
@@ -53,11 +55,10 @@ pub(super) fn replay(idempotency: &Idempotency, stored: Arc<StoredResponse>) -> 
     }
     let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = match stored.body {
-        Some(body) if trailers.is_some() => {
-            let head = respond(status, stored.headers, Body::empty());
-            whole(head, body, trailers)
-        }
-        Some(body) => respond(status, stored.headers, body),
+        Some(body) => match trailers {
+            None => respond(status, stored.headers, body),
+            Some(trailers) => with_trailers(respond(status, stored.headers, body), trailers),
+        },
         None => {
             let head = respond(status, stored.headers, Body::empty());
             without_body(idempotency, head)
@@ -257,15 +258,21 @@ pub(super) fn with_body(mut response: Response, body: Body) -> Response {
     response
 }
 
+/// Over HTTP/1.1 trailers are sent when they are announced and the body's length is not (RFC 9110, section 6.6.2).
+fn with_trailers(mut response: Response, trailers: HeaderMap) -> Response {
+    let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+    if let Ok(names) = HeaderValue::from_str(&names.join(", ")) {
+        response.headers_mut().insert(header::TRAILER, names);
+    }
+    let body = std::mem::take(response.body_mut()).into_data_stream();
+    let frames = body.map(|data| data.map(Frame::data));
+    let frames = frames.chain(stream::iter([Ok(Frame::trailers(trailers))]));
+    with_body(response, Body::new(StreamBody::new(frames)))
+}
+
 /// The handler's own response, put together again.
 pub(super) fn whole(response: Response, body: Bytes, trailers: Option<HeaderMap>) -> Response {
-    let body = match trailers {
-        None => Body::from(body),
-        Some(trailers) => {
-            Body::new(Full::new(body).with_trailers(std::future::ready(Some(Ok(trailers)))))
-        }
-    };
-    with_body(response, body)
+    with_body(response, body::whole(body, trailers))
 }
 
 /// A body that is at its end but does not claim a length of zero: axum would announce that length

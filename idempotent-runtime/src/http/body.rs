@@ -1,13 +1,17 @@
 //! Reading bodies: most come in one piece, which is taken as it is.
 
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
+use axum::BoxError;
 use axum::body::{Body, HttpBody};
+use axum::extract::{DefaultBodyLimit, FromRequest, Request};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 
 /// A body of which the first piece was read.
 pub(super) enum FirstFrame {
@@ -46,6 +50,45 @@ pub(super) async fn collect(body: Body) -> Result<(Bytes, Option<HeaderMap>), ax
     let collected = Box::pin(body.collect()).await?;
     let trailers = collected.trailers().cloned();
     Ok((collected.to_bytes(), trailers))
+}
+
+/// Reads a body whose limit is applied already, with its trailers, and with the rejections of axum's own extractors.
+pub(super) async fn read_on(body: Body) -> Result<(Bytes, Option<HeaderMap>), Response> {
+    let trailers = Arc::new(OnceLock::new());
+    let seen = Arc::clone(&trailers);
+    let body = body.map_err(innermost).map_frame(move |frame| {
+        if let Some(trailers) = frame.trailers_ref() {
+            let _ = seen.set(trailers.clone());
+        }
+        frame
+    });
+    let mut carrier = Request::new(Body::new(body));
+    DefaultBodyLimit::disable().apply(&mut carrier);
+    let read = Bytes::from_request(carrier, &()).await;
+    let read = read.map_err(IntoResponse::into_response)?;
+    Ok((read, trailers.get().cloned()))
+}
+
+/// The cause of an error. Each body around another wraps its errors, and axum looks for a limit through
+/// two of them only, which is as many as there are without this crate.
+fn innermost(error: axum::Error) -> BoxError {
+    let mut error: BoxError = error.into();
+    loop {
+        error = match error.downcast::<axum::Error>() {
+            Ok(wrapper) => wrapper.into_inner(),
+            Err(cause) => return cause,
+        };
+    }
+}
+
+/// A body that was read.
+pub(super) fn whole(body: Bytes, trailers: Option<HeaderMap>) -> Body {
+    match trailers {
+        None => Body::from(body),
+        Some(trailers) => {
+            Body::new(Full::new(body).with_trailers(std::future::ready(Some(Ok(trailers)))))
+        }
+    }
 }
 
 /// A body of which something was read already.

@@ -2,12 +2,13 @@
 
 use std::ops::ControlFlow::{self, Break, Continue};
 
-use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
+use http::HeaderMap;
 
 use super::answer;
+use super::body;
 use super::identify::{Head, Original, may_have_key, usable, without_key};
 use super::report::Report;
 use super::tested::Tested;
@@ -56,6 +57,8 @@ pub(super) struct Expects<'a> {
     pub(super) may_replay: bool,
     /// It cannot ask for an [`Attempt`].
     pub(super) is_json: bool,
+    /// What the request's body ends with.
+    pub(super) trailers: Option<HeaderMap>,
     /// Who is told what is found.
     pub(super) report: &'a mut Report,
 }
@@ -120,7 +123,7 @@ impl<H: Handle> Received<H> {
             Some(Attempt::of(&mut parts.extensions))
         };
         let tested = Tested::of(&parts.extensions);
-        *request = Request::from_parts(parts, Body::from(body));
+        *request = Request::from_parts(parts, body::whole(body, expects.trailers.take()));
         Continue(Box::new(Self {
             handle,
             is_safe: false,

@@ -7,12 +7,9 @@ use std::marker::PhantomData;
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::Pin;
 
-use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, MatchedPath, Request};
+use axum::RequestExt;
+use axum::extract::{FromRef, FromRequest, MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
-use axum::{BoxError, RequestExt};
-use bytes::Bytes;
-use http_body_util::BodyExt;
 
 use super::admission::{Admission, admit, admit_to_transaction, reject};
 use super::answer;
@@ -119,11 +116,11 @@ where
                 Received::keyless(handle, &request, policy)
             } else {
                 *request = std::mem::take(&mut *request).with_limited_body();
-                let body = match body::begin(std::mem::take(request.body_mut())).await {
-                    FirstFrame::Whole(body) => body,
+                let (body, trailers) = match body::begin(std::mem::take(request.body_mut())).await {
+                    FirstFrame::Whole(body) => (body, None),
                     // Boxed: few requests have to make room for it.
-                    FirstFrame::Partly(body) => match Box::pin(read_on(body)).await {
-                        Ok(body) => body,
+                    FirstFrame::Partly(body) => match Box::pin(body::read_on(body)).await {
+                        Ok(read) => read,
                         Err(rejection) => return Break(rejection),
                     },
                 };
@@ -131,6 +128,7 @@ where
                     has_expressions,
                     may_replay: is_about_content,
                     is_json: extraction.is_json(),
+                    trailers,
                     report,
                 };
                 match Received::of(handle, &mut request, body, policy, &mut expects) {
@@ -362,27 +360,6 @@ where
         Box::pin(run) as Pin<Box<dyn Future<Output = Response> + Send>>,
     )
     .await
-}
-
-/// Reads a body whose limit is applied already, with the rejections of axum's own extractors.
-async fn read_on(body: Body) -> Result<Bytes, Response> {
-    let mut carrier = Request::new(Body::new(body.map_err(innermost)));
-    DefaultBodyLimit::disable().apply(&mut carrier);
-    Bytes::from_request(carrier, &())
-        .await
-        .map_err(IntoResponse::into_response)
-}
-
-/// The cause of an error. Each body around another wraps its errors, and axum looks for a limit through
-/// two of them only, which is as many as there are without this crate.
-fn innermost(error: axum::Error) -> BoxError {
-    let mut error: BoxError = error.into();
-    loop {
-        error = match error.downcast::<axum::Error>() {
-            Ok(wrapper) => wrapper.into_inner(),
-            Err(cause) => return cause,
-        };
-    }
 }
 
 impl<T, E, H> fmt::Debug for IdempotentRequest<T, E, H> {
