@@ -4,9 +4,11 @@ export const defaults = {
 
 const judge = ({ failure, status, code, replayed, advice, sent }) => {
 	if (failure) return 'retry'
-	if (replayed || status > 199 && status < 300) return 'conclude'
+	const wrong = /^(missing-key|invalid-key|key-reused|unusable-input|idempotency_error)$/.test(code)
+	if (status > 199 && status < 300) return 'conclude'
 	if (/^(outcome-unknown|key-expired)$/.test(code)) return 'undecided'
-	if (status < 400 || /^(missing-key|invalid-key|key-reused|unusable-input|idempotency_error)$/.test(code)) return 'refuse'
+	if (replayed) return wrong || /^(in-flight|store-unavailable|shutting-down|overloaded)$/.test(code) ? 'undecided' : 'conclude'
+	if (status < 400 || wrong) return 'refuse'
 	if (advice != 'false' && (advice || status > 499 || /40[89]|42[59]/.test(status))) return 'retry'
 	if (!sent || status > 499) return 'conclude'
 	return /40[13]/.test(status) ? 'undecided' : 'retry'

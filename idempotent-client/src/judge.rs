@@ -22,34 +22,56 @@ pub(crate) fn judge(outcome: &Outcome<'_>, profile: Profile, sent: bool) -> Verd
         Outcome::Lost => Verdict::Retry,
         Outcome::Redirected => Verdict::Refuse(Reason::Redirected),
         Outcome::Unrepeatable => Verdict::Refuse(Reason::Body),
-        Outcome::Answer {
-            status, headers, ..
-        } if is_replay(headers) || status.is_success() => Verdict::Conclude(conclusion(status)),
+        Outcome::Answer { status, .. } if status.is_success() => {
+            Verdict::Conclude(conclusion(status))
+        }
         Outcome::Answer {
             status,
             headers,
             body,
-        } => by_error(profile, status, headers, body)
-            .unwrap_or_else(|| by_status(profile, status, headers, sent)),
+        } => {
+            let error = error(profile, status, headers, body);
+            if is_replay(headers) {
+                by_mark(status, error)
+            } else {
+                error
+                    .and_then(by_error)
+                    .unwrap_or_else(|| by_status(profile, status, headers, sent))
+            }
+        }
+    }
+}
+
+/// What the server says in its body instead of running the operation.
+fn error(profile: Profile, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Reason> {
+    match profile {
+        Profile::Stripe => is_idempotency_error(status, body).then_some(Reason::IdempotencyError),
+        Profile::Draft => match problem_code(headers, body)? {
+            // The operation has run.
+            Code::ResponseNotRetained | Code::HandlerFailed => None,
+            code => Some(Reason::Code(code)),
+        },
+    }
+}
+
+/// A stored answer is the operation's own. But no server stores an error of this kind itself: the operation has handed on
+/// what a protected service behind it said, and that service may have run.
+fn by_mark(status: StatusCode, error: Option<Reason>) -> Verdict {
+    match error {
+        Some(reason) => Verdict::Undecided(reason),
+        None => Verdict::Conclude(conclusion(status)),
     }
 }
 
 /// What the server says in its body, if that decides.
-fn by_error(
-    profile: Profile,
-    status: StatusCode,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Option<Verdict> {
-    if profile == Profile::Stripe {
-        let reused = is_idempotency_error(status, body);
-        return reused.then_some(Verdict::Refuse(Reason::IdempotencyError));
-    }
-    let code = problem_code(headers, body)?;
+fn by_error(error: Reason) -> Option<Verdict> {
+    let Reason::Code(code) = error else {
+        return Some(Verdict::Refuse(error));
+    };
     match code {
-        Code::OutcomeUnknown | Code::KeyExpired => Some(Verdict::Undecided(Reason::Code(code))),
+        Code::OutcomeUnknown | Code::KeyExpired => Some(Verdict::Undecided(error)),
         Code::MissingKey | Code::InvalidKey | Code::KeyReused | Code::UnusableInput => {
-            Some(Verdict::Refuse(Reason::Code(code)))
+            Some(Verdict::Refuse(error))
         }
         Code::InFlight
         | Code::ResponseNotRetained

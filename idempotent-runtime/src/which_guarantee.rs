@@ -38,6 +38,17 @@
 //! made. The transaction holds a connection for as long as the provider takes, on SQLite the only one that writes. Without
 //! `#[tx]`, and always on SQLite, make the charge and the write a step each.
 //!
+//! # Another protected service
+//!
+//! A handler that calls a protected service can get a [problem](crate::answers) that is about that call and not about the
+//! result: `in-flight`, `outcome-unknown`, `store-unavailable`, `shutting-down`, `overloaded`. If it answers with that as it
+//! is, the problem is stored, and every retry gets it, although the other service may be done a second later. Answer with it
+//! in a [`Release`](crate::Release): nothing is stored, and the next retry calls the other service again. Two things make this
+//! safe: every attempt sends the same key ([`derived_key`](crate::Attempt::derived_key)), and what the handler does
+//! before the call may happen twice, or has a derived key as well.
+//!
+//! The clients of this repository take a stored response with one of these codes for undecided, and keep the key.
+//!
 //! # What no mode does
 //!
 //! * Two keys are two intents. A client that makes a new key for a retry is charged twice.

@@ -122,7 +122,8 @@ impl Attempt {
     /// It is what makes `on_abandoned = "retry"` safe for such an effect: whether an attempt crashed
     /// before or after the provider was reached, the next one sends the same key, and the provider
     /// does it once. A provider's memory ends too (Stripe's after 24 hours at the earliest): it should
-    /// be at least as long as the record's life.
+    /// be at least as long as the record's life. A service that is protected by this crate may also answer that it is
+    /// not done yet: [what to do then](crate::which_guarantee#another-protected-service).
     ///
     /// 64 hexadecimal digits: HMAC-SHA-256, keyed by the 32 bytes of the [record key], over the byte 1,
     /// the domain `idempotent derived key` and the label, both in UTF-8 and behind their length in

@@ -11,7 +11,8 @@ use crate::handle::problem::{Problem, ProblemCode, Problems};
 /// is free for a retry to run again.
 ///
 /// Only right when the handler knows that no effect took place, such as when a card network
-/// refused the connection. What its [steps](crate::Attempt::step) have kept is forgotten.
+/// refused the connection, or where a repeated attempt does the same again, as with
+/// [another protected service](crate::which_guarantee#another-protected-service). What its [steps](crate::Attempt::step) have kept is forgotten.
 ///
 /// ```
 /// use http::StatusCode;
