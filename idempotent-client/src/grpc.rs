@@ -9,10 +9,19 @@ use crate::retry_after::single;
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// The outcome of a gRPC answer; `None` if it is another kind of answer.
-pub(crate) fn outcome<'a>(answer: &'a Answer, trailers: Option<&HeaderMap>) -> Option<Outcome<'a>> {
-    if !answer.status().is_success() || !is_grpc(answer.headers()) {
+/// The outcome of a gRPC answer; `None` if it is another kind of answer. `asked`: so is the request.
+pub(crate) fn outcome<'a>(
+    answer: &'a Answer,
+    trailers: Option<&HeaderMap>,
+    asked: bool,
+) -> Option<Outcome<'a>> {
+    if !answer.status().is_success() {
         return None;
+    }
+    if !is_grpc(answer.headers()) {
+        // Such as the page of a gateway.
+        let is_foreign = asked && !is_of_grpc(answer.headers());
+        return is_foreign.then_some(Outcome::Lost);
     }
     let from_trailers = trailers.and_then(|trailers| single(trailers, &GRPC_STATUS));
     let grpc_status = from_trailers.or_else(|| single(answer.headers(), &GRPC_STATUS));
@@ -27,10 +36,17 @@ pub(crate) fn outcome<'a>(answer: &'a Answer, trailers: Option<&HeaderMap>) -> O
     })
 }
 
+/// gRPC, or one of its relatives, such as gRPC-Web, which have their status elsewhere.
+pub(crate) fn is_of_grpc(headers: &HeaderMap) -> bool {
+    kind(headers).is_some()
+}
+
 fn is_grpc(headers: &HeaderMap) -> bool {
-    let content_type =
-        single(headers, &CONTENT_TYPE).and_then(|text| text.strip_prefix("application/grpc"));
-    content_type.is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
+    kind(headers).is_some_and(|kind| kind.is_empty() || kind.starts_with(['+', ';']))
+}
+
+fn kind(headers: &HeaderMap) -> Option<&str> {
+    single(headers, &CONTENT_TYPE)?.strip_prefix("application/grpc")
 }
 
 /// The mapping of `google/rpc/code.proto`. A code that is not known says as little as `UNKNOWN`.
@@ -64,7 +80,7 @@ mod tests {
     }
 
     fn judged(answer: &Answer, trailers: Option<&HeaderMap>) -> Option<u16> {
-        match outcome(answer, trailers)? {
+        match outcome(answer, trailers, false)? {
             Outcome::Answer { status, .. } => Some(status.as_u16()),
             _ => Some(0),
         }
@@ -104,5 +120,17 @@ mod tests {
             judged(&answer("application/grpc-web", Some("14")), None),
             None
         );
+    }
+
+    #[test]
+    fn success_of_another_kind_is_no_answer_to_a_grpc_call() {
+        let page = answer("text/html", None);
+        assert!(matches!(outcome(&page, None, true), Some(Outcome::Lost)));
+        let unnamed = http::Response::new(bytes::Bytes::new());
+        assert!(matches!(outcome(&unnamed, None, true), Some(Outcome::Lost)));
+        assert!(outcome(&answer("application/grpc-web", None), None, true).is_none());
+        let mut refused = answer("text/html", None);
+        *refused.status_mut() = StatusCode::FORBIDDEN;
+        assert!(outcome(&refused, None, true).is_none());
     }
 }

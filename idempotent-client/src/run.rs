@@ -79,11 +79,13 @@ pub(crate) trait Transport: Send {
 pub(crate) struct Whole {
     pub(crate) answer: Answer,
     pub(crate) trailers: Option<HeaderMap>,
+    /// The request is a gRPC call.
+    pub(crate) is_grpc: bool,
 }
 
 impl Whole {
     fn outcome(&self) -> Outcome<'_> {
-        grpc::outcome(&self.answer, self.trailers.as_ref())
+        grpc::outcome(&self.answer, self.trailers.as_ref(), self.is_grpc)
             .unwrap_or_else(|| Outcome::answer(&self.answer))
     }
 

@@ -16,6 +16,7 @@ use tower_service::Service;
 use crate::buffered::BufferedBody;
 use crate::clock::Clock;
 use crate::error::BoxError;
+use crate::grpc;
 use crate::intent::Intent;
 use crate::open::OpenCheck;
 use crate::policy::Policy;
@@ -58,7 +59,7 @@ use crate::run::{Failure, Settings, Transport, Whole, run};
 ///
 /// The answer to a gRPC call is HTTP 200, whatever happened. Its `grpc-status` is read as the HTTP status that
 /// `google/rpc/code.proto` names for it: `UNAVAILABLE` is a 503, and is asked again. An answer without a status is not
-/// whole. In tonic, put the intent into `tonic::Request::extensions_mut`, and make the channel so:
+/// whole, and a 2xx that is not gRPC, such as the page of a gateway, is no answer. In tonic, put the intent into `tonic::Request::extensions_mut`, and make the channel so:
 ///
 /// ```
 /// use idempotent_client::{BufferLayer, BufferedBody, IntentLayer, Policy};
@@ -200,6 +201,7 @@ where
 {
     fn send(&mut self) -> Pin<Box<dyn Future<Output = Result<Whole, Failure>> + Send + '_>> {
         let request = self.request.clone();
+        let is_grpc = grpc::is_of_grpc(request.headers());
         Box::pin(async move {
             if !mem::take(&mut self.is_ready) {
                 let ready = poll_fn(|context| self.service.poll_ready(context)).await;
@@ -210,7 +212,11 @@ where
             let body = body.collect().await.map_err(lost)?;
             let trailers = body.trailers().cloned();
             let answer = Response::from_parts(parts, body.to_bytes());
-            Ok(Whole { answer, trailers })
+            Ok(Whole {
+                answer,
+                trailers,
+                is_grpc,
+            })
         })
     }
 }

@@ -46,6 +46,8 @@ enum Ending {
     Replay(u16),
     /// HTTP 503 of a proxy.
     Proxy,
+    /// HTTP 200 of a gateway: its page to sign in.
+    Page,
 }
 
 type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -108,6 +110,10 @@ async fn answer(
         }
         Ending::Proxy => {
             response = Response::builder().status(503);
+            full.boxed_unsync()
+        }
+        Ending::Page => {
+            response = Response::builder().header("content-type", "text/html");
             full.boxed_unsync()
         }
     };
@@ -203,6 +209,27 @@ async fn grpc_call_is_sent_again_until_it_has_a_whole_answer() {
     let response = call(address, Some(&intent)).await.unwrap();
     assert_eq!(&response.get_ref()[..], b"receipt");
     check_calls(&calls, &intent, 6);
+}
+
+#[tokio::test]
+async fn page_of_a_gateway_is_no_answer_to_a_grpc_call() {
+    let (address, calls) = serve(&[Ending::Page, Ending::Message(0)]).await;
+    let intent = Intent::new();
+    let response = call(address, Some(&intent)).await.unwrap();
+    assert_eq!(&response.get_ref()[..], b"receipt");
+    check_calls(&calls, &intent, 2);
+
+    let (address, _) = serve(&[Ending::Page]).await;
+    let status = call(address, Some(&intent)).await.unwrap_err();
+    let error: &Error = std::error::Error::source(&status)
+        .unwrap()
+        .downcast_ref()
+        .unwrap();
+    assert!(error.is_undecided());
+    assert_eq!(
+        error.answer().unwrap().headers()["content-type"],
+        "text/html"
+    );
 }
 
 #[tokio::test]
