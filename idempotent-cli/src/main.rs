@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod body;
 mod doctor;
 mod failure;
 mod forget;

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use idempotent_runtime::{Recovery, StoredResponse};
 
 use crate::arguments::Verdict;
+use crate::body;
 use crate::failure::Failure;
 use crate::response;
 
@@ -48,11 +49,10 @@ fn raw(
         let value = value.map_err(|_| Failure::new("--content-type is not a header's value"))?;
         headers.insert(header::CONTENT_TYPE, value);
     }
-    Ok(StoredResponse::new(
-        status,
-        headers,
-        body.unwrap_or_default(),
-    ))
+    let body = body.unwrap_or_default();
+    body::check(status, &headers, &body)
+        .map_err(|why| Failure::new(format!("the file of --replay does not fit: {why}")))?;
+    Ok(StoredResponse::new(status, headers, body))
 }
 
 #[expect(clippy::print_stderr, reason = "a command line tool talks to its user")]
@@ -82,6 +82,14 @@ fn contents(file: &Path) -> Result<Vec<u8>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_without_a_body_takes_none() {
+        let status = StatusCode::NO_CONTENT;
+        assert!(raw(status, None, Some(b"receipt".to_vec())).is_err());
+        assert!(raw(status, None, Some(Vec::new())).is_ok());
+        assert!(raw(StatusCode::CREATED, None, Some(b"receipt".to_vec())).is_ok());
+    }
 
     #[test]
     fn a_value_is_json_that_is_replayed_as_it_is_written() {
