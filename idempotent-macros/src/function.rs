@@ -1,6 +1,6 @@
 //! The function under the attribute: what it is, and what of it goes where.
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens as _, format_ident, quote};
 use syn::punctuated::Punctuated;
 use syn::{Attribute, FnArg, Ident, Item, ItemFn, Meta, PatType, Signature, Token, Type};
@@ -191,19 +191,11 @@ fn says_self_in(tokens: TokenStream, items: &[&str]) -> bool {
         match token {
             TokenTree::Ident(it) if it == "Self" => return true,
             TokenTree::Ident(it) if items.iter().any(|item| it == item) => {
-                tokens.find(is_end_of_item);
+                tokens.find(|it| it.to_string().ends_with(['}', ';']));
             }
             TokenTree::Group(group) if says_self_in(group.stream(), items) => return true,
             _ => {}
         }
     }
     false
-}
-
-fn is_end_of_item(token: &TokenTree) -> bool {
-    match token {
-        TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
-        TokenTree::Punct(it) => it.as_char() == ';',
-        _ => false,
-    }
 }

@@ -21,8 +21,7 @@ pub(crate) fn by_reference(pattern: &Pat) -> Pat {
     pattern
 }
 
-/// The names that the patterns bind and that the compiler misses when nothing uses them, each once. Of a
-/// name with an underscore it says nothing; and using one is what a lint of clippy is about.
+/// The names that the patterns bind, each once.
 pub(crate) fn bindings<'a>(arguments: impl IntoIterator<Item = &'a PatType>) -> BTreeSet<Ident> {
     let mut bindings = BTreeSet::new();
     for argument in arguments {
@@ -32,7 +31,6 @@ pub(crate) fn bindings<'a>(arguments: impl IntoIterator<Item = &'a PatType>) -> 
             }
         });
     }
-    bindings.retain(|name| !name.unraw().to_string().starts_with('_'));
     bindings
 }
 
@@ -54,24 +52,39 @@ fn for_each(pattern: &mut Pat, change: &mut dyn FnMut(&mut Pat)) {
 }
 
 /// A use of the names, if there are any: the compiler misses one where only the expansion or only an expression names
-/// them.
+/// them. Of a name with an underscore it says nothing; and using one is what a lint of clippy is about.
 pub(crate) fn used(names: &BTreeSet<Ident>) -> Option<Stmt> {
-    let all = names.iter();
-    (!names.is_empty()).then(|| parse_quote!(let _ = (#(&#all,)*);))
+    let is_missed = |name: &&Ident| !name.unraw().to_string().starts_with('_');
+    let missed = Vec::from_iter(names.iter().filter(is_missed));
+    (!missed.is_empty()).then(|| parse_quote!(let _ = (#(&#missed,)*);))
 }
 
-/// Whether the expression names the binding, in a format string too.
+/// Whether the expression uses the binding, in a format string too.
 pub(crate) fn mentions(expression: &Expr, binding: &Ident) -> bool {
-    has_name(expression.to_token_stream(), &binding.unraw().to_string())
+    has_variable(expression.to_token_stream(), &binding.unraw().to_string())
 }
 
-fn has_name(tokens: TokenStream, name: &str) -> bool {
-    tokens.into_iter().any(|token| match token {
-        TokenTree::Group(group) => has_name(group.stream(), name),
-        TokenTree::Ident(ident) => ident.unraw() == name,
+fn has_variable(tokens: TokenStream, name: &str) -> bool {
+    let tokens = Vec::from_iter(tokens);
+    let sign = |token: &TokenTree| match token {
+        TokenTree::Punct(it) => it.as_char(),
+        _ => ' ',
+    };
+    // A character for each token.
+    let signs = String::from_iter(tokens.iter().map(sign));
+    tokens.iter().enumerate().any(|(at, token)| match token {
+        TokenTree::Group(group) => has_variable(group.stream(), name),
+        TokenTree::Ident(ident) => ident.unraw() == name && is_variable(signs.split_at(at)),
         TokenTree::Literal(literal) => captures(&literal.to_string(), name),
         TokenTree::Punct(_) => false,
     })
+}
+
+/// Whether a name between these signs is not that of a field, of a method, or in a path: `app.name`, `at::name`,
+/// `name::of()`, `Of { name: 1 }`. A range has two dots.
+fn is_variable((before, from): (&str, &str)) -> bool {
+    let is_field = before.ends_with('.') && !before.ends_with("..");
+    !is_field && !before.ends_with("::") && !from.starts_with(" :")
 }
 
 /// Whether the format string captures the name: as a value, or as a width or a precision (`{:>width$}`).

@@ -120,10 +120,8 @@ fn check_plain(sig: &Signature, handle: usize, errors: &mut Errors) {
 }
 
 fn static_lifetime(reference: &TypeReference) -> Option<&syn::Lifetime> {
-    reference
-        .lifetime
-        .as_ref()
-        .filter(|it| it.ident == "static")
+    let lifetime = reference.lifetime.as_ref();
+    lifetime.filter(|it| it.ident == "static")
 }
 
 /// The arguments of the attribute, against what it is on.

@@ -248,6 +248,37 @@ fn names_in_format_strings_are_used() {
     assert!(!used(quote!(format!("a {} b", 1))).contains(&only("& a ,")));
 }
 
+/// A field, a method and a path may be called like an argument.
+#[test]
+fn names_of_members_are_not_used() {
+    let uses = |scope: TokenStream| {
+        let item = quote!(
+            async fn f(name: A, other: B) -> String {}
+        );
+        expand(quote!(scope = #scope), item).contains("{ let _ = (& name ,) ; }")
+    };
+    for scope in [
+        quote!(name.id),
+        quote!(0..name),
+        quote!(0..=name.len()),
+        quote!(Of { id: name }),
+        quote!(&*name),
+        quote!(::at::of(name)),
+    ] {
+        assert!(uses(scope.clone()), "{scope}");
+    }
+    for scope in [
+        quote!(it.name),
+        quote!(it?.name()),
+        quote!(it.r#name),
+        quote!(at::name),
+        quote!(name::of()),
+        quote!(Of { name: 1 }),
+    ] {
+        assert!(!uses(scope.clone()), "{scope}");
+    }
+}
+
 /// `clippy::used_underscore_binding` is about what the user has written.
 #[test]
 fn a_binding_with_an_underscore_is_not_used_by_what_is_generated() {

@@ -31,10 +31,7 @@ fn call(args: &Args, function: &Function, names: &[Ident], place: usize) -> Toke
     let inputs = expressions(args, function, names, &owned);
     let inputs = quote!(|#handle, (#(#owned,)*)| { #inputs });
     let users = users_path(function);
-    let passed = names.iter().map(|it| match *it == handle {
-        true => quote!(&#it),
-        false => quote!(#it),
-    });
+    let borrows = names.iter().map(|it| (*it == handle).then(|| quote!(&)));
     quote_spanned! {here=>
         #callee(
             #handle,
@@ -42,7 +39,7 @@ fn call(args: &Args, function: &Function, names: &[Ident], place: usize) -> Toke
             #operation,
             (#(#owned,)*),
             #inputs,
-            |#handle, (#(#owned,)*)| async move { #users(#(#passed),*).await },
+            |#handle, (#(#owned,)*)| async move { #users(#(#borrows #names),*).await },
         )
         .await
     }
