@@ -3,7 +3,7 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
-use syn::{Attribute, GenericParam, Ident, ItemFn, PatType, ReturnType, Signature, Visibility};
+use syn::{Attribute, ConstParam, GenericParam, Ident, ItemFn, PatType, ReturnType, Signature};
 
 use crate::args::{Args, Said};
 use crate::function::{FOR_CALLERS, Function, Kind, mark_handle_used};
@@ -107,10 +107,11 @@ fn users_path(function: &Function) -> TokenStream {
         None => sig.ident.to_token_stream(),
         Some(ident) => quote!(Self::#ident),
     };
-    // Spelt out, because a parameter may be in the body only.
+    // Spelt out, because a parameter may be in the body only. A constant in braces: without them, a type that has its
+    // name is meant.
     let parameters = Vec::from_iter(sig.generics.params.iter().filter_map(|it| match it {
-        GenericParam::Type(it) => Some(&it.ident),
-        GenericParam::Const(it) => Some(&it.ident),
+        GenericParam::Type(it) => Some(it.ident.to_token_stream()),
+        GenericParam::Const(ConstParam { ident, .. }) => Some(quote!({ #ident })),
         GenericParam::Lifetime(_) => None,
     }));
     let turbofish = (!parameters.is_empty()).then(|| quote!(::<#(#parameters),*>));
@@ -120,7 +121,7 @@ fn users_path(function: &Function) -> TokenStream {
 /// The user's function, as written. Beside the outer one it has another name, and needs its lints.
 fn users_function(args: &Args, function: &Function) -> ItemFn {
     let mut users = function.users.clone();
-    users.vis = Visibility::Inherited;
+    users.vis = syn::Visibility::Inherited;
     // An argument that only an expression names is used, and the compiler cannot know.
     let mut named = pattern::bindings(&function.arguments);
     named.retain(|binding| is_named(args, binding));

@@ -26,7 +26,7 @@ where
                     .replay_errors(::idempotent_runtime::ReplayErrors::None)
             },
             (__a0,),
-            |(__a0,), __a1| create_note::<S, N>(__a0, __a1),
+            |(__a0,), __a1| create_note::<S, { N }>(__a0, __a1),
         )
         .await
 }

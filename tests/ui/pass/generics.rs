@@ -50,8 +50,20 @@ where
     format!("{} {RETRIES} {body}", L::NAME)
 }
 
+/// A type is called like the constant of `in_the_body_only` and of this one.
+#[derive(Clone)]
+#[allow(clippy::upper_case_acronyms)]
+struct RETRIES;
+
+#[idempotent]
+async fn both<const RETRIES: usize, const LOUD: bool>(body: String) -> String {
+    format!("{RETRIES} {LOUD} {body}")
+}
+
 fn main() {
+    drop(RETRIES);
     let _: Router<App> = Router::new()
         .route("/1/{amount}", post(bound::<App>))
-        .route("/2", post(in_the_body_only::<App, 3>));
+        .route("/2", post(in_the_body_only::<App, 3>))
+        .route("/3", post(both::<3, true>));
 }
