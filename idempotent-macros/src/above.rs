@@ -15,7 +15,9 @@ pub(crate) fn source(attribute: proc_macro::Span) -> String {
 /// `#[axum::debug_handler]` calls the function with the arguments as they are written, which the outer one has not.
 pub(crate) fn check(above: &str, errors: &mut Errors) {
     let lines = above.lines().rev().map(str::trim);
-    let attributes = lines.take_while(|it| it.starts_with("#[") || it.starts_with("//"));
+    // A line that does not end with it has a function of its own.
+    let is_one = |it: &str| it.starts_with("#[") && (it.ends_with(']') || it.contains("] //"));
+    let attributes = lines.take_while(|it| is_one(it) || it.starts_with("//"));
     let paths = attributes.filter_map(|it| it.strip_prefix("#[")?.split(['(', ']']).next());
     let mut names = paths.filter_map(|path| path.rsplit("::").next());
     if names.any(|name| name.trim() == "debug_handler") {

@@ -317,6 +317,7 @@ fn debug_handler_above_the_attribute_is_refused() {
         "#[axum::debug_handler]",
         "fn other() {}\n    #[ axum :: debug_handler(state = App)]",
         "#[debug_handler]\n/// Creates.\n// Not yet.\n#[allow(dead_code)]",
+        "#[debug_handler] // Finds mistakes.\n#[doc = \"https://example.com\"]",
     ] {
         assert!(is_refused(above), "{above}");
     }
@@ -324,6 +325,7 @@ fn debug_handler_above_the_attribute_is_refused() {
         "",
         "#[axum::debug_handler]\nasync fn other() {}\n",
         "#[axum::debug_handler]\nasync fn other() {}",
+        "#[axum::debug_handler] async fn other() -> &'static str { \"ok\" }",
         "// #[axum::debug_handler]",
         "/// Not below axum::debug_handler",
         "#[axum::debug_middleware]",

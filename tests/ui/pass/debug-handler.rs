@@ -27,8 +27,14 @@ async fn given(body: String) -> String {
     body
 }
 
+#[axum::debug_handler] async fn health() -> &'static str { "ok" }
+#[idempotent]
+async fn below_another() {}
+
 fn main() {
     let _: Router<App> = Router::new()
+        .route("/health", axum::routing::get(health))
+        .route("/3", post(below_another))
         .route("/1", post(inferred))
         .route("/2", post(given));
 }
