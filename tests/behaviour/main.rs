@@ -33,6 +33,7 @@ mod operations;
 mod operator;
 mod operator_races;
 mod outcomes;
+mod panicking_bodies;
 mod partial_failure;
 mod problems;
 mod replay;

@@ -13,6 +13,8 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 
+use super::source::{Produced, Source};
+
 /// A body of which the first piece was read.
 pub(super) enum FirstFrame {
     /// That was all.
@@ -21,8 +23,18 @@ pub(super) enum FirstFrame {
     Partly(Body),
 }
 
+/// A request's body, or a handler's.
+pub(super) trait Readable:
+    HttpBody<Data = Bytes, Error = axum::Error> + Send + Unpin + 'static
+{
+}
+
+impl Readable for Body {}
+
+impl Readable for Source {}
+
 /// Reads the first piece of a body.
-pub(super) async fn begin(mut body: Body) -> FirstFrame {
+pub(super) async fn begin<B: Readable>(mut body: B) -> FirstFrame {
     if body.is_end_stream() {
         return FirstFrame::Whole(Bytes::new());
     }
@@ -30,7 +42,7 @@ pub(super) async fn begin(mut body: Body) -> FirstFrame {
     first_frame(first, body)
 }
 
-fn first_frame(first: Option<Result<Frame<Bytes>, axum::Error>>, body: Body) -> FirstFrame {
+fn first_frame(first: Produced, body: impl Readable) -> FirstFrame {
     match first.map(|first| first.map(Frame::into_data)) {
         None => FirstFrame::Whole(Bytes::new()),
         Some(Ok(Ok(bytes))) if body.is_end_stream() => FirstFrame::Whole(bytes),
@@ -40,8 +52,8 @@ fn first_frame(first: Option<Result<Frame<Bytes>, axum::Error>>, body: Body) -> 
     }
 }
 
-/// Reads a body to its end, with its trailers.
-pub(super) async fn collect(body: Body) -> Result<(Bytes, Option<HeaderMap>), axum::Error> {
+/// Reads a handler's body to its end, with its trailers.
+pub(super) async fn collect(body: Source) -> Result<(Bytes, Option<HeaderMap>), axum::Error> {
     let body = match begin(body).await {
         FirstFrame::Whole(bytes) => return Ok((bytes, None)),
         FirstFrame::Partly(body) => body,
@@ -92,26 +104,23 @@ pub(super) fn whole(body: Bytes, trailers: Option<HeaderMap>) -> Body {
 }
 
 /// A body of which something was read already.
-pub(super) fn again(first: Result<Frame<Bytes>, axum::Error>, rest: Body) -> Body {
+pub(super) fn again(first: Result<Frame<Bytes>, axum::Error>, rest: impl Readable) -> Body {
     Body::new(Again {
         first: Some(first),
         rest,
     })
 }
 
-struct Again {
-    first: Option<Result<Frame<Bytes>, axum::Error>>,
-    rest: Body,
+struct Again<B> {
+    first: Produced,
+    rest: B,
 }
 
-impl HttpBody for Again {
+impl<B: Readable> HttpBody for Again<B> {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Produced> {
         match self.first.take() {
             Some(first) => Poll::Ready(Some(first)),
             None => Pin::new(&mut self.rest).poll_frame(cx),
@@ -217,7 +226,7 @@ mod tests {
                 panic!("it is whole");
             };
             assert_eq!(body.size_hint().exact(), Some(9));
-            let (bytes, trailers) = collect(body).await.unwrap();
+            let (bytes, trailers) = collect(Source::new(body)).await.unwrap();
             assert_eq!((bytes, trailers), (Bytes::from("all of it"), None));
         }
     }
@@ -232,7 +241,7 @@ mod tests {
             let FirstFrame::Partly(body) = begin(body).await else {
                 panic!("it is whole");
             };
-            assert!(collect(body).await.is_err());
+            assert!(collect(Source::new(body)).await.is_err());
         }
     }
 }

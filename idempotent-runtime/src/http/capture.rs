@@ -1,22 +1,22 @@
 //! Running a handler and keeping its response.
 
-use std::any::Any;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 
 use super::answer;
-use super::answer::{is_bodyless, whole, with_body};
+use super::answer::{whole, with_body};
 use super::body::collect;
 use super::note;
 use super::recorder::{Recorder, Recording};
 use super::release::Unstored;
+use super::source::Source;
 use super::stored::{compact, stored, stored_trailers};
 use crate::engine::{ClaimGuard, Described, catch_unwind};
 use crate::handle::Idempotency;
@@ -79,16 +79,11 @@ async fn store(
     idempotency: Idempotency,
     mut response: Response,
 ) -> Response {
-    // What is not sent is not read either.
-    let body = if is_bodyless(response.status()) {
-        Body::empty()
-    } else {
-        std::mem::take(response.body_mut())
-    };
+    let body = Source::of(&mut response);
     let limit = policy.max_response_bytes;
-    match body.size_hint().exact() {
-        Some(length) if length <= limit as u64 => match catch_unwind(collect(body)).await {
-            Ok(Ok((body, trailers))) => {
+    match body.measure().map(|length| length.exact()) {
+        Ok(Some(length)) if length <= limit as u64 => match collect(body).await {
+            Ok((body, trailers)) => {
                 let completion = match &trailers {
                     None => held.complete(|| compact(&idempotency, &response, Some(&body))),
                     Some(trailers) => {
@@ -104,13 +99,14 @@ async fn store(
                 )
             }
             // Boxed: few requests have to make room for it.
-            broken => Box::pin(store_failure(held, idempotency, broken)).await,
+            Err(error) => Box::pin(store_failure(held, idempotency, error)).await,
         },
-        Some(_) => {
+        Ok(Some(_)) => {
             let completion = held.complete(|| compact(&idempotency, &response, None));
-            answer::after_run(&idempotency, completion.await, with_body(response, body))
+            let response = with_body(response, Body::new(body));
+            answer::after_run(&idempotency, completion.await, response)
         }
-        None => {
+        Ok(None) => {
             let recording = Recording {
                 stored: stored(&idempotency, &response, None),
                 idempotency: idempotency.clone(),
@@ -124,6 +120,7 @@ async fn store(
             let response = with_body(response, Body::new(recorder));
             note::outcome(&idempotency, response, Outcome::Pending)
         }
+        Err(error) => Box::pin(store_failure(held, idempotency, error)).await,
     }
 }
 
@@ -146,25 +143,18 @@ pub(super) fn panicked(
     answer::problem_to_store(idempotency, operation, ProblemCode::HandlerFailed)
 }
 
-/// What came of a handler's body: it broke off, or it panicked.
-type Broken = Result<Result<(Bytes, Option<HeaderMap>), axum::Error>, Box<dyn Any + Send>>;
-
 /// The handler ran, but there is no whole response of it to send: the failure is the answer, now
 /// and on every replay.
 async fn store_failure(
     held: Box<ClaimGuard>,
     idempotency: Idempotency,
-    broken: Broken,
+    error: axum::Error,
 ) -> Response {
     let record = held.owner().key;
-    match broken {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::error!(%record, %error, "response body broke off"),
-        Err(_) => tracing::error!(%record, "response body panicked"),
-    }
+    tracing::error!(%record, %error, "response body broke off");
     let (operation, failed) = (held.described(), ProblemCode::HandlerFailed);
     let mut problem = answer::problem_to_store(&idempotency, Some(operation), failed);
-    let body = std::mem::take(problem.body_mut());
+    let body = Source::of(&mut problem);
     let (stored, problem) = match collect(body).await {
         Ok((body, trailers)) => {
             let stored = stored(&idempotency, &problem, Some(&body));

@@ -3,7 +3,7 @@
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -12,12 +12,12 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer;
-use super::answer::is_bodyless;
 use super::answer::whole;
 use super::body::again;
 use super::capture::panicked;
 use super::note;
 use super::release::Unstored;
+use super::source::Source;
 use super::stored::{stored, stored_trailers};
 use crate::engine::{Described, InTransaction, catch_unwind};
 use crate::handle::Idempotency;
@@ -188,32 +188,18 @@ async fn prepare(
     mut response: Response,
     limit: usize,
 ) -> Option<(StoredResponse, Response)> {
-    let body = std::mem::take(response.body_mut());
-    let body = if is_bodyless(response.status()) {
-        Body::empty()
-    } else {
-        body
-    };
-    if body.size_hint().lower() > limit as u64 {
-        let tombstone = stored(idempotency, &response, None);
-        return Some((tombstone, response.map(|_| body)));
-    }
-    match catch_unwind(read(body, limit)).await {
-        Ok(Ok(Read::Whole(body, trailers))) => {
+    match read(Source::of(&mut response), limit).await {
+        Ok(Read::Whole(body, trailers)) => {
             let stored = stored(idempotency, &response, Some(&body));
             let stored = stored.with_trailers(stored_trailers(idempotency, trailers.as_ref()));
             Some((stored, whole(response, body, trailers)))
         }
-        Ok(Ok(Read::TooLarge(body))) => {
+        Ok(Read::TooLarge(body)) => {
             let tombstone = stored(idempotency, &response, None);
             Some((tombstone, response.map(|_| body)))
         }
-        Ok(Err(error)) => {
+        Err(error) => {
             tracing::error!(%error, "response body broke off, its transaction is taken back");
-            None
-        }
-        Err(_) => {
-            tracing::error!("response body panicked, its transaction is taken back");
             None
         }
     }
@@ -240,11 +226,14 @@ async fn failure(
 enum Read {
     /// To be replayed as it is.
     Whole(Bytes, Option<HeaderMap>),
-    /// Larger than what is kept: all of it again, to be passed on when the transaction is done.
+    /// Larger than what is kept: all of it, to be passed on when the transaction is done.
     TooLarge(Body),
 }
 
-async fn read(mut body: Body, limit: usize) -> Result<Read, axum::Error> {
+async fn read(mut body: Source, limit: usize) -> Result<Read, axum::Error> {
+    if body.measure()?.lower() > limit as u64 {
+        return Ok(Read::TooLarge(Body::new(body)));
+    }
     let mut kept = BytesMut::new();
     let mut trailers = None;
     while let Some(frame) = body.frame().await {

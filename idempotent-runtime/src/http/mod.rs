@@ -22,6 +22,7 @@ mod release;
 mod report;
 mod request;
 mod resolved;
+mod source;
 mod stored;
 mod tested;
 

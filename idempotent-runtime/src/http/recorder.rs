@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -11,15 +10,12 @@ use std::task::{Context, Poll, ready};
 use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http_body::Frame;
 
+use super::source::{Produced, Source};
 use super::stored::stored_trailers;
 use crate::engine::{ClaimGuard, Mover};
 use crate::handle::Idempotency;
 use crate::record::StoredResponse;
-
-/// What a body has produced; `None` is its end.
-type Produced = Option<Result<Frame<Bytes>, axum::Error>>;
 
 type Completing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -37,7 +33,7 @@ pub(super) struct Recorder {
 /// A body, and what is recorded of it. Unlike the [`Recorder`] it may be dropped anywhere: that it
 /// does not move itself is what lets a runtime end.
 struct Tape {
-    inner: Body,
+    inner: Source,
     state: State,
     /// What goes out when the record is completed.
     held_back: VecDeque<Produced>,
@@ -79,7 +75,7 @@ enum Verdict {
 }
 
 impl Recorder {
-    pub(super) fn new(inner: Body, recording: Recording, mover: Mover) -> Self {
+    pub(super) fn new(inner: Source, recording: Recording, mover: Mover) -> Self {
         Self {
             tape: Tape {
                 inner,
@@ -118,7 +114,7 @@ impl Drop for Recorder {
 impl Tape {
     fn blank() -> Self {
         Self {
-            inner: Body::empty(),
+            inner: Source::new(Body::empty()),
             state: State::Passing,
             held_back: VecDeque::new(),
         }
@@ -142,8 +138,8 @@ impl Tape {
                     self.state = State::Passing;
                 }
                 State::Recording(recording) => {
-                    let produced = ready!(poll_guarded(&mut self.inner, cx));
-                    match recording.record(produced.as_ref()) {
+                    let produced = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+                    match recording.record(&produced) {
                         Verdict::Pass => return Poll::Ready(produced),
                         Verdict::HoldBack => self.held_back.push_back(produced),
                         Verdict::Complete { is_whole } => {
@@ -171,7 +167,7 @@ impl Tape {
 }
 
 impl Recording {
-    fn record(&mut self, produced: Option<&Result<Frame<Bytes>, axum::Error>>) -> Verdict {
+    fn record(&mut self, produced: &Produced) -> Verdict {
         let frame = match produced {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
@@ -225,18 +221,6 @@ impl Recording {
         }
         // The status line is out: whatever the answer should be by now, it cannot be changed.
         held.store_own(Arc::new(stored)).await;
-    }
-}
-
-/// A body that panics has broken off.
-fn poll_guarded(body: &mut Body, cx: &mut Context<'_>) -> Poll<Produced> {
-    match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *body).poll_frame(cx))) {
-        Ok(poll) => poll,
-        Err(_) => {
-            // Not to be looked at again, which is what makes the assertion above true.
-            *body = Body::empty();
-            Poll::Ready(Some(Err(axum::Error::new("the response body panicked"))))
-        }
     }
 }
 

@@ -5,14 +5,17 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, StatusCode};
+use http_body::{Frame, SizeHint};
 use idempotent_runtime::{Attempt, Release};
 use tokio::sync::Semaphore;
 
@@ -176,6 +179,25 @@ fn ending(what: &str) -> Ending {
     }
 }
 
+/// A body of which nothing is known but that it panics when it is asked for its length.
+struct PanicsAboutItsSize;
+
+impl HttpBody for PanicsAboutItsSize {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        Poll::Ready(None)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        panic!("about its size")
+    }
+}
+
 /// A body of unknown length: so many chunks of four bytes, and then its end, an error or a panic.
 fn streamed(what: &str) -> Response {
     let (chunks, end) = what.split_once(' ').unwrap_or((what, "end"));
@@ -185,6 +207,7 @@ fn streamed(what: &str) -> Response {
         "end" => None,
         "error" => Some(false),
         "panic" => Some(true),
+        "size" => return Response::new(Body::new(PanicsAboutItsSize)),
         _ => panic!("no such end: {end}"),
     };
     let body = body.chain(stream::iter(end).map(|panics| {

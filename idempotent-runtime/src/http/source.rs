@@ -1,0 +1,109 @@
+//! The body that a handler answers with: code of the application, which may panic wherever it is called.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, HttpBody};
+use axum::response::Response;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::answer::is_bodyless;
+
+/// What a body has produced; `None` is its end.
+pub(super) type Produced = Option<Result<Frame<Bytes>, axum::Error>>;
+
+/// A handler's body, out of which no panic gets. One that has panicked, in whichever of its functions, has broken off: it fails
+/// once, and is not looked at again.
+pub(super) struct Source {
+    body: Body,
+    health: Cell<Health>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Sound,
+    /// It runs, or has panicked.
+    Broken,
+    /// It has panicked, and has failed for that.
+    Failed,
+}
+
+impl Source {
+    pub(super) fn new(body: Body) -> Self {
+        Self {
+            body,
+            health: Cell::new(Health::Sound),
+        }
+    }
+
+    /// Takes the body of a response. What is not sent is not read either.
+    pub(super) fn of(response: &mut Response) -> Self {
+        let source = Self::new(std::mem::take(response.body_mut()));
+        match is_bodyless(response.status()) {
+            true => Self::new(Body::empty()),
+            false => source,
+        }
+    }
+
+    /// What it says of its length.
+    pub(super) fn measure(&self) -> Result<SizeHint, axum::Error> {
+        guarded(&self.health, || self.body.size_hint()).ok_or_else(panicked)
+    }
+
+    /// It has panicked: an error, and then the end.
+    fn fail(&self) -> Produced {
+        match self.health.replace(Health::Failed) {
+            Health::Failed => None,
+            Health::Sound | Health::Broken => Some(Err(panicked())),
+        }
+    }
+}
+
+impl HttpBody for Source {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Produced> {
+        let this = self.get_mut();
+        match guarded(&this.health, || Pin::new(&mut this.body).poll_frame(cx)) {
+            Some(poll) => poll,
+            None => Poll::Ready(this.fail()),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        guarded(&self.health, || self.body.is_end_stream())
+            .unwrap_or(self.health.get() == Health::Failed)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        guarded(&self.health, || self.body.size_hint()).unwrap_or_default()
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        let body = std::mem::take(&mut self.body);
+        // The panic hook has told of it, and nothing depends on it.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(body)));
+    }
+}
+
+/// Runs code of a body that is sound. It is broken until that has returned, and not looked at again if that panics, which is what
+/// makes the assertion true.
+fn guarded<T>(health: &Cell<Health>, code: impl FnOnce() -> T) -> Option<T> {
+    if health.get() != Health::Sound {
+        return None;
+    }
+    health.set(Health::Broken);
+    let returned = catch_unwind(AssertUnwindSafe(code)).ok()?;
+    health.set(Health::Sound);
+    Some(returned)
+}
+
+fn panicked() -> axum::Error {
+    axum::Error::new("the response body panicked")
+}
