@@ -12,6 +12,7 @@ mod derived_keys;
 #[cfg(feature = "blake3")]
 mod digests;
 mod disconnect;
+mod ends_of_bodies;
 mod execute;
 mod fail_open;
 mod fingerprint;

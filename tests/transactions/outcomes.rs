@@ -180,6 +180,18 @@ async fn a_body_of_unknown_length_is_replayed_as_a_whole<C: Database>(scene: &Sc
 }
 on_databases!(a_body_of_unknown_length_is_replayed_as_a_whole);
 
+/// It does not say that it has ended. It was waited for until `transaction_timeout`, and rolled back.
+async fn a_body_that_has_produced_its_announced_length_is_committed<C: Database>(scene: &Scene<C>) {
+    let server = scene.server().await;
+    let first = server.post("/all", "key", "pay; stream 2 silence").await;
+    assert_eq!((first.status, first.text()), (200, "42424242"));
+    scene.assert_once("key").await;
+    let again = server.post("/all", "key", "pay; stream 2 silence").await;
+    assert!(again.is_replay());
+    assert_eq!((again.status, again.text()), (200, "42424242"));
+}
+on_databases!(a_body_that_has_produced_its_announced_length_is_committed);
+
 async fn a_body_over_the_limit_passes_and_is_not_retained<C: Database>(scene: &Scene<C>) {
     let server = scene.server().await;
     let long = [

@@ -226,7 +226,9 @@ mod tests {
                 panic!("it is whole");
             };
             assert_eq!(body.size_hint().exact(), Some(9));
-            let (bytes, trailers) = collect(Source::new(body)).await.unwrap();
+            let mut body = Source::new(body);
+            body.measure(&HeaderMap::new()).unwrap();
+            let (bytes, trailers) = collect(body).await.unwrap();
             assert_eq!((bytes, trailers), (Bytes::from("all of it"), None));
         }
     }

@@ -8,7 +8,6 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
 use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
 
 use super::answer;
 use super::answer::{whole, with_body};
@@ -79,9 +78,12 @@ async fn store(
     idempotency: Idempotency,
     mut response: Response,
 ) -> Response {
-    let body = Source::of(&mut response);
+    let mut body = Source::of(&mut response);
     let limit = policy.max_response_bytes;
-    match body.measure().map(|length| length.exact()) {
+    match body
+        .measure(response.headers())
+        .map(|length| length.exact())
+    {
         Ok(Some(length)) if length <= limit as u64 => match collect(body).await {
             Ok((body, trailers)) => {
                 let completion = match &trailers {
@@ -112,7 +114,7 @@ async fn store(
                 idempotency: idempotency.clone(),
                 held,
                 limit,
-                announced: announced_length(&response),
+                announced: body.left(),
                 recorded: BytesMut::new(),
                 trailers: HeaderMap::new(),
             };
@@ -122,12 +124,6 @@ async fn store(
         }
         Err(error) => Box::pin(store_failure(held, idempotency, error)).await,
     }
-}
-
-/// The length that the handler says its body has, where the body itself does not know.
-fn announced_length(response: &Response) -> Option<u64> {
-    let length = response.headers().get(CONTENT_LENGTH)?;
-    length.to_str().ok()?.parse().ok()
 }
 
 /// What is answered for a handler that has panicked.

@@ -188,7 +188,8 @@ async fn prepare(
     mut response: Response,
     limit: usize,
 ) -> Option<(StoredResponse, Response)> {
-    match read(Source::of(&mut response), limit).await {
+    let body = Source::of(&mut response);
+    match read(body, response.headers(), limit).await {
         Ok(Read::Whole(body, trailers)) => {
             let stored = stored(idempotency, &response, Some(&body));
             let stored = stored.with_trailers(stored_trailers(idempotency, trailers.as_ref()));
@@ -230,8 +231,8 @@ enum Read {
     TooLarge(Body),
 }
 
-async fn read(mut body: Source, limit: usize) -> Result<Read, axum::Error> {
-    if body.measure()?.lower() > limit as u64 {
+async fn read(mut body: Source, headers: &HeaderMap, limit: usize) -> Result<Read, axum::Error> {
+    if body.measure(headers)?.lower() > limit as u64 {
         return Ok(Read::TooLarge(Body::new(body)));
     }
     let mut kept = BytesMut::new();

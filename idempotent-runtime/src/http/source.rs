@@ -1,4 +1,5 @@
-//! The body that a handler answers with: code of the application, which may panic wherever it is called.
+//! The body that a handler answers with: code of the application, which may panic wherever it is called, and need not say that it
+//! has ended.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,6 +9,8 @@ use std::task::{Context, Poll};
 use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 use http_body::{Frame, SizeHint};
 
 use super::answer::is_bodyless;
@@ -17,8 +20,13 @@ pub(super) type Produced = Option<Result<Frame<Bytes>, axum::Error>>;
 
 /// A handler's body, out of which no panic gets. One that has panicked, in whichever of its functions, has broken off: it fails
 /// once, and is not looked at again.
+///
+/// Of a known length it has ended when it has produced that and there is nothing more of it for now: a server sends no more of it
+/// either. What is there in the same moment can be its trailers.
 pub(super) struct Source {
     body: Body,
+    /// How much of its length it has yet to produce.
+    left: Option<u64>,
     health: Cell<Health>,
 }
 
@@ -35,6 +43,7 @@ impl Source {
     pub(super) fn new(body: Body) -> Self {
         Self {
             body,
+            left: None,
             health: Cell::new(Health::Sound),
         }
     }
@@ -48,9 +57,28 @@ impl Source {
         }
     }
 
-    /// What it says of its length.
-    pub(super) fn measure(&self) -> Result<SizeHint, axum::Error> {
-        guarded(&self.health, || self.body.size_hint()).ok_or_else(panicked)
+    /// What it says of its length. Where that is not exact, its length is what the headers announce.
+    pub(super) fn measure(&mut self, headers: &HeaderMap) -> Result<SizeHint, axum::Error> {
+        let length = guarded(&self.health, || self.body.size_hint()).ok_or_else(panicked)?;
+        self.left = length.exact().or_else(|| announced_length(headers));
+        Ok(length)
+    }
+
+    /// How much of its length it has yet to produce, if that is known.
+    pub(super) fn left(&self) -> Option<u64> {
+        self.left
+    }
+
+    fn count(&mut self, poll: Poll<Produced>) -> Poll<Produced> {
+        match &poll {
+            Poll::Pending if self.left == Some(0) => return Poll::Ready(None),
+            Poll::Ready(Some(Ok(frame))) => {
+                let produced = frame.data_ref().map_or(0, Bytes::len) as u64;
+                self.left = self.left.map(|left| left.saturating_sub(produced));
+            }
+            Poll::Pending | Poll::Ready(_) => {}
+        }
+        poll
     }
 
     /// It has panicked: an error, and then the end.
@@ -69,7 +97,7 @@ impl HttpBody for Source {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Produced> {
         let this = self.get_mut();
         match guarded(&this.health, || Pin::new(&mut this.body).poll_frame(cx)) {
-            Some(poll) => poll,
+            Some(poll) => this.count(poll),
             None => Poll::Ready(this.fail()),
         }
     }
@@ -102,6 +130,11 @@ fn guarded<T>(health: &Cell<Health>, code: impl FnOnce() -> T) -> Option<T> {
     let returned = catch_unwind(AssertUnwindSafe(code)).ok()?;
     health.set(Health::Sound);
     Some(returned)
+}
+
+/// The length that the handler says its body has, where the body itself does not know.
+fn announced_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn panicked() -> axum::Error {

@@ -14,7 +14,8 @@ use std::time::Duration;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
-use http::{HeaderMap, StatusCode};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
 use idempotent_runtime::{Attempt, Release};
 use tokio::sync::Semaphore;
@@ -198,7 +199,16 @@ impl HttpBody for PanicsAboutItsSize {
     }
 }
 
-/// A body of unknown length: so many chunks of four bytes, and then its end, an error or a panic.
+/// A body of chunks whose length is announced and whose end is not.
+fn announced(chunks: usize) -> Response {
+    let body = stream::iter(0..chunks).map(|_| io::Result::Ok("4242"));
+    let mut response = Response::new(Body::from_stream(body.chain(stream::pending())));
+    let length = HeaderValue::from(chunks * 4);
+    response.headers_mut().insert(CONTENT_LENGTH, length);
+    response
+}
+
+/// A body of unknown length: so many chunks of four bytes, and then its end, an error, a panic, or nothing more and no end.
 fn streamed(what: &str) -> Response {
     let (chunks, end) = what.split_once(' ').unwrap_or((what, "end"));
     let chunks: usize = chunks.parse().expect("a number of chunks");
@@ -207,6 +217,7 @@ fn streamed(what: &str) -> Response {
         "end" => None,
         "error" => Some(false),
         "panic" => Some(true),
+        "silence" => return announced(chunks),
         "size" => return Response::new(Body::new(PanicsAboutItsSize)),
         _ => panic!("no such end: {end}"),
     };
