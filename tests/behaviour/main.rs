@@ -44,6 +44,7 @@ mod runtime_ends;
 mod scopes;
 mod secrets;
 mod shutdown;
+mod stalled_clients;
 mod status;
 mod steps;
 mod steps_kept;

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
 
@@ -113,6 +114,16 @@ impl Mover {
             crowd: crowd.cloned(),
             ..self
         }
+    }
+
+    /// Runs a task beside what may be moved, until it is aborted. It keeps no shutdown waiting. Without a runtime there is none.
+    pub(crate) fn beside(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> Option<AbortHandle> {
+        let runtime = self.runtime.as_ref()?;
+        let task = prompt::spawn(runtime, task.instrument(self.span.clone()));
+        Some(task.abort_handle())
     }
 
     /// On a runtime that ends, or has ended, the rest is dropped before this returns.

@@ -13,10 +13,11 @@ use super::answer;
 use super::answer::{whole, with_body};
 use super::body::collect;
 use super::note;
-use super::recorder::{Recorder, Recording};
+use super::recorder::Recorder;
 use super::release::Unstored;
 use super::source::Source;
 use super::stored::{compact, stored, stored_trailers};
+use super::tape::{Recording, Tape};
 use crate::engine::{ClaimGuard, Described, catch_unwind};
 use crate::handle::Idempotency;
 use crate::handle::problem::ProblemCode;
@@ -116,9 +117,10 @@ async fn store(
                 limit,
                 announced: body.left(),
                 recorded: BytesMut::new(),
+                given: 0,
                 trailers: HeaderMap::new(),
             };
-            let recorder = Recorder::new(body, recording, idempotency.mover());
+            let recorder = Recorder::new(Tape::new(body, recording), idempotency.mover());
             let response = with_body(response, Body::new(recorder));
             note::outcome(&idempotency, response, Outcome::Pending)
         }

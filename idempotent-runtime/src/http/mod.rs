@@ -24,6 +24,7 @@ mod request;
 mod resolved;
 mod source;
 mod stored;
+mod tape;
 mod tested;
 
 pub use extraction::Extraction;

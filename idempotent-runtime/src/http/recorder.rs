@@ -1,87 +1,68 @@
 //! A response body of unknown length, passed on as it is produced and recorded on the way.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
-use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use axum::body::HttpBody;
+use bytes::Bytes;
+use tokio::task::AbortHandle;
+use tokio::task::coop::consume_budget;
+use tokio::time::{sleep, timeout};
 
-use super::source::{Produced, Source};
-use super::stored::stored_trailers;
-use crate::engine::{ClaimGuard, Mover};
-use crate::handle::Idempotency;
-use crate::record::StoredResponse;
+use super::source::Produced;
+use super::tape::Tape;
+use crate::engine::Mover;
 
-type Completing = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// How long a client may read nothing before its response is recorded without it. A key is in flight meanwhile, so this is less than
+/// a client waits before it retries. It need not be much more than a pause of a slow network: reading ahead takes no more memory than
+/// the record does anyway.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Lets the end of the stream through only after the response is stored, so that a client that has
 /// seen the end can rely on it. Trailers are an end, and so is the last byte of a length that the
 /// handler has announced.
 ///
 /// Beyond the limit the record becomes a tombstone at once, and the rest just passes. If the
-/// client goes away before the end, the rest is read in the background and stored.
+/// client goes away before the end, or reads no more, the rest is read in the background and stored.
+/// One that reads again is given all of it.
 pub(super) struct Recorder {
-    tape: Tape,
+    desk: Arc<Mutex<Desk>>,
+    /// The task that looks whether the client reads.
+    watch: Option<AbortHandle>,
     mover: Mover,
 }
 
-/// A body, and what is recorded of it. Unlike the [`Recorder`] it may be dropped anywhere: that it
-/// does not move itself is what lets a runtime end.
-struct Tape {
-    inner: Source,
-    state: State,
-    /// What goes out when the record is completed.
-    held_back: VecDeque<Produced>,
+/// Where the client reads, and the watch in its place.
+struct Desk {
+    /// Gone with the recorder.
+    tape: Option<Tape>,
+    /// Whether the client has read since the last look.
+    is_read: bool,
+    /// Wakes a client that waits for more.
+    reader: Option<Waker>,
 }
 
-enum State {
-    Recording(Box<Recording>),
-    /// The claim is being completed.
-    Completing(Completing),
-    /// The record is completed.
-    Passing,
-}
-
-/// What will be stored.
-pub(super) struct Recording {
-    pub(super) held: Box<ClaimGuard>,
-    /// Whose rules say what of the trailers is stored.
-    pub(super) idempotency: Idempotency,
-    /// The head of the response.
-    pub(super) stored: StoredResponse,
-    /// The most bytes of a body that are recorded.
-    pub(super) limit: usize,
-    /// The length that the client has been told.
-    pub(super) announced: Option<u64>,
-    pub(super) recorded: BytesMut,
-    /// What will be stored of the trailers, which come last.
-    pub(super) trailers: HeaderMap,
-}
-
-/// What becomes of something that a body has produced.
-enum Verdict {
-    Pass,
-    /// The client must not see it before the response is stored, but there is more to come.
-    HoldBack,
-    /// The record can be completed: nothing more is recorded.
-    Complete {
-        is_whole: bool,
-    },
+/// What the watch finds.
+enum Finding {
+    Reads,
+    ReadsNothing,
+    /// The record is completed, or the client is gone.
+    Done,
 }
 
 impl Recorder {
-    pub(super) fn new(inner: Source, recording: Recording, mover: Mover) -> Self {
+    pub(super) fn new(tape: Tape, mover: Mover) -> Self {
+        let desk = Arc::new(Mutex::new(Desk {
+            tape: Some(tape),
+            is_read: true,
+            reader: None,
+        }));
         Self {
-            tape: Tape {
-                inner,
-                state: State::Recording(Box::new(recording)),
-                held_back: VecDeque::new(),
-            },
+            watch: mover.beside(watch(Arc::clone(&desk))),
+            desk,
             mover,
         }
     }
@@ -91,143 +72,94 @@ impl HttpBody for Recorder {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Produced> {
-        self.tape.poll(cx)
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Produced> {
+        let mut desk = lock(&self.desk);
+        desk.is_read = true;
+        let poll = match &mut desk.tape {
+            Some(tape) => tape.poll(cx),
+            None => Poll::Ready(None),
+        };
+        desk.reader = poll.is_pending().then(|| cx.waker().clone());
+        poll
     }
 
     fn is_end_stream(&self) -> bool {
-        // While recording, the end has to be polled for: it is where the record is stored.
-        self.tape.is_complete() && self.tape.held_back.is_empty() && self.tape.inner.is_end_stream()
+        lock(&self.desk).tape.as_ref().is_none_or(Tape::has_ended)
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        if self.tape.is_complete() {
-            return;
+        if let Some(watch) = &self.watch {
+            watch.abort();
         }
-        let rest = std::mem::replace(&mut self.tape, Tape::blank());
-        self.mover.spawn(rest.finish());
-    }
-}
-
-impl Tape {
-    fn blank() -> Self {
-        Self {
-            inner: Source::new(Body::empty()),
-            state: State::Passing,
-            held_back: VecDeque::new(),
-        }
-    }
-
-    fn is_complete(&self) -> bool {
-        matches!(self.state, State::Passing)
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Produced> {
-        loop {
-            match &mut self.state {
-                State::Passing => {
-                    return match self.held_back.pop_front() {
-                        Some(produced) => Poll::Ready(produced),
-                        None => Pin::new(&mut self.inner).poll_frame(cx),
-                    };
-                }
-                State::Completing(completing) => {
-                    ready!(completing.as_mut().poll(cx));
-                    self.state = State::Passing;
-                }
-                State::Recording(recording) => {
-                    let produced = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-                    match recording.record(&produced) {
-                        Verdict::Pass => return Poll::Ready(produced),
-                        Verdict::HoldBack => self.held_back.push_back(produced),
-                        Verdict::Complete { is_whole } => {
-                            self.held_back.push_back(produced);
-                            self.complete(is_whole);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn complete(&mut self, is_whole: bool) {
-        if let State::Recording(recording) = std::mem::replace(&mut self.state, State::Passing) {
-            self.state = State::Completing(Box::pin(recording.complete(is_whole)));
-        }
-    }
-
-    /// Reads on until the record is completed.
-    async fn finish(mut self) {
-        while !self.is_complete() {
-            std::future::poll_fn(|cx| self.poll(cx)).await;
+        let tape = lock(&self.desk).tape.take();
+        if let Some(rest) = tape.filter(|tape| !tape.is_complete()) {
+            self.mover.spawn(rest.finish());
         }
     }
 }
 
-impl Recording {
-    fn record(&mut self, produced: &Produced) -> Verdict {
-        let frame = match produced {
-            Some(Ok(frame)) => frame,
-            Some(Err(error)) => {
-                let record = self.held.owner().key;
-                tracing::error!(%record, %error, "response body broke off");
-                return Verdict::Complete { is_whole: false };
-            }
-            None => {
-                let is_whole = self.has_announced_length();
-                if !is_whole {
-                    let record = self.held.owner().key;
-                    tracing::error!(%record, "response body ended before its announced length");
-                }
-                return Verdict::Complete { is_whole };
-            }
-        };
-        let Some(data) = frame.data_ref() else {
-            self.trailers = stored_trailers(&self.idempotency, frame.trailers_ref());
-            return Verdict::Complete {
-                is_whole: frame.is_trailers() && self.has_announced_length(),
-            };
-        };
-        if self.recorded.len() + data.len() > self.limit {
-            return Verdict::Complete { is_whole: false };
+/// Reads on for a client that reads nothing, until it does or the record is completed.
+async fn watch(desk: Arc<Mutex<Desk>>) {
+    sleep(PATIENCE).await;
+    loop {
+        match look(&desk) {
+            Finding::Reads => sleep(PATIENCE).await,
+            // Where the client has read in between, it is the one that the body wakes.
+            Finding::ReadsNothing => drop(timeout(PATIENCE, read_on(&desk)).await),
+            Finding::Done => return,
         }
-        self.recorded.extend_from_slice(data);
-        match self.announced {
-            Some(length) if self.recorded.len() as u64 >= length => Verdict::HoldBack,
-            Some(_) | None => Verdict::Pass,
-        }
+    }
+}
+
+/// A client that waits for more has nothing to read. It is woken, so that it has read at the next look if it still does: only then may
+/// the body wake another one in its place.
+fn look(desk: &Mutex<Desk>) -> Finding {
+    let mut desk = lock(desk);
+    if desk.is_done() {
+        return Finding::Done;
+    }
+    let (is_read, reader) = (std::mem::take(&mut desk.is_read), desk.reader.take());
+    drop(desk);
+    if let Some(reader) = reader {
+        reader.wake();
+    }
+    match is_read {
+        true => Finding::Reads,
+        false => Finding::ReadsNothing,
+    }
+}
+
+async fn read_on(desk: &Mutex<Desk>) {
+    while !lock(desk).is_done() {
+        std::future::poll_fn(|cx| lock(desk).read_on(cx)).await;
+        consume_budget().await;
+    }
+}
+
+impl Desk {
+    fn is_done(&self) -> bool {
+        self.tape.as_ref().is_none_or(Tape::is_complete)
     }
 
-    /// Whether as much was recorded as the client has been told, if it has been told how much there will be.
-    fn has_announced_length(&self) -> bool {
-        let recorded = self.recorded.len() as u64;
-        self.announced.is_none_or(|length| length == recorded)
-    }
-
-    async fn complete(self, is_whole: bool) {
-        let Self {
-            held,
-            mut stored,
-            recorded,
-            trailers,
-            ..
-        } = self;
-        // A copy, because there is room for more in what it was collected in.
-        if is_whole {
-            stored.body = Some(Bytes::copy_from_slice(&recorded));
-            stored = stored.with_trailers(trailers);
+    fn read_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.tape {
+            Some(tape) => tape.read_on(cx),
+            None => Poll::Ready(()),
         }
-        // The status line is out: whatever the answer should be by now, it cannot be changed.
-        held.store_own(Arc::new(stored)).await;
     }
+}
+
+/// No panic of a body gets out of it: see [`Source`](super::source::Source).
+fn lock(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
+    desk.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recorder")
-            .field("is_complete", &self.tape.is_complete())
+            .field("is_done", &lock(&self.desk).is_done())
             .finish_non_exhaustive()
     }
 }
