@@ -171,3 +171,31 @@ async fn a_rewritten_path_is_another_request() {
     let other = ask("/me/else", "2").await;
     assert_eq!(other, (200, "/accounts/2/else, run 3".to_owned()));
 }
+
+/// The marks are about this key, and another service's are about another one.
+#[tokio::test]
+async fn only_a_replay_is_marked_as_one() {
+    #[idempotent]
+    async fn forwards(State(probe): State<Probe>) -> Release<impl IntoResponse> {
+        probe.run();
+        let marks = [
+            "idempotent-replayed",
+            "idempotency-degraded",
+            "idempotency-status",
+        ];
+        let mut response = StatusCode::BAD_GATEWAY.into_response();
+        for mark in marks {
+            response
+                .headers_mut()
+                .insert(mark, http::HeaderValue::from_static("true"));
+        }
+        Release(response)
+    }
+    let server = serve(Router::new().route("/", post(forwards))).await;
+    for run in 1..=2 {
+        let answer = reply(server.post("/", "key", "")).await;
+        assert_eq!((answer.status, server.probe.runs()), (502, run));
+        let is_marked = |name: &http::HeaderName| name.as_str().starts_with("idempoten");
+        assert!(!answer.headers.keys().any(is_marked), "{answer:?}");
+    }
+}

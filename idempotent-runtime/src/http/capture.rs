@@ -19,8 +19,8 @@ use super::source::Source;
 use super::stored::{compact, stored, stored_trailers};
 use super::tape::{Recording, Tape};
 use crate::engine::{ClaimGuard, Described, catch_unwind};
-use crate::handle::Idempotency;
 use crate::handle::problem::ProblemCode;
+use crate::handle::{IDEMPOTENCY_DEGRADED, IDEMPOTENCY_STATUS, IDEMPOTENT_REPLAYED, Idempotency};
 use crate::key::RecordKey;
 use crate::observer::Outcome;
 use crate::policy::Policy;
@@ -40,8 +40,28 @@ impl<F: Future<Output: IntoResponse>> Future for Handling<F> {
     type Output = Response;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
-        self.0.as_mut().poll(cx).map(IntoResponse::into_response)
+        self.0.as_mut().poll(cx).map(answered)
     }
+}
+
+/// A handler's answer. It is not a replay, nor unprotected, whatever it has been handed by another service.
+pub(super) fn answered(answer: impl IntoResponse) -> Response {
+    let mut response = answer.into_response();
+    let headers = response.headers_mut();
+    // There are few headers, and it costs less to look at all than to look one up.
+    if headers
+        .keys()
+        .any(|name| name.as_str().starts_with("idempoten"))
+    {
+        for mark in [
+            IDEMPOTENT_REPLAYED,
+            IDEMPOTENCY_DEGRADED,
+            IDEMPOTENCY_STATUS,
+        ] {
+            headers.remove(mark);
+        }
+    }
+    response
 }
 
 /// Runs the handler, stores what it answers, and only then answers.

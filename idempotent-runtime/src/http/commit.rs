@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::answer;
 use super::answer::whole;
 use super::body::again;
-use super::capture::panicked;
+use super::capture::{answered, panicked};
 use super::note;
 use super::release::Unstored;
 use super::source::Source;
@@ -49,7 +49,7 @@ where
     let record = transaction.key();
     let described = transaction.described().cloned();
     let connection = transaction.connection();
-    let handled = catch_unwind(async { handler(connection).await.into_response() });
+    let handled = catch_unwind(async { answered(handler(connection).await) });
     let deadline = Instant::now() + idempotency.transaction_timeout();
     let response = match timeout_at(deadline, handled).await {
         Ok(Ok(response)) => response,
