@@ -223,3 +223,23 @@ async fn replay_is_found_while_the_application_shuts_down() {
     assert_eq!(replay.status(), 200);
     assert_eq!(replay.headers()["idempotent-replayed"], "true");
 }
+
+/// A type with a lifetime in it, as channels of static strings have, compiles as any other.
+#[idempotent]
+async fn fed(
+    feed: axum::Extension<std::sync::Arc<std::sync::Mutex<Option<&'static str>>>>,
+) -> String {
+    feed.lock().unwrap().take().unwrap_or("nothing").to_owned()
+}
+
+#[tokio::test]
+async fn an_argument_may_have_a_lifetime_in_its_type() {
+    let feed = std::sync::Arc::new(std::sync::Mutex::new(Some("once")));
+    let routes = Router::new()
+        .route("/", post(fed))
+        .layer(axum::Extension(feed));
+    let server = serve(routes).await;
+    for _ in 0..2 {
+        assert_eq!(reply(server.post("/", "key", "")).await.text(), "once");
+    }
+}

@@ -156,26 +156,34 @@ where
     E: Extraction<T>,
 {
     /// Runs the handler under the policy, or answers from the record.
-    pub async fn run<A, F, Fut>(self, policy: &'static Policy, args: A, handler: F) -> Response
+    #[expect(clippy::manual_async_fn, reason = "as `receive`")]
+    pub fn run<A, F, Fut>(
+        self,
+        policy: &'static Policy,
+        args: A,
+        handler: F,
+    ) -> impl Future<Output = Response> + Send
     where
         A: Send + 'static,
         F: FnOnce(A, T) -> Fut + Send + 'static,
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
-        let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
-        let is_keyless = is_keyless(&self.request, policy);
-        if is_keyless && is_unprotected(&self.request, policy) {
-            // Boxed once, with all that it needs.
-            let response = Box::pin(self.pass(move |last| handler(args, last))).await;
-            return report.finish(response);
+        async move {
+            let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
+            let is_keyless = is_keyless(&self.request, policy);
+            if is_keyless && is_unprotected(&self.request, policy) {
+                // Boxed once, with all that it needs.
+                let response = Box::pin(self.pass(move |last| handler(args, last))).await;
+                return report.finish(response);
+            }
+            let (request, last) = match self.receive(policy, is_keyless, false, &mut report).await {
+                Continue(received) => received,
+                Break(answer) => return report.finish(answer),
+            };
+            let run = run_claimed(request, policy, &mut report, move || handler(args, last));
+            let response = run.await;
+            report.finish(response)
         }
-        let (request, last) = match self.receive(policy, is_keyless, false, &mut report).await {
-            Continue(received) => received,
-            Break(answer) => return report.finish(answer),
-        };
-        let run = run_claimed(request, policy, &mut report, move || handler(args, last));
-        let response = run.await;
-        report.finish(response)
     }
 
     /// Runs the handler of a request that needs no protection.
@@ -194,29 +202,33 @@ where
     }
 
     /// As [`run`](Self::run), with expressions over the handler's arguments.
-    pub async fn run_with<A, I, F, Fut>(
+    #[expect(clippy::manual_async_fn, reason = "as `receive`")]
+    pub fn run_with<A, I, F, Fut>(
         self,
         policy: &'static Policy,
         args: A,
         inputs: I,
         handler: F,
-    ) -> Response
+    ) -> impl Future<Output = Response> + Send
     where
         A: Send + 'static,
         I: FnOnce(&A, &T) -> Inputs + Send,
         F: FnOnce(A, T) -> Fut + Send + 'static,
         Fut: Future<Output: IntoResponse> + Send + 'static,
     {
-        let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
-        let is_keyless = is_keyless(&self.request, policy);
-        let (mut request, last) = match self.receive(policy, is_keyless, true, &mut report).await {
-            Continue(received) => received,
-            Break(answer) => return report.finish(answer),
-        };
-        request.identify(policy, inputs(&args, &last));
-        let run = run_claimed(request, policy, &mut report, move || handler(args, last));
-        let response = run.await;
-        report.finish(response)
+        async move {
+            let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
+            let is_keyless = is_keyless(&self.request, policy);
+            let (mut request, last) =
+                match self.receive(policy, is_keyless, true, &mut report).await {
+                    Continue(received) => received,
+                    Break(answer) => return report.finish(answer),
+                };
+            request.identify(policy, inputs(&args, &last));
+            let run = run_claimed(request, policy, &mut report, move || handler(args, last));
+            let response = run.await;
+            report.finish(response)
+        }
     }
 }
 
@@ -280,51 +292,63 @@ where
     E: Extraction<T>,
 {
     /// Runs the handler under the policy in a transaction, or answers from the record.
-    pub async fn run<A, F, R>(self, policy: &'static Policy, args: A, handler: F) -> Response
+    #[expect(clippy::manual_async_fn, reason = "as `receive`")]
+    pub fn run<A, F, R>(
+        self,
+        policy: &'static Policy,
+        args: A,
+        handler: F,
+    ) -> impl Future<Output = Response> + Send
     where
         A: Send + 'static,
         F: for<'c> FnOnce(A, T, &'c mut C) -> Work<'c, R> + Send + 'static,
         R: IntoResponse + 'static,
     {
-        let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
-        let is_keyless = is_keyless(&self.request, policy);
-        let (request, last) = match self.receive(policy, is_keyless, false, &mut report).await {
-            Continue(received) => received,
-            Break(answer) => return report.finish(answer),
-        };
-        let run = run_in_transaction(request, policy, &mut report, move |connection| {
-            handler(args, last, connection)
-        });
-        let response = run.await;
-        report.finish(response)
+        async move {
+            let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
+            let is_keyless = is_keyless(&self.request, policy);
+            let (request, last) = match self.receive(policy, is_keyless, false, &mut report).await {
+                Continue(received) => received,
+                Break(answer) => return report.finish(answer),
+            };
+            let run = run_in_transaction(request, policy, &mut report, move |connection| {
+                handler(args, last, connection)
+            });
+            let response = run.await;
+            report.finish(response)
+        }
     }
 
     /// As [`run`](Self::run), with expressions over the handler's arguments.
-    pub async fn run_with<A, I, F, R>(
+    #[expect(clippy::manual_async_fn, reason = "as `receive`")]
+    pub fn run_with<A, I, F, R>(
         self,
         policy: &'static Policy,
         args: A,
         inputs: I,
         handler: F,
-    ) -> Response
+    ) -> impl Future<Output = Response> + Send
     where
         A: Send + 'static,
         I: FnOnce(&A, &T) -> Inputs + Send,
         F: for<'c> FnOnce(A, T, &'c mut C) -> Work<'c, R> + Send + 'static,
         R: IntoResponse + 'static,
     {
-        let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
-        let is_keyless = is_keyless(&self.request, policy);
-        let (mut request, last) = match self.receive(policy, is_keyless, true, &mut report).await {
-            Continue(received) => received,
-            Break(answer) => return report.finish(answer),
-        };
-        request.identify(policy, inputs(&args, &last));
-        let run = run_in_transaction(request, policy, &mut report, move |connection| {
-            handler(args, last, connection)
-        });
-        let response = run.await;
-        report.finish(response)
+        async move {
+            let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
+            let is_keyless = is_keyless(&self.request, policy);
+            let (mut request, last) =
+                match self.receive(policy, is_keyless, true, &mut report).await {
+                    Continue(received) => received,
+                    Break(answer) => return report.finish(answer),
+                };
+            request.identify(policy, inputs(&args, &last));
+            let run = run_in_transaction(request, policy, &mut report, move |connection| {
+                handler(args, last, connection)
+            });
+            let response = run.await;
+            report.finish(response)
+        }
     }
 }
 
