@@ -14,14 +14,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::Pool;
+use sqlx::Row as _;
 
 use self::begin::begin;
 use self::open::Open;
 use self::pool::close_idle;
-use super::error::{NAME, not_allowed};
+use super::error::{NAME, not_allowed, store_error};
 use super::records::Records;
+use super::row;
 use super::statements::TransactionStatements;
-use super::transaction::is_free;
+use super::transaction::lock;
+use crate::key::RecordKey;
 use crate::store::transaction::{Begin, Session, TransactionRequest};
 use crate::store::{Claim, StoreError, StoreErrorKind};
 
@@ -108,4 +111,16 @@ impl Begin<DeadpoolTransaction> for DeadpoolTransactions {
         }
         Ok(claim.map(|open| -> Box<dyn Session<_>> { Box::new(open) }))
     }
+}
+
+/// Whether no session holds a transaction's lock: asked by a connection of the store's.
+async fn is_free(
+    records: &Records,
+    sql: &TransactionStatements,
+    key: &RecordKey,
+) -> Result<bool, StoreError> {
+    let lock = lock(&sql.name, key);
+    let ask = || sqlx::query("SELECT pg_try_advisory_xact_lock($1) AS is_free").bind(lock);
+    let row = row::one(records.lanes()?.work.rows(None, ask).await?)?;
+    row.try_get("is_free").map_err(store_error)
 }

@@ -30,7 +30,7 @@ pub(super) use self::ended::{Remaining, keep, settled_without_record};
 #[cfg(feature = "tokio-postgres")]
 pub(super) use self::fate::{Begun, fate_without_connection};
 #[cfg(feature = "tokio-postgres")]
-pub(super) use self::lock::is_free;
+pub(super) use self::lock::lock;
 #[cfg(feature = "tokio-postgres")]
 pub(super) use self::not_begun::NotBegun;
 #[cfg(feature = "tokio-postgres")]
