@@ -138,7 +138,8 @@ async fn a_body_that_has_produced_its_length_has_ended() {
         let first = tokio::time::timeout(LONG, reply(server.post(path, path, "")));
         let first = first.await.expect(path);
         assert_eq!((first.status, first.text()), (200, ""), "{path}");
-        let again = reply(server.post(path, path, "")).await;
+        // The client has it all with its head, and does not wait for the end.
+        let again = server.settled(server.post(path, path, "")).await;
         assert!(again.is_replay(), "{again:?}");
     }
     assert_eq!(server.probe.runs(), 6);
@@ -170,6 +171,34 @@ async fn trailers_behind_an_announced_length_are_stored() {
         let body = local.response("/", "key").await.into_body();
         let body = body.collect().await.unwrap();
         assert_eq!(body.trailers().unwrap()["x-checksum"], "7");
+        assert_eq!(body.to_bytes(), "1234567890");
+    }
+}
+
+#[idempotent]
+async fn late_trailers(State(_): State<Probe>) -> Response {
+    let trailers = async {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        Some(Ok(HeaderMap::from_iter([(
+            HeaderName::from_static("x-checksum"),
+            HeaderValue::from_static("7"),
+        )])))
+    };
+    let body = http_body_util::Full::new(Bytes::from("1234567890"));
+    Response::new(Body::new(body.with_trailers(Box::pin(trailers))))
+}
+
+/// A server waits for them over HTTP/2.
+#[tokio::test]
+async fn trailers_that_are_ready_later_are_not_lost() {
+    let local = Local::new(
+        MemoryStore::new(),
+        Router::new().route("/", post(late_trailers)),
+    );
+    for _ in 0..2 {
+        let body = local.response("/", "key").await.into_body();
+        let body = body.collect().await.unwrap();
+        assert!(body.trailers().is_some());
         assert_eq!(body.to_bytes(), "1234567890");
     }
 }

@@ -199,3 +199,21 @@ async fn only_a_replay_is_marked_as_one() {
         assert!(!answer.headers.keys().any(is_marked), "{answer:?}");
     }
 }
+
+#[idempotent]
+async fn nested_fallback(State(probe): State<Probe>, request: Request) -> String {
+    format!("{}, run {}", request.uri().path(), probe.run())
+}
+
+/// A server waits for them over HTTP/2.
+#[tokio::test]
+async fn fallbacks_of_nested_routers_are_different_operations() {
+    let routes = Router::<App>::new()
+        .nest("/a", Router::new().fallback(nested_fallback))
+        .nest("/b", Router::new().fallback(nested_fallback));
+    let server = serve(routes).await;
+    let first = reply(server.post("/a", "key", "")).await;
+    assert_eq!(first.status, 200);
+    let second = reply(server.post("/b", "key", "")).await;
+    assert_eq!(second.status, 200, "{second:?}");
+}

@@ -295,3 +295,51 @@ async fn a_client_that_does_not_read_its_socket_keeps_no_key_in_flight() {
     assert_eq!(bytes, CHUNKS * CHUNK.len());
     assert!(first.ends_with(b"\r\n0\r\n\r\n"));
 }
+
+/// It is the one that the body wakes.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_again_is_woken_at_the_end() {
+    let Scene { local, feed, .. } = scene();
+    let mut body = local.response("/streamed", "key").await.into_body();
+    // The watch reads on, and waits for the body.
+    sleep(LONG).await;
+    // The watch is woken, but the client is first: it takes the piece, and waits for more.
+    feed.send("12345").unwrap();
+    assert_eq!(piece(&mut body).await, "12345");
+    tokio::spawn(async move {
+        sleep(Duration::from_millis(10)).await;
+        feed.send("67890").unwrap();
+    });
+    let began = Instant::now();
+    // That this time-out ends polls the body once more, so only the time tells.
+    let rest = timeout(Duration::from_secs(3600), rest(body)).await;
+    assert_eq!(rest.unwrap(), "67890");
+    assert!(
+        began.elapsed() < Duration::from_secs(60),
+        "the client hung for {:?}",
+        began.elapsed()
+    );
+}
+
+/// One that is not the end, too.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_again_gets_each_piece_as_it_comes() {
+    let Scene { local, feed, .. } = scene();
+    let mut body = local.response("/streamed", "key").await.into_body();
+    sleep(Duration::from_millis(4_100)).await;
+    feed.send("12345").unwrap();
+    assert_eq!(piece(&mut body).await, "12345");
+    let kept = feed.clone();
+    tokio::spawn(async move {
+        sleep(Duration::from_millis(10)).await;
+        feed.send("67").unwrap();
+    });
+    let began = Instant::now();
+    assert_eq!(piece(&mut body).await, "67");
+    assert!(
+        began.elapsed() < Duration::from_millis(100),
+        "{:?}",
+        began.elapsed()
+    );
+    drop(kept);
+}

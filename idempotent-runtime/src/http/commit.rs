@@ -93,7 +93,12 @@ where
     if is_error(&own)
         && let Err(refusal) = transaction.undo().await
     {
-        return answer::refuse(&idempotency, &refusal);
+        // Something that the handler has left may run there still.
+        return match transaction.take_back().await {
+            Fate::Undone => answer::refuse(&idempotency, &refusal),
+            Fate::Ended => unknown(&idempotency),
+            Fate::Undecided => undecided(&idempotency),
+        };
     }
     let mut committing = pin!(transaction.commit(&stored));
     let committed = match may_read_on::<C>(&stored) {
@@ -156,9 +161,13 @@ async fn took_too_long<C: TransactionConnection>(
             let why = "the handler took longer than `transaction_timeout`";
             answer::rolled_back(idempotency, record, why)
         }
-        Fate::Ended => answer::problem(idempotency, &Problem::new(ProblemCode::OutcomeUnknown)),
+        Fate::Ended => unknown(idempotency),
         Fate::Undecided => undecided(idempotency),
     }
+}
+
+fn unknown(idempotency: &Idempotency) -> Response {
+    answer::problem(idempotency, &Problem::new(ProblemCode::OutcomeUnknown))
 }
 
 /// Its key is locked until it is decided, and the next request with it finds the truth.

@@ -91,7 +91,7 @@ impl<'a> Head<'a> {
             Some(OriginalUri(uri)) => uri,
             None => &parts.uri,
         };
-        let is_same = path_and_query(uri).ends_with(path_and_query(&parts.uri));
+        let is_same = is_without_prefix(uri, &parts.uri);
         Self {
             method: Cow::Borrowed(&parts.method),
             uri: Cow::Borrowed(uri),
@@ -236,6 +236,12 @@ impl<'a> Head<'a> {
         };
         operation_of(&self.method, Some(path), policy)
     }
+}
+
+/// Whether it is the same, or what a nested router has made of it.
+fn is_without_prefix(original: &Uri, uri: &Uri) -> bool {
+    let path = uri.path();
+    original.query() == uri.query() && (path == "/" || original.path().ends_with(path))
 }
 
 fn path_and_query(uri: &Uri) -> &str {

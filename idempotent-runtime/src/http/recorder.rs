@@ -117,23 +117,22 @@ async fn watch(desk: Arc<Mutex<Desk>>) {
 /// the body wake another one in its place.
 fn look(desk: &Mutex<Desk>) -> Finding {
     let mut desk = lock(desk);
-    if desk.is_done() {
-        return Finding::Done;
-    }
-    let (is_read, reader) = (std::mem::take(&mut desk.is_read), desk.reader.take());
+    let finding = match std::mem::take(&mut desk.is_read) {
+        _ if desk.is_done() => Finding::Done,
+        true => Finding::Reads,
+        false => Finding::ReadsNothing,
+    };
+    let reader = desk.reader.take();
     drop(desk);
     if let Some(reader) = reader {
         reader.wake();
     }
-    match is_read {
-        true => Finding::Reads,
-        false => Finding::ReadsNothing,
-    }
+    finding
 }
 
+/// Until the client reads again: from then on it is the one that the body wakes.
 async fn read_on(desk: &Mutex<Desk>) {
-    while !lock(desk).is_done() {
-        std::future::poll_fn(|cx| lock(desk).read_on(cx)).await;
+    while std::future::poll_fn(|cx| lock(desk).read_on(cx)).await {
         consume_budget().await;
     }
 }
@@ -143,10 +142,11 @@ impl Desk {
         self.tape.as_ref().is_none_or(Tape::is_complete)
     }
 
-    fn read_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// One step, and whether there is another.
+    fn read_on(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         match &mut self.tape {
-            Some(tape) => tape.read_on(cx),
-            None => Poll::Ready(()),
+            Some(tape) if !self.is_read && !tape.is_complete() => tape.read_on(cx).map(|()| true),
+            _ => Poll::Ready(false),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::response::Response;
@@ -12,8 +13,13 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body::{Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
 
 use super::answer::is_bodyless;
+
+/// How long a body that has produced its length may take for its trailers, or to say that it has ended. Over HTTP/1.1 a server sends
+/// no more of it and asks no more; over HTTP/2 it waits.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What a body has produced; `None` is its end.
 pub(super) type Produced = Option<Result<Frame<Bytes>, axum::Error>>;
@@ -21,12 +27,13 @@ pub(super) type Produced = Option<Result<Frame<Bytes>, axum::Error>>;
 /// A handler's body, out of which no panic gets. One that has panicked, in whichever of its functions, has broken off: it fails
 /// once, and is not looked at again.
 ///
-/// Of a known length it has ended when it has produced that and there is nothing more of it for now: a server sends no more of it
-/// either. What is there in the same moment can be its trailers.
+/// Of a known length it has ended when it has produced that and nothing more for a [while](GRACE).
 pub(super) struct Source {
     body: Body,
     /// How much of its length it has yet to produce.
     left: Option<u64>,
+    /// Until when its trailers are waited for, since it has produced its length.
+    grace: Option<Pin<Box<Sleep>>>,
     health: Cell<Health>,
 }
 
@@ -44,6 +51,7 @@ impl Source {
         Self {
             body,
             left: None,
+            grace: None,
             health: Cell::new(Health::Sound),
         }
     }
@@ -69,9 +77,12 @@ impl Source {
         self.left
     }
 
-    fn count(&mut self, poll: Poll<Produced>) -> Poll<Produced> {
+    fn count(&mut self, poll: Poll<Produced>, cx: &mut Context<'_>) -> Poll<Produced> {
         match &poll {
-            Poll::Pending if self.left == Some(0) => return Poll::Ready(None),
+            Poll::Pending if self.left == Some(0) => {
+                let grace = self.grace.get_or_insert_with(|| Box::pin(sleep(GRACE)));
+                return grace.as_mut().poll(cx).map(|()| None);
+            }
             Poll::Ready(Some(Ok(frame))) => {
                 let produced = frame.data_ref().map_or(0, Bytes::len) as u64;
                 self.left = self.left.map(|left| left.saturating_sub(produced));
@@ -97,7 +108,7 @@ impl HttpBody for Source {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Produced> {
         let this = self.get_mut();
         match guarded(&this.health, || Pin::new(&mut this.body).poll_frame(cx)) {
-            Some(poll) => this.count(poll),
+            Some(poll) => this.count(poll, cx),
             None => Poll::Ready(this.fail()),
         }
     }

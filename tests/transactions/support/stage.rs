@@ -138,6 +138,11 @@ impl Stage {
                 "sql" => tx.execute(&statement).await,
                 // A handler that does not look at what the database says.
                 "try" => tx.execute(&statement).await.or(Ok(())),
+                "cut" => {
+                    let cut = Duration::from_millis(200);
+                    drop(tokio::time::timeout(cut, tx.execute(&statement)).await);
+                    Ok(())
+                }
                 "nested" => tx.nested(&pay, ending(what)).await,
                 "gate" => {
                     self.pass(what).await;

@@ -26,13 +26,16 @@ impl Records {
         request: &TransactionRequest,
         session: u64,
     ) -> Result<Fate, StoreError> {
-        for pause in ASK_FOR_FATE {
+        let mut pauses = ASK_FOR_FATE.into_iter();
+        loop {
             match on_lane!(self, calls, try_fate_of_session(request, session))? {
                 Some(fate) => return Ok(fate),
-                None => sleep(pause).await,
+                None => match pauses.next() {
+                    Some(pause) => sleep(pause).await,
+                    None => return Ok(Fate::Undecided),
+                },
             }
         }
-        Ok(Fate::Undecided)
     }
 
     /// While that session has the key's lock, nothing is decided, and it is ended.
@@ -47,8 +50,10 @@ impl Records {
             return self.fate_by_record(connection, request).await.map(Some);
         }
         let kill = sqlx::raw_sql(AssertSqlSafe(format!("KILL {session}")));
-        let killed = kill.execute(&mut **connection).await;
-        killed.map_err(|error| self.fault(error))?;
+        if let Err(error) = kill.execute(&mut **connection).await {
+            // It may have ended meanwhile.
+            tracing::debug!(%error, "cannot end a session");
+        }
         Ok(None)
     }
 

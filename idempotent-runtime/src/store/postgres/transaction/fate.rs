@@ -38,11 +38,15 @@ pub(in crate::store::postgres) async fn fate_without_connection(
 
 /// Asked by a connection of the store's until it is decided, for a while. `None` if that cannot be asked.
 async fn fate_of(records: &Records, begun: Begun) -> Option<Fate> {
-    for pause in ASK_FOR_FATE {
+    let mut pauses = ASK_FOR_FATE.into_iter();
+    loop {
         match status(records, begun).await {
             Ok(status) if status == "committed" => return Some(Fate::Ended),
             Ok(status) if status == "aborted" => return Some(Fate::Undone),
-            Ok(_) => sleep(pause).await,
+            Ok(_) => match pauses.next() {
+                Some(pause) => sleep(pause).await,
+                None => return Some(Fate::Undecided),
+            },
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -52,7 +56,6 @@ async fn fate_of(records: &Records, begun: Begun) -> Option<Fate> {
             }
         }
     }
-    Some(Fate::Undecided)
 }
 
 async fn status(records: &Records, begun: Begun) -> Result<String, StoreError> {
