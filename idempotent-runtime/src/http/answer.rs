@@ -17,6 +17,7 @@ use http_body_util::StreamBody;
 
 use super::body;
 use super::note;
+use super::source::is_bodyless;
 use crate::engine::{Answer, Described, Refusal};
 use crate::handle::Idempotency;
 use crate::handle::problem::{Problem, ProblemCode};
@@ -230,14 +231,6 @@ pub(super) fn degraded(mut response: Response) -> Response {
         .headers_mut()
         .try_insert(IDEMPOTENCY_DEGRADED, value);
     response
-}
-
-/// Statuses that are never followed by a body.
-pub(super) fn is_bodyless(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
-    )
 }
 
 /// Puts a response together; 204, 205 and 304 have neither body nor length.

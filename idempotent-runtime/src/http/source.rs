@@ -10,12 +10,10 @@ use std::time::Duration;
 use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
-
-use super::answer::is_bodyless;
 
 /// How long a body that has produced its length may take for its trailers, or to say that it has ended. Over HTTP/1.1 a server sends
 /// no more of it and asks no more; over HTTP/2 it waits.
@@ -129,6 +127,14 @@ impl Drop for Source {
         // The panic hook has told of it, and nothing depends on it.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(body)));
     }
+}
+
+/// Statuses that are never followed by a body.
+pub(super) fn is_bodyless(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
+    )
 }
 
 /// Runs code of a body that is sound. It is broken until that has returned, and not looked at again if that panics, which is what
