@@ -189,7 +189,7 @@ async fn late_trailers(State(_): State<Probe>) -> Response {
 }
 
 /// A server waits for them over HTTP/2.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn trailers_that_are_ready_later_are_not_lost() {
     let local = Local::new(
         MemoryStore::new(),
