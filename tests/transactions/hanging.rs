@@ -82,7 +82,7 @@ async fn a_handler_that_commits_by_itself_and_hangs_in_a_statement_is_called_unk
     scene: &Scene<C>,
 ) {
     let server = server(scene).await;
-    let steps = "pay; sql COMMIT; once sql SELECT pg_sleep(600)";
+    let steps = "pay; sql COMMIT; once sql SELECT pg_sleep(20)";
     let first = server.post("/all", "key", steps).await;
     first.assert_code(409, "outcome-unknown");
     let again = server.post("/all", "key", steps).await;
