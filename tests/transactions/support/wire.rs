@@ -28,6 +28,7 @@ impl Wire {
                 let (counted, mut cut) = (Arc::clone(&counted), cut.clone());
                 tokio::spawn(async move {
                     tokio::select! {
+                        biased;
                         _ = cut.wait_for(|is_cut| *is_cut) => {}
                         _ = relay(client, server, &counted) => {}
                     }

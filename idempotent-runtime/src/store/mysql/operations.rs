@@ -155,18 +155,25 @@ impl Records {
     ) -> Result<Completion, Fault> {
         let bytes = response.encode();
         check_packet(bytes.len(), connection.max_packet_bytes())?;
-        let complete = || {
-            self.statements
-                .complete(owner, response.status, &bytes, ttl)
-        };
-        if self.has_matched(connection, complete).await? {
-            return Ok(Completion::Stored);
+        for _ in 0..TRIES {
+            let complete = || {
+                self.statements
+                    .complete(owner, response.status, &bytes, ttl)
+            };
+            if self.has_matched(connection, complete).await? {
+                return Ok(Completion::Stored);
+            }
+            let completed_by = self.statements.completed_by(owner);
+            match self.read(connection, completed_by).await? {
+                None => return Ok(Completion::Lost),
+                Some(row) if is_completed(column(&row, 0)?)? => {
+                    return Ok(Completion::AlreadyCompleted);
+                }
+                // It is this owner's to complete, so the update has to match.
+                Some(_) => {}
+            }
         }
-        let completed_by = self.statements.completed_by(owner);
-        match self.read(connection, completed_by).await? {
-            Some(row) if is_completed(column(&row, 0)?)? => Ok(Completion::AlreadyCompleted),
-            Some(_) | None => Ok(Completion::Lost),
-        }
+        Err(contended().into())
     }
 
     pub(super) async fn save_progress_on(
