@@ -1,10 +1,14 @@
-//! What an application does in a transaction, alone and with the record of its request (`#[tx]`).
+//! What an application does in a transaction: alone, with a record of its request that it writes by itself, and with `#[tx]`.
+//!
+//! The one by itself locks the key (on MySQL and SQLite the primary key decides), looks for a record, compares the request with
+//! it, and writes the record. It does without the rest of `#[tx]`: no savepoint, no failures that are kept, no handler
+//! that commits or changes its role or `search_path`, no limit for a client that has gone silent.
 
 use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Extension, State};
-use axum::http::{Request, StatusCode, header};
+use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::routing::{MethodRouter, post};
 use axum::{Json, Router};
 use idempotent_runtime::store::Store;
@@ -12,8 +16,9 @@ use idempotent_runtime::store::mysql::MySqlStore;
 use idempotent_runtime::store::postgres::PostgresStore;
 use idempotent_runtime::store::sqlite::SqliteStore;
 use idempotent_runtime::{Idempotency, Transactions, idempotent};
+use sha2::{Digest as _, Sha256};
 use sqlx::pool::PoolOptions;
-use sqlx::{MySqlConnection, PgConnection, SqliteConnection};
+use sqlx::{MySqlConnection, PgConnection, Row as _, SqliteConnection};
 use tower::ServiceExt as _;
 
 use super::connect::CONNECTIONS;
@@ -25,10 +30,12 @@ use crate::till::{Payment, PaymentRequest, Till};
 /// 200 bytes, as requests have them.
 const BODY: &str = r#"{"amount":4200,"currency":"EUR","order_id":"order-0123456789","note":"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"}"#;
 
-/// One application without idempotency and one with it, on the same pool and the same table.
+/// Applications without idempotency and with it, on the same pool and the same table.
 pub(super) struct Inserts {
     pub(super) driver: Driver,
     pub(super) alone: Router,
+    /// Written for `sqlx` only.
+    pub(super) by_hand: Option<Router>,
     pub(super) with_record: Router,
     pub(super) store: Arc<dyn Store>,
 }
@@ -84,7 +91,10 @@ pub(super) type Answer = Result<(StatusCode, Json<Payment>), (StatusCode, String
 
 /// The same for each database, in its words.
 macro_rules! database {
-    ($name:ident, $database:ty, $connection:ty, $store:ty, $begin:literal, $id:literal, $values:literal) => {
+    (
+        $name:ident, $database:ty, $connection:ty, $store:ty, $begin:literal, $id:literal, $values:literal,
+        $lock:expr, $look:literal, $record:literal, $bytes:literal
+    ) => {
         mod $name {
             use super::*;
 
@@ -111,6 +121,39 @@ macro_rules! database {
                 Ok(till.pay(request))
             }
 
+            async fn by_hand(
+                State(pool): State<sqlx::Pool<$database>>,
+                Extension(till): Extension<Till>,
+                headers: HeaderMap,
+                body: Bytes,
+            ) -> Result<(StatusCode, Vec<u8>), (StatusCode, String)> {
+                let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok());
+                let key = key.ok_or((StatusCode::BAD_REQUEST, String::new()))?;
+                let hash = Sha256::digest(&body).to_vec();
+                let request: PaymentRequest = serde_json::from_slice(&body).map_err(failed)?;
+                let mut tx = pool.begin_with($begin).await.map_err(failed)?;
+                if let Some(lock) = $lock {
+                    let locked = sqlx::query(lock).bind(key).fetch_all(&mut *tx).await;
+                    locked.map_err(failed)?;
+                }
+                let found = sqlx::query($look).bind(key).fetch_optional(&mut *tx).await;
+                if let Some(found) = found.map_err(failed)? {
+                    let (before, response): (Vec<u8>, Vec<u8>) = (found.get(0), found.get(1));
+                    return if before == hash {
+                        Ok((StatusCode::CREATED, response))
+                    } else {
+                        Err((StatusCode::UNPROCESSABLE_ENTITY, String::new()))
+                    };
+                }
+                insert(&mut tx, &request).await.map_err(failed)?;
+                let (status, Json(payment)) = till.pay(request);
+                let response = serde_json::to_vec(&payment).map_err(failed)?;
+                let record = sqlx::query($record).bind(key).bind(hash).bind(&response);
+                record.execute(&mut *tx).await.map_err(failed)?;
+                tx.commit().await.map_err(failed)?;
+                Ok((status, response))
+            }
+
             #[idempotent(ttl_hours = 24)]
             async fn with_record(
                 #[tx] tx: &mut $connection,
@@ -134,12 +177,18 @@ macro_rules! database {
                     "amount bigint NOT NULL, order_id varchar(64) NOT NULL)"
                 );
                 sqlx::query(table).execute(&pool).await?;
+                let records = concat!(
+                    "CREATE TABLE IF NOT EXISTS payment_records (id varchar(64) PRIMARY KEY, request_hash ",
+                    $bytes, " NOT NULL, response ", $bytes, " NOT NULL, expires_at timestamp NOT NULL)"
+                );
+                sqlx::query(records).execute(&pool).await?;
                 let store: Arc<dyn Store> = Arc::new(<$store>::new(pool.clone()));
                 let idempotency = Idempotency::new(Arc::clone(&store));
                 let transactions: Transactions<$connection> = idempotency.transactions().await?;
                 Ok(Inserts {
                     driver: Driver::Sqlx,
-                    alone: application(post(alone), pool),
+                    alone: application(post(alone), pool.clone()),
+                    by_hand: Some(application(post(by_hand), pool)),
                     with_record: application(post(with_record), transactions),
                     store,
                 })
@@ -155,7 +204,11 @@ database!(
     PostgresStore,
     "BEGIN",
     "bigserial",
-    "($1, $2)"
+    "($1, $2)",
+    Some("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"),
+    "SELECT request_hash, response FROM payment_records WHERE id = $1 AND expires_at > now()",
+    "INSERT INTO payment_records (id, request_hash, response, expires_at) VALUES ($1, $2, $3, now() + interval '1 day')",
+    "bytea"
 );
 database!(
     mysql,
@@ -164,7 +217,11 @@ database!(
     MySqlStore,
     "BEGIN",
     "bigint AUTO_INCREMENT",
-    "(?, ?)"
+    "(?, ?)",
+    None::<&'static str>,
+    "SELECT request_hash, response FROM payment_records WHERE id = ? AND expires_at > UTC_TIMESTAMP()",
+    "INSERT INTO payment_records (id, request_hash, response, expires_at) VALUES (?, ?, ?, UTC_TIMESTAMP() + INTERVAL 1 DAY)",
+    "blob"
 );
 database!(
     sqlite,
@@ -173,5 +230,9 @@ database!(
     SqliteStore,
     "BEGIN IMMEDIATE",
     "integer",
-    "(?, ?)"
+    "(?, ?)",
+    None::<&'static str>,
+    "SELECT request_hash, response FROM payment_records WHERE id = ? AND expires_at > datetime()",
+    "INSERT INTO payment_records (id, request_hash, response, expires_at) VALUES (?, ?, ?, datetime('now', '+1 day'))",
+    "blob"
 );

@@ -60,6 +60,7 @@ pub(super) async fn inserts(url: &str, connections: u32) -> Result<Inserts, Fail
     Ok(Inserts {
         driver: Driver::TokioPostgres,
         alone: application(post(alone), pool),
+        by_hand: None,
         with_record: application(post(with_record), transactions),
         store,
     })

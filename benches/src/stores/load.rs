@@ -22,6 +22,8 @@ pub(crate) enum Operation {
     Replay,
     /// A payment in a transaction, without idempotency.
     Insert(Driver),
+    /// The same with a key of its own, and a record that is written without this crate, by `sqlx`.
+    InsertByHand,
     /// The same with `#[tx]`, and a key of its own.
     InsertWithRecord(Driver),
 }
@@ -38,14 +40,27 @@ impl Operation {
     pub(crate) const ALL: [Self; 3] = [Self::Claim, Self::Pair, Self::Replay];
 
     /// What is compared with each other.
-    pub(super) const fn inserts(driver: Driver) -> [Self; 2] {
-        [Self::Insert(driver), Self::InsertWithRecord(driver)]
+    pub(super) const fn inserts(driver: Driver) -> &'static [Self] {
+        const SQLX: [Operation; 3] = [
+            Operation::Insert(Driver::Sqlx),
+            Operation::InsertByHand,
+            Operation::InsertWithRecord(Driver::Sqlx),
+        ];
+        const TOKIO_POSTGRES: [Operation; 2] = [
+            Operation::Insert(Driver::TokioPostgres),
+            Operation::InsertWithRecord(Driver::TokioPostgres),
+        ];
+        match driver {
+            Driver::Sqlx => &SQLX,
+            Driver::TokioPostgres => &TOKIO_POSTGRES,
+        }
     }
 
     /// What writes, if it is an insert.
     pub(super) const fn driver(self) -> Option<Driver> {
         match self {
             Self::Insert(driver) | Self::InsertWithRecord(driver) => Some(driver),
+            Self::InsertByHand => Some(Driver::Sqlx),
             Self::Claim | Self::Pair | Self::Replay => None,
         }
     }
@@ -56,6 +71,7 @@ impl Operation {
             Self::Pair => "claim + complete",
             Self::Replay => "replay",
             Self::Insert(Driver::Sqlx) => "insert",
+            Self::InsertByHand => "insert, hand-written record",
             Self::InsertWithRecord(Driver::Sqlx) => "insert, `#[tx]`",
             Self::Insert(Driver::TokioPostgres) => "insert, tokio-postgres",
             Self::InsertWithRecord(Driver::TokioPostgres) => "insert, `#[tx]`, tokio-postgres",
@@ -132,6 +148,10 @@ impl Run {
                         Operation::Pair => pair(&*store, number, &response).await?,
                         Operation::Replay => replay(&*store, first, number).await?,
                         Operation::Insert(_) => pay(inserts()?.alone.clone(), number).await?,
+                        Operation::InsertByHand => {
+                            let by_hand = inserts()?.by_hand.clone();
+                            pay(by_hand.ok_or("it is not written")?, number).await?;
+                        }
                         Operation::InsertWithRecord(_) => {
                             pay(inserts()?.with_record.clone(), number).await?;
                         }

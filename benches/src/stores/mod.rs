@@ -107,15 +107,17 @@ async fn measure(options: &Options) -> Result<(), Failure> {
             samples.push(sample);
         }
     }
-    let mut before: &[Sample] = &[];
+    let mut alone: &[Sample] = &[];
     for ((operation, callers), samples) in cells.iter().zip(&samples) {
         let ratios = match operation {
             Operation::Pair if *callers == CEILING_CALLERS => ratios.clone(),
-            Operation::InsertWithRecord(_) => ratios_of(samples, before),
+            Operation::InsertByHand | Operation::InsertWithRecord(_) => ratios_of(samples, alone),
             _ => Vec::new(),
         };
         print(options, *operation, *callers, samples, median(ratios));
-        before = samples;
+        if matches!(operation, Operation::Insert(_)) {
+            alone = samples;
+        }
     }
     if let Some(ceiling) = median(ceilings) {
         print_ceiling(options, ceiling);
@@ -140,7 +142,7 @@ fn cells(drivers: impl Iterator<Item = Driver>) -> Vec<(Operation, u32)> {
     let claims = Operation::ALL.map(|operation| CALLERS.map(|callers| (operation, callers)));
     let inserts = drivers.flat_map(|driver| {
         let inserts = Operation::inserts(driver);
-        PAYERS.map(|payers| inserts.map(|operation| (operation, payers)))
+        PAYERS.map(|payers| inserts.iter().map(move |operation| (*operation, payers)))
     });
     let claims = claims.as_flattened().iter().copied();
     claims.chain(inserts.flatten()).collect()
@@ -204,7 +206,7 @@ fn print(
     let log_bytes = of(|sample| sample.spent.log_bytes);
     let name = operation.name();
     if options.json {
-        let is_insert = matches!(operation, Operation::InsertWithRecord(_));
+        let is_insert = operation.driver().is_some();
         Line::default()
             .with("store", options.name.as_str())
             .with("operation", name)

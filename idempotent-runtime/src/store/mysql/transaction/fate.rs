@@ -4,12 +4,12 @@ use sqlx::{AssertSqlSafe, MySqlConnection};
 use tokio::time::sleep;
 
 use super::session::only;
-use crate::store::StoreError;
 use crate::store::mysql::error::Fault;
 use crate::store::mysql::lane::{OnLoan, on_lane};
 use crate::store::mysql::records::Records;
 use crate::store::mysql::row::column;
 use crate::store::transaction::{ASK_FOR_FATE, Fate, TransactionRequest};
+use crate::store::{StoreError, StoreErrorKind};
 
 impl Records {
     /// Of a transaction that has ended.
@@ -28,12 +28,16 @@ impl Records {
     ) -> Result<Fate, StoreError> {
         let mut pauses = ASK_FOR_FATE.into_iter();
         loop {
-            match on_lane!(self, calls, try_fate_of_session(request, session))? {
-                Some(fate) => return Ok(fate),
-                None => match pauses.next() {
-                    Some(pause) => sleep(pause).await,
-                    None => return Ok(Fate::Undecided),
-                },
+            match on_lane!(self, calls, try_fate_of_session(request, session)) {
+                Ok(Some(fate)) => return Ok(fate),
+                Ok(None) => {}
+                // It has not let go of the record yet.
+                Err(error) if error.kind() == StoreErrorKind::Busy => {}
+                Err(error) => return Err(error),
+            }
+            match pauses.next() {
+                Some(pause) => sleep(pause).await,
+                None => return Ok(Fate::Undecided),
             }
         }
     }
