@@ -13,7 +13,7 @@ use tracing::{Level, Span};
 
 use super::answer;
 use super::identify::{operation_of, unbounded};
-use super::note::{Note, is_noted};
+use super::note::{self, Note, is_noted};
 use super::release::Unstored;
 use crate::engine::{Described, Intent};
 use crate::handle::{IDEMPOTENCY_STATUS, Idempotency};
@@ -91,6 +91,14 @@ impl Report {
         if let Some(reporting) = &mut self.0 {
             reporting.attempt = Some(attempt);
         }
+    }
+
+    /// As [`finish`](Self::finish), of a request that has run without a record because it needs none.
+    pub(super) fn unprotected(self, mut response: Response) -> Response {
+        if let Some(reporting) = &self.0 {
+            response = note::outcome(&reporting.idempotency, response, Outcome::Unprotected);
+        }
+        self.finish(response)
     }
 
     /// Tells all of them, and gives the answer its last form. What it says of this key says nothing of another, should a

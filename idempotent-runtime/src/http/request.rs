@@ -172,9 +172,11 @@ where
             let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
             let is_keyless = is_keyless(&self.request, policy);
             if is_keyless && is_unprotected(&self.request, policy) {
-                // Boxed once, with all that it needs.
-                let response = Box::pin(self.pass(move |last| handler(args, last))).await;
-                return report.finish(response);
+                // Boxed once, with all that it needs and the handler's own future.
+                return match Box::pin(self.pass(move |last| handler(args, last))).await {
+                    Ok(response) => report.unprotected(response),
+                    Err(rejection) => report.finish(rejection),
+                };
             }
             let (request, last) = match self.receive(policy, is_keyless, false, &mut report).await {
                 Continue(received) => received,
@@ -186,19 +188,15 @@ where
         }
     }
 
-    /// Runs the handler of a request that needs no protection.
-    async fn pass<Fut>(self, handler: impl FnOnce(T) -> Fut) -> Response
+    /// Runs the handler of a request that needs no protection, unless its last argument is rejected.
+    async fn pass<Fut>(self, handler: impl FnOnce(T) -> Fut) -> Result<Response, Response>
     where
         Fut: Future<Output: IntoResponse>,
     {
         let tested = Tested::of(self.request.extensions());
-        let last = match self.extraction.extract(self.request).await {
-            Ok(last) => last,
-            Err(rejection) => return rejection,
-        };
+        let last = self.extraction.extract(self.request).await?;
         tested.begin();
-        let response = Handling::new(|| handler(last)).await;
-        note::outcome(&self.handle, response, Outcome::Unprotected)
+        Ok(capture::answered(handler(last).await))
     }
 
     /// As [`run`](Self::run), with expressions over the handler's arguments.
