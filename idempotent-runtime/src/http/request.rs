@@ -172,7 +172,7 @@ where
             let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
             let is_keyless = is_keyless(&self.request, policy);
             if is_keyless && is_unprotected(&self.request, policy) {
-                // Boxed once, with all that it needs and the handler's own future.
+                // Boxed once, with all that it needs.
                 return match Box::pin(self.pass(move |last| handler(args, last))).await {
                     Ok(response) => report.unprotected(response),
                     Err(rejection) => report.finish(rejection),
@@ -196,7 +196,7 @@ where
         let tested = Tested::of(self.request.extensions());
         let last = self.extraction.extract(self.request).await?;
         tested.begin();
-        Ok(capture::answered(handler(last).await))
+        Ok(Handling::new(|| handler(last)).await)
     }
 
     /// As [`run`](Self::run), with expressions over the handler's arguments.
