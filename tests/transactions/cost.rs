@@ -27,7 +27,7 @@ async fn round_trips<C: Database>(wire: &Wire, pool: &C::Pool, work: impl Future
 async fn round_trips_are_few<C: Database>(scene: &Scene<C>) {
     let (added, replay) = match C::STORE {
         "postgres" => (3, 3),
-        _ => (6, 2),
+        _ => (3, 2),
     };
     let (url, wire) = scene.wired().await;
     let pool = C::pool(&url, 1);

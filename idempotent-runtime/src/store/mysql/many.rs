@@ -86,7 +86,7 @@ impl ManyStatements {
 
     /// One statement each.
     pub(super) fn delete(&self, keys: &[RecordKey]) -> Vec<String> {
-        let delete = |key| self.delete.replace("{key}", &literal(key));
+        let delete = |key: &RecordKey| self.delete.replace("{key}", &literal(key.as_bytes()));
         keys.iter().map(delete).collect()
     }
 }
@@ -101,11 +101,19 @@ fn with_keys(template: &str, keys: &[RecordKey]) -> String {
     for key in keys {
         let separator = if literals.is_empty() { "" } else { "," };
         // Writing to a string does not fail.
-        let _ = write!(literals, "{separator}{}", literal(key));
+        let _ = write!(literals, "{separator}{}", literal(key.as_bytes()));
     }
     template.replace("{keys}", &literals)
 }
 
-pub(super) fn literal(key: &RecordKey) -> String {
-    format!("X'{}'", key.to_hex())
+/// The bytes as a literal.
+pub(super) fn literal(bytes: &[u8]) -> String {
+    let mut literal = String::with_capacity(bytes.len() * 2 + 3);
+    literal.push_str("X'");
+    for byte in bytes {
+        // Writing to a string does not fail.
+        let _ = write!(literal, "{byte:02x}");
+    }
+    literal.push('\'');
+    literal
 }

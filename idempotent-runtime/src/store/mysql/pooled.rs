@@ -8,20 +8,20 @@ use super::many::literal;
 use super::statements::{session_limit, text};
 use super::table::QualifiedTable;
 use crate::key::RecordKey;
-use crate::store::sql::{prepared, uncommented};
+use crate::store::ClaimRequest;
+use crate::store::sql::{micros, prepared, uncommented};
 
 pub(super) const UNLOCK: &str = include_str!("sql/unlock.sql");
 
-/// For leave.sql and unlock.sql, which put it back.
-const KEEP_AUTOCOMMIT: &str = "@idempotent_autocommit = @@autocommit";
-
 /// One for each step of a transaction.
 pub(super) struct PooledStatements {
-    read: String,
+    enter_first: String,
     enter: String,
-    begin: SqlStr,
+    begin: String,
     begin_unprotected: String,
-    prepare: SqlStr,
+    before: SqlStr,
+    insert: String,
+    prepare: String,
     leave: SqlStr,
 }
 
@@ -36,57 +36,101 @@ impl PooledStatements {
         let read = uncommented(include_str!("sql/read.sql"))
             .replace("{details}", "NULL, NULL, NULL")
             .replace('?', "{key}");
-        let pooled_read = uncommented(include_str!("sql/pooled_read.sql"));
-        let begin = include_str!("sql/begin.sql");
+        let before = uncommented(include_str!("sql/before.sql"));
+        let enter = uncommented(include_str!("sql/enter.sql"))
+            .replace("{before}", &before)
+            .replace("{read}", &read);
+        let enter_first = uncommented(include_str!("sql/enter_first.sql"));
+        let begin = uncommented(include_str!("sql/begin.sql"));
+        let begin_unprotected = uncommented(include_str!("sql/begin_unprotected.sql"));
         Self {
-            enter: format!("{}; {}", of(include_str!("sql/enter.sql")), of(&read)),
-            read: of(&pooled_read.replace("{read}", &read)),
-            begin: prepared(of(&begin
-                .replace("{autocommit}", "")
-                .replace("{mode}", " READ WRITE"))),
-            begin_unprotected: of(&begin
-                .replace("{autocommit}", &format!("{KEEP_AUTOCOMMIT}, "))
-                .replace("{mode}", "")),
-            prepare: prepared(of(include_str!("sql/prepare.sql"))),
+            enter_first: of(&enter_first.replace("{enter}", &enter)),
+            enter: of(&enter),
+            begin_unprotected: of(
+                &begin_unprotected.replace("{begin}", &begin.replace("{mode}", ""))
+            ),
+            begin: of(&begin.replace("{mode}", " READ WRITE")),
+            before: prepared(of(&format!("SELECT {before}"))),
+            insert: of(include_str!("sql/insert.sql")),
+            prepare: of(include_str!("sql/prepare.sql")),
             leave: prepared(of(include_str!("sql/leave.sql"))),
         }
     }
 
-    /// Reads a record, whatever the connection was left in.
-    pub(super) fn read(&self, key: &RecordKey) -> SqlStr {
-        text(self.read.replace("{key}", &literal(key)))
-    }
-
-    /// Locks one of a request's records and reads it, with the limit of the session before the first.
+    /// Locks one of a request's records, unless it is there, and reads it; the first with the limit of the session.
     pub(super) fn enter(&self, lock: &str, limit: Option<Duration>, key: &RecordKey) -> SqlStr {
+        let enter = match limit {
+            Some(limit) => self
+                .enter_first
+                .replace("{limit}", session_limit(limit).trim_end()),
+            None => self.enter.clone(),
+        };
         // A lock's name is digits and letters.
-        let enter = self.enter.replace("{lock}", lock);
-        let enter = enter.replace("{key}", &literal(key));
-        match limit {
-            Some(limit) => text(format!(
-                "{}, {KEEP_AUTOCOMMIT}, autocommit = 1; {enter}",
-                session_limit(limit).trim_end()
-            )),
-            None => text(enter),
-        }
+        let enter = enter.replace("{lock}", lock);
+        text(enter.replace("{key}", &literal(key.as_bytes())))
     }
 
-    pub(super) fn begin(&self) -> SqlStr {
-        self.begin.clone()
+    /// Begins, and takes the keys of records that are not there.
+    pub(super) fn begin<'a>(&self, claims: impl Iterator<Item = &'a ClaimRequest<'a>>) -> SqlStr {
+        let mut begin = self.begin.clone();
+        for claim in claims {
+            begin.push_str("; ");
+            begin.push_str(&self.insert(claim));
+        }
+        text(begin)
+    }
+
+    /// The same, and nothing is to be written behind it before the handler's own.
+    pub(super) fn begin_and_prepare<'a>(
+        &self,
+        claims: impl Iterator<Item = &'a ClaimRequest<'a>>,
+    ) -> SqlStr {
+        text(format!("{}; {}", self.begin(claims).as_str(), self.prepare))
     }
 
     /// Without a record nothing needs to be written, so a handler that only reads may do so on a read-only
     /// server. There is no lock before it, so that the limit of the session is set here.
     pub(super) fn begin_unprotected(&self, idle_limit: Duration) -> SqlStr {
         let limit = session_limit(idle_limit);
-        text(format!("{limit}; {}", self.begin_unprotected))
+        let begin = self.begin_unprotected.replace("{limit}", limit.trim_end());
+        text(format!("{begin}; {}", self.prepare))
+    }
+
+    /// What the session is like.
+    pub(super) fn before(&self) -> SqlStr {
+        self.before.clone()
     }
 
     pub(super) fn prepare(&self) -> SqlStr {
-        self.prepare.clone()
+        text(self.prepare.clone())
     }
 
     pub(super) fn leave(&self) -> SqlStr {
         self.leave.clone()
+    }
+
+    /// `insert.sql` with its parameters in it, which are digits.
+    fn insert(&self, claim: &ClaimRequest<'_>) -> String {
+        let string = |text: &str| format!("_utf8mb4 {}", literal(text.as_bytes()));
+        let life = claim.lease.saturating_add(claim.retention);
+        let mut parameters = [
+            literal(claim.owner.key.as_bytes()),
+            literal(claim.fingerprint.as_bytes()),
+            literal(claim.owner.token.as_bytes()),
+            string(claim.operation),
+            claim.label.map_or_else(|| "NULL".to_owned(), string),
+            micros(claim.lease).to_string(),
+            micros(life).to_string(),
+        ]
+        .into_iter();
+        let mut insert = String::with_capacity(self.insert.len() + 512);
+        for part in self.insert.split_inclusive('?') {
+            let before = part.strip_suffix('?');
+            insert.push_str(before.unwrap_or(part));
+            if before.is_some() {
+                insert.extend(parameters.next());
+            }
+        }
+        insert
     }
 }

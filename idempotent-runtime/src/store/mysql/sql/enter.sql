@@ -1,5 +1,9 @@
--- The lock that tells a duplicate at once that its key is in flight: without it, the duplicate would
--- wait for the row. It goes with the connection, and no rule rests on it: the primary key decides. It comes
--- with the limit of the session (session_limit.sql), or a connection that is gone without a word would keep it; and with
--- autocommit, by which the look behind it has a snapshot of its own, and locks and leaves open nothing.
-SELECT GET_LOCK('{lock}', 0)
+-- Locks the key unless there is a record, and looks at it: a request that only looks takes no lock. The lock tells a duplicate
+-- at once that its key is in flight: without it, the duplicate would wait for the row. It goes with the connection, and no
+-- rule rests on it: the primary key decides. 1 is locked, 2 is a record, 0 is another session's.
+--
+-- INTO and not SET, which locks what it reads under some isolation levels.
+SELECT CASE WHEN EXISTS (SELECT 1 FROM {records} WHERE record_key = {key} AND expires_at > UTC_TIMESTAMP(6)) THEN 2
+    ELSE GET_LOCK('{lock}', 0) END INTO @idempotent_lock;
+SELECT CAST(@idempotent_lock AS SIGNED), {before};
+{read}

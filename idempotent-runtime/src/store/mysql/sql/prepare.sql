@@ -1,5 +1,4 @@
--- The savepoint between what this store has prepared and what the handler writes, and what the session
--- is like before the handler: its role, the most bytes in a packet, its state, and its number.
+-- The savepoint between what this store has prepared and what the handler writes.
 --
 -- All transactions of the session but the one that has begun are read-only: should that end before the record is written,
 -- by the handler's own COMMIT or ROLLBACK, by a statement that commits, or by the server, then nothing that the handler
@@ -7,7 +6,6 @@
 --
 -- No statement runs longer than the session may be silent (session_limit.sql): it would not end when its client goes away,
 -- and keep the locks. MySQL has no such limit but for SELECT.
-SELECT CURRENT_ROLE(), CAST(@@max_allowed_packet AS UNSIGNED), {session}, CAST(CONNECTION_ID() AS UNSIGNED);
 SET @idempotent_statement_time = 0
     /*!80000 , SESSION transaction_read_only = 1 */
     /*M! , SESSION tx_read_only = 1, @idempotent_statement_time = @@max_statement_time,

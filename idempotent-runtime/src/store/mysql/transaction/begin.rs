@@ -46,6 +46,13 @@ enum Seen {
     Nothing,
 }
 
+/// What came of `enter.sql`.
+struct Entered {
+    is_locked: bool,
+    seen: Seen,
+    before: SessionState,
+}
+
 /// Begins transactions on the application's pool.
 pub(in crate::store::mysql) struct MySqlTransactions(pub(in crate::store::mysql) Records);
 
@@ -104,13 +111,16 @@ impl Records {
         connection: &mut Borrowed,
         idle_limit: Duration,
     ) -> Result<SessionState, Fault> {
-        let begun = connection.first(async |connection| {
-            let begin = self.pooled.begin_unprotected(idle_limit);
-            let begun = transaction::begin::<MySql>(connection, begin).await;
-            begun.map_err(|error| self.fault(error))
+        let before = connection.first(async |connection| {
+            let before = sqlx::raw_sql(self.pooled.before()).fetch_all(connection);
+            let before = before.await.map_err(|error| self.fault(error))?;
+            Ok(SessionState::of(only(&before)?, 0)?)
         });
-        begun.await?;
-        self.prepare(connection).await
+        let before = before.await?;
+        let begin = self.pooled.begin_unprotected(idle_limit);
+        let begun = transaction::begin::<MySql>(connection, begin).await;
+        begun.map_err(|error| self.fault(error))?;
+        Ok(before)
     }
 
     async fn begin_with_record(
@@ -119,89 +129,108 @@ impl Records {
         request: &TransactionRequest,
         idle_limit: Duration,
     ) -> Result<Result<SessionState, Settled>, Fault> {
-        // Before the lock: a request that only looks takes none.
         let key = request.owner.key;
-        let seen = connection.first(async |connection| self.look(connection, request, key).await);
-        if let Seen::Settled(settled) = seen.await? {
+        let enter = connection
+            .first(async |connection| self.enter(connection, request, key, Some(idle_limit)).await);
+        let Entered {
+            mut is_locked,
+            seen,
+            before,
+        } = enter.await?;
+        let mut claims = Vec::with_capacity(1 + request.aliases.len());
+        let mut settled =
+            goes_on(is_locked, seen).map(|seen| claims.push((claim_of(request, key), seen)));
+        for key in request.aliases.iter().copied() {
+            if settled.is_err() {
+                break;
+            }
+            let entered = self.enter(connection, request, key, None).await?;
+            settled = goes_on(entered.is_locked, entered.seen)
+                .map(|seen| claims.push((claim_of(request, key), seen)));
+        }
+        if let Err(settled) = settled {
+            // Without the first lock all has been put back.
+            if is_locked {
+                self.execute(connection, UNLOCK).await?;
+            }
             return Ok(Err(settled));
         }
-        let mut claims = Vec::with_capacity(1 + request.aliases.len());
-        for key in request.keys() {
-            // Set once for all of the request's records.
-            let limit = claims.is_empty().then_some(idle_limit);
-            match self.enter(connection, request, key, limit).await? {
-                Seen::Settled(settled) => {
-                    self.execute(connection, UNLOCK).await?;
-                    return Ok(Err(settled));
-                }
-                seen => claims.push((claim_of(request, key), seen)),
-            }
+        is_locked = self.begin_and_insert(connection, &claims).await?;
+        if !is_locked {
+            // A claim of another request, which has asked for no lock.
+            self.restore(connection).await?;
+            return Ok(Err(Claim::InFlight {
+                lease_left: ASK_AGAIN,
+            }));
         }
-        let begun = transaction::begin::<MySql>(connection, self.pooled.begin()).await;
-        begun.map_err(|error| self.fault(error))?;
-        for (claim, seen) in &claims {
-            if !self.insert(connection, claim, seen).await? {
-                // A claim of another request, which has asked for no lock.
-                let rolled_back = transaction::roll_back::<MySql>(connection).await;
-                rolled_back.map_err(|error| self.fault(error))?;
-                self.restore(connection).await?;
-                return Ok(Err(Claim::InFlight {
-                    lease_left: ASK_AGAIN,
-                }));
-            }
-        }
-        self.prepare(connection).await.map(Ok)
+        Ok(Ok(before))
     }
 
-    /// Locks one of the request's records, and looks at it.
+    /// Locks one of the request's records unless it is there, and looks at it; the first with the limit of the session.
     async fn enter(
         &self,
         connection: &mut MySqlConnection,
         request: &TransactionRequest,
         key: RecordKey,
         limit: Option<Duration>,
-    ) -> Result<Seen, Fault> {
+    ) -> Result<Entered, Fault> {
         let lock = self.table.lock_name(Some(&key));
         let enter = sqlx::raw_sql(self.pooled.enter(&lock, limit, &key));
         let rows = enter.fetch_all(&mut *connection).await;
         let rows = rows.map_err(|error| self.fault(error))?;
-        // NULL is an error of the server's, such as too many locks.
-        if column::<Option<i64>>(only(&rows)?, 0)? != Some(1) {
-            return Ok(Seen::Settled(Claim::InFlight {
-                lease_left: ASK_AGAIN,
-            }));
-        }
-        // Behind the lock: what was committed before it is there now.
-        seen(rows.get(1), request)
+        let first = only(&rows)?;
+        Ok(Entered {
+            // NULL is an error of the server's, such as too many locks.
+            is_locked: column::<Option<i64>>(first, 0)? == Some(1),
+            // Behind the lock: what was committed before it is there now.
+            seen: seen(rows.get(1), request)?,
+            before: SessionState::of(first, 1)?,
+        })
     }
 
-    async fn look(
+    /// Takes the keys; `false` when another request has one of the records.
+    async fn begin_and_insert(
         &self,
         connection: &mut MySqlConnection,
-        request: &TransactionRequest,
-        key: RecordKey,
-    ) -> Result<Seen, Fault> {
-        let rows = sqlx::raw_sql(self.pooled.read(&key)).fetch_all(connection);
-        let rows = rows.await.map_err(|error| self.fault(error))?;
-        seen(rows.first(), request)
-    }
-
-    /// Takes the key; `false` when another request has the record.
-    async fn insert(
-        &self,
-        connection: &mut MySqlConnection,
-        claim: &ClaimRequest<'_>,
-        seen: &Seen,
+        claims: &[(ClaimRequest<'_>, Seen)],
     ) -> Result<bool, Fault> {
-        let statement = match seen {
-            Seen::Expired => self.statements.reclaim(claim),
-            Seen::Nothing | Seen::Settled(_) => self.statements.insert(claim),
+        let expired = |(_, seen): &&(ClaimRequest<'_>, Seen)| matches!(seen, Seen::Expired);
+        let new = claims
+            .iter()
+            .filter(|claim| !expired(claim))
+            .map(|(claim, _)| claim);
+        let is_any_expired = claims.iter().any(|claim| expired(&claim));
+        let begin = match is_any_expired {
+            false => self.pooled.begin_and_prepare(new),
+            true => self.pooled.begin(new),
         };
-        match statement.execute(connection).await {
-            Ok(done) => Ok(done.rows_affected() > 0),
-            Err(error) if is_duplicate(&error) || is_in_the_way(&error) => Ok(false),
-            Err(error) => Err(self.fault(error)),
+        match transaction::begin::<MySql>(connection, begin).await {
+            Ok(()) => {}
+            Err(error) if is_duplicate(&error) || is_in_the_way(&error) => return Ok(false),
+            Err(error) => return Err(self.fault(error)),
         }
+        if !is_any_expired {
+            return Ok(true);
+        }
+        for (claim, _) in claims.iter().filter(expired) {
+            match self
+                .statements
+                .reclaim(claim)
+                .execute(&mut *connection)
+                .await
+            {
+                Ok(done) if done.rows_affected() > 0 => {}
+                Err(error) if !is_in_the_way(&error) => return Err(self.fault(error)),
+                Ok(_) | Err(_) => {
+                    let rolled_back = transaction::roll_back::<MySql>(connection).await;
+                    rolled_back.map_err(|error| self.fault(error))?;
+                    return Ok(false);
+                }
+            }
+        }
+        let prepare = sqlx::raw_sql(self.pooled.prepare()).execute(connection);
+        prepare.await.map_err(|error| self.fault(error))?;
+        Ok(true)
     }
 
     async fn execute(
@@ -214,7 +243,19 @@ impl Records {
     }
 }
 
-/// What a row of `pooled_read.sql` says.
+/// A record counts, whatever session has the lock: one that only looks at the record may have it for a moment. Without
+/// either another request runs, or the record has expired between two looks.
+fn goes_on(is_locked: bool, seen: Seen) -> Result<Seen, Settled> {
+    match seen {
+        Seen::Settled(settled) => Err(settled),
+        seen if is_locked => Ok(seen),
+        Seen::Expired | Seen::Nothing => Err(Claim::InFlight {
+            lease_left: ASK_AGAIN,
+        }),
+    }
+}
+
+/// What a row of `read.sql` says.
 fn seen(row: Option<&MySqlRow>, request: &TransactionRequest) -> Result<Seen, Fault> {
     let Some(row) = row else {
         return Ok(Seen::Nothing);

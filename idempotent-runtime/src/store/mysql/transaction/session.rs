@@ -20,24 +20,6 @@ pub(super) struct SessionState {
 }
 
 impl Records {
-    /// Sets the savepoint, and says what the session is like.
-    pub(super) async fn prepare(
-        &self,
-        connection: &mut MySqlConnection,
-    ) -> Result<SessionState, Fault> {
-        let prepare = sqlx::raw_sql(self.pooled.prepare());
-        let row = prepare.fetch_all(connection).await;
-        let row = row.map_err(|error| self.fault(error))?;
-        let row = only(&row)?;
-        let role = row::text(row, 0)?;
-        Ok(SessionState {
-            role: (!role.is_empty() && *role != *"NONE").then(|| role.as_ref().to_owned()),
-            max_packet_bytes: usize::try_from(column::<u64>(row, 1)?).unwrap_or(usize::MAX),
-            state: column::<&[u8]>(row, 2)?.to_vec(),
-            number: column(row, 3)?,
-        })
-    }
-
     /// Takes back what this store has changed, frees the locks, and says what the session is like now.
     pub(super) async fn restore(&self, connection: &mut MySqlConnection) -> Result<Vec<u8>, Fault> {
         let leave = sqlx::raw_sql(self.pooled.leave());
@@ -69,6 +51,18 @@ pub(super) fn only(rows: &[MySqlRow]) -> Result<&MySqlRow, StoreError> {
 }
 
 impl SessionState {
+    /// As `before.sql` says it, from that column on.
+    pub(super) fn of(row: &MySqlRow, column_of_role: usize) -> Result<Self, StoreError> {
+        let at = |column: usize| column_of_role + column;
+        let role = row::text(row, at(0))?;
+        Ok(Self {
+            role: (!role.is_empty() && *role != *"NONE").then(|| role.as_ref().to_owned()),
+            max_packet_bytes: usize::try_from(column::<u64>(row, at(1))?).unwrap_or(usize::MAX),
+            state: column::<&[u8]>(row, at(2))?.to_vec(),
+            number: column(row, at(3))?,
+        })
+    }
+
     /// Back to the role that the session had. MySQL names roles quoted and with a host, and there can be
     /// several; MariaDB has one, not quoted.
     pub(super) fn set_role(&self) -> String {

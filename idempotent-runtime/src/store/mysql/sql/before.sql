@@ -1,0 +1,1 @@
+CURRENT_ROLE(), CAST(@@max_allowed_packet AS UNSIGNED), {session}, CAST(CONNECTION_ID() AS UNSIGNED)
