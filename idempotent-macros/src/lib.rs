@@ -157,7 +157,8 @@ mod tests;
 /// * `key` is required too. `header`, `fingerprint_headers`, `required`, `replay_errors`, `fingerprint = body` and
 ///   `fingerprint = json` are for handlers; everything else is as above.
 /// * `name` is required: it is the operation, which is part of every key. Give each function one of its own, whatever
-///   module it is in: two functions of one name are one operation, and the second is not run for a key of the first.
+///   module it is in: two functions of one name are one operation, and the second is not run for a key of the first. So are
+///   the instances of a generic function: what tells them apart has to be in an argument, or in `key`.
 /// * Without `fingerprint = expr`, two calls are compared by all arguments but the handle, as one tuple, and each has
 ///   to be `Serialize`. With it, arguments may be anything, such as a database pool.
 /// * Arguments are owned: the function goes on when its caller has gone. The handle may be in any place, and is

@@ -10,6 +10,8 @@
 
 use serde::ser::{Error as _, Serialize, Serializer};
 
+use crate::unwind::caught;
+
 mod compound;
 #[cfg(test)]
 mod tests;
@@ -38,7 +40,9 @@ pub(crate) fn to_sorted_vec<T: Serialize + ?Sized>(
 }
 
 fn write<T: Serialize + ?Sized>(value: &T, context: Context) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json::to_vec(&Value { value, context })
+    // A value has happened whether or not it can be written, and its `Serialize` is the application's own code.
+    caught(|| serde_json::to_vec(&Value { value, context }))
+        .unwrap_or_else(|_| Err(serde_json::Error::custom("it panicked")))
 }
 
 /// Where in the whole a value is.

@@ -205,6 +205,7 @@ pub mod store;
 pub mod testing;
 #[cfg(all(feature = "test-util", feature = "memory"))]
 pub mod testing_your_handlers;
+mod unwind;
 pub mod which_guarantee;
 
 pub use idempotent_macros::idempotent;

@@ -38,7 +38,6 @@
 //! method that is not registered is `_OTHER`. That is also what a record keeps.
 
 use std::fmt::Debug;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -47,6 +46,7 @@ use crate::handle::problem::ProblemCode;
 use crate::key::RecordKey;
 use crate::operation::stored;
 use crate::store::StoreErrorKind;
+use crate::unwind::caught;
 
 /// Is told what happens, from within requests and background tasks. It must return soon and must not block. A panic in it is caught
 /// and logged once, and changes nothing about the request.
@@ -301,7 +301,7 @@ impl All {
     /// An observer is the application's own: what it breaks must not end a lease, or lose a response.
     fn tell(&self, event: &Event<'_>) {
         for observer in &self.observers {
-            let told = catch_unwind(AssertUnwindSafe(|| observer.observe(event)));
+            let told = caught(|| observer.observe(event));
             if told.is_err() && !self.has_panicked.swap(true, Ordering::Relaxed) {
                 tracing::error!(
                     ?observer,

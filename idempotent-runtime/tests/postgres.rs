@@ -56,6 +56,8 @@ mod pgbouncer;
 mod proxy;
 #[path = "postgres/refusals.rs"]
 mod refusals;
+#[path = "postgres/runtimes.rs"]
+mod runtimes;
 #[path = "postgres/schema.rs"]
 mod schema;
 #[path = "support/servers.rs"]

@@ -105,13 +105,15 @@ async fn a_victim_that_goes_on_commits_nothing<C: Database>(scene: &Scene<C>) {
 }
 on_databases!(a_victim_that_goes_on_commits_nothing: PgConnection DeadpoolTransaction MySqlConnection);
 
-/// Without a record there is nothing but the savepoint to tell.
+/// Without a record there is nothing but the savepoint to tell, and on MySQL it does not tell a rollback of the server's from
+/// a `COMMIT` of the handler's.
 async fn a_victim_without_a_key_commits_no_half<C: Database>(scene: &Scene<C>) {
     let server = scene.server().await;
     let requests = unnoticed("answer 201");
     let requests = requests.map(|steps| server.keyless(Method::POST, "/optional", &steps));
     let replies = both(&server, requests).await;
-    assert_eq!(sorted(&replies), [201, 503]);
+    let victim = if C::STORE == "mysql" { 409 } else { 503 };
+    assert_eq!(sorted(&replies), [201, victim]);
     let there = (scene.payments("").await, scene.payments("unnoticed").await);
     assert_eq!(there, (1, 1));
     assert_eq!((scene.account("a").await, scene.account("b").await), (1, 1));

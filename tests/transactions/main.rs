@@ -18,6 +18,7 @@ mod outcomes;
 mod own_commit;
 mod places;
 mod records;
+mod rotation;
 mod runaway;
 mod startup;
 mod status;

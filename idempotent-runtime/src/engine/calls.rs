@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
-use super::unwind::catch_unwind;
 use crate::key::RecordKey;
 use crate::observer::{Event, Observers, StoreCall};
 use crate::record::{Owner, Record, StoredResponse};
@@ -16,6 +15,7 @@ use crate::store::{
     Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
     Renewal, Renewed, Store, StoreError, StoreErrorKind,
 };
+use crate::unwind::catch_unwind;
 
 /// How long one purge may take. It is not part of a request, and may be slower than one.
 const PURGE_LIMIT: Duration = Duration::from_secs(30);

@@ -71,7 +71,8 @@ impl Engine {
         if self.is_closing() {
             return None;
         }
-        self.look_after();
+        let asked_at = Instant::now();
+        self.look_after(asked_at);
         // Panics where there is none: before anything is claimed, which nothing would keep or give up.
         let runtime = Handle::current();
         let owner = Owner {
@@ -85,7 +86,6 @@ impl Engine {
             policy.lease,
             intent.ttl,
         );
-        let asked_at = Instant::now();
         let claimed = backend.claim_now(&claim.request(self.0.retention, None))?;
         let (calls, error) = (&self.0.calls, claimed.as_ref().err());
         calls.ended(StoreCall::Claim, Some(asked_at), error);
@@ -314,9 +314,9 @@ impl Engine {
                 None => Err(Refusal::ShuttingDown),
             };
         }
-        self.look_after();
-        let here = (Handle::current(), running);
         let asked_at = Instant::now();
+        self.look_after(asked_at);
+        let here = (Handle::current(), running);
         let claimed = self.ask(&claim, take_over).await?;
         Ok(claimed.map(|acquired| ClaimGuard::new(&self, claim, acquired, asked_at, here)))
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::fingerprint::Fingerprint;
@@ -41,7 +42,6 @@ mod steps;
 mod sweep;
 mod take_over;
 mod transaction;
-mod unwind;
 mod wait;
 
 use self::periodic::Periodic;
@@ -58,7 +58,6 @@ pub(crate) use steps::{Labels, Steps};
 pub(crate) use transaction::{
     InTransaction, begin_unprotected, enter_transaction, try_transactions,
 };
-pub(crate) use unwind::catch_unwind;
 
 /// Shared by every clone of an [`Idempotency`](crate::Idempotency).
 #[derive(Clone, Debug)]
@@ -179,16 +178,19 @@ impl Engine {
             given_up_changed: tokio::sync::Notify::new(),
             closing: AtomicBool::new(false),
         }));
-        engine.0.secrets.check(&engine.0.calls);
-        engine.0.lookout.run(&engine.0.calls, lookout::look_out);
+        engine.0.secrets.check(&engine.0.calls, Instant::now());
+        engine
+            .0
+            .lookout
+            .run(&engine.0.calls, Instant::now(), lookout::look_out);
         engine
     }
 
     /// What is done in the background, from the first claim on.
-    fn look_after(&self) {
-        self.0.sweeper.run(&self.0.calls, sweep::sweep);
-        self.0.secrets.check(&self.0.calls);
-        self.0.lookout.run(&self.0.calls, lookout::look_out);
+    fn look_after(&self, now: Instant) {
+        self.0.sweeper.run(&self.0.calls, now, sweep::sweep);
+        self.0.secrets.check(&self.0.calls, now);
+        self.0.lookout.run(&self.0.calls, now, lookout::look_out);
     }
 
     pub(crate) fn observers(&self) -> &Observers {
@@ -209,6 +211,7 @@ impl Engine {
         self.0.tasks.close();
         self.0.sweeper.stop();
         self.0.lookout.stop();
+        self.0.secrets.stop();
         match tokio::time::timeout(deadline, self.0.tasks.wait()).await {
             Ok(()) => 0,
             Err(_) => self.0.held.load(Ordering::Acquire),

@@ -5,16 +5,15 @@
 //! check value of each secret that an instance has, and each instance looks at it when it starts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::runtime::Handle;
-use tokio::time::sleep;
+use tokio::time::Instant;
 
 use super::calls::Calls;
 use super::claim_terms::ClaimTerms;
 use super::pauses::jittered;
+use super::periodic::{Periodic, Rounds};
 use super::random;
 use super::{Described, Engine};
 use crate::fingerprint::Fingerprint;
@@ -29,7 +28,7 @@ const OPERATION: &str = "idempotent: check values of secrets";
 /// How long an instance that dies in the middle of it keeps others from writing the record.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// After how long it is compared again at most, where it could not be: by the claims that come after that.
+/// After how long it is compared again at most, where it could not be.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// What an instance's secrets are known by.
@@ -56,72 +55,48 @@ enum Verdict {
 #[derive(Debug)]
 pub(super) struct Secrets {
     values: Option<CheckValues>,
-    /// Whether it was done, or is under way.
-    is_checked: Arc<AtomicBool>,
-}
-
-/// A comparison that is under way. Dropped before it is finished, by a runtime that ends or after an error, it leaves it to
-/// the next claim.
-struct Comparison {
-    is_checked: Arc<AtomicBool>,
-    is_finished: bool,
+    comparing: Periodic,
 }
 
 impl Secrets {
     pub(super) fn new(values: Option<CheckValues>) -> Self {
         Self {
             values,
-            is_checked: Arc::default(),
+            comparing: Periodic::new(PAUSE),
         }
     }
 
-    /// Costs nothing once it was done. Without a runtime it is done by the first claim, and so it is after a runtime that
-    /// has ended too soon.
-    pub(super) fn check(&self, calls: &Calls) {
-        let Some(values) = &self.values else { return };
-        if self.is_checked.load(Ordering::Acquire) {
-            return;
+    /// Without a runtime it is done by the first claim.
+    pub(super) fn check(&self, calls: &Calls, now: Instant) {
+        if let Some(values) = &self.values {
+            let check = |rounds| check(rounds, values.clone());
+            self.comparing.run(calls, now, check);
         }
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        if !self.is_checked.swap(true, Ordering::AcqRel) {
-            let comparison = Comparison {
-                is_checked: Arc::clone(&self.is_checked),
-                is_finished: false,
-            };
-            runtime.spawn(check(calls.clone(), values.clone(), comparison));
-        }
+    }
+
+    pub(super) fn stop(&self) {
+        self.comparing.stop();
     }
 }
 
-impl Drop for Comparison {
-    fn drop(&mut self) {
-        if !self.is_finished {
-            self.is_checked.store(false, Ordering::Release);
+async fn check(rounds: Rounds, own: CheckValues) {
+    let mut pause = Duration::ZERO;
+    while let Some(calls) = rounds.next(pause).await {
+        match compare(&calls, &own).await {
+            Ok(Verdict::Different) => {
+                tracing::error!(
+                    "other instances on this store use another secret, and none of this instance's: a request that reaches both runs twice; set `IdempotencyBuilder::previous_secrets`, or another namespace"
+                );
+                return rounds.are_the_last();
+            }
+            Ok(Verdict::Shared | Verdict::Outdated) => return rounds.are_the_last(),
+            Ok(Verdict::Unwritten) => {}
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "could not find out whether the instances on this store share a secret, trying again later"
+            ),
         }
-    }
-}
-
-async fn check(calls: Calls, own: CheckValues, mut comparison: Comparison) {
-    match compare(&calls, &own).await {
-        Ok(Verdict::Different) => {
-            tracing::error!(
-                "other instances on this store use another secret, and none of this instance's: a request that reaches both runs twice; set `IdempotencyBuilder::previous_secrets`, or another namespace"
-            );
-            comparison.is_finished = true;
-        }
-        Ok(Verdict::Shared | Verdict::Outdated) => comparison.is_finished = true,
-        Ok(Verdict::Unwritten) => {}
-        Err(error) => tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "could not find out whether the instances on this store share a secret, trying again later"
-        ),
-    }
-    // Nothing is kept alive by what only waits.
-    drop((calls, own));
-    if !comparison.is_finished {
-        sleep(jittered(PAUSE)).await;
+        pause = jittered(PAUSE);
     }
 }
 

@@ -7,12 +7,13 @@ use tokio::time::sleep;
 
 use super::abandoned::{DescribeAbandoned, crashed};
 use super::claim_terms::ClaimTerms;
-use super::{ClaimGuard, Detach, Engine, Refusal, catch_unwind};
+use super::{ClaimGuard, Detach, Engine, Refusal};
 use crate::key::RecordKey;
 use crate::policy::{OnAbandoned, Policy};
 use crate::record::StoredResponse;
 use crate::recovery::Recovery;
 use crate::store::{Claim, StoreError};
+use crate::unwind::catch_unwind;
 
 /// What the owner of a claim gets to renew its lease before it is taken over. It does not depend on what this
 /// process is set to: another process, with other leases and time-outs, sends a renewal at least each second

@@ -200,7 +200,7 @@ async fn try_begin<C>(
             None => Err(Refusal::ShuttingDown),
         };
     }
-    engine.look_after();
+    engine.look_after(Instant::now());
     let begun = begin_in_time(engine, begin, Some(request)).await?;
     Ok(begun.map(|session| Begun { session, running }))
 }

@@ -1,7 +1,6 @@
 //! Running a function and keeping its result.
 
 use std::ops::ControlFlow::{Break, Continue};
-use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -10,9 +9,10 @@ use serde::de::DeserializeOwned;
 use super::error::ExecuteError;
 use super::outcome::Execution;
 use super::value;
-use crate::engine::{Answer, ClaimGuard, catch_unwind};
+use crate::engine::{Answer, ClaimGuard};
 use crate::handle::Attempt;
 use crate::observer::Outcome;
+use crate::unwind::catch_unwind;
 
 /// What a function has said, and whether that is what may be said.
 pub(super) struct Ran<T, E> {
@@ -53,7 +53,7 @@ where
         Err(panic) => {
             tracing::error!(record = %held.owner().key, "function panicked, its key is abandoned");
             held.abandon().await;
-            resume_unwind(panic)
+            panic.resume()
         }
     }
 }

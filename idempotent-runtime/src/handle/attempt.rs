@@ -50,9 +50,22 @@ struct Cell {
     labels: Labels,
 }
 
-/// How the handler runs. Without one of these it is not protected at all.
+/// The attempt of a request, among its extensions. A copy of these is of another request, which has an attempt of its own:
+/// two that shared one would have one key for two charges.
+#[derive(Default)]
+struct OfRequest(Attempt);
+
+impl Clone for OfRequest {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+/// How the handler runs.
 #[derive(Debug)]
 enum Run {
+    /// Not protected at all, as it is before it begins.
+    Unprotected,
     Claimed(Claimed),
     /// The record is written when the handler is done, together with what it writes.
     InTransaction {
@@ -84,7 +97,7 @@ impl Attempt {
     pub fn number(&self) -> u32 {
         match self.0.run.get() {
             Some(Run::Claimed(claimed)) => claimed.number,
-            Some(Run::InTransaction { .. } | Run::Degraded { .. }) | None => 1,
+            Some(Run::Unprotected | Run::InTransaction { .. } | Run::Degraded { .. }) | None => 1,
         }
     }
 
@@ -94,7 +107,7 @@ impl Attempt {
         match self.0.run.get() {
             Some(Run::Claimed(claimed)) => claimed.age + claimed.since.elapsed(),
             Some(Run::InTransaction { since, .. }) => since.elapsed(),
-            Some(Run::Degraded { .. }) | None => Duration::ZERO,
+            Some(Run::Unprotected | Run::Degraded { .. }) | None => Duration::ZERO,
         }
     }
 
@@ -105,7 +118,7 @@ impl Attempt {
         match self.0.run.get()? {
             Run::Claimed(claimed) => Some(claimed.record),
             Run::InTransaction { record, .. } => Some(*record),
-            Run::Degraded { .. } => None,
+            Run::Unprotected | Run::Degraded { .. } => None,
         }
     }
 
@@ -143,7 +156,9 @@ impl Attempt {
             | Some(Run::InTransaction { record, .. } | Run::Degraded { record }) => {
                 derived_key(record.as_bytes(), label)
             }
-            None => derived_key(&self.0.seed.get_or_init(Seed::draw).0, label),
+            Some(Run::Unprotected) | None => {
+                derived_key(&self.0.seed.get_or_init(Seed::draw).0, label)
+            }
         }
     }
 
@@ -198,7 +213,7 @@ impl Attempt {
         match self.0.run.get() {
             Some(Run::Claimed(claimed)) => claimed.steps.step(label, step).await,
             Some(Run::InTransaction { .. }) => Err(StepError::InTransaction),
-            Some(Run::Degraded { .. }) | None => {
+            Some(Run::Unprotected | Run::Degraded { .. }) | None => {
                 let result = step.await.map_err(StepError::Step)?;
                 label.finish();
                 Ok(result)
@@ -212,15 +227,15 @@ impl Attempt {
             return attempt;
         }
         let attempt = Self::default();
-        extensions.insert(attempt.clone());
+        extensions.insert(OfRequest(attempt.clone()));
         attempt
     }
 
     /// The one of this request, if an argument has asked for it. One that runs came with the request, from a handler
     /// that has passed its own on to this one.
     pub(crate) fn asked_for(extensions: &Extensions) -> Option<Self> {
-        let attempt = extensions.get::<Self>();
-        attempt.filter(|it| it.0.run.get().is_none()).cloned()
+        let OfRequest(attempt) = extensions.get()?;
+        attempt.0.run.get().is_none().then(|| attempt.clone())
     }
 
     /// The handler is about to run, under this claim.
@@ -238,6 +253,11 @@ impl Attempt {
     pub(crate) fn begin_in_transaction(&self, record: RecordKey) {
         let since = Instant::now();
         self.begin_run(Run::InTransaction { record, since });
+    }
+
+    /// The handler is about to run, and needs no protection.
+    pub(crate) fn begin_unprotected(&self) {
+        self.begin_run(Run::Unprotected);
     }
 
     /// The handler is about to run, without the claim that it should have.

@@ -18,12 +18,13 @@ use super::release::Unstored;
 use super::source::Source;
 use super::stored::{compact, stored, stored_trailers};
 use super::tape::{Recording, Tape};
-use crate::engine::{ClaimGuard, Described, catch_unwind};
+use crate::engine::{ClaimGuard, Described};
 use crate::handle::problem::ProblemCode;
 use crate::handle::{IDEMPOTENCY_DEGRADED, IDEMPOTENCY_STATUS, IDEMPOTENT_REPLAYED, Idempotency};
 use crate::key::RecordKey;
 use crate::observer::Outcome;
 use crate::policy::Policy;
+use crate::unwind::{catch_unwind, text_of};
 
 /// The handler's future, in a box of its own: however large it is, it is made there, and nothing that
 /// holds it is large.
@@ -169,7 +170,7 @@ async fn store_failure(
     error: axum::Error,
 ) -> Response {
     let record = held.owner().key;
-    tracing::error!(%record, %error, "response body broke off");
+    tracing::error!(%record, error = text_of(&error), "response body broke off");
     let (operation, failed) = (held.described(), ProblemCode::HandlerFailed);
     let mut problem = answer::problem_to_store(&idempotency, Some(operation), failed);
     let body = Source::of(&mut problem);

@@ -19,7 +19,7 @@ use super::note;
 use super::release::Unstored;
 use super::source::Source;
 use super::stored::{stored, stored_trailers};
-use crate::engine::{Described, InTransaction, catch_unwind};
+use crate::engine::{Described, InTransaction};
 use crate::handle::Idempotency;
 use crate::handle::problem::{Problem, ProblemCode};
 use crate::key::RecordKey;
@@ -28,6 +28,7 @@ use crate::policy::Policy;
 use crate::record::StoredResponse;
 use crate::store::Claim;
 use crate::store::transaction::{ASK_AGAIN, Fate, TransactionConnection};
+use crate::unwind::{catch_unwind, text_of};
 
 /// What a handler does with the connection that it is lent.
 pub(super) type Work<'c, R> = Pin<Box<dyn Future<Output = R> + Send + 'c>>;
@@ -209,7 +210,10 @@ async fn prepare(
             Some((tombstone, response.map(|_| body)))
         }
         Err(error) => {
-            tracing::error!(%error, "response body broke off, its transaction is taken back");
+            tracing::error!(
+                error = text_of(&error),
+                "response body broke off, its transaction is taken back"
+            );
             None
         }
     }

@@ -83,7 +83,7 @@ impl<H: Handle> Received<H> {
         Box::new(Self {
             handle,
             is_safe,
-            attempt: None,
+            attempt: Attempt::asked_for(request.extensions()),
             intent: intent.map(|()| None),
             original: None,
             tested: Tested::of(request.extensions()),

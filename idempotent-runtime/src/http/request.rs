@@ -24,7 +24,7 @@ use super::report::Report;
 use super::tested::Tested;
 use crate::engine::Detach;
 use crate::handle::Transactions;
-use crate::handle::{Idempotency, Inputs};
+use crate::handle::{Attempt, Idempotency, Inputs};
 use crate::observer::Outcome;
 use crate::policy::Policy;
 use crate::store::transaction::TransactionConnection;
@@ -194,7 +194,11 @@ where
         Fut: Future<Output: IntoResponse>,
     {
         let tested = Tested::of(self.request.extensions());
+        let attempt = Attempt::asked_for(self.request.extensions());
         let last = self.extraction.extract(self.request).await?;
+        if let Some(attempt) = attempt {
+            attempt.begin_unprotected();
+        }
         tested.begin();
         Ok(Handling::new(|| handler(last)).await)
     }
@@ -254,6 +258,9 @@ where
     match admission {
         Admission::Answer(response) => *response,
         Admission::Unprotected => {
+            if let Some(attempt) = attempt {
+                attempt.begin_unprotected();
+            }
             tested.begin();
             let response = Handling::new(handler).await;
             note::outcome(&idempotency, response, Outcome::Unprotected)
@@ -370,8 +377,11 @@ where
     if transaction.key().is_some() {
         report.runs(1);
     }
-    if let (Some(attempt), Some(record)) = (request.attempt, transaction.key()) {
-        attempt.begin_in_transaction(record);
+    if let Some(attempt) = request.attempt {
+        match transaction.key() {
+            Some(record) => attempt.begin_in_transaction(record),
+            None => attempt.begin_unprotected(),
+        }
     }
     let idempotency = request.handle.idempotency().clone();
     let mover = idempotency.mover();

@@ -2,7 +2,6 @@
 //! has ended.
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,6 +13,8 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
+
+use crate::unwind::caught;
 
 /// How long a body that has produced its length may take for its trailers, or to say that it has ended. Over HTTP/1.1 a server sends
 /// no more of it and asks no more; over HTTP/2 it waits.
@@ -125,7 +126,7 @@ impl Drop for Source {
     fn drop(&mut self) {
         let body = std::mem::take(&mut self.body);
         // The panic hook has told of it, and nothing depends on it.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(body)));
+        drop(caught(|| drop(body)));
     }
 }
 
@@ -144,7 +145,7 @@ fn guarded<T>(health: &Cell<Health>, code: impl FnOnce() -> T) -> Option<T> {
         return None;
     }
     health.set(Health::Broken);
-    let returned = catch_unwind(AssertUnwindSafe(code)).ok()?;
+    let returned = caught(code).ok()?;
     health.set(Health::Sound);
     Some(returned)
 }

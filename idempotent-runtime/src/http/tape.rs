@@ -16,6 +16,7 @@ use super::stored::stored_trailers;
 use crate::engine::ClaimGuard;
 use crate::handle::Idempotency;
 use crate::record::StoredResponse;
+use crate::unwind::text_of;
 
 type Completing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -161,7 +162,7 @@ impl Recording {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 let record = self.held.owner().key;
-                tracing::error!(%record, %error, "response body broke off");
+                tracing::error!(%record, error = text_of(error), "response body broke off");
                 return Verdict::Complete { is_whole: false };
             }
             None => {

@@ -101,8 +101,7 @@ pub trait Session<C>: Send {
     async fn is_failed(&mut self) -> bool;
 
     /// What becomes of the transaction if it is not committed. Takes back what the handler has written, as
-    /// [`undo`](Self::undo) does, and ends what still runs on the connection. Called only for a transaction that was begun with
-    /// a record.
+    /// [`undo`](Self::undo) does, and ends what still runs on the connection.
     async fn fate(&mut self) -> Fate;
 
     /// Rolls back what was written through [`connection`](Self::connection), and keeps the lock.
@@ -146,6 +145,17 @@ pub enum Fate {
     Ended,
     /// It cannot be asked, and may still be committed by its handler. Its key is locked until that is decided.
     Undecided,
+}
+
+#[cfg(feature = "postgres")]
+impl Fate {
+    /// What is said of a transaction without a record that could not be committed.
+    pub(super) const fn without_record(self) -> Committed {
+        match self {
+            Self::Undone => Committed::Lost,
+            Self::Ended | Self::Undecided => Committed::Unknown,
+        }
+    }
 }
 
 /// How long a connection may take to return to the savepoint before something is taken to run there still.

@@ -58,9 +58,6 @@ impl<C> InTransaction<C> {
 
     /// What becomes of it if it is not committed.
     pub(crate) async fn fate(&mut self) -> Fate {
-        if self.record.is_none() {
-            return Fate::Undone;
-        }
         let limit = self.running.engine.0.calls.limit();
         let fate = tokio::time::timeout(limit, self.session.fate()).await;
         fate.unwrap_or(Fate::Undecided)
@@ -148,7 +145,7 @@ impl<C> InTransaction<C> {
         match record {
             Some(record) => truth(engine, &record, error, is_ended).await,
             // Without a record nothing will ever tell.
-            None if error.may_have_happened() => Ok(UNKNOWN),
+            None if is_ended || error.may_have_happened() => Ok(UNKNOWN),
             None => Err(error.into()),
         }
     }

@@ -42,7 +42,8 @@ type Known = HashMap<Id, Runtime>;
 
 struct Runtime {
     lanes: Arc<Lanes>,
-    keeper: AbortHandle,
+    /// Missing while it is spawned.
+    keeper: Option<AbortHandle>,
 }
 
 impl Runtimes {
@@ -82,30 +83,41 @@ impl Runtimes {
             leases: Lane::new(self.connector.clone(), LEASE_CONNECTIONS),
             finding: tokio::sync::Mutex::default(),
         });
-        let ended = RuntimeEnded {
+        known.insert(
             id,
+            Runtime {
+                lanes: Arc::clone(&lanes),
+                keeper: None,
+            },
+        );
+        drop(known);
+        self.keep(&runtime)?;
+        Ok(lanes)
+    }
+
+    /// Not under the lock: a runtime that is ending drops a task where it is spawned, and that takes the lock.
+    fn keep(&self, runtime: &Handle) -> Result<(), StoreError> {
+        let ended = RuntimeEnded {
+            id: runtime.id(),
             known: Arc::downgrade(&self.known),
         };
         let keeper = runtime.spawn(async move {
             let _ended = ended;
             std::future::pending::<()>().await;
         });
-        let keeper = keeper.abort_handle();
-        known.insert(
-            id,
-            Runtime {
-                lanes: Arc::clone(&lanes),
-                keeper,
-            },
-        );
-        Ok(lanes)
+        let mut known = lock(&self.known);
+        let kept = known.get_mut(&runtime.id()).ok_or_else(no_runtime)?;
+        kept.keeper = Some(keeper.abort_handle());
+        Ok(())
     }
 }
 
 impl Drop for Runtimes {
     fn drop(&mut self) {
-        for runtime in lock(&self.known).values() {
-            runtime.keeper.abort();
+        // Aborted without the lock, which what ends with them takes.
+        let known = std::mem::take(&mut *lock(&self.known));
+        for keeper in known.values().filter_map(|runtime| runtime.keeper.as_ref()) {
+            keeper.abort();
         }
     }
 }

@@ -17,8 +17,8 @@ use super::job::{QueuedWork, WriteOperation};
 use super::queue::{ClosesQueue, WriterQueue};
 use super::shared::SharedState;
 use super::statements::Statements;
-use crate::engine::catch_unwind;
 use crate::store::StoreError;
+use crate::unwind::catch_unwind;
 
 /// The way to the writer, which ends when this is dropped and its queue is done.
 pub(super) struct WriterThread(Arc<WriterQueue>);

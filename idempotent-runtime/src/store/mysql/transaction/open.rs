@@ -45,10 +45,14 @@ impl Session<MySqlConnection> for Open {
     async fn fate(&mut self) -> Fate {
         let undoing = sqlx::raw_sql(UNDO).execute(&mut *self.connection);
         let undone = timeout(SILENCE, undoing).await;
-        let Some(request) = &self.request else {
-            return Fate::Undone;
-        };
         let (records, session) = (&self.records, self.before.number);
+        let Some(request) = &self.request else {
+            // There is no record that could tell of a connection that does not.
+            return match undone {
+                Ok(Err(error)) if is_without_savepoint(&error) => Fate::Ended,
+                Ok(_) | Err(_) => Fate::Undone,
+            };
+        };
         match undone {
             Ok(Ok(_)) => Fate::Undone,
             Ok(Err(error)) if is_without_savepoint(&error) => {
@@ -78,17 +82,18 @@ impl Session<MySqlConnection> for Open {
         mut self: Box<Self>,
         response: &StoredResponse,
     ) -> Result<Committed, StoreError> {
-        let is_whole = match self.request.clone() {
+        let remaining = match self.request.clone() {
             // What is not committed has not happened.
-            Some(request) => self
-                .record(&request, response)
-                .await
-                .map_err(StoreError::not_executed)?,
-            None => self.is_whole().await,
+            Some(request) => match self.record(&request, response).await {
+                Ok(true) => None,
+                Ok(false) => Some(Committed::Lost),
+                Err(error) => return Err(error.not_executed()),
+            },
+            None => self.is_not_whole().await,
         };
-        if !is_whole {
+        if let Some(committed) = remaining {
             self.roll_back().await;
-            return Ok(Committed::Lost);
+            return Ok(committed);
         }
         let committed = transaction::commit::<MySql>(&mut self.connection).await;
         committed.map_err(|error| self.records.fault(error).error)?;
@@ -165,9 +170,15 @@ impl Open {
         }
     }
 
-    async fn is_whole(&mut self) -> bool {
+    /// What has become of a transaction without a record that is not whole any more. Without its savepoint it was ended, by the
+    /// handler's own `COMMIT` or by the server's rollback, and nothing tells which.
+    async fn is_not_whole(&mut self) -> Option<Committed> {
         let released = sqlx::raw_sql(IS_WHOLE).execute(&mut *self.connection);
-        released.await.is_ok()
+        match released.await {
+            Ok(_) => None,
+            Err(error) if is_without_savepoint(&error) => Some(Committed::Unknown),
+            Err(_) => Some(Committed::Lost),
+        }
     }
 
     async fn leave(self: Box<Self>) {

@@ -125,7 +125,7 @@ impl Open {
 
     /// A transaction that takes no more statements is rolled back by COMMIT, without an error: so one is sent in front, and
     /// where that fails, the server does not come to COMMIT. The session is asked for behind it.
-    async fn commit_without_record(self: Box<Self>) -> Result<Committed, StoreError> {
+    async fn commit_without_record(mut self: Box<Self>) -> Result<Committed, StoreError> {
         let committing = self.lent.batch_execute("SELECT 1; COMMIT");
         match join(committing, self.session.is_same(&self.lent)).await {
             (Ok(()), is_same) => {
@@ -133,8 +133,9 @@ impl Open {
                 Ok(Committed::Stored)
             }
             (Err(error), _) if is_in_failed_transaction(&error) => {
+                let fate = self.fate().await;
                 self.roll_back().await;
-                Ok(Committed::Lost)
+                Ok(fate.without_record())
             }
             (Err(error), _) => Err(self.failed(error)),
         }

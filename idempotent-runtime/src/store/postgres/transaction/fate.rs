@@ -19,7 +19,7 @@ pub(in crate::store::postgres) struct Begun {
     pub(in crate::store::postgres) backend: i32,
 }
 
-/// Of a transaction whose connection is silent, or lost. What was lost with its connection, and was not committed by its handler, is
+/// Of a transaction whose connection is silent, or lost; one without a record has no number to ask for. What was lost with its connection, and was not committed by its handler, is
 /// rolled back: where that cannot be asked, it is taken for granted.
 pub(in crate::store::postgres) async fn fate_without_connection(
     records: &Records,

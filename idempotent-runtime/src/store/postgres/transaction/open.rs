@@ -125,8 +125,9 @@ impl Open {
     /// A transaction that takes no more statements is rolled back by COMMIT, without an error.
     async fn commit_without_record(mut self: Box<Self>) -> Result<Committed, StoreError> {
         if self.is_failed().await {
+            let fate = self.fate().await;
             self.roll_back().await;
-            return Ok(Committed::Lost);
+            return Ok(fate.without_record());
         }
         let committed = transaction::commit::<Postgres>(&mut self.connection).await;
         committed.map_err(|error| self.failed(error))?;

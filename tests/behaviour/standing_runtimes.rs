@@ -1,0 +1,47 @@
+//! A runtime that is there, and stands still.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::{ExecuteError, Execution, Idempotency, ManualClock, Policy};
+
+use tokio::runtime::{Builder, Runtime};
+
+static POLICY: Policy = Policy::new().ttl(Duration::from_secs(1));
+
+async fn once(idempotency: &Idempotency, key: &str) {
+    let run = || async { Ok::<_, ExecuteError>(1) };
+    let executed = idempotency.execute(&POLICY, "job", (), key, &1, run).await;
+    assert_eq!(executed.unwrap(), Execution::Executed(1));
+}
+
+fn runtime(is_paused: bool) -> Runtime {
+    let mut runtime = Builder::new_current_thread();
+    runtime.enable_all().start_paused(is_paused);
+    runtime.build().unwrap()
+}
+
+/// As one is that a call at startup blocks on. Its task purged for all others, and did not.
+#[test]
+fn another_runtime_purges_for_one_that_stands_still() {
+    let standing = runtime(false);
+    let clock = Arc::new(ManualClock::new());
+    let store = MemoryStore::builder().clock(Arc::clone(&clock) as _);
+    let store = Arc::new(store.build());
+    let idempotency = Idempotency::builder(Arc::clone(&store))
+        .purge_interval(Duration::from_secs(1))
+        .build();
+    standing.block_on(once(&idempotency, "at startup"));
+    clock.advance(Duration::from_secs(60 * 60));
+    runtime(true).block_on(async {
+        for n in 0..200 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            clock.advance(Duration::from_secs(1));
+            once(&idempotency, &format!("key-{n}")).await;
+        }
+    });
+    // Of the records of 200 seconds, each of which lives for one.
+    assert!(store.len() < 10, "{} are left", store.len());
+    drop(standing);
+}
