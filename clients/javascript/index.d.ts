@@ -18,7 +18,7 @@ export interface Policy {
   profile?: 'idempotent' | 'stripe'
 }
 
-/** The part of Web Storage that is used. Methods may return promises. */
+/** The part of Web Storage that is used. Methods may return promises; one that never settles stops its intent and `unfinished`. */
 export interface IntentStorage {
   readonly length: number | Promise<number>
   key(index: number): string | null | Promise<string | null>
@@ -39,7 +39,7 @@ export interface Environment {
   /** Default: `navigator.locks`. Without it, only calls in one page wait for each other. */
   locks?: IntentLocks | null
   fetch?: (url: string | URL, init: RequestInit) => Promise<Response>
-  /** Resolves after `ms`, or when `signal` is aborted. */
+  /** Resolves after `ms`, or when `signal` is aborted. The signal lives as long as the call of `Intent.fetch`. */
   sleep?: (ms: number, signal: AbortSignal) => Promise<unknown>
   /** At least 0, below 1. */
   random?: () => number
@@ -68,9 +68,10 @@ export interface Intent {
   /**
    * Like `fetch`, with the key, the same bytes at each try, and retries. `POST` unless `init` says otherwise,
    * redirects are not followed. Resolves with a conclusive answer, whole; a 4xx closes the intent.
-   * Aborting `signal` ends the waiting and not the intent.
+   * Aborting `signal` ends the waiting and not the intent; the signal keeps nothing of a call that has ended.
    *
-   * Rejects with {@link Undecided}, {@link Refused}, the signal's reason, or a `TypeError` for a mistake in the call.
+   * Rejects with {@link Undecided}, {@link Refused}, the signal's reason, or a `TypeError` for a mistake in the call: a `Request`
+   * is one, as its body can be sent once. Pass its URL, method, headers and body.
    */
   fetch(url: string | URL, init?: RequestInit): Promise<Response>
   /**
@@ -97,8 +98,15 @@ export interface Intents {
 export function intents(options: Options): Intents
 
 /**
- * The two-line form: a function that posts `data` as JSON, once, and resolves with the answer as JSON. Calls with the
- * same data share a key until one of them is answered. Keys are in the memory of the page only.
+ * The two-line form: a function that posts `data` as JSON, once, and resolves with the answer as JSON, or with `undefined` after
+ * a 2xx without a body. Calls with the same data share a key until one of them is answered. Keys are in the memory of the page only.
+ *
+ * Functions with the same `fetch`, or without one, are the same caller: a function that is made again knows the keys and the calls
+ * of the first one. A function with another `fetch` shares nothing. Where a process acts for several users, give each user one `fetch`.
+ *
+ * A 2xx whose body is not JSON rejects with {@link Undecided}, as a stored 5xx does: its key is kept until `error.intent.done()`.
+ * A 4xx whose body is not JSON rejects with {@link Refused}: nothing happened, and the next call makes a new key.
+ * For both, `reason` is the status, and the body can be read from `error.response`.
  */
 export function retrying(url: string, options?: Omit<Options, 'user' | 'storage' | 'attempts'>):
   <T = any>(data: unknown, options?: { maxRetries?: number }) => Promise<T>
@@ -122,7 +130,10 @@ export class IntentChanged extends IntentError {}
  */
 export class Undecided extends IntentError {}
 
-/** It will not be done as it was asked. The key is kept. `reason`: `body`, a problem code, or the status. */
+/**
+ * It will not be done as it was asked. The key is kept, except after a 4xx of {@link retrying}.
+ * `reason`: `body`, a problem code, or the status.
+ */
 export class Refused extends IntentError {}
 
 export const defaults: Required<Omit<Policy, 'profile'>>

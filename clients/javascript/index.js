@@ -35,8 +35,8 @@ export const Undecided = kind('Undecided')
 export const Refused = kind('Refused')
 
 const KEY = /^[!#-+\--:<-[\]-~]{1,255}$/
-const memory = {}, running = {}
-let queue = Promise.resolve()
+const newPlace = () => ({ memory: {}, queues: {}, running: {} })
+const shared = newPlace(), places = new WeakMap()
 
 const check = (ok, reason) => {
 	if (!ok) throw new TypeError(reason)
@@ -51,18 +51,18 @@ const digest = async (json) => {
 	return new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(json))).join()
 }
 
-export const intents = ({
+const intentsIn = ({ memory, queues }, {
 	user, storage, fetch = globalThis.fetch, random = Math.random, now = Date.now,
 	sleep = (ms, signal) => new Promise((resolve) => {
-		signal.addEventListener('abort', resolve)
-		setTimeout(resolve, ms)
+		const timer = setTimeout(resolve, ms)
+		signal.addEventListener('abort', () => resolve(clearTimeout(timer)))
 	}),
 	newKey = () => crypto.randomUUID(), locks = globalThis.navigator?.locks, header = 'Idempotency-Key', ...policy
 }) => {
 	policy = { ...defaults, ...policy }
 	check(user?.trim?.(), 'user')
 	const prefix = 'idempotent' + JSON.stringify(user), stripe = policy.profile == 'stripe'
-	let used
+	let loading = 0, works
 	if (storage === undefined) try { storage = localStorage } catch {}
 
 	const read = async (response) => {
@@ -81,13 +81,17 @@ export const intents = ({
 	}
 
 	const load = async (item) => {
+		loading++
 		try {
-			return memory[item] ?? await storage?.getItem(item)
+			const json = memory[item] ?? await storage?.getItem(item)
+			works = true
+			return json
 		} catch (error) {
-			if (used) throw error
+			// While another item is read, it may be found: its key must not be lost.
+			if (works || loading > 1) throw error
 			storage = null
 		} finally {
-			used = true
+			loading--
 		}
 	}
 
@@ -98,8 +102,8 @@ export const intents = ({
 	}
 
 	const locked = (item, work) => {
-		const run = queue.then(() => storage && locks ? locks.request(item, work) : work())
-		queue = run.catch(() => {})
+		const run = Promise.resolve(queues[item]).then(() => storage && locks ? locks.request(item, work) : work())
+		const last = queues[item] = run.catch(() => {}).then(() => { if (queues[item] == last) delete queues[item] })
 		return run
 	}
 
@@ -134,26 +138,38 @@ export const intents = ({
 			name: item.slice(prefix.length), key, created,
 			get persisted() { return !memory[item] },
 			done: () => locked(item, close),
-			async fetch(url, { signal = AbortSignal.any([]), ...init } = {}) {
+			async fetch(url, init = {}) {
+				check(!url?.clone && !init.clone, 'pass a URL and init, not a Request')
+				const { signal: outer } = init
 				if (init.body?.getReader) throw new Refused('body', { intent })
-				const request = new Request(url, init = { method: 'POST', redirect: 'manual', ...init }), { headers } = request
+				const request = new Request(url, init = { method: 'POST', redirect: 'manual', ...init, signal: null }), { headers } = request
 				headers.set(header, stripe ? key : `"${key}"`)
 				check(init.mode != 'no-cors', 'no-cors')
 				init.headers = headers
 				init.body &&= await request.arrayBuffer()
-				const begun = now()
-				for (let attempt = 1; ; attempt++) {
-					signal.throwIfAborted()
-					await locked(item, enter)
-					const timeout = AbortSignal.timeout(policy.timeout)
-					const seen = await fetch(url, { ...init, signal: AbortSignal.any([signal, timeout]) })
-						.then(read).catch((cause) => ({ failure: timeout.reason ?? (cause || 1) }))
-					const { response, failure: cause } = seen
-					if (!response) signal.throwIfAborted()
-					const { next, reason, wait } = await locked(item, () => leave({ ...seen, attempt, elapsed: now() - begun, random: random() }))
-					if (next == 'conclude') return response
-					if (next != 'retry') throw new (next == 'refuse' ? Refused : Undecided)(reason, { intent, response, cause })
-					await sleep(wait, signal)
+				outer?.throwIfAborted()
+				// The application's signal may live for long: it gets one listener, and not the signal of each try.
+				const stop = new AbortController(), { signal } = stop, abort = () => stop.abort(outer.reason)
+				const stopped = new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+				stopped.catch(() => {})
+				outer?.addEventListener('abort', abort)
+				try {
+					const begun = now()
+					for (let attempt = 1; ; attempt++) {
+						await Promise.race([locked(item, enter), stopped])
+						const timeout = AbortSignal.timeout(policy.timeout)
+						const seen = await fetch(url, { ...init, signal: AbortSignal.any([signal, timeout]) })
+							.then(read).catch((cause) => ({ failure: timeout.reason ?? (cause || 1) }))
+						const { response, failure: cause } = seen
+						if (!response) signal.throwIfAborted()
+						const { next, reason, wait } = await locked(item, () => leave({ ...seen, attempt, elapsed: now() - begun, random: random() }))
+						if (next == 'conclude') return response
+						if (next != 'retry') throw new (next == 'refuse' ? Refused : Undecided)(reason, { intent, response, cause })
+						if (!signal.aborted) await sleep(wait, signal)
+						signal.throwIfAborted()
+					}
+				} finally {
+					outer?.removeEventListener('abort', abort)
 				}
 			},
 		}
@@ -185,14 +201,29 @@ export const intents = ({
 	}
 }
 
-export const retrying = (url, policy) => (payload, { maxRetries = 3 } = {}) => {
-	const body = JSON.stringify(payload), name = url + ' ' + body
-	const page = intents({ ...policy, user: 'page', storage: null, attempts: maxRetries + 1 })
-	return running[name] ??= page.begin(name, payload).then(async (intent) => {
-		const response = await intent.fetch(url, { headers: { 'content-type': 'application/json' }, body })
-		if (response.status > 499) throw new Undecided(response.status, { intent, response })
-		const json = await response.json()
-		await intent.done()
-		return json
-	}).finally(() => delete running[name])
+export const intents = (options) => intentsIn(shared, options)
+
+export const retrying = (url, policy) => {
+	policy = { ...policy }
+	// The credentials are in `fetch`. A component makes its function again, with the same one: the keys are the same.
+	const caller = policy.fetch ?? globalThis, place = places.get(caller) ?? newPlace(), { running } = place
+	places.set(caller, place)
+	return (payload, { maxRetries = 3 } = {}) => {
+		const body = JSON.stringify(payload), name = url + ' ' + body
+		const page = intentsIn(place, { ...policy, user: 'page', storage: null, attempts: maxRetries + 1 })
+		return running[name] ??= page.begin(name, payload).then(async (intent) => {
+			const response = await intent.fetch(url, { headers: { 'content-type': 'application/json' }, body })
+			const { status, ok } = response, text = await response.clone().text()
+			if (status > 499) throw new Undecided(status, { intent, response })
+			let json
+			try {
+				// A failure without a body must not look like a success.
+				if (text || !ok) json = JSON.parse(text)
+			} catch (cause) {
+				throw new (ok ? Undecided : Refused)(status, { intent, response, cause })
+			}
+			await intent.done()
+			return json
+		}).finally(() => delete running[name])
+	}
 }

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { getEventListeners } from 'node:events'
 import { describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import { answer, FakeLocks, FakeStorage, newPage, serve, SlowStorage, turn } from './support.js'
@@ -66,6 +67,15 @@ describe('one key', () => {
     const checkout = await browser([], { storage: new SlowStorage() }).page({ locks: null })
     const begun = await Promise.all([1, 2, 3].map(() => checkout.begin('o', PAYLOAD)))
     assert.equal(new Set(begun.map(({ key }) => key)).size, 1)
+  })
+
+  test('a_call_that_waits_is_not_overtaken_when_the_one_before_it_ends', async () => {
+    const checkout = await browser([], { storage: new SlowStorage() }).page({ locks: null })
+    const intent = await checkout.begin('o', PAYLOAD)
+    const before = checkout.begin('o', PAYLOAD), done = intent.done()
+    await before
+    assert.notEqual((await checkout.begin('o', PAYLOAD)).key, intent.key)
+    await done
   })
 
   test('second_fetch_of_an_open_intent_sends_the_same_key_in_either_tab', async () => {
@@ -401,6 +411,50 @@ describe('storage', () => {
     assert.equal(world.storage.length, 0)
   })
 
+  /** A storage in which each call for items that end with `name` never settles. */
+  const hanging = (name) => {
+    const storage = new SlowStorage()
+    const { getItem } = storage
+    storage.getItem = (item) => (item.endsWith(name) ? new Promise(() => {}) : getItem.call(storage, item))
+    return storage
+  }
+
+  for (const locks of [new FakeLocks(), null]) {
+    test(`a_storage_that_hangs_stops_no_other_intent_${locks ? 'with' : 'without'}_web_locks`, { timeout: 5000 }, async () => {
+      const world = browser([reset, reply(201)], { storage: hanging('hangs'), locks })
+      const checkout = await world.page()
+      checkout.begin('hangs', PAYLOAD)
+      const intent = await checkout.begin('o', PAYLOAD)
+      assert.equal((await intent.fetch(URL_)).status, 201)
+      await intent.done()
+      assert.equal(world.storage.length, 0)
+    })
+  }
+
+  test('a_storage_that_hangs_stops_no_other_user_of_the_module', { timeout: 5000 }, async () => {
+    const { intents } = await newPage()
+    intents({ user: 'ann', storage: hanging('') }).begin('o', PAYLOAD)
+    assert.ok((await intents({ user: 'bob', storage: null }).begin('o', PAYLOAD)).key)
+  })
+
+  test('first_read_that_fails_while_another_finds_its_record_is_no_new_key', async () => {
+    // Else the whole storage would be given up, and with it the key that was just found.
+    const storage = new SlowStorage()
+    const before = await (await browser([], { storage }).page()).begin('o', PAYLOAD)
+    const { getItem } = storage
+    storage.getItem = async (item) => {
+      if (item.endsWith('fails')) throw new DOMException('gone', 'UnknownError')
+      return getItem.call(storage, item)
+    }
+    const world = browser([reply(201)], { storage })
+    const checkout = await world.page()
+    const [found, failed] = await Promise.allSettled([checkout.begin('o', PAYLOAD), checkout.begin('fails', PAYLOAD)])
+    assert.equal(failed.reason.name, 'UnknownError')
+    assert.equal(found.value.key, before.key)
+    assert.equal((await found.value.fetch(URL_)).status, 201)
+    assert.equal((await checkout.begin('o', PAYLOAD)).key, before.key)
+  })
+
   test('a_page_that_may_not_have_local_storage_remembers', async () => {
     const real = Object.getOwnPropertyDescriptor(globalThis, 'localStorage')
     const denied = () => { throw new DOMException('denied', 'SecurityError') }
@@ -485,6 +539,18 @@ describe('bytes', () => {
     await rejected(intent.fetch(URL_, { body: new Blob(['x']).stream(), duplex: 'half' }), 'Refused', 'body')
     await assert.rejects(intent.fetch(URL_, { body: (async function* () { yield 'x' })() }), TypeError)
     assert.equal(world.calls.length, 0)
+  })
+
+  test('a_request_object_is_a_mistake_that_is_thrown_before_anything_is_sent_or_read', async () => {
+    // Its body can be sent once. As `init`, its properties would be lost: they are not its own.
+    const world = browser([reply(201)])
+    const intent = await (await world.page()).begin('o', PAYLOAD)
+    const request = new Request(URL_, { method: 'POST', body: 'x' })
+    for (const call of [[request], [request, { headers: { accept: '*/*' } }], [URL_, request]]) {
+      await assert.rejects(intent.fetch(...call), { name: 'TypeError', message: /not a Request/ })
+    }
+    assert.equal(world.calls.length, 0)
+    assert.equal(await request.text(), 'x')
   })
 
   test('a_mistake_in_the_call_is_thrown_and_not_retried', async () => {
@@ -577,6 +643,57 @@ describe('abort', () => {
     } finally {
       globalThis.setTimeout = real
     }
+  })
+
+  test('a_signal_that_lives_for_long_keeps_nothing_of_the_calls_that_have_ended', async () => {
+    const { signal } = new AbortController()
+    const { intents } = await newPage()
+    for (const last of [reply(201), reply(402), reply(401), reset]) {
+      let tries = 0
+      const checkout = intents({
+        user: 'ann', storage: null, base: 1, attempts: 3, fetch: async () => (++tries < 3 ? reset() : last.call ? last() : last.clone()),
+      })
+      const intent = await checkout.begin('o', PAYLOAD)
+      await intent.fetch(URL_, { signal, body: 'x' }).catch(({ name }) => assert.equal(name, 'Undecided'))
+      await intent.done()
+    }
+    assert.equal(getEventListeners(signal, 'abort').length, 0)
+    // Node 20 never forgets the signals that `AbortSignal.any` made of one.
+    const kept = Object.getOwnPropertySymbols(signal).filter((symbol) => /dependant/i.test(symbol.description))
+    for (const symbol of kept) assert.equal(signal[symbol]?.size ?? 0, 0)
+  })
+
+  test('abort_after_an_answer_that_is_retried_does_not_wait', async () => {
+    const controller = new AbortController()
+    const world = browser([reply(503)])
+    const intent = await (await world.page({ now: () => {
+      if (world.calls.length) controller.abort(new Error('left'))
+      return world.clock
+    } })).begin('o', PAYLOAD)
+    await assert.rejects(intent.fetch(URL_, { signal: controller.signal }), /left/)
+    assert.deepEqual([world.calls.length, world.waits.length], [1, 0])
+  })
+
+  test('abort_ends_the_waiting_for_a_storage_that_hangs', { timeout: 5000 }, async () => {
+    const controller = new AbortController()
+    const world = browser([reply(201)])
+    const intent = await (await world.page()).begin('o', PAYLOAD)
+    world.storage.getItem = () => new Promise(() => setImmediate(() => controller.abort(new Error('left'))))
+    await assert.rejects(intent.fetch(URL_, { signal: controller.signal }), /left/)
+    assert.equal(world.calls.length, 0)
+  })
+
+  test('abort_during_a_wait_leaves_no_timer', async () => {
+    // Else Node would not end before the wait is over.
+    const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', `
+      const { intents } = await import('${new URL('../index.js', import.meta.url)}')
+      const controller = new AbortController()
+      const fetch = async () => { setTimeout(() => controller.abort(new Error('left')), 20); throw new TypeError('reset') }
+      const checkout = intents({ user: 'ann', storage: null, base: 60_000, cap: 60_000, random: () => 1, fetch })
+      const intent = await checkout.begin('o', 1)
+      console.log((await intent.fetch('${URL_}', { signal: controller.signal }).catch((error) => error)).message)
+    `], { timeout: 20_000 })
+    assert.equal(stdout.trim(), 'left')
   })
 
   test('the_real_sleep_sleeps', async () => {

@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import { answer, newPage, serve } from './support.js'
 
 const quick = { sleep: async () => {} }
+const URL_ = 'https://example.com/payments'
 
 const payments = async (faults) => {
   const ledger = new Map()
@@ -16,6 +17,16 @@ const payments = async (faults) => {
     answer(response, { status: 201, json: ledger.get(entry.key), headers: replayed ? { 'idempotent-replayed': 'true' } : {} })
   })
   return { ...server, ledger }
+}
+
+/** A network of one caller: it has the caller's credentials, and keeps the keys that were sent. */
+const network = (play) => {
+  const keys = []
+  const fetch = async (url, { headers }) => {
+    keys.push(headers.get('idempotency-key'))
+    return play(keys.length)
+  }
+  return { keys, fetch }
 }
 
 test('two_lines_pay_once_although_the_answer_is_lost', async () => {
@@ -60,17 +71,47 @@ test('max_retries_used_up_is_undecided_and_the_next_call_has_the_same_key', asyn
   await server.close()
 })
 
-test('an_answer_that_is_not_json_keeps_the_key', async () => {
+test('a_success_that_is_not_json_is_undecided_until_the_application_has_looked', async () => {
   const server = await serve(async (request, response, entry) => {
     await entry.body
     answer(response, { status: 200 })
   })
   const createPaymentWithRetry = (await newPage()).retrying(server.url, quick)
-  await assert.rejects(createPaymentWithRetry({ amount: 10 }), SyntaxError)
-  await assert.rejects(createPaymentWithRetry({ amount: 10 }), SyntaxError)
+  const failed = () => createPaymentWithRetry({ amount: 10 }).then(() => assert.fail('an answer'), (error) => error)
+  await failed()
+  const error = await failed()
   assert.equal(new Set(server.seen.map(({ key }) => key)).size, 1)
+  assert.deepEqual([error.name, error.reason, error.cause.name], ['Undecided', 200, 'SyntaxError'])
+  assert.equal(await error.response.text(), 'answer 200')
+
+  await error.intent.done()
+  await failed()
+  assert.notEqual(server.seen[2].key, server.seen[1].key)
   await server.close()
 })
+
+for (const [status, headers] of [[204], [200], [201, { 'idempotent-replayed': 'true' }]]) {
+  test(`a_${status}_without_a_body_is_an_answer_and_the_next_call_is_another_payment`, async () => {
+    const { keys, fetch } = network(() => new Response(null, { status, headers }))
+    const createPaymentWithRetry = (await newPage()).retrying(URL_, { ...quick, fetch })
+    assert.equal(await createPaymentWithRetry({ amount: 10 }), undefined)
+    await createPaymentWithRetry({ amount: 10 })
+    assert.equal(new Set(keys).size, 2)
+  })
+}
+
+for (const body of [null, '<h1>Forbidden</h1>']) {
+  test(`a_403_${body ? 'that_is_not_json' : 'without_a_body'}_is_no_success_and_the_next_call_has_another_key`, async () => {
+    const { keys, fetch } = network(() => new Response(body, { status: 403 }))
+    const createPaymentWithRetry = (await newPage()).retrying(URL_, { ...quick, fetch })
+    for (let call = 0; call < 2; call++) {
+      await assert.rejects(createPaymentWithRetry({ amount: 10 }), ({ name, reason, response }) => {
+        return name == 'Refused' && reason == 403 && response.status == 403
+      })
+    }
+    assert.equal(new Set(keys).size, 2)
+  })
+}
 
 test('a_refusal_of_the_handler_is_handed_over_as_json', async () => {
   const server = await serve(async (request, response, entry) => {
@@ -98,3 +139,46 @@ test('a_stored_500_is_undecided_and_the_next_call_has_the_same_key', async () =>
   assert.equal(new Set(server.seen.map(({ key }) => key)).size, 1)
   await server.close()
 })
+
+test('functions_with_a_fetch_of_their_own_share_no_answer', async () => {
+  const { retrying } = await newPage()
+  const ann = network(() => Response.json({ paidBy: 'ann' })), bob = network(() => Response.json({ paidBy: 'bob' }))
+  const both = [ann, bob].map(({ fetch }) => retrying(URL_, { ...quick, fetch })({ plan: 'pro' }))
+  assert.deepEqual((await Promise.all(both)).map(({ paidBy }) => paidBy), ['ann', 'bob'])
+  assert.equal(new Set([...ann.keys, ...bob.keys]).size, 2)
+})
+
+test('a_key_that_is_undecided_is_not_sent_by_a_function_with_another_fetch', async () => {
+  const { retrying } = await newPage()
+  const ann = network(() => new Response('{}', { status: 503 })), bob = network(() => Response.json({}))
+  await assert.rejects(retrying(URL_, { ...quick, fetch: ann.fetch })({ plan: 'pro' }, { maxRetries: 0 }), { name: 'Undecided' })
+  await retrying(URL_, { ...quick, fetch: bob.fetch })({ plan: 'pro' })
+  assert.equal(bob.keys.length, 1)
+  assert.notEqual(bob.keys[0], ann.keys[0])
+})
+
+test('options_that_are_changed_later_do_not_change_whose_keys_they_are', async () => {
+  const { retrying } = await newPage()
+  const ann = network(() => Response.json({ paidBy: 'ann' })), bob = network(() => Response.json({ paidBy: 'bob' }))
+  const options = { ...quick, fetch: ann.fetch }
+  const payAsAnn = retrying(URL_, options)
+  options.fetch = bob.fetch
+  const payAsBob = retrying(URL_, options)
+  const both = await Promise.all([payAsAnn({ plan: 'pro' }), payAsBob({ plan: 'pro' })])
+  assert.deepEqual(both.map(({ paidBy }) => paidBy), ['ann', 'bob'])
+})
+
+for (const [what, own] of [['the_default_fetch', {}], ['the_same_fetch', { fetch: (...call) => fetch(...call) }]]) {
+  test(`a_function_that_is_made_again_with_${what}_knows_the_key_and_the_call`, async () => {
+    // As a component does that makes its function at each rendering.
+    const server = await payments(['lose', 'lose'])
+    const { retrying } = await newPage()
+    const click = (options) => retrying(server.url, { ...quick, ...own })({ amount: 10 }, options)
+    await assert.rejects(click({ maxRetries: 0 }), { name: 'Undecided' })
+    const both = await Promise.all([click(), click()])
+    assert.deepEqual(both.map(({ id }) => id), [1, 1])
+    assert.equal(server.seen.length, 3)
+    assert.equal(server.ledger.size, 1)
+    await server.close()
+  })
+}
