@@ -6,7 +6,7 @@ const judge = ({ failure, status, code, replayed, advice, sent }) => {
 	if (failure) return 'retry'
 	const wrong = /^(missing-key|invalid-key|key-reused|unusable-input|idempotency_error)$/.test(code)
 	if (status > 199 && status < 300) return 'conclude'
-	if (/^(outcome-unknown|key-expired)$/.test(code)) return 'undecided'
+	if (/^(outcome-unknown|key-expired|unprotected-route)$/.test(code)) return 'undecided'
 	if (replayed) return wrong || /^(in-flight|store-unavailable|shutting-down|overloaded)$/.test(code) ? 'undecided' : 'conclude'
 	if (status < 400 || wrong) return 'refuse'
 	if (advice != 'false' && (advice || status > 499 || /40[89]|42[59]/.test(status))) return 'retry'

@@ -52,6 +52,8 @@ codes! {
     UnusableInput = "unusable-input",
     /// The key is so old that its record may be gone.
     KeyExpired = "key-expired",
+    /// The handler is not protected. It **has run**, without the key, and would run again.
+    UnprotectedRoute = "unprotected-route",
 }
 
 impl fmt::Display for Code {

@@ -69,7 +69,9 @@ fn by_error(error: Reason) -> Option<Verdict> {
         return Some(Verdict::Refuse(error));
     };
     match code {
-        Code::OutcomeUnknown | Code::KeyExpired => Some(Verdict::Undecided(error)),
+        Code::OutcomeUnknown | Code::KeyExpired | Code::UnprotectedRoute => {
+            Some(Verdict::Undecided(error))
+        }
         Code::MissingKey | Code::InvalidKey | Code::KeyReused | Code::UnusableInput => {
             Some(Verdict::Refuse(error))
         }
