@@ -112,7 +112,8 @@ mod tests;
 /// (`Idempotency::transactions`), which only a store in that database gives; without its `FromRef` the router does not
 /// compile, as without that of `Idempotency`. It stands anywhere among the arguments, and
 /// expressions cannot name it. There is no lease, and nothing is ever abandoned, so that `lease` and `on_abandoned` are
-/// errors beside it. `#[axum::debug_handler]` takes it for an extractor and cannot be used.
+/// errors beside it. `#[axum::debug_handler]` takes it for an extractor and cannot be used. A handler must not put another
+/// connection in its place (`*tx = ...`): what it writes there is not taken back, and a retry runs it again.
 ///
 /// # What it expands to
 ///
