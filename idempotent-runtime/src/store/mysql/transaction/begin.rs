@@ -133,7 +133,7 @@ impl Records {
         let enter = connection
             .first(async |connection| self.enter(connection, request, key, Some(idle_limit)).await);
         let Entered {
-            mut is_locked,
+            is_locked,
             seen,
             before,
         } = enter.await?;
@@ -155,8 +155,7 @@ impl Records {
             }
             return Ok(Err(settled));
         }
-        is_locked = self.begin_and_insert(connection, &claims).await?;
-        if !is_locked {
+        if !self.begin_and_insert(connection, &claims).await? {
             // A claim of another request, which has asked for no lock.
             self.restore(connection).await?;
             return Ok(Err(Claim::InFlight {
