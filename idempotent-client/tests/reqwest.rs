@@ -455,3 +455,16 @@ fn debug_output_of_a_request_and_of_an_error_has_no_key() {
     let request = client().post("http://127.0.0.1:1").intent(&intent);
     assert!(!format!("{request:?}").contains("secret-order"));
 }
+
+/// What `ForgottenRoutesLayer::refuse` answers: the request was carried out, and each retry carries it out again.
+#[tokio::test]
+async fn unprotected_route_is_not_sent_again() {
+    let server = Server::start(|_, _| Play::problem(501, "unprotected-route")).await;
+    let result = post(&server, &Intent::new()).send().await;
+    assert_eq!(
+        server.seen().len(),
+        1,
+        "the handler has run so often: {result:?}"
+    );
+    assert!(result.unwrap_err().is_undecided());
+}

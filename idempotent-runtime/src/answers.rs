@@ -40,7 +40,7 @@
 //! A key is 1 to 255 bytes long. It is sent as a quoted string (`"8e03978e-40d5-43dd-bc93"`, RFC 9651,
 //! section 3.3.3: printable ASCII, with `\"` and `\\` as the only escapes) or bare (visible ASCII
 //! without quotes, commas and semicolons), and only once. A service can insist on the quoted form, and with
-//! `key_age = "ttl"` it refuses a UUIDv7 or ULID from more than five minutes in the future.
+//! `key_age = "ttl"` it refuses a UUIDv7 or ULID from the future: by more than a tenth of the TTL, and 5 minutes at most.
 //!
 //! ## key-expired
 //!

@@ -112,7 +112,7 @@ pub enum KeyAge {
     Any,
     /// A key that is older than the TTL, less a margin for the clocks (a tenth of the TTL, 5 minutes at most), and has no
     /// record is answered 400 `key-expired`, and nothing runs. A response that is stored is replayed all the same: its TTL
-    /// is counted from when it was given. A key from more than 5 minutes in the future is 400 `invalid-key`. Keys
+    /// is counted from when it was given. A key from the future, by more than the margin, is 400 `invalid-key`. Keys
     /// of other forms pass. The time is compared with this process's clock. Recommended where all clients
     /// make their keys in one of these forms.
     Ttl,

@@ -291,3 +291,19 @@ async fn record_is_answered_from_however_old_its_key_is() {
     unknown.assert_problem(503, "store-unavailable");
     assert_eq!(in_time.probe.runs(), 0);
 }
+
+#[idempotent(key_age = "ttl", ttl = "1s")]
+async fn aged_fast(State(probe): State<Probe>) -> String {
+    format!("run {}", probe.run())
+}
+
+/// It would be a minute too young to be refused when its record has gone.
+#[tokio::test]
+async fn key_that_is_further_ahead_than_the_margin_of_a_short_ttl_is_refused() {
+    let server = serve(Router::new().route("/aged", post(aged_fast))).await;
+    let send = async |key: String| reply(server.post("/aged", &key, "")).await;
+    let refused = send(uuid_v7(-60)).await;
+    refused.assert_problem(400, "invalid-key");
+    assert_eq!(send(uuid_v7(0)).await.text(), "run 1");
+    assert_eq!(server.probe.runs(), 1);
+}

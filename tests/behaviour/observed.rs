@@ -558,3 +558,26 @@ async fn problem_of_a_safe_request_is_rendered() {
     reply.assert_problem(503, "shutting-down");
     assert_eq!(reply.header("x-own"), Some("503"));
 }
+
+#[idempotent]
+async fn panics_anywhere(State(_): State<Probe>) -> String {
+    panic!("as the test wants")
+}
+
+/// As for observers and in the record, where it is `POST (fallback)`.
+#[tokio::test]
+async fn path_of_a_fallback_handler_is_not_logged() {
+    let (log, _guard) = crate::support::Log::begin(tracing::Level::WARN);
+    let local = Local::new(MemoryStore::new(), Router::new().fallback(panics_anywhere));
+    let answer = local.post("/reset-password/CANARY", "key").await;
+    assert_eq!(answer.status, 500);
+    let lines = log.lines();
+    assert!(
+        lines.iter().any(|line| line.contains("panicked")),
+        "{lines:?}"
+    );
+    assert!(
+        !lines.iter().any(|line| line.contains("CANARY")),
+        "{lines:?}"
+    );
+}

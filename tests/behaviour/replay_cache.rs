@@ -7,10 +7,10 @@ use axum::extract::State;
 use axum::routing::post;
 use futures_util::poll;
 use http_body_util::BodyExt;
-use idempotent_runtime::IdempotencyBuilder;
 use idempotent_runtime::idempotent;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::store::{ReplayCache, StoreErrorKind};
+use idempotent_runtime::{IdempotencyBuilder, Locator};
 
 use crate::support::{
     App, Fault, FaultyStore, Local, Operation, Probe, Reply, builder_on, reply, serve_with,
@@ -148,4 +148,18 @@ async fn hot_replays_share_one_body() {
     };
     assert_eq!(one, " in run 1");
     assert_eq!(one.as_ptr(), other.as_ptr());
+}
+
+/// Also for a handle with a cache, beside one for operators that has none.
+#[tokio::test]
+async fn forgetting_frees_the_key_for_all_handles_of_the_process() {
+    let store = server_store();
+    let server = serve_with(cached(store.clone()), routes()).await;
+    // A handle of its own for operators, on the same store.
+    let operators = builder_on(store.clone()).build();
+    retries(3, || reply(server.post("/pay", "key", "10"))).await;
+    let locator = Locator::by_record_key(store.claimed());
+    assert!(operators.forget(&locator).await.unwrap());
+    let anew = reply(server.post("/pay", "key", "10")).await;
+    assert_eq!((anew.text(), anew.is_replay()), ("10 in run 2", false));
 }

@@ -88,7 +88,7 @@ impl ClaimTerms {
         if self.seen.is_lost.swap(true, Ordering::AcqRel) {
             return;
         }
-        tracing::warn!(record = %self.owner.key, operation = &*self.operation,
+        tracing::warn!(record = %self.owner.key, operation = self.operation.shown(),
             "lost the claim of a request before its response was stored");
         observers.tell(|| Event::ClaimLost {
             operation: self.operation.shown(),

@@ -1,6 +1,5 @@
 //! What is known of a request besides its identity.
 
-use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::operation;
@@ -53,16 +52,13 @@ impl Described {
         self.0.label.as_ref()
     }
 
-    /// The operation as a store keeps it, and as observers are told it: of bounded length, and one of few.
+    /// The operation with the path of a request that has no route: for the application's own code, and for no log.
+    pub(crate) fn exact(&self) -> &str {
+        &self.0.operation
+    }
+
+    /// The operation as a store keeps it, and as observers and logs are told it: of bounded length, and one of few.
     pub(crate) fn shown(&self) -> &str {
         operation::stored(self.0.shown.as_deref().unwrap_or(&self.0.operation))
-    }
-}
-
-impl Deref for Described {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0.operation
     }
 }

@@ -1,6 +1,7 @@
 //! What identifies one execution.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -11,7 +12,7 @@ use crate::fingerprint::Fingerprint;
 use crate::handle::{Idempotency, Inputs};
 use crate::key::{InvalidKey, Key};
 use crate::observer::ObservedCall;
-use crate::policy::Policy;
+use crate::policy::{KeyAge, Policy};
 
 /// From what [`Idempotency::execute`] is told.
 pub(super) fn of_call<S: Serialize, I: Serialize + ?Sized>(
@@ -23,6 +24,10 @@ pub(super) fn of_call<S: Serialize, I: Serialize + ?Sized>(
     input: &I,
 ) -> Result<Intent, ExecuteError> {
     let key = Key::from_text(key).map_err(invalid)?;
+    let ttl = policy.ttl_or(idempotency.ttl());
+    if policy.key_age == KeyAge::Ttl && key.is_from_the_future(ttl, SystemTime::now()) {
+        return Err(invalid(InvalidKey::FromTheFuture));
+    }
     let scope = Some(to_canonical(scope).map_err(unusable)?);
     let input = to_canonical(input).map_err(unusable)?;
     Ok(intent(

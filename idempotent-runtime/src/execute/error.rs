@@ -54,8 +54,11 @@ pub enum ExecuteErrorKind {
     /// **It was done**, and what is stored is an HTTP response and not a result: it can only have
     /// come from a recovery function.
     HttpResponse,
-    /// The key is empty or longer than 255 bytes. Nothing has run.
+    /// The key is empty or longer than 255 bytes, or [`KeyAge::Ttl`](crate::KeyAge::Ttl) says that it is from the future. Nothing has run.
     InvalidKey,
+    /// The key is older than the TTL and has no record ([`KeyAge::Ttl`](crate::KeyAge::Ttl)): it may have been done, and its record is
+    /// gone. Nothing has run *now*, and a retry is of no use.
+    KeyExpired,
     /// Scope, key or input have no JSON of their own: they do not serialize, or another value has the
     /// same JSON, as NaN and `None` have. The source says which. Nothing has run.
     UnusableInput,
@@ -74,6 +77,7 @@ impl ExecuteErrorKind {
             Self::OutcomeUnknown => ProblemCode::OutcomeUnknown,
             Self::NotRetained | Self::Unreadable | Self::HttpResponse => return Outcome::Replayed,
             Self::InvalidKey => ProblemCode::InvalidKey,
+            Self::KeyExpired => ProblemCode::KeyExpired,
             Self::UnusableInput => ProblemCode::UnusableInput,
             Self::Store => ProblemCode::StoreUnavailable,
             Self::ShuttingDown => ProblemCode::ShuttingDown,
@@ -138,6 +142,7 @@ impl fmt::Display for ExecuteError {
             }
             ExecuteErrorKind::HttpResponse => "the record holds an HTTP response and not a result",
             ExecuteErrorKind::InvalidKey => "the key cannot be used",
+            ExecuteErrorKind::KeyExpired => "the key is older than the TTL, and has no record",
             ExecuteErrorKind::UnusableInput => "scope, key or input cannot be used",
             ExecuteErrorKind::Store => "the store could not be asked",
             ExecuteErrorKind::ShuttingDown => "the service is shutting down",

@@ -8,10 +8,11 @@ use serde::de::DeserializeOwned;
 
 use std::ops::ControlFlow::{Break, Continue};
 
-use crate::engine::{Detach, Fingerprints, Intent};
+use crate::engine::{Detach, Fingerprints, Intent, OldKey, look_up_old};
 use crate::handle::{Attempt, Idempotency};
 use crate::observer::{ObservedCall, Outcome};
 use crate::policy::Policy;
+use crate::store::Claim;
 
 mod call;
 mod error;
@@ -263,11 +264,23 @@ impl Idempotency {
     {
         let intent = intent?;
         let describe = |crashed| self.describe(&intent, crashed);
-        let fingerprints = Fingerprints::only(intent.fingerprint);
-        let entered = self
-            .engine()
-            .enter(&intent, fingerprints, &policy, &describe);
-        let claim = entered.await.map_err(ExecuteError::refused)?;
+        let mut fingerprints = Fingerprints::only(intent.fingerprint);
+        let engine = self.engine();
+        let old = if intent.is_too_old(&policy) {
+            let old = Box::pin(look_up_old(engine, &intent, &mut fingerprints));
+            old.await
+                .map_err(|error| ExecuteError::refused(error.into()))?
+        } else {
+            OldKey::Undecided
+        };
+        let claim = match old {
+            OldKey::Completed(stored) => Claim::Completed(stored),
+            OldKey::Expired => return Err(ExecuteError::new(ExecuteErrorKind::KeyExpired)),
+            OldKey::Undecided => {
+                let entered = engine.enter(&intent, fingerprints, &policy, &describe);
+                entered.await.map_err(ExecuteError::refused)?
+            }
+        };
         match value::decided(claim)? {
             Continue(held) => {
                 let run = run::run(held, policy.max_response_bytes, function);

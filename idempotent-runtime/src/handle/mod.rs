@@ -138,8 +138,9 @@ impl Idempotency {
         Ok(Self::new(crate::store::connect(url).await?))
     }
 
-    /// The store, for operators: to look at a record, to remove one, to purge. A removal frees the key
-    /// in this process at once, and in others when their [`ReplayCache`](crate::store::ReplayCache) has asked again.
+    /// The store, for operators: to look at a record, to remove one, to purge. A removal frees the key for this handle at
+    /// once, and for others when their [`ReplayCache`](crate::store::ReplayCache) has asked again. ([`forget`](Self::forget) frees
+    /// it at once for all handles of this process.)
     #[must_use]
     pub fn store(&self) -> &dyn Store {
         &**self.0.engine.store()
@@ -270,7 +271,7 @@ impl Idempotency {
         Abandoned {
             key: intent.key.clone(),
             record: intent.keys.first(),
-            operation: (*intent.operation).to_owned(),
+            operation: intent.operation.exact().to_owned(),
             scope: intent.scope.clone(),
             attempt: crashed.attempt,
             age: crashed.age,

@@ -136,7 +136,8 @@ impl Idempotency {
     ///   lived;
     /// * [`Recovery::Retry`]: it was not done. The key is free, and the next request with it runs as a
     ///   first attempt. **Steps that were finished are forgotten, and run again**: look at
-    ///   [`Inspection::steps`] first;
+    ///   [`Inspection::steps`] first. Where the operation has `key_age = "ttl"` and the key is older than its TTL, no request
+    ///   with it runs any more: the client needs another key;
     /// * [`Recovery::Unknown`]: nothing changes.
     ///
     /// A key that is running or completed is never touched, and neither is another attempt than the
@@ -223,7 +224,7 @@ impl Idempotency {
 
     /// Removes what the store has for a key, **whatever its state**, and says whether there was
     /// something. Dangerous: the next request with this key runs, also if it was done before, or is
-    /// being done at this moment. For a record that nothing else gets rid of.
+    /// being done at this moment (unless `key_age` refuses it as too old). For a record that nothing else gets rid of.
     ///
     /// A handler that is still running is not stopped. It puts its record back, at the next renewal of
     /// its lease or when it is done, unless another request has the key by then.

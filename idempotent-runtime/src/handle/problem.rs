@@ -120,7 +120,7 @@ impl Problem {
             }
             InvalidKey::Repeated => "The idempotency key was sent more than once.",
             InvalidKey::FromTheFuture => {
-                "The time in the idempotency key is more than five minutes ahead of the server's clock."
+                "The time in the idempotency key is too far ahead of the server's clock."
             }
         };
         Self {

@@ -5,12 +5,13 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use axum::response::Response;
 
 use super::answer;
-use super::old_keys::{is_too_old, stored_or_expired};
 use super::received::{Handle, Received};
 use crate::engine::{
-    ClaimGuard, Fingerprints, InTransaction, Intent, Refusal, begin_unprotected, enter_transaction,
+    ClaimGuard, Fingerprints, InTransaction, Intent, OldKey, Refusal, begin_unprotected,
+    enter_transaction, look_up_old,
 };
 use crate::handle::Transactions;
+use crate::handle::problem::{Problem, ProblemCode};
 use crate::handle::{Idempotency, OnStoreFailure};
 use crate::key::RecordKey;
 use crate::policy::Policy;
@@ -56,7 +57,7 @@ pub(super) async fn admit(request: &mut Received<Idempotency>, policy: &Policy) 
         let answer = Box::pin(stored_or_overloaded(handle, intent, &mut fingerprints));
         return Admission::answer(answer.await);
     }
-    if is_too_old(intent, policy) {
+    if intent.is_too_old(policy) {
         return Box::pin(admit_too_old(handle, intent, fingerprints, policy)).await;
     }
     let describe = |crashed| handle.describe(intent, crashed);
@@ -130,7 +131,7 @@ pub(super) async fn admit_to_transaction<C: TransactionConnection>(
         let answer = stored_or_overloaded(idempotency, intent, &mut fingerprints);
         return Break(answer.await);
     }
-    if is_too_old(intent, policy)
+    if intent.is_too_old(policy)
         && let Some(answer) = stored_or_expired(idempotency, intent, &mut fingerprints).await
     {
         return Break(answer);
@@ -160,6 +161,25 @@ pub(super) async fn reject<H: Handle>(
     let mut fingerprints = Fingerprints::new(intent.fingerprint, &mut other);
     let stored = stored_response(idempotency, &intent, &mut fingerprints);
     stored.await.unwrap_or(rejection)
+}
+
+/// The answer to a request whose key is too old to run, unless it may be decided about as any other.
+async fn stored_or_expired(
+    idempotency: &Idempotency,
+    intent: &Intent,
+    fingerprints: &mut Fingerprints<'_>,
+) -> Option<Response> {
+    Some(
+        match look_up_old(idempotency.engine(), intent, fingerprints).await {
+            Ok(OldKey::Undecided) => return None,
+            Ok(OldKey::Completed(stored)) => answer::replay(idempotency, stored),
+            Ok(OldKey::Expired) => {
+                let expired = Problem::new(ProblemCode::KeyExpired);
+                answer::problem(idempotency, &expired)
+            }
+            Err(error) => answer::refuse(idempotency, &Refusal::Store(error)),
+        },
+    )
 }
 
 /// The replay of a completed request, without a claim.
@@ -194,7 +214,7 @@ fn decided<R>(
     claim: Claim<R>,
 ) -> ControlFlow<Response, R> {
     if matches!(claim, Claim::Abandoned { .. }) {
-        let (record, operation) = (intent.keys.first(), &*intent.operation);
+        let (record, operation) = (intent.keys.first(), intent.operation.shown());
         tracing::debug!(%record, operation, "refused a key whose outcome is unknown");
     }
     answer::decided(idempotency, claim)

@@ -130,7 +130,7 @@ pub(super) fn rolled_back(
     let (record, operation) = record.unzip();
     let (record, operation) = (
         record.map(tracing::field::display),
-        operation.map(|it| &**it),
+        operation.map(Described::shown),
     );
     tracing::error!(
         record,

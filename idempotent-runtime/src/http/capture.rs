@@ -157,7 +157,7 @@ pub(super) fn panicked(
     let (record, operation) = record.unzip();
     // The panic hook has printed the message; a client must not see it.
     let record = record.map(tracing::field::display);
-    let name = operation.map(|operation| &**operation);
+    let name = operation.map(Described::shown);
     tracing::error!(record, operation = name, "handler panicked");
     answer::problem_to_store(idempotency, operation, ProblemCode::HandlerFailed)
 }

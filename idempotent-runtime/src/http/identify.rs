@@ -189,7 +189,8 @@ impl<'a> Head<'a> {
         };
         let key = Key::parse(value.as_bytes(), idempotency.key_syntax());
         let key = key.map_err(Problem::invalid_key)?;
-        if policy.key_age == KeyAge::Ttl && key.is_from_the_future(SystemTime::now()) {
+        let ttl = policy.ttl_or(idempotency.ttl());
+        if policy.key_age == KeyAge::Ttl && key.is_from_the_future(ttl, SystemTime::now()) {
             return Err(Problem::invalid_key(InvalidKey::FromTheFuture));
         }
         Ok(Some(key))

@@ -15,7 +15,6 @@ mod identify;
 mod note;
 #[cfg(any(feature = "forgotten-routes", feature = "test-util"))]
 pub(crate) mod observed;
-mod old_keys;
 mod received;
 mod recorder;
 mod release;

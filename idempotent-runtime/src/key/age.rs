@@ -4,17 +4,15 @@ use std::time::{Duration, SystemTime};
 
 use super::Key;
 
-/// How far ahead of this process's clock a client's clock may be.
-const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
-
-/// The largest margin that is left for the clocks at the end of a TTL.
+/// The most that a client's clock may differ from this process's: a tenth of the TTL, and never more than this.
 const MAX_MARGIN: Duration = Duration::from_secs(5 * 60);
 
 impl Key {
-    /// Whether the key says that it is from the future, beyond what clocks may differ by. A key that has no time in it
-    /// never does.
-    pub(crate) fn is_from_the_future(&self, now: SystemTime) -> bool {
-        made_at(&self.0).is_some_and(|made_at| made_at > since_epoch(now).saturating_add(MAX_AHEAD))
+    /// Whether the key says that it is from the future, beyond what clocks may differ by: it would be too young after the TTL. A
+    /// key that has no time in it never does.
+    pub(crate) fn is_from_the_future(&self, ttl: Duration, now: SystemTime) -> bool {
+        let latest = since_epoch(now).saturating_add(margin(ttl));
+        made_at(&self.0).is_some_and(|made_at| made_at > latest)
     }
 
     /// Whether a record of this key may be gone by now, as far as the key tells. It can be there all the same. A key
@@ -22,11 +20,15 @@ impl Key {
     ///
     /// A record lives for the TTL after its completion, and it is completed after the key was made. So a key
     /// that is younger than the TTL has its record. An older one can have it, too: its handler ran for a while, or its
-    /// first request came late. The margin is a tenth of the TTL, and 5 minutes at most.
+    /// first request came late.
     pub(crate) fn may_have_outlived_its_record(&self, ttl: Duration, now: SystemTime) -> bool {
-        let lifetime = ttl.saturating_sub(MAX_MARGIN.min(ttl / 10));
+        let lifetime = ttl.saturating_sub(margin(ttl));
         made_at(&self.0).is_some_and(|made_at| since_epoch(now).saturating_sub(made_at) > lifetime)
     }
+}
+
+fn margin(ttl: Duration) -> Duration {
+    MAX_MARGIN.min(ttl / 10)
 }
 
 fn since_epoch(time: SystemTime) -> Duration {
@@ -132,7 +134,7 @@ mod tests {
             assert_eq!(made_at(text.as_bytes()), None, "{text}");
             let (key, late) = (key(text), at(u64::MAX / 1_000_000));
             assert!(!key.may_have_outlived_its_record(DAY, late), "{text}");
-            assert!(!key.is_from_the_future(at(0)), "{text}");
+            assert!(!key.is_from_the_future(DAY, at(0)), "{text}");
         }
     }
 
@@ -148,9 +150,11 @@ mod tests {
         assert!(!is_too_old(second, 900));
         assert!(is_too_old(second, 901));
         let ahead = 5 * 60 * 1000;
-        assert!(!key.is_from_the_future(at(made - ahead)));
-        assert!(key.is_from_the_future(at(made - ahead - 1)));
-        assert!(key.is_from_the_future(SystemTime::UNIX_EPOCH - DAY));
+        assert!(!key.is_from_the_future(DAY, at(made - ahead)));
+        assert!(key.is_from_the_future(DAY, at(made - ahead - 1)));
+        assert!(!key.is_from_the_future(second, at(made - 100)));
+        assert!(key.is_from_the_future(second, at(made - 101)));
+        assert!(key.is_from_the_future(DAY, SystemTime::UNIX_EPOCH - DAY));
         assert!(!key.may_have_outlived_its_record(DAY, SystemTime::UNIX_EPOCH - DAY));
     }
 }

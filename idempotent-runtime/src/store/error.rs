@@ -38,6 +38,9 @@ pub enum StoreErrorKind {
     Full,
     /// The store does not have this operation, now or later. Nothing was written.
     Unsupported,
+    /// The record is there, and another release has written it in a format that this one does not know, as in a rolling deploy.
+    /// Nothing was written.
+    OtherRelease,
     /// **About the item**: this store can never hold an item of this size. Nothing was written.
     TooLarge,
     /// **About the item**: the record cannot be read. Nothing was written.
@@ -58,6 +61,7 @@ impl StoreErrorKind {
             Self::Busy => "busy",
             Self::Full => "full",
             Self::Unsupported => "unsupported",
+            Self::OtherRelease => "other_release",
             Self::TooLarge => "too_large",
             Self::Corrupt => "corrupt",
         }
@@ -133,6 +137,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Busy => "reports that the record is locked",
             StoreErrorKind::Full => "is full",
             StoreErrorKind::Unsupported => "does not support this operation",
+            StoreErrorKind::OtherRelease => "has a record in a format of another release",
             StoreErrorKind::TooLarge => "cannot hold an item of this size",
             StoreErrorKind::Corrupt => "has a record that cannot be read",
         };

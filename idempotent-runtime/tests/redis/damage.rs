@@ -202,7 +202,7 @@ async fn response_that_cannot_be_decoded_is_corrupt() {
 
 /// As in a rolling deploy to a release with another layout.
 #[tokio::test]
-async fn record_of_another_release_is_refused_and_not_corrupt() {
+async fn record_of_another_release_is_not_corrupt() {
     let Some(server) = Server::start(&[]).await else {
         return;
     };
@@ -228,9 +228,67 @@ async fn record_of_another_release_is_refused_and_not_corrupt() {
             save(&store, owner).await.unwrap_err(),
         ];
         for error in errors {
-            assert_eq!(error.kind(), StoreErrorKind::Refused, "{error:?}");
+            assert_eq!(error.kind(), StoreErrorKind::OtherRelease, "{error:?}");
             assert!(!error.may_have_happened());
         }
         assert_eq!(dump(&mut connection, &key).await, before);
+    }
+}
+
+mod of_another_release {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::post;
+    use idempotent_runtime::{Idempotency, OnStoreFailure, idempotent};
+    use tower_service::Service as _;
+
+    use super::*;
+
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+
+    #[idempotent(name = "pay")]
+    async fn pay() -> String {
+        format!("run {}", RUNS.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    /// A record that is there, and that a newer release has written, is no store that cannot be asked.
+    #[tokio::test]
+    async fn its_record_is_no_licence_to_run_unprotected() {
+        let Some(server) = Server::start(&[]).await else {
+            return;
+        };
+        let store = RedisStore::new(server.connection().await);
+        let mut connection = server.connection().await;
+        let idempotency = Idempotency::builder(store)
+            .replay_cache(None)
+            .secret_check(false)
+            .on_store_failure(OnStoreFailure::FailOpen)
+            .build();
+        let mut app = Router::new()
+            .route("/pay", post(pay))
+            .with_state(idempotency);
+        let mut send = async || {
+            let request = http::Request::post("/pay").header("idempotency-key", "k");
+            app.call(request.body(Body::empty()).unwrap())
+                .await
+                .unwrap()
+        };
+        assert_eq!(send().await.status(), 200);
+        // Another release reads and writes it.
+        let keys: Vec<String> = server.ask("KEYS idempotent:*").await;
+        assert_eq!(keys.len(), 1, "{keys:?}");
+        Damage::At(0, vec![4])
+            .inflict(&mut connection, &keys[0])
+            .await;
+        let retry = send().await;
+        assert_eq!(
+            RUNS.load(Ordering::SeqCst),
+            1,
+            "ran again: {} {:?}",
+            retry.status(),
+            retry.headers()
+        );
     }
 }

@@ -1,11 +1,15 @@
 //! What makes two calls the same.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
-use idempotent_runtime::{ExecuteErrorKind, Execution, Idempotency, Policy, idempotent};
+use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::{
+    ExecuteErrorKind, Execution, Idempotency, KeyAge, Locator, Policy, idempotent,
+};
 use serde::Serialize;
 use serde_json::json;
 
@@ -223,4 +227,50 @@ async fn a_request_and_a_call_under_one_key_are_a_mismatch() {
     assert_eq!(call(&server.idempotency, "second").await, called);
     let refused = reply(server.post("/", "second", "")).await;
     refused.assert_problem(422, "key-reused");
+}
+
+/// As for a message that has waited in a queue.
+#[tokio::test]
+async fn key_age_of_a_policy_counts_without_http_too() {
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+    let idempotency = Idempotency::new(MemoryStore::new());
+    let lenient = Policy::new().ttl(HOUR);
+    let strict = lenient.key_age(KeyAge::Ttl);
+    let probe = Probe::default();
+    let receive = async |policy: &Policy, key: &str| {
+        let probe = probe.clone();
+        let function = async move || Ok::<_, SettleError>(probe.run());
+        idempotency
+            .execute(policy, "settle", (), key, &(), function)
+            .await
+    };
+    let (old, early) = (
+        uuid_v7(SystemTime::now() - 2 * HOUR),
+        uuid_v7(SystemTime::now() + HOUR),
+    );
+    assert_no_result(receive(&strict, &early).await, ExecuteErrorKind::InvalidKey);
+    assert_no_result(receive(&strict, &old).await, ExecuteErrorKind::KeyExpired);
+    assert_eq!(
+        receive(&lenient, &old).await.unwrap(),
+        Execution::Executed(1)
+    );
+    // Its record is there, however old it is.
+    assert_eq!(
+        receive(&strict, &old).await.unwrap(),
+        Execution::Replayed(1)
+    );
+    let locator = Locator::by_text("settle", &old).scope(&());
+    assert!(idempotency.forget(&locator).await.unwrap());
+    assert_no_result(receive(&strict, &old).await, ExecuteErrorKind::KeyExpired);
+    let young = uuid_v7(SystemTime::now());
+    assert_eq!(
+        receive(&strict, &young).await.unwrap(),
+        Execution::Executed(2)
+    );
+}
+
+fn uuid_v7(made_at: SystemTime) -> String {
+    let millis = made_at.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let time = format!("{:012x}", millis.as_millis());
+    format!("{}-{}-7cc3-98c4-dc0c0c07398f", &time[..8], &time[8..])
 }

@@ -70,7 +70,7 @@ fn retry(visit: &Visit, found: &Inspection, draft: &Draft) -> Markup {
     html! {
         form.card method="post" action=(action(visit, found, "resolve")) {
             h3 { "It was not done" }
-            p.soft { "The key is free, and the next request with it runs as the first attempt." }
+            p.soft { "The key is free, and the next request with it runs as the first attempt (unless it is too old for its operation, key_age)." }
             @if has_steps {
                 p { b { "Steps that were finished are forgotten, and run again." } " Look at the list above first." }
             }

@@ -46,7 +46,7 @@ impl ClaimGuard {
     }
 
     pub(super) fn tell_abandoned(&self) {
-        tracing::warn!(record = %self.owner().key, operation = &**self.described(), attempt = self.attempt,
+        tracing::warn!(record = %self.owner().key, operation = self.described().shown(), attempt = self.attempt,
             "an attempt was abandoned: whether it took effect is unknown");
         self.engine.observers().tell(|| Event::Abandoned {
             operation: self.claim.operation.shown(),

@@ -80,10 +80,11 @@ fn kind(error: &RedisError) -> StoreErrorKind {
         // The value is no string, or a script says that it is no record.
         Some("WRONGTYPE" | "CORRUPT") => StoreErrorKind::Corrupt,
         Some("TOOLARGE") => StoreErrorKind::TooLarge,
+        Some("VERSION") => StoreErrorKind::OtherRelease,
         // With a script that takes long.
         Some("BUSY") => StoreErrorKind::Busy,
         // It has understood and said no: READONLY, MASTERDOWN, LOADING, NOREPLICAS, MISCONF, NOPERM,
-        // NOAUTH, WRONGPASS, CLUSTERDOWN, TRYAGAIN, MOVED, ASK, NOSCRIPT, EXECABORT, VERSION of ours, ...
+        // NOAUTH, WRONGPASS, CLUSTERDOWN, TRYAGAIN, MOVED, ASK, NOSCRIPT, EXECABORT, ...
         // A script of ours that is refused is refused before its first write.
         Some(_) => StoreErrorKind::Refused,
         None => kind_without_code(error),
@@ -175,7 +176,8 @@ mod tests {
             ("NOPERM NOAUTH WRONGPASS DENIED", StoreErrorKind::Refused),
             ("CLUSTERDOWN TRYAGAIN MOVED ASK", StoreErrorKind::Refused),
             ("NOSCRIPT EXECABORT CROSSSLOT", StoreErrorKind::Refused),
-            ("ERR VERSION", StoreErrorKind::Refused),
+            ("VERSION", StoreErrorKind::OtherRelease),
+            ("ERR", StoreErrorKind::Refused),
             ("SOMETHINGNEW", StoreErrorKind::Refused),
         ] {
             for code in codes.split(' ') {

@@ -189,7 +189,7 @@ fn unknown() -> StoreError {
 
 fn unreadable(cause: Unreadable) -> StoreError {
     let kind = match cause {
-        Unreadable::OtherVersion(_) => StoreErrorKind::Refused,
+        Unreadable::OtherVersion(_) => StoreErrorKind::OtherRelease,
         Unreadable::Damaged(_) => StoreErrorKind::Corrupt,
     };
     StoreError::new(NAME, kind).with_source(cause)
