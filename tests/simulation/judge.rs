@@ -65,6 +65,8 @@ struct Claimant {
     /// A call that had to do with its completion went wrong.
     has_failed: bool,
     has_failed_to_complete: bool,
+    /// A renewal of its lease went wrong.
+    has_failed_to_renew: bool,
     /// Memory that is held for its response, until that is stored.
     pending_bytes: usize,
     /// The saves of its progress, by where they end, and when they were first sent.
@@ -198,6 +200,7 @@ impl Judge {
                     sent_at: now,
                     has_failed: false,
                     has_failed_to_complete: false,
+                    has_failed_to_renew: false,
                     pending_bytes: 0,
                     saves: BTreeMap::new(),
                     saved_until: None,
@@ -251,6 +254,15 @@ impl Judge {
         let owner = match operation {
             Operation::Claim(claim) => &claim.owner,
             Operation::Complete(owner, ..) => owner,
+            Operation::Renew(renewals) => {
+                for renewal in renewals {
+                    let token = renewal.owner.token.as_bytes();
+                    if let Some(claimant) = self.claimants.get_mut(token) {
+                        claimant.has_failed_to_renew = true;
+                    }
+                }
+                return;
+            }
             _ => return,
         };
         if let Some(claimant) = self.claimants.get_mut(owner.token.as_bytes()) {
@@ -613,7 +625,16 @@ impl Judge {
                 let is_excused = if is_replay && is_recovered {
                     life.attempts.iter().any(|(token, _)| has_failed(token))
                 } else {
-                    !is_replay && has_failed(&life.attempts[*attempt].0)
+                    // Before it is stored, the claims under other secrets are renewed.
+                    let has_not_been_told = |(other, attempt): &(&Life, usize)| {
+                        let (token, _) = &other.attempts[*attempt];
+                        let claimant = self.claimants.get(token.as_bytes());
+                        let is_alias = other.key != life.key;
+                        is_alias
+                            && claimant.is_none_or(|it| it.has_failed || it.has_failed_to_renew)
+                    };
+                    let is_unknown = lives.iter().any(has_not_been_told);
+                    !is_replay && (is_unknown || has_failed(&life.attempts[*attempt].0))
                 };
                 if is_excused {
                     return;

@@ -640,6 +640,7 @@ impl World {
         };
         let has_failed = match &reply {
             Reply::Claim(reply) => reply.is_err(),
+            Reply::Renew(replies) => replies.iter().any(Result::is_err),
             Reply::Complete(reply) => {
                 !matches!(reply, Ok(Completion::Stored | Completion::AlreadyCompleted))
             }

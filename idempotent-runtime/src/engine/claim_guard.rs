@@ -1,5 +1,6 @@
 //! A claim that this process holds, from acquisition to completion or release.
 
+mod aliases;
 mod giving_up;
 
 use std::future::Future;
@@ -16,7 +17,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::claim_terms::ClaimTerms;
 use super::given_up::{self, GivenUp, How};
 use super::leases::LeaseGuard;
-use super::steps::LeaseView;
+use super::steps::Held;
 use super::{Described, Engine, Steps};
 use crate::observer::{Event, Outcome, StoreCall};
 use crate::record::{CompactResponse, Owner, StoredResponse};
@@ -122,10 +123,6 @@ impl ClaimGuard {
         })
     }
 
-    pub(super) fn add_alias(&mut self, alias: Box<ClaimGuard>) {
-        self.aliases.push(alias);
-    }
-
     /// Which attempt of the record this is.
     pub(crate) fn attempt(&self) -> u32 {
         self.attempt
@@ -155,15 +152,11 @@ impl ClaimGuard {
 
     pub(crate) fn steps(&mut self) -> &Steps {
         let steps = || {
-            let lease = LeaseView::new(self.lease.valid_until());
-            let aliases = self.aliases.iter().map(|it| (*it.owner(), it.attempt));
-            Steps::new(
-                &self.engine,
-                &self.claim,
-                self.attempt,
-                aliases.collect(),
-                lease,
-            )
+            let held = Held::new(&self.claim, self.attempt);
+            let aliases = self.aliases.iter();
+            let aliases = aliases.map(|it| Held::new(&it.claim, it.attempt));
+            let lease = aliases::lease_view(&self.lease, &self.aliases);
+            Steps::new(&self.engine, held, aliases.collect(), lease)
         };
         self.steps.get_or_insert_with(steps)
     }
@@ -232,12 +225,9 @@ impl ClaimGuard {
     /// The record says this: its own response, or that of another attempt. From here on the aliases say so too, and
     /// not before: another attempt may hold the record, and its answer be the one that stands.
     pub(super) async fn settle(&mut self, answer: &Answer, own: Arc<StoredResponse>) {
-        let stored = match answer {
-            Answer::Acquired(_) => Some(own),
-            Answer::Completed(stored) => Some(Arc::clone(stored)),
-            Answer::InFlight { .. } | Answer::Abandoned { .. } | Answer::Mismatch => None,
-        };
-        self.finish_aliases(stored).await;
+        if !self.aliases.is_empty() {
+            Box::pin(self.finish_aliases(answer, own)).await;
+        }
         self.outlive_questions();
     }
 
@@ -256,46 +246,37 @@ impl ClaimGuard {
         }
     }
 
-    async fn finish_aliases(&mut self, stored: Option<Arc<StoredResponse>>) {
-        for alias in std::mem::take(&mut self.aliases) {
-            match &stored {
-                // Boxed, because it is this function again. An alias has no aliases.
-                Some(response) => {
-                    Box::pin(alias.store(Arc::clone(response))).await;
-                }
-                None => Box::pin(alias.abandon()).await,
-            }
+    /// Completes, unless another attempt has given an answer under another secret: that one then stands.
+    pub(super) async fn try_complete(
+        &self,
+        response: &Arc<StoredResponse>,
+    ) -> Result<Answer, Interrupted> {
+        if !self.aliases.is_empty()
+            && let Some(stored) = Box::pin(self.answer_of_aliases()).await?
+        {
+            return Box::pin(self.complete_as(stored)).await;
         }
+        self.complete_record(response).await
     }
 
     /// Completes, and if the claim was lost finds out why. If that is because the record is gone (a
     /// store that was restarted or has failed over), puts it back with the response; so it does when a
     /// later attempt was abandoned, whose outcome nothing else will ever report.
-    pub(super) async fn try_complete(
-        &self,
-        response: &Arc<StoredResponse>,
-    ) -> Result<Answer, Interrupted> {
+    async fn complete_record(&self, response: &Arc<StoredResponse>) -> Result<Answer, Interrupted> {
         let mut answer = Answer::Acquired(Own::Pending);
         // A claim that is lost again and again is a store in a bad moment.
         for _ in 0..3 {
-            let failed = |error| interrupted(Some(error), self.still_storing());
             let calls = &self.engine.0.calls;
-            let completion = calls.complete(self.owner(), response, self.claim.ttl);
-            match completion.await {
+            match calls.complete(self.owner(), response, self.claim.ttl).await {
                 Ok(Completion::Stored | Completion::AlreadyCompleted) => {
                     return Ok(Answer::Acquired(Own::Stored));
                 }
                 Ok(Completion::Lost) => {}
                 Err(error) => return Err(interrupted(Some(error), answer)),
             }
-            self.claim.tell_lost(self.engine.observers());
             answer = self.still_storing();
-            let mut claim = self.claim_again(None).await.map_err(failed)?;
-            if let Claim::Abandoned { attempt, .. } = claim {
-                let taken_over = self.claim_again(Some(attempt)).await;
-                claim = taken_over.map_err(failed)?;
-            }
-            match claim {
+            // Boxed: few claims are lost.
+            match Box::pin(self.regain()).await? {
                 Claim::Acquired { .. } | Claim::Abandoned { .. } => {}
                 Claim::Completed(stored) => return Ok(Answer::Completed(stored)),
                 Claim::InFlight { lease_left } => {
@@ -305,6 +286,20 @@ impl ClaimGuard {
             }
         }
         Err(interrupted(None, self.still_storing()))
+    }
+
+    /// What became of the claim, which was lost. It is this attempt's again if the record is gone, or if a later attempt
+    /// was abandoned.
+    async fn regain(&self) -> Result<Claim, Interrupted> {
+        let failed = |error| interrupted(Some(error), self.still_storing());
+        self.claim.tell_lost(self.engine.observers());
+        let claim = self.claim_again(None).await.map_err(failed)?;
+        match claim {
+            Claim::Abandoned { attempt, .. } => {
+                self.claim_again(Some(attempt)).await.map_err(failed)
+            }
+            other => Ok(other),
+        }
     }
 
     /// The claim was lost, and its answer is being stored all the same.

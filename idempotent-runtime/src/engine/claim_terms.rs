@@ -9,7 +9,7 @@ use super::calls::Calls;
 use crate::fingerprint::Fingerprint;
 use crate::observer::{Event, Observers};
 use crate::record::Owner;
-use crate::store::{Claim, ClaimRequest, StoreError};
+use crate::store::{Claim, ClaimRequest, Renewal, StoreError};
 
 /// What was claimed, as it can be claimed again.
 #[derive(Clone, Debug)]
@@ -94,6 +94,14 @@ impl ClaimTerms {
             operation: self.operation.shown(),
             record: self.owner.key,
         });
+    }
+
+    pub(super) fn renewal(&self, retention: Duration) -> Renewal {
+        Renewal {
+            owner: self.owner,
+            lease: self.lease,
+            retention,
+        }
     }
 
     pub(super) fn request(&self, retention: Duration, take_over: Option<u32>) -> ClaimRequest<'_> {

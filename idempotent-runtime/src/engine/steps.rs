@@ -6,8 +6,10 @@
 //!
 //! A step has effects, so it does not begin where this process can know that the claim may be another
 //! attempt's: once the run is over, and once its lease is not known to last unless the store says so.
+//!
+//! While a secret is rotated a request has several records, and each of them counts: what knows only one of them
+//! finds there all that was finished, and a claim that is lost in one of them is lost.
 
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -16,14 +18,14 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 use tokio::time::Instant;
 
-use super::claim_terms::ClaimTerms;
 use super::{Engine, finished_steps};
 use crate::exact;
+use crate::record::Record;
 use crate::record::progress::{Finished, MAX_PROGRESS_BYTES};
-use crate::record::{Owner, RecordState};
-use crate::store::{Claim, Progress, Renewal, Renewed, StoreError};
+use crate::store::{Claim, Progress, Renewed, StoreError};
 
 mod error;
+mod held;
 mod labels;
 mod lease;
 mod log;
@@ -32,6 +34,7 @@ mod log;
 mod tests;
 
 pub use error::StepError;
+pub(super) use held::Held;
 pub(crate) use labels::{Labels, Taken};
 pub(super) use lease::LeaseView;
 use log::{Log, Unsaid};
@@ -43,10 +46,10 @@ pub(crate) struct Steps(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     engine: Engine,
-    claim: ClaimTerms,
-    attempt: u32,
-    /// The claims of the same request under other secrets, and their attempts.
-    aliases: Vec<(Owner, u32)>,
+    held: Held,
+    /// The same under other secrets.
+    aliases: Box<[Held]>,
+    /// Of all of them.
     lease: LeaseView,
     /// Empty until an attempt after the first has read what those before it have finished.
     log: OnceCell<Log>,
@@ -61,10 +64,40 @@ struct Shared {
 struct Saves {
     /// Whatever became of it.
     tried: usize,
-    /// Into the store's record.
+    /// Into the record.
     done: usize,
-    /// Into those of the aliases, of which each has a beginning of the log, or is left alone.
-    aliases: Vec<(Owner, usize)>,
+    /// Into those of the aliases. `None`: it has not a beginning of the log, and is left alone.
+    aliases: Vec<Option<usize>>,
+}
+
+impl Shared {
+    fn all_held(&self) -> impl Iterator<Item = &Held> {
+        std::iter::once(&self.held).chain(&self.aliases)
+    }
+}
+
+impl Saves {
+    /// That record, of all that are held, has none of the log.
+    fn begin_anew(&mut self, number: usize) {
+        self.tried = 0;
+        let Some(alias) = number.checked_sub(1) else {
+            self.done = 0;
+            return;
+        };
+        if let Some(done) = self.aliases.get_mut(alias) {
+            *done = Some(0);
+        }
+    }
+
+    /// The aliases first: the record is what an application sees.
+    fn of_all<'a>(
+        &'a mut self,
+        shared: &'a Shared,
+    ) -> impl Iterator<Item = (&'a Held, &'a mut usize)> {
+        let aliases = shared.aliases.iter().zip(&mut self.aliases);
+        let aliases = aliases.filter_map(|(held, done)| Some((held, done.as_mut()?)));
+        aliases.chain(std::iter::once((&shared.held, &mut self.done)))
+    }
 }
 
 /// Another attempt has the claim, or none has.
@@ -78,23 +111,16 @@ enum Unread {
 }
 
 impl Steps {
-    pub(super) fn new(
-        engine: &Engine,
-        claim: &ClaimTerms,
-        attempt: u32,
-        aliases: Vec<(Owner, u32)>,
-        lease: LeaseView,
-    ) -> Self {
-        let is_first = attempt == 1 && aliases.iter().all(|(_, attempt)| *attempt == 1);
+    pub(super) fn new(engine: &Engine, held: Held, aliases: Box<[Held]>, lease: LeaseView) -> Self {
+        let is_first = held.attempt == 1 && aliases.iter().all(|alias| alias.attempt == 1);
         let log = is_first.then(Log::default);
         let saves = Saves {
-            aliases: aliases.iter().map(|(owner, _)| (*owner, 0)).collect(),
+            aliases: vec![Some(0); aliases.len()],
             ..Saves::default()
         };
         Self(Arc::new(Shared {
             engine: engine.clone(),
-            claim: claim.clone(),
-            attempt,
+            held,
             aliases,
             lease,
             log: OnceCell::new_with(log),
@@ -181,59 +207,44 @@ impl Steps {
     }
 
     async fn renew_lease(&self) -> Result<(), Unread> {
-        let Shared { engine, claim, .. } = &*self.0;
+        let engine = &self.0.engine;
         let asked_at = Instant::now();
-        let renewal = Renewal {
-            owner: claim.owner,
-            lease: claim.lease,
-            retention: engine.0.retention,
-        };
-        let mut results = engine.0.calls.renew(&[renewal]).await;
-        if results.pop().unwrap_or(Ok(Renewed::Lost))? == Renewed::Lost {
+        let renewal = |held: &Held| held.claim.renewal(engine.0.retention);
+        let renewals: Vec<_> = self.0.all_held().map(renewal).collect();
+        let results = engine.0.calls.renew(&renewals).await;
+        for (number, (held, result)) in self.0.all_held().zip(results).enumerate() {
+            if result? == Renewed::Renewed {
+                continue;
+            }
             let mut saves = self.0.saves.lock().await;
-            match self.claim_again().await? {
+            match held.claim_again(engine).await? {
                 // The store had lost the record, and has none of the steps now.
-                Claim::Acquired { .. } => (saves.tried, saves.done) = (0, 0),
+                Claim::Acquired { .. } => saves.begin_anew(number),
                 _ => self.0.is_lost.store(true, Ordering::Release),
             }
         }
-        self.0.lease.lasts_until(asked_at + claim.lease);
+        self.0.lease.lasts_until(asked_at + self.0.held.claim.lease);
         Ok(())
     }
 
     async fn read(&self) -> Result<Log, Unread> {
-        let Shared {
-            engine,
-            claim,
-            attempt,
-            ..
-        } = &*self.0;
-        let record = engine.read(&claim.owner.key).await?;
-        // A later attempt's record, a completed one, none at all: in each case this claim is gone.
-        let Some(record) = record.filter(|record| {
-            record.attempt == *attempt && !matches!(record.state, RecordState::Completed(_))
-        }) else {
-            self.0.is_lost.store(true, Ordering::Release);
-            return Err(Unread::Lost);
-        };
-        let done = record.progress.len();
-        let mut longest = record;
+        let Shared { engine, held, .. } = &*self.0;
+        let mut longest = self.read_one(held).await?;
+        let done = longest.progress.len();
         let mut aliases = Vec::new();
-        for (owner, attempt) in &self.0.aliases {
+        for alias in &self.0.aliases {
             // An attempt under another secret has saved what it finished in the record that it knows.
-            let found = engine.read(&owner.key).await?.filter(|found| {
-                found.attempt == *attempt && !matches!(found.state, RecordState::Completed(_))
-            });
-            if let Some(found) = found {
-                aliases.push((*owner, found.progress.clone()));
-                if found.progress.starts_with(&longest.progress) {
-                    longest = found;
-                }
+            let found = self.read_one(alias).await?;
+            aliases.push(found.progress.clone());
+            if found.progress.starts_with(&longest.progress) {
+                longest = found;
             }
         }
         let earlier = finished_steps(engine, &longest)?;
-        aliases.retain(|(_, progress)| longest.progress.starts_with(progress));
-        let aliases = aliases.into_iter().map(|(owner, it)| (owner, it.len()));
+        let aliases = aliases.iter().map(|progress| {
+            let is_beginning = longest.progress.starts_with(progress);
+            is_beginning.then_some(progress.len())
+        });
         let mut saves = self.0.saves.lock().await;
         saves.done = done;
         saves.aliases = aliases.collect();
@@ -241,6 +252,14 @@ impl Steps {
             earlier,
             bytes: Mutex::new(longest.progress.into()),
             unsaid: Mutex::default(),
+        })
+    }
+
+    async fn read_one(&self, held: &Held) -> Result<Record, Unread> {
+        let record = held.read(&self.0.engine).await?;
+        record.ok_or_else(|| {
+            self.0.is_lost.store(true, Ordering::Release);
+            Unread::Lost
         })
     }
 
@@ -252,7 +271,7 @@ impl Steps {
         log: &Log,
         bare: Finished,
     ) -> Finished {
-        let record = self.0.claim.owner.key;
+        let record = self.0.held.claim.owner.key;
         let json = match exact::to_string(result) {
             Ok(json) => json,
             Err(error) => {
@@ -287,89 +306,35 @@ impl Steps {
     pub(super) async fn flush(&self) {
         let Some(log) = self.0.log.get() else { return };
         let mut saves = self.0.saves.lock().await;
-        if saves.done < log.len() {
-            // If it is lost, there is no caller to tell.
-            let _ = self.save_all(log, &mut saves).await;
-        }
+        // If it is lost, there is no caller to tell.
+        let _ = self.save_all(log, &mut saves).await;
     }
 
-    /// Saves what was appended since the last save that succeeded.
+    /// Saves in each record what was appended since the last save there that succeeded.
     async fn save_all(&self, log: &Log, saves: &mut Saves) -> Result<(), Lost> {
-        self.save_aliases(log, saves).await;
-        let unsaved = saves.done..log.len();
-        let saved = match self.try_save(log, unsaved.clone()).await {
-            Ok(saved) => Ok(saved),
-            Err(_) => self.try_save(log, unsaved.clone()).await,
-        };
-        saves.tried = unsaved.end;
-        match saved {
-            Ok(Progress::Saved) => saves.done = unsaved.end,
-            Ok(Progress::Behind { stored_bytes }) => saves.done = stored_bytes,
-            Ok(Progress::Lost) => {
-                self.0.is_lost.store(true, Ordering::Release);
-                return Err(Lost);
+        let end = log.len();
+        let mut is_lost = false;
+        for (held, done) in saves.of_all(&self.0) {
+            if *done >= end {
+                continue;
             }
-            Err(error) => {
-                let record = self.0.claim.owner.key;
-                tracing::warn!(%record, error = &error as &dyn std::error::Error,
-                    "could not save a finished step, the next one will carry it");
-            }
-        }
-        Ok(())
-    }
-
-    /// What cannot be saved there is carried by the next save; the claim is this request's first record's.
-    async fn save_aliases(&self, log: &Log, saves: &mut Saves) {
-        let calls = &self.0.engine.0.calls;
-        for (owner, done) in &mut saves.aliases {
-            let end = log.len();
-            let bytes = log.copy(*done..end);
-            match calls.save_progress(owner, *done, &bytes).await {
+            match held.save(&self.0, log, *done..end).await {
                 Ok(Progress::Saved) => *done = end,
                 Ok(Progress::Behind { stored_bytes }) => *done = stored_bytes,
-                Ok(Progress::Lost) | Err(_) => {}
+                Ok(Progress::Lost) => is_lost = true,
+                Err(error) => {
+                    let record = held.claim.owner.key;
+                    tracing::warn!(%record, error = &error as &dyn std::error::Error,
+                        "could not save a finished step, the next one will carry it");
+                }
             }
         }
-    }
-
-    /// If the claim is lost because the store has lost the record, puts it back, as a completion
-    /// does.
-    async fn try_save(&self, log: &Log, unsaved: Range<usize>) -> Result<Progress, StoreError> {
-        match self.save_range(log, unsaved.clone()).await? {
-            Progress::Lost if !self.0.is_over.load(Ordering::Acquire) => {}
-            saved => return Ok(saved),
+        saves.tried = end;
+        if is_lost {
+            self.0.is_lost.store(true, Ordering::Release);
+            return Err(Lost);
         }
-        match self.claim_again().await {
-            // It has none of the steps now.
-            Ok(Claim::Acquired { .. }) => self.save_range(log, 0..unsaved.end).await,
-            // That the claim is not in the store is certain; why need not be.
-            _ => Ok(Progress::Lost),
-        }
-    }
-
-    /// Asks for a claim that was lost: if the store has lost the record, it is put back.
-    async fn claim_again(&self) -> Result<Claim, StoreError> {
-        let Shared { engine, claim, .. } = &*self.0;
-        claim.ask(&engine.0.calls, engine.0.retention, None).await
-    }
-
-    /// A store that has less than was saved (it has lost something) gets what it misses.
-    async fn save_range(&self, log: &Log, unsaved: Range<usize>) -> Result<Progress, StoreError> {
-        match self.save_once(log, unsaved.clone()).await? {
-            Progress::Behind { stored_bytes } => {
-                self.save_once(log, stored_bytes..unsaved.end).await
-            }
-            saved => Ok(saved),
-        }
-    }
-
-    async fn save_once(&self, log: &Log, unsaved: Range<usize>) -> Result<Progress, StoreError> {
-        let Shared { engine, claim, .. } = &*self.0;
-        let bytes = log.copy(unsaved.clone());
-        let calls = &engine.0.calls;
-        calls
-            .save_progress(&claim.owner, unsaved.start, &bytes)
-            .await
+        Ok(())
     }
 }
 

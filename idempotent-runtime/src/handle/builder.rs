@@ -102,7 +102,7 @@ impl IdempotencyBuilder {
     ///
     /// With it a request has a record for each secret, and all are claimed, the oldest first, and say the same: so
     /// any two instances that share a secret share a record. Each claim and completion costs one store call for each
-    /// secret meanwhile. Derived keys ([`Attempt::derived_key`](crate::Attempt::derived_key)) are made with the oldest
+    /// secret meanwhile, and before a response is stored it is asked once whether all claims are still held. Derived keys ([`Attempt::derived_key`](crate::Attempt::derived_key)) are made with the oldest
     /// one, so that a provider sees the key that it knows. The two steps of a rotation are in
     /// [`changing_a_service`](crate::changing_a_service).
     ///

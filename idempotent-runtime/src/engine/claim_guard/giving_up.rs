@@ -35,7 +35,8 @@ impl ClaimGuard {
     async fn give_up(mut self: Box<Self>, how: How) -> Answer {
         match self.try_give_up(how).await {
             Some(Release::Lost) => self.look().await,
-            Some(Release::Released) | None => Answer::Acquired(Own::GivenUp),
+            _ if self.aliases.is_empty() => Answer::Acquired(Own::GivenUp),
+            _ => Box::pin(self.look_at_lost_aliases()).await,
         }
     }
 
@@ -54,15 +55,19 @@ impl ClaimGuard {
         });
     }
 
-    /// What the store says to it; `None` if it is tried again in the background.
+    /// What the store says to it; `None` if it is tried again in the background. Those aliases are left
+    /// whose claim was lost.
     async fn try_give_up(&mut self, how: How) -> Option<Release> {
-        for mut alias in std::mem::take(&mut self.aliases) {
-            let how = how.or(How::of_attempt(alias.attempt));
-            Box::pin(alias.try_give_up(how)).await;
-        }
         // A marker of a take-over has not.
         let has_run = self.phase == Phase::Begun;
+        // The steps go to the aliases too, which must be held for that.
         self.end(how).await;
+        for mut alias in std::mem::take(&mut self.aliases) {
+            let how = how.or(How::of_attempt(alias.attempt));
+            if let Some(Release::Lost) = Box::pin(alias.try_give_up(how)).await {
+                self.aliases.push(alias);
+            }
+        }
         let given_up = given_up::give_up(&self.engine, self.owner(), how).await;
         if has_run && how == How::Abandon && !matches!(given_up, Ok(Release::Lost)) {
             self.tell_abandoned();
@@ -88,7 +93,7 @@ impl ClaimGuard {
         self.phase = Phase::Done;
         if let Some(steps) = &self.steps {
             if how == How::Abandon {
-                steps.flush().await;
+                Box::pin(steps.flush()).await;
             }
             steps.end();
         }
@@ -116,7 +121,7 @@ impl ClaimGuard {
     }
 
     /// The key could not be released because another attempt has the claim, or none has.
-    async fn look(&self) -> Answer {
+    pub(super) async fn look(&self) -> Answer {
         let record = self.engine.read(&self.owner().key).await;
         // A store that forgot the record may have another request's by now, whose response is not shown here.
         if let Ok(Some(record)) = &record

@@ -160,11 +160,7 @@ impl Renewer {
                 groups
                     .entry((class, lease.batch))
                     .or_default()
-                    .push(Renewal {
-                        owner: lease.claim.owner,
-                        lease: length,
-                        retention: self.retention,
-                    });
+                    .push(lease.claim.renewal(self.retention));
             }
         }
         let mut batches = Vec::new();

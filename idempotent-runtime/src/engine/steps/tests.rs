@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::*;
 use crate::engine::Described;
 use crate::engine::calls::lock;
+use crate::engine::claim_terms::ClaimTerms;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::observer::Observers;
-use crate::record::{Owner, StoredResponse, Token};
+use crate::record::{Owner, RecordState, StoredResponse, Token};
 use crate::store::backend::Backend;
 use crate::store::memory::MemoryStore;
 use crate::store::{Acquired, Completion};
@@ -53,8 +54,9 @@ impl Attempt {
             panic!("{claimed:?}");
         };
         let lease = LeaseView::new(move || Some(until));
+        let held = Held::new(&claim, attempt);
         Self {
-            steps: Steps::new(engine, &claim, attempt, Vec::new(), lease),
+            steps: Steps::new(engine, held, Box::default(), lease),
             labels: Labels::default(),
             claim,
             ran: Arc::default(),
