@@ -46,6 +46,7 @@ mod results_that_panic;
 mod runtime_ends;
 mod scopes;
 mod secrets;
+mod secrets_and_lives;
 mod secrets_and_takeovers;
 mod shutdown;
 mod stalled_clients;

@@ -186,8 +186,7 @@ impl Engine {
         };
         Detach::new(self.tasks(), async move {
             if let Ok(Claim::Completed(response)) = &other {
-                held.begin();
-                held.store(Arc::clone(response)).await;
+                held.store_copy(alias, Arc::clone(response)).await;
             } else {
                 held.release().await;
             }
@@ -219,13 +218,9 @@ impl Engine {
                     intent.ttl,
                 );
                 match self.claim(claim, take_over).await {
-                    Ok(Claim::Acquired(mut held)) => {
-                        let response = Arc::clone(response);
-                        Detach::new(self.tasks(), async move {
-                            held.begin();
-                            held.store(response).await;
-                        })
-                        .await;
+                    Ok(Claim::Acquired(held)) => {
+                        let copying = held.store_copy(found, Arc::clone(response));
+                        Detach::new(self.tasks(), copying).await;
                         break;
                     }
                     Ok(Claim::Abandoned { attempt, .. }) => take_over = Some(attempt),

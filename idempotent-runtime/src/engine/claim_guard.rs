@@ -252,22 +252,26 @@ impl ClaimGuard {
         response: &Arc<StoredResponse>,
     ) -> Result<Answer, Interrupted> {
         if !self.aliases.is_empty()
-            && let Some(stored) = Box::pin(self.answer_of_aliases()).await?
+            && let Some((alias, stored)) = Box::pin(self.answer_of_aliases()).await?
         {
-            return Box::pin(self.complete_as(stored)).await;
+            return Box::pin(self.complete_as(alias, stored)).await;
         }
-        self.complete_record(response).await
+        self.complete_record(response, self.claim.ttl).await
     }
 
     /// Completes, and if the claim was lost finds out why. If that is because the record is gone (a
     /// store that was restarted or has failed over), puts it back with the response; so it does when a
     /// later attempt was abandoned, whose outcome nothing else will ever report.
-    async fn complete_record(&self, response: &Arc<StoredResponse>) -> Result<Answer, Interrupted> {
+    async fn complete_record(
+        &self,
+        response: &Arc<StoredResponse>,
+        ttl: Duration,
+    ) -> Result<Answer, Interrupted> {
         let mut answer = Answer::Acquired(Own::Pending);
         // A claim that is lost again and again is a store in a bad moment.
         for _ in 0..3 {
             let calls = &self.engine.0.calls;
-            match calls.complete(self.owner(), response, self.claim.ttl).await {
+            match calls.complete(self.owner(), response, ttl).await {
                 Ok(Completion::Stored | Completion::AlreadyCompleted) => {
                     return Ok(Answer::Acquired(Own::Stored));
                 }
