@@ -153,13 +153,14 @@ async fn hot_replays_share_one_body() {
 /// Also for a handle with a cache, beside one for operators that has none.
 #[tokio::test]
 async fn forgetting_frees_the_key_for_all_handles_of_the_process() {
+    // The key is no other test's: it is forgotten in the whole process.
     let store = server_store();
     let server = serve_with(cached(store.clone()), routes()).await;
     // A handle of its own for operators, on the same store.
     let operators = builder_on(store.clone()).build();
-    retries(3, || reply(server.post("/pay", "key", "10"))).await;
+    retries(3, || reply(server.post("/pay", "of its own", "10"))).await;
     let locator = Locator::by_record_key(store.claimed());
     assert!(operators.forget(&locator).await.unwrap());
-    let anew = reply(server.post("/pay", "key", "10")).await;
+    let anew = reply(server.post("/pay", "of its own", "10")).await;
     assert_eq!((anew.text(), anew.is_replay()), ("10 in run 2", false));
 }
