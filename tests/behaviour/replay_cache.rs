@@ -125,12 +125,13 @@ async fn hot_replays_are_answered_while_the_store_is_away() {
 
 #[tokio::test]
 async fn an_operator_frees_a_hot_key_at_once() {
+    // As below, the key is no other test's.
     let store = server_store();
     let server = serve_with(cached(store.clone()), routes()).await;
-    retries(3, || reply(server.post("/pay", "key", "10"))).await;
+    retries(3, || reply(server.post("/pay", "hot", "10"))).await;
     let key = store.claimed();
     assert!(server.idempotency.store().remove(&key).await.unwrap());
-    let anew = reply(server.post("/pay", "key", "10")).await;
+    let anew = reply(server.post("/pay", "hot", "10")).await;
     assert_eq!((anew.text(), anew.is_replay()), ("10 in run 2", false));
 }
 
@@ -158,9 +159,9 @@ async fn forgetting_frees_the_key_for_all_handles_of_the_process() {
     let server = serve_with(cached(store.clone()), routes()).await;
     // A handle of its own for operators, on the same store.
     let operators = builder_on(store.clone()).build();
-    retries(3, || reply(server.post("/pay", "of its own", "10"))).await;
+    retries(3, || reply(server.post("/pay", "freed", "10"))).await;
     let locator = Locator::by_record_key(store.claimed());
     assert!(operators.forget(&locator).await.unwrap());
-    let anew = reply(server.post("/pay", "of its own", "10")).await;
+    let anew = reply(server.post("/pay", "freed", "10")).await;
     assert_eq!((anew.text(), anew.is_replay()), ("10 in run 2", false));
 }
