@@ -134,7 +134,7 @@ mod take_over;
 pub use bed::{RecordLock, TestBed, Timing};
 pub use report::{Report, Rule, Violation};
 
-/// How often a case that was too slow to be judged is run, each time with twice the lease.
+/// How often a case that was too slow to be judged, or met a busy store, is run, each time with twice the lease.
 const TRIES: usize = 6;
 
 /// How long a case may take besides the leases that it waits for: long, because it is waited for in
@@ -147,14 +147,14 @@ const LONGEST_CLEAN_UP: Duration = Duration::from_secs(60);
 /// Runs every case, one after the other.
 ///
 /// A case that ends in a [`StoreError`](super::StoreError), or does not end, is a violation too: the
-/// store under test is expected to be up.
+/// store under test is expected to be up. One that ends in [`Busy`](super::StoreErrorKind::Busy) is run again first.
 pub async fn run(bed: &dyn TestBed) -> Report {
     let mut report = Report::new(bed.store().name());
     for case in all_cases() {
         report.ran(case.name);
         match judge(bed, case).await {
             Ok(()) => {}
-            Err(Failure::Violated(rule, detail)) => {
+            Err(Failure::Violated(rule, detail) | Failure::Busy(rule, detail)) => {
                 report.violated(case.name, rule.unwrap_or(case.rule), detail);
             }
             Err(Failure::Inconclusive) => report.not_judged(case.name),
@@ -190,6 +190,7 @@ fn all_cases() -> impl Iterator<Item = &'static Case> {
 
 async fn judge(bed: &dyn TestBed, case: &Case) -> Verdict {
     let mut timing = bed.timing();
+    let mut last = Failure::Inconclusive;
     for _ in 0..TRIES {
         let lab = Lab::new(bed, timing);
         let limit = LONGEST_CASE.saturating_add(timing.lease().saturating_mul(100));
@@ -198,10 +199,11 @@ async fn judge(bed: &dyn TestBed, case: &Case) -> Verdict {
         let verdict = verdict.map_err(never).flatten();
         // The case is judged already.
         drop(timeout(LONGEST_CLEAN_UP, lab.clean_up()).await);
-        if !matches!(verdict, Err(Failure::Inconclusive)) {
-            return verdict;
+        match verdict {
+            Err(failure @ (Failure::Inconclusive | Failure::Busy(..))) => last = failure,
+            decided => return decided,
         }
         timing = timing.doubled();
     }
-    Err(Failure::Inconclusive)
+    Err(last)
 }

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use super::report::Rule;
 use crate::record::{Record, RecordState, StoredResponse};
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
 
 pub(super) type Verdict = Result<(), Failure>;
 
@@ -13,6 +13,9 @@ pub(super) type Verdict = Result<(), Failure>;
 pub(super) enum Failure {
     /// The store broke this rule, or else the case's.
     Violated(Option<Rule>, String),
+    /// A call was refused because another statement was in its way, such as the server's own housekeeping: if that goes on, it is
+    /// a violation.
+    Busy(Option<Rule>, String),
     /// The case took so long that what it saw says nothing.
     Inconclusive,
 }
@@ -29,6 +32,7 @@ impl Failure {
     pub(super) fn against(self, rule: Rule) -> Self {
         match self {
             Self::Violated(None, detail) => Self::Violated(Some(rule), detail),
+            Self::Busy(None, detail) => Self::Busy(Some(rule), detail),
             other => other,
         }
     }
@@ -43,7 +47,10 @@ impl From<StoreError> for Failure {
             message.push_str(&cause.to_string());
             source = cause.source();
         }
-        Self::Violated(None, message)
+        match error.kind() {
+            StoreErrorKind::Busy => Self::Busy(None, message),
+            _ => Self::Violated(None, message),
+        }
     }
 }
 
