@@ -46,7 +46,7 @@ use crate::handle::problem::ProblemCode;
 use crate::key::RecordKey;
 use crate::operation::stored;
 use crate::store::StoreErrorKind;
-use crate::unwind::caught;
+use crate::unwind::{caught, text_of};
 
 /// Is told what happens, from within requests and background tasks. It must return soon and must not block. A panic in it is caught
 /// and logged once, and changes nothing about the request.
@@ -304,7 +304,7 @@ impl All {
             let told = caught(|| observer.observe(event));
             if told.is_err() && !self.has_panicked.swap(true, Ordering::Relaxed) {
                 tracing::error!(
-                    ?observer,
+                    observer = text_of(&format_args!("{observer:?}")),
                     "an observer panicked, and may miss events from now on"
                 );
             }

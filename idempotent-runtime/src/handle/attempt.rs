@@ -16,7 +16,8 @@ use crate::key::{RecordKey, derived_key};
 /// An extractor for a handler under `#[idempotent]`: which attempt this is, and what the handler
 /// needs to be tried again safely.
 ///
-/// Extractors run before the claim, so the answers are there once the handler runs.
+/// Extractors run before the claim, so the answers are there once the handler runs. An extractor of yours has to ask the request's
+/// own parts for it: a copy of these is of another request, whose attempt [is not protected](Self::is_protected).
 ///
 /// ```
 /// use idempotent_runtime::{Attempt, StepError, idempotent};

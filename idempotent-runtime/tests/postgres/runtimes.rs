@@ -41,16 +41,19 @@ async fn a_call_on_a_runtime_that_is_being_shut_down_stops_no_other_runtime() {
     assert!(is_alive(&store), "the control");
     let ending = runtime();
     let called = Arc::clone(&store);
+    let ((begun, has_begun), (told, is_told)) = (channel(), channel());
     let (sender, receiver) = channel::<()>();
     ending.spawn(async move {
+        begun.send(()).unwrap();
         // Code that blocks, while the runtime is told to end.
-        std::thread::sleep(Duration::from_millis(500));
+        is_told.recv().unwrap();
         // Dropped with the runtime, or answered, or an error.
         drop(called.get(&RecordKey::from_bytes([7; 32])).await);
         drop(sender);
     });
-    std::thread::sleep(Duration::from_millis(100));
+    has_begun.recv().unwrap();
     ending.shutdown_background();
+    told.send(()).unwrap();
     let _ = receiver.recv_timeout(Duration::from_secs(3));
     assert!(
         is_alive(&store),
