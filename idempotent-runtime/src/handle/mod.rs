@@ -99,8 +99,8 @@ struct Settings {
 /// What happens to a request whose key cannot be looked up because the store is unavailable: it cannot be
 /// reached, does not reply in time, or refuses. A full store is not unavailable: one client that fills it
 /// would have all other clients' retries run twice. Nor is a record that is locked, by another request with
-/// this key for one. And a key that the store has said to be in use, by an attempt that runs or has crashed, was looked
-/// up, whatever happens to the store afterwards. Requests are answered 503 then, whatever this says.
+/// this key for one, or one that another release has written. And a key that the store has said to be in use, by an
+/// attempt that runs or has crashed, was looked up, whatever happens to the store afterwards. Requests are answered 503 then, whatever this says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnStoreFailure {

@@ -29,7 +29,7 @@ pub enum StoreErrorKind {
     /// [never sent](StoreError::not_executed).
     TimedOut,
     /// The store is running but does not accept the operation now: it is read-only, demoted, loading, short of
-    /// replicas, does not know this user, or has a schema that this release does not know. Nothing was written.
+    /// replicas, does not know this user, or has no table. Nothing was written.
     Refused,
     /// Another statement or transaction conflicted: a lock, a deadlock, a serialization
     /// failure. Nothing was written.
@@ -38,8 +38,8 @@ pub enum StoreErrorKind {
     Full,
     /// The store does not have this operation, now or later. Nothing was written.
     Unsupported,
-    /// The record is there, and another release has written it in a format that this one does not know, as in a rolling deploy.
-    /// Nothing was written.
+    /// Another release has written the record, or made the whole table, in a format that this one does not know, as in a
+    /// rolling deploy. Nothing was written.
     OtherRelease,
     /// **About the item**: this store can never hold an item of this size. Nothing was written.
     TooLarge,
@@ -137,7 +137,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Busy => "reports that the record is locked",
             StoreErrorKind::Full => "is full",
             StoreErrorKind::Unsupported => "does not support this operation",
-            StoreErrorKind::OtherRelease => "has a record in a format of another release",
+            StoreErrorKind::OtherRelease => "has records in a format of another release",
             StoreErrorKind::TooLarge => "cannot hold an item of this size",
             StoreErrorKind::Corrupt => "has a record that cannot be read",
         };

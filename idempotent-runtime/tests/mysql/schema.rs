@@ -52,7 +52,7 @@ async fn a_table_of_an_earlier_release_is_refused() {
         .execute("ALTER TABLE {table} DROP COLUMN operation")
         .await;
     let error = scratch.store(1).claim(&request()).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Refused);
+    assert_eq!(error.kind(), StoreErrorKind::OtherRelease);
     assert!(
         chain(&error).contains("the columns of this release"),
         "{error:?}"

@@ -108,7 +108,7 @@ async fn schema_of_another_release_is_refused() {
     assert!(error.to_string().contains("has schema 5"), "{error}");
     assert!(error.to_string().contains("reads schema 4"), "{error}");
     let error = scratch.store(1).claim(&request()).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Refused);
+    assert_eq!(error.kind(), StoreErrorKind::OtherRelease);
     assert!(chain(&error).contains("has schema 5"), "{}", chain(&error));
     scratch.clean_up().await;
 }

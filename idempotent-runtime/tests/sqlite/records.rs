@@ -24,11 +24,10 @@ async fn table_of_an_older_release_is_refused_with_the_remedy() {
     execute(&mut directory.new_connection().await, SCHEMA_1).await;
     let error = SqliteStore::connect(&directory.url()).await.unwrap_err();
     let cause: &StoreError = error.source().unwrap().downcast_ref().unwrap();
-    assert_eq!(cause.kind(), StoreErrorKind::Refused);
     let store = SqliteStore::new(directory.pool());
     let claim = store.claim(&request()).await.unwrap_err();
     for error in [cause, &claim] {
-        assert_eq!(error.kind(), StoreErrorKind::Refused);
+        assert_eq!(error.kind(), StoreErrorKind::OtherRelease);
         let cause = error.source().unwrap().to_string();
         assert!(cause.contains("has schema 1"), "{cause}");
         assert!(cause.contains("drop the table"), "{cause}");

@@ -143,10 +143,13 @@ pub(super) fn of_statement(table: &QualifiedTable, error: sqlx::Error) -> Fault 
         Some(NO_SUCH_TABLE) => {
             Fault::from(refused.with_source(NotMigrated::new("MySqlStore", Some(error.into()))))
         }
-        Some(NO_SUCH_COLUMN) => Fault::from(refused.with_source(OtherColumns {
-            table: table.to_string(),
-            source: error,
-        })),
+        Some(NO_SUCH_COLUMN) => {
+            let other = StoreError::new(NAME, StoreErrorKind::OtherRelease);
+            Fault::from(other.with_source(OtherColumns {
+                table: table.to_string(),
+                source: error,
+            }))
+        }
         _ => of_server(error),
     }
 }

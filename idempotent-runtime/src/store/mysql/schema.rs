@@ -64,9 +64,8 @@ async fn is_ready(
     let row = row.map_err(|error| failed(table, of_statement(table, error).error))?;
     let found = found(&row).map_err(|error| failed(table, error))?;
     found.is_there(table, VERSION).map_err(|unusable| {
-        let refused = StoreError::new(NAME, StoreErrorKind::Refused);
-        Error::new(ErrorKind::Store, format!("mysql store: {unusable}"))
-            .with_source(refused.with_source(unusable))
+        let message = format!("mysql store: {unusable}");
+        Error::new(ErrorKind::Store, message).with_source(unusable.of(NAME))
     })
 }
 

@@ -117,6 +117,8 @@ fn kind_of(code: &str) -> StoreErrorKind {
         "57014" => StoreErrorKind::TimedOut,
         // lock_not_available: `lock_timeout`
         "55P03" => StoreErrorKind::Busy,
+        // undefined_column: the table is there, and is another release's
+        "42703" => StoreErrorKind::OtherRelease,
         // disk_full
         "53100" => StoreErrorKind::Full,
         // too_many_connections, statement_completion_unknown
@@ -161,6 +163,7 @@ mod tests {
             ("XX002", StoreErrorKind::Refused),
             ("42501", StoreErrorKind::Refused),
             ("42P01", StoreErrorKind::Refused),
+            ("42703", StoreErrorKind::OtherRelease),
             ("23514", StoreErrorKind::Refused),
             ("", StoreErrorKind::Refused),
         ] {

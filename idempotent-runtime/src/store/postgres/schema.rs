@@ -45,11 +45,13 @@ pub(super) async fn find(lane: &Lane, place: &Place) -> Result<String, StoreErro
     let name = place.name();
     let rows = lane.rows(None, || query(&name)).await?;
     let found = found(place, rows.first()).map_err(store_error)?;
-    let refused = StoreError::new(NAME, StoreErrorKind::Refused);
     match found {
         Ok(Some(schema)) => Ok(schema),
-        Ok(None) => Err(refused.with_source(NotMigrated::new("PostgresStore", None))),
-        Err(unusable) => Err(refused.with_source(unusable)),
+        Ok(None) => {
+            let refused = StoreError::new(NAME, StoreErrorKind::Refused);
+            Err(refused.with_source(NotMigrated::new("PostgresStore", None)))
+        }
+        Err(unusable) => Err(unusable.of(NAME)),
     }
 }
 

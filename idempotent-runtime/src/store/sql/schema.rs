@@ -1,6 +1,8 @@
 //! The version of the schema, which all SQL stores have as the default of the column `schema_version`: it is there in
 //! each dump of the table.
 
+use crate::store::{StoreError, StoreErrorKind};
+
 /// What there is of a table's name.
 pub(in crate::store) enum Found {
     Nothing,
@@ -32,6 +34,19 @@ pub(in crate::store) enum Unusable {
     Unversioned(String, u32),
     #[error("there is a table `{0}` that idempotent-runtime has not made: use another name")]
     Foreign(String),
+}
+
+impl Unusable {
+    /// As an error of a store. What another release has written may be about the same request.
+    pub(in crate::store) fn of(self, store: &'static str) -> StoreError {
+        let kind = match self {
+            Self::Newer(..) | Self::Older(..) | Self::Unversioned(..) => {
+                StoreErrorKind::OtherRelease
+            }
+            Self::Foreign(_) => StoreErrorKind::Refused,
+        };
+        StoreError::new(store, kind).with_source(self)
+    }
 }
 
 impl Found {

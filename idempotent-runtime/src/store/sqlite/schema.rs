@@ -18,12 +18,14 @@ pub(super) async fn check(
     table: &TableName,
 ) -> sqlx::Result<Result<(), StoreError>> {
     let found = made(connection, table).await?;
-    let refused = StoreError::new(NAME, StoreErrorKind::Refused);
     Ok(match found.is_there(table, VERSION) {
         Ok(true) => Ok(()),
         // Or it is a view.
-        Ok(false) => Err(refused.with_source(NotMigrated::new("SqliteStore", None))),
-        Err(unusable) => Err(refused.with_source(unusable)),
+        Ok(false) => {
+            let refused = StoreError::new(NAME, StoreErrorKind::Refused);
+            Err(refused.with_source(NotMigrated::new("SqliteStore", None)))
+        }
+        Err(unusable) => Err(unusable.of(NAME)),
     })
 }
 
