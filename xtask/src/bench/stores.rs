@@ -28,21 +28,26 @@ const fn kind(name: &'static str, server: Option<&'static str>, sizes: &'static 
 /// what money asks for.
 const STORES: &[Kind] = &[
     kind("memory", None, &[10_000, 100_000, 1_000_000, 10_000_000]),
-    kind("redis", Some("Redis"), &[10_000, 100_000, 1_000_000]),
+    kind(
+        "redis",
+        Some("Redis"),
+        &[10_000, 100_000, 1_000_000, 10_000_000],
+    ),
     kind("redis-aof", Some("Redis"), &[]),
     kind(
         "postgres",
         Some("PostgreSQL"),
-        &[10_000, 100_000, 1_000_000],
+        &[10_000, 100_000, 1_000_000, 10_000_000],
     ),
-    kind("sqlite", None, &[10_000, 100_000, 1_000_000]),
-    kind("mysql", Some("MariaDB"), &[10_000, 100_000]),
+    kind("sqlite", None, &[10_000, 100_000, 1_000_000, 10_000_000]),
+    // Ten million take an hour to be filled in.
+    kind("mysql", Some("MariaDB"), &[10_000, 100_000, 1_000_000]),
 ];
 
 /// The largest number of records with `--quick`.
 const QUICK: u32 = 10_000;
 
-/// What a record in this process's memory is expected to take at the most, in bytes, while it is
+/// What a record in memory is expected to take at the most, in bytes, while it is
 /// measured whether it does.
 const EXPECTED_BYTES: u64 = 1500;
 
@@ -76,9 +81,10 @@ pub(super) fn scale(options: &Options) -> Result<(), String> {
                 continue;
             }
             let needed = u64::from(*size) * EXPECTED_BYTES;
-            if kind.name == "memory" && machine::available_bytes()? < needed {
+            let name = kind.name;
+            if matches!(name, "memory" | "redis") && machine::available_bytes()? < needed {
                 report.skip(&format!(
-                    "memory, {size} records: might need {needed} bytes"
+                    "{name}, {size} records: might need {needed} bytes"
                 ));
                 continue;
             }
