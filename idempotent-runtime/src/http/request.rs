@@ -5,29 +5,26 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::ops::ControlFlow::{self, Break, Continue};
-use std::pin::Pin;
 
 use axum::RequestExt;
 use axum::extract::{FromRef, FromRequest, MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
 
-use super::admission::{Admission, admit, admit_to_transaction, reject};
+use super::admission::{Admission, admit, reject};
 use super::answer;
 use super::body::{self, FirstFrame};
 use super::capture::{self, Handling};
-use super::commit;
-use super::commit::Work;
 use super::extraction::{ByAxum, Extraction};
 use super::note;
 use super::received::{Expects, Handle, Received, is_keyless, is_unprotected};
 use super::report::Report;
 use super::tested::Tested;
 use crate::engine::Detach;
-use crate::handle::Transactions;
 use crate::handle::{Attempt, Idempotency, Inputs};
 use crate::observer::Outcome;
 use crate::policy::Policy;
-use crate::store::transaction::TransactionConnection;
+
+mod transactional;
 
 /// A request of which all arguments but the last are extracted, and about which nothing is decided.
 ///
@@ -288,110 +285,6 @@ where
             Detach::by(mover, Box::pin(run)).await
         }
     }
-}
-
-impl<C, T, E> IdempotentRequest<T, E, Transactions<C>>
-where
-    C: TransactionConnection,
-    T: Send + 'static,
-    E: Extraction<T>,
-{
-    /// Runs the handler under the policy in a transaction, or answers from the record.
-    #[expect(clippy::manual_async_fn, reason = "as `receive`")]
-    pub fn run<A, F, R>(
-        self,
-        policy: &'static Policy,
-        args: A,
-        handler: F,
-    ) -> impl Future<Output = Response> + Send
-    where
-        A: Send + 'static,
-        F: for<'c> FnOnce(A, T, &'c mut C) -> Work<'c, R> + Send + 'static,
-        R: IntoResponse + 'static,
-    {
-        async move {
-            let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
-            let is_keyless = is_keyless(&self.request, policy);
-            let (request, last) = match self.receive(policy, is_keyless, false, &mut report).await {
-                Continue(received) => received,
-                Break(answer) => return report.finish(answer),
-            };
-            let run = run_in_transaction(request, policy, &mut report, move |connection| {
-                handler(args, last, connection)
-            });
-            let response = run.await;
-            report.finish(response)
-        }
-    }
-
-    /// As [`run`](Self::run), with expressions over the handler's arguments.
-    #[expect(clippy::manual_async_fn, reason = "as `receive`")]
-    pub fn run_with<A, I, F, R>(
-        self,
-        policy: &'static Policy,
-        args: A,
-        inputs: I,
-        handler: F,
-    ) -> impl Future<Output = Response> + Send
-    where
-        A: Send + 'static,
-        I: FnOnce(&A, &T) -> Inputs + Send,
-        F: for<'c> FnOnce(A, T, &'c mut C) -> Work<'c, R> + Send + 'static,
-        R: IntoResponse + 'static,
-    {
-        async move {
-            let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
-            let is_keyless = is_keyless(&self.request, policy);
-            let (mut request, last) =
-                match self.receive(policy, is_keyless, true, &mut report).await {
-                    Continue(received) => received,
-                    Break(answer) => return report.finish(answer),
-                };
-            request.identify(policy, inputs(&args, &last));
-            let run = run_in_transaction(request, policy, &mut report, move |connection| {
-                handler(args, last, connection)
-            });
-            let response = run.await;
-            report.finish(response)
-        }
-    }
-}
-
-/// Begins, runs and commits.
-async fn run_in_transaction<C, F, R>(
-    mut request: Box<Received<Transactions<C>>>,
-    policy: &'static Policy,
-    report: &mut Report,
-    work: F,
-) -> Response
-where
-    C: TransactionConnection,
-    F: for<'c> FnOnce(&'c mut C) -> Work<'c, R> + Send + 'static,
-    R: IntoResponse + 'static,
-{
-    report.identified(request.intent());
-    let transaction = match admit_to_transaction(&mut request, policy).await {
-        Continue(transaction) => transaction,
-        Break(answer) => return answer,
-    };
-    if transaction.key().is_some() {
-        report.runs(1);
-    }
-    if let Some(attempt) = request.attempt {
-        match transaction.key() {
-            Some(record) => attempt.begin_in_transaction(record),
-            None => attempt.begin_unprotected(),
-        }
-    }
-    let idempotency = request.handle.idempotency().clone();
-    let mover = idempotency.mover();
-    request.tested.begin();
-    let run = commit::run(transaction, policy, idempotency, work);
-    Detach::by(
-        mover,
-        Box::pin(run) as Pin<Box<dyn Future<Output = Response> + Send>>,
-    )
-    .await
 }
 
 impl<T, E, H> fmt::Debug for IdempotentRequest<T, E, H> {

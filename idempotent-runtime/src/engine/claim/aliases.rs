@@ -1,0 +1,74 @@
+//! While a secret is rotated: the other records of a request.
+
+use std::sync::Arc;
+
+use super::{Protection, new_owner};
+use crate::engine::claim_terms::ClaimTerms;
+use crate::engine::{ClaimGuard, Detach, Engine, Intent, Refusal};
+use crate::key::RecordKey;
+use crate::policy::Policy;
+use crate::record::StoredResponse;
+use crate::store::Claim;
+
+impl Engine {
+    /// The request has its record, and needs the one that instances with another secret know it by. What
+    /// they have done counts, and is what this instance's record says from now on.
+    pub(super) async fn enter_alias(
+        &self,
+        mut held: Box<ClaimGuard>,
+        alias: RecordKey,
+        protection: &mut Protection<'_, '_>,
+    ) -> Result<Claim<Box<ClaimGuard>>, Refusal> {
+        let other = match self.enter_record(alias, protection).await {
+            Ok(Claim::Acquired(alias)) => {
+                held.add_alias(alias);
+                return Ok(Claim::Acquired(held));
+            }
+            other => other,
+        };
+        Detach::new(self.tasks(), async move {
+            if let Ok(Claim::Completed(response)) = &other {
+                held.store_copy(alias, Arc::clone(response)).await;
+            } else {
+                held.release().await;
+            }
+            other
+        })
+        .await
+    }
+
+    /// The other records of a request say what this one says: for instances that know only another secret.
+    /// What fails is tried again at the next replay.
+    pub(super) async fn copy_to_aliases(
+        &self,
+        intent: &Intent,
+        found: RecordKey,
+        response: &Arc<StoredResponse>,
+        policy: &Policy,
+    ) {
+        for alias in intent.keys.iter().filter(|key| **key != found) {
+            let mut take_over = None;
+            for _ in 0..2 {
+                let Ok(owner) = new_owner(*alias) else {
+                    return;
+                };
+                let claim = ClaimTerms::new(
+                    owner,
+                    intent.fingerprint,
+                    &intent.operation,
+                    policy.lease,
+                    intent.ttl,
+                );
+                match self.claim(claim, take_over).await {
+                    Ok(Claim::Acquired(held)) => {
+                        let copying = held.store_copy(found, Arc::clone(response));
+                        Detach::new(self.tasks(), copying).await;
+                        break;
+                    }
+                    Ok(Claim::Abandoned { attempt, .. }) => take_over = Some(attempt),
+                    _ => break,
+                }
+            }
+        }
+    }
+}
