@@ -34,7 +34,7 @@ export interface IntentLocks {
 
 /** What tests and other platforms replace. */
 export interface Environment {
-  /** Default: `localStorage`. `null`: the memory of this page. */
+  /** Default: `localStorage`, or the memory of this page where that throws. `null`: the memory of this page. Where one that is given fails, so does the call: it may have the key. */
   storage?: IntentStorage | null
   /** Default: `navigator.locks`. Without it, only calls in one page wait for each other. */
   locks?: IntentLocks | null

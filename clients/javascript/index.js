@@ -62,7 +62,7 @@ const intentsIn = ({ memory, queues }, {
 	policy = { ...defaults, ...policy }
 	check(user?.trim?.(), 'user')
 	const prefix = 'idempotent' + JSON.stringify(user), stripe = policy.profile == 'stripe'
-	let loading = 0, works
+	let loading = 0, works = storage
 	if (storage === undefined) try { storage = localStorage } catch {}
 
 	const read = async (response) => {
@@ -87,7 +87,7 @@ const intentsIn = ({ memory, queues }, {
 			works = true
 			return json
 		} catch (error) {
-			// While another item is read, it may be found: its key must not be lost.
+			// It may have keys, which must not be lost.
 			if (works || loading > 1) throw error
 			storage = null
 		} finally {

@@ -106,6 +106,9 @@
 //! effect, which is why this response is stored like any other 5xx. (With `#[tx]` what it wrote by its transaction was undone; what
 //! it did elsewhere was not.)
 //!
+//! It also stands for a [step](crate::Attempt::step) that could not begin, for example because the store was unavailable. That
+//! is not stored, so it is not marked as a replay: a retry with the same key may go on behind the steps that are finished.
+//!
 //! ## unusable-input
 //!
 //! What identifies the request (its scope, key or fingerprint) could not be serialized. The service's

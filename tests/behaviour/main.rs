@@ -1,6 +1,9 @@
 //! Behaviour through real HTTP: one module for each part of the contract. On real sockets, but where
 //! a fault has to be placed exactly or time has to stand still.
 
+mod known_to_be_in_use;
+mod silent_renewals;
+mod steps_under_faults;
 mod support;
 
 mod abandoned;
@@ -61,3 +64,4 @@ mod streaming;
 mod takeovers;
 mod testing;
 mod waiting;
+mod waiting_for_little;

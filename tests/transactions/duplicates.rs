@@ -190,3 +190,36 @@ async fn of_sixteen_copies_in_two_processes_one_runs<C: Database>(scene: &Scene<
     assert_eq!(scene.records().await, i64::try_from(KEYS).unwrap());
 }
 on_databases!(of_sixteen_copies_in_two_processes_one_runs);
+
+/// Another request's record that comes between the look and the record of this one, on a connection that has had no transaction
+/// before.
+async fn a_record_that_comes_behind_the_look_is_in_flight<C: Database>(scene: &Scene<C>) {
+    let server = scene.serve(scene.builder(2)).await;
+    let plain = server.plain(&scene.tables).await;
+    plain.stage.open("plain");
+    plain.post("/all", "key", "pay").await.assert_own(200);
+    let copied = "CREATE TEMPORARY TABLE copied AS SELECT * FROM {records}";
+    scene.execute(copied).await;
+    scene.execute("DELETE FROM {records}").await;
+    let busy = server.spawn("/all", "busy", "gate a");
+    server.stage.reached("a").await;
+    scene.execute("BEGIN").await;
+    let insert = "INSERT INTO {records} SELECT * FROM copied WHERE operation = 'POST /all'";
+    scene.execute(insert).await;
+    let behind = server.spawn("/all", "key", "pay");
+    // It waits for that record. The server looks no more often than each 100 ms.
+    let waits = "SELECT COUNT(*) FROM information_schema.innodb_trx
+        WHERE trx_state = 'LOCK WAIT' AND trx_query LIKE '%{records}%'";
+    let mut looks = 0;
+    while scene.number(waits).await == 0 {
+        looks += 1;
+        assert!(looks < 200, "it does not wait");
+        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+    }
+    scene.execute("COMMIT").await;
+    behind.await.unwrap().assert_code(409, "in-flight");
+    server.stage.open("a");
+    busy.await.unwrap().assert_own(201);
+    assert_eq!(scene.payments("key").await, 0);
+}
+on_databases!(a_record_that_comes_behind_the_look_is_in_flight: MySqlConnection);

@@ -270,3 +270,25 @@ async fn a_handler_that_has_committed_and_whose_answer_is_not_stored_is_not_run_
     }
 }
 on_databases!(a_handler_that_has_committed_and_whose_answer_is_not_stored_is_not_run_again: PgConnection DeadpoolTransaction MySqlConnection);
+
+/// The server is there, and knows what has become of the transaction.
+async fn a_handler_that_has_committed_and_lost_its_connection_is_not_run_again<C: Database>(
+    scene: &Scene<C>,
+) {
+    for end in [
+        "answer 201",
+        "answer 402",
+        "answer 500",
+        "panic",
+        "release 503",
+    ] {
+        let server = scene.serve(scene.builder(2)).await;
+        let lost = "pay; sql COMMIT; try SELECT pg_terminate_backend(pg_backend_pid())";
+        let (steps, key) = (format!("{lost}; {end}"), end.replace(' ', "-"));
+        let first = server.post("/all", &key, &steps).await;
+        assert_ne!(first.code(), Some("store-unavailable"), "{end}: {first:?}");
+        server.post("/all", &key, &steps).await;
+        assert_eq!(scene.payments(&key).await, 1, "{end}: {first:?}");
+    }
+}
+on_databases!(a_handler_that_has_committed_and_lost_its_connection_is_not_run_again: PgConnection DeadpoolTransaction);

@@ -223,3 +223,19 @@ async fn a_record_of_another_token_is_not_written_over<C: Database>(scene: &Scen
     scene.assert_nothing("key").await;
 }
 on_databases!(a_record_of_another_token_is_not_written_over: SqliteConnection MySqlConnection);
+
+/// Its life is counted by the server's clock, and not by what a handler has made of it.
+async fn a_clock_that_a_handler_has_set_ahead_does_not_lengthen_the_life_of_its_record<
+    C: Database,
+>(
+    scene: &Scene<C>,
+) {
+    let server = scene.server().await;
+    // 2037.
+    let steps = "sql SET timestamp = 2114380800; pay";
+    server.post("/all", "key", steps).await.assert_own(201);
+    let late =
+        "SELECT COUNT(*) FROM {records} WHERE expires_at > UTC_TIMESTAMP(6) + INTERVAL 26 HOUR";
+    assert_eq!(scene.number(late).await, 0);
+}
+on_databases!(a_clock_that_a_handler_has_set_ahead_does_not_lengthen_the_life_of_its_record: MySqlConnection);

@@ -327,17 +327,40 @@ describe('storage', () => {
   })
 
   test('storage_that_throws_from_the_start_is_replaced_by_memory', async () => {
-    const storage = new FakeStorage(() => { throw new DOMException('denied', 'SecurityError') })
-    const world = browser([reset, reply(201)], { storage })
+    const real = Object.getOwnPropertyDescriptor(globalThis, 'localStorage')
+    const value = new FakeStorage(() => { throw new DOMException('denied', 'SecurityError') })
+    Object.defineProperty(globalThis, 'localStorage', { configurable: true, value })
+    try {
+      const world = browser([reset, reply(201)])
+      const checkout = await world.page({ storage: undefined })
+      const intent = await checkout.begin('o', PAYLOAD)
+      assert.equal(intent.persisted, false)
+      assert.equal((await checkout.begin('o', PAYLOAD)).key, intent.key)
+      await intent.fetch(URL_)
+      assert.equal(world.keys().size, 1)
+      assert.equal((await checkout.unfinished()).length, 1)
+      await intent.done()
+      assert.deepEqual(await checkout.unfinished(), [])
+    } finally {
+      delete globalThis.localStorage
+      if (real) Object.defineProperty(globalThis, 'localStorage', real)
+    }
+  })
+
+  // Such as IndexedDB, which is blocked for a moment by an upgrade in another tab.
+  test('a_storage_that_was_given_and_fails_at_first_makes_no_new_key', async () => {
+    let busy = false
+    const storage = new FakeStorage(() => { if (busy) throw new DOMException('blocked', 'InvalidStateError') })
+    const world = browser([reset, reset, reset, reply(201)], { storage })
+    const before = await (await world.page()).begin('o', PAYLOAD)
+    busy = true
     const checkout = await world.page()
+    await assert.rejects(checkout.begin('o', PAYLOAD), { name: 'InvalidStateError' })
+    busy = false
     const intent = await checkout.begin('o', PAYLOAD)
-    assert.equal(intent.persisted, false)
-    assert.equal((await checkout.begin('o', PAYLOAD)).key, intent.key)
-    await intent.fetch(URL_)
+    assert.equal(intent.key, before.key)
+    assert.equal((await intent.fetch(URL_)).status, 201)
     assert.equal(world.keys().size, 1)
-    assert.equal((await checkout.unfinished()).length, 1)
-    await intent.done()
-    assert.deepEqual(await checkout.unfinished(), [])
   })
 
   test('a_full_storage_is_replaced_by_memory_for_that_intent', async () => {

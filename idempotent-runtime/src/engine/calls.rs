@@ -131,18 +131,31 @@ impl Calls {
     }
 
     pub(super) async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
+        self.renew_within(self.limit, renewals).await
+    }
+
+    /// Within less than what any other call may take.
+    pub(super) async fn renew_within(
+        &self,
+        limit: Duration,
+        renewals: &[Renewal],
+    ) -> Vec<Result<Renewed, StoreError>> {
         let call = async { self.store().renew(renewals).await };
-        self.each(StoreCall::Renew, renewals.len(), call).await
+        let limit = limit.min(self.limit);
+        self.each(limit, StoreCall::Renew, renewals.len(), call)
+            .await
     }
 
     pub(super) async fn release(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
         let call = async { self.store().release(owners).await };
-        self.each(StoreCall::Release, owners.len(), call).await
+        self.each(self.limit, StoreCall::Release, owners.len(), call)
+            .await
     }
 
     pub(super) async fn abandon(&self, owners: &[Owner]) -> Vec<Result<Release, StoreError>> {
         let call = async { self.store().abandon(owners).await };
-        self.each(StoreCall::Abandon, owners.len(), call).await
+        self.each(self.limit, StoreCall::Abandon, owners.len(), call)
+            .await
     }
 
     /// Bounds a store call in time, and to its own panic.
@@ -202,12 +215,13 @@ impl Calls {
     /// The same for a batch: as many results as there are items, whatever the store returns.
     async fn each<T: Clone>(
         &self,
+        limit: Duration,
         name: StoreCall,
         items: usize,
         call: impl Future<Output = Vec<Result<T, StoreError>>>,
     ) -> Vec<Result<T, StoreError>> {
         let begun = self.begun();
-        let results = match timeout(self.limit, catch_unwind(call)).await {
+        let results = match timeout(limit, catch_unwind(call)).await {
             Ok(Ok(mut results)) => {
                 results.resize(items, Err(self.error(StoreErrorKind::Unavailable)));
                 results

@@ -145,7 +145,7 @@ impl Engine {
         protection: &mut Protection<'_, '_>,
     ) -> Result<Claim<Box<ClaimGuard>>, Refusal> {
         let (intent, policy) = (protection.intent, protection.policy);
-        let mut waiter = Waiter::new(policy);
+        let mut waiter = Waiter::new(policy, intent.ttl);
         loop {
             let mut key = intent.keys.first();
             let mut outcome = self.enter_record(key, protection).await?;
@@ -287,7 +287,12 @@ impl Engine {
             let given_up = GivenUp::new(claim.owner, how).may_still_arrive(asked_at, claim.lease);
             hand_over(self, given_up, &Handle::current());
         }
-        second
+        // Another request has the record locked, and that is what the key is known by.
+        second.map_err(|error| match (first.kind(), error.may_have_happened()) {
+            (StoreErrorKind::Busy, false) => first,
+            (StoreErrorKind::Busy, true) => first.maybe_executed(),
+            _ => error,
+        })
     }
 }
 

@@ -151,14 +151,20 @@ impl ClaimGuard {
     }
 
     pub(crate) fn steps(&mut self) -> &Steps {
-        let steps = || {
-            let held = Held::new(&self.claim, self.attempt);
+        let new = || {
+            let held = Held::new(&self.claim, self.attempt, self.lease.view());
             let aliases = self.aliases.iter();
-            let aliases = aliases.map(|it| Held::new(&it.claim, it.attempt));
-            let lease = aliases::lease_view(&self.lease, &self.aliases);
-            Steps::new(&self.engine, held, aliases.collect(), lease)
+            let aliases = aliases.map(|it| Held::new(&it.claim, it.attempt, it.lease.view()));
+            Steps::new(&self.engine, held, aliases.collect())
         };
-        self.steps.get_or_insert_with(steps)
+        self.steps.get_or_insert_with(new)
+    }
+
+    /// The run is over.
+    fn end_steps(&self) {
+        if let Some(steps) = &self.steps {
+            steps.end();
+        }
     }
 
     /// From here on something may have happened.
@@ -175,6 +181,7 @@ impl ClaimGuard {
         mut self: Box<Self>,
         response: impl Fn() -> CompactResponse,
     ) -> Completing {
+        self.end_steps();
         let has_trace = self.described().trace_context().is_some();
         if self.aliases.is_empty() && !has_trace {
             let calls = &self.engine.0.calls;
@@ -208,6 +215,7 @@ impl ClaimGuard {
     /// When the store does not take it the answer goes out all the same, and completing goes on in the
     /// background until it is stored or a later attempt's answer stands.
     pub(crate) async fn store(mut self: Box<Self>, response: Arc<StoredResponse>) -> Answer {
+        self.end_steps();
         let answer = match self.try_complete(&response).await {
             Ok(answer) => answer,
             Err(Interrupted { error, answer }) => {
@@ -340,9 +348,7 @@ impl Drop for ClaimGuard {
         self.engine.observers().tell(|| Event::ClaimEnded {
             operation: self.claim.operation.shown(),
         });
-        if let Some(steps) = &self.steps {
-            steps.end();
-        }
+        self.end_steps();
         match self.phase {
             Phase::NotBegun => {
                 self.lease.stop();

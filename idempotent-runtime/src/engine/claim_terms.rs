@@ -53,7 +53,7 @@ impl ClaimTerms {
     }
 
     pub(super) fn has_lost_question(&self) -> bool {
-        self.seen.has_lost_question.load(Ordering::Acquire)
+        self.seen.has_lost_question.load(Ordering::SeqCst)
     }
 
     /// What arrives late may take over a record that has crashed by then.
@@ -80,7 +80,7 @@ impl ClaimTerms {
     }
 
     pub(super) fn note_lost_question(&self) {
-        self.seen.has_lost_question.store(true, Ordering::Release);
+        self.seen.has_lost_question.store(true, Ordering::SeqCst);
     }
 
     /// Tells that the claim was found lost: once, however often it is.

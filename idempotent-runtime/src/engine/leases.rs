@@ -44,6 +44,13 @@ pub(super) struct LeaseGuard {
     token: Token,
 }
 
+/// What is known of a lease. It keeps nothing, and may outlive the guard.
+#[derive(Debug)]
+pub(super) struct LeaseView {
+    renewer: Arc<Renewer>,
+    token: Token,
+}
+
 impl Leases {
     pub(super) fn new(calls: Calls, retention: Duration) -> Self {
         Self {
@@ -57,7 +64,7 @@ impl Leases {
     pub(super) fn keep(&self, claim: ClaimTerms, asked_at: Instant, runtime: Handle) -> LeaseGuard {
         let renewer = self.renewer(runtime);
         let token = claim.owner.token;
-        renewer.insert(Lease::new(claim, asked_at, self.calls.limit()));
+        renewer.insert(Lease::new(claim, asked_at));
         LeaseGuard { renewer, token }
     }
 
@@ -95,16 +102,38 @@ impl LeaseGuard {
         self.renewer.remove(&self.token);
     }
 
-    /// Says until when the lease certainly lasts; `None` when the claim is known to be lost, or is done with. It
-    /// keeps nothing, and may outlive the guard.
-    pub(super) fn valid_until(&self) -> impl Fn() -> Option<Instant> + Send + Sync + use<> {
-        let (renewer, token) = (Arc::clone(&self.renewer), self.token);
-        move || renewer.valid_until(&token)
+    pub(super) fn view(&self) -> LeaseView {
+        LeaseView {
+            renewer: Arc::clone(&self.renewer),
+            token: self.token,
+        }
     }
 
     /// The runtime on which the claim was made.
     pub(super) fn runtime(&self) -> &Handle {
         self.renewer.runtime()
+    }
+}
+
+impl LeaseView {
+    /// Of a lease that no task renews.
+    #[cfg(all(test, feature = "memory"))]
+    pub(super) fn unattended(leases: &Leases, claim: ClaimTerms, asked_at: Instant) -> Self {
+        let (calls, token) = (leases.calls.clone(), claim.owner.token);
+        let renewer = Arc::new(Renewer::new(calls, leases.retention, Handle::current()));
+        renewer.insert(Lease::new(claim, asked_at));
+        Self { renewer, token }
+    }
+
+    /// Whether it is known to last, by this process's monotonic clock: from the moment when it was last asked for with
+    /// success, not from the answer. Not when the store has not known the claim since.
+    pub(super) fn is_known_to_last(&self) -> bool {
+        self.renewer.is_valid(&self.token)
+    }
+
+    /// By a question of that time, which was not the renewing task's.
+    pub(super) fn renewed(&self, asked_at: Instant) {
+        self.renewer.was_renewed(&self.token, asked_at);
     }
 }
 

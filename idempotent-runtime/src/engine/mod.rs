@@ -146,7 +146,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    fn of_key_in_use(self) -> Self {
+    pub(crate) fn of_key_in_use(self) -> Self {
         match self {
             Self::Store(_) | Self::NoToken(_) => Self::InUse(Box::new(self)),
             Self::ShuttingDown | Self::InUse(_) => self,

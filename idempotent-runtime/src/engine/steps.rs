@@ -7,6 +7,9 @@
 //! A step has effects, so it does not begin where this process can know that the claim may be another
 //! attempt's: once the run is over, and once its lease is not known to last unless the store says so.
 //!
+//! A step is a future of the handler's, which may poll it no more, or drop it. So what it asks the store is asked in a task of
+//! its own: nothing that another step waits for is held by one that is not polled.
+//!
 //! While a secret is rotated a request has several records, and each of them counts: what knows only one of them
 //! finds there all that was finished, and a claim that is lost in one of them is lost.
 
@@ -15,19 +18,20 @@ use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 use tokio::time::Instant;
 
 use super::{Engine, finished_steps};
 use crate::exact;
+use crate::prompt;
 use crate::record::Record;
 use crate::record::progress::{Finished, MAX_PROGRESS_BYTES};
-use crate::store::{Claim, Progress, Renewed, StoreError};
+use crate::store::{Progress, Renewed, StoreError, StoreErrorKind};
 
 mod error;
 mod held;
 mod labels;
-mod lease;
 mod log;
 #[cfg(feature = "memory")]
 #[cfg(test)]
@@ -36,7 +40,6 @@ mod tests;
 pub use error::StepError;
 pub(super) use held::Held;
 pub(crate) use labels::{Labels, Taken};
-pub(super) use lease::LeaseView;
 use log::{Log, Unsaid};
 
 /// The steps of one claim. Clones are the same.
@@ -49,8 +52,6 @@ struct Shared {
     held: Held,
     /// The same under other secrets.
     aliases: Box<[Held]>,
-    /// Of all of them.
-    lease: LeaseView,
     /// Empty until an attempt after the first has read what those before it have finished.
     log: OnceCell<Log>,
     /// Held while a save is on its way: they are made one after the other.
@@ -111,7 +112,7 @@ enum Unread {
 }
 
 impl Steps {
-    pub(super) fn new(engine: &Engine, held: Held, aliases: Box<[Held]>, lease: LeaseView) -> Self {
+    pub(super) fn new(engine: &Engine, held: Held, aliases: Box<[Held]>) -> Self {
         let is_first = held.attempt == 1 && aliases.iter().all(|alias| alias.attempt == 1);
         let log = is_first.then(Log::default);
         let saves = Saves {
@@ -122,7 +123,6 @@ impl Steps {
             engine: engine.clone(),
             held,
             aliases,
-            lease,
             log: OnceCell::new_with(log),
             saves: AsyncMutex::new(saves),
             is_lost: AtomicBool::new(false),
@@ -139,7 +139,8 @@ impl Steps {
     where
         T: Serialize + DeserializeOwned,
     {
-        let log = self.log().await?;
+        self.make_sure_of_log().await?;
+        let log = self.log()?;
         let earlier = log.earlier.result::<T>(&label);
         if let Some(result) = earlier.map_err(StepError::Unusable)? {
             label.finish();
@@ -149,7 +150,7 @@ impl Steps {
             Some(Unsaid { step, end }) => (step.result().map_err(StepError::Unusable)?, end),
             None => self.run(log, &label, step).await?,
         };
-        self.save(log, end).await?;
+        self.make_sure_of(end).await?;
         log.say(&label);
         label.finish();
         Ok(result)
@@ -180,25 +181,59 @@ impl Steps {
 
     /// The claim is done with. A handler's clone that is still around runs no step and saves no more.
     pub(super) fn end(&self) {
-        self.0.is_over.store(true, Ordering::Release);
+        self.0.is_over.store(true, Ordering::SeqCst);
     }
 
     fn is_gone(&self) -> bool {
-        self.0.is_lost.load(Ordering::Acquire) || self.0.is_over.load(Ordering::Acquire)
+        self.0.is_lost.load(Ordering::Acquire) || self.0.is_over.load(Ordering::SeqCst)
     }
 
-    async fn log(&self) -> Result<&Log, Unread> {
+    fn log(&self) -> Result<&Log, Unread> {
+        self.0.log.get().ok_or(Unread::Lost)
+    }
+
+    async fn make_sure_of_log(&self) -> Result<(), Unread> {
         if self.is_gone() {
             return Err(Unread::Lost);
         }
-        self.0.log.get_or_try_init(|| self.read()).await
+        if self.0.log.initialized() {
+            return Ok(());
+        }
+        let steps = self.clone();
+        let reading = async move {
+            let log = steps.0.log.get_or_try_init(|| steps.read());
+            log.await.map(|_| ())
+        };
+        self.in_task(reading).await?
+    }
+
+    /// Runs work in a task of its own, whether or not this is polled on.
+    async fn in_task<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        // Seen by a shutdown, which waits for it.
+        let running = self.0.engine.tasks().token();
+        let work = async move {
+            let done = work.await;
+            drop(running);
+            done
+        };
+        let work = tracing::Instrument::in_current_span(work);
+        let task = prompt::spawn(&Handle::current(), work);
+        // A runtime that ends drops it.
+        let ended = |_| self.0.engine.0.calls.error(StoreErrorKind::Unavailable);
+        task.await.map_err(ended)
     }
 
     /// The last thing before a step begins. A process that stood still does not know by itself that
     /// another attempt is at it, but it knows that it stood still for longer than its lease.
     async fn make_sure_of_lease(&self) -> Result<(), Unread> {
-        if !self.is_gone() && !self.0.lease.is_known_to_last() {
-            self.renew_lease().await?;
+        let is_known_to_last = || self.0.all_held().all(|held| held.lease.is_known_to_last());
+        if !self.is_gone() && !is_known_to_last() {
+            let steps = self.clone();
+            let renewing = async move { steps.renew_lease().await };
+            self.in_task(renewing).await??;
         }
         match self.is_gone() {
             true => Err(Unread::Lost),
@@ -214,16 +249,17 @@ impl Steps {
         let results = engine.0.calls.renew(&renewals).await;
         for (number, (held, result)) in self.0.all_held().zip(results).enumerate() {
             if result? == Renewed::Renewed {
+                held.lease.renewed(asked_at);
                 continue;
             }
             let mut saves = self.0.saves.lock().await;
-            match held.claim_again(engine).await? {
+            if held.regain(&self.0).await? {
                 // The store had lost the record, and has none of the steps now.
-                Claim::Acquired { .. } => saves.begin_anew(number),
-                _ => self.0.is_lost.store(true, Ordering::Release),
+                saves.begin_anew(number);
+            } else {
+                self.0.is_lost.store(true, Ordering::Release);
             }
         }
-        self.0.lease.lasts_until(asked_at + self.0.held.claim.lease);
         Ok(())
     }
 
@@ -291,6 +327,17 @@ impl Steps {
 
     /// Returns when a save has carried the log up to `end`, and after one that failed as well: the
     /// effect has happened, and the next save will carry it again.
+    async fn make_sure_of(&self, end: usize) -> Result<(), Lost> {
+        let steps = self.clone();
+        let saving = async move {
+            match steps.log() {
+                Ok(log) => steps.save(log, end).await,
+                Err(_) => Err(Lost),
+            }
+        };
+        self.in_task(saving).await.unwrap_or(Ok(()))
+    }
+
     async fn save(&self, log: &Log, end: usize) -> Result<(), Lost> {
         let mut saves = self.0.saves.lock().await;
         if self.0.is_lost.load(Ordering::Acquire) {

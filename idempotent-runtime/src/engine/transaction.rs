@@ -14,7 +14,7 @@ use self::open::{ToRecord, roll_back};
 use self::running::Running;
 use super::key_queues::{KeyQueue, RunningHere, Turn};
 use super::pauses::jittered;
-use super::wait::{FIRST_POLL, SLOWEST_POLL};
+use super::wait::{FIRST_POLL, slowest_poll};
 use super::{Engine, Fingerprints, Intent, Refusal, random};
 use crate::fingerprint::Fingerprint;
 use crate::key::{KeySet, RecordKey};
@@ -34,6 +34,7 @@ struct Waiting {
     turn: Option<Turn>,
     deadline: Option<Instant>,
     poll: Duration,
+    slowest: Duration,
 }
 
 impl Waiting {
@@ -47,7 +48,7 @@ impl Waiting {
             return self.turn.is_some();
         }
         let next = Instant::now() + jittered(self.poll);
-        self.poll = (self.poll * 2).min(SLOWEST_POLL);
+        self.poll = (self.poll * 2).min(self.slowest);
         sleep_until(deadline.min(next)).await;
         true
     }
@@ -84,7 +85,8 @@ pub(crate) async fn enter_transaction<C>(
             InFlight::Reject => None,
             InFlight::Wait => Some(Instant::now() + policy.wait),
         },
-        poll: FIRST_POLL,
+        poll: FIRST_POLL.min(slowest_poll(intent.ttl)),
+        slowest: slowest_poll(intent.ttl),
     };
     loop {
         let lease_left = match try_begin(engine, begin, &request, &waiting).await? {

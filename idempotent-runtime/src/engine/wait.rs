@@ -23,8 +23,13 @@ use crate::record::RecordState;
 use crate::store::StoreError;
 
 pub(super) const FIRST_POLL: Duration = Duration::from_millis(50);
-pub(super) const SLOWEST_POLL: Duration = Duration::from_secs(1);
+const SLOWEST_POLL: Duration = Duration::from_secs(1);
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
+/// The longest pause between two looks. A response that lives for less than that would be gone by then, and a waiter run.
+pub(super) fn slowest_poll(ttl: Duration) -> Duration {
+    SLOWEST_POLL.min(ttl / 4).max(SHORTEST_WAIT)
+}
 
 type Change = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -54,14 +59,14 @@ impl Watches {
     }
 
     /// A change from this moment on. The end of a lease is not a change.
-    fn change(&self, key: &RecordKey) -> Change {
+    fn change(&self, key: &RecordKey, ttl: Duration) -> Change {
         let subscription = self.calls.store().subscribe(key);
         if subscription.is_reliable() {
             return Box::pin(subscription.changed());
         }
         drop(subscription);
         let watch = self.by_key.get_or_insert_with(key, Watch::default);
-        let changed = self.join(key, &watch);
+        let changed = self.join(key, ttl, &watch);
         Box::pin(async move {
             changed.await;
             drop(watch);
@@ -69,7 +74,7 @@ impl Watches {
     }
 
     /// A waiter joins a watch under its lock, so that it is told of all that happens to it afterwards.
-    fn join(&self, key: &RecordKey, watch: &Arc<Entry<Watch>>) -> OwnedNotified {
+    fn join(&self, key: &RecordKey, ttl: Duration, watch: &Arc<Entry<Watch>>) -> OwnedNotified {
         let (changed, was_looked_at) = {
             let mut is_looked_at = lock(&watch.is_looked_at);
             let changed = Arc::clone(&watch.changed).notified_owned();
@@ -77,15 +82,16 @@ impl Watches {
         };
         if !was_looked_at {
             // Not under the lock: a runtime that ends drops the task at once, and with it `Looking`.
-            let looking = self.clone().look(*key, Looking(Arc::downgrade(watch)));
+            let looking = self.clone().look(*key, ttl, Looking(Arc::downgrade(watch)));
             prompt::spawn(&Handle::current(), looking);
         }
         changed
     }
 
     /// Looks at one record until it has changed or has no waiter any more.
-    async fn look(self, key: RecordKey, looking: Looking) {
-        let mut poll = FIRST_POLL;
+    async fn look(self, key: RecordKey, ttl: Duration, looking: Looking) {
+        let slowest = slowest_poll(ttl);
+        let mut poll = FIRST_POLL.min(slowest);
         let mut pause = Duration::ZERO;
         let mut first_seen = None;
         // From look to look the same one, so that a store is asked for it once.
@@ -107,7 +113,7 @@ impl Watches {
                 }
                 () = sleep(jittered(poll)) => {}
             }
-            poll = (poll * 2).min(SLOWEST_POLL);
+            poll = (poll * 2).min(slowest);
         }
     }
 
@@ -135,6 +141,8 @@ impl Drop for Looking {
 /// Paces one request's looks at a record.
 pub(super) struct Waiter {
     deadline: Option<Instant>,
+    /// How long the response lives that it waits for.
+    ttl: Duration,
     change: Option<Change>,
     /// How long to pause at least before the next wait: nothing at first, and more each time that a
     /// change turned out not to be one.
@@ -142,13 +150,14 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
-    pub(super) fn new(policy: &Policy) -> Self {
+    pub(super) fn new(policy: &Policy, ttl: Duration) -> Self {
         let deadline = match policy.in_flight {
             InFlight::Reject => None,
             InFlight::Wait => Some(Instant::now() + policy.wait),
         };
         Self {
             deadline,
+            ttl,
             change: None,
             pause: Duration::ZERO,
         }
@@ -173,7 +182,7 @@ impl Waiter {
         }
         let Some(change) = self.change.take() else {
             sleep_until(deadline.min(now + self.pause)).await;
-            self.change = Some(watches.change(key));
+            self.change = Some(watches.change(key, self.ttl));
             return true;
         };
         self.pause = (self.pause * 2).clamp(SHORTEST_WAIT, FIRST_POLL);
@@ -212,7 +221,7 @@ mod tests {
         let watch = watches.by_key.get_or_insert_with(&key, Watch::default);
         let changed = {
             let _entered = ended.enter();
-            watches.join(&key, &watch)
+            watches.join(&key, Duration::from_secs(1), &watch)
         };
         assert!(!*lock(&watch.is_looked_at));
         let waiting = tokio::runtime::Builder::new_current_thread()

@@ -227,7 +227,8 @@ impl Idempotency {
     /// being done at this moment (unless `key_age` refuses it as too old). For a record that nothing else gets rid of.
     ///
     /// A handler that is still running is not stopped. It puts its record back, at the next renewal of
-    /// its lease or when it is done, unless another request has the key by then.
+    /// its lease or when it is done, unless another request has the key by then. A claim that the store did not reply to in time
+    /// may still arrive, up to ten minutes later, and makes an abandoned record of a key without one.
     ///
     /// # Errors
     ///

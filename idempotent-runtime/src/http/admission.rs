@@ -78,8 +78,9 @@ async fn admit_too_old(
     }
     let describe = |crashed| idempotency.describe(intent, crashed);
     let engine = idempotency.engine();
-    let entered = engine.enter(intent, fingerprints, policy, &describe);
-    admission(idempotency, intent, entered.await)
+    let entered = engine.enter(intent, fingerprints, policy, &describe).await;
+    // It has a record.
+    admission(idempotency, intent, entered.map_err(Refusal::of_key_in_use))
 }
 
 fn admission(

@@ -45,9 +45,9 @@ impl<R: IntoResponse> IntoResponse for Release<R> {
 }
 
 /// The step's own error answers for itself. The others are logged and become a problem in the crate's
-/// own format: `store-unavailable` (503) when the store is away, else `handler-failed` (500). It is
-/// not stored where another attempt may get on: after [`StepError::Lost`],
-/// [`StepError::Unusable`] and [`StepError::Unreadable`].
+/// own format, `handler-failed` (500), also when the store is unavailable: the handler has run until then, so
+/// no answer may say that nothing was done. It is not stored where another attempt may get on: after
+/// [`StepError::Lost`], [`StepError::Unusable`] and [`StepError::Unreadable`].
 impl<E: IntoResponse> IntoResponse for StepError<E> {
     fn into_response(self) -> Response {
         let error = match self {
@@ -55,12 +55,10 @@ impl<E: IntoResponse> IntoResponse for StepError<E> {
             error => error,
         };
         error.log();
-        let problem = match &error {
-            Self::Unreadable(cause) if cause.may_have_happened() => {
-                Problem::new(ProblemCode::StoreUnavailable).retry_after(Duration::from_secs(1))
-            }
-            _ => Problem::new(ProblemCode::HandlerFailed),
-        };
+        let mut problem = Problem::new(ProblemCode::HandlerFailed);
+        if matches!(&error, Self::Unreadable(cause) if cause.may_have_happened()) {
+            problem = problem.retry_after(Duration::from_secs(1));
+        }
         let mut response = Problems::default().render(&problem);
         if matches!(error, Self::Lost | Self::Unusable(_) | Self::Unreadable(_)) {
             response.extensions_mut().insert(Unstored::Withdraw);

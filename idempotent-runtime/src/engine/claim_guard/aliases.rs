@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use super::{Answer, ClaimGuard, Interrupted, Own, interrupted};
 use crate::engine::Engine;
-use crate::engine::leases::LeaseGuard;
-use crate::engine::steps::LeaseView;
 use crate::key::RecordKey;
 use crate::record::{RecordState, StoredResponse};
 use crate::store::{Claim, Renewed, StoreError};
@@ -17,17 +15,6 @@ use crate::store::{Claim, Renewed, StoreError};
 /// What ends so soon is not copied: copying takes time, by which the copy lives longer, and two records that are
 /// copied to and fro would never end.
 const LEAST_LEFT: Duration = Duration::from_secs(1);
-
-/// The lease of all claims of one request: until the first of them ends.
-pub(super) fn lease_view(lease: &LeaseGuard, aliases: &[Box<ClaimGuard>]) -> LeaseView {
-    let valid_until = lease.valid_until();
-    let aliases = aliases.iter().map(|alias| alias.lease.valid_until());
-    let aliases: Vec<_> = aliases.collect();
-    LeaseView::new(move || {
-        let mut aliases = aliases.iter();
-        aliases.try_fold(valid_until()?, |until, alias| Some(until.min(alias()?)))
-    })
-}
 
 impl Engine {
     /// How much longer this response is that of the record, which its copies must not outlive; `None` if it is about to end.

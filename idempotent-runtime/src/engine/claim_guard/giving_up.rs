@@ -91,12 +91,12 @@ impl ClaimGuard {
     /// No renewal and no step from here on, and nothing more to do when this value is dropped.
     async fn end(&mut self, how: How) {
         self.phase = Phase::Done;
-        if let Some(steps) = &self.steps {
-            if how == How::Abandon {
-                Box::pin(steps.flush()).await;
-            }
-            steps.end();
+        if let Some(steps) = &self.steps
+            && how == How::Abandon
+        {
+            Box::pin(steps.flush()).await;
         }
+        self.end_steps();
         self.lease.stop();
     }
 

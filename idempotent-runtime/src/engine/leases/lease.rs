@@ -9,9 +9,9 @@ use crate::engine::claim_terms::ClaimTerms;
 /// The most renewals in one store call.
 pub(super) const BATCH: usize = 1000;
 
-/// The most renewals of one lease that are on their way at a time, at least. More than one, so that a
-/// store whose replies take long still gets one in time.
-const LEAST_OUTSTANDING: u32 = 3;
+/// How many renewals of one lease are on their way where none is answered: so many gaps after it was sent, one is given
+/// up. What takes longer would no longer keep a short lease, and a long one has been renewed by another.
+const MOST_OUTSTANDING: u32 = 30;
 
 #[derive(Debug)]
 pub(super) struct Lease {
@@ -22,9 +22,8 @@ pub(super) struct Lease {
     /// The lease cannot end before, by this process's clock: from when it was last asked for.
     pub(super) valid_until: Instant,
     pub(super) outstanding: u32,
-    /// The most that may be: as many as are sent until the first one that gets no reply is given up. A
-    /// few lost replies in a row do not keep a short lease from being renewed.
-    most_outstanding: u32,
+    /// The claim was not in the store then. What the store was asked before says nothing of it any more.
+    missed_at: Option<Instant>,
     /// The most renewals in a batch with it: smaller after a batch that failed as a whole.
     pub(super) batch: usize,
     /// It is being claimed again: two such claims would each decide what the other one has decided already.
@@ -40,35 +39,45 @@ pub(super) fn longest_gap(lease: Duration) -> Duration {
 
 pub(super) const LONGEST_GAP: Duration = Duration::from_secs(1);
 
-/// At most 30, however short the lease is.
-fn most_outstanding(lease: Duration, limit: Duration) -> u32 {
-    let gap = longest_gap(lease).as_millis().max(1);
-    let sent = limit.as_millis().div_ceil(gap).min(29) + 1;
-    u32::try_from(sent).map_or(LEAST_OUTSTANDING, |sent| sent.max(LEAST_OUTSTANDING))
+/// How long one of them may take, whatever a store call may: none has to wait for it to be sent.
+pub(super) fn renewal_limit(lease: Duration) -> Duration {
+    longest_gap(lease) * MOST_OUTSTANDING
 }
 
 impl Lease {
-    /// Of a claim that was asked for at `asked_at`. A store call takes `limit` at most.
-    pub(super) fn new(claim: ClaimTerms, asked_at: Instant, limit: Duration) -> Self {
+    /// Of a claim that was asked for at `asked_at`.
+    pub(super) fn new(claim: ClaimTerms, asked_at: Instant) -> Self {
         Self {
             renew_at: asked_at + claim.lease / 3,
             slack: claim.lease / 6,
             valid_until: asked_at + claim.lease,
             outstanding: 0,
-            most_outstanding: most_outstanding(claim.lease, limit),
+            missed_at: None,
             claim,
             batch: BATCH,
             is_reclaimed: false,
         }
     }
 
-    /// Whether another renewal may be sent.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.outstanding < self.most_outstanding
+    /// The store does not know the claim: until it does, the lease is not known to last.
+    pub(super) fn missed(&mut self) {
+        let now = Instant::now();
+        self.missed_at = Some(now);
+        self.valid_until = self.valid_until.min(now);
     }
 
-    /// By a renewal that was asked for at `asked_at`.
+    /// A question got no answer. The next one is never later for that: one that hangs fails when others are due.
+    pub(super) fn failed(&mut self) {
+        let pause = (self.claim.lease / 12).clamp(Duration::from_millis(1), LONGEST_GAP);
+        self.renew_at = self.renew_at.min(Instant::now() + pause);
+        self.slack = Duration::ZERO;
+    }
+
+    /// By a renewal or a claim that was asked for at `asked_at`.
     pub(super) fn renewed(&mut self, asked_at: Instant) {
+        if self.missed_at.is_some_and(|missed_at| asked_at < missed_at) {
+            return;
+        }
         self.valid_until = self.valid_until.max(asked_at + self.claim.lease);
         self.renew_at = self.renew_at.max(asked_at + self.claim.lease / 3);
         self.slack = self.claim.lease / 6;

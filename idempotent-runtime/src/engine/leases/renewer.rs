@@ -8,16 +8,16 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::lease::{BATCH, LONGEST_GAP, Lease, longest_gap};
+use super::lease::{BATCH, Lease, longest_gap, renewal_limit};
 use super::table::Table;
 use crate::engine::calls::Calls;
 use crate::engine::claim_terms::ClaimTerms;
 use crate::observer::Event;
 use crate::prompt;
 use crate::record::Token;
-use crate::store::{Claim, Renewal, Renewed, StoreError};
+use crate::store::{Claim, Renewal, Renewed, StoreError, StoreErrorKind};
 
 /// A batch of so few that fails as a whole is halved in any case: one locked record must not take the others
 /// along where no other call tells that the store is well.
@@ -74,10 +74,18 @@ impl Renewer {
         self.table.remove(token);
     }
 
-    /// Until when the lease certainly lasts; `None` when the claim is known to be lost.
-    pub(super) fn valid_until(&self, token: &Token) -> Option<Instant> {
+    /// Whether the lease is known to last.
+    pub(super) fn is_valid(&self, token: &Token) -> bool {
         let part = self.table.part(token);
-        part.get(token).map(|lease| lease.valid_until)
+        let lease = part.get(token);
+        lease.is_some_and(|lease| Instant::now() < lease.valid_until)
+    }
+
+    /// It was renewed, or claimed again, by another's question of that time.
+    pub(super) fn was_renewed(&self, token: &Token, asked_at: Instant) {
+        if let Some(lease) = self.table.part(token).get_mut(token) {
+            lease.renewed(asked_at);
+        }
     }
 
     pub(super) fn runtime(&self) -> &Handle {
@@ -90,7 +98,7 @@ impl Renewer {
         let mut reclaims = FuturesUnordered::new();
         let mut last_success = None;
         while !self.closed.load(Ordering::Acquire) {
-            let next = self.table.plan(Instant::now(), Lease::is_waiting);
+            let next = self.table.plan(Instant::now());
             let time = async {
                 match next {
                     Some(next) => sleep_until(next).await,
@@ -135,7 +143,7 @@ impl Renewer {
     /// after the other are renewed together. Only leases of the same order of length share one.
     fn due(&self, now: Instant) -> Vec<Vec<Renewal>> {
         let mut groups: BTreeMap<(u32, usize), Vec<Renewal>> = BTreeMap::new();
-        let is_due = |lease: &Lease, now| lease.is_waiting() && lease.renew_at <= now;
+        let is_due = |lease: &Lease, now| lease.renew_at <= now;
         let mut parts = self.table.parts();
         if !parts.any(|part| part.values().any(|lease| is_due(lease, now))) {
             return Vec::new();
@@ -174,7 +182,10 @@ impl Renewer {
 
     async fn renew(&self, batch: Vec<Renewal>) -> Reply {
         let asked_at = Instant::now();
-        let results = self.calls.renew(&batch).await;
+        // Of about the same length, all of them.
+        let shortest = batch.iter().map(|renewal| renewal.lease).min();
+        let limit = shortest.map_or(Duration::MAX, renewal_limit);
+        let results = self.calls.renew_within(limit, &batch).await;
         let tokens = batch.iter().map(|renewal| renewal.owner.token).collect();
         Reply::Renewals(Asked {
             tokens,
@@ -187,7 +198,6 @@ impl Renewer {
     ///
     /// `last_success` is when a renewal that succeeded was asked for last.
     fn renewed(&self, asked: Asked, last_success: &mut Option<Instant>) -> Vec<ClaimTerms> {
-        let now = Instant::now();
         let asked_at = asked.asked_at;
         let size = asked.tokens.len();
         let failed = asked.results.iter().filter(|it| it.is_err()).count();
@@ -222,6 +232,7 @@ impl Renewer {
                 }
                 Ok(Renewed::Lost) => {
                     forgotten += 1;
+                    lease.missed();
                     // Before it is asked: it may be given up while that question is on its way.
                     lease.claim.note_lost_question();
                     if !std::mem::replace(&mut lease.is_reclaimed, true) {
@@ -229,9 +240,7 @@ impl Renewer {
                     }
                 }
                 Err(_) => {
-                    let pause = (lease.claim.lease / 12).min(LONGEST_GAP);
-                    lease.renew_at = now + pause.max(Duration::from_millis(1));
-                    lease.slack = Duration::ZERO;
+                    lease.failed();
                     lease.batch = if !has_failed {
                         1
                     } else if is_odd || lease.batch == BATCH || size <= FEW {
@@ -255,10 +264,12 @@ impl Renewer {
     /// fail-over) gets it back, and no other attempt runs meanwhile.
     async fn reclaim(&self, claim: ClaimTerms) -> Reply {
         let asked_at = Instant::now();
+        let asking = claim.ask(&self.calls, self.retention, None);
+        let claimed = timeout(renewal_limit(claim.lease), asking).await;
         Reply::Reclaimed {
             token: claim.owner.token,
             asked_at,
-            claim: claim.ask(&self.calls, self.retention, None).await,
+            claim: claimed.unwrap_or_else(|_| Err(self.calls.error(StoreErrorKind::TimedOut))),
         }
     }
 
@@ -272,16 +283,14 @@ impl Renewer {
             Ok(Claim::Acquired { .. }) => lease.renewed(asked_at),
             // Asked again in time: the other one may have done nothing, and release it.
             Ok(Claim::InFlight { .. }) => {
+                lease.missed();
                 lease.renew_at = Instant::now() + lease.claim.lease / 3;
                 lease.slack = Duration::ZERO;
             }
             // The completion's reply was lost, or another attempt was faster: its completion finds out which.
             Ok(Claim::Completed(_)) => drop(part.remove(&token)),
             // Asked again after the next renewal.
-            Err(_) => {
-                let pause = (lease.claim.lease / 12).min(LONGEST_GAP);
-                lease.renew_at = Instant::now() + pause.max(Duration::from_millis(1));
-            }
+            Err(_) => lease.failed(),
             Ok(_) => {
                 if let Some(lease) = part.remove(&token) {
                     drop(part);

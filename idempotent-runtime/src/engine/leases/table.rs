@@ -61,21 +61,15 @@ impl Table {
         self.parts.iter().map(lock)
     }
 
-    /// Decides when to look next: when the first lease that `is_waiting` is to be renewed.
+    /// Decides when to look next: when the first lease is to be renewed.
     ///
     /// With no lease left it is the time that was planned, if that is to come: most handlers are done
     /// before their lease is looked at, and the next claim need not wake the task again.
-    pub(super) fn plan(
-        &self,
-        now: Instant,
-        is_waiting: impl Fn(&Lease) -> bool,
-    ) -> Option<Instant> {
+    pub(super) fn plan(&self, now: Instant) -> Option<Instant> {
         // What is inserted from here on wakes the task, where it is not found.
         let planned = self.next_look.swap(NEVER, Ordering::Relaxed);
-        let earliest = self.parts().filter_map(|part| {
-            let waiting = part.values().filter(|lease| is_waiting(lease));
-            waiting.map(|lease| lease.renew_at).min()
-        });
+        let earliest = self.parts();
+        let earliest = earliest.filter_map(|part| part.values().map(|lease| lease.renew_at).min());
         let next = match earliest.min() {
             Some(earliest) => self.since_start(earliest),
             None if planned > self.since_start(now) => planned,

@@ -3,9 +3,12 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
+use tokio::time::Instant;
+
 use super::{Log, Shared};
 use crate::engine::Engine;
 use crate::engine::claim_terms::ClaimTerms;
+use crate::engine::leases::LeaseView;
 use crate::record::{Record, RecordState};
 use crate::store::{Claim, Progress, StoreError};
 
@@ -14,13 +17,15 @@ use crate::store::{Claim, Progress, StoreError};
 pub(in crate::engine) struct Held {
     pub(super) claim: ClaimTerms,
     pub(super) attempt: u32,
+    pub(super) lease: LeaseView,
 }
 
 impl Held {
-    pub(in crate::engine) fn new(claim: &ClaimTerms, attempt: u32) -> Self {
+    pub(in crate::engine) fn new(claim: &ClaimTerms, attempt: u32, lease: LeaseView) -> Self {
         Self {
             claim: claim.clone(),
             attempt,
+            lease,
         }
     }
 
@@ -55,22 +60,32 @@ impl Held {
     ) -> Result<Progress, StoreError> {
         let engine = &shared.engine;
         match self.save_range(engine, log, unsaved.clone()).await? {
-            Progress::Lost if !shared.is_over.load(Ordering::Acquire) => {}
+            Progress::Lost => {}
             saved => return Ok(saved),
         }
-        match self.claim_again(engine).await {
+        match self.regain(shared).await {
             // It has none of the steps now.
-            Ok(Claim::Acquired { .. }) => self.save_range(engine, log, 0..unsaved.end).await,
+            Ok(true) => self.save_range(engine, log, 0..unsaved.end).await,
             // That the claim is not in the store is certain; why need not be.
             _ => Ok(Progress::Lost),
         }
     }
 
-    /// Asks for a claim that was lost: if the store has lost the record, it is put back.
-    pub(super) async fn claim_again(&self, engine: &Engine) -> Result<Claim, StoreError> {
-        self.claim
-            .ask(&engine.0.calls, engine.0.retention, None)
-            .await
+    /// Asks for a claim that was lost: if the store has lost the record, it is put back. Whether it was.
+    pub(super) async fn regain(&self, shared: &Shared) -> Result<bool, StoreError> {
+        // Before it is asked: the claim can be given up while that question is on its way. Either that sees this, or
+        // here it is seen that the claim is given up.
+        self.claim.note_lost_question();
+        if shared.is_over.load(Ordering::SeqCst) {
+            return Ok(false);
+        }
+        let (engine, asked_at) = (&shared.engine.0, Instant::now());
+        let claimed = self.claim.ask(&engine.calls, engine.retention, None).await;
+        let is_regained = matches!(claimed?, Claim::Acquired { .. });
+        if is_regained {
+            self.lease.renewed(asked_at);
+        }
+        Ok(is_regained)
     }
 
     /// A store that has less than was saved (it has lost something) gets what it misses.

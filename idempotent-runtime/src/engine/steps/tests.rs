@@ -7,13 +7,14 @@ use super::*;
 use crate::engine::Described;
 use crate::engine::calls::lock;
 use crate::engine::claim_terms::ClaimTerms;
+use crate::engine::leases::LeaseView;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::observer::Observers;
 use crate::record::{Owner, RecordState, StoredResponse, Token};
 use crate::store::backend::Backend;
 use crate::store::memory::MemoryStore;
-use crate::store::{Acquired, Completion};
+use crate::store::{Acquired, Claim, Completion};
 
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -48,15 +49,15 @@ impl Attempt {
         let operation = Described::new("test", None);
         let claim = ClaimTerms::new(owner, fingerprint, &operation, LEASE, 1000 * LEASE);
         let request = claim.request(1000 * LEASE, take_over);
-        let until = Instant::now() + LEASE;
+        let asked_at = Instant::now();
         let claimed = engine.store().claim(&request).await.unwrap();
         let Claim::Acquired(Acquired { attempt, .. }) = claimed else {
             panic!("{claimed:?}");
         };
-        let lease = LeaseView::new(move || Some(until));
-        let held = Held::new(&claim, attempt);
+        let lease = LeaseView::unattended(&engine.0.leases, claim.clone(), asked_at);
+        let held = Held::new(&claim, attempt, lease);
         Self {
-            steps: Steps::new(engine, held, Box::default(), lease),
+            steps: Steps::new(engine, held, Box::default()),
             labels: Labels::default(),
             claim,
             ran: Arc::default(),

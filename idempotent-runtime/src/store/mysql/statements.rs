@@ -173,15 +173,16 @@ impl Statements {
         bind_owner(complete.bind(micros(ttl)), owner)
     }
 
+    /// `latest` is how long ago, at most, the record was made.
     pub(super) fn record(
         &self,
         owner: &Owner,
-        status: u16,
-        response: &[u8],
+        (status, response): (u16, &[u8]),
+        latest: Duration,
         ttl: Duration,
     ) -> Statement {
         let record = statement(&self.record).bind(status).bind(response);
-        bind_owner(record.bind(micros(ttl)), owner)
+        bind_owner(record.bind(micros(latest)).bind(micros(ttl)), owner)
     }
 
     pub(super) fn completed_by(&self, owner: &Owner) -> Statement {

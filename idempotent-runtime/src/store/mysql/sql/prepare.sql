@@ -6,8 +6,7 @@
 --
 -- No statement runs longer than the session may be silent (session_limit.sql): it would not end when its client goes away,
 -- and keep the locks. MySQL has no such limit but for SELECT.
-SET @idempotent_statement_time = 0
-    /*!80000 , SESSION transaction_read_only = 1 */
-    /*M! , SESSION tx_read_only = 1, @idempotent_statement_time = @@max_statement_time,
+SET /*!80000 SESSION transaction_read_only = 1 */
+    /*M! SESSION tx_read_only = 1,
     max_statement_time = IF(@@max_statement_time = 0, @@wait_timeout, LEAST(@@max_statement_time, @@wait_timeout)) */;
 SAVEPOINT idempotent_handler

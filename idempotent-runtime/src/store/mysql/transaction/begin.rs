@@ -1,6 +1,6 @@
 //! Becoming the one who runs: the look, the locks, the record that takes the key.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sqlx::mysql::MySqlRow;
@@ -65,7 +65,7 @@ impl Begin<MySqlConnection> for MySqlTransactions {
     ) -> Result<Claim<Box<dyn Session<MySqlConnection>>>, StoreError> {
         // Each that was idle can be of no use: closed by the server, gone without a word, demoted. Nothing
         // has happened then, and the last is a fresh one.
-        let records = &self.0;
+        let (records, asked_at) = (&self.0, Instant::now());
         loop {
             let mut connection = Borrowed::from(&records.pool).await?;
             let begun = match request {
@@ -85,6 +85,7 @@ impl Begin<MySqlConnection> for MySqlTransactions {
                         connection,
                         request: request.cloned(),
                         before,
+                        asked_at,
                         records: records.clone(),
                     })));
                 }

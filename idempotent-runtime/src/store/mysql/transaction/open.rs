@@ -1,6 +1,6 @@
 //! An open transaction: what the handler writes, and the record.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
@@ -22,11 +22,16 @@ use crate::store::transaction::{
 /// For the record of a transaction that has ended by itself: prepare.sql has made all others read-only.
 const READ_WRITE: &str = "ROLLBACK AND NO CHAIN NO RELEASE; SET SESSION TRANSACTION READ WRITE";
 
+/// By how much the server's clock may have gone ahead of this process's during a transaction.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60 * 60);
+
 /// An open transaction.
 pub(super) struct Open {
     pub(super) connection: Borrowed,
     pub(super) request: Option<TransactionRequest>,
     pub(super) before: SessionState,
+    /// Before it was begun.
+    pub(super) asked_at: Instant,
     pub(super) records: Records,
 }
 
@@ -147,7 +152,11 @@ impl Open {
         let mut is_restored = false;
         let mut is_writable = false;
         loop {
-            let record = self.records.statements.record(owner, status, response, ttl);
+            let latest = self.asked_at.elapsed() + CLOCKS_DIFFER;
+            let record = self
+                .records
+                .statements
+                .record(owner, (status, response), latest, ttl);
             let again = match record.execute(&mut *self.connection).await {
                 Ok(recorded) => return Ok(recorded.rows_affected() > 0),
                 Err(error) if !is_unlocked && is_not_locked(&error) => {

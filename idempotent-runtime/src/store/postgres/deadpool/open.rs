@@ -84,13 +84,16 @@ impl Session<DeadpoolTransaction> for Open {
                 Ok(Committed::Stored)
             }
             Sent::Refused { error, is_ours } => {
-                let undone = self.lent.batch_execute(UNDO).await.err();
-                let refused = undone.as_ref().and_then(tokio_postgres::Error::code);
-                let remaining = Remaining::of(refused.map(SqlState::code), is_ours);
+                let remaining = self.remaining(is_ours).await;
                 self.refused(error, remaining, response).await
             }
             Sent::Undone(error) => self.refused(error, Remaining::Others, response).await,
             Sent::Failed(error) => Err(self.failed(error)),
+            Sent::Unknown(error) => {
+                // COMMIT was sent as well: where the server cannot be asked, that may have been executed.
+                let remaining = self.remaining_behind(true).await;
+                self.refused(error, remaining, response).await
+            }
         }
     }
 
@@ -139,6 +142,24 @@ impl Open {
             }
             (Err(error), _) => Err(self.failed(error)),
         }
+    }
+
+    /// What the connection is in, after the record was refused there.
+    async fn remaining(&self, is_ours: Option<bool>) -> Remaining {
+        let undone = self.lent.batch_execute(UNDO).await.err();
+        let refused = undone.as_ref().and_then(tokio_postgres::Error::code);
+        let is_lost = |error| is_of_connection(error) && !is_of_handler(error);
+        if is_ours.is_none() && undone.as_ref().is_some_and(is_lost) {
+            return self.remaining_behind(self.is_silent).await;
+        }
+        Remaining::of(refused.map(SqlState::code), is_ours)
+    }
+
+    /// What has become of a transaction whose connection is lost.
+    async fn remaining_behind(&self, may_be_committed: bool) -> Remaining {
+        let begun = self.record.as_ref().map(|record| record.begun);
+        let fate = fate_without_connection(&self.records, begun, may_be_committed).await;
+        Remaining::of_lost_connection(fate)
     }
 
     /// The record is not written.

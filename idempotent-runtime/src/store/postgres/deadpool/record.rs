@@ -61,6 +61,8 @@ pub(super) enum Sent {
     Undone(Error),
     /// The connection is lost, or `COMMIT` was refused to the one that was begun.
     Failed(Error),
+    /// The connection is lost, and it is not known whether the transaction was the one that was begun.
+    Unknown(Error),
 }
 
 impl RecordToWrite {
@@ -114,9 +116,10 @@ impl RecordToWrite {
             (Ok(()), Some((Err(error), _))) => Sent::Undone(error),
             (Err(error), ended) => {
                 let is_decided = ended.is_none() || is_ours == Some(false) || is_refusal(&error);
-                match is_decided {
-                    true => Sent::Refused { error, is_ours },
-                    false => Sent::Failed(error),
+                match is_ours {
+                    _ if is_decided => Sent::Refused { error, is_ours },
+                    Some(_) => Sent::Failed(error),
+                    None => Sent::Unknown(error),
                 }
             }
             (Ok(()), None) => unreachable!("what was not sent is an error"),

@@ -9,7 +9,7 @@ use crate::record::{Owner, StoredResponse};
 use crate::store::postgres::error::{is_code_without_savepoint, is_code_without_transaction};
 use crate::store::postgres::records::Records;
 use crate::store::postgres::row;
-use crate::store::transaction::{Committed, TransactionRequest};
+use crate::store::transaction::{Committed, Fate, TransactionRequest};
 use crate::store::{Claim, ClaimRequest, Completion, StoreError};
 
 /// How long the claim is held until its answer is in it.
@@ -27,6 +27,8 @@ pub(in crate::store::postgres) enum Remaining {
     Nothing,
     /// A transaction of the handler's. What is in it is rolled back, and then the handler's answer is not true.
     Others,
+    /// The connection is lost, and what has become of the transaction is not known yet.
+    Undecided,
 }
 
 impl Remaining {
@@ -38,6 +40,16 @@ impl Remaining {
             Some(code) if is_code_without_savepoint(code) && is_ours != Some(true) => Self::Others,
             _ if is_ours == Some(false) => Self::Others,
             _ => Self::Ours,
+        }
+    }
+
+    /// From what the server says of a transaction whose connection is lost. What its handler has done after it had ended it, the
+    /// server does not say: then the handler's answer may not be true.
+    pub(in crate::store::postgres) fn of_lost_connection(fate: Fate) -> Self {
+        match fate {
+            Fate::Undone => Self::Ours,
+            Fate::Ended => Self::Others,
+            Fate::Undecided => Self::Undecided,
         }
     }
 }
@@ -53,7 +65,8 @@ pub(in crate::store::postgres) async fn settled_without_record(
 ) -> Result<Committed, StoreError> {
     match (remaining, request, error) {
         (Remaining::Ours, _, Some(error)) => Err(error.not_executed()),
-        (Remaining::Ours, _, None) | (_, None, _) => Ok(Committed::Lost),
+        (Remaining::Undecided, _, Some(error)) => Err(error.maybe_executed()),
+        (Remaining::Ours | Remaining::Undecided, _, None) | (_, None, _) => Ok(Committed::Lost),
         (Remaining::Nothing, Some(request), _) => Ok(keep(records, request, Some(response)).await),
         (Remaining::Others, Some(request), _) => Ok(keep(records, request, None).await),
     }

@@ -19,19 +19,20 @@ pub(in crate::store::postgres) struct Begun {
     pub(in crate::store::postgres) backend: i32,
 }
 
-/// Of a transaction whose connection is silent, or lost; one without a record has no number to ask for. What was lost with its connection, and was not committed by its handler, is
-/// rolled back: where that cannot be asked, it is taken for granted.
+/// Of a transaction whose connection is silent, or lost; one without a record has no number to ask for. What was lost with its
+/// connection, and was not committed by its handler, is rolled back: where that cannot be asked, it is taken for granted, unless
+/// the transaction may be committed without its handler.
 pub(in crate::store::postgres) async fn fate_without_connection(
     records: &Records,
     begun: Option<Begun>,
-    is_silent: bool,
+    may_be_committed: bool,
 ) -> Fate {
     let Some(begun) = begun else {
         return Fate::Undone;
     };
     match fate_of(records, begun).await {
         Some(fate) => fate,
-        None if is_silent => Fate::Undecided,
+        None if may_be_committed => Fate::Undecided,
         None => Fate::Undone,
     }
 }

@@ -140,6 +140,12 @@ impl Open {
         let undone = sqlx::raw_sql(UNDO).execute(&mut *self.connection).await;
         let undone = undone.err();
         let refused = undone.as_ref().and_then(code);
+        let is_handlers = refused.as_deref().is_some_and(is_code_of_handler);
+        if is_ours.is_none() && !is_handlers && undone.as_ref().is_some_and(is_of_connection) {
+            let begun = self.record.as_ref().map(|record| record.begun);
+            let fate = fate_without_connection(&self.records, begun, self.is_silent).await;
+            return Remaining::of_lost_connection(fate);
+        }
         Remaining::of(refused.as_deref(), is_ours)
     }
 
