@@ -63,9 +63,9 @@ fn check_attributes(function: &ItemFn, it: &str, errors: &mut Errors) {
 fn check_handler(sig: &Signature, errors: &mut Errors) {
     let (lent, extracted): (Vec<_>, Vec<_>) = typed(sig).partition(|it| is_lent(it));
     for argument in &extracted {
-        let rule = "an extractor is an owned value, and this argument is borrowed: take the value; \
-                    if this function is not a handler, write the handle as `&Idempotency`, \
-                    not as an alias";
+        let rule = "an extractor is an owned value, and this argument is borrowed: take the value; before the \
+                    connection of a transaction put `#[tx]`; if this function is not a handler, \
+                    write the handle as `&Idempotency`, not as an alias";
         errors.refuse(reference(argument), rule);
     }
     let rule = "axum handlers have at most 16 arguments: \

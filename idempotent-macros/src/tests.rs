@@ -318,6 +318,9 @@ fn debug_handler_above_the_attribute_is_refused() {
         "fn other() {}\n    #[ axum :: debug_handler(state = App)]",
         "#[debug_handler]\n/// Creates.\n// Not yet.\n#[allow(dead_code)]",
         "#[debug_handler] // Finds mistakes.\n#[doc = \"https://example.com\"]",
+        "fn other() {}\n#[debug_handler(state = App)] ",
+        "#[axum::debug_handler(\n    state = App,\n)]\n",
+        "#[cfg_attr(debug_assertions, axum::debug_handler(state = App))]\n#[allow(dead_code)]",
     ] {
         assert!(is_refused(above), "{above}");
     }
@@ -329,6 +332,8 @@ fn debug_handler_above_the_attribute_is_refused() {
         "// #[axum::debug_handler]",
         "/// Not below axum::debug_handler",
         "#[axum::debug_middleware]",
+        "const TEXT: &str = \"#[debug_handler]\";",
+        "#[axum::debug_handler]\nasync fn other() { let it = \"",
     ] {
         assert!(!is_refused(above), "{above}");
     }

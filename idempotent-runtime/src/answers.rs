@@ -21,7 +21,7 @@
 //! | [`key-expired`](#key-expired) | 400 | no: check the resource first |
 //! | [`key-reused`](#key-reused) | 422 | no |
 //! | [`in-flight`](#in-flight) | 409 | after `Retry-After` |
-//! | [`outcome-unknown`](#outcome-unknown) | 409 | no: check the resource first |
+//! | [`outcome-unknown`](#outcome-unknown) | 409 | it does no harm: check the resource first |
 //! | [`response-not-retained`](#response-not-retained) | the stored status | no need |
 //! | [`store-unavailable`](#store-unavailable) | 503 | after `Retry-After` |
 //! | [`shutting-down`](#shutting-down) | 503 | after `Retry-After` |
@@ -37,15 +37,15 @@
 //!
 //! ## invalid-key
 //!
-//! A key is 1 to 255 bytes long. It is sent as a quoted string (`"8e03978e-40d5-43dd-bc93"`, RFC 9651,
+//! A key in a header is 1 to 255 bytes long. It is sent as a quoted string (`"8e03978e-40d5-43dd-bc93"`, RFC 9651,
 //! section 3.3.3: printable ASCII, with `\"` and `\\` as the only escapes) or bare (visible ASCII
 //! without quotes, commas and semicolons), and only once. A service can insist on the quoted form, and with
-//! `key_age = "ttl"` it refuses a UUIDv7 or ULID from the future: by more than a tenth of the TTL, and 5 minutes at most.
+//! `key_age = "ttl"` it refuses a UUIDv7 or ULID whose time is ahead of the service's clock, by more than 5 minutes (or by more than a tenth of the
+//! TTL, if that is less).
 //!
 //! ## key-expired
 //!
-//! The key is a UUIDv7 or a ULID, and the time in it is longer ago than the operation's TTL, less a margin of
-//! a tenth of it (5 minutes at most), and there is no record of it. If there was a request with this key, its record is gone, and the
+//! The key is a UUIDv7 or a ULID, the time in it is almost as long ago as the operation's TTL or longer, and there is no record of it. If there was a request with this key, its record is gone, and the
 //! operation would run again. Nothing was done this time. Look at the resource: if the effect is there, you are
 //! done; if not, it is a new intent with a **new** key. Only operations with `key_age = "ttl"` answer so.
 //!
@@ -66,10 +66,14 @@
 //!
 //! ## outcome-unknown
 //!
-//! The first request with this key was interrupted: its process died, or did not reach the store for longer
+//! The first request with this key was interrupted: its process died, stands still, or did not reach the store for longer
 //! than its lease. Whether it took effect is not known, so it is neither repeated nor answered. Look at the
-//! resource (was the payment made?). If the effect is there, you are done; if not, try again with a **new**
-//! key. The operation's settings can resolve this state automatically, see
+//! resource (was the payment made?): if the effect is there, you are done.
+//!
+//! If it is not, it may still come. A process that is alive goes on as soon as it can, and then the **same** key is answered
+//! with its response; so it is after an operator's decision. Asking again with the same key does no harm, so that a client can do so
+//! from time to time, or at its user's request. Use a **new** key only when you know that nothing will happen any more: the service
+//! says so, or has been restarted since. The operation's settings can resolve this state automatically, see
 //! [`OnAbandoned`](crate::OnAbandoned).
 //!
 //! ## response-not-retained

@@ -87,7 +87,8 @@
 //!
 //! 1. `idempotent migrate --print --store postgres://... > idempotency.sql`, or the same text by `PostgresStore::migrations()`; `sqlx migrate`
 //!    takes it, and so does a review.
-//! 2. Run it as the owner of the schema, then grant the service's role `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table, and on PostgreSQL
+//! 2. Run it as the owner of the schema, in one transaction (`psql --single-transaction -v ON_ERROR_STOP=1 -f idempotency.sql`): it is not made to
+//!    be run twice. Then grant the service's role `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table, and on PostgreSQL
 //!    `USAGE` on the schema (and `EXECUTE` on the functions, where that was taken from `PUBLIC`).
 //! 3. `connect` as that role finds the table and changes nothing. `idempotent doctor` says whether a right is missing.
 //!

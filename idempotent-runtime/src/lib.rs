@@ -38,6 +38,35 @@
 //! [`macro@idempotent`] lists all arguments, [`answers`] all responses, and [`Idempotency`] what an application
 //! sets up once.
 //!
+//! # Webhooks
+//!
+//! A provider that delivers events sends no such header: its event has an id, which is the key. `fingerprint` says what must be
+//! equal in two deliveries; by default it is the whole body, which may have the number of the delivery in it.
+//!
+//! ```
+//! # use idempotent_runtime::{Idempotency, idempotent};
+//! #[derive(serde::Deserialize)]
+//! struct Event {
+//!     id: String,
+//!     charge: String,
+//! }
+//!
+//! #[idempotent(name = "webhooks.charge", key = event.id, fingerprint = event.charge, ttl = "7d")]
+//! async fn charge_changed(axum::Json(event): axum::Json<Event>) -> String {
+//!     format!("{} is settled", event.charge)
+//! }
+//! # axum::Router::<Idempotency>::new().route("/", axum::routing::post(charge_changed));
+//! ```
+//!
+//! Where the body is signed, verify it in an extractor of your own in place of `Json`: its rejection comes first, on replays too.
+//!
+//! # Layers
+//!
+//! A layer outside of the handler sees replays as it sees responses. What is compared and stored is what the handler gets and
+//! answers: behind a layer that decompresses requests, the decoded body; behind one that compresses responses, the response before
+//! that. A body over a limit is axum's 413. When a time-out layer answers in its place (504, 408), the handler runs on in the
+//! background: a retry is `in-flight`, and then a replay.
+//!
 //! # Without HTTP
 //!
 //! Queues deliver messages twice, and jobs are restarted. On a function that borrows the handle, the same

@@ -4,7 +4,7 @@
 //! The tools are in [`testing`](crate::testing). Enable them for tests only:
 //!
 //! ```toml
-//! [dev-dependencies]
+//! [dev-dependencies] # with the `path` or `git` of your `[dependencies]`, if there is one
 //! idempotent-runtime = { version = "0.1", features = ["test-util"] }
 //! tokio = { version = "1", features = ["macros", "rt", "test-util"] }
 //! ```

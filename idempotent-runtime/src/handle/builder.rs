@@ -79,7 +79,7 @@ impl IdempotencyBuilder {
     }
 
     /// A secret for the record keys: HMAC-SHA-256 instead of SHA-256, so that a reader of the store
-    /// cannot test guesses of clients' keys.
+    /// cannot test guesses of clients' keys. Use 32 random bytes: one that is short can be guessed itself.
     ///
     /// **Another secret is another record for every key.** To set one for the first time or to change
     /// it while keys are alive, name what was in force before:

@@ -110,7 +110,15 @@ where
             } = self;
             let is_about_content = extraction.rejects_content_only();
             let received = if is_keyless {
-                Received::keyless(handle, &request, policy)
+                let received = Received::keyless(handle, &request, policy);
+                if is_about_content
+                    && !has_expressions
+                    && let Err(problem) = &received.intent
+                {
+                    // Before its body is read.
+                    return Break(answer::problem(received.handle.idempotency(), problem));
+                }
+                received
             } else {
                 *request = std::mem::take(&mut *request).with_limited_body();
                 let (body, trailers) = match body::begin(std::mem::take(request.body_mut())).await {

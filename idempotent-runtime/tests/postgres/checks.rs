@@ -82,7 +82,7 @@ async fn check_tells_what_is_wrong_with_the_table() {
             r#"ALTER FUNCTION "{table}_wait" RENAME TO "{table}_other""#,
             r#"ALTER FUNCTION "{table}_other" RENAME TO "{table}_wait""#,
             Severity::Danger,
-            "this user may not do all that the store does",
+            "a function or the procedure of the table is missing",
         ),
     ] {
         scratch.execute(wrong).await;

@@ -19,7 +19,7 @@ pub enum ProblemCode {
     KeyReused,
     /// 409 `in-flight`: the first request with this key is still running.
     InFlight,
-    /// 409 `outcome-unknown`: the first request crashed, and whether it took effect is not known.
+    /// 409 `outcome-unknown`: the first request crashed, or has not reached the store for longer than its lease; whether it took effect is not known.
     OutcomeUnknown,
     /// The stored status, `response-not-retained`: the request was carried out, but its body could not be stored.
     ResponseNotRetained,
@@ -135,8 +135,9 @@ impl ProblemCode {
                  key after the time in Retry-After."
             }
             Self::OutcomeUnknown => {
-                "The first request with this idempotency key was interrupted, and whether it \
-                 took effect is not known. Look at the resource before you try again with a new key."
+                "What has become of the first request with this idempotency key is not known: it was \
+                 interrupted, or its process cannot reach the store. The same key never repeats it, and may be \
+                 answered later. Look at the resource before you use a new key."
             }
             Self::ResponseNotRetained => {
                 "The request was carried out before, with this status. Its response body could not be \

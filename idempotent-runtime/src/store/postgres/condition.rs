@@ -16,11 +16,8 @@ pub(super) async fn condition(
         .bind(table.to_string())
         .fetch_one(connection)
         .await?;
-    let (unlogged, indexes, allowed): (bool, i64, bool) = (
-        row.try_get("unlogged")?,
-        row.try_get("indexes")?,
-        row.try_get("allowed")?,
-    );
+    let (unlogged, indexes): (bool, i64) = (row.try_get("unlogged")?, row.try_get("indexes")?);
+    let (allowed, complete): (bool, bool) = (row.try_get("allowed")?, row.try_get("complete")?);
     Ok([
         match unlogged {
             true => Finding::danger(
@@ -39,6 +36,11 @@ pub(super) async fn condition(
             ),
         },
         match allowed {
+            _ if !complete => Finding::danger(
+                "a function or the procedure of the table is missing",
+                "requests are answered 503",
+                "create it as the published SQL says, which is to be run in one transaction",
+            ),
             true => Finding::good("this user may read and write it, and call its functions"),
             false => Finding::danger(
                 "this user may not do all that the store does",

@@ -169,7 +169,8 @@ impl SqliteStore {
     /// [`ErrorKind::Store`], as for [`connect`](Self::connect).
     pub async fn migrate(&self) -> Result<(), Error> {
         self.records.write(migrate::Migrate).await.map_err(|error| {
-            let message = format!("sqlite store could not set up its table `{}`", self.table);
+            let (table, file) = (&self.table, self.options.get_filename().display());
+            let message = format!("sqlite store could not set up its table `{table}` in `{file}`");
             Error::new(ErrorKind::Store, message).with_source(error)
         })
     }
