@@ -9,10 +9,14 @@ use crate::error::Errors;
 pub(crate) fn source(attribute: proc_macro::Span) -> String {
     let file = attribute.local_file().map(std::fs::read_to_string);
     let source = file.and_then(Result::ok).unwrap_or_default();
-    let line = attribute.line() - 1;
+    let line = attribute.line().saturating_sub(1);
     let mut lines = source.split_inclusive('\n').skip(line.saturating_sub(64));
     let mut above: String = lines.by_ref().take(line.min(64)).collect();
-    above.extend(lines.flat_map(str::chars).take(attribute.column() - 1));
+    above.extend(
+        lines
+            .flat_map(str::chars)
+            .take(attribute.column().saturating_sub(1)),
+    );
     above
 }
 
