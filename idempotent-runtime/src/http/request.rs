@@ -28,7 +28,7 @@ mod transactional;
 
 /// A request of which all arguments but the last are extracted, and about which nothing is decided.
 ///
-/// `E` is inferred. `H` is the handle of the application: [`Idempotency`], [`Transactions`] for a handler
+/// `E` is inferred. `H` is the handle of the application: [`Idempotency`], [`Transactions`](crate::Transactions) for a handler
 /// that gets a connection, or [`Unbound`] where an expression over the arguments says which.
 pub struct IdempotentRequest<T, E, H = Idempotency> {
     handle: H,
