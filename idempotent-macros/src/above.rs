@@ -1,7 +1,7 @@
 //! What stands above the attribute. It was expanded before and is not in the tokens, so it is read off the source.
 
 use quote::quote;
-use syn::{Attribute, parse::Parser as _};
+use syn::{Attribute, Meta, parse::Parser as _};
 
 use crate::error::Errors;
 
@@ -25,10 +25,19 @@ pub(crate) fn check(above: &str, errors: &mut Errors) {
     let mut starts = std::iter::once(0).chain(above.match_indices('\n').map(|(at, _)| at));
     let parse = |at| Attribute::parse_outer.parse_str(above.get(at..)?).ok();
     // From one of another function on, it is not attributes alone.
-    let mut attributes = starts.find_map(parse).unwrap_or_default();
-    attributes.retain(|it| !it.path().is_ident("doc"));
-    let attributes = quote!(#(#attributes)*).to_string();
-    if attributes.contains("debug_handler") {
+    let attributes = starts.find_map(parse).unwrap_or_default();
+    let is_one = |it: &Attribute| match &it.meta {
+        Meta::List(list) if list.path.is_ident("cfg_attr") => {
+            let mut tokens = list.tokens.clone().into_iter();
+            tokens.any(|it| it.to_string() == "debug_handler")
+        }
+        meta => meta
+            .path()
+            .segments
+            .last()
+            .is_some_and(|it| it.ident == "debug_handler"),
+    };
+    if attributes.iter().any(is_one) {
         let rule = "`#[axum::debug_handler]` cannot check the function that `#[idempotent]` makes: \
                     move it below `#[idempotent]`";
         errors.at(quote!(), rule);

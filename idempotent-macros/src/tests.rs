@@ -333,6 +333,10 @@ fn debug_handler_above_the_attribute_is_refused() {
         "/// Not below axum::debug_handler",
         "#[axum::debug_middleware]",
         "const TEXT: &str = \"#[debug_handler]\";",
+        "#[tracing::instrument(name = \"debug_handler\")]",
+        "#[allow(dead_code, reason = \"debug_handler is below\")]",
+        "#[cfg_attr(doc, doc = \"as debug_handler does\")]",
+        "#[mine::no_debug_handler]",
         "#[axum::debug_handler]\nasync fn other() { let it = \"",
     ] {
         assert!(!is_refused(above), "{above}");

@@ -26,7 +26,7 @@
 //! | [`store-unavailable`](#store-unavailable) | 503 | after `Retry-After` |
 //! | [`shutting-down`](#shutting-down) | 503 | after `Retry-After` |
 //! | [`overloaded`](#overloaded) | 503 | after `Retry-After` |
-//! | [`handler-failed`](#handler-failed) | 500 | the response would be the same |
+//! | [`handler-failed`](#handler-failed) | 500 | yes; if it was stored, the response is the same |
 //! | [`unusable-input`](#unusable-input) | 500 | no: a bug in the service |
 //! | [`unprotected-route`](#unprotected-route) | 501 | no: it would run again |
 //!

@@ -2,7 +2,9 @@
 //! a fault has to be placed exactly or time has to stand still.
 
 mod known_to_be_in_use;
+mod locked_among_many;
 mod silent_renewals;
+mod steps_elsewhere;
 mod steps_under_faults;
 mod support;
 

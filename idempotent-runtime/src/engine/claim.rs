@@ -288,10 +288,16 @@ impl Engine {
             hand_over(self, given_up, &Handle::current());
         }
         // Another request has the record locked, and that is what the key is known by.
-        second.map_err(|error| match (first.kind(), error.may_have_happened()) {
-            (StoreErrorKind::Busy, false) => first,
-            (StoreErrorKind::Busy, true) => first.maybe_executed(),
-            _ => error,
+        second.map_err(|error| {
+            let is_of_store = matches!(
+                error.kind(),
+                StoreErrorKind::Unavailable | StoreErrorKind::TimedOut | StoreErrorKind::Refused
+            );
+            match (first.kind(), error.may_have_happened()) {
+                (StoreErrorKind::Busy, false) if is_of_store => first,
+                (StoreErrorKind::Busy, true) if is_of_store => first.maybe_executed(),
+                _ => error,
+            }
         })
     }
 }

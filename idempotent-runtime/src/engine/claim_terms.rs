@@ -1,7 +1,7 @@
 //! What a claim is asked for with.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::Described;
@@ -26,8 +26,8 @@ pub(super) struct ClaimTerms {
 /// What was seen of a claim.
 #[derive(Debug, Default)]
 struct Seen {
-    /// A question for it got no reply, and may arrive at any time.
-    has_lost_question: AtomicBool,
+    /// Questions for it that have got no reply, and may arrive at any time.
+    questions: AtomicU32,
     /// One of those questions was for a take-over.
     has_lost_take_over: AtomicBool,
     /// It was found lost, and that was told.
@@ -52,8 +52,9 @@ impl ClaimTerms {
         }
     }
 
+    /// Whether a question for it got no reply, or none yet.
     pub(super) fn has_lost_question(&self) -> bool {
-        self.seen.has_lost_question.load(Ordering::SeqCst)
+        self.seen.questions.load(Ordering::SeqCst) > 0
     }
 
     /// What arrives late may take over a record that has crashed by then.
@@ -61,26 +62,31 @@ impl ClaimTerms {
         self.seen.has_lost_take_over.load(Ordering::Acquire)
     }
 
-    /// Asks the store for this claim, once: the only way to do so. A question without a reply is noted,
-    /// and giving the claim up makes sure that what arrives late holds nothing.
+    /// Asks the store for this claim, once: the only way to do so. A question is noted until it has got a reply,
+    /// also where nothing waits for that any more; and giving the claim up makes sure that what arrives late holds nothing.
     pub(super) async fn ask(
         &self,
         calls: &Calls,
         retention: Duration,
         take_over: Option<u32>,
     ) -> Result<Claim, StoreError> {
+        self.note_question();
         let claim = calls.claim(&self.request(retention, take_over)).await;
-        if claim.as_ref().is_err_and(StoreError::may_have_happened) {
-            if take_over.is_some() {
-                self.seen.has_lost_take_over.store(true, Ordering::Release);
-            }
-            self.note_lost_question();
+        if !claim.as_ref().is_err_and(StoreError::may_have_happened) {
+            self.note_reply();
+        } else if take_over.is_some() {
+            self.seen.has_lost_take_over.store(true, Ordering::Release);
         }
         claim
     }
 
-    pub(super) fn note_lost_question(&self) {
-        self.seen.has_lost_question.store(true, Ordering::SeqCst);
+    /// It is about to be asked for.
+    pub(super) fn note_question(&self) {
+        self.seen.questions.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn note_reply(&self) {
+        self.seen.questions.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Tells that the claim was found lost: once, however often it is.

@@ -131,6 +131,11 @@ impl LeaseView {
         self.renewer.is_valid(&self.token)
     }
 
+    /// The runtime on which the claim was made.
+    pub(super) fn runtime(&self) -> &Handle {
+        self.renewer.runtime()
+    }
+
     /// By a question of that time, which was not the renewing task's.
     pub(super) fn renewed(&self, asked_at: Instant) {
         self.renewer.was_renewed(&self.token, asked_at);

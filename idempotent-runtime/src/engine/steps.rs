@@ -13,8 +13,10 @@
 //! While a secret is rotated a request has several records, and each of them counts: what knows only one of them
 //! finds there all that was finished, and a claim that is lost in one of them is lost.
 
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -207,20 +209,21 @@ impl Steps {
         self.in_task(reading).await?
     }
 
-    /// Runs work in a task of its own, whether or not this is polled on.
+    /// Goes on with work in a task of its own, whether or not this is polled on. What is done at once needs none.
     async fn in_task<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        // Seen by a shutdown, which waits for it.
-        let running = self.0.engine.tasks().token();
-        let work = async move {
-            let done = work.await;
-            drop(running);
-            done
-        };
-        let work = tracing::Instrument::in_current_span(work);
-        let task = prompt::spawn(&Handle::current(), work);
+        let here = Handle::current();
+        let mut work = Box::pin(tracing::Instrument::in_current_span(work));
+        // A handler that drives a runtime of its own drives what it has begun there, and nothing else does.
+        if here.id() != self.0.held.lease.runtime().id() {
+            return Ok(work.await);
+        }
+        if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+            return Ok(done);
+        }
+        let task = prompt::spawn(&here, work);
         // A runtime that ends drops it.
         let ended = |_| self.0.engine.0.calls.error(StoreErrorKind::Unavailable);
         task.await.map_err(ended)

@@ -24,11 +24,12 @@ use crate::store::StoreError;
 
 pub(super) const FIRST_POLL: Duration = Duration::from_millis(50);
 const SLOWEST_POLL: Duration = Duration::from_secs(1);
+const SHORTEST_POLL: Duration = Duration::from_millis(10);
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// The longest pause between two looks. A response that lives for less than that would be gone by then, and a waiter run.
 pub(super) fn slowest_poll(ttl: Duration) -> Duration {
-    SLOWEST_POLL.min(ttl / 4).max(SHORTEST_WAIT)
+    (ttl / 4).clamp(SHORTEST_POLL, SLOWEST_POLL)
 }
 
 type Change = Pin<Box<dyn Future<Output = ()> + Send>>;

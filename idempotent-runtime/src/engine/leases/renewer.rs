@@ -23,6 +23,10 @@ use crate::store::{Claim, Renewal, Renewed, StoreError, StoreErrorKind};
 /// along where no other call tells that the store is well.
 const FEW: usize = 8;
 
+/// How often a batch without a reply is sent in smaller ones, of a quarter of its size each time: a store that does not reply at all is not
+/// sent a call for each lease.
+const MOST_SPLITS: u32 = 3;
+
 /// The leases of one runtime.
 #[derive(Debug)]
 pub(super) struct Renewer {
@@ -161,12 +165,14 @@ impl Renewer {
                     continue;
                 }
                 let length = lease.claim.lease;
+                // What is sent once more because there is no reply is sent with fewer others: one of them may be why.
+                let batch = (lease.batch >> (2 * lease.outstanding.min(MOST_SPLITS))).max(1);
                 lease.outstanding += 1;
                 // Later, as soon as this one has succeeded.
                 lease.renew_at = now + longest_gap(length);
                 let class = length.as_millis().max(1).ilog2();
                 groups
-                    .entry((class, lease.batch))
+                    .entry((class, batch))
                     .or_default()
                     .push(lease.claim.renewal(self.retention));
             }
@@ -233,9 +239,9 @@ impl Renewer {
                 Ok(Renewed::Lost) => {
                     forgotten += 1;
                     lease.missed();
-                    // Before it is asked: it may be given up while that question is on its way.
-                    lease.claim.note_lost_question();
                     if !std::mem::replace(&mut lease.is_reclaimed, true) {
+                        // Before it is asked: it may be given up while that question is on its way.
+                        lease.claim.note_question();
                         lost.push(lease.claim.clone());
                     }
                 }
@@ -266,6 +272,8 @@ impl Renewer {
         let asked_at = Instant::now();
         let asking = claim.ask(&self.calls, self.retention, None);
         let claimed = timeout(renewal_limit(claim.lease), asking).await;
+        // One that has got no reply is noted there.
+        claim.note_reply();
         Reply::Reclaimed {
             token: claim.owner.token,
             asked_at,

@@ -73,14 +73,18 @@ impl Held {
 
     /// Asks for a claim that was lost: if the store has lost the record, it is put back. Whether it was.
     pub(super) async fn regain(&self, shared: &Shared) -> Result<bool, StoreError> {
-        // Before it is asked: the claim can be given up while that question is on its way. Either that sees this, or
-        // here it is seen that the claim is given up.
-        self.claim.note_lost_question();
+        // The claim can be given up while that question is on its way: either that sees this, or here it is seen that
+        // the claim is given up.
+        self.claim.note_question();
         if shared.is_over.load(Ordering::SeqCst) {
+            self.claim.note_reply();
             return Ok(false);
         }
         let (engine, asked_at) = (&shared.engine.0, Instant::now());
-        let claimed = self.claim.ask(&engine.calls, engine.retention, None).await;
+        let asking = self.claim.ask(&engine.calls, engine.retention, None);
+        // From here on it is noted there.
+        let claimed = asking.await;
+        self.claim.note_reply();
         let is_regained = matches!(claimed?, Claim::Acquired { .. });
         if is_regained {
             self.lease.renewed(asked_at);
