@@ -169,8 +169,7 @@ impl SqliteStore {
     /// [`ErrorKind::Store`], as for [`connect`](Self::connect).
     pub async fn migrate(&self) -> Result<(), Error> {
         self.records.write(migrate::Migrate).await.map_err(|error| {
-            let (table, file) = (&self.table, self.options.get_filename().display());
-            let message = format!("sqlite store could not set up its table `{table}` in `{file}`");
+            let message = format!("sqlite store could not set up its table `{}`", self.table);
             Error::new(ErrorKind::Store, message).with_source(error)
         })
     }
