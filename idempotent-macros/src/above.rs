@@ -1,43 +1,27 @@
 //! What stands above the attribute. It was expanded before and is not in the tokens, so it is read off the source.
 
 use quote::quote;
-use syn::{Attribute, Meta, parse::Parser as _};
+use syn::{Attribute, parse::Parser as _};
 
 use crate::error::Errors;
 
-/// What is in the file before the attribute, and near it, where the compiler says which file that is.
+/// The lines of the file above the attribute, where the compiler says which file that is. Each begins with its line break.
 pub(crate) fn source(attribute: proc_macro::Span) -> String {
     let file = attribute.local_file().map(std::fs::read_to_string);
     let source = file.and_then(Result::ok).unwrap_or_default();
-    let line = attribute.line().saturating_sub(1);
-    let mut lines = source.split_inclusive('\n').skip(line.saturating_sub(64));
-    let mut above: String = lines.by_ref().take(line.min(64)).collect();
-    above.extend(
-        lines
-            .flat_map(str::chars)
-            .take(attribute.column().saturating_sub(1)),
-    );
-    above
+    let above = source.lines().take(attribute.line().saturating_sub(1));
+    above.flat_map(|line| ["\n", line]).collect()
 }
 
 /// `#[axum::debug_handler]` calls the function with the arguments as they are written, which the outer one has not.
 pub(crate) fn check(above: &str, errors: &mut Errors) {
-    let mut starts = std::iter::once(0).chain(above.match_indices('\n').map(|(at, _)| at));
     let parse = |at| Attribute::parse_outer.parse_str(above.get(at..)?).ok();
-    // From one of another function on, it is not attributes alone.
-    let attributes = starts.find_map(parse).unwrap_or_default();
-    let is_one = |it: &Attribute| match &it.meta {
-        Meta::List(list) if list.path.is_ident("cfg_attr") => {
-            let mut tokens = list.tokens.clone().into_iter();
-            tokens.any(|it| it.to_string() == "debug_handler")
-        }
-        meta => meta
-            .path()
-            .segments
-            .last()
-            .is_some_and(|it| it.ident == "debug_handler"),
-    };
-    if attributes.iter().any(is_one) {
+    // From a line of another function on, it is not attributes alone.
+    let lines = above.rmatch_indices('\n').take(64);
+    let longest = lines.filter_map(|(at, _)| parse(at)).last();
+    let attributes = longest.iter().flatten();
+    let mut names = attributes.filter_map(|it| Some(&it.path().segments.last()?.ident));
+    if names.any(|it| it == "debug_handler") {
         let rule = "`#[axum::debug_handler]` cannot check the function that `#[idempotent]` makes: \
                     move it below `#[idempotent]`";
         errors.at(quote!(), rule);

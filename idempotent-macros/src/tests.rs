@@ -310,7 +310,7 @@ fn a_forgotten_sink_panics() {
 fn debug_handler_above_the_attribute_is_refused() {
     let is_refused = |above: &str| {
         let mut errors = Errors::default();
-        crate::above::check(above, &mut errors);
+        crate::above::check(&format!("\n{above}"), &mut errors);
         errors.finish().is_some()
     };
     for above in [
@@ -318,9 +318,8 @@ fn debug_handler_above_the_attribute_is_refused() {
         "fn other() {}\n    #[ axum :: debug_handler(state = App)]",
         "#[debug_handler]\n/// Creates.\n// Not yet.\n#[allow(dead_code)]",
         "#[debug_handler] // Finds mistakes.\n#[doc = \"https://example.com\"]",
-        "fn other() {}\n#[debug_handler(state = App)] ",
         "#[axum::debug_handler(\n    state = App,\n)]\n",
-        "#[cfg_attr(debug_assertions, axum::debug_handler(state = App))]\n#[allow(dead_code)]",
+        "fn other() {}\n#[allow(dead_code)] #[debug_handler]\n#[doc = \"A text\nof two lines.\"]",
     ] {
         assert!(is_refused(above), "{above}");
     }
