@@ -1,15 +1,20 @@
 //! The key: where it comes from and what is refused.
 
-use axum::extract::State;
+use std::time::{Duration, SystemTime};
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
 use axum::routing::post;
 use axum::{Json, Router};
 use idempotent_runtime::store::StoreErrorKind;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{Idempotency, KeySyntax, OnStoreFailure, idempotent};
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use crate::support::{
     App, Fault, FaultyStore, Local, Operation, Probe, builder_on, raw, reply, serve, serve_with,
+    uuid_v7,
 };
 
 #[idempotent]
@@ -19,6 +24,19 @@ async fn pay(State(probe): State<Probe>, body: String) -> String {
 
 fn routes() -> Router<App> {
     Router::new().route("/pay", post(pay))
+}
+
+/// What it sends would be in vain.
+#[tokio::test(start_paused = true)]
+async fn missing_key_is_told_before_the_body_is_there() {
+    let local = Local::new(MemoryStore::new(), routes());
+    let never = futures_util::stream::pending::<std::io::Result<Bytes>>();
+    let request = Request::post("/pay")
+        .body(Body::from_stream(never))
+        .unwrap();
+    let answer = timeout(Duration::from_secs(60), local.send(request)).await;
+    answer.unwrap().assert_problem(400, "missing-key");
+    assert_eq!(local.probe.runs(), 0);
 }
 
 #[tokio::test]
@@ -222,29 +240,28 @@ async fn aged(State(probe): State<Probe>) -> String {
 }
 
 /// A UUIDv7 that was made so many seconds ago, or will be.
-fn uuid_v7(age: i64) -> String {
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
-    let millis = i64::try_from(now.as_millis()).unwrap() - age * 1000;
-    let time = format!("{millis:012x}");
-    format!("{}-{}-7cc3-98c4-dc0c0c07398f", &time[..8], &time[8..])
+fn made_before(seconds: i64) -> String {
+    let age = Duration::from_secs(seconds.unsigned_abs());
+    let now = SystemTime::now();
+    uuid_v7(if seconds < 0 { now + age } else { now - age })
 }
 
 #[tokio::test]
 async fn a_key_that_is_older_than_its_record_does_not_run() {
     let server = serve(Router::new().route("/aged", post(aged))).await;
     let send = async |key: String| reply(server.post("/aged", &key, "")).await;
-    let young = uuid_v7(0);
+    let young = made_before(0);
     assert_eq!(send(young.clone()).await.text(), "run 1");
     assert_eq!(send(young).await.text(), "run 1");
     // An hour less 5 minutes is the limit, and the clock goes on meanwhile.
-    assert_eq!(send(uuid_v7(54 * 60)).await.text(), "run 2");
-    send(uuid_v7(56 * 60))
+    assert_eq!(send(made_before(54 * 60)).await.text(), "run 2");
+    send(made_before(56 * 60))
         .await
         .assert_problem(400, "key-expired");
-    send(uuid_v7(-7 * 60))
+    send(made_before(-7 * 60))
         .await
         .assert_problem(400, "invalid-key");
-    assert_eq!(send(uuid_v7(-4 * 60)).await.text(), "run 3");
+    assert_eq!(send(made_before(-4 * 60)).await.text(), "run 3");
     assert_eq!(send("order-4711".to_owned()).await.text(), "run 4");
     assert_eq!(server.probe.runs(), 4);
 }
@@ -268,7 +285,7 @@ async fn record_is_answered_from_however_old_its_key_is() {
     let before = Local::with(builder_on(store.clone()), before);
     let builder = builder_on(store.clone()).on_store_failure(OnStoreFailure::FailOpen);
     let in_time = Local::with(builder, Router::new().route("/order", post(order_in_time)));
-    let key: &'static str = uuid_v7(2 * 60 * 60).leak();
+    let key: &'static str = made_before(2 * 60 * 60).leak();
     let running = before.spawn("/order", key);
     before.probe.started().await;
     let duplicate = in_time.post("/order", key).await;
@@ -282,7 +299,7 @@ async fn record_is_answered_from_however_old_its_key_is() {
     let other = in_time.send(other.unwrap()).await;
     other.assert_problem(422, "key-reused");
 
-    let unused = uuid_v7(2 * 60 * 60 + 1);
+    let unused = made_before(2 * 60 * 60 + 1);
     let expired = in_time.post("/order", &unused).await;
     expired.assert_problem(400, "key-expired");
     // Without a look it cannot be told.
@@ -302,8 +319,8 @@ async fn aged_fast(State(probe): State<Probe>) -> String {
 async fn key_that_is_further_ahead_than_the_margin_of_a_short_ttl_is_refused() {
     let server = serve(Router::new().route("/aged", post(aged_fast))).await;
     let send = async |key: String| reply(server.post("/aged", &key, "")).await;
-    let refused = send(uuid_v7(-60)).await;
+    let refused = send(made_before(-60)).await;
     refused.assert_problem(400, "invalid-key");
-    assert_eq!(send(uuid_v7(0)).await.text(), "run 1");
+    assert_eq!(send(made_before(0)).await.text(), "run 1");
     assert_eq!(server.probe.runs(), 1);
 }

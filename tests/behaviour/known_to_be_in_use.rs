@@ -1,5 +1,7 @@
 //! `FailOpen` runs no request whose key the store has just said to be in use.
 
+use std::time::{Duration, SystemTime};
+
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
@@ -7,15 +9,7 @@ use idempotent_runtime::store::StoreErrorKind;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{OnStoreFailure, idempotent};
 
-use crate::support::{Fault, FaultyStore, Local, Operation, Probe, builder_on};
-
-/// A UUIDv7 that was made so many seconds ago.
-fn uuid_v7(age: u64) -> String {
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
-    let millis = u64::try_from(now.as_millis()).unwrap() - age * 1000;
-    let time = format!("{millis:012x}");
-    format!("{}-{}-7cc3-98c4-dc0c0c07398f", &time[..8], &time[8..])
-}
+use crate::support::{Fault, FaultyStore, Local, Operation, Probe, builder_on, uuid_v7};
 
 #[idempotent(name = "order", ttl_hours = 1, lease = "1h")]
 async fn order_at_any_age(State(probe): State<Probe>) -> String {
@@ -35,7 +29,7 @@ async fn old_key_that_is_known_to_be_in_use_does_not_run_open() {
     let before = Local::with(builder_on(store.clone()), before);
     let builder = builder_on(store.clone()).on_store_failure(OnStoreFailure::FailOpen);
     let in_time = Local::with(builder, Router::new().route("/order", post(order_in_time)));
-    let key: &'static str = uuid_v7(2 * 60 * 60).leak();
+    let key: &'static str = uuid_v7(SystemTime::now() - Duration::from_secs(2 * 60 * 60)).leak();
     let running = before.spawn("/order", key);
     before.probe.started().await;
     let away = Fault::Refused(StoreErrorKind::Unavailable);
@@ -48,20 +42,24 @@ async fn old_key_that_is_known_to_be_in_use_does_not_run_open() {
 /// The first question has said that another request has the record locked: the opposite of a licence to run.
 #[tokio::test(start_paused = true)]
 async fn key_whose_record_is_locked_does_not_run_open() {
-    let store = FaultyStore::new(MemoryStore::new());
-    let routes = || Router::new().route("/order", post(order_at_any_age));
-    let before = Local::with(builder_on(store.clone()), routes());
-    let builder = builder_on(store.clone()).on_store_failure(OnStoreFailure::FailOpen);
-    let other = Local::with(builder, routes());
-    let running = before.spawn("/order", "key");
-    before.probe.started().await;
-    store.script(Operation::Claim, Fault::Refused(StoreErrorKind::Busy));
-    store.script(
-        Operation::Claim,
-        Fault::Refused(StoreErrorKind::Unavailable),
-    );
-    other.probe.open();
-    let retry = other.post("/order", "key").await;
-    assert_eq!(other.probe.runs(), 0, "second charge: {retry:?}");
-    drop(running);
+    for away in [
+        StoreErrorKind::Unavailable,
+        StoreErrorKind::TimedOut,
+        StoreErrorKind::Refused,
+    ] {
+        let store = FaultyStore::new(MemoryStore::new());
+        let routes = || Router::new().route("/order", post(order_at_any_age));
+        let before = Local::with(builder_on(store.clone()), routes());
+        let builder = builder_on(store.clone()).on_store_failure(OnStoreFailure::FailOpen);
+        let other = Local::with(builder, routes());
+        let running = before.spawn("/order", "key");
+        before.probe.started().await;
+        for kind in [StoreErrorKind::Busy, away] {
+            store.script(Operation::Claim, Fault::Refused(kind));
+        }
+        other.probe.open();
+        let retry = other.post("/order", "key").await;
+        assert_eq!(other.probe.runs(), 0, "second charge: {retry:?}");
+        drop(running);
+    }
 }

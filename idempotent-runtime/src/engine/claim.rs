@@ -29,15 +29,17 @@ struct Protection<'a, 'f> {
     is_in_use: bool,
 }
 
+impl Intent {
+    /// By which of its fingerprints, if there is more than one.
+    fn claim(&self, owner: Owner, fingerprint: Fingerprint, policy: &Policy) -> ClaimTerms {
+        ClaimTerms::new(owner, fingerprint, &self.operation, policy.lease, self.ttl)
+    }
+}
+
 impl Protection<'_, '_> {
     fn claim(&self, owner: Owner) -> ClaimTerms {
-        ClaimTerms::new(
-            owner,
-            self.fingerprints.current(),
-            &self.intent.operation,
-            self.policy.lease,
-            self.intent.ttl,
-        )
+        let fingerprint = self.fingerprints.current();
+        self.intent.claim(owner, fingerprint, self.policy)
     }
 }
 
@@ -81,13 +83,7 @@ impl Engine {
             key: intent.keys.first(),
             token: Token::of_process(),
         };
-        let claim = ClaimTerms::new(
-            owner,
-            intent.fingerprint,
-            &intent.operation,
-            policy.lease,
-            intent.ttl,
-        );
+        let claim = intent.claim(owner, intent.fingerprint, policy);
         let claimed = backend.claim_now(&claim.request(self.0.retention, None))?;
         let (calls, error) = (&self.0.calls, claimed.as_ref().err());
         calls.ended(StoreCall::Claim, Some(asked_at), error);

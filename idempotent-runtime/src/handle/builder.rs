@@ -183,7 +183,7 @@ impl IdempotencyBuilder {
     }
 
     /// How long one store call may take. Default 2 s. A claim is asked for twice before it is given
-    /// up, so a request waits for at most twice that.
+    /// up, so a request waits for at most twice that. The renewal of a lease may take no longer than 30 s, or 10 leases if that is less.
     ///
     /// # Panics
     ///

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Consumer, DEFAULT, Outcome, SettleError, assert_no_result};
+use crate::support::uuid_v7;
 use crate::support::{App, Operation, Probe, reply, serve};
 
 #[derive(Serialize)]
@@ -267,10 +268,4 @@ async fn key_age_of_a_policy_counts_without_http_too() {
         receive(&strict, &young).await.unwrap(),
         Execution::Executed(2)
     );
-}
-
-fn uuid_v7(made_at: SystemTime) -> String {
-    let millis = made_at.duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let time = format!("{:012x}", millis.as_millis());
-    format!("{}-{}-7cc3-98c4-dc0c0c07398f", &time[..8], &time[8..])
 }

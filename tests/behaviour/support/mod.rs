@@ -9,7 +9,7 @@ mod raw;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::extract::FromRef;
@@ -25,6 +25,13 @@ pub use faulty::{Fault, FaultyStore, Operation};
 pub use local::Local;
 pub use logged::Log;
 pub use raw::{raw, raw_stream};
+
+/// A UUIDv7 that was made then.
+pub fn uuid_v7(made_at: SystemTime) -> String {
+    let millis = made_at.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let time = format!("{:012x}", millis.as_millis());
+    format!("{}-{}-7cc3-98c4-dc0c0c07398f", &time[..8], &time[8..])
+}
 
 /// The state of every test application.
 #[derive(Clone, FromRef)]

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::{Protection, new_owner};
-use crate::engine::claim_terms::ClaimTerms;
 use crate::engine::{ClaimGuard, Detach, Engine, Intent, Refusal};
 use crate::key::RecordKey;
 use crate::policy::Policy;
@@ -52,13 +51,7 @@ impl Engine {
                 let Ok(owner) = new_owner(*alias) else {
                     return;
                 };
-                let claim = ClaimTerms::new(
-                    owner,
-                    intent.fingerprint,
-                    &intent.operation,
-                    policy.lease,
-                    intent.ttl,
-                );
+                let claim = intent.claim(owner, intent.fingerprint, policy);
                 match self.claim(claim, take_over).await {
                     Ok(Claim::Acquired(held)) => {
                         let copying = held.store_copy(found, Arc::clone(response));
