@@ -195,3 +195,25 @@ fn no_file_imports_one_that_imports_it() {
         assert_eq!(circle, None, "{folder} has a circle of imports");
     }
 }
+
+/// A file is read at a sitting.
+#[test]
+fn no_source_file_is_longer_than_400_lines() {
+    for folder in [
+        "idempotent-runtime/src",
+        "idempotent-macros/src",
+        "idempotent-client/src",
+        "idempotent-cli/src",
+        "xtask/src",
+    ] {
+        for (path, text) in sources(folder) {
+            let lines = text.lines().count();
+            let is_of_tests = path.ends_with("tests.rs");
+            assert!(
+                is_of_tests || lines <= 400,
+                "{}: {lines} lines",
+                path.display()
+            );
+        }
+    }
+}

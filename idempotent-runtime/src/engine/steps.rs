@@ -29,12 +29,13 @@ use crate::exact;
 use crate::prompt;
 use crate::record::Record;
 use crate::record::progress::{Finished, MAX_PROGRESS_BYTES};
-use crate::store::{Progress, Renewed, StoreError, StoreErrorKind};
+use crate::store::{Renewed, StoreError, StoreErrorKind};
 
 mod error;
 mod held;
 mod labels;
 mod log;
+mod saves;
 #[cfg(feature = "memory")]
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ pub use error::StepError;
 pub(super) use held::Held;
 pub(crate) use labels::{Labels, Taken};
 use log::{Log, Unsaid};
+use saves::{Lost, Saves};
 
 /// The steps of one claim. Clones are the same.
 #[derive(Clone, Debug)]
@@ -62,49 +64,11 @@ struct Shared {
     is_over: AtomicBool,
 }
 
-/// How many bytes of the log saves have carried.
-#[derive(Debug, Default)]
-struct Saves {
-    /// Whatever became of it.
-    tried: usize,
-    /// Into the record.
-    done: usize,
-    /// Into those of the aliases. `None`: it has not a beginning of the log, and is left alone.
-    aliases: Vec<Option<usize>>,
-}
-
 impl Shared {
     fn all_held(&self) -> impl Iterator<Item = &Held> {
         std::iter::once(&self.held).chain(&self.aliases)
     }
 }
-
-impl Saves {
-    /// That record, of all that are held, has none of the log.
-    fn begin_anew(&mut self, number: usize) {
-        self.tried = 0;
-        let Some(alias) = number.checked_sub(1) else {
-            self.done = 0;
-            return;
-        };
-        if let Some(done) = self.aliases.get_mut(alias) {
-            *done = Some(0);
-        }
-    }
-
-    /// The aliases first: the record is what an application sees.
-    fn of_all<'a>(
-        &'a mut self,
-        shared: &'a Shared,
-    ) -> impl Iterator<Item = (&'a Held, &'a mut usize)> {
-        let aliases = shared.aliases.iter().zip(&mut self.aliases);
-        let aliases = aliases.filter_map(|(held, done)| Some((held, done.as_mut()?)));
-        aliases.chain(std::iter::once((&shared.held, &mut self.done)))
-    }
-}
-
-/// Another attempt has the claim, or none has.
-struct Lost;
 
 /// Why it is not known whether a step may begin.
 #[derive(Debug)]
@@ -349,7 +313,7 @@ impl Steps {
         if saves.tried >= end {
             return Ok(());
         }
-        self.save_all(log, &mut saves).await
+        saves.save_all(&self.0, log).await
     }
 
     /// Saves what a save that failed has left, before the claim is given up.
@@ -357,34 +321,7 @@ impl Steps {
         let Some(log) = self.0.log.get() else { return };
         let mut saves = self.0.saves.lock().await;
         // If it is lost, there is no caller to tell.
-        let _ = self.save_all(log, &mut saves).await;
-    }
-
-    /// Saves in each record what was appended since the last save there that succeeded.
-    async fn save_all(&self, log: &Log, saves: &mut Saves) -> Result<(), Lost> {
-        let end = log.len();
-        let mut is_lost = false;
-        for (held, done) in saves.of_all(&self.0) {
-            if *done >= end {
-                continue;
-            }
-            match held.save(&self.0, log, *done..end).await {
-                Ok(Progress::Saved) => *done = end,
-                Ok(Progress::Behind { stored_bytes }) => *done = stored_bytes,
-                Ok(Progress::Lost) => is_lost = true,
-                Err(error) => {
-                    let record = held.claim.owner.key;
-                    tracing::warn!(%record, error = &error as &dyn std::error::Error,
-                        "could not save a finished step, the next one will carry it");
-                }
-            }
-        }
-        saves.tried = end;
-        if is_lost {
-            self.0.is_lost.store(true, Ordering::Release);
-            return Err(Lost);
-        }
-        Ok(())
+        let _ = saves.save_all(&self.0, log).await;
     }
 }
 
