@@ -37,13 +37,15 @@ pub(in crate::store::postgres) async fn fate_without_connection(
     }
 }
 
-/// Asked by a connection of the store's until it is decided, for a while. `None` if that cannot be asked.
+/// Asked by a connection of the store's until it is decided, for a while. `None` if that cannot be asked, or the server has been
+/// started again.
 async fn fate_of(records: &Records, begun: Begun) -> Option<Fate> {
     let mut pauses = ASK_FOR_FATE.into_iter();
     loop {
         match status(records, begun).await {
             Ok(status) if status == "committed" => return Some(Fate::Ended),
             Ok(status) if status == "aborted" => return Some(Fate::Undone),
+            Ok(status) if status == "elsewhere" => return None,
             Ok(_) => match pauses.next() {
                 Some(pause) => sleep(pause).await,
                 None => return Some(Fate::Undecided),
