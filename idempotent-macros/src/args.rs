@@ -26,7 +26,7 @@ const EXPRESSION: &str = "an expression over the handler's arguments";
 const FINGERPRINT: &str = "`body`, `json` or an expression over the handler's arguments";
 const HEADER: &str = "has to be a header name (letters, digits and hyphens)";
 const HEADERS: &str = "header names (letters, digits and hyphens), each in quotes, in brackets";
-const NAME: &str = "has to be 1 to 255 visible ASCII characters";
+const NAME: &str = "has to be 1 to 255 visible ASCII characters, or a method and a route";
 
 const HANDLE: &str = "an expression over the handler's arguments: where the handle is";
 const HAS_HANDLE: &str = "this function takes the handle as an argument";
@@ -184,8 +184,12 @@ fn header_name(name: &str) -> Option<String> {
     is_name.then(|| name.to_ascii_lowercase())
 }
 
+/// Also what an operation without a name is called, such as `POST /payments/{id}`: a name that is set later can be that one.
 fn name(name: &str) -> Option<String> {
-    let is_name = (1..=255).contains(&name.len()) && name.bytes().all(|it| it.is_ascii_graphic());
+    let (method, route) = name.split_once(" /").unwrap_or((name, ""));
+    let is_visible = |it: &str| it.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_name =
+        !method.is_empty() && name.len() <= 255 && is_visible(method) && is_visible(route);
     is_name.then(|| name.to_owned())
 }
 

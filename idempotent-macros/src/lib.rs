@@ -69,7 +69,7 @@ mod tests;
 /// | `on_abandoned = "reject"`, `"retry"` or a path | `"reject"` | the key of a crashed attempt: refused (never twice), run again (at least once), or your `async fn(Abandoned) -> Recovery` decides |
 /// | `replay_errors = "all"`, `"4xx"` or `"none"` | `"all"` | which error answers are stored and replayed: 4xx and 5xx, only 4xx, or neither; what is not stored frees the key, and a retry runs the handler again |
 /// | `max_response_bytes = n` | `1048576` | the largest body that is stored, in bytes, at most 1 GiB; after a larger one the handler still never runs again |
-/// | `name = "..."` | method and matched route, without the names of its parameters | the operation, which is part of every key; set it before you change a route; required on plain functions |
+/// | `name = "..."` | method and matched route, without the names of its parameters | the operation, which is part of every key; before you change a route set it to the old one (`"POST /payments"`); required on plain functions |
 /// | `with = expr` | the router's state, by `FromRef` | where the handle is, as an expression over the handler's arguments: `with = app.idempotency`, for a state of which you cannot implement `FromRef`, such as `Arc<AppState>`; with `#[tx]` an expression for the `Transactions`. It is evaluated on each request, and cloned; an argument that it names is extracted before the last one, which cannot be the body |
 /// | `crate = path` | `::idempotent_runtime` | where the runtime is, for crates that re-export it |
 ///

@@ -111,7 +111,8 @@
 //! it did elsewhere was not.)
 //!
 //! It also stands for a [step](crate::Attempt::step) that could not begin, for example because the store was unavailable. That
-//! is not stored, so it is not marked as a replay: a retry with the same key may go on behind the steps that are finished.
+//! is not stored, so it is not marked as a replay: where the operation retries after a crash, a retry with the same key goes on behind
+//! the steps that are finished; where it does not, the retry is answered [`outcome-unknown`](#outcome-unknown).
 //!
 //! ## unusable-input
 //!

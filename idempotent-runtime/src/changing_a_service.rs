@@ -14,7 +14,7 @@
 //! | --- | --- | --- | --- |
 //! | namespace | [`IdempotencyBuilder::namespace`](crate::IdempotencyBuilder::namespace) | **runs again** | do not |
 //! | secret | [`IdempotencyBuilder::secret`](crate::IdempotencyBuilder::secret) | **runs again** | [`previous_secrets`](crate::IdempotencyBuilder::previous_secrets), see below |
-//! | operation | another method or route, another `name`; renaming a path parameter changes nothing | **runs again** | set `name = ".."` to the old operation before the route changes |
+//! | operation | another method or route, another `name`; renaming a path parameter changes nothing | **runs again** | set `name = "POST /payments"`, the old operation, before the route changes |
 //! | scope | another `scope = expr`, another resolver, another spelling of the same tenant | **runs again** | keep the serialized value the same |
 //! | key | another `header` or `key = expr` | **runs again** | accept both for one TTL, in an extractor of your own |
 //! | request | another path or query, `fingerprint = ..`, [`fingerprint_headers`](crate::IdempotencyBuilder::fingerprint_headers) | 422 `key-reused` | add new routes beside the old ones |
@@ -55,14 +55,19 @@
 //!    [`abandoned_retention`](crate::IdempotencyBuilder::abandoned_retention), or resolve them): `secret(new)` alone.
 //!
 //! [`Attempt::derived_key`](crate::Attempt::derived_key) and the record key that handlers see are made
-//! with the oldest configured secret: they change at step 2, and only for keys that begin after it.
+//! with the oldest secret that the first attempt knew, and kept in each record of the request: they change at step 2, and only
+//! for keys that begin after it, whichever instances the attempts of a key reach. A transaction (`#[tx]`) leaves nothing of an
+//! attempt that has crashed: its derived keys are made with the oldest secret of the instance that runs it. So a retry across step 2
+//! has another one; where the effect of such a handler elsewhere must not happen twice, derive its key from the order.
 //!
 //! Never deploy `secret(new)` alone over `secret(old)`. Instances compare check values when they start and
 //! log an error when they share no secret.
 //!
 //! # Times
 //!
-//! * **TTL**: counts from the completion. A shorter TTL applies to responses that are stored from then on.
+//! * **TTL**: counts from the completion. Another TTL applies to responses that are stored from then on. With `key_age = "ttl"` a longer
+//!   one makes keys young again whose records have expired under the shorter one: they run. Where clients keep keys for so long, set
+//!   the longer TTL with `key_age = "any"` first, refuse old keys in an extractor of your own, and go back to `"ttl"` one new TTL later.
 //! * **Lease**: a running attempt keeps the lease that it started with.
 //! * **Retention**: stored with each record, and extended by each renewal.
 //!

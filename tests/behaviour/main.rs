@@ -51,6 +51,8 @@ mod results_that_panic;
 mod runtime_ends;
 mod scopes;
 mod secrets;
+mod secrets_and_answers;
+mod secrets_and_identity;
 mod secrets_and_lives;
 mod secrets_and_takeovers;
 mod shutdown;

@@ -108,3 +108,28 @@ async fn recovery_is_told_of_an_operation_without_the_names_of_parameters() {
     assert_eq!(receiver.await.unwrap(), "POST /orders/{}/pay");
     drop(stopped);
 }
+
+/// The operation that it has without a name.
+#[idempotent(name = "POST /payments/{id}")]
+async fn pay_by_name(State(probe): State<Probe>) -> String {
+    format!("run {}", probe.run())
+}
+
+#[tokio::test]
+async fn a_name_that_is_the_old_operation_keeps_its_keys_on_another_route() {
+    let store = Arc::new(MemoryStore::new());
+    let before = Local::new(Arc::clone(&store), at("/payments/{payment}", post(pay)));
+    let after = Local::new(store, at("/v2/payments/{id}", post(pay_by_name)));
+    assert_eq!(before.post("/payments/7", "key").await.text(), "run 1");
+    // Its path is another one, so that it is not replayed; it does not run either.
+    let retry = after.post("/v2/payments/7", "key").await;
+    retry.assert_problem(422, "key-reused");
+    let named = Local::new(
+        Arc::new(MemoryStore::new()),
+        at("/payments/{id}", post(pay_by_name)),
+    );
+    assert_eq!(named.post("/payments/7", "key").await.text(), "run 1");
+    let operation = Locator::new("POST /payments/{payment}", "key");
+    let found = named.idempotency.inspect(&operation).await.unwrap();
+    assert!(found.is_some());
+}

@@ -116,8 +116,8 @@ async fn nothing_runs_while_what_was_finished_cannot_be_read() {
     let server = next_process(&crashes, &world).await;
     crashes.store.script(Operation::Get, AWAY);
     let refused = reply(server.post("/pay", "key", "")).await;
-    // Not that nothing was done: a step of an attempt before it was.
-    refused.assert_problem(500, "handler-failed");
+    // By this attempt nothing was done: it has not begun.
+    refused.assert_problem(503, "store-unavailable");
     assert!(refused.header("retry-after").is_some());
     assert_eq!(world.effects(), ["hold"]);
     let retry = reply(server.post("/pay", "key", "")).await;
@@ -141,7 +141,7 @@ async fn what_no_release_or_a_newer_one_has_written_is_never_taken_for_no_steps(
         let server = next_process(&crashes, &world).await;
         for _ in 0..2 {
             let refused = reply(server.post("/pay", "key", "")).await;
-            refused.assert_problem(500, "handler-failed");
+            refused.assert_problem(503, "store-unavailable");
         }
         assert_eq!(world.effects(), ["hold"]);
     }

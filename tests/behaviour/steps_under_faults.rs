@@ -255,43 +255,109 @@ async fn answer_to_a_step_that_cannot_begin_does_not_say_that_nothing_was_done()
     );
 }
 
-/// Steps of a second attempt, of which the first is looking up what has been finished.
-#[idempotent(name = "recovering", lease = "30s", on_abandoned = "retry")]
-async fn recovering(
+/// The charge is not a step.
+#[idempotent(lease = "30s")]
+async fn charge_then_step(
     attempt: Attempt,
     State(probe): State<Probe>,
 ) -> Result<String, StepError<String>> {
-    if attempt.number() == 1 {
-        probe.run_gated().await;
-    }
-    let mut first = std::pin::pin!(attempt.step("first", async { Ok::<_, String>(1) }));
-    let in_time = timeout(Duration::from_secs(1), &mut first).await;
-    let second = attempt.step("second", async { Ok::<_, String>(2) }).await?;
-    // That the store did not reply to it is told.
-    let is_unknown = in_time.is_err() && first.await.is_err();
-    Ok(format!("{is_unknown} and {second}"))
+    let charge = probe.run();
+    sleep(Duration::from_secs(40)).await;
+    let receipt = async { Ok::<_, String>(charge) };
+    attempt.step("receipt", receipt).await?;
+    Ok(format!("charge {charge}"))
 }
 
-/// As above, where a later attempt reads what the earlier ones have finished.
+/// The charge is a step that goes on while another one cannot begin.
+#[idempotent(lease = "30s")]
+async fn charge_beside_step(
+    attempt: Attempt,
+    State(probe): State<Probe>,
+) -> Result<String, StepError<String>> {
+    let charge = async {
+        let charge = probe.run();
+        sleep(Duration::from_secs(45)).await;
+        Ok::<_, String>(charge)
+    };
+    let stock = async {
+        sleep(Duration::from_secs(40)).await;
+        attempt.step("stock", async { Ok::<_, String>(()) }).await
+    };
+    let both = futures_util::future::try_join(attempt.step("charge", charge), stock);
+    let (charge, ()) = both.await?;
+    Ok(format!("charge {charge}"))
+}
+
+/// As before, and the handler has an answer of its own for that, which is not stored.
+#[idempotent(lease = "30s", replay_errors = "none")]
+async fn charge_and_own_answer(
+    attempt: Attempt,
+    State(probe): State<Probe>,
+) -> Result<String, http::StatusCode> {
+    let charge = probe.run();
+    sleep(Duration::from_secs(40)).await;
+    let receipt = attempt.step("receipt", async { Ok::<_, String>(charge) });
+    match receipt.await {
+        Ok(charge) => Ok(format!("charge {charge}")),
+        Err(_) => Err(http::StatusCode::SERVICE_UNAVAILABLE),
+    }
+}
+
+/// The store is away for longer than a lease, and the process lives: whatever the handler has done before is not known
+/// to have not happened.
 #[tokio::test(start_paused = true)]
-async fn step_that_reads_and_is_not_polled_does_not_hold_up_another() {
-    let store = FaultyStore::new(MemoryStore::new());
-    let routes = || -> Router<App> { Router::new().route("/recovering", post(recovering)) };
-    let (crashed, local) = (
-        Local::with(builder_on(store.clone()), routes()),
-        Local::with(builder_on(store.clone()), routes()),
-    );
-    let _first = crashed.spawn("/recovering", "key");
-    crashed.probe.started().await;
-    let out = Fault::Refused(StoreErrorKind::Unavailable);
-    // Until it is taken over.
-    store.script_times(40, Operation::Renew, out);
-    sleep(Duration::from_secs(31)).await;
-    store.script(Operation::Get, Fault::Swallowed);
-    let second = local.spawn("/recovering", "key");
-    sleep(Duration::from_secs(10)).await;
-    store.unscript(Operation::Renew);
-    let answer = timeout(Duration::from_secs(60 * 60), second).await;
-    let answer = answer.expect("an answer within an hour").unwrap();
-    assert_eq!(answer.text(), "true and 2");
+async fn a_step_that_cannot_begin_does_not_free_the_key() {
+    let routes: Router<App> = Router::new()
+        .route("/then", post(charge_then_step))
+        .route("/beside", post(charge_beside_step))
+        .route("/own", post(charge_and_own_answer));
+    for path in ["/then", "/beside", "/own"] {
+        let store = FaultyStore::new(MemoryStore::new());
+        let local = Local::with(builder_on(store.clone()), routes.clone());
+        let first = local.spawn(path, "key");
+        local.probe.started().await;
+        let operations = [
+            Operation::Renew,
+            Operation::Get,
+            Operation::Release,
+            Operation::Complete,
+        ];
+        let away = Fault::Refused(StoreErrorKind::Unavailable);
+        for operation in operations {
+            store.script_times(100_000, operation, away);
+        }
+        sleep(Duration::from_secs(41)).await;
+        for operation in operations {
+            store.unscript(operation);
+        }
+        let first = first.await.unwrap();
+        assert!(first.status >= 500, "{path}: {first:?}");
+        sleep(Duration::from_secs(120)).await;
+        let retry = local.post(path, "key").await;
+        retry.assert_problem(409, "outcome-unknown");
+        assert_eq!(local.probe.runs(), 1, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_has_failed_leaves_nothing_in_doubt() {
+    let routes: Router<App> = Router::new().route("/", post(declined_as_500));
+    let local = Local::new(MemoryStore::new(), routes);
+    for run in 1..=2 {
+        let answer = local.post("/", "key").await;
+        assert_eq!((answer.status, local.probe.runs()), (500, run));
+    }
+}
+
+/// By its own error, which says that nothing happened.
+#[idempotent(lease = "30s", replay_errors = "none")]
+async fn declined_as_500(
+    attempt: Attempt,
+    State(probe): State<Probe>,
+) -> Result<String, http::StatusCode> {
+    probe.run();
+    let declined = async { Err::<u32, _>("declined") };
+    let step = attempt.step("charge", declined).await;
+    step.map(|it| it.to_string())
+        .map_err(|_| http::StatusCode::INTERNAL_SERVER_ERROR)
 }

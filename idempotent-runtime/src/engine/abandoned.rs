@@ -12,6 +12,8 @@ use crate::store::{StoreError, StoreErrorKind};
 /// A crashed attempt, as far as the engine knows it.
 #[derive(Debug)]
 pub(crate) struct Crashed {
+    /// What its handler was told as its record key.
+    pub(crate) record: RecordKey,
     pub(crate) attempt: u32,
     /// The time since the record's first claim.
     pub(crate) age: Duration,
@@ -35,10 +37,12 @@ pub(super) async fn crashed(
     let Some(record) = abandoned else {
         return Ok(None);
     };
+    let steps = finished_steps(engine, &record)?;
     Ok(Some(Crashed {
+        record: steps.identity().unwrap_or(*key),
         attempt,
         age: record.age,
-        steps: finished_steps(engine, &record)?,
+        steps,
     }))
 }
 

@@ -142,7 +142,14 @@ impl Engine {
     ) -> Result<Claim<Box<ClaimGuard>>, Refusal> {
         let (intent, policy) = (protection.intent, protection.policy);
         let mut waiter = Waiter::new(policy, intent.ttl);
+        let mut has_waited = false;
         loop {
+            if has_waited
+                && let Some((alias, lease_left)) = self.running_alias(intent).await
+                && waiter.wait(&self.0.watches, &alias, lease_left).await
+            {
+                continue;
+            }
             let mut key = intent.keys.first();
             let mut outcome = self.enter_record(key, protection).await?;
             for alias in intent.keys.others() {
@@ -164,6 +171,7 @@ impl Engine {
             if !waiter.wait(&self.0.watches, &key, lease_left).await {
                 return Ok(Claim::InFlight { lease_left });
             }
+            has_waited = true;
         }
     }
 
@@ -197,6 +205,10 @@ impl Engine {
                 }
                 Claim::Abandoned { attempt, age } => {
                     protection.fingerprints.matched();
+                    let beside = Box::pin(self.answer_beside(&key, protection));
+                    if let Some(answer) = beside.await? {
+                        return Ok(Claim::Completed(answer));
+                    }
                     finding = None;
                     let (policy, describe) = (protection.policy, protection.describe);
                     let may_be_taken_over = !matches!(policy.on_abandoned, OnAbandoned::Reject);

@@ -17,11 +17,11 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::claim_terms::ClaimTerms;
 use super::given_up::{self, GivenUp, How};
 use super::leases::LeaseGuard;
-use super::steps::Held;
-use super::{Described, Engine, Steps};
+use super::steps::{Held, Unread};
+use super::{Described, Engine, Refusal, Steps};
 use crate::observer::{Event, Outcome, StoreCall};
 use crate::record::{CompactResponse, Owner, StoredResponse};
-use crate::store::{Acquired, Claim, Completion, StoreError};
+use crate::store::{Acquired, Claim, Completion, StoreError, StoreErrorKind};
 
 /// An acquired claim. Its lease is renewed for as long as this value lives.
 ///
@@ -128,9 +128,16 @@ impl ClaimGuard {
         self.attempt
     }
 
-    /// How old the record was when it was claimed.
+    /// Which attempt of the request this is: a record under another secret may have been there before.
+    pub(crate) fn attempt_of_request(&self) -> u32 {
+        let attempts = self.aliases.iter().map(|alias| alias.attempt);
+        attempts.fold(self.attempt, u32::max)
+    }
+
+    /// How old the request's first record was when it was claimed.
     pub(crate) fn age_when_claimed(&self) -> Duration {
-        self.age
+        let ages = self.aliases.iter().map(|alias| alias.age);
+        ages.fold(self.age, Duration::max)
     }
 
     pub(crate) fn claimed_at(&self) -> Instant {
@@ -158,6 +165,25 @@ impl ClaimGuard {
             Steps::new(&self.engine, held, aliases.collect())
         };
         self.steps.get_or_insert_with(new)
+    }
+
+    /// Finds out what the handlers of this request are told as its record key, for one that asks. A first attempt with one
+    /// record asks no store.
+    pub(crate) async fn identified(mut self: Box<Self>) -> Result<Box<Self>, Refusal> {
+        if self.attempt == 1 && self.aliases.is_empty() {
+            return Ok(self);
+        }
+        let engine = self.engine.clone();
+        let steps = self.steps().clone();
+        let Err(unread) = steps.identify().await else {
+            return Ok(self);
+        };
+        self.release().await;
+        let error = match unread {
+            Unread::Store(error) => error,
+            Unread::Lost => engine.0.calls.error(StoreErrorKind::Busy),
+        };
+        Err(Refusal::from(error.not_executed()).of_key_in_use())
     }
 
     /// The run is over.

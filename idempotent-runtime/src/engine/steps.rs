@@ -14,8 +14,8 @@
 //! finds there all that was finished, and a claim that is lost in one of them is lost.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Poll;
 
 use serde::Serialize;
@@ -26,6 +26,7 @@ use tokio::time::Instant;
 
 use super::{Engine, finished_steps};
 use crate::exact;
+use crate::key::RecordKey;
 use crate::prompt;
 use crate::record::Record;
 use crate::record::progress::{Finished, MAX_PROGRESS_BYTES};
@@ -33,6 +34,7 @@ use crate::store::{Renewed, StoreError, StoreErrorKind};
 
 mod error;
 mod held;
+mod identity;
 mod labels;
 mod log;
 mod saves;
@@ -56,8 +58,13 @@ struct Shared {
     held: Held,
     /// The same under other secrets.
     aliases: Box<[Held]>,
-    /// Empty until an attempt after the first has read what those before it have finished.
+    /// Empty until an attempt after the first has read what those before it have finished, before its handler begins.
     log: OnceCell<Log>,
+    /// What the handler is told as its record key, where that was asked.
+    identity: OnceLock<RecordKey>,
+    /// Steps of which nothing is known: they run, were dropped while they did, or could not begin because the store did not
+    /// say whether they may.
+    in_doubt: AtomicUsize,
     /// Held while a save is on its way: they are made one after the other.
     saves: AsyncMutex<Saves>,
     is_lost: AtomicBool,
@@ -72,7 +79,7 @@ impl Shared {
 
 /// Why it is not known whether a step may begin.
 #[derive(Debug)]
-enum Unread {
+pub(super) enum Unread {
     Lost,
     Store(StoreError),
 }
@@ -90,6 +97,8 @@ impl Steps {
             held,
             aliases,
             log: OnceCell::new_with(log),
+            identity: OnceLock::new(),
+            in_doubt: AtomicUsize::new(0),
             saves: AsyncMutex::new(saves),
             is_lost: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
@@ -105,7 +114,9 @@ impl Steps {
     where
         T: Serialize + DeserializeOwned,
     {
-        self.make_sure_of_log().await?;
+        if self.is_gone() {
+            return Err(StepError::Lost);
+        }
         let log = self.log()?;
         let earlier = log.earlier.result::<T>(&label);
         if let Some(result) = earlier.map_err(StepError::Unusable)? {
@@ -135,14 +146,19 @@ impl Steps {
             return Err(StepError::Full(label.to_owned()));
         }
         self.make_sure_of_lease().await?;
-        let result = step.await.map_err(StepError::Step)?;
+        // Until it has ended; if it is dropped, for good.
+        self.0.in_doubt.fetch_add(1, Ordering::SeqCst);
+        let result = step.await;
+        self.0.in_doubt.fetch_sub(1, Ordering::SeqCst);
+        let result = result.map_err(StepError::Step)?;
         let end = log.append(label, self.finished(label, &result, log, bare));
         Ok((result, end))
     }
 
-    /// Whether something is known to have happened under this claim.
-    pub(super) fn has_finished(&self) -> bool {
-        self.0.log.get().is_some_and(|log| log.len() > 0)
+    /// Whether something is known to have happened under this claim, or may have happened in its steps.
+    pub(super) fn may_have_acted(&self) -> bool {
+        let has_finished = self.0.log.get().is_some_and(Log::has_steps);
+        has_finished || self.0.in_doubt.load(Ordering::SeqCst) > 0
     }
 
     /// The claim is done with. A handler's clone that is still around runs no step and saves no more.
@@ -156,21 +172,6 @@ impl Steps {
 
     fn log(&self) -> Result<&Log, Unread> {
         self.0.log.get().ok_or(Unread::Lost)
-    }
-
-    async fn make_sure_of_log(&self) -> Result<(), Unread> {
-        if self.is_gone() {
-            return Err(Unread::Lost);
-        }
-        if self.0.log.initialized() {
-            return Ok(());
-        }
-        let steps = self.clone();
-        let reading = async move {
-            let log = steps.0.log.get_or_try_init(|| steps.read());
-            log.await.map(|_| ())
-        };
-        self.in_task(reading).await?
     }
 
     /// Goes on with work in a task of its own, whether or not this is polled on. What is done at once needs none.
@@ -200,7 +201,12 @@ impl Steps {
         if !self.is_gone() && !is_known_to_last() {
             let steps = self.clone();
             let renewing = async move { steps.renew_lease().await };
-            self.in_task(renewing).await??;
+            let renewed = self.in_task(renewing).await.map_err(Unread::Store);
+            if let Err(unread) = renewed.and_then(|renewed| renewed) {
+                // The handler has run until here, and may have done anything outside of its steps.
+                self.0.in_doubt.fetch_add(1, Ordering::SeqCst);
+                return Err(unread);
+            }
         }
         match self.is_gone() {
             true => Err(Unread::Lost),
@@ -254,7 +260,7 @@ impl Steps {
         Ok(Log {
             earlier,
             bytes: Mutex::new(longest.progress.into()),
-            unsaid: Mutex::default(),
+            ..Log::default()
         })
     }
 
@@ -335,6 +341,12 @@ impl<E> From<Unread> for StepError<E> {
 }
 
 impl<E> From<Lost> for StepError<E> {
+    fn from(_: Lost) -> Self {
+        Self::Lost
+    }
+}
+
+impl From<Lost> for Unread {
     fn from(_: Lost) -> Self {
         Self::Lost
     }

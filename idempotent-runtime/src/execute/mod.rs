@@ -283,6 +283,7 @@ impl Idempotency {
         };
         match value::decided(claim)? {
             Continue(held) => {
+                let held = held.identified().await.map_err(ExecuteError::refused)?;
                 let run = run::run(held, policy.max_response_bytes, function);
                 Detach::new(self.engine().tasks(), run).await.answer()
             }

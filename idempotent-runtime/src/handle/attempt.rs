@@ -189,8 +189,9 @@ impl Attempt {
     /// * There is room for 1 MiB in a record. A result that does not fit (or does not serialize) is
     ///   returned, but not kept; that the step was finished is kept, so a later attempt gets an error
     ///   and does not run it again. When there is no room even for that, a step does not begin.
-    /// * Steps that are finished say that something happened. So an error answer that is not stored
-    ///   (`replay_errors`) does not free the key then: it becomes abandoned, and with
+    /// * Steps that are finished say that something happened, and one that was dropped before its end, or was refused because the
+    ///   store did not say whether it may begin, that something may have. So an error answer that is not stored
+    ///   (`replay_errors`, [`StepError`]) does not free the key then: it becomes abandoned, and with
     ///   `on_abandoned = "retry"` the client's retry goes on after the last finished step.
     ///   [`Release`](crate::Release) still means that nothing happened: the key is free, and the steps are forgotten.
     ///
@@ -239,11 +240,11 @@ impl Attempt {
         attempt.0.run.get().is_none().then(|| attempt.clone())
     }
 
-    /// The handler is about to run, under this claim.
+    /// The handler is about to run, under this claim, which is [identified](ClaimGuard::identified).
     pub(crate) fn begin(&self, held: &mut ClaimGuard) {
         self.begin_run(Run::Claimed(Claimed {
-            record: held.owner().key,
-            number: held.attempt(),
+            record: held.steps().identity(),
+            number: held.attempt_of_request(),
             age: held.age_when_claimed(),
             since: held.claimed_at(),
             steps: held.steps().clone(),

@@ -270,7 +270,7 @@ impl Idempotency {
     pub(crate) fn describe(&self, intent: &Intent, crashed: Crashed) -> Abandoned {
         Abandoned {
             key: intent.key.clone(),
-            record: intent.keys.first(),
+            record: crashed.record,
             operation: intent.operation.exact().to_owned(),
             scope: intent.scope.clone(),
             attempt: crashed.attempt,

@@ -73,7 +73,7 @@ impl<E> StepError<E> {
             Self::Lost => tracing::warn!("lost the claim of a handler between its steps"),
             Self::Unreadable(cause) => tracing::error!(
                 error = cause as &dyn std::error::Error,
-                "cannot read what was finished before"
+                "cannot find out whether a step may begin"
             ),
             // Without its source, which may show a part of a step's result.
             other => tracing::error!(error = %other, "a step did not run"),

@@ -279,8 +279,13 @@ where
             note::outcome(&idempotency, response, Outcome::Degraded)
         }
         Admission::Run(mut held) => {
-            report.runs(held.attempt());
+            report.runs(held.attempt_of_request());
             if let Some(attempt) = attempt {
+                // Boxed: few requests have to make room for it.
+                held = match Box::pin(held.identified()).await {
+                    Ok(held) => held,
+                    Err(refusal) => return answer::refuse(&idempotency, &refusal),
+                };
                 attempt.begin(&mut held);
             }
             #[cfg(feature = "test-util")]

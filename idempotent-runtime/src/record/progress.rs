@@ -8,6 +8,12 @@
 //! | 2 | the name of the result's type | text |
 //! | 4 | the result as JSON; absent where it could not be kept | text |
 //!
+//! or this one, which is no step:
+//!
+//! | tag | | value |
+//! | --: | --- | --- |
+//! | 6 | the record key that the handler was told, where that can be another record's than this one | 32 bytes |
+//!
 //! An even tag is required and an odd one optional, as in a stored response. What is appended leaves the bytes
 //! before it alone, so progress only grows, as
 //! [`Store::save_progress`](crate::store::Store::save_progress) asks.
@@ -20,6 +26,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use super::cbor::{Malformed, Reader, Writer};
+use crate::key::RecordKey;
 
 const VERSION: u8 = 1;
 
@@ -28,6 +35,7 @@ mod tag {
     pub(super) const LABEL: u64 = 0;
     pub(super) const TYPE_NAME: u64 = 2;
     pub(super) const JSON: u64 = 4;
+    pub(super) const IDENTITY: u64 = 6;
 }
 
 /// The most bytes of progress in one record.
@@ -38,6 +46,13 @@ pub(crate) const MAX_PROGRESS_BYTES: usize = 1024 * 1024;
 pub(crate) struct FinishedSteps {
     in_order: Vec<Finished>,
     places: HashMap<Arc<str>, usize>,
+    identity: Option<RecordKey>,
+}
+
+/// What progress consists of.
+enum Part {
+    Step(Finished),
+    Identity(RecordKey),
 }
 
 /// One finished step.
@@ -101,13 +116,28 @@ impl FinishedSteps {
         }
         let mut reader = Reader::new(rest);
         while reader.left() > 0 {
-            steps.push(Finished::read(&mut reader)?)?;
+            match Part::read(&mut reader)? {
+                Part::Step(step) => steps.push(step)?,
+                // The first attempt's, whatever another has thought.
+                Part::Identity(key) => {
+                    steps.identity.get_or_insert(key);
+                }
+            }
         }
         Ok(steps)
     }
 
     pub(crate) fn labels(&self) -> impl Iterator<Item = &str> {
         self.in_order.iter().map(|step| &*step.label)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.in_order.is_empty()
+    }
+
+    /// The record key that the handlers of this request were told, if that is said here.
+    pub(crate) fn identity(&self) -> Option<RecordKey> {
+        self.identity
     }
 
     /// The result of a step; `None` when it was not finished.
@@ -157,34 +187,6 @@ impl Finished {
         writer.finish()
     }
 
-    /// One step, of which each field is there once.
-    fn read(reader: &mut Reader<'_>) -> Result<Self, ProgressError> {
-        let (mut label, mut type_name, mut json) = (None, None, None);
-        for _ in 0..reader.map()? {
-            let field = match reader.uint()? {
-                tag::LABEL => &mut label,
-                tag::TYPE_NAME => &mut type_name,
-                tag::JSON => &mut json,
-                unknown if unknown % 2 == 0 => return Err(ProgressError::RequiredField(unknown)),
-                _ => {
-                    reader.skip()?;
-                    continue;
-                }
-            };
-            if field.replace(reader.text()?).is_some() {
-                return Err(Malformed::from("a field given twice").into());
-            }
-        }
-        let (Some(label), Some(type_name)) = (label, type_name) else {
-            return Err(Malformed::from("a step without a label or a type").into());
-        };
-        Ok(Self {
-            label: label.into(),
-            type_name: type_name.into(),
-            json: json.map(Into::into),
-        })
-    }
-
     /// What it was finished with.
     pub(crate) fn result<T: DeserializeOwned>(&self) -> Result<T, UnusableStep> {
         let asked = type_name::<T>();
@@ -200,6 +202,57 @@ impl Finished {
             return Err(unusable(Cause::NotRetained));
         };
         serde_json::from_str(json).map_err(|source| unusable(Cause::Undecodable { asked, source }))
+    }
+}
+
+/// The bytes of the record key that a handler is told, to be [`append`]ed.
+pub(crate) fn encode_identity(key: &RecordKey) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new());
+    writer.map(1);
+    writer.uint(tag::IDENTITY);
+    writer.bytes(key.as_bytes());
+    writer.finish()
+}
+
+impl Part {
+    /// Each field is there once.
+    fn read(reader: &mut Reader<'_>) -> Result<Self, ProgressError> {
+        let (mut label, mut type_name, mut json) = (None, None, None);
+        let mut identity = None;
+        for _ in 0..reader.map()? {
+            let field = match reader.uint()? {
+                tag::LABEL => &mut label,
+                tag::TYPE_NAME => &mut type_name,
+                tag::JSON => &mut json,
+                tag::IDENTITY if identity.is_none() => {
+                    let bytes = reader.bytes()?.try_into();
+                    let bytes =
+                        bytes.map_err(|_| Malformed::from("a record key without 32 bytes"))?;
+                    identity = Some(RecordKey::from_bytes(bytes));
+                    continue;
+                }
+                tag::IDENTITY => return Err(Malformed::from("a field given twice").into()),
+                unknown if unknown % 2 == 0 => return Err(ProgressError::RequiredField(unknown)),
+                _ => {
+                    reader.skip()?;
+                    continue;
+                }
+            };
+            if field.replace(reader.text()?).is_some() {
+                return Err(Malformed::from("a field given twice").into());
+            }
+        }
+        if let Some(identity) = identity {
+            return Ok(Self::Identity(identity));
+        }
+        let (Some(label), Some(type_name)) = (label, type_name) else {
+            return Err(Malformed::from("a step without a label or a type").into());
+        };
+        Ok(Self::Step(Finished {
+            label: label.into(),
+            type_name: type_name.into(),
+            json: json.map(Into::into),
+        }))
     }
 }
 

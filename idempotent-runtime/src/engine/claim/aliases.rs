@@ -1,13 +1,14 @@
 //! While a secret is rotated: the other records of a request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Protection, new_owner};
 use crate::engine::{ClaimGuard, Detach, Engine, Intent, Refusal};
 use crate::key::RecordKey;
 use crate::policy::Policy;
-use crate::record::StoredResponse;
-use crate::store::Claim;
+use crate::record::{RecordState, StoredResponse};
+use crate::store::{Claim, StoreError};
 
 impl Engine {
     /// The request has its record, and needs the one that instances with another secret know it by. What
@@ -34,6 +35,44 @@ impl Engine {
             other
         })
         .await
+    }
+
+    /// The answer that another record of the request has, where this one was abandoned: that one stands.
+    pub(super) async fn answer_beside(
+        &self,
+        abandoned: &RecordKey,
+        protection: &mut Protection<'_, '_>,
+    ) -> Result<Option<Arc<StoredResponse>>, StoreError> {
+        let intent = protection.intent;
+        if intent.keys.others().is_empty() {
+            return Ok(None);
+        }
+        for key in intent.keys.iter().filter(|key| *key != abandoned) {
+            let Some(record) = self.read(key).await? else {
+                continue;
+            };
+            if let RecordState::Completed(response) = record.state
+                && protection.fingerprints.include(record.fingerprint)
+            {
+                let copying = self.copy_to_aliases(intent, *key, &response, protection.policy);
+                copying.await;
+                return Ok(Some(response));
+            }
+        }
+        Ok(None)
+    }
+
+    /// For a waiter: the other records are looked at before the first one is claimed again, which would wake all others that
+    /// wait for it. What is wrong with the store, the claim says.
+    pub(super) async fn running_alias(&self, intent: &Intent) -> Option<(RecordKey, Duration)> {
+        for alias in intent.keys.others() {
+            if let Ok(Some(record)) = self.read(alias).await
+                && let RecordState::Running { lease_left } = record.state
+            {
+                return Some((*alias, lease_left));
+            }
+        }
+        None
     }
 
     /// The other records of a request say what this one says: for instances that know only another secret.

@@ -20,11 +20,11 @@ impl ClaimGuard {
     }
 
     /// As [`release`](Self::release), when it is not the handler who says that nothing happened. A
-    /// finished step says that something did: the key then becomes abandoned, for the next attempt
-    /// to go on after that step.
+    /// finished step says that something did, and one of which nothing is known that it may have: the key then
+    /// becomes abandoned, for the next attempt to go on after what is finished.
     pub(crate) async fn withdraw(self: Box<Self>) -> Answer {
-        let has_finished = self.steps.as_ref().is_some_and(Steps::has_finished);
-        let how = if has_finished {
+        let may_have_acted = self.steps.as_ref().is_some_and(Steps::may_have_acted);
+        let how = if may_have_acted {
             How::Abandon
         } else {
             How::of_attempt(self.attempt)

@@ -77,8 +77,8 @@ pub enum StepError<E> {
     /// not be kept. Nothing was run: that would be the step's second time.
     #[error(transparent)]
     Unusable(UnusableStep),
-    /// The store cannot be asked what earlier attempts have finished, or, after this process stood still
-    /// for longer than its lease, whether the claim is still its own. Nothing was run.
+    /// This process stood still, or could not reach the store, for longer than its lease, and the store cannot be asked whether the
+    /// claim is still its own. The step was not run.
     #[error("the record cannot be read")]
     Unreadable(#[source] StoreError),
     /// The record has no room for a step of this label. Nothing was run.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -18,6 +19,8 @@ pub(super) struct Log {
     /// Steps of this attempt that the handler has not got the result of: they are being saved, or the
     /// future that was saving them was dropped.
     pub(super) unsaid: Mutex<HashMap<Box<str>, Unsaid>>,
+    /// This attempt has finished one.
+    pub(super) has_own: AtomicBool,
 }
 
 /// A step that has run, and where it ends in the log.
@@ -38,13 +41,22 @@ impl Log {
 
     /// Returns where the step ends.
     pub(super) fn append(&self, label: &str, step: Finished) -> usize {
-        let end = {
-            let mut bytes = lock(&self.bytes);
-            append(&mut bytes, &step.encode());
-            bytes.len()
-        };
+        let end = self.extend(&step.encode());
+        self.has_own.store(true, Ordering::Release);
         lock(&self.unsaid).insert(label.into(), Unsaid { step, end });
         end
+    }
+
+    /// Returns where the encoded part ends.
+    pub(super) fn extend(&self, part: &[u8]) -> usize {
+        let mut bytes = lock(&self.bytes);
+        append(&mut bytes, part);
+        bytes.len()
+    }
+
+    /// Whether any attempt has finished a step.
+    pub(super) fn has_steps(&self) -> bool {
+        !self.earlier.is_empty() || self.has_own.load(Ordering::Acquire)
     }
 
     /// A step of this label that has run without its result being told to the handler.

@@ -33,6 +33,12 @@ impl Saves {
         }
     }
 
+    /// Whether each record that is saved to has the log up to there.
+    pub(super) fn are_all_at(&self, end: usize) -> bool {
+        let aliases = self.aliases.iter().flatten();
+        aliases.chain([&self.done]).all(|done| *done >= end)
+    }
+
     /// The aliases first: the record is what an application sees.
     fn of_all<'a>(
         &'a mut self,

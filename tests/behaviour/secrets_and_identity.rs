@@ -1,0 +1,220 @@
+//! What a handler and an operator derive from a record key stays the same while a secret is rotated, whichever of the
+//! request's records an attempt finds.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Extension, Router};
+use http::{HeaderMap, StatusCode};
+use idempotent_runtime::{
+    Abandoned, Attempt, IdempotencyBuilder, Recovery, StoredResponse, idempotent,
+};
+
+use crate::support::{App, Crashes, LEASE, Local, Probe};
+
+/// It does one charge for each key that it is sent.
+#[derive(Clone, Default)]
+struct Provider(Arc<Mutex<HashMap<String, usize>>>);
+
+impl Provider {
+    fn charge(&self, key: &str) -> usize {
+        let mut charges = self.0.lock().unwrap();
+        let next = charges.len() + 1;
+        *charges.entry(key.to_owned()).or_insert(next)
+    }
+
+    fn find(&self, key: &str) -> Option<usize> {
+        self.0.lock().unwrap().get(key).copied()
+    }
+
+    fn charges(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+#[idempotent(on_abandoned = "retry", lease = "30s")]
+async fn by_derived_key(
+    attempt: Attempt,
+    Extension(provider): Extension<Provider>,
+    State(probe): State<Probe>,
+) -> String {
+    let charge = provider.charge(&attempt.derived_key("charge"));
+    if attempt.number() == 1 {
+        probe.run_gated().await;
+    }
+    format!("charge {charge}")
+}
+
+#[idempotent(on_abandoned = look, lease = "30s")]
+async fn by_record_key(
+    attempt: Attempt,
+    Extension(provider): Extension<Provider>,
+    State(probe): State<Probe>,
+) -> String {
+    let charge = provider.charge(&attempt.record_key().unwrap().to_hex());
+    if attempt.number() == 1 {
+        probe.run_gated().await;
+    }
+    format!("charge {charge}")
+}
+
+async fn look(abandoned: Abandoned) -> Recovery {
+    let provider = abandoned.extension::<Provider>().unwrap();
+    match provider.find(&abandoned.record_key().to_hex()) {
+        Some(charge) => {
+            let body = format!("charge {charge}");
+            Recovery::Replay(StoredResponse::new(StatusCode::OK, HeaderMap::new(), body))
+        }
+        None => Recovery::Retry,
+    }
+}
+
+/// An attempt after the first one asks what that has done.
+#[idempotent(on_abandoned = "retry", lease = "30s")]
+async fn by_number(
+    attempt: Attempt,
+    Extension(provider): Extension<Provider>,
+    State(probe): State<Probe>,
+) -> String {
+    if attempt.number() > 1 {
+        return format!("charge {}", provider.charges());
+    }
+    let charge = provider.charge(&format!("run {}", probe.run_gated().await));
+    format!("charge {charge}")
+}
+
+/// Its charge is a step.
+#[idempotent(on_abandoned = "retry", lease = "30s")]
+async fn by_step(
+    attempt: Attempt,
+    Extension(provider): Extension<Provider>,
+    State(probe): State<Probe>,
+) -> String {
+    let charge = async { Ok::<_, String>(provider.charge(&attempt.derived_key("charge"))) };
+    let charge = attempt.step("charge", charge).await.unwrap();
+    if attempt.number() == 1 {
+        probe.run_gated().await;
+    }
+    format!("charge {charge}")
+}
+
+const PATHS: [&str; 4] = ["/derived", "/record", "/number", "/step"];
+
+fn routes(provider: &Provider) -> Router<App> {
+    Router::new()
+        .route("/derived", post(by_derived_key))
+        .route("/record", post(by_record_key))
+        .route("/number", post(by_number))
+        .route("/step", post(by_step))
+        .layer(Extension(provider.clone()))
+}
+
+type Setting = fn(IdempotencyBuilder) -> IdempotencyBuilder;
+
+const BEFORE: Setting = |it| it.secret("old");
+const STEP_1: Setting = |it| it.secret("new").previous_secrets(["old"]);
+const STEP_2: Setting = |it| it.secret("new");
+
+/// A process that begins a request and dies, with its runtime.
+fn crash(crashes: &Crashes, provider: &Provider, setting: Setting, path: &'static str) {
+    std::thread::scope(|threads| {
+        let process = threads.spawn(|| {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime.enable_all().build().unwrap().block_on(async {
+                let builder = setting(crashes.builder()).extension(provider.clone());
+                let process = Local::with(builder, routes(provider));
+                let _reply = process.spawn(path, "key");
+                process.probe.started().await;
+                if path == "/number" {
+                    provider.charge("run 1");
+                }
+                crashes.clock.advance(LEASE);
+            });
+        });
+        process.join().unwrap();
+    });
+}
+
+/// The instances that a request's attempts reach, one after the other: all but the last one crash.
+async fn attempts(settings: &[Setting], path: &'static str) -> (usize, String) {
+    let (crashes, provider) = (Crashes::new(), Provider::default());
+    let (last, crashing) = settings.split_last().unwrap();
+    let [first, others @ ..] = crashing else {
+        unreachable!("one crashes");
+    };
+    crash(&crashes, &provider, *first, path);
+    assert_eq!(provider.charges(), 1);
+    for setting in others {
+        take_over_and_crash(&crashes, *setting, path);
+    }
+    let builder = last(crashes.builder()).extension(provider.clone());
+    let instance = Local::with(builder, routes(&provider));
+    instance.probe.open();
+    let answer = instance.post(path, "key").await;
+    (provider.charges(), answer.text().to_owned())
+}
+
+/// Another attempt, which dies before it has done anything.
+fn take_over_and_crash(crashes: &Crashes, setting: Setting, path: &'static str) {
+    #[idempotent(on_abandoned = "retry", lease = "30s")]
+    async fn stops(attempt: Attempt, State(probe): State<Probe>) -> String {
+        format!("{} in run {}", attempt.number(), probe.run_gated().await)
+    }
+    std::thread::scope(|threads| {
+        let process = threads.spawn(|| {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime.enable_all().build().unwrap().block_on(async {
+                let routes = Router::new().route(path, post(stops));
+                let process = Local::with(setting(crashes.builder()), routes);
+                let _reply = process.spawn(path, "key");
+                process.probe.started().await;
+                crashes.clock.advance(LEASE);
+            });
+        });
+        process.join().unwrap();
+    });
+}
+
+#[tokio::test]
+async fn attempts_on_instances_of_both_steps_do_one_charge() {
+    let ways: [&[Setting]; 8] = [
+        &[STEP_1, STEP_1],
+        &[STEP_1, STEP_2],
+        &[STEP_2, STEP_1],
+        &[BEFORE, STEP_1],
+        &[STEP_1, BEFORE],
+        &[STEP_1, STEP_2, STEP_1],
+        &[STEP_2, STEP_1, STEP_2],
+        &[STEP_2, STEP_1, STEP_1],
+    ];
+    for (number, settings) in ways.into_iter().enumerate() {
+        for path in PATHS {
+            let (charges, answer) = attempts(settings, path).await;
+            assert_eq!(charges, 1, "{path}, way {number}: {answer}");
+            assert_eq!(answer, "charge 1", "{path}, way {number}");
+        }
+    }
+}
+
+/// Nothing has happened while that is not kept: another attempt would not find it.
+#[tokio::test(start_paused = true)]
+async fn handler_that_asks_for_its_attempt_does_not_run_before_it_is_known_by_all_records() {
+    use crate::support::{Fault, FaultyStore, Operation, builder_on};
+    use idempotent_runtime::store::StoreErrorKind;
+    use idempotent_runtime::store::memory::MemoryStore;
+
+    let store = FaultyStore::new(MemoryStore::new());
+    let provider = Provider::default();
+    let local = Local::with(STEP_1(builder_on(store.clone())), routes(&provider));
+    local.probe.open();
+    let away = Fault::Refused(StoreErrorKind::Unavailable);
+    store.script_times(100, Operation::SaveProgress, away);
+    let refused = local.post("/derived", "key").await;
+    refused.assert_problem(503, "store-unavailable");
+    assert_eq!(provider.charges(), 0);
+    store.unscript(Operation::SaveProgress);
+    let retry = local.post("/derived", "key").await;
+    assert_eq!((retry.status, retry.text()), (200, "charge 1"));
+}
