@@ -20,6 +20,7 @@ mod places;
 mod records;
 mod rotation;
 mod runaway;
+mod silence;
 mod startup;
 mod status;
 mod unprotected;

@@ -167,7 +167,8 @@ impl Calls {
         self.within(self.limit, name, call).await
     }
 
-    async fn within<T>(
+    /// As [`timed`](Self::timed), within another time.
+    pub(super) async fn within<T>(
         &self,
         limit: Duration,
         name: StoreCall,

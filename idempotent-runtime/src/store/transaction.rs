@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
+use super::StoreErrorKind;
 use super::{Claim, StoreError};
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
@@ -111,13 +113,18 @@ pub trait Session<C>: Send {
     /// [`StoreError`]; the transaction is lost, and nothing has happened.
     async fn undo(&mut self) -> Result<(), StoreError>;
 
-    /// Writes the record, if the transaction was begun with one, and commits.
+    /// Writes the record, if the transaction was begun with one, and commits. What the connection is asked may take as long as
+    /// `limit`; where it is silent then, finding out what has become of the transaction can take as long again.
     ///
     /// # Errors
     ///
     /// [`StoreError`]; where [it may have happened](crate::store::StoreError::may_have_happened), the transaction may
     /// have been committed.
-    async fn commit(self: Box<Self>, response: &StoredResponse) -> Result<Committed, StoreError>;
+    async fn commit(
+        self: Box<Self>,
+        response: &StoredResponse,
+        limit: Duration,
+    ) -> Result<Committed, StoreError>;
 
     /// Rolls everything back and frees the key.
     async fn roll_back(self: Box<Self>);
@@ -156,6 +163,19 @@ impl Fate {
             Self::Ended | Self::Undecided => Committed::Unknown,
         }
     }
+}
+
+/// Within a time. Dropped at its end, the session's connection is closed.
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
+pub(super) async fn bounded<T>(
+    store: &'static str,
+    limit: Duration,
+    commit: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let silent = |_| Err(StoreError::new(store, StoreErrorKind::TimedOut));
+    tokio::time::timeout(limit, commit)
+        .await
+        .unwrap_or_else(silent)
 }
 
 /// How long a connection may take to return to the savepoint before something is taken to run there still.

@@ -15,6 +15,7 @@ use crate::support::{PATIENCE, Scratch, TTL, answer, claimed, pool_with, request
 use crate::transactions::Shop;
 
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
+const COMMIT_LIMIT: Duration = IDLE_LIMIT;
 
 /// A store on an application's pool of one connection.
 struct Till(Shop);
@@ -42,7 +43,10 @@ impl Till {
         };
         let sql = sqlx::raw_sql(AssertSqlSafe(handler.to_owned()));
         sql.execute(session.connection()).await.unwrap();
-        assert_eq!(session.commit(&answer()).await.unwrap(), Committed::Stored);
+        assert_eq!(
+            session.commit(&answer(), COMMIT_LIMIT).await.unwrap(),
+            Committed::Stored
+        );
         self.settle(false).await;
         transaction
     }
@@ -136,7 +140,10 @@ async fn a_duplicate_of_a_running_transaction_waits_for_no_row() {
     let begun = begun.expect("it waits for no row");
     assert!(matches!(begun, Claim::InFlight { .. }), "{begun:?}");
     assert_eq!(second.says("@@autocommit + 0").await, "0");
-    assert_eq!(session.commit(&answer()).await.unwrap(), Committed::Stored);
+    assert_eq!(
+        session.commit(&answer(), COMMIT_LIMIT).await.unwrap(),
+        Committed::Stored
+    );
     let begun = second.begin(&duplicate).await;
     assert!(matches!(begun, Claim::Completed(_)), "{begun:?}");
     scratch.clean_up().await;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::{HeaderMap, StatusCode};
 use idempotent_runtime::store::transaction::sealed::Of;
 use idempotent_runtime::store::transaction::{Begin, Committed, Session, TransactionRequest};
 use idempotent_runtime::store::{Claim, Store, StoreErrorKind};
@@ -18,6 +19,7 @@ use crate::support::{PATIENCE, Scratch, TTL, answer, pool, request};
 
 /// Longer than any of these takes.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
+const COMMIT_LIMIT: Duration = IDLE_LIMIT;
 
 type Opened = Box<dyn Session<MySqlConnection>>;
 
@@ -128,7 +130,7 @@ async fn a_handler_that_changes_its_session_has_a_record_and_its_connection_is_c
         let mut session = shop.open(&request).await;
         run(&mut session, &insert).await;
         run(&mut session, change).await;
-        let committed = session.commit(&answer()).await.unwrap();
+        let committed = session.commit(&answer(), COMMIT_LIMIT).await.unwrap();
         assert_eq!(committed, Committed::Stored, "{change}");
         shop.settle().await;
         let stored = shop.recorded(&request.owner.key).await;
@@ -163,7 +165,7 @@ async fn a_handler_that_changes_its_role_has_a_record() {
         let request = transaction();
         let mut session = shop.open(&request).await;
         run(&mut session, change).await;
-        let committed = session.commit(&answer()).await.unwrap();
+        let committed = session.commit(&answer(), COMMIT_LIMIT).await.unwrap();
         assert_eq!(committed, Committed::Stored, "{change}");
         shop.settle().await;
         let stored = shop.recorded(&request.owner.key).await;
@@ -224,7 +226,11 @@ async fn a_peer_that_goes_silent_twice_costs_no_transaction() {
         for _ in 0..6 {
             let request = transaction();
             let session = timeout(Duration::from_secs(2), shop.open(&request)).await;
-            let committed = session.unwrap().commit(&answer()).await.unwrap();
+            let committed = session
+                .unwrap()
+                .commit(&answer(), COMMIT_LIMIT)
+                .await
+                .unwrap();
             assert_eq!(committed, Committed::Stored);
         }
         assert!(frozen.elapsed() < Duration::from_secs(5));
@@ -246,7 +252,11 @@ async fn a_commit_whose_reply_does_not_come_holds_nothing() {
         let request = transaction();
         let session = shop.open(&request).await;
         proxy.keep_reply_to("COMMIT");
-        let committed = timeout(Duration::from_millis(200), session.commit(&answer())).await;
+        let committed = timeout(
+            Duration::from_millis(200),
+            session.commit(&answer(), COMMIT_LIMIT),
+        )
+        .await;
         assert!(committed.is_err(), "{committed:?}");
         let again = timeout(Duration::from_secs(2), async {
             loop {
@@ -262,6 +272,25 @@ async fn a_commit_whose_reply_does_not_come_holds_nothing() {
         shop.settle().await;
     }
     scratch.clean_up().await;
+}
+
+/// The handler would be rolled back and run again, each time.
+#[tokio::test]
+async fn a_response_that_the_server_does_not_take_is_a_record_without_its_body() {
+    let Some(server) = OwnServer::start(&["--max-allowed-packet=1M"]).await else {
+        return;
+    };
+    let scratch = Scratch::on(&server.options()).await;
+    scratch.store(1).migrate().await.unwrap();
+    let shop = Shop::new(&scratch, &scratch.options, 1);
+    let request = transaction();
+    let session = shop.open(&request).await;
+    let body = vec![7; 1024 * 1024];
+    let large = StoredResponse::new(StatusCode::CREATED, HeaderMap::new(), body);
+    let committed = session.commit(&large, COMMIT_LIMIT).await.unwrap();
+    assert_eq!(committed, Committed::Stored);
+    let recorded = shop.recorded(&request.owner.key).await.unwrap();
+    assert_eq!((recorded.status, &recorded.body), (201, &None));
 }
 
 /// 503 for as long as the connections live that have said so, though the server has changed its mind.
@@ -294,7 +323,7 @@ async fn read_only_connections_are_not_reused() {
     let session = shop.open(&running).await;
     // Waits for no other session: the transaction has written, but holds no table's lock of a reader.
     scratch.execute("SET GLOBAL read_only = 1").await;
-    let error = session.commit(&answer()).await.unwrap_err();
+    let error = session.commit(&answer(), COMMIT_LIMIT).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Refused, "{error:?}");
     assert!(!error.may_have_happened());
     for _ in 0..2 {
@@ -314,7 +343,10 @@ async fn read_only_connections_are_not_reused() {
     scratch.execute("SET GLOBAL read_only = 0").await;
     assert_eq!(shop.recorded(&running.owner.key).await, None);
     let session = shop.open(&running).await;
-    assert_eq!(session.commit(&answer()).await.unwrap(), Committed::Stored);
+    assert_eq!(
+        session.commit(&answer(), COMMIT_LIMIT).await.unwrap(),
+        Committed::Stored
+    );
     shop.settle().await;
     let after = scratch.connections().await;
     assert!(
@@ -343,7 +375,10 @@ async fn a_transaction_writes_the_record_of_each_of_its_keys() {
         let begun = shop.begin.begin(Some(&other), IDLE_LIMIT).await.unwrap();
         assert!(matches!(begun, Claim::InFlight { .. }), "{begun:?}");
     }
-    assert_eq!(session.commit(&answer()).await.unwrap(), Committed::Stored);
+    assert_eq!(
+        session.commit(&answer(), COMMIT_LIMIT).await.unwrap(),
+        Committed::Stored
+    );
     for key in [request.owner.key, aliases[0], aliases[1]] {
         assert_eq!(shop.recorded(&key).await, Some(answer()));
     }

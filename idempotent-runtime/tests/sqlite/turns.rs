@@ -19,6 +19,9 @@ use crate::support::{
     rival,
 };
 
+/// Longer than any commit here takes.
+const COMMIT_LIMIT: Duration = Duration::from_secs(60);
+
 type Transactions = Arc<dyn Begin<SqliteConnection>>;
 type Open = Box<dyn Session<SqliteConnection>>;
 
@@ -111,7 +114,10 @@ async fn roll_back_does_not_wait_for_a_statement_that_was_cut_off() {
     let mut session = in_time(open(&transactions)).await;
     let create = sqlx::query("CREATE TABLE payments (id INTEGER)").execute(session.connection());
     create.await.unwrap();
-    let committed = session.commit(&response("paid")).await.unwrap();
+    let committed = session
+        .commit(&response("paid"), COMMIT_LIMIT)
+        .await
+        .unwrap();
     assert_eq!(committed, Committed::Stored);
 }
 
@@ -216,7 +222,10 @@ async fn every_key_of_a_request_has_the_record_of_its_transaction() {
         panic!("settled")
     };
     let paid = response("paid");
-    assert_eq!(session.commit(&paid).await.unwrap(), Committed::Stored);
+    assert_eq!(
+        session.commit(&paid, COMMIT_LIMIT).await.unwrap(),
+        Committed::Stored
+    );
     for key in [current, previous[0], previous[1]] {
         let record = store.get(&key).await.unwrap().unwrap();
         assert!(matches!(&record.state, RecordState::Completed(it) if *it == paid));
@@ -250,7 +259,10 @@ async fn temporary_table_of_a_handler_hides_no_records() {
     let hide = "CREATE TEMP TABLE idempotency_records (key, request_hash, token, state)";
     let create = sqlx::query(hide).execute(session.connection());
     create.await.unwrap();
-    let committed = session.commit(&response("paid")).await.unwrap();
+    let committed = session
+        .commit(&response("paid"), COMMIT_LIMIT)
+        .await
+        .unwrap();
     assert_eq!(committed, Committed::Stored);
     let key = key();
     let Claim::Acquired(session) = transactions
@@ -260,7 +272,10 @@ async fn temporary_table_of_a_handler_hides_no_records() {
     else {
         panic!("settled")
     };
-    let committed = session.commit(&response("paid")).await.unwrap();
+    let committed = session
+        .commit(&response("paid"), COMMIT_LIMIT)
+        .await
+        .unwrap();
     assert_eq!(committed, Committed::Stored);
     let claim = store.claim(&rival(&request_of(key))).await.unwrap();
     assert!(matches!(claim, Claim::Completed(_)), "{claim:?}");
@@ -284,7 +299,7 @@ async fn session_that_a_handler_has_changed_is_not_reused() {
             changed.await.unwrap();
             if is_committed {
                 // It may be refused, of a session that was made read-only.
-                drop(session.commit(&response("paid")).await);
+                drop(session.commit(&response("paid"), COMMIT_LIMIT).await);
             } else {
                 session.roll_back().await;
             }
@@ -292,7 +307,10 @@ async fn session_that_a_handler_has_changed_is_not_reused() {
         // The writer, and the next handler, notice nothing.
         in_time(store.claim(&request())).await.unwrap();
         let session = in_time(open(&transactions)).await;
-        let committed = session.commit(&response("paid")).await.unwrap();
+        let committed = session
+            .commit(&response("paid"), COMMIT_LIMIT)
+            .await
+            .unwrap();
         assert_eq!(committed, Committed::Stored);
     }
 }

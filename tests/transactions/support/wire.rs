@@ -1,7 +1,7 @@
-//! The network between an application and its database: it can be cut, and it counts.
+//! The network between an application and its database: it can be cut, it can keep replies, and it counts.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -12,7 +12,18 @@ use tokio::time::timeout;
 pub struct Wire {
     pub port: u16,
     is_cut: watch::Sender<bool>,
-    exchanges: Arc<AtomicUsize>,
+    seen: Arc<Seen>,
+}
+
+/// What went by, and what is to be done about it.
+#[derive(Default)]
+struct Seen {
+    exchanges: AtomicUsize,
+    /// A connection keeps its replies from this many messages behind one that contains that.
+    to_keep: Mutex<Option<(String, usize)>>,
+    /// Counts what was asked for: a connection that has not come so far then forgets it.
+    turn: AtomicUsize,
+    is_keeping: AtomicBool,
 }
 
 impl Wire {
@@ -21,8 +32,8 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let (is_cut, cut) = watch::channel(false);
-        let exchanges = Arc::<AtomicUsize>::default();
-        let counted = Arc::clone(&exchanges);
+        let seen = Arc::<Seen>::default();
+        let counted = Arc::clone(&seen);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (counted, mut cut) = (Arc::clone(&counted), cut.clone());
@@ -35,11 +46,21 @@ impl Wire {
                 });
             }
         });
-        Self {
-            port,
-            is_cut,
-            exchanges,
-        }
+        Self { port, is_cut, seen }
+    }
+
+    /// The connection on which this is asked next gets no more replies, from `behind` messages later. What it asks is
+    /// executed.
+    pub fn keep_replies(&self, asked: &str, behind: usize) {
+        self.let_go();
+        *self.seen.to_keep.lock().unwrap() = Some((asked.to_owned(), behind));
+    }
+
+    /// Says whether that has happened. From here on it does not.
+    pub fn let_go(&self) -> bool {
+        self.seen.turn.fetch_add(1, Ordering::SeqCst);
+        *self.seen.to_keep.lock().unwrap() = None;
+        self.seen.is_keeping.swap(false, Ordering::SeqCst)
     }
 
     /// Ends all connections, and takes no new ones until it is mended. Nothing that is sent after this comes through.
@@ -62,28 +83,53 @@ impl Wire {
 
     /// How often a client has asked and waited for the reply since the last call: round trips.
     pub fn take_exchanges(&self) -> usize {
-        self.exchanges.swap(0, Ordering::SeqCst)
+        self.seen.exchanges.swap(0, Ordering::SeqCst)
     }
 }
 
-async fn relay(mut client: TcpStream, server: u16, exchanges: &AtomicUsize) -> Option<()> {
+impl Seen {
+    /// Whether the replies of this connection are kept from here on, to which this much is left.
+    fn is_kept(&self, request: &[u8], left: &mut Option<(usize, usize)>) -> bool {
+        let turn = self.turn.load(Ordering::SeqCst);
+        let Some((_, count)) = left.as_mut().filter(|(of, _)| *of == turn) else {
+            let mut to_keep = self.to_keep.lock().unwrap();
+            let is_asked = |(asked, _): &mut (String, usize)| {
+                request
+                    .windows(asked.len())
+                    .any(|it| it == asked.as_bytes())
+            };
+            *left = to_keep.take_if(is_asked).map(|(_, behind)| (turn, behind));
+            return false;
+        };
+        *count = count.saturating_sub(1);
+        let is_kept = *count == 0;
+        self.is_keeping.fetch_or(is_kept, Ordering::SeqCst);
+        is_kept
+    }
+}
+
+async fn relay(mut client: TcpStream, server: u16, seen: &Seen) -> Option<()> {
     let mut server = TcpStream::connect(("127.0.0.1", server)).await.ok()?;
     let (mut asked, mut replied) = ([0; 16 * 1024], [0; 16 * 1024]);
     let mut is_asking = false;
+    let (mut left, mut is_kept) = (None, false);
     loop {
         tokio::select! {
             read = client.read(&mut asked) => {
                 let request = some(&asked, read)?;
                 if !is_asking {
-                    exchanges.fetch_add(1, Ordering::SeqCst);
+                    seen.exchanges.fetch_add(1, Ordering::SeqCst);
                 }
                 is_asking = true;
+                is_kept |= seen.is_kept(request, &mut left);
                 server.write_all(request).await.ok()?;
             }
             read = server.read(&mut replied) => {
                 let reply = some(&replied, read)?;
                 is_asking = false;
-                client.write_all(reply).await.ok()?;
+                if !is_kept {
+                    client.write_all(reply).await.ok()?;
+                }
             }
         }
     }

@@ -110,8 +110,15 @@ impl<C> InTransaction<C> {
         let Self {
             session, running, ..
         } = self;
-        let limit = running.engine.0.calls.limit();
-        drop(tokio::time::timeout(limit, session.abandon()).await);
+        let limit = running.engine.0.calls.limit().saturating_mul(2);
+        if tokio::time::timeout(limit, session.abandon())
+            .await
+            .is_err()
+        {
+            tracing::error!(
+                "what is left of a transaction that its handler has ended could not be dealt with in time"
+            );
+        }
     }
 
     /// Commits the handler's writes and the record, and says what to answer: an error only when
@@ -126,8 +133,11 @@ impl<C> InTransaction<C> {
         let engine = &running.engine;
         let trace_context = record.as_ref().and_then(|it| it.described.trace_context());
         let traced = trace_context.map(|it| response.clone().with_trace_context(it));
-        let commit = session.commit(traced.as_ref().unwrap_or(response));
-        let committed = engine.0.calls.timed(StoreCall::Commit, commit).await;
+        let calls = &engine.0.calls;
+        let commit = session.commit(traced.as_ref().unwrap_or(response), calls.limit());
+        // It bounds itself, and then has something to find out.
+        let most = calls.limit().saturating_mul(4);
+        let committed = calls.within(most, StoreCall::Commit, commit).await;
         let is_ended = matches!(committed, Ok(Committed::Unknown));
         let error = match committed {
             Ok(Committed::Stored) => return Ok(Answer::Acquired(Own::Stored)),

@@ -220,6 +220,23 @@ impl<'a> LaneCall<'a> {
         Some(Err(self.of_all_tries(fault.error)))
     }
 
+    /// How long this try may wait for its reply: on a connection that was idle, and whose peer may be gone without a word, no
+    /// longer than this.
+    pub(super) fn limit(
+        &self,
+        on_loan: &OnLoan<'_>,
+        patience: Option<Duration>,
+    ) -> Option<Duration> {
+        patience.filter(|_| on_loan.was_idle && !self.is_second)
+    }
+
+    /// The try got no reply in time, and its connection is closed: there is to be another one.
+    pub(super) fn is_silent(&mut self, on_loan: OnLoan<'a>) {
+        drop(on_loan);
+        self.was_sent = true;
+        self.is_second = true;
+    }
+
     fn of_all_tries(&self, error: StoreError) -> StoreError {
         if self.was_sent {
             error.maybe_executed()
@@ -230,18 +247,30 @@ impl<'a> LaneCall<'a> {
 }
 
 /// Runs an operation of the records on a connection of one of their lanes, and once more on a fresh one if that
-/// connection had been idle and turned out to be of no use.
+/// connection had been idle and turned out to be of no use; with a patience, also if it says nothing for that long.
 ///
 /// No function: that its closure's future can be sent, for any connection, is more than can be said of it.
 macro_rules! on_lane {
-    ($records:expr, $lane:ident, $operation:ident($($argument:expr),*)) => {{
+    ($records:expr, $lane:ident, $operation:ident($($argument:expr),*)) => {
+        on_lane!($records, $lane, None, $operation($($argument),*))
+    };
+    ($records:expr, $lane:ident, $patience:expr, $operation:ident($($argument:expr),*)) => {{
         let mut call = $records.lanes.$lane.call();
         loop {
             let mut connection = match call.connection().await {
                 Ok(connection) => connection,
                 Err(error) => break Err(error),
             };
-            let result = $records.$operation(&mut connection, $($argument),*).await;
+            let limit = call.limit(&connection, $patience);
+            let asking = $records.$operation(&mut connection, $($argument),*);
+            let result = match limit {
+                None => Some(asking.await),
+                Some(limit) => tokio::time::timeout(limit, asking).await.ok(),
+            };
+            let Some(result) = result else {
+                call.is_silent(connection);
+                continue;
+            };
             if let Some(result) = call.end(connection, result) {
                 break result;
             }

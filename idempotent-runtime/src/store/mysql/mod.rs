@@ -84,7 +84,7 @@ use self::transaction::MySqlTransactions;
 use super::StoreErrorKind;
 use super::finding;
 use super::listing::InOrder;
-use super::sql::TableName;
+use super::sql::{TableName, patience};
 use super::transaction::Begin;
 use super::{
     Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
@@ -232,8 +232,10 @@ impl Store for MySqlStore {
 
     async fn renew(&self, renewals: &[Renewal]) -> Vec<Result<Renewed, StoreError>> {
         let mut results = Vec::with_capacity(renewals.len());
+        let shortest = renewals.iter().map(|renewal| renewal.lease).min();
+        let patience = shortest.map(patience);
         for renewals in renewals.chunks(BATCH) {
-            let renewed = on_lane!(self.0, renewals, renew_on(renewals));
+            let renewed = on_lane!(self.0, renewals, patience, renew_on(renewals));
             results.extend(renewed.unwrap_or_else(|error| vec![Err(error); renewals.len()]));
         }
         results

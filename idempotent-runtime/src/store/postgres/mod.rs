@@ -74,7 +74,7 @@ use self::schema::Place;
 use self::statements::{Statements, statement};
 use self::transaction::PgTransactions;
 use super::listing::{InOrder, LOOK};
-use super::sql::{TableName, micros};
+use super::sql::{MOST_PATIENCE, TableName, micros, patience};
 use super::transaction::Begin;
 use super::{
     Claim, ClaimRequest, Completion, ListCursor, ListFilter, Listing, Progress, Purged, Release,
@@ -112,10 +112,6 @@ pub use self::deadpool::DeadpoolTransaction;
 /// Not more: what finds none free goes in a group. For 16 callers ten are 1.3 times as fast as 16 on a local disk, and 0.9
 /// times where a commit takes 3 ms (`commit_delay`).
 const MOST_CONNECTIONS: u32 = 10;
-
-/// How long an idle connection may take to answer about leases.
-const PATIENCE: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(100)..=Duration::from_secs(1);
 
 /// Records in a table of PostgreSQL. See the [module](self).
 pub struct PostgresStore {
@@ -217,10 +213,9 @@ impl Store for PostgresStore {
         let retentions = renewals.iter().map(|renewal| micros(renewal.retention));
         let times = Some((leases.collect(), retentions.collect()));
         let owners = renewals.iter().map(|renewal| &renewal.owner);
-        let patience = (shortest / 4).clamp(*PATIENCE.start(), *PATIENCE.end());
         let renewing = self
             .records
-            .of_leases(owners, |sql| &sql.renew, times, patience);
+            .of_leases(owners, |sql| &sql.renew, times, patience(shortest));
         let (done, lost) = (Renewed::Renewed, Renewed::Lost);
         row::each(renewing.await, renewals.len(), done, lost)
     }
@@ -352,7 +347,7 @@ impl PostgresStore {
         if owners.is_empty() {
             return Vec::new();
         }
-        let patience = *PATIENCE.end();
+        let patience = MOST_PATIENCE;
         let ending = self.records.of_leases(owners.iter(), which, None, patience);
         let (done, lost) = (Release::Released, Release::Lost);
         row::each(ending.await, owners.len(), done, lost)

@@ -15,6 +15,16 @@ use tokio::time::{Instant, timeout};
 
 use crate::store::{StoreError, StoreErrorKind};
 
+/// The longest that an idle connection may take to answer about leases before a fresh one is asked.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(in crate::store) const MOST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The same, where the shortest lease is this long.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(in crate::store) fn patience(lease: Duration) -> Duration {
+    (lease / 4).clamp(Duration::from_millis(250), MOST_PATIENCE)
+}
+
 /// How long a connection may be unused before it is closed.
 const IDLE_LIMIT: Duration = Duration::from_secs(10 * 60);
 

@@ -10,6 +10,10 @@ mod table;
 mod time;
 pub(super) mod transaction;
 
+#[cfg(feature = "postgres")]
+pub(super) use connections::MOST_PATIENCE;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(super) use connections::patience;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(super) use connections::{Connections, Idle, try_out};
 #[cfg(feature = "sqlite")]

@@ -11,12 +11,12 @@ use super::session::SessionState;
 use crate::record::{Owner, StoredResponse};
 use crate::store::StoreError;
 use crate::store::mysql::error::{
-    check_packet, is_denied, is_not_locked, is_read_only, is_without_savepoint,
+    NAME, check_packet, is_denied, is_not_locked, is_read_only, is_without_savepoint,
 };
 use crate::store::mysql::records::Records;
 use crate::store::sql::{RETURN_LIMIT, transaction};
 use crate::store::transaction::{
-    Committed, Fate, IS_WHOLE, SILENCE, Session, TransactionRequest, UNDO,
+    Committed, Fate, IS_WHOLE, SILENCE, Session, TransactionRequest, UNDO, bounded,
 };
 
 /// For the record of a transaction that has ended by itself: prepare.sql has made all others read-only.
@@ -84,6 +84,23 @@ impl Session<MySqlConnection> for Open {
     }
 
     async fn commit(
+        self: Box<Self>,
+        response: &StoredResponse,
+        limit: Duration,
+    ) -> Result<Committed, StoreError> {
+        bounded(NAME, limit, self.try_commit(response)).await
+    }
+
+    async fn roll_back(mut self: Box<Self>) {
+        let rolled_back = transaction::roll_back::<MySql>(&mut self.connection).await;
+        if rolled_back.is_ok() {
+            self.leave().await;
+        }
+    }
+}
+
+impl Open {
+    async fn try_commit(
         mut self: Box<Self>,
         response: &StoredResponse,
     ) -> Result<Committed, StoreError> {
@@ -109,23 +126,21 @@ impl Session<MySqlConnection> for Open {
         Ok(Committed::Stored)
     }
 
-    async fn roll_back(mut self: Box<Self>) {
-        let rolled_back = transaction::roll_back::<MySql>(&mut self.connection).await;
-        if rolled_back.is_ok() {
-            self.leave().await;
-        }
-    }
-}
-
-impl Open {
     /// `false` when the record is gone, and the transaction with it.
     async fn record(
         &mut self,
         request: &TransactionRequest,
         response: &StoredResponse,
     ) -> Result<bool, StoreError> {
-        let bytes = response.encode();
-        check_packet(bytes.len(), self.before.max_packet_bytes)?;
+        let most = self.before.max_packet_bytes;
+        let mut bytes = response.encode();
+        if let Err(error) = check_packet(bytes.len(), most) {
+            // The handler must not run again for that.
+            tracing::error!(record = %request.owner.key, error = &error as &dyn std::error::Error,
+                "a response is too large for the store, its record says so");
+            bytes = response.without_body().encode();
+            check_packet(bytes.len(), most)?;
+        }
         let token = request.owner.token;
         for key in request.keys() {
             let owner = Owner { key, token };

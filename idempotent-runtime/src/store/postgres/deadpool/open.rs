@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use deadpool_postgres::Pool;
 use futures_util::future::join;
 use tokio::runtime::Handle;
-use tokio::time::timeout;
+use tokio::time::{Duration, timeout};
 use tokio_postgres::error::SqlState;
 
 use super::error::{
@@ -18,14 +18,15 @@ use super::pool::close_idle;
 use super::record::{RecordToWrite, Sent};
 use super::session::SessionBefore;
 use crate::record::StoredResponse;
-use crate::store::StoreError;
+use crate::store::postgres::error::NAME;
 use crate::store::postgres::records::Records;
 use crate::store::postgres::statements::RIGHTS;
 use crate::store::postgres::transaction::{
-    Remaining, fate_without_connection, keep, settled_without_record,
+    Remaining, Unanswered, fate_without_connection, keep, settled_without_record,
 };
 use crate::store::sql::RETURN_LIMIT;
-use crate::store::transaction::{Committed, Fate, SILENCE, Session, UNDO};
+use crate::store::transaction::{Committed, Fate, SILENCE, Session, UNDO, bounded};
+use crate::store::{StoreError, StoreErrorKind};
 
 /// An open transaction.
 pub(super) struct Open {
@@ -54,14 +55,9 @@ impl Session<DeadpoolTransaction> for Open {
             Ok(Err(error)) if is_without_savepoint(&error) => return Fate::Ended,
             // The connection is lost.
             Ok(Err(_)) => {}
-            Err(_) => {
-                self.is_silent = true;
-                // The peer may be gone without a word, and then for all.
-                close_idle(&self.pool);
-            }
+            Err(_) => self.is_silent(),
         }
-        let begun = self.record.as_ref().map(|record| record.begun);
-        fate_without_connection(&self.records, begun, self.is_silent).await
+        self.fate_without_connection(self.unanswered()).await
     }
 
     /// If there is no savepoint any more, the handler or the server has ended the transaction: what was committed cannot be
@@ -74,11 +70,16 @@ impl Session<DeadpoolTransaction> for Open {
         undone.map_err(|error| store_error(error).not_executed())
     }
 
-    async fn commit(self: Box<Self>, response: &StoredResponse) -> Result<Committed, StoreError> {
+    async fn commit(
+        mut self: Box<Self>,
+        response: &StoredResponse,
+        limit: Duration,
+    ) -> Result<Committed, StoreError> {
         let Some(record) = &self.record else {
-            return self.commit_without_record().await;
+            return bounded(NAME, limit, self.commit_without_record()).await;
         };
-        match record.commit(&self.lent, &self.session, response).await {
+        let sent = record.commit(&self.lent, &self.session, response, limit);
+        match sent.await {
             Sent::Committed { is_as_it_was } => {
                 self.give_back_or_close(is_as_it_was);
                 Ok(Committed::Stored)
@@ -90,9 +91,14 @@ impl Session<DeadpoolTransaction> for Open {
             Sent::Undone(error) => self.refused(error, Remaining::Others, response).await,
             Sent::Failed(error) => Err(self.failed(error)),
             Sent::Unknown(error) => {
-                // COMMIT was sent as well: where the server cannot be asked, that may have been executed.
-                let remaining = self.remaining_behind(true).await;
+                let remaining = self.remaining_behind_commit(None).await;
                 self.refused(error, remaining, response).await
+            }
+            Sent::Silent { is_ours } => {
+                self.is_silent();
+                let remaining = self.remaining_behind_commit(is_ours).await;
+                let error = Some(StoreError::new(NAME, StoreErrorKind::TimedOut));
+                self.settle(error, remaining, response).await
             }
         }
     }
@@ -106,11 +112,11 @@ impl Session<DeadpoolTransaction> for Open {
 
     async fn abandon(self: Box<Self>) {
         let (records, record) = (Arc::clone(&self.records), self.record.as_ref());
-        let request = record.map(|record| record.request.clone());
-        self.roll_back().await;
-        if let Some(request) = request {
-            keep(&records, &request, None).await;
+        // First: it has no lock any more, and its connection may not say anything to a rollback.
+        if let Some(record) = record {
+            keep(&records, &record.request, None).await;
         }
+        self.roll_back().await;
     }
 }
 
@@ -145,21 +151,52 @@ impl Open {
     }
 
     /// What the connection is in, after the record was refused there.
-    async fn remaining(&self, is_ours: Option<bool>) -> Remaining {
-        let undone = self.lent.batch_execute(UNDO).await.err();
+    async fn remaining(&mut self, is_ours: Option<bool>) -> Remaining {
+        let undone = match timeout(SILENCE, self.lent.batch_execute(UNDO)).await {
+            Ok(undone) => undone.err(),
+            Err(_) => {
+                self.is_silent();
+                None
+            }
+        };
         let refused = undone.as_ref().and_then(tokio_postgres::Error::code);
         let is_lost = |error| is_of_connection(error) && !is_of_handler(error);
-        if is_ours.is_none() && undone.as_ref().is_some_and(is_lost) {
-            return self.remaining_behind(self.is_silent).await;
+        if is_ours.is_none() && (self.is_silent || undone.as_ref().is_some_and(is_lost)) {
+            let fate = self.fate_without_connection(self.unanswered()).await;
+            return Remaining::of_lost_connection(fate);
         }
         Remaining::of(refused.map(SqlState::code), is_ours)
     }
 
-    /// What has become of a transaction whose connection is lost.
-    async fn remaining_behind(&self, may_be_committed: bool) -> Remaining {
+    /// What has become of a transaction whose connection is lost or silent behind `COMMIT`.
+    async fn remaining_behind_commit(&self, is_ours: Option<bool>) -> Remaining {
+        match is_ours {
+            Some(true) => Remaining::Undecided,
+            Some(false) => Remaining::Others,
+            None => {
+                let fate = self.fate_without_connection(Unanswered::Commit).await;
+                Remaining::of_lost_connection(fate)
+            }
+        }
+    }
+
+    /// The connection has not replied in time: it is not asked any more.
+    fn is_silent(&mut self) {
+        self.is_silent = true;
+        // The peer may be gone without a word, and then for all.
+        close_idle(&self.pool);
+    }
+
+    const fn unanswered(&self) -> Unanswered {
+        match self.is_silent {
+            true => Unanswered::Statement,
+            false => Unanswered::Nothing,
+        }
+    }
+
+    async fn fate_without_connection(&self, unanswered: Unanswered) -> Fate {
         let begun = self.record.as_ref().map(|record| record.begun);
-        let fate = fate_without_connection(&self.records, begun, may_be_committed).await;
-        Remaining::of_lost_connection(fate)
+        fate_without_connection(&self.records, begun, unanswered).await
     }
 
     /// The record is not written.
@@ -171,12 +208,28 @@ impl Open {
     ) -> Result<Committed, StoreError> {
         let is_unwritten = is_unwritten(&error);
         let error = self.failed(error);
+        let error = (!is_unwritten).then_some(error);
+        self.settle(error, remaining, response).await
+    }
+
+    async fn settle(
+        self: Box<Self>,
+        error: Option<StoreError>,
+        remaining: Remaining,
+        response: &StoredResponse,
+    ) -> Result<Committed, StoreError> {
         let (records, record) = (Arc::clone(&self.records), self.record.as_ref());
         let request = record.map(|record| record.request.clone());
-        // The key is free before the answer goes out.
+        let settling =
+            settled_without_record(&records, request.as_ref(), remaining, error, response);
+        // The key is free before the answer goes out; and not before what the handler has committed is in a record.
+        if remaining.is_kept() {
+            let settled = settling.await;
+            self.roll_back().await;
+            return settled;
+        }
         self.roll_back().await;
-        let error = (!is_unwritten).then_some(error);
-        settled_without_record(&records, request.as_ref(), remaining, error, response).await
+        settling.await
     }
 
     /// What is wrong with this connection can be wrong with all that are idle.

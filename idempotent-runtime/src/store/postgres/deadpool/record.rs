@@ -3,8 +3,10 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::future::{join, join3, maybe_done, try_join_all};
+use tokio::time::timeout;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Statement};
 
@@ -63,6 +65,11 @@ pub(super) enum Sent {
     Failed(Error),
     /// The connection is lost, and it is not known whether the transaction was the one that was begun.
     Unknown(Error),
+    /// There was no reply in time, to `COMMIT` at least.
+    Silent {
+        /// As above.
+        is_ours: Option<bool>,
+    },
 }
 
 impl RecordToWrite {
@@ -87,6 +94,7 @@ impl RecordToWrite {
         lent: &DeadpoolTransaction,
         session: &SessionBefore,
         response: &StoredResponse,
+        limit: Duration,
     ) -> Sent {
         let encoded = response.encode();
         let mut putting = pin!(maybe_done(self.put_back(lent, &session.settings)));
@@ -103,7 +111,11 @@ impl RecordToWrite {
                 false => None,
             }
         };
-        let ((), (), ended) = join3(putting.as_mut(), writing.as_mut(), ending).await;
+        let all = join3(putting.as_mut(), writing.as_mut(), ending);
+        let Ok(((), (), ended)) = timeout(limit, all).await else {
+            let put = putting.take_output().and_then(Result::ok);
+            return Sent::Silent { is_ours: put };
+        };
         let (Some(put), Some(written)) = (putting.take_output(), writing.take_output()) else {
             unreachable!("both are done");
         };

@@ -32,6 +32,11 @@ pub(in crate::store::postgres) enum Remaining {
 }
 
 impl Remaining {
+    /// Whether the store keeps something for it.
+    pub(in crate::store::postgres) const fn is_kept(self) -> bool {
+        matches!(self, Self::Nothing | Self::Others)
+    }
+
     /// From the SQLSTATE with which the server has refused to return to the savepoint, and whether the transaction is known
     /// to be the one that was begun. A handler can also have released the savepoint: then it is not known.
     pub(in crate::store::postgres) fn of(refused: Option<&str>, is_ours: Option<bool>) -> Self {

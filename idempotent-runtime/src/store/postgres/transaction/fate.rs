@@ -19,30 +19,42 @@ pub(in crate::store::postgres) struct Begun {
     pub(in crate::store::postgres) backend: i32,
 }
 
+/// What a connection that says nothing any more was sent, and has not replied to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store::postgres) enum Unanswered {
+    /// It is lost, and what was not committed with it.
+    Nothing,
+    /// A statement that may be the handler's own `COMMIT`.
+    Statement,
+    /// The store's `COMMIT`, behind the record, which goes on without its client.
+    Commit,
+}
+
 /// Of a transaction whose connection is silent, or lost; one without a record has no number to ask for. What was lost with its
 /// connection, and was not committed by its handler, is rolled back: where that cannot be asked, it is taken for granted, unless
 /// the transaction may be committed without its handler.
 pub(in crate::store::postgres) async fn fate_without_connection(
     records: &Records,
     begun: Option<Begun>,
-    may_be_committed: bool,
+    unanswered: Unanswered,
 ) -> Fate {
     let Some(begun) = begun else {
         return Fate::Undone;
     };
-    match fate_of(records, begun).await {
-        Some(fate) => fate,
-        None if may_be_committed => Fate::Undecided,
-        None => Fate::Undone,
+    let is_ended = unanswered != Unanswered::Commit;
+    match (fate_of(records, begun, is_ended).await, unanswered) {
+        (Some(fate), _) => fate,
+        (None, Unanswered::Nothing) => Fate::Undone,
+        (None, Unanswered::Statement | Unanswered::Commit) => Fate::Undecided,
     }
 }
 
 /// Asked by a connection of the store's until it is decided, for a while. `None` if that cannot be asked, or the server has been
 /// started again.
-async fn fate_of(records: &Records, begun: Begun) -> Option<Fate> {
+async fn fate_of(records: &Records, begun: Begun, is_ended: bool) -> Option<Fate> {
     let mut pauses = ASK_FOR_FATE.into_iter();
     loop {
-        match status(records, begun).await {
+        match status(records, begun, is_ended).await {
             Ok(status) if status == "committed" => return Some(Fate::Ended),
             Ok(status) if status == "aborted" => return Some(Fate::Undone),
             Ok(status) if status == "elsewhere" => return None,
@@ -61,10 +73,10 @@ async fn fate_of(records: &Records, begun: Begun) -> Option<Fate> {
     }
 }
 
-async fn status(records: &Records, begun: Begun) -> Result<String, StoreError> {
+async fn status(records: &Records, begun: Begun, is_ended: bool) -> Result<String, StoreError> {
     let ask = || {
         let asked = sqlx::query(FATE).bind(begun.server);
-        asked.bind(begun.id).bind(begun.backend)
+        asked.bind(begun.id).bind(begun.backend).bind(is_ended)
     };
     let row = row::one(records.lanes()?.work.rows(Some(SILENCE), ask).await?)?;
     let status: Option<String> = row.try_get("status").map_err(store_error)?;

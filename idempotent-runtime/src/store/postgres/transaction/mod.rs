@@ -28,7 +28,7 @@ pub(super) use self::begin::{message, message_without_record, milliseconds};
 #[cfg(feature = "tokio-postgres")]
 pub(super) use self::ended::{Remaining, keep, settled_without_record};
 #[cfg(feature = "tokio-postgres")]
-pub(super) use self::fate::{Begun, fate_without_connection};
+pub(super) use self::fate::{Begun, Unanswered, fate_without_connection};
 #[cfg(feature = "tokio-postgres")]
 pub(super) use self::lock::lock;
 #[cfg(feature = "tokio-postgres")]
@@ -44,6 +44,7 @@ mod not_begun;
 mod open;
 mod pool;
 mod record;
+mod silence;
 
 /// Begins transactions on the application's pool.
 pub(super) struct PgTransactions {

@@ -5,21 +5,22 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sqlx::{PgConnection, Postgres, Row};
 use tokio::runtime::Handle;
-use tokio::time::timeout;
+use tokio::time::{Duration, timeout};
 
 use super::ended::{Remaining, keep, settled_without_record};
-use super::fate::fate_without_connection;
+use super::fate::{Unanswered, fate_without_connection};
 use super::pool::close_idle;
 use super::record::RecordToWrite;
+use super::silence::{in_time, is_silence};
 use crate::record::StoredResponse;
 use crate::store::StoreError;
 use crate::store::postgres::error::{
-    code, is_code_of_handler, is_of_connection, is_without_savepoint, store_error,
+    NAME, code, is_code_of_handler, is_of_connection, is_without_savepoint, store_error,
 };
 use crate::store::postgres::records::Records;
 use crate::store::postgres::statements::{SESSION, statement};
 use crate::store::sql::{Loan, RETURN_LIMIT, transaction};
-use crate::store::transaction::{Committed, Fate, SILENCE, Session, UNDO};
+use crate::store::transaction::{Committed, Fate, SILENCE, Session, UNDO, bounded};
 
 /// An open transaction.
 pub(super) struct Open {
@@ -50,14 +51,9 @@ impl Session<PgConnection> for Open {
             Ok(Err(error)) if is_without_savepoint(&error) => return Fate::Ended,
             // The connection is lost.
             Ok(Err(_)) => {}
-            Err(_) => {
-                self.is_silent = true;
-                // The peer may be gone without a word, and then for all.
-                close_idle(self.records.connector().pool());
-            }
+            Err(_) => self.is_silent(),
         }
-        let begun = self.record.as_ref().map(|record| record.begun);
-        fate_without_connection(&self.records, begun, self.is_silent).await
+        self.fate_without_connection().await
     }
 
     async fn undo(&mut self) -> Result<(), StoreError> {
@@ -69,22 +65,30 @@ impl Session<PgConnection> for Open {
     async fn commit(
         mut self: Box<Self>,
         response: &StoredResponse,
+        limit: Duration,
     ) -> Result<Committed, StoreError> {
         let Some(record) = &self.record else {
-            return self.commit_without_record().await;
+            return bounded(NAME, limit, self.commit_without_record()).await;
         };
         let (compared, written) = record
-            .write(&mut self.connection, &self.session, response)
+            .write(&mut self.connection, &self.session, response, limit)
             .await;
         let is_ours = compared.as_ref().map(|compared| compared.is_ours);
         match written {
             Ok(true) => {}
             refused => {
+                if refused.as_ref().is_err_and(is_silence) {
+                    self.is_silent();
+                }
                 let remaining = self.remaining(is_ours).await;
                 return self.refused(refused.err(), remaining, response).await;
             }
         }
-        if let Err(error) = transaction::commit::<Postgres>(&mut self.connection).await {
+        let committing = transaction::commit::<Postgres>(&mut self.connection);
+        if let Err(error) = in_time(limit, committing).await {
+            if is_silence(&error) {
+                self.is_silent();
+            }
             if is_ours == Some(false) {
                 let others = Remaining::Others;
                 return self.refused(Some(error), others, response).await;
@@ -113,11 +117,11 @@ impl Session<PgConnection> for Open {
 
     async fn abandon(self: Box<Self>) {
         let (records, record) = (Arc::clone(&self.records), self.record.as_ref());
-        let request = record.map(|record| record.request.clone());
-        self.roll_back().await;
-        if let Some(request) = request {
-            keep(&records, &request, None).await;
+        // First: it has no lock any more, and its connection may not say anything to a rollback.
+        if let Some(record) = record {
+            keep(&records, &record.request, None).await;
         }
+        self.roll_back().await;
     }
 }
 
@@ -135,16 +139,37 @@ impl Open {
         Ok(Committed::Stored)
     }
 
+    /// The connection has not replied in time: it is not asked any more.
+    fn is_silent(&mut self) {
+        self.is_silent = true;
+        // The peer may be gone without a word, and then for all.
+        close_idle(self.records.connector().pool());
+    }
+
+    async fn fate_without_connection(&self) -> Fate {
+        let begun = self.record.as_ref().map(|record| record.begun);
+        let unanswered = match self.is_silent {
+            true => Unanswered::Statement,
+            false => Unanswered::Nothing,
+        };
+        fate_without_connection(&self.records, begun, unanswered).await
+    }
+
     /// What the connection is in, after the record was refused there.
     async fn remaining(&mut self, is_ours: Option<bool>) -> Remaining {
-        let undone = sqlx::raw_sql(UNDO).execute(&mut *self.connection).await;
-        let undone = undone.err();
+        let mut undone = None;
+        if !self.is_silent {
+            let undoing = sqlx::raw_sql(UNDO).execute(&mut *self.connection);
+            undone = in_time(SILENCE, undoing).await.err();
+            if undone.as_ref().is_some_and(is_silence) {
+                self.is_silent();
+            }
+        }
         let refused = undone.as_ref().and_then(code);
         let is_handlers = refused.as_deref().is_some_and(is_code_of_handler);
-        if is_ours.is_none() && !is_handlers && undone.as_ref().is_some_and(is_of_connection) {
-            let begun = self.record.as_ref().map(|record| record.begun);
-            let fate = fate_without_connection(&self.records, begun, self.is_silent).await;
-            return Remaining::of_lost_connection(fate);
+        let is_lost = !is_handlers && undone.as_ref().is_some_and(is_of_connection);
+        if is_ours.is_none() && (self.is_silent || is_lost) {
+            return Remaining::of_lost_connection(self.fate_without_connection().await);
         }
         Remaining::of(refused.as_deref(), is_ours)
     }
@@ -159,9 +184,16 @@ impl Open {
         let (records, record) = (Arc::clone(&self.records), self.record.as_ref());
         let request = record.map(|record| record.request.clone());
         let error = error.map(|error| self.failed(error));
-        // The key is free before the answer goes out.
+        let settling =
+            settled_without_record(&records, request.as_ref(), remaining, error, response);
+        // The key is free before the answer goes out; and not before what the handler has committed is in a record.
+        if remaining.is_kept() {
+            let settled = settling.await;
+            self.roll_back().await;
+            return settled;
+        }
         self.roll_back().await;
-        settled_without_record(&records, request.as_ref(), remaining, error, response).await
+        settling.await
     }
 
     /// What is wrong with this connection can be wrong with all that are idle.

@@ -2,7 +2,10 @@
 
 use sqlx::{PgConnection, Row};
 
+use std::time::Duration;
+
 use super::fate::Begun;
+use super::silence::in_time;
 use crate::key::RecordKey;
 use crate::record::StoredResponse;
 use crate::store::postgres::error::is_unique_violation;
@@ -54,8 +57,10 @@ impl RecordToWrite {
         connection: &mut PgConnection,
         session: &[String],
         response: &StoredResponse,
+        limit: Duration,
     ) -> (Option<Compared>, sqlx::Result<bool>) {
-        let compared = match self.compare(connection, session).await {
+        let comparing = self.compare(connection, session);
+        let compared = match in_time(limit, comparing).await {
             Ok(compared) => compared,
             Err(error) => return (None, Err(error)),
         };
@@ -63,11 +68,12 @@ impl RecordToWrite {
             let restoring = statement(&self.sql.restore)
                 .bind(session)
                 .bind(compared.is_ours);
-            if let Err(error) = restoring.execute(&mut *connection).await {
+            if let Err(error) = in_time(limit, restoring.execute(&mut *connection)).await {
                 return (Some(compared), Err(error));
             }
         }
-        (Some(compared), self.write_all(connection, response).await)
+        let writing = self.write_all(connection, response);
+        (Some(compared), in_time(limit, writing).await)
     }
 
     async fn write_all(

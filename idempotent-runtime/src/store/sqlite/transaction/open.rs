@@ -16,7 +16,9 @@ use crate::store::sqlite::job::WriteOperation as _;
 use crate::store::sqlite::session::WriteSession;
 use crate::store::sqlite::shared::{Handlers, SharedState};
 use crate::store::sqlite::time::Time;
-use crate::store::transaction::{Committed, Fate, IS_WHOLE, Session, TransactionRequest, UNDO};
+use crate::store::transaction::{
+    Committed, Fate, IS_WHOLE, Session, TransactionRequest, UNDO, bounded,
+};
 use crate::store::{Claim, ClaimRequest, StoreError, StoreErrorKind};
 
 /// Dropped, it interrupts what its handler has left running and closes its connection, which rolls it back.
@@ -31,6 +33,30 @@ pub(super) struct Open {
 }
 
 impl Open {
+    async fn try_commit(
+        mut self: Box<Self>,
+        response: &StoredResponse,
+    ) -> Result<Committed, StoreError> {
+        let request = self.request.take();
+        let is_whole = match &request {
+            Some(request) => self.record(request, response).await?,
+            None => self.execute(IS_WHOLE).await.is_ok(),
+        };
+        if !is_whole {
+            self.roll_back().await;
+            return Ok(Committed::Lost);
+        }
+        self.session.commit_nestable().await.map_err(commit_error)?;
+        self.session
+            .is_there(&self.database)
+            .map_err(|lost| StoreError::new(NAME, StoreErrorKind::Unavailable).with_source(lost))?;
+        for key in request.iter().flat_map(TransactionRequest::keys) {
+            self.shared.waiters.wake(&key);
+        }
+        self.give_back().await;
+        Ok(Committed::Stored)
+    }
+
     pub(super) async fn claim(
         &mut self,
         request: &TransactionRequest,
@@ -110,27 +136,11 @@ impl Session<SqliteConnection> for Open {
     }
 
     async fn commit(
-        mut self: Box<Self>,
+        self: Box<Self>,
         response: &StoredResponse,
+        limit: Duration,
     ) -> Result<Committed, StoreError> {
-        let request = self.request.take();
-        let is_whole = match &request {
-            Some(request) => self.record(request, response).await?,
-            None => self.execute(IS_WHOLE).await.is_ok(),
-        };
-        if !is_whole {
-            self.roll_back().await;
-            return Ok(Committed::Lost);
-        }
-        self.session.commit_nestable().await.map_err(commit_error)?;
-        self.session
-            .is_there(&self.database)
-            .map_err(|lost| StoreError::new(NAME, StoreErrorKind::Unavailable).with_source(lost))?;
-        for key in request.iter().flat_map(TransactionRequest::keys) {
-            self.shared.waiters.wake(&key);
-        }
-        self.give_back().await;
-        Ok(Committed::Stored)
+        bounded(NAME, limit, self.try_commit(response)).await
     }
 
     async fn roll_back(mut self: Box<Self>) {
