@@ -26,7 +26,10 @@
 //!
 //! With `fingerprint = body`, the default, the type of `Json<T>` identifies nothing: the bytes do. A new field, a renamed one, a
 //! stricter type: a retry sends the bytes of its first request, and gets the stored response although the new type would reject
-//! them. Only a request that has no record meets the new type, and its rejection is not stored. What the *client* sends
+//! them. Only a request that has no record meets the new type, and its rejection is not stored. **This holds for handlers without
+//! expressions**: `label`, `scope`, `key` and `fingerprint = expr` are computed from the arguments, so a type that rejects the old bytes
+//! answers a retry with its own 4xx before the record is looked for. There, give a new field `#[serde(default)]` for one TTL, or set
+//! the scope on the builder ([`IdempotencyBuilder::scope`](crate::IdempotencyBuilder::scope)) and keep the label for later. What the *client* sends
 //! must not change between a request and its retry: a body that is serialized anew, with other spaces or another order of members, is
 //! 422 `key-reused`, unless the operation says `fingerprint = json`.
 //!
@@ -65,7 +68,8 @@
 //!
 //! # Times
 //!
-//! * **TTL**: counts from the completion. Another TTL applies to responses that are stored from then on. With `key_age = "ttl"` a longer
+//! * **TTL**: counts from the completion. Another TTL applies to responses that are stored from then on, so a longer one may be
+//!   promised to clients when the old one has passed; until then the `lifetime` of `Idempotency-Status` is that of the instance. With `key_age = "ttl"` a longer
 //!   one makes keys young again whose records have expired under the shorter one: they run. Where clients keep keys for so long, set
 //!   the longer TTL with `key_age = "any"` first, refuse old keys in an extractor of your own, and go back to `"ttl"` one new TTL later.
 //! * **Lease**: a running attempt keeps the lease that it started with.

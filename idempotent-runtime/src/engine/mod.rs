@@ -180,15 +180,11 @@ impl Engine {
             given_up_changed: tokio::sync::Notify::new(),
             closing: AtomicBool::new(false),
         }));
-        engine.0.secrets.check(&engine.0.calls, Instant::now());
-        engine
-            .0
-            .lookout
-            .run(&engine.0.calls, Instant::now(), lookout::look_out);
+        engine.look_after(Instant::now());
         engine
     }
 
-    /// What is done in the background, from the first claim on.
+    /// What is done in the background, from the beginning or from the first claim on a runtime.
     fn look_after(&self, now: Instant) {
         self.0.sweeper.run(&self.0.calls, now, sweep::sweep);
         self.0.secrets.check(&self.0.calls, now);

@@ -195,7 +195,9 @@ impl IdempotencyBuilder {
     }
 
     /// How often expired records are purged, a thousand at a time. Default: every minute; zero means
-    /// never. They are absent whether or not they were purged, so this is about room only.
+    /// never. They are absent whether or not they were purged, so this is about room; and about the error that is logged for
+    /// an abandoned record which nothing has decided: a request with its key that comes before the purge replaces it without one.
+    /// It begins when the handle is built, or with the first request where that is outside of a tokio runtime.
     ///
     /// # Panics
     ///

@@ -24,6 +24,9 @@ use crate::handle::problem::{Problem, ProblemCode, Problems};
 /// }
 /// # axum::Router::<idempotent_runtime::Idempotency>::new().route("/", axum::routing::post(book));
 /// ```
+///
+/// An error type of the application's says it for some of its errors: `Self::BankUnreachable => Release(response).into_response()` in its
+/// `IntoResponse`.
 #[derive(Clone, Copy, Debug)]
 pub struct Release<R>(pub R);
 
