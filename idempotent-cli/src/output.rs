@@ -117,8 +117,12 @@ pub(crate) fn plain(text: &str) -> String {
     })
 }
 
+/// Unicode's property `Bidi_Control`: all of its twelve characters.
 fn is_of_direction(it: char) -> bool {
-    matches!(it, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(
+        it,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
 }
 
 /// `1.5 KiB`.
@@ -146,6 +150,21 @@ mod tests {
         assert_eq!(plain("order 7"), "order 7");
         assert_eq!(plain("a\x1b[2Jb\n"), "a\\u{1b}[2Jb\\u{a}");
         assert_eq!(plain("a\u{202e}b"), "a\\u{202e}b");
+    }
+
+    /// U+061C, the newest of them, was let through.
+    #[test]
+    fn no_character_turns_the_direction_of_writing() {
+        let marks = '\u{200e}'..='\u{200f}';
+        let embeddings = '\u{202a}'..='\u{202e}';
+        let isolates = '\u{2066}'..='\u{2069}';
+        let all = ['\u{61c}'].into_iter().chain(marks).chain(embeddings);
+        for it in all.chain(isolates) {
+            assert_eq!(
+                plain(&format!("a{it}b")),
+                format!("a{}b", it.escape_unicode())
+            );
+        }
     }
 
     #[test]
