@@ -131,7 +131,9 @@ impl Locator {
     }
 
     /// The record as an operator has seen it. A decision is then about that attempt alone: if another one has crashed meanwhile,
-    /// the outcome is [`Resolution::Changed`], and nothing was changed. For a form that is sent long after it was shown.
+    /// the outcome is [`Resolution::Changed`], and nothing was changed. For a form that is sent long after it was shown. While a
+    /// secret is being rotated a key may have several records: it is the one that
+    /// [`inspect`](crate::Idempotency::inspect) shows.
     #[must_use]
     pub fn seen(mut self, seen: Seen) -> Self {
         self.seen = Some(seen);
@@ -306,7 +308,8 @@ impl ListedRecord {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Resolution {
-    /// The decision was carried out.
+    /// The decision was carried out. While a secret is being rotated a key may have several records: in one of them at least,
+    /// and the others are resolved too, or a client's retry has found the decision and goes by it.
     Resolved,
     /// The decision was [`Recovery::Unknown`](crate::Recovery::Unknown): the key is abandoned as before.
     Undecided,

@@ -54,6 +54,7 @@ mod secrets;
 mod secrets_and_answers;
 mod secrets_and_identity;
 mod secrets_and_lives;
+mod secrets_and_operators;
 mod secrets_and_takeovers;
 mod shutdown;
 mod stalled_clients;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::claim_terms::ClaimTerms;
 use super::given_up::{GivenUp, How, give_up, hand_over};
 use super::take_over::{GRACE, wait_for_owner};
-use super::{Described, Detach, Engine, Refusal, random};
+use super::{Described, Engine, Refusal, random};
 use crate::key::RecordKey;
 use crate::operator::Resolution;
 use crate::record::{Owner, Record, StoredResponse};
@@ -31,7 +31,7 @@ enum Decision {
 /// Applies a decision about this abandoned record, if it is still as it was read: the attempt is
 /// taken over, and then completed or released.
 ///
-/// Dropping the returned future is safe at every point.
+/// Must run to its end: see [`Detach`](super::Detach).
 pub(crate) async fn resolve(
     engine: &Engine,
     key: RecordKey,
@@ -50,25 +50,20 @@ pub(crate) async fn resolve(
     };
     let described = Described::new(&*record.operation, record.label.clone());
     let claim = ClaimTerms::new(owner, record.fingerprint, &described, LEASE, ttl);
-    let (owned, found) = (engine.clone(), (record.attempt, record.age));
-    Detach::new(engine.tasks(), async move {
-        let resolved = resolve_attached(owned, &claim, found, decision).await;
-        resolved.map_err(Refusal::Store)
-    })
-    .await
+    let found = (record.attempt, record.age);
+    Ok(take_over(engine, &claim, found, decision).await?)
 }
 
-async fn resolve_attached(
-    engine: Engine,
+async fn take_over(
+    engine: &Engine,
     claim: &ClaimTerms,
     (attempt, age): (u32, Duration),
     decision: Decision,
 ) -> Result<Resolution, StoreError> {
-    let _running = engine.tasks().token();
     // What is freed was claimed at least so long ago. So the next record of this key is told from this one by when it began,
     // also where the owner has abandoned its claim and gets no grace period.
     sleep(GRACE.saturating_sub(age)).await;
-    wait_for_owner(&engine, &claim.owner.key, attempt).await?;
+    wait_for_owner(engine, &claim.owner.key, attempt).await?;
     let asked_at = Instant::now();
     let asked = engine.ask(claim, Some(attempt)).await;
     // A question that may still arrive makes a new record, or takes over what has crashed by then.
@@ -81,7 +76,7 @@ async fn resolve_attached(
             true => late(),
             false => GivenUp::new(claim.owner, how),
         };
-        hand_over(&engine, given_up, &Handle::current());
+        hand_over(engine, given_up, &Handle::current());
     };
     let resolved = match asked? {
         Claim::Acquired(acquired) if acquired.attempt == attempt + 1 => {
@@ -90,7 +85,7 @@ async fn resolve_attached(
                 leave(How::Abandon);
                 return Ok(Resolution::Changed);
             }
-            apply(&engine, claim, &decision).await
+            apply(engine, claim, &decision).await
         }
         Claim::Acquired { .. } => {
             // The record was gone, and this claim has made a new one.
@@ -108,7 +103,7 @@ async fn resolve_attached(
         // The record is there until its TTL has passed.
         (Ok(Resolution::Resolved), Decision::Done(_)) => {
             if let Some(given_up) = late().once_expired(claim.ttl) {
-                hand_over(&engine, given_up, &Handle::current());
+                hand_over(engine, given_up, &Handle::current());
             }
         }
         (Ok(_), _) => leave(How::Either),

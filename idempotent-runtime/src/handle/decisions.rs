@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 
 use super::Idempotency;
 use super::operator::{not_removed, unread};
-use crate::engine::Detach;
-use crate::error::Error;
+use crate::engine::{Detach, resolve};
+use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
 use crate::operator::{Locator, Resolution};
+use crate::policy::Policy;
 use crate::record::{AuditLine, Record};
 use crate::recovery::Recovery;
 use crate::store::{StoreError, StoreErrorKind};
@@ -28,47 +29,60 @@ impl Idempotency {
         recovery: Recovery,
         audit: &AuditLine,
     ) -> Result<Resolution, Error> {
-        let (decision, recovery) = match recovery {
-            Recovery::Replay(response) => (
-                "replay",
-                Recovery::Replay(response.with_audit(audit.clone())),
-            ),
-            other => ("retry", other),
+        let recovery = match recovery {
+            Recovery::Replay(response) => Recovery::Replay(response.with_audit(audit.clone())),
+            other => other,
         };
         let keys = self.locate(locator)?;
         let found = match self.abandoned(locator, &keys).await? {
             ControlFlow::Continue(found) => found,
             ControlFlow::Break(otherwise) => return Ok(otherwise),
         };
-        let (handle, audit) = (self.clone(), audit.clone());
-        // A decision that is carried out although its operator has gone is logged all the same.
-        let resolved = Detach::new(self.engine().tasks(), async move {
-            let log = |key: &RecordKey, record: &Record, error: Option<&Error>| {
-                let said = match error {
-                    None => "an operator resolved an abandoned key",
-                    Some(_) => {
-                        "an operator's decision about an abandoned key may have been carried out"
-                    }
-                };
-                tracing::warn!(record = %key, operation = &*record.operation, decision, by = audit.by(),
-                    reason = audit.reason(), error = error.map(|error| error as &dyn std::error::Error), "{said}");
-            };
+        self.carry_out(found, recovery, Some(audit.clone())).await
+    }
+
+    /// Carries a decision out in each of these records (several while a secret is being rotated), also when the caller has gone.
+    ///
+    /// It is carried out with the first of them, and until then nothing is changed. A client that retries after that copies it
+    /// to the others, or runs: what is not resolved there any more is no reason to say that nothing was changed.
+    pub(super) async fn carry_out(
+        &self,
+        found: Vec<(RecordKey, Record)>,
+        recovery: Recovery,
+        audit: Option<AuditLine>,
+    ) -> Result<Resolution, Error> {
+        let handle = self.clone();
+        let carried_out = Detach::new(self.engine().tasks(), async move {
+            let _running = handle.engine().tasks().token();
             let mut resolution = Resolution::NotFound;
             for (key, record) in found {
                 let resolved = handle.resolve_one(key, &record, &recovery).await;
-                match &resolved {
-                    Ok(Resolution::Resolved) => log(&key, &record, None),
-                    Ok(_) => {}
-                    Err(error) => log(&key, &record, Some(error)),
+                if let Some(audit) = &audit {
+                    log(audit, &recovery, (&key, &record), &resolved);
                 }
-                resolution = resolved?;
-                if !matches!(resolution, Resolution::Resolved) {
-                    break;
+                match resolved? {
+                    Resolution::Resolved => resolution = Resolution::Resolved,
+                    _ if matches!(resolution, Resolution::Resolved) => {}
+                    otherwise => return Ok(otherwise),
                 }
             }
             Ok(resolution)
         });
-        resolved.await
+        carried_out.await
+    }
+
+    async fn resolve_one(
+        &self,
+        key: RecordKey,
+        record: &Record,
+        recovery: &Recovery,
+    ) -> Result<Resolution, Error> {
+        // The operation may have a longer one of its own, and until then a client may retry.
+        let ttl = Policy::new().ttl_or(self.ttl()).max(record.expires_in);
+        let resolved = resolve(self.engine(), key, record, recovery, ttl).await;
+        resolved.map_err(|cause| {
+            Error::new(ErrorKind::Store, "could not resolve a record").with_source(cause)
+        })
     }
 
     /// As [`forget`](Self::forget), with who decided and why, which is logged at level `WARN`, with the record key and the
@@ -92,11 +106,12 @@ impl Idempotency {
         let mut found = Vec::new();
         for key in self.locate(locator)?.iter() {
             let record = readable(self.engine().read(key).await).map_err(unread)?;
-            let is_as_seen = |it: &Record| locator.is_as_seen(it.attempt, it.age);
-            if !record.as_ref().is_none_or(is_as_seen) {
-                return Ok(Resolution::Changed);
-            }
             found.push((*key, record));
+        }
+        let mut records = found.iter().filter_map(|(_, record)| record.as_ref());
+        let shown = records.next();
+        if shown.is_some_and(|it| !locator.is_as_seen(it.attempt, it.age)) {
+            return Ok(Resolution::Changed);
         }
         let (handle, audit) = (self.clone(), audit.clone());
         let removed = Detach::new(self.engine().tasks(), async move {
@@ -129,6 +144,29 @@ impl Idempotency {
             error = error.map(|error| error as &dyn std::error::Error), "{said}");
         removed
     }
+}
+
+/// Tells of a decision that was carried out, or that may have been.
+fn log(
+    audit: &AuditLine,
+    recovery: &Recovery,
+    (key, record): (&RecordKey, &Record),
+    resolved: &Result<Resolution, Error>,
+) {
+    let (said, error) = match resolved {
+        Ok(Resolution::Resolved) => ("an operator resolved an abandoned key", None),
+        Ok(_) => return,
+        Err(error) => (
+            "an operator's decision about an abandoned key may have been carried out",
+            Some(error as &dyn std::error::Error),
+        ),
+    };
+    let decision = match recovery {
+        Recovery::Replay(_) => "replay",
+        Recovery::Retry | Recovery::Unknown => "retry",
+    };
+    tracing::warn!(record = %key, operation = &*record.operation, decision, by = audit.by(),
+        reason = audit.reason(), error, "{said}");
 }
 
 /// A record that cannot be read can be removed nevertheless.

@@ -3,12 +3,11 @@
 use std::ops::ControlFlow;
 
 use super::Idempotency;
-use crate::engine::{CheckValues, finished_steps, is_shared, resolve};
+use crate::engine::{CheckValues, finished_steps, is_shared};
 use crate::error::{Error, ErrorKind};
 use crate::key::{KeySet, RecordKey};
 use crate::operation::without_parameter_names;
 use crate::operator::{Inspection, Locator, Resolution, Resolved, SecretsCheck};
-use crate::policy::Policy;
 use crate::record::{Record, RecordState};
 use crate::recovery::{Abandoned, Recovery};
 use crate::store::{ListCursor, ListFilter, Listing, StoreError};
@@ -158,7 +157,7 @@ impl Idempotency {
     ) -> Result<Resolution, Error> {
         let keys = self.locate(identity)?;
         match self.abandoned(identity, &keys).await? {
-            ControlFlow::Continue(found) => self.resolve_all(found, recovery).await,
+            ControlFlow::Continue(found) => self.carry_out(found, recovery, None).await,
             ControlFlow::Break(otherwise) => Ok(otherwise),
         }
     }
@@ -219,7 +218,7 @@ impl Idempotency {
             extensions: self.extensions().clone(),
         });
         let recovery = recovery.await;
-        self.resolve_all(found, recovery).await
+        self.carry_out(found, recovery, None).await
     }
 
     /// Removes what the store has for a key, **whatever its state**, and says whether there was
@@ -242,7 +241,7 @@ impl Idempotency {
     }
 
     /// The records to be decided about (several while a secret is being rotated), or what there is to be
-    /// said instead.
+    /// said instead. The first one is that of [`inspect`](Self::inspect), and so the one that was seen.
     pub(super) async fn abandoned(
         &self,
         locator: &Locator,
@@ -253,8 +252,11 @@ impl Idempotency {
             let Some(record) = self.engine().read(key).await.map_err(unread)? else {
                 continue;
             };
+            let is_shown = abandoned.is_empty();
             match record.state {
-                RecordState::Abandoned if !locator.is_as_seen(record.attempt, record.age) => {
+                RecordState::Abandoned
+                    if is_shown && !locator.is_as_seen(record.attempt, record.age) =>
+                {
                     return Ok(ControlFlow::Break(Resolution::Changed));
                 }
                 RecordState::Abandoned => abandoned.push((*key, record)),
@@ -271,35 +273,6 @@ impl Idempotency {
             ControlFlow::Break(Resolution::NotFound)
         } else {
             ControlFlow::Continue(abandoned)
-        })
-    }
-
-    async fn resolve_all(
-        &self,
-        found: Vec<(RecordKey, Record)>,
-        recovery: Recovery,
-    ) -> Result<Resolution, Error> {
-        let mut resolution = Resolution::NotFound;
-        for (key, record) in found {
-            resolution = self.resolve_one(key, &record, &recovery).await?;
-            if !matches!(resolution, Resolution::Resolved) {
-                break;
-            }
-        }
-        Ok(resolution)
-    }
-
-    pub(super) async fn resolve_one(
-        &self,
-        key: RecordKey,
-        record: &Record,
-        recovery: &Recovery,
-    ) -> Result<Resolution, Error> {
-        // The operation may have a longer one of its own, and until then a client may retry.
-        let ttl = Policy::new().ttl_or(self.ttl()).max(record.expires_in);
-        let resolved = resolve(self.engine(), key, record, recovery, ttl).await;
-        resolved.map_err(|cause| {
-            Error::new(ErrorKind::Store, "could not resolve a record").with_source(cause)
         })
     }
 
