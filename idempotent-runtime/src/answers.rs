@@ -60,7 +60,7 @@
 //! ## in-flight
 //!
 //! The first request with this key is still running, or it is not yet known whether its transaction was
-//! committed. `Retry-After` is one second unless the service says otherwise, and never more than the time
+//! committed, or the service is finding out what an interrupted one has done. `Retry-After` is one second unless the service says otherwise, and never more than the time
 //! left of the first request's lease (rounded up to whole seconds): if its process has crashed, that is
 //! known by then.
 //!

@@ -27,12 +27,33 @@ impl<T> Keyed<T> {
         make: impl FnOnce() -> T,
     ) -> Arc<Entry<T>> {
         let mut entries = self.lock();
-        if let Some(entry) = entries.get(key).and_then(Weak::upgrade) {
-            return entry;
+        match entries.get(key).and_then(Weak::upgrade) {
+            Some(entry) => entry,
+            None => self.insert(&mut entries, key, make()),
         }
+    }
+
+    /// The value of this key, which is made now; `None` if the key has one.
+    pub(crate) fn insert_with(
+        &self,
+        key: &RecordKey,
+        make: impl FnOnce() -> T,
+    ) -> Option<Arc<Entry<T>>> {
+        let mut entries = self.lock();
+        let is_in_use = |entry: &Weak<Entry<T>>| entry.strong_count() > 0;
+        let is_free = !entries.get(key).is_some_and(is_in_use);
+        is_free.then(|| self.insert(&mut entries, key, make()))
+    }
+
+    fn insert(
+        &self,
+        entries: &mut HashMap<RecordKey, Weak<Entry<T>>>,
+        key: &RecordKey,
+        value: T,
+    ) -> Arc<Entry<T>> {
         let entry = Arc::new(Entry {
             key: *key,
-            value: make(),
+            value,
             entries: Arc::clone(&self.0),
         });
         entries.insert(*key, Arc::downgrade(&entry));
@@ -40,7 +61,6 @@ impl<T> Keyed<T> {
     }
 
     /// The value of this key, if it is in use.
-    #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
     pub(crate) fn get(&self, key: &RecordKey) -> Option<Arc<Entry<T>>> {
         self.lock().get(key).and_then(Weak::upgrade)
     }
@@ -126,8 +146,11 @@ mod tests {
         assert_eq!((**other, keyed.len()), (3, 2));
         drop((first, other));
         assert_eq!(**keyed.get_or_insert_with(&ONE, || 4), 1);
+        assert!(keyed.insert_with(&ONE, || 4).is_none());
         drop(second);
         assert_eq!(keyed.len(), 0);
+        let inserted = keyed.insert_with(&ONE, || 4);
+        assert_eq!(inserted.map(|it| **it), Some(4));
         assert_eq!(**keyed.get_or_insert_with(&ONE, || 5), 5);
     }
 }

@@ -85,7 +85,8 @@ pub enum OnAbandoned {
     /// an attempt that is alive tries at least once a second. The request that found the ended lease waits for
     /// the grace period; other requests with the key are in flight meanwhile.
     Retry,
-    /// Ask the application, which can look up the effect: see [`Recovery`].
+    /// Ask the application, which can look up the effect: see [`Recovery`], and [`Abandoned`] for what the function may do. The
+    /// owner gets the same grace period before, and other requests with the key are in flight while the function runs.
     Recover(fn(Abandoned) -> Pin<Box<dyn Future<Output = Recovery> + Send>>),
 }
 

@@ -54,6 +54,13 @@ use crate::record::{StoredResponse, UnusableStep};
 /// }
 /// ```
 ///
+/// **It must only look, not act.** In one process ([`Idempotency`](crate::Idempotency)) at most one function decides about a record at
+/// a time, but several processes may ask at once, and it is asked again after [`Recovery::Unknown`] or a panic. While it runs, other
+/// requests with the key are in flight in that process: 409 `in-flight`, or they wait where the policy says so. It goes on to its end
+/// when the client of its request leaves, outside of
+/// [`max_background_handlers`](crate::IdempotencyBuilder::max_background_handlers). So give what it asks a time-out: as long as it
+/// hangs, its key is in flight in that process.
+///
 /// For a handler that works in [steps](crate::Attempt::step), it also knows which steps were finished:
 ///
 /// ```
@@ -91,8 +98,7 @@ pub struct Abandoned {
 
 /// The result of a recovery function.
 ///
-/// Several duplicates may call the function at once, so it must only look, not act. Its result
-/// is applied only if the attempt it was asked about is still the latest.
+/// It is applied only if the attempt that the function was asked about is still the latest.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Recovery {

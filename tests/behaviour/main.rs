@@ -44,6 +44,7 @@ mod panicking_bodies;
 mod panics_behind_handlers;
 mod partial_failure;
 mod problems;
+mod recoveries;
 mod replay;
 mod replay_cache;
 mod reported;

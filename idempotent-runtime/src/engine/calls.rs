@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
+use super::recoveries::Recoveries;
 use crate::key::RecordKey;
 use crate::observer::{Event, Observers, StoreCall};
 use crate::record::{Owner, Record, StoredResponse};
@@ -26,6 +27,7 @@ pub(super) struct Calls {
     backend: Backend,
     limit: Duration,
     observers: Observers,
+    recoveries: Recoveries,
 }
 
 impl Calls {
@@ -34,6 +36,7 @@ impl Calls {
             backend,
             limit,
             observers,
+            recoveries: Recoveries::default(),
         }
     }
 
@@ -50,6 +53,11 @@ impl Calls {
 
     pub(super) fn observers(&self) -> &Observers {
         &self.observers
+    }
+
+    /// What is being decided about records here, of which the store knows nothing.
+    pub(super) fn recoveries(&self) -> &Recoveries {
+        &self.recoveries
     }
 
     pub(super) fn limit(&self) -> Duration {

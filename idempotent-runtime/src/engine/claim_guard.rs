@@ -359,7 +359,7 @@ impl ClaimGuard {
     async fn claim_again(&self, take_over: Option<u32>) -> Result<Claim, StoreError> {
         let engine = &self.engine.0;
         self.claim
-            .ask(&engine.calls, engine.retention, take_over)
+            .ask_again(&engine.calls, engine.retention, take_over)
             .await
     }
 }

@@ -9,6 +9,7 @@ use super::calls::Calls;
 use crate::fingerprint::Fingerprint;
 use crate::observer::{Event, Observers};
 use crate::record::Owner;
+use crate::store::transaction::ASK_AGAIN;
 use crate::store::{Claim, ClaimRequest, Renewal, StoreError};
 
 /// What was claimed, as it can be claimed again.
@@ -62,9 +63,29 @@ impl ClaimTerms {
         self.seen.has_lost_take_over.load(Ordering::Acquire)
     }
 
-    /// Asks the store for this claim, once: the only way to do so. A question is noted until it has got a reply,
-    /// also where nothing waits for that any more; and giving the claim up makes sure that what arrives late holds nothing.
+    /// Asks for this claim, once. What a recovery function of this process decides about is in flight.
     pub(super) async fn ask(
+        &self,
+        calls: &Calls,
+        retention: Duration,
+        take_over: Option<u32>,
+    ) -> Result<Claim, StoreError> {
+        let is_decided_about = || calls.recoveries().has_begun(&self.owner.key);
+        match self.ask_again(calls, retention, take_over).await? {
+            Claim::Abandoned { .. } if take_over.is_none() && is_decided_about() => {
+                let lease_left = ASK_AGAIN;
+                Ok(Claim::InFlight { lease_left })
+            }
+            claim => Ok(claim),
+        }
+    }
+
+    /// As [`ask`](Self::ask), of a claim that was held and may be lost. Its attempt has run, and need not wait for what a
+    /// recovery function finds out about a later one.
+    ///
+    /// It is the only way to ask the store. A question is noted until it has got a reply, also where nothing waits for that
+    /// any more; and giving the claim up makes sure that what arrives late holds nothing.
+    pub(super) async fn ask_again(
         &self,
         calls: &Calls,
         retention: Duration,

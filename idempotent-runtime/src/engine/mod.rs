@@ -37,6 +37,7 @@ mod old_keys;
 mod pauses;
 mod periodic;
 mod random;
+mod recoveries;
 mod resolve;
 mod secrets;
 mod steps;

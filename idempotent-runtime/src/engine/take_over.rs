@@ -102,8 +102,8 @@ pub(super) async fn run_or_complete(
 /// Asks the policy, or the application's recovery function: that one is told what the attempt has
 /// finished, or is not asked at all.
 ///
-/// The function runs to its end although its caller leaves. What it has found is then stored under this
-/// claim: otherwise clients that are less patient than the function would each begin it again.
+/// The function runs to its end although its caller leaves, and no other is begun for the record meanwhile. What it has
+/// found is then stored under this claim: otherwise clients that are less patient than the function would each begin it again.
 pub(super) async fn decide(
     engine: &Engine,
     claim: ClaimTerms,
@@ -117,12 +117,16 @@ pub(super) async fn decide(
         OnAbandoned::Recover(recover) => recover,
     };
     let key = claim.owner.key;
+    let Some(deciding) = engine.0.calls.recoveries().begin(&key) else {
+        return Ok(Decision::LookAgain);
+    };
     let Some(crashed) = crashed(engine, &key, attempt).await? else {
         return Ok(Decision::LookAgain);
     };
     let (abandoned, owned, here) = (describe(crashed), engine.clone(), Arc::new(()));
     let caller = Arc::downgrade(&here);
     Ok(Detach::new(engine.tasks(), async move {
+        let _deciding = deciding;
         let recovered = catch_unwind(async move { recover(abandoned).await }).await;
         let response = match recovered {
             Ok(Recovery::Replay(response)) => Arc::new(response),

@@ -61,6 +61,10 @@ impl Watches {
 
     /// A change from this moment on. The end of a lease is not a change.
     fn change(&self, key: &RecordKey, ttl: Duration) -> Change {
+        // What a recovery function finds out need not be a change of the record.
+        if let Some(ended) = self.calls.recoveries().ended(key) {
+            return Box::pin(ended);
+        }
         let subscription = self.calls.store().subscribe(key);
         if subscription.is_reliable() {
             return Box::pin(subscription.changed());

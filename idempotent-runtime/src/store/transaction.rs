@@ -69,7 +69,8 @@ pub(super) fn settled(claim: Claim) -> Option<Settled> {
     }
 }
 
-/// When to ask again about another request's transaction, of which nothing is known but that it runs: it has no lease.
+/// When to ask again about another request's transaction or recovery function, of which nothing is known but that it runs: it
+/// has no lease.
 pub const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Begins transactions.

@@ -270,7 +270,7 @@ impl Renewer {
     /// fail-over) gets it back, and no other attempt runs meanwhile.
     async fn reclaim(&self, claim: ClaimTerms) -> Reply {
         let asked_at = Instant::now();
-        let asking = claim.ask(&self.calls, self.retention, None);
+        let asking = claim.ask_again(&self.calls, self.retention, None);
         let claimed = timeout(renewal_limit(claim.lease), asking).await;
         // One that has got no reply is noted there.
         claim.note_reply();
