@@ -221,6 +221,9 @@ pub(crate) struct Resolve {
     pub(crate) seen: Option<Seen>,
     #[command(flatten)]
     pub(crate) what: Verdict,
+    /// With --value: although the operation reads like a handler's method and route, it is a function without HTTP
+    #[arg(long, requires = "value")]
+    pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) decision: Decision,
 }
@@ -318,6 +321,8 @@ mod tests {
         assert!(parse("idempotent resolve abcd --status 199 --reason none").is_err());
         assert!(parse("idempotent forget abcd --yes").is_err());
         assert!(parse("idempotent resolve abcd --value a --seen 1@17 --reason none").is_ok());
+        assert!(parse("idempotent resolve abcd --value a --yes --reason none").is_ok());
+        assert!(parse("idempotent resolve abcd --retry --yes --reason none").is_err());
         for wrong in ["--retry", "--replay b", "--status 201", "--seen 1"] {
             let line = format!("idempotent resolve abcd --value a {wrong} --reason none");
             assert!(parse(&line).is_err(), "{wrong}");

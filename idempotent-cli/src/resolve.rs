@@ -35,7 +35,7 @@ pub(crate) async fn run(
         return Ok(Answer::No);
     };
     about(&found, output)?;
-    warn_of_another_kind(&command.what, &found.operation);
+    must_fit(command, &found.operation)?;
     // What is printed is what is decided about. A client's key can have another record for each secret.
     let seen = command.seen.or(selected.key.map(|_| found.seen()));
     let locator = match seen {
@@ -64,7 +64,8 @@ fn about(found: &Inspection, output: &mut Output) -> Result<(), Failure> {
 /// A function's caller gets an error for a response, and a client an error for a result. The name of an operation can
 /// stand for either, but a method and a route are a handler's.
 #[expect(clippy::print_stderr, reason = "a command line tool talks to its user")]
-fn warn_of_another_kind(what: &Verdict, operation: &str) {
+fn must_fit(command: &Resolve, operation: &str) -> Result<(), Failure> {
+    let what = &command.what;
     let is_response = what.replay.is_some() || what.status.is_some();
     if is_response && !is_route(operation) {
         eprintln!(
@@ -72,11 +73,13 @@ fn warn_of_another_kind(what: &Verdict, operation: &str) {
             plain(operation)
         );
     }
-    if what.value.is_some() && is_route(operation) {
-        eprintln!(
-            "note: `{}` reads like the method and route of a handler, whose clients cannot use a value: say --replay",
-            plain(operation)
-        );
+    match what.value.is_some() && is_route(operation) && !command.yes {
+        true => Err(Failure::with_remedy(
+            "nothing was changed: the operation reads like the method and route of a handler, whose clients cannot use \
+             a value. Every retry would get 500, and a decision cannot be taken back",
+            "say --replay with the response, or --yes if it is a function without HTTP",
+        )),
+        false => Ok(()),
     }
 }
 

@@ -381,6 +381,43 @@ async fn a_functions_value_is_returned_to_its_callers() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_value_for_an_operation_that_reads_like_a_route_has_to_be_confirmed() {
+    let admin = Admin::new();
+    let key = admin.abandon(1, "POST /pay", None).await;
+    let said = "reads like the method and route of a handler";
+    let fields = [
+        ("decision", "replay-value"),
+        ("body", "{\"id\": 7}"),
+        ("reason", "it is in the books"),
+    ];
+    let reply = admin.resolve(key, &fields).await;
+    assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(reply.text.contains(said), "{}", reply.text);
+    assert!(
+        reply.text.contains("Nothing was changed."),
+        "{}",
+        reply.text
+    );
+    assert!(reply.text.contains("name=\"confirm\""), "{}", reply.text);
+    let path = format!("/records/{}/resolve", key.to_hex());
+    let mut decision = json!({
+        "decision": "replay-value", "seen": admin.seen(key).await, "reason": "booked", "body": "7",
+    });
+    let reply = admin.post_json(&path, &decision).await;
+    assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let detail = reply.json()["detail"].as_str().unwrap().to_owned();
+    assert!(
+        detail.contains(said) && detail.contains("replay"),
+        "{detail}"
+    );
+    assert!(admin.is_abandoned(key).await);
+    decision["confirm"] = json!("yes");
+    let reply = admin.post_json(&path, &decision).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    assert_eq!(admin.response(key).await.status, 0);
+}
+
 /// What was typed about one attempt is not shown in the form of another.
 #[tokio::test(start_paused = true)]
 async fn a_mistake_about_an_earlier_attempt_is_not_shown_in_the_form_of_a_later_one() {

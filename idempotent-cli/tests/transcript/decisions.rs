@@ -6,7 +6,7 @@ use idempotent_runtime::store::Target;
 use idempotent_runtime::{ExecuteError, Execution, Idempotency, Policy};
 use sqlx::{Connection as _, SqliteConnection};
 
-use crate::scans::{LONG, claimed};
+use crate::scans::{LONG, claimed, crashed};
 use crate::service::{NAMESPACE, SECRET};
 use crate::stores::{Kind, Place};
 use crate::tool::Tool;
@@ -93,6 +93,26 @@ async fn a_function_that_was_done_returns_the_operators_value() {
         .says("\n[1,18446744073709551615]")
         .says("24 B");
     resolve(&["--status", "201"]).code(1).says("say --value");
+    place.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_for_an_operation_that_reads_like_a_route_is_refused() {
+    let place = Place::new(Kind::Sqlite).await.unwrap();
+    crashed(&place, 1, "POST /payments", "order 1").await;
+    let (tool, record) = (Tool::new(&place), record("01"));
+    let file = place.folder.join("value");
+    std::fs::write(&file, "7").unwrap();
+    let file = file.to_str().unwrap();
+    let resolve = ["resolve", &record, "--value", file, "--reason", "booked"];
+    tool.run(&resolve)
+        .code(2)
+        .says("nothing was changed")
+        .says("say --replay");
+    tool.run(&["show", &record]).says("abandoned");
+    tool.run(&[&resolve[..], &["--yes"]].concat())
+        .code(0)
+        .says("return this value");
     place.remove().await;
 }
 

@@ -11,6 +11,19 @@ use crate::tool::Tool;
 
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 
+/// Claims a key that begins with this byte, for an operation, by an attempt that has crashed.
+pub(crate) async fn crashed(place: &Place, beginning: u8, operation: &str, label: &str) {
+    claim(
+        place,
+        beginning,
+        operation,
+        label,
+        Duration::from_millis(1),
+        LONG,
+    )
+    .await;
+}
+
 /// Claims keys that begin with these bytes, for as long, and kept so long after that.
 pub(crate) async fn claimed(
     place: &Place,
@@ -18,21 +31,32 @@ pub(crate) async fn claimed(
     lease: Duration,
     retention: Duration,
 ) {
+    for beginning in beginnings {
+        claim(place, *beginning, "scan", "of all", lease, retention).await;
+    }
+}
+
+async fn claim(
+    place: &Place,
+    beginning: u8,
+    operation: &str,
+    label: &str,
+    lease: Duration,
+    retention: Duration,
+) {
     let target = Target::new(&place.url);
     target.migrate().await.unwrap();
     let store = target.open().await.unwrap();
-    for beginning in beginnings {
-        let mut key = [7; 32];
-        key[0] = *beginning;
-        let owner = Owner {
-            key: RecordKey::from_bytes(key),
-            token: Token::random().unwrap(),
-        };
-        let fingerprint = Fingerprint::from_bytes([0; 32]);
-        let mut request = ClaimRequest::new(owner, fingerprint, "scan", lease, retention);
-        request.label = Some("of all");
-        store.claim(&request).await.unwrap();
-    }
+    let mut key = [7; 32];
+    key[0] = beginning;
+    let owner = Owner {
+        key: RecordKey::from_bytes(key),
+        token: Token::random().unwrap(),
+    };
+    let fingerprint = Fingerprint::from_bytes([0; 32]);
+    let mut request = ClaimRequest::new(owner, fingerprint, operation, lease, retention);
+    request.label = Some(label);
+    store.claim(&request).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -39,7 +39,8 @@ pub(super) async fn resolve(
         Err(mistake) => return again(&idempotency, &visit, key, &draft, mistake).await,
     };
     match carry_out(&idempotency, key, &draft, recovery, &audit).await {
-        Ok(outcome) => answer(&idempotency, &visit, key, &outcome).await,
+        Ok(Err(mistake)) => again(&idempotency, &visit, key, &draft, mistake).await,
+        Ok(Ok(outcome)) => answer(&idempotency, &visit, key, &outcome).await,
         Err(failure) => refuse(&visit, &failure),
     }
 }
@@ -76,19 +77,23 @@ fn read(headers: &HeaderMap, body: &[u8], key: &str) -> Result<(Draft, RecordKey
     Ok((Draft::read(headers, body)?, key))
 }
 
+/// The inner error is what is wrong with the decision for this record.
 async fn carry_out(
     idempotency: &Idempotency,
     key: RecordKey,
     draft: &Draft,
     recovery: Recovery,
     audit: &AuditLine,
-) -> Result<Outcome, Failure> {
+) -> Result<Result<Outcome, &'static str>, Failure> {
     let locator = Locator::by_record_key(key).seen(draft.about()?);
     let found = idempotency.inspect(&locator).await;
-    found.map_err(|error| Failure::of_record(&error, key, UNCHANGED))?;
+    let found = found.map_err(|error| Failure::of_record(&error, key, UNCHANGED))?;
+    if let Some(mistake) = found.and_then(|found| draft.misfit(&found.operation)) {
+        return Ok(Err(mistake));
+    }
     let resolved = idempotency.resolve_as(&locator, recovery, audit).await;
     let resolution = resolved.map_err(|error| Failure::of_store(&error, UNSURE))?;
-    Ok(Outcome::of(&resolution, &draft.decision))
+    Ok(Ok(Outcome::of(&resolution, &draft.decision)))
 }
 
 async fn remove(

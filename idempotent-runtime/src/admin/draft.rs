@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::json::status_of;
 use super::origin::{is_form, is_json};
 use super::visit::Visit;
-use super::words::name_of;
+use super::words::{name_of, reads_like_route};
 use crate::{AuditLine, Inspection, Recovery, Seen, StoredResponse};
 
 /// The state of a record of which nothing is known.
@@ -34,7 +34,7 @@ pub(super) struct Draft {
     pub(super) body: String,
     /// The state that the operator has looked at, for `forget`; `unreadable` if the record could not be read.
     pub(super) state: String,
-    /// `yes`, for `forget`.
+    /// `yes`, for `forget`, and for `replay-value` about an operation that reads like a handler's.
     pub(super) confirm: String,
 }
 
@@ -83,6 +83,17 @@ impl Draft {
             "replay-value" => self.value().map(Recovery::Replay),
             _ => Err("The decision is retry, replay or replay-value."),
         }
+    }
+
+    /// What is wrong with the decision for this operation. A name can stand for a handler or a function, but a method and
+    /// a route are a handler's.
+    pub(super) fn misfit(&self, operation: &str) -> Option<&'static str> {
+        let is_value = self.decision == "replay-value" && self.confirm != "yes";
+        (is_value && reads_like_route(operation)).then_some(
+            "The operation reads like the method and route of a handler, whose clients cannot use a value. Every retry \
+             would get 500, and a decision cannot be taken back. Decide with an answer (replay), or confirm that it is a \
+             function without HTTP (confirm: yes).",
+        )
     }
 
     /// Who decided and why.

@@ -80,7 +80,8 @@
 //! ```
 //!
 //! or, with `decision`, `reason` and `seen` alone, `"retry"`; or `"replay-value"`, whose `body` is the JSON of a
-//! function's result. `seen` is what the record's JSON has: the attempt of that record, and no other, is decided about. The answer has `outcome`: `resolved` (200), `not-found` (404), or `running`, `completed` or
+//! function's result, and which needs `"confirm": "yes"` where the operation reads like a handler's (`POST /payments`): a
+//! handler's clients cannot use a value. `seen` is what the record's JSON has: the attempt of that record, and no other, is decided about. The answer has `outcome`: `resolved` (200), `not-found` (404), or `running`, `completed` or
 //! `changed` (409), after which nothing was changed. To forget: `"decision": "forget"`, `reason`, `seen`, `state` as
 //! it was, and `"confirm": "yes"`; its outcome is `forgotten`. For a record that cannot be read (500), `state` is
 //! `unreadable`, and there is no `seen`.

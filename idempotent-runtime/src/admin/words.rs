@@ -34,6 +34,13 @@ pub(super) fn state_named(name: &str) -> Option<RecordStatus> {
     STATES.into_iter().find(|state| name_of(*state) == name)
 }
 
+/// Whether an operation reads like a method and a route. A name may stand for either.
+pub(super) fn reads_like_route(operation: &str) -> bool {
+    operation
+        .split_once(' ')
+        .is_some_and(|(_, path)| path.starts_with('/'))
+}
+
 const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
 
 /// A duration in its two largest units: `3 d 4 h`.

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use crate::admin::draft::{Draft, UNREADABLE};
 use crate::admin::json::status_of;
 use crate::admin::visit::Visit;
-use crate::admin::words::name_of;
+use crate::admin::words::{name_of, reads_like_route};
 use crate::{Inspection, RecordKey};
 
 /// Three forms for an abandoned record: it was done, as an answer or as a value; or it was not.
@@ -23,18 +23,11 @@ pub(super) fn resolve(visit: &Visit, found: &Inspection, draft: &Draft) -> Marku
             (replay(visit, found, of("replay")))
             (retry(visit, found, of("retry")))
         }
-        details open[is_of("replay-value") || !is_route(&found.operation)] {
+        details open[is_of("replay-value") || !reads_like_route(&found.operation)] {
             summary { "It was done by a function without HTTP" }
             (replay_value(visit, found, of("replay-value")))
         }
     }
-}
-
-/// Whether an operation reads like a method and a route. A name may stand for either.
-fn is_route(operation: &str) -> bool {
-    operation
-        .split_once(' ')
-        .is_some_and(|(_, path)| path.starts_with('/'))
 }
 
 fn replay(visit: &Visit, found: &Inspection, draft: &Draft) -> Markup {
@@ -92,6 +85,12 @@ fn replay_value(visit: &Visit, found: &Inspection, draft: &Draft) -> Markup {
                 textarea name="body" required spellcheck="false" { "\n" (draft.body) }
             }
             (reason(draft, KEPT))
+            @if reads_like_route(&found.operation) {
+                label {
+                    input type="checkbox" name="confirm" value="yes" required;
+                    "It is a function without HTTP, although its name reads like a handler's method and route"
+                }
+            }
             button { "Return this value" }
         }
     }
