@@ -138,6 +138,29 @@ async fn a_listing_that_hangs_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_answers_nothing_in_time_is_not_said_to_be_empty() {
+    let (admin, store, _) = on_faulty().await;
+    store.script_times(100, Operation::List, Fault::Swallowed);
+    let page = admin.get("").await;
+    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(
+        page.text.contains("has not answered for 2 s"),
+        "{}",
+        page.text
+    );
+    assert!(!page.text.contains("no records"), "{}", page.text);
+    let json = admin.get_json("").await;
+    assert_eq!(json.status, StatusCode::SERVICE_UNAVAILABLE);
+    store.unscript(Operation::List);
+    // The one record is of a state that is not answered.
+    store.script(Operation::List, Fault::Refused(StoreErrorKind::Unavailable));
+    let page = admin.get("").await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.text.contains("at least 0"), "{}", page.text);
+    assert!(!page.text.contains("no records"), "{}", page.text);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_record_that_cannot_be_read_can_be_forgotten() {
     let (log, _guard) = Log::begin(tracing::Level::INFO);
     let (admin, store, key) = on_faulty().await;

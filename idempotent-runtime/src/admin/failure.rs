@@ -1,7 +1,10 @@
 //! Why a request was not answered as it should be.
 
+use std::time::Duration;
+
 use http::StatusCode;
 
+use super::words::duration;
 use crate::store::{StoreError, StoreErrorKind};
 use crate::{Error, RecordKey};
 
@@ -44,6 +47,17 @@ impl Failure {
     pub(super) fn no_such_record() -> Self {
         let detail = "There is no such record: it has never been, it has expired, or it was resolved to be retried. Its key is free.";
         Self::new(StatusCode::NOT_FOUND, "No such record", detail)
+    }
+
+    /// The store has not answered for so long.
+    pub(super) fn no_answer(waited: Duration) -> Self {
+        tracing::warn!(?waited, "the store did not answer the admin page");
+        let detail = format!(
+            "The store has not answered for {}. What it holds is not known: try again.",
+            duration(waited)
+        );
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "The store did not answer", detail)
     }
 
     /// The store's error. Its cause is logged and not shown: it may name servers.

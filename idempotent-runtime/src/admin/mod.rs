@@ -90,7 +90,7 @@
 //! # Bounds
 //!
 //! A store lists and cannot count. The overview counts at most 25,000 abandoned records, 10,000 in flight and 5,000 that
-//! are completed, for about 2 s, and says "at least" where it stopped. Redis may list a record twice while its table is
+//! are completed, for about 2 s, and says "at least" where it stopped; 503 if the store answered nothing by then. Redis may list a record twice while its table is
 //! resized. A list has 50 records a page, in the order of the record keys, which are digests: not by age.
 //! `older_than` finds old ones. Where a store cannot list (a Redis Cluster), the overview is 501, with the forms
 //! that find a record by its client's key and open it by its own.

@@ -22,7 +22,7 @@ pub(super) async fn show(State(idempotency): State<Idempotency>, visit: Visit) -
             || OverviewJson::from(&survey),
             || html::overview(&visit, &survey),
         ),
-        Err(error) => refuse(&visit, &Failure::of_store(&error, "")),
+        Err(failure) => refuse(&visit, &failure),
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use super::failure::Failure;
 use super::words::STATES;
 use crate::store::{ListFilter, ListedRecord, RecordStatus};
 use crate::{Error, Idempotency};
@@ -57,16 +58,18 @@ pub(super) struct Survey {
     pub(super) operations: BTreeMap<Arc<str>, Tallies>,
     /// Whether there are more operations than are counted apart.
     pub(super) has_more_operations: bool,
+    /// Whether the store has answered for a page.
+    is_answered: bool,
 }
 
 impl Survey {
     /// # Errors
     ///
-    /// The store's, if it could list the records of no state.
-    pub(super) async fn take(idempotency: &Idempotency) -> Result<Self, Error> {
+    /// If the store answered for not one page.
+    pub(super) async fn take(idempotency: &Idempotency) -> Result<Self, Failure> {
         let ends = Instant::now() + MOST_TIME;
         let mut survey = Self::default();
-        let mut errors = Vec::new();
+        let mut last = None;
         for (at, state) in STATES.into_iter().enumerate() {
             match survey.count(idempotency, at, state, ends).await {
                 Ok(true) => {}
@@ -74,13 +77,14 @@ impl Survey {
                 Err(error) => {
                     tracing::warn!(?error, ?state, "records could not be counted");
                     survey.mark_partial(at);
-                    errors.push(error);
+                    last = Some(error);
                 }
             }
         }
-        match errors.pop() {
-            Some(error) if errors.len() + 1 == STATES.len() => Err(error),
-            _ => Ok(survey),
+        match (survey.is_answered, last) {
+            (true, _) => Ok(survey),
+            (false, Some(error)) => Err(Failure::of_store(&error, "")),
+            (false, None) => Err(Failure::no_answer(MOST_TIME)),
         }
     }
 
@@ -100,6 +104,7 @@ impl Survey {
                 return Ok(false);
             };
             let page = page?;
+            self.is_answered = true;
             page.records.iter().for_each(|record| self.add(at, record));
             next = page.next;
             if next.is_none() {

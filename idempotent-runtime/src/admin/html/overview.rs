@@ -20,7 +20,7 @@ pub(in crate::admin) fn overview(visit: &Visit, survey: &Survey) -> Markup {
         }
         h2 { "By operation" }
         @if survey.operations.is_empty() {
-            p { "The store has no records." }
+            p { @if is_partial { "No record was found so far." } @else { "The store has no records." } }
         }
         div.operations {
             @for (name, tallies) in urgent_first(survey) {
