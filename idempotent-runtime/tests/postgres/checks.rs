@@ -130,6 +130,29 @@ async fn check_tells_a_user_without_rights_and_a_role_that_does_not_wait_for_the
 }
 
 #[tokio::test]
+async fn check_tells_a_role_whose_transactions_are_read_only() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    scratch
+        .execute(
+            r#"CREATE ROLE "{table}" LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON "{table}" TO "{table}";
+               ALTER ROLE "{table}" SET default_transaction_read_only = on"#,
+        )
+        .await;
+    let options = scratch.server.clone().username(&scratch.table);
+    let store = scratch.store_on(pool(&options, 1));
+    let what = "`default_transaction_read_only` is on".to_owned();
+    assert_eq!(told(&store).await, [(Severity::Danger, what)]);
+    scratch.execute(r#"ALTER ROLE "{table}" RESET ALL"#).await;
+    assert_eq!(told(&store).await, []);
+    scratch
+        .execute(r#"DROP OWNED BY "{table}"; DROP ROLE "{table}""#)
+        .await;
+    scratch.clean_up().await;
+}
+
+#[tokio::test]
 async fn target_makes_nothing_unless_it_is_told_to() {
     let (Some(url), Some(scratch)) = (server().await, Scratch::new().await) else {
         return;

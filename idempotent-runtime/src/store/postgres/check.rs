@@ -49,6 +49,7 @@ async fn of_server(connection: &mut PgConnection, place: &Place) -> sqlx::Result
 async fn of_postgres(connection: &mut PgConnection, place: &Place) -> sqlx::Result<Vec<Finding>> {
     let mut findings = settings(connection).await?;
     findings.push(role(connection).await?);
+    findings.extend(read_only(connection).await?);
     findings.extend(replicas(connection).await?);
     findings.push(clock(connection).await?);
     findings.extend(table(connection, place).await?);
@@ -67,6 +68,19 @@ async fn role(connection: &mut PgConnection) -> sqlx::Result<Finding> {
         ),
         false => Finding::good("the server is the primary"),
     })
+}
+
+/// Whether this user's transactions write nothing, which a role, a database or the URL can say.
+async fn read_only(connection: &mut PgConnection) -> sqlx::Result<Option<Finding>> {
+    let setting = sqlx::query_scalar("SELECT current_setting('default_transaction_read_only')");
+    let setting: String = setting.fetch_one(connection).await?;
+    Ok((setting == "on").then(|| {
+        Finding::danger(
+            "`default_transaction_read_only` is on",
+            "no claim can be written, and every request is answered 503",
+            "`ALTER ROLE ... RESET default_transaction_read_only`, or set it to `off` where it is on: for the database, for the server, or in the URL's `options`",
+        )
+    }))
 }
 
 async fn replicas(connection: &mut PgConnection) -> sqlx::Result<Option<Finding>> {
