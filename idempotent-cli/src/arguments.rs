@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use idempotent_runtime::Seen;
 use idempotent_runtime::store::{ListCursor, RecordStatus};
 
-use crate::time;
+use crate::{media_type, time};
 
 const AFTER_HELP: &str = "\
 Environment:
@@ -139,16 +139,17 @@ fn cursor(text: &str) -> Result<ListCursor, String> {
 
 /// Which record: by its record key, by the client's key, or by the application's label.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("of operation").args(["label", "key_stdin", "key_file"]).multiple(true))]
 pub(crate) struct Selector {
     /// The record key: 64 hexadecimal digits, or the first ones (at least 4) if no other record has them. A
     /// shortened one is looked for in the whole store
     #[arg(value_name = "RECORD", conflicts_with_all = ["label", "operation"])]
     pub(crate) record: Option<String>,
-    /// The label. It is looked for in the whole store
-    #[arg(long, value_name = "LABEL", conflicts_with = "operation")]
+    /// The label. It is looked for in the whole store, or among the records of --operation
+    #[arg(long, value_name = "LABEL", conflicts_with_all = ["key", "scope"])]
     pub(crate) label: Option<String>,
-    /// The operation, with --key-stdin or --key-file
-    #[arg(long, value_name = "OPERATION", requires = "key")]
+    /// The operation, with --key-stdin, --key-file or --label
+    #[arg(long, value_name = "OPERATION", requires = "of operation")]
     pub(crate) operation: Option<String>,
     #[command(flatten)]
     pub(crate) key: KeySource,
@@ -203,10 +204,10 @@ pub(crate) struct Show {
 /// Who decides, and why.
 #[derive(Debug, Args)]
 pub(crate) struct Decision {
-    /// Why: logged, and kept in the record if a response is stored. No secrets
+    /// Why: it is logged (`resolve` keeps it beside a response or value too). No secrets
     #[arg(long, value_name = "TEXT", required = true)]
     pub(crate) reason: String,
-    /// Who decides
+    /// Who decides. Needed where USER is not set, as in a container
     #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true)]
     pub(crate) by: Option<String>,
 }
@@ -222,7 +223,7 @@ pub(crate) struct Resolve {
     #[command(flatten)]
     pub(crate) what: Verdict,
     /// With --value: although the operation reads like a handler's method and route, it is a function without HTTP
-    #[arg(long, requires = "value")]
+    #[arg(long, conflicts_with_all = ["replay", "status", "retry"])]
     pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) decision: Decision,
@@ -244,8 +245,8 @@ pub(crate) struct Verdict {
     #[arg(long, value_name = "CODE", value_parser = status)]
     pub(crate) status: Option<StatusCode>,
     /// The media type of --replay's body, with --status
-    #[arg(long, value_name = "TYPE", requires_all = ["status", "replay"])]
-    pub(crate) content_type: Option<String>,
+    #[arg(long, value_name = "TYPE", requires_all = ["status", "replay"], value_parser = media_type::parse)]
+    pub(crate) content_type: Option<HeaderValue>,
     /// How long the response or the result is replayed at least, from now on; not shorter than the record would have lived
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = time::parse)]
     pub(crate) ttl: Duration,
@@ -336,5 +337,11 @@ mod tests {
         assert!(parse("idempotent show --key-stdin").is_err());
         assert!(parse("idempotent show --operation settle --key-stdin --key-file a").is_err());
         assert!(parse("idempotent show abcd --label order").is_err());
+        assert!(parse("idempotent show --operation settle --label order").is_ok());
+        assert!(parse("idempotent show abcd --operation settle").is_err());
+        for wrong in ["--key-stdin", "--scope-json-stdin", "--scope-json-file a"] {
+            let line = format!("idempotent show --operation settle --label order {wrong}");
+            assert!(parse(&line).is_err(), "{wrong}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use idempotent_runtime::{Error, ErrorKind, SecretsCheck};
 use serde_json::json;
 
 use crate::arguments::{Doctor, Settings};
-use crate::failure::Failure;
+use crate::failure::{Failure, causes};
 use crate::output::{Output, Tone};
 use crate::time::short;
 use crate::{Answer, settings};
@@ -117,7 +117,7 @@ impl Line {
     fn unusable(error: &Error) -> Self {
         Self {
             severity: Severity::Danger,
-            what: format!("a record cannot be read: {error:?}"),
+            what: format!("a record cannot be read: {}", causes(error)),
             why: "the service cannot read it either, with this URL",
             fix: "see what the server says; does this user have the rights that the service needs?",
         }

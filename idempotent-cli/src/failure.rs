@@ -3,12 +3,14 @@
 use std::io;
 use std::process::ExitCode;
 
-use idempotent_runtime::store::StoreError;
+use idempotent_runtime::store::{StoreError, StoreErrorKind};
 use idempotent_runtime::{Error, ErrorKind};
 
 const LOOK_CLOSER: &str = "is the server there, and is the URL right? While it does not answer, nothing can be listed or decided";
 
-const SHOW_IT_FIRST: &str = "`idempotent show` tells what is there now: look before you decide again, and after half a minute if the record is in flight";
+const SHOW_IT_FIRST: &str = "`idempotent show` tells what is there now: look before you decide again, and after half a minute if the record is in flight. Was it refused? This tool's user needs SELECT, INSERT, UPDATE and DELETE on the table, EXECUTE on its functions (PostgreSQL), and a server that takes writes: `idempotent doctor` tells what is missing";
+
+const REFUSED: &str = "this tool's user needs SELECT and DELETE on the table, and a server that takes writes; `idempotent doctor` tells what is missing";
 
 /// Why a command has ended early. It has no key, no scope and no password: neither do the runtime's errors.
 #[derive(Debug)]
@@ -34,29 +36,37 @@ impl Failure {
 
     /// With its causes.
     pub(crate) fn of_store(what: &str, error: &StoreError) -> Self {
-        let mut message = format!("{what}: {error}");
-        let mut cause = std::error::Error::source(error);
-        while let Some(error) = cause {
-            message.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-        Self::with_remedy(message, LOOK_CLOSER)
+        Self::with_remedy(format!("{what}: {}", causes(error)), LOOK_CLOSER)
     }
 
     /// Of a decision that was sent: what has become of it is unknown.
-    pub(crate) fn of_decision(error: Error) -> Self {
+    pub(crate) fn of_decision(error: &Error) -> Self {
         Self::unsure("the decision may have been carried out", error)
     }
 
     /// The same of a removal.
-    pub(crate) fn of_removal(error: Error) -> Self {
+    pub(crate) fn of_removal(error: &Error) -> Self {
         Self::unsure("the record may have been removed", error)
     }
 
-    fn unsure(what: &str, error: Error) -> Self {
+    /// The same of the removal of one record. A store that has refused it has removed nothing.
+    pub(crate) fn of_removal_of_one(error: &Error) -> Self {
+        let cause = std::error::Error::source(error);
+        let cause = cause.and_then(|cause| cause.downcast_ref::<StoreError>());
+        let is_refused =
+            |it: &StoreError| it.kind() == StoreErrorKind::Refused && !it.may_have_happened();
+        match cause.is_some_and(is_refused) {
+            true => Self::with_remedy(format!("nothing was changed: {}", causes(error)), REFUSED),
+            false => Self::of_removal(error),
+        }
+    }
+
+    fn unsure(what: &str, error: &Error) -> Self {
         match error.kind() {
-            ErrorKind::Store => Self::with_remedy(format!("{what}: {error:?}"), SHOW_IT_FIRST),
-            _ => error.into(),
+            ErrorKind::Store => {
+                Self::with_remedy(format!("{what}: {}", causes(error)), SHOW_IT_FIRST)
+            }
+            _ => Self::from_ref(error),
         }
     }
 
@@ -72,6 +82,26 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
+        Self::from_ref(&error)
+    }
+}
+
+/// What an error says, and each of its causes once: some say what their own cause says, too.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(&format!(": {said}"));
+        }
+        cause = error.source();
+    }
+    text
+}
+
+impl Failure {
+    fn from_ref(error: &Error) -> Self {
         let remedy = match error.kind() {
             ErrorKind::NotMigrated => Some(
                 "run `idempotent migrate`, or give the output of `idempotent migrate --print` to the database's administrator; is --table right?",
@@ -86,8 +116,7 @@ impl From<Error> for Failure {
             _ => None,
         };
         Self {
-            // With its causes.
-            message: format!("{error:?}"),
+            message: causes(error),
             remedy,
         }
     }
@@ -97,5 +126,22 @@ impl From<Error> for Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::new(format!("cannot write the output: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_was_said_is_not_said_again() {
+        let inner = StoreError::new("a", StoreErrorKind::Busy);
+        let said = inner.to_string();
+        let outer = StoreError::new("a", StoreErrorKind::Busy).with_source(inner);
+        assert_eq!(causes(&outer), said);
+        let inner = StoreError::new("a", StoreErrorKind::Full);
+        let both = format!("{said}: {inner}");
+        let outer = StoreError::new("a", StoreErrorKind::Busy).with_source(inner);
+        assert_eq!(causes(&outer), both);
     }
 }

@@ -3,7 +3,7 @@
 use idempotent_runtime::{RecordState, Resolution};
 
 use crate::arguments::{Forget, Settings};
-use crate::failure::Failure;
+use crate::failure::{Failure, causes};
 use crate::output::{Output, Tone, plain};
 use crate::resolve::audit;
 use crate::show::not_found;
@@ -24,14 +24,14 @@ pub(crate) async fn run(
     }
     let idempotency = settings::open(settings).await?;
     let Some(selected) = selection::one(&idempotency, &command.selector).await? else {
-        not_found(output, false)?;
+        not_found(settings, output, false)?;
         return Ok(Answer::No);
     };
     // A record that cannot be read can be removed nevertheless.
     let found = match idempotency.inspect(&selected.locator).await {
         Ok(found) => found,
         Err(error) => {
-            output.line(format!("the record cannot be read: {error:?}"))?;
+            output.line(format!("the record cannot be read: {}", causes(&error)))?;
             None
         }
     };
@@ -40,15 +40,21 @@ pub(crate) async fn run(
         Some(found) if selected.key.is_some() => selected.locator.seen(found.seen()),
         _ => selected.locator,
     };
+    let is_one = selected.key.is_some();
     let forgotten = idempotency.forget_as(&locator, &audit).await;
-    match forgotten.map_err(Failure::of_removal)? {
+    let forgotten = forgotten.map_err(|error| match is_one {
+        true => Failure::of_removal_of_one(&error),
+        // Of several records, one for each secret, some may be removed.
+        false => Failure::of_removal(&error),
+    });
+    match forgotten? {
         Resolution::Resolved => {}
         Resolution::Changed => {
             output.line("nothing was removed: meanwhile another attempt has begun; look again")?;
             return Ok(Answer::No);
         }
         _ => {
-            not_found(output, false)?;
+            not_found(settings, output, false)?;
             return Ok(Answer::No);
         }
     }

@@ -7,9 +7,11 @@ use crate::arguments::{List, Settings};
 use crate::failure::Failure;
 use crate::output::{Output, name_of, plain, tone_of};
 use crate::pages::{PAGE, Pages};
+use crate::place::Place;
 use crate::time::short;
 use crate::{Answer, json as as_json, settings};
 
+#[expect(clippy::print_stderr, reason = "a command line tool talks to its user")]
 pub(crate) async fn run(
     settings: &Settings,
     command: &List,
@@ -46,6 +48,10 @@ pub(crate) async fn run(
             true => output.line(json!({ "next_cursor": cursor.to_string() }).to_string())?,
             false => output.line(format!("more: --cursor {cursor}"))?,
         }
+    }
+    if listed == 0 && command.cursor.is_none() {
+        let place = Place::of(settings);
+        eprintln!("nothing found in {place}; {}", place.question());
     }
     Ok(match listed {
         0 => Answer::No,

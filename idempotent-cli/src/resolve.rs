@@ -26,12 +26,12 @@ pub(crate) async fn run(
     // Before the store is asked for anything: a mistake in a file is no decision.
     let recovery = recovery(&command.what)?;
     let idempotency = settings::open_with_ttl(settings, ttl(&command.what)?).await?;
-    let Some(selected) = selection::one(&idempotency, &command.selector).await? else {
-        not_found(output, false)?;
+    let Some(selected) = selection::abandoned(&idempotency, &command.selector).await? else {
+        not_found(settings, output, false)?;
         return Ok(Answer::No);
     };
     let Some(found) = idempotency.inspect(&selected.locator).await? else {
-        not_found(output, false)?;
+        not_found(settings, output, false)?;
         return Ok(Answer::No);
     };
     about(&found, output)?;
@@ -44,8 +44,8 @@ pub(crate) async fn run(
     };
     let resolution = idempotency.resolve_as(&locator, recovery, &audit).await;
     idempotency.shutdown(ENDING).await;
-    let resolution = resolution.map_err(Failure::of_decision)?;
-    tell(&resolution, command, &audit, output)
+    let resolution = resolution.map_err(|error| Failure::of_decision(&error))?;
+    tell(&resolution, settings, command, &audit, output)
 }
 
 /// Which record, and which attempt of it.
@@ -129,6 +129,7 @@ fn ttl(verdict: &Verdict) -> Result<Duration, Failure> {
 
 fn tell(
     resolution: &Resolution,
+    settings: &Settings,
     command: &Resolve,
     audit: &AuditLine,
     output: &mut Output,
@@ -140,11 +141,12 @@ fn tell(
             return Ok(Answer::Yes);
         }
         Resolution::NotFound => {
-            not_found(output, false)?;
+            not_found(settings, output, false)?;
             return Ok(Answer::No);
         }
         Resolution::Running { lease_left } => format!(
-            "nothing was changed: an attempt is running, and its lease ends in {} unless it is renewed; look again then",
+            "nothing was changed: an attempt is running, or another operator is deciding at this moment; the lease ends in {} \
+             unless it is renewed; look again then",
             short(*lease_left)
         ),
         Resolution::Completed(response) => match response.audit() {

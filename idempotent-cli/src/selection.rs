@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use idempotent_runtime::store::{ListFilter, ListedRecord};
+use idempotent_runtime::store::{ListFilter, ListedRecord, RecordStatus};
 use idempotent_runtime::{Idempotency, Locator, RecordKey};
 use serde_json::Value;
 
@@ -36,32 +36,26 @@ impl From<RecordKey> for Selected {
     }
 }
 
+/// The records that a selector names, as far as it is known whether there are any.
+enum Named {
+    /// By a whole key: whether or not there is such a record.
+    ByKey(Selected),
+    /// By a part of the record key, or by a label.
+    Listed(Vec<ListedRecord>),
+}
+
 /// The records that a selector names. By the client's key, it is one, whether or not there is such a record.
 pub(crate) async fn all(
     idempotency: &Idempotency,
     selector: &Selector,
 ) -> Result<Vec<Selected>, Failure> {
-    if let Some(operation) = &selector.operation {
-        let locator = of_client_key(operation, selector, io::stdin())?;
-        return Ok(vec![Selected { locator, key: None }]);
-    }
-    let listed = match (&selector.record, &selector.label) {
-        (Some(digits), _) => match digits.parse::<RecordKey>() {
-            Ok(key) => return Ok(vec![key.into()]),
-            Err(_) => with_prefix(idempotency, &prefix(digits)?).await?,
-        },
-        (None, Some(label)) => with_label(idempotency, label).await?,
-        (None, None) => {
-            return Err(Failure::with_remedy(
-                "which record?",
-                "name it by its record key, by --label, or by --operation with --key-stdin or --key-file",
-            ));
+    match named(idempotency, selector).await? {
+        Named::ByKey(selected) => Ok(vec![selected]),
+        Named::Listed(listed) if selector.record.is_some() && listed.len() > 1 => {
+            Err(ambiguous(&listed))
         }
-    };
-    if selector.record.is_some() && listed.len() > 1 {
-        return Err(ambiguous(&listed));
+        Named::Listed(listed) => Ok(listed.iter().map(|record| record.key.into()).collect()),
     }
-    Ok(listed.iter().map(|record| record.key.into()).collect())
 }
 
 /// The only record that a selector names; `None` without one.
@@ -69,11 +63,59 @@ pub(crate) async fn one(
     idempotency: &Idempotency,
     selector: &Selector,
 ) -> Result<Option<Selected>, Failure> {
-    let mut found = all(idempotency, selector).await?;
-    match (found.len(), &selector.label) {
-        (2.., Some(label)) => Err(ambiguous(&with_label(idempotency, label).await?)),
-        _ => Ok(found.pop()),
+    match named(idempotency, selector).await? {
+        Named::ByKey(selected) => Ok(Some(selected)),
+        Named::Listed(listed) => only(&listed),
     }
+}
+
+/// The same, for a decision: of several records with a label, the one that is abandoned.
+pub(crate) async fn abandoned(
+    idempotency: &Idempotency,
+    selector: &Selector,
+) -> Result<Option<Selected>, Failure> {
+    let listed = match named(idempotency, selector).await? {
+        Named::ByKey(selected) => return Ok(Some(selected)),
+        Named::Listed(listed) => listed,
+    };
+    let is_abandoned = |it: &&ListedRecord| it.status == RecordStatus::Abandoned;
+    let abandoned: Vec<_> = listed.iter().filter(is_abandoned).cloned().collect();
+    match (abandoned.as_slice(), &selector.label) {
+        ([], _) | (_, None) => only(&listed),
+        (abandoned, Some(_)) => only(abandoned),
+    }
+}
+
+fn only(listed: &[ListedRecord]) -> Result<Option<Selected>, Failure> {
+    match listed {
+        [] => Ok(None),
+        [record] => Ok(Some(record.key.into())),
+        several => Err(ambiguous(several)),
+    }
+}
+
+async fn named(idempotency: &Idempotency, selector: &Selector) -> Result<Named, Failure> {
+    Ok(
+        match (&selector.record, &selector.label, &selector.operation) {
+            (Some(digits), _, _) => match digits.parse::<RecordKey>() {
+                Ok(key) => Named::ByKey(key.into()),
+                Err(_) => Named::Listed(with_prefix(idempotency, &prefix(digits)?).await?),
+            },
+            (None, Some(label), operation) => {
+                Named::Listed(with_label(idempotency, label, operation.as_deref()).await?)
+            }
+            (None, None, Some(operation)) => {
+                let locator = of_client_key(operation, selector, io::stdin())?;
+                Named::ByKey(Selected { locator, key: None })
+            }
+            (None, None, None) => {
+                return Err(Failure::with_remedy(
+                    "which record?",
+                    "name it by its record key, by --label, or by --operation with --key-stdin or --key-file",
+                ));
+            }
+        },
+    )
 }
 
 fn ambiguous(listed: &[ListedRecord]) -> Failure {
@@ -86,15 +128,23 @@ fn ambiguous(listed: &[ListedRecord]) -> Failure {
         )
     };
     let lines: String = listed.iter().take(MOST_NAMED).map(line).collect();
-    let message = format!("{} records are called so:{lines}", listed.len());
+    let message = format!("{} records match:{lines}", listed.len());
     Failure::with_remedy(
         message,
-        "name one by all its digits (while a secret is rotated, a request has a record for each secret: --operation and the client's key name them together)",
+        "name one by its digits instead, or narrow a label by --operation (while a secret is rotated, a request has a record for each secret: --operation and the client's key name them together)",
     )
 }
 
-async fn with_label(idempotency: &Idempotency, label: &str) -> Result<Vec<ListedRecord>, Failure> {
-    let mut pages = Pages::new(idempotency, ListFilter::new().label(label));
+async fn with_label(
+    idempotency: &Idempotency,
+    label: &str,
+    operation: Option<&str>,
+) -> Result<Vec<ListedRecord>, Failure> {
+    let mut filter = ListFilter::new().label(label);
+    if let Some(operation) = operation {
+        filter = filter.operation(operation);
+    }
+    let mut pages = Pages::new(idempotency, filter);
     let mut found = Vec::new();
     while let Some(records) = pages.next(PAGE).await? {
         found.extend(records);

@@ -10,6 +10,7 @@ use crate::arguments::{Settings, Show};
 use crate::failure::Failure;
 use crate::json::seconds;
 use crate::output::{Output, Tone, bytes, plain};
+use crate::place::Place;
 use crate::time::short;
 use crate::{Answer, selection, settings};
 
@@ -35,18 +36,28 @@ pub(crate) async fn run(
         shown += 1;
     }
     if shown == 0 {
-        not_found(output, command.json)?;
+        not_found(settings, output, command.json)?;
         return Ok(Answer::No);
     }
     Ok(Answer::Yes)
 }
 
 /// The same words for every command.
-pub(crate) fn not_found(output: &mut Output, is_json: bool) -> Result<(), Failure> {
-    if !is_json {
-        output.line(
-            "no such record: the key is free, or the label, namespace, secret, scope or operation is another",
-        )?;
+#[expect(clippy::print_stderr, reason = "a command line tool talks to its user")]
+pub(crate) fn not_found(
+    settings: &Settings,
+    output: &mut Output,
+    is_json: bool,
+) -> Result<(), Failure> {
+    let place = Place::of(settings);
+    let line = format!(
+        "no such record in {place}: the key was not used there, its record has expired, or another operator has freed it \
+         (`resolve --retry`, `forget`); or the label, namespace, secret, scope or operation is another; or {}",
+        place.question()
+    );
+    match is_json {
+        true => eprintln!("{line}"),
+        false => output.line(line)?,
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ pub(crate) fn recovery(verdict: &Verdict) -> Result<Recovery, Failure> {
     }
     let file = verdict.replay.as_deref().map(contents).transpose()?;
     let response = match (verdict.status, file) {
-        (Some(status), body) => raw(status, verdict.content_type.as_deref(), body)?,
+        (Some(status), body) => raw(status, verdict.content_type.clone(), body)?,
         (None, Some(message)) => parsed(&message)?,
         (None, None) => return Err(Failure::new("say --replay, --status, --value or --retry")),
     };
@@ -40,14 +40,12 @@ fn value(text: &[u8]) -> Result<StoredResponse, Failure> {
 
 fn raw(
     status: StatusCode,
-    content_type: Option<&str>,
+    content_type: Option<HeaderValue>,
     body: Option<Vec<u8>>,
 ) -> Result<StoredResponse, Failure> {
     let mut headers = HeaderMap::new();
     if let Some(content_type) = content_type {
-        let value = HeaderValue::from_str(content_type);
-        let value = value.map_err(|_| Failure::new("--content-type is not a header's value"))?;
-        headers.insert(header::CONTENT_TYPE, value);
+        headers.insert(header::CONTENT_TYPE, content_type);
     }
     let body = body.unwrap_or_default();
     body::check(status, &headers, &body)

@@ -93,6 +93,10 @@ async fn a_function_that_was_done_returns_the_operators_value() {
         .says("\n[1,18446744073709551615]")
         .says("24 B");
     resolve(&["--status", "201"]).code(1).says("say --value");
+    let typed = ["--status", "201", "--replay", file, "--content-type"];
+    resolve(&[&typed[..], &["x y"]].concat())
+        .code(2)
+        .says("expected a media type");
     place.remove().await;
 }
 

@@ -125,7 +125,7 @@ async fn killed_while_charging(tool: &Tool, place: &Place) -> String {
     ]);
     running
         .code(1)
-        .says("an attempt is running, and its lease ends in");
+        .says("an attempt is running, or another operator is deciding at this moment");
     first.kill();
     let killed = Instant::now();
     assert!(request.await.expect("a task").is_none(), "it was answered");

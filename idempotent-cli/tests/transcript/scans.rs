@@ -103,9 +103,60 @@ async fn what_several_records_are_called_names_none_of_them() {
     let forget = ["forget", "--label", "of all", "--reason", "none", "--yes"];
     tool.run(&forget)
         .code(2)
-        .says("2 records are called so")
+        .says("2 records match:")
         .says("0b0707");
     tool.run(&["stats"]).code(0).says("in-flight  2");
+    place.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_records_with_a_label_the_abandoned_one_is_decided_about() {
+    let place = Place::new(Kind::Sqlite).await.unwrap();
+    claimed(&place, &[0x0a, 0x0b], LONG, LONG).await;
+    crashed(&place, 0x0c, "scan", "of all").await;
+    let tool = Tool::new(&place);
+    let resolve = ["resolve", "--label", "of all", "--status", "201"];
+    let resolve = [&resolve[..], &["--reason", "booked"]].concat();
+    tool.run(&resolve).code(0).says("0c0707");
+    // None of them is abandoned now.
+    tool.run(&resolve).code(2).says("3 records match:");
+    for beginning in [0x0d, 0x0e] {
+        crashed(&place, beginning, "scan", "of all").await;
+    }
+    crashed(&place, 0x0f, "settle", "of all").await;
+    let several = tool.run(&resolve);
+    several.code(2).says("3 records match:").says("0e0707");
+    several.says("name one by its digits");
+    let of_settle = ["--operation", "settle"];
+    let shown = tool.run(&[&["show", "--label", "of all"][..], &of_settle].concat());
+    shown.code(0).says("0f0707");
+    assert!(!shown.text.contains("0e0707"), "{}", shown.text);
+    tool.run(&[&resolve[..], &of_settle].concat())
+        .code(0)
+        .says("0f0707");
+    place.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nothing_is_found_it_is_told_where_was_looked() {
+    let place = Place::new(Kind::Sqlite).await.unwrap();
+    claimed(&place, &[0x0a], LONG, LONG).await;
+    let tool = Tool::new(&place);
+    let elsewhere = ["--table", "other_records"];
+    tool.run(&["migrate", "--table", "other_records"]).code(0);
+    let looked = "table `other_records` of sqlite:";
+    for command in [&["list"][..], &["list", "--json"], &["show", "0a07"]] {
+        tool.run(command).code(0);
+        let run = tool.run(&[command, &elsewhere].concat());
+        run.code(1).says(looked).says("--table");
+        assert!(!run.all().contains("key is free"), "{}", run.all());
+        assert_eq!(run.text.is_empty(), command[0] == "list", "{}", run.text);
+    }
+    let resolve = ["resolve", "0a07", "--retry", "--reason", "none"];
+    tool.run(&[&resolve[..], &elsewhere].concat())
+        .code(1)
+        .says(looked)
+        .says("another operator has freed it");
     place.remove().await;
 }
 
