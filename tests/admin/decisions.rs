@@ -259,6 +259,7 @@ async fn what_is_not_a_decision_is_shown_again_and_changes_nothing() {
         with("status", ""),
         with("status", "204"),
         with("content_type", "a\u{0}b"),
+        with("content_type", "x y"),
         with("decision", "replay-value").map(|(name, value)| match name {
             "body" => (name, "{not json"),
             _ => (name, value),

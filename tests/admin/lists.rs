@@ -8,7 +8,7 @@ use axum::body::Body;
 use http::{HeaderMap, Request, StatusCode};
 use idempotent_runtime::{StoredResponse, admin};
 
-use crate::support::{Admin, authorise, send};
+use crate::support::{Admin, authorise, owner, send};
 
 async fn many(count: u64) -> Admin {
     let admin = Admin::new();
@@ -170,6 +170,51 @@ async fn a_record_is_opened_by_its_key() {
     }
 }
 
+/// As a log line names it.
+#[tokio::test]
+async fn a_record_is_found_by_the_first_digits_of_its_key() {
+    let admin = many(2_000).await;
+    let wanted = admin.abandon(7_000, "POST /pay", None).await.to_hex();
+    let digits = &wanted[..8];
+    let opened = admin.get(&format!("/records?key={digits}")).await;
+    assert_eq!(
+        opened.headers["location"],
+        format!("./records/{digits}").as_str()
+    );
+    let reply = admin
+        .get(&format!("/records/{}", digits.to_uppercase()))
+        .await;
+    assert_eq!(reply.status, StatusCode::SEE_OTHER, "{}", reply.text);
+    assert_eq!(
+        reply.headers["location"],
+        format!("../records/{wanted}").as_str()
+    );
+    let json = admin.get_json(&format!("/records/{digits}")).await.json();
+    assert_eq!(json["key"], wanted.as_str());
+    let none = admin.get("/records/0123456789").await;
+    assert_eq!(none.status, StatusCode::NOT_FOUND);
+    assert!(
+        none.text.contains("all 64 digits of its key"),
+        "{}",
+        none.text
+    );
+    assert!(none.text.contains("Find a record"), "{}", none.text);
+    let begins_so = |it: &u64| owner(*it).key.to_hex().starts_with(&wanted[..4]);
+    let other = (8_000..).find(begins_so).unwrap();
+    let other = admin.abandon(other, "POST /pay", None).await.to_hex();
+    let several = admin.get_json(&format!("/records/{}", &wanted[..4])).await;
+    assert_eq!(several.status, StatusCode::NOT_FOUND);
+    let detail = several.json()["detail"].as_str().unwrap().to_owned();
+    assert!(
+        detail.contains("records have keys that begin so"),
+        "{detail}"
+    );
+    assert!(
+        detail.contains(&wanted) && detail.contains(&other),
+        "{detail}"
+    );
+}
+
 /// The address that a link means, by the rules for relative ones.
 fn followed(base: &str, link: &str) -> String {
     let (link, query) = link
@@ -229,6 +274,9 @@ async fn links_work_under_any_prefix() {
         } else {
             prefix.to_owned()
         });
+        if prefix == "/service" {
+            left.push("/service/".to_owned());
+        }
         while let Some(path) = left.pop() {
             if !seen.insert(path.clone()) {
                 continue;

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::failure::Failure;
 use super::json::status_of;
+use super::media_type::is_media_type;
 use super::origin::{is_form, is_json};
 use super::visit::Visit;
 use super::words::{name_of, reads_like_route};
@@ -118,6 +119,11 @@ impl Draft {
         let mut headers = HeaderMap::new();
         match self.content_type.trim() {
             "" => {}
+            text if !is_media_type(text) => {
+                return Err(
+                    "The content type is a media type: type/subtype, and parameters such as `; charset=utf-8`.",
+                );
+            }
             text => {
                 let value = HeaderValue::from_str(text);
                 let value = value.map_err(|_| "The content type is not the value of a header.")?;

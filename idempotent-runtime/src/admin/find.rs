@@ -71,7 +71,7 @@ fn show(visit: &Visit, found: &Inspection) -> Response {
     if visit.wants_json {
         return Json(RecordJson::new(found, false)).into_response();
     }
-    redirect(visit, found.record_key)
+    redirect(visit, &found.record_key.to_hex())
 }
 
 fn none() -> Failure {

@@ -13,7 +13,7 @@
 //! | --- | --- |
 //! | `GET /`, `GET /overview` | how many records are abandoned, in flight and completed, by operation, with a picture of their ages |
 //! | `GET /records` | a list, page by page: `state`, `operation`, `label`, `older_than` (`2h`), `after` (a cursor) |
-//! | `GET /records/{key}` | one record, without its body and without the values of its headers |
+//! | `GET /records/{key}` | one record, without its body and without the values of its headers; also by the first digits of its key, at least 4, if no other record has them |
 //! | `POST /find` | the record of an `operation`, a client's `key` and its `scope` (as JSON) |
 //! | `POST /records/{key}/reveal` | the same with both; it is logged who has seen them |
 //! | `POST /records/{key}/resolve` | a decision about an abandoned record, with a reason, by [`Idempotency::resolve_as`] |
@@ -39,14 +39,15 @@
 //!     user.is_operator.then(|| user.name.clone())
 //! };
 //! let app: Router = Router::new()
-//!     .nest("/admin/idempotency", admin::router(idempotency, authorise));
+//!     .nest_service("/admin/idempotency", admin::router(idempotency, authorise));
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! The handle has to be on the service's store; to find a client's key, with the same namespace and secret. Its TTL ([`IdempotencyBuilder::ttl`](crate::IdempotencyBuilder::ttl))
 //! is how long an operator's answer is replayed at least; it lives no shorter than the abandoned record would have. The router works under any prefix, because all links are relative; so
-//! it does behind a proxy that takes a prefix away.
+//! it does behind a proxy that takes a prefix away. With `Router::nest` instead of `nest_service` it works too, but for the prefix with a
+//! slash at its end (`/admin/idempotency/`), which axum then answers with an empty 404.
 //!
 //! # What is guaranteed
 //!
@@ -107,11 +108,13 @@ mod find;
 mod guard;
 mod html;
 mod json;
+mod media_type;
 mod origin;
 mod outcome;
 mod overview;
 mod page;
 mod permission;
+mod prefix;
 mod query;
 mod record;
 mod records;
@@ -130,7 +133,7 @@ use self::guard::{Gate, guard};
 pub use self::permission::Permission;
 use crate::Idempotency;
 
-/// The page, as a router to be nested: `Router::nest("/admin/idempotency", router(...))`.
+/// The page, as a router to be nested: `Router::nest_service("/admin/idempotency", router(...))`.
 ///
 /// `authorise` says for each request who it is from, or refuses it: see [`Permission`]. It sees the request's head,
 /// with the extensions that layers of the application have put there. There is no default: without it, the page does not

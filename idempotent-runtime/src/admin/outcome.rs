@@ -45,7 +45,8 @@ impl Outcome {
                 "running",
                 "Not resolved: an attempt is running",
                 format!(
-                    "The record is not abandoned: its owner is alive, or another attempt has begun. Its lease ends in {} \
+                    "The record is not abandoned: its owner is alive, another attempt has begun, or another operator is \
+                     deciding at this moment. Its lease ends in {} \
                      unless it is renewed. Nothing was changed.",
                     duration(*lease_left)
                 ),

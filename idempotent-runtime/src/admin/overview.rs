@@ -1,5 +1,5 @@
-//! `GET /` and `GET /overview`. The latter is what the pages link to: a router that is nested has no route for its
-//! prefix with a slash at its end.
+//! `GET /` and `GET /overview`. The latter is what the pages link to: a router that is nested by `nest` has no route for
+//! its prefix with a slash at its end.
 
 use axum::extract::State;
 use axum::response::Response;

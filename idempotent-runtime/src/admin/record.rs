@@ -8,7 +8,8 @@ use super::draft::Draft;
 use super::failure::Failure;
 use super::html;
 use super::json::RecordJson;
-use super::reply::{refuse, reply};
+use super::prefix::Prefix;
+use super::reply::{redirect, refuse, reply};
 use super::visit::{Named, Visit};
 use crate::{Idempotency, Inspection, Locator, RecordKey};
 
@@ -17,9 +18,20 @@ pub(super) async fn show(
     Path(Named { record_key: key }): Path<Named>,
     visit: Visit,
 ) -> Response {
-    match find(&idempotency, &key).await {
-        Ok((_, found)) => answer(&visit, &found, false),
+    let Some(prefix) = Prefix::read(&key) else {
+        return shown(&idempotency, &visit, &key).await;
+    };
+    match prefix.only(&idempotency).await {
+        Ok(key) if visit.wants_json => shown(&idempotency, &visit, &key.to_hex()).await,
+        Ok(key) => redirect(&visit, &key.to_hex()),
         Err(failure) => refuse(&visit, &failure),
+    }
+}
+
+async fn shown(idempotency: &Idempotency, visit: &Visit, key: &str) -> Response {
+    match find(idempotency, key).await {
+        Ok((_, found)) => answer(visit, &found, false),
+        Err(failure) => refuse(visit, &failure),
     }
 }
 

@@ -8,6 +8,7 @@ use super::failure::{Failure, is_unsupported};
 use super::html;
 use super::json::ListJson;
 use super::page::Page;
+use super::prefix::Prefix;
 use super::query::Query;
 use super::reply::{redirect, refuse, reply};
 use super::visit::Visit;
@@ -53,9 +54,13 @@ fn title(state: Option<RecordStatus>) -> &'static str {
 
 /// Goes to a record whose key was typed in.
 fn open(visit: &Visit, key: &str) -> Response {
+    if let Some(prefix) = Prefix::read(key) {
+        return redirect(visit, prefix.digits());
+    }
     let Ok(key) = key.parse::<RecordKey>() else {
-        let detail = "A record key is 64 hexadecimal digits. The eight digits of a log line are its beginning, and not enough.";
+        let detail =
+            "A record key is 64 hexadecimal digits, of which the first 4 or more are enough.";
         return refuse(visit, &Failure::bad_request(detail));
     };
-    redirect(visit, key)
+    redirect(visit, &key.to_hex())
 }

@@ -10,7 +10,6 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::html;
 use super::visit::Visit;
-use crate::RecordKey;
 
 /// The one or the other; the other is not made.
 pub(super) fn reply<J: Serialize>(
@@ -27,9 +26,9 @@ pub(super) fn reply<J: Serialize>(
     (status, Html(page.into_string())).into_response()
 }
 
-/// Sends a browser to a record's page.
-pub(super) fn redirect(visit: &Visit, key: RecordKey) -> Response {
-    let location = format!("{}records/{}", visit.root, key.to_hex());
+/// Sends a browser to a record's page, by the digits of its key.
+pub(super) fn redirect(visit: &Visit, digits: &str) -> Response {
+    let location = format!("{}records/{digits}", visit.root);
     (StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response()
 }
 

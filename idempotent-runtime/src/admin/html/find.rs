@@ -36,8 +36,8 @@ pub(in crate::admin) fn find(visit: &Visit) -> Markup {
         form.card.filter method="get" action={ (visit.root) "records" } {
             label {
                 "Record key"
-                span.hint { "64 hexadecimal digits" }
-                input.mono name="key" required pattern=" *[0-9a-fA-F]{64} *" autocomplete="off" spellcheck="false";
+                span.hint { "64 digits, or the first ones, as in a log" }
+                input.mono name="key" required pattern=" *[0-9a-fA-F]{4,64} *" autocomplete="off" spellcheck="false";
             }
             div { button.quiet { "Open" } }
         }
