@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use idempotent_runtime::store::Target;
 use idempotent_runtime::{ExecuteError, Execution, Idempotency, Policy};
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 use crate::scans::{LONG, claimed, crashed};
 use crate::service::{NAMESPACE, SECRET};
@@ -168,6 +168,41 @@ async fn a_decision_without_a_reply_may_have_been_carried_out() {
     let end = sqlx::raw_sql("ROLLBACK");
     end.execute(&mut lock).await.unwrap();
     tool.run(&resolve).code(0);
+    place.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_that_the_server_refuses_has_changed_nothing() {
+    let Some(place) = Place::new(Kind::Postgres).await else {
+        return;
+    };
+    claimed(&place, &[1], ENDED, LONG).await;
+    let mut server = PgConnection::connect(&place.url).await.unwrap();
+    let read_only = sqlx::raw_sql(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$",
+    );
+    read_only.execute(&mut server).await.unwrap();
+    drop(server.close().await);
+    let (tool, record) = (Tool::new(&place), record("01"));
+    let forgotten = tool.run(&["forget", &record, "--yes", "--reason", "a test"]);
+    forgotten.code(2).says("error: nothing was changed");
+    forgotten.says("needs SELECT and DELETE");
+    let cause = "cannot execute DELETE in a read-only transaction";
+    let told: Vec<_> = forgotten
+        .all()
+        .lines()
+        .filter(|it| it.starts_with("error: "))
+        .collect();
+    assert_eq!(told.concat().matches(cause).count(), 1, "{told:?}");
+    // What the tool is told of a decision does not say so.
+    let resolve = ["resolve", &record, "--retry", "--reason", "not booked"];
+    tool.run(&resolve)
+        .code(2)
+        .says("may have been carried out")
+        .says("a server that takes writes");
+    tool.run(&["doctor"])
+        .code(2)
+        .says("`default_transaction_read_only` is on");
     place.remove().await;
 }
 
