@@ -51,7 +51,7 @@ pub(crate) async fn run(
     }
     if listed == 0 && command.cursor.is_none() {
         let place = Place::of(settings);
-        eprintln!("nothing found in {place}; {}", place.question());
+        eprintln!("nothing found in {place}. {}", place.question());
     }
     Ok(match listed {
         0 => Answer::No,

@@ -19,14 +19,17 @@ impl Place {
         let prefix = settings.prefix.as_deref().unwrap_or("idempotent:");
         let (records, options) = match (url.split(':').next(), &settings.schema) {
             (Some(scheme), _) if scheme.starts_with("redis") => {
-                (format!("prefix `{prefix}`"), "--prefix")
+                (format!("prefix `{prefix}`"), "--prefix and --store")
             }
-            (_, Some(schema)) => (format!("table `{schema}.{table}`"), "--table, --schema"),
+            (_, Some(schema)) => (
+                format!("table `{schema}.{table}`"),
+                "--table, --schema and --store",
+            ),
             (Some("postgres" | "postgresql"), None) => (
                 format!("table `{table}` (the first one in the search path)"),
-                "--table, --schema",
+                "--table, --schema and --store",
             ),
-            _ => (format!("table `{table}`"), "--table"),
+            _ => (format!("table `{table}`"), "--table and --store"),
         };
         Self {
             records,
@@ -38,7 +41,7 @@ impl Place {
     /// What to ask where nothing was found.
     pub(crate) fn question(&self) -> String {
         let options = self.options;
-        format!("are the service's records there? Others are named by {options}, and by --store")
+        format!("Are the service's records there? Others are named by {options}")
     }
 }
 

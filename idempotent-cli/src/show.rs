@@ -52,7 +52,7 @@ pub(crate) fn not_found(
     let place = Place::of(settings);
     let line = format!(
         "no such record in {place}: the key was not used there, its record has expired, or another operator has freed it \
-         (`resolve --retry`, `forget`); or the label, namespace, secret, scope or operation is another; or {}",
+         (`resolve --retry`, `forget`); or the label, namespace, secret, scope or operation is another. {}",
         place.question()
     );
     match is_json {

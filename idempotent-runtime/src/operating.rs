@@ -88,13 +88,38 @@
 //! 3. **It did not happen**: `idempotent resolve --label order-4711 --retry --reason "not on the statement"`. The key is free.
 //! 4. **You do not know yet**: do nothing. The key stays refused for
 //!    [`abandoned_retention`](crate::IdempotencyBuilder::abandoned_retention) (30 days), and then an error is logged. Make it longer
-//!    than your slowest reconciliation.
+//!    than your slowest reconciliation: a retry that comes after that time and before the sweep finds the key free and runs, and the
+//!    record is then neither logged nor counted.
+//!
+//! **Where the tool looks.** `--store` (or `IDEMPOTENCY_URL`) names the database. `--table` (SQL), `--schema` (PostgreSQL) and
+//! `--prefix` (Redis) name the records in it, where the service has chosen other ones. An empty table looks like a service without stuck keys, so the tool
+//! tells where it has looked when it finds nothing.
+//!
+//! **Who may look.** `list`, `show` and `stats` need `SELECT` on the table, and on PostgreSQL `USAGE` on its schema. A decision needs all
+//! rights of the service; `idempotent doctor` names what is missing. A decision has a name: `--by`, else `$USER`. Where that is not
+//! set, as in a container or a scheduler, the tool asks for `--by`.
+//!
+//! **Two operators at once.** One decides; the other is told that an attempt is running, that the record has changed, or that there is no
+//! such record, because a decision to retry has freed the key. Nothing was changed then.
 //!
 //! While a lease runs, a decision is refused: an attempt may be alive. A decision takes 2.5 s, in which an owner that is alive could still
 //! renew its lease, and counts as an attempt: after it `show` says `attempt 2`, although the handler ran once. Who decided, when and why is kept in the record
 //! ([`AuditLine`](crate::AuditLine)); `idempotent show` prints it. The page of `admin::router` (feature `admin`)
 //! does the same, and so does [`Idempotency::resolve_as`](crate::Idempotency::resolve_as) in Rust. If a machine can look it
 //! up, let a [recovery function](crate::Abandoned) decide instead.
+//!
+//! # A wrong decision
+//!
+//! A stored decision is final: clients get it from then on, and some have it already. So check the file first: it is replayed byte for
+//! byte, and `idempotent show --reveal` prints what is stored. If it was wrong nevertheless:
+//!
+//! 1. **Do not `forget` the record.** Its key is free then, and the client's next retry charges again.
+//! 2. **Tell the client**, out of band, what the truth is. It has the wrong response, or gets it by its next retry.
+//! 3. **You stored a receipt, and it was not charged**: the client pays with a new key, as for a new intent.
+//! 4. **You said retry, and it had been charged**: no record is left to take that back. While `show` finds none, ask the client not
+//!    to retry; if a retry has run, refund one of the charges.
+//!
+//! The wrong response is replayed until its record expires (`show`: `expires`).
 //!
 //! # The store was unavailable
 //!
@@ -103,6 +128,12 @@
 //! 5 s of the store, without a restart. After a failover that lost records (`idempotency_claims_lost_total`), running claims are put
 //! back by their owners; completed records that the replica lacked are gone, and their keys run again:
 //! [`choosing_a_store`](crate::choosing_a_store) says which settings prevent that.
+//!
+//! # Clients without keys
+//!
+//! While some clients do not send keys yet, `required = false` lets their requests run, unprotected: a retry without a key runs again.
+//! To finish the migration, count them: `idempotency_requests_total{outcome="unprotected"}` by operation. When it has stayed 0 for as
+//! long as the rarest client needs to come by, remove `required = false`. From then on a request without a key is answered 400.
 //!
 //! # Size
 //!

@@ -198,6 +198,27 @@ async fn a_record_that_cannot_be_read_can_be_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_removal_that_is_refused_has_changed_nothing() {
+    let (admin, store, key) = on_faulty().await;
+    let refused = Fault::Refused(StoreErrorKind::Refused);
+    store.script(Operation::Remove, refused);
+    let seen = admin.seen(key.parse().unwrap()).await;
+    let forget = [
+        ("decision", "forget"),
+        ("state", "abandoned"),
+        ("seen", &*seen),
+        ("reason", "a test of ours"),
+        ("confirm", "yes"),
+    ];
+    let page = admin
+        .submit(&format!("/records/{key}/forget"), &forget)
+        .await;
+    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(page.text.contains("Nothing was changed."), "{}", page.text);
+    assert_eq!(admin.store.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_removal_is_logged_when_its_reply_is_lost_and_when_its_operator_has_gone() {
     for fault in [Fault::ReplyLost, Fault::Waits] {
         let (log, _guard) = Log::begin(tracing::Level::INFO);

@@ -148,7 +148,7 @@ async fn where_nothing_is_found_it_is_told_where_was_looked() {
     for command in [&["list"][..], &["list", "--json"], &["show", "0a07"]] {
         tool.run(command).code(0);
         let run = tool.run(&[command, &elsewhere].concat());
-        run.code(1).says(looked).says("--table");
+        run.code(1).says(looked).says("--table and --store");
         assert!(!run.all().contains("key is free"), "{}", run.all());
         assert_eq!(run.text.is_empty(), command[0] == "list", "{}", run.text);
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::draft::{Draft, UNREADABLE};
-use super::failure::{Failure, is_corrupt};
+use super::failure::{Failure, is_corrupt, is_refused};
 use super::html;
 use super::json::{DecidedJson, RecordJson};
 use super::outcome::Outcome;
@@ -118,7 +118,10 @@ async fn remove(
         }
     };
     let removed = idempotency.forget_as(&locator, audit).await;
-    let resolution = removed.map_err(|error| Failure::of_store(&error, UNSURE))?;
+    let resolution = removed.map_err(|error| match is_refused(&error) {
+        true => Failure::of_store(&error, UNCHANGED),
+        false => Failure::of_store(&error, UNSURE),
+    })?;
     Ok(match resolution {
         Resolution::Resolved => Outcome::forgotten(),
         otherwise => Outcome::of(&otherwise, &draft.decision),

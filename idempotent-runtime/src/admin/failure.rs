@@ -95,6 +95,13 @@ pub(super) fn is_corrupt(error: &Error) -> bool {
     kind_of(error) == Some(StoreErrorKind::Corrupt)
 }
 
+/// Whether the store has refused what it was asked for, and has certainly not done it.
+pub(super) fn is_refused(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let source = source.and_then(|source| source.downcast_ref::<StoreError>());
+    source.is_some_and(|it| it.kind() == StoreErrorKind::Refused && !it.may_have_happened())
+}
+
 /// Whether the store cannot do what it was asked for.
 pub(super) fn is_unsupported(error: &Error) -> bool {
     kind_of(error) == Some(StoreErrorKind::Unsupported)
