@@ -69,7 +69,8 @@ pub(crate) async fn one(
     }
 }
 
-/// The same, for a decision: of several records with a label, the one that is abandoned.
+/// The same, for a decision: of several records with a label, the one that is abandoned, unless another one has its operation
+/// too. That can be a record of the same request, under another secret, which then has an answer or gets one.
 pub(crate) async fn abandoned(
     idempotency: &Idempotency,
     selector: &Selector,
@@ -81,9 +82,13 @@ pub(crate) async fn abandoned(
     let is_abandoned = |it: &&ListedRecord| it.status == RecordStatus::Abandoned;
     let abandoned: Vec<_> = listed.iter().filter(is_abandoned).cloned().collect();
     match (abandoned.as_slice(), &selector.label) {
-        ([], _) | (_, None) => only(&listed),
-        (abandoned, Some(_)) => only(abandoned),
+        ([one], Some(_)) if !listed.iter().any(|it| is_beside(it, one)) => only(&abandoned),
+        _ => only(&listed),
     }
+}
+
+fn is_beside(record: &ListedRecord, other: &ListedRecord) -> bool {
+    record.key != other.key && record.operation == other.operation
 }
 
 fn only(listed: &[ListedRecord]) -> Result<Option<Selected>, Failure> {

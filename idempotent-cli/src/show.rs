@@ -64,6 +64,9 @@ pub(crate) fn not_found(
 
 fn as_text(found: &Inspection, reveal: bool, output: &mut Output) -> Result<(), Failure> {
     output.field("record", found.record_key.to_hex())?;
+    if found.handler_record_key() != found.record_key {
+        output.field("handler's", found.handler_record_key().to_hex())?;
+    }
     output.field("state", state(&found.state, output))?;
     output.field("operation", plain(&found.operation))?;
     output.field("label", found.label.as_deref().map_or("-".into(), plain))?;
@@ -169,6 +172,7 @@ fn as_json(found: &Inspection, reveal: bool) -> Value {
     };
     let mut shown = json!({
         "record": found.record_key.to_hex(),
+        "handler_record": found.handler_record_key().to_hex(),
         "state": state,
         "attempt": found.attempt,
         "seen": found.seen().to_string(),

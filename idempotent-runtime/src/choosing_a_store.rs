@@ -92,7 +92,7 @@
 //!    `USAGE` on the schema (and `EXECUTE` on the functions, where that was taken from `PUBLIC`).
 //! 3. `connect` as that role finds the table and changes nothing. `idempotent doctor` says whether a right is missing.
 //!
-//! The features of this crate bring no TLS, because there are two implementations to choose from. An URL with `sslmode=require` or
+//! The features of this crate bring no TLS, because there are two implementations to choose from. A URL with `sslmode=require` or
 //! `rediss:` needs one in your own `Cargo.toml`, of the same version as this crate's: `sqlx = { version = "0.9", default-features = false,
 //! features = ["tls-rustls-ring-webpki"] }` (or `tls-native-tls`), `redis = { version = "1", features =
 //! ["tokio-rustls-comp"] }` together with `rustls` and its feature `ring` or `aws_lc_rs`. The guides of the stores say more.

@@ -260,8 +260,7 @@ impl FromStr for Seen {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// The record key. The handler got it from [`Attempt::record_key`](crate::Attempt::record_key), and may have
-    /// written it beside its effect.
+    /// The record's own key, by which [`Locator::by_record_key`] names it.
     pub record_key: RecordKey,
     /// The state of the record; for a completed record, with the response.
     pub state: RecordState,
@@ -283,6 +282,15 @@ impl Inspection {
     #[must_use]
     pub fn seen(&self) -> Seen {
         Seen::now(self.attempt, self.age)
+    }
+
+    /// The record key that the handler got from [`Attempt::record_key`](crate::Attempt::record_key), and may have written beside
+    /// its effect. That of another record of the same request where it began while a secret was rotated, and has not been
+    /// completed.
+    #[must_use]
+    pub fn handler_record_key(&self) -> RecordKey {
+        let told = self.steps.as_ref().ok().and_then(FinishedSteps::identity);
+        told.unwrap_or(self.record_key)
     }
 
     /// The labels of the steps that attempts have finished, in order. A completed record has none.

@@ -9,7 +9,8 @@ use axum::routing::post;
 use axum::{Extension, Router};
 use http::{HeaderMap, StatusCode};
 use idempotent_runtime::{
-    Abandoned, Attempt, IdempotencyBuilder, Recovery, StoredResponse, idempotent,
+    Abandoned, Attempt, Idempotency, IdempotencyBuilder, Locator, Recovery, StoredResponse,
+    idempotent,
 };
 
 use crate::support::{App, Crashes, LEASE, Local, Probe};
@@ -195,6 +196,30 @@ async fn attempts_on_instances_of_both_steps_do_one_charge() {
             assert_eq!(charges, 1, "{path}, way {number}: {answer}");
             assert_eq!(answer, "charge 1", "{path}, way {number}");
         }
+    }
+}
+
+/// By which an operator finds the effect, and a recovery function that an operator passes.
+#[tokio::test]
+async fn operator_is_shown_the_record_key_that_the_handler_was_told() {
+    for (first, second) in [
+        (STEP_1, STEP_1),
+        (STEP_1, STEP_2),
+        (STEP_2, STEP_1),
+        (STEP_2, STEP_2),
+    ] {
+        let (crashes, provider) = (Crashes::new(), Provider::default());
+        crash(&crashes, &provider, first, "/record");
+        let operator: Idempotency = second(crashes.builder()).build();
+        let locator = Locator::new("POST /record", "key");
+        let found = operator.inspect(&locator).await.unwrap().unwrap();
+        let shown = found.handler_record_key().to_hex();
+        assert!(provider.find(&shown).is_some(), "{found:?}");
+        let of_request = async |abandoned: Abandoned| {
+            assert_eq!(abandoned.record_key().to_hex(), shown);
+            Recovery::Unknown
+        };
+        operator.resolve_with(&locator, of_request).await.unwrap();
     }
 }
 

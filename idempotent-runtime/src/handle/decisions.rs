@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::Idempotency;
 use super::operator::{not_removed, unread};
-use crate::engine::{Detach, resolve};
+use crate::engine::{Detach, Refusal, resolve};
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
 use crate::operator::{Locator, Resolution};
@@ -81,7 +81,11 @@ impl Idempotency {
         let ttl = Policy::new().ttl_or(self.ttl()).max(record.expires_in);
         let resolved = resolve(self.engine(), key, record, recovery, ttl).await;
         resolved.map_err(|cause| {
-            Error::new(ErrorKind::Store, "could not resolve a record").with_source(cause)
+            let error = Error::new(ErrorKind::Store, "could not resolve a record");
+            match cause {
+                Refusal::Store(cause) => error.with_source(cause),
+                other => error.with_source(other),
+            }
         })
     }
 

@@ -204,17 +204,18 @@ impl Idempotency {
             ControlFlow::Continue(found) => found,
             ControlFlow::Break(otherwise) => return Ok(otherwise),
         };
-        let Some((_, record)) = found.first() else {
+        let Some((key, record)) = found.first() else {
             return Ok(Resolution::NotFound);
         };
+        let steps = finished_steps(self.engine(), record).map_err(unread)?;
         let recovery = recover(Abandoned {
             key: resolved.key,
-            record: keys.first(),
+            record: steps.identity().unwrap_or(*key),
             operation: without_parameter_names(resolved.operation).into_owned(),
             scope: resolved.scope.map(<[u8]>::to_vec),
             attempt: record.attempt,
             age: record.age,
-            steps: finished_steps(self.engine(), record).map_err(unread)?,
+            steps,
             extensions: self.extensions().clone(),
         });
         let recovery = recovery.await;
