@@ -12,7 +12,7 @@ export interface Policy {
   timeout?: number
   /** How long the server keeps the record of a key. Default 24 hours. */
   lifetime?: number
-  /** The end of the lifetime that is not used, and how far the clock may be set back. Default 5 minutes. */
+  /** The end of the lifetime that is not used, and how far the clock may be set back before a key's age is not known any more. Default 5 minutes. */
   margin?: number
   /** `stripe` reads Stripe's errors and `Stripe-Should-Retry`, and sends the key without quotes. */
   profile?: 'idempotent' | 'stripe'
@@ -34,7 +34,7 @@ export interface IntentLocks {
 
 /** What tests and other platforms replace. */
 export interface Environment {
-  /** Default: `localStorage`, or the memory of this page where that throws. `null`: the memory of this page. Where one that is given fails, so does the call: it may have the key. */
+  /** Default: `localStorage`, or the memory of this page where that throws. `null`: the memory of this page. Where one that is given fails, so does the call, and nothing is sent: it may have the key. */
   storage?: IntentStorage | null
   /** Default: `navigator.locks`. Without it, only calls in one page wait for each other. */
   locks?: IntentLocks | null
@@ -63,11 +63,12 @@ export interface Intent {
   readonly key: string
   /** When the key was made, in milliseconds since 1970. */
   readonly created: number
-  /** Whether the key survives a reload. `false`: the storage is missing or full, and the page's memory is used. */
+  /** Whether the key survives a reload. `false`: `localStorage` is missing, or was full at `begin`, and the page's memory is used. */
   readonly persisted: boolean
   /**
    * Like `fetch`, with the key, the same bytes at each try, and retries. `POST` unless `init` says otherwise,
-   * redirects are not followed. Resolves with a conclusive answer, whole; a 4xx closes the intent.
+   * redirects are not followed. Resolves with a conclusive answer, whole; a 4xx closes the intent. A try that the storage does not
+   * take note of is not sent: the call rejects with the storage's error.
    * Aborting `signal` ends the waiting and not the intent; the signal keeps nothing of a call that has ended.
    *
    * Rejects with {@link Undecided}, {@link Refused}, the signal's reason, or a `TypeError` for a mistake in the call: a `Request`
@@ -139,8 +140,9 @@ export class Refused extends IntentError {}
 export const defaults: Required<Omit<Policy, 'profile'>>
 
 /**
- * One row of the table in `clients/vectors`: what is next after an answer or a failure. `told`: nine tenths of the lifetime that the
- * server says, in milliseconds.
+ * One row of the table in `clients/vectors`: what is next after an answer or a failure. `age`: of the key, by the greatest reading of
+ * the clock; `Infinity` if the clock was set back. `replayed`: the answer is marked as the stored one. `told`: nine tenths of the
+ * lifetime that the server says, in milliseconds.
  */
 export function decide(
   seen: {
@@ -148,4 +150,4 @@ export function decide(
     failure?: unknown, told?: number, status?: number, code?: unknown, replayed?: boolean, advice?: string | false | null,
   },
   policy: Required<Omit<Policy, 'profile'>>,
-): { next: 'retry' | 'conclude' | 'refuse' | 'undecided', reason: string | number, wait: number, life: number }
+): { next: 'retry' | 'conclude' | 'refuse' | 'undecided', reason: string | number, wait: number }

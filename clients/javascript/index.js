@@ -14,15 +14,15 @@ const judge = ({ failure, status, code, replayed, advice, sent }) => {
 	return /40[13]/.test(status) ? 'undecided' : 'retry'
 }
 
-export const decide = (seen, policy) => {
-	const { attempt, elapsed, age, random, retryAfter = 0 } = seen
-	const life = age < -policy.margin ? 0 : Math.min(policy.lifetime - policy.margin, seen.told || 1e99) - age
-	const left = Math.min(life, policy.budget - elapsed)
-	const next = judge(seen)
+export const decide = ({ attempt, elapsed, age, random, retryAfter = 0, ...seen }, policy) => {
+	const life = Math.min(policy.lifetime - policy.margin, seen.told || 1e99) - age
+	const left = Math.min(life, policy.budget - elapsed), next = judge(seen)
 	const reason = next != 'retry' ? seen.code || seen.status
 		: attempt >= policy.attempts ? 'attempts' : left > retryAfter ? '' : left == life ? 'lifetime' : 'budget'
-	const jitter = Math.min(left - retryAfter, policy.cap, policy.base * 2 ** (attempt - 1))
-	return { next: next == 'retry' && reason ? 'undecided' : next, reason, life, wait: retryAfter + random * jitter }
+	return {
+		next: next == 'retry' && reason ? 'undecided' : next, reason,
+		wait: retryAfter + random * Math.min(left - retryAfter, policy.cap, policy.base * 2 ** (attempt - 1)),
+	}
 }
 
 const kind = (name) => class extends Error {
@@ -46,11 +46,6 @@ const parse = (json) => {
 	try { return Object(JSON.parse(json)) } catch { return {} }
 }
 
-const digest = async (json) => {
-	check(crypto.subtle, 'HTTPS')
-	return new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(json))).join()
-}
-
 const intentsIn = ({ memory, queues }, {
 	user, storage, fetch = globalThis.fetch, random = Math.random, now = Date.now,
 	sleep = (ms, signal) => new Promise((resolve) => {
@@ -61,8 +56,8 @@ const intentsIn = ({ memory, queues }, {
 }) => {
 	policy = { ...defaults, ...policy }
 	check(user?.trim?.(), 'user')
-	const prefix = 'idempotent' + JSON.stringify(user), stripe = policy.profile == 'stripe'
-	let loading = 0, works = storage
+	const prefix = 'idempotent' + JSON.stringify(user), stripe = policy.profile == 'stripe', given = storage
+	let works = given
 	if (storage === undefined) try { storage = localStorage } catch {}
 
 	const read = async (response) => {
@@ -81,24 +76,25 @@ const intentsIn = ({ memory, queues }, {
 	}
 
 	const load = async (item) => {
-		loading++
 		try {
-			const json = memory[item] ?? await storage?.getItem(item)
-			works = true
-			return json
+			const json = memory[item] ?? storage?.getItem(item)
+			works = 1
+			return await json
 		} catch (error) {
 			// It may have keys, which must not be lost.
-			if (works || loading > 1) throw error
+			if (works) throw error
 			storage = null
-		} finally {
-			loading--
 		}
 	}
 
 	const save = async (item, record, isNew) => {
 		const json = JSON.stringify(record)
 		if (memory[item]) memory[item] = json
-		else try { await storage.setItem(item, json) } catch { if (isNew) memory[item] = json }
+		else try { await storage.setItem(item, json) } catch (error) {
+			// Other tabs may know it.
+			if (!isNew || given) throw error
+			memory[item] = json
+		}
 	}
 
 	const locked = (item, work) => {
@@ -107,8 +103,15 @@ const intentsIn = ({ memory, queues }, {
 		return run
 	}
 
-	const guard = (intent, record) => {
-		const reason = !KEY.test(intent.key ?? '') ? 'damaged' : !record ? 'closed' : decide({ age: now() - intent.created }, policy).life > 0 ? '' : 'lifetime'
+	// Once the clock was set back, the age is not known.
+	const ageOf = (record) => {
+		const time = now(), { created, latest = created } = record
+		return (record.latest = time < latest - policy.margin ? 1e99 : Math.max(time, latest)) - created
+	}
+
+	const guard = async (item, intent, record) => {
+		const reason = !KEY.test(intent.key ?? '') ? 'damaged' : !record ? 'closed' : ageOf(record) < policy.lifetime - policy.margin ? '' : 'lifetime'
+		if (reason == 'lifetime') await save(item, record)
 		if (reason) throw new Undecided(reason, { intent })
 	}
 
@@ -121,15 +124,16 @@ const intentsIn = ({ memory, queues }, {
 
 		const enter = async () => {
 			const record = await mine()
-			guard(intent, record)
-			record.sent++
-			sent++
+			await guard(item, intent, record)
+			// As long as before, for a full storage.
+			record.sent = record.sent ? 2 : 1
 			await save(item, record)
+			sent++
 		}
 
 		const leave = async (seen) => {
 			const record = await mine().catch(() => {})
-			const decision = decide({ ...seen, age: now() - created, sent: sent > 1 || !(record?.sent < 2) }, policy)
+			const decision = decide({ ...seen, age: ageOf({ created, ...record }), sent: !(sent < 2 && record?.sent < 2) }, policy)
 			if (decision.next == 'conclude' && /^4/.test(seen.status)) await close().catch(() => {})
 			return decision
 		}
@@ -139,7 +143,7 @@ const intentsIn = ({ memory, queues }, {
 			get persisted() { return !memory[item] },
 			done: () => locked(item, close),
 			async fetch(url, init = {}) {
-				check(!url?.clone && !init.clone, 'pass a URL and init, not a Request')
+				check(!url?.clone && !init.clone, 'pass a URL, not a Request')
 				const { signal: outer } = init
 				if (init.body?.getReader) throw new Refused('body', { intent })
 				const request = new Request(url, init = { method: 'POST', redirect: 'manual', ...init, signal: null }), { headers } = request
@@ -148,7 +152,7 @@ const intentsIn = ({ memory, queues }, {
 				init.headers = headers
 				init.body &&= await request.arrayBuffer()
 				outer?.throwIfAborted()
-				// The application's signal may live for long: it gets one listener, and not the signal of each try.
+				// One listener for all tries.
 				const stop = new AbortController(), { signal } = stop, abort = () => stop.abort(outer.reason)
 				const stopped = new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
 				stopped.catch(() => {})
@@ -181,14 +185,15 @@ const intentsIn = ({ memory, queues }, {
 			const item = prefix + name, text = JSON.stringify(payload)
 			check(text != '{}', 'payload')
 			return locked(item, async () => {
-				const json = await load(item), resumed = json != null
-				const record = resumed ? parse(json) : { key: newKey(), created: now(), sent: 0 }
+				const json = await load(item), resumed = json != null, time = now()
+				const record = resumed ? parse(json) : { key: newKey(), created: time, latest: time, sent: 0 }
 				const intent = open(item, record, +resumed)
-				check(resumed || KEY.test(record.key), 'key')
-				guard(intent, record)
-				const hash = await digest(record.key + text)
-				if (!resumed) await save(item, { ...record, digest: hash }, true)
-				else if (record.digest != hash) throw new IntentChanged('payload', { intent })
+				if (resumed) await guard(item, intent, record)
+				else check(KEY.test(record.key), 'key')
+				check(crypto.subtle, 'HTTPS')
+				const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(record.key + text))).join()
+				if (!resumed) await save(item, { ...record, digest }, true)
+				else if (record.digest != digest) throw new IntentChanged('payload', { intent })
 				return intent
 			})
 		},
@@ -205,7 +210,7 @@ export const intents = (options) => intentsIn(shared, options)
 
 export const retrying = (url, policy) => {
 	policy = { ...policy }
-	// The credentials are in `fetch`. A component makes its function again, with the same one: the keys are the same.
+	// The credentials are in `fetch`.
 	const caller = policy.fetch ?? globalThis, place = places.get(caller) ?? newPlace(), { running } = place
 	places.set(caller, place)
 	return (payload, { maxRetries = 3 } = {}) => {
@@ -217,7 +222,7 @@ export const retrying = (url, policy) => {
 			if (status > 499) throw new Undecided(status, { intent, response })
 			let json
 			try {
-				// A failure without a body must not look like a success.
+				// An empty failure is no success.
 				if (text || !ok) json = JSON.parse(text)
 			} catch (cause) {
 				throw new (ok ? Undecided : Refused)(status, { intent, response, cause })

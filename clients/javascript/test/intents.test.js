@@ -273,7 +273,7 @@ describe('storage', () => {
     await intent.fetch(URL_, { body: JSON.stringify(payload) })
     const [[item, json]] = world.storage.items
     assert.equal(item, 'idempotent"ann"order-1')
-    assert.deepEqual(Object.keys(JSON.parse(json)).sort(), ['created', 'digest', 'key', 'sent'])
+    assert.deepEqual(Object.keys(JSON.parse(json)).sort(), ['created', 'digest', 'key', 'latest', 'sent'])
     assert.ok(!json.includes('4242') && !json.includes('Example'))
     const expected = [...createHash('sha256').update(intent.key + JSON.stringify(payload)).digest()].join()
     assert.equal(JSON.parse(json).digest, expected)
@@ -361,34 +361,6 @@ describe('storage', () => {
     assert.equal(intent.key, before.key)
     assert.equal((await intent.fetch(URL_)).status, 201)
     assert.equal(world.keys().size, 1)
-  })
-
-  test('a_full_storage_is_replaced_by_memory_for_that_intent', async () => {
-    let full = false
-    const storage = new FakeStorage((method) => { if (full && method === 'setItem') throw new DOMException('full', 'QuotaExceededError') })
-    const world = browser([reset, reset, reply(201)], { storage })
-    const checkout = await world.page()
-    const before = await checkout.begin('before', PAYLOAD)
-    full = true
-    const intent = await checkout.begin('o', PAYLOAD)
-    assert.deepEqual([before.persisted, intent.persisted], [true, false])
-    assert.equal((await checkout.begin('o', PAYLOAD)).key, intent.key)
-    assert.equal((await checkout.begin('before', PAYLOAD)).key, before.key)
-    assert.equal((await intent.fetch(URL_)).status, 201)
-    assert.equal(world.keys().size, 1)
-  })
-
-  test('storage_that_fills_up_after_begin_does_not_make_a_later_401_conclusive', async () => {
-    let full = false
-    const storage = new FakeStorage((method) => { if (full && method === 'setItem') throw new DOMException('full', 'QuotaExceededError') })
-    const world = browser([reset, reply(401), reply(401), reply(401)], { storage })
-    const intent = await (await world.page({ attempts: 1 })).begin('o', PAYLOAD)
-    full = true
-    await rejected(intent.fetch(URL_), 'Undecided', 'attempts')
-    await rejected(intent.fetch(URL_), 'Undecided', 401)
-    const again = await (await world.page()).begin('o', PAYLOAD)
-    await rejected(again.fetch(URL_), 'Undecided', 401)
-    assert.equal((await (await world.page()).begin('o', PAYLOAD)).key, intent.key)
   })
 
   test('storage_that_fails_later_is_an_error_and_never_a_new_key', async () => {

@@ -23,6 +23,29 @@ export class FakeStorage {
   }
 }
 
+/** A storage that can be full: then it takes what is no longer than before, as browsers do, or nothing at all. */
+export class FullStorage extends FakeStorage {
+  isFull = false
+  takesNothing = false
+  setItem(item, value) {
+    const before = this.items.get(item)?.length ?? 0
+    if (this.isFull && (this.takesNothing || value.length > before)) throw new DOMException('full', 'QuotaExceededError')
+    super.setItem(item, value)
+  }
+}
+
+/** Runs `work` in a page whose own `localStorage` is this one. */
+export const asLocalStorage = async (value, work) => {
+  const real = Object.getOwnPropertyDescriptor(globalThis, 'localStorage')
+  Object.defineProperty(globalThis, 'localStorage', { configurable: true, value })
+  try {
+    return await work()
+  } finally {
+    delete globalThis.localStorage
+    if (real) Object.defineProperty(globalThis, 'localStorage', real)
+  }
+}
+
 /** A storage in which every call takes a turn of the event loop, so that two tabs interleave. */
 export class SlowStorage extends FakeStorage {
   async getItem(item) { await turn(); return super.getItem(item) }
