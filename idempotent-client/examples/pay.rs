@@ -55,11 +55,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     {
         Ok(response) => {
             let (status, is_replay) = (response.status(), response.is_replay());
-            let may_retry = response.conclusion() == Some(Conclusion::Closed);
+            let conclusion = response.conclusion();
             println!("{status}, replay: {is_replay}\n{}", response.text().await?);
-            if status.is_success() || may_retry {
+            if status.is_success() || conclusion == Some(Conclusion::Closed) {
                 // The answer is dealt with: the next run is another order.
                 fs::remove_file(file)?;
+            } else if conclusion == Some(Conclusion::Rejected) {
+                println!(
+                    "not by this run: another one may have sent {}, so it is kept",
+                    file.display()
+                );
             }
         }
         Err(Error::Undecided { reason, .. }) => {

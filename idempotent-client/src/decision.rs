@@ -9,7 +9,7 @@ use crate::code::Code;
 
 /// What is next after a try, and with it what becomes of the key.
 ///
-/// Only [`Conclude`](Self::Conclude) spends the key. There is no decision that makes another one.
+/// Only [`Conclude`](Self::Conclude) spends the key, but for [`Conclusion::Rejected`]. There is no decision that makes another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Decision {
@@ -19,7 +19,7 @@ pub enum Decision {
         /// At least the answer's `Retry-After`.
         wait: Duration,
     },
-    /// Hand the answer over: it is the operation's own. The key is spent.
+    /// Hand the answer over.
     Conclude(Conclusion),
     /// It will not be done as it was asked. The key is kept.
     Refuse(Reason),
@@ -35,8 +35,16 @@ pub enum Conclusion {
     ///
     /// A 5xx with this conclusion may have taken effect: look before another intent is made.
     Answered,
-    /// Nothing has happened: a 4xx of the operation. The saved intent may be deleted at once.
+    /// Nothing has happened, and nothing will: a 4xx that the server marks as the stored answer, or the answer to the only try
+    /// of an intent that no other process can have. The intent is [closed](crate::Intent::close) with it, and the saved one may be
+    /// deleted at once.
     Closed,
+    /// Nothing has happened by the tries of this process: a 4xx to its first one, which nothing marks as the stored answer. But
+    /// another process may have the intent, because it was saved or its key was handed out, and may have sent it.
+    ///
+    /// [Close](crate::Intent::close) and delete the intent only if no other process can have sent it. Otherwise keep it: sent again,
+    /// an answer of the operation comes back marked.
+    Rejected,
 }
 
 /// Why an intent is refused or undecided. `Display` is the word of the table: `attempts`, `in-flight`, `401`.
@@ -47,7 +55,7 @@ pub enum Reason {
     Attempts,
     /// The time of this call is used up, or the server asks for a longer wait than is left.
     Budget,
-    /// The key is too old, or so is the clock: the server may have forgotten the key.
+    /// The key is too old, or how old it is is not known, because the clock was set back: the server may have forgotten it.
     Lifetime,
     /// The intent was closed, or is not stored any more. Nothing was sent after that.
     Closed,

@@ -30,7 +30,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// }
 /// ```
 ///
-/// A conclusive answer is never an error, whatever its status: a 402 of the operation is an `Ok`.
+/// A conclusive answer is never an error, whatever its status: a 402 of the operation is an `Ok`. What becomes of the intent then,
+/// [`Conclusion`](crate::Conclusion) says.
 #[non_exhaustive]
 pub enum Error {
     /// Whether the operation ran is not known. Never answer this with a new intent: send the same one again later, or

@@ -1,16 +1,17 @@
 //! Something that is to happen once, and its key.
 
+mod stored;
+
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use crate::key::{InvalidKey, Key};
-
-/// The form in which intents are stored. A later one has a higher number.
-const VERSION: u32 = 1;
+use crate::known::{Known, Shared};
+use crate::policy::Policy;
+use stored::Stored;
 
 /// Something that is to happen once (one payment, one order), and the key under which it is asked for.
 ///
@@ -31,12 +32,26 @@ const VERSION: u32 = 1;
 /// Clones are the same intent: they share the key, and they know of each other's tries. Nothing in this crate makes
 /// a second key for an intent. Delete the saved intent when the application has acted on the answer.
 ///
+/// # What is known of other processes
+///
+/// Nothing. An intent that was serialized, or whose key was [read](Self::key) or [chosen](Self::with_key) by the application, may
+/// be in another process, which may send it at the same time. A 4xx to the first try here says nothing about that one:
+/// it is [`Rejected`](crate::Conclusion::Rejected) and not [`Closed`](crate::Conclusion::Closed), unless the server marks it as
+/// the stored answer. **An intent that was deserialized counts as sent**, because the process that saved it may have
+/// sent it before it died.
+///
+/// # The clock
+///
+/// The age of the key is counted from the greatest reading of the wall clock. A clock that is seen to be set back by more than
+/// [`Policy::margin`] is not believed again: how old the key is is not known, and the intent is undecided
+/// ([`Reason::Lifetime`](crate::Reason::Lifetime)) for good. Both are in the stored form. To keep them over a restart, save the intent
+/// again after a call that ended as undecided.
+///
 /// # Stored form
 ///
 /// `{"version":1,"key":"...","created_ms":1767225600000}`, with `lifetime_ms` if [`with_lifetime`](Self::with_lifetime)
-/// set it. Unknown fields are ignored. What has another version, an invalid key, or lacks a field does not deserialize:
-/// the error says why, and no key is made. **An intent that was deserialized counts as sent**, because the process that
-/// saved it may have sent it before it died.
+/// set it, `latest_ms` if the clock was read since, and `clock_set_back` if it was. Unknown fields are ignored. What has another
+/// version, an invalid key, or lacks a field does not deserialize: the error says why, and no key is made.
 ///
 /// `Debug` shows a digest of the key; [`key`](Self::key) is the key.
 #[derive(Clone, Serialize, Deserialize)]
@@ -46,14 +61,6 @@ pub struct Intent {
     created: SystemTime,
     lifetime: Option<Duration>,
     shared: Arc<Shared>,
-}
-
-/// What all clones know.
-#[derive(Default)]
-struct Shared {
-    /// How often the key was sent. At least 1 if the intent was restored.
-    sent: AtomicU32,
-    is_closed: AtomicBool,
 }
 
 impl Intent {
@@ -68,11 +75,20 @@ impl Intent {
         reason = "`Default` would make keys in passing"
     )]
     pub fn new() -> Self {
-        let now = SystemTime::now();
-        Self::begin(Key::random(now), now)
+        Self::new_at(SystemTime::now())
     }
 
-    /// An intent with a key of the application, such as the id of an order that is paid once.
+    /// [`new`](Self::new) by another clock, such as that of a test.
+    ///
+    /// # Panics
+    ///
+    /// If the operating system has no randomness.
+    #[must_use]
+    pub fn new_at(created: SystemTime) -> Self {
+        Self::begin(Key::random(created), Known::new(created), created)
+    }
+
+    /// An intent with a key of the application, such as the id of an order that is paid once. Another process may make the same.
     ///
     /// The key must belong to this intent alone, for as long as the server keeps its record. Of an intent that may have
     /// been sent before, use [`restore`](Self::restore).
@@ -90,18 +106,26 @@ impl Intent {
     ///
     /// [`InvalidKey`], as for [`with_key`](Self::with_key).
     pub fn with_key_at(key: impl Into<String>, created: SystemTime) -> Result<Self, InvalidKey> {
-        Ok(Self::begin(Key::new(key.into())?, created))
+        let known = Known {
+            is_elsewhere: true,
+            ..Known::new(created)
+        };
+        Ok(Self::begin(Key::new(key.into())?, known, created))
     }
 
-    /// An intent whose key and time of creation the application has stored itself. It counts as sent before.
+    /// An intent whose key and time of creation the application has stored itself. It counts as sent before. What the clock
+    /// has shown since is not known: only the stored form of an intent has it.
     ///
     /// # Errors
     ///
     /// [`InvalidKey`], as for [`with_key`](Self::with_key).
     pub fn restore(key: impl Into<String>, created: SystemTime) -> Result<Self, InvalidKey> {
-        let intent = Self::with_key_at(key, created)?;
-        intent.count_send();
-        Ok(intent)
+        let known = Known {
+            times_sent: 1,
+            is_elsewhere: true,
+            ..Known::new(created)
+        };
+        Ok(Self::begin(Key::new(key.into())?, known, created))
     }
 
     /// How long the server keeps the record of this key, from now on. Replaces [`Policy::lifetime`](crate::Policy::lifetime).
@@ -112,8 +136,11 @@ impl Intent {
     }
 
     /// The key. It is as secret as the request: a log gets [`Debug`](fmt::Debug) instead.
+    ///
+    /// Who reads it may send it. From now on the intent counts as one that another process may have.
     #[must_use]
     pub fn key(&self) -> &str {
+        self.known().is_elsewhere = true;
         self.key.as_str()
     }
 
@@ -121,6 +148,13 @@ impl Intent {
     #[must_use]
     pub fn created(&self) -> SystemTime {
         self.created
+    }
+
+    /// How old the key is, by the greatest reading of the wall clock so far, of which `now` is one. `None` once the clock was set
+    /// back by more than [`Policy::margin`]. For [`State`](crate::State); a transport of this crate reads the clock itself.
+    #[must_use]
+    pub fn age(&self, now: SystemTime, policy: &Policy) -> Option<Duration> {
+        self.known().age(self.created, now, policy.clock_margin())
     }
 
     /// What [`with_lifetime`](Self::with_lifetime) set.
@@ -132,7 +166,7 @@ impl Intent {
     /// Whether the key may have been sent: by a try of this process, or before the intent was loaded.
     #[must_use]
     pub fn was_sent(&self) -> bool {
-        self.times_sent() > 0
+        self.known().times_sent > 0
     }
 
     /// Says that the application has acted on the answer, or has decided by other means: the key is not sent again by any
@@ -141,36 +175,30 @@ impl Intent {
     /// A request that is under way is not taken back. A call that would go on ends as undecided, with
     /// [`Reason::Closed`](crate::Reason::Closed).
     pub fn close(&self) {
-        self.shared.is_closed.store(true, Ordering::SeqCst);
+        self.known().is_closed = true;
     }
 
-    /// Whether [`close`](Self::close) was called on a clone.
+    /// Whether [`close`](Self::close) was called on a clone, or the answer to one was
+    /// [`Closed`](crate::Conclusion::Closed).
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.shared.is_closed.load(Ordering::SeqCst)
+        self.known().is_closed
     }
 
-    pub(crate) fn times_sent(&self) -> u32 {
-        self.shared.sent.load(Ordering::SeqCst)
-    }
-
-    /// Called before each try. The number never wraps around to "not sent".
-    pub(crate) fn count_send(&self) {
-        let more = |sent: u32| sent.checked_add(1);
-        let sent = &self.shared.sent;
-        let _ = sent.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
+        self.shared.lock()
     }
 
     pub(crate) fn valid_key(&self) -> &Key {
         &self.key
     }
 
-    fn begin(key: Key, created: SystemTime) -> Self {
+    fn begin(key: Key, known: Known, created: SystemTime) -> Self {
         Self {
             key,
             created,
             lifetime: None,
-            shared: Arc::default(),
+            shared: Arc::new(Shared::new(known)),
         }
     }
 }
@@ -186,153 +214,30 @@ impl fmt::Debug for Intent {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    version: u32,
-    key: String,
-    created_ms: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    lifetime_ms: Option<u64>,
-}
-
-impl From<Intent> for Stored {
-    fn from(intent: Intent) -> Self {
-        let created = intent.created.duration_since(UNIX_EPOCH);
-        Self {
-            version: VERSION,
-            key: intent.key.as_str().to_owned(),
-            created_ms: millis(created.unwrap_or(Duration::ZERO)),
-            lifetime_ms: intent.lifetime.map(millis),
-        }
-    }
-}
-
-impl TryFrom<Stored> for Intent {
-    type Error = Damaged;
-
-    fn try_from(stored: Stored) -> Result<Self, Damaged> {
-        if stored.version != VERSION {
-            return Err(Damaged::Version(stored.version));
-        }
-        let created = UNIX_EPOCH.checked_add(Duration::from_millis(stored.created_ms));
-        Ok(Self {
-            lifetime: stored.lifetime_ms.map(Duration::from_millis),
-            ..Self::restore(stored.key, created.ok_or(Damaged::Time)?).map_err(Damaged::Key)?
-        })
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Why a stored intent is not read. serde turns it into a message of its own error type.
-#[derive(Debug)]
-enum Damaged {
-    Version(u32),
-    Time,
-    Key(InvalidKey),
-}
-
-impl fmt::Display for Damaged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Version(version) => write!(
-                f,
-                "the stored intent has version {version}, and this library reads {VERSION}"
-            ),
-            Self::Time => f.write_str("the stored intent is damaged: its time is out of range"),
-            Self::Key(cause) => write!(f, "the stored intent is damaged: {cause}"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn load(json: &str) -> Result<Intent, String> {
-        serde_json::from_str(json).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn saved_intent_is_the_same_intent() {
-        let intent = Intent::new().with_lifetime(Duration::from_secs(3600));
-        let json = serde_json::to_string(&intent).unwrap();
-        let loaded = load(&json).unwrap();
-        assert_eq!(loaded.key(), intent.key());
-        assert_eq!(loaded.lifetime(), Some(Duration::from_secs(3600)));
-        let lost = intent.created().duration_since(loaded.created()).unwrap();
-        assert!(lost < Duration::from_millis(1));
-        assert_eq!(serde_json::to_string(&loaded).unwrap(), json);
-    }
-
-    #[test]
-    fn loaded_intent_counts_as_sent_and_a_new_one_does_not() {
-        let intent = Intent::new();
-        assert!(!intent.was_sent());
-        assert!(
-            load(&serde_json::to_string(&intent).unwrap())
-                .unwrap()
-                .was_sent()
-        );
-        assert!(Intent::restore("k", SystemTime::now()).unwrap().was_sent());
-    }
-
     #[test]
     fn clones_know_of_each_others_tries() {
         let intent = Intent::new();
-        intent.clone().count_send();
+        intent.clone().known().times_sent += 1;
         assert!(intent.was_sent());
     }
 
     #[test]
-    fn count_of_tries_never_wraps_to_not_sent() {
+    fn other_processes_may_have_what_was_serialized_read_or_chosen() {
+        let is_elsewhere = |intent: &Intent| intent.known().is_elsewhere;
         let intent = Intent::new();
-        intent.shared.sent.store(u32::MAX, Ordering::SeqCst);
-        intent.count_send();
-        assert_eq!(intent.times_sent(), u32::MAX);
-    }
-
-    #[test]
-    fn damaged_intents_are_clear_errors() {
-        let key = |key: &str| load(&format!(r#"{{"version":1,"key":"{key}","created_ms":1}}"#));
-        assert!(key("k").is_ok());
-        let message = |result: Result<Intent, String>| result.unwrap_err();
-        assert!(message(key("")).starts_with("the stored intent is damaged: the key is empty"));
-        assert!(message(key("a b")).contains("the byte at 1 of the key is not allowed"));
-        assert!(message(key(&"k".repeat(256))).contains("the key has 256 bytes"));
-        assert!(
-            message(load(r#"{"version":2,"key":"k","created_ms":1}"#))
-                .starts_with("the stored intent has version 2, and this library reads 1")
-        );
-        assert!(message(load(r#"{"key":"k","created_ms":1}"#)).contains("missing field `version`"));
-        for damage in [
-            "",
-            "{",
-            "null",
-            "5",
-            "\"text\"",
-            "[]",
-            "{}",
-            r#"{"version":1,"key":7,"created_ms":1}"#,
-            r#"{"version":1,"key":"k"}"#,
-            r#"{"version":1,"key":"k","created_ms":-1}"#,
-            r#"{"version":1,"created_ms":1}"#,
-        ] {
-            assert!(load(damage).is_err(), "{damage}");
-        }
-    }
-
-    #[test]
-    fn unknown_fields_and_absurd_times_are_read() {
-        let intent = load(r#"{"version":1,"key":"k","created_ms":1,"later":true}"#).unwrap();
-        assert_eq!(intent.created(), UNIX_EPOCH + Duration::from_millis(1));
-        let far = format!(
-            r#"{{"version":1,"key":"k","created_ms":{},"lifetime_ms":{0}}}"#,
-            u64::MAX
-        );
-        assert!(load(&far).is_ok());
+        let clone = intent.clone();
+        let _ = format!("{intent:?} {:?}", intent.created());
+        assert!(!is_elsewhere(&intent));
+        serde_json::to_string(&clone).unwrap();
+        assert!(is_elsewhere(&intent));
+        let intent = Intent::new();
+        assert!(!intent.key().is_empty());
+        assert!(is_elsewhere(&intent));
+        assert!(is_elsewhere(&Intent::with_key("order-1").unwrap()));
     }
 
     #[test]

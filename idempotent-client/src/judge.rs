@@ -5,7 +5,8 @@ use http::header::HeaderMap;
 
 use crate::code::Code;
 use crate::decision::{Conclusion, Reason};
-use crate::outcome::{Outcome, is_idempotency_error, is_replay, problem_code, stripe_advice};
+use crate::known::Sent;
+use crate::outcome::{Outcome, is_idempotency_error, is_of_record, problem_code, stripe_advice};
 use crate::profile::Profile;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +17,7 @@ pub(crate) enum Verdict {
     Undecided(Reason),
 }
 
-/// `sent`: the key was sent before this try.
-pub(crate) fn judge(outcome: &Outcome<'_>, profile: Profile, sent: bool) -> Verdict {
+pub(crate) fn judge(outcome: &Outcome<'_>, profile: Profile, sent: Sent) -> Verdict {
     match *outcome {
         Outcome::Lost => Verdict::Retry,
         Outcome::Redirected => Verdict::Refuse(Reason::Redirected),
@@ -31,7 +31,7 @@ pub(crate) fn judge(outcome: &Outcome<'_>, profile: Profile, sent: bool) -> Verd
             body,
         } => {
             let error = error(profile, status, headers, body);
-            if is_replay(headers) {
+            if is_of_record(headers) {
                 by_mark(status, error)
             } else {
                 error
@@ -54,8 +54,8 @@ fn error(profile: Profile, status: StatusCode, headers: &HeaderMap, body: &[u8])
     }
 }
 
-/// A stored answer is the operation's own. But no server stores an error of this kind itself: the operation has handed on
-/// what a protected service behind it said, and that service may have run.
+/// A stored answer is the operation's own, and what every other try gets. But no server stores an error of this kind itself: the
+/// operation has handed on what a protected service behind it said, and that service may have run.
 fn by_mark(status: StatusCode, error: Option<Reason>) -> Verdict {
     match error {
         Some(reason) => Verdict::Undecided(reason),
@@ -84,7 +84,7 @@ fn by_error(error: Reason) -> Option<Verdict> {
     }
 }
 
-fn by_status(profile: Profile, status: StatusCode, headers: &HeaderMap, sent: bool) -> Verdict {
+fn by_status(profile: Profile, status: StatusCode, headers: &HeaderMap, sent: Sent) -> Verdict {
     let number = status.as_u16();
     if number < 400 {
         return Verdict::Refuse(Reason::Status(status));
@@ -97,13 +97,22 @@ fn by_status(profile: Profile, status: StatusCode, headers: &HeaderMap, sent: bo
     match advice {
         Some(true) => Verdict::Retry,
         None if is_not_now => Verdict::Retry,
-        // A fresh key: nothing can have happened before, and this answer says that nothing did. A 5xx gets here by
-        // Stripe's advice only.
-        _ if !sent || number >= 500 => Verdict::Conclude(conclusion(status)),
-        // From a gate that has not looked at the key. Only the application can sign in.
-        _ if matches!(number, 401 | 403) => Verdict::Undecided(Reason::Status(status)),
+        // By Stripe's advice only.
+        _ if number >= 500 => Verdict::Conclude(Conclusion::Answered),
+        _ => by_rejection(status, sent),
+    }
+}
+
+/// A 4xx that nothing marks: the operation's own, or from a gate that has not looked at the key. It says only that this try
+/// has done nothing.
+fn by_rejection(status: StatusCode, sent: Sent) -> Verdict {
+    match (sent, status.as_u16()) {
+        (Sent::Never, _) => Verdict::Conclude(Conclusion::Closed),
+        // Only the application can sign in.
+        (_, 401 | 403) => Verdict::Undecided(Reason::Status(status)),
+        (Sent::Perhaps, _) => Verdict::Conclude(Conclusion::Rejected),
         // The operation's own answer comes back marked; a gate's uses up the tries.
-        _ => Verdict::Retry,
+        (Sent::Before, _) => Verdict::Retry,
     }
 }
 

@@ -36,6 +36,7 @@ mod grpc;
 mod intent;
 mod judge;
 mod key;
+mod known;
 #[cfg(feature = "reqwest-middleware")]
 mod middleware;
 mod open;
@@ -58,6 +59,7 @@ pub use decision::{Conclusion, Decision, Reason};
 pub use error::{Answer, BoxError, Error};
 pub use intent::Intent;
 pub use key::InvalidKey;
+pub use known::Sent;
 #[cfg(feature = "reqwest-middleware")]
 pub use middleware::IntentMiddleware;
 pub use outcome::Outcome;

@@ -72,6 +72,12 @@ fn lifetime(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(secs))
 }
 
+/// Whether this is what the record of the key keeps, replayed or for the first time: every other try gets the same.
+pub(crate) fn is_of_record(headers: &HeaderMap) -> bool {
+    let status = single(headers, &STATUS).and_then(|status| status.split(';').next());
+    is_replay(headers) || status == Some("stored")
+}
+
 /// Only `true` marks a replay.
 pub(crate) fn is_replay(headers: &HeaderMap) -> bool {
     single(headers, &REPLAYED) == Some("true")

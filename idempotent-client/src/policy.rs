@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::decision::{Decision, Reason};
 use crate::judge::{Verdict, judge};
+use crate::known::Sent;
 use crate::outcome::Outcome;
 use crate::profile::Profile;
 
@@ -94,7 +95,7 @@ impl Policy {
     }
 
     /// The end of the lifetime that is not used, because clocks differ and a try takes time; and how far the clock may
-    /// be set back before the age of a key counts as unknown. Default 5 minutes.
+    /// be set back before the age of a key is not known any more. Default 5 minutes.
     #[must_use]
     pub const fn margin(mut self, margin: Duration) -> Self {
         self.margin = margin;
@@ -116,10 +117,14 @@ impl Policy {
         self.timeout
     }
 
+    pub(crate) const fn clock_margin(&self) -> Duration {
+        self.margin
+    }
+
     /// What is next after a try.
     ///
-    /// `now` is the wall clock: the age of the key is counted by it, and a `Retry-After` that is a date. `random` is
-    /// uniform in 0..=1 and picks the wait; what is outside counts as 1.
+    /// `now` is the wall clock, for a `Retry-After` that is a date. `random` is uniform in 0..=1 and picks the wait; what is
+    /// outside counts as 1.
     ///
     /// A retry is never sooner than the `Retry-After` of the answer. What does not fit into the budget or the key's life
     /// is undecided, and not cut.
@@ -131,7 +136,12 @@ impl Policy {
         now: SystemTime,
         random: f64,
     ) -> Decision {
-        match judge(outcome, self.profile, state.sent || state.attempt > 1) {
+        let sent = if state.attempt > 1 {
+            Sent::Before
+        } else {
+            state.sent
+        };
+        match judge(outcome, self.profile, sent) {
             Verdict::Conclude(conclusion) => Decision::Conclude(conclusion),
             Verdict::Refuse(reason) => Decision::Refuse(reason),
             Verdict::Undecided(reason) => Decision::Undecided(reason),
@@ -150,7 +160,10 @@ impl Policy {
             return Decision::Undecided(Reason::Attempts);
         }
         let least = outcome.retry_after(now);
-        let life = self.life_left(state, now, outcome.lifetime());
+        let usable = self.usable(state.lifetime, outcome.lifetime());
+        let life = state
+            .age
+            .map_or(Duration::ZERO, |age| usable.saturating_sub(age));
         let budget = self.budget.saturating_sub(state.elapsed);
         let left = life.min(budget);
         if least >= left {
@@ -175,23 +188,12 @@ impl Policy {
         wait.min(self.cap)
     }
 
-    /// How long the key may still be sent. Of the lifetime that the server has `told`, nine tenths are used, and never more
-    /// than what is configured. Nothing if the clock is before its creation by more than the margin: then its
-    /// age is not known.
-    pub(crate) fn life_left(
-        &self,
-        state: &State,
-        now: SystemTime,
-        told: Option<Duration>,
-    ) -> Duration {
-        let configured = state.lifetime.unwrap_or(self.lifetime);
+    /// How old a key may be that is sent. Of the lifetime that the server has `told`, nine tenths are used, and never more
+    /// than what is configured.
+    pub(crate) fn usable(&self, of_intent: Option<Duration>, told: Option<Duration>) -> Duration {
+        let configured = of_intent.unwrap_or(self.lifetime);
         let told = told.map_or(Duration::MAX, |told| told - told / 10);
-        let usable = configured.saturating_sub(self.margin).min(told);
-        match now.duration_since(state.created) {
-            Ok(age) => usable.saturating_sub(age),
-            Err(early) if early.duration() > self.margin => Duration::ZERO,
-            Err(early) => usable.saturating_add(early.duration()),
-        }
+        configured.saturating_sub(self.margin).min(told)
     }
 }
 
@@ -206,13 +208,13 @@ impl Default for Policy {
 pub struct State {
     /// Number of the try in this call of `send`, from 1.
     pub attempt: u32,
-    /// Whether the key was sent before this try: by an earlier one, another task, an earlier process. A try after the
+    /// Whether the key was sent before this try: by an earlier one, another task, another process. A try after the
     /// first implies it.
-    pub sent: bool,
+    pub sent: Sent,
     /// Since the first try of this call began, by a clock that is never set.
     pub elapsed: Duration,
-    /// When the key was made, by the wall clock.
-    pub created: SystemTime,
+    /// How old the key is: [`Intent::age`](crate::Intent::age). `None` if it is not known, because the clock was set back.
+    pub age: Option<Duration>,
     /// The intent's own lifetime, if it has one.
     pub lifetime: Option<Duration>,
 }
@@ -237,15 +239,16 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
+    use crate::decision::Conclusion;
 
     const LOST: Outcome<'_> = Outcome::Lost;
 
     fn state(attempt: u32) -> State {
         State {
             attempt,
-            sent: false,
+            sent: Sent::Never,
             elapsed: Duration::ZERO,
-            created: UNIX_EPOCH,
+            age: Some(Duration::ZERO),
             lifetime: None,
         }
     }
@@ -289,6 +292,45 @@ mod tests {
         };
         assert!(matches!(decide(1), Decision::Conclude(_)));
         assert!(matches!(decide(2), Decision::Undecided(_)));
+    }
+
+    #[test]
+    fn first_4xx_closes_nothing_that_another_process_may_have_sent() {
+        let decide = |status: u16, mark: Option<(&str, &str)>| {
+            let mut answer = http::Response::builder().status(status);
+            if let Some((name, value)) = mark {
+                answer = answer.header(name, value);
+            }
+            let mut state = state(1);
+            state.sent = Sent::Perhaps;
+            let answer = answer.body("").unwrap();
+            Policy::new().decide(&Outcome::answer(&answer), &state, UNIX_EPOCH, 0.0)
+        };
+        for status in [400, 402, 404, 422] {
+            let rejected = Decision::Conclude(Conclusion::Rejected);
+            assert_eq!(decide(status, None), rejected, "{status}");
+        }
+        for status in [401, 403] {
+            assert!(matches!(
+                decide(status, None),
+                Decision::Undecided(Reason::Status(_))
+            ));
+        }
+        for mark in [
+            ("idempotent-replayed", "true"),
+            ("idempotency-status", "stored; lifetime=86400"),
+        ] {
+            let closed = Decision::Conclude(Conclusion::Closed);
+            assert_eq!(decide(401, Some(mark)), closed, "{mark:?}");
+        }
+    }
+
+    #[test]
+    fn key_of_unknown_age_is_not_sent_again() {
+        let mut state = state(1);
+        state.age = None;
+        let decision = Policy::new().decide(&LOST, &state, UNIX_EPOCH, 0.0);
+        assert_eq!(decision, Decision::Undecided(Reason::Lifetime));
     }
 
     #[test]

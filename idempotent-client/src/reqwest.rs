@@ -124,8 +124,9 @@ impl IntentRequest {
         self
     }
 
-    /// Sends it until there is a conclusive answer, which is returned whole: any 2xx, what is marked as a replay and is
-    /// not the error of a service behind it, and a 4xx that shows that nothing happened. The waits, tries and limits are those of the [`Policy`].
+    /// Sends it until there is a conclusive answer, which is returned whole: any 2xx, what is marked as stored and is
+    /// not the error of a service behind it, and the 4xx to the first try. [`ResponseExt::conclusion`](crate::ResponseExt::conclusion) says
+    /// what becomes of the intent. The waits, tries and limits are those of the [`Policy`].
     ///
     /// Dropping the future stops the tries, not the intent: the server may be running it. Send the intent again.
     ///

@@ -6,10 +6,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::HeaderName;
-use http::header::HeaderMap;
-use tokio::time::Instant;
-
 use crate::clock::{Clock, Pause, SystemClock};
 use crate::decision::{Conclusion, Decision, Reason};
 use crate::error::{Answer, BoxError, Error};
@@ -18,6 +14,8 @@ use crate::open::OpenCheck;
 use crate::outcome::{Outcome, problem_code};
 use crate::policy::{Policy, State};
 use crate::{grpc, profile::Profile};
+use http::HeaderName;
+use http::header::HeaderMap;
 
 /// How intents are sent, beside the transport.
 #[derive(Debug, Clone)]
@@ -178,14 +176,28 @@ pub(crate) async fn run(
             return Err(last.undecided(intent, Reason::Closed));
         }
         // Again before each try: a wait may have been longer than it was asked to be, and the clock may have been set.
-        let state = state(intent, attempt, begun, &**clock);
-        if policy.life_left(&state, clock.now(), told).is_zero() {
-            return Err(last.undecided(intent, Reason::Lifetime));
+        let age = intent.age(clock.now(), policy);
+        let usable = policy.usable(intent.lifetime(), told);
+        let entered = intent.known().enter(age, usable);
+        if let Err(reason) = entered {
+            return Err(last.undecided(intent, reason));
         }
         last = send_once(intent, settings, transport, attempt).await?;
         told = told.into_iter().chain(last.outcome().lifetime()).min();
-        let state = self::state(intent, attempt, begun, &**clock);
-        match policy.decide(&last.outcome(), &state, clock.now(), clock.random()) {
+        let (now, random) = (clock.now(), clock.random());
+        let (age, lifetime) = (intent.age(now, policy), intent.lifetime());
+        let elapsed = clock.instant().saturating_duration_since(begun);
+        let decision = intent.known().leave(|sent| {
+            let state = State {
+                attempt,
+                sent,
+                elapsed,
+                age,
+                lifetime,
+            };
+            policy.decide(&last.outcome(), &state, now, random)
+        });
+        match decision {
             Decision::Conclude(conclusion) => return last.concluded(intent, conclusion),
             Decision::Refuse(reason) => return Err(last.refused(intent, reason)),
             Decision::Undecided(reason) => return Err(last.undecided(intent, reason)),
@@ -198,24 +210,12 @@ pub(crate) async fn run(
     }
 }
 
-fn state(intent: &Intent, attempt: u32, begun: Instant, clock: &dyn Clock) -> State {
-    State {
-        attempt,
-        // This try is counted already, or will be.
-        sent: intent.times_sent() > 1,
-        elapsed: clock.instant().saturating_duration_since(begun),
-        created: intent.created(),
-        lifetime: intent.lifetime(),
-    }
-}
-
 async fn send_once(
     intent: &Intent,
     settings: &Settings,
     transport: &mut dyn Transport,
     attempt: u32,
 ) -> Result<Last, Error> {
-    intent.count_send();
     let key = intent.valid_key().digest();
     let limit = settings
         .clock

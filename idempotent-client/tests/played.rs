@@ -207,9 +207,11 @@ async fn play<F: Future<Output = Ending>>(row: &'static Row, random: f64, send: 
     let intent = if when.sent && attempt == 1 {
         Intent::restore("order-1", created).unwrap()
     } else {
-        Intent::with_key_at("order-1", created).unwrap()
+        Intent::new_at(created)
     };
-    let begun = (rows::now() - elapsed).max(created);
+    let begun = when
+        .latest(rows::now())
+        .unwrap_or((rows::now() - elapsed).max(created));
     let clock = FakeClock::new(begun, random);
     let is_refused = when.failure.as_deref() == Some("refused");
     if is_refused {
@@ -291,9 +293,9 @@ async fn play<F: Future<Output = Ending>>(row: &'static Row, random: f64, send: 
         (_, ending) => panic!("{name}: {ending:?}"),
     }
     let key = if when.is_stripe() {
-        "order-1"
+        intent.key().to_owned()
     } else {
-        "\"order-1\""
+        format!("\"{}\"", intent.key())
     };
     for request in &seen {
         assert_eq!(
@@ -301,7 +303,7 @@ async fn play<F: Future<Output = Ending>>(row: &'static Row, random: f64, send: 
             ("POST", "/payments"),
             "{name}"
         );
-        assert_eq!(request.key(), Some(key), "{name}");
+        assert_eq!(request.key(), Some(key.as_str()), "{name}");
         assert!(
             request.body.as_ref().is_none_or(|seen| *seen == body),
             "{name}"

@@ -16,7 +16,8 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
 use idempotent_client::{
-    BoxError, Decision, Error, Intent, IntentLayer, Outcome, Policy, Profile, ResponseExt, State,
+    BoxError, Conclusion, Decision, Error, Intent, IntentLayer, Outcome, Policy, Profile,
+    ResponseExt, Sent, State,
 };
 use proptest::prelude::*;
 use support::FakeClock;
@@ -117,34 +118,43 @@ proptest! {
     fn wait_is_never_shorter_than_retry_after_and_ends_before_budget_and_life(
         answer in answers(),
         policy in policies(),
-        (attempt, sent) in (1_u32..12, any::<bool>()),
+        (attempt, sent) in (1_u32..12, prop::sample::select(vec![Sent::Never, Sent::Perhaps, Sent::Before])),
         elapsed in millis(0..250_000),
         age in millis(0..100_000_000),
         random in prop_oneof![Just(1.0), 0.0_f64..0.999],
     ) {
         let now = UNIX_EPOCH + NOW;
-        let state = State { attempt, sent, elapsed, created: now - age, lifetime: None };
+        let state = State { attempt, sent, elapsed, age: Some(age), lifetime: None };
         let response = answer.to_response().map(|_| "");
         let decision = policy.decide(&Outcome::answer(&response), &state, now, random);
         if let Decision::Retry { wait, .. } = decision {
             prop_assert!(wait >= Duration::from_secs(answer.retry_after.unwrap_or(0)));
             // Asked again after that wait, the budget and the life of the key are not over.
-            let after = State { elapsed: elapsed + wait, attempt: 1, sent: true, ..state };
+            let after = State { elapsed: elapsed + wait, age: Some(age + wait), attempt: 1, sent: Sent::Before, ..state };
             if random < 1.0 && wait > Duration::ZERO {
                 let again = policy.clone().attempts(2).decide(&Outcome::Lost, &after, now + wait, 0.0);
                 prop_assert!(matches!(again, Decision::Retry { .. }), "{again:?}");
             }
         }
-        let may_be_gates = !answer.is_marked && !(200..300).contains(&answer.status) && (sent || attempt > 1);
+        let may_be_gates = !answer.is_marked && !(200..300).contains(&answer.status);
         if may_be_gates && answer.advice.is_none() {
-            prop_assert!(!matches!(decision, Decision::Conclude(_)), "{decision:?}");
+            let expected = match sent {
+                _ if attempt > 1 => None,
+                Sent::Never => Some(Conclusion::Closed),
+                Sent::Perhaps => Some(Conclusion::Rejected),
+                Sent::Before => None,
+            };
+            if let Decision::Conclude(conclusion) = decision {
+                prop_assert_eq!(Some(conclusion), expected);
+            }
         }
     }
 
     #[test]
     fn lost_answer_is_never_conclusive_and_never_refused(policy in policies(), attempt in 1_u32..12) {
         let created = UNIX_EPOCH + NOW;
-        let state = State { attempt, sent: false, elapsed: Duration::ZERO, created, lifetime: None };
+        let age = Some(Duration::ZERO);
+        let state = State { attempt, sent: Sent::Never, elapsed: Duration::ZERO, age, lifetime: None };
         let decision = policy.decide(&Outcome::Lost, &state, created, 0.5);
         prop_assert!(matches!(decision, Decision::Retry { .. } | Decision::Undecided(_)), "{decision:?}");
     }

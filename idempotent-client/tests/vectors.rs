@@ -11,17 +11,25 @@ mod support;
 
 use std::time::Duration;
 
-use idempotent_client::{Conclusion, Decision, Outcome, State};
+use idempotent_client::{Conclusion, Decision, Intent, Outcome, Sent, State};
 use support::rows::{self, Row};
 
 /// The decision of a row, with the wait at one end of its bounds.
 fn decide(row: &Row, random: f64) -> Decision {
-    let now = rows::now();
+    let (now, policy) = (rows::now(), row.when.policy());
+    let intent = Intent::new_at(row.when.created(now));
+    if let Some(latest) = row.when.latest(now) {
+        intent.age(latest, &policy).unwrap();
+    }
     let state = State {
         attempt: row.when.attempt(),
-        sent: row.when.sent,
+        sent: if row.when.sent {
+            Sent::Before
+        } else {
+            Sent::Never
+        },
         elapsed: Duration::from_millis(row.when.elapsed_ms),
-        created: row.when.created(now),
+        age: intent.age(now, &policy),
         lifetime: None,
     };
     let answer = row.when.answer.as_ref().map(rows::Answer::to_response);
@@ -32,7 +40,7 @@ fn decide(row: &Row, random: f64) -> Decision {
             Outcome::answer(answer.as_ref().expect("an answer, a failure or a body"))
         }
     };
-    row.when.policy().decide(&outcome, &state, now, random)
+    policy.decide(&outcome, &state, now, random)
 }
 
 fn check(row: &Row) {

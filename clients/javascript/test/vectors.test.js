@@ -29,7 +29,7 @@ const playFailure = async ({ failure, answer: head }, response, entry, timers) =
 
 /** Plays one row; `random` decides on which end of the bounds its wait is. */
 const play = async ({ when, then }, random, timers) => {
-  const { attempt = 1, sent = false, age_ms: age = 0, elapsed_ms: elapsed = 0, profile = PROFILE } = when
+  const { attempt = 1, sent = false, age_ms: age = 0, elapsed_ms: elapsed = 0, latest_ms: latest, profile = PROFILE } = when
   assert.ok(attempt === 1 || sent, 'a later attempt has an earlier one')
   const base = Date.parse(NOW)
   const created = base - (age < 0 ? age : Math.max(age, elapsed))
@@ -55,7 +55,7 @@ const play = async ({ when, then }, random, timers) => {
     let checkout = await page()
     let intent = await checkout.begin('order-1', PAYLOAD)
     if (sent && attempt === 1) intent = await (checkout = await page()).begin('order-1', PAYLOAD)
-    clock.now = age < 0 ? created : base - elapsed
+    clock.now = latest ? created + latest : age < 0 ? created : base - elapsed
     const body = when.body === 'stream' ? new Blob(['x']).stream()
       : when.failure === 'reset-while-sending' ? 'x'.repeat(1 << 20) : JSON.stringify(PAYLOAD)
     let outcome

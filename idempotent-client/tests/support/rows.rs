@@ -27,6 +27,7 @@ pub struct When {
     #[serde(default)]
     pub elapsed_ms: u64,
     pub age_ms: Option<i64>,
+    latest_ms: Option<u64>,
     profile: Option<String>,
     #[serde(default)]
     policy: BTreeMap<String, u64>,
@@ -84,6 +85,12 @@ impl When {
         } else {
             now - distance
         }
+    }
+
+    /// The greatest reading of the clock before this try.
+    pub fn latest(&self, now: SystemTime) -> Option<SystemTime> {
+        let since = Duration::from_millis(self.latest_ms?);
+        Some(self.created(now) + since)
     }
 
     pub fn policy(&self) -> Policy {
