@@ -65,7 +65,7 @@ const intentsIn = ({ memory, queues }, {
 		const bytes = await response.arrayBuffer(), body = parse(new TextDecoder().decode(bytes))
 		return {
 			status,
-			replayed: get('idempotent-replayed') == 'true',
+			replayed: get('idempotent-replayed') == 'true' || /^stored(;|$)/.test(get('idempotency-status')),
 			retryAfter: /^\d+$/.test(after) ? after * 1e3
 				: /GMT$/.test(after) && Math.max(0, Date.parse(after) - (Date.parse(get('date')) || now())) || 0,
 			told: /lifetime=(\d+)$/.exec(get('idempotency-status'))?.[1] * 900,
