@@ -67,6 +67,7 @@ mod steps_recovered;
 mod steps_saved;
 mod store_failures;
 mod streaming;
+mod streams_taken_over;
 mod takeovers;
 mod testing;
 mod waiting;

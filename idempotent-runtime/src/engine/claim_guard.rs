@@ -1,6 +1,7 @@
 //! A claim that this process holds, from acquisition to completion or release.
 
 mod aliases;
+mod before_sending;
 mod giving_up;
 
 use std::future::Future;

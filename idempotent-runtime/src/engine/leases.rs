@@ -102,6 +102,18 @@ impl LeaseGuard {
         self.renewer.remove(&self.token);
     }
 
+    /// As [`LeaseView::is_known_to_last`].
+    pub(super) fn is_known_to_last(&self) -> bool {
+        self.renewer.is_valid(&self.token)
+    }
+
+    /// By a question of that time, which was not the renewing task's. A lease that was given up for lost is kept again.
+    pub(super) fn held_again(&self, claim: &ClaimTerms, asked_at: Instant) {
+        if !self.renewer.was_renewed(&self.token, asked_at) {
+            self.renewer.insert(Lease::new(claim.clone(), asked_at));
+        }
+    }
+
     pub(super) fn view(&self) -> LeaseView {
         LeaseView {
             renewer: Arc::clone(&self.renewer),

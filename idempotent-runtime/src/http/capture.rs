@@ -130,23 +130,38 @@ async fn store(
             let response = with_body(response, Body::new(body));
             answer::after_run(&idempotency, completion.await, response)
         }
-        Ok(None) => {
-            let recording = Recording {
-                stored: stored(&idempotency, &response, None),
-                idempotency: idempotency.clone(),
-                held,
-                limit,
-                announced: body.left(),
-                recorded: BytesMut::new(),
-                given: 0,
-                trailers: HeaderMap::new(),
-            };
-            let recorder = Recorder::new(Tape::new(body, recording), idempotency.mover());
-            let response = with_body(response, Body::new(recorder));
-            note::outcome(&idempotency, response, Outcome::Pending)
-        }
+        Ok(None) => Box::pin(stream(held, idempotency, response, body, limit)).await,
         Err(error) => Box::pin(store_failure(held, idempotency, error)).await,
     }
+}
+
+/// Passes a body of unknown length on as it is produced, unless the claim was lost by then: its head goes out before it is stored.
+async fn stream(
+    held: Box<ClaimGuard>,
+    idempotency: Idempotency,
+    response: Response,
+    body: Source,
+    limit: usize,
+) -> Response {
+    let instead = held.answer_instead().await;
+    let recording = Recording {
+        stored: stored(&idempotency, &response, None),
+        idempotency: idempotency.clone(),
+        held,
+        limit,
+        announced: body.left(),
+        recorded: BytesMut::new(),
+        given: 0,
+        trailers: HeaderMap::new(),
+    };
+    let (tape, mover) = (Tape::new(body, recording), idempotency.mover());
+    if let Some(answer) = instead {
+        // As a whole body, it is read to its end, and offered to the store if no other answer stands.
+        mover.spawn(tape.finish());
+        return answer::after_run(&idempotency, answer, response);
+    }
+    let response = with_body(response, Body::new(Recorder::new(tape, mover)));
+    note::outcome(&idempotency, response, Outcome::Pending)
 }
 
 /// What is answered for a handler that has panicked.

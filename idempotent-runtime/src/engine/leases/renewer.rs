@@ -85,11 +85,11 @@ impl Renewer {
         lease.is_some_and(|lease| Instant::now() < lease.valid_until)
     }
 
-    /// It was renewed, or claimed again, by another's question of that time.
-    pub(super) fn was_renewed(&self, token: &Token, asked_at: Instant) {
-        if let Some(lease) = self.table.part(token).get_mut(token) {
-            lease.renewed(asked_at);
-        }
+    /// It was renewed, or claimed again, by another's question of that time. Whether there is such a lease.
+    pub(super) fn was_renewed(&self, token: &Token, asked_at: Instant) -> bool {
+        let mut part = self.table.part(token);
+        let lease = part.get_mut(token);
+        lease.map(|lease| lease.renewed(asked_at)).is_some()
     }
 
     pub(super) fn runtime(&self) -> &Handle {
