@@ -3,9 +3,6 @@
 
 use std::time::Duration;
 
-use idempotent_runtime::store::postgres::DeadpoolTransaction;
-use sqlx::{MySqlConnection, PgConnection};
-
 use crate::support::{Database, Scene, Server, on_databases};
 
 const LIMIT: Duration = Duration::from_millis(500);

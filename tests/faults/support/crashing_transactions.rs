@@ -109,10 +109,14 @@ impl<C: Deadly> Session<C> for CrashingSession<C> {
         self.inner.undo().await
     }
 
-    async fn commit(self: Box<Self>, response: &StoredResponse) -> Result<Committed, StoreError> {
+    async fn commit(
+        self: Box<Self>,
+        response: &StoredResponse,
+        limit: Duration,
+    ) -> Result<Committed, StoreError> {
         let at = self.at;
         Point::BeforeRecord.reached(at);
-        let committed = self.inner.commit(response).await?;
+        let committed = self.inner.commit(response, limit).await?;
         Point::AfterCommit.reached(at);
         Ok(committed)
     }
