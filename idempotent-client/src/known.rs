@@ -8,7 +8,7 @@ use crate::decision::{Conclusion, Decision, Reason};
 /// Whether the key was sent before a try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
-    /// By nobody: no other process has the key, and no other task has sent it.
+    /// By no try at all: no other process has the key, and no other task has sent it.
     Never,
     /// Not by this process. Another one may have the key, and may have sent it, or send it at the same time.
     Perhaps,

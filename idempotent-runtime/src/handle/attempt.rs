@@ -184,6 +184,9 @@ impl Attempt {
     ///   the paths of modules), and the JSON has to be readable. To rename or change the
     ///   type of a step while keys are alive, give the step a new label, knowing that it runs again.
     /// * Steps may run concurrently (`join!`).
+    /// * **Steps belong in the handler, not in a body that it streams.** A body that is over `max_response_bytes`, or that goes
+    ///   on after the record was completed (it has produced the length that it announced), ends the claim: later steps in it
+    ///   are refused ([`StepError::Lost`]), the record says that the request was carried out, and no retry runs them.
     /// * If the store is away when a step is done, the handler gets its result all the same, since the
     ///   effect cannot be undone; a warning is logged, and the next step's save carries it too.
     /// * There is room for 1 MiB in a record. A result that does not fit (or does not serialize) is
