@@ -205,3 +205,32 @@ fn read(bytes: &[u8]) {
         }
     }
 }
+
+/// Its bytes are those that other releases read.
+#[test]
+fn the_record_key_that_a_handler_was_told_is_no_step() {
+    let key = RecordKey::from_bytes([7; 32]);
+    let mut bytes = Vec::new();
+    append(&mut bytes, &encode_identity(&key));
+    let golden = [&b"\x01\xa1\x06\x58\x20"[..], &[7; 32]].concat();
+    assert_eq!(bytes, golden);
+    let alone = FinishedSteps::decode(&bytes).unwrap();
+    assert!(alone.is_empty());
+    assert_eq!(alone.identity(), Some(key));
+    append(
+        &mut bytes,
+        &Finished::new::<u32>("charge", Some("7".to_owned())).encode(),
+    );
+    // What another attempt has thought does not matter.
+    append(
+        &mut bytes,
+        &encode_identity(&RecordKey::from_bytes([8; 32])),
+    );
+    let both = FinishedSteps::decode(&bytes).unwrap();
+    assert_eq!(both.labels().collect::<Vec<_>>(), ["charge"]);
+    assert_eq!(both.result::<u32>("charge").unwrap(), Some(7));
+    assert_eq!(both.identity(), Some(key));
+    for damaged in [&b"\x01\xa1\x06\x41\x07"[..], b"\x01\xa1\x06\x60"] {
+        assert!(FinishedSteps::decode(damaged).is_err(), "{damaged:?}");
+    }
+}
