@@ -121,8 +121,8 @@ fn unknown_optional_fields_are_left_out_and_required_ones_refused() {
     let steps = FinishedSteps::decode(&step(7)).unwrap();
     assert_eq!(steps.labels().collect::<Vec<_>>(), ["charge"]);
     assert!(matches!(
-        FinishedSteps::decode(&step(6)),
-        Err(ProgressError::RequiredField(6))
+        FinishedSteps::decode(&step(8)),
+        Err(ProgressError::RequiredField(8))
     ));
 }
 
