@@ -56,8 +56,10 @@ impl Attempt {
         };
         let lease = LeaseView::unattended(&engine.0.leases, claim.clone(), asked_at);
         let held = Held::new(&claim, attempt, lease);
+        let steps = Steps::new(engine, held, Box::default());
+        steps.identify().await.unwrap();
         Self {
-            steps: Steps::new(engine, held, Box::default()),
+            steps,
             labels: Labels::default(),
             claim,
             ran: Arc::default(),
