@@ -11,7 +11,7 @@ use crate::canonical::to_canonical;
 use crate::error::{Error, ErrorKind};
 use crate::key::{InvalidKey, Key, KeySyntax, RecordKey};
 use crate::record::progress::FinishedSteps;
-use crate::record::{RecordState, StoredResponse};
+use crate::record::{Record, RecordState, StoredResponse};
 use crate::store::ListedRecord;
 
 /// Names a record for an operator: an operation, a scope and a key.
@@ -140,9 +140,15 @@ impl Locator {
         self
     }
 
-    /// Whether a record is the one that was seen, if one was.
-    pub(crate) fn is_as_seen(&self, attempt: u32, age: Duration) -> bool {
-        self.seen.is_none_or(|seen| seen == Seen::now(attempt, age))
+    /// Whether these records of a request are what was seen, if anything was.
+    pub(crate) fn are_as_seen<'a>(&self, records: impl IntoIterator<Item = &'a Record>) -> bool {
+        let (Some(seen), mut records) = (self.seen, records.into_iter()) else {
+            return true;
+        };
+        let Some(first) = records.next() else {
+            return true;
+        };
+        seen == Seen::now(first.attempt, first.age, attempts_of(records))
     }
 
     pub(crate) fn resolve(&self) -> Result<Resolved<'_>, Error> {
@@ -204,11 +210,13 @@ impl fmt::Debug for Locator {
 /// when the record began. A key that was freed begins again at attempt 1, so the number alone does not say which.
 ///
 /// Its text ([`Display`](fmt::Display), [`FromStr`]) fits into a form or a command line: `2@1780000000000`, the attempt, and
-/// the time of the first claim in ms since 1970, as this process reckons it.
+/// the time of the first claim in ms since 1970, as this process reckons it. While a secret is rotated, `+1` and the like follow: how
+/// many attempts the request's other records have had.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
     attempt: u32,
     began_ms: u64,
+    others: u32,
 }
 
 /// How much two reckonings of one time may differ. A decision frees no record that is younger than 2.5 s, so two records of one
@@ -216,25 +224,31 @@ pub struct Seen {
 const SAME_MS: u64 = 2_000;
 
 impl Seen {
-    fn now(attempt: u32, age: Duration) -> Self {
+    fn now(attempt: u32, age: Duration, others: u32) -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
         let began = since_epoch.unwrap_or_default().saturating_sub(age);
         Self {
             attempt,
             began_ms: u64::try_from(began.as_millis()).unwrap_or(u64::MAX),
+            others,
         }
     }
 }
 
 impl PartialEq for Seen {
     fn eq(&self, other: &Self) -> bool {
-        self.attempt == other.attempt && self.began_ms.abs_diff(other.began_ms) <= SAME_MS
+        let attempts = |it: &Self| (it.attempt, it.others);
+        attempts(self) == attempts(other) && self.began_ms.abs_diff(other.began_ms) <= SAME_MS
     }
 }
 
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.attempt, self.began_ms)
+        write!(f, "{}@{}", self.attempt, self.began_ms)?;
+        match self.others {
+            0 => Ok(()),
+            others => write!(f, "+{others}"),
+        }
     }
 }
 
@@ -246,10 +260,12 @@ impl FromStr for Seen {
     /// [`ErrorKind::InvalidIdentity`] unless it is the text of one.
     fn from_str(text: &str) -> Result<Self, Error> {
         let read = || {
+            let (text, others) = text.split_once('+').unwrap_or((text, "0"));
             let (attempt, began_ms) = text.split_once('@')?;
             Some(Self {
                 attempt: attempt.parse().ok()?,
                 began_ms: began_ms.parse().ok()?,
+                others: others.parse().ok()?,
             })
         };
         read().ok_or_else(|| Error::new(ErrorKind::InvalidIdentity, "not an attempt that was seen"))
@@ -275,13 +291,21 @@ pub struct Inspection {
     /// The application's own reference, if it gave one.
     pub label: Option<Arc<str>>,
     pub(crate) steps: Result<FinishedSteps, Error>,
+    /// How many attempts the other records of the request have had.
+    pub(crate) others: u32,
+}
+
+/// Of all these records together.
+pub(crate) fn attempts_of<'a>(records: impl IntoIterator<Item = &'a Record>) -> u32 {
+    let attempts = records.into_iter().map(|record| record.attempt);
+    attempts.fold(0, u32::saturating_add)
 }
 
 impl Inspection {
     /// The attempt, for a decision about it and no other: see [`Locator::seen`].
     #[must_use]
     pub fn seen(&self) -> Seen {
-        Seen::now(self.attempt, self.age)
+        Seen::now(self.attempt, self.age, self.others)
     }
 
     /// The record key that the handler got from [`Attempt::record_key`](crate::Attempt::record_key), and may have written beside
@@ -308,7 +332,7 @@ impl ListedRecord {
     /// As [`Inspection::seen`].
     #[must_use]
     pub fn seen(&self) -> Seen {
-        Seen::now(self.attempt, self.age)
+        Seen::now(self.attempt, self.age, 0)
     }
 }
 

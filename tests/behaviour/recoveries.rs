@@ -1,21 +1,23 @@
 //! A recovery function may take long, or hang. At most one of them decides about a record in a process; other requests with the key are
 //! in flight meanwhile.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use http::{HeaderMap, StatusCode};
+use idempotent_runtime::store::Store;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{
-    Abandoned, Execution, IdempotencyBuilder, OnAbandoned, Policy, Recovery, StoredResponse,
-    idempotent,
+    Abandoned, Execution, IdempotencyBuilder, Locator, OnAbandoned, Policy, Recovery, Resolution,
+    StoredResponse, idempotent,
 };
 use tokio::time::{Instant, sleep};
 
 use crate::support::{
-    App, Crashes, Fault, FaultyStore, LEASE, Local, Operation, Probe, builder_on,
+    App, Crashes, Fault, FaultyStore, LEASE, Local, Operation, Probe, builder_on, take_over,
 };
 
 /// What a recovery function asks: it answers when the test lets it through.
@@ -315,4 +317,64 @@ async fn while_a_secret_is_rotated_one_function_decides_at_a_time() {
         bank.asked.open();
     }
     assert_eq!(first.await.unwrap().text(), "found");
+}
+
+/// A function looks at attempt 1. An operator frees the key, and a retry runs and crashes: attempt 1 again, of another record.
+#[tokio::test(start_paused = true)]
+async fn a_finding_is_not_about_a_later_record_of_the_key() {
+    let bank = Bank::new(|_| Recovery::Retry);
+    let store = FaultyStore::new(MemoryStore::new());
+    let crash = async || {
+        let process = Local::new(store.clone(), routes());
+        let request = process.spawn("/pay", "key");
+        process.probe.started().await;
+        store.script_times(1000, Operation::Renew, Fault::Swallowed);
+        sleep(LEASE + Duration::from_secs(1)).await;
+        (process, request)
+    };
+    let _first = crash().await;
+    let builder = builder_on(store.clone()).extension(bank.clone());
+    let local = Local::with(builder, routes());
+    let asking = local.spawn("/pay", "key");
+    bank.asked.started().await;
+    let locator = Locator::new("POST /pay", "key");
+    let freed = local.idempotency.resolve(&locator, Recovery::Retry);
+    assert!(matches!(freed.await, Ok(Resolution::Resolved)));
+    let _second = crash().await;
+    // For each crash once.
+    bank.asked.open();
+    bank.asked.open();
+    local.probe.open();
+    let answer = asking.await.unwrap();
+    assert_eq!((answer.status, answer.text()), (200, "1"));
+    assert_eq!(bank.asked.runs(), 2, "asked about the second crash");
+}
+
+/// Another process takes over and answers while the function of this one hangs.
+#[tokio::test(start_paused = true)]
+async fn waiter_beside_a_function_that_hangs_sees_another_process_answer() {
+    let bank = Bank::new(found);
+    let store = Arc::new(FaultyStore::new(MemoryStore::new()));
+    let owner = Local::new(Arc::clone(&store), routes());
+    let _never = owner.spawn("/patient", "key");
+    owner.probe.started().await;
+    store.script_times(1000, Operation::Renew, Fault::Swallowed);
+    sleep(LEASE + Duration::from_secs(1)).await;
+    let builder = builder_on(Arc::clone(&store)).extension(bank.clone());
+    let local = Local::with(builder, routes());
+    let _asking = local.spawn("/patient", "key");
+    bank.asked.started().await;
+    let other = take_over(&store, store.claimed()).await;
+    let begun = Instant::now();
+    let waiter = local.spawn("/patient", "key");
+    sleep(Duration::from_secs(3)).await;
+    let response = StoredResponse::new(StatusCode::CREATED, HeaderMap::new(), "other");
+    let completed = store.complete(&other, &Arc::new(response), LEASE).await;
+    completed.unwrap();
+    assert_eq!(waiter.await.unwrap().text(), "other");
+    assert!(
+        begun.elapsed() <= Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
 }

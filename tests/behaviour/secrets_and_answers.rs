@@ -113,3 +113,43 @@ async fn waiters_ask_the_store_in_proportion_to_their_number() {
         assert!(calls <= 20 * waiters, "{calls} calls of {waiters} waiters");
     }
 }
+
+/// The first record is completed at once, and the completion of the other one gets no reply.
+#[tokio::test(start_paused = true)]
+async fn waiter_is_answered_from_the_first_record_that_is_completed() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let routes: Router<App> = Router::new().route("/", post(waits));
+    let local = Local::with(BOTH(builder_on(store.clone())), routes);
+    let first = local.spawn("/", "key");
+    local.probe.started().await;
+    let waiter = local.spawn("/", "key");
+    sleep(Duration::from_secs(1)).await;
+    store.script(Operation::Complete, Fault::Works);
+    store.script_times(20, Operation::Complete, Fault::Swallowed);
+    let begun = tokio::time::Instant::now();
+    local.probe.open();
+    assert_eq!(waiter.await.unwrap().text(), "1");
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(first.await.unwrap().text(), "1");
+}
+
+/// What is wrong with one record says nothing about the other.
+#[tokio::test(start_paused = true)]
+async fn unreadable_record_beside_an_abandoned_one_is_no_answer() {
+    let routes = || Router::<App>::new().route("/", post(rejects));
+    let store = Arc::new(FaultyStore::new(MemoryStore::new()));
+    let crashed = Local::with(BOTH(builder_on(Arc::clone(&store))), routes());
+    let _never = crashed.spawn("/", "key");
+    crashed.probe.started().await;
+    store.script_times(1000, Operation::Renew, Fault::Swallowed);
+    sleep(LEASE + Duration::from_secs(1)).await;
+    let instance = Local::with(BOTH(builder_on(Arc::clone(&store))), routes());
+    let corrupt = Fault::Refused(idempotent_runtime::store::StoreErrorKind::Corrupt);
+    store.script(Operation::Get, corrupt);
+    let answer = instance.post("/", "key").await;
+    answer.assert_problem(409, "outcome-unknown");
+}

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::routing::post;
@@ -242,4 +243,50 @@ async fn handler_that_asks_for_its_attempt_does_not_run_before_it_is_known_by_al
     store.unscript(Operation::SaveProgress);
     let retry = local.post("/derived", "key").await;
     assert_eq!((retry.status, retry.text()), (200, "charge 1"));
+}
+
+/// The claim is given back slowly, and no caller waits for that.
+#[tokio::test(start_paused = true)]
+async fn caller_that_leaves_while_its_claim_is_given_back_leaves_a_free_key() {
+    use crate::support::{Fault, FaultyStore, Operation, builder_on};
+    use idempotent_runtime::store::StoreErrorKind;
+    use idempotent_runtime::store::memory::MemoryStore;
+
+    let store = FaultyStore::new(MemoryStore::new());
+    let provider = Provider::default();
+    let local = Local::with(STEP_1(builder_on(store.clone())), routes(&provider));
+    local.probe.open();
+    let away = Fault::Refused(StoreErrorKind::Unavailable);
+    store.script_times(8, Operation::SaveProgress, away);
+    store.script(Operation::Release, Fault::Swallowed);
+    let request = local.spawn("/derived", "key");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    request.abort();
+    drop(request.await);
+    assert_eq!(provider.charges(), 0);
+    store.unscript(Operation::SaveProgress);
+    store.unscript(Operation::Release);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let retry = local.post("/derived", "key").await;
+    assert_eq!((retry.status, retry.text()), (200, "charge 1"));
+}
+
+/// It has nothing to be told.
+#[tokio::test]
+async fn function_that_is_not_told_its_attempt_costs_no_save() {
+    use crate::support::{FaultyStore, Operation, builder_on};
+    use idempotent_runtime::store::memory::MemoryStore;
+    use idempotent_runtime::{ExecuteError, Policy};
+
+    const POLICY: Policy = Policy::new();
+    let store = FaultyStore::new(MemoryStore::new());
+    let handle = STEP_1(builder_on(store.clone())).build();
+    let function = async || Ok::<u32, ExecuteError>(7);
+    let executed = handle.execute(&POLICY, "pay", (), "key", &1, function);
+    executed.await.unwrap();
+    assert_eq!(store.calls(Operation::SaveProgress), 0);
+    let told = async |_: Attempt| Ok::<u32, ExecuteError>(7);
+    let executed = handle.execute_attempt(&POLICY, "pay", (), "other", &1, told);
+    executed.await.unwrap();
+    assert_eq!(store.calls(Operation::SaveProgress), 2);
 }

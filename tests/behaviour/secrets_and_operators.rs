@@ -253,3 +253,28 @@ async fn what_was_seen_can_be_decided_about() {
         );
     }
 }
+
+/// An instance that knows the new secret alone has taken over its record meanwhile, and crashed too: of that nothing was seen.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_under_another_secret_that_was_not_seen_is_not_decided_about() {
+    for way in 0..3 {
+        let (mut rotation, operator) = Rotation::crashed("/retries").await;
+        let shown = inspect(&operator, "/retries").await.unwrap();
+        assert!(shown.seen().to_string().ends_with("+1"), "{shown:?}");
+        let newer = rotation.with(|it| it.secret("new"));
+        rotation.crash(&newer, "/retries").await;
+        assert_eq!(newer.probe.runs(), 1);
+        let again = inspect(&operator, "/retries").await.unwrap();
+        let same = |it: &Inspection| (it.record_key, it.attempt);
+        assert_eq!(same(&again), same(&shown));
+        // As it was shown: the paused clock is not the one by which records began.
+        let seen = again.seen().to_string().replace("+2", "+1");
+        let refused = decide(&operator, way, seen.parse().unwrap()).await;
+        assert!(matches!(refused, Resolution::Changed), "{way}: {refused:?}");
+        let resolution = decide(&operator, way, again.seen()).await;
+        assert!(
+            matches!(resolution, Resolution::Resolved),
+            "{way}: {resolution:?}"
+        );
+    }
+}

@@ -10,9 +10,9 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::post;
 use futures_util::{StreamExt, stream};
-use idempotent_runtime::store::StoreErrorKind;
 use idempotent_runtime::store::memory::MemoryStore;
-use idempotent_runtime::{IdempotencyBuilder, idempotent};
+use idempotent_runtime::store::{ListFilter, Store, StoreErrorKind};
+use idempotent_runtime::{IdempotencyBuilder, RecordState, idempotent};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -205,4 +205,42 @@ async fn no_more_is_asked_of_the_store_while_the_lease_is_known_to_last() {
     let head = local.response("/streamed", "key").await;
     let calls = [Operation::Claim, Operation::Renew, Operation::Get].map(|it| store.calls(it));
     assert_eq!((head.status().as_u16(), calls), (200, [1, 0, 0]));
+}
+
+/// An attempt under the new secret alone has taken that record over, and was abandoned before it ran: both records are this
+/// process's again, and are renewed while it streams.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_won_back_for_a_stream_is_renewed_like_the_other() {
+    let both: fn(IdempotencyBuilder) -> IdempotencyBuilder =
+        |it| it.secret("new").previous_secrets(["old"]);
+    for is_alias in [true, false] {
+        let of_one: fn(IdempotencyBuilder) -> IdempotencyBuilder = match is_alias {
+            true => |it| it.secret("new"),
+            false => |it| it.secret("old"),
+        };
+        let frozen = Frozen::with("/streamed", both, of_one).await;
+        let alias = frozen.store.claimed();
+        let all = frozen.store.list(&ListFilter::new(), None, 10).await;
+        let mut keys = all.unwrap().records.into_iter().map(|it| it.key);
+        let key = keys.find(|key| (*key == alias) == is_alias).unwrap();
+        let owner = take_over(&frozen.store, key).await;
+        frozen.store.abandon(&[owner]).await.remove(0).unwrap();
+        frozen.store.unscript(Operation::Renew);
+        // The renewing task finds out that it is lost.
+        sleep(Duration::from_secs(15)).await;
+        let (store, other) = (Arc::clone(&frozen.store), frozen.other.clone());
+        let thawing = tokio::spawn(frozen.thaw());
+        sleep(LEASE + Duration::from_secs(5)).await;
+        let record = store.get(&key).await.unwrap().unwrap();
+        assert!(
+            matches!(record.state, RecordState::Running { .. }),
+            "{is_alias}: {record:?}"
+        );
+        let runs = other.probe.runs();
+        other.probe.open();
+        let answer = other.post("/streamed", "key").await;
+        answer.assert_problem(409, "in-flight");
+        assert_eq!(other.probe.runs(), runs);
+        assert_eq!(thawing.await.unwrap().text(), "charged by run 1");
+    }
 }

@@ -52,6 +52,9 @@ async fn an_answer_behind_a_commit_and_a_silence<C: Database>(scene: &Scene<C>) 
         ("/all", "pay; sql COMMIT; answer 201"),
         ("/all", "pay; sql COMMIT; answer 402"),
         ("/all", "pay; sql COMMIT; sql BEGIN READ ONLY; answer 201"),
+        // Its record is written there, and not committed.
+        ("/all", "pay; sql COMMIT; sql BEGIN; answer 201"),
+        ("/all", "pay; sql COMMIT AND CHAIN; answer 201"),
     ];
     let handlers = match C::STORE {
         "mysql" => &handlers[..2],

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::claim_terms::ClaimTerms;
 use super::given_up::{GivenUp, How, hand_over};
-use super::take_over::{Decision, Finding, decide, run_or_complete, wait_before_take_over};
+use super::take_over::{Began, Decision, Finding, decide, run_or_complete, wait_before_take_over};
 use super::wait::Waiter;
 use super::{ClaimGuard, DescribeAbandoned, Detach, Engine, Fingerprints, Intent, Refusal, random};
 use crate::fingerprint::Fingerprint;
@@ -188,13 +188,18 @@ impl Engine {
             return Ok(Claim::Completed(response));
         }
         let (mut take_over, mut waited_for) = (None, None);
-        let mut finding = None;
+        let (mut finding, mut began) = (None, None::<Began>);
         loop {
             // A new one each time: the last one may have to be given up in the background.
             let claim = protection.claim(new_owner(key)?);
             let claimed = self.claim(claim, take_over.take()).await?;
             protection.is_in_use |= !matches!(claimed, Claim::Acquired(_));
             match claimed {
+                Claim::Acquired(held) if began.is_some_and(|it| it.is_before(&held)) => {
+                    // The record that was decided about is gone, and this one has an attempt of the same number.
+                    (finding, began, waited_for) = (None, None, None);
+                    Detach::new(self.tasks(), held.abandon()).await;
+                }
                 Claim::Acquired(held) => return Ok(run_or_complete(self, held, finding).await),
                 Claim::Completed(response) => return Ok(Claim::Completed(response)),
                 Claim::InFlight { lease_left } => return Ok(Claim::InFlight { lease_left }),
@@ -218,6 +223,7 @@ impl Engine {
                         waited_for = Some(attempt);
                     }
                     let claim = protection.claim(new_owner(key)?);
+                    began = Some(Began::of(age));
                     match Box::pin(decide(self, claim, policy, describe, attempt)).await? {
                         Decision::Refuse => return Ok(Claim::Abandoned { attempt, age }),
                         Decision::Run => take_over = Some(attempt),

@@ -19,7 +19,7 @@ use super::claim_terms::ClaimTerms;
 use super::given_up::{self, GivenUp, How};
 use super::leases::LeaseGuard;
 use super::steps::{Held, Unread};
-use super::{Described, Engine, Refusal, Steps};
+use super::{Described, Detach, Engine, Refusal, Steps};
 use crate::observer::{Event, Outcome, StoreCall};
 use crate::record::{CompactResponse, Owner, StoredResponse};
 use crate::store::{Acquired, Claim, Completion, StoreError, StoreErrorKind};
@@ -179,7 +179,9 @@ impl ClaimGuard {
         let Err(unread) = steps.identify().await else {
             return Ok(self);
         };
-        self.release().await;
+        // Also if its caller leaves meanwhile.
+        let releasing = async move { drop(self.release().await) };
+        Detach::new(engine.tasks(), releasing).await;
         let error = match unread {
             Unread::Store(error) => error,
             Unread::Lost => engine.0.calls.error(StoreErrorKind::Busy),
@@ -331,14 +333,17 @@ impl ClaimGuard {
     /// was abandoned.
     async fn regain(&self) -> Result<Claim, Interrupted> {
         let failed = |error| interrupted(Some(error), self.still_storing());
+        let asked_at = Instant::now();
         self.claim.tell_lost(self.engine.observers());
-        let claim = self.claim_again(None).await.map_err(failed)?;
-        match claim {
-            Claim::Abandoned { attempt, .. } => {
-                self.claim_again(Some(attempt)).await.map_err(failed)
-            }
-            other => Ok(other),
+        let mut claim = self.claim_again(None).await.map_err(failed)?;
+        if let Claim::Abandoned { attempt, .. } = claim {
+            claim = self.claim_again(Some(attempt)).await.map_err(failed)?;
         }
+        if let Claim::Acquired(_) = claim {
+            // The renewing task has given it up for lost.
+            self.lease.held_again(&self.claim, asked_at);
+        }
+        Ok(claim)
     }
 
     /// The claim was lost, and its answer is being stored all the same.

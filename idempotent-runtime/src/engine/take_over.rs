@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::abandoned::{DescribeAbandoned, crashed};
 use super::claim_terms::ClaimTerms;
@@ -33,6 +33,31 @@ pub(super) enum Decision {
 pub(super) struct Finding {
     pub(super) attempt: u32,
     pub(super) response: Arc<StoredResponse>,
+}
+
+/// When the record that is decided about began: a key that was freed meanwhile has another one, whose attempts are
+/// numbered from 1 again.
+#[derive(Clone, Copy)]
+pub(super) struct Began {
+    age: Duration,
+    seen_at: Instant,
+}
+
+impl Began {
+    /// How far two reckonings of one age may differ. No record is freed within the grace period, which is longer.
+    const SAME: Duration = Duration::from_secs(2);
+
+    /// Of a record of that age now.
+    pub(super) fn of(age: Duration) -> Self {
+        let seen_at = Instant::now();
+        Self { age, seen_at }
+    }
+
+    /// Whether the record of this claim began later.
+    pub(super) fn is_before(&self, held: &ClaimGuard) -> bool {
+        let age = self.age + (held.claimed_at() - self.seen_at);
+        held.age_when_claimed() + Self::SAME < age
+    }
 }
 
 /// Lets the owner of an abandoned claim renew its lease, before another attempt takes over.

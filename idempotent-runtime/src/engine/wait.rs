@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::calls::{Calls, lock};
 use super::pauses::jittered;
@@ -61,9 +61,10 @@ impl Watches {
 
     /// A change from this moment on. The end of a lease is not a change.
     fn change(&self, key: &RecordKey, ttl: Duration) -> Change {
-        // What a recovery function finds out need not be a change of the record.
+        // What a recovery function finds out need not be a change of the record; and it can hang while another process decides.
         if let Some(ended) = self.calls.recoveries().ended(key) {
-            return Box::pin(ended);
+            let limit = slowest_poll(ttl);
+            return Box::pin(async move { drop(timeout(limit, ended).await) });
         }
         let subscription = self.calls.store().subscribe(key);
         if subscription.is_reliable() {

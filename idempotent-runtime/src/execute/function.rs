@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Told;
 use super::call::{observed, of_inputs};
 use super::error::ExecuteError;
 use crate::handle::{Idempotency, Inputs};
@@ -31,7 +32,7 @@ where
     let function = |_| async { function(handle, args).await.into_result() };
     let performed = idempotency
         .clone()
-        .perform(*policy, observed, intent, function);
+        .perform(*policy, Told::Nothing, observed, intent, function);
     async {
         let result = performed.await.and_then(|execution| {
             let result = execution.into_result();

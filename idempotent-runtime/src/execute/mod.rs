@@ -25,6 +25,14 @@ pub use error::{ExecuteError, ExecuteErrorKind};
 pub use function::{Fallible, FromExecuteError, Storable, call};
 pub use outcome::Execution;
 
+/// What a function is told about its run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    /// Its attempt, which costs a look at the store after a crash, and while a secret is rotated.
+    Attempt,
+}
+
 impl Idempotency {
     /// Runs a function once for a key, and gives its result to every later call with the key:
     /// what `#[idempotent]` does for handlers, for everything that is not HTTP.
@@ -169,7 +177,13 @@ impl Idempotency {
         T: Serialize + DeserializeOwned + Send + 'static,
         E: From<ExecuteError> + Send + 'static,
     {
-        self.execute_attempt(policy, operation, scope, key, input, |_| function())
+        self.execute_told(
+            Told::Nothing,
+            policy,
+            operation,
+            (scope, key, input),
+            |_| function(),
+        )
     }
 
     /// As [`execute`](Self::execute), for a function that wants to know which [`Attempt`] it is.
@@ -217,16 +231,38 @@ impl Idempotency {
         T: Serialize + DeserializeOwned + Send + 'static,
         E: From<ExecuteError> + Send + 'static,
     {
+        let told = Told::Attempt;
+        self.execute_told(told, policy, operation, (scope, key, input), function)
+    }
+
+    fn execute_told<S, I, F, Fut, T, E>(
+        &self,
+        told: Told,
+        policy: &Policy,
+        operation: &str,
+        (scope, key, input): (S, &str, &I),
+        function: F,
+    ) -> impl Future<Output = Result<Execution<T>, E>> + Send + use<S, I, F, Fut, T, E>
+    where
+        S: Serialize,
+        I: Serialize + ?Sized,
+        F: FnOnce(Attempt) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: From<ExecuteError> + Send + 'static,
+    {
         // Not in the future, which would otherwise borrow what it is told.
         let intent = call::of_call(self, policy, operation, &scope, key, input);
         let observed = call::observed(self, policy, operation);
-        self.clone().perform(*policy, observed, intent, function)
+        let handle = self.clone();
+        handle.perform(*policy, told, observed, intent, function)
     }
 
     /// Claims, runs, stores; or says what the record says.
     async fn perform<F, Fut, T, E>(
         self,
         policy: Policy,
+        told: Told,
         observed: Option<ObservedCall>,
         intent: Result<Intent, ExecuteError>,
         function: F,
@@ -237,7 +273,10 @@ impl Idempotency {
         T: Serialize + DeserializeOwned + Send + 'static,
         E: FromExecuteError + Send + 'static,
     {
-        let (result, outcome) = match self.perform_unobserved(policy, intent, function).await {
+        let (result, outcome) = match self
+            .perform_unobserved(policy, told, intent, function)
+            .await
+        {
             Ok((result, outcome)) => (result, outcome),
             Err(reason) => {
                 let outcome = reason.kind().outcome();
@@ -253,6 +292,7 @@ impl Idempotency {
     async fn perform_unobserved<F, Fut, T, E>(
         self,
         policy: Policy,
+        told: Told,
         intent: Result<Intent, ExecuteError>,
         function: F,
     ) -> Result<(Result<Execution<T>, E>, Outcome), ExecuteError>
@@ -282,8 +322,10 @@ impl Idempotency {
             }
         };
         match value::decided(claim)? {
-            Continue(held) => {
-                let held = held.identified().await.map_err(ExecuteError::refused)?;
+            Continue(mut held) => {
+                if told == Told::Attempt {
+                    held = held.identified().await.map_err(ExecuteError::refused)?;
+                }
                 let run = run::run(held, policy.max_response_bytes, function);
                 Detach::new(self.engine().tasks(), run).await.answer()
             }

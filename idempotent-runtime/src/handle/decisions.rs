@@ -112,9 +112,7 @@ impl Idempotency {
             let record = readable(self.engine().read(key).await).map_err(unread)?;
             found.push((*key, record));
         }
-        let mut records = found.iter().filter_map(|(_, record)| record.as_ref());
-        let shown = records.next();
-        if shown.is_some_and(|it| !locator.is_as_seen(it.attempt, it.age)) {
+        if !locator.are_as_seen(found.iter().filter_map(|(_, record)| record.as_ref())) {
             return Ok(Resolution::Changed);
         }
         let (handle, audit) = (self.clone(), audit.clone());

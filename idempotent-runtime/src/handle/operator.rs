@@ -7,7 +7,7 @@ use crate::engine::{CheckValues, finished_steps, is_shared};
 use crate::error::{Error, ErrorKind};
 use crate::key::{KeySet, RecordKey};
 use crate::operation::without_parameter_names;
-use crate::operator::{Inspection, Locator, Resolution, Resolved, SecretsCheck};
+use crate::operator::{Inspection, Locator, Resolution, Resolved, SecretsCheck, attempts_of};
 use crate::record::{Record, RecordState};
 use crate::recovery::{Abandoned, Recovery};
 use crate::store::{ListCursor, ListFilter, Listing, StoreError};
@@ -50,21 +50,33 @@ impl Idempotency {
     /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`] when the store is away or has a
     /// record that cannot be read.
     pub async fn inspect(&self, identity: &Locator) -> Result<Option<Inspection>, Error> {
-        for key in self.locate(identity)?.iter() {
+        let mut found = self.records(&self.locate(identity)?).await?.into_iter();
+        let Some((key, record)) = found.next() else {
+            return Ok(None);
+        };
+        let others: Vec<_> = found.map(|(_, record)| record).collect();
+        Ok(Some(Inspection {
+            record_key: key,
+            operation: record.operation.clone(),
+            label: record.label.clone(),
+            attempt: record.attempt,
+            age: record.age,
+            expires_in: record.expires_in,
+            steps: finished_steps(self.engine(), &record).map_err(unread),
+            others: attempts_of(&others),
+            state: record.state,
+        }))
+    }
+
+    /// Those that there are: several while a secret is rotated.
+    async fn records(&self, keys: &KeySet) -> Result<Vec<(RecordKey, Record)>, Error> {
+        let mut found = Vec::new();
+        for key in keys.iter() {
             if let Some(record) = self.engine().read(key).await.map_err(unread)? {
-                return Ok(Some(Inspection {
-                    record_key: *key,
-                    operation: record.operation.clone(),
-                    label: record.label.clone(),
-                    attempt: record.attempt,
-                    age: record.age,
-                    expires_in: record.expires_in,
-                    steps: finished_steps(self.engine(), &record).map_err(unread),
-                    state: record.state,
-                }));
+                found.push((*key, record));
             }
         }
-        Ok(None)
+        Ok(found)
     }
 
     /// Lists records of the store, page by page: the abandoned ones of an operation, say, which
@@ -242,25 +254,21 @@ impl Idempotency {
     }
 
     /// The records to be decided about (several while a secret is being rotated), or what there is to be
-    /// said instead. The first one is that of [`inspect`](Self::inspect), and so the one that was seen.
+    /// said instead.
     pub(super) async fn abandoned(
         &self,
         locator: &Locator,
         keys: &KeySet,
     ) -> Result<ControlFlow<Resolution, Vec<(RecordKey, Record)>>, Error> {
+        let found = self.records(keys).await?;
         let mut abandoned = Vec::new();
-        for key in keys.iter() {
-            let Some(record) = self.engine().read(key).await.map_err(unread)? else {
-                continue;
-            };
-            let is_shown = abandoned.is_empty();
+        let are_as_seen = locator.are_as_seen(found.iter().map(|(_, record)| record));
+        for (key, record) in found {
             match record.state {
-                RecordState::Abandoned
-                    if is_shown && !locator.is_as_seen(record.attempt, record.age) =>
-                {
+                RecordState::Abandoned if !are_as_seen => {
                     return Ok(ControlFlow::Break(Resolution::Changed));
                 }
-                RecordState::Abandoned => abandoned.push((*key, record)),
+                RecordState::Abandoned => abandoned.push((key, record)),
                 RecordState::Running { lease_left } => {
                     return Ok(ControlFlow::Break(Resolution::Running { lease_left }));
                 }

@@ -48,8 +48,12 @@ impl Engine {
             return Ok(None);
         }
         for key in intent.keys.iter().filter(|key| *key != abandoned) {
-            let Some(record) = self.read(key).await? else {
-                continue;
+            let record = match self.read(key).await {
+                Ok(Some(record)) => record,
+                Ok(None) => continue,
+                // What is wrong with that record is no answer.
+                Err(error) if error.is_about_item() => continue,
+                Err(error) => return Err(error),
             };
             if let RecordState::Completed(response) = record.state
                 && protection.fingerprints.include(record.fingerprint)
@@ -62,9 +66,18 @@ impl Engine {
         Ok(None)
     }
 
-    /// For a waiter: the other records are looked at before the first one is claimed again, which would wake all others that
-    /// wait for it. What is wrong with the store, the claim says.
+    /// For a waiter: where there is no first record, the others are looked at before it is claimed again, which would wake all
+    /// others that wait for it. What is wrong with the store, the claim says.
     pub(super) async fn running_alias(&self, intent: &Intent) -> Option<(RecordKey, Duration)> {
+        if intent.keys.others().is_empty() {
+            return None;
+        }
+        match self.read(&intent.keys.first()).await {
+            Ok(None) => {}
+            // It can be a waiter's, which has claimed it to look at the others.
+            Ok(Some(record)) if matches!(record.state, RecordState::Running { .. }) => {}
+            Ok(Some(_)) | Err(_) => return None,
+        }
         for alias in intent.keys.others() {
             if let Ok(Some(record)) = self.read(alias).await
                 && let RecordState::Running { lease_left } = record.state

@@ -143,6 +143,8 @@ fn put_back() -> String {
 /// What has become of a transaction that was [begun](super::transaction::Begun).
 pub(super) const FATE: &str = include_str!("sql/fate.sql");
 
+pub(super) const END_SESSION: &str = include_str!("sql/end_session.sql");
+
 /// A statement that writes a record, and fails where it has written none.
 #[cfg(feature = "tokio-postgres")]
 fn or_fail(record: &str) -> String {

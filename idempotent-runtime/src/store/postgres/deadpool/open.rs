@@ -22,7 +22,7 @@ use crate::store::postgres::error::NAME;
 use crate::store::postgres::records::Records;
 use crate::store::postgres::statements::RIGHTS;
 use crate::store::postgres::transaction::{
-    Remaining, Unanswered, fate_without_connection, keep, settled_without_record,
+    Remaining, Unanswered, end_session, fate_without_connection, keep, settled_without_record,
 };
 use crate::store::sql::RETURN_LIMIT;
 use crate::store::transaction::{Committed, Fate, SILENCE, Session, UNDO, bounded};
@@ -114,6 +114,9 @@ impl Session<DeadpoolTransaction> for Open {
         let (records, record) = (Arc::clone(&self.records), self.record.as_ref());
         // First: it has no lock any more, and its connection may not say anything to a rollback.
         if let Some(record) = record {
+            if self.is_silent {
+                end_session(&records, record.begun).await;
+            }
             keep(&records, &record.request, None).await;
         }
         self.roll_back().await;
@@ -224,6 +227,9 @@ impl Open {
             settled_without_record(&records, request.as_ref(), remaining, error, response);
         // The key is free before the answer goes out; and not before what the handler has committed is in a record.
         if remaining.is_kept() {
+            if let (true, Some(record)) = (self.is_silent, &self.record) {
+                end_session(&records, record.begun).await;
+            }
             let settled = settling.await;
             self.roll_back().await;
             return settled;

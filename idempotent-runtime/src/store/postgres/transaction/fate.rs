@@ -7,7 +7,7 @@ use crate::store::StoreError;
 use crate::store::postgres::error::store_error;
 use crate::store::postgres::records::Records;
 use crate::store::postgres::row;
-use crate::store::postgres::statements::FATE;
+use crate::store::postgres::statements::{END_SESSION, FATE};
 use crate::store::transaction::{ASK_FOR_FATE, Fate, SILENCE};
 
 /// A transaction as its server names it. One that the handler has begun, after ending this one, has another number.
@@ -46,6 +46,24 @@ pub(in crate::store::postgres) async fn fate_without_connection(
         (Some(fate), _) => fate,
         (None, Unanswered::Nothing) => Fate::Undone,
         (None, Unanswered::Statement | Unanswered::Commit) => Fate::Undecided,
+    }
+}
+
+/// Ends a session that is silent, if this role may.
+pub(in crate::store::postgres) async fn end_session(records: &Records, begun: Begun) {
+    let ended = async {
+        let ask = || {
+            sqlx::query(END_SESSION)
+                .bind(begun.server)
+                .bind(begun.backend)
+        };
+        records.lanes()?.work.rows(Some(SILENCE), ask).await
+    };
+    if let Err(error) = ended.await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "cannot end a session that says nothing more"
+        );
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Duration, timeout};
 
 use super::ended::{Remaining, keep, settled_without_record};
-use super::fate::{Unanswered, fate_without_connection};
+use super::fate::{Unanswered, end_session, fate_without_connection};
 use super::pool::close_idle;
 use super::record::RecordToWrite;
 use super::silence::{in_time, is_silence};
@@ -119,6 +119,9 @@ impl Session<PgConnection> for Open {
         let (records, record) = (Arc::clone(&self.records), self.record.as_ref());
         // First: it has no lock any more, and its connection may not say anything to a rollback.
         if let Some(record) = record {
+            if self.is_silent {
+                end_session(&records, record.begun).await;
+            }
             keep(&records, &record.request, None).await;
         }
         self.roll_back().await;
@@ -188,6 +191,9 @@ impl Open {
             settled_without_record(&records, request.as_ref(), remaining, error, response);
         // The key is free before the answer goes out; and not before what the handler has committed is in a record.
         if remaining.is_kept() {
+            if let (true, Some(record)) = (self.is_silent, &self.record) {
+                end_session(&records, record.begun).await;
+            }
             let settled = settling.await;
             self.roll_back().await;
             return settled;
