@@ -115,7 +115,7 @@ impl Session<DeadpoolTransaction> for Open {
         // First: it has no lock any more, and its connection may not say anything to a rollback.
         if let Some(record) = record {
             if self.is_silent {
-                end_session(&records, record.begun).await;
+                Box::pin(end_session(&records, record.begun)).await;
             }
             keep(&records, &record.request, None).await;
         }
@@ -223,12 +223,17 @@ impl Open {
     ) -> Result<Committed, StoreError> {
         let (records, record) = (Arc::clone(&self.records), self.record.as_ref());
         let request = record.map(|record| record.request.clone());
-        let settling =
-            settled_without_record(&records, request.as_ref(), remaining, error, response);
+        let settling = Box::pin(settled_without_record(
+            &records,
+            request.as_ref(),
+            remaining,
+            error,
+            response,
+        ));
         // The key is free before the answer goes out; and not before what the handler has committed is in a record.
         if remaining.is_kept() {
             if let (true, Some(record)) = (self.is_silent, &self.record) {
-                end_session(&records, record.begun).await;
+                Box::pin(end_session(&records, record.begun)).await;
             }
             let settled = settling.await;
             self.roll_back().await;
