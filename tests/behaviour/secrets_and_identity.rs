@@ -276,17 +276,17 @@ async fn caller_that_leaves_while_its_claim_is_given_back_leaves_a_free_key() {
 async fn function_that_is_not_told_its_attempt_costs_no_save() {
     use crate::support::{FaultyStore, Operation, builder_on};
     use idempotent_runtime::store::memory::MemoryStore;
-    use idempotent_runtime::{ExecuteError, Policy};
+    use idempotent_runtime::{ExecuteError, Execution, Policy};
 
     const POLICY: Policy = Policy::new();
     let store = FaultyStore::new(MemoryStore::new());
     let handle = STEP_1(builder_on(store.clone())).build();
     let function = async || Ok::<u32, ExecuteError>(7);
     let executed = handle.execute(&POLICY, "pay", (), "key", &1, function);
-    executed.await.unwrap();
+    assert_eq!(executed.await.unwrap(), Execution::Executed(7));
     assert_eq!(store.calls(Operation::SaveProgress), 0);
     let told = async |_: Attempt| Ok::<u32, ExecuteError>(7);
     let executed = handle.execute_attempt(&POLICY, "pay", (), "other", &1, told);
-    executed.await.unwrap();
+    assert_eq!(executed.await.unwrap(), Execution::Executed(7));
     assert_eq!(store.calls(Operation::SaveProgress), 2);
 }
