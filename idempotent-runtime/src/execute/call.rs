@@ -14,6 +14,14 @@ use crate::key::{InvalidKey, Key};
 use crate::observer::ObservedCall;
 use crate::policy::{KeyAge, Policy};
 
+/// What a function is told about its run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Nothing,
+    /// Its attempt, which costs a look at the store after a crash, and while a secret is rotated.
+    Attempt,
+}
+
 /// From what [`Idempotency::execute`] is told.
 pub(super) fn of_call<S: Serialize, I: Serialize + ?Sized>(
     idempotency: &Idempotency,

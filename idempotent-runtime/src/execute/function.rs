@@ -3,8 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Told;
-use super::call::{observed, of_inputs};
+use super::call::{Told, observed, of_inputs};
 use super::error::ExecuteError;
 use crate::handle::{Idempotency, Inputs};
 use crate::policy::Policy;

@@ -25,14 +25,6 @@ pub use error::{ExecuteError, ExecuteErrorKind};
 pub use function::{Fallible, FromExecuteError, Storable, call};
 pub use outcome::Execution;
 
-/// What a function is told about its run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
-    Nothing,
-    /// Its attempt, which costs a look at the store after a crash, and while a secret is rotated.
-    Attempt,
-}
-
 impl Idempotency {
     /// Runs a function once for a key, and gives its result to every later call with the key:
     /// what `#[idempotent]` does for handlers, for everything that is not HTTP.
@@ -178,7 +170,7 @@ impl Idempotency {
         E: From<ExecuteError> + Send + 'static,
     {
         self.execute_told(
-            Told::Nothing,
+            call::Told::Nothing,
             policy,
             operation,
             (scope, key, input),
@@ -231,13 +223,13 @@ impl Idempotency {
         T: Serialize + DeserializeOwned + Send + 'static,
         E: From<ExecuteError> + Send + 'static,
     {
-        let told = Told::Attempt;
+        let told = call::Told::Attempt;
         self.execute_told(told, policy, operation, (scope, key, input), function)
     }
 
     fn execute_told<S, I, F, Fut, T, E>(
         &self,
-        told: Told,
+        told: call::Told,
         policy: &Policy,
         operation: &str,
         (scope, key, input): (S, &str, &I),
@@ -262,7 +254,7 @@ impl Idempotency {
     async fn perform<F, Fut, T, E>(
         self,
         policy: Policy,
-        told: Told,
+        told: call::Told,
         observed: Option<ObservedCall>,
         intent: Result<Intent, ExecuteError>,
         function: F,
@@ -292,7 +284,7 @@ impl Idempotency {
     async fn perform_unobserved<F, Fut, T, E>(
         self,
         policy: Policy,
-        told: Told,
+        told: call::Told,
         intent: Result<Intent, ExecuteError>,
         function: F,
     ) -> Result<(Result<Execution<T>, E>, Outcome), ExecuteError>
@@ -323,7 +315,7 @@ impl Idempotency {
         };
         match value::decided(claim)? {
             Continue(mut held) => {
-                if told == Told::Attempt {
+                if told == call::Told::Attempt {
                     held = held.identified().await.map_err(ExecuteError::refused)?;
                 }
                 let run = run::run(held, policy.max_response_bytes, function);
