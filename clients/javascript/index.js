@@ -132,8 +132,9 @@ const intentsIn = ({ memory, queues }, {
 		}
 
 		const leave = async (seen) => {
-			const record = await mine().catch(() => {})
-			const decision = decide({ ...seen, age: ageOf({ created, ...record }), sent: !(sent < 2 && record?.sent < 2) }, policy)
+			const record = await mine().catch(() => {}) || { created }, age = ageOf(record)
+			if (record.key && age > 1e98) await save(item, record).catch(() => {})
+			const decision = decide({ ...seen, age, sent: !(sent < 2 && record.sent < 2) }, policy)
 			if (decision.next == 'conclude' && /^4/.test(seen.status)) await close().catch(() => {})
 			return decision
 		}
@@ -152,7 +153,6 @@ const intentsIn = ({ memory, queues }, {
 				init.headers = headers
 				init.body &&= await request.arrayBuffer()
 				outer?.throwIfAborted()
-				// One listener for all tries.
 				const stop = new AbortController(), { signal } = stop, abort = () => stop.abort(outer.reason)
 				const stopped = new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
 				stopped.catch(() => {})

@@ -15,6 +15,7 @@ const browser = () => {
   const locks = new FakeLocks()
   const fetch = async () => {
     world.calls++
+    world.during?.()
     throw new TypeError('fetch failed')
   }
   world.page = async () => (await newPage()).intents({
@@ -112,4 +113,14 @@ test('when_the_key_was_made_is_still_shown_and_done_makes_room_for_another', asy
   assert.deepEqual([found.key, found.created], [key, NOON])
   await found.done()
   assert.notEqual((await world.begin()).key, key)
+})
+
+test('clock_that_is_set_back_during_a_try_is_not_believed_after_it', async () => {
+  const world = browser()
+  world.during = () => { world.clock -= 3 * HOUR }
+  await world.send()
+  world.during = undefined
+  // 25 hours after the making of the key, by a clock that is three hours slow.
+  world.clock = NOON + 22 * HOUR
+  await world.refuses()
 })
