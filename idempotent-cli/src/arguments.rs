@@ -7,8 +7,9 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use http::{HeaderValue, StatusCode};
 use idempotent_runtime::Seen;
 use idempotent_runtime::store::{ListCursor, RecordStatus};
+use mime::Mime;
 
-use crate::{media_type, time};
+use crate::time;
 
 const AFTER_HELP: &str = "\
 Environment:
@@ -245,7 +246,7 @@ pub(crate) struct Verdict {
     #[arg(long, value_name = "CODE", value_parser = status)]
     pub(crate) status: Option<StatusCode>,
     /// The media type of --replay's body, with --status
-    #[arg(long, value_name = "TYPE", requires_all = ["status", "replay"], value_parser = media_type::parse)]
+    #[arg(long, value_name = "TYPE", requires_all = ["status", "replay"], value_parser = media_type)]
     pub(crate) content_type: Option<HeaderValue>,
     /// How long the response or the result is replayed at least, from now on; not shorter than the record would have lived
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = time::parse)]
@@ -258,6 +259,14 @@ pub(crate) struct Verdict {
 fn seen(text: &str) -> Result<Seen, String> {
     let seen = text.parse();
     seen.map_err(|_| "it is what `show` prints as `seen`, such as 1@1780000000000".to_owned())
+}
+
+fn media_type(text: &str) -> Result<HeaderValue, String> {
+    const WRONG: &str =
+        "expected a media type: `type/subtype`, and parameters such as `; charset=utf-8`";
+    let is_whole = |it: &Mime| !it.subtype().as_str().is_empty();
+    text.parse().ok().filter(is_whole).ok_or(WRONG)?;
+    Ok(HeaderValue::from_str(text).map_err(|_| WRONG)?)
 }
 
 fn status(code: &str) -> Result<StatusCode, String> {
@@ -342,6 +351,28 @@ mod tests {
         for wrong in ["--key-stdin", "--scope-json-stdin", "--scope-json-file a"] {
             let line = format!("idempotent show --operation settle --label order {wrong}");
             assert!(parse(&line).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_content_type_is_a_media_type() {
+        for right in [
+            "text/plain",
+            "application/problem+json",
+            "text/html; charset=\"utf-8\"",
+        ] {
+            assert_eq!(media_type(right).unwrap(), right);
+        }
+        for wrong in [
+            "",
+            "x y",
+            "text",
+            "text/",
+            "text/plain json",
+            "text/plain,text/html",
+            "text/plain\n",
+        ] {
+            assert!(media_type(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -17,7 +17,6 @@ mod failure;
 mod forget;
 mod json;
 mod list;
-mod media_type;
 mod migrate;
 mod output;
 mod pages;

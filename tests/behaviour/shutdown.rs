@@ -91,6 +91,23 @@ async fn what_is_stored_is_replayed_during_a_shutdown() {
     assert_eq!(server.probe.runs(), 1);
 }
 
+/// A process that no request has reached for a while removes what others have left, and reports it.
+#[tokio::test(start_paused = true)]
+async fn expired_records_are_swept_by_a_process_without_a_request() {
+    let store = std::sync::Arc::new(MemoryStore::new());
+    let builder = || {
+        let builder = Idempotency::builder(std::sync::Arc::clone(&store));
+        builder.ttl(Duration::from_secs(10))
+    };
+    let other = Local::with(builder().purge_interval(Duration::ZERO), routes());
+    other.probe.open();
+    assert_eq!(other.post("/pay", "key").await.status, 200);
+    let idle = builder().purge_interval(Duration::from_secs(60)).build();
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert!(store.is_empty());
+    drop(idle);
+}
+
 /// On tokio's paused clock, which the store follows too.
 #[tokio::test(start_paused = true)]
 async fn expired_records_are_swept_until_the_shutdown() {

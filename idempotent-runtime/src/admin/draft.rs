@@ -2,12 +2,12 @@
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use mime::Mime;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::failure::Failure;
 use super::json::status_of;
-use super::media_type::is_media_type;
 use super::origin::{is_form, is_json};
 use super::visit::Visit;
 use super::words::{name_of, reads_like_route};
@@ -119,15 +119,14 @@ impl Draft {
         let mut headers = HeaderMap::new();
         match self.content_type.trim() {
             "" => {}
-            text if !is_media_type(text) => {
-                return Err(
-                    "The content type is a media type: type/subtype, and parameters such as `; charset=utf-8`.",
-                );
-            }
             text => {
-                let value = HeaderValue::from_str(text);
-                let value = value.map_err(|_| "The content type is not the value of a header.")?;
-                headers.insert(CONTENT_TYPE, value);
+                let wrong = "The content type is a media type: type/subtype, and parameters such as `; charset=utf-8`.";
+                let is_whole = |it: &Mime| !it.subtype().as_str().is_empty();
+                text.parse().ok().filter(is_whole).ok_or(wrong)?;
+                headers.insert(
+                    CONTENT_TYPE,
+                    HeaderValue::from_str(text).map_err(|_| wrong)?,
+                );
             }
         }
         Ok(StoredResponse::new(status, headers, self.body.clone()))

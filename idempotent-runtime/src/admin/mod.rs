@@ -108,7 +108,6 @@ mod find;
 mod guard;
 mod html;
 mod json;
-mod media_type;
 mod origin;
 mod outcome;
 mod overview;

@@ -14,12 +14,11 @@ use crate::key::{InvalidKey, Key};
 use crate::observer::ObservedCall;
 use crate::policy::{KeyAge, Policy};
 
-/// What a function is told about its run.
+/// Whether a function asks for its attempt, which costs a look at the store after a crash, and while a secret is rotated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
-    Nothing,
-    /// Its attempt, which costs a look at the store after a crash, and while a secret is rotated.
-    Attempt,
+pub(super) enum AttemptUse {
+    Ignored,
+    Asked,
 }
 
 /// From what [`Idempotency::execute`] is told.

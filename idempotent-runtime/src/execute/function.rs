@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::call::{Told, observed, of_inputs};
+use super::call::{AttemptUse, observed, of_inputs};
 use super::error::ExecuteError;
 use crate::handle::{Idempotency, Inputs};
 use crate::policy::Policy;
@@ -29,9 +29,10 @@ where
     let observed = observed(idempotency, policy, name);
     let handle = idempotency.clone();
     let function = |_| async { function(handle, args).await.into_result() };
-    let performed = idempotency
-        .clone()
-        .perform(*policy, Told::Nothing, observed, intent, function);
+    let performed =
+        idempotency
+            .clone()
+            .perform(*policy, AttemptUse::Ignored, observed, intent, function);
     async {
         let result = performed.await.and_then(|execution| {
             let result = execution.into_result();

@@ -3,6 +3,7 @@
 //! A second user of the engine, beside `http`. It claims by the same record keys and leaves in the
 //! record a value instead of a response. It knows no request: what `http` reads off one, it is told.
 
+use self::call::AttemptUse;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -169,8 +170,8 @@ impl Idempotency {
         T: Serialize + DeserializeOwned + Send + 'static,
         E: From<ExecuteError> + Send + 'static,
     {
-        self.execute_told(
-            call::Told::Nothing,
+        self.execute_using(
+            AttemptUse::Ignored,
             policy,
             operation,
             (scope, key, input),
@@ -223,13 +224,13 @@ impl Idempotency {
         T: Serialize + DeserializeOwned + Send + 'static,
         E: From<ExecuteError> + Send + 'static,
     {
-        let told = call::Told::Attempt;
-        self.execute_told(told, policy, operation, (scope, key, input), function)
+        let attempt = AttemptUse::Asked;
+        self.execute_using(attempt, policy, operation, (scope, key, input), function)
     }
 
-    fn execute_told<S, I, F, Fut, T, E>(
+    fn execute_using<S, I, F, Fut, T, E>(
         &self,
-        told: call::Told,
+        attempt: AttemptUse,
         policy: &Policy,
         operation: &str,
         (scope, key, input): (S, &str, &I),
@@ -247,14 +248,14 @@ impl Idempotency {
         let intent = call::of_call(self, policy, operation, &scope, key, input);
         let observed = call::observed(self, policy, operation);
         let handle = self.clone();
-        handle.perform(*policy, told, observed, intent, function)
+        handle.perform(*policy, attempt, observed, intent, function)
     }
 
     /// Claims, runs, stores; or says what the record says.
     async fn perform<F, Fut, T, E>(
         self,
         policy: Policy,
-        told: call::Told,
+        attempt: AttemptUse,
         observed: Option<ObservedCall>,
         intent: Result<Intent, ExecuteError>,
         function: F,
@@ -266,7 +267,7 @@ impl Idempotency {
         E: FromExecuteError + Send + 'static,
     {
         let (result, outcome) = match self
-            .perform_unobserved(policy, told, intent, function)
+            .perform_unobserved(policy, attempt, intent, function)
             .await
         {
             Ok((result, outcome)) => (result, outcome),
@@ -284,7 +285,7 @@ impl Idempotency {
     async fn perform_unobserved<F, Fut, T, E>(
         self,
         policy: Policy,
-        told: call::Told,
+        attempt: AttemptUse,
         intent: Result<Intent, ExecuteError>,
         function: F,
     ) -> Result<(Result<Execution<T>, E>, Outcome), ExecuteError>
@@ -315,7 +316,7 @@ impl Idempotency {
         };
         match value::decided(claim)? {
             Continue(mut held) => {
-                if told == call::Told::Attempt {
+                if attempt == AttemptUse::Asked {
                     held = held.identified().await.map_err(ExecuteError::refused)?;
                 }
                 let run = run::run(held, policy.max_response_bytes, function);

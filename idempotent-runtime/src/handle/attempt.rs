@@ -91,7 +91,8 @@ struct Claimed {
 struct Seed([u8; 32]);
 
 impl Attempt {
-    /// 1 for the first attempt of a key, and one more for each that crashed before it. Also 1 in a
+    /// 1 for the first attempt of a key, and one more for each that crashed before it, or could not read what those before it
+    /// had finished. Also 1 in a
     /// transaction, which leaves nothing behind when it crashes, and where nothing is protected, see
     /// [`is_protected`](Self::is_protected).
     #[must_use]

@@ -22,7 +22,7 @@ use crate::store::postgres::error::NAME;
 use crate::store::postgres::records::Records;
 use crate::store::postgres::statements::RIGHTS;
 use crate::store::postgres::transaction::{
-    Remaining, Unanswered, end_session, fate_without_connection, keep, settled_without_record,
+    Remaining, Unanswered, WithoutRecord, fate_without_connection,
 };
 use crate::store::sql::RETURN_LIMIT;
 use crate::store::transaction::{Committed, Fate, SILENCE, Session, UNDO, bounded};
@@ -111,15 +111,9 @@ impl Session<DeadpoolTransaction> for Open {
     }
 
     async fn abandon(self: Box<Self>) {
-        let (records, record) = (Arc::clone(&self.records), self.record.as_ref());
-        // First: it has no lock any more, and its connection may not say anything to a rollback.
-        if let Some(record) = record {
-            if self.is_silent {
-                Box::pin(end_session(&records, record.begun)).await;
-            }
-            keep(&records, &record.request, None).await;
-        }
-        self.roll_back().await;
+        let (left, rolling_back) = (self.without_record(), self.roll_back());
+        let settling = left.settle(Remaining::Others, None, None, rolling_back);
+        drop(Box::pin(settling).await);
     }
 }
 
@@ -221,26 +215,18 @@ impl Open {
         remaining: Remaining,
         response: &StoredResponse,
     ) -> Result<Committed, StoreError> {
-        let (records, record) = (Arc::clone(&self.records), self.record.as_ref());
-        let request = record.map(|record| record.request.clone());
-        let settling = Box::pin(settled_without_record(
-            &records,
-            request.as_ref(),
-            remaining,
-            error,
-            response,
-        ));
-        // The key is free before the answer goes out; and not before what the handler has committed is in a record.
-        if remaining.is_kept() {
-            if let (true, Some(record)) = (self.is_silent, &self.record) {
-                Box::pin(end_session(&records, record.begun)).await;
-            }
-            let settled = settling.await;
-            self.roll_back().await;
-            return settled;
+        let (left, rolling_back) = (self.without_record(), self.roll_back());
+        let settling = left.settle(remaining, error, Some(response), rolling_back);
+        Box::pin(settling).await
+    }
+
+    fn without_record(&self) -> WithoutRecord {
+        let record = self.record.as_ref();
+        WithoutRecord {
+            records: Arc::clone(&self.records),
+            request: record.map(|record| record.request.clone()),
+            silent: record.map(|record| record.begun).filter(|_| self.is_silent),
         }
-        self.roll_back().await;
-        settling.await
     }
 
     /// What is wrong with this connection can be wrong with all that are idle.

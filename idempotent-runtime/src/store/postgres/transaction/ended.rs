@@ -3,8 +3,10 @@
 //! What it has committed cannot be taken back, so that a retry must not run: what the retry must find is written by a
 //! connection of the store's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::fate::{Begun, end_session};
 use crate::record::{Owner, StoredResponse};
 use crate::store::postgres::error::{is_code_without_savepoint, is_code_without_transaction};
 use crate::store::postgres::records::Records;
@@ -32,11 +34,6 @@ pub(in crate::store::postgres) enum Remaining {
 }
 
 impl Remaining {
-    /// Whether the store keeps something for it.
-    pub(in crate::store::postgres) const fn is_kept(self) -> bool {
-        matches!(self, Self::Nothing | Self::Others)
-    }
-
     /// From the SQLSTATE with which the server has refused to return to the savepoint, and whether the transaction is known
     /// to be the one that was begun. A handler can also have released the savepoint: then it is not known.
     pub(in crate::store::postgres) fn of(refused: Option<&str>, is_ours: Option<bool>) -> Self {
@@ -59,26 +56,51 @@ impl Remaining {
     }
 }
 
-/// What becomes of a request whose record is not written: another request's is there, or the error says why. Its
-/// transaction is rolled back. Without `COMMIT` nothing happens, unless the handler has sent one.
-pub(in crate::store::postgres) async fn settled_without_record(
-    records: &Records,
-    request: Option<&TransactionRequest>,
-    remaining: Remaining,
-    error: Option<StoreError>,
-    response: &StoredResponse,
-) -> Result<Committed, StoreError> {
-    match (remaining, request, error) {
-        (Remaining::Ours, _, Some(error)) => Err(error.not_executed()),
-        (Remaining::Undecided, _, Some(error)) => Err(error.maybe_executed()),
-        (Remaining::Ours | Remaining::Undecided, _, None) | (_, None, _) => Ok(Committed::Lost),
-        (Remaining::Nothing, Some(request), _) => Ok(keep(records, request, Some(response)).await),
-        (Remaining::Others, Some(request), _) => Ok(keep(records, request, None).await),
+/// A transaction whose record is not written, without its connection.
+pub(in crate::store::postgres) struct WithoutRecord {
+    pub(in crate::store::postgres) records: Arc<Records>,
+    pub(in crate::store::postgres) request: Option<TransactionRequest>,
+    /// Its session, if that says nothing more.
+    pub(in crate::store::postgres) silent: Option<Begun>,
+}
+
+impl WithoutRecord {
+    /// What becomes of its request: another request's record is there, or the error says why. Without `COMMIT` nothing
+    /// happens, unless the handler has sent one. The response is what the handler has answered, if that may be kept.
+    ///
+    /// The key is free before the answer goes out; and not before what the handler has committed is in a record: its connection
+    /// may not say anything to a rollback, and has no lock any more.
+    pub(in crate::store::postgres) async fn settle(
+        self,
+        remaining: Remaining,
+        error: Option<StoreError>,
+        response: Option<&StoredResponse>,
+        rolling_back: impl Future<Output = ()>,
+    ) -> Result<Committed, StoreError> {
+        let keeping = match (remaining, &self.request) {
+            (Remaining::Nothing, Some(request)) => Some((request, response)),
+            (Remaining::Others, Some(request)) => Some((request, None)),
+            (Remaining::Ours | Remaining::Undecided, _) | (_, None) => None,
+        };
+        let mut kept = None;
+        if let Some((request, answer)) = keeping {
+            if let Some(begun) = self.silent {
+                end_session(&self.records, begun).await;
+            }
+            kept = Some(keep(&self.records, request, answer).await);
+        }
+        rolling_back.await;
+        match (kept, remaining, error) {
+            (Some(committed), ..) => Ok(committed),
+            (None, Remaining::Ours, Some(error)) => Err(error.not_executed()),
+            (None, Remaining::Undecided, Some(error)) => Err(error.maybe_executed()),
+            (None, ..) => Ok(Committed::Lost),
+        }
     }
 }
 
 /// Keeps the answer, or without one that the outcome is unknown.
-pub(in crate::store::postgres) async fn keep(
+async fn keep(
     records: &Records,
     request: &TransactionRequest,
     answer: Option<&StoredResponse>,

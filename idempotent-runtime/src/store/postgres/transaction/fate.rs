@@ -50,7 +50,7 @@ pub(in crate::store::postgres) async fn fate_without_connection(
 }
 
 /// Ends a session that is silent, if this role may.
-pub(in crate::store::postgres) async fn end_session(records: &Records, begun: Begun) {
+pub(super) async fn end_session(records: &Records, begun: Begun) {
     let ended = async {
         let ask = || {
             sqlx::query(END_SESSION)

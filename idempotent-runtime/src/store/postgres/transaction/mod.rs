@@ -26,9 +26,9 @@ use crate::store::{Claim, StoreError};
 #[cfg(feature = "tokio-postgres")]
 pub(super) use self::begin::{message, message_without_record, milliseconds};
 #[cfg(feature = "tokio-postgres")]
-pub(super) use self::ended::{Remaining, keep, settled_without_record};
+pub(super) use self::ended::{Remaining, WithoutRecord};
 #[cfg(feature = "tokio-postgres")]
-pub(super) use self::fate::{Begun, Unanswered, end_session, fate_without_connection};
+pub(super) use self::fate::{Begun, Unanswered, fate_without_connection};
 #[cfg(feature = "tokio-postgres")]
 pub(super) use self::lock::lock;
 #[cfg(feature = "tokio-postgres")]

@@ -7,8 +7,8 @@ use sqlx::{PgConnection, Postgres, Row};
 use tokio::runtime::Handle;
 use tokio::time::{Duration, timeout};
 
-use super::ended::{Remaining, keep, settled_without_record};
-use super::fate::{Unanswered, end_session, fate_without_connection};
+use super::ended::{Remaining, WithoutRecord};
+use super::fate::{Unanswered, fate_without_connection};
 use super::pool::close_idle;
 use super::record::RecordToWrite;
 use super::silence::{in_time, is_silence};
@@ -116,15 +116,9 @@ impl Session<PgConnection> for Open {
     }
 
     async fn abandon(self: Box<Self>) {
-        let (records, record) = (Arc::clone(&self.records), self.record.as_ref());
-        // First: it has no lock any more, and its connection may not say anything to a rollback.
-        if let Some(record) = record {
-            if self.is_silent {
-                Box::pin(end_session(&records, record.begun)).await;
-            }
-            keep(&records, &record.request, None).await;
-        }
-        self.roll_back().await;
+        let (left, rolling_back) = (self.without_record(), self.roll_back());
+        let settling = left.settle(Remaining::Others, None, None, rolling_back);
+        drop(Box::pin(settling).await);
     }
 }
 
@@ -184,27 +178,19 @@ impl Open {
         remaining: Remaining,
         response: &StoredResponse,
     ) -> Result<Committed, StoreError> {
-        let (records, record) = (Arc::clone(&self.records), self.record.as_ref());
-        let request = record.map(|record| record.request.clone());
         let error = error.map(|error| self.failed(error));
-        let settling = Box::pin(settled_without_record(
-            &records,
-            request.as_ref(),
-            remaining,
-            error,
-            response,
-        ));
-        // The key is free before the answer goes out; and not before what the handler has committed is in a record.
-        if remaining.is_kept() {
-            if let (true, Some(record)) = (self.is_silent, &self.record) {
-                Box::pin(end_session(&records, record.begun)).await;
-            }
-            let settled = settling.await;
-            self.roll_back().await;
-            return settled;
+        let (left, rolling_back) = (self.without_record(), self.roll_back());
+        let settling = left.settle(remaining, error, Some(response), rolling_back);
+        Box::pin(settling).await
+    }
+
+    fn without_record(&self) -> WithoutRecord {
+        let record = self.record.as_ref();
+        WithoutRecord {
+            records: Arc::clone(&self.records),
+            request: record.map(|record| record.request.clone()),
+            silent: record.map(|record| record.begun).filter(|_| self.is_silent),
         }
-        self.roll_back().await;
-        settling.await
     }
 
     /// What is wrong with this connection can be wrong with all that are idle.
