@@ -195,10 +195,12 @@ impl Engine {
             let claimed = self.claim(claim, take_over.take()).await?;
             protection.is_in_use |= !matches!(claimed, Claim::Acquired(_));
             match claimed {
-                Claim::Acquired(held) if began.is_some_and(|it| it.is_before(&held)) => {
-                    // The record that was decided about is gone, and this one has an attempt of the same number.
+                Claim::Acquired(held)
+                    if held.attempt() > 1 && began.is_some_and(|it| it.is_before(&held)) =>
+                {
+                    // The record that was decided about is gone, and this one had an attempt of the same number.
                     (finding, began, waited_for) = (None, None, None);
-                    Detach::new(self.tasks(), held.abandon()).await;
+                    Detach::new(self.tasks(), held.withdraw()).await;
                 }
                 Claim::Acquired(held) => return Ok(run_or_complete(self, held, finding).await),
                 Claim::Completed(response) => return Ok(Claim::Completed(response)),

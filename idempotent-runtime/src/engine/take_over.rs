@@ -100,7 +100,7 @@ pub(super) async fn wait_before_take_over(
         if caller.upgrade().is_none()
             && let Ok(Claim::Acquired(held)) = owned.claim_attached(claim, Some(attempt)).await
         {
-            held.abandon().await;
+            held.withdraw().await;
         }
         Ok(())
     })
@@ -112,8 +112,10 @@ pub(super) async fn run_or_complete(
     mut held: Box<ClaimGuard>,
     finding: Option<Finding>,
 ) -> Claim<Box<ClaimGuard>> {
-    // Of another attempt than the one that was taken over nothing has been found.
-    let Some(found) = finding.filter(|found| held.attempt() == found.attempt + 1) else {
+    // Of another attempt than the one that was taken over nothing has been found. Where the record is gone there is no
+    // other one, and what has happened must not happen again.
+    let is_of_last = |found: &Finding| [1, found.attempt + 1].contains(&held.attempt());
+    let Some(found) = finding.filter(is_of_last) else {
         return Claim::Acquired(held);
     };
     Detach::new(engine.tasks(), async move {
@@ -171,7 +173,7 @@ pub(super) async fn decide(
             let found = Finding { attempt, response };
             // Of another attempt nothing was found: what is left over here is abandoned.
             if let Claim::Acquired(held) = run_or_complete(&owned, held, Some(found)).await {
-                held.abandon().await;
+                held.withdraw().await;
             }
         }
         Decision::Complete(response)

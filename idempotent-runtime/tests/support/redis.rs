@@ -96,13 +96,17 @@ impl Server {
         parts.for_each(|part| {
             command.arg(part);
         });
-        // A server that becomes a replica closes the connections of its clients.
-        for _ in 0..3 {
-            let mut connection = self.connection().await;
-            match command.query_async(&mut connection).await {
+        // A server that becomes a replica closes the connections of its clients, and those that are only being made.
+        for _ in 0..10 {
+            let reply = match self.client().get_multiplexed_async_connection().await {
+                Ok(mut connection) => command.query_async(&mut connection).await,
+                Err(error) => Err(error),
+            };
+            match reply {
                 Err(error) if error.is_io_error() => {}
                 reply => return reply.expect("the server does it"),
             }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("the server closes each connection");
     }
