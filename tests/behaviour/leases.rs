@@ -17,7 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::support::{App, Fault, FaultyStore, Local, Operation, Probe, Reply};
+use crate::support::{App, Fault, FaultyStore, Local, Operation, Probe, Reply, builder_on};
 
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -195,6 +195,43 @@ async fn attempt_that_outlives_its_handler_holds_no_key() {
     sleep(Duration::from_secs(10)).await;
     let later = local.post("/outlived", "key").await;
     assert_eq!((later.status, later.text()), (200, "2"));
+}
+
+#[idempotent(lease = "4s", ttl = "1s")]
+async fn short_lived(State(probe): State<Probe>) -> String {
+    probe.run().to_string()
+}
+
+/// The lease of a key whose response has expired before the store's reply is here, or before the record of another secret
+/// has it, was found lost, and the key claimed again for an attempt that was done.
+#[tokio::test(start_paused = true)]
+async fn response_that_expires_while_it_is_stored_holds_no_key() {
+    let on_its_way = [
+        (&["only"][..], &[Fault::ReplyWaits][..]),
+        (&["new", "old"], &[Fault::Works, Fault::Waits]),
+    ];
+    for (secrets, completions) in on_its_way {
+        let store = FaultyStore::new(MemoryStore::new());
+        for fault in completions {
+            store.script(Operation::Complete, *fault);
+        }
+        let builder = builder_on(store.clone())
+            .secret(secrets[0])
+            .previous_secrets(secrets[1..].to_vec())
+            .store_timeout(Duration::from_secs(10));
+        let routes = Router::new().route("/short-lived", post(short_lived));
+        let local = Local::with(builder, routes);
+        let first = local.spawn("/short-lived", "key");
+        store.waiting().await;
+        sleep(Duration::from_secs(3)).await;
+        store.proceed();
+        assert_eq!(first.await.unwrap().text(), "1");
+        // What is stored is not renewed, nor found lost.
+        assert_eq!(store.calls(Operation::Claim), 2);
+        sleep(Duration::from_secs(2)).await;
+        let later = local.post("/short-lived", "key").await;
+        assert_eq!((later.status, later.text()), (200, "2"), "{secrets:?}");
+    }
 }
 
 /// What nothing would renew is not claimed: the request panics, as all that needs tokio does.

@@ -262,6 +262,8 @@ impl ClaimGuard {
     /// The record says this: its own response, or that of another attempt. From here on the aliases say so too, and
     /// not before: another attempt may hold the record, and its answer be the one that stands.
     pub(super) async fn settle(&mut self, answer: &Answer, own: Arc<StoredResponse>) {
+        // While the aliases are written the record may expire, and be claimed again for this lease.
+        self.lease.stop();
         if !self.aliases.is_empty() {
             Box::pin(self.finish_aliases(answer, own)).await;
         }
@@ -271,7 +273,6 @@ impl ClaimGuard {
     /// The claim is done with. A question that got no reply may arrive when its record has expired.
     fn outlive_questions(&mut self) {
         self.phase = Phase::Done;
-        self.lease.stop();
         if !self.claim.has_lost_question() {
             return;
         }

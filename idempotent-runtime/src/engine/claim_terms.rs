@@ -110,6 +110,14 @@ impl ClaimTerms {
         self.seen.questions.fetch_sub(1, Ordering::SeqCst);
     }
 
+    /// The reply to one who does not complete the claim, and has noted that question. Where it was got it may be behind
+    /// the completion, whose record had expired; so it stays noted, and is given up when the attempt is done.
+    pub(super) fn note_claimed(&self, claimed: &Result<Claim, StoreError>) {
+        if !matches!(claimed, Ok(Claim::Acquired { .. })) {
+            self.note_reply();
+        }
+    }
+
     /// Tells that the claim was found lost: once, however often it is.
     pub(super) fn tell_lost(&self, observers: &Observers) {
         if self.seen.is_lost.swap(true, Ordering::AcqRel) {

@@ -49,6 +49,8 @@ pub enum Fault {
     PanicsBeforeItsFuture,
     /// It waits until the test says [`FaultyStore::proceed`], and then works.
     Waits,
+    /// It happens, and the caller is told when the test says [`FaultyStore::proceed`].
+    ReplyWaits,
     /// Nothing out of the ordinary.
     Works,
 }
@@ -240,6 +242,12 @@ impl FaultyStore {
                 self.waiting.add_permits(1);
                 self.proceed.acquire().await.unwrap().forget();
                 Ok(call.await)
+            }
+            Fault::ReplyWaits => {
+                let reply = call.await;
+                self.waiting.add_permits(1);
+                self.proceed.acquire().await.unwrap().forget();
+                Ok(reply)
             }
             Fault::Hangs => {
                 call.await;

@@ -152,7 +152,9 @@ impl Judge {
                 let is_recovered =
                     self.ledger.intent(run.intent).on_abandoned == crate::plan::Abandoned::Recover;
                 let is_excused = if is_replay && is_recovered {
-                    life.attempts.iter().any(|(token, _)| has_failed(token))
+                    // Under any of its records: who has found it may know only one of the secrets.
+                    let attempts = lives.iter().flat_map(|(life, _)| &life.attempts);
+                    attempts.into_iter().any(|(token, _)| has_failed(token))
                 } else {
                     // Before it is stored, the claims under other secrets are renewed.
                     let has_not_been_told = |(other, attempt): &(&Life, usize)| {

@@ -272,12 +272,13 @@ impl Renewer {
         let asked_at = Instant::now();
         let asking = claim.ask_again(&self.calls, self.retention, None);
         let claimed = timeout(renewal_limit(claim.lease), asking).await;
+        let claimed = claimed.unwrap_or_else(|_| Err(self.calls.error(StoreErrorKind::TimedOut)));
         // One that has got no reply is noted there.
-        claim.note_reply();
+        claim.note_claimed(&claimed);
         Reply::Reclaimed {
             token: claim.owner.token,
             asked_at,
-            claim: claimed.unwrap_or_else(|_| Err(self.calls.error(StoreErrorKind::TimedOut))),
+            claim: claimed,
         }
     }
 

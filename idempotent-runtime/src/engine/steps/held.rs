@@ -84,7 +84,7 @@ impl Held {
         let asking = self.claim.ask_again(&engine.calls, engine.retention, None);
         // From here on it is noted there.
         let claimed = asking.await;
-        self.claim.note_reply();
+        self.claim.note_claimed(&claimed);
         let is_regained = matches!(claimed?, Claim::Acquired { .. });
         if is_regained {
             self.lease.renewed(asked_at);
