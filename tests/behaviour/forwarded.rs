@@ -8,10 +8,11 @@ use axum::routing::post;
 use http::StatusCode;
 use http::request::Parts;
 use http_body_util::BodyExt;
+use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{Attempt, Release, idempotent};
 use tower::ServiceExt;
 
-use crate::support::{App, Probe, reply, serve};
+use crate::support::{App, Local, Probe, reply, serve};
 
 /// The inner application's answer to a request of this path, key and body.
 async fn asked(app: App, parts: &Parts, path: &str, key: Option<&str>, body: &str) -> Response {
@@ -216,4 +217,44 @@ async fn fallbacks_of_nested_routers_are_different_operations() {
     assert_eq!(first.status, 200);
     let second = reply(server.post("/b", "key", "")).await;
     assert_eq!(second.status, 200, "{second:?}");
+}
+
+/// Also where what is left of the path is its end, as in a nested router.
+#[tokio::test]
+async fn a_path_that_is_shortened_is_another_request() {
+    #[idempotent]
+    async fn fallback(State(probe): State<Probe>, request: Request) -> String {
+        format!("{}, run {}", request.uri().path(), probe.run())
+    }
+    fn rewritten(mut request: Request) -> Request {
+        let account = request.headers()["x-account"].to_str().unwrap();
+        let uri = account.parse().unwrap();
+        *request.uri_mut() = uri;
+        request
+    }
+    let app = Local::new(MemoryStore::new(), Router::new().fallback(fallback));
+    let inner = tower::util::MapRequestLayer::new(rewritten);
+    let inner = tower::Layer::layer(&inner, app.router.clone());
+    let outer: Router = Router::new().fallback_service(inner);
+    let mut answers = Vec::new();
+    for account in ["/b", "/a/b"] {
+        let request = Request::post("/a/b")
+            .header("idempotency-key", "key")
+            .header("x-account", account);
+        let request = request.body(axum::body::Body::empty()).unwrap();
+        let response = tower::ServiceExt::oneshot(outer.clone(), request)
+            .await
+            .unwrap();
+        let status = response.status().as_u16();
+        let body = http_body_util::BodyExt::collect(response.into_body())
+            .await
+            .unwrap();
+        answers.push((status, String::from_utf8(body.to_bytes().to_vec()).unwrap()));
+    }
+    assert_eq!(answers[0], (200, "/b, run 1".to_owned()));
+    assert_ne!(
+        answers[1],
+        (200, "/b, run 1".to_owned()),
+        "the answer to another path"
+    );
 }

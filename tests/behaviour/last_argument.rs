@@ -243,3 +243,47 @@ async fn an_argument_may_have_a_lifetime_in_its_type() {
         assert_eq!(reply(server.post("/", "key", "")).await.text(), "once");
     }
 }
+
+/// Rejects what is not signed as what cannot be read: with the only rejection that it has.
+struct Signed(String);
+
+impl<S: Send + Sync> axum::extract::FromRequest<S> for Signed {
+    type Rejection = axum::extract::rejection::JsonRejection;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        let is_signed = request.headers().contains_key("x-signature");
+        let axum::Json(text) = axum::Json::from_request(request, state).await?;
+        match is_signed {
+            true => Ok(Self(text)),
+            false => Err(axum::Json::<String>::from_bytes(b"").map(drop).unwrap_err()),
+        }
+    }
+}
+
+#[idempotent(name = "signed")]
+async fn signed(State(probe): State<Probe>, Signed(text): Signed) -> String {
+    format!("the account of {text}, run {}", probe.run())
+}
+
+/// It was taken for one about the content, and its caller was shown the response.
+#[tokio::test]
+async fn bad_signature_wins_over_a_replay_whatever_it_is_rejected_with() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let routes: Router<App> = Router::new().route("/", post(signed));
+    let local = Local::with(builder_on(store), routes);
+    let request = || {
+        let request = Request::post("/").header("idempotency-key", "key");
+        request.header("content-type", "application/json")
+    };
+    let body = || axum::body::Body::from(r#""alice""#);
+    let own = request()
+        .header("x-signature", "good")
+        .body(body())
+        .unwrap();
+    assert_eq!(local.send(own).await.status, 200);
+    let foreign = local.send(request().body(body()).unwrap()).await;
+    assert_eq!(
+        foreign.status, 400,
+        "shown to a caller without a signature: {foreign:?}"
+    );
+}

@@ -14,7 +14,9 @@ use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{Idempotency, OnStoreFailure, RecordState, Release, idempotent};
 use tokio::time::sleep;
 
-use crate::support::{App, Crashes, Fault, FaultyStore, LEASE, Local, Operation, Probe};
+use crate::support::{
+    App, Crashes, Fault, FaultyStore, LEASE, Local, Operation, Probe, builder_on,
+};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -435,4 +437,28 @@ async fn responses_that_wait_are_bounded_with_their_headers() {
         assert_eq!(stored.headers.contains_key("x-receipt"), keeps_headers);
         assert!(stored.size_bytes() <= BOUND);
     }
+}
+
+/// Answers with a header that is larger than the store.
+#[idempotent(name = "large-header")]
+async fn large_header(State(probe): State<Probe>) -> ([(&'static str, String); 1], String) {
+    let run = probe.run();
+    ([("x-large", "x".repeat(16 * 1024))], run.to_string())
+}
+
+/// "A response that alone takes more is refused (`TooLarge`), and a tombstone is stored": not if its headers alone do. The
+/// key is in flight for as long as the process lives, and a shutdown waits for it in vain.
+#[tokio::test(start_paused = true)]
+async fn response_whose_headers_the_store_cannot_hold_leaves_no_key_in_flight() {
+    let store = MemoryStore::builder().max_bytes(8 * 1024).build();
+    let routes: Router<App> = Router::new().route("/large", post(large_header));
+    let local = Local::with(builder_on(store), routes);
+    let first = local.post("/large", "key").await;
+    assert_eq!(first.status, 200);
+    // Far more than its lease and the grace, on a store that works.
+    sleep(Duration::from_secs(60 * 60)).await;
+    let again = local.post("/large", "key").await;
+    assert_eq!(local.probe.runs(), 1);
+    assert_eq!(local.idempotency.pending(), 0, "still being stored");
+    assert_eq!(again.status, 200, "{again:?}");
 }

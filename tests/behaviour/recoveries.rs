@@ -449,3 +449,25 @@ async fn waiter_beside_a_function_that_hangs_sees_another_process_answer() {
         begun.elapsed()
     );
 }
+
+/// A grace period that began between the end of the function and the take-over kept what was found from being stored.
+#[tokio::test(start_paused = true)]
+async fn a_retry_before_a_finding_is_stored_does_not_hold_it_up() {
+    let bank = Bank::new(found);
+    let store = FaultyStore::new(MemoryStore::new());
+    let _first = lapsed(&store).await;
+    let builder = builder_on(store.clone()).extension(bank.clone());
+    let local = Local::with(builder, routes());
+    bank.asked.open();
+    // That it is abandoned, and then its take-over, which takes a moment.
+    store.script(Operation::Claim, Fault::Works);
+    store.script(Operation::Claim, Fault::Waits);
+    let asking = local.spawn("/pay", "key");
+    store.waiting().await;
+    let retry = local.spawn("/pay", "key");
+    sleep(Duration::from_millis(100)).await;
+    store.proceed();
+    assert_eq!(asking.await.unwrap().text(), "found");
+    retry.await.unwrap().assert_problem(409, "in-flight");
+    assert_eq!(bank.asked.runs(), 1);
+}

@@ -13,6 +13,7 @@ mod failures;
 mod given_up;
 mod handles;
 mod hanging;
+mod left_open;
 mod nested;
 mod outcomes;
 mod own_commit;

@@ -142,12 +142,15 @@ impl ClaimGuard {
                 }) if error.is_about_item() => {
                     tracing::error!(%record, error = &error as &dyn std::error::Error,
                         "the store cannot hold a response");
-                    if offered.body.is_some() {
-                        offered = Arc::new(response.without_body());
+                    let smaller = match (&offered.body, offered.headers.is_empty()) {
+                        (Some(_), _) => Some(response.without_body()),
+                        (None, false) => Some(response.status_only()),
+                        (None, true) => None,
+                    };
+                    if smaller.is_some() {
                         pauses = Pauses::up_to(LONGEST_PAUSE);
-                    } else {
-                        offered = Arc::clone(&response);
                     }
+                    offered = smaller.map_or_else(|| Arc::clone(&response), Arc::new);
                 }
                 Err(Interrupted { error, .. }) => {
                     tracing::debug!(%record, error = error.as_ref().map(|error| error as &dyn std::error::Error),

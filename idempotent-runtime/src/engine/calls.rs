@@ -28,6 +28,8 @@ pub(super) struct Calls {
     limit: Duration,
     observers: Observers,
     recoveries: Recoveries,
+    /// When a claim last got no reply.
+    unanswered_at: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Calls {
@@ -37,6 +39,7 @@ impl Calls {
             limit,
             observers,
             recoveries: Recoveries::default(),
+            unanswered_at: Arc::default(),
         }
     }
 
@@ -69,10 +72,17 @@ impl Calls {
     }
 
     pub(super) async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
-        self.timed(StoreCall::Claim, async {
-            self.store().claim(request).await
-        })
-        .await
+        let call = async { self.store().claim(request).await };
+        let claim = self.timed(StoreCall::Claim, call).await;
+        if claim.as_ref().is_err_and(StoreError::may_have_happened) {
+            *lock(&self.unanswered_at) = Some(Instant::now());
+        }
+        claim
+    }
+
+    /// When a claim last got no reply: a store that holds one up may hold up those before it.
+    pub(super) fn unanswered_at(&self) -> Option<Instant> {
+        *lock(&self.unanswered_at)
     }
 
     pub(super) async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {

@@ -108,10 +108,20 @@ impl Engine {
         policy: &Policy,
         describe: DescribeAbandoned<'_>,
     ) -> Result<Claim<Box<ClaimGuard>>, Refusal> {
-        match self.enter_in_process(intent, policy) {
+        let entered = match self.enter_in_process(intent, policy) {
             Some(entered) => entered,
             // Boxed: with the store in this process few requests have to make room for it.
             None => Box::pin(self.enter_records(intent, fingerprints, policy, describe)).await,
+        };
+        match entered {
+            // It had a record when it was asked for one, or was not too old before it waited.
+            Ok(Claim::Acquired(held))
+                if held.attempt_of_request() == 1 && intent.is_too_old(policy) =>
+            {
+                Detach::new(self.tasks(), held.withdraw()).await;
+                Err(Refusal::KeyExpired)
+            }
+            entered => entered,
         }
     }
 
@@ -188,11 +198,12 @@ impl Engine {
             return Ok(Claim::Completed(response));
         }
         let (mut take_over, mut waited_for) = (None, None);
-        let (mut finding, mut began) = (None, None::<Began>);
+        let (mut finding, mut began, mut deciding) = (None, None::<Began>, None);
         loop {
             // A new one each time: the last one may have to be given up in the background.
             let claim = protection.claim(new_owner(key)?);
             let claimed = self.claim(claim, take_over.take()).await?;
+            drop(deciding.take());
             protection.is_in_use |= !matches!(claimed, Claim::Acquired(_));
             match claimed {
                 Claim::Acquired(held)
@@ -221,13 +232,18 @@ impl Engine {
                     let may_be_taken_over = !matches!(policy.on_abandoned, OnAbandoned::Reject);
                     if may_be_taken_over && waited_for != Some(attempt) {
                         let claim = protection.claim(new_owner(key)?);
-                        wait_before_take_over(self, claim, attempt).await?;
+                        if let Some(answer) = wait_before_take_over(self, claim, attempt).await? {
+                            return Ok(Claim::Completed(answer));
+                        }
                         waited_for = Some(attempt);
                     }
                     let claim = protection.claim(new_owner(key)?);
                     began = Some(Began::of(age));
-                    match Box::pin(decide(self, claim, policy, describe, attempt)).await? {
+                    let decided = Box::pin(decide(self, claim, policy, describe, attempt)).await?;
+                    deciding = decided.until_applied;
+                    match decided.decision {
                         Decision::Refuse => return Ok(Claim::Abandoned { attempt, age }),
+                        Decision::Answer(answer) => return Ok(Claim::Completed(answer)),
                         Decision::Run => take_over = Some(attempt),
                         Decision::Complete(response) => {
                             finding = Some(Finding { attempt, response });

@@ -202,7 +202,8 @@ fn renewal(engine: &Engine, owner: Owner) -> Renewal {
 
 fn look_again(engine: &Engine, given_up: GivenUp, result: &Result<Release, StoreError>) {
     let now = Instant::now();
-    if let Some((pause, given_up)) = given_up.answered(result, now, engine.0.retention) {
+    let (retention, unanswered_at) = (engine.0.retention, engine.0.calls.unanswered_at());
+    if let Some((pause, given_up)) = given_up.answered(result, now, retention, unanswered_at) {
         lock(&engine.0.given_up.waiting).plan(now, pause, given_up);
     }
 }

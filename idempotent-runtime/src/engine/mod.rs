@@ -136,6 +136,9 @@ pub(crate) struct Intent {
 pub(crate) enum Refusal {
     #[error("the service is shutting down")]
     ShuttingDown,
+    /// The key is too old to run, and has no record.
+    #[error("the key is older than the TTL, and has no record")]
+    KeyExpired,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("no random token")]
@@ -150,7 +153,7 @@ impl Refusal {
     pub(crate) fn of_key_in_use(self) -> Self {
         match self {
             Self::Store(_) | Self::NoToken(_) => Self::InUse(Box::new(self)),
-            Self::ShuttingDown | Self::InUse(_) => self,
+            Self::ShuttingDown | Self::KeyExpired | Self::InUse(_) => self,
         }
     }
 }

@@ -8,7 +8,8 @@
 //! attempt's: once the run is over, and once its lease is not known to last unless the store says so.
 //!
 //! A step is a future of the handler's, which may poll it no more, or drop it. So what it asks the store is asked in a task of
-//! its own: nothing that another step waits for is held by one that is not polled.
+//! its own: nothing that another step waits for is held by one that is not polled. Only on a runtime that the handler drives itself it is
+//! asked in place: the runtime of the request may stand still until the handler returns.
 //!
 //! While a secret is rotated a request has several records, and each of them counts: what knows only one of them
 //! finds there all that was finished, and a claim that is lost in one of them is lost.
@@ -22,7 +23,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{Engine, finished_steps};
 use crate::exact;
@@ -68,6 +69,9 @@ struct Shared {
     /// Held while a save is on its way: they are made one after the other.
     saves: AsyncMutex<Saves>,
     is_lost: AtomicBool,
+    /// No step begins any more.
+    has_ended: AtomicBool,
+    /// The claim is being given up, or has a response.
     is_over: AtomicBool,
 }
 
@@ -101,6 +105,7 @@ impl Steps {
             in_doubt: AtomicUsize::new(0),
             saves: AsyncMutex::new(saves),
             is_lost: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         }))
     }
@@ -146,17 +151,26 @@ impl Steps {
             return Err(StepError::Full(label.to_owned()));
         }
         self.make_sure_of_lease().await?;
-        // Until it has ended; if it is dropped, for good.
+        // Until it has failed or is in the log; if it is dropped, for good.
         self.0.in_doubt.fetch_add(1, Ordering::SeqCst);
-        let result = step.await;
+        // Either this sees that the run has ended, or what ends it sees this.
+        let ended = if self.is_gone() {
+            Err(StepError::Lost)
+        } else {
+            let result = step.await.map_err(StepError::Step);
+            result.map(|result| {
+                let finished = self.finished(label, &result, log, bare);
+                (result, log.append(label, finished))
+            })
+        };
         self.0.in_doubt.fetch_sub(1, Ordering::SeqCst);
-        let result = result.map_err(StepError::Step)?;
-        let end = log.append(label, self.finished(label, &result, log, bare));
-        Ok((result, end))
+        ended
     }
 
-    /// Whether something is known to have happened under this claim, or may have happened in its steps.
+    /// The run has ended: no step begins any more. Whether something is known to have happened under this claim, or may have
+    /// happened in its steps.
     pub(super) fn may_have_acted(&self) -> bool {
+        self.0.has_ended.store(true, Ordering::SeqCst);
         let has_finished = self.0.log.get().is_some_and(Log::has_steps);
         has_finished || self.0.in_doubt.load(Ordering::SeqCst) > 0
     }
@@ -167,7 +181,9 @@ impl Steps {
     }
 
     fn is_gone(&self) -> bool {
-        self.0.is_lost.load(Ordering::Acquire) || self.0.is_over.load(Ordering::SeqCst)
+        let has_ended = [&self.0.has_ended, &self.0.is_over];
+        self.0.is_lost.load(Ordering::Acquire)
+            || has_ended.iter().any(|it| it.load(Ordering::SeqCst))
     }
 
     fn log(&self) -> Result<&Log, Unread> {
@@ -325,7 +341,13 @@ impl Steps {
     /// Saves what a save that failed has left, before the claim is given up.
     pub(super) async fn flush(&self) {
         let Some(log) = self.0.log.get() else { return };
-        let mut saves = self.0.saves.lock().await;
+        let longest = self.0.engine.0.calls.limit() * 3;
+        // On a runtime of the handler's own a save may be on its way that nothing polls any more.
+        let Ok(mut saves) = timeout(longest, self.0.saves.lock()).await else {
+            let record = self.0.held.claim.owner.key;
+            tracing::error!(%record, "a save of finished steps does not end: the latest of them may run again");
+            return;
+        };
         // If it is lost, there is no caller to tell.
         let _ = saves.save_all(&self.0, log).await;
     }

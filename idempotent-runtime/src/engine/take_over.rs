@@ -1,5 +1,6 @@
 //! Taking over an abandoned claim: the grace period of its owner, and the decision of the policy.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,10 +8,13 @@ use tokio::time::{Instant, sleep};
 
 use super::abandoned::{DescribeAbandoned, crashed};
 use super::claim_terms::ClaimTerms;
+use super::recoveries::Deciding;
+use super::wait::SHORTEST_POLL;
 use super::{ClaimGuard, Detach, Engine, Refusal};
 use crate::key::RecordKey;
+use crate::keyed::Entry;
 use crate::policy::{OnAbandoned, Policy};
-use crate::record::StoredResponse;
+use crate::record::{RecordState, StoredResponse};
 use crate::recovery::Recovery;
 use crate::store::{Claim, StoreError};
 use crate::unwind::catch_unwind;
@@ -21,12 +25,30 @@ use crate::unwind::catch_unwind;
 pub(super) const GRACE: Duration = Duration::from_millis(2_500);
 
 /// What to do about an abandoned attempt.
+pub(super) struct Decided {
+    pub(super) decision: Decision,
+    /// No other function decides about the record until this decision is applied: a grace period that began for it would
+    /// hold that up.
+    pub(super) until_applied: Option<Arc<Entry<Deciding>>>,
+}
+
 pub(super) enum Decision {
     Refuse,
     Run,
     Complete(Arc<StoredResponse>),
+    /// Its owner, or another attempt, has answered meanwhile.
+    Answer(Arc<StoredResponse>),
     /// It is no longer what is to be decided about.
     LookAgain,
+}
+
+impl From<Decision> for Decided {
+    fn from(decision: Decision) -> Self {
+        Self {
+            decision,
+            until_applied: None,
+        }
+    }
 }
 
 /// The answer that a recovery function has found for one attempt.
@@ -84,7 +106,33 @@ pub(super) async fn wait_for_owner(
     Ok(())
 }
 
-/// As [`wait_for_owner`], for a caller that may leave before the end. What it has waited
+/// Waits for something, and says which answer the record has had meanwhile.
+///
+/// It is looked at so often that none can come and expire unseen: to a request that was there before it, a key whose response has
+/// expired is not a new one.
+async fn watching<T>(
+    engine: &Engine,
+    claim: &ClaimTerms,
+    wait: impl Future<Output = T>,
+) -> (T, Option<Arc<StoredResponse>>) {
+    let pause = (claim.ttl / 4).max(SHORTEST_POLL);
+    let (mut wait, mut seen) = (pin!(wait), None);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut wait => return (done, seen),
+            () = sleep(pause), if seen.is_none() => {}
+        }
+        if let Ok(Some(record)) = engine.read(&claim.owner.key).await
+            && let RecordState::Completed(response) = record.state
+            && record.fingerprint == claim.fingerprint
+        {
+            seen = Some(response);
+        }
+    }
+}
+
+/// As [`wait_for_owner`], for a caller that may leave before the end; and the answer that came meanwhile. What it has waited
 /// for is then not lost: the attempt is taken over, and abandoned without a token, so that the next
 /// request has nothing to wait for. Otherwise clients that are less patient than the grace period would
 /// begin it again and again, and none would get an answer.
@@ -92,17 +140,22 @@ pub(super) async fn wait_before_take_over(
     engine: &Engine,
     claim: ClaimTerms,
     attempt: u32,
-) -> Result<(), StoreError> {
+) -> Result<Option<Arc<StoredResponse>>, StoreError> {
     let (owned, here) = (engine.clone(), Arc::new(()));
     let caller = Arc::downgrade(&here);
     Detach::new(engine.tasks(), async move {
-        wait_for_owner(&owned, &claim.owner.key, attempt).await?;
+        let waiting = wait_for_owner(&owned, &claim.owner.key, attempt);
+        let (waited, answer) = watching(&owned, &claim, waiting).await;
+        waited?;
+        if answer.is_some() {
+            return Ok(answer);
+        }
         if caller.upgrade().is_none()
             && let Ok(Claim::Acquired(held)) = owned.claim_attached(claim, Some(attempt)).await
         {
             held.withdraw().await;
         }
-        Ok(())
+        Ok(None)
     })
     .await
 }
@@ -137,32 +190,39 @@ pub(super) async fn decide(
     policy: &Policy,
     describe: DescribeAbandoned<'_>,
     attempt: u32,
-) -> Result<Decision, Refusal> {
+) -> Result<Decided, Refusal> {
     let recover = match policy.on_abandoned {
-        OnAbandoned::Reject => return Ok(Decision::Refuse),
-        OnAbandoned::Retry => return Ok(Decision::Run),
+        OnAbandoned::Reject => return Ok(Decision::Refuse.into()),
+        OnAbandoned::Retry => return Ok(Decision::Run.into()),
         OnAbandoned::Recover(recover) => recover,
     };
     let key = claim.owner.key;
     let Some(deciding) = engine.0.calls.recoveries().begin(&key) else {
-        return Ok(Decision::LookAgain);
+        return Ok(Decision::LookAgain.into());
     };
     let Some(crashed) = crashed(engine, &key, attempt).await? else {
-        return Ok(Decision::LookAgain);
+        return Ok(Decision::LookAgain.into());
     };
     let (abandoned, owned, here) = (describe(crashed), engine.clone(), Arc::new(()));
     let caller = Arc::downgrade(&here);
     Ok(Detach::new(engine.tasks(), async move {
-        let _deciding = deciding;
-        let recovered = catch_unwind(async move { recover(abandoned).await }).await;
+        let until_applied = |decision| Decided {
+            decision,
+            until_applied: Some(deciding),
+        };
+        let recovering = catch_unwind(async move { recover(abandoned).await });
+        let (recovered, answer) = watching(&owned, &claim, recovering).await;
+        if let Some(answer) = answer {
+            return Decision::Answer(answer).into();
+        }
         let response = match recovered {
             Ok(Recovery::Replay(response)) => Arc::new(response),
-            Ok(Recovery::Retry) => return Decision::Run,
-            Ok(Recovery::Unknown) => return Decision::Refuse,
+            Ok(Recovery::Retry) => return until_applied(Decision::Run),
+            Ok(Recovery::Unknown) => return Decision::Refuse.into(),
             Err(_) => {
                 tracing::error!(record = %key, attempt,
                     "recovery function panicked, outcome stays unknown");
-                return Decision::Refuse;
+                return Decision::Refuse.into();
             }
         };
         if caller.upgrade().is_none()
@@ -176,7 +236,7 @@ pub(super) async fn decide(
                 held.withdraw().await;
             }
         }
-        Decision::Complete(response)
+        until_applied(Decision::Complete(response))
     })
     .await)
 }

@@ -24,7 +24,7 @@ use crate::store::StoreError;
 
 pub(super) const FIRST_POLL: Duration = Duration::from_millis(50);
 const SLOWEST_POLL: Duration = Duration::from_secs(1);
-const SHORTEST_POLL: Duration = Duration::from_millis(10);
+pub(super) const SHORTEST_POLL: Duration = Duration::from_millis(1);
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// The longest pause between two looks. A response that lives for less than that would be gone by then, and a waiter run.

@@ -107,6 +107,7 @@ impl ExecuteError {
 
     pub(super) fn refused(refusal: Refusal) -> Self {
         let reason = match refusal {
+            Refusal::KeyExpired => return Self::new(ExecuteErrorKind::KeyExpired),
             Refusal::ShuttingDown => Self::new(ExecuteErrorKind::ShuttingDown),
             Refusal::Store(error) => Self::new(ExecuteErrorKind::Store).caused_by(error),
             Refusal::NoToken(error) => Self::new(ExecuteErrorKind::Store).caused_by(error),

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use std::ops::ControlFlow::{Break, Continue};
 
-use crate::engine::{Detach, Fingerprints, Intent, OldKey, look_up_old};
+use crate::engine::{Detach, Fingerprints, Intent, OldKey, Refusal, look_up_old};
 use crate::handle::{Attempt, Idempotency};
 use crate::observer::{ObservedCall, Outcome};
 use crate::policy::Policy;
@@ -308,7 +308,7 @@ impl Idempotency {
         };
         let claim = match old {
             OldKey::Completed(stored) => Claim::Completed(stored),
-            OldKey::Expired => return Err(ExecuteError::new(ExecuteErrorKind::KeyExpired)),
+            OldKey::Expired => return Err(ExecuteError::refused(Refusal::KeyExpired)),
             OldKey::Undecided => {
                 let entered = engine.enter(&intent, fingerprints, &policy, &describe);
                 entered.await.map_err(ExecuteError::refused)?

@@ -240,7 +240,9 @@ impl Idempotency {
     ///
     /// A handler that is still running is not stopped. It puts its record back, at the next renewal of
     /// its lease or when it is done, unless another request has the key by then. A claim that the store did not reply to in time
-    /// may still arrive, up to ten minutes later, and makes an abandoned record of a key without one.
+    /// may still arrive, up to ten minutes later, and makes an abandoned record of a key without one. So may a removal, after
+    /// [`ErrorKind::Store`], and it removes what is there by then, also a decision: for an abandoned record use
+    /// [`resolve`](Self::resolve), which touches no other.
     ///
     /// # Errors
     ///

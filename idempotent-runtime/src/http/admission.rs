@@ -11,7 +11,6 @@ use crate::engine::{
     enter_transaction, look_up_old,
 };
 use crate::handle::Transactions;
-use crate::handle::problem::{Problem, ProblemCode};
 use crate::handle::{Idempotency, OnStoreFailure};
 use crate::key::RecordKey;
 use crate::policy::Policy;
@@ -174,10 +173,7 @@ async fn stored_or_expired(
         match look_up_old(idempotency.engine(), intent, fingerprints).await {
             Ok(OldKey::Undecided) => return None,
             Ok(OldKey::Completed(stored)) => answer::replay(idempotency, stored),
-            Ok(OldKey::Expired) => {
-                let expired = Problem::new(ProblemCode::KeyExpired);
-                answer::problem(idempotency, &expired)
-            }
+            Ok(OldKey::Expired) => answer::refuse(idempotency, &Refusal::KeyExpired),
             Err(error) => answer::refuse(idempotency, &Refusal::Store(error)),
         },
     )
@@ -231,7 +227,7 @@ fn refused(idempotency: &Idempotency, refusal: &Refusal, intent: &Intent) -> Adm
             StoreErrorKind::Unavailable | StoreErrorKind::TimedOut | StoreErrorKind::Refused
         ),
         Refusal::NoToken(_) => true,
-        Refusal::ShuttingDown | Refusal::InUse(_) => false,
+        Refusal::ShuttingDown | Refusal::KeyExpired | Refusal::InUse(_) => false,
     };
     if is_unavailable && idempotency.on_store_failure() == OnStoreFailure::FailOpen {
         tracing::error!(

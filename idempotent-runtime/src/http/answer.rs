@@ -98,6 +98,7 @@ pub(super) fn overloaded(idempotency: &Idempotency) -> Response {
 /// Nothing has run, or nothing that ran has happened.
 pub(super) fn refuse(idempotency: &Idempotency, refusal: &Refusal) -> Response {
     let code = match refusal {
+        Refusal::KeyExpired => return problem(idempotency, &Problem::new(ProblemCode::KeyExpired)),
         Refusal::ShuttingDown => ProblemCode::ShuttingDown,
         Refusal::Store(_) | Refusal::NoToken(_) | Refusal::InUse(_) => {
             tracing::error!(

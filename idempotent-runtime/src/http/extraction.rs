@@ -9,6 +9,7 @@ use axum::extract::rejection::{
 };
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
 
 /// How the last argument is extracted.
 ///
@@ -47,18 +48,25 @@ where
     S: Send + Sync + 'static,
     M: 'static,
 {
-    /// By the type of its rejections: only axum can make values of these, and none of them is about
-    /// the caller. Any other type can be, whatever status it has: a signature over the body that is
-    /// wrong is a 400 too. That goes for types that wrap one of these as well.
+    /// By its own type and that of its rejections: axum's are not about the caller. Any other can be, whatever status it has: a
+    /// signature over the body that is wrong is a 400 too. That goes for types that wrap one of these as well.
     fn rejects_content_only(&self) -> bool {
-        [
-            TypeId::of::<JsonRejection>(),
-            TypeId::of::<FormRejection>(),
-            TypeId::of::<RawFormRejection>(),
-            TypeId::of::<BytesRejection>(),
-            TypeId::of::<StringRejection>(),
-        ]
-        .contains(&TypeId::of::<T::Rejection>())
+        let is_of_axum = type_name::<T>().starts_with("axum::")
+            || [
+                TypeId::of::<Bytes>(),
+                TypeId::of::<BytesMut>(),
+                TypeId::of::<String>(),
+            ]
+            .contains(&TypeId::of::<T>());
+        is_of_axum
+            && [
+                TypeId::of::<JsonRejection>(),
+                TypeId::of::<FormRejection>(),
+                TypeId::of::<RawFormRejection>(),
+                TypeId::of::<BytesRejection>(),
+                TypeId::of::<StringRejection>(),
+            ]
+            .contains(&TypeId::of::<T::Rejection>())
     }
 
     /// The name of a type proves little. Together with the type of its rejections, whose values only

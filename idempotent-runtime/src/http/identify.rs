@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use axum::extract::{MatchedPath, OriginalUri};
+use axum::extract::{MatchedPath, NestedPath, OriginalUri};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
@@ -91,7 +91,7 @@ impl<'a> Head<'a> {
             Some(OriginalUri(uri)) => uri,
             None => &parts.uri,
         };
-        let is_same = is_without_prefix(uri, &parts.uri);
+        let is_same = is_same(uri, &parts.uri, parts.extensions.get());
         Self {
             method: Cow::Borrowed(&parts.method),
             uri: Cow::Borrowed(uri),
@@ -239,10 +239,28 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Whether it is the same, or what a nested router has made of it.
-fn is_without_prefix(original: &Uri, uri: &Uri) -> bool {
-    let path = uri.path();
-    original.query() == uri.query() && (path == "/" || original.path().ends_with(path))
+/// Whether it is the same, or what the routers in which this one is nested have made of it.
+fn is_same(original: &Uri, uri: &Uri, nested: Option<&NestedPath>) -> bool {
+    let (whole, path) = (original.path(), uri.path());
+    let is_stripped = || {
+        nested.is_some_and(|nested| {
+            let rest = without_prefix(whole, nested.as_str());
+            rest == Some(path) || (rest == Some("") && path == "/")
+        })
+    };
+    original.query() == uri.query() && (whole == path || is_stripped())
+}
+
+/// The path behind as many segments as the prefix has: some of those are parameters.
+fn without_prefix<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+    let segments = prefix.trim_matches('/').split('/');
+    segments.into_iter().try_fold(path, |rest, _| {
+        let rest = rest.strip_prefix('/')?;
+        Some(
+            rest.find('/')
+                .map_or("", |at| rest.get(at..).unwrap_or_default()),
+        )
+    })
 }
 
 fn path_and_query(uri: &Uri) -> &str {

@@ -241,6 +241,10 @@ async fn each_error_number_is_the_kind_that_it_is() {
         (1053, Unavailable, true),
         (1927, Unavailable, true),
         (4031, Unavailable, true),
+        // A proxy's word for a server that it has lost.
+        (2006, Unavailable, true),
+        (2013, Unavailable, true),
+        (9001, Unavailable, true),
         (1969, TimedOut, true),
         (3024, TimedOut, true),
     ] {
@@ -274,6 +278,30 @@ async fn no_default_of_the_server_matters() {
         "--init-connect=SET sql_select_limit = 1",
     ])
     .await;
+}
+
+/// All but the first of a batch were said to be lost, and their leases ended.
+#[tokio::test]
+async fn a_default_that_cuts_results_short_does_not_matter() {
+    let Some((server, scratch)) = started(&[]).await else {
+        return;
+    };
+    let limits = "SET GLOBAL sql_select_limit = 1, GLOBAL max_join_size = 1";
+    scratch.execute(limits).await;
+    let store = scratch.store_on(&server.options().database(&scratch.database), 2);
+    store.migrate().await.unwrap();
+    let mut running = Vec::new();
+    for _ in 0..3 {
+        running.push(claimed(&store).await);
+    }
+    let renewals: Vec<_> = running.iter().map(renewal).collect();
+    for renewed in store.renew(&renewals).await {
+        assert_eq!(renewed.unwrap(), Renewed::Renewed);
+    }
+    let owners: Vec<_> = running.iter().map(|it| it.owner).collect();
+    for released in store.release(&owners).await {
+        assert_eq!(released.unwrap(), Release::Released);
+    }
 }
 
 /// A `COMMIT` that releases broke each batch.

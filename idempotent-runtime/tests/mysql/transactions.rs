@@ -120,6 +120,8 @@ async fn a_handler_that_changes_its_session_has_a_record_and_its_connection_is_c
         ("SET NAMES latin1", true),
         ("SET timestamp = 1", false),
         ("SET sql_safe_updates = 1, sql_select_limit = 1", true),
+        ("SET check_constraint_checks = 0", true),
+        ("SET sql_big_selects = 0", true),
         ("SET max_statement_time = 30", false),
         ("DO GET_LOCK('handler', 0)", false),
         ("SET completion_type = 'CHAIN'", false),

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use idempotent_runtime::store::{Store as _, StoreErrorKind};
 use sqlx::{AssertSqlSafe, PgPool};
 
-use crate::support::{PATIENCE, Scratch, pool};
+use crate::sql::Locker as _;
+use crate::support::{PATIENCE, Scratch, TTL, answer, claimed, pool};
 use crate::till::Till;
 
 const TIME_OUT: Duration = Duration::from_secs(10);
@@ -191,4 +193,21 @@ async fn connection_that_somebody_has_left_with_another_role_is_not_used() {
         tenant.pays_once(&format!("key-{place}"), "SELECT 1").await;
     }
     tenant.clean_up().await;
+}
+
+/// `deadlock_timeout` has `lock_timeout` in its name, and took the store's limit away.
+#[tokio::test]
+async fn another_setting_of_a_similar_name_takes_no_limit_away() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let options = scratch.server.clone().options([("deadlock_timeout", "2s")]);
+    let store = scratch.store_on(pool(&options, 2));
+    let running = claimed(&store).await;
+    let lock = scratch.lock(&running.owner.key).await;
+    let error = store.complete(&running.owner, &answer(), TTL).await;
+    lock.unlock().await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Busy, "{error:?}");
+    scratch.clean_up().await;
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use http::{HeaderMap, StatusCode};
 use idempotent_runtime::store::redis::RedisStore;
 use idempotent_runtime::store::{Claim, Completion, Store, StoreErrorKind};
 use idempotent_runtime::{Execution, Idempotency, OnAbandoned, Policy, StoredResponse};
@@ -11,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::proxy::Proxy;
 use super::support::{AS_USER, Server, owner, response, with_user};
-use super::{LONG, another, complete, recovers, request};
+use super::{LONG, abandon, another, complete, recovers, request};
 
 /// A request that finds it abandoned runs it again: a completion that was dropped would be a second charge.
 static POLICY: Policy = Policy::new()
@@ -297,4 +298,47 @@ async fn value_that_the_server_does_not_take_is_too_large_and_costs_no_connectio
     assert_eq!(kind.await, StoreErrorKind::TooLarge);
     let replay = store.claim(&request(another(running))).await.unwrap();
     assert!(matches!(replay, Claim::Completed(paid) if paid == long));
+}
+
+/// A right is looked at for each command of a script. A long response was left without its head, and a record taken over by an
+/// attempt that knew nothing of it.
+#[tokio::test]
+async fn script_that_is_refused_in_its_middle_has_changed_nothing() {
+    let Some(server) = Server::start(&with_user("~* &* +@all")).await else {
+        return;
+    };
+    let url = format!("{}{AS_USER}", server.url());
+    let store = RedisStore::connect(&url).await.unwrap();
+    let long = StoredResponse::new(StatusCode::OK, HeaderMap::new(), vec![7; 4096]);
+    let (running, long) = (owner(), Arc::new(long));
+    store.claim(&request(running)).await.unwrap();
+    for right in ["setrange", "set"] {
+        let _: redis::Value = server.ask(&format!("ACL SETUSER weak -{right}")).await;
+        let refused = complete(&store, running, &long).await.unwrap_err();
+        assert_eq!(refused.kind(), StoreErrorKind::Refused, "{refused:?}");
+        let _: redis::Value = server.ask(&format!("ACL SETUSER weak +{right}")).await;
+        let record = store.get(&running.key).await.unwrap().unwrap();
+        assert_eq!((record.attempt, &*record.progress), (1, &b""[..]));
+    }
+    let completed = complete(&store, running, &long).await.unwrap();
+    assert_eq!(completed, Completion::Stored);
+
+    let crashed = owner();
+    store.claim(&request(crashed)).await.unwrap();
+    abandon(&store, crashed).await.unwrap();
+    let mut over = request(another(crashed));
+    over.take_over = Some(1);
+    for right in ["setrange", "pexpire"] {
+        let _: redis::Value = server.ask(&format!("ACL SETUSER weak -{right}")).await;
+        let refused = store.claim(&over).await.unwrap_err();
+        assert_eq!(refused.kind(), StoreErrorKind::Refused, "{refused:?}");
+        let _: redis::Value = server.ask(&format!("ACL SETUSER weak +{right}")).await;
+        let record = store.get(&crashed.key).await.unwrap().unwrap();
+        assert_eq!(record.attempt, 1, "without {right}");
+    }
+    let taken = store.claim(&over).await.unwrap();
+    assert!(
+        matches!(taken, Claim::Acquired(it) if it.attempt == 2),
+        "{taken:?}"
+    );
 }

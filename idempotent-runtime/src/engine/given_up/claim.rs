@@ -10,7 +10,8 @@ use crate::record::Owner;
 use crate::store::{Release, StoreError};
 
 /// For how long at least a question without a reply may still arrive: bytes in a server's receive
-/// buffer are executed when the server goes on, whether or not the client is there.
+/// buffer are executed when the server goes on, whether or not the client is there. That is counted from the last question
+/// that got none: a server that waits for its standby holds all of them up.
 const LATEST_ARRIVAL: Duration = Duration::from_secs(10 * 60);
 
 /// The longest pause between two tries while the store does not reply: how soon after its recovery the
@@ -118,12 +119,15 @@ impl GivenUp {
         result: &Result<Release, StoreError>,
         now: Instant,
         retention: Duration,
+        unanswered_at: Option<Instant>,
     ) -> Option<(Duration, Self)> {
         match result {
             Ok(_) => {
                 self.unanswered = None;
                 self.abandoned_until.get_or_insert(now + retention);
-                self.may_arrive_until.filter(|until| now < *until)?;
+                let until = self.may_arrive_until?;
+                let of_others = unanswered_at.map(|at| at + LATEST_ARRIVAL);
+                (now < until.max(of_others.unwrap_or(until))).then_some(())?;
                 self.pauses.limit_to(FIRST_WATCH, self.longest_watch);
             }
             Err(error) if error.is_about_item() => {

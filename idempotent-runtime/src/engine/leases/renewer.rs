@@ -51,7 +51,6 @@ enum Reply {
     Renewals(Asked),
     Reclaimed {
         token: Token,
-        asked_at: Instant,
         claim: Result<Claim, StoreError>,
     },
 }
@@ -122,11 +121,7 @@ impl Renewer {
                         reclaims.push(self.reclaim(lost));
                     }
                 }
-                Some(Reply::Reclaimed {
-                    token,
-                    asked_at,
-                    claim,
-                }) => self.reclaimed(token, asked_at, &claim),
+                Some(Reply::Reclaimed { token, claim }) => self.reclaimed(token, &claim),
                 None => {}
             }
             for batch in self.due(Instant::now()) {
@@ -269,7 +264,6 @@ impl Renewer {
     /// Claims again what a renewal did not find: a store that has forgotten the record (a restart, a
     /// fail-over) gets it back, and no other attempt runs meanwhile.
     async fn reclaim(&self, claim: ClaimTerms) -> Reply {
-        let asked_at = Instant::now();
         let asking = claim.ask_again(&self.calls, self.retention, None);
         let claimed = timeout(renewal_limit(claim.lease), asking).await;
         let claimed = claimed.unwrap_or_else(|_| Err(self.calls.error(StoreErrorKind::TimedOut)));
@@ -277,19 +271,19 @@ impl Renewer {
         claim.note_claimed(&claimed);
         Reply::Reclaimed {
             token: claim.owner.token,
-            asked_at,
             claim: claimed,
         }
     }
 
-    fn reclaimed(&self, token: Token, asked_at: Instant, claim: &Result<Claim, StoreError>) {
+    fn reclaimed(&self, token: Token, claim: &Result<Claim, StoreError>) {
         let mut part = self.table.part(&token);
         let Some(lease) = part.get_mut(&token) else {
             return;
         };
         lease.is_reclaimed = false;
         match claim {
-            Ok(Claim::Acquired { .. }) => lease.renewed(asked_at),
+            // Again or still: one that the store still had is not renewed by that.
+            Ok(Claim::Acquired { .. }) => lease.failed(),
             // Asked again in time: the other one may have done nothing, and release it.
             Ok(Claim::InFlight { .. }) => {
                 lease.missed();

@@ -98,8 +98,21 @@ fn with_settings(options: PgConnectOptions) -> PgConnectOptions {
     let chosen = options.get_options().unwrap_or_default().to_owned();
     let missing = LIMITS
         .into_iter()
-        .filter(|(name, _)| !chosen.contains(name));
+        .filter(|(name, _)| !is_set(&chosen, name));
     options.options(missing).options([ISOLATION])
+}
+
+/// Whether these options name the setting: `-c name=value`, `-cname=value` or `--name=value`.
+fn is_set(options: &str, name: &str) -> bool {
+    let words = options.split_ascii_whitespace();
+    words
+        .filter_map(|word| word.split_once('=').map(|(set, _)| set))
+        .map(|set| {
+            set.strip_prefix("--")
+                .or(set.strip_prefix("-c"))
+                .unwrap_or(set)
+        })
+        .any(|set| set.replace('-', "_").eq_ignore_ascii_case(name))
 }
 
 async fn limited(

@@ -1,8 +1,8 @@
 -- What a handler could change to the harm of the connection's next user, and leave.sql does not put back. The comments
 -- are the servers' own: each executes those that are meant for it, MariaDB the first and MySQL the second.
 CONCAT_WS('|', COALESCE(DATABASE(), '-'), COALESCE(CURRENT_ROLE(), '-'), CURRENT_USER(),
-    /*M! @@tx_isolation, @@tx_read_only, @@max_statement_time, */
+    /*M! @@tx_isolation, @@tx_read_only, @@max_statement_time, @@check_constraint_checks, */
     /*!80000 @@transaction_isolation, @@transaction_read_only, @@max_execution_time, */
     @@sql_mode, @@time_zone, @@innodb_lock_wait_timeout, @@lock_wait_timeout, @@foreign_key_checks,
-    @@unique_checks, @@sql_safe_updates, @@sql_select_limit, @@sql_log_bin, @@character_set_client,
+    @@unique_checks, @@sql_safe_updates, @@sql_select_limit, @@sql_big_selects, @@sql_log_bin, @@character_set_client,
     @@character_set_results, @@collation_connection)

@@ -5,8 +5,11 @@
 -- The locks go with the transaction, however that ends. What the handler writes is undone up to the savepoint
 -- when it answers with an error. The locks are older, so they stay.
 --
+-- A connection may come back to the pool with a transaction of other code still open, in which BEGIN alone is only a warning: what was
+-- left there would be committed with this record. NOT DEFERRABLE is the default, and an error (25001) behind any query.
+--
 -- A handler may have left a value of its own in the session, where the locks' answer is kept.
-BEGIN;
+BEGIN NOT DEFERRABLE;
 SET LOCAL idempotent.is_taken = 'false';
 {locks}
 SAVEPOINT idempotent_handler

@@ -27,6 +27,11 @@ local completed = string.sub(head, 1, 53) .. struct.pack('>dd', age + tonumber(A
   .. 'c' .. struct.pack('>I2I2', length, start) .. names
 local stored
 if has_room then
+  -- Changes nothing. A user may be allowed one of the commands and not the other: the record is not left without its head.
+  stored = redis.pcall('SETRANGE', KEYS[1], 0, string.sub(head, 1, 1))
+  if type(stored) == 'table' then
+    return stored
+  end
   stored = redis.pcall('SET', KEYS[1], response, 'PX', ARGV[2])
   if stored.ok then
     redis.call('SETRANGE', KEYS[1], 0, completed)

@@ -29,12 +29,17 @@ local has_ended = (age >= lease or state == 'a') and lease >= 0 and lease <= lif
 if attempt ~= tonumber(ARGV[4]) or not has_ended or start < 74 + length or start > #record then
   return { record, left }
 end
--- First of the writes: a server over `maxmemory` lets everything pass after a script's first one.
-local taken = redis.pcall('SETRANGE', key, 33, string.sub(new, 34, 49)
-  .. struct.pack('>I4dd', attempt + 1, age + tonumber(ARGV[2]), age + tonumber(ARGV[3])) .. 'r')
+-- The first two change nothing: a user may be allowed one of the commands and not the other, and a server over `maxmemory`
+-- lets everything pass after a script's first write.
+local taken = redis.pcall('SETRANGE', key, 0, string.sub(record, 1, 1))
+if type(taken) ~= 'table' then
+  taken = redis.pcall('PEXPIRE', key, math.max(left, 1))
+end
 if type(taken) == 'table' then
   return taken
 end
+redis.call('SETRANGE', key, 33, string.sub(new, 34, 49)
+  .. struct.pack('>I4dd', attempt + 1, age + tonumber(ARGV[2]), age + tonumber(ARGV[3])) .. 'r')
 redis.call('PEXPIRE', key, ARGV[2])
 if state == 'w' and not ARGV[5] then
   redis.pcall('PUBLISH', string.sub(key, 1, -65) .. 'done', string.sub(key, -64))
