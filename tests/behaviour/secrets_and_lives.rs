@@ -29,11 +29,23 @@ async fn gated_retry(State(probe): State<Probe>) -> String {
     probe.run_gated().await.to_string()
 }
 
+#[idempotent(ttl = "1s", name = "brief")]
+async fn brief(State(probe): State<Probe>) -> String {
+    probe.run().to_string()
+}
+
+#[idempotent(name = "brief")]
+async fn brief_and_slow(State(probe): State<Probe>) -> String {
+    probe.run_gated().await.to_string()
+}
+
 fn routes() -> Router<App> {
     Router::new()
         .route("/pay", post(pay))
         .route("/gated", post(gated))
         .route("/gated-retry", post(gated_retry))
+        .route("/brief", post(brief))
+        .route("/brief-and-slow", post(brief_and_slow))
 }
 
 fn old(crashes: &Crashes) -> Local {
@@ -185,4 +197,27 @@ async fn answer_that_an_attempt_finds_lives_as_long_in_its_other_record() {
         let again = other.post("/gated-retry", "key").await;
         assert!(!again.is_replay(), "of an older one: {of_older}");
     }
+}
+
+/// Its response is stored under the old secret, which it is not told, and has expired when another request has that record. Under the new
+/// one the request was left abandoned, although it was answered.
+#[tokio::test]
+async fn request_whose_record_is_anothers_by_now_is_done_under_the_other_secret() {
+    let crashes = Crashes::new();
+    let store = &crashes.store;
+    store.script(Operation::Complete, Fault::ReplyLost);
+    let unavailable = Fault::Refused(StoreErrorKind::Unavailable);
+    store.script_times(10_000, Operation::Complete, unavailable);
+    let both = both(&crashes);
+    let first = both.post("/brief", "key").await;
+    assert_eq!(first.text(), "1");
+    crashes.clock.advance(Duration::from_secs(2));
+    let old = old(&crashes);
+    // By its path it is another request with the same key.
+    let _other = old.spawn("/brief-and-slow", "key");
+    old.probe.started().await;
+    store.unscript(Operation::Complete);
+    both.pending(0).await;
+    let replay = new(&crashes).post("/brief", "key").await;
+    replay.assert_replay_of(&first);
 }

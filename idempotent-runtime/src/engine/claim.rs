@@ -223,9 +223,9 @@ impl Engine {
                 }
                 Claim::Abandoned { attempt, age } => {
                     protection.fingerprints.matched();
-                    let beside = Box::pin(self.answer_beside(&key, protection));
-                    if let Some(answer) = beside.await? {
-                        return Ok(Claim::Completed(answer));
+                    let beside = Box::pin(self.said_beside(&key, protection));
+                    if let Some(said) = beside.await? {
+                        return Ok(said);
                     }
                     finding = None;
                     let (policy, describe) = (protection.policy, protection.describe);

@@ -37,12 +37,13 @@ impl Engine {
         .await
     }
 
-    /// The answer that another record of the request has, where this one was abandoned: that one stands.
-    pub(super) async fn answer_beside(
+    /// What another record of the request says, where this one was abandoned: its answer stands, and while an attempt runs there this
+    /// one is not taken over, only to be given back.
+    pub(super) async fn said_beside(
         &self,
         abandoned: &RecordKey,
         protection: &mut Protection<'_, '_>,
-    ) -> Result<Option<Arc<StoredResponse>>, StoreError> {
+    ) -> Result<Option<Claim<Box<ClaimGuard>>>, StoreError> {
         let intent = protection.intent;
         if intent.keys.others().is_empty() {
             return Ok(None);
@@ -55,28 +56,36 @@ impl Engine {
                 Err(error) if error.is_about_item() => continue,
                 Err(error) => return Err(error),
             };
-            if let RecordState::Completed(response) = record.state
-                && protection.fingerprints.include(record.fingerprint)
-            {
-                let copying = self.copy_to_aliases(intent, *key, &response, protection.policy);
-                copying.await;
-                return Ok(Some(response));
+            if !protection.fingerprints.include(record.fingerprint) {
+                continue;
+            }
+            match record.state {
+                RecordState::Completed(response) => {
+                    let copying = self.copy_to_aliases(intent, *key, &response, protection.policy);
+                    copying.await;
+                    return Ok(Some(Claim::Completed(response)));
+                }
+                // Behind the first one it can be this request's own.
+                RecordState::Running { lease_left } if *abandoned == intent.keys.first() => {
+                    return Ok(Some(Claim::InFlight { lease_left }));
+                }
+                RecordState::Running { .. } | RecordState::Abandoned => {}
             }
         }
         Ok(None)
     }
 
-    /// For a waiter: where there is no first record, the others are looked at before it is claimed again, which would wake all
+    /// For a waiter: where the first record has no answer, the others are looked at before it is claimed again, which would wake all
     /// others that wait for it. What is wrong with the store, the claim says.
     pub(super) async fn running_alias(&self, intent: &Intent) -> Option<(RecordKey, Duration)> {
         if intent.keys.others().is_empty() {
             return None;
         }
         match self.read(&intent.keys.first()).await {
-            Ok(None) => {}
-            // It can be a waiter's, which has claimed it to look at the others.
-            Ok(Some(record)) if matches!(record.state, RecordState::Running { .. }) => {}
-            Ok(Some(_)) | Err(_) => return None,
+            Ok(Some(record)) if matches!(record.state, RecordState::Completed(_)) => return None,
+            // One that runs can be a waiter's, which has claimed it to look at the others.
+            Ok(_) => {}
+            Err(_) => return None,
         }
         for alias in intent.keys.others() {
             if let Ok(Some(record)) = self.read(alias).await

@@ -125,12 +125,13 @@ impl ClaimGuard {
     /// for as long as it has left.
     pub(super) async fn finish_aliases(&mut self, answer: &Answer, own: Arc<StoredResponse>) {
         let (stored, ttl) = match answer {
-            Answer::Acquired(_) => (Some(own), None),
+            // Where the record is another request's by now, the others are this one's all the same, and it is done.
+            Answer::Acquired(_) | Answer::Abandoned { .. } => (Some(own), None),
             Answer::Completed(stored) => {
                 let left = self.engine.time_left(&self.owner().key, stored).await;
                 (Some(Arc::clone(stored)), left.ok().flatten())
             }
-            Answer::InFlight { .. } | Answer::Abandoned { .. } | Answer::Mismatch => (None, None),
+            Answer::InFlight { .. } | Answer::Mismatch => (None, None),
         };
         for mut alias in std::mem::take(&mut self.aliases) {
             match &stored {

@@ -41,7 +41,7 @@ const DISCONNECTED: [u16; 12] = [
     1053, 1077, 1079, 1152, 1154, 1158, 1159, 1160, 1161, 1184, 1927, 4031,
 ];
 /// No server's number, but a proxy's word for one that it has lost, on a connection that stays open: those of the client library, such as
-/// `CR_SERVER_GONE_ERROR` and `CR_SERVER_LOST`, and ProxySQL's own.
+/// `CR_SERVER_GONE_ERROR` and `CR_SERVER_LOST`, and `ProxySQL`'s own.
 const OF_PROXIES: [std::ops::RangeInclusive<u16>; 2] = [2000..=2999, 9000..=9999];
 /// The server has no connection left: `ER_CON_COUNT_ERROR`, `ER_TOO_MANY_USER_CONNECTIONS`,
 /// `ER_USER_LIMIT_REACHED`.
