@@ -336,7 +336,7 @@ fn worker_settles_each_order_once() {
         ("settled: declined", 2),
         ("settled, receipt 2", 1),
         ("not settled, deliver it again", 1),
-        ("the key belongs to another input", 1),
+        ("the key was used with different input", 1),
         ("7 deliveries, 2 charges", 1),
     ] {
         assert_eq!(trace.matches(told).count(), times, "{told}: {trace}");

@@ -12,11 +12,11 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const TEN_YEARS: u64 = 10 * 365 * 24 * HOUR;
 
-const TTL_RULE: &str = "has to be more than zero and at most ten years";
+const TTL_RULE: &str = "must be more than zero and at most ten years";
 const TTL: Limits = (1..=TEN_YEARS, TTL_RULE);
-const LEASE: Limits = (10..=24 * HOUR, "has to be 10 ms to 24 h");
-const WAIT: Limits = (1..=HOUR, "has to be 1 ms to 1 h");
-const BYTES: Limits = (0..=1 << 30, "has to be at most 1 GiB");
+const LEASE: Limits = (10..=24 * HOUR, "must be between 10 ms and 24 h");
+const WAIT: Limits = (1..=HOUR, "must be between 1 ms and 1 h");
+const BYTES: Limits = (0..=1 << 30, "must be at most 1 GiB");
 
 const IN_FLIGHT: Words = ("InFlight", &[("reject", "Reject"), ("wait", "Wait")]);
 const KEY_AGE: Words = ("KeyAge", &[("any", "Any"), ("ttl", "Ttl")]);
@@ -24,9 +24,9 @@ const ON_ABANDONED: Words = ("OnAbandoned", &[("reject", "Reject"), ("retry", "R
 
 const EXPRESSION: &str = "an expression over the handler's arguments";
 const FINGERPRINT: &str = "`body`, `json` or an expression over the handler's arguments";
-const HEADER: &str = "has to be a header name (letters, digits and hyphens)";
+const HEADER: &str = "must be a header name (letters, digits and hyphens)";
 const HEADERS: &str = "header names (letters, digits and hyphens), each in quotes, in brackets";
-const NAME: &str = "has to be 1 to 255 visible ASCII characters, or a method and a route";
+const NAME: &str = "must be 1 to 255 visible ASCII characters, or a method and a route";
 
 const HANDLE: &str = "an expression over the handler's arguments: where the handle is";
 const HAS_HANDLE: &str = "this function takes the handle as an argument";

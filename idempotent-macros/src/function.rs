@@ -114,7 +114,7 @@ pub(crate) fn not_a_function(item: TokenStream) -> syn::Error {
     let inside = "put it on the functions inside this block";
     let (place, fix) = match syn::parse2::<Item>(item) {
         Ok(Item::Impl(block)) => (block.impl_token.to_token_stream(), inside),
-        Ok(other) => (other.to_token_stream(), "this is not one, remove it here"),
+        Ok(other) => (other.to_token_stream(), "remove it from this item"),
         Err(mistake) => return mistake,
     };
     let rule = format!("`#[idempotent]` goes on an `async fn`: {fix}");

@@ -47,7 +47,7 @@ fn check_attributes(function: &ItemFn, it: &str, errors: &mut Errors) {
             let rule = "`#[idempotent]` is given twice: put all arguments into one of them";
             errors.at(attribute, rule);
         } else if is_named(attribute, "path") {
-            let rule = "`#[utoipa::path]` has to see the function that the router is given: \
+            let rule = "`#[utoipa::path]` must see the function that the router is given: \
                         move it above `#[idempotent]`";
             errors.at(attribute, rule);
         }
@@ -63,8 +63,8 @@ fn check_attributes(function: &ItemFn, it: &str, errors: &mut Errors) {
 fn check_handler(sig: &Signature, errors: &mut Errors) {
     let (lent, extracted): (Vec<_>, Vec<_>) = typed(sig).partition(|it| is_lent(it));
     for argument in &extracted {
-        let rule = "an extractor is an owned value, and this argument is borrowed: take the value; before the \
-                    connection of a transaction put `#[tx]`; if this function is not a handler, \
+        let rule = "handler arguments are extractors and must be owned: take the value; for a transaction's \
+                    connection, put `#[tx]` before the argument; if this function is not a handler, \
                     write the handle as `&Idempotency`, not as an alias";
         errors.refuse(reference(argument), rule);
     }

@@ -74,7 +74,7 @@ async fn next_process(crashes: &Crashes, world: &World, choice: OnStoreFailure) 
 
 #[tokio::test]
 async fn a_recovery_function_sees_the_finished_steps() {
-    let wrong = "step `hold` was finished with a `u64`, and now gives a `String`";
+    let wrong = "step `hold` has a stored result of type `u64`, but `String` was requested";
     for (last, steps, status, answer) in [
         ("hold", r#"["hold"]"#, 200, "charge 7 by attempt 2"),
         ("charge", r#"["hold", "charge"]"#, 201, "found charge 7"),

@@ -96,7 +96,7 @@ impl ClaimGuard {
         let mut room = pending.room_for(&response);
         if room.is_none() {
             tracing::error!(record = %self.owner().key, bytes = response.size_bytes(),
-                "too many responses wait to be stored, this one's body is given up");
+                "limit of pending responses reached; dropping this response's body");
             response = Arc::new(response.without_body());
             room = pending.room_for(&response);
         }
@@ -130,7 +130,7 @@ impl ClaimGuard {
                     match &answer {
                         Answer::Acquired(_) => tracing::info!(%record, "stored a response late"),
                         _ => {
-                            tracing::error!(%record, "answered with a response, and then lost the claim");
+                            tracing::error!(%record, "lost the claim after its response was sent");
                         }
                     }
                     return self.settle(&answer, offered).await;

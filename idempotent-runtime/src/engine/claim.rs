@@ -309,7 +309,7 @@ impl Engine {
             reply => return reply,
         };
         tracing::debug!(record = %claim.owner.key, error = &first as &dyn std::error::Error,
-            "claim failed, asking again with the same token");
+            "claim failed; retrying with the same token");
         let second = claim.ask(calls, retention, take_over).await;
         if claim.has_lost_question() && !matches!(second, Ok(Claim::Acquired { .. })) {
             let how = match take_over {

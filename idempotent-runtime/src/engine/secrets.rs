@@ -85,7 +85,7 @@ async fn check(rounds: Rounds, own: CheckValues) {
         match compare(&calls, &own).await {
             Ok(Verdict::Different) => {
                 tracing::error!(
-                    "other instances on this store use another secret, and none of this instance's: a request that reaches both runs twice; set `IdempotencyBuilder::previous_secrets`, or another namespace"
+                    "other instances on this store share no secret with this one: a request that reaches both runs twice; set `IdempotencyBuilder::previous_secrets`, or use another namespace"
                 );
                 return rounds.are_the_last();
             }
@@ -93,7 +93,7 @@ async fn check(rounds: Rounds, own: CheckValues) {
             Ok(Verdict::Unwritten) => {}
             Err(error) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "could not find out whether the instances on this store share a secret, trying again later"
+                "could not find out whether the instances on this store share a secret; trying again later"
             ),
         }
         pause = jittered(PAUSE);

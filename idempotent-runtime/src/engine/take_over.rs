@@ -100,7 +100,7 @@ pub(super) async fn wait_for_owner(
         .await?
     {
         tracing::debug!(record = %key, attempt,
-            "a lease has ended, waiting for its owner before taking over");
+            "lease expired; waiting out the owner's grace period before the take-over");
         sleep(GRACE).await;
     }
     Ok(())

@@ -41,14 +41,14 @@ pub struct ExecuteError {
 pub enum ExecuteErrorKind {
     /// Another call is running it: retry.
     InFlight,
-    /// The key belongs to another input. A retry is of no use.
+    /// The key was used with different input. A retry does not help.
     Mismatch,
-    /// An earlier attempt was cut off: **whether it took effect is not known**. Look, and then call
+    /// An earlier attempt was interrupted: **whether it took effect is unknown**. Check, and then call
     /// with a new key; or set [`Policy::on_abandoned`](crate::Policy::on_abandoned).
     OutcomeUnknown,
-    /// **It was done**, and its result was not kept.
+    /// **It was done**, and its result was not stored.
     NotRetained,
-    /// **It was done**, and what is stored cannot be read as the type that is asked for: another
+    /// **It was done**, and what is stored cannot be read as the requested type: another
     /// release has stored it.
     Unreadable,
     /// **It was done**, and what is stored is an HTTP response and not a result: it can only have
@@ -132,20 +132,20 @@ impl ExecuteError {
 impl fmt::Display for ExecuteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
-            ExecuteErrorKind::InFlight => "another call is executing it",
-            ExecuteErrorKind::Mismatch => "the key belongs to another input",
+            ExecuteErrorKind::InFlight => "another call with this key is running",
+            ExecuteErrorKind::Mismatch => "the key was used with different input",
             ExecuteErrorKind::OutcomeUnknown => {
-                "an earlier attempt was cut off, its outcome is unknown"
+                "an earlier attempt was interrupted; its outcome is unknown"
             }
-            ExecuteErrorKind::NotRetained => "it was executed before, and its result was not kept",
+            ExecuteErrorKind::NotRetained => "already executed; its result was not stored",
             ExecuteErrorKind::Unreadable => {
-                "the stored result is not of the type that is asked for"
+                "the stored result cannot be read as the requested type"
             }
             ExecuteErrorKind::HttpResponse => "the record holds an HTTP response and not a result",
-            ExecuteErrorKind::InvalidKey => "the key cannot be used",
+            ExecuteErrorKind::InvalidKey => "invalid key",
             ExecuteErrorKind::KeyExpired => "the key is older than the TTL, and has no record",
             ExecuteErrorKind::UnusableInput => "scope, key or input cannot be used",
-            ExecuteErrorKind::Store => "the store could not be asked",
+            ExecuteErrorKind::Store => "the store cannot be read or written",
             ExecuteErrorKind::ShuttingDown => "the service is shutting down",
         })
     }

@@ -87,12 +87,12 @@ impl Idempotency {
         let begin = store.transactor().and_then(C::of).ok_or_else(|| {
             let message = match store.name() {
                 name if name == C::STORE => format!(
-                    "`#[tx]` with a connection of another driver than this {name} store has a pool of: \
-                     `PostgresStore::with_deadpool` takes one of deadpool-postgres, for `DeadpoolTransaction`, and without it \
-                     handlers borrow sqlx's `PgConnection`"
+                    "`#[tx]` uses a driver that this {name} store has no pool for: `DeadpoolTransaction` needs \
+                     `PostgresStore::with_deadpool`; without it, borrow sqlx's `PgConnection`"
                 ),
                 name => format!(
-                    "`#[tx]` with a connection of the {} store, and this is the {name} store: connect to the database that the handlers write to",
+                    "`#[tx]` uses a connection of the {} store, but the handle is on the {name} store: connect to \
+                     the database that the handlers write to",
                     C::STORE,
                 ),
             };

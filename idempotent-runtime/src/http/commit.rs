@@ -212,7 +212,7 @@ async fn prepare(
         Err(error) => {
             tracing::error!(
                 error = text_of(&error),
-                "response body broke off, its transaction is taken back"
+                "response body failed; its transaction is rolled back"
             );
             None
         }

@@ -87,14 +87,14 @@ pub struct UnusableStep {
 
 #[derive(Debug, thiserror::Error)]
 enum Cause {
-    #[error("was finished with a `{kept}`, and now gives a `{asked}`")]
-    OtherType { kept: Box<str>, asked: String },
-    #[error("was finished with what does not read as a `{asked}` any more")]
+    #[error("has a stored result of type `{stored}`, but `{requested}` was requested")]
+    OtherType { stored: Box<str>, requested: String },
+    #[error("has a stored result that can no longer be read as `{requested}`")]
     Undecodable {
-        asked: String,
+        requested: String,
         source: serde_json::Error,
     },
-    #[error("was finished, but its result could not be kept")]
+    #[error("is finished, but its result could not be stored")]
     NotRetained,
 }
 
@@ -189,19 +189,19 @@ impl Finished {
 
     /// What it was finished with.
     pub(crate) fn result<T: DeserializeOwned>(&self) -> Result<T, UnusableStep> {
-        let asked = type_name::<T>();
+        let requested = type_name::<T>();
         let unusable = |cause| UnusableStep {
             label: (*self.label).into(),
             cause,
         };
-        if *self.type_name != *asked {
-            let kept = self.type_name.clone();
-            return Err(unusable(Cause::OtherType { kept, asked }));
+        if *self.type_name != *requested {
+            let stored = self.type_name.clone();
+            return Err(unusable(Cause::OtherType { stored, requested }));
         }
         let Some(json) = &self.json else {
             return Err(unusable(Cause::NotRetained));
         };
-        serde_json::from_str(json).map_err(|source| unusable(Cause::Undecodable { asked, source }))
+        serde_json::from_str(json).map_err(|source| unusable(Cause::Undecodable { requested, source }))
     }
 }
 

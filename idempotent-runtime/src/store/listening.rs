@@ -64,7 +64,7 @@ pub(super) async fn keep_listening<F, E>(
                 store,
                 channel,
                 error = &error as &dyn Error,
-                "no hints, waiters poll until there is a connection again"
+                "no notifications; waiters poll until there is a connection again"
             ),
         }
         sleep(pause).await;

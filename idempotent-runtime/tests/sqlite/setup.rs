@@ -99,7 +99,7 @@ async fn table_of_somebody_else_is_found_out_by_the_migration() {
     assert_eq!(
         format!("{error:?}"),
         "sqlite store could not set up its table `users`: sqlite store is refusing operations: \
-         there is a table `users` that idempotent-runtime has not made: use another name"
+         table `users` exists but was not created by idempotent-runtime: use another name"
     );
     let indexes = "SELECT count(*) FROM pragma_index_list('users')";
     assert_eq!(count(&mut connection, indexes).await, 0, "it is left alone");

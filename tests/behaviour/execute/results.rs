@@ -225,6 +225,6 @@ async fn an_error_says_what_it_is_and_why() {
     let Err(SettleError::NotExecuted(refused)) = refused else {
         panic!("{refused:?}");
     };
-    assert_eq!(refused.to_string(), "the key cannot be used");
+    assert_eq!(refused.to_string(), "invalid key");
     assert_eq!(refused.source().unwrap().to_string(), "the key is empty");
 }

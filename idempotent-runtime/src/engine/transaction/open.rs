@@ -116,7 +116,7 @@ impl<C> InTransaction<C> {
             .is_err()
         {
             tracing::error!(
-                "what is left of a transaction that its handler has ended could not be dealt with in time"
+                "could not clean up in time after a handler ended its own transaction"
             );
         }
     }

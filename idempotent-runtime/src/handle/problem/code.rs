@@ -124,7 +124,7 @@ impl ProblemCode {
             Self::InvalidKey => "The idempotency key is invalid.",
             Self::KeyExpired => {
                 "The idempotency key is so old that the record of its first request may be gone. Nothing was \
-                 done this time. Look at the resource before you try again with a new key."
+                 done this time. Check the resource before you try again with a new key."
             }
             Self::KeyReused => {
                 "This idempotency key was used with another request. Send the first request \
@@ -135,9 +135,9 @@ impl ProblemCode {
                  key after the time in Retry-After."
             }
             Self::OutcomeUnknown => {
-                "What has become of the first request with this idempotency key is not known: it was \
-                 interrupted, or its process cannot reach the store. The same key never repeats it, and may be \
-                 answered later. Look at the resource before you use a new key."
+                "It is unknown whether the first request with this idempotency key took effect: it was \
+                 interrupted, or its process cannot reach the store. Retrying with the same key does not repeat \
+                 it and may return its response later. Check the resource before you use a new key."
             }
             Self::ResponseNotRetained => {
                 "The request was carried out before, with this status. Its response body could not be \
@@ -162,7 +162,7 @@ impl ProblemCode {
             }
             Self::UnprotectedRoute => {
                 "The request was carried out, but this operation ignores idempotency keys: a retry would carry it \
-                 out again. Look at the resource. The service has to protect this operation."
+                 out again. Check the resource. The service has to protect this operation."
             }
         }
     }

@@ -73,13 +73,13 @@ fn another_type_is_an_error_wherever_it_lives_and_a_moved_one_is_none() {
     let error = steps.result::<u64>("charge").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "step `charge` was finished with a `Charge`, and now gives a `u64`"
+        "step `charge` has a stored result of type `Charge`, but `u64` was requested"
     );
     // Of the same name, but not of the same shape.
     let error = steps.result::<other::Charge>("charge").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "step `charge` was finished with what does not read as a `Charge` any more"
+        "step `charge` has a stored result that can no longer be read as `Charge`"
     );
     assert!(std::error::Error::source(&error).is_some());
     let error = steps.result::<String>("report").unwrap_err();

@@ -189,7 +189,7 @@ impl<'a> LaneCall<'a> {
     }
 
     /// What came of the try; `None` when there is to be another one, because the connection had been idle
-    /// and was of no use.
+    /// and was unusable.
     pub(super) fn end<T>(
         &mut self,
         mut on_loan: OnLoan<'a>,
@@ -211,7 +211,7 @@ impl<'a> LaneCall<'a> {
         if may_repeat {
             tracing::debug!(
                 error = &fault.error as &dyn std::error::Error,
-                "an idle connection was of no use, trying a fresh one"
+                "an idle connection was unusable; trying another"
             );
             self.was_sent |= fault.error.may_have_happened();
             self.is_second = true;

@@ -151,9 +151,9 @@ impl Ear {
                 Ok(Err(error)) => tracing::debug!(
                     record = %key,
                     error = &error as &dyn std::error::Error,
-                    "no hint for a record, its waiters poll"
+                    "no notification for this record; its waiters poll"
                 ),
-                Err(_) => tracing::debug!(record = %key, "no hint for a record, its waiters poll"),
+                Err(_) => tracing::debug!(record = %key, "no notification for this record; its waiters poll"),
             }
         }
     }

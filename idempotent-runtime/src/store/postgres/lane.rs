@@ -121,7 +121,7 @@ impl Slot<'_> {
                 Some(Err(error)) => {
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,
-                        "an idle connection was of no use, trying a fresh one"
+                        "an idle connection was unusable; trying another"
                     );
                     let error = store_error(error);
                     has_lost_question = error.may_have_happened();

@@ -88,7 +88,7 @@ where
     is_running.unwrap_or_else(|error: StoreError| {
         tracing::debug!(
             error = &error as &dyn std::error::Error,
-            "no hint for a record, its waiters poll"
+            "no notification for this record; its waiters poll"
         );
         true
     })

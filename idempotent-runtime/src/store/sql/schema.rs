@@ -32,7 +32,7 @@ pub(in crate::store) enum Unusable {
          this one would run again)"
     )]
     Unversioned(String, u32),
-    #[error("there is a table `{0}` that idempotent-runtime has not made: use another name")]
+    #[error("table `{0}` exists but was not created by idempotent-runtime: use another name")]
     Foreign(String),
 }
 

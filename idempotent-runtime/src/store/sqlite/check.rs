@@ -29,7 +29,7 @@ async fn of_database(
     table: &TableName,
 ) -> sqlx::Result<Vec<Finding>> {
     let version: String = text(connection, "SELECT sqlite_version()").await?;
-    let mut findings = vec![Finding::good(format!("this program has SQLite {version}"))];
+    let mut findings = vec![Finding::good(format!("linked SQLite version is {version}"))];
     let mode = text(connection, "PRAGMA journal_mode").await?;
     findings.push(match &*mode {
         "wal" => Finding::good("`journal_mode` is WAL"),

@@ -96,7 +96,7 @@ impl Begin<MySqlConnection> for MySqlTransactions {
                 Err(fault) if fault.may_be_repeated() && connection.was_idle() => {
                     tracing::debug!(
                         error = &fault.error as &dyn std::error::Error,
-                        "an idle connection was of no use, trying another one"
+                        "an idle connection was unusable; trying another"
                     );
                 }
                 // What was begun and not committed has not happened.

@@ -38,7 +38,7 @@ impl Records {
             }
             Err(fault) => tracing::debug!(
                 error = &fault.error as &dyn std::error::Error,
-                "a connection was of no use after its transaction"
+                "a connection was unusable after its transaction"
             ),
         }
     }

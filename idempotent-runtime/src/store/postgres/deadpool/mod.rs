@@ -98,7 +98,7 @@ impl Begin<DeadpoolTransaction> for DeadpoolTransactions {
             Err(failed) if failed.is_of_session => {
                 tracing::debug!(
                     error = &failed.error as &dyn std::error::Error,
-                    "a pooled connection was of no use, trying a fresh one"
+                    "an idle connection was unusable; trying another"
                 );
                 close_idle(&self.pool);
                 begin(&self.records, &self.pool, sql.clone(), idle_limit).await

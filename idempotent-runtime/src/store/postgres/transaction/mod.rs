@@ -101,7 +101,7 @@ impl Begin<PgConnection> for PgTransactions {
             Err(failed) if failed.is_of_session => {
                 tracing::debug!(
                     error = &failed.error as &dyn std::error::Error,
-                    "a pooled connection was of no use, trying a fresh one"
+                    "an idle connection was unusable; trying another"
                 );
                 close_idle(pool);
                 begin(&self.records, sql, idle_limit).await
