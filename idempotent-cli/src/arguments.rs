@@ -50,13 +50,13 @@ pub(crate) struct Settings {
         global = true
     )]
     pub(crate) store: Option<String>,
-    /// Another table than `idempotency_records` (SQL stores)
+    /// Table of the records [default: idempotency_records] (SQL stores)
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) table: Option<String>,
     /// The schema that the table is in (PostgreSQL)
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) schema: Option<String>,
-    /// Another prefix of keys than `idempotent:` (Redis)
+    /// Key prefix [default: idempotent:] (Redis)
     #[arg(long, value_name = "PREFIX", global = true)]
     pub(crate) prefix: Option<String>,
     /// A file that has the service's secret; one line end at its end is not part of it
@@ -80,11 +80,11 @@ pub(crate) enum Command {
     Resolve(Resolve),
     /// Remove a record, whatever its state: its key runs again
     Forget(Forget),
-    /// Count records and bytes by operation and state; all records are looked at
+    /// Count records and bytes by operation and state; reads all records
     Stats(Stats),
-    /// Make the table of a SQL store unless it is there
+    /// Create the table of a SQL store unless it exists
     Migrate(Migrate),
-    /// Look at the server, its settings, the table, the clocks, and whether namespace and secret are the service's
+    /// Check the server, its settings, the table, the clocks, and whether namespace and secret are the service's
     Doctor(Doctor),
     /// Remove expired records, and name those that were abandoned
     Purge,
@@ -119,10 +119,10 @@ pub(crate) struct List {
     /// Only records with this label
     #[arg(long, value_name = "LABEL")]
     pub(crate) label: Option<String>,
-    /// Only records whose first claim is so long ago: 90s, 10m, 24h, 7d
+    /// Only records first claimed at least this long ago: 90s, 10m, 24h, 7d
     #[arg(long, value_name = "AGE", value_parser = time::parse)]
     pub(crate) older_than: Option<Duration>,
-    /// At most so many, and where the rest begins; else all pages (Redis: a few more, at times)
+    /// At most N records, then a cursor for the rest; else all pages (Redis: a few more, at times)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
     /// Go on where a listing with --limit ended
@@ -143,10 +143,10 @@ fn cursor(text: &str) -> Result<ListCursor, String> {
 #[command(group = ArgGroup::new("of operation").args(["label", "key_stdin", "key_file"]).multiple(true))]
 pub(crate) struct Selector {
     /// The record key: 64 hexadecimal digits, or the first ones (at least 4) if no other record has them. A
-    /// shortened one is looked for in the whole store
+    /// shortened one is searched for in the whole store
     #[arg(value_name = "RECORD", conflicts_with_all = ["label", "operation"])]
     pub(crate) record: Option<String>,
-    /// The label. It is looked for in the whole store, or among the records of --operation
+    /// The label. It is searched for in the whole store, or among the records of --operation
     #[arg(long, value_name = "LABEL", conflicts_with_all = ["key", "scope"])]
     pub(crate) label: Option<String>,
     /// The operation, with --key-stdin, --key-file or --label
@@ -164,7 +164,7 @@ pub(crate) struct Selector {
 #[derive(Debug, Args)]
 #[group(id = "key", multiple = false)]
 pub(crate) struct KeySource {
-    /// The client's key is the input; with --scope-json-stdin, its first line
+    /// The client's key is read from standard input; with --scope-json-stdin, from its first line
     #[arg(long, requires = "operation")]
     pub(crate) key_stdin: bool,
     /// The client's key is in this file
@@ -175,7 +175,7 @@ pub(crate) struct KeySource {
 #[derive(Debug, Args)]
 #[group(id = "scope", multiple = false)]
 pub(crate) struct ScopeSource {
-    /// The scope, as JSON, is what the input has after the key
+    /// The scope, as JSON, is read from standard input, after the line with the key
     #[arg(long, requires = "operation")]
     pub(crate) scope_json_stdin: bool,
     /// The scope, as JSON, is in this file; without a scope if neither is given
@@ -235,11 +235,11 @@ pub(crate) struct Resolve {
 #[group(skip)]
 pub(crate) struct Verdict {
     /// It was done, and this is its response: a file as `curl -i` prints it (status line, headers, an empty line,
-    /// body). With --status, the file is the body alone. `-` is the input
+    /// body). With --status, the file is the body alone. `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) replay: Option<PathBuf>,
     /// A function without HTTP was done, and this is its result: a file with JSON, as the result serializes. `-` is
-    /// the input
+    /// standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["replay", "status"])]
     pub(crate) value: Option<PathBuf>,
     /// It was done: a response of this status, with --replay's body or an empty one
@@ -258,7 +258,7 @@ pub(crate) struct Verdict {
 
 fn seen(text: &str) -> Result<Seen, String> {
     let seen = text.parse();
-    seen.map_err(|_| "it is what `show` prints as `seen`, such as 1@1780000000000".to_owned())
+    seen.map_err(|_| "expected what `show` prints as `seen`, such as 1@1780000000000".to_owned())
 }
 
 fn media_type(text: &str) -> Result<HeaderValue, String> {
@@ -281,7 +281,7 @@ pub(crate) struct Forget {
     pub(crate) selector: Selector,
     #[command(flatten)]
     pub(crate) decision: Decision,
-    /// Really: the next request with this key runs, even if it was done before
+    /// Confirm: the next request with this key runs, even if it was done before
     #[arg(long)]
     pub(crate) yes: bool,
 }
@@ -302,7 +302,7 @@ pub(crate) struct Doctor {
 
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
-    /// Print the statements and connect to nothing: for who administers the database
+    /// Print the statements and connect to nothing: for the database administrator
     #[arg(long)]
     pub(crate) print: bool,
 }

@@ -19,7 +19,7 @@ pub(crate) async fn run(
     if !command.yes {
         return Err(Failure::with_remedy(
             "the next request with this key runs, even if it was done before or is being done at this moment (unless the key is too old for its operation, `key_age`)",
-            "say --yes if that is what you want; for an abandoned key, `resolve` is safer",
+            "use --yes if that is what you want; for an abandoned key, `resolve` is safer",
         ));
     }
     let idempotency = settings::open(settings).await?;

@@ -69,7 +69,7 @@ fn must_fit(command: &Resolve, operation: &str) -> Result<(), Failure> {
     let is_response = what.replay.is_some() || what.status.is_some();
     if is_response && !is_route(operation) {
         eprintln!(
-            "note: if `{}` is a function without HTTP, its callers cannot use a response: say --value",
+            "note: if `{}` is a function without HTTP, its callers cannot use a response: use --value",
             plain(operation)
         );
     }
@@ -77,7 +77,7 @@ fn must_fit(command: &Resolve, operation: &str) -> Result<(), Failure> {
         true => Err(Failure::with_remedy(
             "nothing was changed: the operation reads like the method and route of a handler, whose clients cannot use \
              a value. Every retry would get 500, and a decision cannot be taken back",
-            "say --replay with the response, or --yes if it is a function without HTTP",
+            "use --replay with the response, or --yes if it is a function without HTTP",
         )),
         false => Ok(()),
     }
@@ -95,7 +95,7 @@ fn must_read_one_input(command: &Resolve) -> Result<(), Failure> {
     let is_key = command.selector.key.key_stdin || command.selector.scope.scope_json_stdin;
     match is_response && is_key {
         true => Err(Failure::new(
-            "the input cannot be both the response or value and the key: put one of them into a file",
+            "standard input cannot be both the response or value and the key: put one of them into a file",
         )),
         false => Ok(()),
     }
@@ -106,14 +106,14 @@ pub(crate) fn audit(decision: &Decision) -> Result<AuditLine, Failure> {
     let by = decision.by.as_deref().unwrap_or_default();
     if by.trim().is_empty() {
         return Err(Failure::with_remedy(
-            "who decides?",
-            "say --by NAME, or set USER",
+            "the decision has no name",
+            "use --by NAME, or set USER",
         ));
     }
     if decision.reason.trim().is_empty() {
         return Err(Failure::with_remedy(
-            "why?",
-            "say --reason TEXT: people will ask",
+            "the decision has no reason",
+            "--reason TEXT is required: it is logged with the decision",
         ));
     }
     Ok(AuditLine::new(by, &decision.reason))

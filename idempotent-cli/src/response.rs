@@ -76,7 +76,7 @@ fn is_of_tunnel(head: &Head) -> bool {
 fn head<'a>(message: &'a [u8], number: &mut usize) -> Result<(Head, &'a [u8]), String> {
     let (line, mut rest) = line(message).ok_or("it is empty")?;
     let status = status(line).ok_or(
-        "its first line is not a status line such as `HTTP/1.1 201 Created`; if it is a body alone, say --status",
+        "its first line is not a status line such as `HTTP/1.1 201 Created`; if it is a body alone, use --status",
     )?;
     let mut headers = HeaderMap::new();
     *number += 1;

@@ -192,7 +192,7 @@ fn of_client_key(
     let mut text = Vec::new();
     if selector.key.key_stdin || selector.scope.scope_json_stdin {
         let read = input.read_to_end(&mut text);
-        read.map_err(|error| Failure::new(format!("cannot read the input: {error}")))?;
+        read.map_err(|error| Failure::new(format!("cannot read standard input: {error}")))?;
     }
     let (key, rest) = match &selector.key.key_file {
         Some(file) => (contents(file)?, text),

@@ -125,7 +125,7 @@ fn of_response(
         "body",
         match body_of(response) {
             Some(body) => bytes(body.len() as u64),
-            None => "not kept (it was too large, or broken off)".to_owned(),
+            None => "not stored (it was too large, or it failed)".to_owned(),
         },
     )?;
     if let Some(trailers) = response.trailers() {

@@ -22,7 +22,7 @@ pub(crate) fn recovery(verdict: &Verdict) -> Result<Recovery, Failure> {
     let response = match (verdict.status, file) {
         (Some(status), body) => raw(status, verdict.content_type.clone(), body)?,
         (None, Some(message)) => parsed(&message)?,
-        (None, None) => return Err(Failure::new("say --replay, --status, --value or --retry")),
+        (None, None) => return Err(Failure::new("use --replay, --status, --value or --retry")),
     };
     Ok(Recovery::Replay(response))
 }

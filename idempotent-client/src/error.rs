@@ -103,7 +103,7 @@ impl Error {
         self.answer()?.extensions().get().copied()
     }
 
-    /// Whether the outcome is not known.
+    /// Whether the outcome is unknown.
     #[must_use]
     pub fn is_undecided(&self) -> bool {
         matches!(self, Self::Undecided { .. })
@@ -116,13 +116,13 @@ impl fmt::Display for Error {
             Self::Undecided { reason, .. } => {
                 write!(
                     f,
-                    "undecided ({reason}): whether the operation ran is not known; the key is kept"
+                    "undecided ({reason}): it is unknown whether the operation ran; the key is kept"
                 )
             }
             Self::Refused { reason, .. } => {
                 write!(
                     f,
-                    "refused ({reason}): it will not be done as it was asked; the key is kept"
+                    "refused ({reason}): this request will not be carried out; the key is kept"
                 )
             }
             Self::Invalid { .. } => f.write_str("the request cannot be built; the key is kept"),

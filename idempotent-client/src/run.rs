@@ -276,7 +276,7 @@ struct TimedOut;
 
 impl fmt::Display for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no answer in time")
+        f.write_str("no response in time")
     }
 }
 

@@ -251,7 +251,7 @@ async fn problem_is_in_the_error_with_its_code_and_its_body() {
     assert!(error.answer().unwrap().body().starts_with(b"{\"type\""));
     assert_eq!(
         error.to_string(),
-        "undecided (outcome-unknown): whether the operation ran is not known; the key is kept"
+        "undecided (outcome-unknown): it is unknown whether the operation ran; the key is kept"
     );
 }
 

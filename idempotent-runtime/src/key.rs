@@ -68,7 +68,7 @@ pub enum InvalidKey {
     #[error("the key was sent more than once")]
     Repeated,
     /// A UUIDv7 or ULID whose time is more than 5 minutes ahead, where [`KeyAge::Ttl`](crate::KeyAge::Ttl) asks.
-    #[error("the key has a time in the future")]
+    #[error("the timestamp in the key is in the future")]
     FromTheFuture,
 }
 

@@ -9,8 +9,8 @@
 //!
 //! # Before the first payment
 //!
-//! 1. `idempotent doctor` (the crate `idempotent-cli`) reports what about the server, its settings, the table or the secret loses
-//!    records or stops the service, each with its remedy. It exits with 0, 1 (warnings) or 2 (errors).
+//! 1. `idempotent doctor` (the crate `idempotent-cli`) reports problems with the server, its settings, the table or the secret
+//!    that can lose records or stop the service, with a fix for each. It exits with 0, 1 (warnings) or 2 (errors).
 //! 2. Give each operation a label that a person knows: `#[idempotent(label = order.number)]`.
 //! 3. Set an [observer](crate::observer), so that abandoned keys are looked for and counted. **Without one (and without
 //!    `abandoned_check`) a crash leaves no line in the log** until its record is purged, only 409s:

@@ -177,7 +177,7 @@ async fn a_record_that_cannot_be_read_can_be_forgotten() {
     let path = format!("/records/{key}/forget");
     let page = admin.submit(&path, &forget[..3]).await;
     assert_eq!(page.status, StatusCode::INTERNAL_SERVER_ERROR);
-    assert!(page.text.contains("has to be confirmed"), "{}", page.text);
+    assert!(page.text.contains("must be confirmed"), "{}", page.text);
     assert_eq!(admin.store.len(), 1);
     // It can be read again: what was decided was about something else.
     store.unscript(Operation::Get);

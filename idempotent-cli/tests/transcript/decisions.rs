@@ -92,7 +92,7 @@ async fn a_function_that_was_done_returns_the_operators_value() {
         .code(0)
         .says("\n[1,18446744073709551615]")
         .says("24 B");
-    resolve(&["--status", "201"]).code(1).says("say --value");
+    resolve(&["--status", "201"]).code(1).says("use --value");
     let typed = ["--status", "201", "--replay", file, "--content-type"];
     resolve(&[&typed[..], &["x y"]].concat())
         .code(2)
@@ -112,7 +112,7 @@ async fn a_value_for_an_operation_that_reads_like_a_route_is_refused() {
     tool.run(&resolve)
         .code(2)
         .says("nothing was changed")
-        .says("say --replay");
+        .says("use --replay");
     tool.run(&["show", &record]).says("abandoned");
     tool.run(&[&resolve[..], &["--yes"]].concat())
         .code(0)

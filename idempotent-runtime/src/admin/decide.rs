@@ -60,7 +60,7 @@ pub(super) async fn forget(
     };
     let mistake = match (draft.decision.as_str(), draft.confirm.as_str()) {
         ("forget", "yes") => draft.audit(&visit),
-        _ => Err("Forgetting a record has to be confirmed."),
+        _ => Err("Forgetting a record must be confirmed."),
     };
     let audit = match mistake {
         Ok(audit) => audit,

@@ -104,7 +104,7 @@ impl Draft {
     /// When there is no reason.
     pub(super) fn audit(&self, visit: &Visit) -> Result<AuditLine, &'static str> {
         match self.reason.trim() {
-            "" => Err("A decision needs a reason. It is kept with the record, or logged."),
+            "" => Err("A decision needs a reason. It is stored with the record, or logged."),
             reason => Ok(AuditLine::new(&visit.by, reason)),
         }
     }

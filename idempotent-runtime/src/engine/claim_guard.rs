@@ -250,7 +250,7 @@ impl ClaimGuard {
             Err(Interrupted { error, answer }) => {
                 tracing::warn!(record = %self.owner().key,
                     error = error.as_ref().map(|error| error as &dyn std::error::Error),
-                    "could not store a response, trying again in the background");
+                    "could not store a response; retrying in the background");
                 self.complete_in_background(response);
                 return answer;
             }

@@ -124,7 +124,7 @@ impl ClaimTerms {
             return;
         }
         tracing::warn!(record = %self.owner.key, operation = self.operation.shown(),
-            "lost the claim of a request before its response was stored");
+            "lost the claim before the response was stored");
         observers.tell(|| Event::ClaimLost {
             operation: self.operation.shown(),
             record: self.owner.key,

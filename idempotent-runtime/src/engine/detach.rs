@@ -132,7 +132,7 @@ impl Mover {
         let Some(runtime) = Handle::try_current().ok().or_else(|| self.runtime.clone()) else {
             return;
         };
-        tracing::debug!(parent: &self.span, "caller went away, going on in the background");
+        tracing::debug!(parent: &self.span, "caller disconnected; continuing in the background");
         let member = self.crowd.as_ref().map(Crowd::join);
         let rest = async move {
             rest.await;

@@ -115,7 +115,7 @@ pub(super) fn hand_over(engine: &Engine, mut given_up: GivenUp, runtime: &Handle
         let mut waiting = lock(&engine.0.given_up.waiting);
         if waiting.is_full() {
             drop(waiting);
-            tracing::warn!(record = %given_up.owner.key, "left a claim to the end of its lease");
+            tracing::warn!(record = %given_up.owner.key, "too many claims wait to be given up; this one ends with its lease");
             return;
         }
         let now = Instant::now();

@@ -145,7 +145,7 @@ pub(crate) enum Refusal {
     NoToken(#[from] std::io::Error),
     /// Another attempt has the key, or had it, and what has become of that one cannot be found out: the opposite of a
     /// licence to run.
-    #[error("cannot find out what has become of a key that is in use")]
+    #[error("cannot read the state of a key that is in use")]
     InUse(#[source] Box<Refusal>),
 }
 

@@ -93,7 +93,7 @@ async fn check(rounds: Rounds, own: CheckValues) {
             Ok(Verdict::Unwritten) => {}
             Err(error) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "could not find out whether the instances on this store share a secret; trying again later"
+                "could not find out whether the instances on this store share a secret; retrying later"
             ),
         }
         pause = jittered(PAUSE);

@@ -300,7 +300,7 @@ impl Steps {
         let json = match exact::to_string(result) {
             Ok(json) => json,
             Err(error) => {
-                tracing::error!(%record, step = label, %error, "the result of a step is not kept");
+                tracing::error!(%record, step = label, %error, "the result of a step is not stored");
                 return bare;
             }
         };
@@ -308,7 +308,7 @@ impl Steps {
         let bytes = step.encode().len();
         if log.len() + bytes > MAX_PROGRESS_BYTES {
             tracing::error!(%record, step = label, bytes,
-                "the result of a step is not kept: too large");
+                "the result of a step is not stored: too large");
             return bare;
         }
         step

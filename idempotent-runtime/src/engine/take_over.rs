@@ -221,7 +221,7 @@ pub(super) async fn decide(
             Ok(Recovery::Unknown) => return Decision::Refuse.into(),
             Err(_) => {
                 tracing::error!(record = %key, attempt,
-                    "recovery function panicked, outcome stays unknown");
+                    "recovery function panicked; the outcome stays unknown");
                 return Decision::Refuse.into();
             }
         };

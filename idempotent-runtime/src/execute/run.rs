@@ -51,7 +51,7 @@ where
             answer: held.withdraw().await,
         },
         Err(panic) => {
-            tracing::error!(record = %held.owner().key, "function panicked, its key is abandoned");
+            tracing::error!(record = %held.owner().key, "function panicked; its key is abandoned");
             held.abandon().await;
             panic.resume()
         }

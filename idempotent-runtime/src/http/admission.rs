@@ -232,7 +232,7 @@ fn refused(idempotency: &Idempotency, refusal: &Refusal, intent: &Intent) -> Adm
     if is_unavailable && idempotency.on_store_failure() == OnStoreFailure::FailOpen {
         tracing::error!(
             error = refusal as &dyn std::error::Error,
-            "could not claim a key, running unprotected"
+            "could not claim a key; running unprotected"
         );
         return Admission::Degraded(intent.keys.first());
     }

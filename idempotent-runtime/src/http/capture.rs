@@ -185,7 +185,7 @@ async fn store_failure(
     error: axum::Error,
 ) -> Response {
     let record = held.owner().key;
-    tracing::error!(%record, error = text_of(&error), "response body broke off");
+    tracing::error!(%record, error = text_of(&error), "response body failed");
     let (operation, failed) = (held.described(), ProblemCode::HandlerFailed);
     let mut problem = answer::problem_to_store(&idempotency, Some(operation), failed);
     let body = Source::of(&mut problem);

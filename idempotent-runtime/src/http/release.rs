@@ -73,7 +73,7 @@ impl<E: IntoResponse> IntoResponse for StepError<E> {
 impl<E> StepError<E> {
     fn log(&self) {
         match self {
-            Self::Lost => tracing::warn!("lost the claim of a handler between its steps"),
+            Self::Lost => tracing::warn!("a handler lost its claim between its steps"),
             Self::Unreadable(cause) => tracing::error!(
                 error = cause as &dyn std::error::Error,
                 "cannot find out whether a step may begin"

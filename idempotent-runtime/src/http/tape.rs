@@ -162,7 +162,7 @@ impl Recording {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 let record = self.held.owner().key;
-                tracing::error!(%record, error = text_of(error), "response body broke off");
+                tracing::error!(%record, error = text_of(error), "response body failed");
                 return Verdict::Complete { is_whole: false };
             }
             None => {

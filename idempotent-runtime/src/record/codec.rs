@@ -46,7 +46,7 @@ mod tag {
 #[non_exhaustive]
 pub enum DecodeError {
     /// Written by a newer release of this crate.
-    #[error("stored response has format version {0}, this release reads version 1")]
+    #[error("stored response has format version {0}; this release reads version 1")]
     Version(u8),
     /// Written by a newer release of this crate, with a field without which the response is another one.
     #[error("stored response has the required field {0}, which this release does not know")]

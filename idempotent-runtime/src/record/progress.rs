@@ -67,7 +67,7 @@ pub(crate) struct Finished {
 /// Why progress could not be read. It must never be taken as absent: its steps have happened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProgressError {
-    #[error("progress has format version {0}, this release reads version 1")]
+    #[error("progress has format version {0}; this release reads version 1")]
     Version(u8),
     #[error("progress has the required field {0}, which this release does not know")]
     RequiredField(u64),

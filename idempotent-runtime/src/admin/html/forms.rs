@@ -158,7 +158,7 @@ fn hidden(found: &Inspection, decision: &str) -> Markup {
 }
 
 /// Where a reason is found later.
-const KEPT: &str = "Kept with the record and logged, with your name. No secrets.";
+const KEPT: &str = "Stored with the record and logged, with your name. No secrets.";
 const LOGGED: &str = "Logged with your name: there is no record left to keep it. No secrets.";
 
 fn reason(draft: &Draft, hint: &str) -> Markup {

@@ -118,7 +118,7 @@ fn headers(headers: &[(String, String)], is_revealed: bool) -> Markup {
 
 fn body(body: Option<&[u8]>, is_revealed: bool) -> Markup {
     let Some(body) = body else {
-        return html! { "not kept: it was over the limit, or it broke off" };
+        return html! { "not stored: it was over the limit, or it failed" };
     };
     let shown = body.get(..MOST_SHOWN).unwrap_or(body);
     html! {

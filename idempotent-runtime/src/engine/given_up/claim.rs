@@ -142,7 +142,7 @@ impl GivenUp {
             }
             Err(error) => {
                 tracing::debug!(record = %self.owner.key, error = error as &dyn std::error::Error,
-                    "could not give up a claim, trying again");
+                    "could not give up a claim; retrying");
                 // What was sent and not answered can arrive late too, and does no harm.
             }
         }

@@ -207,7 +207,7 @@ impl Renewer {
             tracing::warn!(
                 claims = size,
                 error = error as &dyn std::error::Error,
-                "could not renew leases, trying again"
+                "could not renew leases; retrying"
             );
         }
         let mut lost = Vec::new();

@@ -87,6 +87,6 @@ pub enum StepError<E> {
     /// The handler writes in a transaction with its record, which keeps no steps: what it has not
     /// committed has not happened. Nothing was run. For effects elsewhere there is
     /// [`Attempt::derived_key`](crate::Attempt::derived_key).
-    #[error("a transaction keeps no steps, use a derived key")]
+    #[error("a transaction stores no steps: use a derived key")]
     InTransaction,
 }

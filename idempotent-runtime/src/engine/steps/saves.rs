@@ -64,7 +64,7 @@ impl Saves {
                 Err(error) => {
                     let record = held.claim.owner.key;
                     tracing::warn!(%record, error = &error as &dyn std::error::Error,
-                        "could not save a finished step, the next one will carry it");
+                        "could not save a finished step; it is saved with the next one");
                 }
             }
         }

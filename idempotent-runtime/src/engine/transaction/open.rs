@@ -83,14 +83,14 @@ impl<C> InTransaction<C> {
             Fate::Ended => {
                 tracing::error!(
                     record,
-                    "a handler has ended its transaction by itself, and its answer is not stored"
+                    "a handler ended its own transaction; its response is not stored"
                 );
                 self.abandon().await;
             }
             // Dropped, its connection is closed.
             Fate::Undecided => tracing::warn!(
                 record,
-                "a transaction that was given up does not say whether it has ended"
+                "it is unknown whether a transaction that was given up has ended"
             ),
         }
         fate
@@ -143,7 +143,7 @@ impl<C> InTransaction<C> {
             Ok(Committed::Stored) => return Ok(Answer::Acquired(Own::Stored)),
             Ok(Committed::Unknown) => {
                 StoreError::new(engine.store().name(), StoreErrorKind::Refused)
-                    .with_source("the handler has ended its transaction by itself")
+                    .with_source("the handler ended its own transaction")
             }
             Ok(Committed::Lost) => {
                 StoreError::new(engine.store().name(), StoreErrorKind::Unavailable)

@@ -10,7 +10,7 @@ async fn a_transaction_keeps_no_steps_and_runs_none() {
     assert!(matches!(error, StepError::InTransaction), "{error:?}");
     assert_eq!(
         error.to_string(),
-        "a transaction keeps no steps, use a derived key"
+        "a transaction stores no steps: use a derived key"
     );
 
     assert_eq!((attempt.number(), attempt.is_protected()), (1, true));

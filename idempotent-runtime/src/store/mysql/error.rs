@@ -70,7 +70,7 @@ struct OtherColumns {
 
 /// The packet that a completion or its progress would take is larger than the server takes.
 #[derive(Debug, thiserror::Error)]
-#[error("what is to be stored takes {bytes} bytes, and `max_allowed_packet` is {limit}")]
+#[error("the record takes {bytes} bytes, but `max_allowed_packet` is {limit}")]
 struct PacketTooLarge {
     bytes: usize,
     limit: usize,

@@ -164,8 +164,8 @@ async fn pooler(
     }
     Ok(match connector.takes_settings().await {
         false => Finding::note(
-            "something is in between that takes no settings of a connection",
-            "time-outs of locks and statements, and the isolation level, are those of the role alone",
+            "a pooler or proxy rejects the connection's settings",
+            "timeouts of locks and statements, and the isolation level, are those of the role alone",
             "set `lock_timeout`, `statement_timeout` and `default_transaction_isolation` for the role",
         ),
         true => Finding::good("no pooler is seen (one in session mode cannot be)"),

@@ -68,7 +68,7 @@ impl Connector {
                 Err(error) if code(&error).as_deref() == Some("08P01") => {
                     self.is_plain.store(true, Ordering::Relaxed);
                     tracing::warn!(
-                        "postgres store: connecting through something that takes no settings; locks and statements are limited, and the isolation level chosen, by the role's settings alone"
+                        "postgres store: a pooler or proxy rejects the connection's settings; timeouts of locks and statements and the isolation level are those of the role"
                     );
                 }
                 connected => return connected.map_err(|error| store_error(error).not_executed()),

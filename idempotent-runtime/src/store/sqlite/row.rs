@@ -91,7 +91,7 @@ pub(super) fn key_of(row: &SqliteRow) -> Result<RecordKey, sqlx::Error> {
 enum BadColumn {
     #[error("column `{0}` has a value that no release has written")]
     Value(&'static str),
-    #[error("state is {0:?}, this release knows `running` and `completed`")]
+    #[error("state is {0:?}; this release knows `running` and `completed`")]
     State(String),
 }
 

@@ -50,7 +50,7 @@ impl Drop for Interrupt {
 
 #[derive(Debug, thiserror::Error)]
 enum Unfit {
-    #[error("the database cannot be in WAL mode, it is in mode `{0}`: is it on a network share?")]
+    #[error("the database cannot use WAL mode, only `{0}`: is it on a network share?")]
     NotWal(String),
     #[error(
         "no path: SQLite takes an empty name for a private temporary database; \

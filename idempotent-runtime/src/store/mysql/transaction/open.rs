@@ -137,7 +137,7 @@ impl Open {
         if let Err(error) = check_packet(bytes.len(), most) {
             // The handler must not run again for that.
             tracing::error!(record = %request.owner.key, error = &error as &dyn std::error::Error,
-                "a response is too large for the store, its record says so");
+                "a response is too large for the store; its record is stored without the body");
             bytes = response.without_body().encode();
             check_packet(bytes.len(), most)?;
         }

@@ -34,7 +34,7 @@ impl Records {
         match self.restore(&mut connection).await {
             Ok(state) if state == before.state => connection.give_back(),
             Ok(_) => {
-                tracing::debug!("a handler has left its session changed, its connection is closed");
+                tracing::debug!("a handler has changed its session: the connection is closed");
             }
             Err(fault) => tracing::debug!(
                 error = &fault.error as &dyn std::error::Error,

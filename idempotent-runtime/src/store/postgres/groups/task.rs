@@ -161,7 +161,7 @@ async fn send(slot: &Slot<'_>, group: Vec<Queued>) {
             tracing::debug!(
                 operations = operations.len(),
                 error = &error as &dyn std::error::Error,
-                "a group has failed, its operations are sent one by one"
+                "a group has failed; its operations are sent one by one"
             );
             note_lost_question(&mut replies, error.may_have_happened());
             return;

@@ -106,13 +106,13 @@ async fn keep(
     answer: Option<&StoredResponse>,
 ) -> Committed {
     tracing::error!(record = %request.owner.key,
-        "a handler has ended its transaction by itself, and its record cannot be written there");
+        "a handler ended its own transaction; its record cannot be written there");
     match try_to_keep(records, request, answer).await {
         Ok(true) => Committed::Stored,
         Ok(false) => Committed::Unknown,
         Err(error) => {
             tracing::error!(record = %request.owner.key, error = &error as &dyn std::error::Error,
-                "nothing could be stored for it");
+                "could not store the record of a handler that ended its own transaction");
             Committed::Unknown
         }
     }

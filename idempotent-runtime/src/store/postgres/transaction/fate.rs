@@ -62,7 +62,7 @@ pub(super) async fn end_session(records: &Records, begun: Begun) {
     if let Err(error) = ended.await {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "cannot end a session that says nothing more"
+            "cannot end a session that no longer replies"
         );
     }
 }
@@ -83,7 +83,7 @@ async fn fate_of(records: &Records, begun: Begun, is_ended: bool) -> Option<Fate
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "cannot ask what has become of a transaction"
+                    "cannot read whether a transaction was committed"
                 );
                 return None;
             }

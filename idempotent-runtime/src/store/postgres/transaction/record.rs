@@ -45,7 +45,7 @@ impl RecordToWrite {
         let is_ours = row.try_get::<Option<i64>, _>("id")? == Some(self.begun.id);
         if !is_ours {
             tracing::error!(record = %self.request.owner.key,
-                "a handler has ended its transaction by itself: its writes and its record were not committed together");
+                "a handler ended its own transaction: its writes and its record were not committed together");
         }
         Ok(Compared { is_ours, is_same })
     }
