@@ -64,7 +64,7 @@
 //!
 //! A layer outside of the handler sees replays as it sees responses. What is compared and stored is what the handler gets and
 //! answers: behind a layer that decompresses requests, the decoded body; behind one that compresses responses, the response before
-//! that. A body over a limit is axum's 413. When a time-out layer answers in its place (504, 408), the handler runs on in the
+//! that. A body over a limit is axum's 413. When a timeout layer answers in its place (504, 408), the handler runs on in the
 //! background: a retry is `in-flight`, and then a replay.
 //!
 //! # Without HTTP

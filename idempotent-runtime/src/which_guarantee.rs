@@ -28,7 +28,7 @@
 //!   taken over only if, for its lease and the grace period, it is frozen or cannot reach the store while
 //!   others can.
 //! * **A recovery function** relies on what it looks up. It must only look, because several processes may ask it about one key at once;
-//!   one process asks once at a time, and other requests with the key are `in-flight` there meanwhile. Give it a time-out.
+//!   one process asks once at a time, and other requests with the key are `in-flight` there meanwhile. Give it a timeout.
 //! * **A step**'s result is stored after its effect. A crash between the two runs that one step again, so
 //!   a step with an external effect still needs a derived key. Steps belong in the handler and not in a body that it streams: when
 //!   the body is over `max_response_bytes`, or has produced the length that it announced, the record is completed and says that the

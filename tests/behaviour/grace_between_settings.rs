@@ -52,7 +52,7 @@ fn local(builder: IdempotencyBuilder, is_long: bool) -> Local {
     Local::with(builder.secret_check(false), router)
 }
 
-/// A failed renewal is tried again after a second, whatever the time-out is.
+/// A failed renewal is tried again after a second, whatever the timeout is.
 #[tokio::test(start_paused = true)]
 async fn grace_is_longer_than_the_owners_pause() {
     let store = FaultyStore::new(MemoryStore::new());

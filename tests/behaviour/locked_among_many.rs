@@ -215,7 +215,7 @@ async fn calls_that_fail_fast_among_those_that_hang_end_no_lease() {
     assert_eq!(lapsed.0, 0);
 }
 
-/// The default lease, and a time-out that is longer than the default.
+/// The default lease, and a timeout that is longer than the default.
 #[tokio::test(start_paused = true)]
 async fn one_locked_record_ends_no_other_lease_with_a_longer_time_out() {
     let lapsed = lapsed_within(Duration::from_secs(5), "/long", 1_000, |_| ()).await;

@@ -61,7 +61,7 @@ async fn brief(State(probe): State<Probe>) -> String {
     run.to_string()
 }
 
-/// The same with a time-out of 5 s, where the lease is short.
+/// The same with a timeout of 5 s, where the lease is short.
 #[tokio::test(start_paused = true)]
 async fn owner_of_a_short_lease_whose_renewals_hang_is_not_taken_over() {
     let store = FaultyStore::new(MemoryStore::new());

@@ -311,7 +311,7 @@ async fn a_client_that_reads_again_is_woken_at_the_end() {
         feed.send("67890").unwrap();
     });
     let began = Instant::now();
-    // That this time-out ends polls the body once more, so only the time tells.
+    // That this timeout ends polls the body once more, so only the time tells.
     let rest = timeout(Duration::from_secs(3600), rest(body)).await;
     assert_eq!(rest.unwrap(), "67890");
     assert!(

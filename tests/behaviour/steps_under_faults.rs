@@ -85,7 +85,7 @@ async fn question_of_a_step_that_was_dropped_holds_no_key() {
     let local = Local::with(builder_on(store.clone()), routes);
     let first = local.spawn("/hurried", "key");
     local.probe.started().await;
-    // A fail-over that forgets; the step finds out, and asks for its claim.
+    // A failover that forgets; the step finds out, and asks for its claim.
     store.forget_claimed().await;
     store.script(Operation::Claim, Fault::Late);
     local.probe.open();
@@ -137,7 +137,7 @@ async fn step_does_not_begin_when_another_attempt_is_known_to_run() {
     owner.probe.started().await;
     owner.probe.open();
     owner.probe.started().await;
-    // A fail-over that forgets, and a retry before the next renewal.
+    // A failover that forgets, and a retry before the next renewal.
     store.forget_claimed().await;
     let second = other.spawn("/charges", "key");
     other.probe.started().await;

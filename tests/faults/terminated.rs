@@ -1,4 +1,4 @@
-//! An operator, or a fail-over, ends the application's connections again and again.
+//! An operator, or a failover, ends the application's connections again and again.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 

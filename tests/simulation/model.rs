@@ -21,7 +21,7 @@ pub type LifeId = usize;
 #[derive(Debug, Default)]
 pub struct Model {
     entries: BTreeMap<RecordKey, Entry>,
-    /// What each operation has changed, to be taken back by a fail-over.
+    /// What each operation has changed, to be taken back by a failover.
     journal: Vec<(Millis, RecordKey, Option<Entry>)>,
     /// What has happened in the operation that is being executed.
     pub events: Vec<StoreEvent>,

@@ -1,4 +1,4 @@
-//! Handlers that never end: what they hold is given back after the time-out, whether or not their clients
+//! Handlers that never end: what they hold is given back after the timeout, whether or not their clients
 //! are still there.
 
 use std::time::Duration;

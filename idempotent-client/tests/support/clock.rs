@@ -9,7 +9,7 @@ use idempotent_client::{Clock, Pause};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Back-off ends at once and is recorded; a time-out comes when [`FakeClock::fire_timeout`] says so.
+/// Back-off ends at once and is recorded; a timeout comes when [`FakeClock::fire_timeout`] says so.
 #[derive(Debug)]
 pub struct FakeClock {
     random: f64,

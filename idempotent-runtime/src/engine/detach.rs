@@ -1,7 +1,7 @@
 //! Work that outlives its caller.
 //!
 //! A server drops a handler's future when its client goes away: on close, on half-close, on an
-//! HTTP/2 reset, under a time-out layer. A payment that is dropped between the charge and the
+//! HTTP/2 reset, under a timeout layer. A payment that is dropped between the charge and the
 //! record is charged again by the retry. So the future is run in place, where it costs nothing,
 //! and when it is dropped half-way its rest moves to a task.
 

@@ -20,7 +20,7 @@ use crate::store::{Claim, StoreError};
 use crate::unwind::catch_unwind;
 
 /// What the owner of a claim gets to renew its lease before it is taken over. It does not depend on what this
-/// process is set to: another process, with other leases and time-outs, sends a renewal at least each second
+/// process is set to: another process, with other leases and timeouts, sends a renewal at least each second
 /// until one succeeds, and a third of the time is for its way there.
 pub(super) const GRACE: Duration = Duration::from_millis(2_500);
 

@@ -207,7 +207,7 @@ async fn try_begin<C>(
     Ok(begun.map(|session| Begun { session, running }))
 }
 
-/// Every transaction begins here. A time-out without a cause is given the likeliest.
+/// Every transaction begins here. A timeout without a cause is given the likeliest.
 async fn begin_in_time<C>(
     engine: &Engine,
     begin: &dyn Begin<C>,

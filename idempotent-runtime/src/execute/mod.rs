@@ -136,7 +136,7 @@ impl Idempotency {
     ///
     /// # When the caller goes away
     ///
-    /// A dropped future (a time-out, a `select!`) does not stop the function: what is left of it
+    /// A dropped future (a timeout, a `select!`) does not stop the function: what is left of it
     /// moves to a task, and its result is stored. That is why the function owns what it works with.
     /// Before it has begun, dropping the future leaves nothing behind.
     ///

@@ -114,7 +114,7 @@ impl FaultyStore {
     }
 
     /// Every operation takes this long from now on, on tokio's clock, before it happens or fails. Over the
-    /// [time-out](crate::IdempotencyBuilder::store_timeout) (2 s) the caller gives it up, and it does not happen.
+    /// [timeout](crate::IdempotencyBuilder::store_timeout) (2 s) the caller gives it up, and it does not happen.
     pub fn delay(&self, delay: Duration) {
         self.faults().delay = delay;
     }

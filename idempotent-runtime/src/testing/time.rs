@@ -39,7 +39,7 @@ pub fn memory_on_manual_clock() -> (MemoryStore, Arc<ManualClock>) {
 /// use a database.
 ///
 /// Where tokio's time is paused and every task waits, tokio moves its clock to the next timer. It does not see that a task waits for a
-/// database, so every time-out of a pool or a store ends at once. With this, time moves only by `tokio::time::advance`, and a
+/// database, so every timeout of a pool or a store ends at once. With this, time moves only by `tokio::time::advance`, and a
 /// `sleep` ends only if another task advances the clock.
 ///
 /// # Panics

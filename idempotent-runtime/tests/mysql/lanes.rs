@@ -315,7 +315,7 @@ async fn batch_that_was_frozen_half_way_locks_nothing_for_long() {
             retention: claim.retention,
         })
         .collect();
-    // The engine's time-out of a call.
+    // The engine's timeout of a call.
     let limit = Duration::from_secs(2);
     assert!(store.renew(&renewals).await.iter().all(Result::is_ok));
     proxy.keep_reply_to("START TRANSACTION");

@@ -8,7 +8,7 @@ use crate::freezer::Freezer;
 use crate::support::{PATIENCE, Scratch, TTL, answer, claimed, pool, request};
 use crate::till::Till;
 
-/// As the engine's time-out does.
+/// As the engine's timeout does.
 async fn within<T>(limit: Duration, call: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(limit, call).await.ok()
 }
@@ -52,7 +52,7 @@ async fn frozen_connections_are_left_together_and_twice_in_a_row() {
     scratch.clean_up().await;
 }
 
-/// A renewal waits for nothing in the server: it does not wait for the caller's time-out either.
+/// A renewal waits for nothing in the server: it does not wait for the caller's timeout either.
 #[tokio::test]
 async fn renewal_on_a_frozen_connection_gets_through_in_a_quarter_of_its_lease() {
     let Some(scratch) = Scratch::migrated().await else {

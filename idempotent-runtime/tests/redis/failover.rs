@@ -1,4 +1,4 @@
-//! Fail-overs: behind one address, and as Sentinels name the primary.
+//! Failovers: behind one address, and as Sentinels name the primary.
 
 use std::time::{Duration, Instant};
 
@@ -120,7 +120,7 @@ async fn call_that_a_demoted_primary_refuses_is_answered_by_its_successor() {
     assert_eq!(completion.unwrap(), Completion::Stored);
 }
 
-/// A fail-over that is not done yet: the address still leads to what is a replica by now.
+/// A failover that is not done yet: the address still leads to what is a replica by now.
 #[tokio::test]
 async fn replica_replays_what_is_completed_and_refuses_the_rest() {
     let Some(pair) = Pair::start().await else {
@@ -197,7 +197,7 @@ async fn named(sentinel: &Sentinel, pair: &Pair, primary: usize) {
                 return;
             }
         }
-        assert!(began.elapsed() < LONG, "no fail-over");
+        assert!(began.elapsed() < LONG, "no failover");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -45,7 +45,7 @@ async fn frozen_connection_is_left_twice_in_a_row() {
     assert_eq!(proxy.accepted(), 3, "one for each time");
 }
 
-/// Their time-out is shorter than any that the store could have: none of them is there to see it.
+/// Their timeout is shorter than any that the store could have: none of them is there to see it.
 #[tokio::test]
 async fn frozen_connection_is_left_though_every_call_is_given_up_sooner() {
     let Some((server, proxy, store)) = behind_a_proxy(&[]).await else {

@@ -83,7 +83,7 @@ impl Answer {
 }
 
 impl Till {
-    /// With a time-out of a store call that a test can wait for.
+    /// With a timeout of a store call that a test can wait for.
     pub(crate) async fn open(store: PostgresStore, pool: PgPool, time_out: Duration) -> Self {
         Self::open_within(store, pool, time_out, Duration::from_secs(30)).await
     }

@@ -262,7 +262,7 @@ impl Renewer {
     }
 
     /// Claims again what a renewal did not find: a store that has forgotten the record (a restart, a
-    /// fail-over) gets it back, and no other attempt runs meanwhile.
+    /// failover) gets it back, and no other attempt runs meanwhile.
     async fn reclaim(&self, claim: ClaimTerms) -> Reply {
         let asking = claim.ask_again(&self.calls, self.retention, None);
         let claimed = timeout(renewal_limit(claim.lease), asking).await;

@@ -1,6 +1,6 @@
 //! Calls that were given up: a future that is dropped has happened or not, and holds nothing.
 //!
-//! A future is dropped where the client goes away, where a time-out ends it, and where its task is
+//! A future is dropped where the client goes away, where a timeout ends it, and where its task is
 //! aborted. The cases drop calls after each of their first polls, many at a time, and then everything
 //! must work: on the same keys, and on more of them at once than a store has connections.
 
@@ -63,7 +63,7 @@ impl Future for GivesUp {
         };
         self.polls = self.polls.saturating_sub(1);
         if is_over || self.polls == 0 {
-            // Dropped here, on its own task, as by a time-out.
+            // Dropped here, on its own task, as by a timeout.
             self.call = None;
             return Poll::Ready(Ok(()));
         }

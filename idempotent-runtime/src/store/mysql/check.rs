@@ -27,7 +27,7 @@ pub(super) async fn check(
     Ok(findings)
 }
 
-/// What a fail-over keeps. Replicas are seen by a user with the right PROCESS.
+/// What a failover keeps. Replicas are seen by a user with the right PROCESS.
 async fn replicas(connection: &mut MySqlConnection) -> sqlx::Result<Finding> {
     let replicas =
         "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'";
@@ -40,7 +40,7 @@ async fn replicas(connection: &mut MySqlConnection) -> sqlx::Result<Finding> {
         (false, 0) => Finding::good("no replica is seen"),
         (false, _) => Finding::note(
             format!("{replicas} replicas, and replication is not semi-synchronous"),
-            "a fail-over forgets what the replica had not received, and a retry of that runs again",
+            "a failover forgets what the replica had not received, and a retry of that runs again",
             "use semi-synchronous replication with AFTER_SYNC",
         ),
     })

@@ -2,7 +2,7 @@
 //!
 //! **One that was silent or broken makes the others suspect.** Idle connections that were last heard of
 //! before a call that got no reply are closed, and so are all that are older than the news that the
-//! server is read-only, demoted or gone: connections to a peer that is gone go together, not one time-out
+//! server is read-only, demoted or gone: connections to a peer that is gone go together, not one timeout
 //! after the other.
 
 use std::ops::{Deref, DerefMut};

@@ -36,9 +36,9 @@
 //!
 //! | | connections | when all are in use |
 //! | --- | --- | --- |
-//! | claims, replays, completions, steps, operators, purging | [10](MySqlStore::with_connections) | a call waits; a request whose claim waits longer than the store's time-out is 503, and nothing was done |
+//! | claims, replays, completions, steps, operators, purging | [10](MySqlStore::with_connections) | a call waits; a request whose claim waits longer than the store's timeout is 503, and nothing was done |
 //! | renewals of leases | 2 | a renewal waits, and nothing else |
-//! | transactions (`#[tx]`) | the pool's, one for each that runs | a request waits for the pool, and is 503 after the store's time-out |
+//! | transactions (`#[tx]`) | the pool's, one for each that runs | a request waits for the pool, and is 503 after the store's timeout |
 //!
 //! So ten processes with pools of ten need 220 of the server's `max_connections` (151 by default) when all
 //! are busy. Nothing of the pool's own is used but its options: `after_connect` does not run on the
@@ -51,7 +51,7 @@
 //! | the application's process ends | everything | everything |
 //! | the server's process ends | everything | everything with `innodb_flush_log_at_trx_commit` 1 or 2 |
 //! | power cut, crash of the system | everything | about a second of records, and what they protect, is lost |
-//! | fail-over to a replica | everything that was acknowledged | what the replica had not received |
+//! | failover to a replica | everything that was acknowledged | what the replica had not received |
 //!
 //! The settings, where the keys protect money:
 //!

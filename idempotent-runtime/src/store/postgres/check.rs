@@ -93,8 +93,8 @@ async fn replicas(connection: &mut PgConnection) -> sqlx::Result<Option<Finding>
         (0, true) => None,
         (_, true) => Some(Finding::note(
             format!("{replicas} replicas, and none is synchronous"),
-            "a fail-over forgets what the replica had not received, and a retry of that runs again",
-            "name the replicas that a fail-over chooses in `synchronous_standby_names`",
+            "a failover forgets what the replica had not received, and a retry of that runs again",
+            "name the replicas that a failover chooses in `synchronous_standby_names`",
         )),
         (_, false) => Some(Finding::good(format!(
             "{replicas} replicas, some of them synchronous"

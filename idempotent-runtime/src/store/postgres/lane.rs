@@ -2,7 +2,7 @@
 //!
 //! **One that was silent makes the others suspect.** When a call was given up without a reply, or its
 //! connection turned out to be broken, all idle connections that were last heard of before it was sent
-//! are closed: connections to a peer that is gone go together, not one time-out after the other.
+//! are closed: connections to a peer that is gone go together, not one timeout after the other.
 
 use std::time::Duration;
 

@@ -46,13 +46,13 @@
 //! | --- | --- | --- |
 //! | an application process dies | everything; its claims are abandoned when their leases end | the same |
 //! | the server dies, or loses power | everything that was acknowledged | `synchronous_commit = off`: the last fraction of a second is forgotten, and **those requests run again**; `fsync = off`: anything may be gone |
-//! | fail-over to a replica | everything that was acknowledged | asynchronous replication: what the replica had not received is forgotten, and **runs again** |
+//! | failover to a replica | everything that was acknowledged | asynchronous replication: what the replica had not received is forgotten, and **runs again** |
 //! | restoring a backup, or point-in-time recovery | what the backup has | the same: every later key is forgotten |
 //!
 //! Where money moves: `fsync = on`, `full_page_writes = on` and `synchronous_commit = on` (the
 //! defaults, and not switched off for the role or the database; [`migrate`](PostgresStore::migrate)
 //! warns when they are), and with replicas `synchronous_standby_names` naming at least one that a
-//! fail-over chooses. Never make the table `UNLOGGED`: a crash empties it.
+//! failover chooses. Never make the table `UNLOGGED`: a crash empties it.
 //!
 #![doc = include_str!("guide.md")]
 

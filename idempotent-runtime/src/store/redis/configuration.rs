@@ -203,7 +203,7 @@ impl ServerInfo<'_> {
         }
     }
 
-    /// What a fail-over to a replica loses.
+    /// What a failover to a replica loses.
     fn replicas(&self, settings: &Settings) -> Option<Finding> {
         let replicas: u32 = self.get("connected_slaves")?.parse().ok()?;
         let required: u32 = settings.min_replicas.as_deref()?.parse().ok()?;
@@ -213,7 +213,7 @@ impl ServerInfo<'_> {
         Some(match required {
             0 => Finding::note(
                 format!("{replicas} replicas, and `min-replicas-to-write` is 0"),
-                "a fail-over loses what the replica had not received, and a retry of that runs the handler again",
+                "a failover loses what the replica had not received, and a retry of that runs the handler again",
                 "set `min-replicas-to-write 1` and `min-replicas-max-lag 10`, which bound it and do not prevent it",
             ),
             _ => Finding::good(format!(

@@ -53,7 +53,7 @@
 //! | crash of the application | survives | survives | survives |
 //! | crash of the Redis process | lost, or back to the last snapshot | survives | survives |
 //! | power cut | lost, or back to the last snapshot | the last one or two seconds are lost | survives |
-//! | fail-over to a replica | what the replica had not yet is lost | the same | the same |
+//! | failover to a replica | what the replica had not yet is lost | the same | the same |
 //! | eviction (`maxmemory` with any policy but `noeviction`) | **lost at any time** | the same | the same |
 //!
 //! Where money is at stake:
@@ -63,11 +63,11 @@
 //! appendfsync always
 //! maxmemory-policy noeviction
 //! min-replicas-to-write 1        # with replicas: no writes while none of them keeps up,
-//! min-replicas-max-lag 10        # which bounds what a fail-over loses and does not prevent it
+//! min-replicas-max-lag 10        # which bounds what a failover loses and does not prevent it
 //! ```
 //!
 //! and a server of its own, because a cache next to it wants the opposite. No setting makes a
-//! fail-over of Redis lossless; if that is too little, the record belongs into the database that
+//! failover of Redis lossless; if that is too little, the record belongs into the database that
 //! holds the effect.
 //!
 //! [`RedisStore::check_configuration`] reads these settings from the server, and [`RedisStore::connect`] logs what

@@ -49,7 +49,7 @@ pub(super) struct Call<'a>(&'a Crowd);
 
 impl Wire {
     /// With all settings of the client but the linger time, which it does not disclose. Without the driver's
-    /// time-outs: each connect and each call has its own.
+    /// timeouts: each connect and each call has its own.
     pub(super) async fn connect(client: &Client) -> RedisResult<Self> {
         let info = client.get_connection_info();
         match info.addr() {

@@ -13,7 +13,7 @@ pub(in crate::store) const RETURN_LIMIT: Duration = Duration::from_secs(2);
 
 /// Goes back to the pool when the operation has ended well, and is closed at once when it has not.
 ///
-/// A caller's time-out drops an operation where it stands, between a request and its reply. On a
+/// A caller's timeout drops an operation where it stands, between a request and its reply. On a
 /// connection that went on being used, that reply would be the next one's: another operation's "one row
 /// changed". So that connection is not reused, and its place in the pool is free at once.
 pub(in crate::store) struct Loan<DB: Database> {

@@ -72,7 +72,7 @@ impl Borrowed {
     }
 }
 
-/// All at once, so that connections to a peer that is gone do not cost one time-out each.
+/// All at once, so that connections to a peer that is gone do not cost one timeout each.
 async fn close_the_silent(pool: &MySqlPool) {
     let mut idle = Vec::new();
     while let Some(connection) = pool.try_acquire() {

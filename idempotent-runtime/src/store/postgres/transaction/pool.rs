@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::store::transaction::SILENCE;
 
 /// A beginning on its way. Given up after a while, the peer may be gone without a word: then it is gone for
-/// all idle connections, which would have a time-out each. A client that goes away is quicker as a rule, and says nothing about
+/// all idle connections, which would have a timeout each. A client that goes away is quicker as a rule, and says nothing about
 /// them.
 pub(in crate::store::postgres) struct UnansweredBegin<F: Fn()> {
     close_idle: F,

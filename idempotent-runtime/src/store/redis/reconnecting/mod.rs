@@ -1,7 +1,7 @@
 //! A connection that is replaced when its peer is gone, silent, or the wrong one.
 //!
 //! The driver's own [`ConnectionManager`](::redis::aio::ConnectionManager) replaces a connection that was
-//! closed. One whose peer is silent it keeps, if the call that waits is given up before its own time-out,
+//! closed. One whose peer is silent it keeps, if the call that waits is given up before its own timeout,
 //! and one whose server was demoted it keeps for ever.
 
 use std::fmt;
