@@ -34,8 +34,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// [`Conclusion`](crate::Conclusion) says.
 #[non_exhaustive]
 pub enum Error {
-    /// Whether the operation ran is not known. Never answer this with a new intent: send the same one again later, or
-    /// look at the resource.
+    /// Whether the operation ran is unknown. Never answer this with a new intent: send the same one again later, or
+    /// check the resource.
     #[non_exhaustive]
     Undecided {
         /// The intent, with its key.

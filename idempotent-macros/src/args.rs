@@ -32,6 +32,7 @@ const HANDLE: &str = "an expression over the handler's arguments: where the hand
 const HAS_HANDLE: &str = "this function takes the handle as an argument";
 const NO_REQUEST: &str = "this function has no request";
 const NO_ERROR: &str = "an `Err` of this function is never stored";
+const KEY_OF_ARGUMENTS: &str = "the key of this function comes from its arguments, not from a client";
 const HAS_KEY: &str = "this function always has a key";
 const NO_LEASE: &str = "a transaction has no lease, because it ends with its connection";
 const NOT_ABANDONED: &str =
@@ -48,7 +49,7 @@ pub(crate) static ARGUMENTS: &[Spec] = &[
     Spec::new("header", "\"Idempotency-Key\"", header).not_plain(NO_REQUEST),
     Spec::new("required", "false", Argument::switch).not_plain(HAS_KEY),
     Spec::new("key", "order.id", expression),
-    Spec::new("key_age", "\"ttl\"", |it| it.word(KEY_AGE)).not_plain(NO_REQUEST),
+    Spec::new("key_age", "\"ttl\"", |it| it.word(KEY_AGE)).not_plain(KEY_OF_ARGUMENTS),
     Spec::new("scope", "user.id", expression),
     Spec::new("label", "order.number", expression),
     Spec::new("fingerprint", "json", fingerprint),

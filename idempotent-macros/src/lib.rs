@@ -49,8 +49,8 @@ mod tests;
 ///
 /// # Arguments
 ///
-/// All are optional, and each may be given once. Each is a method of `Policy`, or of what the handler's arguments
-/// are looked at with. Durations are a whole number and a unit, `ms`, `s`, `m`, `h` or `d`, in quotes.
+/// All are optional, and each may be given once. Each is a setting of `Policy`, or an expression over the handler's
+/// arguments. Durations are a whole number and a unit, `ms`, `s`, `m`, `h` or `d`, in quotes.
 ///
 /// | argument | default | meaning |
 /// | --- | --- | --- |
@@ -58,7 +58,7 @@ mod tests;
 /// | `header = "..."` | `"Idempotency-Key"` | the request header that the key is in |
 /// | `required = bool` | `true` | what happens without a key: 400, or the handler runs unprotected |
 /// | `key = expr` | none | the key, made from the handler's arguments (`key = order.id`) instead of a header |
-/// | `key_age = "any"` or `"ttl"` | `"any"` | `"ttl"` refuses a key that is a UUIDv7 or a ULID, older than the TTL, and has no record (400 `key-expired`), so that a retry that comes too late does not run again |
+/// | `key_age = "any"` or `"ttl"` | `"any"` | `"ttl"` refuses a key in the header that is a UUIDv7 or a ULID, older than the TTL, and has no record (400 `key-expired`), so that a retry that comes too late does not run again |
 /// | `scope = expr` | the handle's, else none | whose key it is (`scope = (&user.tenant, user.id)`); the same key of another scope is another key; `None` is the same as no scope |
 /// | `label = expr` | none | your own reference (`label = order.number`), which is stored in clear for operators; anything that is `Display`, at most 64 bytes |
 /// | `fingerprint = body`, `json` or `expr` | `body` | what has to be equal under one key: the body's bytes, its canonical JSON, or chosen fields (`(payment.amount, &payment.currency)`) |
@@ -83,7 +83,7 @@ mod tests;
 /// `label` sees the same, and has to be `Display`. It names nothing: another label is no other key. One of more than
 /// 64 bytes is refused before anything runs.
 ///
-/// They are compared as values, by their canonical JSON: the order of a map or a `HashSet` does not count. A value whose
+/// `key`, `scope` and `fingerprint` are compared as values, by their canonical JSON: the order of a map or a `HashSet` does not count. A value whose
 /// JSON is another value's too is refused before anything runs: a float that is not finite, a `Some` of what is `null`
 /// in JSON, such as `Some(())`. So is a set of another crate that serializes as a list in no order. A `HashSet` that a
 /// type has made into a list before it is serialized (in a `serde_json::Value`, for one) is not seen, and a retry is
@@ -139,8 +139,8 @@ mod tests;
 /// ```
 ///
 /// So the arguments before the last are extracted first, on replays too: an authentication that fails is answered
-/// as such, whatever is stored. A body is buffered and then given to the last extractor; for a replay that is at
-/// hand a last `Json` is not parsed, because it could reject nothing but the content, which was good the first time.
+/// as such, whatever is stored. A body is buffered and then given to the last extractor; for a cached replay, a `Json`
+/// in last place is not parsed, because it could reject nothing but the content, which was good the first time.
 ///
 /// # Plain functions
 ///
@@ -155,8 +155,8 @@ mod tests;
 /// }
 /// ```
 ///
-/// * `key` is required too. `header`, `fingerprint_headers`, `required`, `replay_errors`, `fingerprint = body` and
-///   `fingerprint = json` are for handlers; everything else is as above.
+/// * `key` is required too. `header`, `fingerprint_headers`, `required`, `key_age`, `replay_errors`, `with`,
+///   `fingerprint = body` and `fingerprint = json` are for handlers; everything else is as above.
 /// * `name` is required: it is the operation, which is part of every key. Give each function one of its own, whatever
 ///   module it is in: two functions of one name are one operation, and the second is not run for a key of the first. So are
 ///   the instances of a generic function: what tells them apart has to be in an argument, or in `key`.
@@ -166,7 +166,7 @@ mod tests;
 ///   there in the function as well.
 /// * The function returns a `Result`. An `Ok` (`Serialize` and `DeserializeOwned`) is stored; an `Err` says that
 ///   **nothing happened** and frees the key. Return `Ok` for what did happen.
-/// * Why there is no result (a duplicate that is still running, another input under the key, a store that is away) is
+/// * Why there is no result (a duplicate that is still running, another input under the key, a store that is unavailable) is
 ///   said through the function's own error, which has to be `From<ExecuteError>`.
 ///
 /// It expands to a function of the same signature, which contains yours:

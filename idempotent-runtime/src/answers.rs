@@ -46,7 +46,7 @@
 //! ## key-expired
 //!
 //! The key is a UUIDv7 or a ULID, the time in it is almost as long ago as the operation's TTL or longer, and there is no record of it. If there was a request with this key, its record is gone, and the
-//! operation would run again. Nothing was done this time. Look at the resource: if the effect is there, you are
+//! operation would run again. Nothing was done this time. Check the resource: if the effect is there, you are
 //! done; if not, it is a new intent with a **new** key. Only operations with `key_age = "ttl"` answer so.
 //!
 //! ## key-reused
@@ -66,12 +66,12 @@
 //!
 //! ## outcome-unknown
 //!
-//! The first request with this key was interrupted: its process died, stands still, or did not reach the store for longer
-//! than its lease. Whether it took effect is not known, so it is neither repeated nor answered. Look at the
+//! The first request with this key was interrupted: its process died, is frozen, or did not reach the store for longer
+//! than its lease. Whether it took effect is unknown, so it is neither repeated nor answered. Check the
 //! resource (was the payment made?): if the effect is there, you are done.
 //!
 //! If it is not, it may still come. A process that is alive goes on as soon as it can, and then the **same** key is answered
-//! with its response; so it is after an operator's decision. Asking again with the same key does no harm, so that a client can do so
+//! with its response. The same is true after an operator's decision. Asking again with the same key does no harm, so that a client can do so
 //! from time to time, or at its user's request. Use a **new** key only when you know that nothing will happen any more: the service
 //! says so, or has been restarted since. The operation's settings can resolve this state automatically, see
 //! [`OnAbandoned`](crate::OnAbandoned).
@@ -116,8 +116,8 @@
 //!
 //! ## unusable-input
 //!
-//! What identifies the request (its scope, key or fingerprint) could not be serialized. The service's
-//! log has the cause.
+//! What identifies the request (its scope, key or fingerprint) could not be serialized, or its label has more than
+//! 64 bytes. The service's log has the cause.
 //!
 //! ## unprotected-route
 //!

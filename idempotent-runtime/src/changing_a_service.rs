@@ -77,11 +77,14 @@
 //!
 //! # Two releases at once
 //!
-//! A release of this crate reads the records of the release before it. The release before it either reads the
-//! new records or reports that it cannot: an error (503, logged), never an absent record. The schema of a SQL
-//! store has a version; a release that needs another version reports that when it connects.
+//! The schema of a SQL store has a version. While it stays the same, a release of this crate reads the records of the
+//! release before it, and the release before it either reads the new records or reports that it cannot: an error (503,
+//! logged), never an absent record. Roll back as you rolled out: the older release replays what the newer release has
+//! stored.
 //!
-//! Roll back as you rolled out: the older release replays what the newer release has stored.
+//! A release that needs another version of the schema refuses the table when it connects, be the table older or newer: it
+//! reads none of its records. The error says what to do. In another table live keys run again, so change to it when the
+//! records of the old one have expired.
 //!
 //! # Steps
 //!

@@ -59,10 +59,10 @@
 //!
 //! | store | its own connections, at most | uses the application's pool | when all are in use |
 //! | --- | --- | --- | --- |
-//! | PostgreSQL | 13 for each runtime of a process: 10 for work, 2 for leases, 1 for notifications | for `#[tx]` only | a claim waits; after the store's timeout it is a 503, and nothing has happened |
+//! | PostgreSQL | 13 for each runtime of a process: 10 for work, 2 for leases, 1 for notifications | for `#[tx]` only | a claim waits, twice for the [store's timeout](crate::IdempotencyBuilder::store_timeout) (2 s); then it is a 503, and nothing has happened |
 //! | MySQL | 12 for each process: 10 for work, 2 for leases | for `#[tx]` only | the same |
 //! | SQLite | 1 writer, a few readers | no | a claim waits for the writer |
-//! | Redis | 1, and 1 for notifications | no | the connection is multiplexed |
+//! | Redis | 3 for each process: operations, renewals, notifications | no | connections are multiplexed: no call waits for one |
 //!
 //! A handler that holds a connection of the pool delays no renewal and no completion. A `#[tx]` handler holds
 //! one connection of the pool while it runs; if the pool is exhausted, the next one gets a 503 after the store's timeout, and

@@ -67,7 +67,8 @@ pub enum InvalidKey {
     /// The header was sent more than once.
     #[error("the key was sent more than once")]
     Repeated,
-    /// A UUIDv7 or ULID whose time is more than 5 minutes ahead, where [`KeyAge::Ttl`](crate::KeyAge::Ttl) asks.
+    /// A UUIDv7 or ULID whose time is ahead by more than a tenth of the TTL, 5 minutes at most, where
+    /// [`KeyAge::Ttl`](crate::KeyAge::Ttl) is set.
     #[error("the timestamp in the key is in the future")]
     FromTheFuture,
 }

@@ -127,14 +127,19 @@
 //!   its client disconnected, the rest moves to a background task, with its tracing span (but without
 //!   tokio's task-locals, which cannot move). [`Idempotency::shutdown`] waits for these tasks.
 //! * **A response is sent only after it is stored.** If a client has seen a response, every retry
-//!   will see the same response, until the TTL ends.
+//!   will see the same response, until the TTL ends. The exceptions: if the store fails after the handler, the response is
+//!   sent and is stored in the background ([`choosing_a_store`](choosing_a_store#when-the-store-fails)); a body that is
+//!   streamed is stored at its end, and one over `max_response_bytes` not at all
+//!   ([`response-not-retained`](answers#response-not-retained)); a [`Release`], and an error that [`ReplayErrors`] excludes,
+//!   is not stored and frees the key.
 //! * **No attempt touches another attempt's claim.** Every write names the random [`Token`] of its claim. An
 //!   attempt that lost its claim changes nothing, and answers with what is stored.
 //!
 //! # What is not guaranteed
 //!
 //! * After a **crash** between effect and record it is unknown whether the effect took place. The
-//!   default says so (`outcome-unknown`) and never runs twice. If the effect is a row in your own
+//!   default says so (`outcome-unknown`) and never runs twice as long as the record is kept
+//!   ([30 days](IdempotencyBuilder::abandoned_retention) unless set otherwise). If the effect is a row in your own
 //!   database, there is no such moment: see [`Transactions`]. [`which_guarantee`] leads from your situation
 //!   to the right mode.
 //! * A guarantee holds only as long as the store keeps its records: [`choosing_a_store`] says what each store
@@ -188,8 +193,9 @@
 //!
 //! # What is logged
 //!
-//! Events go to [`tracing`]; [`operating`] says which to alert on. Lost claims, failed store calls and keys that become abandoned are warnings; panics of
-//! handlers and responses that could not be stored are errors. What an operator decides, or has revealed on the
+//! Events go to [`tracing`]; [`operating`] says which to alert on. Lost claims, failed store calls, responses that are not stored
+//! yet and keys that become abandoned are warnings. Requests that are answered 503 because the store failed, panics of handlers,
+//! responses that are stored without their body because of the store, and abandoned records that are purged are errors. What an operator decides, or has revealed on the
 //! page for operators, is a warning with their name. A record appears as the first four
 //! bytes of its digest; keys, scopes, bodies and tokens never appear.
 

@@ -25,7 +25,7 @@
 //! | `idempotency_taken_over_total` | counter | `operation` | attempts that took over from an abandoned one |
 //! | `idempotency_claims_lost_total` | counter | `operation` | claims that were lost while their handlers ran or their responses were being stored |
 //! | `idempotency_abandoned_total` | counter | `operation` | attempts of this process that left their key undecided; a process that dies counts nothing |
-//! | `idempotency_abandoned` | gauge | `operation` | abandoned records in the store, of whichever process, as of the last look |
+//! | `idempotency_abandoned` | gauge | `operation` | abandoned records in the store, from any process, as of the last look |
 //! | `idempotency_purged_abandoned_total` | counter | `operation` | abandoned records that were purged: nothing was decided about them |
 //! | `idempotency_store_duration_seconds` | histogram | `store`, `call`, `result` | store calls; the result is `ok` or a kind of error |
 //! | `idempotency_lease_renewals_total` | counter | `result` | renewals: `renewed`, `late` (it had ended by then), `lost`, `failed` |
@@ -353,7 +353,7 @@ fn describe() {
     );
     describe_gauge!(
         "idempotency_abandoned",
-        "Abandoned records in the store, of whichever process."
+        "Abandoned records in the store, from any process."
     );
     describe_counter!(
         "idempotency_purged_abandoned_total",

@@ -1,7 +1,6 @@
 //! What an application is told about its requests, claims and store, for metrics and alerts.
 //!
-//! The problem: a key that a crash has left undecided, a store that gets slow, leases that are renewed too late:
-//! the responses of a service show none of them. An [`Observer`] is told of each of these as it happens, by an [`Event`] that
+//! A service's responses do not show an undecided key, a slow store or late lease renewals. An [`Observer`] is told of each of these as it happens, by an [`Event`] that
 //! borrows everything: nothing is allocated for it, and without an observer nothing is done.
 //!
 //! ```
@@ -27,7 +26,7 @@
 //! # drop(idempotency);
 //! ```
 //!
-//! The feature `metrics` has one that is finished: `MetricsObserver`, for the
+//! The feature `metrics` provides a ready-made observer: `MetricsObserver`, for the
 //! [`metrics`](https://docs.rs/metrics) facade. `examples/opentelemetry.rs` shows one for OpenTelemetry.
 //!
 //! # What an observer is not told
@@ -238,7 +237,7 @@ pub enum Event<'a> {
         /// Which record.
         record: RecordKey,
     },
-    /// How many abandoned records of an operation the store has, of whichever process, as of the last look
+    /// How many abandoned records of an operation the store has, from any process, as of the last look
     /// ([`IdempotencyBuilder::abandoned_check`](crate::IdempotencyBuilder::abandoned_check)).
     #[non_exhaustive]
     AbandonedRecords {

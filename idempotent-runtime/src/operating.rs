@@ -25,7 +25,7 @@
 //! | question | metric | log, and its level |
 //! | --- | --- | --- |
 //! | Is a payment undecided? | `idempotency_abandoned` > 0 | `a key is abandoned`, WARN, once for each record and process |
-//! | Was one never decided? | `idempotency_purged_abandoned_total` | `purged an abandoned record`, ERROR |
+//! | Was one never decided? (Redis tells nothing) | `idempotency_purged_abandoned_total` | `purged an abandoned record`, ERROR |
 //! | Is the store in trouble? | `idempotency_store_duration_seconds`, by call and result | `could not ...`, WARN; 503: ERROR |
 //! | Are requests refused, or unprotected? | `idempotency_requests_total{outcome="store-unavailable"}`, `"degraded"` | ERROR |
 //! | Did a handler run whose response is not stored yet? | `idempotency_pending_responses` > 0 | `could not store a response`, WARN |
@@ -87,8 +87,9 @@
 //!    ```
 //! 3. **It did not happen**: `idempotent resolve --label order-4711 --retry --reason "not on the statement"`. The key is free.
 //! 4. **You do not know yet**: do nothing. The key stays refused for
-//!    [`abandoned_retention`](crate::IdempotencyBuilder::abandoned_retention) (30 days), and then an error is logged. Make it longer
-//!    than your slowest reconciliation: a retry that comes after that time and before the sweep finds the key free and runs, and the
+//!    [`abandoned_retention`](crate::IdempotencyBuilder::abandoned_retention) (30 days), and then an error is logged
+//!    (not on Redis, where the server removes the record itself: watch the gauge there). Make it longer than your slowest
+//!    reconciliation: a retry that comes after that time and before the sweep finds the key free and runs, and the
 //!    record is then neither logged nor counted.
 //!
 //! **Where the tool looks.** `--store` (or `IDEMPOTENCY_URL`) names the database. `--table` (SQL), `--schema` (PostgreSQL) and

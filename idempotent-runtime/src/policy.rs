@@ -76,7 +76,8 @@ pub enum InFlight {
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum OnAbandoned {
-    /// 409 `outcome-unknown`: the handler never runs twice. The default.
+    /// 409 `outcome-unknown`: the handler never runs twice, as long as the record is kept
+    /// ([`abandoned_retention`](crate::IdempotencyBuilder::abandoned_retention), 30 days by default). The default.
     Reject,
     /// Run the handler again, as the next attempt: **at least once** after a crash. For handlers
     /// whose effects are themselves idempotent.
@@ -100,11 +101,11 @@ impl fmt::Debug for OnAbandoned {
     }
 }
 
-/// How old a key may be that says when it was made: a UUIDv7 or a ULID.
+/// The maximum age of a key that contains a timestamp (UUIDv7 or ULID).
 ///
 /// A key that is sent again after its record has expired is a new key to the store, and its request runs again.
 /// A client that retries for longer than the TTL, or a message that waited in a queue, is charged twice. Where the
-/// key has a time in it, that can be refused.
+/// key contains a timestamp, such a request can be refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyAge {
@@ -114,7 +115,8 @@ pub enum KeyAge {
     /// A key that is older than the TTL, less a margin for the clocks (a tenth of the TTL, 5 minutes at most), and has no
     /// record is answered 400 `key-expired`, and nothing runs. A response that is stored is replayed all the same: its TTL
     /// is counted from when it was given. A key from the future, by more than the margin, is 400 `invalid-key`. Keys
-    /// of other forms pass. The time is compared with this process's clock. Recommended where all clients
+    /// of other forms pass, and so do keys that are made from a handler's arguments (`key = expr`). The time is compared
+    /// with this process's clock. Recommended where all clients
     /// make their keys in one of these forms.
     Ttl,
 }
@@ -268,8 +270,8 @@ impl Policy {
         self
     }
 
-    /// That the key is made from the handler's arguments, and not in a header. The attribute sets it with
-    /// its argument `key`.
+    /// Takes the key from the handler's arguments instead of a header. The attribute sets it with its argument
+    /// `key`.
     #[doc(hidden)]
     #[must_use]
     pub const fn key_from_arguments(mut self) -> Self {
@@ -277,7 +279,7 @@ impl Policy {
         self
     }
 
-    /// How old a key may be that says when it was made. Default [`KeyAge::Any`].
+    /// The maximum age of a key that contains a timestamp (UUIDv7 or ULID). Default [`KeyAge::Any`].
     #[must_use]
     pub const fn key_age(mut self, age: KeyAge) -> Self {
         self.key_age = age;

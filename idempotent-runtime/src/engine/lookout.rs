@@ -1,4 +1,4 @@
-//! Looking out for abandoned records, of whichever process: a process that crashes reports nothing, and its client may never retry.
+//! Looking out for abandoned records, from any process: a process that crashes reports nothing, and its client may never retry.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

@@ -60,11 +60,11 @@ pub enum ExecuteErrorKind {
     /// gone. Nothing has run *now*, and a retry is of no use.
     KeyExpired,
     /// Scope, key or input have no JSON of their own: they do not serialize, or another value has the
-    /// same JSON, as NaN and `None` have. The source says which. Nothing has run.
+    /// same JSON, as NaN and `None` have. Or the label has more than 64 bytes. The source says which. Nothing has run.
     UnusableInput,
-    /// The records cannot be read or written at the moment. Nothing has run; retry.
+    /// The records cannot be read or written at the moment. This call has run nothing; retry.
     Store,
-    /// This instance takes no new work. Nothing has run; retry with another instance.
+    /// This instance takes no new work. This call has run nothing; retry with another instance.
     ShuttingDown,
 }
 
@@ -144,7 +144,7 @@ impl fmt::Display for ExecuteError {
             ExecuteErrorKind::HttpResponse => "the record holds an HTTP response and not a result",
             ExecuteErrorKind::InvalidKey => "invalid key",
             ExecuteErrorKind::KeyExpired => "the key is older than the TTL, and has no record",
-            ExecuteErrorKind::UnusableInput => "scope, key or input cannot be used",
+            ExecuteErrorKind::UnusableInput => "unusable scope, key, input or label",
             ExecuteErrorKind::Store => "the store cannot be read or written",
             ExecuteErrorKind::ShuttingDown => "the service is shutting down",
         })

@@ -106,9 +106,9 @@ impl Idempotency {
     /// `serde_json::Value`, or in a variant of an enum within an internally tagged enum. Use a
     /// `BTreeSet` there.
     ///
-    /// [`#[idempotent]`](macro@crate::idempotent) on a plain function is this method, with the
-    /// its `name` for an operation, the JSON of its `key = expr` for a key (where a string has its
-    /// quotes), and its `fingerprint = expr`, or the tuple of its arguments, for an input.
+    /// On a plain function, [`#[idempotent]`](macro@crate::idempotent) calls this method: the operation is its
+    /// `name`, the key is the JSON of its `key = expr` (a string keeps its quotes), the input is its
+    /// `fingerprint = expr` or the tuple of its arguments.
     ///
     /// Namespace, operation, scope and key are one record key with those of HTTP: an operation of the
     /// same name there is the same operation. But no request has the input of a function, so the
@@ -132,7 +132,7 @@ impl Idempotency {
     ///
     /// TTL, lease, waiting for a duplicate and shutting down are as for handlers. Key header,
     /// [`Policy::required`], [`Policy::fingerprint`] and [`Policy::replay_errors`] mean nothing here.
-    /// While the store is away nothing runs, whatever [`OnStoreFailure`](crate::OnStoreFailure) says.
+    /// While the store is unavailable nothing runs, whatever [`OnStoreFailure`](crate::OnStoreFailure) says.
     ///
     /// # When the caller goes away
     ///
@@ -142,10 +142,9 @@ impl Idempotency {
     ///
     /// # Errors
     ///
-    /// The function's own, or an [`ExecuteError`] by its `From`: that the key
-    /// cannot be used, that input or scope have no JSON of their own, that the store is away or this instance
-    /// is shutting down (in these cases nothing has run), or that the record has no result of type
-    /// `T` (then nothing has run *again*).
+    /// The function's own, or an [`ExecuteError`] by its `From`: that the key is invalid, that input or scope have
+    /// no JSON of their own, that the store is unavailable or this instance is shutting down (in these cases this
+    /// call has run nothing), or that the record has no result of type `T` (then nothing has run *again*).
     ///
     /// When the claim was lost while the function ran, the answer is the record's and never the
     /// function's own, be that `Ok` or `Err`: all answers for a key are equal.

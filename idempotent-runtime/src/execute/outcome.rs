@@ -4,7 +4,7 @@ use super::error::{ExecuteError, ExecuteErrorKind};
 use crate::handle::problem::ProblemCode;
 use crate::observer::Outcome;
 
-/// What became of an [`Idempotency::execute`](crate::Idempotency::execute).
+/// The outcome of an [`Idempotency::execute`](crate::Idempotency::execute).
 ///
 /// Not everything here is a success, which is why it must be looked at: with a `match`, or with
 /// [`into_result`](Self::into_result).
@@ -21,12 +21,12 @@ pub enum Execution<T> {
         /// The time until that claim's lease ends unless it is renewed. It may well be done sooner.
         retry_after: Duration,
     },
-    /// The key is another input's. Nothing has run.
+    /// The key was used with different input. Nothing has run.
     Mismatch,
-    /// It was running and was cut off, so that it is unknown whether it took effect, and the policy is
+    /// It was running and was interrupted, so that it is unknown whether it took effect, and the policy is
     /// not to run it again.
     OutcomeUnknown,
-    /// It ran before, and its result was not kept: it was larger than
+    /// It ran before, and its result was not stored: it was larger than
     /// [`Policy::max_response_bytes`](crate::Policy::max_response_bytes), or would not
     /// have read back as it was, such as NaN.
     NotRetained,
@@ -48,7 +48,7 @@ impl<T> Execution<T> {
     ///
     /// # Errors
     ///
-    /// [`ExecuteError`], of the kind that is called as the outcome is.
+    /// [`ExecuteError`], whose kind has the same name as the outcome.
     pub fn into_result(self) -> Result<T, ExecuteError> {
         let kind = match self {
             Self::Executed(value) | Self::Replayed(value) => return Ok(value),

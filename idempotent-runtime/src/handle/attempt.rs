@@ -16,8 +16,8 @@ use crate::key::{RecordKey, derived_key};
 /// An extractor for a handler under `#[idempotent]`: which attempt this is, and what the handler
 /// needs to be tried again safely.
 ///
-/// Extractors run before the claim, so the answers are there once the handler runs. An extractor of yours has to ask the request's
-/// own parts for it: a copy of these is of another request, whose attempt [is not protected](Self::is_protected).
+/// Its values are known once the handler runs. A custom extractor must request it from the request's own parts:
+/// cloned parts belong to another request, whose attempt [is not protected](Self::is_protected).
 ///
 /// ```
 /// use idempotent_runtime::{Attempt, StepError, idempotent};
@@ -73,7 +73,7 @@ enum Run {
         record: RecordKey,
         since: Instant,
     },
-    /// The store was away, so there is no claim, but the key is known.
+    /// The store was unavailable, so there is no claim, but the key is known.
     Degraded {
         record: RecordKey,
     },
@@ -124,8 +124,8 @@ impl Attempt {
         }
     }
 
-    /// Whether this run is kept. It is not when the request had no key and `required = false`, when
-    /// its method is safe, or when the store is away and the application chose to run unprotected.
+    /// Whether this run is protected by a record. It is not if the request has no key (`required = false`), its
+    /// method is safe, or the store is unavailable and [`FailOpen`](crate::OnStoreFailure::FailOpen) is set.
     #[must_use]
     pub fn is_protected(&self) -> bool {
         self.record_key().is_some()
@@ -147,8 +147,8 @@ impl Attempt {
     ///
     /// Where the request has no key, nothing can be the same on every attempt: the key is then
     /// derived from random bytes, drawn once for each request, so that each request is an intent of
-    /// its own. One that has a key, but runs unprotected because the store is away, has the key that
-    /// it would have with its claim.
+    /// its own. One that has a key, but runs unprotected because the store is unavailable, has the key
+    /// that it would have with its claim.
     ///
     /// [record key]: crate::RecordKey
     #[must_use]
@@ -164,39 +164,39 @@ impl Attempt {
         }
     }
 
-    /// Runs a step of the handler, unless an earlier attempt has finished it: then its result of that
-    /// time is returned, and the future is dropped without being polled.
+    /// Runs a step of the handler. If an earlier attempt finished this step, its stored result is returned and the
+    /// future is dropped without being polled.
     ///
-    /// For a handler that has several effects and may be cut off between them (use it with
-    /// `on_abandoned = "retry"`, or a recovery function). The result of a step that succeeds is kept
-    /// in the record; when the request is retried after a crash, the new attempt runs through the
-    /// handler from its beginning, and gets from the steps that were finished what they gave. Results
-    /// are kept as JSON, until the record is completed.
+    /// For a handler that has several effects and may be interrupted between them (use it with
+    /// `on_abandoned = "retry"`, or a recovery function). The result of a step that succeeds is stored
+    /// in the record. When the request is retried after a crash, a new attempt runs the handler from the
+    /// beginning, and finished steps return their stored results. Results are stored as JSON, until the
+    /// record is completed.
     ///
-    /// * **A step is at least once.** Its effect comes before its result is kept, and a crash may come
+    /// * **A step is at least once.** Its effect comes before its result is stored, and a crash may come
     ///   between the two. Send a [`derived_key`](Self::derived_key) along, or make the effect
-    ///   idempotent in another way. What was kept is never run again.
-    /// * **A step that fails is not kept**: its error is returned, and the label is free to be tried
+    ///   idempotent in another way. A step whose result was stored is never run again.
+    /// * **A step that fails is not stored**: its error is returned, and the label is free to be tried
     ///   again.
     /// * **Every step needs a label of its own**, also in a loop (`&format!("line {n}")`), and the same
     ///   one on every attempt: not from a clock or a random source, nor in an order that changes.
     ///   Labels may appear in logs: they should hold no secrets.
-    /// * **A result of another type is an error and never a second run.** The type's name is kept (without
-    ///   the paths of modules), and the JSON has to be readable. To rename or change the
+    /// * **A result of another type is an error and never a second run.** The type's name is stored (without
+    ///   the paths of modules), and the JSON must be readable. To rename or change the
     ///   type of a step while keys are alive, give the step a new label, knowing that it runs again.
     /// * Steps may run concurrently (`join!`).
     /// * **Steps belong in the handler, not in a body that it streams.** A body that is over `max_response_bytes`, or that goes
     ///   on after the record was completed (it has produced the length that it announced), ends the claim: later steps in it
     ///   are refused ([`StepError::Lost`]), the record says that the request was carried out, and no retry runs them.
-    /// * If the store is away when a step is done, the handler gets its result all the same, since the
+    /// * If the store is unavailable when a step is done, the handler gets its result all the same, since the
     ///   effect cannot be undone; a warning is logged, and the next step's save carries it too.
     /// * There is room for 1 MiB in a record. A result that does not fit (or does not serialize) is
-    ///   returned, but not kept; that the step was finished is kept, so a later attempt gets an error
+    ///   returned, but not stored; that the step was finished is stored, so a later attempt gets an error
     ///   and does not run it again. When there is no room even for that, a step does not begin.
-    /// * Steps that are finished say that something happened, and one that was dropped before its end, or was refused because the
-    ///   store did not say whether it may begin, that something may have. So an error answer that is not stored
-    ///   (`replay_errors`, [`StepError`]) does not free the key then: it becomes abandoned, and with
-    ///   `on_abandoned = "retry"` the client's retry goes on after the last finished step.
+    /// * A finished step means that something happened. A step that was dropped midway, or refused because the store did
+    ///   not say whether it may begin, means that something may have. In either case an error response that is not stored
+    ///   (`replay_errors`, [`StepError`]) leaves the key abandoned, not free; with `on_abandoned = "retry"` the client's
+    ///   retry continues after the last finished step.
     ///   [`Release`](crate::Release) still means that nothing happened: the key is free, and the steps are forgotten.
     ///
     /// Where nothing is protected, the future just runs.

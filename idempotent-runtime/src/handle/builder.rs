@@ -81,7 +81,7 @@ impl IdempotencyBuilder {
     /// A secret for the record keys: HMAC-SHA-256 instead of SHA-256, so that a reader of the store
     /// cannot test guesses of clients' keys. Use 32 random bytes: one that is short can be guessed itself.
     ///
-    /// **Another secret is another record for every key.** To set one for the first time or to change
+    /// **Changing the secret changes every record key, so live keys run again.** To set one for the first time or to change
     /// it while keys are alive, name what was in force before:
     /// [`previously_without_secret`](Self::previously_without_secret),
     /// [`previous_secrets`](Self::previous_secrets).
@@ -171,7 +171,7 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// What requests are digested with, to be told from each other. Default [`Digest::Sha256`].
+    /// The hash function for fingerprints. Default [`Digest::Sha256`].
     ///
     /// It can be changed while keys are alive, in two steps: first every process gets the cargo feature
     /// `blake3`, then the digest. A process with the feature knows requests by either digest, and asks
@@ -195,9 +195,9 @@ impl IdempotencyBuilder {
     }
 
     /// How often expired records are purged, a thousand at a time. Default: every minute; zero means
-    /// never. They are absent whether or not they were purged, so this is about room; and about the error that is logged for
-    /// an abandoned record which nothing has decided: a request with its key that comes before the purge replaces it without one.
-    /// It begins when the handle is built, or with the first request where that is outside of a tokio runtime.
+    /// never. Expired records count as absent even before they are purged. The interval affects space, and one log
+    /// line: a request that arrives before the purge replaces an undecided abandoned record without the error.
+    /// Purging begins when the handle is built, or with the first request where that is outside of a tokio runtime.
     ///
     /// # Panics
     ///
@@ -213,7 +213,8 @@ impl IdempotencyBuilder {
 
     /// How long the record of an abandoned attempt is kept after its lease has ended, so that a crash is
     /// never mistaken for permission, and an operator finds it. Default 30 days. When it is purged, an
-    /// error is logged with its operation and record key, and the key is free.
+    /// error is logged with its operation and record key, and the key is free. (Not on Redis: the server removes an
+    /// expired record itself, and nothing is logged or counted.)
     ///
     /// # Panics
     ///
@@ -250,11 +251,11 @@ impl IdempotencyBuilder {
 
     /// The most handlers that run on in the background. Default: any number.
     ///
-    /// A handler that has begun is finished although its client goes away. Where clients time out and retry while
+    /// A handler that has begun runs to its end although its client disconnects. Where clients time out and retry while
     /// handlers hang, such handlers pile up. With this many of them, requests that would begin one more are answered
     /// 503 `overloaded` with `Retry-After`, before a claim. Replays and unprotected requests are still answered.
     ///
-    /// No handler is cut off for it: those that run already may still lose their clients, and come on top.
+    /// Running handlers are never stopped, so handlers whose clients disconnect later can exceed the limit.
     ///
     /// # Panics
     ///

@@ -96,11 +96,12 @@ struct Settings {
     extensions: Extensions,
 }
 
-/// What happens to a request whose key cannot be looked up because the store is unavailable: it cannot be
-/// reached, does not reply in time, or refuses. A full store is not unavailable: one client that fills it
-/// would have all other clients' retries run twice. Nor is a record that is locked, by another request with
-/// this key for one, or one that another release has written. And a key that the store has said to be in use, by an
-/// attempt that runs or has crashed, was looked up, whatever happens to the store afterwards. Requests are answered 503 then, whatever this says.
+/// What happens to a request whose key cannot be looked up.
+///
+/// Applies when a key cannot be looked up because the store is unreachable, too slow, or refusing. It does not
+/// apply, and the answer is always 503, if the store is full (one client could otherwise make all others' retries
+/// run twice), if the record is locked or was written by another release, or if the store has already reported the
+/// key as in use by a running or crashed attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnStoreFailure {
@@ -109,8 +110,8 @@ pub enum OnStoreFailure {
     #[default]
     FailClosed,
     /// The handler runs without protection, and its response is marked `Idempotency-Degraded:
-    /// true`. **A retry may then run it again.** For operations that rather happen twice than not
-    /// at all.
+    /// true`. **A retry may then run it again.** For operations for which running twice is better
+    /// than not running.
     FailOpen,
 }
 

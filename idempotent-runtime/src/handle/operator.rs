@@ -14,9 +14,9 @@ use crate::store::{ListCursor, ListFilter, Listing, StoreError};
 
 /// # For operators
 ///
-/// What is stored for one key, and what is done about a key whose request was cut off. None of these
-/// needs a router: a tool of its own can do it that has a handle on the same store **with the same
-/// namespace and secret** as the service. With another one it sees other records: none.
+/// What is stored for one key, and what is done about a key whose request was interrupted. None of these needs a
+/// router: a separate tool can call them with a handle on the same store, namespace and secret. **With another
+/// namespace or secret it cannot find the service's records by key.**
 ///
 /// ```
 /// use http::{HeaderMap, StatusCode};
@@ -47,7 +47,7 @@ impl Idempotency {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`] when the store is away or has a
+    /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`] when the store is unavailable or has a
     /// record that cannot be read.
     pub async fn inspect(&self, identity: &Locator) -> Result<Option<Inspection>, Error> {
         let mut found = self.records(&self.locate(identity)?).await?.into_iter();

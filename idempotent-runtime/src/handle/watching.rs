@@ -18,7 +18,7 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// How often this process looks for abandoned records in the store, of whichever process. A record that was not there at
+    /// How often this process looks for abandoned records in the store, from any process. A record that was not there at
     /// the look before is logged at level `WARN` with its record key, operation and label, and observers are told how many there
     /// are ([`Event::AbandonedRecords`](crate::observer::Event::AbandonedRecords)). Zero means never. Default: every
     /// 5 s if there is an [observer](Self::observer), else never.

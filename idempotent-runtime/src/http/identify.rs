@@ -68,7 +68,7 @@ pub(super) fn usable(error: Option<&serde_json::Error>) -> Result<(), Problem> {
     match error {
         None => Ok(()),
         Some(error) => {
-            tracing::error!(%error, "could not serialize what identifies a request");
+            tracing::error!(%error, "unusable scope, key, fingerprint or label");
             Err(Problem::new(ProblemCode::UnusableInput))
         }
     }

@@ -32,8 +32,8 @@ pub enum ProblemCode {
     Overloaded,
     /// 500 `handler-failed`: the handler panicked, or its response body was interrupted.
     HandlerFailed,
-    /// 500 `unusable-input`: a `scope`, `key` or `fingerprint` expression could not be serialized.
-    /// Nothing was run.
+    /// 500 `unusable-input`: a `scope`, `key` or `fingerprint` expression could not be serialized, or a `label` has
+    /// more than 64 bytes. Nothing was run.
     UnusableInput,
     /// 501 `unprotected-route`: the request has a key, and the handler, which **has run**, is not protected by it. Only from
     /// [`ForgottenRoutesLayer::refuse`](crate::answers#unprotected-route) (feature `forgotten-routes`).

@@ -36,7 +36,7 @@
 //!
 //! | | connections | when all are in use |
 //! | --- | --- | --- |
-//! | claims, replays, completions, steps, operators, purging | [10](MySqlStore::with_connections) | a call waits; a request whose claim waits longer than the store's timeout is 503, and nothing was done |
+//! | claims, replays, completions, steps, operators, purging | [10](MySqlStore::with_connections) | a call waits; a request whose claim has waited twice for the store's timeout is 503, and nothing was done |
 //! | renewals of leases | 2 | a renewal waits, and nothing else |
 //! | transactions (`#[tx]`) | the pool's, one for each that runs | a request waits for the pool, and is 503 after the store's timeout |
 //!
