@@ -374,7 +374,7 @@ async fn metrics_count_requests_and_a_payment_that_crashed() {
     dies_of_request(shop, payment).await;
 
     let shop = start();
-    let abandoned = r#"idempotency_abandoned{operation="POST /payments"} 1"#;
+    let abandoned = r#"idempotency_abandoned_records{operation="POST /payments"} 1"#;
     let counted = async {
         while !scrape(&shop).await.contains(abandoned) {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;

@@ -24,8 +24,8 @@
 //! | `idempotency_in_flight` | gauge | `operation` | attempts of this process that hold a claim or a transaction |
 //! | `idempotency_taken_over_total` | counter | `operation` | attempts that took over from an abandoned one |
 //! | `idempotency_claims_lost_total` | counter | `operation` | claims that were lost while their handlers ran or their responses were being stored |
-//! | `idempotency_abandoned_total` | counter | `operation` | attempts of this process that left their key undecided; a process that dies counts nothing |
-//! | `idempotency_abandoned` | gauge | `operation` | abandoned records in the store, from any process, as of the last look |
+//! | `idempotency_attempts_abandoned_total` | counter | `operation` | attempts of this process that left their key undecided; a process that dies counts nothing |
+//! | `idempotency_abandoned_records` | gauge | `operation` | abandoned records in the store, from any process, as of the last look |
 //! | `idempotency_purged_abandoned_total` | counter | `operation` | abandoned records that were purged: nothing was decided about them |
 //! | `idempotency_store_duration_seconds` | histogram | `store`, `call`, `result` | store calls; the result is `ok` or a kind of error |
 //! | `idempotency_lease_renewals_total` | counter | `result` | renewals: `renewed`, `late` (it had ended by then), `lost`, `failed` |
@@ -88,7 +88,7 @@ struct Operation {
 const EVENTS: [&str; 4] = [
     "idempotency_taken_over_total",
     "idempotency_claims_lost_total",
-    "idempotency_abandoned_total",
+    "idempotency_attempts_abandoned_total",
     "idempotency_purged_abandoned_total",
 ];
 
@@ -241,7 +241,7 @@ impl Operation {
         describe();
         let operation = Self {
             in_flight: ::metrics::gauge!("idempotency_in_flight", "operation" => Arc::clone(&name)),
-            abandoned: ::metrics::gauge!("idempotency_abandoned", "operation" => Arc::clone(&name)),
+            abandoned: ::metrics::gauge!("idempotency_abandoned_records", "operation" => Arc::clone(&name)),
             requests: Slots::default(),
             events: EVENTS.map(|event| {
                 let counter = ::metrics::counter!(event, "operation" => Arc::clone(&name));
@@ -348,11 +348,11 @@ fn describe() {
         "Claims that were lost before their responses were stored."
     );
     describe_counter!(
-        "idempotency_abandoned_total",
+        "idempotency_attempts_abandoned_total",
         "Attempts of this process that left their key undecided."
     );
     describe_gauge!(
-        "idempotency_abandoned",
+        "idempotency_abandoned_records",
         "Abandoned records in the store, from any process."
     );
     describe_counter!(

@@ -238,7 +238,7 @@ pub enum Event<'a> {
         record: RecordKey,
     },
     /// How many abandoned records of an operation the store has, from any process, as of the last look
-    /// ([`IdempotencyBuilder::abandoned_check`](crate::IdempotencyBuilder::abandoned_check)).
+    /// ([`IdempotencyBuilder::abandoned_check_interval`](crate::IdempotencyBuilder::abandoned_check_interval)).
     #[non_exhaustive]
     AbandonedRecords {
         /// Which operation, as it is stored.

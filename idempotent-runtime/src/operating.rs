@@ -13,7 +13,7 @@
 //!    that can lose records or stop the service, with a fix for each. It exits with 0, 1 (warnings) or 2 (errors).
 //! 2. Give each operation a label that a person knows: `#[idempotent(label = order.number)]`.
 //! 3. Set an [observer](crate::observer), so that abandoned keys are looked for and counted. **Without one (and without
-//!    `abandoned_check`) a crash leaves no line in the log** until its record is purged, only 409s:
+//!    `abandoned_check_interval`) a crash leaves no line in the log** until its record is purged, only 409s:
 //!    [`IdempotencyBuilder::observer`](crate::IdempotencyBuilder::observer). The feature `metrics` has one for the `metrics` facade;
 //!    `metrics/alerts.yml` and `metrics/dashboard.json` in the repository are alert rules for Prometheus and a dashboard for Grafana.
 //! 4. Call [`Idempotency::shutdown`](crate::Idempotency::shutdown) when the server has stopped, with a deadline that your
@@ -24,7 +24,7 @@
 //!
 //! | question | metric | log, and its level |
 //! | --- | --- | --- |
-//! | Is a payment undecided? | `idempotency_abandoned` > 0 | `a key is abandoned`, WARN, once for each record and process |
+//! | Is a payment undecided? | `idempotency_abandoned_records` > 0 | `a key is abandoned`, WARN, once for each record and process |
 //! | Was one never decided? (Redis tells nothing) | `idempotency_purged_abandoned_total` | `purged an abandoned record`, ERROR |
 //! | Is the store in trouble? | `idempotency_store_duration_seconds`, by call and result | `could not ...`, WARN; 503: ERROR |
 //! | Are requests refused, or unprotected? | `idempotency_requests_total{outcome="store-unavailable"}`, `"degraded"` | ERROR |
@@ -36,7 +36,7 @@
 //! | How many requests are retries? | `idempotency_requests_total{outcome="replayed"}` | `answered`, DEBUG |
 //!
 //! **How soon.** Each process looks for abandoned records every 5 s
-//! ([`abandoned_check`](crate::IdempotencyBuilder::abandoned_check)), but spends at most a hundredth of its time on it: where a look
+//! ([`abandoned_check_interval`](crate::IdempotencyBuilder::abandoned_check_interval)), but spends at most a hundredth of its time on it: where a look
 //! takes half a second, as on a Redis with many keys, the next is 50 s later. A crash is found when its lease has ended (30 s
 //! by default) and a process looks; a process that starts looks at once. The gauge falls at the look after the decision. Each process logs each record
 //! once. Clients learn of it sooner: `idempotency_requests_total{outcome="outcome-unknown"}` rises with the first retry.

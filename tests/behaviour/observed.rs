@@ -184,7 +184,7 @@ pub(super) fn request(path: &str, key: &str, body: &'static str) -> Request<Body
 fn observed(store: impl Store) -> (IdempotencyBuilder, Seen) {
     let seen = Seen::default();
     let builder = builder_on(store).observer(seen.clone());
-    (builder.abandoned_check(Duration::ZERO), seen)
+    (builder.abandoned_check_interval(Duration::ZERO), seen)
 }
 
 #[tokio::test]

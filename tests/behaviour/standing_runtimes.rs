@@ -30,7 +30,7 @@ fn another_runtime_looks_out_for_one_that_stands_still() {
     let clock = Arc::new(ManualClock::new());
     let store = FaultyStore::certain(&clock);
     let idempotency = Idempotency::builder(store.clone())
-        .abandoned_check(Duration::from_secs(1))
+        .abandoned_check_interval(Duration::from_secs(1))
         .build();
     standing.block_on(once(&idempotency, "at startup"));
     clock.advance(Duration::from_secs(60 * 60));

@@ -92,7 +92,7 @@ pub(crate) struct EngineSettings {
     pub(crate) store_timeout: Duration,
     pub(crate) purge_interval: Duration,
     /// How often abandoned records are looked for; zero for never.
-    pub(crate) abandoned_check: Duration,
+    pub(crate) abandoned_check_interval: Duration,
     /// How long a record outlives its lease while it is not completed.
     pub(crate) retention: Duration,
     /// The most memory of responses that wait to be stored.
@@ -110,7 +110,7 @@ impl Default for EngineSettings {
         Self {
             store_timeout: Duration::from_secs(2),
             purge_interval: Duration::from_secs(60),
-            abandoned_check: Duration::ZERO,
+            abandoned_check_interval: Duration::ZERO,
             retention: Duration::from_secs(30 * 24 * 60 * 60),
             max_pending_bytes: 64 * 1024 * 1024,
             transaction_timeout: Duration::from_secs(30),
@@ -173,7 +173,7 @@ impl Engine {
             watches: wait::Watches::new(calls.clone()),
             key_queues: Keyed::default(),
             sweeper: Periodic::new(settings.purge_interval),
-            lookout: Periodic::new(settings.abandoned_check),
+            lookout: Periodic::new(settings.abandoned_check_interval),
             calls,
             retention: settings.retention,
             idle_limit: settings.transaction_timeout + IDLE_MARGIN,

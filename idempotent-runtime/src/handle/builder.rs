@@ -34,7 +34,7 @@ pub struct IdempotencyBuilder {
     is_previously_without_secret: bool,
     secret_check: bool,
     pub(super) observers: Vec<Arc<dyn Observer>>,
-    pub(super) abandoned_check: Option<Duration>,
+    pub(super) abandoned_check_interval: Option<Duration>,
     max_background: Option<usize>,
     pub(super) settings: Settings,
 }
@@ -51,7 +51,7 @@ impl IdempotencyBuilder {
             is_previously_without_secret: false,
             secret_check: true,
             observers: Vec::new(),
-            abandoned_check: None,
+            abandoned_check_interval: None,
             max_background: None,
             settings: Settings {
                 syntax: KeySyntax::default(),
@@ -337,8 +337,8 @@ impl IdempotencyBuilder {
     /// Makes the handle.
     #[must_use]
     pub fn build(mut self) -> Idempotency {
-        let every = || self.default_abandoned_check();
-        self.engine.abandoned_check = self.abandoned_check.unwrap_or_else(every);
+        let every = || self.default_abandoned_check_interval();
+        self.engine.abandoned_check_interval = self.abandoned_check_interval.unwrap_or_else(every);
         let observers = Observers::new(self.observers);
         let most = self.max_background;
         let most = most.or_else(|| (!observers.is_none()).then_some(usize::MAX));

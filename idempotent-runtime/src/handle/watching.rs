@@ -30,15 +30,15 @@ impl IdempotencyBuilder {
     ///
     /// If it is over [ten years](crate::Policy::MAX_DURATION).
     #[track_caller]
-    pub fn abandoned_check(mut self, period: Duration) -> Self {
+    pub fn abandoned_check_interval(mut self, period: Duration) -> Self {
         if !period.is_zero() {
             within_bounds(period);
         }
-        self.abandoned_check = Some(period);
+        self.abandoned_check_interval = Some(period);
         self
     }
 
-    pub(super) fn default_abandoned_check(&self) -> Duration {
+    pub(super) fn default_abandoned_check_interval(&self) -> Duration {
         if self.observers.is_empty() {
             Duration::ZERO
         } else {
