@@ -148,8 +148,8 @@ impl Idempotency {
     }
 
     /// Takes no new claims from now on (503 `shutting-down`), waits until the handlers that run have
-    /// been recorded, those included whose client went away, and returns how many of them were not
-    /// done by the deadline. Replays are still answered.
+    /// been recorded, those included whose client has disconnected, and returns how many of them were not
+    /// recorded by the deadline. Replays are still answered.
     ///
     /// Call it after the server has stopped accepting, and before the process ends; what is not
     /// done by then is found abandoned when its lease has ended.
@@ -175,8 +175,8 @@ impl Idempotency {
     }
 
     /// How much [`shutdown`](Self::shutdown) would wait for: one for each handler that runs under a
-    /// claim, and one more for each piece of work in the background (a handler whose client went
-    /// away, a response whose storing is being retried).
+    /// claim, and one more for each piece of work in the background (a handler whose client has
+    /// disconnected, a response that is not stored yet).
     #[must_use]
     pub fn pending(&self) -> usize {
         self.0.engine.tasks().len()
