@@ -32,7 +32,8 @@ const HANDLE: &str = "an expression over the handler's arguments: where the hand
 const HAS_HANDLE: &str = "this function takes the handle as an argument";
 const NO_REQUEST: &str = "this function has no request";
 const NO_ERROR: &str = "an `Err` of this function is never stored";
-const KEY_OF_ARGUMENTS: &str = "the key of this function comes from its arguments, not from a client";
+const KEY_OF_ARGUMENTS: &str =
+    "the key of this function comes from its arguments, not from a client";
 const HAS_KEY: &str = "this function always has a key";
 const NO_LEASE: &str = "a transaction has no lease, because it ends with its connection";
 const NOT_ABANDONED: &str =

@@ -8,7 +8,7 @@
     "`required` takes `true` or `false`: write `required = false`"
 }
 ::core::compile_error! {
-    "`ttl_hours` has to be more than zero and at most ten years: write `ttl_hours = 24`"
+    "`ttl_hours` must be more than zero and at most ten years: write `ttl_hours = 24`"
 }
 ::core::compile_error! {
     "`ttl` sets the same as `ttl_hours`: remove one of the two"

@@ -201,7 +201,8 @@ impl Finished {
         let Some(json) = &self.json else {
             return Err(unusable(Cause::NotRetained));
         };
-        serde_json::from_str(json).map_err(|source| unusable(Cause::Undecodable { requested, source }))
+        serde_json::from_str(json)
+            .map_err(|source| unusable(Cause::Undecodable { requested, source }))
     }
 }
 

@@ -115,9 +115,7 @@ impl<C> InTransaction<C> {
             .await
             .is_err()
         {
-            tracing::error!(
-                "could not clean up in time after a handler ended its own transaction"
-            );
+            tracing::error!("could not clean up in time after a handler ended its own transaction");
         }
     }
 

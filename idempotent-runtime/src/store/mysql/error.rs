@@ -62,7 +62,9 @@ const NOT_LOCKED: [u16; 2] = [1099, 1100];
 
 /// The table is another release's.
 #[derive(Debug, thiserror::Error)]
-#[error("table `{table}` does not have the columns of this release; run `MySqlStore::migrate` for details")]
+#[error(
+    "table `{table}` does not have the columns of this release; run `MySqlStore::migrate` for details"
+)]
 struct OtherColumns {
     table: String,
     source: sqlx::Error,

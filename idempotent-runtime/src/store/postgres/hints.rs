@@ -153,7 +153,9 @@ impl Ear {
                     error = &error as &dyn std::error::Error,
                     "no notification for this record; its waiters poll"
                 ),
-                Err(_) => tracing::debug!(record = %key, "no notification for this record; its waiters poll"),
+                Err(_) => {
+                    tracing::debug!(record = %key, "no notification for this record; its waiters poll")
+                }
             }
         }
     }
