@@ -50,8 +50,12 @@ pub(crate) struct Settings {
         global = true
     )]
     pub(crate) store: Option<String>,
-    /// Table of the records [default: idempotency_records] (SQL stores)
-    #[arg(long, value_name = "NAME", global = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        global = true,
+        help = "Table of the records [default: idempotency_records] (SQL stores)"
+    )]
     pub(crate) table: Option<String>,
     /// The schema that the table is in (PostgreSQL)
     #[arg(long, value_name = "NAME", global = true)]

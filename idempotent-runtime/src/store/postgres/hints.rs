@@ -154,7 +154,7 @@ impl Ear {
                     "no notification for this record; its waiters poll"
                 ),
                 Err(_) => {
-                    tracing::debug!(record = %key, "no notification for this record; its waiters poll")
+                    tracing::debug!(record = %key, "no notification for this record; its waiters poll");
                 }
             }
         }
