@@ -272,7 +272,7 @@ async fn a_record_is_described_in_each_state() {
     let text = admin.get(&format!("/records/{abandoned}")).await.text;
     assert!(text.contains("/resolve") && text.contains("Finished steps"));
     let text = admin.get(&format!("/records/{tombstone}")).await.text;
-    assert!(text.contains("not kept"), "{text}");
+    assert!(text.contains("not stored"), "{text}");
     let text = admin.get(&format!("/records/{value}")).await.text;
     assert!(
         text.contains("the result of a function") && text.contains("8 bytes"),
