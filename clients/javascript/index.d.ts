@@ -2,13 +2,13 @@
 export interface Policy {
   /** Tries of one call of `fetch`, the first one included. Default 6. */
   attempts?: number
-  /** No try of one call of `fetch` begins later than this after the first. Below 2^31. Default 120,000. */
+  /** No try of one call of `fetch` begins later than this after the first, by `performance.now()` and by the clock. Default 120,000. */
   budget?: number
   /** The wait after try i is random between 0 and `base * 2 ** (i - 1)`, but at most `cap`. Default 1,000. */
   base?: number
   /** Default 30,000. */
   cap?: number
-  /** How long one try may take, its body included. Below 2^31. Default 30,000. */
+  /** How long one try may take, its body included; less if the key's life ends before. Below 2^31. Default 30,000. */
   timeout?: number
   /** How long the server keeps the record of a key. Default 24 hours. */
   lifetime?: number
@@ -18,7 +18,7 @@ export interface Policy {
   profile?: 'idempotent' | 'stripe'
 }
 
-/** The part of Web Storage that is used. Methods may return promises; one that never settles stops its intent and `unfinished`. */
+/** The part of Web Storage that is used. All tabs must share it, and a write must have reached the disk when `setItem` is done. Methods may return promises; one that never settles stops its intent and `unfinished`. */
 export interface IntentStorage {
   readonly length: number | Promise<number>
   key(index: number): string | null | Promise<string | null>
@@ -34,7 +34,10 @@ export interface IntentLocks {
 
 /** What tests and other platforms replace. */
 export interface Environment {
-  /** Default: `localStorage`, or the memory of this page where that throws. `null`: the memory of this page. Where one that is given fails, so does the call, and nothing is sent: it may have the key. */
+  /**
+   * Default: IndexedDB, or the memory of this page where there is none (Node) or the page may not store anything. `null`: the memory of
+   * this page. Where a storage fails, so does the call, and nothing is sent: it may have the key.
+   */
   storage?: IntentStorage | null
   /** Default: `navigator.locks`. Without it, only calls in one page wait for each other. */
   locks?: IntentLocks | null
@@ -63,12 +66,12 @@ export interface Intent {
   readonly key: string
   /** When the key was made, in milliseconds since 1970. */
   readonly created: number
-  /** Whether the key survives a reload. `false`: `localStorage` is missing, or was full at `begin`, and the page's memory is used. */
+  /** Whether the key survives a reload. `false`: the memory of the page is used. */
   readonly persisted: boolean
   /**
    * Like `fetch`, with the key, the same bytes at each try, and retries. `POST` unless `init` says otherwise,
-   * redirects are not followed. Resolves with a conclusive answer, whole; a 4xx closes the intent. A try that the storage does not
-   * take note of is not sent: the call rejects with the storage's error.
+   * redirects are not followed. Resolves with a conclusive answer, whole. A 4xx that is marked as stored closes the intent; any other 4xx
+   * leaves it open, with its key. A try that the storage does not take note of is not sent: the call rejects with the storage's error.
    * Aborting `signal` ends the waiting and not the intent; the signal keeps nothing of a call that has ended.
    *
    * Rejects with {@link Undecided}, {@link Refused}, the signal's reason, or a `TypeError` for a mistake in the call: a `Request`
@@ -118,8 +121,10 @@ declare class IntentError extends Error {
   /** The intent that is asked about. `intent.done()` answers: make another one. */
   readonly intent: Intent
   readonly reason: string | number
-  /** The last answer, if there was one. */
+  /** The last answer of the call, if there was one. */
   readonly response?: Response
+  /** The last network failure of the call, if there was one. */
+  readonly cause?: unknown
 }
 
 /** Another payload under a name whose intent is open. Nothing was sent, and no key was made. */
@@ -127,12 +132,12 @@ export class IntentChanged extends IntentError {}
 
 /**
  * Whether it happened is not known. The key is kept: `begin` and `fetch` again use it.
- * `reason`: `attempts`, `budget`, `lifetime`, `closed`, `damaged`, a problem code, or the status.
+ * `reason`: `attempts`, `budget`, `lifetime`, `closed`, `damaged`, `unprotected`, a problem code, or the status.
  */
 export class Undecided extends IntentError {}
 
 /**
- * It will not be done as it was asked. The key is kept, except after a 4xx of {@link retrying}.
+ * It will not be done as it was asked. The key is kept, except after a 4xx of {@link retrying} that is marked as stored.
  * `reason`: `body`, a problem code, or the status.
  */
 export class Refused extends IntentError {}
@@ -141,8 +146,8 @@ export const defaults: Required<Omit<Policy, 'profile'>>
 
 /**
  * One row of the table in `clients/vectors`: what is next after an answer or a failure. `age`: of the key, by the greatest reading of
- * the clock; `Infinity` if the clock was set back. `replayed`: the answer is marked as the stored one. `told`: nine tenths of the
- * lifetime that the server says, in milliseconds.
+ * the clock; `Infinity` if the clock was set back. `replayed`: the answer is marked as the stored one. `code`: the problem's, or
+ * `unprotected`. `told`: nine tenths of the shortest lifetime that the server has said, in milliseconds.
  */
 export function decide(
   seen: {

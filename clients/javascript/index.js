@@ -3,21 +3,22 @@ export const defaults = {
 }
 
 const judge = ({ failure, status, code, replayed, advice, sent }) => {
-	if (failure) return 'retry'
+	if (failure) return ['retry']
 	const wrong = /^(missing-key|invalid-key|key-reused|unusable-input|idempotency_error)$/.test(code)
-	if (status > 199 && status < 300) return 'conclude'
-	if (/^(outcome-unknown|key-expired|unprotected-route)$/.test(code)) return 'undecided'
-	if (replayed) return wrong || /^(in-flight|store-unavailable|shutting-down|overloaded)$/.test(code) ? 'undecided' : 'conclude'
-	if (status < 400 || wrong) return 'refuse'
-	if (advice != 'false' && (advice || status > 499 || /40[89]|42[59]/.test(status))) return 'retry'
-	if (!sent || status > 499) return 'conclude'
-	return /40[13]/.test(status) ? 'undecided' : 'retry'
+	if (status > 199 && status < 300) return ['conclude']
+	if (/^(outcome-unknown|key-expired|unprotected(-route)?)$/.test(code)) return ['undecided', code]
+	if (replayed) return wrong || /^(in-flight|store-unavailable|shutting-down|overloaded)$/.test(code) ? ['undecided', code] : ['conclude']
+	if (wrong) return ['refuse', code]
+	if (status < 400) return ['refuse']
+	if (advice == 'true' || advice != 'false' && (status > 499 || /40[89]|42[59]/.test(status))) return ['retry']
+	if (!sent || status > 499) return ['conclude']
+	return [/40[13]/.test(status) ? 'undecided' : 'retry']
 }
 
 export const decide = ({ attempt, elapsed, age, random, retryAfter = 0, ...seen }, policy) => {
 	const life = Math.min(policy.lifetime - policy.margin, seen.told || 1e99) - age
-	const left = Math.min(life, policy.budget - elapsed), next = judge(seen)
-	const reason = next != 'retry' ? seen.code || seen.status
+	const left = Math.min(life, policy.budget - elapsed), [next, said = seen.status] = judge(seen)
+	const reason = next != 'retry' ? said
 		: attempt >= policy.attempts ? 'attempts' : left > retryAfter ? '' : left == life ? 'lifetime' : 'budget'
 	return {
 		next: next == 'retry' && reason ? 'undecided' : next, reason,
@@ -35,7 +36,53 @@ export const Undecided = kind('Undecided')
 export const Refused = kind('Refused')
 
 const KEY = /^[!#-+\--:<-[\]-~]{1,255}$/
-const newPlace = () => ({ memory: {}, queues: {}, running: {} })
+const newMemory = () => {
+	const items = new Map()
+	return {
+		get length() { return items.size },
+		key: (index) => [...items.keys()][index],
+		getItem: (item) => items.get(item),
+		setItem: (item, value) => items.set(item, value),
+		removeItem: (item) => items.delete(item),
+	}
+}
+
+// IndexedDB as a storage: what is written is on the disk, and in every tab.
+let opened, names
+const transact = async (mode, work) => {
+	try {
+		const database = await (opened ??= new Promise((resolve, reject) => {
+			const asked = indexedDB.open('idempotent')
+			asked.onupgradeneeded = () => asked.result.createObjectStore('intents')
+			asked.onsuccess = () => resolve(asked.result)
+			asked.onerror = () => reject(asked.error)
+		}))
+		return await new Promise((resolve, reject) => {
+			const transaction = database.transaction('intents', mode, { durability: 'strict' })
+			const asked = work(transaction.objectStore('intents'))
+			transaction.oncomplete = () => resolve(asked.result)
+			transaction.onabort = () => reject(transaction.error)
+		})
+	} catch (error) {
+		// It may have been closed.
+		opened = null
+		throw error
+	}
+}
+const database = {
+	get length() { return transact('readonly', (intents) => intents.getAllKeys()).then((all) => (names = all).length) },
+	key: (index) => names[index],
+	getItem: (item) => transact('readonly', (intents) => intents.get(item)),
+	setItem: (item, value) => transact('readwrite', (intents) => intents.put(value, item)),
+	removeItem: (item) => transact('readwrite', (intents) => intents.delete(item)),
+}
+
+const ownStorage = () => {
+	// A page that may store nothing learns it from `localStorage`.
+	try { return globalThis.indexedDB && (globalThis.localStorage, database) } catch {}
+}
+
+const newPlace = () => ({ memory: newMemory(), queues: {}, running: {} })
 const shared = newPlace(), places = new WeakMap()
 
 const check = (ok, reason) => {
@@ -47,7 +94,7 @@ const parse = (json) => {
 }
 
 const intentsIn = ({ memory, queues }, {
-	user, storage, fetch = globalThis.fetch, random = Math.random, now = Date.now,
+	user, storage = ownStorage(), fetch = globalThis.fetch, random = Math.random, now = Date.now,
 	sleep = (ms, signal) => new Promise((resolve) => {
 		const timer = setTimeout(resolve, ms)
 		signal.addEventListener('abort', () => resolve(clearTimeout(timer)))
@@ -56,49 +103,31 @@ const intentsIn = ({ memory, queues }, {
 }) => {
 	policy = { ...defaults, ...policy }
 	check(user?.trim?.(), 'user')
-	const prefix = 'idempotent' + JSON.stringify(user), stripe = policy.profile == 'stripe', given = storage
-	let works = given
-	if (storage === undefined) try { storage = localStorage } catch {}
+	const prefix = 'idempotent' + JSON.stringify(user), stripe = policy.profile == 'stripe'
+	storage ??= memory
 
-	const read = async (response) => {
-		const { status, headers } = response, get = (name) => headers.get(name), after = get('retry-after')
-		const bytes = await response.arrayBuffer(), body = parse(new TextDecoder().decode(bytes))
+	const read = ({ response, bytes }) => {
+		const { status, headers } = response, get = (name) => headers.get(name), after = get('retry-after'), says = get('idempotency-status')
+		const body = parse(new TextDecoder().decode(bytes))
 		return {
 			status,
-			replayed: get('idempotent-replayed') == 'true' || /^stored(;|$)/.test(get('idempotency-status')),
+			replayed: /^true(, ?true)*$/.test(get('idempotent-replayed')) || /^stored *(;|$)/.test(says),
 			retryAfter: /^\d+$/.test(after) ? after * 1e3
 				: /GMT$/.test(after) && Math.max(0, Date.parse(after) - (Date.parse(get('date')) || now())) || 0,
-			told: /lifetime=(\d+)$/.exec(get('idempotency-status'))?.[1] * 900,
+			told: /;\s*lifetime=(\d+)\s*(;|$)/.exec(says)?.[1] * 900,
 			advice: stripe && get('stripe-should-retry'),
-			code: stripe ? status == 400 && body.error?.type : /problem.json/.test(get('content-type')) && body.code,
-			response: status ? new Response(bytes.byteLength ? bytes : null, response) : response,
+			code: get('idempotency-degraded') == 'true' || /^unprotected *(;|$)/.test(says) ? 'unprotected'
+				: stripe ? status == 400 && body.error?.type
+				: /^application\/problem\+json\s*(;|$)/i.test(get('content-type')) && body.code,
+			// Node throws at some reason phrases.
+			response: status ? new Response(bytes.byteLength ? bytes : null, { status, headers }) : response,
 		}
 	}
 
-	const load = async (item) => {
-		try {
-			const json = memory[item] ?? storage?.getItem(item)
-			works = 1
-			return await json
-		} catch (error) {
-			// It may have keys, which must not be lost.
-			if (works) throw error
-			storage = null
-		}
-	}
-
-	const save = async (item, record, isNew) => {
-		const json = JSON.stringify(record)
-		if (memory[item]) memory[item] = json
-		else try { await storage.setItem(item, json) } catch (error) {
-			// Other tabs may know it.
-			if (!isNew || given) throw error
-			memory[item] = json
-		}
-	}
+	const save = async (item, record) => storage.setItem(item, JSON.stringify(record))
 
 	const locked = (item, work) => {
-		const run = Promise.resolve(queues[item]).then(() => storage && locks ? locks.request(item, work) : work())
+		const run = Promise.resolve(queues[item]).then(() => storage != memory && locks ? locks.request(item, work) : work())
 		const last = queues[item] = run.catch(() => {}).then(() => { if (queues[item] == last) delete queues[item] })
 		return run
 	}
@@ -109,44 +138,46 @@ const intentsIn = ({ memory, queues }, {
 		return (record.latest = time < latest - policy.margin ? 1e99 : Math.max(time, latest)) - created
 	}
 
-	const guard = async (item, intent, record) => {
-		const reason = !KEY.test(intent.key ?? '') ? 'damaged' : !record ? 'closed' : ageOf(record) < policy.lifetime - policy.margin ? '' : 'lifetime'
-		if (reason == 'lifetime') await save(item, record)
-		if (reason) throw new Undecided(reason, { intent })
+	const guard = async (item, last, record, told = 1e99, sends) => {
+		if (!KEY.test(last.intent.key ?? '')) throw new Undecided('damaged', last)
+		if (!record) throw new Undecided('closed', last)
+		const json = JSON.stringify(record), age = ageOf(record)
+		// As long as before, for a full storage.
+		if (sends) record.sent = record.sent ? 2 : 1
+		if (JSON.stringify(record) != json) await save(item, record)
+		if (!(age < Math.min(policy.lifetime - policy.margin, told))) throw new Undecided('lifetime', last)
+		return age
 	}
 
 	const open = (item, { key, created }, sent) => {
 		const mine = async () => {
-			const record = parse(await load(item))
+			const record = parse(await storage.getItem(item))
 			return record.key + '' == key + '' && record
 		}
-		const close = async () => await mine() && (memory[item] ? delete memory[item] : storage.removeItem(item))
+		const close = async () => await mine() && storage.removeItem(item)
 
-		const enter = async () => {
-			const record = await mine()
-			await guard(item, intent, record)
-			// As long as before, for a full storage.
-			record.sent = record.sent ? 2 : 1
-			await save(item, record)
+		const enter = async (last, told) => {
+			const age = await guard(item, last, await mine(), told, true)
 			sent++
+			return age
 		}
 
-		const leave = async (seen) => {
+		const leave = async (seen, elapsed) => {
 			const record = await mine().catch(() => {}) || { created }, age = ageOf(record)
-			if (record.key && age > 1e98) await save(item, record).catch(() => {})
-			const decision = decide({ ...seen, age, sent: !(sent < 2 && record.sent < 2) }, policy)
-			if (decision.next == 'conclude' && /^4/.test(seen.status)) await close().catch(() => {})
+			if (record.key) await save(item, record).catch(() => {})
+			const decision = decide({ ...seen, age, elapsed: elapsed(age), random: random(), sent: !(sent < 2 && record.sent < 2) }, policy)
+			// Unmarked, it may be a gate's, and browsers send a request again by themselves.
+			if (decision.next == 'conclude' && seen.replayed && /^4/.test(seen.status)) await close().catch(() => {})
 			return decision
 		}
 
 		const intent = {
-			name: item.slice(prefix.length), key, created,
-			get persisted() { return !memory[item] },
+			name: item.slice(prefix.length), key, created, persisted: storage != memory,
 			done: () => locked(item, close),
 			async fetch(url, init = {}) {
 				check(!url?.clone && !init.clone, 'pass a URL, not a Request')
-				const { signal: outer } = init
-				if (init.body?.getReader) throw new Refused('body', { intent })
+				const { signal: outer } = init, last = { intent }
+				if (init.body?.getReader) throw new Refused('body', last)
 				const request = new Request(url, init = { method: 'POST', redirect: 'manual', ...init, signal: null }), { headers } = request
 				headers.set(header, stripe ? key : `"${key}"`)
 				check(init.mode != 'no-cors', 'no-cors')
@@ -157,19 +188,31 @@ const intentsIn = ({ memory, queues }, {
 				const stopped = new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
 				stopped.catch(() => {})
 				outer?.addEventListener('abort', abort)
+				let begun, firstAge, told = 1e99
+				// One may stand still while a laptop sleeps, the other is set.
+				const elapsed = (age) => Math.max(performance.now() - begun, age - firstAge)
 				try {
-					const begun = now()
 					for (let attempt = 1; ; attempt++) {
-						await Promise.race([locked(item, enter), stopped])
-						const timeout = AbortSignal.timeout(policy.timeout)
-						const seen = await fetch(url, { ...init, signal: AbortSignal.any([signal, timeout]) })
-							.then(read).catch((cause) => ({ failure: timeout.reason ?? (cause || 1) }))
-						const { response, failure: cause } = seen
-						if (!response) signal.throwIfAborted()
-						const { next, reason, wait } = await locked(item, () => leave({ ...seen, attempt, elapsed: now() - begun, random: random() }))
+						const age = await Promise.race([locked(item, () => enter(last, told)), stopped])
+						begun ??= performance.now()
+						firstAge ??= age
+						if (elapsed(age) > policy.budget) throw new Undecided('budget', last)
+						const timeout = AbortSignal.timeout(Math.floor(Math.min(policy.timeout, Math.min(policy.lifetime, told) - age)))
+						const came = await fetch(request.url, { ...init, signal: AbortSignal.any([signal, timeout]) })
+							.then(async (response) => ({ response, bytes: await response.arrayBuffer() }))
+							.catch((cause) => ({ failure: timeout.reason ?? (cause || 1) }))
+						const seen = came.failure ? came : read(came), { response = last.response, failure: cause = last.cause } = seen
+						if (seen.failure) signal.throwIfAborted()
+						Object.assign(last, { response, cause })
+						told = Math.min(told, seen.told || 1e99)
+						const left = locked(item, () => leave({ ...seen, told, attempt }, elapsed))
+						left.catch(() => {})
+						// Whatever the storage does.
+						if (seen.response?.ok) return response
+						const { next, reason, wait } = await Promise.race([left, stopped])
 						if (next == 'conclude') return response
-						if (next != 'retry') throw new (next == 'refuse' ? Refused : Undecided)(reason, { intent, response, cause })
-						if (!signal.aborted) await sleep(wait, signal)
+						if (next != 'retry') throw new (next == 'refuse' ? Refused : Undecided)(reason, last)
+						await sleep(wait, signal)
 						signal.throwIfAborted()
 					}
 				} finally {
@@ -185,23 +228,25 @@ const intentsIn = ({ memory, queues }, {
 			const item = prefix + name, text = JSON.stringify(payload)
 			check(text != '{}', 'payload')
 			return locked(item, async () => {
-				const json = await load(item), resumed = json != null, time = now()
+				const json = await storage.getItem(item), resumed = json != null, time = now()
 				const record = resumed ? parse(json) : { key: newKey(), created: time, latest: time, sent: 0 }
 				const intent = open(item, record, +resumed)
-				if (resumed) await guard(item, intent, record)
+				if (resumed) await guard(item, { intent }, record)
 				else check(KEY.test(record.key), 'key')
 				check(crypto.subtle, 'HTTPS')
 				const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(record.key + text))).join()
-				if (!resumed) await save(item, { ...record, digest }, true)
+				if (!resumed) await save(item, { ...record, digest })
 				else if (record.digest != digest) throw new IntentChanged('payload', { intent })
 				return intent
 			})
 		},
 		async unfinished() {
-			await load(prefix)
-			const items = Object.keys(memory)
-			for (let i = await storage?.length; i-- > 0;) items.push(await storage.key(i))
-			return Promise.all(items.filter((item) => item?.startsWith(prefix)).map(async (item) => open(item, parse(await load(item)), 1)))
+			const found = []
+			for (let i = await storage.length; i-- > 0;) {
+				const item = await storage.key(i), json = item?.startsWith(prefix) ? await storage.getItem(item) : null
+				if (json != null) found.push(open(item, parse(json), 1))
+			}
+			return found
 		},
 	}
 }
@@ -227,7 +272,7 @@ export const retrying = (url, policy) => {
 			} catch (cause) {
 				throw new (ok ? Undecided : Refused)(status, { intent, response, cause })
 			}
-			await intent.done()
+			if (ok) await intent.done()
 			return json
 		}).finally(() => delete running[name])
 	}

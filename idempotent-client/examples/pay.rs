@@ -72,6 +72,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 "not known yet ({reason}): run this again, {} has the key",
                 file.display()
             );
+            // The intent has noted what the clock has shown since.
+            fs::write(file, serde_json::to_string(&order)?)?;
         }
         Err(error) => return Err(error.into()),
     }

@@ -63,6 +63,9 @@ pub enum Reason {
     Body,
     /// The HTTP client below has followed a redirect, so the answer is not one to this request.
     Redirected,
+    /// The server says that the operation has run without a record of the key, because its store was unavailable or the
+    /// handler is not protected. It would run again.
+    Unprotected,
     /// The server's problem.
     Code(Code),
     /// Stripe's error type `idempotency_error`: the key was used with other parameters.
@@ -80,6 +83,7 @@ impl fmt::Display for Reason {
             Self::Closed => f.write_str("closed"),
             Self::Body => f.write_str("body"),
             Self::Redirected => f.write_str("redirected"),
+            Self::Unprotected => f.write_str("unprotected"),
             Self::Code(code) => code.fmt(f),
             Self::IdempotencyError => f.write_str("idempotency_error"),
             Self::Status(status) => f.write_str(status.as_str()),

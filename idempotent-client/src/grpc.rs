@@ -7,6 +7,8 @@ use crate::error::Answer;
 use crate::outcome::Outcome;
 use crate::retry_after::single;
 
+mod web;
+
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The outcome of a gRPC answer; `None` if it is another kind of answer. `asked`: so is the request.
@@ -18,14 +20,15 @@ pub(crate) fn outcome<'a>(
     if !answer.status().is_success() {
         return None;
     }
-    if !is_grpc(answer.headers()) {
+    let Some(kind) = kind(answer.headers()) else {
         // Such as the page of a gateway.
-        let is_foreign = asked && !is_of_grpc(answer.headers());
-        return is_foreign.then_some(Outcome::Lost);
-    }
-    let from_trailers = trailers.and_then(|trailers| single(trailers, &GRPC_STATUS));
-    let grpc_status = from_trailers.or_else(|| single(answer.headers(), &GRPC_STATUS));
-    // Without a status the answer is not whole.
+        return asked.then_some(Outcome::Lost);
+    };
+    let from_body = || web::status(kind, answer.body());
+    let from_trailers = || single(trailers?, &GRPC_STATUS);
+    let from_headers = || single(answer.headers(), &GRPC_STATUS);
+    let grpc_status = from_body().or_else(from_trailers).or_else(from_headers);
+    // Without a status the answer is not whole, or its kind is not known.
     let Some(status) = grpc_status.and_then(http_status) else {
         return Some(Outcome::Lost);
     };
@@ -36,15 +39,12 @@ pub(crate) fn outcome<'a>(
     })
 }
 
-/// gRPC, or one of its relatives, such as gRPC-Web, which have their status elsewhere.
+/// gRPC, or one of its relatives, such as gRPC-Web, which has its status in the body.
 pub(crate) fn is_of_grpc(headers: &HeaderMap) -> bool {
     kind(headers).is_some()
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
-    kind(headers).is_some_and(|kind| kind.is_empty() || kind.starts_with(['+', ';']))
-}
-
+/// What follows `application/grpc`: nothing, `+proto`, `-web`, `-web-text`.
 fn kind(headers: &HeaderMap) -> Option<&str> {
     single(headers, &CONTENT_TYPE)?.strip_prefix("application/grpc")
 }
@@ -116,10 +116,20 @@ mod tests {
     #[test]
     fn other_answers_are_not_grpc() {
         assert_eq!(judged(&answer("application/json", Some("14")), None), None);
-        assert_eq!(
-            judged(&answer("application/grpc-web", Some("14")), None),
-            None
-        );
+    }
+
+    #[test]
+    fn grpc_web_has_its_status_in_the_headers_or_in_the_last_frame() {
+        let of_headers = answer("application/grpc-web+proto", Some("14"));
+        assert_eq!(judged(&of_headers, None), Some(503));
+        let mut of_body = answer("application/grpc-web", None);
+        *of_body.body_mut() = bytes::Bytes::from_static(b"\x80\0\0\0\x0fgrpc-status:7\n");
+        assert_eq!(judged(&of_body, None), Some(0), "a frame that is cut");
+        *of_body.body_mut() = bytes::Bytes::from_static(b"\x80\0\0\0\x0fgrpc-status:7\r\n");
+        assert_eq!(judged(&of_body, None), Some(403));
+        assert_eq!(judged(&answer("application/grpc-web", None), None), Some(0));
+        let text = answer("application/grpc-web-text", None);
+        assert_eq!(judged(&text, None), Some(0), "not read, so lost");
     }
 
     #[test]
@@ -128,7 +138,6 @@ mod tests {
         assert!(matches!(outcome(&page, None, true), Some(Outcome::Lost)));
         let unnamed = http::Response::new(bytes::Bytes::new());
         assert!(matches!(outcome(&unnamed, None, true), Some(Outcome::Lost)));
-        assert!(outcome(&answer("application/grpc-web", None), None, true).is_none());
         let mut refused = answer("text/html", None);
         *refused.status_mut() = StatusCode::FORBIDDEN;
         assert!(outcome(&refused, None, true).is_none());

@@ -6,7 +6,9 @@ use http::header::HeaderMap;
 use crate::code::Code;
 use crate::decision::{Conclusion, Reason};
 use crate::known::Sent;
-use crate::outcome::{Outcome, is_idempotency_error, is_of_record, problem_code, stripe_advice};
+use crate::outcome::{
+    Outcome, is_idempotency_error, is_of_record, is_unprotected, problem_code, stripe_advice,
+};
 use crate::profile::Profile;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,9 @@ pub(crate) fn judge(outcome: &Outcome<'_>, profile: Profile, sent: Sent) -> Verd
         Outcome::Unrepeatable => Verdict::Refuse(Reason::Body),
         Outcome::Answer { status, .. } if status.is_success() => {
             Verdict::Conclude(conclusion(status))
+        }
+        Outcome::Answer { headers, .. } if is_unprotected(headers) => {
+            Verdict::Undecided(Reason::Unprotected)
         }
         Outcome::Answer {
             status,

@@ -11,6 +11,7 @@ use crate::retry_after::{retry_after, single};
 
 static REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 static STATUS: HeaderName = HeaderName::from_static("idempotency-status");
+static DEGRADED: HeaderName = HeaderName::from_static("idempotency-degraded");
 static SHOULD_RETRY: HeaderName = HeaderName::from_static("stripe-should-retry");
 
 /// What a try brought: nothing, or a whole answer.
@@ -74,13 +75,31 @@ fn lifetime(headers: &HeaderMap) -> Option<Duration> {
 
 /// Whether this is what the record of the key keeps, replayed or for the first time: every other try gets the same.
 pub(crate) fn is_of_record(headers: &HeaderMap) -> bool {
-    let status = single(headers, &STATUS).and_then(|status| status.split(';').next());
-    is_replay(headers) || status == Some("stored")
+    is_replay(headers) || status_word(headers) == Some("stored")
+}
+
+/// Whether the operation has run without a record of the key: another try would run too.
+pub(crate) fn is_unprotected(headers: &HeaderMap) -> bool {
+    says_true(headers, &DEGRADED) || status_word(headers) == Some("unprotected")
+}
+
+/// `Idempotency-Status` without its parameters.
+fn status_word(headers: &HeaderMap) -> Option<&str> {
+    let word = single(headers, &STATUS)?.split(';').next()?;
+    Some(word.trim())
 }
 
 /// Only `true` marks a replay.
 pub(crate) fn is_replay(headers: &HeaderMap) -> bool {
-    single(headers, &REPLAYED) == Some("true")
+    says_true(headers, &REPLAYED)
+}
+
+/// Once, or as often as servers and proxies have said it.
+fn says_true(headers: &HeaderMap, name: &HeaderName) -> bool {
+    let lines = headers.get_all(name).iter();
+    let mut values = lines.flat_map(|line| line.to_str().unwrap_or_default().split(','));
+    let first = values.next().map(str::trim);
+    first == Some("true") && values.all(|value| value.trim() == "true")
 }
 
 /// The code of a problem: only `application/problem+json` has one.
@@ -90,8 +109,14 @@ pub(crate) fn problem_code(headers: &HeaderMap, body: &[u8]) -> Option<Code> {
     if !media_type.eq_ignore_ascii_case("application/problem+json") {
         return None;
     }
-    let problem: Value = serde_json::from_slice(body).ok()?;
+    let problem = json(body)?;
     Code::from_code(problem.get("code")?.as_str()?)
+}
+
+/// Some servers write a byte order mark, which is not JSON (RFC 8259, section 8.1).
+fn json(body: &[u8]) -> Option<Value> {
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+    serde_json::from_slice(body).ok()
 }
 
 /// Stripe's advice, if it gives one.
@@ -108,7 +133,7 @@ pub(crate) fn is_idempotency_error(status: StatusCode, body: &[u8]) -> bool {
     if status != StatusCode::BAD_REQUEST {
         return false;
     }
-    let body: Option<Value> = serde_json::from_slice(body).ok();
+    let body = json(body);
     let kind = body
         .as_ref()
         .and_then(|body| body.get("error")?.get("type"));

@@ -79,7 +79,8 @@ impl Policy {
         self
     }
 
-    /// How long one try may take, its response body included. Default 30 s. After that it counts as "no answer".
+    /// How long one try may take, its response body included. Default 30 s. After that it counts as "no answer". Less if the
+    /// key's life ends before.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -113,8 +114,21 @@ impl Policy {
         self.profile
     }
 
-    pub(crate) const fn try_timeout(&self) -> Duration {
-        self.timeout
+    /// How long a try of a key of this age may take. None outlives the key: neither the configured lifetime, nor what is used of the
+    /// one that the server has `told`.
+    pub(crate) fn try_timeout(
+        &self,
+        age: Duration,
+        of_intent: Option<Duration>,
+        told: Option<Duration>,
+    ) -> Duration {
+        let configured = of_intent.unwrap_or(self.lifetime);
+        let life = configured.min(used(told));
+        self.timeout.min(life.saturating_sub(age))
+    }
+
+    pub(crate) fn is_over(&self, elapsed: Duration) -> bool {
+        elapsed > self.budget
     }
 
     pub(crate) const fn clock_margin(&self) -> Duration {
@@ -160,7 +174,8 @@ impl Policy {
             return Decision::Undecided(Reason::Attempts);
         }
         let least = outcome.retry_after(now);
-        let usable = self.usable(state.lifetime, outcome.lifetime());
+        let told = state.told.into_iter().chain(outcome.lifetime()).min();
+        let usable = self.usable(state.lifetime, told);
         let life = state
             .age
             .map_or(Duration::ZERO, |age| usable.saturating_sub(age));
@@ -192,9 +207,13 @@ impl Policy {
     /// than what is configured.
     pub(crate) fn usable(&self, of_intent: Option<Duration>, told: Option<Duration>) -> Duration {
         let configured = of_intent.unwrap_or(self.lifetime);
-        let told = told.map_or(Duration::MAX, |told| told - told / 10);
-        configured.saturating_sub(self.margin).min(told)
+        configured.saturating_sub(self.margin).min(used(told))
     }
+}
+
+/// What is used of a lifetime that the server has told.
+fn used(told: Option<Duration>) -> Duration {
+    told.map_or(Duration::MAX, |told| told - told / 10)
 }
 
 impl Default for Policy {
@@ -217,6 +236,8 @@ pub struct State {
     pub age: Option<Duration>,
     /// The intent's own lifetime, if it has one.
     pub lifetime: Option<Duration>,
+    /// The shortest lifetime of the key that earlier answers of this call have told of (`Idempotency-Status`).
+    pub told: Option<Duration>,
 }
 
 /// Exact at both ends.
@@ -250,6 +271,7 @@ mod tests {
             elapsed: Duration::ZERO,
             age: Some(Duration::ZERO),
             lifetime: None,
+            told: None,
         }
     }
 
@@ -329,6 +351,31 @@ mod tests {
     fn key_of_unknown_age_is_not_sent_again() {
         let mut state = state(1);
         state.age = None;
+        let decision = Policy::new().decide(&LOST, &state, UNIX_EPOCH, 0.0);
+        assert_eq!(decision, Decision::Undecided(Reason::Lifetime));
+    }
+
+    #[test]
+    fn no_try_outlives_the_key() {
+        let policy = Policy::new();
+        let timeout = |age, of_intent: Option<u32>, told: Option<u32>| {
+            let lifetime = |secs: Option<u32>| secs.map(|secs| secs * SECOND);
+            policy.try_timeout(age * SECOND, lifetime(of_intent), lifetime(told))
+        };
+        assert_eq!(timeout(0, None, None), 30 * SECOND);
+        assert_eq!(timeout(47, None, Some(60)), 7 * SECOND);
+        assert_eq!(timeout(50, Some(60), None), 10 * SECOND);
+        assert_eq!(timeout(50, Some(60), Some(60)), 4 * SECOND);
+        assert_eq!(timeout(61, Some(60), None), Duration::ZERO);
+    }
+
+    #[test]
+    fn lifetime_that_was_told_is_not_forgotten_by_a_lost_try() {
+        let mut state = state(2);
+        state.age = Some(53 * SECOND);
+        state.told = Some(60 * SECOND);
+        assert_eq!(wait(&Policy::new(), &state, 1.0), SECOND);
+        state.age = Some(54 * SECOND);
         let decision = Policy::new().decide(&LOST, &state, UNIX_EPOCH, 0.0);
         assert_eq!(decision, Decision::Undecided(Reason::Lifetime));
     }

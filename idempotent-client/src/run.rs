@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use crate::clock::{Clock, Pause, SystemClock};
 use crate::decision::{Conclusion, Decision, Reason};
@@ -165,7 +166,7 @@ pub(crate) async fn run(
     transport: &mut dyn Transport,
 ) -> Result<Whole, Error> {
     let Settings { policy, clock, .. } = settings;
-    let begun = clock.instant();
+    let mut begun = None;
     let mut last = Last::default();
     let mut attempt = 0_u32;
     // The shortest life of the key that an answer has told of.
@@ -182,7 +183,12 @@ pub(crate) async fn run(
         if let Err(reason) = entered {
             return Err(last.undecided(intent, reason));
         }
-        last = send_once(intent, settings, transport, attempt).await?;
+        let begun = *begun.get_or_insert_with(|| clock.instant());
+        if policy.is_over(clock.instant().saturating_duration_since(begun)) {
+            return Err(last.undecided(intent, Reason::Budget));
+        }
+        let limit = policy.try_timeout(age.unwrap_or_default(), intent.lifetime(), told);
+        last = send_once(intent, settings, transport, attempt, limit).await?;
         told = told.into_iter().chain(last.outcome().lifetime()).min();
         let (now, random) = (clock.now(), clock.random());
         let (age, lifetime) = (intent.age(now, policy), intent.lifetime());
@@ -194,6 +200,7 @@ pub(crate) async fn run(
                 elapsed,
                 age,
                 lifetime,
+                told,
             };
             policy.decide(&last.outcome(), &state, now, random)
         });
@@ -215,11 +222,10 @@ async fn send_once(
     settings: &Settings,
     transport: &mut dyn Transport,
     attempt: u32,
+    limit: Duration,
 ) -> Result<Last, Error> {
     let key = intent.valid_key().digest();
-    let limit = settings
-        .clock
-        .sleep(settings.policy.try_timeout(), Pause::Timeout);
+    let limit = settings.clock.sleep(limit, Pause::Timeout);
     match or_timeout(transport.send(), limit).await {
         Ok(mut whole) => {
             let status = whole.answer.status().as_u16();

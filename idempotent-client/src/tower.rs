@@ -59,7 +59,9 @@ use crate::run::{Failure, Settings, Transport, Whole, run};
 ///
 /// The answer to a gRPC call is HTTP 200, whatever happened. Its `grpc-status` is read as the HTTP status that
 /// `google/rpc/code.proto` names for it: `UNAVAILABLE` is a 503, and is asked again. An answer without a status is not
-/// whole, and a 2xx that is not gRPC, such as the page of a gateway, is no answer. In tonic, put the intent into `tonic::Request::extensions_mut`, and make the channel so:
+/// whole, and a 2xx that is not gRPC, such as the page of a gateway, is not an answer. The status of gRPC-Web is read from the last frame of
+/// the body; `application/grpc-web-text` is not read, so its successes end as undecided. In tonic, put the intent into
+/// `tonic::Request::extensions_mut`, and make the channel so:
 ///
 /// ```
 /// use idempotent_client::{BufferLayer, BufferedBody, IntentLayer, Policy};

@@ -260,7 +260,8 @@ async fn play<F: Future<Output = Ending>>(row: &'static Row, random: f64, send: 
                 when.answer.as_ref().unwrap().status,
                 "{name}"
             );
-            let closed = if then.intent == "closed" {
+            // Nothing but this try has sent the intent, so what is rejected is closed.
+            let closed = if matches!(then.intent.as_str(), "closed" | "rejected") {
                 Conclusion::Closed
             } else {
                 Conclusion::Answered

@@ -124,7 +124,7 @@ proptest! {
         random in prop_oneof![Just(1.0), 0.0_f64..0.999],
     ) {
         let now = UNIX_EPOCH + NOW;
-        let state = State { attempt, sent, elapsed, age: Some(age), lifetime: None };
+        let state = State { attempt, sent, elapsed, age: Some(age), lifetime: None, told: None };
         let response = answer.to_response().map(|_| "");
         let decision = policy.decide(&Outcome::answer(&response), &state, now, random);
         if let Decision::Retry { wait, .. } = decision {
@@ -154,7 +154,7 @@ proptest! {
     fn lost_answer_is_never_conclusive_and_never_refused(policy in policies(), attempt in 1_u32..12) {
         let created = UNIX_EPOCH + NOW;
         let age = Some(Duration::ZERO);
-        let state = State { attempt, sent: Sent::Never, elapsed: Duration::ZERO, age, lifetime: None };
+        let state = State { attempt, sent: Sent::Never, elapsed: Duration::ZERO, age, lifetime: None, told: None };
         let decision = policy.decide(&Outcome::Lost, &state, created, 0.5);
         prop_assert!(matches!(decision, Decision::Retry { .. } | Decision::Undecided(_)), "{decision:?}");
     }

@@ -31,6 +31,7 @@ fn decide(row: &Row, random: f64) -> Decision {
         elapsed: Duration::from_millis(row.when.elapsed_ms),
         age: intent.age(now, &policy),
         lifetime: None,
+        told: None,
     };
     let answer = row.when.answer.as_ref().map(rows::Answer::to_response);
     let outcome = match (&row.when.body, &row.when.failure, &answer) {
@@ -48,6 +49,10 @@ fn check(row: &Row) {
     let (next, reason, key, intent) = match decision {
         Decision::Retry { .. } => ("retry", None, "kept", "open"),
         Decision::Conclude(Conclusion::Answered) => ("conclude", None, "spent", "answered"),
+        // No transport of this crate sends a request again by itself, and nothing else has this intent.
+        Decision::Conclude(Conclusion::Closed) if row.then.intent == "rejected" => {
+            ("conclude", None, "kept", "rejected")
+        }
         Decision::Conclude(Conclusion::Closed) => ("conclude", None, "spent", "closed"),
         Decision::Refuse(reason) => ("refuse", Some(reason.to_string()), "kept", "open"),
         Decision::Undecided(reason) => ("undecided", Some(reason.to_string()), "kept", "open"),

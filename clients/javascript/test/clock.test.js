@@ -124,3 +124,22 @@ test('clock_that_is_set_back_during_a_try_is_not_believed_after_it', async () =>
   world.clock = NOON + 22 * HOUR
   await world.refuses()
 })
+
+test('reading_after_a_try_is_not_forgotten', async () => {
+  // The laptop sleeps during the try, and wakes 20 hours later. Then its clock is set back by 18 hours.
+  const world = browser()
+  world.during = () => { world.clock = NOON + 20 * HOUR }
+  await world.send()
+  world.during = undefined
+  world.clock = NOON + 7 * HOUR
+  await world.refuses()
+})
+
+test('reading_by_begin_is_not_forgotten', async () => {
+  const world = browser()
+  await world.send()
+  world.clock = NOON + 20 * HOUR
+  await world.begin()
+  world.clock = NOON + 7 * HOUR
+  await world.refuses()
+})

@@ -326,27 +326,6 @@ describe('storage', () => {
     assert.equal(world.calls.length, 1)
   })
 
-  test('storage_that_throws_from_the_start_is_replaced_by_memory', async () => {
-    const real = Object.getOwnPropertyDescriptor(globalThis, 'localStorage')
-    const value = new FakeStorage(() => { throw new DOMException('denied', 'SecurityError') })
-    Object.defineProperty(globalThis, 'localStorage', { configurable: true, value })
-    try {
-      const world = browser([reset, reply(201)])
-      const checkout = await world.page({ storage: undefined })
-      const intent = await checkout.begin('o', PAYLOAD)
-      assert.equal(intent.persisted, false)
-      assert.equal((await checkout.begin('o', PAYLOAD)).key, intent.key)
-      await intent.fetch(URL_)
-      assert.equal(world.keys().size, 1)
-      assert.equal((await checkout.unfinished()).length, 1)
-      await intent.done()
-      assert.deepEqual(await checkout.unfinished(), [])
-    } finally {
-      delete globalThis.localStorage
-      if (real) Object.defineProperty(globalThis, 'localStorage', real)
-    }
-  })
-
   // Such as IndexedDB, which is blocked for a moment by an upgrade in another tab.
   test('a_storage_that_was_given_and_fails_at_first_makes_no_new_key', async () => {
     let busy = false
@@ -389,7 +368,7 @@ describe('storage', () => {
   test('an_intent_whose_removal_fails_stays_open', async () => {
     let broken = false
     const storage = new FakeStorage((method) => { if (broken && method === 'removeItem') throw new Error('no') })
-    const world = browser([reply(402)], { storage })
+    const world = browser([reply(402, MARK)], { storage })
     const checkout = await world.page()
     const intent = await checkout.begin('o', PAYLOAD)
     broken = true
@@ -448,36 +427,6 @@ describe('storage', () => {
     assert.equal(found.value.key, before.key)
     assert.equal((await found.value.fetch(URL_)).status, 201)
     assert.equal((await checkout.begin('o', PAYLOAD)).key, before.key)
-  })
-
-  test('a_page_that_may_not_have_local_storage_remembers', async () => {
-    const real = Object.getOwnPropertyDescriptor(globalThis, 'localStorage')
-    const denied = () => { throw new DOMException('denied', 'SecurityError') }
-    Object.defineProperty(globalThis, 'localStorage', { configurable: true, get: denied })
-    try {
-      const { intents } = await newPage()
-      const one = intents({ user: 'ann' }), two = intents({ user: 'ann' })
-      const intent = await one.begin('o', PAYLOAD)
-      assert.equal(intent.persisted, false)
-      assert.equal((await two.begin('o', PAYLOAD)).key, intent.key)
-    } finally {
-      delete globalThis.localStorage
-      if (real) Object.defineProperty(globalThis, 'localStorage', real)
-    }
-  })
-
-  test('local_storage_is_the_default', async () => {
-    const real = Object.getOwnPropertyDescriptor(globalThis, 'localStorage')
-    const value = new FakeStorage()
-    Object.defineProperty(globalThis, 'localStorage', { configurable: true, value })
-    try {
-      const before = await (await newPage()).intents({ user: 'ann', locks: null }).begin('o', PAYLOAD)
-      assert.equal(before.persisted, true)
-      assert.equal((await (await newPage()).intents({ user: 'ann', locks: null }).begin('o', PAYLOAD)).key, before.key)
-    } finally {
-      delete globalThis.localStorage
-      if (real) Object.defineProperty(globalThis, 'localStorage', real)
-    }
   })
 })
 
@@ -752,12 +701,6 @@ describe('bad input', () => {
     world.onWait = () => { world.clock += 600_000 }
     await rejected(intent.fetch(URL_), 'Undecided', 'lifetime')
     assert.equal(world.calls.length, 144) // 86,100 s in steps of 600 s
-  })
-
-  test('an_answer_that_is_no_http_is_retried_within_the_limits', async () => {
-    const world = browser([() => ({ status: 999, headers: new Headers(), arrayBuffer: async () => new ArrayBuffer(1) })])
-    await rejected((await (await world.page()).begin('o', PAYLOAD)).fetch(URL_), 'Undecided', 'attempts')
-    assert.equal(world.calls.length, 6)
   })
 
   test('a_rejection_without_a_reason_is_a_failure', async () => {

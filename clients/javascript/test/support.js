@@ -1,4 +1,5 @@
 // What the tests share: a server that plays a script, a storage, locks, and a page.
+import { equal } from 'node:assert/strict'
 import { createServer } from 'node:http'
 
 /** Web Storage, with faults: `fault(method, item)` may throw. */
@@ -34,15 +35,53 @@ export class FullStorage extends FakeStorage {
   }
 }
 
-/** Runs `work` in a page whose own `localStorage` is this one. */
-export const asLocalStorage = async (value, work) => {
-  const real = Object.getOwnPropertyDescriptor(globalThis, 'localStorage')
-  Object.defineProperty(globalThis, 'localStorage', { configurable: true, value })
+/**
+ * Runs `work` in a page whose IndexedDB has the items of this storage. A call that throws there aborts its transaction. `work` gets
+ * `close`, which closes the connections that are open.
+ */
+export const asIndexedDB = async (storage, work) => {
+  const calls = {
+    get: (item) => storage.getItem(item) ?? undefined,
+    put: (value, item) => storage.setItem(item, value),
+    delete: (item) => storage.removeItem(item),
+    getAllKeys: () => [...storage.items.keys()],
+  }
+  const begin = (connection, mode, options) => {
+    if (connection.isClosed) throw new DOMException('closed', 'InvalidStateError')
+    if (mode == 'readwrite') equal(options.durability, 'strict')
+    const transaction = {}
+    const ask = (call) => (...values) => {
+      const asked = {}
+      setImmediate(() => {
+        try {
+          asked.result = call(...values)
+        } catch (error) {
+          transaction.error = error
+          return transaction.onabort()
+        }
+        transaction.oncomplete()
+      })
+      return asked
+    }
+    transaction.objectStore = () => Object.fromEntries(Object.entries(calls).map(([name, call]) => [name, ask(call)]))
+    return transaction
+  }
+  const connections = []
+  const open = () => {
+    const asked = {}
+    setImmediate(() => {
+      const connection = { transaction: (name, mode, options) => begin(connection, mode, options) }
+      connections.push(connection)
+      asked.result = connection
+      asked.onsuccess()
+    })
+    return asked
+  }
+  Object.defineProperty(globalThis, 'indexedDB', { configurable: true, value: { open } })
   try {
-    return await work()
+    return await work({ close: () => { for (const connection of connections) connection.isClosed = true } })
   } finally {
-    delete globalThis.localStorage
-    if (real) Object.defineProperty(globalThis, 'localStorage', real)
+    delete globalThis.indexedDB
   }
 }
 
@@ -113,16 +152,16 @@ export const serve = async (play) => {
   }
 }
 
-/** Answers with a status, headers, and a problem, JSON or text. */
-export const answer = (response, { status, headers = {}, problem, json }) => {
-  let body = ''
+/** Answers with a status, headers, and a problem, JSON or this text. */
+export const answer = (response, { status, headers = {}, problem, json, text }) => {
+  let body = text ?? ''
   if (problem) {
     response.setHeader('content-type', 'application/problem+json')
     body = JSON.stringify({ type: 'about:blank', title: problem.code, status, ...problem })
   } else if (json) {
     response.setHeader('content-type', 'application/json')
     body = JSON.stringify(json)
-  } else if (status !== 204 && status !== 304) {
+  } else if (text === undefined && status !== 204 && status !== 304) {
     body = `answer ${status}`
   }
   for (const [name, value] of Object.entries(headers)) response.setHeader(name, value)

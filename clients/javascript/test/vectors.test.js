@@ -93,7 +93,7 @@ const play = async ({ when, then }, random, timers) => {
     const key = then.next === 'retry' ? intent.key : await keyOfNextBegin(await page())
     if (then.intent === 'closed') assert.notEqual(key, intent.key)
     else assert.equal(key, intent.key)
-    assert.equal(then.key, then.next === 'conclude' ? 'spent' : 'kept')
+    assert.equal(then.key, then.next === 'conclude' && then.intent !== 'rejected' ? 'spent' : 'kept')
     if (then.intent === 'answered') {
       await intent.done()
       assert.notEqual(await keyOfNextBegin(await page()), intent.key)

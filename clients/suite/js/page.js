@@ -56,12 +56,16 @@ for (let reload = 1; reload <= RELOADS; reload++) {
 }
 await page.waitForSelector('html[data-done]', { state: 'attached', timeout: 240_000 })
 
-const items = await page.evaluate(() => Object.entries(localStorage))
+const { items, open: unfinished } = await page.evaluate(async () => {
+  const { intents } = await import('/index.js')
+  const open = (await intents({ user: 'suite' }).unfinished()).map(({ name }) => name)
+  return { items: Object.entries(localStorage), open }
+})
 for (const [item, value] of items) {
-  const [kind, name] = item.split(' ')
-  if (kind == 'answered') appendFileSync(options.journal, `${JSON.stringify({ name, answered: JSON.parse(value) })}\n`)
-  else problems.push(`${item} is still stored`)
+  const [, name] = item.split(' ')
+  appendFileSync(options.journal, `${JSON.stringify({ name, answered: JSON.parse(value) })}\n`)
 }
+for (const name of unfinished) problems.push(`${name} is still stored`)
 await browser.close()
 origin.close()
 origin.closeAllConnections()

@@ -44,6 +44,7 @@ pub struct Answer {
     pub headers: BTreeMap<String, String>,
     problem: Option<Value>,
     json: Option<Value>,
+    text: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -115,7 +116,11 @@ impl Answer {
         let (media_type, body) = match (&self.problem, &self.json) {
             (Some(problem), _) => ("application/problem+json", problem.to_string()),
             (None, Some(json)) => ("application/json", json.to_string()),
-            (None, None) => ("text/plain", format!("answer {}", self.status)),
+            (None, None) => {
+                let text = self.text.clone();
+                let text = text.unwrap_or_else(|| format!("answer {}", self.status));
+                ("text/plain", text)
+            }
         };
         if !self.headers.contains_key("content-type") {
             response = response.header("content-type", media_type);
