@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::support::{App, Fault, FaultyStore, Local, Operation, Probe, builder_on};
 
 /// A step of a task that the handler has left behind begins at the moment at which its key is freed.
-mod steps_at_the_end {
+mod beginning {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::mpsc::{Receiver, Sender, channel};
@@ -113,7 +113,7 @@ mod steps_at_the_end {
 }
 
 /// A step of a task that the handler has left behind is done, and its result is being written down, when the key is freed.
-mod steps_being_kept {
+mod being_kept {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 

@@ -43,12 +43,9 @@ async fn what_is_left_open_in_a_pool_of_deadpool_is_not_committed() {
     let store = DeadpoolTransaction::store(&pool, &scene.tables.records);
     let server = scene.serve(Idempotency::builder(store)).await;
     let left = scene.tables.put_into(LEFT);
-    pool.get()
-        .await
-        .unwrap()
-        .batch_execute(&left)
-        .await
-        .unwrap();
+    let client = pool.deadpool.get().await.unwrap();
+    client.batch_execute(&left).await.unwrap();
+    drop(client);
     assert_not_committed(&scene, &server).await;
     scene.clean_up().await;
 }
