@@ -44,8 +44,9 @@
 //! # Keys that are made by a page
 //!
 //! The JavaScript client of this repository keeps one key for each intent over reloads and tabs. A page without it makes the key
-//! before the first try, stores it with what it belongs to (`localStorage`), and sends the same key until the outcome is known.
-//! A key that is made in the click handler does not survive a reload, and the customer pays twice.
+//! before the first try, stores it with what it belongs to, and sends the same key until the outcome is known.
+//! A key that is made in the click handler does not survive a reload, and the customer pays twice. Store it in `IndexedDB` with
+//! `durability: "strict"`: Chromium writes `localStorage` to the disk seconds later, and another tab may not see it at once.
 //!
 //! # Keys that are made by the browser
 //!

@@ -70,6 +70,12 @@
 //! (`max_connections`, with `PostgresStore::new(pool)`; the pool of a URL has 10). Multiply by the number of instances, twice during
 //! a rolling deploy, and compare the result with the server's limit.
 //!
+//! **A server that replicates synchronously, without its standby** (PostgreSQL with `synchronous_standby_names`, MySQL with
+//! semi-synchronous replication that never falls back), accepts a commit and does not finish it. Closing the connection does not end such
+//! a session, so each call that is given up leaves one behind until the standby is back, in addition to the connections above. Give the
+//! store a role of its own with a limit (`ALTER ROLE ... CONNECTION LIMIT 40`, `CREATE USER ... WITH MAX_USER_CONNECTIONS 40`), so
+//! that the application's other work keeps its connections: the store is unavailable meanwhile in either case.
+//!
 //! `PgBouncer` in session mode is transparent; transaction mode is described
 //! in the documentation of `store::postgres`. The server's isolation level for new
 //! sessions does not affect the stores' own connections. It does affect `#[tx]`: under `REPEATABLE READ` and
@@ -104,8 +110,9 @@
 //! A store can be slow, refuse, restart, fail over or lose a reply while this process is alive:
 //!
 //! * **Before the handler**: 503, and the handler does not run. If the reply to a claim was lost, the claim
-//!   is given up in the background until it can no longer arrive, so no key is held for a request that
-//!   never ran.
+//!   is given up in the background for ten minutes after the last claim of this process that got no reply, so no key is held for a
+//!   request that never ran. A server that holds a commit up for longer while nothing else is asked (a standby that is away, below)
+//!   leaves that key abandoned.
 //! * **While the handler runs**: the lease is renewed every third of its length. A failed renewal is retried
 //!   every twelfth, and at least every second until one succeeds; it delays no other renewal.
 //! * **After the handler**: the client gets its response. Storing it is retried after 50 ms to 5 s until

@@ -58,7 +58,8 @@ use crate::record::{StoredResponse, UnusableStep};
 /// a time, but several processes may ask at once, and it is asked again after [`Recovery::Unknown`] or a panic. While it runs, other
 /// requests with the key are in flight in that process: 409 `in-flight`, or they wait where the policy says so. It goes on to its end
 /// when the client of its request leaves, outside of
-/// [`max_background_handlers`](crate::IdempotencyBuilder::max_background_handlers). Put a timeout on its look-up: while it hangs, the key
+/// [`max_background_handlers`](crate::IdempotencyBuilder::max_background_handlers). What it finds is stored also where the store
+/// has lost the record meanwhile; where the attempt, or another one, answers first, that answer stands. Put a timeout on its look-up: while it hangs, the key
 /// is in flight in that process.
 ///
 /// For a handler that works in [steps](crate::Attempt::step), it also knows which steps were finished:

@@ -23,7 +23,7 @@ async fn the_wrong_connection_is_told_the_right_one<C: Database>(scene: &Scene<C
         assert_eq!(error.is_none(), store == C::STORE);
         let Some(error) = error else { continue };
         assert_eq!(error.kind(), ErrorKind::NoTransactions);
-        let (message, its) = (error.to_string(), format!("this is the {} store", C::STORE));
+        let (message, its) = (error.to_string(), format!("on the {} store", C::STORE));
         assert!(
             message.contains(&format!("of the {store} store")),
             "{error}"

@@ -60,7 +60,8 @@
 //! * With replicas that may take over: semi-synchronous replication with `AFTER_SYNC`. **It falls
 //!   back to asynchronous by itself** when no replica answers within `rpl_semi_sync_source_timeout`
 //!   (MariaDB: `rpl_semi_sync_master_timeout`; 10 s): set it so high that it never does, and a
-//!   server without replicas stops taking claims instead of risking them.
+//!   server without replicas stops taking claims instead of risking them. Sessions whose calls were given up
+//!   stay on such a server: [choosing a store](crate::choosing_a_store#connections) says what to do about that.
 //! * `binlog_format = ROW` or `MIXED`. `InnoDB` refuses `STATEMENT` under `READ COMMITTED`.
 //! * All connections go to the **primary**. Behind a proxy that sends reads to replicas, replays
 //!   and abandoned claims are seen late; no key runs twice by it, because only the primary writes.
