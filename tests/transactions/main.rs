@@ -15,6 +15,7 @@ mod handles;
 mod hanging;
 mod left_open;
 mod nested;
+mod old_keys;
 mod outcomes;
 mod own_commit;
 mod places;

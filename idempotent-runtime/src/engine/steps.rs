@@ -167,9 +167,9 @@ impl Steps {
         ended
     }
 
-    /// The run has ended: no step begins any more. Whether something is known to have happened under this claim, or may have
-    /// happened in its steps.
-    pub(super) fn may_have_acted(&self) -> bool {
+    /// No step begins from here on. Whether something is known to have happened under this claim, or may have happened in its
+    /// steps.
+    pub(super) fn close(&self) -> bool {
         self.0.has_ended.store(true, Ordering::SeqCst);
         let has_finished = self.0.log.get().is_some_and(Log::has_steps);
         has_finished || self.0.in_doubt.load(Ordering::SeqCst) > 0

@@ -138,6 +138,11 @@ pub(super) async fn admit_to_transaction<C: TransactionConnection>(
     }
     let entered = enter_transaction(engine, begin, intent, fingerprints, policy);
     match entered.await {
+        // It was not when it came, and has waited.
+        Ok(Claim::Acquired(transaction)) if intent.is_too_old(policy) => {
+            transaction.roll_back().await;
+            Break(answer::refuse(idempotency, &Refusal::KeyExpired))
+        }
         Ok(claim) => decided(idempotency, intent, claim),
         Err(refusal) => Break(answer::refuse(idempotency, &refusal)),
     }

@@ -23,7 +23,7 @@ impl ClaimGuard {
     /// finished step says that something did, and one of which nothing is known that it may have: the key then
     /// becomes abandoned, for the next attempt to go on after what is finished.
     pub(crate) async fn withdraw(self: Box<Self>) -> Answer {
-        let may_have_acted = self.steps.as_ref().is_some_and(Steps::may_have_acted);
+        let may_have_acted = self.steps.as_ref().is_some_and(Steps::close);
         let how = if may_have_acted {
             How::Abandon
         } else {
