@@ -118,11 +118,19 @@ impl Engine {
             Ok(Claim::Acquired(held))
                 if held.attempt_of_request() == 1 && intent.is_too_old(policy) =>
             {
-                Detach::new(self.tasks(), held.withdraw()).await;
-                Err(Refusal::KeyExpired)
+                // Boxed: few requests have to make room for it.
+                Box::pin(self.refuse_as_expired(held)).await
             }
             entered => entered,
         }
+    }
+
+    async fn refuse_as_expired(
+        &self,
+        held: Box<ClaimGuard>,
+    ) -> Result<Claim<Box<ClaimGuard>>, Refusal> {
+        Detach::new(self.tasks(), held.withdraw()).await;
+        Err(Refusal::KeyExpired)
     }
 
     async fn enter_records(
