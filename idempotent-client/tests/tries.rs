@@ -68,40 +68,30 @@ async fn what_has_run_without_protection_is_not_run_again() {
     assert_eq!(charges, 1, "charged {charges} times: {ended:?}");
 }
 
-/// gRPC-Web: an answer without messages has its status among the headers, as in gRPC.
+/// gRPC-Web: an answer without messages has its status among the headers, as in gRPC; others in the last frame of the body.
 #[tokio::test]
 async fn unavailable_of_grpc_web_is_not_an_answer() {
-    let (ended, _) = play("application/grpc-web+proto", |_| {
-        Response::builder()
-            .header("content-type", "application/grpc-web+proto")
-            .header("grpc-status", "14")
-            .body(Body::default())
-            .unwrap()
+    fn of_headers() -> http::response::Builder {
+        Response::builder().header("content-type", "application/grpc-web+proto")
+    }
+    let (in_headers, _) = play("application/grpc-web+proto", |_| {
+        let answer = of_headers().header("grpc-status", "14");
+        answer.body(Body::default()).unwrap()
     })
     .await;
-    assert!(
-        ended.is_err(),
-        "a call that was turned away is said to have run: {ended:?}"
-    );
-}
-
-/// gRPC-Web: the status in the last frame of the body.
-#[tokio::test]
-async fn unavailable_in_the_body_of_grpc_web_is_not_an_answer() {
-    let (ended, _) = play("application/grpc-web+proto", |_| {
+    let (in_body, _) = play("application/grpc-web+proto", |_| {
         let trailers = b"grpc-status:14\r\ngrpc-message:in flight\r\n";
         let length = u32::try_from(trailers.len()).unwrap().to_be_bytes();
         let body = [&[0x80][..], &length, trailers].concat();
-        Response::builder()
-            .header("content-type", "application/grpc-web+proto")
-            .body(Body::from(body))
-            .unwrap()
+        of_headers().body(Body::from(body)).unwrap()
     })
     .await;
-    assert!(
-        ended.is_err(),
-        "a call that was turned away is said to have run: {ended:?}"
-    );
+    for ended in [in_headers, in_body] {
+        assert!(
+            ended.is_err(),
+            "turned away, and said to have run: {ended:?}"
+        );
+    }
 }
 
 /// .NET and others write a byte order mark; a browser's client reads the code behind it.

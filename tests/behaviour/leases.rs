@@ -197,6 +197,19 @@ async fn attempt_that_outlives_its_handler_holds_no_key() {
     assert_eq!((later.status, later.text()), (200, "2"));
 }
 
+/// It is claimed again, which renews nothing where it is still there: the lease ended, and another attempt ran.
+#[tokio::test(start_paused = true)]
+async fn lease_that_the_store_denies_is_renewed_after_it_is_claimed_again() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let local = Local::with(builder_on(store.clone()), routes());
+    store.script(Operation::Renew, Fault::Denied);
+    let _running = begin(&local).await;
+    // A third of the lease, and a pause.
+    sleep(LEASE / 3 + Duration::from_secs(2)).await;
+    assert_eq!(store.calls(Operation::Claim), 2);
+    assert_eq!(store.calls(Operation::Renew), 2);
+}
+
 #[idempotent(lease = "4s", ttl = "1s")]
 async fn short_lived(State(probe): State<Probe>) -> String {
     probe.run().to_string()

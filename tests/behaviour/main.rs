@@ -45,6 +45,7 @@ mod panics_behind_handlers;
 mod partial_failure;
 mod problems;
 mod recoveries;
+mod recoveries_of_lost_records;
 mod replay;
 mod replay_cache;
 mod reported;

@@ -323,6 +323,26 @@ async fn question_that_arrives_after_everything_is_over_does_not_hold_the_key() 
     assert_eq!((next.status, next.text()), (200, "2"));
 }
 
+/// A server that waits for its standby holds all claims up. The first of them was forgotten after ten minutes, arrived with the
+/// others, and left its key abandoned.
+#[tokio::test(start_paused = true)]
+async fn question_is_looked_for_until_ten_minutes_after_the_last_one_without_a_reply() {
+    const NINE_MINUTES: Duration = Duration::from_secs(9 * 60);
+    let (local, store) = local();
+    store.script(Operation::Claim, Fault::Late);
+    store.script_times(3, Operation::Claim, Fault::Swallowed);
+    for key in ["key", "other"] {
+        let held_up = local.post("/refuse", key).await;
+        held_up.assert_problem(503, "store-unavailable");
+        sleep(NINE_MINUTES).await;
+    }
+    store.proceed();
+    sleep(LEASE + Duration::from_secs(5)).await;
+    local.probe.open();
+    let next = local.post("/refuse", "key").await;
+    assert_eq!((next.status, next.text()), (200, "1"));
+}
+
 /// The answer of the first attempt was thrown away, and no attempt would ever say more.
 #[tokio::test]
 async fn finished_answer_stands_when_the_later_attempt_was_abandoned() {

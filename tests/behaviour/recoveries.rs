@@ -11,31 +11,30 @@ use http::{HeaderMap, StatusCode};
 use idempotent_runtime::store::Store;
 use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{
-    Abandoned, Execution, IdempotencyBuilder, Locator, OnAbandoned, Policy, Recovery, Resolution,
-    StoredResponse, idempotent,
+    Abandoned, Execution, IdempotencyBuilder, OnAbandoned, Policy, Recovery, StoredResponse,
+    idempotent,
 };
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::support::{
-    App, Crashes, Fault, FaultyStore, LEASE, Local, Operation, Probe, Reply, builder_on, take_over,
+    App, Crashes, Fault, FaultyStore, LEASE, Local, Operation, Probe, builder_on, take_over,
 };
 
 /// What a recovery function asks: it answers when the test lets it through.
 #[derive(Clone)]
-struct Bank {
-    asked: Probe,
+pub(crate) struct Bank {
+    pub(crate) asked: Probe,
     says: fn(usize) -> Recovery,
 }
 
 impl Bank {
-    fn new(says: fn(usize) -> Recovery) -> Self {
+    pub(crate) fn new(says: fn(usize) -> Recovery) -> Self {
         let asked = Probe::default();
         Self { asked, says }
     }
 }
 
-fn found(_: usize) -> Recovery {
+pub(crate) fn found(_: usize) -> Recovery {
     Recovery::Replay(StoredResponse::new(
         StatusCode::CREATED,
         HeaderMap::new(),
@@ -58,7 +57,7 @@ async fn patient(State(probe): State<Probe>) -> String {
     probe.run_gated().await.to_string()
 }
 
-fn routes() -> Router<App> {
+pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/pay", post(pay))
         .route("/patient", post(patient))
@@ -320,107 +319,6 @@ async fn while_a_secret_is_rotated_one_function_decides_at_a_time() {
     assert_eq!(first.await.unwrap().text(), "found");
 }
 
-/// Its lease has ended, and none of its renewals arrives.
-async fn lapsed(store: &FaultyStore) -> (Local, JoinHandle<Reply>) {
-    let process = Local::new(store.clone(), routes());
-    let request = process.spawn("/pay", "key");
-    process.probe.started().await;
-    store.script_times(1000, Operation::Renew, Fault::Swallowed);
-    sleep(LEASE + Duration::from_secs(1)).await;
-    (process, request)
-}
-
-/// A function looks at attempt 1. An operator frees the key, and a retry runs and crashes: attempt 1 again, of another record.
-#[tokio::test(start_paused = true)]
-async fn a_finding_is_not_about_a_later_record_of_the_key() {
-    let bank = Bank::new(|_| Recovery::Retry);
-    let store = FaultyStore::new(MemoryStore::new());
-    let _first = lapsed(&store).await;
-    let builder = builder_on(store.clone()).extension(bank.clone());
-    let local = Local::with(builder, routes());
-    let asking = local.spawn("/pay", "key");
-    bank.asked.started().await;
-    let locator = Locator::new("POST /pay", "key");
-    let freed = local.idempotency.resolve(&locator, Recovery::Retry);
-    assert!(matches!(freed.await, Ok(Resolution::Resolved)));
-    let _second = lapsed(&store).await;
-    // For each crash once.
-    bank.asked.open();
-    bank.asked.open();
-    local.probe.open();
-    let answer = asking.await.unwrap();
-    assert_eq!((answer.status, answer.text()), (200, "1"));
-    assert_eq!(bank.asked.runs(), 2, "asked about the second crash");
-}
-
-/// A claim that was lost arrived late and was then given back, or a store has lost what it had: the claim of a request that
-/// has decided about it is a first one, and nothing has run under it.
-#[tokio::test(start_paused = true)]
-async fn who_has_decided_about_a_record_that_is_gone_runs() {
-    let bank = Bank::new(|_| Recovery::Retry);
-    let store = FaultyStore::new(MemoryStore::new());
-    let _first = lapsed(&store).await;
-    let builder = builder_on(store.clone()).extension(bank.clone());
-    let local = Local::with(builder, routes());
-    let asking = local.spawn("/pay", "key");
-    bank.asked.started().await;
-    store.forget_claimed().await;
-    bank.asked.open();
-    local.probe.open();
-    let answer = asking.await.unwrap();
-    assert_eq!((answer.status, answer.text()), (200, "1"));
-    local.post("/pay", "key").await.assert_replay_of(&answer);
-    assert_eq!((local.probe.runs(), bank.asked.runs()), (1, 1));
-}
-
-/// What the bank has done is not done again because the store has lost its record.
-#[tokio::test(start_paused = true)]
-async fn what_was_found_about_a_record_that_is_gone_is_the_answer() {
-    for leaves in [false, true] {
-        let bank = Bank::new(found);
-        let store = FaultyStore::new(MemoryStore::new());
-        let _first = lapsed(&store).await;
-        let builder = builder_on(store.clone()).extension(bank.clone());
-        let local = Local::with(builder, routes());
-        let asking = local.spawn("/pay", "key");
-        bank.asked.started().await;
-        if leaves {
-            asking.abort();
-            local.pending(1).await;
-        }
-        store.forget_claimed().await;
-        bank.asked.open();
-        local.pending(0).await;
-        if !leaves {
-            assert_eq!(asking.await.unwrap().text(), "found");
-        }
-        let retry = local.post("/pay", "key").await;
-        assert_eq!((retry.text(), retry.is_replay()), ("found", true));
-        assert_eq!((local.probe.runs(), bank.asked.runs()), (0, 1));
-    }
-}
-
-/// Its caller leaves in the grace period, and the record with it: what is then claimed on its behalf is given back.
-#[tokio::test(start_paused = true)]
-async fn who_leaves_before_a_record_is_gone_abandons_nothing() {
-    let bank = Bank::new(|_| Recovery::Unknown);
-    let store = FaultyStore::new(MemoryStore::new());
-    let _first = lapsed(&store).await;
-    let builder = builder_on(store.clone()).extension(bank.clone());
-    let local = Local::with(builder, routes());
-    let leaving = local.spawn("/pay", "key");
-    while store.calls(Operation::GiveGrace) == 0 {
-        tokio::task::yield_now().await;
-    }
-    leaving.abort();
-    store.forget_claimed().await;
-    local.pending(0).await;
-    local.probe.open();
-    let retry = local.post("/pay", "key").await;
-    assert_eq!((retry.status, retry.text()), (200, "1"));
-    assert_eq!(bank.asked.runs(), 0);
-}
-
 /// Another process takes over and answers while the function of this one hangs.
 #[tokio::test(start_paused = true)]
 async fn waiter_beside_a_function_that_hangs_sees_another_process_answer() {
@@ -448,26 +346,4 @@ async fn waiter_beside_a_function_that_hangs_sees_another_process_answer() {
         "{:?}",
         begun.elapsed()
     );
-}
-
-/// A grace period that began between the end of the function and the take-over kept what was found from being stored.
-#[tokio::test(start_paused = true)]
-async fn a_retry_before_a_finding_is_stored_does_not_hold_it_up() {
-    let bank = Bank::new(found);
-    let store = FaultyStore::new(MemoryStore::new());
-    let _first = lapsed(&store).await;
-    let builder = builder_on(store.clone()).extension(bank.clone());
-    let local = Local::with(builder, routes());
-    bank.asked.open();
-    // That it is abandoned, and then its take-over, which takes a moment.
-    store.script(Operation::Claim, Fault::Works);
-    store.script(Operation::Claim, Fault::Waits);
-    let asking = local.spawn("/pay", "key");
-    store.waiting().await;
-    let retry = local.spawn("/pay", "key");
-    sleep(Duration::from_millis(100)).await;
-    store.proceed();
-    assert_eq!(asking.await.unwrap().text(), "found");
-    retry.await.unwrap().assert_problem(409, "in-flight");
-    assert_eq!(bank.asked.runs(), 1);
 }

@@ -20,6 +20,7 @@ type Setting = fn(IdempotencyBuilder) -> IdempotencyBuilder;
 
 const BOTH: Setting = |it| it.secret("new").previous_secrets(["old"]);
 const NEW: Setting = |it| it.secret("new");
+const OLD: Setting = |it| it.secret("old");
 
 #[idempotent(lease = "30s")]
 async fn rejects(State(probe): State<Probe>) -> String {
@@ -152,4 +153,59 @@ async fn unreadable_record_beside_an_abandoned_one_is_no_answer() {
     store.script(Operation::Get, corrupt);
     let answer = instance.post("/", "key").await;
     answer.assert_problem(409, "outcome-unknown");
+}
+
+#[idempotent(lease = "30s", on_abandoned = "retry", name = "retries")]
+async fn retries(State(probe): State<Probe>) -> String {
+    probe.run_gated().await.to_string()
+}
+
+#[idempotent(
+    lease = "30s",
+    on_abandoned = "retry",
+    in_flight = "wait",
+    wait = "10s",
+    name = "retries"
+)]
+async fn waits_and_retries(State(probe): State<Probe>) -> String {
+    probe.run_gated().await.to_string()
+}
+
+/// The abandoned record was taken over by each request, only to be given back as another attempt's.
+#[tokio::test(start_paused = true)]
+async fn abandoned_record_is_not_taken_over_while_another_one_runs() {
+    let store = Arc::new(FaultyStore::new(MemoryStore::new()));
+    let with = |setting: Setting, handler| {
+        let routes = Router::<App>::new().route("/", handler);
+        Local::with(setting(builder_on(Arc::clone(&store))), routes)
+    };
+    let crashed = with(OLD, post(retries));
+    let _never = crashed.spawn("/", "key");
+    crashed.probe.started().await;
+    store.script_times(1000, Operation::Renew, Fault::Swallowed);
+    sleep(LEASE + Duration::from_secs(1)).await;
+    let new = with(NEW, post(retries));
+    let running = new.spawn("/", "key");
+    new.probe.started().await;
+
+    let both = with(BOTH, post(retries));
+    for _ in 0..5 {
+        let retry = both.post("/", "key").await;
+        retry.assert_problem(409, "in-flight");
+    }
+    let waiting = with(BOTH, post(waits_and_retries));
+    let waiter = waiting.spawn("/", "key");
+    sleep(Duration::from_secs(5)).await;
+    let asked = [
+        Operation::Claim,
+        Operation::Abandon,
+        Operation::GiveGrace,
+        Operation::Get,
+    ];
+    let calls: usize = asked.into_iter().map(|it| store.calls(it)).sum();
+    assert!(calls <= 60, "{calls} calls");
+    assert_eq!(store.calls(Operation::Abandon), 0);
+    new.probe.open();
+    let first = running.await.unwrap();
+    waiter.await.unwrap().assert_replay_of(&first);
 }

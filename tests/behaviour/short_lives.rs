@@ -170,7 +170,7 @@ async fn owner_that_answers_while_it_is_looked_for_is_not_run_again() {
 
 #[idempotent(
     name = "aged",
-    ttl = "1s",
+    ttl = "2s",
     key_age = "ttl",
     in_flight = "wait",
     wait = "1h"
@@ -191,7 +191,7 @@ async fn key_that_is_too_old_does_not_run_after_a_release() {
     let key: &'static str = uuid_v7(SystemTime::now()).leak();
     let first = local.spawn("/", key);
     local.probe.started().await;
-    sleep(Duration::from_millis(1_200)).await;
+    sleep(Duration::from_millis(2_500)).await;
     let late = local.spawn("/", key);
     sleep(Duration::from_millis(100)).await;
     local.probe.open();

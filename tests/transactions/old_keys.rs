@@ -24,7 +24,7 @@ struct App {
 }
 
 /// Nothing happens.
-#[idempotent(with = app.transactions, ttl = "1s", key_age = "ttl", in_flight = "wait", wait = "1h")]
+#[idempotent(with = app.transactions, ttl = "2s", key_age = "ttl", in_flight = "wait", wait = "1h")]
 async fn released(
     State(app): State<Arc<App>>,
     #[tx] _tx: &mut SqliteConnection,
@@ -64,7 +64,7 @@ async fn key_that_became_too_old_while_it_waited_does_not_run() {
     app.begun.acquire().await.unwrap().forget();
     let waiter = ask();
     // By the system's clock, which a key of its own age is told by.
-    tokio::time::sleep(Duration::from_millis(1_300)).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
     app.may_end.add_permits(2);
     assert_eq!(first.await.unwrap().unwrap().status(), StatusCode::CONFLICT);
     let waited = waiter.await.unwrap().unwrap();

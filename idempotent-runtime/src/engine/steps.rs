@@ -181,9 +181,9 @@ impl Steps {
     }
 
     fn is_gone(&self) -> bool {
-        let has_ended = [&self.0.has_ended, &self.0.is_over];
         self.0.is_lost.load(Ordering::Acquire)
-            || has_ended.iter().any(|it| it.load(Ordering::SeqCst))
+            || self.0.has_ended.load(Ordering::SeqCst)
+            || self.0.is_over.load(Ordering::SeqCst)
     }
 
     fn log(&self) -> Result<&Log, Unread> {

@@ -116,18 +116,23 @@ async fn watching<T>(
     wait: impl Future<Output = T>,
 ) -> (T, Option<Arc<StoredResponse>>) {
     let pause = (claim.ttl / 4).max(SHORTEST_POLL);
-    let (mut wait, mut seen) = (pin!(wait), None);
+    let answer = async {
+        loop {
+            sleep(pause).await;
+            if let Ok(Some(record)) = engine.read(&claim.owner.key).await
+                && let RecordState::Completed(response) = record.state
+                && record.fingerprint == claim.fingerprint
+            {
+                return response;
+            }
+        }
+    };
+    let (mut wait, mut answer, mut seen) = (pin!(wait), pin!(answer), None);
     loop {
         tokio::select! {
             biased;
             done = &mut wait => return (done, seen),
-            () = sleep(pause), if seen.is_none() => {}
-        }
-        if let Ok(Some(record)) = engine.read(&claim.owner.key).await
-            && let RecordState::Completed(response) = record.state
-            && record.fingerprint == claim.fingerprint
-        {
-            seen = Some(response);
+            response = &mut answer, if seen.is_none() => seen = Some(response),
         }
     }
 }

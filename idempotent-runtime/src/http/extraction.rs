@@ -51,7 +51,9 @@ where
     /// By its own type and that of its rejections: axum's are not about the caller. Any other can be, whatever status it has: a
     /// signature over the body that is wrong is a 400 too. That goes for types that wrap one of these as well.
     fn rejects_content_only(&self) -> bool {
-        let is_of_axum = type_name::<T>().starts_with("axum::")
+        let name = type_name::<T>();
+        let name = name.strip_prefix("core::option::Option<").unwrap_or(name);
+        let is_of_axum = name.starts_with("axum::")
             || [
                 TypeId::of::<Bytes>(),
                 TypeId::of::<BytesMut>(),

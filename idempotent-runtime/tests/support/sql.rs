@@ -164,7 +164,10 @@ pub(crate) async fn table_of_somebody_else_is_left_alone<B: Bench>() {
     let error = bench.another().make_table().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store);
     let text = chain(&error);
-    assert!(text.contains("was not created by idempotent-runtime"), "{text}");
+    assert!(
+        text.contains("was not created by idempotent-runtime"),
+        "{text}"
+    );
     bench.run("INSERT INTO {table} (id) VALUES (1)").await;
     bench.remove().await;
 }

@@ -47,6 +47,8 @@ pub enum Fault {
     PanicsAfterwards,
     /// Nothing happens but a panic, outside of any future. Of renewals only.
     PanicsBeforeItsFuture,
+    /// The store says that it has no such claim, though it has. Of renewals only.
+    Denied,
     /// It waits until the test says [`FaultyStore::proceed`], and then works.
     Waits,
     /// It happens, and the caller is told when the test says [`FaultyStore::proceed`].
@@ -202,6 +204,13 @@ impl FaultyStore {
             .map_or(Fault::Works, |(_, fault)| fault)
     }
 
+    /// Whether that is scripted, once.
+    fn take(&self, operation: Operation, fault: Fault) -> bool {
+        let mut script = self.script.lock().unwrap();
+        let found = script.iter().position(|it| *it == (operation, fault));
+        found.map(|place| script.remove(place)).is_some()
+    }
+
     async fn call<T: Send + 'static>(
         &self,
         operation: Operation,
@@ -266,7 +275,9 @@ impl FaultyStore {
                 call.await;
                 panic!("the store's driver has a bug")
             }
-            Fault::Panics | Fault::PanicsBeforeItsFuture => panic!("the store's driver has a bug"),
+            Fault::Panics | Fault::PanicsBeforeItsFuture | Fault::Denied => {
+                panic!("the store's driver has a bug")
+            }
         }
     }
 }
@@ -306,12 +317,13 @@ impl Store for FaultyStore {
         's: 'f,
         'r: 'f,
     {
-        let now = (Operation::Renew, Fault::PanicsBeforeItsFuture);
-        let mut script = self.script.lock().unwrap();
-        let found = script.iter().position(|it| *it == now);
-        let is_now = found.map(|place| script.remove(place)).is_some();
-        drop(script);
+        let is_now = self.take(Operation::Renew, Fault::PanicsBeforeItsFuture);
         assert!(!is_now, "a store without a future");
+        if self.take(Operation::Renew, Fault::Denied) {
+            self.calls.lock().unwrap().push(Operation::Renew);
+            let denied = renewals.iter().map(|_| Ok(Renewed::Lost)).collect();
+            return Box::pin(std::future::ready(denied));
+        }
         Box::pin(self.renew_later(renewals))
     }
 

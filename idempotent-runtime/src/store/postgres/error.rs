@@ -32,6 +32,8 @@ pub(super) fn said(code: &str, error: Box<dyn Error + Send + Sync>) -> StoreErro
     // A server that ends a session in the middle of a statement may have committed it.
     let failure = match code {
         "57014" | "57P03" | "53300" => failure.not_executed(),
+        // system_error, internal_error: what poolers say of a server that they have lost.
+        "58000" | "XX000" => failure.maybe_executed(),
         _ => failure,
     };
     match code {
@@ -168,6 +170,20 @@ mod tests {
             ("", StoreErrorKind::Refused),
         ] {
             assert_eq!(kind_of(code), kind, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_a_pooler_may_say_of_a_server_that_it_has_lost_may_have_happened() {
+        for (code, may_have_happened) in [
+            ("58000", true),
+            ("XX000", true),
+            ("08P01", true),
+            ("42501", false),
+            ("57014", false),
+        ] {
+            let error = said(code, "what it says".into());
+            assert_eq!(error.may_have_happened(), may_have_happened, "{code}");
         }
     }
 }

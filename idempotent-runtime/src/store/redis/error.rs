@@ -23,6 +23,7 @@ impl CallError {
     pub(super) fn of_one_try(error: RedisError) -> Self {
         let may_have_happened = match kind(&error) {
             StoreErrorKind::Unavailable | StoreErrorKind::TimedOut => Unsent::of(&error).is_none(),
+            StoreErrorKind::Refused => error.code().is_some_and(is_of_proxies),
             _ => false,
         };
         Self {
@@ -70,6 +71,32 @@ impl From<CallError> for StoreError {
     }
 }
 
+/// Whether it may be a proxy's word for a server that it has lost in the middle of a command: such a proxy says `ERR`, or a word of its
+/// own. A server says by any of these that it has done nothing, and by `ERR` that it does not know the command or its arguments.
+fn is_of_proxies(code: &str) -> bool {
+    !matches!(
+        code,
+        "READONLY"
+            | "MASTERDOWN"
+            | "LOADING"
+            | "NOREPLICAS"
+            | "MISCONF"
+            | "NOPERM"
+            | "NOAUTH"
+            | "WRONGPASS"
+            | "DENIED"
+            | "CLUSTERDOWN"
+            | "TRYAGAIN"
+            | "MOVED"
+            | "ASK"
+            | "CROSSSLOT"
+            | "NOSCRIPT"
+            | "EXECABORT"
+            | "NOPROTO"
+            | "UNKILLABLE"
+    )
+}
+
 fn kind(error: &RedisError) -> StoreErrorKind {
     if let Some(cause) = Unsent::of(error) {
         return kind(cause);
@@ -83,8 +110,7 @@ fn kind(error: &RedisError) -> StoreErrorKind {
         Some("VERSION") => StoreErrorKind::OtherRelease,
         // With a script that takes long.
         Some("BUSY") => StoreErrorKind::Busy,
-        // It has understood and said no: READONLY, MASTERDOWN, LOADING, NOREPLICAS, MISCONF, NOPERM,
-        // NOAUTH, WRONGPASS, CLUSTERDOWN, TRYAGAIN, MOVED, ASK, NOSCRIPT, EXECABORT, ...
+        // It has understood and said no, unless a proxy says it (`is_of_proxies`).
         // A script of ours that is refused is refused before its first write.
         Some(_) => StoreErrorKind::Refused,
         None => kind_without_code(error),
@@ -177,12 +203,17 @@ mod tests {
             ("CLUSTERDOWN TRYAGAIN MOVED ASK", StoreErrorKind::Refused),
             ("NOSCRIPT EXECABORT CROSSSLOT", StoreErrorKind::Refused),
             ("VERSION", StoreErrorKind::OtherRelease),
-            ("ERR", StoreErrorKind::Refused),
-            ("SOMETHINGNEW", StoreErrorKind::Refused),
         ] {
             for code in codes.split(' ') {
                 assert_eq!(of(said(code)), (kind, false), "{code}");
             }
+        }
+    }
+
+    #[test]
+    fn what_a_proxy_may_say_of_a_server_that_it_has_lost_may_have_happened() {
+        for code in ["ERR", "upstream", "SOMETHINGNEW"] {
+            assert_eq!(of(said(code)), (StoreErrorKind::Refused, true), "{code}");
         }
     }
 
