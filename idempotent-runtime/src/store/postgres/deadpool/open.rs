@@ -222,11 +222,8 @@ impl Open {
 
     fn without_record(&self) -> WithoutRecord {
         let record = self.record.as_ref();
-        WithoutRecord {
-            records: Arc::clone(&self.records),
-            request: record.map(|record| record.request.clone()),
-            silent: record.map(|record| record.begun).filter(|_| self.is_silent),
-        }
+        let begun = record.map(|record| (&record.request, record.begun));
+        WithoutRecord::of(&self.records, begun, self.is_silent)
     }
 
     /// What is wrong with this connection can be wrong with all that are idle.

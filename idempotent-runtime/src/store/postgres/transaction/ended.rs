@@ -58,13 +58,25 @@ impl Remaining {
 
 /// A transaction whose record is not written, without its connection.
 pub(in crate::store::postgres) struct WithoutRecord {
-    pub(in crate::store::postgres) records: Arc<Records>,
-    pub(in crate::store::postgres) request: Option<TransactionRequest>,
+    records: Arc<Records>,
+    request: Option<TransactionRequest>,
     /// Its session, if that says nothing more.
-    pub(in crate::store::postgres) silent: Option<Begun>,
+    silent: Option<Begun>,
 }
 
 impl WithoutRecord {
+    pub(in crate::store::postgres) fn of(
+        records: &Arc<Records>,
+        begun: Option<(&TransactionRequest, Begun)>,
+        is_silent: bool,
+    ) -> Self {
+        Self {
+            records: Arc::clone(records),
+            request: begun.map(|(request, _)| request.clone()),
+            silent: begun.map(|(_, begun)| begun).filter(|_| is_silent),
+        }
+    }
+
     /// What becomes of its request: another request's record is there, or the error says why. Without `COMMIT` nothing
     /// happens, unless the handler has sent one. The response is what the handler has answered, if that may be kept.
     ///
