@@ -24,7 +24,7 @@ async fn record_that_cannot_be_read_fails_alone_in_its_group() {
     let bad = records[5].owner.key.to_hex();
     scratch
         .execute(&format!(
-            r#"UPDATE "{{table}}" SET state = 3 WHERE key = '\x{bad}'"#
+            r#"UPDATE "{{table}}" SET state = 3 WHERE record_key = '\x{bad}'"#
         ))
         .await;
     counts.take();
@@ -51,7 +51,7 @@ async fn operation_that_the_server_refuses_fails_alone() {
     let bad = requests[7].owner.key.to_hex();
     scratch
         .execute(&format!(
-            r#"ALTER TABLE "{{table}}" ADD CHECK (key <> '\x{bad}')"#
+            r#"ALTER TABLE "{{table}}" ADD CHECK (record_key <> '\x{bad}')"#
         ))
         .await;
     let claims = requests.iter().map(|request| claim(&store, *request));
@@ -286,7 +286,7 @@ async fn hold_row(
 ) -> (i32, sqlx::Transaction<'static, Postgres>) {
     let mut transaction = scratch.admin.begin().await.unwrap();
     let lock = format!(
-        r#"SELECT pg_backend_pid() FROM "{}" WHERE key = $1 FOR UPDATE"#,
+        r#"SELECT pg_backend_pid() FROM "{}" WHERE record_key = $1 FOR UPDATE"#,
         scratch.table
     );
     let holder = sqlx::query_scalar(AssertSqlSafe(lock))

@@ -147,7 +147,7 @@ async fn group_goes_in_the_order_of_the_keys() {
         assert!(is_acquired(&claim.unwrap()));
     }
     let keys = format!(
-        r#"SELECT key FROM "{}" WHERE key <> $1 ORDER BY ctid"#,
+        r#"SELECT record_key FROM "{}" WHERE record_key <> $1 ORDER BY ctid"#,
         scratch.table
     );
     let keys: Vec<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(keys))

@@ -56,7 +56,7 @@ fn complete() -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    format!(r#"UPDATE "{{table}}" SET state = 2, response = '\x{hex}' WHERE key = $1"#)
+    format!(r#"UPDATE "{{table}}" SET state = 2, response = '\x{hex}' WHERE record_key = $1"#)
 }
 
 /// A record whose lease has ended, and a claim that would take it over.
@@ -79,15 +79,13 @@ async fn abandoned(scratch: &Scratch) -> ClaimRequest<'static> {
     }
 }
 
-const RENEW: &str =
-    r#"UPDATE "{table}" SET lease_until = clock_timestamp() + interval '1 hour' WHERE key = $1"#;
-const TAKE_OVER: &str =
-    r#"UPDATE "{table}" SET attempt = 2, token = decode(repeat('07', 16), 'hex') WHERE key = $1"#;
-const RELEASE: &str = r#"DELETE FROM "{table}" WHERE key = $1"#;
+const RENEW: &str = r#"UPDATE "{table}" SET lease_until = clock_timestamp() + interval '1 hour' WHERE record_key = $1"#;
+const TAKE_OVER: &str = r#"UPDATE "{table}" SET attempt = 2, token = decode(repeat('07', 16), 'hex') WHERE record_key = $1"#;
+const RELEASE: &str = r#"DELETE FROM "{table}" WHERE record_key = $1"#;
 const REPLACE: &str = r#"UPDATE "{table}" SET expires_at = clock_timestamp() + interval '1 hour',
-    lease_until = clock_timestamp() + interval '1 hour' WHERE key = $1"#;
+    lease_until = clock_timestamp() + interval '1 hour' WHERE record_key = $1"#;
 const INSERT: &str = r#"INSERT INTO "{table}"
-    (key, request_hash, state, token, attempt, operation, created_at, lease_until, expires_at, purge_at)
+    (record_key, fingerprint, state, token, attempt, operation, created_at, lease_until, expires_at, purge_at)
     VALUES ($1, decode(repeat('07', 32), 'hex'), 1, decode(repeat('07', 16), 'hex'), 1, '',
     now(), now() + interval '1 hour', now() + interval '1 hour', now() + interval '1 hour')"#;
 

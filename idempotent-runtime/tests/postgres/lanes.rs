@@ -122,7 +122,7 @@ async fn completions_that_wait_for_a_row_are_busy_and_take_the_lane_from_nobody(
 async fn holding(scratch: &Scratch, key: &[u8]) -> Transaction<'static, Postgres> {
     let mut transaction = scratch.admin.begin().await.unwrap();
     let lock = format!(
-        r#"SELECT 1 FROM "{}" WHERE key = $1 FOR UPDATE"#,
+        r#"SELECT 1 FROM "{}" WHERE record_key = $1 FOR UPDATE"#,
         scratch.table
     );
     sqlx::query(AssertSqlSafe(lock))

@@ -40,7 +40,8 @@ async fn store_behind(losses: &Losses, scratch: &Scratch) -> Arc<PostgresStore> 
 /// Whether the record is in the table with this claim's token.
 async fn is_held(scratch: &Scratch, request: &ClaimRequest<'_>) -> bool {
     let table = &scratch.table;
-    let held = format!(r#"SELECT EXISTS (SELECT FROM "{table}" WHERE key = $1 AND token = $2)"#);
+    let held =
+        format!(r#"SELECT EXISTS (SELECT FROM "{table}" WHERE record_key = $1 AND token = $2)"#);
     sqlx::query_scalar(AssertSqlSafe(held))
         .bind(&request.owner.key.as_bytes()[..])
         .bind(&request.owner.token.as_bytes()[..])

@@ -69,8 +69,8 @@ async fn what_is_not_completed_is_listed_along_its_index() {
         return;
     };
     claimed(&scratch.store(1)).await;
-    let plan = r#"SET enable_seqscan = off; SET enable_sort = off; EXPLAIN SELECT key FROM "{table}"
-        WHERE state = 1 AND key > '' ORDER BY key LIMIT 1000"#;
+    let plan = r#"SET enable_seqscan = off; SET enable_sort = off; EXPLAIN SELECT record_key FROM "{table}"
+        WHERE state = 1 AND record_key > '' ORDER BY record_key LIMIT 1000"#;
     let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(plan.replace("{table}", &scratch.table)))
         .fetch_all(&scratch.admin)
         .await
@@ -251,7 +251,7 @@ async fn rows_with_keys_of_another_length_do_not_stop_a_listing() {
     let ours = request();
     store.claim(&ours).await.unwrap();
     let foreign = r#"INSERT INTO "{table}" SELECT (jsonb_populate_record(r, jsonb_build_object(
-        'key', '\x' || repeat('00', 20) || lpad(to_hex(i), 16, '0')))).*
+        'record_key', '\x' || repeat('00', 20) || lpad(to_hex(i), 16, '0')))).*
         FROM "{table}" AS r, generate_series(1, 12000) AS i"#;
     scratch.execute(foreign).await;
     let (mut seen, mut next) = (Vec::new(), None);

@@ -121,7 +121,7 @@ async fn completion_that_fails_does_not_fail_its_neighbours() {
     // What the statement has done before is not undone by that, so it has to be by us.
     let trigger = format!(
         "CREATE TRIGGER fault BEFORE UPDATE ON idempotency_records
-         WHEN NEW.key = x'{}' BEGIN SELECT RAISE(FAIL, 'not this one'); END",
+         WHEN NEW.record_key = x'{}' BEGIN SELECT RAISE(FAIL, 'not this one'); END",
         hex(owners[4].key.as_bytes())
     );
     execute(&mut directory.connection().await, trigger).await;

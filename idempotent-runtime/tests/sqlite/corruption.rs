@@ -46,7 +46,7 @@ async fn table_checks_its_columns() {
     let mut connection = directory.connection().await;
     for damage in [
         "key = x'00'",
-        "request_hash = x'00'",
+        "fingerprint = x'00'",
         "token = x'00'",
         "attempt = 0",
         "expires_at = 'tomorrow'",

@@ -121,7 +121,7 @@ async fn on_insert(directory: &Directory, request: &ClaimRequest<'_>, action: &s
     let key = hex(request.owner.key.as_bytes());
     let trigger = format!(
         "CREATE TRIGGER fault AFTER INSERT ON idempotency_records
-         WHEN NEW.key = x'{key}' BEGIN {action}; END"
+         WHEN NEW.record_key = x'{key}' BEGIN {action}; END"
     );
     execute(&mut directory.connection().await, trigger).await;
 }
@@ -133,7 +133,7 @@ async fn statement_that_fails_does_not_fail_its_neighbours() {
     let store = directory.fresh_store().await;
     let requests: Vec<_> = (0..9).map(|_| request()).collect();
     let bad = &requests[4];
-    let violation = "UPDATE idempotency_records SET attempt = 0 WHERE key = NEW.key";
+    let violation = "UPDATE idempotency_records SET attempt = 0 WHERE record_key = NEW.record_key";
     on_insert(&directory, bad, violation).await;
     let before = directory.commits();
     let claims = claim_as_a_group(&directory, &store, &requests).await;

@@ -13,7 +13,7 @@ use sqlx::Row as _;
 use crate::support::{Directory, TTL, count, execute, request, response, rival};
 
 const SCHEMA_1: &str = "CREATE TABLE idempotency_records ( -- idempotent-runtime schema 1
-    key BLOB NOT NULL PRIMARY KEY, request_hash BLOB NOT NULL, token BLOB NOT NULL, state TEXT NOT NULL,
+    record_key BLOB NOT NULL PRIMARY KEY, fingerprint BLOB NOT NULL, token BLOB NOT NULL, state TEXT NOT NULL,
     attempt INTEGER NOT NULL, status_code INTEGER, created_at INTEGER NOT NULL, lease_until INTEGER NOT NULL,
     expires_at INTEGER NOT NULL, response BLOB, progress BLOB
 ) STRICT";

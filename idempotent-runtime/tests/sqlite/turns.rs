@@ -195,7 +195,7 @@ async fn renewal_that_fails_shares_its_fate_with_no_other() {
     }
     let trigger = format!(
         "CREATE TRIGGER fault BEFORE UPDATE ON idempotency_records
-         WHEN NEW.key = x'{}' BEGIN SELECT RAISE(FAIL, 'not this one'); END",
+         WHEN NEW.record_key = x'{}' BEGIN SELECT RAISE(FAIL, 'not this one'); END",
         crate::support::hex(held[4].owner.key.as_bytes())
     );
     execute(&mut directory.connection().await, trigger).await;
@@ -256,7 +256,7 @@ async fn temporary_table_of_a_handler_hides_no_records() {
     let store = directory.store().await;
     let transactions = transactions(&store);
     let mut session = open(&transactions).await;
-    let hide = "CREATE TEMP TABLE idempotency_records (key, request_hash, token, state)";
+    let hide = "CREATE TEMP TABLE idempotency_records (record_key, fingerprint, token, state)";
     let create = sqlx::query(hide).execute(session.connection());
     create.await.unwrap();
     let committed = session
@@ -290,7 +290,7 @@ async fn session_that_a_handler_has_changed_is_not_reused() {
         "PRAGMA locking_mode = EXCLUSIVE",
         "PRAGMA query_only = ON",
         "CREATE TEMP TRIGGER hide AFTER INSERT ON main.idempotency_records
-            BEGIN DELETE FROM idempotency_records WHERE key = NEW.key; END",
+            BEGIN DELETE FROM idempotency_records WHERE record_key = NEW.record_key; END",
         "ATTACH ':memory:' AS other",
     ] {
         for is_committed in [false, true] {

@@ -169,7 +169,10 @@ impl Scratch {
 
     /// Whether the record has the mark of those who wait.
     pub(crate) async fn is_marked(&self, request: &ClaimRequest<'_>) -> bool {
-        let waited = format!(r#"SELECT waited FROM "{}" WHERE key = $1"#, self.table);
+        let waited = format!(
+            r#"SELECT waited FROM "{}" WHERE record_key = $1"#,
+            self.table
+        );
         sqlx::query_scalar(AssertSqlSafe(waited))
             .bind(&request.owner.key.as_bytes()[..])
             .fetch_one(&self.admin)
@@ -208,7 +211,7 @@ impl Bench for Scratch {
         "response = substring(response FROM 1 FOR 5)",
         "response = ''",
         "response = NULL",
-        "request_hash = substring(request_hash FROM 2)",
+        "fingerprint = substring(fingerprint FROM 2)",
     ];
 
     async fn create() -> Option<Self> {
@@ -233,7 +236,7 @@ impl Locker for Scratch {
     async fn lock(&self, key: &RecordKey) -> Box<dyn RecordLock> {
         let mut transaction = self.admin.begin().await.unwrap();
         let lock = format!(
-            r#"SELECT 1 FROM "{}" WHERE key = $1 FOR UPDATE"#,
+            r#"SELECT 1 FROM "{}" WHERE record_key = $1 FOR UPDATE"#,
             self.table
         );
         sqlx::query(AssertSqlSafe(lock))

@@ -208,7 +208,7 @@ impl Bench for Directory {
     const DAMAGES: &'static [&'static str] = &[
         "state = 'melting'",
         "state = ''",
-        "request_hash = x'07'",
+        "fingerprint = x'07'",
         "token = x''",
         "attempt = 0",
         "attempt = 4294967296",

@@ -54,9 +54,9 @@ impl Books {
     async fn assert_balanced(&self) {
         let rows = self.texts("SELECT record FROM payments").await;
         let records = match self.kind {
-            Kind::Postgres => "SELECT encode(key, 'hex') || state FROM idempotency_records",
+            Kind::Postgres => "SELECT encode(record_key, 'hex') || state FROM idempotency_records",
             Kind::Sqlite => {
-                "SELECT lower(hex(key)) || iif(state = 'completed', 2, 1) FROM idempotency_records"
+                "SELECT lower(hex(record_key)) || iif(state = 'completed', 2, 1) FROM idempotency_records"
             }
             _ => "SELECT CONCAT(LOWER(HEX(record_key)), state) FROM idempotency_records",
         };

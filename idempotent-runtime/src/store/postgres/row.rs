@@ -78,7 +78,7 @@ pub(super) fn completion(done: &Done) -> Result<Completion, StoreError> {
 
 /// A record that has not expired, as `enter.sql` and `look.sql` return it, of whatever driver the row is.
 pub(super) struct SeenRecord<'r> {
-    pub(super) request_hash: &'r [u8],
+    pub(super) fingerprint: &'r [u8],
     pub(super) state: i16,
     pub(super) response: Option<&'r [u8]>,
     pub(super) attempt: i32,
@@ -92,7 +92,7 @@ impl SeenRecord<'_> {
         &self,
         request: &TransactionRequest,
     ) -> Result<Option<Settled>, StoreError> {
-        let fingerprint = fingerprint(self.request_hash)?;
+        let fingerprint = fingerprint(self.fingerprint)?;
         // Before its state is read, which can be damaged.
         if fingerprint != request.fingerprint {
             return Ok(Some(Claim::Mismatch));
@@ -122,11 +122,11 @@ pub(super) fn settled(
     row: &PgRow,
     request: &TransactionRequest,
 ) -> Result<Option<Settled>, StoreError> {
-    let (Some(request_hash), false) = (column(row, "request_hash")?, is_expired(row)?) else {
+    let (Some(fingerprint), false) = (column(row, "fingerprint")?, is_expired(row)?) else {
         return Ok(None);
     };
     let seen = SeenRecord {
-        request_hash,
+        fingerprint,
         state: column(row, "state")?,
         response: column(row, "response")?,
         attempt: column(row, "attempt")?,
@@ -193,7 +193,7 @@ pub(super) fn each<T: Copy>(
 pub(super) fn purged(rows: &[PgRow]) -> Result<Purged, StoreError> {
     let mut abandoned = Vec::new();
     for row in rows {
-        let key: Option<&[u8]> = column(row, "key")?;
+        let key: Option<&[u8]> = column(row, "record_key")?;
         let operation: Option<&str> = column(row, "operation")?;
         // A key of another length is nothing that this crate has written.
         let key = key.and_then(|key| <[u8; 32]>::try_from(key).ok());
@@ -213,7 +213,7 @@ pub(super) fn purged(rows: &[PgRow]) -> Result<Purged, StoreError> {
 /// What `get.sql` returns.
 pub(super) fn record(row: &PgRow) -> Result<Record, StoreError> {
     let read = Row {
-        fingerprint: fingerprint(column(row, "request_hash")?)?,
+        fingerprint: fingerprint(column(row, "fingerprint")?)?,
         token: None,
         attempt: attempt(row, "attempt")?,
         age: duration(row, "age_us")?,
@@ -233,7 +233,7 @@ pub(super) fn record(row: &PgRow) -> Result<Record, StoreError> {
 
 /// What `list.sql` returns: the key, and the record unless it has expired.
 pub(super) fn listed(row: &PgRow) -> Looked<StoreError> {
-    let key: &[u8] = row.try_get("key").ok()?;
+    let key: &[u8] = row.try_get("record_key").ok()?;
     let key = RecordKey::from_bytes(key.try_into().ok()?);
     Some((key, listed_record(row, key)))
 }

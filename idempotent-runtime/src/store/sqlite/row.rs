@@ -81,7 +81,7 @@ pub(super) async fn fetch_all(
 
 /// The column of that name.
 pub(super) fn key_of(row: &SqliteRow) -> Result<RecordKey, sqlx::Error> {
-    let key: Vec<u8> = row.try_get("key")?;
+    let key: Vec<u8> = row.try_get("record_key")?;
     let key = key.try_into();
     let key = key.map_err(|_| sqlx::Error::Decode("a key is 32 bytes".into()))?;
     Ok(RecordKey::from_bytes(key))
@@ -125,11 +125,11 @@ fn read(columns: Option<Columns>, now: Time) -> Result<Option<Decoded>, StoreErr
 }
 
 fn decoded(columns: Columns, now: Time) -> Result<Decoded, BadColumn> {
-    let (request_hash, token, state, attempt, created_at, lease_until, expires_at, ..) = columns;
+    let (fingerprint, token, state, attempt, created_at, lease_until, expires_at, ..) = columns;
     let (.., response, operation, progress, label) = columns;
     let wrong = BadColumn::Value;
     let token = token.map(|token| token.try_into().map(Token::from_bytes));
-    let fingerprint = request_hash.try_into().map_err(|_| wrong("request_hash"))?;
+    let fingerprint = fingerprint.try_into().map_err(|_| wrong("fingerprint"))?;
     let response = match is_completed(&state)? {
         true => Some(response.ok_or(wrong("response"))?),
         false => None,

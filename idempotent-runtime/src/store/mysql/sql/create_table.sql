@@ -8,7 +8,7 @@
 -- completed in the order of the keys: InnoDB has the primary key in each index.
 CREATE TABLE IF NOT EXISTS {records} (
     record_key BINARY(32) NOT NULL,
-    request_hash BINARY(32) NOT NULL,
+    fingerprint BINARY(32) NOT NULL,
     state TINYINT UNSIGNED NOT NULL,
     token BINARY(16) NULL,
     attempt INT UNSIGNED NOT NULL,

@@ -2,7 +2,7 @@
 -- Never INSERT IGNORE (it turns errors into wrong data), never ON DUPLICATE KEY UPDATE (every
 -- replay would lock and write).
 INSERT INTO {records}
-    (record_key, request_hash, token, operation, label, state, attempt, created_at, lease_until, expires_at)
+    (record_key, fingerprint, token, operation, label, state, attempt, created_at, lease_until, expires_at)
 VALUES (
     ?, ?, ?, ?, ?, 1, 1,
     UTC_TIMESTAMP(6),

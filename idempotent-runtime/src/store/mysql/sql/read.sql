@@ -5,7 +5,7 @@ SELECT
     TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires_at),
     TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), lease_until),
     TIMESTAMPDIFF(MICROSECOND, created_at, UTC_TIMESTAMP(6)),
-    request_hash,
+    fingerprint,
     state,
     token,
     attempt,

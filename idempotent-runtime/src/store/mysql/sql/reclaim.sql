@@ -2,7 +2,7 @@
 -- it, and the statement knows it under the row's lock: of many at once the first moves the expiry
 -- and the others match no row.
 UPDATE {records}
-SET request_hash = ?,
+SET fingerprint = ?,
     token = ?,
     operation = ?,
     label = ?,

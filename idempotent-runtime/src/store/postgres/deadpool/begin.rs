@@ -143,8 +143,8 @@ fn settled_by(is_ours: bool, settled: Option<Settled>) -> Option<Settled> {
 /// The record, if there is one that has not expired.
 fn seen(row: &Row) -> Result<Option<SeenRecord<'_>>, tokio_postgres::Error> {
     let time = |name| row.try_get::<_, Option<SystemTime>>(name);
-    let (Some(request_hash), Some(now), Some(created_at), Some(lease_until), Some(expires_at)) = (
-        row.try_get("request_hash")?,
+    let (Some(fingerprint), Some(now), Some(created_at), Some(lease_until), Some(expires_at)) = (
+        row.try_get("fingerprint")?,
         time("now")?,
         time("created_at")?,
         time("lease_until")?,
@@ -156,7 +156,7 @@ fn seen(row: &Row) -> Result<Option<SeenRecord<'_>>, tokio_postgres::Error> {
         return Ok(None);
     }
     Ok(Some(SeenRecord {
-        request_hash,
+        fingerprint,
         state: row.try_get("state")?,
         response: row.try_get("response")?,
         attempt: row.try_get("attempt")?,

@@ -16,14 +16,14 @@ SELECT current_setting('idempotent.is_taken', true) AS is_taken,
     current_setting('transaction_isolation') AS isolation,
     current_setting('transaction_read_only') AS read_only,
     {session} AS session, clock_timestamp() AS now,
-    r.request_hash, r.state, r.response, r.attempt, r.created_at, r.lease_until, r.expires_at,
+    r.fingerprint, r.state, r.response, r.attempt, r.created_at, r.lease_until, r.expires_at,
     CASE WHEN (r.expires_at > clock_timestamp()) IS NOT TRUE AND current_setting('transaction_read_only') = 'off'
             AND current_setting('idempotent.is_taken', true) = 'false'
         THEN txid_current() END AS id,
     pg_backend_pid() AS backend, (date_part('epoch', pg_postmaster_start_time()) * 1e6)::bigint AS server
 FROM (VALUES (1)) AS one LEFT JOIN (
-    SELECT request_hash, state, response, attempt, created_at, lease_until, expires_at
+    SELECT fingerprint, state, response, attempt, created_at, lease_until, expires_at
     FROM {schema}."{table}"
-    WHERE key = $1 AND current_setting('transaction_isolation') = 'read committed'
+    WHERE record_key = $1 AND current_setting('transaction_isolation') = 'read committed'
     OFFSET 0 -- a query of its own
 ) AS r ON true

@@ -2,6 +2,6 @@
 --
 -- $1 key
 SELECT clock_timestamp() AS now,
-    r.request_hash, r.state, r.response, r.attempt, r.created_at, r.lease_until, r.expires_at
+    r.fingerprint, r.state, r.response, r.attempt, r.created_at, r.lease_until, r.expires_at
 FROM (VALUES (1)) AS one LEFT JOIN {schema}."{table}" AS r
-    ON r.key = $1
+    ON r.record_key = $1

@@ -13,28 +13,28 @@ WITH sweeper AS MATERIALIZED (
     SELECT pg_try_advisory_xact_lock(hashtextextended('idempotent-runtime sweep {table}', 0)) AS is_me
 ),
 completed AS MATERIALIZED (
-    SELECT key FROM {schema}."{table}"
+    SELECT record_key FROM {schema}."{table}"
     WHERE purge_at <= statement_timestamp() AND (SELECT is_me FROM sweeper)
     ORDER BY purge_at
     LIMIT $1
     FOR UPDATE SKIP LOCKED
 ),
 uncompleted AS MATERIALIZED (
-    SELECT key FROM {schema}."{table}"
+    SELECT record_key FROM {schema}."{table}"
     WHERE state = 1 AND expires_at <= statement_timestamp() AND (SELECT count(*) FROM completed) < $1
         AND (SELECT is_me FROM sweeper)
-    ORDER BY key
+    ORDER BY record_key
     LIMIT $1
     FOR UPDATE SKIP LOCKED
 ),
 due AS MATERIALIZED (
-    SELECT key FROM completed UNION ALL SELECT key FROM uncompleted
+    SELECT record_key FROM completed UNION ALL SELECT record_key FROM uncompleted
     LIMIT $1
 ),
 gone AS (
     DELETE FROM {schema}."{table}" r USING due
-    WHERE r.key = due.key AND r.expires_at <= statement_timestamp()
-    RETURNING r.key, r.state, r.operation
+    WHERE r.record_key = due.record_key AND r.expires_at <= statement_timestamp()
+    RETURNING r.record_key, r.state, r.operation
 )
-SELECT CASE WHEN state = 1 THEN key END AS key, CASE WHEN state = 1 THEN operation END AS operation
+SELECT CASE WHEN state = 1 THEN record_key END AS record_key, CASE WHEN state = 1 THEN operation END AS operation
 FROM gone

@@ -4,19 +4,19 @@
 --
 -- $1 keys, $2 tokens
 WITH asked AS MATERIALIZED (
-    SELECT key, token, place
-    FROM unnest($1::bytea[], $2::bytea[]) WITH ORDINALITY AS _ (key, token, place)
+    SELECT record_key, token, place
+    FROM unnest($1::bytea[], $2::bytea[]) WITH ORDINALITY AS _ (record_key, token, place)
 ),
 held AS MATERIALIZED (
-    SELECT key FROM {schema}."{table}"
-    WHERE key = ANY ($1::bytea[])
-    ORDER BY key
+    SELECT record_key FROM {schema}."{table}"
+    WHERE record_key = ANY ($1::bytea[])
+    ORDER BY record_key
     FOR UPDATE SKIP LOCKED
 ),
 written AS (
     DELETE FROM {schema}."{table}" r USING asked, held
-    WHERE r.key = asked.key AND r.key = held.key
+    WHERE r.record_key = asked.record_key AND r.record_key = held.record_key
         AND r.token = asked.token AND r.state = 1 AND r.expires_at > clock_timestamp()
-    RETURNING r.key, r.token
+    RETURNING r.record_key, r.token
 )
 {outcomes}

@@ -1,1 +1,1 @@
-DELETE FROM {schema}."{table}" WHERE key = $1 RETURNING 1
+DELETE FROM {schema}."{table}" WHERE record_key = $1 RETURNING 1

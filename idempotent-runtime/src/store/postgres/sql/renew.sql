@@ -5,23 +5,23 @@
 --
 -- $1 keys, $2 tokens, $3 leases and $4 retentions in microseconds
 WITH asked AS MATERIALIZED (
-    SELECT key, token, clock_timestamp() + lease_us * interval '1 microsecond' AS lease_until,
+    SELECT record_key, token, clock_timestamp() + lease_us * interval '1 microsecond' AS lease_until,
         retention_us * interval '1 microsecond' AS retention, place
     FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bigint[])
-        WITH ORDINALITY AS _ (key, token, lease_us, retention_us, place)
+        WITH ORDINALITY AS _ (record_key, token, lease_us, retention_us, place)
 ),
 held AS MATERIALIZED (
-    SELECT key FROM {schema}."{table}"
-    WHERE key = ANY ($1::bytea[])
-    ORDER BY key
+    SELECT record_key FROM {schema}."{table}"
+    WHERE record_key = ANY ($1::bytea[])
+    ORDER BY record_key
     FOR NO KEY UPDATE SKIP LOCKED
 ),
 written AS (
     UPDATE {schema}."{table}" r
     SET lease_until = asked.lease_until, expires_at = asked.lease_until + asked.retention -- heap-only
     FROM asked, held
-    WHERE r.key = asked.key AND r.key = held.key
+    WHERE r.record_key = asked.record_key AND r.record_key = held.record_key
         AND r.token = asked.token AND r.state = 1 AND r.expires_at > clock_timestamp()
-    RETURNING r.key, r.token
+    RETURNING r.record_key, r.token
 )
 {outcomes}

@@ -14,8 +14,8 @@
 -- crate refuses a number that it does not know. A default survives any dump of the table, and two bytes
 -- here are padding otherwise.
 CREATE TABLE {schema}."{table}" (
-    key            bytea       NOT NULL PRIMARY KEY,               -- 32 bytes
-    request_hash   bytea       NOT NULL,                           -- 32 bytes
+    record_key            bytea       NOT NULL PRIMARY KEY,               -- 32 bytes
+    fingerprint   bytea       NOT NULL,                           -- 32 bytes
     state          smallint    NOT NULL,                           -- 1 running, 2 completed
     schema_version smallint    NOT NULL DEFAULT 4,
     waited         boolean     NOT NULL DEFAULT false,             -- the end of this claim is waited for
@@ -39,7 +39,7 @@ CREATE INDEX "{table}_purge_at" ON {schema}."{table}" (purge_at) WHERE purge_at 
 
 -- For operators, who list what is not completed, in the order of the keys; and for the sweeper, who looks there
 -- for what never was. A renewal leaves it alone.
-CREATE INDEX "{table}_uncompleted" ON {schema}."{table}" (key) WHERE state = 1;
+CREATE INDEX "{table}_uncompleted" ON {schema}."{table}" (record_key) WHERE state = 1;
 
 -- Claims and completions are plain statements (claim_new.sql, complete_running.sql) as long as there is nothing to decide.
 -- What they find no row for is decided by these functions.
@@ -53,7 +53,7 @@ CREATE INDEX "{table}_uncompleted" ON {schema}."{table}" (key) WHERE state = 1;
 -- has a snapshot of its own under READ COMMITTED; under a stricter level the losers of a race fail
 -- with 40001 and have written nothing.
 CREATE OR REPLACE FUNCTION {schema}."{table}_claim"(
-    the_key bytea, the_hash bytea, the_token bytea, the_operation text,
+    the_key bytea, the_fingerprint bytea, the_token bytea, the_operation text,
     the_label text, lease_us bigint, retention_us bigint, take_over integer,
     OUT outcome text, OUT attempt_number integer, OUT age_us bigint, OUT lease_left_us bigint, OUT answer bytea
 ) LANGUAGE plpgsql VOLATILE AS $claim$
@@ -69,13 +69,13 @@ BEGIN
         -- The time is taken before the row is read: a lease that is renewed in between is then
         -- never reported as ended.
         moment := clock_timestamp();
-        SELECT * INTO found_one FROM {schema}."{table}" r WHERE r.key = the_key;
+        SELECT * INTO found_one FROM {schema}."{table}" r WHERE r.record_key = the_key;
 
         -- 1. No record.
         IF NOT FOUND THEN
             INSERT INTO {schema}."{table}"
-                (key, request_hash, state, token, attempt, operation, label, created_at, lease_until, expires_at)
-            VALUES (the_key, the_hash, 1, the_token, 1, the_operation, the_label,
+                (record_key, fingerprint, state, token, attempt, operation, label, created_at, lease_until, expires_at)
+            VALUES (the_key, the_fingerprint, 1, the_token, 1, the_operation, the_label,
                 moment, moment + lease, moment + life)
             ON CONFLICT DO NOTHING;
             IF FOUND THEN
@@ -88,11 +88,11 @@ BEGIN
         -- 1. Or an expired one. The condition is asked again of the row as it is once it is locked.
         IF found_one.expires_at <= moment THEN
             UPDATE {schema}."{table}" r
-            SET request_hash = the_hash, state = 1, waited = false, token = the_token, attempt = 1,
+            SET fingerprint = the_fingerprint, state = 1, waited = false, token = the_token, attempt = 1,
                 operation = the_operation, label = the_label, status_code = NULL, response = NULL, progress = NULL,
                 created_at = clock_timestamp(), lease_until = clock_timestamp() + lease,
                 expires_at = clock_timestamp() + life, purge_at = NULL
-            WHERE r.key = the_key AND r.expires_at <= clock_timestamp();
+            WHERE r.record_key = the_key AND r.expires_at <= clock_timestamp();
             IF FOUND THEN
                 outcome := 'acquired'; attempt_number := 1; age_us := 0;
                 RETURN;
@@ -103,9 +103,9 @@ BEGIN
         attempt_number := found_one.attempt;
         age_us := greatest(0, extract(epoch FROM moment - found_one.created_at) * 1e6);
         lease_left_us := greatest(0, extract(epoch FROM found_one.lease_until - moment) * 1e6);
-        IF octet_length(found_one.request_hash) <> octet_length(the_hash) THEN
+        IF octet_length(found_one.fingerprint) <> octet_length(the_fingerprint) THEN
             outcome := 'unreadable';
-        ELSIF found_one.request_hash <> the_hash THEN -- 2
+        ELSIF found_one.fingerprint <> the_fingerprint THEN -- 2
             outcome := 'mismatch';
         ELSIF found_one.state = 2 THEN -- 3
             outcome := 'completed'; answer := found_one.response;
@@ -119,7 +119,7 @@ BEGIN
             UPDATE {schema}."{table}" r
             SET token = the_token, attempt = r.attempt + 1,
                 lease_until = clock_timestamp() + lease, expires_at = clock_timestamp() + life
-            WHERE r.key = the_key AND r.request_hash = the_hash AND r.state = 1
+            WHERE r.record_key = the_key AND r.fingerprint = the_fingerprint AND r.state = 1
                 AND r.attempt = take_over AND r.token IS NOT DISTINCT FROM found_one.token
                 AND r.lease_until <= clock_timestamp() AND r.expires_at > clock_timestamp();
             IF NOT FOUND THEN
@@ -146,7 +146,7 @@ BEGIN
         UPDATE {schema}."{table}" r
         SET state = 2, waited = false, status_code = the_status, response = the_response, progress = NULL,
             expires_at = clock_timestamp() + ttl, purge_at = clock_timestamp() + ttl
-        WHERE r.key = the_key AND r.token = the_token AND r.state = 1 AND r.expires_at > clock_timestamp();
+        WHERE r.record_key = the_key AND r.token = the_token AND r.state = 1 AND r.expires_at > clock_timestamp();
         IF FOUND THEN
             outcome := 'stored';
             RETURN;
@@ -154,7 +154,7 @@ BEGIN
         -- A second snapshot: it sees what the update has waited for.
         SELECT CASE r.state WHEN 2 THEN 'already_mine' WHEN 1 THEN 'running' ELSE 'unreadable' END INTO outcome
         FROM {schema}."{table}" r
-        WHERE r.key = the_key AND r.token = the_token AND r.expires_at > clock_timestamp();
+        WHERE r.record_key = the_key AND r.token = the_token AND r.expires_at > clock_timestamp();
         IF outcome = 'running' THEN
             CONTINUE; -- it has become this token's meanwhile
         END IF;
@@ -164,7 +164,7 @@ BEGIN
 END
 $complete$;
 
--- Claims and completions of several callers, in one commit. An item without a request hash is a
+-- Claims and completions of several callers, in one commit. An item without a fingerprint is a
 -- completion; `lives_us` are the retentions of claims and the TTLs of completions. `place` counts from 1, in the order of the arrays.
 --
 -- Each item is what it would be alone: claim_new.sql or complete_running.sql, and else the function. So each of its statements
@@ -188,16 +188,16 @@ BEGIN
     FOR item IN
         SELECT * FROM unnest(keys, tokens, hashes, operations, labels, leases_us, lives_us, take_overs,
                 statuses, responses)
-            WITH ORDINALITY AS _ (key, token, hash, operation, label, lease_us, life_us, take_over,
+            WITH ORDINALITY AS _ (record_key, token, fingerprint, operation, label, lease_us, life_us, take_over,
                 status, response, place)
-        ORDER BY _.key, _.place
+        ORDER BY _.record_key, _.place
     LOOP
         place := item.place;
         attempt_number := NULL; age_us := NULL; lease_left_us := NULL; answer := NULL;
-        IF item.hash IS NOT NULL THEN
+        IF item.fingerprint IS NOT NULL THEN
             INSERT INTO {schema}."{table}"
-                (key, request_hash, state, token, attempt, operation, label, created_at, lease_until, expires_at)
-            VALUES (item.key, item.hash, 1, item.token, 1, item.operation, item.label, clock_timestamp(),
+                (record_key, fingerprint, state, token, attempt, operation, label, created_at, lease_until, expires_at)
+            VALUES (item.record_key, item.fingerprint, 1, item.token, 1, item.operation, item.label, clock_timestamp(),
                 clock_timestamp() + item.lease_us * interval '1 microsecond',
                 clock_timestamp() + (item.lease_us + item.life_us) * interval '1 microsecond')
             ON CONFLICT DO NOTHING;
@@ -205,7 +205,7 @@ BEGIN
                 outcome := 'acquired'; attempt_number := 1; age_us := 0;
             ELSE
                 SELECT c.* INTO outcome, attempt_number, age_us, lease_left_us, answer
-                FROM {schema}."{table}_claim"(item.key, item.hash, item.token, item.operation,
+                FROM {schema}."{table}_claim"(item.record_key, item.fingerprint, item.token, item.operation,
                     item.label, item.lease_us, item.life_us, item.take_over) c;
             END IF;
         ELSE
@@ -213,12 +213,12 @@ BEGIN
             SET state = 2, status_code = item.status, response = item.response, progress = NULL,
                 expires_at = clock_timestamp() + item.life_us * interval '1 microsecond',
                 purge_at = clock_timestamp() + item.life_us * interval '1 microsecond'
-            WHERE r.key = item.key AND r.token = item.token AND r.state = 1 AND NOT r.waited
+            WHERE r.record_key = item.record_key AND r.token = item.token AND r.state = 1 AND NOT r.waited
                 AND r.expires_at > clock_timestamp();
             IF FOUND THEN
                 outcome := 'stored';
             ELSE
-                outcome := {schema}."{table}_complete"(item.key, item.token, item.status, item.response, item.life_us);
+                outcome := {schema}."{table}_complete"(item.record_key, item.token, item.status, item.response, item.life_us);
             END IF;
         END IF;
         RETURN NEXT;
@@ -238,7 +238,7 @@ BEGIN
         UPDATE {schema}."{table}" r
         SET progress = coalesce(r.progress, '')
             || substr(the_bytes, 1 + coalesce(octet_length(r.progress), 0) - the_offset)
-        WHERE r.key = the_key AND r.token = the_token AND r.state = 1 AND r.expires_at > clock_timestamp()
+        WHERE r.record_key = the_key AND r.token = the_token AND r.state = 1 AND r.expires_at > clock_timestamp()
             AND coalesce(octet_length(r.progress), 0) >= the_offset
             AND coalesce(octet_length(r.progress), 0) < the_end;
         IF FOUND THEN
@@ -250,7 +250,7 @@ BEGIN
             coalesce(octet_length(r.progress), 0)
         INTO outcome, stored_bytes
         FROM {schema}."{table}" r
-        WHERE r.key = the_key AND r.token = the_token AND r.expires_at > clock_timestamp();
+        WHERE r.record_key = the_key AND r.token = the_token AND r.expires_at > clock_timestamp();
         IF outcome = 'saved' AND stored_bytes < the_offset THEN
             outcome := 'behind';
         ELSIF outcome = 'saved' AND stored_bytes < the_end THEN
@@ -271,7 +271,7 @@ DECLARE
 BEGIN
     SELECT r.waited INTO is_marked
     FROM {schema}."{table}" r
-    WHERE r.key = the_key AND r.state = 1 AND r.expires_at > clock_timestamp();
+    WHERE r.record_key = the_key AND r.state = 1 AND r.expires_at > clock_timestamp();
     is_running := FOUND;
     IF is_running AND NOT is_marked THEN
         -- A mark that a crash takes back is a hint that is lost: no caller need wait for the disk,
@@ -279,7 +279,7 @@ BEGIN
         PERFORM set_config('synchronous_commit', 'off', true);
         UPDATE {schema}."{table}" r
         SET waited = true
-        WHERE r.key = the_key AND r.state = 1 AND r.expires_at > clock_timestamp();
+        WHERE r.record_key = the_key AND r.state = 1 AND r.expires_at > clock_timestamp();
         is_running := FOUND;
     END IF;
 END
@@ -297,7 +297,7 @@ $wait$;
 CREATE OR REPLACE FUNCTION {schema}."{table}_tell"() RETURNS trigger
 LANGUAGE plpgsql AS $tell$
 BEGIN
-    PERFORM pg_notify('{table}_done', encode(OLD.key, 'hex'));
+    PERFORM pg_notify('{table}_done', encode(OLD.record_key, 'hex'));
     RETURN NULL;
 END
 $tell$;

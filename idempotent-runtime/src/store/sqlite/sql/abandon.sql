@@ -3,4 +3,4 @@
 -- ?1 key, ?2 token, ?3 now
 UPDATE main.{table}
 SET lease_until = min(lease_until, ?3), token = NULL
-WHERE key = ?1 AND token = ?2 AND state = 'running' AND expires_at > ?3
+WHERE record_key = ?1 AND token = ?2 AND state = 'running' AND expires_at > ?3

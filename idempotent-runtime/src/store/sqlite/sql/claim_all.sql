@@ -1,14 +1,14 @@
 -- claim.sql for many at once, of which none takes over: new records, and expired ones that start over.
 -- Nothing is written where a record is in use.
 --
--- {rows}: key, request hash, token, operation, label, now, end of the lease, expiry, when to purge it. The last rows
+-- {rows}: key, fingerprint, token, operation, label, now, end of the lease, expiry, when to purge it. The last rows
 -- may be NULL, so that one statement serves for several numbers of claims.
-INSERT INTO main.{table} (key, request_hash, token, operation, label, state, attempt, created_at, lease_until, expires_at, purge_at)
+INSERT INTO main.{table} (record_key, fingerprint, token, operation, label, state, attempt, created_at, lease_until, expires_at, purge_at)
 SELECT column1, column2, column3, column4, column5, 'running', 1, column6, column7, column8, column9
 FROM (VALUES {rows})
 WHERE column1 IS NOT NULL
-ON CONFLICT (key) DO UPDATE SET
-    request_hash = excluded.request_hash,
+ON CONFLICT (record_key) DO UPDATE SET
+    fingerprint = excluded.fingerprint,
     token        = excluded.token,
     operation    = excluded.operation,
     label        = excluded.label,

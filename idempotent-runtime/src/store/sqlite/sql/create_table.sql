@@ -10,8 +10,8 @@
 -- What a state may be is not checked here: a later release may know more of them, and SQLite cannot
 -- change a CHECK.
 CREATE TABLE IF NOT EXISTS main.{table} (
-    key            BLOB    NOT NULL PRIMARY KEY CHECK (length(key) = 32),
-    request_hash   BLOB    NOT NULL CHECK (length(request_hash) = 32),
+    record_key            BLOB    NOT NULL PRIMARY KEY CHECK (length(record_key) = 32),
+    fingerprint   BLOB    NOT NULL CHECK (length(fingerprint) = 32),
     token          BLOB    CHECK (length(token) = 16), -- none once its owner has abandoned the claim
     state          TEXT    NOT NULL,
     attempt        INTEGER NOT NULL CHECK (attempt BETWEEN 1 AND 4294967295),

@@ -3,9 +3,9 @@
 -- nothing.
 --
 -- ?1 the key after which to begin, ?2 how many
-SELECT key, state, attempt, created_at, lease_until, expires_at, operation, label,
+SELECT record_key, state, attempt, created_at, lease_until, expires_at, operation, label,
     coalesce(length(response), length(progress), 0)
 FROM main.{table}
-WHERE {which} key > ?1
-ORDER BY key
+WHERE {which} record_key > ?1
+ORDER BY record_key
 LIMIT ?2

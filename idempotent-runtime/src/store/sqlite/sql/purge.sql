@@ -5,4 +5,4 @@
 DELETE FROM main.{table}
 WHERE rowid IN (SELECT rowid FROM main.{table} WHERE purge_at <= ?1 ORDER BY purge_at LIMIT ?2)
     AND expires_at <= ?1
-RETURNING iif(state = 'completed', NULL, key), iif(state = 'completed', NULL, CAST(operation AS BLOB))
+RETURNING iif(state = 'completed', NULL, record_key), iif(state = 'completed', NULL, CAST(operation AS BLOB))

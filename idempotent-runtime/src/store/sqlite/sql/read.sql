@@ -1,6 +1,6 @@
 -- {details} is `operation, progress, label`, or NULLs for a caller who does not need them, nor their pages.
 --
 -- ?1 key
-SELECT request_hash, token, state, attempt, created_at, lease_until, expires_at, response, {details}
+SELECT fingerprint, token, state, attempt, created_at, lease_until, expires_at, response, {details}
 FROM main.{table}
-WHERE key = ?1
+WHERE record_key = ?1

@@ -6,7 +6,7 @@ WHERE rowid IN (
     SELECT record.rowid
     -- CROSS: first the rows, then each one's record by its key.
     FROM (VALUES {rows}) AS item CROSS JOIN main.{table} AS record
-    WHERE record.key = item.column1 AND record.token = item.column2 AND record.state = 'running'
+    WHERE record.record_key = item.column1 AND record.token = item.column2 AND record.state = 'running'
         AND record.expires_at > item.column3
 )
-RETURNING key
+RETURNING record_key

@@ -1,3 +1,3 @@
 -- ?1 key
 DELETE FROM main.{table}
-WHERE key = ?1
+WHERE record_key = ?1

@@ -4,6 +4,6 @@
 UPDATE main.{table} AS record
 SET lease_until = item.column4, expires_at = item.column5
 FROM (VALUES {rows}) AS item
-WHERE record.key = +item.column1 AND record.token = +item.column2 AND record.state = 'running'
+WHERE record.record_key = +item.column1 AND record.token = +item.column2 AND record.state = 'running'
     AND record.expires_at > item.column3
-RETURNING key
+RETURNING record_key

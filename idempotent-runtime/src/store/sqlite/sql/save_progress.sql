@@ -8,4 +8,4 @@
 UPDATE main.{table}
 SET progress = CAST(
     coalesce(progress, x'') || coalesce(substr(?5, coalesce(length(progress), 0) - ?4 + 1), x'') AS BLOB)
-WHERE key = ?1 AND token = ?2 AND state = 'running' AND expires_at > ?3 AND coalesce(length(progress), 0) >= ?4
+WHERE record_key = ?1 AND token = ?2 AND state = 'running' AND expires_at > ?3 AND coalesce(length(progress), 0) >= ?4
