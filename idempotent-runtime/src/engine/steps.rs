@@ -159,8 +159,8 @@ impl Steps {
         } else {
             let result = step.await.map_err(StepError::Step);
             result.map(|result| {
-                let finished = self.finished(label, &result, log, bare);
-                (result, log.append(label, finished))
+                let finished = self.finished(label, &result);
+                (result, self.append(log, label, finished, bare))
             })
         };
         self.0.in_doubt.fetch_sub(1, Ordering::SeqCst);
@@ -288,30 +288,30 @@ impl Steps {
         })
     }
 
-    /// What cannot be kept leaves that the step was finished: a later attempt must not run it.
-    fn finished<T: Serialize>(
-        &self,
-        label: &str,
-        result: &T,
-        log: &Log,
-        bare: Finished,
-    ) -> Finished {
-        let record = self.0.held.claim.owner.key;
-        let json = match exact::to_string(result) {
-            Ok(json) => json,
+    /// None for a result that cannot be kept.
+    fn finished<T: Serialize>(&self, label: &str, result: &T) -> Option<Finished> {
+        match exact::to_string(result) {
+            Ok(json) => Some(Finished::new::<T>(label, Some(json))),
             Err(error) => {
+                let record = self.0.held.claim.owner.key;
                 tracing::error!(%record, step = label, %error, "the result of a step is not stored");
-                return bare;
+                None
             }
-        };
-        let step = Finished::new::<T>(label, Some(json));
-        let bytes = step.encode().len();
-        if log.len() + bytes > MAX_PROGRESS_BYTES {
-            tracing::error!(%record, step = label, bytes,
-                "the result of a step is not stored: too large");
-            return bare;
         }
-        step
+    }
+
+    /// Returns where the step ends. What cannot be kept leaves that the step was finished: a later attempt must not run it.
+    fn append(&self, log: &Log, label: &str, finished: Option<Finished>, bare: Finished) -> usize {
+        let Some(finished) = finished else {
+            return log.append(label, bare);
+        };
+        log.append_if_it_fits(label, finished)
+            .unwrap_or_else(|bytes| {
+                let record = self.0.held.claim.owner.key;
+                tracing::error!(%record, step = label, bytes,
+                "the result of a step is not stored: too large");
+                log.append(label, bare)
+            })
     }
 
     /// Returns when a save has carried the log up to `end`, and after one that failed as well: the

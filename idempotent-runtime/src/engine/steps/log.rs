@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 
 use crate::engine::calls::lock;
-use crate::record::progress::{Finished, FinishedSteps, append};
+use crate::record::progress::{Finished, FinishedSteps, MAX_PROGRESS_BYTES, append};
 
 /// The finished steps.
 #[derive(Debug, Default)]
@@ -42,6 +42,28 @@ impl Log {
     /// Returns where the step ends.
     pub(super) fn append(&self, label: &str, step: Finished) -> usize {
         let end = self.extend(&step.encode());
+        self.appended(label, step, end)
+    }
+
+    /// Steps that run side by side have the room together.
+    ///
+    /// # Errors
+    ///
+    /// With the length of one that there is no room for.
+    pub(super) fn append_if_it_fits(&self, label: &str, step: Finished) -> Result<usize, usize> {
+        let encoded = step.encode();
+        let end = {
+            let mut bytes = lock(&self.bytes);
+            if bytes.len() + encoded.len() > MAX_PROGRESS_BYTES {
+                return Err(encoded.len());
+            }
+            append(&mut bytes, &encoded);
+            bytes.len()
+        };
+        Ok(self.appended(label, step, end))
+    }
+
+    fn appended(&self, label: &str, step: Finished, end: usize) -> usize {
         self.has_own.store(true, Ordering::Release);
         lock(&self.unsaid).insert(label.into(), Unsaid { step, end });
         end

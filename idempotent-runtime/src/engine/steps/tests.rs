@@ -160,3 +160,19 @@ async fn a_step_that_is_begun_when_the_run_is_over_does_not_run() {
     assert!(matches!(refused, Err(StepError::Lost)), "{refused:?}");
     assert_eq!(first.ran(), ["charge"]);
 }
+
+/// Both have run, and each result fits alone: what is stored is asked under the lock that it is appended under.
+#[test]
+fn results_that_fit_alone_do_not_pass_the_bound_together() {
+    let log = Log::default();
+    let large = "x".repeat(MAX_PROGRESS_BYTES * 6 / 10);
+    let finished = |label| Finished::new::<String>(label, Some(format!("{large:?}")));
+    let (first, second) = (finished("first"), finished("second"));
+    let bytes = second.encode().len();
+    assert!(log.append_if_it_fits("first", first).is_ok());
+    assert_eq!(log.append_if_it_fits("second", second), Err(bytes));
+    assert!(log.unsaid("second").is_none());
+    let end = log.append("second", Finished::new::<String>("second", None));
+    assert!(end <= MAX_PROGRESS_BYTES);
+    assert!(log.unsaid("second").is_some());
+}
