@@ -58,7 +58,7 @@ mod tests;
 /// | `header = "..."` | `"Idempotency-Key"` | the request header that the key is in |
 /// | `required = bool` | `true` | what happens without a key: 400, or the handler runs unprotected |
 /// | `key = expr` | none | the key, made from the handler's arguments (`key = order.id`) instead of a header |
-/// | `key_age = "any"` or `"ttl"` | `"any"` | `"ttl"` refuses a key in the header that is a UUIDv7 or a ULID, older than the TTL, and has no record (400 `key-expired`), so that a retry that comes too late does not run again |
+/// | `key_age = "any"` or `"ttl"` | `"any"` | `"ttl"` refuses a key in the header that is a UUIDv7 or a ULID, older than the TTL, and has no record (400 `key-expired`), so that a retry that comes too late does not run again; not with `key`, whose keys have no age |
 /// | `scope = expr` | the handle's, else none | whose key it is (`scope = (&user.tenant, user.id)`); the same key of another scope is another key; `None` is the same as no scope |
 /// | `label = expr` | none | your own reference (`label = order.number`), which is stored in clear for operators; anything that is `Display`, at most 64 bytes |
 /// | `fingerprint = body`, `json` or `expr` | `body` | what has to be equal under one key: the body's bytes, its canonical JSON, or chosen fields (`(payment.amount, &payment.currency)`) |

@@ -136,7 +136,10 @@ fn check_args(args: &Args, sig: &Signature, kind: &Kind, errors: &mut Errors) {
         };
         errors.at(name, rule);
     }
-    let Kind::Plain { .. } = kind else { return };
+    let Kind::Plain { .. } = kind else {
+        check_key_age(args, errors);
+        return;
+    };
     if let Some(Value::Variant(..)) = args.value("fingerprint") {
         let rule = "this function has no request body to compare: write an expression over its \
                     arguments, such as `fingerprint = order`, or nothing for all of them";
@@ -152,4 +155,12 @@ fn check_args(args: &Args, sig: &Signature, kind: &Kind, errors: &mut Errors) {
             errors.at(&sig.ident, format!("{it} {rule}"));
         }
     }
+}
+
+/// What the application makes a key of has no time in it.
+fn check_key_age(args: &Args, errors: &mut Errors) {
+    let key_age = args.get("key_age").filter(|_| args.get("key").is_some());
+    let rule = "`key_age` is about the key in a header, which `key` replaces: remove `key_age`, \
+                and refuse in the handler what is too old";
+    errors.refuse(key_age.map(|said| &said.name), rule);
 }
