@@ -273,7 +273,7 @@ pub mod __private {
 
     pub use crate::execute::{Fallible, FromExecuteError, Storable, call};
     pub use crate::handle::{Argument, Inputs};
-    pub use crate::http::{Extraction, IdempotentRequest, Unbound};
+    pub use crate::http::{Extraction, IdempotentRequest, Unbound, Work};
 }
 
 #[cfg(doctest)]

@@ -2,6 +2,7 @@
 
 use axum::extract::{FromRef, Path, State};
 use axum::http::{Method, StatusCode};
+use axum::response::IntoResponse;
 use axum::routing::post;
 use axum::{Json, Router};
 use idempotent_runtime::{Attempt, Idempotency, Transactions, idempotent};
@@ -60,6 +61,20 @@ impl Orders {
     }
 }
 
+/// What is not named in the return type may borrow the connection, for all that the compiler is told.
+#[idempotent]
+async fn unnamed(#[tx] tx: &mut PgConnection, body: String) -> impl IntoResponse {
+    let _: &mut PgConnection = tx;
+    body
+}
+
+#[idempotent]
+async fn fallible(#[tx] tx: &mut PgConnection) -> Result<impl IntoResponse, StatusCode> {
+    let paid = sqlx::query("INSERT INTO payments VALUES (1)");
+    paid.execute(tx).await.map_err(|_| StatusCode::CONFLICT)?;
+    Ok(Json(1))
+}
+
 #[idempotent]
 async fn without(body: String) -> String {
     body
@@ -74,6 +89,8 @@ fn every_place_among_the_arguments_compiles() {
         .route("/between", post(between))
         .route("/last", post(last))
         .route("/associated", post(Orders::associated))
+        .route("/unnamed", post(unnamed))
+        .route("/fallible", post(fallible))
         .route("/without", post(without));
     // One that needs nothing else.
     let _: Router<Transactions<PgConnection>> = Router::new()

@@ -45,7 +45,11 @@ fn call(args: &Args, function: &Function) -> TokenStream {
         Kind::Transactional { place, .. } => {
             let tx = Ident::new("__tx", Span::mixed_site());
             passed.insert(place.min(passed.len()), tx.clone());
-            quote!(|(#(#first,)*), #last_name, #tx| ::std::boxed::Box::pin(#users(#(#passed),*)))
+            // Two names at the return type, which the compiler blames: what the handler answers, and its future.
+            let [by, work] = ["by", "__work"].map(|name| Ident::new(name, here));
+            let runtime = args.runtime();
+            let body = quote!(#runtime::__private::Work.#by(#work));
+            quote!(|(#(#first,)*), #last_name, #tx| { let #work = #users(#(#passed),*); #body })
         }
         _ => quote!(|(#(#first,)*), #last_name| #users(#(#passed),*)),
     };

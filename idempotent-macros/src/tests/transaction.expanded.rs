@@ -26,9 +26,10 @@ async fn create_payment(
                 let _ = (&limits, &payment);
                 ::idempotent_runtime::__private::Inputs::new().scope(&(payment.tenant))
             },
-            |(__a0,), __a1, __tx| ::std::boxed::Box::pin(
-                create_payment(__a0, __tx, __a1),
-            ),
+            |(__a0,), __a1, __tx| {
+                let __work = create_payment(__a0, __tx, __a1);
+                ::idempotent_runtime::__private::Work.by(__work)
+            },
         )
         .await
 }

@@ -31,26 +31,39 @@ use crate::store::transaction::{ASK_AGAIN, Fate, TransactionConnection};
 use crate::unwind::{catch_unwind, text_of};
 
 /// What a handler does with the connection that it is lent.
-pub(super) type Work<'c, R> = Pin<Box<dyn Future<Output = R> + Send + 'c>>;
+pub(super) type Working<'c> = Pin<Box<dyn Future<Output = Response> + Send + 'c>>;
+
+/// What the attribute makes of its call of a handler.
+#[derive(Clone, Copy, Debug)]
+pub struct Work;
+
+impl Work {
+    /// What is answered may borrow the connection, as an `impl IntoResponse` does that says nothing else. The response does not.
+    pub fn by<'c, R: IntoResponse>(
+        self,
+        handling: impl Future<Output = R> + Send + 'c,
+    ) -> Pin<Box<dyn Future<Output = Response> + Send + 'c>> {
+        Box::pin(async { answered(handling.await) })
+    }
+}
 
 /// Runs the handler, commits what it has written together with what it answers, and only then
 /// answers. What an error answer stands for has not happened: its writes are taken back.
 ///
 /// Must run to its end, whatever becomes of the client: see [`Detach`](crate::engine::Detach).
-pub(super) async fn run<C, R>(
+pub(super) async fn run<C>(
     mut transaction: InTransaction<C>,
     policy: &Policy,
     idempotency: Idempotency,
-    handler: impl for<'c> FnOnce(&'c mut C) -> Work<'c, R>,
+    handler: impl for<'c> FnOnce(&'c mut C) -> Working<'c>,
 ) -> Response
 where
     C: TransactionConnection,
-    R: IntoResponse,
 {
     let record = transaction.key();
     let described = transaction.described().cloned();
     let connection = transaction.connection();
-    let handled = catch_unwind(async { answered(handler(connection).await) });
+    let handled = catch_unwind(async { handler(connection).await });
     let deadline = Instant::now() + idempotency.transaction_timeout();
     let response = match timeout_at(deadline, handled).await {
         Ok(Ok(response)) => response,

@@ -26,6 +26,7 @@ mod stored;
 mod tape;
 mod tested;
 
+pub use commit::Work;
 pub use extraction::Extraction;
 #[cfg(feature = "forgotten-routes")]
 pub use forgotten::{ForgottenRoutes, ForgottenRoutesLayer};

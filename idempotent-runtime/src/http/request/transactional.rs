@@ -4,13 +4,13 @@ use std::future::Future;
 use std::ops::ControlFlow::{Break, Continue};
 use std::pin::Pin;
 
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use super::IdempotentRequest;
 use crate::engine::Detach;
 use crate::handle::{Inputs, Transactions};
 use crate::http::admission::admit_to_transaction;
-use crate::http::commit::{self, Work};
+use crate::http::commit::{self, Working};
 use crate::http::extraction::Extraction;
 use crate::http::received::{Received, is_keyless};
 use crate::http::report::Report;
@@ -25,7 +25,7 @@ where
 {
     /// Runs the handler under the policy in a transaction, or answers from the record.
     #[expect(clippy::manual_async_fn, reason = "as `receive`")]
-    pub fn run<A, F, R>(
+    pub fn run<A, F>(
         self,
         policy: &'static Policy,
         args: A,
@@ -33,8 +33,7 @@ where
     ) -> impl Future<Output = Response> + Send
     where
         A: Send + 'static,
-        F: for<'c> FnOnce(A, T, &'c mut C) -> Work<'c, R> + Send + 'static,
-        R: IntoResponse + 'static,
+        F: for<'c> FnOnce(A, T, &'c mut C) -> Working<'c> + Send + 'static,
     {
         async move {
             let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
@@ -53,7 +52,7 @@ where
 
     /// As [`run`](Self::run), with expressions over the handler's arguments.
     #[expect(clippy::manual_async_fn, reason = "as `receive`")]
-    pub fn run_with<A, I, F, R>(
+    pub fn run_with<A, I, F>(
         self,
         policy: &'static Policy,
         args: A,
@@ -63,8 +62,7 @@ where
     where
         A: Send + 'static,
         I: FnOnce(&A, &T) -> Inputs + Send,
-        F: for<'c> FnOnce(A, T, &'c mut C) -> Work<'c, R> + Send + 'static,
-        R: IntoResponse + 'static,
+        F: for<'c> FnOnce(A, T, &'c mut C) -> Working<'c> + Send + 'static,
     {
         async move {
             let mut report = Report::of(&self.request, self.handle.idempotency(), policy);
@@ -85,7 +83,7 @@ where
 }
 
 /// Begins, runs and commits.
-async fn run_in_transaction<C, F, R>(
+async fn run_in_transaction<C, F>(
     mut request: Box<Received<Transactions<C>>>,
     policy: &'static Policy,
     report: &mut Report,
@@ -93,8 +91,7 @@ async fn run_in_transaction<C, F, R>(
 ) -> Response
 where
     C: TransactionConnection,
-    F: for<'c> FnOnce(&'c mut C) -> Work<'c, R> + Send + 'static,
-    R: IntoResponse + 'static,
+    F: for<'c> FnOnce(&'c mut C) -> Working<'c> + Send + 'static,
 {
     report.identified(request.intent());
     let transaction = match admit_to_transaction(&mut request, policy).await {
