@@ -18,6 +18,7 @@
 //! * **`#[tx]`** relies on the database's commit and nothing else: no lease, no clock, no fencing. What
 //!   the handler writes *elsewhere* is not part of the transaction: an email that it sends goes out even if
 //!   the commit fails. Write a row that says "send this", and let a worker send it (an outbox).
+//!   On MySQL it is the commit of `InnoDB`: tables of an engine without transactions are elsewhere too.
 //! * **`reject`** relies on the store not losing records: see [`choosing_a_store`](crate::choosing_a_store).
 //!   `#[tx]` and `reject` are the two modes in which nothing happens twice while the record lives.
 //! * **`retry`** is at least once after a crash. No lease or fencing token changes that: a dead process
