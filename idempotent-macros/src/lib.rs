@@ -108,7 +108,7 @@ mod tests;
 /// ```
 ///
 /// What is written through it is committed together with the stored response, or not at all; an error answer takes it
-/// back, and so does a crash, after which the key is free. The state has to hold a `Transactions<PgConnection>`
+/// back (one of status 4xx or 5xx: an `Err` that is answered with 200 does not), and so does a crash, after which the key is free. The state has to hold a `Transactions<PgConnection>`
 /// (`Idempotency::transactions`), which only a store in that database gives; without its `FromRef` the router does not
 /// compile, as without that of `Idempotency`. It stands anywhere among the arguments, and
 /// expressions cannot name it. There is no lease, and nothing is ever abandoned, so that `lease` and `on_abandoned` are
