@@ -8,6 +8,7 @@ mod support;
 mod conflicts;
 mod cost;
 mod deadpool;
+mod deferred;
 mod duplicates;
 mod failures;
 mod given_up;

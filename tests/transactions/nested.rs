@@ -32,3 +32,94 @@ async fn a_forgotten_transaction_within_commits_nothing<C: Database>(scene: &Sce
     scene.assert_once("key").await;
 }
 on_databases!(a_forgotten_transaction_within_commits_nothing: PgConnection SqliteConnection MySqlConnection);
+
+/// `begin` within is dropped half-way, as by a timeout around it, or is refused: then sqlx rolls back the whole and not the
+/// savepoint, on PostgreSQL, and what comes behind it is committed at once. An answer that says that it was paid is not true.
+async fn a_transaction_within_that_does_not_begin_is_not_called_paid<C: Database>(
+    scene: &Scene<C>,
+) {
+    let server = scene.server().await;
+    let refused = "try INSERT INTO {accounts} VALUES ('taken', 1)";
+    for (number, steps) in [
+        "pay; nested with",
+        "pay; nested cancelled",
+        &format!("pay; {refused}; nested refused"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let key = format!("key-{number}");
+        for _ in 0..2 {
+            let answer = server.post("/all", &key, steps).await;
+            let paid = scene.payments(&key).await;
+            assert_eq!(
+                answer.status == 201,
+                paid == 1,
+                "{steps}: {paid} {answer:?}"
+            );
+        }
+    }
+}
+on_databases!(a_transaction_within_that_does_not_begin_is_not_called_paid: PgConnection SqliteConnection MySqlConnection);
+
+/// The same, and the handler goes on: what it writes then stays, so that the answer is not that nothing was done, and no retry
+/// does it again.
+async fn what_follows_a_transaction_within_that_does_not_begin_happens_once<C: Database>(
+    scene: &Scene<C>,
+) {
+    for path in ["/all", "/none", "/optional"] {
+        for end in ["", "answer 402", "answer 500", "panic", "release 200"] {
+            let server = scene.serve(scene.builder(2)).await;
+            let steps = format!(
+                "pay; nested cancelled; sql INSERT INTO {{payments}} VALUES ('more', ''); {end}"
+            );
+            let request = || match path {
+                "/optional" => server.keyless(reqwest::Method::POST, path, &steps),
+                _ => server.request(path, "key", &steps),
+            };
+            let answer = crate::support::reply(request()).await;
+            let more = scene.payments("more").await;
+            assert!(
+                answer.status != 503 || more == 0,
+                "{path} {end}: {more} {answer:?}"
+            );
+            if path != "/optional" {
+                crate::support::reply(request()).await;
+                let again = scene.payments("more").await;
+                assert!(again <= 1, "{path} {end}: paid {again} times");
+            }
+            scene.execute("DELETE FROM {payments}").await;
+            scene.execute("DELETE FROM {records}").await;
+        }
+    }
+}
+on_databases!(what_follows_a_transaction_within_that_does_not_begin_happens_once: PgConnection SqliteConnection MySqlConnection);
+
+/// A handler that gives up there, as by `tx.begin().await?`, has done nothing: its error is the answer, and the stored one. (By
+/// SQLite and MySQL it is 503, and the key is free.)
+async fn an_error_where_a_transaction_within_does_not_begin_is_the_answer<C: Database>(
+    scene: &Scene<C>,
+) {
+    let server = scene.server().await;
+    let refused = "try INSERT INTO {accounts} VALUES ('taken', 1)";
+    for (number, begins) in [
+        "nested with",
+        "nested cancelled",
+        &format!("{refused}; nested refused"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let steps = format!("pay; {begins}; answer 402");
+        let key = format!("key-{number}");
+        server.post("/all", &key, &steps).await.assert_own(402);
+        let again = server.post("/all", &key, &steps).await;
+        assert!(again.is_replay() && again.status == 402, "{again:?}");
+        assert_eq!(scene.payments(&key).await, 0, "{steps}");
+        let keyless = server.keyless(reqwest::Method::POST, "/optional", &steps);
+        assert_eq!(crate::support::reply(keyless).await.status, 402, "{steps}");
+    }
+    // The connections serve on.
+    server.post("/all", "last", "pay").await.assert_own(201);
+}
+on_databases!(an_error_where_a_transaction_within_does_not_begin_is_the_answer: PgConnection);

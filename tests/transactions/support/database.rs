@@ -4,6 +4,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use idempotent_runtime::store::mysql::MySqlStore;
 use idempotent_runtime::store::postgres::PostgresStore;
 use idempotent_runtime::store::sqlite::SqliteStore;
@@ -23,6 +24,12 @@ pub enum Ending {
     Drop,
     /// Without even being dropped.
     Forget,
+    /// Dropped before it has begun, as by a timeout.
+    Cancel,
+    /// Not begun at all, because the database has refused a statement before.
+    Refuse,
+    /// Not begun at all, because sqlx takes no statement of the handler's for one within another.
+    With,
 }
 
 pub trait Database: TransactionConnection {
@@ -131,7 +138,19 @@ macro_rules! database {
             }
 
             async fn nested(&mut self, sql: &str, ending: Ending) -> Done {
-                let mut inner = Connection::begin(self).await?;
+                if let Ending::Cancel = ending {
+                    let _ = Connection::begin(self).now_or_never();
+                    return Ok(());
+                }
+                if let Ending::With = ending {
+                    let inner = Connection::begin_with(self, "BEGIN").await;
+                    return inner.map_or(Ok(()), |_| Err("begun".into()));
+                }
+                let inner = Connection::begin(self).await;
+                if let (Ending::Refuse, Err(_)) = (ending, &inner) {
+                    return Ok(());
+                }
+                let mut inner = inner?;
                 let statement = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
                 statement.execute(&mut *inner).await?;
                 match ending {
@@ -139,6 +158,8 @@ macro_rules! database {
                     Ending::RollBack => inner.rollback().await?,
                     Ending::Drop => drop(inner),
                     Ending::Forget => mem::forget(inner),
+                    Ending::Cancel | Ending::With => {}
+                    Ending::Refuse => inner.rollback().await?,
                 }
                 Ok(())
             }

@@ -87,7 +87,7 @@ impl Database for DeadpoolTransaction {
         let end = match ending {
             Ending::Commit => "RELEASE SAVEPOINT inner_one",
             Ending::RollBack | Ending::Drop => "ROLLBACK TO SAVEPOINT inner_one",
-            Ending::Forget => return Ok(()),
+            Ending::Forget | Ending::Cancel | Ending::Refuse | Ending::With => return Ok(()),
         };
         Ok(self.batch_execute(end).await?)
     }

@@ -181,6 +181,9 @@ fn ending(what: &str) -> Ending {
         "rollback" => Ending::RollBack,
         "drop" => Ending::Drop,
         "forget" => Ending::Forget,
+        "cancelled" => Ending::Cancel,
+        "refused" => Ending::Refuse,
+        "with" => Ending::With,
         _ => panic!("no such ending: {what}"),
     }
 }

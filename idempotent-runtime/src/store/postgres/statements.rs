@@ -18,6 +18,10 @@ pub(super) fn statement(sql: &Arc<str>) -> Query<'static> {
 pub(super) const RIGHTS: &str = "SELECT has_table_privilege($1, 'SELECT') AND has_table_privilege($1, 'INSERT') \
     AND has_table_privilege($1, 'UPDATE') AS is_allowed";
 
+/// What is deferred to `COMMIT` runs here, before the session is put back: in the role and with the path that the handler has set,
+/// as it would without a record. Where no transaction is open it does nothing.
+pub(super) const CONSTRAINTS: &str = "SET CONSTRAINTS ALL IMMEDIATE";
+
 /// What a session is set to, and whether it is so still. Neither names the table.
 pub(super) struct SessionStatements {
     pub(super) session: Arc<str>,

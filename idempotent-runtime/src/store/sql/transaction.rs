@@ -29,6 +29,13 @@ pub(in crate::store) async fn commit<DB: Database>(
     DB::TransactionManager::commit(connection).await
 }
 
+/// Whether `sqlx` has rolled back the whole by itself: it does where a transaction within the handler's is not begun, because the
+/// server has refused it or its future was dropped.
+#[cfg(feature = "postgres")]
+pub(in crate::store) fn is_rolled_back<DB: Database>(connection: &DB::Connection) -> bool {
+    DB::TransactionManager::get_transaction_depth(connection) == 0
+}
+
 /// The whole of it, whatever the handler has begun inside.
 pub(in crate::store) async fn roll_back<DB: Database>(
     connection: &mut DB::Connection,

@@ -88,6 +88,11 @@ impl Session<DeadpoolTransaction> for Open {
                 let remaining = self.remaining(is_ours).await;
                 self.refused(error, remaining, response).await
             }
+            Sent::Deferred(error) => {
+                let remaining = self.remaining(None).await;
+                let error = Some(self.failed(error));
+                self.settle(error, remaining, response).await
+            }
             Sent::Undone(error) => self.refused(error, Remaining::Others, response).await,
             Sent::Failed(error) => Err(self.failed(error)),
             Sent::Unknown(error) => {

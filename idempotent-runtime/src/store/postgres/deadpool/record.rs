@@ -16,7 +16,7 @@ use super::session::SessionBefore;
 use crate::key::RecordKey;
 use crate::record::StoredResponse;
 use crate::store::postgres::grouped::text;
-use crate::store::postgres::statements::TransactionStatements;
+use crate::store::postgres::statements::{CONSTRAINTS, TransactionStatements};
 use crate::store::postgres::transaction::Begun;
 use crate::store::sql::micros;
 use crate::store::transaction::TransactionRequest;
@@ -59,6 +59,8 @@ pub(super) enum Sent {
         /// Whether the transaction was the one that was begun, if that is known.
         is_ours: Option<bool>,
     },
+    /// What the handler had deferred was refused.
+    Deferred(Error),
     /// `COMMIT` was refused to a transaction of the handler's.
     Undone(Error),
     /// The connection is lost, or `COMMIT` was refused to the one that was begun.
@@ -87,8 +89,9 @@ impl RecordToWrite {
         }
     }
 
-    /// Puts the session back, writes the record, commits, and asks for the session. All of it is sent before the first reply is
-    /// here. The server takes one after the other, and does not come to `COMMIT` if one of those before it has failed.
+    /// Does what is deferred, puts the session back, writes the record, commits, and asks for the session. All of it is sent
+    /// before the first reply is here. The server takes one after the other, and does not come to `COMMIT` if one of those
+    /// before it has failed.
     pub(super) async fn commit(
         &self,
         lent: &DeadpoolTransaction,
@@ -97,10 +100,12 @@ impl RecordToWrite {
         limit: Duration,
     ) -> Sent {
         let encoded = response.encode();
+        let mut checking = pin!(maybe_done(lent.batch_execute(CONSTRAINTS)));
         let mut putting = pin!(maybe_done(self.put_back(lent, &session.settings)));
         let mut writing = pin!(maybe_done(self.write(lent, response.status, &encoded)));
         // The order is that of the first polls. An error here says that something could not be sent, and then neither is
         // COMMIT.
+        poll_once(checking.as_mut()).await;
         poll_once(putting.as_mut()).await;
         poll_once(writing.as_mut()).await;
         let is_sent = !matches!(putting.as_mut().output_mut(), Some(Err(_)))
@@ -111,16 +116,23 @@ impl RecordToWrite {
                 false => None,
             }
         };
-        let all = join3(putting.as_mut(), writing.as_mut(), ending);
-        let Ok(((), (), ended)) = timeout(limit, all).await else {
+        let before = join(checking.as_mut(), putting.as_mut());
+        let Ok((_, (), ended)) = timeout(limit, join3(before, writing.as_mut(), ending)).await
+        else {
             let put = putting.take_output().and_then(Result::ok);
             return Sent::Silent { is_ours: put };
         };
-        let (Some(put), Some(written)) = (putting.take_output(), writing.take_output()) else {
-            unreachable!("both are done");
+        let (Some(checked), Some(put), Some(written)) = (
+            checking.take_output(),
+            putting.take_output(),
+            writing.take_output(),
+        ) else {
+            unreachable!("all are done");
         };
         let is_ours = put.as_ref().ok().copied();
-        match (put.and(written), ended) {
+        let is_deferred = checked.as_ref().is_err_and(is_refusal);
+        match (checked.and(put.and(written)), ended) {
+            (Err(error), _) if is_deferred => Sent::Deferred(error),
             (Ok(()), Some((Ok(()), is_same))) => Sent::Committed {
                 is_as_it_was: is_same.unwrap_or(false),
             },

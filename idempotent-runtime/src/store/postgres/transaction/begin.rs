@@ -42,6 +42,7 @@ pub(super) async fn begin(
             session,
             record: None,
             is_silent: false,
+            is_without_transaction: false,
         })));
     };
     let begin = AssertSqlSafe(message(&sql, request, &idle_ms));
@@ -102,6 +103,7 @@ pub(super) async fn begin(
         session,
         record: Some(record),
         is_silent: false,
+        is_without_transaction: false,
     })))
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::{PgConnection, Postgres, Row};
+use sqlx::{Connection, PgConnection, Postgres, Row};
 use tokio::runtime::Handle;
 use tokio::time::{Duration, timeout};
 
@@ -31,6 +31,8 @@ pub(super) struct Open {
     pub(super) record: Option<RecordToWrite>,
     /// It was asked something and has not replied: a statement of the handler's still runs there.
     pub(super) is_silent: bool,
+    /// What the handler has written was taken back by `sqlx` and not to the savepoint: what follows is committed at once.
+    pub(super) is_without_transaction: bool,
 }
 
 #[async_trait]
@@ -57,6 +59,8 @@ impl Session<PgConnection> for Open {
     }
 
     async fn undo(&mut self) -> Result<(), StoreError> {
+        // The handler has sent nothing since, or the rollback would be sent by now.
+        self.is_without_transaction = self.is_rolled_back() && self.connection.should_flush();
         let undone =
             transaction::undo::<Postgres>(&mut self.connection, is_without_savepoint).await;
         undone.map_err(|error| store_error(error).not_executed())
@@ -67,6 +71,9 @@ impl Session<PgConnection> for Open {
         response: &StoredResponse,
         limit: Duration,
     ) -> Result<Committed, StoreError> {
+        if self.is_rolled_back() && !self.is_without_transaction {
+            return self.without_transaction(response).await;
+        }
         let Some(record) = &self.record else {
             return bounded(NAME, limit, self.commit_without_record()).await;
         };
@@ -84,7 +91,13 @@ impl Session<PgConnection> for Open {
                 return self.refused(refused.err(), remaining, response).await;
             }
         }
-        let committing = transaction::commit::<Postgres>(&mut self.connection);
+        let is_committed = self.is_without_transaction;
+        let committing = async {
+            match is_committed {
+                true => Ok(()),
+                false => transaction::commit::<Postgres>(&mut self.connection).await,
+            }
+        };
         if let Err(error) = in_time(limit, committing).await {
             if is_silence(&error) {
                 self.is_silent();
@@ -123,8 +136,30 @@ impl Session<PgConnection> for Open {
 }
 
 impl Open {
+    fn is_rolled_back(&self) -> bool {
+        transaction::is_rolled_back::<Postgres>(&self.connection)
+    }
+
+    /// What the handler has written behind a rollback of `sqlx`'s is committed, and what it has written before is not: its answer
+    /// may not be true.
+    async fn without_transaction(
+        self: Box<Self>,
+        response: &StoredResponse,
+    ) -> Result<Committed, StoreError> {
+        let is_protected = self.record.is_some();
+        let settled = self.refused(None, Remaining::Others, response).await?;
+        Ok(match is_protected {
+            true => settled,
+            false => Committed::Unknown,
+        })
+    }
+
     /// A transaction that takes no more statements is rolled back by COMMIT, without an error.
     async fn commit_without_record(mut self: Box<Self>) -> Result<Committed, StoreError> {
+        if self.is_without_transaction {
+            self.give_back_if_same();
+            return Ok(Committed::Stored);
+        }
         if self.is_failed().await {
             let fate = self.fate().await;
             self.roll_back().await;

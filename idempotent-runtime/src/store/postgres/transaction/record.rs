@@ -10,7 +10,7 @@ use crate::key::RecordKey;
 use crate::record::StoredResponse;
 use crate::store::postgres::error::is_unique_violation;
 use crate::store::postgres::grouped::text;
-use crate::store::postgres::statements::{SESSION, TransactionStatements, statement};
+use crate::store::postgres::statements::{CONSTRAINTS, SESSION, TransactionStatements, statement};
 use crate::store::sql::micros;
 use crate::store::transaction::TransactionRequest;
 
@@ -65,6 +65,10 @@ impl RecordToWrite {
             Err(error) => return (None, Err(error)),
         };
         if !compared.is_same {
+            let checking = sqlx::raw_sql(CONSTRAINTS).execute(&mut *connection);
+            if let Err(error) = in_time(limit, checking).await {
+                return (Some(compared), Err(error));
+            }
             let restoring = statement(&self.sql.restore)
                 .bind(session)
                 .bind(compared.is_ours);
