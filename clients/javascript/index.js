@@ -16,8 +16,8 @@ const judge = ({ failure, status, code, replayed, advice, sent }) => {
 }
 
 export const decide = ({ attempt, elapsed, age, random, retryAfter = 0, ...seen }, policy) => {
-	const life = Math.min(policy.lifetime - policy.margin, seen.told || 1e99) - age
-	const left = Math.min(life, policy.budget - elapsed), [next, said = seen.status] = judge(seen)
+	const life = Math.min(policy.lifetime - policy.margin, seen.told || 1e99) - age, left = Math.min(life, policy.budget - elapsed)
+	const [next, said = seen.status] = judge(seen)
 	const reason = next != 'retry' ? said
 		: attempt >= policy.attempts ? 'attempts' : left > retryAfter ? '' : left == life ? 'lifetime' : 'budget'
 	return {
@@ -48,33 +48,28 @@ const newMemory = () => {
 }
 
 // IndexedDB as a storage: what is written is on the disk, and in every tab.
-let opened, names
-const transact = async (mode, work) => {
-	try {
-		const database = await (opened ??= new Promise((resolve, reject) => {
-			const asked = indexedDB.open('idempotent')
-			asked.onupgradeneeded = () => asked.result.createObjectStore('intents')
-			asked.onsuccess = () => resolve(asked.result)
-			asked.onerror = () => reject(asked.error)
-		}))
-		return await new Promise((resolve, reject) => {
-			const transaction = database.transaction('intents', mode, { durability: 'strict' })
-			const asked = work(transaction.objectStore('intents'))
-			transaction.oncomplete = () => resolve(asked.result)
-			transaction.onabort = () => reject(transaction.error)
-		})
-	} catch (error) {
-		// It may have been closed.
-		opened = null
-		throw error
-	}
+const settled = (it, done, failed) => new Promise((resolve, reject) => {
+	it[done] = () => resolve(it.result)
+	it[failed] = () => reject(it.error)
+})
+const transact = async (mode, method, ...values) => {
+	const asked = indexedDB.open('idempotent')
+	asked.onupgradeneeded = () => asked.result.createObjectStore('intents')
+	const connection = await settled(asked, 'onsuccess', 'onerror')
+	const transaction = connection.transaction('intents', mode, { durability: 'strict' })
+	// An open database cannot be deleted.
+	connection.close()
+	const request = transaction.objectStore('intents')[method](...values)
+	await settled(transaction, 'oncomplete', 'onabort')
+	return request.result
 }
+let names
 const database = {
-	get length() { return transact('readonly', (intents) => intents.getAllKeys()).then((all) => (names = all).length) },
+	get length() { return transact('readonly', 'getAllKeys').then((all) => (names = all).length) },
 	key: (index) => names[index],
-	getItem: (item) => transact('readonly', (intents) => intents.get(item)),
-	setItem: (item, value) => transact('readwrite', (intents) => intents.put(value, item)),
-	removeItem: (item) => transact('readwrite', (intents) => intents.delete(item)),
+	getItem: (item) => transact('readonly', 'get', item),
+	setItem: (item, value) => transact('readwrite', 'put', value, item),
+	removeItem: (item) => transact('readwrite', 'delete', item),
 }
 
 const ownStorage = () => {
@@ -97,7 +92,7 @@ const intentsIn = ({ memory, queues }, {
 	user, storage = ownStorage(), fetch = globalThis.fetch, random = Math.random, now = Date.now,
 	sleep = (ms, signal) => new Promise((resolve) => {
 		const timer = setTimeout(resolve, ms)
-		signal.addEventListener('abort', () => resolve(clearTimeout(timer)))
+		signal.onabort = () => resolve(clearTimeout(timer))
 	}),
 	newKey = () => crypto.randomUUID(), locks = globalThis.navigator?.locks, header = 'Idempotency-Key', ...policy
 }) => {
@@ -156,12 +151,6 @@ const intentsIn = ({ memory, queues }, {
 		}
 		const close = async () => await mine() && storage.removeItem(item)
 
-		const enter = async (last, told) => {
-			const age = await guard(item, last, await mine(), told, true)
-			sent++
-			return age
-		}
-
 		const leave = async (seen, elapsed) => {
 			const record = await mine().catch(() => {}) || { created }, age = ageOf(record)
 			if (record.key) await save(item, record).catch(() => {})
@@ -176,7 +165,7 @@ const intentsIn = ({ memory, queues }, {
 			done: () => locked(item, close),
 			async fetch(url, init = {}) {
 				check(!url?.clone && !init.clone, 'pass a URL, not a Request')
-				const { signal: outer } = init, last = { intent }
+				const last = { intent }, outer = init.signal
 				if (init.body?.getReader) throw new Refused('body', last)
 				const request = new Request(url, init = { method: 'POST', redirect: 'manual', ...init, signal: null }), { headers } = request
 				headers.set(header, stripe ? key : `"${key}"`)
@@ -193,7 +182,8 @@ const intentsIn = ({ memory, queues }, {
 				const elapsed = (age) => Math.max(performance.now() - begun, age - firstAge)
 				try {
 					for (let attempt = 1; ; attempt++) {
-						const age = await Promise.race([locked(item, () => enter(last, told)), stopped])
+						const age = await Promise.race([locked(item, async () => guard(item, last, await mine(), told, true)), stopped])
+						sent++
 						begun ??= performance.now()
 						firstAge ??= age
 						if (elapsed(age) > policy.budget) throw new Undecided('budget', last)

@@ -133,6 +133,25 @@ test('page_finds_what_is_unfinished_in_its_database_and_ends_it', OPTIONS, async
   assert.deepEqual(result, { before: ['order-1true', 'order-2true'], after: ['order-2true'], isAnother: true, inLocalStorage: 0 })
 })
 
+test('page_is_not_in_the_way_of_another_one_that_deletes_the_database_or_upgrades_it', OPTIONS, async () => {
+  const { result } = await inChromium(`
+    const checkout = intents({ user: 'ann' }), { intents: inAnotherPage } = await import('/index.js?2')
+    const within = (promise) => Promise.race([promise, new Promise((resolve) => setTimeout(resolve, 5000, 'hangs'))])
+    const settled = (asked) => within(new Promise((resolve) => { asked.onsuccess = () => resolve('done') }))
+    const intent = await checkout.begin('order-1', 1)
+    const results = [await settled(indexedDB.deleteDatabase('idempotent'))]
+    results.push(await within(intent.fetch('/payments').catch(({ reason }) => reason)))
+    const other = await within(inAnotherPage({ user: 'ann' }).begin('order-1', 1))
+    results.push((await within(checkout.begin('order-1', 1))).key == other.key)
+    const upgrade = indexedDB.open('idempotent', 2)
+    results.push(await settled(upgrade))
+    upgrade.result.close()
+    results.push((await within(checkout.begin('order-1', 1))).key == other.key)
+    await report(results)
+  `, (number, response) => response.end())
+  assert.deepEqual(result, ['done', 'closed', true, 'done', true])
+})
+
 test('page_that_may_not_store_anything_remembers', OPTIONS, async () => {
   const cookiesAreBlocked = { profile: { default_content_setting_values: { cookies: 2 } } }
   const { result } = await inChromium(`

@@ -110,13 +110,18 @@ test('indexed_db_is_the_default', async () => {
   })
 })
 
-test('a_database_that_was_closed_is_opened_again', async () => {
+test('a_page_keeps_no_connection_to_the_database', async () => {
   const storage = new FakeStorage()
-  await asIndexedDB(storage, async (database) => {
-    const checkout = (await newPage()).intents({ user: 'ann', locks: null }), intent = await checkout.begin('o', PAYLOAD)
-    database.close()
-    await assert.rejects(checkout.begin('o', PAYLOAD), { name: 'InvalidStateError' })
-    assert.equal((await checkout.begin('o', PAYLOAD)).key, intent.key)
+  await asIndexedDB(storage, async ({ countOpen }) => {
+    const checkout = (await newPage()).intents({ user: 'ann', locks: null })
+    const calls = [() => checkout.begin('o', PAYLOAD), () => checkout.unfinished(), async () => (await checkout.begin('o', PAYLOAD)).done()]
+    for (const call of calls) {
+      await call()
+      assert.equal(countOpen(), 0)
+    }
+    storage.fault = () => { throw new DOMException('full', 'QuotaExceededError') }
+    await assert.rejects(checkout.begin('o', PAYLOAD), { name: 'QuotaExceededError' })
+    assert.equal(countOpen(), 0)
   })
 })
 

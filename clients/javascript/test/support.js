@@ -37,14 +37,14 @@ export class FullStorage extends FakeStorage {
 
 /**
  * Runs `work` in a page whose IndexedDB has the items of this storage. A call that throws there aborts its transaction. `work` gets
- * `close`, which closes the connections that are open.
+ * `countOpen`, which counts the connections that are open.
  */
 export const asIndexedDB = async (storage, work) => {
   const calls = {
     get: (item) => storage.getItem(item) ?? undefined,
     put: (value, item) => storage.setItem(item, value),
     delete: (item) => storage.removeItem(item),
-    getAllKeys: () => [...storage.items.keys()],
+    getAllKeys: () => [...storage.items.keys()].sort(),
   }
   const begin = (connection, mode, options) => {
     if (connection.isClosed) throw new DOMException('closed', 'InvalidStateError')
@@ -70,7 +70,7 @@ export const asIndexedDB = async (storage, work) => {
   const open = () => {
     const asked = {}
     setImmediate(() => {
-      const connection = { transaction: (name, mode, options) => begin(connection, mode, options) }
+      const connection = { transaction: (name, mode, options) => begin(connection, mode, options), close: () => { connection.isClosed = true } }
       connections.push(connection)
       asked.result = connection
       asked.onsuccess()
@@ -79,8 +79,10 @@ export const asIndexedDB = async (storage, work) => {
   }
   Object.defineProperty(globalThis, 'indexedDB', { configurable: true, value: { open } })
   try {
-    return await work({ close: () => { for (const connection of connections) connection.isClosed = true } })
+    return await work({ countOpen: () => connections.filter(({ isClosed }) => !isClosed).length })
   } finally {
+    // A call that has its answer still writes.
+    for (let turns = 0; turns < 20; turns++) await turn()
     delete globalThis.indexedDB
   }
 }
