@@ -39,8 +39,7 @@ const KEY = /^[!#-+\--:<-[\]-~]{1,255}$/
 const newMemory = () => {
 	const items = new Map()
 	return {
-		get length() { return items.size },
-		key: (index) => [...items.keys()][index],
+		names: () => [...items.keys()],
 		getItem: (item) => items.get(item),
 		setItem: (item, value) => items.set(item, value),
 		removeItem: (item) => items.delete(item),
@@ -63,10 +62,8 @@ const transact = async (mode, method, ...values) => {
 	await settled(transaction, 'oncomplete', 'onabort')
 	return request.result
 }
-let names
 const database = {
-	get length() { return transact('readonly', 'getAllKeys').then((all) => (names = all).length) },
-	key: (index) => names[index],
+	names: () => transact('readonly', 'getAllKeys'),
 	getItem: (item) => transact('readonly', 'get', item),
 	setItem: (item, value) => transact('readwrite', 'put', value, item),
 	removeItem: (item) => transact('readwrite', 'delete', item),
@@ -231,9 +228,11 @@ const intentsIn = ({ memory, queues }, {
 			})
 		},
 		async unfinished() {
-			const found = []
-			for (let i = await storage.length; i-- > 0;) {
-				const item = await storage.key(i), json = item?.startsWith(prefix) ? await storage.getItem(item) : null
+			const length = await storage.length, found = []
+			// The indices change.
+			const names = length == null ? storage.names() : Promise.all(Array.from({ length }, (_, i) => storage.key(i)))
+			for (const item of await names) {
+				const json = item?.startsWith(prefix) ? await storage.getItem(item) : null
 				if (json != null) found.push(open(item, parse(json), 1))
 			}
 			return found

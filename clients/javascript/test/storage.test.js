@@ -96,6 +96,42 @@ test('abort_ends_the_waiting_for_a_storage_that_hangs_after_an_answer', { timeou
   await assert.rejects(intent.fetch(URL_, { signal: stop.signal }), /left/)
 })
 
+test('no_intent_is_missing_in_a_list_because_another_list_is_made_meanwhile', async () => {
+  const storage = new FakeStorage(), names = Array.from({ length: 8 }, (_, i) => `order-${i + 1}`)
+  await asIndexedDB(storage, async () => {
+    const checkout = (await newPage()).intents({ user: 'ann', locks: null })
+    for (const name of names) await checkout.begin(name, PAYLOAD)
+    const listing = checkout.unfinished()
+    const other = checkout.begin('order-0', PAYLOAD).then(() => checkout.unfinished())
+    assert.deepEqual((await listing).map(({ name }) => name).sort(), names)
+    assert.deepEqual((await other).map(({ name }) => name).sort(), ['order-0', ...names])
+  })
+})
+
+test('no_intent_is_missing_in_a_list_because_another_one_gets_its_place', async () => {
+  // As storages do, in an order of their own.
+  class Sorted extends SlowStorage {
+    key(index) { return [...this.items.keys()].sort()[index] ?? null }
+  }
+  const names = ['order-1', 'order-2', 'order-3'], storage = new Sorted(), checkout = await page({ storage })
+  for (const name of names) await checkout.begin(name, PAYLOAD)
+  const { getItem } = storage
+  // Another tab begins one after the first look.
+  storage.getItem = async (item) => {
+    const value = await getItem.call(storage, item)
+    storage.items.set('another item', '')
+    return value
+  }
+  assert.deepEqual((await checkout.unfinished()).map(({ name }) => name).sort(), names)
+})
+
+test('a_storage_may_have_an_item_with_any_name', async () => {
+  // They are properties of `localStorage`.
+  const storage = Object.assign(new FakeStorage(), { names: 'text', database: 'text' }), checkout = await page({ storage })
+  await checkout.begin('order-1', PAYLOAD)
+  assert.deepEqual((await checkout.unfinished()).map(({ name }) => name), ['order-1'])
+})
+
 test('indexed_db_is_the_default', async () => {
   const storage = new FakeStorage()
   await asIndexedDB(storage, async () => {
