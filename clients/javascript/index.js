@@ -247,11 +247,11 @@ export const retrying = (url, policy) => {
 	// The credentials are in `fetch`.
 	const caller = policy.fetch ?? globalThis, place = places.get(caller) ?? newPlace(), { running } = place
 	places.set(caller, place)
-	return (payload, { maxRetries = 3 } = {}) => {
-		const body = JSON.stringify(payload), name = url + ' ' + body
+	return async (payload, { maxRetries = 3 } = {}) => {
+		const body = JSON.stringify(payload), address = new Request(url).url, name = address + ' ' + body
 		const page = intentsIn(place, { ...policy, user: 'page', storage: null, attempts: maxRetries + 1 })
 		return running[name] ??= page.begin(name, payload).then(async (intent) => {
-			const response = await intent.fetch(url, { headers: { 'content-type': 'application/json' }, body })
+			const response = await intent.fetch(address, { headers: { 'content-type': 'application/json' }, body })
 			const { status, ok } = response, text = await response.clone().text()
 			if (status > 499) throw new Undecided(status, { intent, response })
 			let json

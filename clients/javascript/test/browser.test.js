@@ -119,6 +119,18 @@ test('relative_address_is_the_same_at_each_try_although_the_page_has_moved_on', 
   assert.deepEqual(arrivals.map(({ pathname }) => pathname), ['/orders/1/confirm', '/orders/1/confirm'])
 })
 
+test('two_lines_pay_at_the_address_of_the_page_that_has_called', OPTIONS, async () => {
+  const { result } = await inChromium(`
+    const { retrying } = await import('/index.js'), confirm = retrying('confirm', { base: 1 })
+    history.pushState(null, '', '/orders/1/')
+    const first = confirm({ amount: 10 })
+    history.pushState(null, '', '/orders/2/')
+    await report(await Promise.all([first, confirm({ amount: 10 })]))
+  `, (number, response, { pathname, key }) => response.end(JSON.stringify({ pathname, key })))
+  assert.deepEqual(result.map(({ pathname }) => pathname), ['/orders/1/confirm', '/orders/2/confirm'])
+  assert.notEqual(result[0].key, result[1].key)
+})
+
 test('page_finds_what_is_unfinished_in_its_database_and_ends_it', OPTIONS, async () => {
   const { result } = await inChromium(`
     const shop = intents({ user: 'ann' }), others = intents({ user: 'bob' })
