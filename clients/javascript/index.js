@@ -93,7 +93,7 @@ const intentsIn = ({ memory, queues }, {
 	}),
 	newKey = () => crypto.randomUUID(), locks = globalThis.navigator?.locks, header = 'Idempotency-Key', ...policy
 }) => {
-	policy = { ...defaults, ...policy }
+	for (const name in defaults) policy[name] ??= defaults[name]
 	check(user?.trim?.(), 'user')
 	const prefix = 'idempotent' + JSON.stringify(user), stripe = policy.profile == 'stripe'
 	storage ??= memory

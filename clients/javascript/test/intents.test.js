@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto'
 import { getEventListeners } from 'node:events'
 import { describe, test } from 'node:test'
 import { promisify } from 'node:util'
+import { defaults } from '../index.js'
 import { answer, FakeLocks, FakeStorage, newPage, serve, SlowStorage, turn } from './support.js'
 
 const DAY = 86_400_000
@@ -688,11 +689,19 @@ describe('bad input', () => {
   })
 
   test('limits_that_are_no_numbers_end_early_and_never_loop', async () => {
-    for (const limits of [{ attempts: NaN, budget: NaN }, { budget: 'x' }, { lifetime: NaN }, { margin: undefined }]) {
+    for (const limits of [{ attempts: NaN, budget: NaN }, { budget: 'x' }, { lifetime: NaN }, { margin: NaN }]) {
       const world = browser([reset])
       await assert.rejects(async () => (await (await world.page(limits)).begin('o', PAYLOAD)).fetch(URL_), { name: 'Undecided' })
       assert.ok(world.calls.length <= 1)
     }
+  })
+
+  test('a_limit_that_is_undefined_is_the_default', async () => {
+    const limits = Object.fromEntries(Object.keys(defaults).map((name) => [name, undefined]))
+    const world = browser([reply(503, { 'retry-after': '10' })])
+    await rejected((await (await world.page(limits)).begin('o', PAYLOAD)).fetch(URL_), 'Undecided', 'attempts')
+    assert.equal(world.calls.length, defaults.attempts)
+    for (const wait of world.waits) assert.ok(wait >= 10_000, `waits ${wait} ms`)
   })
 
   test('endless_attempts_and_an_endless_budget_end_with_the_life_of_the_key', async () => {
