@@ -165,9 +165,9 @@ impl IntentRequest {
             }
         };
         let body = match request.body_mut().take() {
-            None => None,
+            None => Bytes::new(),
             Some(body) => match body.as_bytes() {
-                Some(bytes) => Some(Bytes::copy_from_slice(bytes)),
+                Some(bytes) => Bytes::copy_from_slice(bytes),
                 None => return Err(refused(&intent, Reason::Body, None)),
             },
         };
@@ -191,7 +191,7 @@ struct Tries {
     client: Client,
     /// Without its body, so that it can be cloned.
     request: Request,
-    body: Option<Bytes>,
+    body: Bytes,
 }
 
 impl Transport for Tries {
@@ -200,8 +200,8 @@ impl Transport for Tries {
             let request = self.request.try_clone();
             let mut request =
                 request.ok_or_else(|| Failure::Lost("the request cannot be cloned".into()))?;
-            // As a body that reqwest cannot clone: it follows no redirect with it.
-            *request.body_mut() = self.body.clone().map(|bytes| Body::wrap(Full::new(bytes)));
+            // As a body that reqwest cannot clone, also an empty one: it follows no redirect with content, and retries nothing.
+            *request.body_mut() = Some(Body::wrap(Full::new(self.body.clone())));
             let response = self.client.execute(request).await.map_err(failure)?;
             read(response, self.request.url()).await
         })

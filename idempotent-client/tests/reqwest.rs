@@ -437,6 +437,28 @@ async fn client_that_follows_redirects_never_sends_the_body_to_another_address()
 }
 
 #[tokio::test]
+async fn client_that_retries_by_itself_sends_nothing_that_is_not_counted() {
+    let retries = reqwest::retry::for_host("127.0.0.1").classify_fn(|tried| match tried.status() {
+        Some(StatusCode::SERVICE_UNAVAILABLE) => tried.retryable(),
+        _ => tried.success(),
+    });
+    let client = Client::builder().retry(retries).build().unwrap();
+    for body in [None, Some("order")] {
+        // The first one has charged, and a gate turns the second one away.
+        let server = Server::playing([Play::status(503), Play::status(404)]).await;
+        let intent = Intent::new();
+        let request = client.post(server.url()).intent(&intent).clock(clock());
+        let request = request.map(|builder| match body {
+            Some(body) => builder.body(body),
+            None => builder,
+        });
+        let ended = request.policy(Policy::new().attempts(1)).send().await;
+        assert!(!intent.is_closed(), "{body:?}: {ended:?}");
+        assert_eq!(server.seen().len(), 1, "{body:?}");
+    }
+}
+
+#[tokio::test]
 async fn fragment_of_the_url_is_not_a_redirect() {
     let server = Server::playing([Play::status(201)]).await;
     let url = format!("{}?a=1#part", server.url());
