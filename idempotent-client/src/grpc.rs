@@ -40,7 +40,7 @@ pub(crate) fn outcome<'a>(
 }
 
 /// gRPC, or one of its relatives, such as gRPC-Web, which has its status in the body.
-#[cfg(feature = "tower")]
+#[cfg(any(feature = "reqwest", feature = "tower"))]
 pub(crate) fn is_of_grpc(headers: &HeaderMap) -> bool {
     kind(headers).is_some()
 }

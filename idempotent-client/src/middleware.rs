@@ -155,7 +155,7 @@ impl Transport for Tries<'_> {
             let request =
                 request.ok_or_else(|| Failure::Lost("the request cannot be cloned".into()))?;
             let response = self.next.clone().run(request, self.extensions).await;
-            read(response.map_err(failure_of_next)?, self.request.url()).await
+            read(response.map_err(failure_of_next)?, &self.request).await
         })
     }
 }

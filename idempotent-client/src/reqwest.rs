@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::clock::Clock;
 use crate::decision::Reason;
 use crate::error::{BoxError, Error};
+use crate::grpc;
 use crate::intent::Intent;
 use crate::open::OpenCheck;
 use crate::policy::Policy;
@@ -203,14 +204,14 @@ impl Transport for Tries {
             // As a body that reqwest cannot clone, also an empty one: it follows no redirect with content, and retries nothing.
             *request.body_mut() = Some(Body::wrap(Full::new(self.body.clone())));
             let response = self.client.execute(request).await.map_err(failure)?;
-            read(response, self.request.url()).await
+            read(response, &self.request).await
         })
     }
 }
 
 /// Reads the answer to its end: half of one says nothing.
-pub(crate) async fn read(mut response: Response, asked: &Url) -> Result<Whole, Failure> {
-    if !is_same_address(response.url(), asked) {
+pub(crate) async fn read(mut response: Response, asked: &Request) -> Result<Whole, Failure> {
+    if !is_same_address(response.url(), asked.url()) {
         return Err(Failure::Redirected);
     }
     let mut answer = http::Response::new(Bytes::new());
@@ -222,7 +223,7 @@ pub(crate) async fn read(mut response: Response, asked: &Url) -> Result<Whole, F
     Ok(Whole {
         answer,
         trailers: None,
-        is_grpc: false,
+        is_grpc: grpc::is_of_grpc(asked.headers()),
     })
 }
 

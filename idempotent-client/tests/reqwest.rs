@@ -459,6 +459,23 @@ async fn client_that_retries_by_itself_sends_nothing_that_is_not_counted() {
 }
 
 #[tokio::test]
+async fn page_of_a_gateway_is_no_answer_to_a_grpc_call() {
+    let page = http::Response::builder().header("content-type", "text/html");
+    let page = Play::Answer(page.body(b"please sign in".to_vec()).unwrap());
+    let paid = http::Response::builder().header("content-type", "application/grpc-web+proto");
+    let end = b"\x80\0\0\0\x0fgrpc-status:0\r\n".to_vec();
+    let server = Server::playing([page, Play::Answer(paid.body(end).unwrap())]).await;
+    let kind = HeaderValue::from_static("application/grpc-web+proto");
+    let request = post(&server, &Intent::new()).header(CONTENT_TYPE, kind);
+    let response = request.send().await.unwrap();
+    assert_eq!(
+        response.headers()[CONTENT_TYPE],
+        "application/grpc-web+proto"
+    );
+    assert_eq!(server.seen().len(), 2);
+}
+
+#[tokio::test]
 async fn fragment_of_the_url_is_not_a_redirect() {
     let server = Server::playing([Play::status(201)]).await;
     let url = format!("{}?a=1#part", server.url());
