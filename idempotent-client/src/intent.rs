@@ -49,9 +49,10 @@ use stored::Stored;
 ///
 /// # Stored form
 ///
-/// `{"version":1,"key":"...","created_ms":1767225600000}`, with `lifetime_ms` if [`with_lifetime`](Self::with_lifetime)
-/// set it, `latest_ms` if the clock was read since, and `clock_set_back` if it was. Unknown fields are ignored. What has another
-/// version, an invalid key, or lacks a field does not deserialize: the error says why, and no key is made.
+/// `{"version":1,"key":"...","created_ms":1767225600000,"lifetime_ms":null,"latest_ms":null,"clock_set_back":false}`:
+/// `lifetime_ms` is what [`with_lifetime`](Self::with_lifetime) set, `latest_ms` what the clock has shown since. These two and the last
+/// one may be missing, and unknown fields are ignored, in a format that names them. What has another version, an invalid key, or lacks
+/// another field does not deserialize: the error says why, and no key is made.
 ///
 /// `Debug` shows a digest of the key; [`key`](Self::key) is the key.
 #[derive(Clone, Serialize, Deserialize)]

@@ -12,16 +12,17 @@ use crate::known::Latest;
 /// A later form has a higher number.
 const VERSION: u32 = 1;
 
+/// Every field is always written: some formats do not name them.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Stored {
     version: u32,
     key: String,
     created_ms: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     lifetime_ms: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     latest_ms: Option<u64>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     clock_set_back: bool,
 }
 
@@ -146,6 +147,17 @@ mod tests {
         assert_eq!(loaded.created(), noon);
         // The other one has not seen it.
         assert_eq!(intent.age(noon + 3 * HOUR, &policy), Some(3 * HOUR));
+    }
+
+    #[test]
+    fn every_field_is_written_for_formats_that_do_not_name_them() {
+        // Such as bincode and postcard, which read as many fields as the type has.
+        let intent = Intent::new_at(UNIX_EPOCH + Duration::from_millis(7));
+        let json = serde_json::to_string(&intent).unwrap();
+        let end = r#","created_ms":7,"lifetime_ms":null,"latest_ms":null,"clock_set_back":false}"#;
+        assert!(json.ends_with(end), "{json}");
+        let unnamed = format!(r#"[1,"{}",7,null,null,false]"#, intent.key());
+        assert_eq!(load(&unnamed).unwrap().key(), intent.key());
     }
 
     #[test]
