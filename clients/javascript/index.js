@@ -10,7 +10,7 @@ const judge = ({ failure, status, code, replayed, advice, sent }) => {
 	if (replayed) return wrong || /^(in-flight|store-unavailable|shutting-down|overloaded)$/.test(code) ? ['undecided', code] : ['conclude']
 	if (wrong) return ['refuse', code]
 	if (status < 400) return ['refuse']
-	if (advice == 'true' || advice != 'false' && (status > 499 || /40[89]|42[59]/.test(status))) return ['retry']
+	if (advice == 'true' || advice != 'false' && (status > 499 || /40[89]|42[59]|499/.test(status))) return ['retry']
 	if (!sent || status > 499) return ['conclude']
 	return [/40[13]/.test(status) ? 'undecided' : 'retry']
 }

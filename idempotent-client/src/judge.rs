@@ -98,7 +98,8 @@ fn by_status(profile: Profile, status: StatusCode, headers: &HeaderMap, sent: Se
         Profile::Stripe => stripe_advice(headers),
         Profile::Draft => None,
     };
-    let is_not_now = matches!(number, 408 | 409 | 425 | 429 | 500..);
+    // 499 is a gateway's whose own call was cancelled, such as CANCELLED of gRPC.
+    let is_not_now = matches!(number, 408 | 409 | 425 | 429 | 499..);
     match advice {
         Some(true) => Verdict::Retry,
         None if is_not_now => Verdict::Retry,
