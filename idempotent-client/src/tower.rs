@@ -162,19 +162,20 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         // The one that is ready goes, and a clone stays.
         let clone = self.inner.clone();
-        let mut service = mem::replace(&mut self.inner, clone);
+        let mut ready = mem::replace(&mut self.inner, clone);
         let Some(intent) = request.extensions().get::<Intent>().cloned() else {
-            let response = service.call(request);
+            let response = ready.call(request);
             return Box::pin(
                 async move { Ok(response.await.map_err(Into::into)?.map(Either::Right)) },
             );
         };
         let settings = self.settings.with_policy_of(request.extensions());
         settings.set_key(request.headers_mut(), &intent);
+        let service = self.inner.clone();
         Box::pin(async move {
             let mut tries = Tries {
                 service,
-                is_ready: true,
+                ready: Some(ready),
                 request,
             };
             let whole = run(&intent, &settings, &mut tries).await?;
@@ -187,14 +188,14 @@ where
 
 struct Tries<S, B> {
     service: S,
-    /// Only the first try finds the service ready.
-    is_ready: bool,
+    /// Only the first try finds the service ready. Each other one asks a clone: what is left in it, such as a place in a queue, goes with the try.
+    ready: Option<S>,
     request: Request<B>,
 }
 
 impl<S, B, R> Transport for Tries<S, B>
 where
-    S: Service<Request<B>, Response = Response<R>> + Send,
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send,
     S::Future: Send,
     S::Error: Into<BoxError>,
     B: Clone + Send,
@@ -205,11 +206,16 @@ where
         let request = self.request.clone();
         let is_grpc = grpc::is_of_grpc(request.headers());
         Box::pin(async move {
-            if !mem::take(&mut self.is_ready) {
-                let ready = poll_fn(|context| self.service.poll_ready(context)).await;
-                ready.map_err(lost)?;
-            }
-            let response = self.service.call(request).await.map_err(lost)?;
+            let mut service = match self.ready.take() {
+                Some(ready) => ready,
+                None => {
+                    let mut service = self.service.clone();
+                    let ready = poll_fn(|context| service.poll_ready(context)).await;
+                    ready.map_err(lost)?;
+                    service
+                }
+            };
+            let response = service.call(request).await.map_err(lost)?;
             let (parts, body) = response.into_parts();
             let body = body.collect().await.map_err(lost)?;
             let trailers = body.trailers().cloned();

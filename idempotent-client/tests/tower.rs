@@ -12,7 +12,7 @@ mod support;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, BufMut, Bytes};
 use futures_util::stream;
@@ -27,6 +27,7 @@ use idempotent_client::{
 };
 use support::FakeClock;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -395,4 +396,57 @@ async fn policy_of_the_request_goes_before_that_of_the_layer() {
     let error = service.oneshot(request).await.unwrap_err();
     assert!(error.downcast_ref::<Error>().unwrap().is_undecided());
     assert_eq!(*calls.lock().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn try_that_ended_before_the_service_was_ready_is_not_in_the_way_of_others() {
+    let (answer, held) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (may_answer, is_held) = (Arc::clone(&answer), Arc::clone(&held));
+    let service = tower::service_fn(move |request: Request<Full<Bytes>>| {
+        let (answer, held) = (Arc::clone(&may_answer), Arc::clone(&is_held));
+        async move {
+            match request.uri().path() {
+                "/payments" => answer.notified().await,
+                "/held" => held.notified().await,
+                _ => (),
+            }
+            let response = Response::builder()
+                .status(503)
+                .body(Full::<Bytes>::default());
+            Ok::<_, Infallible>(response.unwrap())
+        }
+    });
+    let clock = FakeClock::new(SystemTime::now(), 0.5);
+    let service = ServiceBuilder::new()
+        .layer(IntentLayer::new(Policy::new()).clock(clock.clone()))
+        .concurrency_limit(1)
+        .service(service);
+    let request = |path: &str| Request::post(format!("http://shop{path}")).body(Full::default());
+
+    let mut payment = request("/payments").unwrap();
+    payment.extensions_mut().insert(Intent::new());
+    let payment = tokio::spawn(service.clone().oneshot(payment));
+    tokio::task::yield_now().await;
+    let other = tokio::spawn(service.clone().oneshot(request("/held").unwrap()));
+    tokio::task::yield_now().await;
+    // The other request is next, and the second try waits behind it until its time is over.
+    answer.notify_one();
+    while clock.timeouts().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    clock.hang();
+    clock.fire_timeout();
+    while clock.waits().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    held.notify_one();
+    other.await.unwrap().unwrap();
+
+    let third = service.oneshot(request("/third").unwrap());
+    let ended = tokio::time::timeout(Duration::from_secs(5), third).await;
+    assert!(
+        ended.is_ok(),
+        "a payment that waits for its next try holds up the others"
+    );
+    payment.abort();
 }
