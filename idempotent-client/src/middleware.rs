@@ -25,7 +25,7 @@ use crate::run::{Failure, Settings, Transport, Whole, refused, run};
 /// Add it first, so that the other middlewares run for each try. Build the client with
 /// `redirect(Policy::none())`: with a client that follows redirects, an answer from another URL is refused, but the
 /// request may have been sent there. Leave out other retries: under this middleware they are tries that it does not
-/// count.
+/// count. A middleware that changes the URL goes above this one: below, its answers look like those of a redirect, and are refused.
 ///
 /// Errors are [`reqwest_middleware::Error::Middleware`]; [`Error::of_middleware`] gets at the [`Error`] inside.
 ///
