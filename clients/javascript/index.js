@@ -46,7 +46,7 @@ const newMemory = () => {
 	}
 }
 
-// IndexedDB as a storage: what is written is on the disk, and in every tab.
+// What is written is on the disk, and in every tab.
 const settled = (it, done, failed) => new Promise((resolve, reject) => {
 	it[done] = () => resolve(it.result)
 	it[failed] = () => reject(it.error)
@@ -70,12 +70,14 @@ const database = {
 }
 
 const ownStorage = () => {
-	// A page that may store nothing learns it from `localStorage`.
+	// `localStorage` throws where nothing may be stored.
 	try { return globalThis.indexedDB && (globalThis.localStorage, database) } catch {}
 }
 
 const newPlace = () => ({ memory: newMemory(), queues: {}, running: {} })
 const shared = newPlace(), places = new WeakMap()
+
+const aborted = (signal) => new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
 
 const check = (ok, reason) => {
 	if (!ok) throw new TypeError(reason)
@@ -161,7 +163,7 @@ const intentsIn = ({ memory, queues }, {
 			name: item.slice(prefix.length), key, created, persisted: storage != memory,
 			done: () => locked(item, close),
 			async fetch(url, init = {}) {
-				check(!url?.clone && !init.clone, 'pass a URL, not a Request')
+				check(!url?.clone && !init.clone, 'a URL, not a Request')
 				const last = { intent }, outer = init.signal
 				if (init.body?.getReader) throw new Refused('body', last)
 				const request = new Request(url, init = { method: 'POST', redirect: 'manual', ...init, signal: null }), { headers } = request
@@ -171,7 +173,7 @@ const intentsIn = ({ memory, queues }, {
 				init.body &&= await request.arrayBuffer()
 				outer?.throwIfAborted()
 				const stop = new AbortController(), { signal } = stop, abort = () => stop.abort(outer.reason)
-				const stopped = new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+				const stopped = aborted(signal)
 				stopped.catch(() => {})
 				outer?.addEventListener('abort', abort)
 				let begun, firstAge, told = 1e99
@@ -185,8 +187,8 @@ const intentsIn = ({ memory, queues }, {
 						firstAge ??= age
 						if (elapsed(age) > policy.budget) throw new Undecided('budget', last)
 						const timeout = AbortSignal.timeout(Math.floor(Math.min(policy.timeout, Math.min(policy.lifetime, told) - age)))
-						const came = await fetch(request.url, { ...init, signal: AbortSignal.any([signal, timeout]) })
-							.then(async (response) => ({ response, bytes: await response.arrayBuffer() }))
+						init.signal = AbortSignal.any([signal, timeout])
+						const came = await Promise.race([fetch(request.url, { ...init }).then(async (response) => ({ response, bytes: await response.arrayBuffer() })), aborted(init.signal)])
 							.catch((cause) => ({ failure: timeout.reason ?? (cause || 1) }))
 						const seen = came.failure ? came : read(came), { response = last.response, failure: cause = last.cause } = seen
 						if (seen.failure) signal.throwIfAborted()

@@ -590,6 +590,34 @@ describe('abort', () => {
     }
   })
 
+  for (const [what, fetch] of [
+    ['a_fetch_that_waits_for_a_new_token', () => new Promise(() => {})],
+    ['a_body_that_does_not_end', async () => Object.assign(new Response(), { arrayBuffer: () => new Promise(() => {}) })],
+  ]) {
+    test(`${what}_ends_with_the_timeout_and_with_an_abort`, { timeout: 5000 }, async () => {
+      const checkout = (await newPage()).intents({ user: 'ann', storage: null, fetch, timeout: 50, attempts: 2, base: 1 })
+      const intent = await checkout.begin('o', PAYLOAD)
+      // The test waits, and nothing else keeps the process alive.
+      const alive = setTimeout(() => {}, 5000)
+      const { cause } = await rejected(intent.fetch(URL_), 'Undecided', 'attempts')
+      assert.equal(cause.name, 'TimeoutError')
+      const controller = new AbortController(), left = intent.fetch(URL_, { signal: controller.signal })
+      setImmediate(() => controller.abort(new Error('left')))
+      await assert.rejects(left, /left/)
+      clearTimeout(alive)
+    })
+  }
+
+  test('a_fetch_that_throws_leaves_no_rejection_behind', { timeout: 5000 }, async () => {
+    const rejections = [], note = (reason) => rejections.push(reason)
+    process.on('unhandledRejection', note)
+    const checkout = (await newPage()).intents({ user: 'ann', storage: null, timeout: 20, fetch: () => { throw new TypeError('no such address') } })
+    await assert.rejects((await checkout.begin('o', PAYLOAD)).fetch(URL_), /no such address/)
+    await new Promise((resolve) => setTimeout(resolve, 60))
+    process.off('unhandledRejection', note)
+    assert.deepEqual(rejections, [])
+  })
+
   test('a_signal_that_lives_for_long_keeps_nothing_of_the_calls_that_have_ended', async () => {
     const { signal } = new AbortController()
     const { intents } = await newPage()
