@@ -14,7 +14,7 @@ use idempotent_runtime::{
     idempotent,
 };
 
-use crate::support::{App, Crashes, LEASE, Local, Probe};
+use crate::support::{App, Crashes, Fault, LEASE, Local, Operation, Probe};
 
 /// It does one charge for each key that it is sent.
 #[derive(Clone, Default)]
@@ -290,4 +290,50 @@ async fn function_that_is_not_told_its_attempt_costs_no_save() {
     let executed = handle.execute_attempt(&POLICY, "pay", (), "other", &1, told);
     assert_eq!(executed.await.unwrap(), Execution::Executed(7));
     assert_eq!(store.calls(Operation::SaveProgress), 2);
+}
+
+/// A process with both secrets that dies between its claims: it has the record of the old one, and has begun nothing.
+fn die_between_claims(crashes: &Crashes, provider: &Provider, path: &'static str) {
+    std::thread::scope(|threads| {
+        let process = threads.spawn(|| {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime.enable_all().build().unwrap().block_on(async {
+                let before = crashes.store.calls(Operation::Claim);
+                crashes.store.script(Operation::Claim, Fault::Works);
+                crashes.store.script(Operation::Claim, Fault::Swallowed);
+                let process = Local::with(STEP_1(crashes.builder()), routes(provider));
+                let _reply = process.spawn(path, "key");
+                while crashes.store.calls(Operation::Claim) < before + 2 {
+                    tokio::task::yield_now().await;
+                }
+            });
+        });
+        process.join().unwrap();
+    });
+}
+
+/// A request that has run under the new secret alone, and beside it the record of a process in which nothing has run.
+fn charge_under_the_new_secret_alone(path: &'static str) -> (Crashes, Provider) {
+    let (crashes, provider) = (Crashes::new(), Provider::default());
+    crash(&crashes, &provider, STEP_2, path);
+    die_between_claims(&crashes, &provider, path);
+    crashes.clock.advance(LEASE);
+    assert_eq!(provider.charges(), 1);
+    (crashes, provider)
+}
+
+#[tokio::test]
+async fn record_under_which_nothing_has_run_names_no_charge() {
+    for path in PATHS {
+        let (crashes, provider) = charge_under_the_new_secret_alone(path);
+        let builder = STEP_1(crashes.builder()).extension(provider.clone());
+        let instance = Local::with(builder, routes(&provider));
+        instance.probe.open();
+        let answer = instance.post(path, "key").await;
+        assert_eq!(
+            (provider.charges(), answer.text()),
+            (1, "charge 1"),
+            "{path}"
+        );
+    }
 }

@@ -11,10 +11,12 @@ use crate::record::progress::encode_identity;
 use crate::store::StoreErrorKind;
 
 impl Shared {
-    /// If that is said nowhere: a record that was there before this attempt is the one that those before it knew.
+    /// If that is said nowhere, those before this attempt either had one record each, or died before their handler began. The
+    /// latter claim the records in their order. So the former had the record with the most attempts, and the last one of several.
     fn first_known(&self) -> RecordKey {
-        let earlier = self.all_held().find(|held| held.attempt > 1);
-        earlier.unwrap_or(&self.held).claim.owner.key
+        let earlier = self.all_held().filter(|held| held.attempt > 1);
+        let known = earlier.max_by_key(|held| held.attempt);
+        known.unwrap_or(&self.held).claim.owner.key
     }
 }
 
