@@ -282,7 +282,7 @@ pub struct Inspection {
     pub state: RecordState,
     /// The latest attempt: 1, 2, ...
     pub attempt: u32,
-    /// The time since the first attempt began.
+    /// The time since the record's first attempt began.
     pub age: Duration,
     /// The time until the record expires and the key is free.
     pub expires_in: Duration,
@@ -290,7 +290,8 @@ pub struct Inspection {
     pub operation: Arc<str>,
     /// The application's own reference, if it gave one.
     pub label: Option<Arc<str>>,
-    pub(crate) steps: Result<FinishedSteps, Error>,
+    /// The record key that handlers were told, and what they have finished.
+    pub(crate) known: Result<(Option<RecordKey>, FinishedSteps), Error>,
     /// How many attempts the other records of the request have had.
     pub(crate) others: u32,
 }
@@ -309,21 +310,22 @@ impl Inspection {
     }
 
     /// The record key that the handler got from [`Attempt::record_key`](crate::Attempt::record_key), and may have written beside
-    /// its effect. That of another record of the same request where it began while a secret was rotated, and has not been
-    /// completed.
+    /// its effect. While a secret is rotated it can be that of another record of the same request, which is known until the request
+    /// is completed.
     #[must_use]
     pub fn handler_record_key(&self) -> RecordKey {
-        let told = self.steps.as_ref().ok().and_then(FinishedSteps::identity);
+        let told = self.known.as_ref().ok().and_then(|(told, _)| *told);
         told.unwrap_or(self.record_key)
     }
 
-    /// The labels of the steps that attempts have finished, in order. A completed record has none.
+    /// The labels of the steps that attempts have finished, in order, in whichever record of the request they are kept. A completed
+    /// record has none.
     ///
     /// # Errors
     ///
     /// [`Error`] if there are steps that cannot be read, such as those of a newer release.
     pub fn steps(&self) -> Result<Vec<&str>, &Error> {
-        let steps = self.steps.as_ref()?;
+        let (_, steps) = self.known.as_ref()?;
         Ok(steps.labels().collect())
     }
 }

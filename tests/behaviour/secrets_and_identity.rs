@@ -10,8 +10,8 @@ use axum::routing::post;
 use axum::{Extension, Router};
 use http::{HeaderMap, StatusCode};
 use idempotent_runtime::{
-    Abandoned, Attempt, Idempotency, IdempotencyBuilder, Locator, Recovery, StoredResponse,
-    idempotent,
+    Abandoned, Attempt, Idempotency, IdempotencyBuilder, Locator, Recovery, Resolution,
+    StoredResponse, idempotent,
 };
 
 use crate::support::{App, Crashes, Fault, LEASE, Local, Operation, Probe};
@@ -336,4 +336,39 @@ async fn record_under_which_nothing_has_run_names_no_charge() {
             "{path}"
         );
     }
+}
+
+/// An operator's recovery function looks the charge up, and so may an operator.
+#[tokio::test]
+async fn operator_finds_the_charge_beside_a_record_under_which_nothing_has_run() {
+    let (crashes, provider) = charge_under_the_new_secret_alone("/record");
+    let operator = STEP_1(crashes.builder().extension(provider.clone())).build();
+    let locator = Locator::new("POST /record", "key");
+    let found = operator.inspect(&locator).await.unwrap().unwrap();
+    let shown = found.handler_record_key().to_hex();
+    assert!(provider.find(&shown).is_some(), "{found:?}");
+    let since_the_charge = async |abandoned: Abandoned| {
+        assert_eq!(abandoned.age(), 2 * LEASE);
+        Recovery::Unknown
+    };
+    operator
+        .resolve_with(&locator, since_the_charge)
+        .await
+        .unwrap();
+    let resolved = operator.resolve_with(&locator, look).await.unwrap();
+    assert!(matches!(resolved, Resolution::Resolved), "{resolved:?}");
+    let instance = Local::with(STEP_1(crashes.builder()), routes(&provider));
+    let retry = instance.post("/record", "key").await;
+    assert_eq!((provider.charges(), retry.text()), (1, "charge 1"));
+    assert!(retry.is_replay());
+}
+
+#[tokio::test]
+async fn operator_is_shown_the_steps_of_each_record() {
+    let (crashes, provider) = charge_under_the_new_secret_alone("/step");
+    let operator = STEP_1(crashes.builder()).build();
+    let locator = Locator::new("POST /step", "key");
+    let found = operator.inspect(&locator).await.unwrap().unwrap();
+    assert_eq!(found.steps().unwrap(), ["charge"]);
+    drop(provider);
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Engine;
+use super::steps::most_attempted;
 use crate::key::RecordKey;
 use crate::record::progress::FinishedSteps;
 use crate::record::{Record, RecordState};
@@ -44,6 +45,30 @@ pub(super) async fn crashed(
         age: record.age,
         steps,
     }))
+}
+
+/// What the handlers of a request were told as its record key, and what they have finished, by all of its records if the first
+/// one is not completed. While a secret is rotated, nothing may have run under that one.
+pub(crate) fn known_by(
+    engine: &Engine,
+    records: &[(RecordKey, Record)],
+) -> Result<(Option<RecordKey>, FinishedSteps), StoreError> {
+    let (mut identity, mut longest) = (None, &[][..]);
+    let mut steps = FinishedSteps::default();
+    let is_open = |(_, it): &&(RecordKey, Record)| !matches!(it.state, RecordState::Completed(_));
+    if !records.first().as_ref().is_some_and(is_open) {
+        return Ok((None, steps));
+    }
+    let records = records.iter().filter(is_open);
+    for (_, record) in records.clone() {
+        let of_record = finished_steps(engine, record)?;
+        identity = identity.or(of_record.identity());
+        if record.progress.len() > longest.len() {
+            (longest, steps) = (&*record.progress, of_record);
+        }
+    }
+    let attempts = records.map(|(key, record)| (*key, record.attempt));
+    Ok((identity.or_else(|| most_attempted(attempts)), steps))
 }
 
 /// Progress that cannot be read is a corrupt record.

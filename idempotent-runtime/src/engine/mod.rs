@@ -48,7 +48,7 @@ mod wait;
 
 use self::periodic::Periodic;
 
-pub(crate) use abandoned::{Crashed, DescribeAbandoned, finished_steps};
+pub(crate) use abandoned::{Crashed, DescribeAbandoned, finished_steps, known_by};
 pub(crate) use claim_guard::{Answer, ClaimGuard, Own};
 pub(crate) use described::Described;
 pub(crate) use detach::{Crowd, Detach, Mover};

@@ -45,6 +45,7 @@ mod tests;
 
 pub use error::StepError;
 pub(super) use held::Held;
+pub(super) use identity::most_attempted;
 pub(crate) use labels::{Labels, Taken};
 use log::{Log, Unsaid};
 use saves::{Lost, Saves};

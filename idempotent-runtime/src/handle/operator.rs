@@ -1,9 +1,10 @@
 //! The operator's part of [`Idempotency`].
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use super::Idempotency;
-use crate::engine::{CheckValues, finished_steps, is_shared};
+use crate::engine::{CheckValues, is_shared, known_by};
 use crate::error::{Error, ErrorKind};
 use crate::key::{KeySet, RecordKey};
 use crate::operation::without_parameter_names;
@@ -50,7 +51,9 @@ impl Idempotency {
     /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`] when the store is unavailable or has a
     /// record that cannot be read.
     pub async fn inspect(&self, identity: &Locator) -> Result<Option<Inspection>, Error> {
-        let mut found = self.records(&self.locate(identity)?).await?.into_iter();
+        let found = self.records(&self.locate(identity)?).await?;
+        let known = known_by(self.engine(), &found).map_err(unread);
+        let mut found = found.into_iter();
         let Some((key, record)) = found.next() else {
             return Ok(None);
         };
@@ -62,7 +65,7 @@ impl Idempotency {
             attempt: record.attempt,
             age: record.age,
             expires_in: record.expires_in,
-            steps: finished_steps(self.engine(), &record).map_err(unread),
+            known,
             others: attempts_of(&others),
             state: record.state,
         }))
@@ -216,17 +219,18 @@ impl Idempotency {
             ControlFlow::Continue(found) => found,
             ControlFlow::Break(otherwise) => return Ok(otherwise),
         };
-        let Some((key, record)) = found.first() else {
+        let Some((key, _)) = found.first() else {
             return Ok(Resolution::NotFound);
         };
-        let steps = finished_steps(self.engine(), record).map_err(unread)?;
+        let records = || found.iter().map(|(_, record)| record);
+        let (told, steps) = known_by(self.engine(), &found).map_err(unread)?;
         let recovery = recover(Abandoned {
             key: resolved.key,
-            record: steps.identity().unwrap_or(*key),
+            record: told.unwrap_or(*key),
             operation: without_parameter_names(resolved.operation).into_owned(),
             scope: resolved.scope.map(<[u8]>::to_vec),
-            attempt: record.attempt,
-            age: record.age,
+            attempt: records().fold(1, |most, it| most.max(it.attempt)),
+            age: records().fold(Duration::ZERO, |most, it| most.max(it.age)),
             steps,
             extensions: self.extensions().clone(),
         });

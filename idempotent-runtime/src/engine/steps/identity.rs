@@ -10,13 +10,23 @@ use crate::key::RecordKey;
 use crate::record::progress::encode_identity;
 use crate::store::StoreErrorKind;
 
+/// Of the records of a request in their order, with their attempts, the one that its handlers were told where none says it. Its
+/// attempts either had one record each, or died before their handler began. The latter claim the records in their order. So the former
+/// had the record with the most attempts, and the last one of several.
+pub(in crate::engine) fn most_attempted(
+    records: impl Iterator<Item = (RecordKey, u32)>,
+) -> Option<RecordKey> {
+    records
+        .max_by_key(|(_, attempt)| *attempt)
+        .map(|(key, _)| key)
+}
+
 impl Shared {
-    /// If that is said nowhere, those before this attempt either had one record each, or died before their handler began. The
-    /// latter claim the records in their order. So the former had the record with the most attempts, and the last one of several.
+    /// If that is said nowhere: a record that was there before this attempt is the one that those before it knew.
     fn first_known(&self) -> RecordKey {
         let earlier = self.all_held().filter(|held| held.attempt > 1);
-        let known = earlier.max_by_key(|held| held.attempt);
-        known.unwrap_or(&self.held).claim.owner.key
+        let known = most_attempted(earlier.map(|held| (held.claim.owner.key, held.attempt)));
+        known.unwrap_or(self.held.claim.owner.key)
     }
 }
 
