@@ -248,6 +248,9 @@ impl Idempotency {
     /// [`ErrorKind::Store`], and it removes what is there by then, also a decision: for an abandoned record use
     /// [`resolve`](Self::resolve), which touches no other.
     ///
+    /// While a secret is rotated, a retry at the same moment can copy the response from a record that is still there to one that
+    /// is removed already: [`inspect`](Self::inspect) tells, and it is to be removed once more.
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`]: it may be removed.
