@@ -215,7 +215,11 @@ impl IntoResponse for Nothing {
 }
 
 impl App {
-    fn now(&self) -> Millis {
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    pub fn now(&self) -> Millis {
         self.started_at + self.start.elapsed().as_millis() as Millis
     }
 

@@ -94,6 +94,7 @@ pub struct Judge {
     /// What the store has forgotten something about.
     forgotten: BTreeSet<RecordKey>,
     clock_steps: Vec<(Millis, i64)>,
+    operators: BTreeMap<u64, operators::Operator>,
     pub violation: Option<Violation>,
     /// How many calls each request has made by itself.
     calls_of: BTreeMap<u64, u32>,
@@ -107,6 +108,7 @@ mod adversary;
 mod clients;
 mod end;
 mod engines;
+mod operators;
 
 /// What an answer says of its origin.
 pub fn parse_answer(text: &str) -> Option<(usize, usize, u8)> {
@@ -135,6 +137,7 @@ impl Judge {
             ended: BTreeMap::new(),
             forgotten: BTreeSet::new(),
             clock_steps: Vec::new(),
+            operators: BTreeMap::new(),
             violation: None,
             calls_of: BTreeMap::new(),
             calls: 0,

@@ -16,6 +16,7 @@ use idempotent_runtime::{Fingerprint, Owner, Record, RecordKey, StoredResponse};
 use tokio::sync::oneshot;
 
 use crate::client::Answer;
+use crate::operator::Did;
 use crate::plan::Hints;
 
 pub const NAME: &str = "simulated";
@@ -136,6 +137,8 @@ pub enum Emission {
     ShutDown {
         unfinished: usize,
     },
+    /// An operator, by number.
+    Operator(u64, Did),
 }
 
 thread_local! {

@@ -7,6 +7,7 @@ mod ledger;
 mod link;
 mod logs;
 mod model;
+mod operator;
 mod plan;
 mod process;
 mod rng;

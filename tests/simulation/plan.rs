@@ -5,7 +5,10 @@
 
 use idempotent_runtime::store::StoreErrorKind;
 
+pub use self::operators::Deed;
 use crate::rng::Rng;
+
+mod operators;
 
 /// Simulated time, in milliseconds.
 pub type Millis = u64;
@@ -133,6 +136,13 @@ pub enum Trouble {
         process: usize,
         length: Millis,
     },
+    /// An operator does something about an intent's record, by way of this process.
+    Operator {
+        process: usize,
+        intent: usize,
+        deed: Deed,
+        thinks: Millis,
+    },
     /// `Idempotency::shutdown`, and then the runtime ends.
     Shutdown {
         process: usize,
@@ -237,13 +247,21 @@ impl Plan {
             (0..count).map(|_| IntentPlan::draw(rng, chaos)).collect()
         };
         let calls = CallFaults::draw(rng);
-        let troubles = troubles(rng, processes, intents.len(), chaos);
+        let mut troubles = troubles(rng, processes, intents.len(), chaos);
         let secrets = match rng.below(8) {
             0 if processes > 1 => Secrets::OldAndBoth,
             1 if processes > 1 => Secrets::BothAndNew,
             2 if processes > 1 => Secrets::NoneAndBoth,
             _ => Secrets::Same,
         };
+        operators::add(
+            &mut troubles,
+            seed,
+            processes,
+            intents.len(),
+            chaos,
+            secrets,
+        );
         Self {
             seed,
             processes,

@@ -17,6 +17,7 @@ use crate::judge::{Judge, Violation};
 use crate::ledger::Ledger;
 use crate::link::{Emission, Operation, Reply, error, on_behalf_of};
 use crate::model::StoreEvent;
+use crate::operator::{Did, FIRST_OPERATOR, Operator};
 use crate::plan::{LockKind, Millis, Mode, Plan, Surface, Trouble};
 use crate::process::{Process, ProcessId};
 use crate::rng::Rng;
@@ -47,6 +48,7 @@ pub struct World {
     calls: BTreeMap<u64, Call>,
     requests: BTreeMap<u64, Request>,
     next_request: u64,
+    next_operator: u64,
     clients: Vec<Client>,
     outages: Vec<(Millis, Option<usize>, Mode)>,
     subscribers: BTreeMap<RecordKey, Vec<oneshot::Sender<()>>>,
@@ -174,6 +176,7 @@ impl World {
             calls: BTreeMap::new(),
             requests: BTreeMap::new(),
             next_request: 0,
+            next_operator: FIRST_OPERATOR,
             clients: Vec::new(),
             outages: Vec::new(),
             subscribers: BTreeMap::new(),
@@ -320,6 +323,9 @@ impl World {
                     describe(&operation)
                 );
                 self.judge.called(id, of, &operation, at);
+                if let Some(operator) = request.filter(|it| *it >= FIRST_OPERATOR) {
+                    self.judge.operator_called(operator, &operation);
+                }
                 self.send(id, call, &operation, at);
                 self.calls.insert(
                     call,
@@ -359,6 +365,7 @@ impl World {
                     self.schedule(at + 500, Event::HangUp(request));
                 }
             }
+            Emission::Operator(number, did) => self.operator_did(number, did),
             Emission::ShutDown { unfinished } => {
                 trace!(self, "p{} has shut down, {unfinished} unfinished", id.slot);
                 if self.phase == Phase::ShuttingDown {

@@ -217,6 +217,9 @@ impl Judge {
                 if let Some(claimant) = self.claimants.get_mut(token.as_bytes()) {
                     claimant.pending_bytes = 0;
                 }
+                if let Some(operator) = self.operator_of(&token) {
+                    self.operator_changed(operator, false);
+                }
                 if let Some(life) = self.lives.get_mut(&life) {
                     life.completed = Some(Stored {
                         run: run_of(&response),
@@ -224,12 +227,17 @@ impl Judge {
                     });
                 }
             }
-            StoreEvent::Released { key, life } => {
-                let Some(life) = self.lives.get_mut(&life) else {
+            StoreEvent::Released { key, life: id } => {
+                let Some(life) = self.lives.get_mut(&id) else {
                     return;
                 };
                 life.end = Some(LifeEnd::Released);
                 let life = life.clone();
+                let last = life.attempts.last().map(|(token, _)| *token);
+                if let Some(operator) = last.and_then(|token| self.operator_of(&token)) {
+                    self.operator_changed(operator, life.attempts.len() == 1);
+                    return self.judge_freed(id, &key, operator);
+                }
                 if let Some(run) = self.effect_under(&life) {
                     let what = format!("record {key} was freed, and run {run} has had an effect");
                     self.violate("I1", what);

@@ -57,6 +57,10 @@ impl World {
             trace!(self, "     {call:x} is not executed");
             return;
         }
+        if let Operation::Remove(key) = &operation {
+            let life = self.server.model.life(key);
+            self.judge.forgotten(life);
+        }
         let (executed, difference) = self.server.execute(&operation, sabotage, self.now);
         if let Some(difference) = difference {
             let what = format!("{}: {difference}", describe(&operation));

@@ -111,11 +111,45 @@ impl World {
                     self.schedule(until, Event::Thaw(process));
                 }
             }
+            Trouble::Operator {
+                process,
+                intent,
+                deed,
+                thinks,
+            } => {
+                let plan = self.ledger.intent(intent);
+                let number = self.next_operator;
+                self.next_operator += 1;
+                let Some(process) = self.processes[process].as_ref() else {
+                    return;
+                };
+                let operator = Operator {
+                    number,
+                    idempotency: process.idempotency.clone(),
+                    app: process.app(&self.ledger),
+                    link: process.link().clone(),
+                    intent,
+                    plan,
+                };
+                let mut acting = Box::pin(operator.act(deed, thinks));
+                let acting = std::future::poll_fn(move |cx| {
+                    on_behalf_of(number, || acting.as_mut().poll(cx))
+                });
+                drop(process.spawn(acting));
+            }
             Trouble::Shutdown {
                 process,
                 deadline,
                 down,
             } => self.shut_down(process, deadline, down),
+        }
+    }
+
+    pub(super) fn operator_did(&mut self, number: u64, did: Did) {
+        trace!(self, "operator {number}: {did:?}");
+        match did {
+            Did::Decides(at, decision) => self.judge.operator_decides(number, at, decision),
+            Did::IsTold(told) => self.judge.operator_told(number, told),
         }
     }
 
