@@ -102,6 +102,29 @@ async fn by_step(
     format!("charge {charge}")
 }
 
+/// Its recovery function goes by the steps.
+#[idempotent(on_abandoned = by_steps, lease = "30s")]
+async fn recovers_by_steps(
+    attempt: Attempt,
+    Extension(provider): Extension<Provider>,
+    State(probe): State<Probe>,
+) -> String {
+    let charge = async { Ok::<_, String>(provider.charge("charge")) };
+    let charge = attempt.step("charge", charge).await.unwrap();
+    if attempt.number() == 1 {
+        probe.run_gated().await;
+    }
+    format!("charge {charge}")
+}
+
+async fn by_steps(abandoned: Abandoned) -> Recovery {
+    let body = match abandoned.step::<usize>("charge").unwrap() {
+        Some(charge) => format!("charge {charge}"),
+        None => "not charged".to_owned(),
+    };
+    Recovery::Replay(StoredResponse::new(StatusCode::OK, HeaderMap::new(), body))
+}
+
 const PATHS: [&str; 4] = ["/derived", "/record", "/number", "/step"];
 
 fn routes(provider: &Provider) -> Router<App> {
@@ -110,6 +133,7 @@ fn routes(provider: &Provider) -> Router<App> {
         .route("/record", post(by_record_key))
         .route("/number", post(by_number))
         .route("/step", post(by_step))
+        .route("/steps", post(recovers_by_steps))
         .layer(Extension(provider.clone()))
 }
 
@@ -371,4 +395,12 @@ async fn operator_is_shown_the_steps_of_each_record() {
     let found = operator.inspect(&locator).await.unwrap().unwrap();
     assert_eq!(found.steps().unwrap(), ["charge"]);
     drop(provider);
+}
+
+#[tokio::test]
+async fn recovery_function_is_told_the_steps_of_each_record() {
+    let (crashes, provider) = charge_under_the_new_secret_alone("/steps");
+    let instance = Local::with(STEP_1(crashes.builder()), routes(&provider));
+    let retry = instance.post("/steps", "key").await;
+    assert_eq!((retry.status, retry.text()), (200, "charge 1"));
 }

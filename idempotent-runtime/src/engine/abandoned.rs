@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::steps::most_attempted;
-use crate::key::RecordKey;
+use crate::key::{KeySet, RecordKey};
 use crate::record::progress::FinishedSteps;
 use crate::record::{Record, RecordState};
 use crate::recovery::Abandoned;
@@ -24,10 +24,11 @@ pub(crate) struct Crashed {
 /// Describes a crashed attempt to a recovery function; called only when there is one.
 pub(crate) type DescribeAbandoned<'a> = &'a (dyn Fn(Crashed) -> Abandoned + Send + Sync);
 
-/// What the attempt has finished; `None` when it is not the record's last any more, or is not
-/// abandoned.
+/// What the attempt has finished, in whichever of the request's records that is kept; `None` when it is not its record's last any
+/// more, or is not abandoned.
 pub(super) async fn crashed(
     engine: &Engine,
+    keys: &KeySet,
     key: &RecordKey,
     attempt: u32,
 ) -> Result<Option<Crashed>, StoreError> {
@@ -38,13 +39,31 @@ pub(super) async fn crashed(
     let Some(record) = abandoned else {
         return Ok(None);
     };
-    let steps = finished_steps(engine, &record)?;
+    let fingerprint = record.fingerprint;
+    let (mut records, mut record) = (Vec::new(), Some(record));
+    for of_request in keys.iter() {
+        let found = match of_request == key {
+            true => record.take(),
+            false => match engine.read(of_request).await {
+                // What is wrong with that record, its own claim says.
+                Err(error) if error.is_about_item() => None,
+                read => read?.filter(|it| is_open(it) && it.fingerprint == fingerprint),
+            },
+        };
+        records.extend(found.map(|record| (*of_request, record)));
+    }
+    let (told, steps) = known_by(engine, &records)?;
+    let records = || records.iter().map(|(_, record)| record);
     Ok(Some(Crashed {
-        record: steps.identity().unwrap_or(*key),
-        attempt,
-        age: record.age,
+        record: told.unwrap_or(*key),
+        attempt: records().fold(attempt, |most, it| most.max(it.attempt)),
+        age: records().fold(Duration::ZERO, |most, it| most.max(it.age)),
         steps,
     }))
+}
+
+fn is_open(record: &Record) -> bool {
+    !matches!(record.state, RecordState::Completed(_))
 }
 
 /// What the handlers of a request were told as its record key, and what they have finished, by all of its records if the first
@@ -55,11 +74,10 @@ pub(crate) fn known_by(
 ) -> Result<(Option<RecordKey>, FinishedSteps), StoreError> {
     let (mut identity, mut longest) = (None, &[][..]);
     let mut steps = FinishedSteps::default();
-    let is_open = |(_, it): &&(RecordKey, Record)| !matches!(it.state, RecordState::Completed(_));
-    if !records.first().as_ref().is_some_and(is_open) {
+    if !records.first().is_some_and(|(_, first)| is_open(first)) {
         return Ok((None, steps));
     }
-    let records = records.iter().filter(is_open);
+    let records = records.iter().filter(|(_, record)| is_open(record));
     for (_, record) in records.clone() {
         let of_record = finished_steps(engine, record)?;
         identity = identity.or(of_record.identity());

@@ -247,7 +247,8 @@ impl Engine {
                     }
                     let claim = protection.claim(new_owner(key)?);
                     began = Some(Began::of(age));
-                    let decided = Box::pin(decide(self, claim, policy, describe, attempt)).await?;
+                    let of = (&protection.intent.keys, attempt);
+                    let decided = Box::pin(decide(self, claim, of, policy, describe)).await?;
                     deciding = decided.until_applied;
                     match decided.decision {
                         Decision::Refuse => return Ok(Claim::Abandoned { attempt, age }),

@@ -11,7 +11,7 @@ use super::claim_terms::ClaimTerms;
 use super::recoveries::Deciding;
 use super::wait::SHORTEST_POLL;
 use super::{ClaimGuard, Detach, Engine, Refusal};
-use crate::key::RecordKey;
+use crate::key::{KeySet, RecordKey};
 use crate::keyed::Entry;
 use crate::policy::{OnAbandoned, Policy};
 use crate::record::{RecordState, StoredResponse};
@@ -192,9 +192,9 @@ pub(super) async fn run_or_complete(
 pub(super) async fn decide(
     engine: &Engine,
     claim: ClaimTerms,
+    (keys, attempt): (&KeySet, u32),
     policy: &Policy,
     describe: DescribeAbandoned<'_>,
-    attempt: u32,
 ) -> Result<Decided, Refusal> {
     let recover = match policy.on_abandoned {
         OnAbandoned::Reject => return Ok(Decision::Refuse.into()),
@@ -205,7 +205,7 @@ pub(super) async fn decide(
     let Some(deciding) = engine.0.calls.recoveries().begin(&key) else {
         return Ok(Decision::LookAgain.into());
     };
-    let Some(crashed) = crashed(engine, &key, attempt).await? else {
+    let Some(crashed) = crashed(engine, keys, &key, attempt).await? else {
         return Ok(Decision::LookAgain.into());
     };
     let (abandoned, owned, here) = (describe(crashed), engine.clone(), Arc::new(()));
