@@ -165,7 +165,7 @@ fn tell(
 fn done(verdict: &Verdict) -> String {
     let ttl = short(verdict.ttl);
     match (verdict.retry, &verdict.value) {
-        (true, _) => "the key is free, and the next request with it runs, unless the key is too old for its operation (`key_age`)".to_owned(),
+        (true, _) => "the key is free, and the next request with it runs, unless the key is too old for its operation (`key_age`), or has another abandoned record (while a secret is rotated)".to_owned(),
         (false, None) => format!("requests with this key get this response for at least {ttl}"),
         (false, Some(_)) => format!("calls with this key return this value for at least {ttl}"),
     }

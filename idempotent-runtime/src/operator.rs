@@ -88,6 +88,9 @@ impl Locator {
     /// [`Inspection::record_key`] and [`Attempt::record_key`](crate::Attempt::record_key) tell it. A
     /// [`RecordKey`] reads from its 64 hexadecimal digits.
     ///
+    /// While a secret is rotated a client's key has a record for each secret, and this names one of them: the key is free when
+    /// each of them is. The other constructors name them together.
+    ///
     /// ```
     /// # fn main() -> Result<(), idempotent_runtime::Error> {
     /// use idempotent_runtime::Locator;

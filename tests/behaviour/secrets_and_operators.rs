@@ -7,8 +7,8 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use http::{HeaderMap, StatusCode};
-use idempotent_runtime::store::Store;
 use idempotent_runtime::store::memory::MemoryStore;
+use idempotent_runtime::store::{ListFilter, RecordStatus, Store};
 use idempotent_runtime::{
     AuditLine, Idempotency, IdempotencyBuilder, Inspection, Locator, Recovery, Resolution, Seen,
     StoredResponse, idempotent,
@@ -276,5 +276,25 @@ async fn an_attempt_under_another_secret_that_was_not_seen_is_not_decided_about(
             matches!(resolution, Resolution::Resolved),
             "{way}: {resolution:?}"
         );
+    }
+}
+
+/// A record key names one record of several.
+#[tokio::test(start_paused = true)]
+async fn key_is_free_when_each_of_its_records_is() {
+    let (rotation, operator) = Rotation::crashed("/rejects").await;
+    let both = rotation.of_both_secrets();
+    both.probe.open();
+    for is_last in [false, true] {
+        let abandoned = ListFilter::new().status(RecordStatus::Abandoned);
+        let listed = operator.list(&abandoned, None, 10).await.unwrap().records;
+        let one = Locator::by_record_key(listed[0].key);
+        let resolved = operator.resolve(&one, Recovery::Retry).await.unwrap();
+        assert!(matches!(resolved, Resolution::Resolved), "{resolved:?}");
+        let retry = both.post("/rejects", "key").await;
+        match is_last {
+            false => retry.assert_problem(409, "outcome-unknown"),
+            true => assert_eq!(retry.status, 200),
+        }
     }
 }

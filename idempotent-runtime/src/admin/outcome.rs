@@ -21,7 +21,7 @@ impl Outcome {
             Resolution::Resolved if decision == "retry" => Self::done(
                 "resolved",
                 "Resolved: it may run again",
-                "The key is free. The next request with it runs as the first attempt, unless the key is too old for its operation (key_age).",
+                "The key is free. The next request with it runs as the first attempt, unless the key is too old for its operation (key_age), or has another abandoned record (while a secret is rotated).",
             ),
             Resolution::Resolved => Self::done(
                 "resolved",
