@@ -133,6 +133,8 @@ struct Call {
     operation: Operation,
     reply: oneshot::Sender<Reply>,
     is_given_up: bool,
+    /// The reply is made, and may be on its way.
+    is_replied: bool,
 }
 
 struct Request {
@@ -334,6 +336,7 @@ impl World {
                         operation,
                         reply,
                         is_given_up: false,
+                        is_replied: false,
                     },
                 );
             }

@@ -80,8 +80,9 @@ impl World {
             }
         };
         trace!(self, "     {call:x} {}: {reply:?}", describe(&operation));
-        // A copy of a question that was answered: no engine can know of it.
-        let is_ghost = !self.calls.contains_key(&call);
+        // A copy of a question that was answered: no engine can know of it, nor where the answer is still on its way.
+        let is_answered = |call: &Call| call.is_replied && !call.is_given_up;
+        let is_ghost = self.calls.get(&call).is_none_or(is_answered);
         for event in self.server.take_events() {
             self.notify(&operation);
             let begun = match &event {
@@ -105,6 +106,9 @@ impl World {
             self.judge.judge_abandoned(&claim.owner.key, life, self.now);
         }
         if let Some(after) = reply_after {
+            if let Some(call) = self.calls.get_mut(&call) {
+                call.is_replied = true;
+            }
             self.schedule(self.now + after, Event::Reply { call, reply });
         }
     }
