@@ -29,10 +29,13 @@ impl Judge {
                 self.claimants.entry(token).or_insert(claimant);
             }
             Operation::Complete(owner, response, _) => {
+                // The answer of another process's run was read from the store a moment ago.
+                let by = |run: usize| Some(self.ledger.lock().runs.get(run)?.process);
+                let is_own = run_of(response).and_then(by).is_none_or(|by| by == process);
                 if let Some(claimant) = self.claimants.get_mut(owner.token.as_bytes())
                     && claimant.has_failed_to_complete
                 {
-                    let has_body = response.body.is_some();
+                    let has_body = response.body.is_some() && is_own;
                     claimant.pending_bytes = if has_body { response.size_bytes() } else { 0 };
                 }
                 let of_process = self.claimants.values().filter(|it| it.process == process);
