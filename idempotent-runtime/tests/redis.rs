@@ -40,6 +40,8 @@ mod kit;
 #[allow(unreachable_pub, reason = "shared with tests of the workspace")]
 #[path = "../../tests/behaviour/support/logged.rs"]
 mod logged;
+#[path = "redis/proxies.rs"]
+mod proxies;
 #[path = "support/redis_proxy.rs"]
 mod proxy;
 #[path = "redis/records.rs"]

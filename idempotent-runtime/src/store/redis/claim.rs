@@ -17,8 +17,13 @@ use crate::store::{Claim, ClaimRequest, StoreError};
 /// With it the server does by itself what a first claim and a replay ask for, at half the price of
 /// a script that does the same. What it cannot tell is the time.
 #[derive(Clone, Default)]
-pub(super) struct PlainSet {
-    is_missing: Arc<AtomicBool>,
+pub(super) struct PlainSet(Arc<Seen>);
+
+#[derive(Default)]
+struct Seen {
+    /// The server has carried it out.
+    is_there: AtomicBool,
+    is_missing: AtomicBool,
 }
 
 /// What the command has made of a claim.
@@ -29,7 +34,7 @@ enum Told {
     /// The server takes no writes now. It may have something to tell all the same.
     Refused(CallError),
     /// The server does not know the command, or so it seems.
-    Unknown,
+    Unknown(CallError),
 }
 
 /// A claim on its way.
@@ -63,16 +68,29 @@ impl<'a> ClaimCall<'a> {
     where
         C: ConnectionLike + Clone + Send + Sync,
     {
-        if self.request.take_over.is_some() || plain.is_missing.load(Ordering::Relaxed) {
+        let PlainSet(seen) = plain;
+        if self.request.take_over.is_some() || seen.is_missing.load(Ordering::Relaxed) {
             return Box::pin(self.by_script(line)).await;
         }
-        match self.by_command(line).await? {
+        let told = self.by_command(line).await?;
+        if let Told::Claim(_) | Told::Running = told {
+            seen.is_there.store(true, Ordering::Relaxed);
+        }
+        match told {
             Told::Claim(claim) => Ok(claim),
             Told::Running => Box::pin(self.by_script(line)).await,
             Told::Refused(failure) => Box::pin(self.by_reading(line, failure)).await,
-            Told::Unknown => {
+            // A server that knew it has not said so: this one may be older, or a proxy has lost it in the middle of the
+            // command, which may arrive at any time. So the one who asks must know of it, whatever the script says.
+            Told::Unknown(failure) if seen.is_there.load(Ordering::Relaxed) => {
+                if Box::pin(self.by_script(line)).await.is_ok() {
+                    seen.is_missing.store(true, Ordering::Relaxed);
+                }
+                Err(failure.maybe_executed().into())
+            }
+            Told::Unknown(_) => {
                 let claim = Box::pin(self.by_script(line)).await?;
-                plain.is_missing.store(true, Ordering::Relaxed);
+                seen.is_missing.store(true, Ordering::Relaxed);
                 Ok(claim)
             }
         }
@@ -93,7 +111,7 @@ impl<'a> ClaimCall<'a> {
             }
             Err(failure) => match failure.code() {
                 Some("OOM" | "MISCONF" | "NOREPLICAS" | "READONLY") => Ok(Told::Refused(failure)),
-                Some("ERR") => Ok(Told::Unknown),
+                Some("ERR") => Ok(Told::Unknown(failure)),
                 _ => Err(failure.into()),
             },
         }
