@@ -26,7 +26,7 @@
 //! | --- | --- | --- | --- | --- |
 //! | memory | **lost** | **lost** | - | never: when full, 503 |
 //! | Redis, no persistence | kept | **lost** | what the replica lacks is lost | **lost**, unless `noeviction` |
-//! | Redis, `appendfsync everysec` | kept | **the last second or two are lost** | what the replica lacks is lost | **lost**, unless `noeviction` |
+//! | Redis, `appendfsync everysec` | kept | **the last second or two are lost**, while its disk is slow also by a crash of Redis alone | what the replica lacks is lost | **lost**, unless `noeviction` |
 //! | Redis, `appendfsync always` | kept | kept | what the replica lacks is lost | **lost**, unless `noeviction` |
 //! | PostgreSQL, defaults | kept | kept | asynchronous: what the replica lacks is lost | never |
 //! | PostgreSQL, synchronous standby | kept | kept | kept | never |

@@ -234,7 +234,7 @@ fn fsync(appendfsync: Option<&str>) -> Finding {
         ),
         Some(other) => Finding::note(
             format!("`appendonly yes`, `appendfsync {other}`"),
-            "a power cut forgets the keys of the last one or two seconds",
+            "a power cut forgets the keys of the last one or two seconds, and so does a crash of the server while its disk is slow",
             FIX,
         ),
         None => Finding::note(

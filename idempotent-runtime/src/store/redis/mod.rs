@@ -51,10 +51,13 @@
 //! | | `appendonly no` | `appendfsync everysec` | `appendfsync always` |
 //! | --- | --- | --- | --- |
 //! | crash of the application | survives | survives | survives |
-//! | crash of the Redis process | lost, or back to the last snapshot | survives | survives |
+//! | crash of the Redis process | lost, or back to the last snapshot | survives, unless the disk is slow at that moment: then the last one or two seconds are lost | survives |
 //! | power cut | lost, or back to the last snapshot | the last one or two seconds are lost | survives |
 //! | failover to a replica | what the replica had not yet is lost | the same | the same |
 //! | eviction (`maxmemory` with any policy but `noeviction`) | **lost at any time** | the same | the same |
+//!
+//! With `everysec` the server writes nothing to the file while an earlier `fsync` of it is not done, for up to two seconds, and
+//! answers all the same. What it has not written by then is in its own memory, and is gone with its process.
 //!
 //! Where money is at stake:
 //!
