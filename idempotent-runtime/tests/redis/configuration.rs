@@ -47,6 +47,15 @@ async fn the_check_finds_what_loses_records() {
             vec![],
         ),
         (
+            [
+                &FILE[..],
+                &["--appendfsync", "always"],
+                &["--no-appendfsync-on-rewrite", "yes"],
+            ]
+            .concat(),
+            vec!["warning: `no-appendfsync-on-rewrite` is `yes`"],
+        ),
+        (
             vec![],
             vec!["danger: nothing is written to disk (`appendonly no`, no `save`)"],
         ),

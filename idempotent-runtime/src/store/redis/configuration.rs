@@ -29,6 +29,7 @@ pub(super) async fn check(
     let settings = Settings {
         save: setting(connection, "save").await?,
         appendfsync: setting(connection, "appendfsync").await?,
+        no_fsync_on_rewrite: setting(connection, "no-appendfsync-on-rewrite").await?,
         min_replicas: setting(connection, "min-replicas-to-write").await?,
     };
     let mut findings = Vec::from_iter(clock(connection).await?);
@@ -49,6 +50,7 @@ pub(super) async fn check(
 struct Settings {
     save: Option<String>,
     appendfsync: Option<String>,
+    no_fsync_on_rewrite: Option<String>,
     min_replicas: Option<String>,
 }
 
@@ -183,7 +185,7 @@ impl ServerInfo<'_> {
     fn persistence(&self, settings: &Settings) -> Option<Finding> {
         const FIX: &str = "set `appendonly yes`, and `appendfsync always` where money is at stake";
         match (self.get("aof_enabled"), settings.save.as_deref()) {
-            (Some("1"), _) => Some(fsync(settings.appendfsync.as_deref())),
+            (Some("1"), _) => Some(fsync(settings)),
             (Some(_), Some("")) => Some(Finding::danger(
                 "nothing is written to disk (`appendonly no`, no `save`)",
                 "a restart of the server forgets every key, and a retry runs the handler again",
@@ -223,9 +225,15 @@ impl ServerInfo<'_> {
     }
 }
 
-fn fsync(appendfsync: Option<&str>) -> Finding {
+fn fsync(settings: &Settings) -> Finding {
     const FIX: &str = "set `appendfsync always` where money is at stake";
-    match appendfsync {
+    let pauses = settings.no_fsync_on_rewrite.as_deref() == Some("yes");
+    match settings.appendfsync.as_deref() {
+        Some("always" | "everysec") if pauses => Finding::warning(
+            "`no-appendfsync-on-rewrite` is `yes`",
+            "a power cut forgets all keys since a snapshot or a rewrite of the append-only file began, if that is still going on",
+            "set it to `no`",
+        ),
         Some("always") => Finding::good("`appendonly yes`, `appendfsync always`"),
         Some("no") => Finding::warning(
             "`appendfsync` is `no`",
@@ -254,6 +262,7 @@ mod tests {
         let settings = Settings {
             save: save.map(str::to_owned),
             appendfsync: Some("always".to_owned()),
+            no_fsync_on_rewrite: Some("no".to_owned()),
             min_replicas: Some("0".to_owned()),
         };
         let findings = ServerInfo { text: info }.findings(&settings);

@@ -64,6 +64,7 @@
 //! ```text
 //! appendonly yes
 //! appendfsync always
+//! no-appendfsync-on-rewrite no   # the default; with `yes` there is no fsync during snapshots and rewrites
 //! maxmemory-policy noeviction
 //! min-replicas-to-write 1        # with replicas: no writes while none of them keeps up,
 //! min-replicas-max-lag 10        # which bounds what a failover loses and does not prevent it
