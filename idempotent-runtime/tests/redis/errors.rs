@@ -127,6 +127,19 @@ async fn user_who_may_not_publish_completes_all_the_same() {
     assert!(store.remove(&first.key).await.unwrap());
 }
 
+/// The rights of the guide, with that to go to the database.
+#[tokio::test]
+async fn another_database_than_the_first_needs_a_right_of_its_own() {
+    for (select, may_connect) in [("", false), (" +select", true)] {
+        let rules = format!("~idempotent:* resetchannels -@all +set +eval +evalsha{select}");
+        let Some(server) = Server::start(&with_user(&rules)).await else {
+            return;
+        };
+        let connected = RedisStore::connect(&format!("{}{AS_USER}&db=2", server.url())).await;
+        assert_eq!(connected.is_ok(), may_connect, "{connected:?}");
+    }
+}
+
 #[tokio::test]
 async fn connect_says_what_failed_and_not_the_password() {
     let Some(server) = Server::start(&[]).await else {
