@@ -23,6 +23,8 @@ use support::{fingerprint, random};
 
 #[path = "redis/cluster.rs"]
 mod cluster;
+#[path = "redis/cluster_tries.rs"]
+mod cluster_tries;
 #[path = "redis/configuration.rs"]
 mod configuration;
 #[path = "redis/damage.rs"]

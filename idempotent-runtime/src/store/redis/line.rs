@@ -50,6 +50,11 @@ impl<C> Line<C> {
         }
     }
 
+    /// Whether one request is one try.
+    pub(super) fn tries_once(&self) -> bool {
+        self.tries_once
+    }
+
     /// The same, for what must not be sent twice.
     pub(super) fn once(&self) -> Self
     where

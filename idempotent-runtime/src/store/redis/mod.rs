@@ -344,9 +344,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
     }
 
     async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
-        let records = self.records.once();
-        let reply = records.run(&scripts::REMOVE, key, records.quiet()).await;
-        reply::removal(&reply?)
+        self.records.remove(key).await
     }
 
     /// The server frees what has expired by itself, and does not report it: not even that a record was abandoned.

@@ -9,10 +9,13 @@ use super::batch::{self, ScriptCall};
 use super::line::{Line, ScriptReply};
 use super::name::Name;
 use super::scripts::{self, Script};
-use super::written;
+use super::{reply, written};
 use crate::key::RecordKey;
 use crate::record::Owner;
-use crate::store::{Renewal, StoreError};
+use crate::store::{Renewal, StoreError, StoreErrorKind};
+
+/// Where the version, the fingerprint, the token and the attempt of a record end.
+const ATTEMPT_END: usize = 53;
 
 /// The records under one prefix. Clones share the connection.
 #[derive(Clone)]
@@ -81,6 +84,35 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Records<C> {
             [] => self.run(script, key, args).await,
             quiet => self.run(script, key, &[args, quiet].concat()).await,
         }
+    }
+
+    /// Removes whatever is there. A connection that may try several times could remove the record of the next attempt
+    /// too, so by such a one only what is there now is removed.
+    pub(super) async fn remove(&self, key: &RecordKey) -> Result<bool, StoreError> {
+        let expected = match self.line.tries_once() {
+            true => Some(Vec::new()),
+            false => self.beginning(key).await?,
+        };
+        let Some(expected) = expected else {
+            return Ok(false);
+        };
+        let records = self.once();
+        let args = [&[&expected[..]], self.quiet()].concat();
+        reply::removal(&records.run(&scripts::REMOVE, key, &args).await?)
+    }
+
+    /// How a record begins: up to its attempt, which is not in any other record of the key. `None` if there is none, and
+    /// nothing of what is no record.
+    async fn beginning(&self, key: &RecordKey) -> Result<Option<Vec<u8>>, StoreError> {
+        let peeked = match self.run(&scripts::PEEK, key, &[]).await {
+            Ok(reply) => reply::peeked(&reply)?,
+            Err(error) if error.kind() == StoreErrorKind::Corrupt => return Ok(Some(Vec::new())),
+            Err(error) => return Err(error),
+        };
+        Ok(peeked.map(|mut peeked| {
+            peeked.head.truncate(ATTEMPT_END);
+            peeked.head
+        }))
     }
 
     /// Renews the leases, each with a reply of its own.

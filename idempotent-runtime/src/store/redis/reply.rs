@@ -109,7 +109,9 @@ pub(super) fn is_running(reply: &Value) -> Result<bool, StoreError> {
 
 pub(super) fn removal(reply: &Value) -> Result<bool, StoreError> {
     match reply {
-        Value::Int(removed) => Ok(*removed > 0),
+        Value::Int(removed @ 0..) => Ok(*removed > 0),
+        Value::Int(_) => Err(StoreError::new(NAME, StoreErrorKind::Unavailable)
+            .with_source("another attempt has the key by now")),
         _ => Err(unknown()),
     }
 }
