@@ -1,6 +1,10 @@
 //! What the database does at `COMMIT`, in the handler's transaction: as the handler has set it.
 
-use crate::support::{Database, Scene, on_databases};
+use std::time::Duration;
+
+use reqwest::Method;
+
+use crate::support::{Database, Scene, on_databases, reply};
 
 /// A tenant is a schema: the trigger's row goes into the handler's, with and without this crate.
 async fn a_deferred_trigger_runs_with_the_handlers_path<C: Database>(scene: &Scene<C>) {
@@ -78,7 +82,7 @@ async fn a_deferred_constraint_that_is_violated_undoes_all<C: Database>(scene: &
     for set in ["", "sql SET LOCAL statement_timeout = '1min'; "] {
         let steps = format!("{set}pay; sql INSERT INTO {{accounts}}_of VALUES (1), (1)");
         for _ in 0..2 {
-            let refused = server.post("/all", "key", &steps).await;
+            let refused = server.once_free("/all", "key", &steps).await;
             assert_eq!(refused.status, 503, "{refused:?}");
             assert_eq!(scene.payments("key").await, 0);
         }
@@ -87,3 +91,36 @@ async fn a_deferred_constraint_that_is_violated_undoes_all<C: Database>(scene: &
     scene.execute("DROP TABLE {accounts}_of").await;
 }
 on_databases!(a_deferred_constraint_that_is_violated_undoes_all: PgConnection DeadpoolTransaction);
+
+/// What is deferred is the handler's work: it may take longer than a call of the store's.
+async fn deferred_work_that_takes_longer_than_the_store_may_is_committed<C: Database>(
+    scene: &Scene<C>,
+) {
+    for statement in [
+        "CREATE FUNCTION {accounts}_wait() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM pg_sleep(3); RETURN NULL; END $$",
+        "CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON {payments} DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION {accounts}_wait()",
+    ] {
+        scene.execute(statement).await;
+    }
+    let limit = Duration::from_millis(500);
+    let server = scene.serve(scene.builder(4).store_timeout(limit)).await;
+    let [set, none] = ["sql SET LOCAL search_path = public, pg_temp; pay", "pay"];
+    let mut keyed = Vec::new();
+    for (key, steps) in [("set", set), ("not-set", none)] {
+        let first = server.post("/all", key, steps).await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        keyed.push((key, first, server.post("/all", key, steps).await));
+    }
+    let keyless = [set, none].map(|it| server.keyless(Method::POST, "/optional", it));
+    let [set, none] = keyless.map(|request| async { reply(request).await.status });
+    let keyless = [set.await, none.await];
+    let paid = scene.payments("").await;
+    scene.execute("DROP FUNCTION {accounts}_wait CASCADE").await;
+    for (key, first, again) in keyed {
+        assert_eq!(scene.payments(key).await, 1, "{key}: {first:?}, {again:?}");
+    }
+    assert_eq!((keyless, paid), ([201, 201], 2), "without a key");
+}
+on_databases!(deferred_work_that_takes_longer_than_the_store_may_is_committed: PgConnection DeadpoolTransaction);

@@ -133,8 +133,11 @@ impl<C> InTransaction<C> {
         let traced = trace_context.map(|it| response.clone().with_trace_context(it));
         let calls = &engine.0.calls;
         let commit = session.commit(traced.as_ref().unwrap_or(response), calls.limit());
-        // It bounds itself, and then has something to find out.
-        let most = calls.limit().saturating_mul(4);
+        // It bounds itself, and then has something to find out. What the handler has deferred has the handler's time.
+        let most = calls
+            .limit()
+            .saturating_mul(4)
+            .saturating_add(engine.0.idle_limit);
         let committed = calls.within(most, StoreCall::Commit, commit).await;
         let is_ended = matches!(committed, Ok(Committed::Unknown));
         let error = match committed {

@@ -147,6 +147,9 @@ fn put_back() -> String {
 /// What has become of a transaction that was [begun](super::transaction::Begun).
 pub(super) const FATE: &str = include_str!("sql/fate.sql");
 
+/// Whether it is at work.
+pub(super) const IS_AT_WORK: &str = include_str!("sql/is_at_work.sql");
+
 pub(super) const END_SESSION: &str = include_str!("sql/end_session.sql");
 
 /// A statement that writes a record, and fails where it has written none.

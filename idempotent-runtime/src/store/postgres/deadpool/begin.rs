@@ -40,6 +40,7 @@ pub(super) async fn begin(
         session,
         record,
         is_silent: false,
+        deferred_limit: idle_limit,
     };
     let Some((request, sql)) = request else {
         let asked = lent.prepare_cached(&SESSION.session).await?;

@@ -37,6 +37,8 @@ pub(super) struct Open {
     pub(super) record: Option<RecordToWrite>,
     /// It was asked something and has not replied: a statement of the handler's still runs there.
     pub(super) is_silent: bool,
+    /// How long what the handler has deferred may take, where nothing would tell later what has become of it.
+    pub(super) deferred_limit: Duration,
 }
 
 #[async_trait]
@@ -76,9 +78,9 @@ impl Session<DeadpoolTransaction> for Open {
         limit: Duration,
     ) -> Result<Committed, StoreError> {
         let Some(record) = &self.record else {
-            return bounded(NAME, limit, self.commit_without_record()).await;
+            return bounded(NAME, self.deferred_limit, self.commit_without_record()).await;
         };
-        let sent = record.commit(&self.lent, &self.session, response, limit);
+        let sent = record.commit(&self.records, &self.lent, &self.session, response, limit);
         match sent.await {
             Sent::Committed { is_as_it_was } => {
                 self.give_back_or_close(is_as_it_was);

@@ -16,8 +16,9 @@ use super::session::SessionBefore;
 use crate::key::RecordKey;
 use crate::record::StoredResponse;
 use crate::store::postgres::grouped::text;
+use crate::store::postgres::records::Records;
 use crate::store::postgres::statements::{CONSTRAINTS, TransactionStatements};
-use crate::store::postgres::transaction::Begun;
+use crate::store::postgres::transaction::{Begun, while_at_work};
 use crate::store::sql::micros;
 use crate::store::transaction::TransactionRequest;
 
@@ -94,6 +95,7 @@ impl RecordToWrite {
     /// before it has failed.
     pub(super) async fn commit(
         &self,
+        records: &Records,
         lent: &DeadpoolTransaction,
         session: &SessionBefore,
         response: &StoredResponse,
@@ -110,22 +112,24 @@ impl RecordToWrite {
         poll_once(writing.as_mut()).await;
         let is_sent = !matches!(putting.as_mut().output_mut(), Some(Err(_)))
             && !matches!(writing.as_mut().output_mut(), Some(Err(_)));
-        let ending = async {
+        let mut ending = pin!(maybe_done(async {
             match is_sent {
                 true => Some(join(lent.batch_execute(COMMIT), session.is_same(lent)).await),
                 false => None,
             }
-        };
-        let before = join(checking.as_mut(), putting.as_mut());
-        let Ok((_, (), ended)) = timeout(limit, join3(before, writing.as_mut(), ending)).await
-        else {
+        }));
+        poll_once(ending.as_mut()).await;
+        let checked = while_at_work(records, self.begun, limit, checking.as_mut()).await;
+        let rest = join3(putting.as_mut(), writing.as_mut(), ending.as_mut());
+        if checked.is_none() || timeout(limit, rest).await.is_err() {
             let put = putting.take_output().and_then(Result::ok);
             return Sent::Silent { is_ours: put };
-        };
-        let (Some(checked), Some(put), Some(written)) = (
+        }
+        let (Some(checked), Some(put), Some(written), Some(ended)) = (
             checking.take_output(),
             putting.take_output(),
             writing.take_output(),
+            ending.take_output(),
         ) else {
             unreachable!("all are done");
         };

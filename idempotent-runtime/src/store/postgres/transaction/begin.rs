@@ -43,6 +43,7 @@ pub(super) async fn begin(
             record: None,
             is_silent: false,
             is_without_transaction: false,
+            deferred_limit: idle_limit,
         })));
     };
     let begin = AssertSqlSafe(message(&sql, request, &idle_ms));
@@ -104,6 +105,7 @@ pub(super) async fn begin(
         record: Some(record),
         is_silent: false,
         is_without_transaction: false,
+        deferred_limit: idle_limit,
     })))
 }
 

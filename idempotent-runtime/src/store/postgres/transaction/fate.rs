@@ -1,13 +1,17 @@
 //! What has become of a transaction whose connection does not say.
 
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
 use sqlx::Row as _;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::store::StoreError;
 use crate::store::postgres::error::store_error;
 use crate::store::postgres::records::Records;
 use crate::store::postgres::row;
-use crate::store::postgres::statements::{END_SESSION, FATE};
+use crate::store::postgres::statements::{END_SESSION, FATE, IS_AT_WORK};
 use crate::store::transaction::{ASK_FOR_FATE, Fate, SILENCE};
 
 /// A transaction as its server names it. One that the handler has begun, after ending this one, has another number.
@@ -47,6 +51,35 @@ pub(in crate::store::postgres) async fn fate_without_connection(
         (None, Unanswered::Nothing) => Fate::Undone,
         (None, Unanswered::Statement | Unanswered::Commit) => Fate::Undecided,
     }
+}
+
+/// The reply to what the handler has deferred. That is the handler's work, which may take longer than a call of the store's, but
+/// a connection that says nothing while its server is not at work is silent: `None`.
+pub(in crate::store::postgres) async fn while_at_work<T>(
+    records: &Records,
+    begun: Begun,
+    limit: Duration,
+    asked: impl Future<Output = T>,
+) -> Option<T> {
+    let mut asked = pin!(asked);
+    loop {
+        if let Ok(reply) = timeout(limit, &mut asked).await {
+            return Some(reply);
+        }
+        if !is_at_work(records, begun).await {
+            // It may have come meanwhile.
+            return asked.now_or_never();
+        }
+    }
+}
+
+async fn is_at_work(records: &Records, begun: Begun) -> bool {
+    let asking = async {
+        let ask = || sqlx::query(IS_AT_WORK).bind(begun.id).bind(begun.backend);
+        let row = row::one(records.lanes()?.work.rows(Some(SILENCE), ask).await?)?;
+        row.try_get("is_at_work").map_err(store_error)
+    };
+    asking.await.unwrap_or(false)
 }
 
 /// Ends a session that is silent, if this role may.

@@ -28,7 +28,7 @@ pub(super) use self::begin::{message, message_without_record, milliseconds};
 #[cfg(feature = "tokio-postgres")]
 pub(super) use self::ended::{Remaining, WithoutRecord};
 #[cfg(feature = "tokio-postgres")]
-pub(super) use self::fate::{Begun, Unanswered, fate_without_connection};
+pub(super) use self::fate::{Begun, Unanswered, fate_without_connection, while_at_work};
 #[cfg(feature = "tokio-postgres")]
 pub(super) use self::lock::lock;
 #[cfg(feature = "tokio-postgres")]

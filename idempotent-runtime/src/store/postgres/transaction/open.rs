@@ -33,6 +33,8 @@ pub(super) struct Open {
     pub(super) is_silent: bool,
     /// What the handler has written was taken back by `sqlx` and not to the savepoint: what follows is committed at once.
     pub(super) is_without_transaction: bool,
+    /// How long what the handler has deferred may take, where nothing would tell later what has become of it.
+    pub(super) deferred_limit: Duration,
 }
 
 #[async_trait]
@@ -75,10 +77,16 @@ impl Session<PgConnection> for Open {
             return self.without_transaction(response).await;
         }
         let Some(record) = &self.record else {
-            return bounded(NAME, limit, self.commit_without_record()).await;
+            return bounded(NAME, self.deferred_limit, self.commit_without_record()).await;
         };
         let (compared, written) = record
-            .write(&mut self.connection, &self.session, response, limit)
+            .write(
+                &self.records,
+                &mut self.connection,
+                &self.session,
+                response,
+                limit,
+            )
             .await;
         let is_ours = compared.as_ref().map(|compared| compared.is_ours);
         match written {

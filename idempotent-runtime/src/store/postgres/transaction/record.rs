@@ -4,12 +4,13 @@ use sqlx::{PgConnection, Row};
 
 use std::time::Duration;
 
-use super::fate::Begun;
-use super::silence::in_time;
+use super::fate::{Begun, while_at_work};
+use super::silence::{in_time, silence};
 use crate::key::RecordKey;
 use crate::record::StoredResponse;
 use crate::store::postgres::error::is_unique_violation;
 use crate::store::postgres::grouped::text;
+use crate::store::postgres::records::Records;
 use crate::store::postgres::statements::{CONSTRAINTS, SESSION, TransactionStatements, statement};
 use crate::store::sql::micros;
 use crate::store::transaction::TransactionRequest;
@@ -51,9 +52,10 @@ impl RecordToWrite {
     }
 
     /// What the session was found to be, if that could be asked; and whether the record is written, which it is not when
-    /// another request's is there. What the handler has changed is put back first.
+    /// another request's is there. What the handler has changed is put back first, behind what it has deferred.
     pub(super) async fn write(
         &self,
+        records: &Records,
         connection: &mut PgConnection,
         session: &[String],
         response: &StoredResponse,
@@ -66,7 +68,8 @@ impl RecordToWrite {
         };
         if !compared.is_same {
             let checking = sqlx::raw_sql(CONSTRAINTS).execute(&mut *connection);
-            if let Err(error) = in_time(limit, checking).await {
+            let checked = while_at_work(records, self.begun, limit, checking).await;
+            if let Err(error) = checked.unwrap_or_else(silence) {
                 return (Some(compared), Err(error));
             }
             let restoring = statement(&self.sql.restore)

@@ -10,11 +10,15 @@ pub(super) async fn in_time<T>(
     limit: Duration,
     asked: impl Future<Output = sqlx::Result<T>>,
 ) -> sqlx::Result<T> {
-    let silence = || Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()));
     timeout(limit, asked).await.unwrap_or_else(|_| silence())
 }
 
-/// Whether that is what [`in_time`] says of a reply that is not here in time.
+/// What is said of a reply that is not here in time.
+pub(super) fn silence<T>() -> sqlx::Result<T> {
+    Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()))
+}
+
+/// Whether that is [`silence`].
 pub(super) fn is_silence(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
 }
