@@ -234,3 +234,18 @@ async fn a_body_that_breaks_off_or_panics_commits_nothing<C: Database>(scene: &S
     }
 }
 on_databases!(a_body_that_breaks_off_or_panics_commits_nothing);
+
+/// Taking back takes `InnoDB` about as long as writing did, and longer than a call of the store's may. (Only MariaDB has such a table of
+/// numbers.)
+async fn an_error_answer_is_stored_however_much_it_takes_back<C: Database>(scene: &Scene<C>) {
+    let limit = std::time::Duration::from_millis(200);
+    let server = scene.serve(scene.builder(4).store_timeout(limit)).await;
+    let rows = "SELECT seq, SHA2(seq, 256) FROM seq_1_to_400000";
+    let steps = format!("try INSERT INTO {{payments}} {rows}; answer 402");
+    let first = server.once_free("/all", "key", &steps).await;
+    first.assert_own(402);
+    let again = server.once_free("/all", "key", &steps).await;
+    again.assert_replay_of(&first);
+    assert_eq!(scene.number("SELECT COUNT(*) FROM {payments}").await, 0);
+}
+on_databases!(an_error_answer_is_stored_however_much_it_takes_back: MySqlConnection);

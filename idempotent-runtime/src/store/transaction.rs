@@ -107,12 +107,13 @@ pub trait Session<C>: Send {
     /// [`undo`](Self::undo) does, and ends what still runs on the connection.
     async fn fate(&mut self) -> Fate;
 
-    /// Rolls back what was written through [`connection`](Self::connection), and keeps the lock.
+    /// Rolls back what was written through [`connection`](Self::connection), and keeps the lock. A connection that says nothing
+    /// for as long as `limit` is given up, unless the server is at work on it.
     ///
     /// # Errors
     ///
     /// [`StoreError`]; the transaction is lost, and nothing has happened.
-    async fn undo(&mut self) -> Result<(), StoreError>;
+    async fn undo(&mut self, limit: Duration) -> Result<(), StoreError>;
 
     /// Writes the record, if the transaction was begun with one, and commits. What the connection is asked may take as long as
     /// `limit`; where it is silent then, finding out what has become of the transaction can take as long again.

@@ -105,8 +105,8 @@ impl<C: Deadly> Session<C> for CrashingSession<C> {
         self.inner.fate().await
     }
 
-    async fn undo(&mut self) -> Result<(), StoreError> {
-        self.inner.undo().await
+    async fn undo(&mut self, limit: Duration) -> Result<(), StoreError> {
+        self.inner.undo(limit).await
     }
 
     async fn commit(

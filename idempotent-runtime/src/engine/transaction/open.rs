@@ -66,11 +66,11 @@ impl<C> InTransaction<C> {
     /// Takes back what the handler has written.
     pub(crate) async fn undo(&mut self) -> Result<(), Refusal> {
         let engine = self.running.engine.clone();
-        Ok(engine
-            .0
-            .calls
-            .timed(StoreCall::Undo, self.session.undo())
-            .await?)
+        let calls = &engine.0.calls;
+        // It bounds itself: what the handler has written can take as long again to be taken back.
+        let most = calls.limit().saturating_add(engine.0.idle_limit);
+        let undoing = self.session.undo(calls.limit());
+        Ok(calls.within(most, StoreCall::Undo, undoing).await?)
     }
 
     /// Takes everything back and frees the key, after a handler that did not say what it has done. If that has ended the

@@ -42,6 +42,24 @@ impl Records {
         }
     }
 
+    /// Whether the server executes a statement of that session.
+    pub(super) async fn is_at_work(&self, session: u64) -> Result<bool, StoreError> {
+        on_lane!(self, calls, try_is_at_work(session))
+    }
+
+    async fn try_is_at_work(
+        &self,
+        connection: &mut OnLoan<'_>,
+        session: u64,
+    ) -> Result<bool, Fault> {
+        let at_work = format!(
+            "SELECT COUNT(*) FROM information_schema.processlist WHERE id = {session} AND command <> 'Sleep'"
+        );
+        let rows = sqlx::raw_sql(AssertSqlSafe(at_work)).fetch_all(&mut **connection);
+        let rows = rows.await.map_err(|error| self.fault(error))?;
+        Ok(column::<i64>(only(&rows)?, 0)? > 0)
+    }
+
     /// While that session has the key's lock, nothing is decided, and it is ended.
     async fn try_fate_of_session(
         &self,

@@ -1,5 +1,6 @@
 //! An open transaction: what the handler writes, and the record.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -9,7 +10,6 @@ use tokio::time::timeout;
 use super::connection::Borrowed;
 use super::session::SessionState;
 use crate::record::{Owner, StoredResponse};
-use crate::store::StoreError;
 use crate::store::mysql::error::{
     NAME, check_packet, is_denied, is_not_locked, is_read_only, is_without_savepoint,
 };
@@ -18,6 +18,7 @@ use crate::store::sql::{RETURN_LIMIT, transaction};
 use crate::store::transaction::{
     Committed, Fate, IS_WHOLE, SILENCE, Session, TransactionRequest, UNDO, bounded,
 };
+use crate::store::{StoreError, StoreErrorKind};
 
 /// For the record of a transaction that has ended by itself: prepare.sql has made all others read-only.
 const READ_WRITE: &str = "ROLLBACK AND NO CHAIN NO RELEASE; SET SESSION TRANSACTION READ WRITE";
@@ -78,9 +79,20 @@ impl Session<MySqlConnection> for Open {
 
     /// If the server has ended the transaction, it has rolled it back, and the record is gone. If the handler has
     /// committed it, as by `CREATE TABLE`, the record is there, and must be completed.
-    async fn undo(&mut self) -> Result<(), StoreError> {
-        let undone = transaction::undo::<MySql>(&mut self.connection, is_without_savepoint).await;
-        undone.map_err(|error| self.records.fault(error).error.not_executed())
+    ///
+    /// Taking back what was written takes about as long as writing it.
+    async fn undo(&mut self, limit: Duration) -> Result<(), StoreError> {
+        let (records, session) = (&self.records, self.before.number);
+        let undoing = transaction::undo::<MySql>(&mut self.connection, is_without_savepoint);
+        let mut undoing = pin!(undoing);
+        loop {
+            if let Ok(undone) = timeout(limit, &mut undoing).await {
+                return undone.map_err(|error| records.fault(error).error.not_executed());
+            }
+            if !matches!(records.is_at_work(session).await, Ok(true)) {
+                return Err(StoreError::new(NAME, StoreErrorKind::TimedOut));
+            }
+        }
     }
 
     async fn commit(

@@ -64,12 +64,17 @@ impl Session<DeadpoolTransaction> for Open {
 
     /// If there is no savepoint any more, the handler or the server has ended the transaction: what was committed cannot be
     /// taken back, so that its answer must be stored.
-    async fn undo(&mut self) -> Result<(), StoreError> {
-        let undone = match self.lent.batch_execute(UNDO).await {
-            Err(error) if is_without_savepoint(&error) => self.lent.batch_execute("ROLLBACK").await,
-            undone => undone,
+    async fn undo(&mut self, limit: Duration) -> Result<(), StoreError> {
+        let undoing = async {
+            let undone = match self.lent.batch_execute(UNDO).await {
+                Err(error) if is_without_savepoint(&error) => {
+                    self.lent.batch_execute("ROLLBACK").await
+                }
+                undone => undone,
+            };
+            undone.map_err(|error| store_error(error).not_executed())
         };
-        undone.map_err(|error| store_error(error).not_executed())
+        bounded(NAME, limit, undoing).await
     }
 
     async fn commit(

@@ -60,11 +60,11 @@ impl Session<PgConnection> for Open {
         self.fate_without_connection().await
     }
 
-    async fn undo(&mut self) -> Result<(), StoreError> {
+    async fn undo(&mut self, limit: Duration) -> Result<(), StoreError> {
         // The handler has sent nothing since, or the rollback would be sent by now.
         self.is_without_transaction = self.is_rolled_back() && self.connection.should_flush();
-        let undone =
-            transaction::undo::<Postgres>(&mut self.connection, is_without_savepoint).await;
+        let undoing = transaction::undo::<Postgres>(&mut self.connection, is_without_savepoint);
+        let undone = in_time(limit, undoing).await;
         undone.map_err(|error| store_error(error).not_executed())
     }
 

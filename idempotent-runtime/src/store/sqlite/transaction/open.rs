@@ -131,8 +131,9 @@ impl Session<SqliteConnection> for Open {
         Fate::Undone
     }
 
-    async fn undo(&mut self) -> Result<(), StoreError> {
-        self.execute(UNDO).await.map_err(store_error)
+    async fn undo(&mut self, limit: Duration) -> Result<(), StoreError> {
+        let undoing = async { self.execute(UNDO).await.map_err(store_error) };
+        bounded(NAME, limit, undoing).await
     }
 
     async fn commit(
