@@ -123,3 +123,48 @@ async fn an_error_where_a_transaction_within_does_not_begin_is_the_answer<C: Dat
     server.post("/all", "last", "pay").await.assert_own(201);
 }
 on_databases!(an_error_where_a_transaction_within_does_not_begin_is_the_answer: PgConnection);
+
+/// The same where the answer is not stored: nothing has happened, so the key is free.
+async fn where_a_transaction_within_does_not_begin_and_nothing_is_stored_the_key_is_free<
+    C: Database,
+>(
+    scene: &Scene<C>,
+) {
+    let server = scene.server().await;
+    for begins in ["nested with", "nested cancelled"] {
+        for (path, end, status) in [
+            ("/all", "answer 500", 503),
+            ("/all", "panic", 503),
+            ("/all", "release 402", 402),
+            ("/none", "answer 402", 402),
+            ("/none", "answer 500", 500),
+            ("/none", "panic", 500),
+        ] {
+            let what = format!("{path}: {begins}; {end}");
+            let key = what.replace([':', ';', '/', ' '], "-");
+            let steps = format!("pay; {begins}; {end}");
+            let answer = server.post(path, &key, &steps).await;
+            assert_eq!(answer.status, status, "{what}: {answer:?}");
+            assert_eq!(scene.payments(&key).await, 0, "{what}");
+            server.post(path, &key, "pay").await.assert_own(201);
+            assert_eq!(scene.payments(&key).await, 1, "{what}");
+        }
+    }
+}
+on_databases!(where_a_transaction_within_does_not_begin_and_nothing_is_stored_the_key_is_free: PgConnection);
+
+/// It is begun by itself at the second try, outside of the transaction, and committed; what is not begun then hides nothing.
+async fn what_is_committed_behind_a_transaction_within_that_did_not_begin_is_not_forgotten<
+    C: Database,
+>(
+    scene: &Scene<C>,
+) {
+    let server = scene.server().await;
+    let steps = "pay; nested cancelled; nested commit; nested drop; answer 402";
+    for _ in 0..2 {
+        let answer = server.post("/all", "key", steps).await;
+        assert_eq!(answer.status, 409, "{answer:?}");
+        assert_eq!(scene.payments("key").await, 1);
+    }
+}
+on_databases!(what_is_committed_behind_a_transaction_within_that_did_not_begin_is_not_forgotten: PgConnection);

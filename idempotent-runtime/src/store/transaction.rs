@@ -108,7 +108,7 @@ pub trait Session<C>: Send {
     async fn fate(&mut self) -> Fate;
 
     /// Rolls back what was written through [`connection`](Self::connection), and keeps the lock. A connection that says nothing
-    /// for as long as `limit` is given up, unless the server is at work on it.
+    /// for as long as `limit` is given up, unless its server is known to be at work on that (MySQL).
     ///
     /// # Errors
     ///

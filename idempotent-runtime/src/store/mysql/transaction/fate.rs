@@ -8,7 +8,7 @@ use crate::store::mysql::error::Fault;
 use crate::store::mysql::lane::{OnLoan, on_lane};
 use crate::store::mysql::records::Records;
 use crate::store::mysql::row::column;
-use crate::store::transaction::{ASK_FOR_FATE, Fate, TransactionRequest};
+use crate::store::transaction::{ASK_FOR_FATE, Fate, TransactionRequest, UNDO};
 use crate::store::{StoreError, StoreErrorKind};
 
 impl Records {
@@ -42,18 +42,18 @@ impl Records {
         }
     }
 
-    /// Whether the server executes a statement of that session.
-    pub(super) async fn is_at_work(&self, session: u64) -> Result<bool, StoreError> {
-        on_lane!(self, calls, try_is_at_work(session))
+    /// Whether the server takes back what that session has written, and not a statement that its handler has left there.
+    pub(super) async fn is_undoing(&self, session: u64) -> Result<bool, StoreError> {
+        on_lane!(self, calls, try_is_undoing(session))
     }
 
-    async fn try_is_at_work(
+    async fn try_is_undoing(
         &self,
         connection: &mut OnLoan<'_>,
         session: u64,
     ) -> Result<bool, Fault> {
         let at_work = format!(
-            "SELECT COUNT(*) FROM information_schema.processlist WHERE id = {session} AND command <> 'Sleep'"
+            "SELECT COUNT(*) FROM information_schema.processlist WHERE id = {session} AND info = '{UNDO}'"
         );
         let rows = sqlx::raw_sql(AssertSqlSafe(at_work)).fetch_all(&mut **connection);
         let rows = rows.await.map_err(|error| self.fault(error))?;

@@ -89,7 +89,7 @@ impl Session<MySqlConnection> for Open {
             if let Ok(undone) = timeout(limit, &mut undoing).await {
                 return undone.map_err(|error| records.fault(error).error.not_executed());
             }
-            if !matches!(records.is_at_work(session).await, Ok(true)) {
+            if !matches!(records.is_undoing(session).await, Ok(true)) {
                 return Err(StoreError::new(NAME, StoreErrorKind::TimedOut));
             }
         }

@@ -73,6 +73,13 @@ pub(in crate::store::postgres) async fn while_at_work<T>(
     }
 }
 
+/// Whether the server has the transaction open still, as far as that can be asked.
+pub(super) async fn is_in_progress(records: &Records, begun: Begun) -> bool {
+    status(records, begun, false)
+        .await
+        .is_ok_and(|status| status == "in progress")
+}
+
 async fn is_at_work(records: &Records, begun: Begun) -> bool {
     let asking = async {
         let ask = || sqlx::query(IS_AT_WORK).bind(begun.id).bind(begun.backend);

@@ -6,7 +6,7 @@
 //! its own so that it is prepared: planning it each time would cost the server more than half of what it
 //! does for an insert. So is the question about the session: the record is written by the role that the session
 //! had at the beginning, and names cannot even be looked up by every role. What the handler has changed is put
-//! back first, with one round trip more.
+//! back first, behind what it has deferred to `COMMIT`: two round trips more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Duration, timeout};
 
 use super::ended::{Remaining, WithoutRecord};
-use super::fate::{Unanswered, fate_without_connection};
+use super::fate::{Unanswered, fate_without_connection, is_in_progress};
 use super::pool::close_idle;
 use super::record::RecordToWrite;
 use super::silence::{in_time, is_silence};
@@ -44,15 +44,25 @@ impl Session<PgConnection> for Open {
     }
 
     async fn is_failed(&mut self) -> bool {
+        // Not to be asked: that would send the rollback.
+        if self.is_rolled_back() {
+            return true;
+        }
         let anything = sqlx::raw_sql("SELECT 1").execute(&mut *self.connection);
         anything.await.is_err()
     }
 
     async fn fate(&mut self) -> Fate {
+        let is_taken_back = self.is_taken_back().await;
         let undoing = sqlx::raw_sql(UNDO).execute(&mut *self.connection);
         match timeout(SILENCE, undoing).await {
             Ok(Ok(_)) => return Fate::Undone,
-            Ok(Err(error)) if is_without_savepoint(&error) => return Fate::Ended,
+            Ok(Err(error)) if is_without_savepoint(&error) => {
+                return match is_taken_back {
+                    true => Fate::Undone,
+                    false => Fate::Ended,
+                };
+            }
             // The connection is lost.
             Ok(Err(_)) => {}
             Err(_) => self.is_silent(),
@@ -61,8 +71,7 @@ impl Session<PgConnection> for Open {
     }
 
     async fn undo(&mut self, limit: Duration) -> Result<(), StoreError> {
-        // The handler has sent nothing since, or the rollback would be sent by now.
-        self.is_without_transaction = self.is_rolled_back() && self.connection.should_flush();
+        self.is_without_transaction = self.is_taken_back().await;
         let undoing = transaction::undo::<Postgres>(&mut self.connection, is_without_savepoint);
         let undone = in_time(limit, undoing).await;
         undone.map_err(|error| store_error(error).not_executed())
@@ -148,6 +157,16 @@ impl Open {
         transaction::is_rolled_back::<Postgres>(&self.connection)
     }
 
+    /// Whether `sqlx` has rolled back the whole and the handler has sent nothing since: the rollback is not sent yet, so that the
+    /// server has the transaction still.
+    async fn is_taken_back(&self) -> bool {
+        let is_unsent = self.is_rolled_back() && self.connection.should_flush();
+        match &self.record {
+            Some(record) if is_unsent => is_in_progress(&self.records, record.begun).await,
+            _ => is_unsent,
+        }
+    }
+
     /// What the handler has written behind a rollback of `sqlx`'s is committed, and what it has written before is not: its answer
     /// may not be true.
     async fn without_transaction(
@@ -164,10 +183,6 @@ impl Open {
 
     /// A transaction that takes no more statements is rolled back by COMMIT, without an error.
     async fn commit_without_record(mut self: Box<Self>) -> Result<Committed, StoreError> {
-        if self.is_without_transaction {
-            self.give_back_if_same();
-            return Ok(Committed::Stored);
-        }
         if self.is_failed().await {
             let fate = self.fate().await;
             self.roll_back().await;
