@@ -157,14 +157,13 @@ impl Judge {
                     attempts.into_iter().any(|(token, _)| has_failed(token))
                 } else {
                     // Before it is stored, the claims under other secrets are renewed.
-                    let has_not_been_told = |(other, attempt): &(&Life, usize)| {
-                        let (token, _) = &other.attempts[*attempt];
+                    // Its handler may have been told any of them.
+                    let has_not_been_told = |(life, attempt): &(&Life, usize)| {
+                        let (token, _) = &life.attempts[*attempt];
                         let claimant = self.claimants.get(token.as_bytes());
-                        let is_alias = other.key != life.key;
-                        is_alias
-                            && claimant.is_none_or(|it| it.has_failed || it.has_failed_to_renew)
+                        claimant.is_none_or(|it| it.has_failed || it.has_failed_to_renew)
                     };
-                    let is_unknown = lives.iter().any(has_not_been_told);
+                    let is_unknown = lives.len() > 1 && lives.iter().any(has_not_been_told);
                     !is_replay && (is_unknown || has_failed(&life.attempts[*attempt].0))
                 };
                 if is_excused {
