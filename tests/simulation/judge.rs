@@ -93,6 +93,8 @@ pub struct Judge {
     ended: BTreeMap<ProcessId, Millis>,
     /// What the store has forgotten something about.
     forgotten: BTreeSet<RecordKey>,
+    /// What an operator has removed, or tried to, and when.
+    removed: BTreeMap<RecordKey, Millis>,
     clock_steps: Vec<(Millis, i64)>,
     operators: BTreeMap<u64, operators::Operator>,
     pub violation: Option<Violation>,
@@ -136,6 +138,7 @@ impl Judge {
             blocked: Vec::new(),
             ended: BTreeMap::new(),
             forgotten: BTreeSet::new(),
+            removed: BTreeMap::new(),
             clock_steps: Vec::new(),
             operators: BTreeMap::new(),
             violation: None,

@@ -31,6 +31,11 @@ impl Judge {
         self.clock_steps.push((now, by));
     }
 
+    pub fn removed(&mut self, key: RecordKey, life: Option<LifeId>, now: Millis) {
+        self.removed.insert(key, now);
+        self.forgotten(life);
+    }
+
     pub fn forgotten(&mut self, life: Option<LifeId>) {
         if let Some(life) = life.and_then(|life| self.lives.get_mut(&life)) {
             life.is_tainted = true;

@@ -124,10 +124,16 @@ impl Judge {
             let claimant = self.claimants.get(token.as_bytes());
             claimant.is_none_or(|it| self.ended.contains_key(&it.process))
         });
-        let gave_up = runs.iter().any(|run| {
-            self.attempt_of(life, run).is_some()
-                && matches!(run.ended, Some(End::Panicked | End::CutOff))
-        });
+        // A question of theirs can arrive when they have ended.
+        let is_of_life = |run: &Run| {
+            life.attempts.iter().any(|(token, _)| {
+                let claimant = self.claimants.get(token.as_bytes());
+                claimant.is_some_and(|it| it.request.is_some() && it.request == run.request)
+            })
+        };
+        let gave_up = runs
+            .iter()
+            .any(|run| is_of_life(run) && matches!(run.ended, Some(End::Panicked | End::CutOff)));
         has_died || (life.was_abandoned && gave_up)
     }
 

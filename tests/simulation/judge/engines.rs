@@ -29,12 +29,13 @@ impl Judge {
                 self.claimants.entry(token).or_insert(claimant);
             }
             Operation::Complete(owner, response, _) => {
-                // The answer of another process's run was read from the store a moment ago.
-                let by = |run: usize| Some(self.ledger.lock().runs.get(run)?.process);
-                let is_own = run_of(response).and_then(by).is_none_or(|by| by == process);
+                // The answer of another request's run was read from the store a moment ago.
+                let of = |run: usize| self.ledger.lock().runs.get(run)?.request;
+                let of = run_of(response).and_then(of);
                 if let Some(claimant) = self.claimants.get_mut(owner.token.as_bytes())
                     && claimant.has_failed_to_complete
                 {
+                    let is_own = of.is_none() || of == claimant.request;
                     let has_body = response.body.is_some() && is_own;
                     claimant.pending_bytes = if has_body { response.size_bytes() } else { 0 };
                 }
@@ -186,12 +187,18 @@ impl Judge {
                         self.violate("I1", what);
                     }
                 }
+                // What was asked before an operator has removed a record can arrive behind that.
+                let is_older = |at: &Millis| {
+                    let claimant = self.claimants.get(token.as_bytes());
+                    claimant.is_some_and(|it| it.sent_at <= *at)
+                };
+                let is_tainted = self.removed.get(&key).is_some_and(is_older);
                 let life_of = Life {
                     key,
                     attempts: vec![(token, now)],
                     completed: None,
                     end: None,
-                    is_tainted: false,
+                    is_tainted,
                     was_taken_over: false,
                     was_abandoned: false,
                 };

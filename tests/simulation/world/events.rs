@@ -59,7 +59,7 @@ impl World {
         }
         if let Operation::Remove(key) = &operation {
             let life = self.server.model.life(key);
-            self.judge.forgotten(life);
+            self.judge.removed(*key, life, self.now);
         }
         let (executed, difference) = self.server.execute(&operation, sabotage, self.now);
         if let Some(difference) = difference {
