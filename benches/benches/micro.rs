@@ -83,6 +83,7 @@ fn claim(number: u64) -> ClaimRequest<'static> {
         label: None,
         lease: Duration::from_secs(600),
         retention: Duration::from_secs(30 * 24 * 60 * 60),
+        progress: &[],
         take_over: None,
     }
 }

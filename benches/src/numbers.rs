@@ -24,6 +24,7 @@ pub(crate) fn claim(number: u64, claimer: u64) -> ClaimRequest<'static> {
         label: None,
         lease: LEASE,
         retention: RETENTION,
+        progress: &[],
         take_over: None,
     }
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use crate::canonical::to_canonical;
+use crate::engine::Known;
 use crate::error::{Error, ErrorKind};
 use crate::key::{InvalidKey, Key, KeySyntax, RecordKey};
-use crate::record::progress::FinishedSteps;
 use crate::record::{Record, RecordState, StoredResponse};
 use crate::store::ListedRecord;
 
@@ -294,7 +294,7 @@ pub struct Inspection {
     /// The application's own reference, if it gave one.
     pub label: Option<Arc<str>>,
     /// The record key that handlers were told, and what they have finished.
-    pub(crate) known: Result<(Option<RecordKey>, FinishedSteps), Error>,
+    pub(crate) known: Result<Known, Error>,
     /// How many attempts the other records of the request have had.
     pub(crate) others: u32,
 }
@@ -317,7 +317,7 @@ impl Inspection {
     /// is completed.
     #[must_use]
     pub fn handler_record_key(&self) -> RecordKey {
-        let told = self.known.as_ref().ok().and_then(|(told, _)| *told);
+        let told = self.known.as_ref().ok().and_then(|known| known.told);
         told.unwrap_or(self.record_key)
     }
 
@@ -328,7 +328,7 @@ impl Inspection {
     ///
     /// [`Error`] if there are steps that cannot be read, such as those of a newer release.
     pub fn steps(&self) -> Result<Vec<&str>, &Error> {
-        let (_, steps) = self.known.as_ref()?;
+        let steps = &self.known.as_ref()?.steps;
         Ok(steps.labels().collect())
     }
 }

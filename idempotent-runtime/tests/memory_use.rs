@@ -56,6 +56,7 @@ fn request(number: u64) -> ClaimRequest<'static> {
         label: None,
         lease: DAY,
         retention: DAY,
+        progress: &[],
         take_over: None,
     }
 }

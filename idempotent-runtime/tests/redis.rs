@@ -71,6 +71,7 @@ fn request(owner: Owner) -> ClaimRequest<'static> {
         label: None,
         lease: LONG,
         retention: LONG,
+        progress: &[],
         take_over: None,
     }
 }

@@ -133,6 +133,7 @@ fn request() -> Request {
         label: None,
         lease: LEASE,
         retention: TTL,
+        progress: &[],
         take_over: None,
     })
 }

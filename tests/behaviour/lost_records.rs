@@ -100,6 +100,7 @@ async fn claim_forgotten(
         label: None,
         lease: LEASE,
         retention: record.expires_in,
+        progress: &[],
         take_over: None,
     };
     let claimed = store.claim(&claim).await.unwrap();

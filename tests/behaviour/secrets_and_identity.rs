@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::routing::post;
 use axum::{Extension, Router};
 use http::{HeaderMap, StatusCode};
+use idempotent_runtime::store::StoreErrorKind;
 use idempotent_runtime::{
     Abandoned, Attempt, Idempotency, IdempotencyBuilder, Locator, Recovery, Resolution,
     StoredResponse, idempotent,
@@ -250,7 +251,6 @@ async fn operator_is_shown_the_record_key_that_the_handler_was_told() {
 #[tokio::test(start_paused = true)]
 async fn handler_that_asks_for_its_attempt_does_not_run_before_it_is_known_by_all_records() {
     use crate::support::{Fault, FaultyStore, Operation, builder_on};
-    use idempotent_runtime::store::StoreErrorKind;
     use idempotent_runtime::store::memory::MemoryStore;
 
     let store = FaultyStore::new(MemoryStore::new());
@@ -271,7 +271,6 @@ async fn handler_that_asks_for_its_attempt_does_not_run_before_it_is_known_by_al
 #[tokio::test(start_paused = true)]
 async fn caller_that_leaves_while_its_claim_is_given_back_leaves_a_free_key() {
     use crate::support::{Fault, FaultyStore, Operation, builder_on};
-    use idempotent_runtime::store::StoreErrorKind;
     use idempotent_runtime::store::memory::MemoryStore;
 
     let store = FaultyStore::new(MemoryStore::new());
@@ -314,18 +313,19 @@ async fn function_that_is_not_told_its_attempt_costs_no_save() {
     assert_eq!(store.calls(Operation::SaveProgress), 2);
 }
 
-/// A process with both secrets that dies between its claims: it has the record of the old one, and has begun nothing.
-fn die_between_claims(crashes: &Crashes, provider: &Provider, path: &'static str) {
+/// A process with both secrets that dies between its claims, after that many of the old record: it has that one, and has begun nothing.
+fn die_between_claims(crashes: &Crashes, provider: &Provider, path: &'static str, claims: usize) {
     std::thread::scope(|threads| {
         let process = threads.spawn(|| {
             let mut runtime = tokio::runtime::Builder::new_current_thread();
             runtime.enable_all().build().unwrap().block_on(async {
                 let before = crashes.store.calls(Operation::Claim);
-                crashes.store.script(Operation::Claim, Fault::Works);
+                let works = Fault::Works;
+                crashes.store.script_times(claims, Operation::Claim, works);
                 crashes.store.script(Operation::Claim, Fault::Swallowed);
                 let process = Local::with(STEP_1(crashes.builder()), routes(provider));
                 let _reply = process.spawn(path, "key");
-                while crashes.store.calls(Operation::Claim) < before + 2 {
+                while crashes.store.calls(Operation::Claim) < before + claims + 1 {
                     tokio::task::yield_now().await;
                 }
             });
@@ -338,24 +338,77 @@ fn die_between_claims(crashes: &Crashes, provider: &Provider, path: &'static str
 fn charge_under_the_new_secret_alone(path: &'static str) -> (Crashes, Provider) {
     let (crashes, provider) = (Crashes::new(), Provider::default());
     crash(&crashes, &provider, STEP_2, path);
-    die_between_claims(&crashes, &provider, path);
+    die_between_claims(&crashes, &provider, path, 1);
     crashes.clock.advance(LEASE);
     (crashes, provider)
+}
+
+/// A process with both secrets that gives its claims back before it has begun, and dies before the store has heard of one of
+/// them: that of the new secret.
+fn leave_the_record_of_the_new_secret(crashes: &Crashes, provider: &Provider, path: &'static str) {
+    let unavailable = Fault::Refused(StoreErrorKind::Unavailable);
+    std::thread::scope(|threads| {
+        let process = threads.spawn(|| {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime.enable_all().build().unwrap().block_on(async {
+                let store = &crashes.store;
+                let before = store.calls(Operation::Release);
+                store.script_times(100, Operation::SaveProgress, unavailable);
+                store.script(Operation::Release, unavailable);
+                store.script(Operation::Release, Fault::Works);
+                store.script_times(100, Operation::Release, unavailable);
+                let process = Local::with(STEP_1(crashes.builder()), routes(provider));
+                let _reply = process.spawn(path, "key");
+                while store.calls(Operation::Release) < before + 2 {
+                    tokio::task::yield_now().await;
+                }
+            });
+        });
+        process.join().unwrap();
+    });
+    crashes.store.unscript(Operation::SaveProgress);
+    crashes.store.unscript(Operation::Release);
+}
+
+/// What an instance with both secrets makes of it.
+async fn must_be_charged_once(crashes: &Crashes, provider: &Provider, path: &str, what: &str) {
+    let operator = STEP_1(crashes.builder()).build();
+    let locator = Locator::new(format!("POST {path}"), "key");
+    let found = operator.inspect(&locator).await.unwrap().unwrap();
+    if path == "/record" {
+        let shown = found.handler_record_key().to_hex();
+        assert!(provider.find(&shown).is_some(), "{what}: {found:?}");
+    }
+    let builder = STEP_1(crashes.builder()).extension(provider.clone());
+    let instance = Local::with(builder, routes(provider));
+    instance.probe.open();
+    let answer = instance.post(path, "key").await;
+    let seen = (provider.charges(), answer.text());
+    assert_eq!(seen, (1, "charge 1"), "{what}, {path}");
 }
 
 #[tokio::test]
 async fn record_under_which_nothing_has_run_names_no_charge() {
     for path in PATHS {
         let (crashes, provider) = charge_under_the_new_secret_alone(path);
-        let builder = STEP_1(crashes.builder()).extension(provider.clone());
-        let instance = Local::with(builder, routes(&provider));
-        instance.probe.open();
-        let answer = instance.post(path, "key").await;
-        assert_eq!(
-            (provider.charges(), answer.text()),
-            (1, "charge 1"),
-            "{path}"
-        );
+        must_be_charged_once(&crashes, &provider, path, "one death").await;
+    }
+    // It has had more attempts than the one that has run.
+    for path in ["/derived", "/number", "/step"] {
+        let (crashes, provider) = charge_under_the_new_secret_alone(path);
+        die_between_claims(&crashes, &provider, path, 2);
+        crashes.clock.advance(LEASE);
+        must_be_charged_once(&crashes, &provider, path, "two deaths").await;
+    }
+}
+
+#[tokio::test]
+async fn record_that_was_given_back_in_vain_names_no_charge() {
+    for path in PATHS {
+        let (crashes, provider) = (Crashes::new(), Provider::default());
+        leave_the_record_of_the_new_secret(&crashes, &provider, path);
+        crash(&crashes, &provider, BEFORE, path);
+        must_be_charged_once(&crashes, &provider, path, "given back in vain").await;
     }
 }
 

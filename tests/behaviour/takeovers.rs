@@ -231,6 +231,7 @@ async fn find_too_late(abandoned: Abandoned) -> Recovery {
         label: None,
         lease: LEASE,
         retention: record.expires_in,
+        progress: &[],
         take_over: Some(abandoned.attempt()),
     };
     let taken = store.claim(&take_over).await.unwrap();
@@ -306,6 +307,7 @@ async fn a_late_take_over_of_the_first_attempt_frees_no_key() {
         label: None,
         lease: LEASE,
         retention: record.expires_in,
+        progress: &[],
         take_over,
     };
     crash(&crashes, &request(None), 1).await;

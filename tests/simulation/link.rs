@@ -30,6 +30,7 @@ pub struct ClaimOf {
     pub label: Option<Arc<str>>,
     pub lease: Duration,
     pub retention: Duration,
+    pub progress: Vec<u8>,
     pub take_over: Option<u32>,
 }
 
@@ -287,6 +288,7 @@ impl Store for Link {
             label: request.label.map(Arc::from),
             lease: request.lease,
             retention: request.retention,
+            progress: request.progress.to_vec(),
             take_over: request.take_over,
         };
         call!(self, Operation::Claim(claim), Claim)

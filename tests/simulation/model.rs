@@ -142,7 +142,7 @@ impl Model {
             created_at: now,
             lease_until: now,
             expires_at: now,
-            progress: Vec::new(),
+            progress: request.progress.clone(),
             completed: None,
         };
         entry.set_lease(request.lease, request.retention, now);

@@ -171,6 +171,7 @@ impl Server {
                     label: claim.label.as_deref(),
                     lease: claim.lease,
                     retention: claim.retention,
+                    progress: &claim.progress,
                     take_over: claim.take_over,
                 };
                 self.compare(time, &said, |store| store.claim(&request), &mut differences);

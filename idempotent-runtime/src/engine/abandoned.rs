@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::Engine;
-use super::steps::most_attempted;
+use super::known::{Known, is_open};
 use crate::key::{KeySet, RecordKey};
+use crate::record::RecordState;
 use crate::record::progress::FinishedSteps;
-use crate::record::{Record, RecordState};
 use crate::recovery::Abandoned;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::StoreError;
 
 /// A crashed attempt, as far as the engine knows it.
 #[derive(Debug)]
@@ -52,49 +52,12 @@ pub(super) async fn crashed(
         };
         records.extend(found.map(|record| (*of_request, record)));
     }
-    let (told, steps) = known_by(engine, &records)?;
+    let known = Known::read(engine, &records)?;
     let records = || records.iter().map(|(_, record)| record);
     Ok(Some(Crashed {
-        record: told.unwrap_or(*key),
+        record: known.told.unwrap_or(*key),
         attempt: records().fold(attempt, |most, it| most.max(it.attempt)),
         age: records().fold(Duration::ZERO, |most, it| most.max(it.age)),
-        steps,
+        steps: known.steps,
     }))
-}
-
-fn is_open(record: &Record) -> bool {
-    !matches!(record.state, RecordState::Completed(_))
-}
-
-/// What the handlers of a request were told as its record key, and what they have finished, by all of its records if the first
-/// one is not completed. While a secret is rotated, nothing may have run under that one.
-pub(crate) fn known_by(
-    engine: &Engine,
-    records: &[(RecordKey, Record)],
-) -> Result<(Option<RecordKey>, FinishedSteps), StoreError> {
-    let (mut identity, mut longest) = (None, &[][..]);
-    let mut steps = FinishedSteps::default();
-    if !records.first().is_some_and(|(_, first)| is_open(first)) {
-        return Ok((None, steps));
-    }
-    let records = records.iter().filter(|(_, record)| is_open(record));
-    for (_, record) in records.clone() {
-        let of_record = finished_steps(engine, record)?;
-        identity = identity.or(of_record.identity());
-        if record.progress.len() > longest.len() {
-            (longest, steps) = (&*record.progress, of_record);
-        }
-    }
-    let attempts = records.map(|(key, record)| (*key, record.attempt));
-    Ok((identity.or_else(|| most_attempted(attempts)), steps))
-}
-
-/// Progress that cannot be read is a corrupt record.
-pub(crate) fn finished_steps(
-    engine: &Engine,
-    record: &Record,
-) -> Result<FinishedSteps, StoreError> {
-    FinishedSteps::decode(&record.progress).map_err(|error| {
-        StoreError::new(engine.store().name(), StoreErrorKind::Corrupt).with_source(error)
-    })
 }

@@ -31,15 +31,23 @@ struct Protection<'a, 'f> {
 
 impl Intent {
     /// By which of its fingerprints, if there is more than one.
-    fn claim(&self, owner: Owner, fingerprint: Fingerprint, policy: &Policy) -> ClaimTerms {
-        ClaimTerms::new(owner, fingerprint, &self.operation, policy.lease, self.ttl)
+    fn claim(
+        &self,
+        engine: &Engine,
+        owner: Owner,
+        fingerprint: Fingerprint,
+        policy: &Policy,
+    ) -> ClaimTerms {
+        let lives = (self.ttl, engine.0.retention);
+        let claim = ClaimTerms::new(owner, fingerprint, &self.operation, policy.lease, lives);
+        claim.beside_others(!self.keys.others().is_empty())
     }
 }
 
 impl Protection<'_, '_> {
-    fn claim(&self, owner: Owner) -> ClaimTerms {
+    fn claim(&self, engine: &Engine, owner: Owner) -> ClaimTerms {
         let fingerprint = self.fingerprints.current();
-        self.intent.claim(owner, fingerprint, self.policy)
+        self.intent.claim(engine, owner, fingerprint, self.policy)
     }
 }
 
@@ -83,8 +91,8 @@ impl Engine {
             key: intent.keys.first(),
             token: Token::of_process(),
         };
-        let claim = intent.claim(owner, intent.fingerprint, policy);
-        let claimed = backend.claim_now(&claim.request(self.0.retention, None))?;
+        let claim = intent.claim(self, owner, intent.fingerprint, policy);
+        let claimed = backend.claim_now(&claim.request(None))?;
         let (calls, error) = (&self.0.calls, claimed.as_ref().err());
         calls.ended(StoreCall::Claim, Some(asked_at), error);
         match claimed {
@@ -209,7 +217,7 @@ impl Engine {
         let (mut finding, mut began, mut deciding) = (None, None::<Began>, None);
         loop {
             // A new one each time: the last one may have to be given up in the background.
-            let claim = protection.claim(new_owner(key)?);
+            let claim = protection.claim(self, new_owner(key)?);
             let claimed = self.claim(claim, take_over.take()).await?;
             drop(deciding.take());
             protection.is_in_use |= !matches!(claimed, Claim::Acquired(_));
@@ -239,13 +247,13 @@ impl Engine {
                     let (policy, describe) = (protection.policy, protection.describe);
                     let may_be_taken_over = !matches!(policy.on_abandoned, OnAbandoned::Reject);
                     if may_be_taken_over && waited_for != Some(attempt) {
-                        let claim = protection.claim(new_owner(key)?);
+                        let claim = protection.claim(self, new_owner(key)?);
                         if let Some(answer) = wait_before_take_over(self, claim, attempt).await? {
                             return Ok(Claim::Completed(answer));
                         }
                         waited_for = Some(attempt);
                     }
-                    let claim = protection.claim(new_owner(key)?);
+                    let claim = protection.claim(self, new_owner(key)?);
                     began = Some(Began::of(age));
                     let of = (&protection.intent.keys, attempt);
                     let decided = Box::pin(decide(self, claim, of, policy, describe)).await?;
@@ -309,9 +317,8 @@ impl Engine {
         claim: &ClaimTerms,
         take_over: Option<u32>,
     ) -> Result<Claim, StoreError> {
-        let (calls, retention) = (&self.0.calls, self.0.retention);
-        let asked_at = Instant::now();
-        let first = match claim.ask(calls, retention, take_over).await {
+        let (calls, asked_at) = (&self.0.calls, Instant::now());
+        let first = match claim.ask(calls, take_over).await {
             Err(error) if error.may_have_happened() || error.kind() == StoreErrorKind::Busy => {
                 error
             }
@@ -319,7 +326,7 @@ impl Engine {
         };
         tracing::debug!(record = %claim.owner.key, error = &first as &dyn std::error::Error,
             "claim failed; retrying with the same token");
-        let second = claim.ask(calls, retention, take_over).await;
+        let second = claim.ask(calls, take_over).await;
         if claim.has_lost_question() && !matches!(second, Ok(Claim::Acquired { .. })) {
             let how = match take_over {
                 None => How::Release,

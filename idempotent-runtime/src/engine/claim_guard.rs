@@ -365,9 +365,7 @@ impl ClaimGuard {
     /// that the record is gone, because the store has lost it.
     async fn claim_again(&self, take_over: Option<u32>) -> Result<Claim, StoreError> {
         let engine = &self.engine.0;
-        self.claim
-            .ask_again(&engine.calls, engine.retention, take_over)
-            .await
+        self.claim.ask_again(&engine.calls, take_over).await
     }
 }
 

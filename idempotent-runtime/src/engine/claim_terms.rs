@@ -9,6 +9,7 @@ use super::calls::Calls;
 use crate::fingerprint::Fingerprint;
 use crate::observer::{Event, Observers};
 use crate::record::Owner;
+use crate::record::progress::BESIDE_OTHERS;
 use crate::store::transaction::ASK_AGAIN;
 use crate::store::{Claim, ClaimRequest, Renewal, StoreError};
 
@@ -20,6 +21,10 @@ pub(super) struct ClaimTerms {
     pub(super) operation: Described,
     pub(super) lease: Duration,
     pub(super) ttl: Duration,
+    /// How long its record outlives its lease.
+    retention: Duration,
+    /// It is one of several of its request.
+    is_beside_others: bool,
     /// Shared by all clones.
     seen: Arc<Seen>,
 }
@@ -41,7 +46,7 @@ impl ClaimTerms {
         fingerprint: Fingerprint,
         operation: &Described,
         lease: Duration,
-        ttl: Duration,
+        (ttl, retention): (Duration, Duration),
     ) -> Self {
         Self {
             owner,
@@ -49,8 +54,16 @@ impl ClaimTerms {
             operation: operation.clone(),
             lease,
             ttl,
+            retention,
+            is_beside_others: false,
             seen: Arc::default(),
         }
+    }
+
+    /// The same for one of several records of its request, where there are several: a new one says so.
+    pub(super) fn beside_others(mut self, are_others: bool) -> Self {
+        self.is_beside_others = are_others;
+        self
     }
 
     /// Whether a question for it got no reply, or none yet.
@@ -67,11 +80,10 @@ impl ClaimTerms {
     pub(super) async fn ask(
         &self,
         calls: &Calls,
-        retention: Duration,
         take_over: Option<u32>,
     ) -> Result<Claim, StoreError> {
         let is_decided_about = || calls.recoveries().has_begun(&self.owner.key);
-        match self.ask_again(calls, retention, take_over).await? {
+        match self.ask_again(calls, take_over).await? {
             Claim::Abandoned { .. } if take_over.is_none() && is_decided_about() => {
                 let lease_left = ASK_AGAIN;
                 Ok(Claim::InFlight { lease_left })
@@ -88,11 +100,10 @@ impl ClaimTerms {
     pub(super) async fn ask_again(
         &self,
         calls: &Calls,
-        retention: Duration,
         take_over: Option<u32>,
     ) -> Result<Claim, StoreError> {
         self.note_question();
-        let claim = calls.claim(&self.request(retention, take_over)).await;
+        let claim = calls.claim(&self.request(take_over)).await;
         if !claim.as_ref().is_err_and(StoreError::may_have_happened) {
             self.note_reply();
         } else if take_over.is_some() {
@@ -131,22 +142,26 @@ impl ClaimTerms {
         });
     }
 
-    pub(super) fn renewal(&self, retention: Duration) -> Renewal {
+    pub(super) fn renewal(&self) -> Renewal {
         Renewal {
             owner: self.owner,
             lease: self.lease,
-            retention,
+            retention: self.retention,
         }
     }
 
-    pub(super) fn request(&self, retention: Duration, take_over: Option<u32>) -> ClaimRequest<'_> {
+    pub(super) fn request(&self, take_over: Option<u32>) -> ClaimRequest<'_> {
         ClaimRequest {
             owner: self.owner,
             fingerprint: self.fingerprint,
             operation: self.operation.shown(),
             label: self.operation.label().map(|label| &**label),
             lease: self.lease,
-            retention,
+            retention: self.retention,
+            progress: match self.is_beside_others {
+                true => &BESIDE_OTHERS,
+                false => &[],
+            },
             take_over,
         }
     }

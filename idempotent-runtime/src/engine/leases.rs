@@ -10,7 +10,6 @@
 //! because a runtime that stands still or is gone must not take the others' leases with it.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -30,7 +29,6 @@ mod table;
 #[derive(Debug)]
 pub(super) struct Leases {
     calls: Calls,
-    retention: Duration,
     renewers: Renewers,
 }
 
@@ -52,10 +50,9 @@ pub(super) struct LeaseView {
 }
 
 impl Leases {
-    pub(super) fn new(calls: Calls, retention: Duration) -> Self {
+    pub(super) fn new(calls: Calls) -> Self {
         Self {
             calls,
-            retention,
             renewers: Arc::default(),
         }
     }
@@ -74,7 +71,7 @@ impl Leases {
         if let Some(renewer) = known.find(|renewer| renewer.runtime().id() == runtime.id()) {
             return Arc::clone(renewer);
         }
-        let renewer = Renewer::new(self.calls.clone(), self.retention, runtime);
+        let renewer = Renewer::new(self.calls.clone(), runtime);
         let renewer = Arc::new(renewer);
         renewers.push(Arc::clone(&renewer));
         let task = RunningTask {
@@ -132,7 +129,7 @@ impl LeaseView {
     #[cfg(all(test, feature = "memory"))]
     pub(super) fn unattended(leases: &Leases, claim: ClaimTerms, asked_at: Instant) -> Self {
         let (calls, token) = (leases.calls.clone(), claim.owner.token);
-        let renewer = Arc::new(Renewer::new(calls, leases.retention, Handle::current()));
+        let renewer = Arc::new(Renewer::new(calls, Handle::current()));
         renewer.insert(Lease::new(claim, asked_at));
         Self { renewer, token }
     }

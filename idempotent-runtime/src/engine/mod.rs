@@ -31,6 +31,7 @@ mod detach;
 mod fingerprints;
 mod given_up;
 mod key_queues;
+mod known;
 mod leases;
 mod lookout;
 mod old_keys;
@@ -48,11 +49,12 @@ mod wait;
 
 use self::periodic::Periodic;
 
-pub(crate) use abandoned::{Crashed, DescribeAbandoned, finished_steps, known_by};
+pub(crate) use abandoned::{Crashed, DescribeAbandoned};
 pub(crate) use claim_guard::{Answer, ClaimGuard, Own};
 pub(crate) use described::Described;
 pub(crate) use detach::{Crowd, Detach, Mover};
 pub(crate) use fingerprints::Fingerprints;
+pub(crate) use known::Known;
 pub(crate) use old_keys::{OldKey, look_up_old};
 pub(crate) use resolve::resolve;
 pub(crate) use secrets::{CheckValues, is_shared};
@@ -169,7 +171,7 @@ impl Engine {
         let calls = calls::Calls::new(backend, settings.store_timeout, observers);
         let engine = Self(Arc::new(Inner {
             secrets: secrets::Secrets::new(check_values),
-            leases: leases::Leases::new(calls.clone(), settings.retention),
+            leases: leases::Leases::new(calls.clone()),
             watches: wait::Watches::new(calls.clone()),
             key_queues: Keyed::default(),
             sweeper: Periodic::new(settings.purge_interval),

@@ -49,7 +49,13 @@ pub(crate) async fn resolve(
         token: random::token()?,
     };
     let described = Described::new(&*record.operation, record.label.clone());
-    let claim = ClaimTerms::new(owner, record.fingerprint, &described, LEASE, ttl);
+    let claim = ClaimTerms::new(
+        owner,
+        record.fingerprint,
+        &described,
+        LEASE,
+        (ttl, engine.0.retention),
+    );
     let found = (record.attempt, record.age);
     Ok(take_over(engine, &claim, found, decision).await?)
 }

@@ -141,9 +141,10 @@ async fn write(calls: &Calls, own: &CheckValues) -> Result<bool, StoreError> {
     };
     let fingerprint = Fingerprint::from_bytes(*own.key.as_bytes());
     let operation = Described::new(OPERATION, None);
-    let claim = ClaimTerms::new(owner, fingerprint, &operation, LEASE, Policy::MAX_DURATION);
+    let lives = (Policy::MAX_DURATION, LEASE);
     // One that arrives late is gone with its lease.
-    let is_ours = matches!(claim.ask(calls, LEASE, None).await?, Claim::Acquired { .. });
+    let claim = ClaimTerms::new(owner, fingerprint, &operation, LEASE, lives);
+    let is_ours = matches!(claim.ask(calls, None).await?, Claim::Acquired { .. });
     if is_ours {
         let response = Arc::new(StoredResponse::of_parts(
             0,

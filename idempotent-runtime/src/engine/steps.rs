@@ -16,7 +16,7 @@
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
 use serde::Serialize;
@@ -25,12 +25,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 use tokio::time::{Instant, timeout};
 
-use super::{Engine, finished_steps};
+use super::{Engine, Known};
 use crate::exact;
 use crate::key::RecordKey;
 use crate::prompt;
 use crate::record::Record;
-use crate::record::progress::{Finished, MAX_PROGRESS_BYTES};
+use crate::record::progress::{Finished, MAX_PROGRESS_BYTES, begins_with};
 use crate::store::{Renewed, StoreError, StoreErrorKind};
 
 mod error;
@@ -45,7 +45,6 @@ mod tests;
 
 pub use error::StepError;
 pub(super) use held::Held;
-pub(super) use identity::most_attempted;
 pub(crate) use labels::{Labels, Taken};
 use log::{Log, Unsaid};
 use saves::{Lost, Saves};
@@ -92,9 +91,9 @@ pub(super) enum Unread {
 impl Steps {
     pub(super) fn new(engine: &Engine, held: Held, aliases: Box<[Held]>) -> Self {
         let is_first = held.attempt == 1 && aliases.iter().all(|alias| alias.attempt == 1);
-        let log = is_first.then(Log::default);
+        let log = is_first.then(|| Log::first(!aliases.is_empty()));
         let saves = Saves {
-            aliases: vec![Some(0); aliases.len()],
+            done: vec![log.as_ref().map(Log::len); 1 + aliases.len()],
             ..Saves::default()
         };
         Self(Arc::new(Shared {
@@ -234,8 +233,8 @@ impl Steps {
     async fn renew_lease(&self) -> Result<(), Unread> {
         let engine = &self.0.engine;
         let asked_at = Instant::now();
-        let renewal = |held: &Held| held.claim.renewal(engine.0.retention);
-        let renewals: Vec<_> = self.0.all_held().map(renewal).collect();
+        let renewals = self.0.all_held().map(|held| held.claim.renewal());
+        let renewals: Vec<_> = renewals.collect();
         let results = engine.0.calls.renew(&renewals).await;
         for (number, (held, result)) in self.0.all_held().zip(results).enumerate() {
             if result? == Renewed::Renewed {
@@ -254,31 +253,16 @@ impl Steps {
     }
 
     async fn read(&self) -> Result<Log, Unread> {
-        let Shared { engine, held, .. } = &*self.0;
-        let mut longest = self.read_one(held).await?;
-        let done = longest.progress.len();
-        let mut aliases = Vec::new();
-        for alias in &self.0.aliases {
-            // An attempt under another secret has saved what it finished in the record that it knows.
-            let found = self.read_one(alias).await?;
-            aliases.push(found.progress.clone());
-            if found.progress.starts_with(&longest.progress) {
-                longest = found;
-            }
+        let mut records = Vec::new();
+        for held in self.0.all_held() {
+            records.push((held.claim.owner.key, self.read_one(held).await?));
         }
-        let earlier = finished_steps(engine, &longest)?;
-        let aliases = aliases.iter().map(|progress| {
-            let is_beginning = longest.progress.starts_with(progress);
-            is_beginning.then_some(progress.len())
+        let known = Known::read(&self.0.engine, &records)?;
+        let done = records.iter().map(|(_, Record { progress, .. })| {
+            begins_with(&known.progress, progress).then_some(progress.len())
         });
-        let mut saves = self.0.saves.lock().await;
-        saves.done = done;
-        saves.aliases = aliases.collect();
-        Ok(Log {
-            earlier,
-            bytes: Mutex::new(longest.progress.into()),
-            ..Log::default()
-        })
+        self.0.saves.lock().await.done = done.collect();
+        Ok(Log::after(known, !self.0.aliases.is_empty()))
     }
 
     async fn read_one(&self, held: &Held) -> Result<Record, Unread> {

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::Idempotency;
-use crate::engine::{CheckValues, is_shared, known_by};
+use crate::engine::{CheckValues, Known, is_shared};
 use crate::error::{Error, ErrorKind};
 use crate::key::{KeySet, RecordKey};
 use crate::operation::without_parameter_names;
@@ -52,7 +52,7 @@ impl Idempotency {
     /// record that cannot be read.
     pub async fn inspect(&self, identity: &Locator) -> Result<Option<Inspection>, Error> {
         let found = self.records(&self.locate(identity)?).await?;
-        let known = known_by(self.engine(), &found).map_err(unread);
+        let known = Known::read(self.engine(), &found).map_err(unread);
         let mut found = found.into_iter();
         let Some((key, record)) = found.next() else {
             return Ok(None);
@@ -223,15 +223,15 @@ impl Idempotency {
             return Ok(Resolution::NotFound);
         };
         let records = || found.iter().map(|(_, record)| record);
-        let (told, steps) = known_by(self.engine(), &found).map_err(unread)?;
+        let known = Known::read(self.engine(), &found).map_err(unread)?;
         let recovery = recover(Abandoned {
             key: resolved.key,
-            record: told.unwrap_or(*key),
+            record: known.told.unwrap_or(*key),
             operation: without_parameter_names(resolved.operation).into_owned(),
             scope: resolved.scope.map(<[u8]>::to_vec),
             attempt: records().fold(1, |most, it| most.max(it.attempt)),
             age: records().fold(Duration::ZERO, |most, it| most.max(it.age)),
-            steps,
+            steps: known.steps,
             extensions: self.extensions().clone(),
         });
         let recovery = recovery.await;

@@ -1,6 +1,7 @@
 //! Progress: the steps that a claim's handler has finished, and their bytes.
 //!
-//! A version byte, then the steps one behind the other (RFC 8742), each a map of CBOR:
+//! One byte, then the steps one behind the other (RFC 8742), each a map of CBOR. The byte is 1; it is 2 from the beginning of
+//! a record that was claimed together with others of its request, while a secret is rotated.
 //!
 //! | tag | | value |
 //! | --: | --- | --- |
@@ -28,7 +29,11 @@ use serde::de::DeserializeOwned;
 use super::cbor::{Malformed, Reader, Writer};
 use crate::key::RecordKey;
 
-const VERSION: u8 = 1;
+/// The first byte.
+const ALONE: u8 = 1;
+
+/// What a record begins with that is claimed together with others of its request.
+pub(crate) const BESIDE_OTHERS: [u8; 1] = [2];
 
 /// The numbers of the fields. Even ones are required, odd ones optional.
 mod tag {
@@ -47,6 +52,7 @@ pub(crate) struct FinishedSteps {
     in_order: Vec<Finished>,
     places: HashMap<Arc<str>, usize>,
     identity: Option<RecordKey>,
+    is_beside_others: bool,
 }
 
 /// What progress consists of.
@@ -67,7 +73,7 @@ pub(crate) struct Finished {
 /// Why progress could not be read. It must never be taken as absent: its steps have happened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProgressError {
-    #[error("progress has format version {0}; this release reads version 1")]
+    #[error("progress has format version {0}; this release reads versions 1 and 2")]
     Version(u8),
     #[error("progress has the required field {0}, which this release does not know")]
     RequiredField(u64),
@@ -111,7 +117,8 @@ impl FinishedSteps {
         let Some((version, rest)) = bytes.split_first() else {
             return Ok(steps);
         };
-        if *version != VERSION {
+        steps.is_beside_others = BESIDE_OTHERS == [*version];
+        if *version != ALONE && !steps.is_beside_others {
             return Err(ProgressError::Version(*version));
         }
         let mut reader = Reader::new(rest);
@@ -138,6 +145,12 @@ impl FinishedSteps {
     /// The record key that the handlers of this request were told, if that is said here.
     pub(crate) fn identity(&self) -> Option<RecordKey> {
         self.identity
+    }
+
+    /// Whether the record was new to an attempt that claimed all of its request's. Otherwise it is the only one that its first
+    /// attempt knew.
+    pub(crate) fn is_beside_others(&self) -> bool {
+        self.is_beside_others
     }
 
     /// The result of a step; `None` when it was not finished.
@@ -260,9 +273,18 @@ impl Part {
 /// Adds an encoded step to the bytes.
 pub(crate) fn append(progress: &mut Vec<u8>, step: &[u8]) {
     if progress.is_empty() {
-        progress.push(VERSION);
+        progress.push(ALONE);
     }
     progress.extend_from_slice(step);
+}
+
+/// Whether one record's progress is the beginning of another's, but for the byte that says how each was claimed.
+pub(crate) fn begins_with(longer: &[u8], shorter: &[u8]) -> bool {
+    match (longer.split_first(), shorter.split_first()) {
+        (_, None) => true,
+        (None, Some(_)) => shorter.len() == 1,
+        (Some((_, longer)), Some((_, shorter))) => longer.starts_with(shorter),
+    }
 }
 
 /// The type's name without the paths of modules: moving a type is no change of it.

@@ -24,13 +24,22 @@ pub struct ClaimRequest<'a> {
     pub lease: Duration,
     /// How long the record outlives its lease if it is not completed.
     pub retention: Duration,
+    /// The [progress](crate::store::Store::save_progress) that a new record has from its beginning; empty for none. A take-over
+    /// keeps the record's own.
+    pub progress: &'a [u8],
     /// The abandoned attempt to take over; `None` takes over none. It is a number, not a flag: a decision to
     /// take over attempt 1 says nothing about attempt 2.
     pub take_over: Option<u32>,
 }
 
 impl<'a> ClaimRequest<'a> {
-    /// A request without a label, which takes nothing over.
+    /// Nothing is stored for none.
+    #[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
+    pub(crate) fn first_progress(&self) -> Option<&'a [u8]> {
+        Some(self.progress).filter(|progress| !progress.is_empty())
+    }
+
+    /// A request without a label and without progress, which takes nothing over.
     #[must_use]
     pub const fn new(
         owner: Owner,
@@ -46,6 +55,7 @@ impl<'a> ClaimRequest<'a> {
             label: None,
             lease,
             retention,
+            progress: &[],
             take_over: None,
         }
     }

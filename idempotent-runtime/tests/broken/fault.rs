@@ -297,6 +297,10 @@ faults! {
     RenewalDropsTheProgress => Documented, [progress_stays_while_the_claim_is_held];
     /// A take-over writes the row anew.
     TakeOverDropsTheProgress => Documented, [take_over_keeps_the_progress];
+    /// A new record has not what its claim brings.
+    FirstClaimDropsItsProgress => Documented, [first_claim_brings_its_progress];
+    /// A take-over brings what it would bring to a new record.
+    TakeOverBeginsItsOwnProgress => Documented, [progress_that_a_claim_brings_is_for_a_new_record];
     /// A completion leaves what the next attempt would have needed.
     CompletionKeepsTheProgress => Documented, [completion_drops_the_progress];
     /// What was saved stays behind when its record goes.

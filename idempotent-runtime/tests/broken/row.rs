@@ -51,7 +51,10 @@ impl Row {
             lease_until: now + request.lease,
             expires_at,
             response: None,
-            progress: Bytes::new(),
+            progress: match fault {
+                Some(Fault::FirstClaimDropsItsProgress) => Bytes::new(),
+                _ => Bytes::copy_from_slice(request.progress),
+            },
         }
     }
 
@@ -171,6 +174,9 @@ impl Row {
             Some(Fault::TakeOverKeepsTheExpiry) => row.expires_at = self.expires_at,
             Some(Fault::TakeOverResetsTheAge) => row.created_at = now,
             Some(Fault::TakeOverDropsTheProgress) => row.progress = Bytes::new(),
+            Some(Fault::TakeOverBeginsItsOwnProgress) if !request.progress.is_empty() => {
+                row.progress = Bytes::copy_from_slice(request.progress);
+            }
             _ => {}
         }
         row

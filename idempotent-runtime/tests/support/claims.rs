@@ -28,6 +28,7 @@ pub(crate) fn request() -> ClaimRequest<'static> {
         label: None,
         lease: Duration::from_secs(600),
         retention: Duration::from_secs(3600),
+        progress: &[],
         take_over: None,
     }
 }

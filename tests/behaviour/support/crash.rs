@@ -88,6 +88,7 @@ pub async fn take_over(store: &FaultyStore, key: RecordKey) -> Owner {
         label: None,
         lease: LEASE,
         retention: record.expires_in,
+        progress: &[],
         take_over: Some(record.attempt),
     };
     let claim = store.claim(&request).await.unwrap();

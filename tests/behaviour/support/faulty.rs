@@ -293,7 +293,7 @@ impl Store for FaultyStore {
         let (inner, operation) = (Arc::clone(&self.inner), request.operation.to_owned());
         let (owner, fingerprint) = (request.owner, request.fingerprint);
         let (lease, retention) = (request.lease, request.retention);
-        let take_over = request.take_over;
+        let (progress, take_over) = (request.progress.to_vec(), request.take_over);
         let claim = async move {
             let request = ClaimRequest {
                 owner,
@@ -302,6 +302,7 @@ impl Store for FaultyStore {
                 label: None,
                 lease,
                 retention,
+                progress: &progress,
                 take_over,
             };
             inner.claim(&request).await

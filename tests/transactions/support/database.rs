@@ -139,7 +139,10 @@ macro_rules! database {
 
             async fn nested(&mut self, sql: &str, ending: Ending) -> Done {
                 if let Ending::Cancel = ending {
-                    let _ = Connection::begin(self).now_or_never();
+                    // A server that is quick can have replied already.
+                    while let Some(begun) = Connection::begin(self).now_or_never() {
+                        begun?.rollback().await?;
+                    }
                     return Ok(());
                 }
                 if let Ending::With = ending {

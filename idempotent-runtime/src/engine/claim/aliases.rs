@@ -112,7 +112,7 @@ impl Engine {
                 let Ok(owner) = new_owner(*alias) else {
                     return;
                 };
-                let claim = intent.claim(owner, intent.fingerprint, policy);
+                let claim = intent.claim(self, owner, intent.fingerprint, policy);
                 match self.claim(claim, take_over).await {
                     Ok(Claim::Acquired(held)) => {
                         let copying = held.store_copy(found, Arc::clone(response));

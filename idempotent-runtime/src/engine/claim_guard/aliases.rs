@@ -67,10 +67,8 @@ impl ClaimGuard {
         &self,
     ) -> Result<Option<(RecordKey, Arc<StoredResponse>)>, Interrupted> {
         let engine = &self.engine.0;
-        let renewals = self.aliases.iter();
-        let renewals: Vec<_> = renewals
-            .map(|alias| alias.claim.renewal(engine.retention))
-            .collect();
+        let renewals = self.aliases.iter().map(|alias| alias.claim.renewal());
+        let renewals: Vec<_> = renewals.collect();
         let results = engine.calls.renew(&renewals).await;
         for (alias, result) in self.aliases.iter().zip(results) {
             let claim = match result {

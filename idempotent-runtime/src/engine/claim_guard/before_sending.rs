@@ -24,7 +24,7 @@ impl ClaimGuard {
     /// Makes sure of the claim, and says what the response would be answered with if it was complete.
     async fn hold(&self) -> Result<Answer, Interrupted> {
         let (engine, asked_at) = (&self.engine.0, Instant::now());
-        let renewal = self.claim.renewal(engine.retention);
+        let renewal = self.claim.renewal();
         let renewed = engine.calls.renew(&[renewal]).await.pop();
         if let Some(Ok(Renewed::Lost)) = renewed {
             match self.regain().await? {

@@ -31,7 +31,6 @@ const MOST_SPLITS: u32 = 3;
 #[derive(Debug)]
 pub(super) struct Renewer {
     calls: Calls,
-    retention: Duration,
     runtime: Handle,
     table: Table,
     /// The table has an earlier renewal than the task knows of, or the application is done.
@@ -56,10 +55,9 @@ enum Reply {
 }
 
 impl Renewer {
-    pub(super) fn new(calls: Calls, retention: Duration, runtime: Handle) -> Self {
+    pub(super) fn new(calls: Calls, runtime: Handle) -> Self {
         Self {
             calls,
-            retention,
             runtime,
             table: Table::new(),
             wake: Notify::new(),
@@ -169,7 +167,7 @@ impl Renewer {
                 groups
                     .entry((class, batch))
                     .or_default()
-                    .push(lease.claim.renewal(self.retention));
+                    .push(lease.claim.renewal());
             }
         }
         let mut batches = Vec::new();
@@ -264,7 +262,7 @@ impl Renewer {
     /// Claims again what a renewal did not find: a store that has forgotten the record (a restart, a
     /// failover) gets it back, and no other attempt runs meanwhile.
     async fn reclaim(&self, claim: ClaimTerms) -> Reply {
-        let asking = claim.ask_again(&self.calls, self.retention, None);
+        let asking = claim.ask_again(&self.calls, None);
         let claimed = timeout(renewal_limit(claim.lease), asking).await;
         let claimed = claimed.unwrap_or_else(|_| Err(self.calls.error(StoreErrorKind::TimedOut)));
         // One that has got no reply is noted there.

@@ -81,7 +81,7 @@ impl Held {
             return Ok(false);
         }
         let (engine, asked_at) = (&shared.engine.0, Instant::now());
-        let asking = self.claim.ask_again(&engine.calls, engine.retention, None);
+        let asking = self.claim.ask_again(&engine.calls, None);
         // From here on it is noted there.
         let claimed = asking.await;
         self.claim.note_claimed(&claimed);

@@ -7,13 +7,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
+use crate::engine::Known;
 use crate::engine::calls::lock;
-use crate::record::progress::{Finished, FinishedSteps, MAX_PROGRESS_BYTES, append};
+use crate::key::RecordKey;
+use crate::record::progress::{BESIDE_OTHERS, Finished, FinishedSteps, MAX_PROGRESS_BYTES, append};
 
 /// The finished steps.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     pub(super) earlier: FinishedSteps,
+    /// What the handlers of the attempts before this one were told as their record key.
+    pub(super) told: Option<RecordKey>,
+    /// Its request has other records, or had.
+    pub(super) is_beside_others: bool,
     /// The progress as it is to be stored.
     pub(super) bytes: Mutex<Vec<u8>>,
     /// Steps of this attempt that the handler has not got the result of: they are being saved, or the
@@ -31,6 +37,30 @@ pub(super) struct Unsaid {
 }
 
 impl Log {
+    /// Of a first attempt, as its records were claimed.
+    pub(super) fn first(is_beside_others: bool) -> Self {
+        let bytes = match is_beside_others {
+            true => BESIDE_OTHERS.to_vec(),
+            false => Vec::new(),
+        };
+        Self {
+            is_beside_others,
+            bytes: Mutex::new(bytes),
+            ..Self::default()
+        }
+    }
+
+    /// Of an attempt after others.
+    pub(super) fn after(known: Known, is_beside_others: bool) -> Self {
+        Self {
+            told: known.told,
+            is_beside_others: is_beside_others || known.steps.is_beside_others(),
+            earlier: known.steps,
+            bytes: Mutex::new(known.progress.into()),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         lock(&self.bytes).len()
     }

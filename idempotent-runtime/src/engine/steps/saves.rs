@@ -11,10 +11,8 @@ use crate::store::Progress;
 pub(super) struct Saves {
     /// Whatever became of it.
     pub(super) tried: usize,
-    /// Into the record.
-    pub(super) done: usize,
-    /// Into those of the aliases. `None`: it has not a beginning of the log, and is left alone.
-    pub(super) aliases: Vec<Option<usize>>,
+    /// Into each record, in the order in which they are held. `None`: it has not a beginning of the log, and is left alone.
+    pub(super) done: Vec<Option<usize>>,
 }
 
 /// Another attempt has the claim, or none has.
@@ -24,29 +22,24 @@ impl Saves {
     /// That record, of all that are held, has none of the log.
     pub(super) fn begin_anew(&mut self, number: usize) {
         self.tried = 0;
-        let Some(alias) = number.checked_sub(1) else {
-            self.done = 0;
-            return;
-        };
-        if let Some(done) = self.aliases.get_mut(alias) {
+        if let Some(done) = self.done.get_mut(number) {
             *done = Some(0);
         }
     }
 
     /// Whether each record that is saved to has the log up to there.
     pub(super) fn are_all_at(&self, end: usize) -> bool {
-        let aliases = self.aliases.iter().flatten();
-        aliases.chain([&self.done]).all(|done| *done >= end)
+        self.done.iter().flatten().all(|done| *done >= end)
     }
 
-    /// The aliases first: the record is what an application sees.
+    /// The aliases first: the first record is what an application sees.
     fn of_all<'a>(
         &'a mut self,
         shared: &'a Shared,
     ) -> impl Iterator<Item = (&'a Held, &'a mut usize)> {
-        let aliases = shared.aliases.iter().zip(&mut self.aliases);
-        let aliases = aliases.filter_map(|(held, done)| Some((held, done.as_mut()?)));
-        aliases.chain(std::iter::once((&shared.held, &mut self.done)))
+        let records: Vec<_> = shared.all_held().zip(&mut self.done).collect();
+        let records = records.into_iter().rev();
+        records.filter_map(|(held, done)| Some((held, done.as_mut()?)))
     }
 
     /// Saves in each record what was appended since the last save there that succeeded.

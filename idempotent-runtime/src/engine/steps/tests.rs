@@ -1,6 +1,7 @@
 //! Steps of a claim that may be another attempt's by now, on a store and a clock that are moved manually.
 
 use std::convert::Infallible;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::*;
@@ -11,6 +12,7 @@ use crate::engine::leases::LeaseView;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordKey;
 use crate::observer::Observers;
+use crate::record::progress::FinishedSteps;
 use crate::record::{Owner, RecordState, StoredResponse, Token};
 use crate::store::backend::Backend;
 use crate::store::memory::MemoryStore;
@@ -47,8 +49,14 @@ impl Attempt {
         };
         let fingerprint = Fingerprint::from_bytes([1; 32]);
         let operation = Described::new("test", None);
-        let claim = ClaimTerms::new(owner, fingerprint, &operation, LEASE, 1000 * LEASE);
-        let request = claim.request(1000 * LEASE, take_over);
+        let claim = ClaimTerms::new(
+            owner,
+            fingerprint,
+            &operation,
+            LEASE,
+            (1000 * LEASE, 1000 * LEASE),
+        );
+        let request = claim.request(take_over);
         let asked_at = Instant::now();
         let claimed = engine.store().claim(&request).await.unwrap();
         let Claim::Acquired(Acquired { attempt, .. }) = claimed else {
@@ -144,7 +152,7 @@ async fn a_step_of_a_record_that_the_store_has_lost_runs_when_it_is_put_back() {
     tokio::time::advance(LEASE).await;
     assert_eq!(first.step("receipt").await.unwrap(), 7);
     let record = engine.read(&owner.key).await.unwrap().unwrap();
-    let steps = crate::engine::finished_steps(&engine, &record).unwrap();
+    let steps = FinishedSteps::decode(&record.progress).unwrap();
     assert_eq!(steps.labels().collect::<Vec<_>>(), ["charge", "receipt"]);
 }
 

@@ -110,7 +110,7 @@ fn a_newer_version_is_refused_and_named() {
 #[test]
 fn unknown_optional_fields_are_left_out_and_required_ones_refused() {
     let step = |tag: u64| {
-        let mut writer = Writer::new(vec![VERSION]);
+        let mut writer = Writer::new(vec![ALONE]);
         writer.map(3);
         for (tag, text) in [(0, "charge"), (2, "u8"), (tag, "of a newer release")] {
             writer.uint(tag);
@@ -175,7 +175,7 @@ proptest! {
         is_current in any::<bool>(),
     ) {
         if let (Some(version), true) = (bytes.first_mut(), is_current) {
-            *version = VERSION;
+            *version = ALONE;
         }
         read(&bytes);
     }
@@ -214,8 +214,13 @@ fn the_record_key_that_a_handler_was_told_is_no_step() {
     append(&mut bytes, &encode_identity(&key));
     let golden = [&b"\x01\xa1\x06\x58\x20"[..], &[7; 32]].concat();
     assert_eq!(bytes, golden);
+    let mut beside = BESIDE_OTHERS.to_vec();
+    append(&mut beside, &encode_identity(&key));
+    assert_eq!(beside, [&[2], &golden[1..]].concat());
+    let read = FinishedSteps::decode(&beside).unwrap();
+    assert!(read.is_beside_others() && read.identity() == Some(key));
     let alone = FinishedSteps::decode(&bytes).unwrap();
-    assert!(alone.is_empty());
+    assert!(alone.is_empty() && !alone.is_beside_others());
     assert_eq!(alone.identity(), Some(key));
     append(
         &mut bytes,
@@ -232,5 +237,25 @@ fn the_record_key_that_a_handler_was_told_is_no_step() {
     assert_eq!(both.identity(), Some(key));
     for damaged in [&b"\x01\xa1\x06\x41\x07"[..], b"\x01\xa1\x06\x60"] {
         assert!(FinishedSteps::decode(damaged).is_err(), "{damaged:?}");
+    }
+}
+
+#[test]
+fn how_a_record_was_claimed_is_no_part_of_what_it_has() {
+    for (longer, shorter, expected) in [
+        (&b"\x01ab"[..], &b"\x02a"[..], true),
+        (b"\x02ab", b"\x01ab", true),
+        (b"\x02ab", b"", true),
+        (b"", b"\x02", true),
+        (b"", b"", true),
+        (b"\x01a", b"\x02b", false),
+        (b"\x01a", b"\x02ab", false),
+        (b"", b"\x02a", false),
+    ] {
+        assert_eq!(
+            begins_with(longer, shorter),
+            expected,
+            "{longer:?} {shorter:?}"
+        );
     }
 }

@@ -69,6 +69,7 @@ impl<'a> Lab<'a> {
             label: None,
             lease: self.lasting(),
             retention: self.lasting() * 5,
+            progress: &[],
             take_over: None,
         })
     }
@@ -79,6 +80,7 @@ impl<'a> Lab<'a> {
             take_over: Some(attempt),
             lease: self.lasting(),
             retention: self.lasting() * 5,
+            progress: &[],
             ..rival(of)?
         })
     }

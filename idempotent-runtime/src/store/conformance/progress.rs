@@ -30,6 +30,8 @@ cases! {
         progress_only_grows,
         progress_stays_while_the_claim_is_held,
         take_over_keeps_the_progress,
+        first_claim_brings_its_progress,
+        progress_that_a_claim_brings_is_for_a_new_record,
         completion_drops_the_progress,
         released_or_removed_key_starts_without_progress,
         expired_key_starts_without_progress;
@@ -299,6 +301,52 @@ async fn take_over_keeps_the_progress(lab: &Lab<'_>) -> Verdict {
         grown,
     )
     .await
+}
+
+/// Also one that begins anew after a record that has expired.
+async fn first_claim_brings_its_progress(lab: &Lab<'_>) -> Verdict {
+    let expired = lab.claimed(lab.mortal_request()?).await?;
+    saved(lab, &expired.owner, b"step 1, step 2").await?;
+    lab.end_lives().await;
+    for first in [lab.request()?, lab.heir(&expired, 1)?] {
+        let request = CaseRequest {
+            progress: b"\0\xff'",
+            ..first
+        };
+        for what in [
+            "claiming with progress",
+            "claiming again with the same token",
+        ] {
+            let claim = lab.store.claim(&request).await?;
+            must_be!(what, claim, Claim::Acquired(Acquired { attempt: 1, .. }));
+            must_be_kept(lab, what, &request.owner, b"\0\xff'").await?;
+        }
+        saved(lab, &request.owner, b"\0\xff', step 1").await?;
+        must_be_kept(lab, "its progress", &request.owner, b"\0\xff', step 1").await?;
+        lab.completed(&request.owner).await?;
+    }
+    Ok(())
+}
+
+async fn progress_that_a_claim_brings_is_for_a_new_record(lab: &Lab<'_>) -> Verdict {
+    for there in [&b""[..], b"step 1"] {
+        let old = lab.abandoned().await?;
+        saved(lab, &old.owner, there).await?;
+        let bringing = |request| CaseRequest {
+            progress: b"another",
+            ..request
+        };
+        let late = bringing(rival(&old)?);
+        let claim = lab.store.claim(&late).await?;
+        must_be!("claiming what is abandoned", claim, Claim::Abandoned { .. });
+        must_be_kept(lab, "after a claim that changed nothing", &old.owner, there).await?;
+        let new = bringing(lab.heir(&old, 1)?);
+        let claim = lab.store.claim(&new).await?;
+        let what = "taking over attempt 1";
+        must_be!(what, claim, Claim::Acquired(Acquired { attempt: 2, .. }));
+        must_be_kept(lab, "after a take-over", &new.owner, there).await?;
+    }
+    Ok(())
 }
 
 async fn completion_drops_the_progress(lab: &Lab<'_>) -> Verdict {

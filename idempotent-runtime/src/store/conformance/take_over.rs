@@ -189,6 +189,7 @@ async fn first_claim_names_the_operation(lab: &Lab<'_>) -> Verdict {
             ..rival(&CaseRequest {
                 operation: "",
                 label: None,
+                progress: &[],
                 ..request
             })?
         };

@@ -61,6 +61,13 @@ struct Running {
 }
 
 impl Running {
+    fn with(progress: &[u8]) -> Box<Self> {
+        Box::new(Self {
+            waiters: None,
+            progress: progress.to_vec(),
+        })
+    }
+
     fn size_bytes(&self) -> usize {
         let waiters = match self.waiters {
             Some(_) => size_of::<Notify>() + 2 * size_of::<usize>() + ALLOCATION,
@@ -86,6 +93,7 @@ impl Entry {
     pub(super) fn claimed(request: &ClaimRequest<'_>, operation: Operation, now: Moment) -> Self {
         let lease_until = now.after(request.lease);
         let expires_at = lease_until.after(request.retention);
+        let running = (!request.progress.is_empty()).then(|| Running::with(request.progress));
         Self {
             fingerprint: request.fingerprint,
             token: Some(request.owner.token),
@@ -97,7 +105,7 @@ impl Entry {
             created_at: now,
             lease_until,
             expires_at,
-            state: State::Running(None),
+            state: State::Running(running),
         }
     }
 

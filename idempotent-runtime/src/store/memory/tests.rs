@@ -28,6 +28,7 @@ fn request(n: u64) -> ClaimRequest<'static> {
         label: None,
         lease: LEASE,
         retention: RETENTION,
+        progress: &[],
         take_over: None,
     }
 }

@@ -119,6 +119,9 @@ impl PooledStatements {
             literal(claim.owner.token.as_bytes()),
             string(claim.operation),
             claim.label.map_or_else(|| "NULL".to_owned(), string),
+            claim
+                .first_progress()
+                .map_or_else(|| "NULL".to_owned(), literal),
             micros(claim.lease).to_string(),
             micros(life).to_string(),
         ]

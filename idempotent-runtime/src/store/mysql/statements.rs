@@ -112,7 +112,8 @@ impl Statements {
             .bind(&request.fingerprint.as_bytes()[..])
             .bind(&request.owner.token.as_bytes()[..])
             .bind(request.operation.to_owned())
-            .bind(request.label.map(str::to_owned));
+            .bind(request.label.map(str::to_owned))
+            .bind(request.first_progress().map(<[u8]>::to_vec));
         bind_times(insert, request)
     }
 
@@ -121,7 +122,8 @@ impl Statements {
             .bind(&request.fingerprint.as_bytes()[..])
             .bind(&request.owner.token.as_bytes()[..])
             .bind(request.operation.to_owned())
-            .bind(request.label.map(str::to_owned));
+            .bind(request.label.map(str::to_owned))
+            .bind(request.first_progress().map(<[u8]>::to_vec));
         bind_times(reclaim, request).bind(&request.owner.key.as_bytes()[..])
     }
 

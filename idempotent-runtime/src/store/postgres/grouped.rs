@@ -41,6 +41,7 @@ pub(super) struct GroupedClaim<'a> {
     label: Option<Cow<'a, str>>,
     lease_us: i64,
     retention_us: i64,
+    progress: Option<Cow<'a, [u8]>>,
     take_over: Option<i32>,
 }
 
@@ -60,6 +61,7 @@ impl<'a> Grouped<'a> {
             label: request.label.map(text),
             lease_us: micros(request.lease),
             retention_us: micros(request.retention),
+            progress: request.first_progress().map(Cow::Borrowed),
             // No record has an attempt that the column cannot hold.
             take_over: request
                 .take_over
@@ -82,6 +84,7 @@ impl<'a> Grouped<'a> {
             Self::Claim(claim) => Grouped::Claim(GroupedClaim {
                 operation: Cow::Owned(claim.operation.clone().into_owned()),
                 label: claim.label.clone().map(|it| Cow::Owned(it.into_owned())),
+                progress: claim.progress.clone().map(|it| Cow::Owned(it.into_owned())),
                 ..*claim
             }),
             Self::Complete(completion) => Grouped::Complete(GroupedCompletion {
@@ -98,7 +101,7 @@ impl<'a> Grouped<'a> {
     /// The part of its size that varies.
     pub(super) fn size_bytes(&self) -> usize {
         match self {
-            Self::Claim(_) => 0,
+            Self::Claim(claim) => claim.progress.as_ref().map_or(0, |it| it.len()),
             Self::Complete(completion) => completion.response.len(),
         }
     }
@@ -131,7 +134,8 @@ impl<'a> Grouped<'a> {
                 .bind(&*claim.operation)
                 .bind(claim.label.as_deref())
                 .bind(claim.lease_us)
-                .bind(claim.retention_us),
+                .bind(claim.retention_us)
+                .bind(claim.progress.as_deref()),
             Self::Complete(completion) => statement(sql)
                 .bind(&completion.owner.key.as_bytes()[..])
                 .bind(&completion.owner.token.as_bytes()[..])
@@ -162,6 +166,7 @@ pub(super) fn group_query<'q>(
         .bind(items.labels)
         .bind(items.leases)
         .bind(items.lives)
+        .bind(items.progresses)
         .bind(items.take_overs)
         .bind(items.statuses)
         .bind(items.responses)
@@ -179,6 +184,7 @@ struct Items<'a> {
     leases: Vec<Option<i64>>,
     /// The retention of a claim, the TTL of a completion.
     lives: Vec<i64>,
+    progresses: Vec<Option<&'a [u8]>>,
     take_overs: Vec<Option<i32>>,
     statuses: Vec<Option<i16>>,
     responses: Vec<Option<&'a [u8]>>,
@@ -192,6 +198,7 @@ impl<'a> Items<'a> {
         self.labels.push(claim.label.as_deref());
         self.leases.push(Some(claim.lease_us));
         self.lives.push(claim.retention_us);
+        self.progresses.push(claim.progress.as_deref());
         self.take_overs.push(claim.take_over);
         self.statuses.push(None);
         self.responses.push(None);
@@ -204,6 +211,7 @@ impl<'a> Items<'a> {
         self.labels.push(None);
         self.leases.push(None);
         self.lives.push(completion.ttl_us);
+        self.progresses.push(None);
         self.take_overs.push(None);
         self.statuses.push(completion.status);
         self.responses.push(Some(&completion.response));

@@ -31,7 +31,7 @@ pub(super) fn claimed(request: &ClaimRequest<'_>) -> (Vec<u8>, u64) {
     let label = beginning(request.label.unwrap_or_default(), LONGEST_LABEL);
     let names = 1 + label.len() + operation.len();
     let length = u16::try_from(names).unwrap_or(u16::MAX);
-    let mut record = Vec::with_capacity(HEAD + names);
+    let mut record = Vec::with_capacity(HEAD + names + request.progress.len());
     record.put_u8(VERSION);
     record.put_slice(request.fingerprint.as_bytes());
     record.put_slice(request.owner.token.as_bytes());
@@ -44,6 +44,7 @@ pub(super) fn claimed(request: &ClaimRequest<'_>) -> (Vec<u8>, u64) {
     record.put_u8(u8::try_from(label.len()).unwrap_or(u8::MAX));
     record.put_slice(label.as_bytes());
     record.put_slice(operation.as_bytes());
+    record.put_slice(request.progress);
     (record, life)
 }
 

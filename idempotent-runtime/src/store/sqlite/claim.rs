@@ -24,6 +24,7 @@ pub(super) struct TryClaim {
     label: Option<String>,
     lease: Duration,
     retention: Duration,
+    progress: Option<Vec<u8>>,
     /// After its lease, when the sweeper is to look at it: a guess.
     purge_after: Duration,
     take_over: Option<u32>,
@@ -47,6 +48,7 @@ impl TryClaim {
             label: request.label.map(str::to_owned),
             lease: request.lease,
             retention: request.retention,
+            progress: request.first_progress().map(<[u8]>::to_vec),
             purge_after: request.retention.min(expected_ttl),
             take_over: request.take_over,
         }
@@ -82,6 +84,7 @@ impl WriteOperation for TryClaim {
             .bind(times.purge_at.0)
             .bind(self.take_over.map(i64::from))
             .bind(self.label)
+            .bind(self.progress)
             .fetch_optional(&mut session.connection)
             .await?;
         if let Some((attempt, created_at)) = written {
@@ -132,6 +135,7 @@ impl Batchable for TryClaim {
             .bind(self.owner.token.as_bytes().to_vec())
             .bind(self.operation.clone())
             .bind(self.label.clone())
+            .bind(self.progress.clone())
             .bind(now.0)
             .bind(times.lease_until.0)
             .bind(times.expires_at.0)

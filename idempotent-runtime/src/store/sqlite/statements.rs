@@ -57,7 +57,7 @@ impl Statements {
             create_index: shared(include_str!("sql/create_index.sql")),
             create_listing_index: shared(include_str!("sql/create_listing_index.sql")),
             claim: shared(include_str!("sql/claim.sql")),
-            claim_all: many(include_str!("sql/claim_all.sql"), 9),
+            claim_all: many(include_str!("sql/claim_all.sql"), 10),
             read: shared(&read.replace("{details}", "NULL, NULL, NULL")),
             read_all: many(include_str!("sql/read_all.sql"), 1),
             get: shared(&read.replace("{details}", "operation, progress, label")),

@@ -195,6 +195,7 @@ fn request(key: u8, token: u8) -> ClaimRequest<'static> {
         label: None,
         lease: Duration::from_secs(60),
         retention: Duration::from_secs(60),
+        progress: &[],
         take_over: None,
     }
 }

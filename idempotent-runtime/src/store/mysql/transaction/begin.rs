@@ -35,6 +35,7 @@ fn claim_of(request: &TransactionRequest, key: RecordKey) -> ClaimRequest<'_> {
         label: request.label.as_deref(),
         lease: Duration::ZERO,
         retention: request.ttl.max(RETENTION),
+        progress: &[],
         take_over: None,
     }
 }

@@ -3,9 +3,9 @@
 --
 -- Plain, because a statement of a function costs as much again as the statement.
 --
--- $1 key, $2 fingerprint, $3 token, $4 operation, $5 label, $6 lease and $7 retention in microseconds
+-- $1 key, $2 fingerprint, $3 token, $4 operation, $5 label, $6 lease and $7 retention in microseconds, $8 progress
 INSERT INTO {schema}."{table}"
-    (record_key, fingerprint, state, token, attempt, operation, label, created_at, lease_until, expires_at)
-VALUES ($1, $2, 1, $3, 1, $4, $5, clock_timestamp(), clock_timestamp() + $6 * interval '1 microsecond',
+    (record_key, fingerprint, state, token, attempt, operation, label, progress, created_at, lease_until, expires_at)
+VALUES ($1, $2, 1, $3, 1, $4, $5, $8, clock_timestamp(), clock_timestamp() + $6 * interval '1 microsecond',
     clock_timestamp() + ($6 + $7) * interval '1 microsecond')
 ON CONFLICT DO NOTHING

@@ -1,2 +1,2 @@
 SELECT place, outcome, attempt_number, age_us, lease_left_us, answer
-FROM {schema}."{table}_group"($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+FROM {schema}."{table}_group"($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)

@@ -54,7 +54,7 @@ CREATE INDEX "{table}_uncompleted" ON {schema}."{table}" (record_key) WHERE stat
 -- with 40001 and have written nothing.
 CREATE OR REPLACE FUNCTION {schema}."{table}_claim"(
     the_key bytea, the_fingerprint bytea, the_token bytea, the_operation text,
-    the_label text, lease_us bigint, retention_us bigint, take_over integer,
+    the_label text, lease_us bigint, retention_us bigint, the_progress bytea, take_over integer,
     OUT outcome text, OUT attempt_number integer, OUT age_us bigint, OUT lease_left_us bigint, OUT answer bytea
 ) LANGUAGE plpgsql VOLATILE AS $claim$
 DECLARE
@@ -74,8 +74,9 @@ BEGIN
         -- 1. No record.
         IF NOT FOUND THEN
             INSERT INTO {schema}."{table}"
-                (record_key, fingerprint, state, token, attempt, operation, label, created_at, lease_until, expires_at)
-            VALUES (the_key, the_fingerprint, 1, the_token, 1, the_operation, the_label,
+                (record_key, fingerprint, state, token, attempt, operation, label, progress,
+                created_at, lease_until, expires_at)
+            VALUES (the_key, the_fingerprint, 1, the_token, 1, the_operation, the_label, the_progress,
                 moment, moment + lease, moment + life)
             ON CONFLICT DO NOTHING;
             IF FOUND THEN
@@ -89,7 +90,7 @@ BEGIN
         IF found_one.expires_at <= moment THEN
             UPDATE {schema}."{table}" r
             SET fingerprint = the_fingerprint, state = 1, waited = false, token = the_token, attempt = 1,
-                operation = the_operation, label = the_label, status_code = NULL, response = NULL, progress = NULL,
+                operation = the_operation, label = the_label, status_code = NULL, response = NULL, progress = the_progress,
                 created_at = clock_timestamp(), lease_until = clock_timestamp() + lease,
                 expires_at = clock_timestamp() + life, purge_at = NULL
             WHERE r.record_key = the_key AND r.expires_at <= clock_timestamp();
@@ -178,7 +179,7 @@ $complete$;
 -- the function's end.
 CREATE OR REPLACE FUNCTION {schema}."{table}_group"(
     keys bytea[], tokens bytea[], hashes bytea[], operations text[], labels text[], leases_us bigint[], lives_us bigint[],
-    take_overs integer[], statuses smallint[], responses bytea[]
+    progresses bytea[], take_overs integer[], statuses smallint[], responses bytea[]
 ) RETURNS TABLE (
     place bigint, outcome text, attempt_number integer, age_us bigint, lease_left_us bigint, answer bytea
 ) LANGUAGE plpgsql VOLATILE SET lock_timeout = '50ms' AS $group$
@@ -186,19 +187,20 @@ DECLARE
     item record;
 BEGIN
     FOR item IN
-        SELECT * FROM unnest(keys, tokens, hashes, operations, labels, leases_us, lives_us, take_overs,
-                statuses, responses)
-            WITH ORDINALITY AS _ (record_key, token, fingerprint, operation, label, lease_us, life_us, take_over,
-                status, response, place)
+        SELECT * FROM unnest(keys, tokens, hashes, operations, labels, leases_us, lives_us, progresses,
+                take_overs, statuses, responses)
+            WITH ORDINALITY AS _ (record_key, token, fingerprint, operation, label, lease_us, life_us, progress,
+                take_over, status, response, place)
         ORDER BY _.record_key, _.place
     LOOP
         place := item.place;
         attempt_number := NULL; age_us := NULL; lease_left_us := NULL; answer := NULL;
         IF item.fingerprint IS NOT NULL THEN
             INSERT INTO {schema}."{table}"
-                (record_key, fingerprint, state, token, attempt, operation, label, created_at, lease_until, expires_at)
-            VALUES (item.record_key, item.fingerprint, 1, item.token, 1, item.operation, item.label, clock_timestamp(),
-                clock_timestamp() + item.lease_us * interval '1 microsecond',
+                (record_key, fingerprint, state, token, attempt, operation, label, progress,
+                created_at, lease_until, expires_at)
+            VALUES (item.record_key, item.fingerprint, 1, item.token, 1, item.operation, item.label, item.progress,
+                clock_timestamp(), clock_timestamp() + item.lease_us * interval '1 microsecond',
                 clock_timestamp() + (item.lease_us + item.life_us) * interval '1 microsecond')
             ON CONFLICT DO NOTHING;
             IF FOUND THEN
@@ -206,7 +208,7 @@ BEGIN
             ELSE
                 SELECT c.* INTO outcome, attempt_number, age_us, lease_left_us, answer
                 FROM {schema}."{table}_claim"(item.record_key, item.fingerprint, item.token, item.operation,
-                    item.label, item.lease_us, item.life_us, item.take_over) c;
+                    item.label, item.lease_us, item.life_us, item.progress, item.take_over) c;
             END IF;
         ELSE
             UPDATE {schema}."{table}" r

@@ -146,6 +146,7 @@ async fn try_to_keep(
             label: request.label.as_deref(),
             lease: answer.map_or(Duration::ZERO, |_| LEASE),
             retention: request.ttl.max(RETENTION),
+            progress: &[],
             take_over: None,
         };
         let claim = row::claim(&records.claim(&claim).await?)?;

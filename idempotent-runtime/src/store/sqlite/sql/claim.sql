@@ -2,9 +2,9 @@
 -- is taken over. No row comes back when the record is in use: then it is read.
 --
 -- ?1 key, ?2 fingerprint, ?3 token, ?4 operation, ?5 now, ?6 end of the lease, ?7 expiry, ?8 when to purge it,
--- ?9 attempt to take over, ?10 label
-INSERT INTO main.{table} (record_key, fingerprint, token, operation, label, state, attempt, created_at, lease_until, expires_at, purge_at)
-VALUES (?1, ?2, ?3, ?4, ?10, 'running', 1, ?5, ?6, ?7, ?8)
+-- ?9 attempt to take over, ?10 label, ?11 progress
+INSERT INTO main.{table} (record_key, fingerprint, token, operation, label, progress, state, attempt, created_at, lease_until, expires_at, purge_at)
+VALUES (?1, ?2, ?3, ?4, ?10, ?11, 'running', 1, ?5, ?6, ?7, ?8)
 ON CONFLICT (record_key) DO UPDATE SET
     fingerprint = excluded.fingerprint,
     token        = excluded.token,
@@ -18,7 +18,7 @@ ON CONFLICT (record_key) DO UPDATE SET
     purge_at     = excluded.purge_at,
     status_code  = NULL,
     response     = NULL,
-    progress     = iif(expires_at <= ?5, NULL, progress)
+    progress     = iif(expires_at <= ?5, excluded.progress, progress)
 WHERE expires_at <= ?5
     -- A token that holds the claim already takes nothing over: it asks a second time. A record that was
     -- abandoned by its owner has none.

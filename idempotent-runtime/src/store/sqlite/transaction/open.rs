@@ -71,6 +71,7 @@ impl Open {
             // Should the handler commit by itself, what others see is that it is unknown how that ends.
             lease: Duration::ZERO,
             retention: request.ttl,
+            progress: &[],
             take_over: None,
         };
         let claim = TryClaim::new(&claim, request.ttl);
