@@ -242,3 +242,43 @@ async fn a_transaction_ends_as_its_connection_began_whatever_the_completion_type
     }
     scratch.clean_up().await;
 }
+
+/// It saw what another transaction had not committed: a duplicate of one that ran was told that its outcome is unknown, and one
+/// of a commit that did not happen got its response.
+#[tokio::test]
+async fn what_is_not_committed_answers_no_request() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let settings = "SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED";
+    let (first, second) = (Till::new(&scratch, settings), Till::new(&scratch, settings));
+    let request = request();
+    let Claim::Acquired(mut session) = first.begin(&transaction(&request)).await else {
+        panic!("it is the first");
+    };
+    let duplicate = transaction(&rival(&request));
+    let begun = second.begin(&duplicate).await;
+    assert!(
+        matches!(begun, Claim::InFlight { .. }),
+        "running: {begun:?}"
+    );
+    // What `commit` sends in front of `COMMIT`.
+    let record = format!(
+        "UPDATE {} SET state = 2, response = X'00', expires_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
+        scratch.table
+    );
+    let record = sqlx::raw_sql(AssertSqlSafe(record));
+    record.execute(session.connection()).await.unwrap();
+    let begun = second.begin(&duplicate).await;
+    assert!(
+        matches!(begun, Claim::InFlight { .. }),
+        "recorded: {begun:?}"
+    );
+    session.roll_back().await;
+    first.settle(false).await;
+    let Claim::Acquired(session) = second.begin(&duplicate).await else {
+        panic!("the first was rolled back");
+    };
+    session.roll_back().await;
+    scratch.clean_up().await;
+}
