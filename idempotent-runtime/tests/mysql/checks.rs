@@ -34,6 +34,16 @@ async fn check_tells_what_is_wrong_with_the_table() {
             "ALTER TABLE {table} ENGINE = InnoDB",
             "its engine is MyISAM",
         ),
+        (
+            "ALTER TABLE {table} DROP PRIMARY KEY",
+            "ALTER TABLE {table} ADD PRIMARY KEY (record_key)",
+            "the table `records` has no primary key on `record_key` alone, as after half of a restore: two requests with one key would both run",
+        ),
+        (
+            "ALTER TABLE {table} DROP PRIMARY KEY, ADD PRIMARY KEY (record_key, created_at)",
+            "ALTER TABLE {table} DROP PRIMARY KEY, ADD PRIMARY KEY (record_key)",
+            "the table `records` has no primary key on `record_key` alone, as after half of a restore: two requests with one key would both run",
+        ),
     ] {
         scratch.execute(wrong).await;
         assert_eq!(told(&store).await, [what]);

@@ -155,3 +155,26 @@ async fn debug_shows_no_password() {
     );
     scratch.clean_up().await;
 }
+
+/// A copy of the table, as by `CREATE TABLE ... SELECT`, has its columns and no key: each claim of one key was acquired.
+#[tokio::test]
+async fn a_table_without_its_primary_key_is_refused() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let running = scratch.store(1);
+    scratch
+        .execute("ALTER TABLE {table} DROP PRIMARY KEY")
+        .await;
+    let first = request();
+    for claim in [first, rival(&first)] {
+        let error = running.claim(&claim).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Refused);
+    }
+    assert!(scratch.store(1).migrate().await.is_err());
+    scratch
+        .execute("ALTER TABLE {table} ADD PRIMARY KEY (record_key, created_at)")
+        .await;
+    assert!(scratch.store(1).migrate().await.is_err());
+    scratch.clean_up().await;
+}

@@ -8,7 +8,7 @@ use idempotent_runtime::store::{ListFilter, Store, StoreErrorKind};
 
 use crate::own_server::OwnServer;
 use crate::sql::sql_store_tests;
-use crate::support::{PATIENCE, Scratch, backend, chain, claimed, pool, request, server};
+use crate::support::{PATIENCE, Scratch, backend, chain, claimed, pool, request, rival, server};
 
 sql_store_tests!(
     Scratch: missing_table_is_refused_and_the_cause_names_migrate,
@@ -266,5 +266,25 @@ async fn rows_with_keys_of_another_length_do_not_stop_a_listing() {
     }
     assert!(next.is_none(), "it has no end");
     assert_eq!(seen, [ours.owner.key]);
+    scratch.clean_up().await;
+}
+
+/// What a restore has not made yet, or could not make: each claim of one key was acquired.
+#[tokio::test]
+async fn table_without_its_primary_key_is_refused() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    for without in [
+        r#"ALTER TABLE "{table}" DROP CONSTRAINT "{table}_pkey""#,
+        r#"ALTER TABLE "{table}" ADD CONSTRAINT "{table}_pkey" PRIMARY KEY (record_key, created_at)"#,
+    ] {
+        scratch.execute(without).await;
+        let store = scratch.store(1);
+        let first = request();
+        let claims = [store.claim(&first).await, store.claim(&rival(&first)).await];
+        assert!(claims.iter().all(Result::is_err), "{without}: {claims:?}");
+        assert!(store.migrate().await.is_err(), "{without}");
+    }
     scratch.clean_up().await;
 }

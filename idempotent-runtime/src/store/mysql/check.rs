@@ -71,11 +71,7 @@ async fn of_table(
         }
         Err(unusable) => {
             let what = unusable.to_string();
-            return Ok(vec![Finding::danger(
-                what,
-                MISSING,
-                "use the release that made it; with another table a retry of a key in this one would run again",
-            )]);
+            return Ok(vec![Finding::danger(what, MISSING, unusable.fix())]);
         }
     }
     let good = format!("the table `{table}` is there, with a schema that this release reads");

@@ -73,9 +73,11 @@ async fn is_ready(
 pub(super) fn found(row: &MySqlRow) -> Result<Found, StoreError> {
     let (columns, ours): (i64, i64) = (column(row, 0)?, column(row, 1)?);
     let version: Option<&[u8]> = column(row, 2)?;
+    let has_key = column::<i64>(row, 3)? == 1;
     let version = version.and_then(|version| str::from_utf8(version).ok()?.parse().ok());
     Ok(match (columns, ours) {
         (0, _) => Found::Nothing,
+        (_, 3) if version == Some(VERSION) && !has_key => Found::WithoutKey,
         (_, 3) => Found::Made(version),
         _ => Found::Foreign,
     })

@@ -119,11 +119,8 @@ async fn table(connection: &mut PgConnection, place: &Place) -> sqlx::Result<Vec
             return Ok(vec![Finding::danger(what, MISSING, MIGRATE)]);
         }
         Err(unusable) => {
-            return Ok(vec![Finding::danger(
-                unusable.to_string(),
-                MISSING,
-                "use the release that made it; with another table a retry of a key in this one would run again",
-            )]);
+            let what = unusable.to_string();
+            return Ok(vec![Finding::danger(what, MISSING, unusable.fix())]);
         }
     };
     let found = condition(connection, &schema, &place.table).await?;

@@ -166,11 +166,14 @@ fn found(place: &Place, row: Option<&PgRow>) -> sqlx::Result<Result<Option<Strin
 fn made(row: &PgRow) -> sqlx::Result<Found> {
     let version: Option<&str> = row.try_get("version")?;
     let comment: Option<&str> = row.try_get("comment")?;
+    let has_key: bool = row.try_get("has_key")?;
     let old = comment.and_then(|comment| comment.strip_prefix(OLD_COMMENT));
     Ok(match version.or(old) {
-        Some(version) => version
-            .parse()
-            .map_or(Found::Foreign, |version| Found::Made(Some(version))),
+        Some(version) => match version.parse() {
+            Ok(VERSION) if !has_key => Found::WithoutKey,
+            Ok(version) => Found::Made(Some(version)),
+            Err(_) => Found::Foreign,
+        },
         None => Found::Foreign,
     })
 }

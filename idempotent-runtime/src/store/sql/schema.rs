@@ -8,6 +8,8 @@ pub(in crate::store) enum Found {
     Nothing,
     /// A table of this crate. One of the first releases can have no version.
     Made(Option<u32>),
+    /// A table of this release, in which one key can have two records.
+    WithoutKey,
     /// A table that this crate has not made.
     Foreign,
 }
@@ -32,6 +34,11 @@ pub(in crate::store) enum Unusable {
          this one would run again)"
     )]
     Unversioned(String, u32),
+    #[error(
+        "the table `{0}` has no primary key on `record_key` alone, as after half of a restore: two requests with one \
+         key would both run"
+    )]
+    WithoutKey(String),
     #[error("table `{0}` exists but was not created by idempotent-runtime: use another name")]
     Foreign(String),
 }
@@ -43,9 +50,19 @@ impl Unusable {
             Self::Newer(..) | Self::Older(..) | Self::Unversioned(..) => {
                 StoreErrorKind::OtherRelease
             }
-            Self::Foreign(_) => StoreErrorKind::Refused,
+            Self::WithoutKey(_) | Self::Foreign(_) => StoreErrorKind::Refused,
         };
         StoreError::new(store, kind).with_source(self)
+    }
+
+    /// What an operator does about it.
+    pub(in crate::store) fn fix(&self) -> &'static str {
+        match self {
+            Self::WithoutKey(_) => "`ALTER TABLE ... ADD PRIMARY KEY (record_key)`",
+            Self::Newer(..) | Self::Older(..) | Self::Unversioned(..) | Self::Foreign(_) => {
+                "use the release that made it; with another table a retry of a key in this one would run again"
+            }
+        }
     }
 }
 
@@ -67,6 +84,7 @@ impl Found {
             Self::Made(Some(newer)) if *newer > reads => Unusable::Newer(table(), *newer, reads),
             Self::Made(Some(older)) => Unusable::Older(table(), *older, reads),
             Self::Made(None) => Unusable::Unversioned(table(), reads),
+            Self::WithoutKey => Unusable::WithoutKey(table()),
             Self::Foreign => Unusable::Foreign(table()),
         })
     }

@@ -66,8 +66,7 @@ async fn of_table(
         }
         Err(unusable) => {
             let what = unusable.to_string();
-            let fix = "use the release that made it; with another table a retry of a key in this one would run again";
-            return Ok(vec![Finding::danger(what, MISSING, fix)]);
+            return Ok(vec![Finding::danger(what, MISSING, unusable.fix())]);
         }
     }
     let indexes = "SELECT count(*) FROM main.sqlite_schema \
