@@ -203,3 +203,38 @@ async fn record_is_marked_once_and_starts_over_without_the_mark() {
     assert!(!scratch.is_marked(&running).await);
     scratch.clean_up().await;
 }
+
+/// The server's queue of notifications is full when a session that listens, to whatever channel of whatever database, has had a
+/// transaction open for long. Completions of marked records failed at their commit (54000), and so did their release: such a
+/// key was in flight until that session ended.
+#[tokio::test]
+async fn claim_ends_without_a_notification_where_their_queue_is_full() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    // In front of the server's own functions.
+    scratch
+        .execute(
+            r#"CREATE SCHEMA "{table}";
+               CREATE FUNCTION "{table}".pg_notification_queue_usage() RETURNS double precision
+                   LANGUAGE sql AS 'SELECT 1::double precision';
+               CREATE FUNCTION "{table}".pg_notify(text, text) RETURNS void LANGUAGE plpgsql AS $$
+                   BEGIN RAISE 'too many notifications in the NOTIFY queue' USING ERRCODE = '54000'; END $$"#,
+        )
+        .await;
+    let path = format!("{},pg_catalog,public", scratch.table);
+    let full = scratch.options.clone().options([("search_path", path)]);
+    let store = scratch.store_on(pool(&full, 1)).with_schema("public");
+    let completed = claimed(&store).await;
+    let released = claimed(&store).await;
+    let mut admin = scratch.admin.acquire().await.unwrap();
+    for request in [&completed, &released] {
+        assert!(mark(&scratch, &mut admin, request).await);
+    }
+    let stored = store.complete(&completed.owner, &answer(), TTL).await;
+    assert_eq!(stored.unwrap(), Completion::Stored);
+    let release = store.release(&[released.owner]).await.remove(0);
+    assert_eq!(release.unwrap(), Release::Released);
+    scratch.execute(r#"DROP SCHEMA "{table}" CASCADE"#).await;
+    scratch.clean_up().await;
+}

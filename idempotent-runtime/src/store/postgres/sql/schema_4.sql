@@ -296,10 +296,15 @@ $wait$;
 -- By a trigger whose condition is the mark, so that a record without waiters notifies of nothing: a
 -- transaction that does takes one lock for the whole server from before its commit is flushed until
 -- after it, and such commits go one by one and not in groups.
+--
+-- Not while the server's queue of notifications is nearly full, as it is when any session that listens has had a transaction
+-- open for long: the claim could not end, because its commit would be refused (54000). Its waiters look.
 CREATE OR REPLACE FUNCTION {schema}."{table}_tell"() RETURNS trigger
 LANGUAGE plpgsql AS $tell$
 BEGIN
-    PERFORM pg_notify('{table}_done', encode(OLD.record_key, 'hex'));
+    IF pg_notification_queue_usage() < 0.9 THEN
+        PERFORM pg_notify('{table}_done', encode(OLD.record_key, 'hex'));
+    END IF;
     RETURN NULL;
 END
 $tell$;
