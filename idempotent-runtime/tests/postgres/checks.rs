@@ -124,6 +124,14 @@ async fn check_tells_a_user_without_rights_and_a_role_that_does_not_wait_for_the
         .await;
     assert_eq!(told(&store).await, []);
     scratch
+        .execute(
+            r#"ALTER TABLE "{table}" ENABLE ROW LEVEL SECURITY;
+               CREATE POLICY all_of_them ON "{table}" FOR INSERT WITH CHECK (true)"#,
+        )
+        .await;
+    let secured = "row-level security of the table applies to this user".to_owned();
+    assert_eq!(told(&store).await, [(Severity::Danger, secured)]);
+    scratch
         .execute(r#"DROP OWNED BY "{table}"; DROP ROLE "{table}""#)
         .await;
     scratch.clean_up().await;

@@ -10,7 +10,7 @@ pub(super) async fn condition(
     connection: &mut PgConnection,
     schema: &str,
     table: &TableName,
-) -> sqlx::Result<[Finding; 3]> {
+) -> sqlx::Result<[Finding; 4]> {
     let row = sqlx::query(include_str!("sql/check.sql"))
         .bind(schema)
         .bind(table.to_string())
@@ -18,7 +18,16 @@ pub(super) async fn condition(
         .await?;
     let (unlogged, indexes): (bool, i64) = (row.try_get("unlogged")?, row.try_get("indexes")?);
     let (allowed, complete): (bool, bool) = (row.try_get("allowed")?, row.try_get("complete")?);
+    let secured: bool = row.try_get("secured")?;
     Ok([
+        match secured {
+            true => Finding::danger(
+                "row-level security of the table applies to this user",
+                "a record that a policy hides cannot be claimed and is not absent: requests are answered 503 while the server is at work on them for 10 s each",
+                "`ALTER TABLE ... DISABLE ROW LEVEL SECURITY`, or `ALTER ROLE ... BYPASSRLS` for this user",
+            ),
+            false => Finding::good("no row-level security applies to this user"),
+        },
         match unlogged {
             true => Finding::danger(
                 "the table is UNLOGGED",

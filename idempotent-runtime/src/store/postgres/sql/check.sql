@@ -1,5 +1,5 @@
 -- Whether the table survives a crash, how many of its two indexes can be used, and whether this user may do all that the
--- store does, with the table and with its functions, and whether all of these are there.
+-- store does, with the table and with its functions, whether policies hide rows from it, and whether all functions are there.
 --
 -- $1 the schema, $2 the table's name
 SELECT c.relpersistence = 'u' AS unlogged,
@@ -10,6 +10,7 @@ SELECT c.relpersistence = 'u' AS unlogged,
         AND has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
         AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')
         AND f.executable = f.present AS allowed,
+    row_security_active(c.oid) AS secured,
     f.present = 6 AS complete
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
