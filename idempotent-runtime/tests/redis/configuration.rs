@@ -114,6 +114,34 @@ async fn the_check_says_what_it_may_not_look_at() {
     }
 }
 
+/// Nothing was said, and its claims could not be completed.
+#[tokio::test]
+async fn the_check_says_which_commands_are_refused() {
+    const SAFE: [&str; 2] = ["--appendonly", "yes"];
+    let documented = "~idempotent:* ~idempotent-test-* &idempotent:done +set +get +getrange +strlen +eval +evalsha \
+        +setrange +pttl +pexpire +del +publish +subscribe +scan +info +time +config|get";
+    let enough = [&with_user(documented)[..], &SAFE].concat();
+    let without_scripts = [&with_user("~* +@all -eval -evalsha")[..], &SAFE].concat();
+    let read_only = [&with_user("%R~* +@all")[..], &SAFE].concat();
+    let renamed = [&["--rename-command", "EVALSHA", ""][..], &SAFE].concat();
+    for (settings, parameters, expected) in [
+        (enough, AS_USER, None),
+        (without_scripts, AS_USER, Some("EVAL, EVALSHA")),
+        (
+            read_only,
+            AS_USER,
+            Some("SET, SETRANGE, PEXPIRE, DEL, EVAL, EVALSHA"),
+        ),
+        (renamed, "", Some("EVALSHA")),
+    ] {
+        let Some(findings) = check(&settings, parameters).await else {
+            return;
+        };
+        let refused = |what| format!("danger: the server does not let this user run {what}");
+        assert_eq!(findings, Vec::from_iter(expected.map(refused)));
+    }
+}
+
 #[tokio::test]
 async fn connect_logs_what_the_check_finds() {
     let Some(server) = Server::start(&[]).await else {

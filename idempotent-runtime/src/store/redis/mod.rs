@@ -124,6 +124,7 @@ mod pulse;
 mod reconnecting;
 mod records;
 mod reply;
+mod rights;
 mod row;
 mod scripts;
 mod servers;

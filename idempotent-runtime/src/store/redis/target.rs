@@ -1,5 +1,6 @@
 //! What a [`Target`] needs of the store besides its operations.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use ::redis::aio::ConnectionLike;
@@ -7,8 +8,9 @@ use async_trait::async_trait;
 
 use super::line::Line;
 use super::servers::Servers;
-use super::{ReconnectingConnection, RedisStore, configuration, connect};
+use super::{ReconnectingConnection, RedisStore, configuration, connect, rights};
 use crate::error::Error;
+use crate::key::RecordKey;
 use crate::store::target::Named;
 use crate::store::{Finding, Severity, Store, StoreError, Target};
 
@@ -32,8 +34,8 @@ impl RedisStore {
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
-    /// Looks for settings of the server that can lose records, the worst first: eviction, missing
-    /// persistence, a replica, a version that is too old.
+    /// Looks for what can lose records or keep them from being completed, the worst first: eviction, missing
+    /// persistence, a replica, a version that is too old, a command that this user may not run.
     ///
     /// A server that does not let us look is no error but a [`Finding`] that says so.
     ///
@@ -52,7 +54,13 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
     ///
     /// As [`check_configuration`](Self::check_configuration).
     pub async fn check(&self) -> Result<Vec<Finding>, StoreError> {
-        configuration::check(&mut self.records.line.connection()).await
+        let mut connection = self.records.line.connection();
+        let mut findings = configuration::check(&mut connection).await?;
+        // No digest is so.
+        let missing = self.records.name(&RecordKey::from_bytes([0; 32]));
+        findings.push(rights::check(&mut connection, &missing).await?);
+        findings.sort_by_key(|finding| Reverse(finding.severity));
+        Ok(findings)
     }
 }
 
