@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous};
 
 use super::database::Database;
 use super::each::{Each, Item};
@@ -33,6 +33,8 @@ impl Records {
             .clone()
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
+            // Or the writer would lock out the readers, and the application.
+            .locking_mode(SqliteLockingMode::Normal)
             // On macOS the disk keeps what it has been given for itself unless it is told twice.
             .pragma("fullfsync", "ON")
             .pragma("checkpoint_fullfsync", "ON")

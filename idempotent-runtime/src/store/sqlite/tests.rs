@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
-use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sqlx::sqlite::{SqliteJournalMode, SqliteLockingMode, SqliteSynchronous};
 use tokio::task::JoinHandle;
 
 use super::claim::TryClaim;
@@ -78,6 +78,7 @@ async fn careless_options_of_a_pool_are_overruled() {
         .filename(&file.0)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Off)
+        .locking_mode(SqliteLockingMode::Exclusive)
         .synchronous(SqliteSynchronous::Off);
     let store = SqliteStore::new(SqlitePool::connect_lazy_with(options));
     let mut session = session(&store).await;
@@ -87,6 +88,11 @@ async fn careless_options_of_a_pool_are_overruled() {
         .await
         .unwrap();
     assert_eq!(synchronous, 2);
+    let locking: String = sqlx::query_scalar("PRAGMA locking_mode")
+        .fetch_one(&mut session.connection)
+        .await
+        .unwrap();
+    assert_eq!(locking, "normal");
 }
 
 #[tokio::test]
