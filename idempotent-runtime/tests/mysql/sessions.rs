@@ -282,3 +282,30 @@ async fn what_is_not_committed_answers_no_request() {
     session.roll_back().await;
     scratch.clean_up().await;
 }
+
+/// A server's default, which the sessions of a pool have.
+#[tokio::test]
+async fn the_mode_of_a_session_is_no_matter() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    for settings in [
+        "SET sql_mode = 'ORACLE,EMPTY_STRING_IS_NULL', autocommit = 0",
+        "SET sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,NO_UNSIGNED_SUBTRACTION'",
+        "SET sql_mode = 'SIMULTANEOUS_ASSIGNMENT,TIME_ROUND_FRACTIONAL,HIGH_NOT_PRECEDENCE,IGNORE_SPACE'",
+        "SET sql_mode = 'MAXDB', time_zone = '+05:45', sql_safe_updates = 1, sql_select_limit = 1",
+    ] {
+        let till = Till::new(&scratch, settings);
+        let paid = till.run("SELECT 1").await;
+        let record = till.0.store.get(&paid.owner.key).await.unwrap().unwrap();
+        assert!(
+            record.expires_in.abs_diff(TTL) < Duration::from_secs(20),
+            "{settings}"
+        );
+        assert!(
+            matches!(till.begin(&paid).await, Claim::Completed(_)),
+            "{settings}"
+        );
+    }
+    scratch.clean_up().await;
+}
