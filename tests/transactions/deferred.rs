@@ -108,7 +108,9 @@ async fn deferred_work_that_takes_longer_than_the_store_may_is_committed<C: Data
     let server = scene.serve(scene.builder(4).store_timeout(limit)).await;
     let [set, none] = ["sql SET LOCAL search_path = public, pg_temp; pay", "pay"];
     let mut keyed = Vec::new();
-    for (key, steps) in [("set", set), ("not-set", none)] {
+    let disabled =
+        "sql SET LOCAL search_path = public, pg_temp; sql SET LOCAL track_activities = off; pay";
+    for (key, steps) in [("set", set), ("not-set", none), ("disabled", disabled)] {
         let first = server.post("/all", key, steps).await;
         tokio::time::sleep(Duration::from_secs(4)).await;
         keyed.push((key, first, server.post("/all", key, steps).await));
