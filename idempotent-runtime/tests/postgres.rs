@@ -50,6 +50,8 @@ mod lost_replies;
 mod marks;
 #[path = "support/postgres_own_server.rs"]
 mod own_server;
+#[path = "postgres/paths.rs"]
+mod paths;
 #[path = "postgres/pgbouncer.rs"]
 mod pgbouncer;
 #[path = "support/postgres_proxy.rs"]

@@ -104,7 +104,8 @@ async fn replicas(connection: &mut PgConnection) -> sqlx::Result<Option<Finding>
 
 async fn clock(connection: &mut PgConnection) -> sqlx::Result<Finding> {
     let asked = SystemTime::now();
-    let now = sqlx::query_scalar("SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::bigint");
+    let now =
+        sqlx::query_scalar("SELECT (date_part('epoch', clock_timestamp()) * 1e6::float8)::bigint");
     Ok(Finding::of_clock(now.fetch_one(connection).await?, asked))
 }
 

@@ -120,7 +120,7 @@ async fn migrate_by(
 /// One at a time: `IF NOT EXISTS` and `OR REPLACE` both fail when they are raced.
 async fn lock(connection: &mut PgConnection, table: &TableName) -> sqlx::Result<()> {
     sqlx::query(
-        "SELECT pg_advisory_xact_lock(hashtextextended('idempotent-runtime migrate ' || $1, 0))",
+        "SELECT pg_advisory_xact_lock(hashtextextended('idempotent-runtime migrate ' || $1, 0::bigint))",
     )
     .bind(table.to_string())
     .execute(connection)

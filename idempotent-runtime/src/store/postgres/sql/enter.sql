@@ -20,7 +20,7 @@ SELECT current_setting('idempotent.is_taken', true) AS is_taken,
     CASE WHEN (r.expires_at > clock_timestamp()) IS NOT TRUE AND current_setting('transaction_read_only') = 'off'
             AND current_setting('idempotent.is_taken', true) = 'false'
         THEN txid_current() END AS id,
-    pg_backend_pid() AS backend, (date_part('epoch', pg_postmaster_start_time()) * 1e6)::bigint AS server
+    pg_backend_pid() AS backend, (date_part('epoch', pg_postmaster_start_time()) * 1e6::float8)::bigint AS server
 FROM (VALUES (1)) AS one LEFT JOIN (
     SELECT fingerprint, state, response, attempt, created_at, lease_until, expires_at
     FROM {schema}."{table}"

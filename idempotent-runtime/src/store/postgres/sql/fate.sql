@@ -12,5 +12,5 @@ SELECT CASE WHEN is_its THEN txid_status($2) ELSE 'elsewhere' END AS status,
         WHERE pid = $3 AND backend_xid::text::bigint = $2 & 4294967295 AND pg_has_role(usesysid, 'USAGE')
     ) END AS is_ended
 FROM (
-    SELECT (date_part('epoch', pg_postmaster_start_time()) * 1e6)::bigint = $1 AS is_its OFFSET 0
+    SELECT (date_part('epoch', pg_postmaster_start_time()) * 1e6::float8)::bigint = $1 AS is_its OFFSET 0
 ) AS server

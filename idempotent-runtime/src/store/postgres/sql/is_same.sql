@@ -6,6 +6,6 @@
 --
 -- $1 the session's settings as session.sql had them at the beginning
 SELECT pg_catalog.txid_current_if_assigned() AS id,
-    {session} = $1::text[] AS is_same,
+    {session} OPERATOR(pg_catalog.=) $1::text[] AS is_same,
     CASE WHEN pg_catalog.current_setting('client_connection_check_interval', true) <> '0'
         THEN pg_catalog.set_config('client_connection_check_interval', '0', true) END AS unchecked

@@ -3,9 +3,9 @@
 --
 -- $1 the key after which to begin, $2 how many
 SELECT record_key, operation, label, state, attempt,
-    (extract(epoch FROM statement_timestamp() - created_at) * 1e6)::bigint AS age_us,
-    (extract(epoch FROM lease_until - statement_timestamp()) * 1e6)::bigint AS lease_left_us,
-    (extract(epoch FROM expires_at - statement_timestamp()) * 1e6)::bigint AS expires_in_us,
+    (date_part('epoch', statement_timestamp() - created_at) * 1e6::float8)::bigint AS age_us,
+    (date_part('epoch', lease_until - statement_timestamp()) * 1e6::float8)::bigint AS lease_left_us,
+    (date_part('epoch', expires_at - statement_timestamp()) * 1e6::float8)::bigint AS expires_in_us,
     coalesce(octet_length(response), octet_length(progress), 0)::bigint AS size_bytes
 FROM {schema}."{table}"
 WHERE {which} record_key > $1 AND octet_length(record_key) = 32

@@ -10,7 +10,7 @@
 --
 -- $1 how many
 WITH sweeper AS MATERIALIZED (
-    SELECT pg_try_advisory_xact_lock(hashtextextended('idempotent-runtime sweep {table}', 0)) AS is_me
+    SELECT pg_try_advisory_xact_lock(hashtextextended('idempotent-runtime sweep {table}', 0::bigint)) AS is_me
 ),
 completed AS MATERIALIZED (
     SELECT record_key FROM {schema}."{table}"

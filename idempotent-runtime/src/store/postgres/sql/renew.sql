@@ -5,8 +5,8 @@
 --
 -- $1 keys, $2 tokens, $3 leases and $4 retentions in microseconds
 WITH asked AS MATERIALIZED (
-    SELECT record_key, token, clock_timestamp() + lease_us * interval '1 microsecond' AS lease_until,
-        retention_us * interval '1 microsecond' AS retention, place
+    SELECT record_key, token, clock_timestamp() + lease_us::float8 * interval '1 microsecond' AS lease_until,
+        retention_us::float8 * interval '1 microsecond' AS retention, place
     FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bigint[])
         WITH ORDINALITY AS _ (record_key, token, lease_us, retention_us, place)
 ),

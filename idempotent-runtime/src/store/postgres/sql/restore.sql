@@ -10,7 +10,7 @@
 SELECT
     CASE WHEN now.session[1] <> ($1::text[])[1]
         THEN pg_catalog.set_config('session_authorization', ($1::text[])[1], $2) END,
-    CASE WHEN now.session[1:2] <> ($1::text[])[1:2]
+    CASE WHEN now.session[1:2] OPERATOR(pg_catalog.<>) ($1::text[])[1:2]
         THEN pg_catalog.set_config('role', ($1::text[])[2], $2) END,
     CASE WHEN now.session[3] <> ($1::text[])[3]
         THEN pg_catalog.set_config('search_path', ($1::text[])[3], $2) END,

@@ -1,7 +1,9 @@
 -- Schema 4. Sent as one message, inside the transaction of `migrate`.
 --
 -- {schema} is a quoted identifier. Everything is named with it, in the bodies of functions too: what a
--- session's `search_path` says must not decide which records count.
+-- session's `search_path` says must not decide which records count. So no operator or function has arguments of other types
+-- than the server's own: one for just these types, in a schema of the path, would be taken instead (`bigint * interval`).
+-- Likewise in all other statements.
 
 -- One row a record. No CHECK constraints: the server reads the text of each one anew for every row that is
 -- written, and plans it: eight of them cost half as much as the row itself. What no release of this crate has
@@ -141,7 +143,7 @@ CREATE OR REPLACE FUNCTION {schema}."{table}_complete"(
     the_key bytea, the_token bytea, the_status smallint, the_response bytea, ttl_us bigint, OUT outcome text
 ) LANGUAGE plpgsql VOLATILE AS $complete$
 DECLARE
-    ttl CONSTANT interval := ttl_us * interval '1 microsecond';
+    ttl CONSTANT interval := ttl_us::float8 * interval '1 microsecond';
 BEGIN
     LOOP
         UPDATE {schema}."{table}" r
