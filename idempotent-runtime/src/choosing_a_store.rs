@@ -38,6 +38,12 @@
 //! "Process crash" is a crash of your application. On every store, what was *running* at that moment is
 //! abandoned: see [`OnAbandoned`](crate::OnAbandoned).
 //!
+//! **A clock that is set.** Leases and TTLs end by the clock of the store's server (SQLite: of the machine). Correcting it slowly
+//! (`chronyd` and `ntpd` slew it) harms nothing. Set ahead by more than what is left of a TTL, it ends that record, and a retry runs; so
+//! does what was completed while the clock was behind by more than the TTL, as soon as the clock is right again. A lease that it ends is
+//! renewed at once where the request's process is alive. Set back, it keeps records for as much longer, and the keys of crashed requests
+//! `in-flight` for as much longer. So synchronise the clock before the server starts, and let nothing set it later.
+//!
 //! # Settings for payments
 //!
 //! * **PostgreSQL**: `fsync`, `full_page_writes` and `synchronous_commit` on (the defaults); with
