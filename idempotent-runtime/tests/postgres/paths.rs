@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use idempotent_runtime::store::{Completion, ListFilter, Renewal, Renewed, Store as _};
+use idempotent_runtime::store::{
+    Acquired, Claim, ClaimRequest, Completion, ListFilter, Renewal, Renewed, Store as _,
+};
 
 use crate::hints::abandoned;
-use crate::support::{Scratch, TTL, answer, claimed, pool};
+use crate::support::{Scratch, TTL, answer, claimed, pool, rival};
 
 /// Before PostgreSQL 15 each user may create in `public`. One such operator made every record expire at once, and each retry of
 /// a key ran; another could have done anything that the store's role may do.
@@ -43,6 +45,22 @@ async fn operators_of_others_are_not_taken_for_the_servers_own() {
                    $$ BEGIN RAISE 'it was taken'; END $$"#,
         )
         .await;
+    let first = claimed(&store).await;
+    let claim = store.claim(&rival(&first)).await.unwrap();
+    let Claim::InFlight { lease_left } = claim else {
+        panic!("{claim:?}");
+    };
+    assert!(lease_left > first.lease / 2, "{lease_left:?}");
+    let again = ClaimRequest {
+        take_over: Some(1),
+        ..rival(&late)
+    };
+    let claim = store.claim(&again).await.unwrap();
+    assert!(
+        matches!(claim, Claim::Acquired(Acquired { attempt: 2, .. })),
+        "{claim:?}"
+    );
+    let late = abandoned(&store).await;
     let stored = store.complete(&completed.owner, &answer(), TTL).await;
     assert_eq!(stored.unwrap(), Completion::Stored);
     let minute = Duration::from_secs(60);
@@ -64,7 +82,7 @@ async fn operators_of_others_are_not_taken_for_the_servers_own() {
         assert!(record.expires_in.abs_diff(life) < minute / 2, "{record:?}");
     }
     let all = ListFilter::default();
-    assert_eq!(store.list(&all, None, 9).await.unwrap().records.len(), 3);
+    assert_eq!(store.list(&all, None, 9).await.unwrap().records.len(), 5);
     store.purge_expired(9).await.unwrap();
     store.migrate().await.unwrap();
     store.check().await.unwrap();

@@ -1,5 +1,6 @@
 //! Migrations, names, and what is said when there is no schema.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use idempotent_runtime::ErrorKind;
@@ -286,5 +287,51 @@ async fn table_without_its_primary_key_is_refused() {
         assert!(claims.iter().all(Result::is_err), "{without}: {claims:?}");
         assert!(store.migrate().await.is_err(), "{without}");
     }
+    scratch.clean_up().await;
+}
+
+/// The same behind the back of a process that has seen the table whole, as when it is restored.
+#[tokio::test]
+async fn table_that_loses_its_primary_key_takes_no_claims() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let store = Arc::new(scratch.store(1));
+    claimed(&*store).await;
+    let without = r#"ALTER TABLE "{table}" DROP CONSTRAINT "{table}_pkey""#;
+    scratch.execute(without).await;
+    let first = request();
+    let claims = [first, first, rival(&first)].map(|request| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.claim(&request).await })
+    });
+    for claim in claims {
+        let claim = claim.await.unwrap();
+        assert!(claim.is_err(), "{claim:?}");
+    }
+    scratch.clean_up().await;
+}
+
+/// Row-level security that lets a role insert and not select does the same.
+#[tokio::test]
+async fn claim_whose_record_is_kept_out_is_an_error() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    scratch
+        .execute(
+            r#"CREATE FUNCTION "{table}_keep"() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+               CREATE TRIGGER keeps_out BEFORE INSERT ON "{table}" FOR EACH ROW EXECUTE FUNCTION "{table}_keep"()"#,
+        )
+        .await;
+    let error = scratch.store(1).claim(&request()).await.unwrap_err();
+    assert!(!error.may_have_happened(), "{error:?}");
+    assert!(
+        chain(&error).contains("row-level security or a trigger"),
+        "{error:?}"
+    );
+    scratch
+        .execute(r#"DROP FUNCTION "{table}_keep" CASCADE"#)
+        .await;
     scratch.clean_up().await;
 }

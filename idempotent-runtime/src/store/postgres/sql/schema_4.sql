@@ -61,13 +61,14 @@ CREATE OR REPLACE FUNCTION {schema}."{table}_claim"(
 ) LANGUAGE plpgsql VOLATILE AS $claim$
 DECLARE
     -- By floating point, which has whole microseconds for the first 285 years.
-    lease     CONSTANT interval := lease_us * interval '1 microsecond';
+    lease     CONSTANT interval := lease_us::float8 * interval '1 microsecond';
     -- What is not completed lives on after its lease.
-    life      CONSTANT interval := (lease_us + retention_us) * interval '1 microsecond';
+    life      CONSTANT interval := (lease_us + retention_us)::float8 * interval '1 microsecond';
     moment timestamptz;
     found_one {schema}."{table}"%ROWTYPE;
 BEGIN
-    LOOP
+    -- Each round but the last has met another claim's.
+    FOR _ IN 1..1000 LOOP
         -- The time is taken before the row is read: a lease that is renewed in between is then
         -- never reported as ended.
         moment := clock_timestamp();
@@ -80,7 +81,7 @@ BEGIN
                 created_at, lease_until, expires_at)
             VALUES (the_key, the_fingerprint, 1, the_token, 1, the_operation, the_label, the_progress,
                 moment, moment + lease, moment + life)
-            ON CONFLICT DO NOTHING;
+            ON CONFLICT (record_key) DO NOTHING;
             IF FOUND THEN
                 outcome := 'acquired'; attempt_number := 1; age_us := 0;
                 RETURN;
@@ -104,8 +105,8 @@ BEGIN
         END IF;
 
         attempt_number := found_one.attempt;
-        age_us := greatest(0, extract(epoch FROM moment - found_one.created_at) * 1e6);
-        lease_left_us := greatest(0, extract(epoch FROM found_one.lease_until - moment) * 1e6);
+        age_us := greatest(0, date_part('epoch', moment - found_one.created_at) * 1e6::float8);
+        lease_left_us := greatest(0, date_part('epoch', found_one.lease_until - moment) * 1e6::float8);
         IF octet_length(found_one.fingerprint) <> octet_length(the_fingerprint) THEN
             outcome := 'unreadable';
         ELSIF found_one.fingerprint <> the_fingerprint THEN -- 2
@@ -134,6 +135,8 @@ BEGIN
         END IF;
         RETURN;
     END LOOP;
+    RAISE EXCEPTION 'the record is neither there nor absent: row-level security or a trigger is in the way'
+        USING ERRCODE = 'object_not_in_prerequisite_state';
 END
 $claim$;
 
@@ -202,9 +205,9 @@ BEGIN
                 (record_key, fingerprint, state, token, attempt, operation, label, progress,
                 created_at, lease_until, expires_at)
             VALUES (item.record_key, item.fingerprint, 1, item.token, 1, item.operation, item.label, item.progress,
-                clock_timestamp(), clock_timestamp() + item.lease_us * interval '1 microsecond',
-                clock_timestamp() + (item.lease_us + item.life_us) * interval '1 microsecond')
-            ON CONFLICT DO NOTHING;
+                clock_timestamp(), clock_timestamp() + item.lease_us::float8 * interval '1 microsecond',
+                clock_timestamp() + (item.lease_us + item.life_us)::float8 * interval '1 microsecond')
+            ON CONFLICT (record_key) DO NOTHING;
             IF FOUND THEN
                 outcome := 'acquired'; attempt_number := 1; age_us := 0;
             ELSE
