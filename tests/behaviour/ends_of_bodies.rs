@@ -145,6 +145,43 @@ async fn a_body_that_has_produced_its_length_has_ended() {
     assert_eq!(server.probe.runs(), 6);
 }
 
+/// Of ten bytes it produces five.
+struct Short(Option<&'static str>);
+
+impl HttpBody for Short {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let piece = self.0.take();
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(Bytes::from(piece)))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(if self.0.is_some() { 10 } else { 5 })
+    }
+}
+
+#[idempotent]
+async fn short(State(probe): State<Probe>) -> Response {
+    probe.run();
+    Response::new(Body::new(Short(Some("12345"))))
+}
+
+/// As the response of a provider that is passed on, whose connection has ended. The half that was there was stored as the whole.
+#[tokio::test]
+async fn a_body_that_ends_before_its_length_is_a_stored_failure() {
+    let server = serve(Router::new().route("/", post(short))).await;
+    let first = reply(server.post("/", "key", "")).await;
+    first.assert_problem(500, "handler-failed");
+    let replay = reply(server.post("/", "key", "")).await;
+    replay.assert_replay_of(&first);
+    assert_eq!(server.probe.runs(), 1);
+}
+
 #[idempotent]
 async fn with_trailers() -> Response {
     let trailers = HeaderMap::from_iter([(

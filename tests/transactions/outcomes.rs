@@ -216,7 +216,7 @@ on_databases!(a_body_over_the_limit_passes_and_is_not_retained);
 
 async fn a_body_that_breaks_off_or_panics_commits_nothing<C: Database>(scene: &Scene<C>) {
     let server = scene.server().await;
-    for end in ["error", "panic", "size"] {
+    for end in ["error", "panic", "size", "early"] {
         let steps = format!("pay; stream 2 {end}");
         let first = server.post("/all", end, &steps).await;
         first.assert_code(500, "handler-failed");

@@ -20,13 +20,16 @@ use crate::unwind::caught;
 /// no more of it and asks no more; over HTTP/2 it waits.
 const GRACE: Duration = Duration::from_secs(1);
 
+pub(super) const ENDED_EARLY: &str = "the body ended before its announced length";
+
 /// What a body has produced; `None` is its end.
 pub(super) type Produced = Option<Result<Frame<Bytes>, axum::Error>>;
 
 /// A handler's body, out of which no panic gets. One that has panicked, in whichever of its functions, has broken off: it fails
 /// once, and is not looked at again.
 ///
-/// Of a known length it has ended when it has produced that and nothing more for a [while](GRACE).
+/// Of a known length it has ended when it has produced that and nothing more for a [while](GRACE). One that ends before that has
+/// broken off too.
 pub(super) struct Source {
     body: Body,
     /// How much of its length it has yet to produce.
@@ -41,7 +44,7 @@ enum Health {
     Sound,
     /// It runs, or has panicked.
     Broken,
-    /// It has panicked, and has failed for that.
+    /// It has failed for that, or because it ended early.
     Failed,
 }
 
@@ -81,6 +84,10 @@ impl Source {
             Poll::Pending if self.left == Some(0) => {
                 let grace = self.grace.get_or_insert_with(|| Box::pin(sleep(GRACE)));
                 return grace.as_mut().poll(cx).map(|()| None);
+            }
+            Poll::Ready(None) if self.left.is_some_and(|left| left > 0) => {
+                self.health.set(Health::Failed);
+                return Poll::Ready(Some(Err(axum::Error::new(ENDED_EARLY))));
             }
             Poll::Ready(Some(Ok(frame))) => {
                 let produced = frame.data_ref().map_or(0, Bytes::len) as u64;

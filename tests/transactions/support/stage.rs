@@ -207,16 +207,16 @@ impl HttpBody for PanicsAboutItsSize {
     }
 }
 
-/// A body of chunks whose length is announced and whose end is not.
-fn announced(chunks: usize) -> Response {
-    let body = stream::iter(0..chunks).map(|_| io::Result::Ok("4242"));
-    let mut response = Response::new(Body::from_stream(body.chain(stream::pending())));
-    let length = HeaderValue::from(chunks * 4);
+/// A body, and the length that is announced for it.
+fn announced(body: Body, length: usize) -> Response {
+    let mut response = Response::new(body);
+    let length = HeaderValue::from(length);
     response.headers_mut().insert(CONTENT_LENGTH, length);
     response
 }
 
-/// A body of unknown length: so many chunks of four bytes, and then its end, an error, a panic, or nothing more and no end.
+/// A body of unknown length: so many chunks of four bytes, and then its end, an error, a panic, or nothing more and no end. Or its
+/// length is announced, and it ends one chunk early.
 fn streamed(what: &str) -> Response {
     let (chunks, end) = what.split_once(' ').unwrap_or((what, "end"));
     let chunks: usize = chunks.parse().expect("a number of chunks");
@@ -225,7 +225,11 @@ fn streamed(what: &str) -> Response {
         "end" => None,
         "error" => Some(false),
         "panic" => Some(true),
-        "silence" => return announced(chunks),
+        "silence" => {
+            let body = Body::from_stream(body.chain(stream::pending()));
+            return announced(body, chunks * 4);
+        }
+        "early" => return announced(Body::from_stream(body), chunks * 4 + 4),
         "size" => return Response::new(Body::new(PanicsAboutItsSize)),
         _ => panic!("no such end: {end}"),
     };
