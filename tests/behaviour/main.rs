@@ -27,6 +27,7 @@ mod forwarded_attempts;
 mod grace;
 mod grace_between_settings;
 mod handles;
+mod http_2_bodies;
 mod in_flight;
 mod kept_alive;
 mod keys;

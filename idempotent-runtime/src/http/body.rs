@@ -1,5 +1,6 @@
 //! Reading bodies: most come in one piece, which is taken as it is.
 
+use std::future::{poll_fn, ready};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -9,11 +10,12 @@ use axum::body::{Body, HttpBody};
 use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures_util::stream;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 
-use super::source::{Produced, Source};
+use super::source::{ENDED_EARLY, Produced, Source};
 
 /// A body of which the first piece was read.
 pub(super) enum FirstFrame {
@@ -44,7 +46,8 @@ pub(super) async fn begin<B: Readable>(mut body: B) -> FirstFrame {
 
 fn first_frame(first: Produced, body: impl Readable) -> FirstFrame {
     match first.map(|first| first.map(Frame::into_data)) {
-        None => FirstFrame::Whole(Bytes::new()),
+        None if body.is_end_stream() => FirstFrame::Whole(Bytes::new()),
+        None => FirstFrame::Partly(once_more(None, body)),
         Some(Ok(Ok(bytes))) if body.is_end_stream() => FirstFrame::Whole(bytes),
         Some(Ok(Ok(bytes))) => FirstFrame::Partly(again(Ok(Frame::data(bytes)), body)),
         Some(Ok(Err(other))) => FirstFrame::Partly(again(Ok(other), body)),
@@ -64,8 +67,9 @@ pub(super) async fn collect(body: Source) -> Result<(Bytes, Option<HeaderMap>), 
     Ok((collected.to_bytes(), trailers))
 }
 
-/// Reads a body whose limit is applied already, with its trailers, and with the rejections of axum's own extractors.
+/// Reads a request's body whose limit is applied already, with its trailers, and with the rejections of axum's own extractors.
 pub(super) async fn read_on(body: Body) -> Result<(Bytes, Option<HeaderMap>), Response> {
+    let announced = body.size_hint().lower();
     let trailers = Arc::new(OnceLock::new());
     let seen = Arc::clone(&trailers);
     let body = body.map_err(innermost).map_frame(move |frame| {
@@ -74,11 +78,34 @@ pub(super) async fn read_on(body: Body) -> Result<(Bytes, Option<HeaderMap>), Re
         }
         frame
     });
-    let mut carrier = Request::new(Body::new(body));
+    let read = read_by_axum(Body::new(body)).await?;
+    // hyper takes an HTTP/2 stream that its client has reset with `NO_ERROR` for one that has ended. It drops the request when
+    // that waits for anything, and so before it claims a key.
+    yield_once().await;
+    if (read.len() as u64) < announced {
+        let broken_off = stream::once(ready(Err::<Bytes, _>(ENDED_EARLY)));
+        read_by_axum(Body::from_stream(broken_off)).await?;
+    }
+    Ok((read, trailers.get().cloned()))
+}
+
+async fn read_by_axum(body: Body) -> Result<Bytes, Response> {
+    let mut carrier = Request::new(body);
     DefaultBodyLimit::disable().apply(&mut carrier);
     let read = Bytes::from_request(carrier, &()).await;
-    let read = read.map_err(IntoResponse::into_response)?;
-    Ok((read, trailers.get().cloned()))
+    read.map_err(IntoResponse::into_response)
+}
+
+async fn yield_once() {
+    let mut has_yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// The cause of an error. Each body around another wraps its errors, and axum looks for a limit through
@@ -97,14 +124,16 @@ fn innermost(error: axum::Error) -> BoxError {
 pub(super) fn whole(body: Bytes, trailers: Option<HeaderMap>) -> Body {
     match trailers {
         None => Body::from(body),
-        Some(trailers) => {
-            Body::new(Full::new(body).with_trailers(std::future::ready(Some(Ok(trailers)))))
-        }
+        Some(trailers) => Body::new(Full::new(body).with_trailers(ready(Some(Ok(trailers))))),
     }
 }
 
 /// A body of which something was read already.
 pub(super) fn again(first: Result<Frame<Bytes>, axum::Error>, rest: impl Readable) -> Body {
+    once_more(Some(first), rest)
+}
+
+fn once_more(first: Produced, rest: impl Readable) -> Body {
     Body::new(Again {
         first: Some(first),
         rest,
@@ -112,7 +141,7 @@ pub(super) fn again(first: Result<Frame<Bytes>, axum::Error>, rest: impl Readabl
 }
 
 struct Again<B> {
-    first: Produced,
+    first: Option<Produced>,
     rest: B,
 }
 
@@ -122,7 +151,7 @@ impl<B: Readable> HttpBody for Again<B> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Produced> {
         match self.first.take() {
-            Some(first) => Poll::Ready(Some(first)),
+            Some(first) => Poll::Ready(first),
             None => Pin::new(&mut self.rest).poll_frame(cx),
         }
     }
@@ -133,8 +162,8 @@ impl<B: Readable> HttpBody for Again<B> {
 
     fn size_hint(&self) -> SizeHint {
         let first = match &self.first {
-            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len) as u64,
-            Some(Err(_)) | None => 0,
+            Some(Some(Ok(frame))) => frame.data_ref().map_or(0, Bytes::len) as u64,
+            Some(Some(Err(_)) | None) | None => 0,
         };
         let rest = self.rest.size_hint();
         let mut all = SizeHint::new();
