@@ -298,3 +298,36 @@ async fn name_of_a_header_can_be_moved_between_operation_and_handle() {
     assert_eq!(first.status, 200);
     send(&after).await.assert_replay_of(&first);
 }
+
+/// Over HTTP/2 there is no such header, but a part of the request line: all hosts were one, and its first answer went to the others.
+#[tokio::test]
+async fn a_named_host_is_compared_over_http_2_too() {
+    #[idempotent(fingerprint_headers = ["host"])]
+    async fn by_host(State(probe): State<Probe>) -> String {
+        probe.run().to_string()
+    }
+    let routes = Router::new().route("/", post(by_host));
+    let server = serve(Router::new().nest("/nested", routes.clone()).merge(routes)).await;
+    let client = || {
+        let hosts = ["a.example", "b.example"];
+        let client = reqwest::Client::builder();
+        let resolved = hosts
+            .iter()
+            .fold(client, |client, host| client.resolve(host, server.address));
+        resolved.no_proxy()
+    };
+    let versions = [client().http1_only(), client().http2_prior_knowledge()];
+    let [http_1, http_2] = versions.map(|client| client.build().unwrap());
+    for path in ["/", "/nested"] {
+        let send = |client: &reqwest::Client, host: &str| {
+            let url = format!("http://{host}:{}{path}", server.address.port());
+            reply(client.post(url).header("idempotency-key", path))
+        };
+        let first = send(&http_2, "a.example").await;
+        let other = send(&http_2, "b.example").await;
+        other.assert_problem(422, "key-reused");
+        for client in [&http_1, &http_2] {
+            send(client, "a.example").await.assert_replay_of(&first);
+        }
+    }
+}

@@ -297,7 +297,8 @@ impl IdempotencyBuilder {
     /// one of them is another request, and answered 422 `key-reused`. Default: none.
     ///
     /// An operation can name more: `#[idempotent(fingerprint_headers = ["x-api-version"])]`. An absent header is not
-    /// an empty one, and the values of a repeated one count in order. Name only what a retry sends unchanged.
+    /// an empty one, and the values of a repeated one count in order. `host` is the authority of the request, over HTTP/2 too.
+    /// Name only what a retry sends unchanged.
     /// **Adding or removing one while keys are alive makes every retry of an older request another request** (422).
     pub fn fingerprint_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.settings.fingerprint_headers = names.into_iter().collect();

@@ -1,7 +1,9 @@
 //! What is read off a request for the handle and the policy, before the request goes to an extractor.
 
+use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::handle::{Idempotency, Inputs};
 use crate::policy::Policy;
@@ -25,7 +27,10 @@ impl Resolved {
         if scope.is_none() && !has_names {
             return None;
         }
-        let headers = || field(&names(handles, operations), &parts.headers);
+        let headers = || {
+            let authority = parts.uri.authority().map(Authority::as_str);
+            field(&names(handles, operations), &parts.headers, authority)
+        };
         Some(Self {
             scope: scope.unwrap_or_default(),
             headers: has_names.then(headers),
@@ -43,18 +48,25 @@ fn names<'a>(handles: &'a [HeaderName], operations: &'a [&'static str]) -> Vec<&
 }
 
 /// Each name with how often its header comes and all of its values, so that an absent header is not an
-/// empty one, and one value is not two.
-fn field(names: &[&str], headers: &HeaderMap) -> Vec<u8> {
+/// empty one, and one value is not two. Over HTTP/2 the authority is the header `Host` (RFC 9113, section 8.3.1).
+fn field(names: &[&str], headers: &HeaderMap, authority: Option<&str>) -> Vec<u8> {
     let mut field = Vec::new();
     let mut add = |bytes: &[u8]| {
         field.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
         field.extend_from_slice(bytes);
     };
     for name in names {
-        let values = headers.get_all(*name);
+        let mut values: Vec<_> = headers
+            .get_all(*name)
+            .iter()
+            .map(HeaderValue::as_bytes)
+            .collect();
+        if *name == HOST && values.is_empty() {
+            values.extend(authority.map(str::as_bytes));
+        }
         add(name.as_bytes());
-        add(&(values.iter().count() as u64).to_le_bytes());
-        values.iter().for_each(|value| add(value.as_bytes()));
+        add(&(values.len() as u64).to_le_bytes());
+        values.into_iter().for_each(&mut add);
     }
     field
 }
@@ -62,8 +74,6 @@ fn field(names: &[&str], headers: &HeaderMap) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
-
-    use http::HeaderValue;
 
     use super::*;
 
@@ -93,7 +103,7 @@ mod tests {
             for (name, value) in list {
                 headers.append(*name, HeaderValue::from_static(value));
             }
-            field(&["x-a", "x-b"], &headers)
+            field(&["x-a", "x-b"], &headers, Some("example.com"))
         });
         assert_eq!(HashSet::from(fields).len(), lists.len());
     }
