@@ -11,7 +11,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use deadpool_postgres::{Client, Pool};
 use futures_util::StreamExt as _;
-use http::{Request, StatusCode};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Request, StatusCode};
 use idempotent_runtime::store::postgres::{DeadpoolTransaction, PostgresStore};
 use idempotent_runtime::store::transaction::TransactionRequest;
 use idempotent_runtime::store::transaction::sealed::Of as _;
@@ -343,12 +344,14 @@ async fn export(#[tx] tx: &mut DeadpoolTransaction, rows: String) -> Response {
     EXPORTS.fetch_add(1, Ordering::SeqCst);
     let none: [&str; 0] = [];
     let select = format!("SELECT repeat('x', 100) FROM generate_series(1, {rows})");
+    let length = 100 * rows.parse::<u64>().expect("a number of rows");
     let rows = tx.query_raw(&select, none).await.expect("rows");
     let rows = rows.map(|row| row.map(|row| row.get::<_, String>(0)));
-    (StatusCode::CREATED, Body::from_stream(rows)).into_response()
+    let head = [(CONTENT_LENGTH, HeaderValue::from(length))];
+    (StatusCode::CREATED, head, Body::from_stream(rows)).into_response()
 }
 
-/// `COMMIT` would wait for rows that are read when it is done.
+/// `COMMIT` would wait for rows that are read when it is done. The problem in their place had their length, and did not arrive.
 #[tokio::test]
 async fn a_body_of_the_transactions_own_rows_is_answered_whatever_its_length() {
     let Some(scene) = Deadpool::new().await else {
@@ -364,8 +367,10 @@ async fn a_body_of_the_transactions_own_rows_is_answered_whatever_its_length() {
             let request = request.body(Body::from(rows)).unwrap();
             let response = app.clone().oneshot(request).await.unwrap();
             assert_eq!(response.status(), StatusCode::CREATED);
+            let length = response.headers().get(CONTENT_LENGTH).cloned();
             let body = axum::body::to_bytes(response.into_body(), 2000).await;
             let body = body.unwrap();
+            assert_eq!(length, Some(HeaderValue::from(body.len())));
             let problem: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
             let code = problem.as_ref().and_then(|it| it["code"].as_str());
             assert_eq!(code, expected);

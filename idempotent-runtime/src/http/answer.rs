@@ -28,7 +28,8 @@ use crate::record::StoredResponse;
 use crate::store::Claim;
 
 /// Headers that describe a body, and so do not describe the problem that takes its place.
-static BODY_HEADERS: [HeaderName; 10] = [
+static BODY_HEADERS: [HeaderName; 11] = [
+    header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
     header::CONTENT_ENCODING,
     header::CONTENT_LANGUAGE,
