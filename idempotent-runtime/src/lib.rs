@@ -67,6 +67,13 @@
 //! that. A body over a limit is axum's 413. When a timeout layer answers in its place (504, 408), the handler runs on in the
 //! background: a retry is `in-flight`, and then a replay.
 //!
+//! **What a layer does after the handler is not a part of its response**, which is stored by then. A layer that commits a
+//! transaction or saves a session, and fails, answers an error, but the retry replays the handler's success. And if the client
+//! disconnects, the handler finishes without it. Commit in the handler, or write with [`#[tx]`](Transactions).
+//!
+//! A switch of protocols cannot be replayed: do not protect a handler that upgrades its connection (101, or `CONNECT`). A `GET`
+//! passes through, and so does a WebSocket over HTTP/1.1.
+//!
 //! # Without HTTP
 //!
 //! Queues deliver messages twice, and jobs are restarted. On a function that borrows the handle, the same

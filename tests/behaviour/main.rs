@@ -33,6 +33,7 @@ mod kept_alive;
 mod keys;
 mod large_handlers;
 mod last_argument;
+mod layers;
 mod leases;
 mod lost_records;
 mod observed;

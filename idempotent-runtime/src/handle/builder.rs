@@ -144,7 +144,7 @@ impl IdempotencyBuilder {
     /// share its response.** The value is anything that serializes; `None` is a scope that all anonymous requests share.
     ///
     /// It runs for each request. What an authentication layer has put into the extensions is there; what a handler's
-    /// extractors find out is not.
+    /// extractors find out is not. Over HTTP/2 a request has no `Host` header: its host is `parts.uri.authority()`.
     pub fn scope<F, T>(mut self, resolve: F) -> Self
     where
         F: Fn(&Parts) -> Option<T> + Send + Sync + 'static,
