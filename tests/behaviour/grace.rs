@@ -14,7 +14,7 @@ use idempotent_runtime::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::support::{App, Fault, FaultyStore, LEASE, Local, Operation, Probe};
+use crate::support::{App, Fault, FaultyStore, LEASE, Local, Operation, Probe, take_over};
 
 #[idempotent(on_abandoned = "retry", lease = "30s")]
 async fn long(State(probe): State<Probe>) -> String {
@@ -280,4 +280,35 @@ async fn late_claim_of_a_step_holds_nothing() {
     let again = local.post("/releases", "key").await;
     println!("{again:?}");
     assert_eq!(again.text(), "2", "stuck key");
+}
+
+/// Its claim was taken over, and the later attempt crashed. It takes over in turn: that question has no reply, and the store
+/// then takes no completion for longer than the lease. Its lease was not renewed, and the key was taken over once more.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_regained_without_a_reply_is_renewed() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let (owner, other) = two(&store);
+    let running = owner.spawn("/short", "key");
+    owner.probe.started().await;
+    let out = Fault::Refused(StoreErrorKind::Unavailable);
+    store.script_times(1000, Operation::Renew, out);
+    sleep(LEASE + Duration::from_secs(1)).await;
+    take_over(&store, store.claimed()).await;
+    store.unscript(Operation::Renew);
+    sleep(2 * LEASE).await;
+    store.script(Operation::Claim, Fault::Works);
+    store.script(Operation::Claim, Fault::ReplyLost);
+    store.script(Operation::Complete, Fault::Works);
+    store.script_times(1000, Operation::Complete, out);
+    owner.probe.open();
+    running.await.unwrap().assert_problem(409, "in-flight");
+    sleep(2 * LEASE).await;
+    other.probe.open();
+    let again = other.post("/short", "key").await;
+    again.assert_problem(409, "in-flight");
+    store.unscript(Operation::Complete);
+    owner.pending(0).await;
+    let again = other.post("/short", "key").await;
+    assert_eq!((again.text(), again.is_replay()), ("1", true));
+    assert_eq!(owner.probe.runs() + other.probe.runs(), 1);
 }

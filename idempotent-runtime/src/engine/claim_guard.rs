@@ -3,6 +3,7 @@
 mod aliases;
 mod before_sending;
 mod giving_up;
+mod regaining;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -330,23 +331,6 @@ impl ClaimGuard {
         Err(interrupted(None, self.still_storing()))
     }
 
-    /// What became of the claim, which was lost. It is this attempt's again if the record is gone, or if a later attempt
-    /// was abandoned.
-    async fn regain(&self) -> Result<Claim, Interrupted> {
-        let failed = |error| interrupted(Some(error), self.still_storing());
-        let asked_at = Instant::now();
-        self.claim.tell_lost(self.engine.observers());
-        let mut claim = self.claim_again(None).await.map_err(failed)?;
-        if let Claim::Abandoned { attempt, .. } = claim {
-            claim = self.claim_again(Some(attempt)).await.map_err(failed)?;
-        }
-        if let Claim::Acquired(_) = claim {
-            // The renewing task has given it up for lost.
-            self.lease.held_again(&self.claim, asked_at);
-        }
-        Ok(claim)
-    }
-
     /// The claim was lost, and its answer is being stored all the same.
     fn still_storing(&self) -> Answer {
         let lease_left = self.claim.lease;
@@ -359,13 +343,6 @@ impl ClaimGuard {
             attempt: self.attempt,
             age: self.age + self.claimed_at.elapsed(),
         }
-    }
-
-    /// Asks for a claim that was lost: an attempt that still has it gets it, and so does one that finds
-    /// that the record is gone, because the store has lost it.
-    async fn claim_again(&self, take_over: Option<u32>) -> Result<Claim, StoreError> {
-        let engine = &self.engine.0;
-        self.claim.ask_again(&engine.calls, take_over).await
     }
 }
 
