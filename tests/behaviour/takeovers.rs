@@ -69,8 +69,17 @@ async fn overtaken(attempt: Attempt, State(probe): State<Probe>) -> String {
     format!("attempt {} in run {run}", attempt.number())
 }
 
+#[idempotent(on_abandoned = "retry", replay_errors = "none")]
+async fn charged(attempt: Attempt, State(probe): State<Probe>) -> StatusCode {
+    probe.run_gated().await;
+    let charge = async { Ok::<_, std::convert::Infallible>(1) };
+    drop(attempt.step("charge", charge).await);
+    StatusCode::BAD_GATEWAY
+}
+
 fn routes() -> Router<App> {
     Router::new()
+        .route("/charged", post(charged))
         .route("/recover", post(recover))
         .route("/retry", post(retry))
         .route("/unreachable-once", post(unreachable_once))
@@ -172,6 +181,30 @@ async fn a_late_take_over_frees_no_key() {
     sleep(LEASE).await;
     let record = store.get(&key).await.unwrap().expect("the record");
     assert_eq!(record.attempt, 2);
+    assert!(matches!(record.state, RecordState::Abandoned), "{record:?}");
+}
+
+/// A take-over had no reply, and the record was gone when it was asked again: the claim was the first one of a new record. A step
+/// was done there, and the key freed all the same, where the store did not reply when it was abandoned.
+#[tokio::test(start_paused = true)]
+async fn a_take_over_that_begins_a_record_does_not_free_what_has_acted() {
+    let store = crashed("/charged").await;
+    let key = store.claimed();
+    let local = Local::new(store.clone(), routes());
+    for fault in [Fault::Works, Fault::Swallowed, Fault::Waits] {
+        store.script(Operation::Claim, fault);
+    }
+    let away = Fault::Refused(StoreErrorKind::Unavailable);
+    store.script(Operation::Abandon, away);
+    let charging = local.spawn("/charged", "key");
+    store.waiting().await;
+    store.remove(&key).await.unwrap();
+    store.proceed();
+    local.probe.open();
+    assert_eq!(charging.await.unwrap().status, 502);
+    sleep(Duration::from_secs(5)).await;
+    let record = store.get(&key).await.unwrap().expect("the record");
+    assert_eq!(record.attempt, 1);
     assert!(matches!(record.state, RecordState::Abandoned), "{record:?}");
 }
 

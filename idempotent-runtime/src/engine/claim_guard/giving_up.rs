@@ -82,7 +82,11 @@ impl ClaimGuard {
             Err(error) => {
                 tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
                     "could not give up a claim; retrying in the background");
-                self.hand_over(how);
+                match how {
+                    // Its record may still be there: not one that a late question has made, in which nothing has run.
+                    How::Abandon if has_run => self.hand_over_as(how),
+                    _ => self.hand_over(how),
+                }
                 None
             }
         }
@@ -111,12 +115,17 @@ impl ClaimGuard {
 
     /// Lets the claim be given up in the background.
     pub(super) fn hand_over(&self, how: How) {
-        let given_up = if self.claim.has_lost_question() {
-            GivenUp::new(*self.owner(), self.how_if_late(how))
-                .may_still_arrive(Instant::now(), self.claim.lease)
-        } else {
-            GivenUp::new(*self.owner(), how)
-        };
+        self.hand_over_as(match self.claim.has_lost_question() {
+            true => self.how_if_late(how),
+            false => how,
+        });
+    }
+
+    fn hand_over_as(&self, how: How) {
+        let mut given_up = GivenUp::new(*self.owner(), how);
+        if self.claim.has_lost_question() {
+            given_up = given_up.may_still_arrive(Instant::now(), self.claim.lease);
+        }
         given_up::hand_over(&self.engine, given_up, self.lease.runtime());
     }
 

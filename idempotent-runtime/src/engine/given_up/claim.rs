@@ -122,8 +122,12 @@ impl GivenUp {
         unanswered_at: Option<Instant>,
     ) -> Option<(Duration, Self)> {
         match result {
-            Ok(_) => {
+            Ok(released) => {
                 self.unanswered = None;
+                if self.how == How::Abandon && *released == Release::Released {
+                    // What the token holds from now on was claimed by a late question.
+                    self.how = How::Either;
+                }
                 self.abandoned_until.get_or_insert(now + retention);
                 let until = self.may_arrive_until?;
                 let of_others = unanswered_at.map(|at| at + LATEST_ARRIVAL);
@@ -147,5 +151,31 @@ impl GivenUp {
             }
         }
         Some((self.pauses.next(), self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::RecordKey;
+    use crate::record::Token;
+
+    /// Until the store has said that the record was abandoned, it may be the attempt's own, and is not freed.
+    #[test]
+    fn what_a_late_question_claims_is_looked_at_once_the_record_was_abandoned() {
+        let owner = Owner {
+            key: RecordKey::from_bytes([1; 32]),
+            token: Token::from_bytes([2; 16]),
+        };
+        let (now, day) = (Instant::now(), Duration::from_secs(86_400));
+        let mut given_up = GivenUp::new(owner, How::Abandon).may_still_arrive(now, day);
+        for (released, how) in [
+            (Release::Lost, How::Abandon),
+            (Release::Released, How::Either),
+        ] {
+            let answered = given_up.answered(&Ok(released), now, day, None);
+            given_up = answered.expect("its question may still arrive").1;
+            assert_eq!(given_up.how_at(now), how);
+        }
     }
 }
