@@ -21,7 +21,7 @@ use idempotent_runtime::{
 use tokio::time::{Instant, sleep};
 
 use crate::client::{Answer, Said};
-use crate::ledger::{End, Ledger, Run};
+use crate::ledger::{End, Ledger, Retry, Run};
 use crate::link::{self, Link};
 use crate::plan::{Abandoned, BRIEF_TTL, HandlerOutcome, IntentPlan, Millis, Plan, Secrets};
 use crate::process::ProcessId;
@@ -175,34 +175,25 @@ async fn recover_http(abandoned: AbandonedAttempt) -> Recovery {
             answer,
         ))
     })
+    .await
 }
 
 fn recover_value(abandoned: AbandonedAttempt) -> Pin<Box<dyn Future<Output = Recovery> + Send>> {
-    Box::pin(async move { recover(&abandoned, |answer| StoredResponse::of_value(&answer)) })
+    Box::pin(async move { recover(&abandoned, |answer| StoredResponse::of_value(&answer)).await })
 }
 
-/// Looks whether the effect of any run under the record is there.
-fn recover(
+/// Looks what has happened, and says so some time later.
+async fn recover(
     abandoned: &AbandonedAttempt,
     response: impl FnOnce(String) -> Result<StoredResponse, serde_json::Error>,
 ) -> Recovery {
     let app: &App = abandoned.extension().expect("the application");
-    let mut ledger = app.ledger.lock();
-    let record = Some(abandoned.record_key());
-    // Not those of an earlier life of the record, which has expired.
-    let since = app
-        .now()
-        .saturating_sub(abandoned.age().as_millis() as Millis);
-    let runs = ledger.runs.iter().enumerate().rev();
-    let mut runs = runs.filter(|(_, run)| run.record == record && run.begun_at >= since);
-    let done = runs
-        .find(|(_, run)| !run.effects.is_empty() && run.attempt <= abandoned.attempt())
-        .map(|(number, run)| answer_of(number, run.intent, run.variant, 0));
-    match done {
-        Some(answer) => response(answer).map_or(Recovery::Unknown, Recovery::Replay),
-        None if ledger.chance(70) => Recovery::Retry,
-        None => Recovery::Unknown,
+    let found = app.find(abandoned, response);
+    let takes = app.ledger.lock().recovery_takes;
+    if takes > 0 {
+        sleep(Duration::from_millis(takes)).await;
     }
+    found
 }
 
 #[derive(Debug)]
@@ -221,6 +212,37 @@ impl App {
 
     pub fn now(&self) -> Millis {
         self.started_at + self.start.elapsed().as_millis() as Millis
+    }
+
+    /// Looks whether the effect of any run under the record is there.
+    fn find(
+        &self,
+        abandoned: &AbandonedAttempt,
+        response: impl FnOnce(String) -> Result<StoredResponse, serde_json::Error>,
+    ) -> Recovery {
+        let mut ledger = self.ledger.lock();
+        let record = Some(abandoned.record_key());
+        // Not those of an earlier life of the record, which has expired.
+        let since = self
+            .now()
+            .saturating_sub(abandoned.age().as_millis() as Millis);
+        let runs = ledger.runs.iter().enumerate().rev();
+        let mut runs = runs.filter(|(_, run)| run.record == record && run.begun_at >= since);
+        let done = runs
+            .find(|(_, run)| !run.effects.is_empty() && run.attempt <= abandoned.attempt())
+            .map(|(number, run)| answer_of(number, run.intent, run.variant, 0));
+        match done {
+            Some(answer) => response(answer).map_or(Recovery::Unknown, Recovery::Replay),
+            None if ledger.chance(70) => {
+                ledger.retries.push(Retry {
+                    record: abandoned.record_key(),
+                    attempt: abandoned.attempt(),
+                    at: self.now(),
+                });
+                Recovery::Retry
+            }
+            None => Recovery::Unknown,
+        }
     }
 
     fn begin(&self, attempt: &Attempt, intent: usize, variant: u8) -> usize {

@@ -111,6 +111,7 @@ mod clients;
 mod end;
 mod engines;
 mod operators;
+mod recoveries;
 
 /// What an answer says of its origin.
 pub fn parse_answer(text: &str) -> Option<(usize, usize, u8)> {

@@ -25,6 +25,15 @@ pub struct Run {
     pub ended: Option<End>,
 }
 
+/// A recovery function has decided that an attempt is followed by another one.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
+    pub record: RecordKey,
+    /// The attempt that has crashed.
+    pub attempt: u32,
+    pub at: Millis,
+}
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -44,6 +53,9 @@ pub struct Ledger(Arc<Mutex<Inner>>);
 pub struct Inner {
     pub intents: Vec<IntentPlan>,
     pub runs: Vec<Run>,
+    pub retries: Vec<Retry>,
+    /// How long a recovery function takes, once it has looked.
+    pub recovery_takes: Millis,
     rng: Rng,
 }
 
@@ -54,6 +66,8 @@ impl Ledger {
         Self(Arc::new(Mutex::new(Inner {
             intents,
             runs: Vec::new(),
+            retries: Vec::new(),
+            recovery_takes: plan.recovery_takes,
             rng,
         })))
     }

@@ -9,6 +9,7 @@ pub use self::operators::Deed;
 use crate::rng::Rng;
 
 mod operators;
+mod recoveries;
 
 /// Simulated time, in milliseconds.
 pub type Millis = u64;
@@ -32,6 +33,8 @@ pub struct Plan {
     pub replay_cache: bool,
     pub hints: Hints,
     pub secrets: Secrets,
+    /// How long a recovery function takes, once it has looked what has happened.
+    pub recovery_takes: Millis,
     /// What was given up before it came to the store is not executed.
     pub cancels: bool,
     /// The largest response that the store takes.
@@ -242,7 +245,7 @@ impl Plan {
         let rng = &mut rng;
         let processes = 1 + rng.below(3);
         let chaos = rng.pick(&[4_000, 15_000, 15_000, 40_000, 90_000]);
-        let intents: Vec<_> = {
+        let mut intents: Vec<_> = {
             let count = rng.pick(&[1, 2, 2, 3, 3, 4, 6]);
             (0..count).map(|_| IntentPlan::draw(rng, chaos)).collect()
         };
@@ -262,6 +265,8 @@ impl Plan {
             chaos,
             secrets,
         );
+        let recovery_takes =
+            recoveries::slow_down(&mut troubles, &mut intents, seed, processes, chaos);
         Self {
             seed,
             processes,
@@ -284,6 +289,7 @@ impl Plan {
             replay_cache: rng.percent(50),
             hints: rng.pick(&[Hints::None, Hints::Lossy, Hints::Reliable, Hints::Spurious]),
             secrets,
+            recovery_takes,
             cancels: rng.percent(50),
             largest_response: rng.pick(&[usize::MAX, usize::MAX, usize::MAX, 600]),
             reads_logs: rng.percent(15),

@@ -63,7 +63,7 @@ impl World {
         let patience = if !self.is_calm() && self.chance.percent(self.plan.clients.hang_ups) {
             self.chance.pick(&[0, 1, 3, 10, 60, 400, 2_500])
         } else if self.clients[client].is_probe {
-            30_000 + 3 * (3 * plan.before + plan.after)
+            30_000 + 3 * (3 * plan.before + plan.after + self.plan.recovery_takes)
         } else {
             self.chance.between(5_000, 30_000)
         };
@@ -79,7 +79,7 @@ impl World {
         state.waits_for = None;
         if state.is_probe {
             let plan = self.ledger.intent(state.intent);
-            let handler = 6 * (3 * plan.before + plan.after);
+            let handler = 6 * (3 * plan.before + plan.after + self.plan.recovery_takes);
             if now > state.began_at + PROBE + handler {
                 state.is_done = true;
                 let what = format!(

@@ -103,6 +103,7 @@ impl World {
 
     pub(super) fn judge_records(&mut self) {
         self.judge.judge_effects();
+        self.judge.judge_recoveries();
         let time = self.server.time(self.now);
         let model = &self.server.model;
         let keys = model.keys().into_iter();
