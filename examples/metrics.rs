@@ -1,4 +1,4 @@
-//! A payment service that can be watched: metrics for Prometheus, and what became of each request in its span.
+//! A payment service with metrics for Prometheus, and with the outcome of each request in its span.
 //!
 //! ```text
 //! cargo run --features metrics --example metrics
@@ -38,8 +38,8 @@ struct Payment {
     amount: u64,
 }
 
-/// The order's number is the label: it is what an operator sees of a request that was cut off. With the header `x-crash` the process
-/// ends in the middle of the charge, as if it had been killed; 2 s later its key is abandoned.
+/// The label is the order's number, so that an operator can find the order of an abandoned request. With the header
+/// `x-crash` the process ends in the middle of the charge, as if it had been killed; 2 s later its key is abandoned.
 #[idempotent(ttl_hours = 24, lease = "2s", label = &payment.0.order)]
 async fn create_payment(
     headers: HeaderMap,

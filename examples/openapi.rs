@@ -1,10 +1,10 @@
-//! A payment service that documents itself: `/openapi.json` tells clients of its key, its problems and its replays.
+//! A payment service that documents itself: `/openapi.json` describes its key, its problems and its replays.
 //!
 //! ```text
 //! cargo run --example openapi [-- --addr 127.0.0.1:3000]
 //! ```
 //!
-//! With `--faults`, a request with `X-Fault: store` finds the store unavailable: that is how a test sees a 503.
+//! With `--faults`, the store is unavailable for a request with `X-Fault: store`, so that a test can see a 503.
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,10 +1,11 @@
-//! An observer for OpenTelemetry: the crate does not depend on it, and an application needs about as much as is here.
+//! An observer for OpenTelemetry. The crate does not depend on OpenTelemetry; this is about all the code that an
+//! application needs.
 //!
 //! ```text
 //! cargo run --example opentelemetry
 //! ```
 //!
-//! It pays twice with one key, and prints what was counted.
+//! It pays twice with one key, and prints the metrics.
 
 use axum::body::Body;
 use axum::http::Request;

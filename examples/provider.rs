@@ -47,9 +47,8 @@ struct Payment {
     attempt: u32,
 }
 
-/// A retry after a crash runs this again, and cannot know how far the previous attempt got. It does not have
-/// to: it sends the provider the same key, and gets the existing charge. For the same
-/// reason a 502 need not be stored.
+/// A retry after a crash runs this again. It cannot know how far the previous attempt got, and need not know: it sends
+/// the provider the same key, and gets the existing charge. For the same reason a 502 need not be stored.
 ///
 /// The lease is how long a crash blocks its key. It is short so that the example can be tried out quickly.
 #[idempotent(

@@ -8,11 +8,11 @@ export interface Policy {
   base?: number
   /** Default 30,000. */
   cap?: number
-  /** How long one try may take, its body included; less if the key's life ends before. Below 2^31. Default 30,000. */
+  /** How long one try may take, its body included; less at the end of the key's lifetime. Below 2^31. Default 30,000. */
   timeout?: number
   /** How long the server keeps the record of a key. Default 24 hours. */
   lifetime?: number
-  /** The end of the lifetime that is not used, and how far the clock may be set back before a key's age is not known any more. Default 5 minutes. */
+  /** The last part of the lifetime, which is not used; and how far the clock may be set back before a key's age counts as unknown. Default 5 minutes. */
   margin?: number
   /** `stripe` reads Stripe's errors and `Stripe-Should-Retry`, and sends the key without quotes. */
   profile?: 'idempotent' | 'stripe'
@@ -36,7 +36,7 @@ export interface IntentLocks {
 export interface Environment {
   /**
    * Default: IndexedDB, or the memory of this page where there is none (Node) or the page may not store anything. `null`: the memory of
-   * this page. Where a storage fails, so does the call, and nothing is sent: it may have the key.
+   * this page. If a storage fails, the call fails, and nothing is sent, because the storage may have the key.
    */
   storage?: IntentStorage | null
   /** Default: `navigator.locks`. Without it, only calls in one page wait for each other. */
@@ -55,11 +55,11 @@ export interface Environment {
 }
 
 export interface Options extends Policy, Environment {
-  /** Whose intents these are: an opaque id. It is stored as it is. */
+  /** The user that the intents belong to: an opaque id. It is stored unchanged. */
   user: string
 }
 
-/** Something that the user wants to happen once, and its key. */
+/** Something that must happen only once, and its key. */
 export interface Intent {
   readonly name: string
   /** `undefined` only if the stored record is damaged. */
@@ -70,16 +70,16 @@ export interface Intent {
   readonly persisted: boolean
   /**
    * Like `fetch`, with the key, the same bytes at each try, and retries. `POST` unless `init` says otherwise,
-   * redirects are not followed. Resolves with a conclusive answer, whole. A 4xx that is marked as stored closes the intent; any other 4xx
-   * leaves it open, with its key. A try that the storage does not take note of is not sent: the call rejects with the storage's error.
-   * Aborting `signal` ends the waiting and not the intent; the signal keeps nothing of a call that has ended.
+   * redirects are not followed. Resolves with a complete, conclusive answer. A 4xx that is marked as stored closes the intent; any other 4xx
+   * leaves it open, with its key. If the storage cannot record a try, the try is not sent: the call rejects with the storage's error.
+   * Aborting `signal` ends the waiting, not the intent; no listener stays on the signal after a call.
    *
    * Rejects with {@link Undecided}, {@link Refused}, the signal's reason, or a `TypeError` for a mistake in the call: a `Request`
    * is one, as its body can be sent once. Pass its URL, method, headers and body.
    */
   fetch(url: string | URL, init?: RequestInit): Promise<Response>
   /**
-   * The application has acted on the answer, or has decided by other means: the key is forgotten and never sent again,
+   * Call it when the application has acted on the answer, or has decided by other means: the key is forgotten and never sent again,
    * and the next `begin` makes another.
    */
   done(): Promise<unknown>
@@ -94,7 +94,7 @@ export interface Intents {
    * is too old (`lifetime`) or its record unreadable (`damaged`). Neither makes a new key.
    */
   begin(name: string, payload: unknown): Promise<Intent>
-  /** What was begun by this user and not closed, in this page, another tab, or before a reload. */
+  /** The open intents of this user: from this page, another tab, or before a reload. */
   unfinished(): Promise<Intent[]>
 }
 
@@ -118,7 +118,7 @@ export function retrying(url: string, options?: Omit<Options, 'user' | 'storage'
 export {}
 
 declare class IntentError extends Error {
-  /** The intent that is asked about. `intent.done()` answers: make another one. */
+  /** The intent of the call. `intent.done()` allows a new key under its name. */
   readonly intent: Intent
   readonly reason: string | number
   /** The last answer of the call, if there was one. */
@@ -131,13 +131,13 @@ declare class IntentError extends Error {
 export class IntentChanged extends IntentError {}
 
 /**
- * Whether it happened is not known. The key is kept: `begin` and `fetch` again use it.
+ * It is unknown whether the operation ran. The key is kept: `begin` and `fetch` use it again.
  * `reason`: `attempts`, `budget`, `lifetime`, `closed`, `damaged`, `unprotected`, a problem code, or the status.
  */
 export class Undecided extends IntentError {}
 
 /**
- * It will not be done as it was asked. The key is kept, except after a 4xx of {@link retrying} that is marked as stored.
+ * The request will not be carried out as it is. The key is kept, except after a 4xx of {@link retrying} that is marked as stored.
  * `reason`: `body`, a problem code, or the status.
  */
 export class Refused extends IntentError {}

@@ -51,7 +51,7 @@ struct Faults {
     crash: bool,
 }
 
-/// Charges, and crashes if it is asked to, before it answers. The lease is how long the crash is taken for a slow
+/// Charges, and crashes before it answers if the request asks for it. Until the lease ends, the crash looks like a slow
 /// payment.
 #[idempotent(lease = "1s", label = order.id)]
 async fn create_payment(

@@ -1,4 +1,4 @@
-//! A checkout page on which a person sees what an `Idempotency-Key` is good for.
+//! A checkout page that shows what an `Idempotency-Key` is good for.
 //!
 //! ```text
 //! cargo run --example checkout [-- --addr 127.0.0.1:3000] [--store memory:]

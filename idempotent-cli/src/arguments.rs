@@ -17,9 +17,9 @@ Environment:
   IDEMPOTENCY_NAMESPACE         the service's namespace; default: none
   IDEMPOTENCY_SECRET            the service's secret; or --secret-file
   IDEMPOTENCY_PREVIOUS_SECRETS  its previous secrets, oldest first, one on each line; or --previous-secret-file
-  NO_COLOR                      no colours, on a terminal either
+  NO_COLOR                      no colours, even on a terminal
 
-Namespace and secrets matter only where a record is named by its key, and to `doctor`.
+Namespace and secrets are needed only to find a record by the client's key, and for `doctor`.
 
 Exit codes:
   0  done, or found (doctor: all good)
@@ -63,13 +63,13 @@ pub(crate) struct Settings {
     /// Key prefix [default: idempotent:] (Redis)
     #[arg(long, value_name = "PREFIX", global = true)]
     pub(crate) prefix: Option<String>,
-    /// A file that has the service's secret; one line end at its end is not part of it
+    /// The file with the service's secret; one line end at its end is ignored
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) secret_file: Option<PathBuf>,
-    /// The same for a previous secret; repeated, the oldest first
+    /// The file with a previous secret; may be repeated, the oldest first
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) previous_secret_file: Vec<PathBuf>,
-    /// There was a time without a secret, before the oldest one
+    /// The service ran without a secret before the oldest one
     #[arg(long, global = true)]
     pub(crate) previously_without_secret: bool,
 }
@@ -80,15 +80,15 @@ pub(crate) enum Command {
     List(List),
     /// Show what is stored for a key
     Show(Show),
-    /// Decide about an abandoned key: it was done (--replay, --status, --value), or it was not (--retry)
+    /// Decide about an abandoned key: the request was carried out (--replay, --status, --value) or not (--retry)
     Resolve(Resolve),
     /// Remove a record, whatever its state: its key runs again
     Forget(Forget),
     /// Count records and bytes by operation and state; reads all records
     Stats(Stats),
-    /// Create the table of a SQL store unless it exists
+    /// Create the table of a SQL store if it is missing
     Migrate(Migrate),
-    /// Check the server, its settings, the table, the clocks, and whether namespace and secret are the service's
+    /// Check the server, its settings, the table, the clocks, and whether namespace and secret are those of the service
     Doctor(Doctor),
     /// Remove expired records, and name those that were abandoned
     Purge,
@@ -126,13 +126,13 @@ pub(crate) struct List {
     /// Only records first claimed at least this long ago: 90s, 10m, 24h, 7d
     #[arg(long, value_name = "AGE", value_parser = time::parse)]
     pub(crate) older_than: Option<Duration>,
-    /// At most N records, then a cursor for the rest; else all pages (Redis: a few more, at times)
+    /// At most N records, then a cursor for the rest; by default all records (Redis may list a few more than N)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
-    /// Go on where a listing with --limit ended
+    /// Continue where a listing with --limit ended
     #[arg(long, value_name = "CURSOR", value_parser = cursor)]
     pub(crate) cursor: Option<ListCursor>,
-    /// One JSON object on each line
+    /// Print one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -147,7 +147,7 @@ fn cursor(text: &str) -> Result<ListCursor, String> {
 #[command(group = ArgGroup::new("of operation").args(["label", "key_stdin", "key_file"]).multiple(true))]
 pub(crate) struct Selector {
     /// The record key: 64 hexadecimal digits, or the first ones (at least 4) if no other record has them. A
-    /// shortened one is searched for in the whole store
+    /// shortened key is searched for in the whole store
     #[arg(value_name = "RECORD", conflicts_with_all = ["label", "operation"])]
     pub(crate) record: Option<String>,
     /// The label. It is searched for in the whole store, or among the records of --operation
@@ -158,7 +158,7 @@ pub(crate) struct Selector {
     pub(crate) operation: Option<String>,
     #[command(flatten)]
     pub(crate) key: KeySource,
-    /// What the key is: a header's value, the text given to `execute`, or the JSON of `key = expr`
+    /// The kind of the key: a header's value, the text given to `execute`, or the JSON of `key = expr`
     #[arg(long, value_name = "KIND", default_value = "header")]
     pub(crate) key_kind: KeyKind,
     #[command(flatten)]
@@ -168,10 +168,10 @@ pub(crate) struct Selector {
 #[derive(Debug, Args)]
 #[group(id = "key", multiple = false)]
 pub(crate) struct KeySource {
-    /// The client's key is read from standard input; with --scope-json-stdin, from its first line
+    /// Read the client's key from standard input; with --scope-json-stdin, from its first line
     #[arg(long, requires = "operation")]
     pub(crate) key_stdin: bool,
-    /// The client's key is in this file
+    /// Read the client's key from this file
     #[arg(long, value_name = "FILE", requires = "operation")]
     pub(crate) key_file: Option<PathBuf>,
 }
@@ -179,10 +179,10 @@ pub(crate) struct KeySource {
 #[derive(Debug, Args)]
 #[group(id = "scope", multiple = false)]
 pub(crate) struct ScopeSource {
-    /// The scope, as JSON, is read from standard input, after the line with the key
+    /// Read the scope, as JSON, from standard input, after the line with the key
     #[arg(long, requires = "operation")]
     pub(crate) scope_json_stdin: bool,
-    /// The scope, as JSON, is in this file; without a scope if neither is given
+    /// Read the scope, as JSON, from this file; by default there is no scope
     #[arg(long, value_name = "FILE", requires = "operation")]
     pub(crate) scope_json_file: Option<PathBuf>,
 }
@@ -198,10 +198,10 @@ pub(crate) enum KeyKind {
 pub(crate) struct Show {
     #[command(flatten)]
     pub(crate) selector: Selector,
-    /// The values of headers, and the body
+    /// Show the values of headers, and the body
     #[arg(long)]
     pub(crate) reveal: bool,
-    /// One JSON object on each line
+    /// Print one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -209,10 +209,10 @@ pub(crate) struct Show {
 /// Who decides, and why.
 #[derive(Debug, Args)]
 pub(crate) struct Decision {
-    /// Why: it is logged (`resolve` keeps it beside a response or value too). No secrets
+    /// Why. It is logged, and `resolve` stores it with a response or value: no secrets
     #[arg(long, value_name = "TEXT", required = true)]
     pub(crate) reason: String,
-    /// Who decides. Needed where USER is not set, as in a container
+    /// Who decides. Required if USER is not set, as in a container
     #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true)]
     pub(crate) by: Option<String>,
 }
@@ -222,12 +222,12 @@ pub(crate) struct Decision {
 pub(crate) struct Resolve {
     #[command(flatten)]
     pub(crate) selector: Selector,
-    /// Only if it is still the attempt of `show`, which prints this; else the one that is abandoned now
+    /// Decide only if the attempt is still the one that `show` printed as `seen`; by default about the one abandoned now
     #[arg(long, value_name = "TEXT", value_parser = seen)]
     pub(crate) seen: Option<Seen>,
     #[command(flatten)]
     pub(crate) what: Verdict,
-    /// With --value: although the operation reads like a handler's method and route, it is a function without HTTP
+    /// With --value: the operation is a function without HTTP, although its name looks like a method and a route
     #[arg(long, conflicts_with_all = ["replay", "status", "retry"])]
     pub(crate) yes: bool,
     #[command(flatten)]
@@ -238,24 +238,24 @@ pub(crate) struct Resolve {
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(crate) struct Verdict {
-    /// It was done, and this is its response: a file as `curl -i` prints it (status line, headers, an empty line,
+    /// It was carried out, with this response: a file as `curl -i` prints it (status line, headers, an empty line,
     /// body). With --status, the file is the body alone. `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) replay: Option<PathBuf>,
-    /// A function without HTTP was done, and this is its result: a file with JSON, as the result serializes. `-` is
+    /// A function without HTTP ran, with this result: a file with JSON, as the result serializes. `-` is
     /// standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["replay", "status"])]
     pub(crate) value: Option<PathBuf>,
-    /// It was done: a response of this status, with --replay's body or an empty one
+    /// It was carried out, with a response of this status, and the body of --replay or an empty one
     #[arg(long, value_name = "CODE", value_parser = status)]
     pub(crate) status: Option<StatusCode>,
     /// The media type of --replay's body, with --status
     #[arg(long, value_name = "TYPE", requires_all = ["status", "replay"], value_parser = media_type)]
     pub(crate) content_type: Option<HeaderValue>,
-    /// How long the response or the result is replayed at least, from now on; not shorter than the record would have lived
+    /// The response or result is replayed for at least this long, and for as long as the record would have lived
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = time::parse)]
     pub(crate) ttl: Duration,
-    /// It was not done: the key is free, and its finished steps run again
+    /// It was not carried out: the key is free, and finished steps run again
     #[arg(long, conflicts_with_all = ["replay", "status", "value", "ttl"])]
     pub(crate) retry: bool,
 }
@@ -285,28 +285,28 @@ pub(crate) struct Forget {
     pub(crate) selector: Selector,
     #[command(flatten)]
     pub(crate) decision: Decision,
-    /// Confirm: the next request with this key runs, even if it was done before
+    /// Confirm: the next request with this key runs, even if it was carried out before
     #[arg(long)]
     pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Stats {
-    /// One JSON object on each line
+    /// Print one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
-    /// One JSON object on each line
+    /// Print one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
-    /// Print the statements and connect to nothing: for the database administrator
+    /// Print the statements for the database administrator, without connecting
     #[arg(long)]
     pub(crate) print: bool,
 }

@@ -17,7 +17,7 @@ use tower_service::Service;
 use crate::error::BoxError;
 use crate::tower::BoxFuture;
 
-/// A body whose bytes are all there, and its trailers. Clones are cheap.
+/// A complete body in memory, with its trailers. Clones are cheap.
 #[derive(Clone, Default)]
 pub struct BufferedBody {
     data: Option<Bytes>,
@@ -73,8 +73,8 @@ impl Body for BufferedBody {
 
 /// A layer that reads each request's body to its end, up to a limit, so that [`IntentLayer`](crate::IntentLayer) below can send it again.
 ///
-/// For bodies that are not `Clone` but short and whole, such as the message of a unary gRPC call. A call whose request
-/// is a stream that waits for answers does not belong on this service.
+/// For bodies that are not `Clone` but short and whole, such as the message of a unary gRPC call. Do not use it for a
+/// call whose request is a stream that waits for answers.
 #[derive(Debug, Clone)]
 pub struct BufferLayer {
     max_bytes: usize,
@@ -89,7 +89,7 @@ impl BufferLayer {
         }
     }
 
-    /// A body with more bytes is an error, and nothing is sent. Default: 4 MiB.
+    /// The largest body; a larger one is an error, and nothing is sent. Default: 4 MiB.
     #[must_use]
     pub const fn max_bytes(mut self, max_bytes: usize) -> Self {
         self.max_bytes = max_bytes;

@@ -1,4 +1,4 @@
-//! Time and chance, as a test can set them.
+//! Time and randomness, which a test can control.
 
 use std::fmt;
 use std::future::Future;
@@ -7,14 +7,14 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// Where time and chance come from. An application leaves it alone; a test sets both.
+/// The source of time and randomness. Applications use the default; tests replace it.
 ///
 /// [`SystemClock`] is the default.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The wall clock: the age of keys is counted by it, because it goes on while no process runs.
+    /// The wall clock, for the age of keys, because it continues while no process runs.
     fn now(&self) -> SystemTime;
 
-    /// A clock that is never set: the budget is counted by it.
+    /// A monotonic clock, for the budget.
     fn instant(&self) -> Instant;
 
     /// Uniform in 0..1: the jitter of one wait.
@@ -24,13 +24,13 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     fn sleep(&self, duration: Duration, pause: Pause) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
-/// What a sleep is for.
+/// The reason for a sleep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pause {
     /// The wait between two tries.
     BackOff,
-    /// The longest time that a try may take. It is dropped when the try ends before.
+    /// The longest time that a try may take. It is dropped if the try ends earlier.
     Timeout,
 }
 

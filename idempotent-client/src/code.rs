@@ -4,7 +4,7 @@ use std::fmt;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// What a server of this library says in the member `code` of an `application/problem+json`.
+        /// The member `code` of an `application/problem+json` from a server with this library.
         ///
         /// `Display` writes the code as it is sent.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,7 +28,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The request came without a key. Something on the way removes the header, or its name is another.
+    /// The request came without a key. A proxy removes the header, or the server expects another one.
     MissingKey = "missing-key",
     /// The server does not accept this key.
     InvalidKey = "invalid-key",
@@ -36,7 +36,7 @@ codes! {
     KeyReused = "key-reused",
     /// The first request with this key is still running.
     InFlight = "in-flight",
-    /// The first request with this key was cut off, and the server cannot tell whether it took effect.
+    /// The first request with this key was interrupted, and the server does not know whether it took effect.
     OutcomeUnknown = "outcome-unknown",
     /// The operation has run with this status, but its body was too large to be stored.
     ResponseNotRetained = "response-not-retained",
@@ -48,7 +48,7 @@ codes! {
     Overloaded = "overloaded",
     /// The handler panicked. It may have taken effect.
     HandlerFailed = "handler-failed",
-    /// The service cannot work out the scope, the key or the fingerprint. A bug in the service; nothing was run.
+    /// The service cannot compute the scope, the key or the fingerprint. A bug in the service; nothing was run.
     UnusableInput = "unusable-input",
     /// The key is so old that its record may be gone.
     KeyExpired = "key-expired",

@@ -7,23 +7,24 @@ use http::StatusCode;
 
 use crate::code::Code;
 
-/// What is next after a try, and with it what becomes of the key.
+/// What a client does after a try, and what happens to the key.
 ///
-/// Only [`Conclude`](Self::Conclude) spends the key, but for [`Conclusion::Rejected`]. There is no decision that makes another one.
+/// Only [`Conclude`](Self::Conclude) spends the key, except with [`Conclusion::Rejected`]. No decision makes another
+/// key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Decision {
     /// Wait this long, then send the same key and the same bytes again.
     #[non_exhaustive]
     Retry {
-        /// At least the answer's `Retry-After`.
+        /// The wait: at least the answer's `Retry-After`.
         wait: Duration,
     },
-    /// Hand the answer over.
+    /// Return the answer.
     Conclude(Conclusion),
-    /// It will not be done as it was asked. The key is kept.
+    /// The request will not be carried out as it is. The key is kept.
     Refuse(Reason),
-    /// Whether it happened is not known. The key is kept.
+    /// It is unknown whether the operation ran. The key is kept.
     Undecided(Reason),
 }
 
@@ -33,17 +34,17 @@ pub enum Decision {
 pub enum Conclusion {
     /// The operation has run. The saved intent is kept until the application has acted on the answer.
     ///
-    /// A 5xx with this conclusion may have taken effect: look before another intent is made.
+    /// A 5xx with this conclusion may have taken effect: check before you make another intent.
     Answered,
     /// Nothing has happened, and nothing will: a 4xx that the server marks as the stored answer, or the answer to the only try
     /// of an intent that no other process can have. The intent is [closed](crate::Intent::close) with it, and the saved one may be
     /// deleted at once.
     Closed,
-    /// Nothing has happened by the tries of this process: a 4xx to its first one, which nothing marks as the stored answer. But
-    /// another process may have the intent, because it was saved or its key was handed out, and may have sent it.
+    /// The tries of this process did nothing: a 4xx to the first one, which is not marked as the stored answer. But
+    /// another process may have the intent, because it was saved or its key was read, and may have sent it.
     ///
-    /// [Close](crate::Intent::close) and delete the intent only if no other process can have sent it. Otherwise keep it: sent again,
-    /// an answer of the operation comes back marked.
+    /// [Close](crate::Intent::close) and delete the intent only if no other process can have sent it. Otherwise keep
+    /// it, and send it again: the operation's own answer then comes back marked.
     Rejected,
 }
 
@@ -53,18 +54,18 @@ pub enum Conclusion {
 pub enum Reason {
     /// All tries of this call are used up.
     Attempts,
-    /// The time of this call is used up, or the server asks for a longer wait than is left.
+    /// The time of this call is used up, or the server asks for a longer wait than the rest.
     Budget,
-    /// The key is too old, or how old it is is not known, because the clock was set back: the server may have forgotten it.
+    /// The key is too old, or its age is unknown because the clock was set back: the server may have forgotten the key.
     Lifetime,
     /// The intent was closed, or is not stored any more. Nothing was sent after that.
     Closed,
     /// The body cannot be sent again. Nothing was sent.
     Body,
-    /// The HTTP client below has followed a redirect, so the answer is not one to this request.
+    /// The HTTP client has followed a redirect, so the answer does not belong to this request.
     Redirected,
     /// The server says that the operation has run without a record of the key, because its store was unavailable or the
-    /// handler is not protected. It would run again.
+    /// handler is not protected. A retry would run it again.
     Unprotected,
     /// The server's problem.
     Code(Code),

@@ -1,4 +1,4 @@
-//! What a call ends with instead of an answer.
+//! The errors of a call.
 
 use std::fmt;
 
@@ -9,14 +9,14 @@ use crate::code::Code;
 use crate::decision::Reason;
 use crate::intent::Intent;
 
-/// A whole answer, as it came.
+/// A complete answer.
 pub type Answer = Response<Bytes>;
 
-/// Any error of a client below.
+/// Any error of the HTTP client.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why there is no conclusive answer. **The key is kept in each of the cases**: the intent is sent again as it is, later
-/// or after a correction.
+/// Why there is no conclusive answer. **Every error keeps the key**: send the same intent again, later or after a
+/// correction.
 ///
 /// ```
 /// # use idempotent_client::{Error, Reason};
@@ -30,12 +30,12 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// }
 /// ```
 ///
-/// A conclusive answer is never an error, whatever its status: a 402 of the operation is an `Ok`. What becomes of the intent then,
-/// [`Conclusion`](crate::Conclusion) says.
+/// A conclusive answer is never an error, whatever its status: a 402 of the operation is an `Ok`.
+/// [`Conclusion`](crate::Conclusion) says what happens to the intent then.
 #[non_exhaustive]
 pub enum Error {
-    /// Whether the operation ran is unknown. Never answer this with a new intent: send the same one again later, or
-    /// check the resource.
+    /// It is unknown whether the operation ran. Never react with a new intent: send the same one again later, or check
+    /// the resource.
     #[non_exhaustive]
     Undecided {
         /// The intent, with its key.
@@ -44,16 +44,16 @@ pub enum Error {
         reason: Reason,
         /// The answer of the last try, if it brought a whole one.
         answer: Option<Box<Answer>>,
-        /// Why the last try brought none.
+        /// Why the last try got no answer.
         source: Option<BoxError>,
     },
-    /// The operation will not be done as it was asked: a programming error, here or in the service, or a redirect,
-    /// which is not followed.
+    /// The request will not be carried out as it is: a programming error, here or in the service, or a redirect, which
+    /// is not followed.
     #[non_exhaustive]
     Refused {
         /// The intent, with its key.
         intent: Intent,
-        /// What the server said, or [`Reason::Body`].
+        /// The server's reason, or [`Reason::Body`].
         reason: Reason,
         /// The server's answer, if anything was sent.
         answer: Option<Box<Answer>>,
@@ -97,7 +97,7 @@ impl Error {
         }
     }
 
-    /// The code of the problem in the last answer, whether it decided or not.
+    /// The problem code of the last answer, even if it was not the reason.
     #[must_use]
     pub fn code(&self) -> Option<Code> {
         self.answer()?.extensions().get().copied()

@@ -13,10 +13,10 @@ use crate::known::{Known, Shared};
 use crate::policy::Policy;
 use stored::Stored;
 
-/// Something that is to happen once (one payment, one order), and the key under which it is asked for.
+/// Something that must happen only once (one payment, one order), with its key.
 ///
-/// An intent is made once, and **saved beside what it belongs to before the first send**. After a crash the saved
-/// intent is loaded and sent again: the same key, so the server runs the operation at most once.
+/// Make an intent once, and **save it with the order that it belongs to, before the first send**. After a crash, load
+/// the saved intent and send it again: the key is the same, so the server runs the operation at most once.
 ///
 /// ```
 /// use idempotent_client::Intent;
@@ -32,29 +32,30 @@ use stored::Stored;
 /// Clones are the same intent: they share the key, and they know of each other's tries. Nothing in this crate makes
 /// a second key for an intent. Delete the saved intent when the application has acted on the answer.
 ///
-/// # What is known of other processes
+/// # Other processes
 ///
-/// Nothing. An intent that was serialized, or whose key was [read](Self::key) or [chosen](Self::with_key) by the application, may
-/// be in another process, which may send it at the same time. A 4xx to the first try here says nothing about that one:
-/// it is [`Rejected`](crate::Conclusion::Rejected) and not [`Closed`](crate::Conclusion::Closed), unless the server marks it as
-/// the stored answer. **An intent that was deserialized counts as sent**, because the process that saved it may have
-/// sent it before it died.
+/// This process cannot see them. An intent that was serialized, or whose key was [read](Self::key) or
+/// [chosen](Self::with_key) by the application, may be in another process, which may send it at the same time. A 4xx to
+/// the first try here says nothing about that process: it is [`Rejected`](crate::Conclusion::Rejected) and not
+/// [`Closed`](crate::Conclusion::Closed), unless the server marks it as the stored answer. **An intent that was
+/// deserialized counts as sent**, because the process that saved it may have sent it before it died.
 ///
 /// # The clock
 ///
-/// The age of the key is counted from the greatest reading of the wall clock. A clock that is seen to be set back by more than
-/// [`Policy::margin`] is not believed again: how old the key is is not known, and the intent is undecided
-/// ([`Reason::Lifetime`](crate::Reason::Lifetime)) for good. Both are in the stored form. To keep them over a restart, save the intent
-/// again after a call that ended as undecided.
+/// The age of the key is computed from the greatest reading of the wall clock. If the clock was set back by more than
+/// [`Policy::margin`], the age is unknown from then on, and the intent stays undecided
+/// ([`Reason::Lifetime`](crate::Reason::Lifetime)). Both facts are in the stored form. To keep them over a restart,
+/// save the intent again after a call that ended as undecided.
 ///
 /// # Stored form
 ///
 /// `{"version":1,"key":"...","created_ms":1767225600000,"lifetime_ms":null,"latest_ms":null,"clock_set_back":false}`:
-/// `lifetime_ms` is what [`with_lifetime`](Self::with_lifetime) set, `latest_ms` what the clock has shown since. These two and the last
-/// one may be missing, and unknown fields are ignored, in a format that names them. What has another version, an invalid key, or lacks
-/// another field does not deserialize: the error says why, and no key is made.
+/// `lifetime_ms` is the value of [`with_lifetime`](Self::with_lifetime), `latest_ms` the greatest reading of the clock.
+/// In a format that names fields, these two and the last one may be missing, and unknown fields are ignored. A form
+/// with another version, an invalid key, or without another field does not deserialize: the error says why, and no key
+/// is made.
 ///
-/// `Debug` shows a digest of the key; [`key`](Self::key) is the key.
+/// `Debug` shows a digest of the key; [`key`](Self::key) returns the key.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct Intent {
@@ -91,7 +92,7 @@ impl Intent {
 
     /// An intent with a key of the application, such as the id of an order that is paid once. Another process may make the same.
     ///
-    /// The key must belong to this intent alone, for as long as the server keeps its record. Of an intent that may have
+    /// The key must belong to this intent alone, for as long as the server keeps its record. If the intent may have
     /// been sent before, use [`restore`](Self::restore).
     ///
     /// # Errors
@@ -114,8 +115,8 @@ impl Intent {
         Ok(Self::begin(Key::new(key.into())?, known, created))
     }
 
-    /// An intent whose key and time of creation the application has stored itself. It counts as sent before. What the clock
-    /// has shown since is not known: only the stored form of an intent has it.
+    /// An intent whose key and time of creation the application has stored itself. It counts as sent before. It has no
+    /// earlier readings of the clock: only the stored form of an intent has them.
     ///
     /// # Errors
     ///
@@ -136,9 +137,9 @@ impl Intent {
         self
     }
 
-    /// The key. It is as secret as the request: a log gets [`Debug`](fmt::Debug) instead.
+    /// The key. It is as secret as the request: log [`Debug`](fmt::Debug) instead.
     ///
-    /// Who reads it may send it. From now on the intent counts as one that another process may have.
+    /// A reader of the key may send it, so from now on another process may have the intent.
     #[must_use]
     pub fn key(&self) -> &str {
         self.known().is_elsewhere = true;
@@ -151,14 +152,15 @@ impl Intent {
         self.created
     }
 
-    /// How old the key is, by the greatest reading of the wall clock so far, of which `now` is one. `None` once the clock was set
-    /// back by more than [`Policy::margin`]. For [`State`](crate::State); a transport of this crate reads the clock itself.
+    /// The age of the key, by the greatest reading of the wall clock so far, including `now`. `None` once the clock was
+    /// set back by more than [`Policy::margin`]. For [`State`](crate::State); a transport of this crate reads the clock
+    /// itself.
     #[must_use]
     pub fn age(&self, now: SystemTime, policy: &Policy) -> Option<Duration> {
         self.known().age(self.created, now, policy.clock_margin())
     }
 
-    /// What [`with_lifetime`](Self::with_lifetime) set.
+    /// The lifetime of [`with_lifetime`](Self::with_lifetime), if it was set.
     #[must_use]
     pub fn lifetime(&self) -> Option<Duration> {
         self.lifetime
@@ -170,10 +172,10 @@ impl Intent {
         self.known().times_sent > 0
     }
 
-    /// Says that the application has acted on the answer, or has decided by other means: the key is not sent again by any
-    /// clone, also not by a task that waits for its next try. Delete the saved intent with it, because a loaded one is open.
+    /// Says that the application has acted on the answer, or has decided by other means: no clone sends the key again,
+    /// not even a task that waits for its next try. Delete the saved intent too, because a loaded intent is open.
     ///
-    /// A request that is under way is not taken back. A call that would go on ends as undecided, with
+    /// A request that was already sent is not cancelled. A call that would retry ends as undecided, with
     /// [`Reason::Closed`](crate::Reason::Closed).
     pub fn close(&self) {
         self.known().is_closed = true;

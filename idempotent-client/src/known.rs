@@ -1,4 +1,4 @@
-//! What is known of an intent. All its clones share it.
+//! The state of an intent, which all its clones share.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -8,11 +8,11 @@ use crate::decision::{Conclusion, Decision, Reason};
 /// Whether the key was sent before a try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
-    /// By no try at all: no other process has the key, and no other task has sent it.
+    /// Never sent: no other process has the key, and no other task has sent it.
     Never,
-    /// Not by this process. Another one may have the key, and may have sent it, or send it at the same time.
+    /// Not sent by this process. Another process may have the key, and may have sent it, or send it at the same time.
     Perhaps,
-    /// By an earlier try, by another task, or before the intent was loaded.
+    /// Sent by an earlier try, by another task, or before the intent was loaded.
     Before,
 }
 

@@ -1,14 +1,14 @@
 //! The client half of `Idempotency-Key`: one key for one intent, kept over retries, crashes and restarts.
 //!
-//! A payment is retried because its response was lost, and the customer is charged twice. A server that knows
+//! A client retries a payment because the response was lost, and the customer is charged twice. A server that supports
 //! `Idempotency-Key` prevents that, if the client sends **the same key and the same bytes** with every try, and never
-//! makes a second key while the outcome of the first is not known. This crate does that.
+//! makes a second key while the outcome of the first is unknown. This crate does that.
 //!
 //! * [`Intent`]: a key that is made once and saved before the first send.
-//! * [`Policy`]: what is next after each try, as a pure function. It is tested against the table of decisions that all
+//! * [`Policy`]: the decision after each try, as a pure function. It is tested against the table of decisions that all
 //!   clients of the repository share.
-//! * [`Error`]: undecided, refused, or not built; the key is kept in each case. There is no way to say "make a new key and
-//!   try again".
+//! * [`Error`]: undecided, refused, or not built; every error keeps the key. There is no way to make a new key and try
+//!   again.
 //!
 //! | feature | default | what it brings |
 //! | --- | --- | --- |
@@ -16,10 +16,10 @@
 //! | `reqwest-middleware` | no | `IntentMiddleware` |
 //! | `tower` | no | `IntentLayer` for any `Service<http::Request<B>>`: hyper, tonic |
 //!
-//! Without features there are [`Intent`] and [`Policy::decide`], for a client of another kind.
+//! Without features there are [`Intent`] and [`Policy::decide`], for any other client.
 //!
-//! The README has a whole program. Each try is a `tracing` event of level `DEBUG`; what is undecided or refused is a
-//! `WARN`. They name the key by eight digits of a digest, never by itself.
+//! The README has a complete program. Each try is a `tracing` event of level `DEBUG`; an undecided or refused call is a
+//! `WARN`. Events show eight digits of a digest of the key, never the key.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(any(feature = "reqwest", feature = "tower")),

@@ -27,7 +27,7 @@ use crate::run::{Failure, Settings, Transport, Whole, refused, run};
 /// request may have been sent there. Leave out other retries: under this middleware they are tries that it does not
 /// count. A middleware that changes the URL goes above this one: below, its answers look like those of a redirect, and are refused.
 ///
-/// Errors are [`reqwest_middleware::Error::Middleware`]; [`Error::of_middleware`] gets at the [`Error`] inside.
+/// Errors are [`reqwest_middleware::Error::Middleware`]; [`Error::of_middleware`] returns the [`Error`] inside.
 ///
 /// ```
 /// use idempotent_client::{Error, Intent, IntentExt, IntentMiddleware, Policy};
@@ -54,7 +54,7 @@ pub struct IntentMiddleware {
 }
 
 impl IntentMiddleware {
-    /// With this policy for every request that brings none.
+    /// Uses this policy for every request without its own.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
         Self {
@@ -69,8 +69,8 @@ impl IntentMiddleware {
         self
     }
 
-    /// Asks before each try whether the intent is still open where it is stored, and sends nothing if it is not: then the
-    /// call ends as undecided, with [`Reason::Closed`]. For an intent that another process may give up.
+    /// Calls `ask` before each try: is the intent still open in your database? If not, nothing is sent, and the call
+    /// ends as undecided, with [`Reason::Closed`]. For an intent that another process may give up.
     #[must_use]
     pub fn open_while<F, A>(mut self, ask: F) -> Self
     where
@@ -81,7 +81,7 @@ impl IntentMiddleware {
         self
     }
 
-    /// Where time and chance come from, for tests. Default: [`SystemClock`](crate::SystemClock).
+    /// The source of time and randomness, for tests. Default: [`SystemClock`](crate::SystemClock).
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.settings.clock = clock;

@@ -14,15 +14,15 @@ static STATUS: HeaderName = HeaderName::from_static("idempotency-status");
 static DEGRADED: HeaderName = HeaderName::from_static("idempotency-degraded");
 static SHOULD_RETRY: HeaderName = HeaderName::from_static("stripe-should-retry");
 
-/// What a try brought: nothing, or a whole answer.
+/// The outcome of a try: no answer, or a complete one.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Outcome<'a> {
-    /// No answer, or one that is not whole: refused, timed out, reset at any point. It says nothing.
+    /// No answer, or an incomplete one: refused, timed out, reset at any point. It says nothing about the operation.
     Lost,
-    /// The client below followed a redirect. The answer, if there is one, is another request's.
+    /// The HTTP client followed a redirect. The answer, if there is one, belongs to another request.
     Redirected,
-    /// The body cannot be sent again. Found before anything is sent.
+    /// The body cannot be sent again. This is found before anything is sent.
     Unrepeatable,
     /// An answer whose body has arrived to its end.
     #[non_exhaustive]
@@ -37,7 +37,7 @@ pub enum Outcome<'a> {
 }
 
 impl<'a> Outcome<'a> {
-    /// The outcome of a try that has a whole answer.
+    /// The outcome of a try with a complete answer.
     #[must_use]
     pub fn answer<B: AsRef<[u8]>>(response: &'a Response<B>) -> Self {
         Self::Answer {

@@ -12,7 +12,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// How long and how often an intent is tried by one call of `send`, and how its server is understood.
 ///
-/// A policy does no I/O and knows neither clock nor chance: [`decide`](Self::decide) gets both as arguments. It is
+/// A policy does no I/O and has neither a clock nor randomness: [`decide`](Self::decide) gets both as arguments. It is
 /// tested against every row of the table in `clients/vectors` of the repository.
 ///
 /// ```
@@ -72,15 +72,15 @@ impl Policy {
         self
     }
 
-    /// The greatest back-off. Default 30 s. `Retry-After` is not cut by it.
+    /// The greatest back-off. Default 30 s. It does not shorten `Retry-After`.
     #[must_use]
     pub const fn cap(mut self, cap: Duration) -> Self {
         self.cap = cap;
         self
     }
 
-    /// How long one try may take, its response body included. Default 30 s. After that it counts as "no answer". Less if the
-    /// key's life ends before.
+    /// How long one try may take, its response body included. Default 30 s. A longer try counts as "no answer". The
+    /// limit is shorter at the end of the key's lifetime.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -95,15 +95,15 @@ impl Policy {
         self
     }
 
-    /// The end of the lifetime that is not used, because clocks differ and a try takes time; and how far the clock may
-    /// be set back before the age of a key is not known any more. Default 5 minutes.
+    /// The last part of the lifetime, which is not used, because clocks differ and a try takes time. Also how far the
+    /// clock may be set back before the age of a key counts as unknown. Default 5 minutes.
     #[must_use]
     pub const fn margin(mut self, margin: Duration) -> Self {
         self.margin = margin;
         self
     }
 
-    /// Which server is spoken to. Default [`Profile::Draft`].
+    /// The kind of server. Default [`Profile::Draft`].
     #[must_use]
     pub const fn profile(mut self, profile: Profile) -> Self {
         self.profile = profile;
@@ -135,13 +135,13 @@ impl Policy {
         self.margin
     }
 
-    /// What is next after a try.
+    /// The decision after a try.
     ///
-    /// `now` is the wall clock, for a `Retry-After` that is a date. `random` is uniform in 0..=1 and picks the wait; what is
-    /// outside counts as 1.
+    /// `now` is the wall clock, for a `Retry-After` that is a date. `random` is uniform in 0..=1 and picks the wait; a
+    /// value outside counts as 1.
     ///
-    /// A retry is never sooner than the `Retry-After` of the answer. What does not fit into the budget or the key's life
-    /// is undecided, and not cut.
+    /// A retry is never sooner than the `Retry-After` of the answer. If a wait does not fit into the budget or the
+    /// key's lifetime, the intent is undecided; the wait is not shortened.
     #[must_use]
     pub fn decide(
         &self,
@@ -222,7 +222,7 @@ impl Default for Policy {
     }
 }
 
-/// Where an intent is at the end of a try.
+/// The state of an intent at the end of a try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     /// Number of the try in this call of `send`, from 1.
@@ -230,13 +230,13 @@ pub struct State {
     /// Whether the key was sent before this try: by an earlier one, another task, another process. A try after the
     /// first implies it.
     pub sent: Sent,
-    /// Since the first try of this call began, by a clock that is never set.
+    /// The time since the first try of this call began, by a monotonic clock.
     pub elapsed: Duration,
-    /// How old the key is: [`Intent::age`](crate::Intent::age). `None` if it is not known, because the clock was set back.
+    /// The age of the key: [`Intent::age`](crate::Intent::age). `None` if it is unknown because the clock was set back.
     pub age: Option<Duration>,
     /// The intent's own lifetime, if it has one.
     pub lifetime: Option<Duration>,
-    /// The shortest lifetime of the key that earlier answers of this call have told of (`Idempotency-Status`).
+    /// The shortest lifetime of the key in earlier answers of this call (`Idempotency-Status`).
     pub told: Option<Duration>,
 }
 

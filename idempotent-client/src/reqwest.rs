@@ -22,7 +22,7 @@ use crate::run::{Failure, Settings, Transport, Whole, refused, run};
 
 /// Gives a request an intent.
 pub trait IntentExt: Sized {
-    /// What the request is afterwards.
+    /// The request with an intent.
     type Request;
 
     /// Sends this request under the key of `intent`, with the same bytes at every try.
@@ -45,7 +45,8 @@ impl IntentExt for RequestBuilder {
 
 /// A request of reqwest with an intent, made by [`IntentExt::intent`].
 ///
-/// [`send`](Self::send) does what [`Policy`] says. Build the client with `redirect(Policy::none())`: see there.
+/// [`send`](Self::send) sends it as [`Policy`] says. Build the client with `redirect(Policy::none())`: see
+/// [`send`](Self::send).
 #[derive(Debug)]
 #[must_use = "nothing is sent before `send`"]
 pub struct IntentRequest {
@@ -58,7 +59,7 @@ pub struct IntentRequest {
 }
 
 impl IntentRequest {
-    /// How long and how often it is tried. Default: [`Policy::new`].
+    /// How often and how long to try. Default: [`Policy::new`].
     pub fn policy(mut self, policy: Policy) -> Self {
         self.settings.policy = policy;
         self
@@ -70,8 +71,8 @@ impl IntentRequest {
         self
     }
 
-    /// Asks before each try whether the intent is still open where it is stored, and sends nothing if it is not: then the
-    /// call ends as undecided, with [`Reason::Closed`]. For an intent that another process may give up.
+    /// Calls `ask` before each try: is the intent still open in your database? If not, nothing is sent, and the call
+    /// ends as undecided, with [`Reason::Closed`]. For an intent that another process may give up.
     pub fn open_while<F, A>(mut self, ask: F) -> Self
     where
         F: Fn(&Intent) -> A + Send + Sync + 'static,
@@ -81,7 +82,7 @@ impl IntentRequest {
         self
     }
 
-    /// Where time and chance come from, for tests. Default: [`SystemClock`](crate::SystemClock).
+    /// The source of time and randomness, for tests. Default: [`SystemClock`](crate::SystemClock).
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.settings.clock = clock;
         self
@@ -97,7 +98,7 @@ impl IntentRequest {
         self
     }
 
-    /// The body. A string or bytes: what is a stream is [refused](Reason::Body) before anything is sent.
+    /// The body, a string or bytes. A stream is [refused](Reason::Body) before anything is sent.
     pub fn body(mut self, body: impl Into<Body>) -> Self {
         self.is_json = false;
         self.map(|builder| builder.body(body))
@@ -125,9 +126,10 @@ impl IntentRequest {
         self
     }
 
-    /// Sends it until there is a conclusive answer, which is returned whole: any 2xx, what is marked as stored and is
-    /// not the error of a service behind it, and the 4xx to the first try. [`ResponseExt::conclusion`](crate::ResponseExt::conclusion) says
-    /// what becomes of the intent. The waits, tries and limits are those of the [`Policy`].
+    /// Sends the request until there is a conclusive answer, and returns it with its whole body. Conclusive are any
+    /// 2xx, an answer that is marked as stored (unless it passes on the error of a service behind the server), and a
+    /// 4xx to the first try. [`ResponseExt::conclusion`](crate::ResponseExt::conclusion) says what happens to the
+    /// intent. The waits, tries and limits are those of the [`Policy`].
     ///
     /// Dropping the future stops the tries, not the intent: the server may be running it. Send the intent again.
     ///
@@ -135,17 +137,17 @@ impl IntentRequest {
     ///
     /// A redirect is [refused](Error::Refused). reqwest follows redirects by itself, so build the client with
     /// `reqwest::redirect::Policy::none()`. With a client that follows them, a body is never sent to a second address,
-    /// and an answer from another URL is refused ([`Reason::Redirected`]); but a POST that is redirected to a GET of
-    /// *its own* URL cannot be seen, and the key is sent to where the redirect leads.
+    /// and an answer from another URL is refused ([`Reason::Redirected`]); but this crate cannot notice a POST that is
+    /// redirected to a GET of *its own* URL, and the key is sent to the target of the redirect.
     ///
     /// # Errors
     ///
-    /// [`Error::Undecided`] if whether it ran is not known, [`Error::Refused`] if it will not be done as it was asked,
-    /// [`Error::Invalid`] if the request cannot be built. The key is kept in each case.
+    /// [`Error::Undecided`] if it is unknown whether the operation ran, [`Error::Refused`] if the request will not be
+    /// carried out as it is, [`Error::Invalid`] if the request cannot be built. Every error keeps the key.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime, like reqwest.
+    /// If called outside of a tokio runtime, like reqwest.
     pub async fn send(self) -> Result<Response, Error> {
         let Self {
             builder,

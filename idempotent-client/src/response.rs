@@ -1,4 +1,4 @@
-//! What a response says beside its status.
+//! What a response says in addition to its status.
 
 use http::Response;
 
@@ -11,11 +11,11 @@ pub trait ResponseExt {
     /// Whether this is the stored answer of an earlier try: `Idempotent-Replayed: true`.
     fn is_replay(&self) -> bool;
 
-    /// The code of its problem. `None` without one, for a code that this version does not know, and for a response that
-    /// was not handed over by this crate.
+    /// The code of its problem. `None` without a code, for a code that this version does not know, and for a response
+    /// that this crate did not return.
     fn code(&self) -> Option<Code>;
 
-    /// What becomes of the intent. `None` for a response that was not handed over by this crate.
+    /// What happens to the intent. `None` for a response that this crate did not return.
     fn conclusion(&self) -> Option<Conclusion>;
 }
 

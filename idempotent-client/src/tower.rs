@@ -24,9 +24,9 @@ use crate::run::{Failure, Settings, Transport, Whole, run};
 
 /// A layer that sends requests with an intent as [`Policy`] says. It leaves requests without one alone.
 ///
-/// A request carries its intent in its extensions; a [`Policy`] beside it replaces the layer's. The body has to be
-/// `Clone`, so that every try has the same bytes: a stream is refused by the compiler, and [`BufferLayer`](crate::BufferLayer) makes bytes of
-/// it. Put layers that follow redirects or retry nowhere below.
+/// A request has its intent in its extensions; a [`Policy`] there replaces the layer's. The body must be `Clone`, so
+/// that every try has the same bytes: a stream does not compile, but [`BufferLayer`](crate::BufferLayer) turns it into
+/// bytes. Put no layer that follows redirects or retries below this one.
 ///
 /// The service's error is a [`BoxError`]: for a request with an intent it is an [`Error`](crate::Error).
 ///
@@ -58,10 +58,10 @@ use crate::run::{Failure, Settings, Transport, Whole, run};
 /// # gRPC
 ///
 /// The answer to a gRPC call is HTTP 200, whatever happened. Its `grpc-status` is read as the HTTP status that
-/// `google/rpc/code.proto` names for it: `UNAVAILABLE` is a 503, and is asked again. An answer without a status is not
-/// whole, and a 2xx that is not gRPC, such as the page of a gateway, is not an answer. The status of gRPC-Web is read from the last frame of
-/// the body; `application/grpc-web-text` is not read, so its successes end as undecided. In tonic, put the intent into
-/// `tonic::Request::extensions_mut`, and make the channel so:
+/// `google/rpc/code.proto` names for it: `UNAVAILABLE` is a 503, and is retried. An answer without a status is
+/// incomplete, and a 2xx that is not gRPC, such as the page of a gateway, is not an answer. The status of gRPC-Web is
+/// read from the last frame of the body; `application/grpc-web-text` is not read, so its successes end as undecided. In
+/// tonic, put the intent into `tonic::Request::extensions_mut`, and make the channel like this:
 ///
 /// ```
 /// use idempotent_client::{BufferLayer, BufferedBody, IntentLayer, Policy};
@@ -84,7 +84,7 @@ pub struct IntentLayer {
 }
 
 impl IntentLayer {
-    /// With this policy for every request that brings none.
+    /// Uses this policy for every request without its own.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
         Self {
@@ -99,8 +99,9 @@ impl IntentLayer {
         self
     }
 
-    /// Asks before each try whether the intent is still open where it is stored, and sends nothing if it is not: then the
-    /// call ends as undecided, with [`Reason::Closed`](crate::Reason::Closed). For an intent that another process may give up.
+    /// Calls `ask` before each try: is the intent still open in your database? If not, nothing is sent, and the call
+    /// ends as undecided, with [`Reason::Closed`](crate::Reason::Closed). For an intent that another process may give
+    /// up.
     #[must_use]
     pub fn open_while<F, A>(mut self, ask: F) -> Self
     where
@@ -111,7 +112,7 @@ impl IntentLayer {
         self
     }
 
-    /// Where time and chance come from, for tests. Default: [`SystemClock`](crate::SystemClock).
+    /// The source of time and randomness, for tests. Default: [`SystemClock`](crate::SystemClock).
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.settings.clock = clock;
@@ -137,7 +138,7 @@ pub struct IntentService<S> {
     settings: Settings,
 }
 
-/// The body of a response: whole if the request had an intent, else as it comes.
+/// The body of a response: buffered if the request had an intent, otherwise unchanged.
 pub type ResponseBody<B> = Either<BufferedBody, B>;
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

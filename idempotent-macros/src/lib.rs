@@ -1,8 +1,8 @@
-//! The `#[idempotent]` attribute of `idempotent-runtime`. Depend on that crate, not on this one: it re-exports
-//! the attribute, and what the attribute expands to calls it.
+//! The `#[idempotent]` attribute of `idempotent-runtime`. Depend on that crate, not on this one: it re-exports the
+//! attribute, and the expansion of the attribute calls it.
 //!
-//! The attribute knows the handler's signature and nothing of idempotency. It turns its arguments into constants
-//! and closures, and hands them to one function of the runtime, where all behaviour lives.
+//! The attribute reads the handler's signature and knows nothing about idempotency. It turns its arguments into
+//! constants and closures, and passes them to one function of the runtime, which has all the behaviour.
 
 use proc_macro::TokenStream;
 use proc_macro2::TokenStream as TokenStream2;
@@ -26,12 +26,12 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-/// Makes an axum handler idempotent: it runs at most once for a key, and a retry with the key gets the first response.
+/// Makes an axum handler idempotent: the handler runs at most once per key, and a retry gets the first response.
 ///
-/// A client that gets no answer cannot know whether its request was lost on the way there or on the way back. It
-/// has to send it again, and a handler that charges a card charges it twice. With this attribute the client sends
-/// a key of its own making with every attempt, the handler runs for the first of them, and the rest are answered
-/// from its stored response, byte for byte.
+/// A client that gets no answer cannot know whether the request or the response was lost. It has to send the request
+/// again, and a handler that charges a card charges it twice. With this attribute, the client makes a key and sends it
+/// with every try. The handler runs for the first request with the key; all others get its stored response, byte for
+/// byte.
 ///
 /// ```text
 /// #[idempotent(ttl_hours = 24, scope = (&user.tenant, user.id))]
@@ -44,53 +44,54 @@ mod tests;
 /// }
 /// ```
 ///
-/// The application's state has to hold an `Idempotency` (`FromRef`), or the router does not compile: "the trait
-/// `Handler<...>` is not implemented" at `.route(..)` says so, or that one of the arguments is not an extractor.
+/// The router's state must provide an `Idempotency` (by `FromRef`), unless you name the handle (`with = expr`).
+/// Otherwise the router does not compile: "the trait `Handler<...>` is not implemented" at `.route(..)`. The compiler
+/// says the same if one of the arguments is not an extractor.
 ///
 /// # Arguments
 ///
-/// All are optional, and each may be given once. Each is a setting of `Policy`, or an expression over the handler's
-/// arguments. Durations are a whole number and a unit, `ms`, `s`, `m`, `h` or `d`, in quotes.
+/// All arguments are optional. Each may be given once, and is a setting of `Policy` or an expression over the handler's
+/// arguments. A duration is a whole number and a unit (`ms`, `s`, `m`, `h` or `d`), in quotes.
 ///
 /// | argument | default | meaning |
 /// | --- | --- | --- |
 /// | `ttl_hours`, `ttl_minutes`, `ttl_secs`, or `ttl = "24h"` | 24 hours | how long a completed response is replayed, counted from its completion; at most ten years |
-/// | `header = "..."` | `"Idempotency-Key"` | the request header that the key is in |
+/// | `header = "..."` | `"Idempotency-Key"` | the request header that carries the key |
 /// | `required = bool` | `true` | what happens without a key: 400, or the handler runs unprotected |
-/// | `key = expr` | none | the key, made from the handler's arguments (`key = order.id`) instead of a header |
-/// | `key_age = "any"` or `"ttl"` | `"any"` | `"ttl"` refuses a key in the header that is a UUIDv7 or a ULID, older than the TTL, and has no record (400 `key-expired`), so that a retry that comes too late does not run again; not with `key`, whose keys have no age |
-/// | `scope = expr` | the handle's, else none | whose key it is (`scope = (&user.tenant, user.id)`); the same key of another scope is another key; `None` is the same as no scope |
-/// | `label = expr` | none | your own reference (`label = order.number`), which is stored in clear for operators; anything that is `Display`, at most 64 bytes |
-/// | `fingerprint = body`, `json` or `expr` | `body` | what has to be equal under one key: the body's bytes, its canonical JSON, or chosen fields (`(payment.amount, &payment.currency)`) |
-/// | `fingerprint_headers = ["..."]` | the handle's | request headers that have to be equal as well, beside the handle's (`["x-api-version"]`); not to be changed while keys are alive |
-/// | `lease = "..."` | `"30s"` | how long a claim is held without renewal, which is how long a crash blocks its key; 10 ms to 24 h, whatever the TTL is |
-/// | `in_flight = "reject"` or `"wait"` | `"reject"` | what a duplicate of a running request gets: 409 at once, or that request's answer |
-/// | `wait = "..."` | `"5s"` | how long it waits before its 409; 1 ms to 1 h, only with `in_flight = "wait"` |
-/// | `on_abandoned = "reject"`, `"retry"` or a path | `"reject"` | the key of a crashed attempt: refused (never twice), run again (at least once), or your `async fn(Abandoned) -> Recovery` decides |
-/// | `replay_errors = "all"`, `"4xx"` or `"none"` | `"all"` | which error answers are stored and replayed: 4xx and 5xx, only 4xx, or neither; what is not stored frees the key, and a retry runs the handler again |
-/// | `max_response_bytes = n` | `1048576` | the largest body that is stored, in bytes, at most 1 GiB; after a larger one the handler still never runs again |
-/// | `name = "..."` | method and matched route, without the names of its parameters | the operation, which is part of every key; before you change a route set it to the old one (`"POST /payments"`); required on plain functions |
-/// | `with = expr` | the router's state, by `FromRef` | where the handle is, as an expression over the handler's arguments: `with = app.idempotency`, for a state of which you cannot implement `FromRef`, such as `Arc<AppState>`; with `#[tx]` an expression for the `Transactions`. It is evaluated on each request, and cloned; an argument that it names is extracted before the last one, which cannot be the body |
-/// | `crate = path` | `::idempotent_runtime` | where the runtime is, for crates that re-export it |
+/// | `key = expr` | none | computes the key from the handler's arguments (`key = order.id`) instead of reading a header |
+/// | `key_age = "any"` or `"ttl"` | `"any"` | `"ttl"` refuses a UUIDv7 or ULID in the header that is older than the TTL and has no record (400 `key-expired`), so that a late retry does not run again. Not allowed with `key` |
+/// | `scope = expr` | the handle's, else none | the tenant or user that the key belongs to (`scope = (&user.tenant, user.id)`): the same key in another scope is another key; `None` is the same as no scope |
+/// | `label = expr` | none | your own reference (`label = order.number`), stored in clear for operators: anything that is `Display`, at most 64 bytes |
+/// | `fingerprint = body`, `json` or `expr` | `body` | what must be equal in all requests with one key: the body's bytes, the body as canonical JSON, or chosen fields (`(payment.amount, &payment.currency)`) |
+/// | `fingerprint_headers = ["..."]` | the handle's | request headers that must be equal too, in addition to the handle's (`["x-api-version"]`). Do not change them while keys are alive |
+/// | `lease = "..."` | `"30s"` | how long a claim lasts without renewal, and so how long a crash blocks its key; 10 ms to 24 h, whatever the TTL |
+/// | `in_flight = "reject"` or `"wait"` | `"reject"` | what a duplicate of a running request gets: 409 at once, or the response of the running request |
+/// | `wait = "..."` | `"5s"` | how long a duplicate waits before it gets a 409; 1 ms to 1 h, only with `in_flight = "wait"` |
+/// | `on_abandoned = "reject"`, `"retry"` or a path | `"reject"` | what happens to the key of a crashed attempt: it is refused (at most once), the handler runs again (at least once), or your `async fn(Abandoned) -> Recovery` decides |
+/// | `replay_errors = "all"`, `"4xx"` or `"none"` | `"all"` | which error responses are stored and replayed: 4xx and 5xx, only 4xx, or neither. An error that is not stored frees the key, and a retry runs the handler again |
+/// | `max_response_bytes = n` | `1048576` | the largest body that is stored, in bytes; at most 1 GiB. A larger body is not stored, but the handler still does not run again |
+/// | `name = "..."` | method and matched route, without the names of its parameters | the name of the operation, which is part of every key. Before you change a route, set it to the old one (`"POST /payments"`). Required on plain functions |
+/// | `with = expr` | the router's state, by `FromRef` | where the handle is, as an expression over the handler's arguments: `with = app.idempotency`, for a state that cannot implement `FromRef`, such as `Arc<AppState>`. With `#[tx]`, the expression gives the `Transactions`. It is evaluated for each request, and its value is cloned. It may use any argument except the body |
+/// | `crate = path` | `::idempotent_runtime` | the path of the runtime crate, for crates that re-export it |
 ///
 /// # Expressions
 ///
-/// `key`, `scope` and `fingerprint` may name whatever the handler's argument patterns bind, and have to be
-/// `Serialize`. They see references: `user` above is a `&User`, and `scope = user.id` borrows the field. In a tuple,
-/// write `&` before what is not `Copy`. They are computed once a request, after the extractors have run and before a
-/// claim is taken.
+/// `key`, `scope` and `fingerprint` may use every name that the handler's argument patterns bind. Their values must be
+/// `Serialize`. The names are references: `user` above is a `&User`, and `scope = user.id` borrows the field. In a
+/// tuple, write `&` before a field that is not `Copy`. The expressions are computed once per request, after the
+/// extractors have run and before the claim is taken.
 ///
-/// `label` sees the same, and has to be `Display`. It names nothing: another label is no other key. One of more than
-/// 64 bytes is refused before anything runs.
+/// `label` sees the same names, and its value must be `Display`. It is not part of the key. A label of more than 64
+/// bytes is refused before anything runs.
 ///
-/// `key`, `scope` and `fingerprint` are compared as values, by their canonical JSON: the order of a map or a `HashSet` does not count. A value whose
-/// JSON is another value's too is refused before anything runs: a float that is not finite, a `Some` of what is `null`
-/// in JSON, such as `Some(())`. So is a set of another crate that serializes as a list in no order. A `HashSet` that a
-/// type has made into a list before it is serialized (in a `serde_json::Value`, for one) is not seen, and a retry is
-/// another request then: use a `BTreeSet` there.
+/// `key`, `scope` and `fingerprint` are compared as canonical JSON: the order of a map or a `HashSet` does not count. A
+/// value that shares its JSON with another value is refused before anything runs: a float that is not finite, or a
+/// `Some` that serializes as `null`, such as `Some(())`. A set of another crate is refused too if it serializes as a
+/// list in arbitrary order. The crate cannot see a `HashSet` that was turned into a list before (in a
+/// `serde_json::Value`, for example); a retry would then be another request, so use a `BTreeSet` there.
 ///
-/// `fingerprint = body` and `fingerprint = json` are the two words of the table, also when a binding is called so;
-/// `fingerprint = (body)` is the binding.
+/// `fingerprint = body` and `fingerprint = json` always mean the two words of the table. If an argument is called
+/// `body`, write `fingerprint = (body)` to use it.
 ///
 /// # Transactions
 ///
@@ -107,18 +108,19 @@ mod tests;
 /// }
 /// ```
 ///
-/// What is written through it is committed together with the stored response, or not at all; an error answer takes it
-/// back (one of status 4xx or 5xx: an `Err` that is answered with 200 does not), and so does a crash, after which the key is free. The state has to hold a `Transactions<PgConnection>`
-/// (`Idempotency::transactions`), which only a store in that database gives; without its `FromRef` the router does not
-/// compile, as without that of `Idempotency`. It stands anywhere among the arguments, and
-/// expressions cannot name it. There is no lease, and nothing is ever abandoned, so that `lease` and `on_abandoned` are
-/// errors beside it. `#[axum::debug_handler]` takes it for an extractor and cannot be used. A handler must not put another
-/// connection in its place (`*tx = ...`): what it writes there is not taken back, and a retry runs it again.
+/// The handler's writes on this connection are committed together with the stored response, or not at all. A response
+/// of status 4xx or 5xx rolls them back (an `Err` that becomes a 200 does not), and so does a crash, after which the
+/// key is free. The router's state must provide a `Transactions<PgConnection>` by `FromRef` (or name it: `with =
+/// expr`), or the router does not compile. You get it from `Idempotency::transactions`, if the records are in that
+/// database. The parameter may be anywhere among the arguments, and expressions cannot use it. There is no lease, and
+/// nothing is ever abandoned, so `lease` and `on_abandoned` are not allowed with it. `#[axum::debug_handler]` would
+/// treat the parameter as an extractor, and cannot be used. A handler must not replace the connection (`*tx = ...`):
+/// writes on another connection are not rolled back, and a retry repeats them.
 ///
 /// # What it expands to
 ///
-/// A function of the same name, visibility and generics, which takes the same arguments, the last one wrapped, and
-/// runs your function, which it contains as you wrote it:
+/// A function with the same name, visibility and generics. It takes the same arguments, with the last one wrapped, and
+/// contains and runs your function as you wrote it:
 ///
 /// ```text
 /// async fn create_payment(
@@ -138,15 +140,16 @@ mod tests;
 /// }
 /// ```
 ///
-/// So the arguments before the last are extracted first, on replays too: an authentication that fails is answered
-/// as such, whatever is stored. A body is buffered and then given to the last extractor; for a cached replay, a `Json`
-/// in last place is not parsed, because it could reject nothing but the content, which was good the first time.
+/// So the arguments before the last are extracted first, on replays too: a request that fails authentication gets that
+/// error, whatever is stored. The body is buffered and then given to the last extractor. For a cached replay, a `Json`
+/// in last place is not parsed: it could only reject the content, which the first request has already passed.
 ///
 /// # Plain functions
 ///
-/// A queue delivers a message again whose acknowledgement was lost; a job is started twice. On a function that has
-/// an argument of type `&Idempotency` (a reference, whose path ends so; the attribute cannot see through an alias) the attribute does the same without HTTP: it
-/// runs at most once for a key, and a later call with the key gets the first result, as a value.
+/// A queue delivers a message again if its acknowledgement was lost; a job is started twice. On a function with an
+/// argument of type `&Idempotency` (the attribute looks for this name, and cannot see through an alias), the attribute
+/// does the same without HTTP: the function runs at most once per key, and a later call with the key gets the first
+/// result, as a value.
 ///
 /// ```text
 /// #[idempotent(name = "orders.settle", key = order.id, ttl_hours = 24)]
@@ -155,21 +158,21 @@ mod tests;
 /// }
 /// ```
 ///
-/// * `key` is required too. `header`, `fingerprint_headers`, `required`, `key_age`, `replay_errors`, `with`,
-///   `fingerprint = body` and `fingerprint = json` are for handlers; everything else is as above.
-/// * `name` is required: it is the operation, which is part of every key. Give each function one of its own, whatever
-///   module it is in: two functions of one name are one operation, and the second is not run for a key of the first. So are
-///   the instances of a generic function: what tells them apart has to be in an argument, or in `key`.
-/// * Without `fingerprint = expr`, two calls are compared by all arguments but the handle, as one tuple, and each has
-///   to be `Serialize`. With it, arguments may be anything, such as a database pool.
-/// * Arguments are owned: the function goes on when its caller has gone. The handle may be in any place, and is
-///   there in the function as well.
+/// * `key` is required. `header`, `fingerprint_headers`, `required`, `key_age`, `replay_errors`, `with`, `fingerprint =
+///   body` and `fingerprint = json` are for handlers only; all other arguments are as above.
+/// * `name` is required. It is the operation, which is part of every key. Give each function its own name, whatever its
+///   module: two functions with one name are one operation, and the second does not run for a key of the first. All
+///   instances of a generic function are one operation too: put what distinguishes them into an argument or into `key`.
+/// * Without `fingerprint = expr`, calls are compared by all their arguments except the handle, as one tuple, so each
+///   must be `Serialize`. With it, arguments may have any type, such as a database pool.
+/// * Arguments are owned, because the function continues if its caller is dropped. The handle may be at any position,
+///   and the function can use it.
 /// * The function returns a `Result`. An `Ok` (`Serialize` and `DeserializeOwned`) is stored; an `Err` says that
-///   **nothing happened** and frees the key. Return `Ok` for what did happen.
-/// * Why there is no result (a duplicate that is still running, another input under the key, a store that is unavailable) is
-///   said through the function's own error, which has to be `From<ExecuteError>`.
+///   **nothing happened** and frees the key. If something did happen, return `Ok`.
+/// * If there is no result (a duplicate is still running, the key was used with other input, the store is unavailable),
+///   the caller gets the function's own error, which must be `From<ExecuteError>`.
 ///
-/// It expands to a function of the same signature, which contains yours:
+/// It expands to a function with the same signature, which contains yours:
 ///
 /// ```text
 /// async fn settle(__a0: &Idempotency, __a1: Order) -> Result<Receipt, SettleError> {
@@ -185,22 +188,21 @@ mod tests;
 /// }
 /// ```
 ///
-/// That is `Idempotency::execute`, which has more to say about what is kept, and when.
+/// This is a call of `Idempotency::execute`; its documentation says what is stored, and when.
 ///
 /// # Other attributes
 ///
 /// Documentation, `cfg`, lints, `deprecated` and `must_use` describe the outer function. Every other attribute below
-/// this one goes to your function: `#[tracing::instrument]` is inside of what the client sees, and
-/// `#[axum::debug_handler]` checks the arguments as you wrote them; above this one it is refused. An attribute that
-/// looks a handler up by its path, as documentation generators do, has to be above this one: `#[utoipa::path]` below
-/// it is refused.
+/// this one goes to your function: `#[tracing::instrument]` covers your function only, and `#[axum::debug_handler]`
+/// checks the arguments as you wrote them (above this attribute, it is refused). An attribute that looks up the handler
+/// by its path, as documentation generators do, must be above this one: `#[utoipa::path]` below it is refused.
 ///
 /// # Limitations
 ///
-/// * The handler is an `async fn` of at most 16 arguments, without `self`; an associated function is fine. A plain
-///   function may have more.
-/// * An associated function that uses the generics of its `impl` block has to say `Self` somewhere (`where Self: Sized`
-///   is enough). Its body is then a second associated function, which is also why the attribute is of no use in the
+/// * The handler is an `async fn` with at most 16 arguments and without `self`; an associated function is fine. A plain
+///   function may have more arguments.
+/// * An associated function that uses the generics of its `impl` block must mention `Self` somewhere (`where Self:
+///   Sized` is enough). The attribute then makes a second associated function for its body, so it cannot be used in the
 ///   `impl` of a trait.
 /// * The outer function is for the router. To call the handler from other code, give its body a function of its own.
 /// * `#[cfg]` on an argument is refused: put it on the function.
@@ -211,7 +213,7 @@ pub fn idempotent(args: TokenStream, item: TokenStream) -> TokenStream {
     expand(args.into(), item.into(), errors).into()
 }
 
-/// Parse, validate, expand; with a mistake anywhere, the mistakes and the function as the user wrote it.
+/// Parses, validates, expands. If there are mistakes, returns them and the function as the user wrote it.
 fn expand(args: TokenStream2, item: TokenStream2, mut errors: Errors) -> TokenStream2 {
     let args = Args::parse(args, &mut errors);
     let Ok(users) = syn::parse2::<ItemFn>(item.clone()) else {

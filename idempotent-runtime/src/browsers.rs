@@ -1,10 +1,10 @@
-//! Browsers: pages of another origin, and browsers that send keys by themselves.
+//! Browsers: CORS for pages of another origin, keys made by a page, and keys made by the browser.
 //!
-//! A page of the service's own origin needs nothing on this page. A page of another origin (`https://shop.example.com` calls
-//! `https://api.example.com`) may send an `Idempotency-Key`, and may read the headers of an answer, only if the service says so by
-//! CORS. If it does not, the first is an error that a developer sees at once. The second is not: the page does not see
-//! `Retry-After` and waits too short, and it does not see `Idempotent-Replayed`, so that a stored failure looks like a failure of
-//! the network.
+//! A page of the service's own origin needs nothing of this guide. A page of another origin (`https://shop.example.com`
+//! calls `https://api.example.com`) may send an `Idempotency-Key`, and may read the headers of an answer, only if the
+//! service allows both by CORS. A developer notices at once if the request header is not allowed. Missing response
+//! headers go unnoticed: the page does not see `Retry-After` and retries too early, and it does not see
+//! `Idempotent-Replayed`, so a stored failure looks like a network failure.
 //!
 //! # CORS
 //!
@@ -35,30 +35,32 @@
 //!     .with_state(idempotency);
 //! ```
 //!
-//! * Put the layer around everything that can answer, a gateway and its 503 included. A browser shows a page nothing of an answer
-//!   without CORS headers: to the page it is no answer, and its `Retry-After` is lost.
+//! * Put the layer around everything that can answer, including a gateway and its 503. An answer without CORS headers
+//!   is hidden from the page, as if there had been no answer, and its `Retry-After` is lost.
 //! * A preflight is an `OPTIONS` request. It has no key, and it never reaches a store: `CorsLayer` answers it.
 //! * CORS headers are not stored. A replay gets those of its own request, so one origin never gets another's.
 //! * An operation with `header = "..."` needs that header in place of `Idempotency-Key`: pass it to [`request_headers`].
 //!
-//! # Keys that are made by a page
+//! # Keys made by a page
 //!
-//! The JavaScript client of this repository keeps one key for each intent over reloads and tabs. A page without it makes the key
-//! before the first try, stores it with what it belongs to, and sends the same key until the outcome is known.
-//! A key that is made in the click handler does not survive a reload, and the customer pays twice. Store it in `IndexedDB` with
-//! `durability: "strict"`: Chromium writes `localStorage` to the disk seconds later, and another tab may not see it at once.
+//! The JavaScript client of this repository (`clients/javascript`) keeps one key for each intent over reloads and tabs,
+//! in `IndexedDB`. Without it, the page must make the key before the first try, store it with the order that it belongs
+//! to, and send the same key until the outcome is known. A key that is only in the click handler's memory does not
+//! survive a reload, and the customer pays twice. Store the key in `IndexedDB` with `durability: "strict"`: Chromium
+//! writes `localStorage` to the disk seconds later, and another tab may not see it at once.
 //!
-//! # Keys that are made by the browser
+//! # Keys made by the browser
 //!
 //! Firefox sends an `Idempotency-Key` of its own with each POST and PATCH without one, if the preference
-//! `network.http.idempotencyKey.enabled` is set: a number in quotes, such as `"9350738474783268121"`. It is a valid key, and accepted like any
-//! other. It is the same when the browser itself repeats a request, and another one when the page does: it protects a form that is
-//! sent again after a lost connection, and not a click that is repeated. For a script it does not replace a key for each intent.
+//! `network.http.idempotencyKey.enabled` is set: a number in quotes, such as `"9350738474783268121"`. The service
+//! accepts it like any other key. The number stays the same if the browser itself repeats a request, but not if the
+//! page does: it protects a form that is sent again after a lost connection, but not a repeated click. A script still
+//! needs a key for each intent.
 //!
 //! Two consequences:
 //!
 //! * The number has 64 bits, and each browser draws its own. With a [scope](crate::IdempotencyBuilder::scope) for each
-//!   user, a key of one browser never meets that of another.
+//!   user, the keys of two users never collide.
 //! * An operation with `required = true` accepts a plain HTML form from such a browser, and answers 400 `missing-key` to
 //!   all others. For forms, put a key into a hidden field and write `key = form.key`.
 
@@ -70,15 +72,16 @@ use crate::handle::{IDEMPOTENCY_DEGRADED, IDEMPOTENCY_STATUS, IDEMPOTENT_REPLAYE
 /// The header of the draft.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// What a page of another origin sends (`Access-Control-Allow-Headers`): `Idempotency-Key`, `Content-Type` (a JSON body
-/// needs it), and these.
+/// The request headers of a page of another origin (`Access-Control-Allow-Headers`): `Idempotency-Key`, `Content-Type`
+/// (for a JSON body), and `others`.
 #[must_use]
 pub fn request_headers(others: impl IntoIterator<Item = HeaderName>) -> Vec<HeaderName> {
     with([IDEMPOTENCY_KEY, CONTENT_TYPE], others)
 }
 
-/// What a page of another origin reads (`Access-Control-Expose-Headers`): `Idempotent-Replayed`, `Idempotency-Status`,
-/// `Idempotency-Degraded`, `Retry-After`, `Date` (a `Retry-After` can be a date), `Link` (of a problem), and these.
+/// The response headers that a page of another origin reads (`Access-Control-Expose-Headers`): `Idempotent-Replayed`,
+/// `Idempotency-Status`, `Idempotency-Degraded`, `Retry-After`, `Date` (a `Retry-After` can be a date), `Link` (of a
+/// problem), and `others`.
 #[must_use]
 pub fn response_headers(others: impl IntoIterator<Item = HeaderName>) -> Vec<HeaderName> {
     let ours = [

@@ -24,7 +24,7 @@ pub enum ErrorKind {
     /// The store cannot be used: it is unreachable, refuses the connection, or is not in the expected state. The
     /// [`source`](std::error::Error::source) says why.
     Store,
-    /// The store has no table yet, or no file: see [`Target::open`](crate::store::Target::open).
+    /// The table or the file does not exist yet: see [`Target::open`](crate::store::Target::open).
     NotMigrated,
     /// A [`Locator`](crate::Locator) does not name a key: its key is not one that a client can send, or
     /// its key or scope cannot be serialized.

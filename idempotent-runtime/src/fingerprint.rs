@@ -1,9 +1,8 @@
 //! Fingerprints: is this the same request, or another one under the same key?
 //!
-//! A key that is used again with another body is a bug in the client (or an attacker who guesses keys). Such a
-//! request must neither run nor get the first response
-//! (draft-ietf-httpapi-idempotency-key-header-07, section 2.4). The fingerprint is what the two
-//! requests are compared by.
+//! A key that is used again with another body is a bug in the client (or an attacker who guesses keys). Such a request
+//! must neither run nor get the first response (draft-ietf-httpapi-idempotency-key-header-07, section 2.4). Requests
+//! with the same key are compared by their fingerprints.
 
 use std::borrow::Cow;
 use std::fmt;

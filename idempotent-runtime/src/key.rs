@@ -1,8 +1,8 @@
 //! Keys: what a client sent, and the 32 bytes that a store looks up.
 //!
-//! The raw key may be a client's secret: it never reaches a store, a log or a metric. They
-//! see the [`RecordKey`], a digest of namespace, operation, scope and key together. The same key from
-//! another tenant, on another route or from another application is therefore another record.
+//! The raw key may be a client's secret: it never reaches a store, a log or a metric. These see only the [`RecordKey`],
+//! a digest of namespace, operation, scope and key. The same key from another tenant, on another route or from another
+//! application is therefore another record.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -79,10 +79,9 @@ impl Key {
 
     /// Parses the value of a key header.
     ///
-    /// The quoted form is the string of RFC 9651, section 3.3.3: `\"` and `\\` are its only
-    /// escapes. Parameters after it (`"abc";a=1`) are an error: no client sends them, and a key that
-    /// silently lost a part would be another key. In the bare form a comma is an error too: it is
-    /// how an intermediary joins two fields of the same name.
+    /// The quoted form is the string of RFC 9651, section 3.3.3: `\"` and `\\` are its only escapes. Parameters after
+    /// it (`"abc";a=1`) are an error: no client sends them, and dropping them silently would make another key. In the
+    /// bare form a comma is an error too, because an intermediary joins two fields of the same name with a comma.
     ///
     /// # Errors
     ///
@@ -187,7 +186,7 @@ impl RecordKey {
 }
 
 impl RecordKey {
-    /// All 32 bytes in hexadecimal, for an application that stores it beside an effect.
+    /// All 32 bytes in hexadecimal, for an application that stores the record key beside an effect.
     #[must_use]
     pub fn to_hex(&self) -> String {
         hex(&self.0)
@@ -197,12 +196,12 @@ impl RecordKey {
 impl std::str::FromStr for RecordKey {
     type Err = Error;
 
-    /// Reads all 64 hexadecimal digits, as [`to_hex`](Self::to_hex) writes them. The first eight digits, which a log
-    /// line shows, are not enough: two records can share them.
+    /// Parses the 64 hexadecimal digits that [`to_hex`](Self::to_hex) writes. The first eight digits, which a log line
+    /// shows, are not enough: two records can share them.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidIdentity`] unless it is 64 hexadecimal digits.
+    /// [`ErrorKind::InvalidIdentity`] unless the text is 64 hexadecimal digits.
     fn from_str(hex: &str) -> Result<Self, Error> {
         let bytes = bytes_of_hex(hex).and_then(|bytes| bytes.try_into().ok());
         let message = "a record key is 64 hexadecimal digits";

@@ -3,13 +3,12 @@
 //!
 //! # The problem
 //!
-//! A client that gets no response cannot know whether its request was carried out. It must send the request
-//! again, and a service that treats the second request as a new one charges twice. So the client
-//! makes a key for each *intent* and sends it with every try, and the service ensures that an
-//! intent is carried out once
+//! A client that gets no response cannot know whether its request was carried out. It must send the request again, and
+//! a service that treats the second request as a new one charges twice. So the client makes a key for each *intent* and
+//! sends that key with every try, and the service carries out each intent once
 //! ([draft-ietf-httpapi-idempotency-key-header-07](https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/07/)).
-//! The hard part is everything that can happen between the effect and the response: a crash, a
-//! slow handler, a client that disconnects, a store that fails.
+//! The hard part is everything that can happen between the effect and the response: a crash, a slow handler, a client
+//! that disconnects, a store that fails.
 //!
 //! # The attribute
 //!
@@ -32,16 +31,15 @@
 //! # }
 //! ```
 //!
-//! A request to `/payments` needs an `Idempotency-Key`. The first request with a key runs the handler;
-//! a retry gets the same response, with `Idempotent-Replayed: true`. The same key with another body
-//! is a 422. While the first request is still running, a retry is a 409 with `Retry-After`.
-//! [`macro@idempotent`] lists all arguments, [`answers`] all responses, and [`Idempotency`] what an application
-//! sets up once.
+//! A request to `/payments` needs an `Idempotency-Key`. The first request with a key runs the handler; a retry gets the
+//! same response, with `Idempotent-Replayed: true`. The same key with another body is a 422. While the first request is
+//! still running, a retry is a 409 with `Retry-After`. [`macro@idempotent`] lists all arguments, and [`answers`] all
+//! responses. [`IdempotencyBuilder`] has the settings that all operations share.
 //!
 //! # Webhooks
 //!
-//! A provider that delivers events sends no such header: its event has an id, which is the key. `fingerprint` says what must be
-//! equal in two deliveries; by default it is the whole body, which may have the number of the delivery in it.
+//! A provider that delivers events sends no `Idempotency-Key`; use the id of the event as the key. `fingerprint` says
+//! what must be equal in two deliveries. The default is the whole body, which may contain a delivery number.
 //!
 //! ```
 //! # use idempotent_runtime::{Idempotency, idempotent};
@@ -58,14 +56,16 @@
 //! # axum::Router::<Idempotency>::new().route("/", axum::routing::post(charge_changed));
 //! ```
 //!
-//! Where the body is signed, verify it in an extractor of your own in place of `Json`: its rejection comes first, on replays too.
+//! If the body is signed, verify the signature in an extractor of your own, in place of `Json`: its rejection comes
+//! first, on replays too.
 //!
 //! # Layers
 //!
-//! A layer outside of the handler sees replays as it sees responses. What is compared and stored is what the handler gets and
-//! answers: behind a layer that decompresses requests, the decoded body; behind one that compresses responses, the response before
-//! that. A body over a limit is axum's 413. When a timeout layer answers in its place (504, 408), the handler runs on in the
-//! background: a retry is `in-flight`, and then a replay.
+//! A layer around the handler sees a replay like any other response. The attribute compares the body that the handler
+//! receives and stores the response that the handler returns: behind a layer that decompresses requests, it compares
+//! the decoded body; behind a layer that compresses responses, it stores the uncompressed response. A body over a limit
+//! gets axum's 413. When a timeout layer answers in place of the handler (504, 408), the handler continues in the
+//! background: a retry first gets `in-flight`, and later the replay.
 //!
 //! **What a layer does after the handler is not a part of its response**, which is stored by then. A layer that commits a
 //! transaction or saves a session, and fails, answers an error, but the retry replays the handler's success. And if the client
@@ -128,27 +128,27 @@
 //!
 //! # What is guaranteed
 //!
-//! * **One run per key**, across threads and, with a shared store, across processes: the owner of the
-//!   claim runs, and a claim is one atomic step of the store.
-//! * **The handler survives its client.** It runs in place. If the server drops it because
-//!   its client disconnected, the rest moves to a background task, with its tracing span (but without
-//!   tokio's task-locals, which cannot move). [`Idempotency::shutdown`] waits for these tasks.
-//! * **A response is sent only after it is stored.** If a client has seen a response, every retry
-//!   will see the same response, until the TTL ends. The exceptions: if the store fails after the handler, the response is
-//!   sent and is stored in the background ([`choosing_a_store`](choosing_a_store#when-the-store-fails)); a body that is
-//!   streamed is stored at its end, and one over `max_response_bytes` not at all
-//!   ([`response-not-retained`](answers#response-not-retained)); a [`Release`], and an error that [`ReplayErrors`] excludes,
-//!   is not stored and frees the key.
-//! * **No attempt touches another attempt's claim.** Every write names the random [`Token`] of its claim. An
-//!   attempt that lost its claim changes nothing, and answers with what is stored.
+//! * **One run per key**, across threads and, with a shared store, across processes. Only the owner of the claim runs,
+//!   and taking a claim is one atomic operation of the store.
+//! * **The handler survives its client.** If the client disconnects, the server drops the handler's future; the handler
+//!   then continues in a background task, with its tracing span (but without tokio's task-locals, which cannot move).
+//!   [`Idempotency::shutdown`] waits for these tasks.
+//! * **A response is sent only after it is stored.** If a client has seen a response, every retry will see the same
+//!   response, until the TTL ends. The exceptions: if the store fails after the handler has run, the response is sent,
+//!   and stored in the background ([`choosing_a_store`](choosing_a_store#when-the-store-fails)); a streamed body is
+//!   stored at its end, and a body over `max_response_bytes` not at all
+//!   ([`response-not-retained`](answers#response-not-retained)); a [`Release`], and an error that [`ReplayErrors`]
+//!   excludes, is not stored and frees the key.
+//! * **No attempt touches another attempt's claim.** Every write names the random [`Token`] of its claim. An attempt
+//!   that lost its claim changes nothing, and answers with the stored response.
 //!
 //! # What is not guaranteed
 //!
-//! * After a **crash** between effect and record it is unknown whether the effect took place. The
-//!   default says so (`outcome-unknown`) and never runs twice as long as the record is kept
-//!   ([30 days](IdempotencyBuilder::abandoned_retention) unless set otherwise). If the effect is a row in your own
-//!   database, there is no such moment: see [`Transactions`]. [`which_guarantee`] leads from your situation
-//!   to the right mode.
+//! * After a **crash** between effect and record it is unknown whether the effect took place. By default a retry is
+//!   told so (409 `outcome-unknown`), and the handler does not run again while the record is kept ([30
+//!   days](IdempotencyBuilder::abandoned_retention) by default). If the effect is a row in your own database, write it
+//!   in the record's transaction, and there is no such gap: see [`Transactions`]. [`which_guarantee`] helps you to
+//!   choose the mode for your handler.
 //! * A guarantee holds only as long as the store keeps its records: [`choosing_a_store`] says what each store
 //!   can lose.
 //! * A response is replayed to every client that sends the same key in the same scope. **Set a scope if
@@ -161,21 +161,21 @@
 //! | `memory` | yes | the in-process store |
 //! | `redis` | no | records in Redis, Valkey, Redis Cluster |
 //! | `postgres` | no | records in PostgreSQL |
-//! | `tokio-postgres` | no | `#[tx]` on [a pool of deadpool-postgres](store::postgres#transactions-by-tokio-postgres); brings `postgres` along |
+//! | `tokio-postgres` | no | `#[tx]` on [a pool of deadpool-postgres](store::postgres#transactions-by-tokio-postgres); enables `postgres` |
 //! | `sqlite` | no | records in a SQLite file |
 //! | `mysql` | no | records in MySQL or MariaDB |
 //! | `blake3` | no | BLAKE3 instead of SHA-256 for fingerprints, if the application [selects it](IdempotencyBuilder::digest) |
 //! | `metrics` | no | an [observer] for the `metrics` facade |
 //! | `admin` | no | `admin::router`: a page for operators |
-//! | `forgotten-routes` | no | [a layer](ForgottenRoutesLayer) that finds handlers that are not protected |
+//! | `forgotten-routes` | no | [a layer](ForgottenRoutesLayer) that finds unprotected handlers |
 //! | `test-util` | no | [tools](testing) for the tests of an application |
 //! | `utoipa` | no | [types](openapi) that document a protected operation, for utoipa 5 |
 //! | `aide` | no | protected handlers [document themselves](openapi) with aide 0.15 |
 //! | `conformance` | no | the test kit for stores |
 //!
-//! [`store::connect`] opens a store by its URL and needs no database crate of the application's own. A store that is
-//! given a pool (`PostgresStore::new(pool)` and its like) and `#[tx]` need sqlx 0.9, or deadpool-postgres 0.14 with
-//! the feature `tokio-postgres`.
+//! [`store::connect`] opens a store by its URL, and your application needs no database crate. To give a store your own
+//! pool (`PostgresStore::new(pool)` and its counterparts), and for `#[tx]`, your application needs sqlx 0.9, or
+//! deadpool-postgres 0.14 with the feature `tokio-postgres`.
 //!
 //! # Versions of other crates
 //!
@@ -183,28 +183,28 @@
 //!
 //! | crate | why it is part of the API |
 //! | --- | --- |
-//! | axum 0.8 | handlers, extractors and [`Transactions`] are its; the attribute expands to its types |
+//! | axum 0.8 | handlers and extractors implement its traits; the attribute expands to its types |
 //! | http 1 | [`StoredResponse`], [`HeaderFilter`] and [`Problem`] hold its headers and statuses |
 //! | bytes 1 | the bodies of [`StoredResponse`] and the progress of a [`Record`] |
-//! | serde 1 | whatever `scope`, `key`, `fingerprint` and [`Idempotency::execute`] are given is `Serialize` |
-//! | serde\_json 1 | the canonical form of those values, which is stored: another form is another request |
+//! | serde 1 | values of `scope`, `key` and `fingerprint`, and the arguments of [`Idempotency::execute`], are `Serialize` |
+//! | serde\_json 1 | the canonical form of those values: if it changed, a retry would be another request |
 //! | async-trait 0.1 | [`store::Store`] is declared with it, and an implementation needs it |
-//! | tracing 0.1 | what is logged, and the span that moves along with a handler |
+//! | tracing 0.1 | log events, and the span that moves to the background with a handler |
 //! | tokio 1 | everything runs in its runtime |
 //! | sqlx 0.9 | features `postgres`, `sqlite`, `mysql`: pools given to a store, and the connection of `#[tx]` |
 //! | tokio-postgres 0.7, deadpool-postgres 0.14 | feature `tokio-postgres`: the pool given to a store, and the clients of `#[tx]` |
-//! | metrics 0.24 | feature `metrics`: the recorder that counts |
+//! | metrics 0.24 | feature `metrics`: its recorder receives the metrics |
 //! | tower-layer 0.3, tower-service 0.3 | features `forgotten-routes` and `test-util`: their traits |
 //! | utoipa 5, aide 0.15 | the features of these names: their traits |
 //! | redis 1 | feature `redis`: connections given to `RedisStore::new` |
 //!
 //! # What is logged
 //!
-//! Events go to [`tracing`]; [`operating`] says which to alert on. Lost claims, failed store calls, responses that are not stored
-//! yet and keys that become abandoned are warnings. Requests that are answered 503 because the store failed, panics of handlers,
-//! responses that are stored without their body because of the store, and abandoned records that are purged are errors. What an operator decides, or has revealed on the
-//! page for operators, is a warning with their name. A record appears as the first four
-//! bytes of its digest; keys, scopes, bodies and tokens never appear.
+//! Events go to [`tracing`]; [`operating`] says which to alert on. Warnings: lost claims, failed store calls, responses
+//! that are not stored yet, keys that become abandoned, and an operator's decisions (and what an operator reveals on
+//! the page), with the operator's name. Errors: requests that get 503 because the store failed, panics of handlers,
+//! responses that are stored without their body because of the store, and abandoned records that are purged. A record
+//! appears as the first four bytes of its digest; keys, scopes, bodies and tokens never appear.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -273,7 +273,7 @@ pub use self::record::{
 };
 pub use self::recovery::{Abandoned, Recovery};
 
-/// The items that the expansion of `#[idempotent]` names. Not public; they may change in any release.
+/// The items that the expansion of `#[idempotent]` uses. Not public; they may change in any release.
 #[doc(hidden)]
 pub mod __private {
     pub use axum::response::Response;

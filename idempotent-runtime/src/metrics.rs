@@ -11,32 +11,33 @@
 //! # drop(idempotency);
 //! ```
 //!
-//! `PrometheusBuilder` exports histograms as summaries unless it is given buckets. The alert rules and the dashboard want buckets:
-//! `.set_buckets_for_metric(Matcher::Full("idempotency_store_duration_seconds".to_owned()), &[0.0005, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0])?`,
-//! as in `examples/metrics.rs`.
+//! `PrometheusBuilder` exports histograms as summaries unless you set buckets. The alert rules and the dashboard need
+//! buckets: `.set_buckets_for_metric(Matcher::Full("idempotency_store_duration_seconds".to_owned()), &[0.0005, 0.001,
+//! 0.005, 0.02, 0.1, 0.5, 2.0])?`, as in `examples/metrics.rs`.
 //!
-//! **Install the exporter first.** An observer asks the recorder for each metric once, when it is first needed; without a recorder
-//! it gets one that counts nothing, for good.
+//! **Install the exporter first.** An observer asks the recorder for each metric once, when it is first needed. If
+//! there is no recorder at that time, the metric never counts anything.
 //!
 //! | metric | | labels | |
 //! | --- | --- | --- | --- |
-//! | `idempotency_requests_total` | counter | `operation`, `outcome` | requests, by what they were answered with |
+//! | `idempotency_requests_total` | counter | `operation`, `outcome` | requests, by [outcome](Outcome) |
 //! | `idempotency_in_flight` | gauge | `operation` | attempts of this process that hold a claim or a transaction |
 //! | `idempotency_taken_over_total` | counter | `operation` | attempts that took over from an abandoned one |
 //! | `idempotency_claims_lost_total` | counter | `operation` | claims that were lost while their handlers ran or their responses were being stored |
-//! | `idempotency_attempts_abandoned_total` | counter | `operation` | attempts of this process that left their key undecided; a process that dies counts nothing |
+//! | `idempotency_attempts_abandoned_total` | counter | `operation` | attempts of this process that abandoned their key; a process that dies counts nothing |
 //! | `idempotency_abandoned_records` | gauge | `operation` | abandoned records in the store, from any process, as of the last look |
-//! | `idempotency_purged_abandoned_total` | counter | `operation` | abandoned records that were purged: nothing was decided about them |
+//! | `idempotency_purged_abandoned_total` | counter | `operation` | abandoned records that were purged without a decision |
 //! | `idempotency_store_duration_seconds` | histogram | `store`, `call`, `result` | store calls; the result is `ok` or a kind of error |
-//! | `idempotency_lease_renewals_total` | counter | `result` | renewals: `renewed`, `late` (it had ended by then), `lost`, `failed` |
+//! | `idempotency_lease_renewals_total` | counter | `result` | renewals: `renewed`, `late` (the lease had already ended), `lost`, `failed` |
 //! | `idempotency_cache_hits_total` | counter | | replays without a store call |
-//! | `idempotency_background_handlers` | gauge | | handlers that run on after their clients have gone |
+//! | `idempotency_background_handlers` | gauge | | handlers that continue after their clients have disconnected |
 //! | `idempotency_pending_responses` | gauge | | responses that the store has not accepted yet |
-//! | `idempotency_pending_bytes` | gauge | | their memory |
+//! | `idempotency_pending_bytes` | gauge | | the memory of these responses, in bytes |
 //!
-//! The operation is the only label that the application chooses; there is never one of a key, a scope or a record. More than
-//! [`MetricsObserver::MAX_OPERATIONS`] operations are counted together as `(other)`. `metrics/alerts.yml` and
-//! `metrics/dashboard.json` in the repository are alert rules for Prometheus and a dashboard for Grafana.
+//! The operation is the only label with values from the application; no label has a key, a scope or a record.
+//! Operations beyond the first [`MetricsObserver::MAX_OPERATIONS`] are counted together as `(other)`.
+//! `metrics/alerts.yml` and `metrics/dashboard.json` in the repository are alert rules for Prometheus and a dashboard
+//! for Grafana.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,7 +1,8 @@
-//! What an application is told about its requests, claims and store, for metrics and alerts.
+//! Events about requests, claims and the store, for metrics and alerts.
 //!
-//! A service's responses do not show an undecided key, a slow store or late lease renewals. An [`Observer`] is told of each of these as it happens, by an [`Event`] that
-//! borrows everything: nothing is allocated for it, and without an observer nothing is done.
+//! A service's responses do not show an abandoned key, a slow store or late lease renewals. An [`Observer`] receives an
+//! [`Event`] for each of these when it happens. Events borrow all their data, so they allocate nothing; without an
+//! observer there is no cost.
 //!
 //! ```
 //! use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,15 +27,15 @@
 //! # drop(idempotency);
 //! ```
 //!
-//! The feature `metrics` provides a ready-made observer: `MetricsObserver`, for the
-//! [`metrics`](https://docs.rs/metrics) facade. `examples/opentelemetry.rs` shows one for OpenTelemetry.
+//! The feature `metrics` has a ready-made observer: [`MetricsObserver`](crate::metrics), for the
+//! [`metrics`](https://docs.rs/metrics) facade. `examples/opentelemetry.rs` has an observer for OpenTelemetry.
 //!
 //! # What an observer is not told
 //!
-//! Never a client's key, a scope, a label, a header or a body. [`RecordKey`] is a digest, and belongs in logs but not in the labels
-//! of a metric: there is one for each request. The operation is the only free text, and is bounded as well: it is
-//! the handler's `name` or its method and route, cut to 128 bytes; a fallback handler, which has no route, is `POST (fallback)`, and a
-//! method that is not registered is `_OTHER`. That is also what a record keeps.
+//! An event never has a client's key, a scope, a label, a header or a body. [`RecordKey`] is a digest; use it in logs,
+//! but not in the labels of a metric, because each request has another one. The operation is the only text, and has few
+//! values: the handler's `name`, or its method and route, cut to 128 bytes. A fallback handler, which has no route, is
+//! `POST (fallback)`, and a method that is not registered is `_OTHER`. Records store the operation in this form too.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -47,20 +48,21 @@ use crate::operation::stored;
 use crate::store::StoreErrorKind;
 use crate::unwind::{caught, text_of};
 
-/// Is told what happens, from within requests and background tasks. It must return soon and must not block. A panic in it is caught
-/// and logged once, and changes nothing about the request.
+/// Receives events, from within requests and background tasks. It must return soon and must not block. A panic in an
+/// observer is caught, is logged once, and does not affect the request.
 pub trait Observer: Debug + Send + Sync + 'static {
     /// Something has happened.
     fn observe(&self, event: &Event<'_>);
 }
 
-/// What a request was answered with, as the counters and [`Idempotency-Status`](crate::IdempotencyBuilder::status_header) name it.
+/// How a request was answered, with the names that metrics and
+/// [`Idempotency-Status`](crate::IdempotencyBuilder::status_header) use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
     /// `stored`: the handler's response, which is in the record.
     Stored,
-    /// `pending`: the handler's response, which will be in the record: at the end of a stream, or when the store accepts it.
+    /// `pending`: the handler's response, which will be stored at the end of the stream, or when the store accepts it.
     Pending,
     /// `not-stored`: the handler's or an extractor's response, which is not in the record: a retry runs the handler.
     NotStored,
@@ -73,7 +75,7 @@ pub enum Outcome {
     Degraded,
     /// `safe`: the method is safe (RFC 9110, section 9.2.1), so there is nothing to protect.
     Safe,
-    /// `disconnected`: none. The client went away before the answer; what runs is finished in the background.
+    /// `disconnected`: no answer. The client disconnected before; a running handler continues in the background.
     Disconnected,
     /// The problem's code.
     Problem(ProblemCode),
@@ -145,9 +147,9 @@ pub enum StoreCall {
     List,
     /// Beginning a transaction of `#[tx]`.
     Begin,
-    /// Committing one.
+    /// Committing a transaction of `#[tx]`.
     Commit,
-    /// Undoing what a handler has written in one.
+    /// Rolling back a handler's writes in a transaction.
     Undo,
 }
 
@@ -182,7 +184,7 @@ impl StoreCall {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A request, or a call of a function without HTTP, has its answer.
+    /// A request, or a call of a function without HTTP, was answered.
     #[non_exhaustive]
     Request {
         /// Which operation.
@@ -190,8 +192,7 @@ pub enum Event<'a> {
         /// What it was answered with.
         outcome: Outcome,
     },
-    /// A call of the store has ended, or has been given up because it took too long. A batch is one call, with
-    /// the first error of its items.
+    /// A store call has ended, or has timed out. A batch is one call, with the first error of its items.
     #[non_exhaustive]
     StoreCall {
         /// [`Store::name`](crate::store::Store::name).
@@ -203,8 +204,8 @@ pub enum Event<'a> {
         /// What went wrong.
         error: Option<StoreErrorKind>,
     },
-    /// An attempt has its claim, or its transaction: it is in flight from now on. While a secret is being rotated there is
-    /// one for each record of the request.
+    /// An attempt has its claim, or its transaction: it is in flight from now on. While a secret is being rotated,
+    /// there is one event for each record of the request.
     #[non_exhaustive]
     Claimed {
         /// Which operation.
@@ -214,7 +215,7 @@ pub enum Event<'a> {
         /// 1, or more if it has taken over from an abandoned attempt.
         attempt: u32,
     },
-    /// The claim is done with, whatever became of it: for each [`Claimed`](Self::Claimed) there is one.
+    /// The claim has ended, in whatever way: there is one event for each [`Claimed`](Self::Claimed).
     #[non_exhaustive]
     ClaimEnded {
         /// Which operation.
@@ -229,7 +230,8 @@ pub enum Event<'a> {
         /// Which record.
         record: RecordKey,
     },
-    /// An attempt of this process has left its key undecided: it has ended without a response, and something may have happened.
+    /// An attempt of this process has abandoned its key: it has ended without a response, and something may have
+    /// happened.
     #[non_exhaustive]
     Abandoned {
         /// Which operation.
@@ -243,10 +245,10 @@ pub enum Event<'a> {
     AbandonedRecords {
         /// Which operation, as it is stored.
         operation: &'a str,
-        /// How many; 0 is told once.
+        /// How many. When the number falls to 0, one event says so.
         records: usize,
     },
-    /// An abandoned record has expired and was purged: its outcome was never resolved, and its key is free.
+    /// An abandoned record has expired and was purged: it was never resolved, and its key is free.
     #[non_exhaustive]
     PurgedAbandoned {
         /// Which operation, as it was stored.
@@ -259,18 +261,18 @@ pub enum Event<'a> {
     Renewals {
         /// Leases that were renewed.
         renewed: usize,
-        /// Those of them that had ended by then, so that another attempt could have taken over.
+        /// The leases among them that had already ended, so that another attempt could have taken over.
         late: usize,
-        /// Claims that the store does not know any more.
+        /// Claims that the store no longer has.
         lost: usize,
-        /// Leases that were not renewed, and will be tried again.
+        /// Leases that were not renewed; the renewal will be retried.
         failed: usize,
     },
     /// A replay was answered from memory, without a call of the store.
     CacheHit,
-    /// A handler runs on in the background from now on, because its client has gone.
+    /// A handler continues in the background, because its client has disconnected.
     BackgroundBegan,
-    /// It has ended: for each [`BackgroundBegan`](Self::BackgroundBegan) there is one.
+    /// Such a handler has ended: there is one event for each [`BackgroundBegan`](Self::BackgroundBegan).
     BackgroundEnded,
     /// A handler has run, and the store has not accepted its response yet.
     #[non_exhaustive]
@@ -278,7 +280,8 @@ pub enum Event<'a> {
         /// How much memory the response takes.
         bytes: usize,
     },
-    /// The store has accepted it, or a later attempt's response stands: for each [`PendingBegan`](Self::PendingBegan) there is one.
+    /// The store has accepted that response, or a later attempt has completed: there is one event for each
+    /// [`PendingBegan`](Self::PendingBegan).
     #[non_exhaustive]
     PendingEnded {
         /// As when it began.

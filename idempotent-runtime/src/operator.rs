@@ -1,4 +1,4 @@
-//! What operators pass and receive for one key.
+//! [`Locator`], [`Inspection`], [`Resolution`]: how operators name a record, see it and decide about it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,16 +16,15 @@ use crate::store::ListedRecord;
 
 /// Names a record for an operator: an operation, a scope and a key.
 ///
-/// There is one constructor for each source of a key, because the same characters are
-/// different keys in different places: `"abc"` in a header is the key `abc`, but for
-/// [`execute`](crate::Idempotency::execute) the quotes are part of the key.
+/// Choose the constructor by the source of the key, because the same characters can be different keys: `"abc"` in a
+/// header is the key `abc`, but for [`execute`](crate::Idempotency::execute) the quotes are part of the key.
 ///
 /// | the key comes from | constructor |
 /// | --- | --- |
 /// | a request's header | [`new`](Self::new) |
 /// | the `key` argument of [`execute`](crate::Idempotency::execute) | [`by_text`](Self::by_text) |
 /// | `key = expr` of the attribute, on handlers and plain functions | [`by_value`](Self::by_value) |
-/// | nowhere: the record's own key is known | [`by_record_key`](Self::by_record_key) |
+/// | a list of records, or [`Attempt::record_key`](crate::Attempt::record_key): it is a record key | [`by_record_key`](Self::by_record_key) |
 ///
 /// ```
 /// use idempotent_runtime::Locator;
@@ -60,8 +59,8 @@ enum KeySource {
 }
 
 impl Locator {
-    /// A key as clients send it in a header: bare, or as a quoted string. (Both name the same record,
-    /// even if handlers insist on the quoted form.)
+    /// Names a record by the key that a client sends in a header, bare or as a quoted string. (Both name the same
+    /// record, even if handlers insist on the quoted form.)
     ///
     /// `operation` is the handler's `name = "..."`, or its method and matched route, including the prefixes of
     /// nested routers: `POST /v1/payments/{id}`. The names of parameters do not matter.
@@ -70,26 +69,26 @@ impl Locator {
         Self::of(operation.into(), KeySource::Header(key.into()))
     }
 
-    /// A key as passed to [`Idempotency::execute`](crate::Idempotency::execute): that text, character
-    /// for character. `operation` is the operation passed to that call, or the name of its policy.
+    /// Names a record by the key that was passed to [`Idempotency::execute`](crate::Idempotency::execute), character
+    /// for character. `operation` is the operation that was passed to `execute`, or the name of its policy.
     #[must_use]
     pub fn by_text(operation: impl Into<String>, key: impl Into<String>) -> Self {
         Self::of(operation.into(), KeySource::Text(key.into()))
     }
 
-    /// A key that a handler or a plain function computes: the value of its `key = expr`. `operation`
+    /// Names a record by a key that a handler or a plain function computes: the value of its `key = expr`. `operation`
     /// is its `name = "..."`.
     #[must_use]
     pub fn by_value<T: Serialize + ?Sized>(operation: impl Into<String>, key: &T) -> Self {
         Self::of(operation.into(), KeySource::Value(serialized(key)))
     }
 
-    /// A record by its own key, whatever its operation and scope: as [`Idempotency::list`](crate::Idempotency::list),
-    /// [`Inspection::record_key`] and [`Attempt::record_key`](crate::Attempt::record_key) tell it. A
-    /// [`RecordKey`] reads from its 64 hexadecimal digits.
+    /// Names a record by its record key, without operation and scope. [`Idempotency::list`](crate::Idempotency::list),
+    /// [`Inspection::record_key`] and [`Attempt::record_key`](crate::Attempt::record_key) give it. A [`RecordKey`] can
+    /// be parsed from its 64 hexadecimal digits.
     ///
-    /// While a secret is rotated a client's key has a record for each secret, and this names one of them: the key is free when
-    /// each of them is. The other constructors name them together.
+    /// While a secret is being rotated, a client's key has a record for each secret, and a record key names only one of
+    /// them. The client's key is free when all of them are. The other constructors name all of them together.
     ///
     /// ```
     /// # fn main() -> Result<(), idempotent_runtime::Error> {
@@ -123,20 +122,20 @@ impl Locator {
         }
     }
 
-    /// Whose key it is: the value of the handler's `scope = expr`, the scope passed to
+    /// The scope of the key: the value of the handler's `scope = expr`, the scope passed to
     /// [`Idempotency::execute`](crate::Idempotency::execute), or the value that the resolver of
-    /// [`IdempotencyBuilder::scope`](crate::IdempotencyBuilder::scope) returned for the request. `None` and `()` mean no
-    /// scope, as they do there: the same as not calling this method.
+    /// [`IdempotencyBuilder::scope`](crate::IdempotencyBuilder::scope) returned for the request. `None` and `()` mean
+    /// no scope, the same as not calling this method.
     #[must_use]
     pub fn scope<T: Serialize + ?Sized>(mut self, scope: &T) -> Self {
         self.scope = Some(serialized(scope));
         self
     }
 
-    /// The record as an operator has seen it. A decision is then about that attempt alone: if another one has crashed meanwhile,
-    /// the outcome is [`Resolution::Changed`], and nothing was changed. For a form that is sent long after it was shown. While a
-    /// secret is being rotated a key may have several records: it is the one that
-    /// [`inspect`](crate::Idempotency::inspect) shows.
+    /// Restricts a decision to the attempt that the operator has seen: if another one has crashed meanwhile, the
+    /// outcome is [`Resolution::Changed`], and nothing was changed. Use it if time passes between showing the record
+    /// and deciding, as in a form. While a secret is being rotated, a key may have several records: pass what
+    /// [`inspect`](crate::Idempotency::inspect) has shown.
     #[must_use]
     pub fn seen(mut self, seen: Seen) -> Self {
         self.seen = Some(seen);
@@ -209,12 +208,13 @@ impl fmt::Debug for Locator {
     }
 }
 
-/// An attempt as an operator has seen it, to be handed back with the decision about it ([`Locator::seen`]): its number, and
-/// when the record began. A key that was freed begins again at attempt 1, so the number alone does not say which.
+/// An attempt as an operator has seen it: its number, and when the record began. Pass it back with the decision about
+/// it ([`Locator::seen`]). A key that was freed begins again at attempt 1, so the number alone does not identify the
+/// attempt.
 ///
-/// Its text ([`Display`](fmt::Display), [`FromStr`]) fits into a form or a command line: `2@1780000000000`, the attempt, and
-/// the time of the first claim in ms since 1970, as this process reckons it. While a secret is rotated, `+1` and the like follow: how
-/// many attempts the request's other records have had.
+/// Its text ([`Display`](fmt::Display), [`FromStr`]) fits into a form or a command line: `2@1780000000000` is the
+/// attempt, and the time of the first claim in ms since 1970, as this process computes it. While a secret is being
+/// rotated, a suffix such as `+1` follows: the number of attempts that the request's other records have had.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
     attempt: u32,
@@ -260,7 +260,7 @@ impl FromStr for Seen {
 
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidIdentity`] unless it is the text of one.
+    /// [`ErrorKind::InvalidIdentity`] if the text is not that of a `Seen`.
     fn from_str(text: &str) -> Result<Self, Error> {
         let read = || {
             let (text, others) = text.split_once('+').unwrap_or((text, "0"));
@@ -275,11 +275,11 @@ impl FromStr for Seen {
     }
 }
 
-/// What the store holds for one key, at one moment, by its clock.
+/// The record of one key, at one moment, by the store's clock.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// The record's own key, by which [`Locator::by_record_key`] names it.
+    /// The record key: [`Locator::by_record_key`] names the record by it.
     pub record_key: RecordKey,
     /// The state of the record; for a completed record, with the response.
     pub state: RecordState,
@@ -306,23 +306,22 @@ pub(crate) fn attempts_of<'a>(records: impl IntoIterator<Item = &'a Record>) -> 
 }
 
 impl Inspection {
-    /// The attempt, for a decision about it and no other: see [`Locator::seen`].
+    /// This attempt, for a decision about it and no other: see [`Locator::seen`].
     #[must_use]
     pub fn seen(&self) -> Seen {
         Seen::now(self.attempt, self.age, self.others)
     }
 
-    /// The record key that the handler got from [`Attempt::record_key`](crate::Attempt::record_key), and may have written beside
-    /// its effect. While a secret is rotated it can be that of another record of the same request, which is known until the request
-    /// is completed.
+    /// The record key that the handler got from [`Attempt::record_key`](crate::Attempt::record_key), and may have
+    /// written beside its effect. While a secret is being rotated, this can be the key of another record of the same
+    /// request. That key is known until the request is completed.
     #[must_use]
     pub fn handler_record_key(&self) -> RecordKey {
         let told = self.known.as_ref().ok().and_then(|known| known.told);
         told.unwrap_or(self.record_key)
     }
 
-    /// The labels of the steps that attempts have finished, in order, in whichever record of the request they are kept. A completed
-    /// record has none.
+    /// The labels of the finished steps, in order, from all records of the request. A completed record has none.
     ///
     /// # Errors
     ///
@@ -345,8 +344,9 @@ impl ListedRecord {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Resolution {
-    /// The decision was carried out. While a secret is being rotated a key may have several records: in one of them at least,
-    /// and the others are resolved too, or a client's retry has found the decision and goes by it.
+    /// The decision was carried out. While a secret is being rotated, a key may have several records: the decision was
+    /// carried out in at least one of them, and the others are resolved too, or a client's retry has found the decision
+    /// and follows it.
     Resolved,
     /// The decision was [`Recovery::Unknown`](crate::Recovery::Unknown): the key is abandoned as before.
     Undecided,
@@ -372,7 +372,7 @@ pub enum SecretsCheck {
     Shared,
     /// The instances that use this namespace have other secrets.
     Different,
-    /// No instance with this namespace has left a check value: the namespace is another one, the service was never
-    /// started, or it does not check.
+    /// No instance with this namespace has left a check value: the service has another namespace, was never started, or
+    /// does not check its secrets.
     Unknown,
 }

@@ -45,7 +45,7 @@ pub struct Policy {
     pub(crate) max_response_bytes: usize,
 }
 
-/// What is compared when a key is used again.
+/// What is compared when a key is used again: the source of the fingerprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FingerprintSource {
@@ -70,9 +70,9 @@ pub enum InFlight {
     Wait,
 }
 
-/// What happens to the key of a crashed attempt: one that was claimed and not completed, and whose lease ended.
+/// What happens to the key of a crashed attempt: the key was claimed and not completed, and the lease has ended.
 ///
-/// Only the system in which the effect takes place then knows whether it did.
+/// Only the system in which the effect takes place then knows whether it took place.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum OnAbandoned {
@@ -86,8 +86,9 @@ pub enum OnAbandoned {
     /// an attempt that is alive tries at least once a second. The request that found the ended lease waits for
     /// the grace period; other requests with the key are in flight meanwhile.
     Retry,
-    /// Ask the application, which can look up the effect: see [`Recovery`], and [`Abandoned`] for what the function may do. The
-    /// owner gets the same grace period before, and other requests with the key are in flight while the function runs.
+    /// Ask a function of the application that can look up the effect: see [`Recovery`], and [`Abandoned`] for what the
+    /// function may do. The owner first gets the same grace period. While the function runs, other requests with the
+    /// key are in flight.
     Recover(fn(Abandoned) -> Pin<Box<dyn Future<Output = Recovery> + Send>>),
 }
 
@@ -112,12 +113,11 @@ pub enum KeyAge {
     /// Any age. The default.
     #[default]
     Any,
-    /// A key that is older than the TTL, less a margin for the clocks (a tenth of the TTL, 5 minutes at most), and has no
-    /// record is answered 400 `key-expired`, and nothing runs. A response that is stored is replayed all the same: its TTL
-    /// is counted from when it was given. A key from the future, by more than the margin, is 400 `invalid-key`. Keys
-    /// of other forms pass, and so do keys that are made from a handler's arguments (`key = expr`). The time is compared
-    /// with this process's clock. Recommended where all clients
-    /// make their keys in one of these forms.
+    /// A key gets 400 `key-expired`, and nothing runs, if it has no record and is older than the TTL minus a margin for
+    /// the clocks (a tenth of the TTL, at most 5 minutes). A stored response is replayed whatever the age of its key,
+    /// because its TTL counts from the completion. A key whose time is in the future by more than the margin gets 400
+    /// `invalid-key`. Keys of other forms pass, and so do keys that are made from a handler's arguments (`key = expr`).
+    /// The time is compared with this process's clock. Recommended if all clients make UUIDv7 or ULID keys.
     Ttl,
 }
 
@@ -188,11 +188,11 @@ impl Policy {
 
     /// How long a claim is held without renewal. Default 30 s.
     ///
-    /// While the handler runs, the lease is renewed every third of its length. It therefore bounds how long a
-    /// *crashed* attempt blocks its key, not how long a handler may take. A handler that blocks its thread keeps
-    /// its lease as well, as long as the runtime has another thread that is free. If the process (or its
-    /// connection to the store) pauses for longer, it may lose the claim. The lease is unrelated to the
-    /// TTL, which begins when the response is stored.
+    /// While the handler runs, the lease is renewed every third of its length. It therefore bounds how long a *crashed*
+    /// attempt blocks its key, not how long a handler may take. A handler that blocks its thread keeps its lease too,
+    /// as long as the runtime has another free thread. If the process, or its connection to the store, pauses for
+    /// longer than the lease, it may lose the claim. The lease is unrelated to the TTL, which begins when the response
+    /// is stored.
     ///
     /// # Panics
     ///
@@ -247,7 +247,7 @@ impl Policy {
         self
     }
 
-    /// What requests with the same key are compared by. Default [`FingerprintSource::Body`].
+    /// What must be equal in requests with the same key. Default [`FingerprintSource::Body`].
     #[must_use]
     pub const fn fingerprint(mut self, of: FingerprintSource) -> Self {
         self.fingerprint = of;
@@ -255,7 +255,7 @@ impl Policy {
     }
 
     /// Request headers that are part of the fingerprint, in lower case, in addition to those of
-    /// [`IdempotencyBuilder::fingerprint_headers`](crate::IdempotencyBuilder::fingerprint_headers), whose documentation has the
+    /// [`IdempotencyBuilder::fingerprint_headers`](crate::IdempotencyBuilder::fingerprint_headers), which has the
     /// details. Default: none.
     #[must_use]
     pub const fn fingerprint_headers(mut self, names: &'static [&'static str]) -> Self {

@@ -33,13 +33,12 @@ pub struct Token([u8; 16]);
 impl Token {
     /// A new token.
     ///
-    /// The operating system is asked each time, because a generator in the process repeats itself
-    /// after a fork or a restored snapshot of the machine, and two owners with one token are two
-    /// charges.
+    /// Each token comes from the operating system, because a generator in the process would repeat itself after a fork
+    /// or a restored snapshot of the machine, and two owners with one token could charge twice.
     ///
     /// # Errors
     ///
-    /// When the operating system has no random source.
+    /// If the operating system has no random source.
     pub fn random() -> std::io::Result<Self> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
@@ -62,7 +61,7 @@ impl Token {
         Self(bytes)
     }
 
-    /// The bytes, to be stored as they are.
+    /// The bytes, to be stored unchanged.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
@@ -77,14 +76,14 @@ impl Hash for Token {
     }
 }
 
-/// Never the token: who has it can complete the claim.
+/// Never shows the token, because its holder can complete the claim.
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(..)")
     }
 }
 
-/// Who holds a claim: the record, and the token it was claimed with.
+/// The owner of a claim: the record key, and the token of the claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// The record.
@@ -93,18 +92,18 @@ pub struct Owner {
     pub token: Token,
 }
 
-/// An answer as it is kept: status, headers in order with repeats, and the body's bytes.
+/// A response as it is stored: the status, the headers in order with repeats, and the bytes of the body.
 ///
 /// Cloning is cheap for the body (shared) and copies the headers.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoredResponse {
-    /// The status code; 0 for a result that is no HTTP response (see [`of_value`](Self::of_value)).
+    /// The status code; 0 for a result that is not an HTTP response (see [`of_value`](Self::of_value)).
     pub status: u16,
-    /// The headers, as they will be replayed.
+    /// The headers that are replayed.
     pub headers: HeaderMap,
-    /// The body. `None` makes the record a tombstone: there was a body, larger than
-    /// `max_response_bytes` or broken off, and it was not kept. The key is used up all the same.
+    /// The body. `None` makes the record a tombstone: the body was larger than `max_response_bytes`, or was
+    /// interrupted, and is not stored. The handler does not run again for the key.
     pub body: Option<Bytes>,
     /// Boxed: few have any.
     more: Option<Box<More>>,
@@ -119,10 +118,10 @@ struct More {
 }
 
 impl StoredResponse {
-    /// A response that is kept whole; for a 204, an empty body.
+    /// A response with its whole body; for a 204, an empty body.
     ///
-    /// Headers that belong to one connection (`Content-Length`, `Transfer-Encoding`, `Connection`)
-    /// are taken out: they are made anew for each replay.
+    /// Headers that belong to one connection (`Content-Length`, `Transfer-Encoding`, `Connection`) are removed, because
+    /// each replay gets new ones.
     #[must_use]
     pub fn new(status: StatusCode, headers: HeaderMap, body: impl Into<Bytes>) -> Self {
         Self {
@@ -131,7 +130,7 @@ impl StoredResponse {
         }
     }
 
-    /// A response whose body is not kept.
+    /// A response without its body.
     #[must_use]
     pub fn tombstone(status: StatusCode, headers: HeaderMap) -> Self {
         let headers = if headers.keys().any(is_of_connection) {
@@ -160,7 +159,7 @@ impl StoredResponse {
         }
     }
 
-    /// The same response with trailers, which follow its body. None of them is the same as not to call this.
+    /// The same response with trailers, which follow the body. An empty map has no effect.
     #[must_use]
     pub fn with_trailers(mut self, trailers: HeaderMap) -> Self {
         if !trailers.is_empty() || self.trailers().is_some() {
@@ -169,7 +168,7 @@ impl StoredResponse {
         self
     }
 
-    /// The trailers, which follow the body; `None` where there are none.
+    /// The trailers, which follow the body; `None` if there are none.
     #[must_use]
     pub fn trailers(&self) -> Option<&HeaderMap> {
         self.more.as_ref()?.trailers.as_ref()
@@ -186,20 +185,20 @@ impl StoredResponse {
     }
 
     /// The `traceparent` ([W3C Trace Context](https://www.w3.org/TR/trace-context/)) of the request whose attempt was
-    /// completed, if it had a valid one. A replay's event links to it; no client ever gets it.
+    /// completed, if it had a valid one. The log event of a replay names it; clients never get it.
     #[must_use]
     pub fn trace_context(&self) -> Option<&str> {
         self.more.as_ref()?.trace_context.as_deref()
     }
 
-    /// The same response, by this decision of an operator.
+    /// The same response, with the audit line of an operator's decision.
     #[must_use]
     pub fn with_audit(mut self, audit: AuditLine) -> Self {
         self.more_mut().audit = Some(audit);
         self
     }
 
-    /// The operator's decision that made this the response, if one did.
+    /// The audit line, if an operator's decision stored this response.
     #[must_use]
     pub fn audit(&self) -> Option<&AuditLine> {
         self.more.as_ref()?.audit.as_ref()
@@ -238,7 +237,7 @@ impl StoredResponse {
         }
     }
 
-    /// About how many bytes this response occupies, which is what a bounded store counts.
+    /// The approximate size of this response in memory, in bytes: a bounded store counts it.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         let trailers = self.trailers().into_iter().flatten();
@@ -275,25 +274,25 @@ impl fmt::Debug for StoredResponse {
     }
 }
 
-/// What a store says of one record, by its own clock, at one moment.
+/// A record as its store sees it, at one moment, by the store's clock.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// What the record's request was.
+    /// The fingerprint of the record's request.
     pub fingerprint: Fingerprint,
     /// The operation, as its first claim named it.
     pub operation: Arc<str>,
     /// The application's own reference, as its first claim named it.
     pub label: Option<Arc<str>>,
-    /// Which claim of this record is the latest: 1, 2, ...
+    /// The number of the latest claim of this record: 1, 2, ...
     pub attempt: u32,
     /// The time since the first claim.
     pub age: Duration,
-    /// The time until the record is gone.
+    /// The time until the record expires.
     pub expires_in: Duration,
-    /// What has become of it.
+    /// The state of the record.
     pub state: RecordState,
-    /// What [`save_progress`](crate::store::Store::save_progress) has kept of a claim that was not
-    /// completed; else empty.
+    /// The bytes that [`save_progress`](crate::store::Store::save_progress) has stored for a claim that is not
+    /// completed; otherwise empty.
     pub progress: Bytes,
 }
 

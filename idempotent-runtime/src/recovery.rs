@@ -1,4 +1,4 @@
-//! Recovery: what happens to the key of a crashed attempt, if the application can find out what took place.
+//! Recovery: the application finds out what a crashed attempt did, and decides about its key.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,9 +11,8 @@ use crate::record::{StoredResponse, UnusableStep};
 
 /// A crashed attempt, as a recovery function sees it.
 ///
-/// It has what is needed to look up the effect where it took place: the record key, and what the
-/// application has passed to [`IdempotencyBuilder::extension`](crate::IdempotencyBuilder::extension), such as a database
-/// pool.
+/// The function looks up the effect by the record key, with the values that the application has passed to
+/// [`IdempotencyBuilder::extension`](crate::IdempotencyBuilder::extension), such as a database pool.
 ///
 /// **Look up by [`record_key`](Self::record_key), never by the client's key alone**: two tenants may send
 /// the same key, and the record key is made of operation, scope and key together. A handler gets it
@@ -54,15 +53,15 @@ use crate::record::{StoredResponse, UnusableStep};
 /// }
 /// ```
 ///
-/// **It must only look, not act.** In one process ([`Idempotency`](crate::Idempotency)) at most one function decides about a record at
-/// a time, but several processes may ask at once, and it is asked again after [`Recovery::Unknown`] or a panic. While it runs, other
-/// requests with the key are in flight in that process: 409 `in-flight`, or they wait where the policy says so. It goes on to its end
-/// when the client of its request leaves, outside of
-/// [`max_background_handlers`](crate::IdempotencyBuilder::max_background_handlers). What it finds is stored also where the store
-/// has lost the record meanwhile; where the attempt, or another one, answers first, that answer stands. Put a timeout on its look-up: while it hangs, the key
-/// is in flight in that process.
+/// **It must only look, not act.** In one process ([`Idempotency`](crate::Idempotency)) at most one call of the
+/// function runs per record, but several processes may call it at the same time. After [`Recovery::Unknown`] or a panic
+/// it is called again. While it runs, other requests with the key are in flight in that process: they get 409
+/// `in-flight`, or wait if the policy says so. The function runs to its end even if the client disconnects, and does
+/// not count for [`max_background_handlers`](crate::IdempotencyBuilder::max_background_handlers). Its result is stored
+/// even if the store has lost the record meanwhile; but if an attempt completes first, that response stands. Give the
+/// look-up a timeout: while the function hangs, the key is in flight in that process.
 ///
-/// For a handler that works in [steps](crate::Attempt::step), it also knows which steps were finished:
+/// If the handler works in [steps](crate::Attempt::step), `Abandoned` also knows which steps were finished:
 ///
 /// ```
 /// use idempotent_runtime::{Abandoned, Attempt, Recovery, StepError, idempotent};
@@ -99,14 +98,14 @@ pub struct Abandoned {
 
 /// The result of a recovery function.
 ///
-/// It is applied only if the attempt that the function was asked about is still the latest.
+/// It is applied only if the attempt in question is still the latest.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Recovery {
-    /// The effect took place, and this is its response: it is stored and replayed from now on.
+    /// The effect took place, and this is its response, which is stored and replayed from now on.
     Replay(StoredResponse),
-    /// The effect did not take place, or only partly. From a recovery function: run the handler as the
-    /// next attempt, in which finished steps return what they returned before. From an operator
+    /// The effect did not take place, or only partly. From a recovery function: run the handler as the next attempt, in
+    /// which finished steps return their stored results. From an operator
     /// ([`Idempotency::resolve`](crate::Idempotency::resolve)): free the key **and discard its steps**.
     Retry,
     /// It is not known (yet): 409 `outcome-unknown`, and the record stays as it is.
@@ -135,7 +134,7 @@ impl Abandoned {
         &self.operation
     }
 
-    /// Whose key it is, as canonical JSON; `None` without a scope and with `scope = None`.
+    /// The scope, as canonical JSON; `None` without a scope and with `scope = None`.
     #[must_use]
     pub fn scope(&self) -> Option<&str> {
         self.scope

@@ -1,7 +1,7 @@
-//! Testing your handlers: that a retry does not charge twice, after a crash and with a failing store too. This module contains
-//! documentation only.
+//! Testing your handlers: a retry must not charge twice, not even after a crash or with a failing store. This module
+//! contains documentation only.
 //!
-//! The tools are in [`testing`](crate::testing). Enable them for tests only:
+//! The tools are in [`testing`](crate::testing). Enable the feature for tests only:
 //!
 //! ```toml
 //! [dev-dependencies] # with the `path` or `git` of your `[dependencies]`, if there is one
@@ -11,8 +11,8 @@
 //!
 //! # Retries
 //!
-//! [`retry`] sends copies of one request to a router, without a socket, and asserts how often the handler ran. It also asserts
-//! that all replays are equal byte for byte:
+//! [`retry`] sends copies of one request to a router, without a socket. It asserts how often the handler ran, and that
+//! all replays are equal byte for byte:
 //!
 //! ```
 //! use axum::{Router, body::Body, http::{Request, StatusCode}, routing::post};
@@ -65,34 +65,35 @@
 //! }
 //! ```
 //!
-//! The run is counted where the attribute calls the handler. So an answer that only looks like a first one, such as an extractor's
-//! 400, is not mistaken for a run, and a handler without the attribute fails the test.
+//! Runs are counted where the attribute calls the handler. So an answer without a run, such as an extractor's 400, is
+//! not counted, and a handler without the attribute fails the test.
 //!
 //! # Time
 //!
 //! | the store | how a test lets a day pass |
 //! | --- | --- |
-//! | memory, tokio's time paused (`start_paused = true`) | `tokio::time::advance`: the memory store goes by tokio's time |
+//! | memory, tokio's time paused (`start_paused = true`) | `tokio::time::advance`: the memory store uses tokio's time |
 //! | memory, in real time | [`memory_on_manual_clock`], and [`ManualClock::advance`](crate::ManualClock::advance) |
-//! | a database | not at all: its own clock decides. Test with a short TTL, or test expiry on the memory store |
+//! | a database | impossible: its own clock decides. Test with a short TTL, or test expiry on the memory store |
 //!
-//! While time is paused and every task waits, tokio moves its clock to the next timer. It does not know that a database is
-//! being waited for, and pools time out at once. [`hold_time`] keeps the clock where it is.
+//! While time is paused and every task waits, tokio moves its clock to the next timer. It does not know that a task
+//! waits for a database, so pools time out at once. [`hold_time`] stops the clock.
 //!
 //! # Crashes
 //!
-//! | to test | leave the record with |
+//! | to test | make the record with |
 //! | --- | --- |
-//! | that a retry is not run, or is, or what the recovery function does, where the effect is **not** there | [`crash_before_handler`] |
-//! | the same, where the effect **is** there and the client never got its answer | [`crash_after_handler`] |
-//! | a tool for operators, by a [`Locator`](crate::Locator) | [`leave_abandoned`] |
+//! | a retry, or a recovery function, if the effect did **not** take place | [`crash_before_handler`] |
+//! | the same, if the effect **did** take place and the client got no answer | [`crash_after_handler`] |
+//! | a tool for operators, with a [`Locator`](crate::Locator) | [`leave_abandoned`] |
 //!
-//! Steps that a handler has finished before [`crash_after_handler`] are in the record, and the next attempt goes on after them. A
-//! handler with `#[tx]` leaves nothing behind when it crashes, and there is nothing to test here.
+//! After [`crash_after_handler`] the record has the handler's finished steps, and the next attempt continues after
+//! them. A handler with `#[tx]` leaves nothing behind when it crashes, so there is nothing to test.
 //!
 //! # A store that fails
 //!
-//! [`FaultyStore`] goes around any store. [`builder`] makes a handle whose requests all reach it:
+//! [`FaultyStore`] wraps any store. [`builder`] makes a handle without a replay cache, so that all requests reach the
+//! store:
 //!
 //! ```
 //! # use axum::{Router, body::Body, http::Request, routing::post};
@@ -110,26 +111,19 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! let store = FaultyStore::new(MemoryStore::new());
-//! let app = Router::new()
-//!     .route("/payments", post(create_payment))
-//!     .with_state(testing::builder(store.clone()).build());
-//! // The response is stored, but the service does not learn of it.
-//! store.lose_replies(Operation::Complete, 1);
-//! retry(&app, payment("8e03978e")).twice().assert_ran(1).await;
-//! // Without a store nothing runs: 503, until it is back.
-//! store.refuse_everything();
-//! let answers = retry(&app, payment("63b1c4a0")).assert_ran(0).await;
-//! assert_eq!(answers.responses()[0].status(), 503);
-//! store.recover();
+//! let store = FaultyStore::new(MemoryStore::new()); let app = Router::new() .route("/payments", post(create_payment))
+//! .with_state(testing::builder(store.clone()).build()); // The response is stored, but the service does not learn of
+//! it. store.lose_replies(Operation::Complete, 1); retry(&app, payment("8e03978e")).twice().assert_ran(1).await; //
+//! Without a store nothing runs: 503, until the store is back. store.refuse_everything(); let answers = retry(&app,
+//! payment("63b1c4a0")).assert_ran(0).await; assert_eq!(answers.responses()[0].status(), 503); store.recover();
 //! retry(&app, payment("63b1c4a0")).twice().assert_ran(1).await;
 //! # }
 //! ```
 //!
 //! # `#[tx]`
 //!
-//! A handler with `#[tx]` needs a database with transactions, and `sqlite::memory:` has none: a database in memory belongs to one
-//! connection. `TemporarySqlite` (feature `sqlite`) is a file for one test:
+//! A handler with `#[tx]` needs a database with transactions, and `sqlite::memory:` has none, because a database in
+//! memory belongs to one connection. `TemporarySqlite` (feature `sqlite`) is a database file for one test:
 //!
 //! ```
 //! # #[cfg(feature = "sqlite")]

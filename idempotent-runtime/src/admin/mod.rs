@@ -1,11 +1,10 @@
-//! A page for operators: what is stored, and what is done about an abandoned key.
+//! A page for operators: look at records, and decide about abandoned keys.
 //!
 //! # The problem
 //!
-//! After a crash between an effect and its record the key is abandoned, and its client is told `outcome-unknown` until
-//! an operator has decided. [`Idempotency::list`], [`inspect`](Idempotency::inspect) and
-//! [`resolve_as`](Idempotency::resolve_as) are functions for a tool that has yet to be written; this is one, for a
-//! browser and for programs.
+//! After a crash between an effect and its record the key is abandoned, and its client gets `outcome-unknown` until an
+//! operator has decided. This module is a ready-made tool for that, for browsers and for programs, on top of
+//! [`Idempotency::list`], [`inspect`](Idempotency::inspect) and [`resolve_as`](Idempotency::resolve_as).
 //!
 //! # What it shows and does
 //!
@@ -13,9 +12,9 @@
 //! | --- | --- |
 //! | `GET /`, `GET /overview` | how many records are abandoned, in flight and completed, by operation, with a picture of their ages |
 //! | `GET /records` | a list, page by page: `state`, `operation`, `label`, `older_than` (`2h`), `after` (a cursor) |
-//! | `GET /records/{key}` | one record, without its body and without the values of its headers; also by the first digits of its key, at least 4, if no other record has them |
+//! | `GET /records/{key}` | one record, without its body and the values of its headers; `key` is the record key, or its first digits (at least 4) if no other record has them |
 //! | `POST /find` | the record of an `operation`, a client's `key` and its `scope` (as JSON) |
-//! | `POST /records/{key}/reveal` | the same with both; it is logged who has seen them |
+//! | `POST /records/{key}/reveal` | the same with both; the log says who has seen them |
 //! | `POST /records/{key}/resolve` | a decision about an abandoned record, with a reason, by [`Idempotency::resolve_as`] |
 //! | `POST /records/{key}/forget` | removes a record, after a confirmation and with a reason, which is logged |
 //!
@@ -24,7 +23,7 @@
 //! use http::request::Parts;
 //! use idempotent_runtime::{Idempotency, admin};
 //!
-//! /// What a layer of the application's own has found out about a session.
+//! /// What a layer of the application has found out about a session.
 //! #[derive(Clone)]
 //! struct User {
 //!     name: String,
@@ -44,30 +43,33 @@
 //! # }
 //! ```
 //!
-//! The handle has to be on the service's store; to find a client's key, with the same namespace and secret. Its TTL ([`IdempotencyBuilder::ttl`](crate::IdempotencyBuilder::ttl))
-//! is how long an operator's answer is replayed at least; it lives no shorter than the abandoned record would have. The router works under any prefix, because all links are relative; so
-//! it does behind a proxy that takes a prefix away. With `Router::nest` instead of `nest_service` it works too, but for the prefix with a
-//! slash at its end (`/admin/idempotency/`), which axum then answers with an empty 404.
+//! The handle must be on the service's store, and must have the same namespace and secret to find a client's key. An
+//! operator's response is replayed for at least the handle's TTL
+//! ([`IdempotencyBuilder::ttl`](crate::IdempotencyBuilder::ttl)) and for as long as the abandoned record would have
+//! lived. The router works under any prefix, because all links are relative, also behind a proxy that strips a prefix.
+//! With `Router::nest` instead of `nest_service`, axum answers the prefix with a trailing slash (`/admin/idempotency/`)
+//! with an empty 404; all else works.
 //!
 //! # What is guaranteed
 //!
-//! * **Nothing is reachable by default.** There is no router without a function that says who a request is from
-//!   ([`Permission`]), and it is asked first, for each route, each method and each unknown path.
+//! * **Nothing is reachable by default.** The router needs a function that says who sent a request ([`Permission`]). It
+//!   is called first, for each route, each method and each unknown path.
 //! * **No other site can decide** in an operator's name: a request that changes something must come from the page's own
-//!   origin, by `Sec-Fetch-Site`, or else `Origin`, or else be JSON, which a browser does not send across sites
-//!   unasked. A proxy has to pass on `Host` unless the page is served over HTTPS.
-//! * **No key, scope or body is shown.** A store has neither keys nor scopes, and what is typed in to find a record is
-//!   not in an address. A body and the values of its
-//!   headers are shown on request, and nothing that is shown is cached (`no-store`).
-//! * **A decision is about the attempt that the operator has seen.** If the record has changed, nothing is done, and the
-//!   page says so. Resolving is one atomic step with that; forgetting looks first and then removes, so that what happens
-//!   in between is removed too, and an instance may replay the response for up to 10 s more, from its cache.
-//! * **No script** runs and nothing is loaded, by a `Content-Security-Policy`. All text from records is escaped.
+//!   origin, according to `Sec-Fetch-Site` or else `Origin`; without both headers it must be JSON, which a browser does
+//!   not send across sites without asking. A proxy must forward `Host` unless the page is served over HTTPS.
+//! * **No key or scope is shown.** A store has neither, and the input of the search form is not part of a URL. A body
+//!   and the values of headers are shown only on request. No page is cached (`no-store`).
+//! * **A decision is about the attempt that the operator has seen.** If the record has changed, nothing is done, and
+//!   the page says so. For resolving, the check and the decision are one atomic step. Forgetting checks first and then
+//!   removes, so a change in between is removed too, and an instance may replay the response from its cache for another
+//!   10 s.
+//! * **No script** runs and nothing is loaded, because of a `Content-Security-Policy`. All text from records is
+//!   escaped.
 //!
 //! # Programs
 //!
 //! Each route answers with JSON if the request has `Accept: application/json` (and not `text/html`), or if its content
-//! is JSON; what cannot be done is then `application/problem+json`. A decision is
+//! is JSON; errors are then `application/problem+json`. A decision looks like this:
 //!
 //! ```json
 //! {
@@ -80,25 +82,26 @@
 //! }
 //! ```
 //!
-//! or, with `decision`, `reason` and `seen` alone, `"retry"`; or `"replay-value"`, whose `body` is the JSON of a
-//! function's result, and which needs `"confirm": "yes"` where the operation reads like a handler's (`POST /payments`): a
-//! handler's clients cannot use a value. `seen` is what the record's JSON has: the attempt of that record, and no other, is decided about. The answer has `outcome`: `resolved` (200), `not-found` (404), or `running`, `completed` or
-//! `changed` (409), after which nothing was changed. To forget: `"decision": "forget"`, `reason`, `seen`, `state` as
-//! it was, and `"confirm": "yes"`; its outcome is `forgotten`. For a record that cannot be read (500), `state` is
-//! `unreadable`, and there is no `seen`.
-//! `POST /find` answers with the record; `"kind": "text"` is for a key of [`Idempotency::execute`].
+//! Other decisions are `"retry"`, with only `reason` and `seen`, and `"replay-value"`, whose `body` is the JSON of a
+//! function's result. The latter needs `"confirm": "yes"` if the operation looks like a handler's (`POST /payments`),
+//! because a handler's clients cannot use a value. Copy `seen` from the record's JSON: the decision applies to that
+//! attempt only. The answer has an `outcome`: `resolved` (200); `not-found` (404); or `running`, `completed` or
+//! `changed` (409), which mean that nothing was changed. To forget a record, send `"decision": "forget"`, `reason`,
+//! `seen`, the record's `state`, and `"confirm": "yes"`; the outcome is `forgotten`. For a record that cannot be read
+//! (500), `state` is `unreadable`, and there is no `seen`. `POST /find` answers with the record; `"kind": "text"` is
+//! for a key of [`Idempotency::execute`].
 //!
 //! # Bounds
 //!
-//! A store lists and cannot count. The overview counts at most 25,000 abandoned records, 10,000 in flight and 5,000 that
-//! are completed, for about 2 s, and says "at least" where it stopped; 503 if the store answered nothing by then. Redis may list a record twice while its table is
-//! resized. A list has 50 records a page, in the order of the record keys, which are digests: not by age.
-//! `older_than` finds old ones. Where a store cannot list (a Redis Cluster), the overview is 501, with the forms
-//! that find a record by its client's key and open it by its own.
+//! A store can list records, but not count them. The overview counts at most 25,000 abandoned records, 10,000 in flight
+//! and 5,000 completed, for about 2 s, and says "at least" if it stopped early; it is a 503 if the store has not
+//! replied by then. Redis may list a record twice while its table is resized. A list has 50 records per page, in the
+//! order of the record keys, which are digests, so not by age. `older_than` finds old records. If the store cannot list
+//! (a Redis Cluster), the overview is a 501, with forms that find a record by the client's key or by the record key.
 //!
-//! The list is of the store: it has records of other namespaces too, one for each secret while a secret is being
-//! rotated, and one of an internal check for each namespace. A decision is about one record. While a secret is being
-//! rotated, decide with [`Idempotency::resolve_as`] and a locator by the client's key instead, which resolves all
+//! The list covers the whole store: records of other namespaces too, one record for each secret while a secret is being
+//! rotated, and for each namespace one record of an internal check. A decision is about one record. While a secret is
+//! being rotated, decide with [`Idempotency::resolve_as`] and a locator by the client's key instead, which resolves all
 //! records of a request.
 
 mod decide;
@@ -132,11 +135,10 @@ use self::guard::{Gate, guard};
 pub use self::permission::Permission;
 use crate::Idempotency;
 
-/// The page, as a router to be nested: `Router::nest_service("/admin/idempotency", router(...))`.
+/// The router of the page. Nest it: `Router::nest_service("/admin/idempotency", router(...))`.
 ///
-/// `authorise` says for each request who it is from, or refuses it: see [`Permission`]. It sees the request's head,
-/// with the extensions that layers of the application have put there. There is no default: without it, the page does not
-/// compile.
+/// `authorise` says for each request who sent it, or refuses it: see [`Permission`]. It sees the request's head, with
+/// the extensions that layers of the application have added. There is no default: a call without it does not compile.
 ///
 /// ```compile_fail
 /// # async fn without(idempotency: idempotent_runtime::Idempotency) -> axum::Router {

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
-/// What an application answers when it is asked who sent a request: an operator's name, or a refusal.
+/// The result of `authorise`, which says who sent a request: an operator's name, or a refusal.
 ///
 /// | returned | an operator | a refusal |
 /// | --- | --- | --- |
@@ -14,8 +14,8 @@ use http::StatusCode;
 /// | `Result<N, E>`, where `E: IntoResponse` | `Ok(name)` | `Err(response)`: that response, such as a 401 or a redirect |
 /// | `Pin<Box<F>>`, where `F` is a future of one of these | | |
 ///
-/// The name is written into the [`AuditLine`](crate::AuditLine) of each decision, and into the log. An empty name
-/// names no operator, and is a refusal (403).
+/// The name is written into the [`AuditLine`](crate::AuditLine) of each decision, and into the log. An empty name is a
+/// refusal (403).
 ///
 /// A future cannot borrow the request: read what it needs first.
 ///

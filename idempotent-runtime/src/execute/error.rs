@@ -6,12 +6,11 @@ use crate::engine::Refusal;
 use crate::handle::problem::ProblemCode;
 use crate::observer::Outcome;
 
-/// Why a function under `#[idempotent]`, or under [`Idempotency::execute`](crate::Idempotency::execute), has
-/// no result.
+/// Why a function under `#[idempotent]`, or under [`Idempotency::execute`](crate::Idempotency::execute), has no result.
 ///
-/// It does not say that nothing happened: see the [kinds](ExecuteErrorKind).
+/// It does not mean that nothing happened: see the [kinds](ExecuteErrorKind).
 ///
-/// It is returned through the function's own error type, which therefore is `From<ExecuteError>`:
+/// It is converted to the function's own error type, which must be `From<ExecuteError>`:
 ///
 /// ```
 /// use idempotent_runtime::ExecuteError;
@@ -35,32 +34,32 @@ pub struct ExecuteError {
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-/// What kind of reason an [`ExecuteError`] is.
+/// The kind of an [`ExecuteError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExecuteErrorKind {
-    /// Another call is running it: retry.
+    /// Another call with the key is running: retry.
     InFlight,
     /// The key was used with different input. A retry does not help.
     Mismatch,
     /// An earlier attempt was interrupted: **whether it took effect is unknown**. Check, and then call
     /// with a new key; or set [`Policy::on_abandoned`](crate::Policy::on_abandoned).
     OutcomeUnknown,
-    /// **It was done**, and its result was not stored.
+    /// **The function ran**, and its result was not stored.
     NotRetained,
-    /// **It was done**, and what is stored cannot be read as the requested type: another
-    /// release has stored it.
+    /// **The function ran**, and the stored result cannot be read as the requested type: another release has stored it.
     Unreadable,
-    /// **It was done**, and what is stored is an HTTP response and not a result: it can only have
-    /// come from a recovery function.
+    /// **The record is completed**, but with an HTTP response instead of a result: only a recovery function or an
+    /// operator can have stored it.
     HttpResponse,
-    /// The key is empty or longer than 255 bytes, or [`KeyAge::Ttl`](crate::KeyAge::Ttl) says that it is from the future. Nothing has run.
+    /// The key is empty or longer than 255 bytes, or its time is in the future ([`KeyAge::Ttl`](crate::KeyAge::Ttl)).
+    /// Nothing has run.
     InvalidKey,
-    /// The key is older than the TTL and has no record ([`KeyAge::Ttl`](crate::KeyAge::Ttl)): it may have been done, and its record is
-    /// gone. Nothing has run *now*, and a retry is of no use.
+    /// The key is older than the TTL and has no record ([`KeyAge::Ttl`](crate::KeyAge::Ttl)): the function may have
+    /// run, and its record has expired. Nothing has run *now*, and a retry does not help.
     KeyExpired,
-    /// Scope, key or input have no JSON of their own: they do not serialize, or another value has the
-    /// same JSON, as NaN and `None` have. Or the label has more than 64 bytes. The source says which. Nothing has run.
+    /// Scope, key or input cannot be used: it does not serialize, or shares its JSON with another value (as NaN and
+    /// `None` do). Or the label has more than 64 bytes. The source says which. Nothing has run.
     UnusableInput,
     /// The records cannot be read or written at the moment. This call has run nothing; retry.
     Store,
@@ -116,13 +115,13 @@ impl ExecuteError {
         reason.retry_in(Duration::from_secs(1))
     }
 
-    /// What kind of reason it is.
+    /// The kind of the error.
     #[must_use]
     pub fn kind(&self) -> ExecuteErrorKind {
         self.kind
     }
 
-    /// After how long a retry with the same key makes sense; `None` when it is not.
+    /// The time after which to retry with the same key; `None` if a retry does not help.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after

@@ -27,11 +27,11 @@ pub use function::{Fallible, FromExecuteError, Storable, call};
 pub use outcome::Execution;
 
 impl Idempotency {
-    /// Runs a function once for a key, and gives its result to every later call with the key:
-    /// what `#[idempotent]` does for handlers, for everything that is not HTTP.
+    /// Runs a function at most once per key, and gives its result to every later call with the key: `#[idempotent]` for
+    /// everything that is not HTTP.
     ///
-    /// A queue delivers *at least once*: a message is redelivered when its acknowledgement was lost. Its
-    /// id is the key, and what it says is the input.
+    /// A queue delivers *at least once*: a message is redelivered if its acknowledgement was lost. The id of the
+    /// message is the key, and its content is the input.
     ///
     /// ```
     /// use std::time::Duration;
@@ -88,66 +88,63 @@ impl Idempotency {
     /// # }
     /// ```
     ///
-    /// # What names the execution
+    /// # What identifies an execution
     ///
-    /// * `operation`: any text, the same on every instance and in every release; [`Policy::name`]
-    ///   takes its place if it is set.
-    /// * `scope`: whose key it is, anything that serializes; `()` or `None` where there is one scope only. The scope
-    ///   of the [`IdempotencyBuilder`](crate::IdempotencyBuilder) is read off requests, so it does not count here.
+    /// * `operation`: any text, the same on every instance and in every release; [`Policy::name`] replaces it if it is
+    ///   set.
+    /// * `scope`: the tenant or user that the key belongs to, any `Serialize` value; `()` or `None` if there is only
+    ///   one scope. The scope of the [`IdempotencyBuilder`](crate::IdempotencyBuilder) is computed from requests and
+    ///   does not apply here.
     /// * `key`: any text of 1 to 255 bytes.
-    /// * `input`: what must be the same when the key is used again, as canonical JSON.
+    /// * `input`: what must be equal when the key is used again, compared as canonical JSON.
     ///
-    /// Scope and input are compared as values: the order of a map or a `HashSet` does not count, nor
-    /// how a number is written. What has no JSON of its own is refused before anything runs
-    /// ([`UnusableInput`](ExecuteErrorKind::UnusableInput)): a float that is not finite (NaN and infinity
-    /// would be `null`), a `Some` of what is `null` in JSON (`Some(())` would be `None`), nesting deeper
-    /// than 127 levels, and sets of other crates that serialize as a list in no order. One case is not
-    /// seen: a `HashSet` that a type has made into a list before it is serialized, such as in a
-    /// `serde_json::Value`, or in a variant of an enum within an internally tagged enum. Use a
-    /// `BTreeSet` there.
+    /// Scope and input are compared as values: the order of a map or a `HashSet` does not count, nor how a number is
+    /// written. A value that shares its JSON with another value is refused before anything runs
+    /// ([`UnusableInput`](ExecuteErrorKind::UnusableInput)): a float that is not finite (NaN and infinity would be
+    /// `null`), or a `Some` that serializes as `null` (`Some(())` would be `None`). Nesting deeper than 127 levels is
+    /// refused too, and so are sets of other crates that serialize as a list in arbitrary order. The crate cannot see
+    /// one case: a `HashSet` that was turned into a list before, such as in a `serde_json::Value`, or in a variant of
+    /// an enum within an internally tagged enum. Use a `BTreeSet` there.
     ///
     /// On a plain function, [`#[idempotent]`](macro@crate::idempotent) calls this method: the operation is its
     /// `name`, the key is the JSON of its `key = expr` (a string keeps its quotes), the input is its
     /// `fingerprint = expr` or the tuple of its arguments.
     ///
-    /// Namespace, operation, scope and key are one record key with those of HTTP: an operation of the
-    /// same name there is the same operation. But no request has the input of a function, so the
-    /// two are a [`Mismatch`](Execution::Mismatch) to each other.
+    /// Record keys are shared with HTTP: a handler with the same operation, scope and key has the same record. But a
+    /// request never has the input of a function, so each is a [`Mismatch`](Execution::Mismatch) to the other.
     ///
-    /// # What is kept
+    /// # What is stored
     ///
-    /// * **`Ok`** is stored as JSON, and only then returned. A replay reads back the same value, floats
-    ///   to the last bit. A value of more than [`Policy::max_response_bytes`], or that would not read
-    ///   back as it is (see [`StoredResponse::of_value`](crate::StoredResponse::of_value)), is returned
-    ///   and not kept, and an error is logged: later calls get
-    ///   [`NotRetained`](Execution::NotRetained), and the function never runs again.
-    /// * **`Err`** says that *nothing happened*: it is returned, nothing is stored, and the key is
-    ///   free. Return `Ok` for everything that did happen, a refusal that is final included
-    ///   (`Ok(Verdict::Declined)`). After a crash an `Err` does not free the key: it cannot speak for
-    ///   the attempt that crashed, so the key is abandoned as it was. Nor does it after a
-    ///   [step](Attempt::step) that was finished, for that has happened.
-    /// * **A panic** says nothing, so the key is abandoned at once, and the panic goes on to the
-    ///   caller. [`Policy::on_abandoned`] decides what becomes of the key. A recovery function answers
-    ///   with [`StoredResponse::of_value`](crate::StoredResponse::of_value).
+    /// * **`Ok`** is stored as JSON, and only then returned. A replay reads back the same value, floats to the last
+    ///   bit. A value larger than [`Policy::max_response_bytes`], or one that would not read back as the same value
+    ///   (see [`StoredResponse::of_value`](crate::StoredResponse::of_value)), is returned but not stored, and an error
+    ///   is logged: later calls get [`NotRetained`](Execution::NotRetained), and the function never runs again.
+    /// * **`Err`** says that *nothing happened*: it is returned, nothing is stored, and the key is free. Return `Ok`
+    ///   for everything that did happen, including a final refusal (`Ok(Verdict::Declined)`). In two cases an `Err`
+    ///   does not free the key, which is then abandoned: in an attempt after a crash, because it says nothing about the
+    ///   attempt that crashed; and after a finished [step](Attempt::step), because the step has happened.
+    /// * **A panic** leaves the outcome unknown, so the key is abandoned at once, and the panic continues in the
+    ///   caller. [`Policy::on_abandoned`] says what happens to the key. A recovery function returns a result with
+    ///   [`StoredResponse::of_value`](crate::StoredResponse::of_value).
     ///
-    /// TTL, lease, waiting for a duplicate and shutting down are as for handlers. Key header,
-    /// [`Policy::required`], [`Policy::fingerprint`] and [`Policy::replay_errors`] mean nothing here.
-    /// While the store is unavailable nothing runs, whatever [`OnStoreFailure`](crate::OnStoreFailure) says.
+    /// TTL, lease, waiting for a duplicate and shutting down are as for handlers. The key header, [`Policy::required`],
+    /// [`Policy::fingerprint`] and [`Policy::replay_errors`] have no effect here. While the store is unavailable
+    /// nothing runs, whatever [`OnStoreFailure`](crate::OnStoreFailure) says.
     ///
-    /// # When the caller goes away
+    /// # When the caller is dropped
     ///
-    /// A dropped future (a timeout, a `select!`) does not stop the function: what is left of it
-    /// moves to a task, and its result is stored. That is why the function owns what it works with.
-    /// Before it has begun, dropping the future leaves nothing behind.
+    /// A dropped future (a timeout, a `select!`) does not stop a function that has begun: the rest moves to a task, and
+    /// the result is stored. That is why the function must own its data. If the function has not begun, dropping the
+    /// future leaves nothing behind.
     ///
     /// # Errors
     ///
-    /// The function's own, or an [`ExecuteError`] by its `From`: that the key is invalid, that input or scope have
-    /// no JSON of their own, that the store is unavailable or this instance is shutting down (in these cases this
-    /// call has run nothing), or that the record has no result of type `T` (then nothing has run *again*).
+    /// The function's own error, or an [`ExecuteError`] converted to it. Nothing has run if the key is invalid, if the
+    /// input or the scope is unusable, if the store is unavailable or if this instance is shutting down. If the record
+    /// has no result of type `T`, nothing has run *again*.
     ///
-    /// When the claim was lost while the function ran, the answer is the record's and never the
-    /// function's own, be that `Ok` or `Err`: all answers for a key are equal.
+    /// If the claim was lost while the function ran, the caller gets the result in the record, not the function's own
+    /// `Ok` or `Err`: all results for a key are equal.
     ///
     /// # Panics
     ///
@@ -178,7 +175,7 @@ impl Idempotency {
         )
     }
 
-    /// As [`execute`](Self::execute), for a function that wants to know which [`Attempt`] it is.
+    /// Like [`execute`](Self::execute), for a function that takes its [`Attempt`].
     ///
     /// ```
     /// # use idempotent_runtime::{ExecuteError, Idempotency, OnAbandoned, Policy};

@@ -6,29 +6,28 @@ use crate::observer::Outcome;
 
 /// The outcome of an [`Idempotency::execute`](crate::Idempotency::execute).
 ///
-/// Not everything here is a success, which is why it must be looked at: with a `match`, or with
-/// [`into_result`](Self::into_result).
+/// Not every outcome is a success: use a `match`, or [`into_result`](Self::into_result).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use = "it may not have been executed"]
 pub enum Execution<T> {
-    /// The function ran, and this is its result. Others will be given it.
+    /// The function ran, and this is its result. Later calls get the same result.
     Executed(T),
-    /// It ran before, for the same key and input, and this was its result.
+    /// The function ran before, for the same key and input, and this was its result.
     Replayed(T),
-    /// Another call is running it.
+    /// Another call with the key is running.
     InFlight {
-        /// The time until that claim's lease ends unless it is renewed. It may well be done sooner.
+        /// The time until that claim's lease ends unless it is renewed. The call may finish sooner.
         retry_after: Duration,
     },
     /// The key was used with different input. Nothing has run.
     Mismatch,
-    /// It was running and was interrupted, so that it is unknown whether it took effect, and the policy is
-    /// not to run it again.
+    /// An earlier call was interrupted, so it is unknown whether it took effect, and the policy is not to run the
+    /// function again.
     OutcomeUnknown,
-    /// It ran before, and its result was not stored: it was larger than
-    /// [`Policy::max_response_bytes`](crate::Policy::max_response_bytes), or would not
-    /// have read back as it was, such as NaN.
+    /// The function ran before, and its result was not stored: the result was larger than
+    /// [`Policy::max_response_bytes`](crate::Policy::max_response_bytes), or would not have read back as the same
+    /// value, such as NaN.
     NotRetained,
 }
 

@@ -20,25 +20,26 @@ const STATUS: u16 = 0;
 const VERSION: u8 = 1;
 
 impl StoredResponse {
-    /// The result of a function and not of a handler, for a recovery function that has found it:
+    /// The result of a function without HTTP, for a recovery function that has found it:
     /// `Recovery::Replay(StoredResponse::of_value(&receipt)?)`.
     ///
     /// # Errors
     ///
-    /// When the value has no JSON that reads back as the same value: it does not serialize, it holds a
-    /// float that is not finite, a `Some` of what is `null` in JSON (`Some(())`, `Some(None)`), or it is
-    /// nested deeper than 127 levels.
+    /// If the value has no JSON that reads back as the same value: it does not serialize, it contains a float that is
+    /// not finite or a `Some` that serializes as `null` (`Some(())`, `Some(None)`), or it is nested deeper than 127
+    /// levels.
     pub fn of_value<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
         let body = [&[VERSION], &*exact::to_vec(value)?].concat();
         Ok(result(Some(body.into())))
     }
 
-    /// The same, of JSON that an operator has written: as the function's result serializes.
+    /// Like `of_value`, from JSON that an operator has written. It must have the form in which the function's result
+    /// serializes.
     ///
     /// # Errors
     ///
-    /// When it is not JSON; and as an [`is_data`](serde_json::Error::is_data) error, when it would not be replayed as it
-    /// is written: it has a number that 64 bits cannot hold, or a member twice.
+    /// If the text is not JSON. Also, as an [`is_data`](serde_json::Error::is_data) error, if it would not be replayed
+    /// as written: it has a number that 64 bits cannot hold, or a duplicate member.
     pub fn of_json(text: &[u8]) -> Result<Self, serde_json::Error> {
         let value: serde_json::Value = serde_json::from_slice(text)?;
         let read_back = canonicalize(value.to_string().as_bytes());

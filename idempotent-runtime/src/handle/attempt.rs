@@ -1,4 +1,4 @@
-//! What a handler can ask and say about its own run.
+//! [`Attempt`]: what a handler knows and can do about its own run.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -13,11 +13,12 @@ use tokio::time::Instant;
 use crate::engine::{ClaimGuard, Labels, StepError, Steps};
 use crate::key::{RecordKey, derived_key};
 
-/// An extractor for a handler under `#[idempotent]`: which attempt this is, and what the handler
-/// needs to be tried again safely.
+/// An extractor for a handler under `#[idempotent]`: the number of the attempt, and tools for running the handler again
+/// safely.
 ///
-/// Its values are known once the handler runs. A custom extractor must request it from the request's own parts:
-/// cloned parts belong to another request, whose attempt [is not protected](Self::is_protected).
+/// Its values are known when the handler runs, not before. A custom extractor must extract the attempt from the
+/// original request parts: clones of them count as another request, whose attempt [is not
+/// protected](Self::is_protected).
 ///
 /// ```
 /// use idempotent_runtime::{Attempt, StepError, idempotent};
@@ -91,10 +92,9 @@ struct Claimed {
 struct Seed([u8; 32]);
 
 impl Attempt {
-    /// 1 for the first attempt of a key, and one more for each that crashed before it, or could not read what those before it
-    /// had finished. Also 1 in a
-    /// transaction, which leaves nothing behind when it crashes, and where nothing is protected, see
-    /// [`is_protected`](Self::is_protected).
+    /// 1 for the first attempt of a key, plus one for each earlier attempt that crashed or could not read the finished
+    /// steps. Always 1 in a transaction, which leaves nothing behind when it crashes, and in a run that [is not
+    /// protected](Self::is_protected).
     #[must_use]
     pub fn number(&self) -> u32 {
         match self.0.run.get() {
@@ -113,8 +113,8 @@ impl Attempt {
         }
     }
 
-    /// The key of this run's record, to be written beside the effect: a recovery function finds the
-    /// effect by it. `None` where nothing is protected, see [`is_protected`](Self::is_protected).
+    /// The record key. Write it beside the effect, so that a recovery function can find the effect by it. `None` if the
+    /// run [is not protected](Self::is_protected).
     #[must_use]
     pub fn record_key(&self) -> Option<RecordKey> {
         match self.0.run.get()? {
@@ -124,31 +124,30 @@ impl Attempt {
         }
     }
 
-    /// Whether this run is protected by a record. It is not if the request has no key (`required = false`), its
-    /// method is safe, or the store is unavailable and [`FailOpen`](crate::OnStoreFailure::FailOpen) is set.
+    /// Whether a record protects this run. It does not if the request has no key (`required = false`), if its method is
+    /// safe, or if the store is unavailable and [`FailOpen`](crate::OnStoreFailure::FailOpen) is set.
     #[must_use]
     pub fn is_protected(&self) -> bool {
         self.record_key().is_some()
     }
 
-    /// A key for an effect in another service, such as the `Idempotency-Key` of a payment
-    /// provider's API: **the same on every attempt**, another one for each label and each record.
+    /// A key for an effect in another service, such as the `Idempotency-Key` for a payment provider's API: **the same
+    /// on every attempt**, and different for each label and each record.
     ///
-    /// It is what makes `on_abandoned = "retry"` safe for such an effect: whether an attempt crashed
-    /// before or after the provider was reached, the next one sends the same key, and the provider
-    /// does it once. A provider's memory ends too (Stripe's after 24 hours at the earliest): it should
-    /// be at least as long as the record's life. A service that is protected by this crate may also answer that it is
-    /// not done yet: [what to do then](crate::which_guarantee#another-protected-service).
+    /// This makes `on_abandoned = "retry"` safe for such an effect: whether an attempt crashed before or after it
+    /// reached the provider, the next one sends the same key, and the provider carries out the effect once. Providers
+    /// forget keys too (Stripe after 24 hours at the earliest): the provider should remember a key for at least as long
+    /// as its record lives. If the other service is protected by this crate, it may answer that it is not done yet: see
+    /// [what to do then](crate::which_guarantee#another-protected-service).
     ///
-    /// 64 hexadecimal digits: HMAC-SHA-256, keyed by the 32 bytes of the [record key], over the byte 1,
-    /// the domain `idempotent derived key` and the label, both in UTF-8 and behind their length in
-    /// bytes as a little-endian `u64`. A record key is made of namespace, operation, scope and the
-    /// client's key (and the secret, if there is one): changing one of these changes the derived keys.
+    /// The key has 64 hexadecimal digits: HMAC-SHA-256, with the 32 bytes of the [record key] as its key, of the byte
+    /// 1, the domain `idempotent derived key` and the label. Domain and label are in UTF-8, each after its length in
+    /// bytes as a little-endian `u64`. The record key is made of namespace, operation, scope and the client's key (and
+    /// the secret, if there is one): if one of these changes, the derived keys change.
     ///
-    /// Where the request has no key, nothing can be the same on every attempt: the key is then
-    /// derived from random bytes, drawn once for each request, so that each request is an intent of
-    /// its own. One that has a key, but runs unprotected because the store is unavailable, has the key
-    /// that it would have with its claim.
+    /// If the request has no key, each try is an intent of its own: the derived key is made from random bytes that are
+    /// drawn once per request. If the request has a key but runs unprotected because the store is unavailable, the
+    /// derived key is the same as with a claim.
     ///
     /// [record key]: crate::RecordKey
     #[must_use]
@@ -167,44 +166,43 @@ impl Attempt {
     /// Runs a step of the handler. If an earlier attempt finished this step, its stored result is returned and the
     /// future is dropped without being polled.
     ///
-    /// For a handler that has several effects and may be interrupted between them (use it with
-    /// `on_abandoned = "retry"`, or a recovery function). The result of a step that succeeds is stored
-    /// in the record. When the request is retried after a crash, a new attempt runs the handler from the
-    /// beginning, and finished steps return their stored results. Results are stored as JSON, until the
-    /// record is completed.
+    /// For a handler with several effects that may be interrupted between them. Use it with `on_abandoned = "retry"` or
+    /// a recovery function. The result of a step that succeeds is stored in the record. When the request is retried
+    /// after a crash, a new attempt runs the handler from the beginning, and finished steps return their stored
+    /// results. Results are stored as JSON, until the record is completed.
     ///
-    /// * **A step is at least once.** Its effect comes before its result is stored, and a crash may come
-    ///   between the two. Send a [`derived_key`](Self::derived_key) along, or make the effect
-    ///   idempotent in another way. A step whose result was stored is never run again.
+    /// * **A step is at least once.** Its effect comes before its result is stored, and a crash may come between the
+    ///   two. Send a [`derived_key`](Self::derived_key) with it, or make the effect idempotent in another way. A step
+    ///   whose result was stored is never run again.
     /// * **A step that fails is not stored**: its error is returned, and the label is free to be tried
     ///   again.
-    /// * **Every step needs a label of its own**, also in a loop (`&format!("line {n}")`), and the same
-    ///   one on every attempt: not from a clock or a random source, nor in an order that changes.
-    ///   Labels may appear in logs: they should hold no secrets.
-    /// * **A result of another type is an error and never a second run.** The type's name is stored (without
-    ///   the paths of modules), and the JSON must be readable. To rename or change the
-    ///   type of a step while keys are alive, give the step a new label, knowing that it runs again.
+    /// * **Every step needs a label of its own**, also in a loop (`&format!("line {n}")`), and the same label on every
+    ///   attempt: do not make labels from a clock, a random source or an order that changes. Labels may appear in logs,
+    ///   so keep secrets out of them.
+    /// * **A stored result of another type is an error, never a second run.** The name of the type is stored (without
+    ///   module paths), and the JSON must be readable as that type. To rename or change the type of a step while keys
+    ///   are alive, give the step a new label, knowing that it runs again.
     /// * Steps may run concurrently (`join!`).
-    /// * **Steps belong in the handler, not in a body that it streams.** A body that is over `max_response_bytes`, or that goes
-    ///   on after the record was completed (it has produced the length that it announced), ends the claim: later steps in it
-    ///   are refused ([`StepError::Lost`]), the record says that the request was carried out, and no retry runs them.
-    /// * If the store is unavailable when a step is done, the handler gets its result all the same, since the
-    ///   effect cannot be undone; a warning is logged, and the next step's save carries it too.
-    /// * There is room for 1 MiB in a record. A result that does not fit (or does not serialize) is
-    ///   returned, but not stored; that the step was finished is stored, so a later attempt gets an error
-    ///   and does not run it again. When there is no room even for that, a step does not begin.
-    /// * A finished step means that something happened. A step that was dropped midway, or refused because the store did
-    ///   not say whether it may begin, means that something may have. In either case an error response that is not stored
-    ///   (`replay_errors`, [`StepError`]) leaves the key abandoned, not free; with `on_abandoned = "retry"` the client's
-    ///   retry continues after the last finished step.
-    ///   [`Release`](crate::Release) still means that nothing happened: the key is free, and the steps are forgotten.
+    /// * **Steps belong in the handler, not in a body that it streams.** The record is completed when the body exceeds
+    ///   `max_response_bytes` or has produced its announced length. Later steps in the body are refused
+    ///   ([`StepError::Lost`]), and no retry runs them.
+    /// * If the store is unavailable when a step is done, the handler still gets the result, since the effect cannot be
+    ///   undone. A warning is logged, and the next step's save includes this result.
+    /// * A record has room for 1 MiB of results. If a result does not fit (or does not serialize), it is returned, and
+    ///   the record only says that the step was finished: a later attempt gets an error and does not run the step
+    ///   again. If there is no room even for that, the step does not begin.
+    /// * A finished step means that something happened. A step that was dropped midway, or refused because the store
+    ///   did not confirm that it may begin, means that something may have happened. In both cases an error response
+    ///   that is not stored (`replay_errors`, [`StepError`]) leaves the key abandoned, not free; with `on_abandoned =
+    ///   "retry"` the client's retry continues after the last finished step. [`Release`](crate::Release) still means
+    ///   that nothing happened: the key is free, and the steps are forgotten.
     ///
-    /// Where nothing is protected, the future just runs.
+    /// In a run that is not protected, the future just runs.
     ///
     /// # Errors
     ///
-    /// [`StepError::Step`] with the step's own error. All others say that something stands in the way;
-    /// in most cases nothing was run. See [`StepError`] for how `?` deals with them.
+    /// [`StepError::Step`] has the step's own error. All other variants say why the step could not run or return its
+    /// result; in most cases nothing was run. [`StepError`] says how `?` handles them.
     pub async fn step<T, E>(
         &self,
         label: &str,

@@ -1,4 +1,4 @@
-//! [`IdempotencyBuilder`]: what an application sets up.
+//! [`IdempotencyBuilder`]: the settings that all operations share.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::store::backend::Backend;
 use crate::store::shared::shared;
 use crate::store::{ReplayCache, Store};
 
-/// Settings of an [`Idempotency`].
+/// Settings of an [`Idempotency`], shared by all its operations.
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct IdempotencyBuilder {
     store: Arc<dyn Store>,
@@ -78,17 +78,16 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// A secret for the record keys: HMAC-SHA-256 instead of SHA-256, so that a reader of the store
-    /// cannot test guesses of clients' keys. Use 32 random bytes: one that is short can be guessed itself.
+    /// A secret for the record keys: HMAC-SHA-256 instead of SHA-256, so that a reader of the store cannot test guesses
+    /// of clients' keys. Use 32 random bytes: a short secret can be guessed.
     ///
-    /// **Changing the secret changes every record key, so live keys run again.** To set one for the first time or to change
-    /// it while keys are alive, name what was in force before:
-    /// [`previously_without_secret`](Self::previously_without_secret),
+    /// **Changing the secret changes every record key, so live keys run again.** To set the first secret while keys are
+    /// alive, also call [`previously_without_secret`](Self::previously_without_secret); to change the secret,
     /// [`previous_secrets`](Self::previous_secrets).
     ///
     /// # Panics
     ///
-    /// If it is empty.
+    /// If the secret is empty.
     #[track_caller]
     pub fn secret(mut self, secret: impl Into<Vec<u8>>) -> Self {
         let secret = secret.into();
@@ -97,18 +96,19 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// The secrets that were in force before the current one, oldest first: for rotating the secret
-    /// without running anything twice.
+    /// The secrets before the current one, oldest first. With them you rotate the secret without running anything
+    /// twice.
     ///
-    /// With it a request has a record for each secret, and all are claimed, the oldest first, and say the same: so
-    /// any two instances that share a secret share a record. Each claim and completion costs one store call for each
-    /// secret meanwhile, and before a response is stored it is asked once whether all claims are still held. Derived keys ([`Attempt::derived_key`](crate::Attempt::derived_key)) are made with the oldest
-    /// one, so that a provider sees the key that it knows. The two steps of a rotation are in
-    /// [`changing_a_service`](crate::changing_a_service).
+    /// Meanwhile a request has one record per secret, all with the same content. They are claimed oldest first, so any
+    /// two instances that share a secret share a record. Each claim and each completion then costs one store call per
+    /// secret, plus one check before a response is stored that all claims are still held. Derived keys
+    /// ([`Attempt::derived_key`](crate::Attempt::derived_key)) are made with the oldest secret, so that a provider sees
+    /// the key that it knows. [`changing_a_service`](crate::changing_a_service#secrets) has the two steps of a
+    /// rotation.
     ///
     /// # Panics
     ///
-    /// If one is empty.
+    /// If one of them is empty.
     #[track_caller]
     pub fn previous_secrets<I>(mut self, secrets: I) -> Self
     where
@@ -123,28 +123,29 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// Says that there was a time without a secret, before the oldest of the
-    /// [previous secrets](Self::previous_secrets): for setting one for the first time.
+    /// Says that the service ran without a secret before the oldest of the [previous secrets](Self::previous_secrets).
+    /// Call it when you set the first secret.
     pub fn previously_without_secret(mut self) -> Self {
         self.is_previously_without_secret = true;
         self
     }
 
-    /// Whether this instance compares its secrets with those of the other instances on the store when it
-    /// starts, and logs an error if it shares none with them. Default `true`. It costs one read, and a
-    /// record of a few bytes for each namespace.
+    /// Whether this instance compares its secrets with those of the other instances on the store when it starts, and
+    /// logs an error if they share none. Default `true`. The check costs one read, and a record of a few bytes per
+    /// namespace.
     pub fn secret_check(mut self, check: bool) -> Self {
         self.secret_check = check;
         self
     }
 
-    /// Whose key it is, for handlers that do not say so themselves (`scope = expr`).
+    /// The tenant or user that a key belongs to, for handlers without a `scope = expr` of their own.
     ///
-    /// The same key from two scopes is two records. **Without a scope, two tenants who send the same key and request
-    /// share its response.** The value is anything that serializes; `None` is a scope that all anonymous requests share.
+    /// The same key in two scopes is two records. **Without a scope, two tenants who send the same key and request
+    /// share its response.** The value is anything that is `Serialize`; all requests with `None` share one scope.
     ///
-    /// It runs for each request. What an authentication layer has put into the extensions is there; what a handler's
-    /// extractors find out is not. Over HTTP/2 a request has no `Host` header: its host is `parts.uri.authority()`.
+    /// The function runs for each request. It sees what an authentication layer has put into the request's extensions,
+    /// but nothing that the handler's extractors find out. Over HTTP/2 a request has no `Host` header: its host is
+    /// `parts.uri.authority()`.
     pub fn scope<F, T>(mut self, resolve: F) -> Self
     where
         F: Fn(&Parts) -> Option<T> + Send + Sync + 'static,
@@ -157,9 +158,8 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// Keeps completed records in this process, so that a hot replay costs no round trip. Default: a
-    /// [`ReplayCache`] of 8 MiB, answered from for 10 s at most before the store is asked again; `None`
-    /// switches it off. The memory store gets none.
+    /// Caches completed records in this process, so that a hot replay costs no round trip. Default: a [`ReplayCache`]
+    /// of 8 MiB, which asks the store again after 10 s. `None` switches it off. The memory store has no cache.
     pub fn replay_cache(mut self, cache: impl Into<Option<ReplayCache>>) -> Self {
         self.replay_cache = cache.into();
         self
@@ -173,31 +173,31 @@ impl IdempotencyBuilder {
 
     /// The hash function for fingerprints. Default [`Digest::Sha256`].
     ///
-    /// It can be changed while keys are alive, in two steps: first every process gets the cargo feature
-    /// `blake3`, then the digest. A process with the feature knows requests by either digest, and asks
-    /// the store by both before it answers 422 `key-reused`. One without it knows SHA-256 only: to it,
-    /// the retry of a request that was digested with BLAKE3 **is another request**.
+    /// You can change it while keys are alive, in two steps: first deploy the cargo feature `blake3` to every process,
+    /// then change the digest. A process with the feature recognizes requests by either digest, and compares both
+    /// before it answers 422 `key-reused`. A process without the feature knows SHA-256 only: to it, the retry of a
+    /// request that was digested with BLAKE3 **is another request**.
     pub fn digest(mut self, digest: Digest) -> Self {
         self.settings.digest = digest;
         self
     }
 
-    /// How long one store call may take. Default 2 s. A claim is asked for twice before it is given
-    /// up, so a request waits for at most twice that. The renewal of a lease may take no longer than 30 s, or 10 leases if that is less.
+    /// How long one store call may take. Default 2 s. A claim is tried twice, so a request waits for at most twice this
+    /// time. The renewal of a lease may take at most 30 s, or 10 times the lease if that is less.
     ///
     /// # Panics
     ///
-    /// If it is zero or more than [ten years](crate::Policy::MAX_DURATION).
+    /// If the timeout is zero or more than [ten years](crate::Policy::MAX_DURATION).
     #[track_caller]
     pub fn store_timeout(mut self, timeout: Duration) -> Self {
         self.engine.store_timeout = within_bounds(timeout);
         self
     }
 
-    /// How often expired records are purged, a thousand at a time. Default: every minute; zero means
-    /// never. Expired records count as absent even before they are purged. The interval affects space, and one log
-    /// line: a request that arrives before the purge replaces an undecided abandoned record without the error.
-    /// Purging begins when the handle is built, or with the first request where that is outside of a tokio runtime.
+    /// How often expired records are purged, a thousand at a time. Default: every minute; zero means never. An expired
+    /// record counts as absent even before it is purged, so the interval only affects space, and one log line: if a
+    /// request with the key of an expired abandoned record arrives before the purge, the error is not logged. Purging
+    /// begins when the handle is built, or with the first request if the handle is built outside of a tokio runtime.
     ///
     /// # Panics
     ///
@@ -211,10 +211,10 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// How long the record of an abandoned attempt is kept after its lease has ended, so that a crash is
-    /// never mistaken for permission, and an operator finds it. Default 30 days. When it is purged, an
-    /// error is logged with its operation and record key, and the key is free. (Not on Redis: the server removes an
-    /// expired record itself, and nothing is logged or counted.)
+    /// How long the record of an abandoned attempt is kept after its lease has ended. Until then the key does not run
+    /// again, and an operator can find the record. Default 30 days. Then the record is purged: an error is logged with
+    /// its operation and record key, and the key is free. (On Redis the server removes an expired record itself, and
+    /// nothing is logged or counted.)
     ///
     /// # Panics
     ///
@@ -225,10 +225,9 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// The most memory for responses that the store has not taken yet, in bytes. Default 64 MiB. They
-    /// are stored as soon as the store takes them. Over the bound a response's body is given up, and its
-    /// headers if they have no room either; that the request is done is still stored: the handler never runs
-    /// again.
+    /// The most memory for responses that the store has not accepted yet, in bytes. Default 64 MiB. They are stored as
+    /// soon as the store accepts them. Over this bound, a response is stored without its body, and without its headers
+    /// if they do not fit either. Its record is still completed, so the handler never runs again.
     pub fn max_pending_bytes(mut self, bytes: usize) -> Self {
         self.engine.max_pending_bytes = bytes;
         self
@@ -240,26 +239,25 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// What `Retry-After` says in a 409 `in-flight`, rounded up to whole seconds and at least one. Default
-    /// 1 s. It is never more than what is left of the running attempt's lease: by then it is known whether
-    /// that attempt has crashed.
-    /// Make it longer where handlers take long.
+    /// The `Retry-After` of a 409 `in-flight`, rounded up to whole seconds, at least one. Default 1 s. It is never more
+    /// than the rest of the running attempt's lease: by then it is known whether that attempt has crashed. Choose a
+    /// longer time if handlers take long.
     pub fn retry_after(mut self, pause: Duration) -> Self {
         self.settings.retry_after = pause;
         self
     }
 
-    /// The most handlers that run on in the background. Default: any number.
+    /// The most handlers that continue in the background. Default: no limit.
     ///
-    /// A handler that has begun runs to its end although its client disconnects. Where clients time out and retry while
-    /// handlers hang, such handlers pile up. With this many of them, requests that would begin one more are answered
-    /// 503 `overloaded` with `Retry-After`, before a claim. Replays and unprotected requests are still answered.
+    /// A handler runs to its end even if its client disconnects. If handlers hang while new requests keep arriving,
+    /// such handlers pile up. At the limit, a request that would run a handler gets 503 `overloaded` with
+    /// `Retry-After`, before it takes a claim. Replays and unprotected requests are still answered.
     ///
     /// Running handlers are never stopped, so handlers whose clients disconnect later can exceed the limit.
     ///
     /// # Panics
     ///
-    /// If it is zero: nothing would ever run.
+    /// If it is zero: no handler would ever run.
     #[track_caller]
     pub fn max_background_handlers(mut self, most: usize) -> Self {
         assert!(most > 0, "with a bound of zero no handler ever runs");
@@ -267,8 +265,8 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// How long a completed response is replayed where the operation does not say so itself, for an
-    /// application that reads it from its configuration. Counted from the completion. Default 24 h.
+    /// How long a completed response is replayed, for operations without a TTL of their own. Counted from the
+    /// completion. Default 24 h. Use it to read the TTL from your configuration.
     ///
     /// # Panics
     ///
@@ -279,10 +277,9 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// How long a handler with `#[tx]` may take. Default 30 s. Over it the handler is dropped, its
-    /// transaction is rolled back, and the answer is 503 `store-unavailable`: nothing was done, and the
-    /// retry runs. It bounds how long a handler that hangs keeps a connection and its locks; on SQLite,
-    /// which has one writer, it keeps all others from writing.
+    /// How long a handler with `#[tx]` may take. Default 30 s. After that the handler is dropped, its transaction is
+    /// rolled back, and the answer is 503 `store-unavailable`; a retry runs. This bounds how long a hanging handler
+    /// holds a connection and its locks, and on SQLite the only writer.
     ///
     /// # Panics
     ///
@@ -293,33 +290,32 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// Request headers that belong to the identity of every request: the same key with another value of
-    /// one of them is another request, and answered 422 `key-reused`. Default: none.
+    /// Request headers that are part of every request's fingerprint: the same key with another value of one of them
+    /// gets 422 `key-reused`. Default: none.
     ///
-    /// An operation can name more: `#[idempotent(fingerprint_headers = ["x-api-version"])]`. An absent header is not
-    /// an empty one, and the values of a repeated one count in order. `host` is the authority of the request, over HTTP/2 too.
-    /// Name only what a retry sends unchanged.
-    /// **Adding or removing one while keys are alive makes every retry of an older request another request** (422).
+    /// An operation can name more: `#[idempotent(fingerprint_headers = ["x-api-version"])]`. An absent header differs
+    /// from an empty one, and the values of a repeated header count in order. `host` is the
+    /// authority of the request, over HTTP/2 too. Name only headers that a retry sends unchanged. **If you add or remove one while keys are alive, retries of older requests get 422.**
     pub fn fingerprint_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.settings.fingerprint_headers = names.into_iter().collect();
         self
     }
 
-    /// Which response headers are stored. Default: [`HeaderFilter`]'s.
+    /// Which response headers are stored. Default: those of [`HeaderFilter::default`](HeaderFilter).
     pub fn stored_headers(mut self, filter: HeaderFilter) -> Self {
         self.settings.headers = filter;
         self
     }
 
-    /// Where this application documents its problems, as a URL: the `type` member and the `Link` of a problem are this,
-    /// `#` and the code. Default: the documentation of [`ProblemCode`](super::ProblemCode).
+    /// The URL at which this application documents its problems. The `type` member and the `Link` header of a problem
+    /// are this URL, `#` and the code. Default: the guide [`answers`](crate::answers) on docs.rs.
     pub fn problem_type_base(mut self, url: impl Into<String>) -> Self {
         self.settings.problems.documentation = url.into().into();
         self
     }
 
-    /// Renders problems in the application's own format, as [`Problem`] shows. The response should keep
-    /// [`Problem::status`]; `Retry-After` is added where it belongs and is missing.
+    /// Renders problems in your own format; [`Problem`] has an example. Keep the status ([`Problem::status`]). A
+    /// missing `Retry-After` is added.
     pub fn render_problems<F>(mut self, render: F) -> Self
     where
         F: Fn(&Problem) -> Response + Send + Sync + 'static,
@@ -328,7 +324,7 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// Something that recovery functions need, such as a database pool: they get it from
+    /// A value for recovery functions, such as a database pool. They get it from
     /// [`Abandoned::extension`](crate::Abandoned::extension).
     pub fn extension<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.settings.extensions.insert(value);

@@ -1,4 +1,4 @@
-//! Decisions with who made them and why: carried out and logged, also when the caller has gone.
+//! Decisions of operators, with who decided and why: carried out and logged, even if the caller has gone.
 
 use std::ops::ControlFlow;
 
@@ -14,11 +14,12 @@ use crate::recovery::Recovery;
 use crate::store::{StoreError, StoreErrorKind};
 
 impl Idempotency {
-    /// As [`resolve`](Self::resolve), with who decided and why, for people who ask later.
+    /// Like [`resolve`](Self::resolve), and records who decided and why.
     ///
-    /// The audit line of a decision to replay is kept in the record, beside the response, for as long as the record
-    /// ([`StoredResponse::audit`](crate::StoredResponse::audit)). [`Recovery::Retry`] leaves no record that could keep it. Each
-    /// decision that was carried out is logged too, with the record key, the operation and the audit line, at level `WARN`.
+    /// The audit line of a decision to replay is stored in the record, with the response
+    /// ([`StoredResponse::audit`](crate::StoredResponse::audit)). [`Recovery::Retry`] leaves no record that could hold
+    /// it. Each decision that was carried out is also logged at level `WARN`, with the record key, the operation and
+    /// the audit line.
     ///
     /// # Errors
     ///
@@ -89,15 +90,15 @@ impl Idempotency {
         })
     }
 
-    /// As [`forget`](Self::forget), with who decided and why, which is logged at level `WARN`, with the record key and the
-    /// operation (`-` where the record cannot be read): no record is left that could keep it.
+    /// Like [`forget`](Self::forget), and logs who decided and why at level `WARN`, with the record key and the
+    /// operation (`-` if the record cannot be read). No record is left that could hold them.
     ///
-    /// [`Resolution::Resolved`]: it is removed. [`Resolution::NotFound`]: there was no record. [`Resolution::Changed`]: the record
-    /// is not the one that was seen ([`Locator::seen`]), and nothing was removed. That is looked at first and is not one step
-    /// with the removal: what another process does in between is removed as well. A process that has replayed the response
-    /// may do so from its cache for up to 10 s more.
+    /// [`Resolution::Resolved`]: the record is removed. [`Resolution::NotFound`]: there was no record.
+    /// [`Resolution::Changed`]: the record is not the one that was seen ([`Locator::seen`]), and nothing was removed.
+    /// This check and the removal are not atomic: a change that another process makes in between is removed too. A
+    /// process that has replayed the response may replay it from its cache for another 10 s.
     ///
-    /// Dropping the future is safe; what was begun is finished, and logged, in the background.
+    /// Dropping the future is safe: a removal that has begun is finished, and logged, in the background.
     ///
     /// # Errors
     ///

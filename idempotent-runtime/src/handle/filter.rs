@@ -5,19 +5,19 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 /// `true` on every response that comes from a record and not from the handler.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// `true` on a response that was made without protection, because the store was unavailable and
-/// [`OnStoreFailure::FailOpen`](crate::OnStoreFailure::FailOpen) says to go on.
+/// `true` on the response of a handler that ran without protection, because the store was unavailable and
+/// [`OnStoreFailure::FailOpen`](crate::OnStoreFailure::FailOpen) is set.
 pub const IDEMPOTENCY_DEGRADED: HeaderName = HeaderName::from_static("idempotency-degraded");
 
-/// What a response has to do with its key, and how long the key lives, if
-/// [`IdempotencyBuilder::status_header`](crate::IdempotencyBuilder::status_header) says so.
+/// Where a response comes from, and how long its key lives: sent if
+/// [`IdempotencyBuilder::status_header`](crate::IdempotencyBuilder::status_header) is set.
 pub const IDEMPOTENCY_STATUS: HeaderName = HeaderName::from_static("idempotency-status");
 
-/// What is never stored unless the application insists.
+/// The headers that are not stored by default.
 ///
-/// Hop-by-hop fields belong to the connection (RFC 9110, section 7.6.1). The rest is true of one
-/// moment or one caller only: a replay a day later must not set the first caller's session cookie,
-/// repeat a stale `Date`, or hand out an old trace.
+/// Hop-by-hop fields belong to the connection (RFC 9110, section 7.6.1). The others are valid only at one moment or for
+/// one caller: a replay a day later must not set the first caller's session cookie, repeat a stale `Date`, or return an
+/// old trace.
 static NEVER_STORED: [HeaderName; 31] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -52,12 +52,11 @@ static NEVER_STORED: [HeaderName; 31] = [
     IDEMPOTENCY_STATUS,
 ];
 
-/// Which headers of a response are stored with it, and so replayed.
+/// Which headers of a response are stored and replayed.
 ///
-/// Everything is, in order and with repeats, except hop-by-hop headers, those that `Connection`
-/// names, and `Date`, `Content-Length` (computed anew), `Set-Cookie`, `Authorization` and its
-/// kin, `Retry-After`, `Age`, `Alt-Svc`, `Traceparent`, `Tracestate`, `Server-Timing` and the CORS
-/// headers.
+/// By default all headers are stored, in order and with repeats, except hop-by-hop headers, those that `Connection`
+/// names, and `Date`, `Content-Length` (computed anew), `Set-Cookie`, `Authorization`, `Authentication-Info`,
+/// `Retry-After`, `Age`, `Alt-Svc`, `Traceparent`, `Tracestate`, `Server-Timing` and the CORS headers.
 ///
 /// ```
 /// use http::HeaderName;
@@ -87,7 +86,7 @@ impl HeaderFilter {
         self
     }
 
-    /// The headers of a response that are stored, in order: for a tool that stores one itself.
+    /// The headers of a response that are stored, in order: for a tool that stores a response itself.
     pub fn stored<'a>(
         &'a self,
         headers: &'a HeaderMap,

@@ -1,4 +1,4 @@
-//! [`Idempotency`]: what an application puts into its state, and what its handlers and operators ask of it.
+//! [`Idempotency`]: the handle, which an application puts into its state.
 
 mod attempt;
 mod builder;
@@ -35,11 +35,11 @@ use crate::store::Store;
 
 type ScopeResolver = Box<dyn Fn(&Parts) -> Inputs + Send + Sync>;
 
-/// The application's idempotency: a store, and what all its operations share.
+/// The handle: a store, and the settings that all operations share.
 ///
-/// Cheap to clone. A handler under `#[idempotent]` reaches it through axum's
-/// [`FromRef`](axum::extract::FromRef): either it is the router's state itself, or a field of a state
-/// that derives `FromRef`. An application whose state has none does not compile.
+/// Cheap to clone. A handler under `#[idempotent]` gets the handle from the router's state through axum's
+/// [`FromRef`](axum::extract::FromRef): the state is the handle, or has it as a field. For other states, such as
+/// `Arc<AppState>`, write `#[idempotent(with = app.idempotency)]`. Without a handle the router does not compile.
 ///
 /// ```
 /// use axum::{Router, extract::FromRef, routing::post};
@@ -98,10 +98,9 @@ struct Settings {
 
 /// What happens to a request whose key cannot be looked up.
 ///
-/// Applies when a key cannot be looked up because the store is unreachable, too slow, or refusing. It does not
-/// apply, and the answer is always 503, if the store is full (one client could otherwise make all others' retries
-/// run twice), if the record is locked or was written by another release, or if the store has already reported the
-/// key as in use by a running or crashed attempt.
+/// This applies when the store is unreachable, too slow, or refuses. In other cases the answer is always 503: if the
+/// store is full (one client could otherwise make the retries of all others run twice), if the record is locked or was
+/// written by another release, or if the store has already reported that a running or crashed attempt has the key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnStoreFailure {
@@ -116,18 +115,18 @@ pub enum OnStoreFailure {
 }
 
 impl Idempotency {
-    /// All defaults, on this store.
+    /// A handle on this store, with all defaults.
     pub fn new(store: impl Store) -> Self {
         Self::builder(store).build()
     }
 
-    /// Other settings, on this store.
+    /// A builder for a handle on this store.
     pub fn builder(store: impl Store) -> IdempotencyBuilder {
         IdempotencyBuilder::new(store)
     }
 
-    /// All defaults, on the store that a URL names: `memory:`, `redis://...`, `postgres://...`,
-    /// `sqlite:...`, `mysql://...`; see [`store::connect`](crate::store::connect()).
+    /// A handle on the store that a URL names, with all defaults. The URL is `memory:`, `redis://...`,
+    /// `postgres://...`, `sqlite:...`, `mysql://...`; see [`store::connect`](crate::store::connect()).
     ///
     /// For other settings, connect to the store and pass it on:
     /// `Idempotency::builder(store::connect(url).await?)`.
@@ -139,20 +138,20 @@ impl Idempotency {
         Ok(Self::new(crate::store::connect(url).await?))
     }
 
-    /// The store, for operators: to look at a record, to remove one, to purge. A removal frees the key for this handle at
-    /// once, and for others when their [`ReplayCache`](crate::store::ReplayCache) has asked again. ([`forget`](Self::forget) frees
-    /// it at once for all handles of this process.)
+    /// The store, for operators: to look at a record, to remove one, to purge. A removal through it frees the key for
+    /// this handle at once, and for other handles when their [`ReplayCache`](crate::store::ReplayCache) asks the store
+    /// again. ([`forget`](Self::forget) frees the key at once for all handles of this process.)
     #[must_use]
     pub fn store(&self) -> &dyn Store {
         &**self.0.engine.store()
     }
 
-    /// Takes no new claims from now on (503 `shutting-down`), waits until the handlers that run have
-    /// been recorded, those included whose client has disconnected, and returns how many of them were not
-    /// recorded by the deadline. Replays are still answered.
+    /// Takes no new claims from now on (503 `shutting-down`), and waits until all running handlers are recorded,
+    /// including those whose client has disconnected. Returns how many were not recorded by the deadline. Replays are
+    /// still answered.
     ///
-    /// Call it after the server has stopped accepting, and before the process ends; what is not
-    /// done by then is found abandoned when its lease has ended.
+    /// Call it after the server has stopped accepting and before the process ends. A handler that is not done when the
+    /// process ends leaves its key abandoned.
     ///
     /// ```no_run
     /// # use idempotent_runtime::Idempotency;
@@ -174,9 +173,9 @@ impl Idempotency {
         unfinished
     }
 
-    /// How much [`shutdown`](Self::shutdown) would wait for: one for each handler that runs under a
-    /// claim, and one more for each piece of work in the background (a handler whose client has
-    /// disconnected, a response that is not stored yet).
+    /// The number of tasks that [`shutdown`](Self::shutdown) would wait for: one for each handler that runs under a
+    /// claim, and one more for each task in the background (a handler whose client has disconnected, a response that is
+    /// not stored yet).
     #[must_use]
     pub fn pending(&self) -> usize {
         self.0.engine.tasks().len()

@@ -15,9 +15,9 @@ use crate::store::{ListCursor, ListFilter, Listing, StoreError};
 
 /// # For operators
 ///
-/// What is stored for one key, and what is done about a key whose request was interrupted. None of these needs a
-/// router: a separate tool can call them with a handle on the same store, namespace and secret. **With another
-/// namespace or secret it cannot find the service's records by key.**
+/// Look at the record of a key, and decide about a key whose request was interrupted. These methods need no router: a
+/// separate tool can call them with a handle on the same store, namespace and secret. **With another namespace or
+/// secret, the tool cannot find the service's records by key.**
 ///
 /// ```
 /// use http::{HeaderMap, StatusCode};
@@ -44,7 +44,7 @@ use crate::store::{ListCursor, ListFilter, Listing, StoreError};
 /// # }
 /// ```
 impl Idempotency {
-    /// What the store has for a key; `None` if nothing. Changes nothing.
+    /// The record of a key, or `None` if there is none. Changes nothing.
     ///
     /// # Errors
     ///
@@ -82,13 +82,13 @@ impl Idempotency {
         Ok(found)
     }
 
-    /// Lists records of the store, page by page: the abandoned ones of an operation, say, which
-    /// [`Locator::by_record_key`] then names. Changes nothing.
+    /// Lists records of the store, page by page: for example the abandoned records of an operation.
+    /// [`Locator::by_record_key`] then names one of them. Changes nothing.
     ///
-    /// A page has at most `limit` records, 1 to 1000, and may have fewer, or none, although another page follows: go
-    /// on while there is [`Listing::next`]. [`Store::list`](crate::store::Store::list) says what a listing is worth
-    /// while records come and go. It is the store that is listed: records of other namespaces and secrets too,
-    /// and one record of an internal check for each namespace, which is completed.
+    /// A page has at most `limit` records (1 to 1000). It may have fewer, or none, even if another page follows:
+    /// continue while there is a [`Listing::next`]. [`Store::list`](crate::store::Store::list) says what a listing
+    /// contains if records change meanwhile. The listing covers the whole store: it includes records of other
+    /// namespaces and secrets, and for each namespace one completed record of an internal check.
     ///
     /// ```
     /// use idempotent_runtime::store::{ListFilter, RecordStatus};
@@ -113,7 +113,7 @@ impl Idempotency {
     /// # Errors
     ///
     /// [`ErrorKind::Store`] when the store is unavailable, cannot list
-    /// ([`StoreErrorKind::Unsupported`](crate::store::StoreErrorKind::Unsupported)), or has not made this cursor.
+    /// ([`StoreErrorKind::Unsupported`](crate::store::StoreErrorKind::Unsupported)), or did not make this cursor.
     pub async fn list(
         &self,
         filter: &ListFilter,
@@ -127,8 +127,9 @@ impl Idempotency {
     }
 
     /// Compares the namespace and the secrets of this handle with those of the service's instances, by the check values
-    /// that they leave in the store ([`IdempotencyBuilder::secret_check`](crate::IdempotencyBuilder::secret_check)): a tool
-    /// with other ones sees other records. Changes nothing, and nothing can be learned from it about a secret.
+    /// that the instances leave in the store
+    /// ([`IdempotencyBuilder::secret_check`](crate::IdempotencyBuilder::secret_check)). A tool with another namespace
+    /// or other secrets sees other records. Changes nothing, and reveals nothing about a secret.
     ///
     /// # Errors
     ///
@@ -145,26 +146,25 @@ impl Idempotency {
 
     /// Resolves an **abandoned** key by an operator's decision:
     ///
-    /// * [`Recovery::Replay`]: it was done, and this is its answer from now on, for the handle's TTL
-    ///   ([`IdempotencyBuilder::ttl`](crate::IdempotencyBuilder::ttl)) at least, and not shorter than the abandoned record would have
-    ///   lived;
-    /// * [`Recovery::Retry`]: it was not done. The key is free, and the next request with it runs as a
-    ///   first attempt. **Steps that were finished are forgotten, and run again**: look at
-    ///   [`Inspection::steps`] first. Where the operation has `key_age = "ttl"` and the key is older than its TTL, no request
-    ///   with it runs any more: the client needs another key;
+    /// * [`Recovery::Replay`]: the effect took place, and the key gets this response from now on, at least for the
+    ///   handle's TTL ([`IdempotencyBuilder::ttl`](crate::IdempotencyBuilder::ttl)) and for as long as the abandoned
+    ///   record would have lived;
+    /// * [`Recovery::Retry`]: the effect did not take place. The key is free, and the next request with it runs as a
+    ///   first attempt. **Finished steps are forgotten, and run again**: look at [`Inspection::steps`] first. If the
+    ///   operation has `key_age = "ttl"` and the key is older than the TTL, requests with it are refused: the client
+    ///   needs another key;
     /// * [`Recovery::Unknown`]: nothing changes.
     ///
-    /// A key that is running or completed is never touched, and neither is another attempt than the
-    /// one that was abandoned when this looked: the attempt is taken over as a retry would do it, in
-    /// one atomic step. Its owner first gets a grace period of 2.5 s, so that an attempt that is alive keeps its
-    /// claim ([`Resolution::Running`]); a process that was slow for longer finds its claim lost. Dropping
-    /// the future is safe; what was begun is finished in the background.
+    /// A running or completed key is never touched. The decision takes over exactly the attempt that this call found
+    /// abandoned, in one atomic step, as a retry would. The owner of that attempt first gets a grace period of 2.5 s,
+    /// so that an attempt that is alive keeps its claim ([`Resolution::Running`]); a process that pauses for longer
+    /// loses its claim. Dropping the future is safe: a decision that has begun is finished in the background.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`]: the decision may have been carried out,
-    /// [`inspect`](Self::inspect) tells. If it was not, the key is abandoned as before, as a later
-    /// attempt, after at most 30 s.
+    /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`]: the decision may have been carried out; look with
+    /// [`inspect`](Self::inspect). If it was not, the key is abandoned as before, with a higher attempt number, after
+    /// at most 30 s.
     pub async fn resolve(
         &self,
         identity: &Locator,
@@ -177,8 +177,8 @@ impl Idempotency {
         }
     }
 
-    /// As [`resolve`](Self::resolve), by a recovery function: the one of `on_abandoned = path`, or any
-    /// other. It is asked only if the key is abandoned.
+    /// Like [`resolve`](Self::resolve), but a recovery function decides: that of `on_abandoned = path`, or any other.
+    /// It is called only if the key is abandoned.
     ///
     /// ```
     /// use idempotent_runtime::{Abandoned, Error, Idempotency, Locator, Recovery, Resolution};
@@ -201,9 +201,8 @@ impl Idempotency {
     ///
     /// # Errors
     ///
-    /// As [`resolve`](Self::resolve); also for a locator by record key, because a recovery function is told
-    /// the key itself; and when the finished steps of the attempt cannot be read: then the function is not
-    /// asked.
+    /// As [`resolve`](Self::resolve). Also for a locator by record key, because a recovery function needs the client's
+    /// key, and if the finished steps of the attempt cannot be read. The function is not called then.
     pub async fn resolve_with<F, Fut>(
         &self,
         identity: &Locator,
@@ -238,22 +237,22 @@ impl Idempotency {
         self.carry_out(found, recovery, None).await
     }
 
-    /// Removes what the store has for a key, **whatever its state**, and says whether there was
-    /// something. Dangerous: the next request with this key runs, also if it was done before, or is
-    /// being done at this moment (unless `key_age` refuses it as too old). For a record that nothing else gets rid of.
+    /// Removes the record of a key, **whatever its state**, and returns whether there was one. Dangerous: the next
+    /// request with this key runs, even if the operation was carried out before or is running at this moment (unless
+    /// `key_age` refuses the key as too old). The last resort for a record that cannot be resolved otherwise.
     ///
-    /// A handler that is still running is not stopped. It puts its record back, at the next renewal of
-    /// its lease or when it is done, unless another request has the key by then. A claim that the store did not reply to in time
-    /// may still arrive, up to ten minutes later, and makes an abandoned record of a key without one. So may a removal, after
-    /// [`ErrorKind::Store`], and it removes what is there by then, also a decision: for an abandoned record use
-    /// [`resolve`](Self::resolve), which touches no other.
+    /// A handler that is still running is not stopped. It puts its record back at the next renewal of its lease or when
+    /// it is done, unless another request has taken the key by then. A claim that got no reply may still reach the
+    /// store up to ten minutes later; if the key has no record then, it becomes abandoned. After [`ErrorKind::Store`],
+    /// the removal itself may still arrive, and removes the record that is there by then, even a decision. For an
+    /// abandoned record use [`resolve`](Self::resolve), which touches no other record.
     ///
-    /// While a secret is rotated, a retry at the same moment can copy the response from a record that is still there to one that
-    /// is removed already: [`inspect`](Self::inspect) tells, and it is to be removed once more.
+    /// While a secret is being rotated, a retry at the same moment can copy the response from a record that is still
+    /// there to one that was just removed. Check with [`inspect`](Self::inspect), and call `forget` again.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`]: it may be removed.
+    /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`]: the record may have been removed.
     pub async fn forget(&self, identity: &Locator) -> Result<bool, Error> {
         let mut is_removed = false;
         for key in self.locate(identity)?.iter() {

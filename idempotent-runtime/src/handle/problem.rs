@@ -20,7 +20,7 @@ mod code;
 const DOCUMENTATION: &str =
     "https://docs.rs/idempotent-runtime/latest/idempotent_runtime/answers/index.html";
 
-/// A problem, before it is rendered, by the application if it wants to:
+/// A problem before it is rendered. The application can render it itself:
 ///
 /// ```
 /// use axum::Json;
@@ -152,8 +152,8 @@ impl Problem {
         self.operation.as_deref()
     }
 
-    /// The response that the client gets if the application does not render it: `application/problem+json` (RFC 9457). For an own
-    /// renderer that adds to it, or leaves some problems as they are.
+    /// The response that the client gets by default: `application/problem+json` (RFC 9457). For a renderer that adds to
+    /// it, or leaves some problems unchanged.
     #[must_use]
     pub fn default_response(&self) -> Response {
         let documentation = self.documentation.as_deref().unwrap_or(DOCUMENTATION);

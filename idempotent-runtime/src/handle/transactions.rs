@@ -1,4 +1,4 @@
-//! The handle of handlers that run in one transaction with their record.
+//! [`Transactions`]: the handle for handlers that run in one transaction with their record.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use crate::engine::try_transactions;
 use crate::error::{Error, ErrorKind};
 use crate::store::transaction::{Begin, TransactionConnection};
 
-/// The application's idempotency, for handlers that write in one transaction with their record.
+/// The handle for handlers that write in one transaction with their record (`#[tx]`).
 ///
-/// A handler with a `#[tx]` parameter reaches it through axum's [`FromRef`](axum::extract::FromRef), as other handlers reach
-/// the [`Idempotency`]: an application whose state has none does not compile. It is made once, at
-/// start-up, from a store in the database of the handlers:
+/// A handler with a `#[tx]` parameter gets it from the router's state through axum's
+/// [`FromRef`](axum::extract::FromRef), as other handlers get the [`Idempotency`]; without it the router does not
+/// compile. Make it once, at start-up, from a store in the database that the handlers write to:
 ///
 /// ```
 /// # #[cfg(feature = "sqlite")]
@@ -75,13 +75,12 @@ impl Idempotency {
     /// `PgConnection`, `SqliteConnection` or `MySqlConnection`, or with a pool of deadpool-postgres the
     /// `DeadpoolTransaction` of the `PostgreSQL` store.
     ///
-    /// It begins one and rolls it back, so that what is wrong is found at start-up and not by the first
-    /// payment.
+    /// It begins a transaction and rolls it back, so that a mistake shows at start-up and not with the first payment.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoTransactions`] when the store has none, or is of another database or driver;
-    /// [`ErrorKind::Store`] when none could be begun.
+    /// [`ErrorKind::NoTransactions`] when the store has no transactions, or is of another database or driver;
+    /// [`ErrorKind::Store`] when a transaction could not be begun.
     pub async fn transactions<C: TransactionConnection>(&self) -> Result<Transactions<C>, Error> {
         let store = self.store();
         let begin = store.transactor().and_then(C::of).ok_or_else(|| {
@@ -112,7 +111,7 @@ impl Idempotency {
 }
 
 impl<C: TransactionConnection> Transactions<C> {
-    /// The handle that these are of.
+    /// The handle that these transactions belong to.
     #[must_use]
     pub fn idempotency(&self) -> &Idempotency {
         &self.idempotency

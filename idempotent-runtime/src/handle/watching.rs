@@ -1,4 +1,4 @@
-//! The part of [`IdempotencyBuilder`] about what is told of requests: to clients, to layers, to observers.
+//! The settings of [`IdempotencyBuilder`] that report on requests: to clients, to layers, to observers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +11,21 @@ use crate::observer::Observer;
 const ABANDONED_CHECK: Duration = Duration::from_secs(5);
 
 impl IdempotencyBuilder {
-    /// Is told of every request, store call, claim and lease: see [`observer`](crate::observer). Called more than once, it
-    /// adds one more. Default: none.
+    /// Adds an observer, which is told of every request, store call, claim and lease: see
+    /// [`observer`](crate::observer). Default: none.
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observers.push(Arc::new(observer));
         self
     }
 
-    /// How often this process looks for abandoned records in the store, from any process. A record that was not there at
-    /// the look before is logged at level `WARN` with its record key, operation and label, and observers are told how many there
-    /// are ([`Event::AbandonedRecords`](crate::observer::Event::AbandonedRecords)). Zero means never. Default: every
-    /// 5 s if there is an [observer](Self::observer), else never.
+    /// How often this process looks for abandoned records in the store, whichever process left them. Each new one is
+    /// logged at level `WARN` with its record key, operation and label, and observers are told how many there are
+    /// ([`Event::AbandonedRecords`](crate::observer::Event::AbandonedRecords)). Zero means never. Default: every 5 s if
+    /// there is an [observer](Self::observer), else never.
     ///
-    /// The SQL stores have an index for it. Redis scans its whole key space: there, let one instance look, and not often. A
-    /// look never takes more than a hundredth of the time: after a look of one second, the next is 100 s later.
+    /// The SQL stores have an index for this. Redis scans its whole key space: there, let one instance look, and not
+    /// often. Looking never takes more than a hundredth of the time: after a look of one second, the next follows 100 s
+    /// later.
     ///
     /// # Panics
     ///
@@ -70,21 +71,20 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// Whether answers of protected operations carry `Idempotency-Status`: what the answer has to do with its key, and for
-    /// how many seconds a completed response of the operation is replayed, such as `stored; lifetime=86400`. Default
-    /// `false`.
+    /// Whether answers of protected operations carry `Idempotency-Status`, such as `stored; lifetime=86400`: where the
+    /// answer comes from, and for how many seconds a completed response of the operation is replayed. Default `false`.
     ///
     /// | value | the answer |
     /// | --- | --- |
-    /// | `stored` | is the handler's, or the problem of one that panicked, and in the record; over `max_response_bytes`, without its body |
+    /// | `stored` | is the handler's, or the problem of a handler that panicked, and is in the record (over `max_response_bytes`, without its body) |
     /// | `pending` | is the handler's, and will be in the record: at the end of a stream, or when the store accepts it |
     /// | `not-stored` | is the handler's or an extractor's, and is not in the record: a retry runs the handler |
     /// | `replayed` | is the stored response |
-    /// | `unprotected` | is the handler's, without a key, or without a store ([`OnStoreFailure::FailOpen`](crate::OnStoreFailure::FailOpen)) |
+    /// | `unprotected` | is the handler's, without a key or without a store ([`OnStoreFailure::FailOpen`](crate::OnStoreFailure::FailOpen)) |
     /// | a problem's code | is that [problem](crate::answers) |
     ///
-    /// Safe methods have none. Clients read from it how long they may retry. A page of another origin sees it if it is
-    /// [exposed](crate::browsers).
+    /// Answers to safe methods have no such header. Clients read from it how long they may retry. A page of another
+    /// origin sees the header if you [expose it](crate::browsers).
     pub fn status_header(mut self, is_sent: bool) -> Self {
         self.settings.status_header = is_sent;
         self

@@ -1,4 +1,4 @@
-//! [`ForgottenRoutesLayer`]: finds the handlers that are not protected.
+//! [`ForgottenRoutesLayer`]: finds unprotected handlers.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -24,9 +24,9 @@ const MOST_ROUTES: usize = 1024;
 
 /// A layer that notices a request with an idempotency key that no protected handler took.
 ///
-/// A client that sends a key believes that its retries are safe. If the handler lacks `#[idempotent]`, the key is ignored,
-/// and it goes unnoticed until a customer has paid twice. With this layer the first such request is a warning in the
-/// log, in staging:
+/// A client that sends a key believes that its retries are safe. If the handler lacks `#[idempotent]`, the key is
+/// ignored, and you learn of it when a customer has paid twice. With this layer in staging, the first such request logs
+/// a warning:
 ///
 /// ```
 /// use axum::{Router, routing::post};
@@ -51,24 +51,25 @@ const MOST_ROUTES: usize = 1024;
 /// ```
 ///
 /// The warning is logged once for each method and route, and names neither the key nor the path. With
-/// [`refuse`](Self::refuse) the client is told too.
+/// [`refuse`](Self::refuse) the client gets an error too.
 ///
 /// # What counts as forgotten
 ///
-/// All of these: the method is not safe; the request has the header; the answer is a success (2xx); and no handler under
-/// `#[idempotent]` was reached, whatever its arguments say (`required`, `key = expr` and `#[tx]` included). Only the answer tells:
-/// until then the layer cannot know which handler will run. An answer that is no success is never reported, because it does not
-/// prove that a handler has run:
+/// A request is reported if all of these are true: its method is not safe; it has the header; the answer is a success
+/// (2xx); and it reached no handler under `#[idempotent]`, whatever the attribute's arguments (`required`, `key = expr`
+/// and `#[tx]` included). The layer decides when the answer comes, because it cannot know before which handler will
+/// run. It never reports another answer than a success, because such an answer does not prove that a handler has run:
 /// 401 and 403 come from authentication before the protected argument, 404 and 405 from the router, 422 and 415 from an
 /// extractor, 3xx from a redirect to a login. So a handler is found by its first success with a key.
 ///
-/// # Where it stands
+/// # Where to put it
 ///
-/// * `Router::layer` covers the routes that were added before it, those of nested routers too. A route that does
-///   not need protection although its requests have keys (a proxy; a handler that calls
-///   [`Idempotency::execute`] itself) is added after it.
-/// * A layer that answers with a success *in place of* the handler (a cache, a maintenance page) belongs outside this one.
-/// * Around a whole `Router`, or around `nest_service`, it works, but the route is not known there. A fallback has no route either.
+/// * `Router::layer` covers the routes that were added before it, including those of nested routers. If a route needs
+///   no protection although its requests have keys (a proxy; a handler that calls [`Idempotency::execute`] itself), add
+///   it after the layer.
+/// * Put a layer that answers with a success *in place of* the handler (a cache, a maintenance page) outside this one.
+/// * The layer also works around a whole `Router` or around `nest_service`, but the route is not known there. A
+///   fallback has no route either.
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it is added to a router"]
 pub struct ForgottenRoutesLayer {
@@ -94,18 +95,18 @@ impl ForgottenRoutesLayer {
         }
     }
 
-    /// The header that holds the key, for operations with `header = "..."`. Default `Idempotency-Key`. Where there are
-    /// several, add a layer for each.
+    /// The header that holds the key, for operations with `header = "..."`. Default `Idempotency-Key`. If there are
+    /// several headers, add a layer for each.
     pub fn header(mut self, name: HeaderName) -> Self {
         self.header = name;
         self
     }
 
-    /// Replaces the answer by a problem, 501 [`unprotected-route`](ProblemCode::UnprotectedRoute), rendered as by this handle.
-    /// Default: the answer goes out as it is.
+    /// Replaces the answer by the problem 501 [`unprotected-route`](ProblemCode::UnprotectedRoute), rendered with the
+    /// settings of this handle. Default: the answer is sent unchanged.
     ///
-    /// **The handler has run, and the problem says so.** It is for tests and for staging: a client that retries a 5xx runs
-    /// the handler again, as it would without this layer. No answer of a protected handler is ever replaced.
+    /// **The handler has run, and the problem says so.** Use this in tests and in staging: a client that retries a 5xx
+    /// runs the handler again, as it would without this layer. The answer of a protected handler is never replaced.
     pub fn refuse(mut self, idempotency: &Idempotency) -> Self {
         self.refuse = Some(idempotency.clone());
         self

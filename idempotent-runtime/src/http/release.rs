@@ -7,12 +7,13 @@ use axum::response::{IntoResponse, Response};
 use crate::engine::StepError;
 use crate::handle::problem::{Problem, ProblemCode, Problems};
 
-/// A handler's way to say "nothing happened, do not store this": the response goes out, and the key
-/// is free for a retry to run again.
+/// A response that says "nothing happened, do not store this": it is sent, the key becomes free, and a retry runs the
+/// handler again.
 ///
-/// Only right when the handler knows that no effect took place, such as when a card network
-/// refused the connection, or where a repeated attempt does the same again, as with
-/// [another protected service](crate::which_guarantee#another-protected-service). What its [steps](crate::Attempt::step) have kept is forgotten.
+/// Use it only if the handler knows that no effect took place, for example because a card network refused the
+/// connection, or if a second run has no further effect, as with [another protected
+/// service](crate::which_guarantee#another-protected-service). The results of finished [steps](crate::Attempt::step)
+/// are forgotten.
 ///
 /// ```
 /// use http::StatusCode;
@@ -25,8 +26,8 @@ use crate::handle::problem::{Problem, ProblemCode, Problems};
 /// # axum::Router::<idempotent_runtime::Idempotency>::new().route("/", axum::routing::post(book));
 /// ```
 ///
-/// An error type of the application's says it for some of its errors: `Self::BankUnreachable => Release(response).into_response()` in its
-/// `IntoResponse`.
+/// Your own error type can use it for some of its errors: `Self::BankUnreachable => Release(response).into_response()`
+/// in its `IntoResponse`.
 #[derive(Clone, Copy, Debug)]
 pub struct Release<R>(pub R);
 
@@ -47,10 +48,10 @@ impl<R: IntoResponse> IntoResponse for Release<R> {
     }
 }
 
-/// The step's own error answers for itself. The others are logged and become a problem in the crate's
-/// own format, `handler-failed` (500), also when the store is unavailable: the handler has run until then, so
-/// no answer may say that nothing was done. It is not stored where another attempt may get on: after
-/// [`StepError::Lost`], [`StepError::Unusable`] and [`StepError::Unreadable`].
+/// The step's own error becomes its own response. Every other error is logged and becomes the problem `handler-failed`
+/// (500) in the crate's own format, even if the store is unavailable: the handler has already begun, so no answer may
+/// say that nothing was done. The response is not stored if another attempt may continue: after [`StepError::Lost`],
+/// [`StepError::Unusable`] and [`StepError::Unreadable`].
 impl<E: IntoResponse> IntoResponse for StepError<E> {
     fn into_response(self) -> Response {
         let error = match self {

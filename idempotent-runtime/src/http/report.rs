@@ -22,18 +22,18 @@ use crate::observer::{Event, Outcome};
 use crate::operation::stored;
 use crate::policy::Policy;
 
-/// What a protected request was answered with: an extension of its response, if
+/// How a protected request was answered: an extension of its response, if
 /// [`IdempotencyBuilder::answered_extension`](crate::IdempotencyBuilder::answered_extension) is set.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Answered {
     /// The operation: the handler's `name`, or its method and route.
     pub operation: Arc<str>,
-    /// What the answer is.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The record key. `None` if the request has no key, or no usable one, or if it was rejected before the key was looked at.
+    /// The record key. `None` if the request has no valid key, or was rejected before its key was read.
     pub record: Option<RecordKey>,
-    /// Which attempt has run; `None` if none has.
+    /// The attempt that ran; `None` if none did.
     pub attempt: Option<u32>,
 }
 

@@ -2,12 +2,12 @@
 //!
 //! # The problem
 //!
-//! What a client has to know about a protected operation is the same for all of them: the header with the key, the problems that
-//! come instead of an answer, and how long to wait. Written manually above each handler, it is soon missing or wrong.
+//! All protected operations have the same things to document: the header with the key, the problems that come instead
+//! of an answer, and how long to wait. Written manually for each handler, this documentation is soon missing or wrong.
 //!
 //! # With utoipa
 //!
-//! Feature `utoipa`. `#[utoipa::path]` stands **above** `#[idempotent]`, and names two types of this module:
+//! Enable the feature `utoipa`. Put `#[utoipa::path]` **above** `#[idempotent]`, and use two types of this module:
 //!
 //! ```
 //! # #[cfg(feature = "utoipa")]
@@ -48,14 +48,14 @@
 //! # }
 //! ```
 //!
-//! `IdempotencyResponses` alone documents the problems only. Around the handler's own responses it also says that each of them can be
-//! a replay, and where both have the same status, that it can be either. `examples/openapi.rs` in the repository is a whole
-//! service.
+//! `IdempotencyResponses` alone documents only the problems. Around the handler's own responses, it also documents that
+//! each of them can be a replay. If a response and a problem have the same status, it documents both.
+//! `examples/openapi.rs` in the repository is a complete service.
 //!
 //! # With aide
 //!
-//! Feature `aide`. A handler documents itself: its arguments, the key and the problems, with nothing to write. Its answer is not
-//! known, because the attribute returns a response:
+//! Enable the feature `aide`. A handler then documents its arguments, the key and the problems by itself. Add its
+//! answer, which aide does not know, because the attribute returns a `Response`:
 //!
 //! ```
 //! # #[cfg(feature = "aide")]
@@ -81,8 +81,9 @@
 //!
 //! # Another header, or an optional key
 //!
-//! The documentation does not see the attribute's arguments. For an operation with `header = "..."` or `required = false`, say it
-//! with a type: `IdempotencyKeyHeader<OrderKey>` with utoipa, and `openapi::key_header::<OrderKey>(operation)` with aide.
+//! The documentation does not see the attribute's arguments. For an operation with `header = "..."` or `required =
+//! false`, use a type that says so: `IdempotencyKeyHeader<OrderKey>` with utoipa, and
+//! `openapi::key_header::<OrderKey>(operation)` with aide.
 //!
 //! ```
 //! use idempotent_runtime::openapi::KeyHeader;
@@ -95,15 +96,15 @@
 //! }
 //! ```
 //!
-//! For one with `key = expr`, there is no header: leave out the parameter with utoipa, and take it out with `openapi::no_key_header` in
-//! aide.
+//! An operation with `key = expr` has no header: omit the parameter with utoipa, and remove it with
+//! `openapi::no_key_header` in aide.
 //!
 //! # What is not documented
 //!
-//! * `response-not-retained`, a problem with the handler's own status: over 1 MiB of response, which few operations ever answer.
-//! * `Idempotency-Status` and `Idempotency-Degraded`, which are by choice.
-//! * What [`render_problems`](crate::IdempotencyBuilder::render_problems) makes of a problem.
-//! * What extractors reject, such as the 415 of `Json`: utoipa knows nothing of it, and aide asks the extractor.
+//! * `response-not-retained`, a problem with the handler's own status: only for responses over 1 MiB, which are rare.
+//! * `Idempotency-Status` and `Idempotency-Degraded`, which are optional.
+//! * The format of [`render_problems`](crate::IdempotencyBuilder::render_problems).
+//! * Rejections of extractors, such as the 415 of `Json`: utoipa does not know them; aide asks the extractor.
 
 #[cfg(feature = "aide")]
 mod aide;

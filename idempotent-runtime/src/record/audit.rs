@@ -11,10 +11,11 @@ const MOST_BYTES: usize = 512;
 /// The end of the year 9999.
 const LATEST_MS: u64 = 253_402_300_799_999;
 
-/// An operator's decision, as it is kept in the record that it completed: who, when and why.
+/// An operator's decision, as stored in the record that it completed: who, when and why.
 ///
-/// [`Idempotency::resolve_as`](crate::Idempotency::resolve_as) writes it, [`StoredResponse::audit`](super::StoredResponse::audit)
-/// reads it. No client ever gets it. Both texts are stored in clear: name no secrets in them.
+/// [`Idempotency::resolve_as`](crate::Idempotency::resolve_as) writes it,
+/// [`StoredResponse::audit`](super::StoredResponse::audit) reads it. Clients never get it. Name and reason are stored
+/// in clear text: put no secrets in them.
 ///
 /// ```
 /// use idempotent_runtime::AuditLine;
@@ -30,8 +31,8 @@ pub struct AuditLine {
 }
 
 impl AuditLine {
-    /// A decision that is made now, by the clock of this process. A name and a reason are cut to their first
-    /// 512 bytes; control characters are replaced by spaces, so that a line of a log stays one line.
+    /// A decision that is made now, by the clock of this process. The name and the reason are cut to 512 bytes each,
+    /// and control characters are replaced by spaces, so that a log line stays one line.
     #[must_use]
     pub fn new(by: &str, reason: &str) -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -54,7 +55,7 @@ impl AuditLine {
         &self.reason
     }
 
-    /// When, by the clock of the process that wrote it, to a millisecond.
+    /// When, to the millisecond, by the clock of the process that wrote the line.
     #[must_use]
     pub fn at(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.at_ms)

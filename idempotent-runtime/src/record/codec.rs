@@ -40,18 +40,18 @@ mod tag {
 
 /// Why the bytes of a stored response could not be read.
 ///
-/// A store reports it as corruption. It must never take such a record as absent: the effect it
-/// stands for has happened.
+/// A store reports such a record as corrupt. It must never treat the record as absent, because the request was carried
+/// out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
     /// Written by a newer release of this crate.
     #[error("stored response has format version {0}; this release reads version 1")]
     Version(u8),
-    /// Written by a newer release of this crate, with a field without which the response is another one.
+    /// Written by a newer release of this crate, with a required field that this release does not know.
     #[error("stored response has the required field {0}, which this release does not know")]
     RequiredField(u64),
-    /// Not what any release wrote.
+    /// No release wrote these bytes.
     #[error("stored response is malformed")]
     Malformed(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -65,9 +65,9 @@ impl From<Malformed> for DecodeError {
 impl StoredResponse {
     /// The response as bytes, for a store that holds bytes.
     ///
-    /// The first byte is the format's version, 1, and is never 0. What follows is one map of CBOR
-    /// (RFC 8949) whose keys are numbers: a later release may add fields. A reader leaves out optional fields
-    /// (odd numbers) that it does not know, and refuses required ones (even numbers).
+    /// The first byte is the format's version, 1, and is never 0. The rest is one CBOR map (RFC 8949) whose keys are
+    /// numbers; a later release may add fields. A reader ignores optional fields (odd numbers) that it does not know,
+    /// and refuses required ones (even numbers).
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let (trailers, trace_context) = (self.trailers(), self.trace_context());
@@ -106,12 +106,12 @@ impl StoredResponse {
         writer.finish()
     }
 
-    /// Reads what [`encode`](Self::encode) wrote. Nothing of the response shares the memory of `bytes`.
+    /// Reads the bytes that [`encode`](Self::encode) wrote. The response does not share the memory of `bytes`.
     ///
     /// # Errors
     ///
-    /// [`DecodeError`] when the bytes are another version's, have a required field that this release does not
-    /// know, or are damaged.
+    /// [`DecodeError`] if the bytes are of another version, have a required field that this release does not know, or
+    /// are damaged.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let bytes = match bytes.split_first() {
             Some((&VERSION, bytes)) => bytes,

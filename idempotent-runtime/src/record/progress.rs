@@ -79,12 +79,12 @@ pub(crate) enum ProgressError {
     RequiredField(u64),
     #[error("progress is malformed")]
     Malformed(#[source] Malformed),
-    #[error("progress has a step twice")]
+    #[error("progress has a duplicate step")]
     Repeated,
 }
 
-/// A step that an earlier attempt has finished, but whose result cannot be given back. It is not run
-/// again: its effect has happened.
+/// A step that an earlier attempt has finished, but whose result cannot be returned. The step does not run again,
+/// because its effect has happened.
 #[derive(Debug)]
 pub struct UnusableStep {
     label: Box<str>,

@@ -16,9 +16,8 @@ use crate::error::{Error, ErrorKind};
 ///
 /// # Errors
 ///
-/// [`Error`] says what is wrong with the URL, which cargo feature its store needs, or why the store
-/// cannot be used. The message never contains more of the URL than its scheme, because a URL may
-/// contain a password.
+/// [`Error`] says what is wrong with the URL, which cargo feature its store needs, or why the store cannot be used. The
+/// message never contains more of the URL than its scheme, because the rest may contain a password.
 pub async fn connect(url: &str) -> Result<Arc<dyn Store>, Error> {
     match scheme(url)? {
         #[cfg(feature = "memory")]

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 /// A failed store operation.
 ///
-/// The error answers three separate questions: [may the operation have
-/// happened](Self::may_have_happened), [is the error about this item or about the store](Self::is_about_item),
-/// and may the same operation succeed later. The third follows from the second: always, unless the error is
-/// about the item.
+/// The error answers three questions: [may the operation have happened](Self::may_have_happened), [is the error about
+/// this item or about the store](Self::is_about_item), and may the same operation succeed later? The last answer is
+/// yes, unless the error is about the item.
 ///
 /// The error names the store and keeps its cause as [`source`](Error::source). Clones share the cause.
 #[derive(Clone, Debug)]

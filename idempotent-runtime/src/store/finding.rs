@@ -1,4 +1,4 @@
-//! What is found out about a store: its server, its settings, its table, its clock.
+//! Findings about a store: its server, its settings, its table, its clock.
 //!
 //! One list for two readers. A service that connects logs the part of it that can lose records
 //! ([`log`](self::log)); an operator's tool asks for all of it ([`Target::check`](super::Target::check)).
@@ -8,19 +8,19 @@ use std::fmt;
 #[cfg(any(feature = "redis", feature = "postgres", feature = "mysql"))]
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Something that was found out about a store.
+/// The result of one check of a store.
 ///
 /// It displays as one line for a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// How bad it is.
+    /// How bad the finding is.
     pub severity: Severity,
     /// What was found.
     pub what: Cow<'static, str>,
-    /// What it can lead to; empty if it is [good](Severity::Good).
+    /// The consequence; empty if the finding is [good](Severity::Good).
     pub why: &'static str,
-    /// What to do about it; empty if it is [good](Severity::Good).
+    /// The remedy; empty if the finding is [good](Severity::Good).
     pub fix: &'static str,
 }
 
@@ -30,11 +30,11 @@ pub struct Finding {
 pub enum Severity {
     /// It is as it should be.
     Good,
-    /// It depends on what is at stake. A service is not told of it at each start.
+    /// It depends on what is at stake. A service does not log it at each start.
     Note,
     /// It depends on what is at stake, or it could not be checked.
     Warning,
-    /// Records get lost in ordinary operation, or the store does not work.
+    /// The store loses records in ordinary operation, or does not work.
     Danger,
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
 
-/// What has become of a record, without its response.
+/// The state of a record, without its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RecordStatus {
@@ -39,14 +39,13 @@ pub enum RecordStatus {
 pub struct ListFilter {
     /// Only records of this status.
     pub status: Option<RecordStatus>,
-    /// Only records of this operation, as it is stored: without the names of parameters, and cut to its first 128
-    /// bytes.
+    /// Only records of this operation, in its stored form: without the names of parameters, and cut to 128 bytes.
     pub operation: Option<String>,
     /// Only records with this label.
     pub label: Option<String>,
-    /// Only records whose first claim is at least so long ago, by the store's clock.
+    /// Only records whose first claim is at least this long ago, by the store's clock.
     pub older_than: Option<Duration>,
-    /// Whether the sizes of records are told: see [`with_sizes`](Self::with_sizes).
+    /// Whether the listing has the sizes of records: see [`with_sizes`](Self::with_sizes).
     pub sizes: bool,
 }
 
@@ -81,22 +80,22 @@ impl ListFilter {
         self
     }
 
-    /// Only records whose first claim is at least so long ago.
+    /// Only records whose first claim is at least this long ago.
     #[must_use]
     pub fn older_than(mut self, age: Duration) -> Self {
         self.older_than = Some(age);
         self
     }
 
-    /// Tells the sizes too ([`ListedRecord::size_bytes`]), which are 0 otherwise. MySQL and MariaDB read all of a long
-    /// response to know its length, so that this is slower there.
+    /// Includes the sizes ([`ListedRecord::size_bytes`]), which are 0 otherwise. This is slower on MySQL and MariaDB,
+    /// which read all of a long response to find its length.
     #[must_use]
     pub fn with_sizes(mut self) -> Self {
         self.sizes = true;
         self
     }
 
-    /// Whether it lists this record. For a store that looks at its records one by one.
+    /// Whether the filter matches this record. For a store that checks its records one by one.
     #[must_use]
     pub fn matches(&self, record: &ListedRecord) -> bool {
         self.status.is_none_or(|status| status == record.status)
@@ -133,15 +132,15 @@ impl ListFilter {
     }
 }
 
-/// A record as it is listed: what a store says of it, without its response.
+/// A record in a listing, without its response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListedRecord {
-    /// Which record: what [`Locator::by_record_key`](crate::Locator::by_record_key) takes.
+    /// The record key, for [`Locator::by_record_key`](crate::Locator::by_record_key).
     pub key: RecordKey,
-    /// What has become of it.
+    /// The state of the record.
     pub status: RecordStatus,
-    /// Which claim of this record is the latest: 1, 2, ...
+    /// The number of the latest claim of this record: 1, 2, ...
     pub attempt: u32,
     /// The operation, as its first claim named it.
     pub operation: Arc<str>,
@@ -149,22 +148,22 @@ pub struct ListedRecord {
     pub label: Option<Arc<str>>,
     /// The time since the first claim.
     pub age: Duration,
-    /// The time until the lease ends unless it is renewed; zero where it has ended.
+    /// The time until the lease ends unless it is renewed; zero if it has ended.
     pub lease_left: Duration,
-    /// The time until the record is gone.
+    /// The time until the record expires.
     pub expires_in: Duration,
-    /// The bytes of the stored response, or of the progress; 0 if there is neither, and if they were not
-    /// [asked for](ListFilter::with_sizes). What operators add up.
+    /// The size of the stored response, or of the progress, in bytes; 0 if there is neither, or if the sizes were not
+    /// [requested](ListFilter::with_sizes).
     ///
-    /// The SQL stores and Redis count the encoded bytes of the column `response` or `progress`, or of that part of the
-    /// value: without the row or the head around them, and before a compression by the database. The memory store counts
-    /// the progress, or about what the response occupies in memory.
+    /// The SQL stores count the encoded bytes of the column `response` or `progress`, and Redis those of the
+    /// corresponding part of the value: without the rest of the row or value, and before compression by the database.
+    /// The memory store counts the progress, or the approximate size of the response in memory.
     pub size_bytes: u64,
 }
 
 impl ListedRecord {
-    /// A record of these properties, in its first attempt and without a label, for a store that is not this
-    /// crate's. The fields are public.
+    /// A record with these properties, in its first attempt and without a label, for a store of your own. The other
+    /// fields are public.
     #[must_use]
     pub fn new(key: RecordKey, status: RecordStatus, operation: Arc<str>) -> Self {
         Self {
@@ -181,21 +180,21 @@ impl ListedRecord {
     }
 }
 
-/// Where a [`Listing`] goes on. Opaque: only the kind of store that made it can read it.
+/// Where a [`Listing`] continues. Opaque: only the kind of store that made it can read it.
 ///
-/// It stays valid while records come and go, and after a restart. Its text ([`Display`](fmt::Display),
-/// [`FromStr`]) is hexadecimal, to be handed to a client of an operator's API.
+/// It stays valid while records come and go, and after a restart. Its text ([`Display`](fmt::Display), [`FromStr`]) is
+/// hexadecimal, and can be given to a client of an API for operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListCursor(Box<[u8]>);
 
 impl ListCursor {
-    /// A cursor of a store's own bytes.
+    /// A cursor made of a store's own bytes.
     #[must_use]
     pub fn from_bytes(bytes: impl Into<Box<[u8]>>) -> Self {
         Self(bytes.into())
     }
 
-    /// The bytes that the store made it of.
+    /// The bytes of the store.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -234,7 +233,7 @@ impl FromStr for ListCursor {
 
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidIdentity`] unless it is the text of a cursor.
+    /// [`ErrorKind::InvalidIdentity`] if the text is not that of a cursor.
     fn from_str(text: &str) -> Result<Self, Error> {
         let bytes = crate::key::bytes_of_hex(text).filter(|bytes| bytes.len() <= LONGEST_CURSOR);
         let bytes = bytes.ok_or_else(|| Error::new(ErrorKind::InvalidIdentity, "not a cursor"))?;
@@ -246,7 +245,7 @@ impl FromStr for ListCursor {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Listing {
-    /// The records of this page, in no particular order. There may be none although there are more pages.
+    /// The records of this page, in no particular order. A page may be empty even if there are more pages.
     pub records: Vec<ListedRecord>,
     /// Where the next page begins; `None` after the last page.
     pub next: Option<ListCursor>,

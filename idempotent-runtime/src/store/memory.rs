@@ -1,21 +1,20 @@
-//! The in-process store: for one process, for development, and for tests.
+//! Records in memory: for one process, for development, and for tests.
 //!
 //! # What it guarantees
 //!
-//! Every rule of [`Store`], for as long as the process lives. A restart forgets every key, and two
-//! processes do not see each other's: a service with more than one instance, or one that must not
-//! charge twice after a crash, wants a store outside the process.
+//! Every rule of [`Store`], for as long as the process lives. A restart loses all keys, and two processes do not see
+//! each other's keys. A service with more than one instance, or one that must not charge twice after a crash, needs a
+//! store outside the process.
 //!
 //! # Bounds
 //!
 //! The store holds at most [`max_records`](MemoryStoreBuilder::max_records) records and
 //! [`max_bytes`](MemoryStoreBuilder::max_bytes) bytes. At a bound a **new** claim is refused
-//! ([`StoreErrorKind::Full`](super::StoreErrorKind::Full), answered 503); a record that is alive is never dropped to make room,
-//! because a dropped record is a second charge. Replays and completions go on as ever.
+//! ([`StoreErrorKind::Full`](super::StoreErrorKind::Full), answered 503); a record that is alive is never dropped to
+//! make room, because a dropped record is a second charge. Replays and completions continue.
 //!
-//! Expired records are freed as new claims come in, a few at a time, found by their expiry and not
-//! by a scan; so are those that [`purge_expired`](Store::purge_expired) is called for. An abandoned
-//! record that goes at the end of its retention is logged as an error, whichever way it goes.
+//! New claims free expired records, a few at a time, and [`purge_expired`](Store::purge_expired) does too; both find
+//! them by their expiry and not by a scan. In both cases, an abandoned record that is freed is logged as an error.
 //!
 //! ```
 //! use idempotent_runtime::Idempotency;
@@ -79,11 +78,11 @@ impl MemoryStore {
         Self::builder().build()
     }
 
-    /// A store with the default bounds: what `memory:` names.
+    /// The store that the URL `memory:` names, with the default bounds.
     ///
     /// # Errors
     ///
-    /// [`Error`] when there is more to the URL than its scheme.
+    /// [`Error`] if the URL has more than its scheme.
     pub fn connect(url: &str) -> Result<Self, Error> {
         match url {
             "memory:" | "memory://" => Ok(Self::new()),
@@ -103,7 +102,7 @@ impl MemoryStore {
         }
     }
 
-    /// How many records there are, expired ones that were not freed yet included.
+    /// The number of records, including expired ones that are not freed yet.
     #[must_use]
     pub fn len(&self) -> usize {
         self.table.len()
@@ -115,8 +114,7 @@ impl MemoryStore {
         self.len() == 0
     }
 
-    /// About how many bytes the records occupy, by the same count as
-    /// [`max_bytes`](MemoryStoreBuilder::max_bytes).
+    /// The approximate size of the records in bytes, as [`max_bytes`](MemoryStoreBuilder::max_bytes) counts it.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.table.size_bytes()
@@ -277,18 +275,18 @@ impl Store for MemoryStore {
 }
 
 impl MemoryStoreBuilder {
-    /// The most records held at a time. Default 1,000,000.
+    /// The most records in the store. Default 1,000,000.
     pub fn max_records(mut self, records: usize) -> Self {
         self.max_records = records;
         self
     }
 
-    /// The most bytes that records may occupy, about. Default 1 GiB.
+    /// The most bytes that records may occupy, approximately. Default 1 GiB.
     ///
-    /// It is checked when a claim comes in, when the size of its response is not known yet: with
-    /// `n` handlers running, the bound can be passed by `n` responses, and by the progress of as many
-    /// attempts with steps. A response that alone takes more is refused
-    /// ([`StoreErrorKind::TooLarge`](super::StoreErrorKind::TooLarge)), and a tombstone is stored.
+    /// The bound is checked at a claim, when the size of the response is not known yet: with `n` handlers running, the
+    /// store can exceed the bound by `n` responses, and by the progress of `n` attempts with steps. A response that
+    /// alone exceeds the bound is refused ([`StoreErrorKind::TooLarge`](super::StoreErrorKind::TooLarge)), and a
+    /// tombstone is stored.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self

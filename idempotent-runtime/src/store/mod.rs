@@ -122,10 +122,10 @@ pub use transaction::{TransactionConnection, Transactor};
 
 /// A store of records.
 ///
-/// The [module documentation](self) has the rules. Methods must be cancel-safe in this sense: when
-/// a returned future is dropped, the operation has happened either completely or not at all (each item
-/// of a batch by itself), and leaves nothing behind that later calls have to wait for. One that panics counts as one without a
-/// reply: the operation may have happened.
+/// The [module documentation](self) has the rules. Methods must be cancel-safe in this sense: when a returned future is
+/// dropped, the operation has happened either completely or not at all (each item of a batch by itself), and leaves
+/// nothing behind that later calls have to wait for. A method that panics counts as a call without a reply: the
+/// operation may have happened.
 #[async_trait]
 pub trait Store: Any + Debug + Send + Sync {
     /// The store's name for logs and errors: `memory`, `redis`, ...
@@ -144,7 +144,7 @@ pub trait Store: Any + Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; unless it says that [nothing may have happened](StoreError::may_have_happened), the claim may have.
+    /// [`StoreError`]; the claim may have happened if the error [says so](StoreError::may_have_happened).
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError>;
 
     /// Sets each lease to end its own length from now, and returns a result for each renewal, in
@@ -264,7 +264,7 @@ pub trait Store: Any + Debug + Send + Sync {
     /// meanwhile). One that comes or goes meanwhile may be listed or not. A record that cannot be read is
     /// logged and left out.
     ///
-    /// Provided, so that a store need not have it: this one is an error.
+    /// The default implementation returns an error, so a store need not implement it.
     ///
     /// # Errors
     ///

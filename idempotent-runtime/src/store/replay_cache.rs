@@ -2,53 +2,49 @@
 //!
 //! # The problem
 //!
-//! A client in trouble asks again and again, and every time the same bytes come from the store: a
-//! round trip for an answer that cannot change any more. [`CachedStore`] stands in front of a store
-//! and caches **completed records only**, which are immutable until they expire, in a few MiB of this
-//! process's memory.
+//! A client in trouble retries again and again, and every time the same bytes come from the store: a round trip for an
+//! answer that cannot change any more. [`CachedStore`] wraps a store and caches **completed records only**, which are
+//! immutable until they expire, in a few MiB of this process's memory.
 //!
 //! # What it guarantees
 //!
-//! Every rule of [`Store`], because it can only say two things by itself: that a record is completed,
-//! with its response, and that it is another request's. No request runs because of either. Whatever
-//! makes a claim, writes or removes goes to the store.
+//! Every rule of [`Store`], because the cache gives only two answers by itself: a record is completed, with its
+//! response, or it belongs to another request. Neither answer makes a request run. Every claim, write and removal goes
+//! to the store.
 //!
-//! A record is cached by its second replay, and answered from here as of the third:
+//! The second replay of a record puts it into the cache, and replays from the third on come from the cache:
 //!
-//! | replay | what the store is asked |
+//! | replay | the store call |
 //! | --- | --- |
-//! | first | to claim, as without a cache |
-//! | second | to read instead: the answer, and how long the record lives |
-//! | from the third on | nothing, and a read again when [`max_age`](ReplayCache::max_age) is over |
+//! | first | a claim, as without a cache |
+//! | second | a read instead: the response, and how long the record lives |
+//! | from the third on | none; another read after [`max_age`](ReplayCache::max_age) |
 //!
-//! **A key is read once at a time**: a caller that asks meanwhile waits for the same answer, and after a second
-//! reads itself. **While the store cannot be read, an older answer is given**
-//! ([stale-if-error](https://www.rfc-editor.org/rfc/rfc5861)): the record is immutable, and lives on until
-//! its expiry. The store is then asked once a second for each such key, and waited for no longer than a second. A record
-//! that cannot be read for its own sake ([`is_about_item`](StoreError::is_about_item)) is an error.
+//! **Only one caller at a time reads a key**: other callers wait for the same answer, and read themselves after a
+//! second. **While the store cannot be read, the cached response is replayed**
+//! ([stale-if-error](https://www.rfc-editor.org/rfc/rfc5861)): the record is immutable until it expires. The store is
+//! then asked once a second for each such key, and for at most a second. If the record itself cannot be read
+//! ([`is_about_item`](StoreError::is_about_item)), that is an error.
 //!
-//! So a replay asks the store once at most, and a key that is claimed anew after its expiry one more
-//! than without a cache, once. **An answer ends with its record's life**, by the store's own count of
-//! it (`expires_in`, from the moment before it was asked): the store's clock decides, this process only
-//! measures.
+//! So a replay makes at most one store call. A new claim after a record has expired may make one more than without a
+//! cache. **A cached response expires with its record**, by the store's `expires_in`, counted from the moment before
+//! the read: the store's clock decides, this process only measures.
 //!
 //! # Caveats
 //!
-//! * **A removal by another process is seen late**, by [`max_age`](ReplayCache::max_age) (10 s) at
-//!   most while the store can be read: an operator who frees a key through another process, or in the
-//!   database, may see it replayed here for that long. [`Store::remove`] through any cache of this
-//!   process is effective at once in all of them.
-//! * Where this process's clock and the store's disagree about how long a while is, by drift, by a step
-//!   of the server's clock, or because this machine was suspended meanwhile, an answer can outlive its
-//!   record by as much, and by `max_age` at most while the store can be read. That is a replay too many
-//!   and never a run too many.
+//! * **A removal by another process is seen late**, after at most [`max_age`](ReplayCache::max_age) (10 s) while the
+//!   store can be read: if an operator frees a key through another process, or in the database, this process may replay
+//!   it for that long. [`Store::remove`] through any cache of this process is effective at once in all of them.
+//! * If the clocks of this process and the store run at different speeds (drift, a step of the server's clock, a
+//!   suspended machine), a response can outlive its record by the difference, but at most by `max_age` while the store
+//!   can be read. That can cause one replay too many, but never a run too many.
 //! * A replay in a transaction (`#[tx]`) is read in the database, as without a cache.
-//! * The responses are in this process's memory, in the clear.
+//! * The responses are in this process's memory, in clear text.
 //!
 //! # Using it
 //!
-//! [`Idempotency::builder`](crate::Idempotency::builder) and
-//! [`connect`](crate::Idempotency::connect) put one in front of every store but the memory store, and but a [`CachedStore`] of the application's own.
+//! [`Idempotency::builder`](crate::Idempotency::builder) and [`connect`](crate::Idempotency::connect) wrap every store
+//! in a cache, except the memory store and a [`CachedStore`] of your own.
 //!
 //! ```
 //! use idempotent_runtime::Idempotency;
@@ -100,7 +96,7 @@ pub struct ReplayCache {
     clock: Arc<dyn Clock>,
 }
 
-/// A store with a replay cache in front of it. See the [module](self).
+/// A store wrapped in a replay cache. See the [module](self).
 pub struct CachedStore {
     inner: Arc<dyn Store>,
     cache: Arc<Cache>,
@@ -127,16 +123,16 @@ impl ReplayCache {
         }
     }
 
-    /// The most bytes that cached records may occupy, with all that they keep alive. Default 8 MiB. What
-    /// was not asked for in the longest time goes first, roughly; a response that takes more than a 64th
-    /// of it (128 KiB) is not cached.
+    /// The most bytes that cached records may occupy, including all memory that they keep alive. Default 8 MiB. The
+    /// (approximately) least recently used record is dropped first. A response that takes more than a 64th of this (128
+    /// KiB) is not cached.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// How long a cached record is answered from before the store is asked again. Default 10 s. It is
-    /// also how late a removal by another process is seen.
+    /// How long a cached record is replayed before the store is asked again. Default 10 s. A removal by another process
+    /// is seen after at most this time.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = age;
         self
@@ -148,7 +144,7 @@ impl ReplayCache {
         self
     }
 
-    /// A store with an empty cache of these settings in front of it.
+    /// Wraps a store in an empty cache with these settings.
     #[must_use]
     pub fn in_front_of(self, store: impl Store) -> CachedStore {
         let of_a_shard = self.max_bytes / SHARDS;

@@ -1,4 +1,4 @@
-//! A store as a tool names it: by URL, and by the table or prefix in it.
+//! [`Target`]: how a tool names a store, by URL and by the table or prefix.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use super::{Finding, Store, StoreError};
 use crate::error::{Error, ErrorKind};
 use crate::key::RecordKey;
 
-/// The store that a URL names, and which table or prefix in it: for tools, which look at a store without changing it
-/// and migrate only when they are told to.
+/// A store, named by its URL and by the table or prefix in it: for tools, which look at a store without changing it,
+/// and migrate only when told to.
 ///
 /// [`connect`](super::connect()) is for services: it migrates. [`open`](Self::open) never creates anything.
 ///
@@ -66,8 +66,7 @@ pub(super) trait Named: Store {
 }
 
 impl Target {
-    /// The store that a URL names, with the table and the prefix that it has by default. The URLs are those of
-    /// [`connect`](super::connect()).
+    /// The store that a URL names, with the default table or prefix. [`connect`](super::connect()) lists the URLs.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -89,18 +88,18 @@ impl Target {
         self
     }
 
-    /// What the names of keys begin with, as in `RedisStore::with_prefix`.
+    /// The prefix of all keys, as in `RedisStore::with_prefix`.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = Some(prefix.into());
         self
     }
 
-    /// Connects to the store, whose table must be there. Nothing is created, nothing is migrated.
+    /// Connects to the store. Its table must exist: nothing is created or migrated.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotMigrated`] when there is no table, or no file for SQLite. [`ErrorKind::InvalidName`] for a table,
-    /// schema or prefix that is no name, or that this kind of store does not have. Else as
+    /// [`ErrorKind::NotMigrated`] if there is no table (for SQLite, no file). [`ErrorKind::InvalidName`] if the table,
+    /// schema or prefix is not a valid name, or this kind of store has none. Otherwise as
     /// [`connect`](super::connect()).
     pub async fn open(&self) -> Result<Arc<dyn Store>, Error> {
         let named = self.named(Missing::StaysMissing)?;
@@ -110,7 +109,7 @@ impl Target {
         Ok(store)
     }
 
-    /// Makes the table of a SQL store unless it is there. The other stores have nothing to make.
+    /// Creates the table of a SQL store if it is missing. The other stores have nothing to create.
     ///
     /// # Errors
     ///
@@ -121,22 +120,22 @@ impl Target {
         named.migrate().await
     }
 
-    /// The statements that [`migrate`](Self::migrate) runs where there is no table; `None` for a store that needs none.
-    /// Nothing is connected. (Asynchronous, because a pool of connections needs a runtime.)
+    /// The statements that [`migrate`](Self::migrate) runs if there is no table; `None` for a store that needs none.
+    /// Makes no connection. (It is asynchronous because a pool of connections needs a runtime.)
     ///
     /// # Errors
     ///
-    /// Those of [`open`](Self::open) that are about the URL and the names.
+    /// The errors of [`open`](Self::open) about the URL and the names.
     pub async fn migrations(&self) -> Result<Option<String>, Error> {
         Ok(self.named(Missing::IsCreated)?.migrations())
     }
 
-    /// What there is to be said about the store: its server and settings, its table and rights, its clock. What is good
-    /// too, and a server or table that cannot be used. Changes nothing.
+    /// Checks the store: its server and settings, its table and rights, its clock. Findings include what is good, and a
+    /// server or table that cannot be used. Changes nothing.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open), but for a missing table, which is a finding.
+    /// As [`open`](Self::open), except that a missing table is a finding.
     pub async fn check(&self) -> Result<Vec<Finding>, Error> {
         let named = self.named(Missing::StaysMissing)?;
         named.probe().await?;

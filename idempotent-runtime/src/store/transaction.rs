@@ -1,9 +1,8 @@
 //! Transactions: a handler's writes and its record are committed together, or not at all.
 //!
-//! A store with transactions hands out [sessions](Session). The session holds a lock, so its owner is the only
-//! one that runs for that key. Even if the lock fails, the
-//! primary key decides when the record is written. Other sessions see no running record, there is no
-//! lease, and no record is abandoned: what is not committed has not happened.
+//! A store with transactions hands out [sessions](Session). The session holds a lock, so only its owner runs for that
+//! key. Even if the lock fails, the primary key decides when the record is written. Other sessions see no running
+//! record, there is no lease, and no record is abandoned: what was not committed has not happened.
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,7 +36,7 @@ pub struct TransactionRequest {
     pub aliases: Arc<[RecordKey]>,
     /// The operation, stored in the record in clear text for operators.
     pub operation: Arc<str>,
-    /// The application's own reference, stored likewise.
+    /// The application's own reference, also stored in clear text.
     pub label: Option<Arc<str>>,
     /// The fingerprint that the record must have.
     pub fingerprint: Fingerprint,
@@ -79,9 +78,8 @@ pub trait Begin<C>: Send + Sync {
     /// Begins a transaction unless there is already a record, or another transaction is running for the key. `None`
     /// begins a transaction without a record, for an unprotected request.
     ///
-    /// Dropping the future leaves behind neither a lock nor an open transaction. A server might
-    /// keep one because it does not notice that the connection is lost; such a server ends a transaction by itself
-    /// once it has been idle for `idle_limit`.
+    /// Dropping the future leaves behind neither a lock nor an open transaction. If the server does not notice that the
+    /// connection is lost, it ends the transaction by itself once it has been idle for `idle_limit`.
     ///
     /// # Errors
     ///
@@ -103,20 +101,21 @@ pub trait Session<C>: Send {
     /// [`undo`](Self::undo). Always `false` for a database in which a rejected statement undoes itself.
     async fn is_failed(&mut self) -> bool;
 
-    /// What becomes of the transaction if it is not committed. Takes back what the handler has written, as
-    /// [`undo`](Self::undo) does, and ends what still runs on the connection.
+    /// Ends a transaction that is not going to be committed, and returns its fate. Rolls back the handler's writes, as
+    /// [`undo`](Self::undo) does, and ends any statement that still runs on the connection.
     async fn fate(&mut self) -> Fate;
 
-    /// Rolls back what was written through [`connection`](Self::connection), and keeps the lock. A connection that says nothing
-    /// for as long as `limit` is given up, unless its server is known to be at work on that (MySQL).
+    /// Rolls back what was written through [`connection`](Self::connection), and keeps the lock. A connection that is
+    /// silent for `limit` is given up, unless its server is known to be still rolling back (MySQL).
     ///
     /// # Errors
     ///
     /// [`StoreError`]; the transaction is lost, and nothing has happened.
     async fn undo(&mut self, limit: Duration) -> Result<(), StoreError>;
 
-    /// Writes the record, if the transaction was begun with one, and commits. What the connection is asked may take as long as
-    /// `limit`; where it is silent then, finding out what has become of the transaction can take as long again.
+    /// Writes the record, if the transaction was begun with one, and commits. Each call on the connection may take up
+    /// to `limit`. If the connection is silent for longer, finding out the fate of the transaction can take as long
+    /// again.
     ///
     /// # Errors
     ///
@@ -145,10 +144,10 @@ impl<C> fmt::Debug for dyn Session<C> + '_ {
     }
 }
 
-/// What becomes of a transaction that is not committed with its record.
+/// The fate of a transaction that is not committed with its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Nothing of it is there once it is rolled back.
+    /// It is rolled back, and nothing of it remains.
     Undone,
     /// The handler has ended it itself (with its own `COMMIT`, or a statement that commits), so that its writes may remain.
     Ended,
@@ -208,8 +207,8 @@ pub enum Committed {
     /// The record could not be written, because the transaction was gone or another record
     /// was written first: everything was rolled back.
     Lost,
-    /// The handler has ended the transaction by itself, and its record could not be written with its answer: what
-    /// the handler wrote may be there.
+    /// The handler has ended the transaction itself, and the record could not be written with the answer: the handler's
+    /// writes may have been committed.
     Unknown,
 }
 

@@ -1,4 +1,4 @@
-//! [`Answers`]: what copies of a request were answered, and what must be true of them.
+//! [`Answers`]: the answers to copies of a request, and the assertions about them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::handle::{HeaderFilter, IDEMPOTENT_REPLAYED};
 use crate::http::observed::Observed;
 
-/// What the copies of a request were answered, in the order in which they were sent.
+/// The answers to the copies of a request, in the order in which the copies were sent.
 #[derive(Debug)]
 pub struct Answers {
     responses: Vec<Response<Bytes>>,

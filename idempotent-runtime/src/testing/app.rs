@@ -9,8 +9,8 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use tower_service::Service;
 
-/// What a test sends requests to: an `axum::Router` with its state, with layers around it or without, or any other service for
-/// requests with a body `B`. All of these have it.
+/// An application to which a test sends requests: an `axum::Router` with its state, with or without layers around it,
+/// or any other service for requests with a body `B`. All of these implement it.
 pub trait App<B>: Clone + Send + Sync + 'static {
     /// Sends a request, and reads the whole answer.
     #[doc(hidden)]

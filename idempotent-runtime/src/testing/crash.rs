@@ -1,4 +1,4 @@
-//! Records as a crash leaves them, without a process that crashes.
+//! Makes records like those of a crash, without crashing a process.
 
 use std::fmt::Debug;
 use std::panic::Location;
@@ -25,9 +25,9 @@ const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Sends a request whose process dies **before** the handler does anything: its key is claimed and then abandoned.
 ///
-/// A retry meets what it would meet after a real crash, once the lease and the grace period have ended: there is nothing to wait
-/// for. The record is the handler's own, with its fingerprint, whatever its attribute says. See
-/// [`leave_abandoned`] for a record without a request.
+/// A retry finds the record as after a real crash whose lease and grace period have ended, so the test need not wait.
+/// The record is the handler's own, with its fingerprint and the settings of its attribute. See [`leave_abandoned`] for
+/// a record without a request.
 ///
 /// ```
 /// use axum::{Router, body::Body, http::{Request, StatusCode}, routing::post};
@@ -68,10 +68,10 @@ where
     crash(app.clone(), request, CrashPoint::BeforeHandler, caller)
 }
 
-/// Sends a request whose process dies **after** the handler has returned, and before its response is stored: the effect is
-/// there, its key is abandoned, and the client has no answer.
+/// Sends a request whose process dies **after** the handler has returned, and before its response is stored: the effect
+/// has happened, the key is abandoned, and the client has no answer.
 ///
-/// As [`crash_before_handler`] otherwise. Steps that the handler has finished are in the record.
+/// Otherwise like [`crash_before_handler`]. The record has the steps that the handler has finished.
 ///
 /// # Panics
 ///
@@ -106,11 +106,11 @@ where
     }
 }
 
-/// Leaves an abandoned record, as a process does that crashed in its handler and whose lease and grace period have ended: for
-/// tests of what operators do ([`Idempotency::inspect`], [`Idempotency::resolve`], [`Idempotency::list`]).
+/// Makes an abandoned record, like that of a process that crashed in its handler, after the lease and the grace period:
+/// for tests of tools for operators ([`Idempotency::inspect`], [`Idempotency::resolve`], [`Idempotency::list`]).
 ///
-/// The locator does not tell what the request was, so **no request matches the record**: one with this key is answered 422
-/// `key-reused`. For a record that a retry finds, send the request: [`crash_before_handler`].
+/// The locator does not contain the request, so **no request matches the record**: a request with this key gets 422
+/// `key-reused`. For a record that matches a retry, send the request with [`crash_before_handler`].
 ///
 /// ```
 /// use idempotent_runtime::testing::leave_abandoned;
@@ -129,7 +129,7 @@ where
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`] when the store fails or there is a record already.
+/// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`] if the store fails or the key already has a record.
 pub async fn leave_abandoned(idempotency: &Idempotency, locator: &Locator) -> Result<(), Error> {
     let operation = match locator.record_key() {
         Some(_) => "",

@@ -19,7 +19,7 @@ const NAME: &str = "faulty";
 
 /// A store around another one, whose calls fail when a test says so.
 ///
-/// Clones share the store and its faults: give one to the [builder](super::builder), and keep one to say what fails.
+/// Clones share the store and its faults: give one to the [builder](super::builder), and keep one to set the faults.
 ///
 /// ```
 /// use idempotent_runtime::store::memory::MemoryStore;
@@ -34,14 +34,14 @@ const NAME: &str = "faulty";
 /// # drop(idempotency);
 /// ```
 ///
-/// It knows nothing of `#[tx]`: its transactions are those of the store inside, and do not fail.
+/// It has no faults for `#[tx]`: transactions are those of the store inside, and do not fail.
 #[derive(Clone, Debug)]
 pub struct FaultyStore {
     inner: Arc<dyn Store>,
     faults: Arc<Mutex<Faults>>,
 }
 
-/// What a store is called for on the way of a request; the methods of [`Store`] that may change a record or read one.
+/// The store operations of a request: the methods of [`Store`] that change or read a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Operation {
@@ -80,7 +80,7 @@ enum Fate {
 }
 
 impl FaultyStore {
-    /// A store that works, for now.
+    /// Wraps a store. No operation fails yet.
     pub fn new(store: impl Store) -> Self {
         Self {
             inner: Arc::new(store),
@@ -88,14 +88,14 @@ impl FaultyStore {
         }
     }
 
-    /// The next calls of this operation, this many, fail with [`StoreErrorKind::Unavailable`]: **nothing happens**, and the
+    /// The next `times` calls of this operation fail with [`StoreErrorKind::Unavailable`]: **nothing happens**, and the
     /// caller knows.
     pub fn refuse(&self, operation: Operation, times: usize) {
         self.script(operation, times, Fate::Refused);
     }
 
-    /// The next calls of this operation, this many, fail with [`StoreErrorKind::Unavailable`] **after they have happened**: the
-    /// reply is lost, and the caller cannot know.
+    /// The next `times` calls of this operation fail with [`StoreErrorKind::Unavailable`] **after they have happened**:
+    /// the reply is lost, and the caller cannot know.
     pub fn lose_replies(&self, operation: Operation, times: usize) {
         self.script(operation, times, Fate::ReplyLost);
     }
@@ -105,7 +105,7 @@ impl FaultyStore {
         self.faults().is_down = true;
     }
 
-    /// Nothing fails any more, and nothing is late.
+    /// From now on nothing fails, and nothing is delayed.
     pub fn recover(&self) {
         let mut faults = self.faults();
         faults.script.clear();
@@ -113,8 +113,9 @@ impl FaultyStore {
         faults.delay = Duration::ZERO;
     }
 
-    /// Every operation takes this long from now on, on tokio's clock, before it happens or fails. Over the
-    /// [timeout](crate::IdempotencyBuilder::store_timeout) (2 s) the caller gives it up, and it does not happen.
+    /// From now on every operation takes this long, on tokio's clock, before it happens or fails. If that is longer
+    /// than the [store timeout](crate::IdempotencyBuilder::store_timeout) (2 s), the caller gives up, and the operation
+    /// does not happen.
     pub fn delay(&self, delay: Duration) {
         self.faults().delay = delay;
     }

@@ -1,7 +1,7 @@
-//! Tools for the tests of an application: retries, crashes, a store that fails, a clock that stands still.
+//! Tools for the tests of an application: retries, crashes, a failing store, time.
 //!
-//! [`testing_your_handlers`](crate::testing_your_handlers) shows how they are used. They are meant for tests: enable the cargo
-//! feature `test-util` in `[dev-dependencies]` only.
+//! [`testing_your_handlers`](crate::testing_your_handlers) shows how to use them. Enable the cargo feature `test-util`
+//! in `[dev-dependencies]` only.
 //!
 //! ```
 //! use axum::{Router, body::Body, http::Request, routing::post};
@@ -49,10 +49,10 @@ pub use self::time::{HeldTime, hold_time};
 use crate::handle::{Idempotency, IdempotencyBuilder};
 use crate::store::Store;
 
-/// A handle's builder for tests that look at single store calls: without a [replay
-/// cache](IdempotencyBuilder::replay_cache), which would answer retries without asking the store, and without the calls that
-/// belong to no request (the [check of the secret](IdempotencyBuilder::secret_check), the
-/// [purge](IdempotencyBuilder::purge_interval)), which would meet the test's faults.
+/// A builder for tests that place faults at single store calls. It has no [replay
+/// cache](IdempotencyBuilder::replay_cache), so that every retry reaches the store, and makes no store calls outside of
+/// requests (no [check of the secret](IdempotencyBuilder::secret_check), no
+/// [purge](IdempotencyBuilder::purge_interval)), which would run into the faults.
 pub fn builder(store: impl Store) -> IdempotencyBuilder {
     Idempotency::builder(store)
         .replay_cache(None)

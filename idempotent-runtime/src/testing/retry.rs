@@ -1,4 +1,4 @@
-//! [`retry`]: copies of one request, as a client that retries sends them.
+//! [`retry`]: sends copies of one request, as a client that retries does.
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -48,7 +48,7 @@ where
     }
 }
 
-/// Copies of a request that are to be sent: see [`retry`].
+/// The copies of a request to send: see [`retry`].
 #[derive(Debug)]
 #[must_use = "nothing is sent until `assert_ran` or `send` is called"]
 pub struct Retry<S, B> {
@@ -65,33 +65,33 @@ where
     S: App<B>,
     B: Body<Error: Debug> + From<Bytes> + Send + 'static,
 {
-    /// Two more copies, one after the other.
+    /// Adds two copies, one after the other.
     pub fn twice(self) -> Self {
         self.times(2)
     }
 
-    /// This many more copies, each after the answer to the one before it.
+    /// Adds `copies` copies, each sent after the answer to the previous one.
     pub fn times(mut self, copies: usize) -> Self {
         self.waves.extend(std::iter::repeat_n(1, copies));
         self
     }
 
-    /// This many more copies, all at the same time: each in a task of its own. They begin when the copies before them are
-    /// answered. Where tests have one thread (the default of `#[tokio::test]`), a copy runs until its handler first waits for something,
-    /// and then the next one begins.
+    /// Adds `copies` copies that are sent at the same time, each in its own task, when all earlier copies are answered.
+    /// If the test has one thread (the default of `#[tokio::test]`), a copy runs until its handler first waits for
+    /// something, and then the next one begins.
     pub fn concurrently(mut self, copies: usize) -> Self {
         self.waves.push(copies);
         self
     }
 
-    /// A response header in which a replay may differ from the first answer, such as `x-request-id` set by a layer outside the
-    /// handler. Those that are [never stored](crate::HeaderFilter) may differ anyway.
+    /// A response header in which a replay may differ from the first answer, such as `x-request-id` set by a layer
+    /// outside the handler. Headers that are [not stored](crate::HeaderFilter) may differ anyway.
     pub fn ignoring(mut self, header: HeaderName) -> Self {
         self.ignored.push(header);
         self
     }
 
-    /// Sends the copies (one, if nothing was said of how many), and gives the answers to them.
+    /// Sends the copies (one by default), and returns the answers.
     pub async fn send(self) -> Answers {
         let request = whole(self.request).await;
         let waves = match self.waves.is_empty() {
@@ -107,17 +107,17 @@ where
 
     /// Sends the copies, and asserts:
     ///
-    /// * that the handler ran this often. It is the handler that is counted, where the attribute calls it, and not the answers:
-    ///   a rejection by an extractor is no run, and neither is a replay or a 409;
-    /// * that all replays are equal byte for byte, to each other and to the answer of a copy whose handler ran: status, headers
-    ///   (except those [never stored](crate::HeaderFilter), and [ignored](Self::ignoring) ones) and body;
+    /// * that the handler ran `runs` times. Runs are counted where the attribute calls the handler: a rejection by an
+    ///   extractor is not a run, and neither is a replay or a 409;
+    /// * that all replays are equal byte for byte, to each other and to the answer of a copy whose handler ran: status,
+    ///   headers (except those that are [not stored](crate::HeaderFilter) or [ignored](Self::ignoring)) and body;
     /// * that no handler without the attribute answered with a success.
     ///
-    /// The other copies may have any answer, such as 409 `in-flight`: look at what is returned.
+    /// Other copies may get any answer, such as 409 `in-flight`: check the returned [`Answers`].
     ///
     /// # Panics
     ///
-    /// If it is not so. The message says what each copy was answered, without its body.
+    /// If an assertion fails. The message has the answer to each copy, without its body.
     #[track_caller]
     pub fn assert_ran(self, runs: usize) -> impl Future<Output = Answers> {
         let caller = Location::caller();

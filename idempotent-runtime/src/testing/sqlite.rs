@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use crate::record::Token;
 
-/// A SQLite database for one test: a file in a new temporary folder, which is removed with everything in it when this is dropped.
+/// A SQLite database for one test: a file in a new temporary folder, which is removed when this value is dropped.
 ///
-/// `sqlite::memory:` has no `#[tx]`: a database in memory belongs to one connection, and the store and the handlers' transactions
-/// have one each. A file serves both, and the application's pool.
+/// `sqlite::memory:` has no `#[tx]`, because a database in memory belongs to one connection, and the store and the
+/// handlers' transactions have separate connections. They can share a file, also with the application's pool.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -30,11 +30,11 @@ pub struct TemporarySqlite {
 }
 
 impl TemporarySqlite {
-    /// A new folder. The first connection creates the file.
+    /// Creates the folder. The first connection creates the file.
     ///
     /// # Errors
     ///
-    /// If there can be no folder in the system's [temporary one](std::env::temp_dir).
+    /// If no folder can be created in the system's [temporary folder](std::env::temp_dir).
     pub fn new() -> io::Result<Self> {
         let name = u128::from_ne_bytes(*Token::random()?.as_bytes());
         let folder = std::env::temp_dir().join(format!("idempotent-test-{name:032x}"));
@@ -43,7 +43,7 @@ impl TemporarySqlite {
         Ok(Self { folder, url })
     }
 
-    /// The URL of the database, for this crate and for sqlx: the file is made if it is missing.
+    /// The URL of the database, for this crate and for sqlx. A missing file is created.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url

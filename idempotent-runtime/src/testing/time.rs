@@ -9,13 +9,13 @@ use crate::clock::{Clock, ManualClock};
 #[cfg(feature = "memory")]
 use crate::store::memory::MemoryStore;
 
-/// A memory store, and the clock by which its leases and records end. It moves only when the test [moves
-/// it](ManualClock::advance).
+/// A memory store, and the clock that decides when its leases and records end. The clock moves only when the test
+/// [moves it](ManualClock::advance).
 ///
-/// For tests in real time. Where tokio's time is paused, no such clock is needed: a memory store goes by tokio's time, and
-/// `tokio::time::advance` moves it. A lease that has ended by a manual clock is followed by a grace period of 2.5 s by the same
-/// clock before anything takes the record over; [`crash_before_handler`](super::crash_before_handler) and its like leave records
-/// without one.
+/// For tests in real time. If tokio's time is paused, you do not need it: a memory store uses tokio's time, and
+/// `tokio::time::advance` moves it. After a lease has ended by the manual clock, a grace period of 2.5 s by the same
+/// clock follows before a take-over; records from [`crash_before_handler`](super::crash_before_handler) and its
+/// siblings have no grace period.
 ///
 /// ```
 /// use idempotent_runtime::{Idempotency, testing};
@@ -38,13 +38,13 @@ pub fn memory_on_manual_clock() -> (MemoryStore, Arc<ManualClock>) {
 /// Keeps paused time from moving by itself, for as long as the returned value lives: for tests with `start_paused = true` that
 /// use a database.
 ///
-/// Where tokio's time is paused and every task waits, tokio moves its clock to the next timer. It does not see that a task waits for a
-/// database, so every timeout of a pool or a store ends at once. With this, time moves only by `tokio::time::advance`, and a
-/// `sleep` ends only if another task advances the clock.
+/// While tokio's time is paused and every task waits, tokio moves its clock to the next timer. It does not see that a
+/// task waits for a database, so every timeout of a pool or a store ends at once. With `hold_time`, time moves only by
+/// `tokio::time::advance`, and a `sleep` ends only if another task advances the clock.
 ///
 /// # Panics
 ///
-/// Outside of a tokio runtime.
+/// If called outside of a tokio runtime.
 #[must_use = "time is held only as long as this lives"]
 pub fn hold_time() -> HeldTime {
     let (held, until_dropped) = channel::<()>();

@@ -48,7 +48,7 @@ fn assert_lost<T: std::fmt::Debug>(result: Result<T, StoreError>) {
     assert_eq!(error.kind(), StoreErrorKind::Refused, "{error:?}");
     assert!(!error.may_have_happened(), "{error:?}");
     let cause = error.source().unwrap().to_string();
-    assert!(cause.contains("deleted or moved away"), "{cause}");
+    assert!(cause.contains("deleted or moved"), "{cause}");
 }
 
 #[tokio::test]

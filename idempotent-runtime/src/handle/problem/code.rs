@@ -1,4 +1,4 @@
-//! The codes of problems: what clients tell them apart by.
+//! The codes of problems, by which clients tell them apart.
 
 use std::fmt;
 
@@ -13,7 +13,8 @@ pub enum ProblemCode {
     MissingKey,
     /// 400 `invalid-key`: empty, too long, malformed quoting, sent twice, or with a forbidden character.
     InvalidKey,
-    /// 400 `key-expired`: the key has no record, and is so old that it may have had one: whether it was used can no longer be told. Nothing was run.
+    /// 400 `key-expired`: the key has no record, and is so old that its record may have expired: whether it was used is
+    /// no longer known. Nothing was run.
     KeyExpired,
     /// 422 `key-reused`: the key belongs to another request.
     KeyReused,

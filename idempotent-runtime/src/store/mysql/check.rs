@@ -40,7 +40,7 @@ async fn replicas(connection: &mut MySqlConnection) -> sqlx::Result<Finding> {
         (false, 0) => Finding::good("no replica is seen"),
         (false, _) => Finding::note(
             format!("{replicas} replicas, and replication is not semi-synchronous"),
-            "a failover forgets what the replica had not received, and a retry of that runs again",
+            "a failover loses the records that the replica had not received, and their retries run again",
             "use semi-synchronous replication with AFTER_SYNC",
         ),
     })
@@ -74,7 +74,7 @@ async fn of_table(
             return Ok(vec![Finding::danger(what, MISSING, unusable.fix())]);
         }
     }
-    let good = format!("the table `{table}` is there, with a schema that this release reads");
+    let good = format!("the table `{table}` exists, with a schema that this release reads");
     let parts = sqlx::query(include_str!("sql/check.sql"))
         .bind(table.database().map(str::to_owned))
         .bind(table.name().to_string());
@@ -133,7 +133,7 @@ async fn rights(connection: &mut MySqlConnection, table: &QualifiedTable) -> sql
             Err(error) => return Err(error),
         }
     }
-    Ok(Finding::good("this user may read and write it"))
+    Ok(Finding::good("this user may read and write the table"))
 }
 
 async fn scalar(connection: &mut MySqlConnection, query: &'static str) -> sqlx::Result<i64> {

@@ -1,13 +1,12 @@
-//! The MySQL and MariaDB store: for services that have such a database already.
+//! Records in MySQL or MariaDB: for services that have such a database already.
 //!
 //! # What it guarantees
 //!
-//! Every rule of [`Store`], between any number of processes that use one server, by that server's
-//! clock. The table's primary key decides who is first; every other write to one record is one `UPDATE` or
-//! `DELETE` that asks again, under the row's lock, all that it rests on, and the number of rows it
-//! matched is the answer. What is done to many records at once (renewals, releases) is one transaction,
-//! which skips rows that another session has locked: they are [`Busy`](StoreErrorKind::Busy), and delay
-//! none of the others.
+//! Every rule of [`Store`], between any number of processes that use one server, by that server's clock. The table's
+//! primary key decides which claim is first. Every other write to a record is one `UPDATE` or `DELETE` that checks all
+//! its conditions under the row's lock; the number of matched rows is the answer. Operations on many records (renewals,
+//! releases) are one transaction, which skips rows that another session has locked: those are
+//! [`Busy`](StoreErrorKind::Busy), and do not delay the others.
 //!
 //! MySQL 8.0 and newer, MariaDB 10.6 and newer.
 //!
@@ -16,12 +15,11 @@
 //! use idempotent_runtime::store::mysql::MySqlStore;
 //!
 //! # async fn example(pool: sqlx::MySqlPool) -> Result<(), idempotent_runtime::Error> {
-//! // The table is made at the first start:
-//! let store = MySqlStore::connect("mysql://payments:secret@10.0.0.5/payments").await?;
+//! // Creates the table if it is missing: let store =
+//! MySqlStore::connect("mysql://payments:secret@10.0.0.5/payments").await?;
 //!
-//! // Or with the pool that the application has already, for transactions (`#[tx]`) on it:
-//! let store = MySqlStore::new(pool).with_table("payment_keys")?;
-//! store.migrate().await?;
+//! // Or with the application's pool, which `#[tx]` uses: let store =
+//! MySqlStore::new(pool).with_table("payment_keys")?; store.migrate().await?;
 //!
 //! let idempotency = Idempotency::new(store);
 //! # Ok(())
@@ -30,19 +28,18 @@
 //!
 //! # Connections
 //!
-//! The store has connections of its own, whatever the application's handlers do with theirs. They are made
-//! when they are needed, with the pool's options, and closed after ten idle minutes or half an hour of
-//! use. A process needs at most:
+//! The store has its own connections, independent of the application's pool. They are opened when needed, with the
+//! pool's options, and closed after 10 idle minutes, or after 30 minutes in any case. A process needs at most:
 //!
 //! | | connections | when all are in use |
 //! | --- | --- | --- |
-//! | claims, replays, completions, steps, operators, purging | [10](MySqlStore::with_connections) | a call waits; a request whose claim has waited twice for the store's timeout is 503, and nothing was done |
-//! | renewals of leases | 2 | a renewal waits, and nothing else |
-//! | transactions (`#[tx]`) | the pool's, one for each that runs | a request waits for the pool, and is 503 after the store's timeout |
+//! | claims, replays, completions, steps, operators, purging | [10](MySqlStore::with_connections) | a call waits; if a claim has waited for twice the store timeout, the request gets a 503, and nothing has happened |
+//! | renewals of leases | 2 | only renewals wait |
+//! | transactions (`#[tx]`) | the pool's, one for each that runs | a request waits for the pool, and gets a 503 after the store timeout |
 //!
-//! So ten processes with pools of ten need 220 of the server's `max_connections` (151 by default) when all
-//! are busy. Nothing of the pool's own is used but its options: `after_connect` does not run on the
-//! store's connections, and closing the pool does not close them; they end with the store.
+//! So ten processes with pools of ten need 220 of the server's `max_connections` (151 by default) when all are busy.
+//! The store uses only the options of the pool: `after_connect` does not run on the store's connections, and closing
+//! the pool does not close them; they end with the store.
 //!
 //! # What survives what
 //!
@@ -50,21 +47,21 @@
 //! | --- | --- | --- |
 //! | the application's process ends | everything | everything |
 //! | the server's process ends | everything | everything with `innodb_flush_log_at_trx_commit` 1 or 2 |
-//! | power cut, crash of the system | everything | about a second of records, and what they protect, is lost |
-//! | failover to a replica | everything that was acknowledged | what the replica had not received |
+//! | power cut, crash of the system | everything | about one second of records is lost, and their keys **run again** |
+//! | failover to a replica | everything that was acknowledged | what the replica had not received is lost |
 //!
-//! The settings, where the keys protect money:
+//! The settings for payments:
 //!
 //! * `innodb_flush_log_at_trx_commit = 1` and `sync_binlog = 1`. The first is the default of both
 //!   servers; the second is MySQL's, and 0 on MariaDB.
-//! * With replicas that may take over: semi-synchronous replication with `AFTER_SYNC`. **It falls
-//!   back to asynchronous by itself** when no replica answers within `rpl_semi_sync_source_timeout`
-//!   (MariaDB: `rpl_semi_sync_master_timeout`; 10 s): set it so high that it never does, and a
-//!   server without replicas stops taking claims instead of risking them. Sessions whose calls were given up
-//!   stay on such a server: [choosing a store](crate::choosing_a_store#connections) says what to do about that.
+//! * With replicas that may take over: semi-synchronous replication with `AFTER_SYNC`. **It falls back to asynchronous
+//!   by itself** if no replica answers within `rpl_semi_sync_source_timeout` (MariaDB: `rpl_semi_sync_master_timeout`;
+//!   10 s): set the timeout so high that this never happens. A server without replicas then accepts no claims, instead
+//!   of losing some. Sessions of calls that timed out stay on such a server: [choosing a
+//!   store](crate::choosing_a_store#connections) says what to do about that.
 //! * `binlog_format = ROW` or `MIXED`. `InnoDB` refuses `STATEMENT` under `READ COMMITTED`.
-//! * All connections go to the **primary**. Behind a proxy that sends reads to replicas, replays
-//!   and abandoned claims are seen late; no key runs twice by it, because only the primary writes.
+//! * All connections go to the **primary**. Behind a proxy that sends reads to replicas, replays and abandoned claims
+//!   are seen late. No key runs twice because of that, because only the primary writes.
 //!
 #![doc = include_str!("guide.md")]
 
@@ -121,8 +118,8 @@ pub struct MySqlStore(Records);
 impl MySqlStore {
     /// A store in the table `idempotency_records` of the database that the pool's options name.
     ///
-    /// The table must be there: see [`migrate`](Self::migrate). The pool is used for transactions
-    /// (`#[tx]`) only: see [above](self#connections).
+    /// The table must exist: see [`migrate`](Self::migrate). The pool is used for transactions (`#[tx]`) only: see
+    /// [above](self#connections).
     #[must_use]
     pub fn new(pool: MySqlPool) -> Self {
         let lanes = Lanes::new(&pool, CONNECTIONS);
@@ -140,8 +137,7 @@ impl MySqlStore {
         Ok(Self(Records::new(pool, lanes, TableName::new(name)?)))
     }
 
-    /// How many connections of its own the store may have for claims, completions and all else but
-    /// renewals, for which there are two more. At least 1, by default 10.
+    /// The most connections of the store's own, not counting two more for renewals. At least 1, by default 10.
     #[must_use]
     pub fn with_connections(self, connections: u32) -> Self {
         let lanes = Lanes::new(&self.0.pool, connections);
@@ -151,14 +147,14 @@ impl MySqlStore {
     /// Connects to the database that a URL names, and [migrates](Self::migrate) the table. It logs
     /// settings of the server that [can lose records](Self::check).
     ///
-    /// For transactions there is a pool of at most ten connections, with settings that suit them: see
-    /// [above](self#deployment). For others, make the pool yourself.
+    /// For transactions it makes a pool of at most ten connections, with suitable settings: see
+    /// [above](self#deployment). For other settings, make the pool yourself.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidUrl`] when it is not a URL or names no database. [`ErrorKind::Store`] when
-    /// the server cannot be reached or refuses us, or the table cannot be used; the
-    /// [source](std::error::Error::source) says why. No message has the password.
+    /// [`ErrorKind::InvalidUrl`] if the text is not a URL or names no database. [`ErrorKind::Store`] if the server
+    /// cannot be reached, refuses the connection, or the table cannot be used; the [source](std::error::Error::source)
+    /// says why. No message contains the password.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let store = Self::of_url(url)?;
         connect::probe(&store.0.pool.connect_options()).await?;
@@ -167,16 +163,14 @@ impl MySqlStore {
         Ok(store)
     }
 
-    /// Makes the table unless it is there. To be called at every start; any number of processes
-    /// may do so at once.
+    /// Creates the table if it is missing. Call it at every start; any number of processes may do so at once.
     ///
-    /// A table that is there is left as it is, so only the first start needs the right to create
-    /// one.
+    /// An existing table is not changed, so only the first start needs the right to create one.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`] when the server cannot be reached or refuses, when there is another
-    /// table of that name, and when its schema is another release's.
+    /// [`ErrorKind::Store`] if the server cannot be reached or refuses, if there is another table of that name, or if
+    /// the table has the schema of another release.
     pub async fn migrate(&self) -> Result<(), Error> {
         let connection = self.0.lanes.calls.fresh().await;
         let connection = connection.map_err(|error| {
@@ -204,7 +198,7 @@ impl MySqlStore {
         }
     }
 
-    /// The statement that [`migrate`](Self::migrate) runs where there is no table: for a database administrator, or a
+    /// The statement that [`migrate`](Self::migrate) runs if there is no table: for a database administrator, or a
     /// migration of `sqlx migrate` or another tool. `migrate` then finds the table and leaves it alone.
     #[must_use]
     pub fn migrations(&self) -> String {

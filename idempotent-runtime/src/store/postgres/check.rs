@@ -63,8 +63,8 @@ async fn role(connection: &mut PgConnection) -> sqlx::Result<Finding> {
     Ok(match replica {
         true => Finding::danger(
             "the server is a replica",
-            "it takes no writes, and what it shows is late",
-            "connect to the primary (`target_session_attrs` is not read; name its address)",
+            "it accepts no writes, and its data may be stale",
+            "connect to the primary (by its address: `target_session_attrs` is ignored)",
         ),
         false => Finding::good("the server is the primary"),
     })
@@ -93,8 +93,8 @@ async fn replicas(connection: &mut PgConnection) -> sqlx::Result<Option<Finding>
         (0, true) => None,
         (_, true) => Some(Finding::note(
             format!("{replicas} replicas, and none is synchronous"),
-            "a failover forgets what the replica had not received, and a retry of that runs again",
-            "name the replicas that a failover chooses in `synchronous_standby_names`",
+            "a failover loses the records that the replica had not received, and their retries run again",
+            "name the replicas that a failover promotes in `synchronous_standby_names`",
         )),
         (_, false) => Some(Finding::good(format!(
             "{replicas} replicas, some of them synchronous"
@@ -126,7 +126,7 @@ async fn table(connection: &mut PgConnection, place: &Place) -> sqlx::Result<Vec
     };
     let found = condition(connection, &schema, &place.table).await?;
     let good = format!(
-        "the table `{schema}.{}` is there, with a schema that this release reads",
+        "the table `{schema}.{}` exists, with a schema that this release reads",
         place.table
     );
     Ok(std::iter::once(Finding::good(good)).chain(found).collect())
@@ -163,9 +163,9 @@ async fn pooler(
     Ok(match connector.takes_settings().await {
         false => Finding::note(
             "a pooler or proxy rejects the connection's settings",
-            "timeouts of locks and statements, and the isolation level, are those of the role alone",
+            "timeouts of locks and statements, and the isolation level, are only those of the role",
             "set `lock_timeout`, `statement_timeout` and `default_transaction_isolation` for the role",
         ),
-        true => Finding::good("no pooler is seen (one in session mode cannot be)"),
+        true => Finding::good("no pooler was detected (one in session mode cannot be)"),
     })
 }

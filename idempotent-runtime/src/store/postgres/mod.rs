@@ -2,17 +2,16 @@
 //!
 //! # The problem, and what is guaranteed
 //!
-//! The usual SQL for this is wrong or slow. `SELECT`, then `INSERT` lets two requests through.
-//! `INSERT ... ON CONFLICT DO UPDATE` locks the row for each replay, which is a write, so that a
-//! replay waits for the disk. A `DO NOTHING` with a `SELECT` beside it returns no row at all when it
-//! loses a race. So a claim is a plain `INSERT ... ON CONFLICT DO NOTHING`, and only where there is a record
-//! already, a function of the database ([`migrate`](PostgresStore::migrate) installs it) decides what that
-//! one means; and:
+//! The usual SQL for this is wrong or slow. A `SELECT` followed by an `INSERT` lets two requests through. `INSERT ...
+//! ON CONFLICT DO UPDATE` locks the row for each replay, which is a write, so a replay waits for the disk. `DO NOTHING`
+//! combined with a `SELECT` returns no row at all if it loses a race. So a claim is a plain `INSERT ... ON CONFLICT DO
+//! NOTHING`. Only if a record exists already, a function in the database ([`migrate`](PostgresStore::migrate) installs
+//! it) decides what the record means. The result:
 //!
 //! * every rule of [`Store`] holds, between all processes that share the table;
 //! * a replay is two round trips; it reads one row and writes nothing: no transaction id, no WAL, no fsync;
-//! * a first claim and a completion are one round trip and one commit each, or less than one when many come in at
-//!   once ([below](self#groups)), and a renewal touches no index;
+//! * a first claim and a completion are one round trip and one commit each, or less than one if many arrive at once
+//!   ([below](self#groups)), and a renewal touches no index;
 //! * a record that another transaction has locked delays no other record's renewal, release or completion;
 //! * all times are the database server's.
 //!
@@ -27,12 +26,9 @@
 //! // With a pool of its own:
 //! let store = PostgresStore::connect("postgres://app@db.internal/payments").await?;
 //!
-//! // Or beside the one that the application has, which `#[tx]` uses:
-//! let pool = PgPoolOptions::new()
-//!     .connect("postgres://app@db.internal/payments")
-//!     .await?;
-//! let store = PostgresStore::new(pool).with_table("payment_keys")?;
-//! store.migrate().await?;
+//! // Or with the application's pool, which `#[tx]` uses: let pool = PgPoolOptions::new()
+//! .connect("postgres://app@db.internal/payments") .await?; let store =
+//! PostgresStore::new(pool).with_table("payment_keys")?; store.migrate().await?;
 //!
 //! let idempotency = Idempotency::new(store);
 //! # drop(idempotency);
@@ -45,14 +41,14 @@
 //! | event | with the settings below | otherwise |
 //! | --- | --- | --- |
 //! | an application process dies | everything; its claims are abandoned when their leases end | the same |
-//! | the server dies, or loses power | everything that was acknowledged | `synchronous_commit = off`: the last fraction of a second is forgotten, and **those requests run again**; `fsync = off`: anything may be gone |
-//! | failover to a replica | everything that was acknowledged | asynchronous replication: what the replica had not received is forgotten, and **runs again** |
-//! | restoring a backup, or point-in-time recovery | what the backup has | the same: every later key is forgotten |
+//! | the server dies, or loses power | everything that was acknowledged | `synchronous_commit = off`: the last fraction of a second is lost, and **those requests run again**; `fsync = off`: anything may be lost |
+//! | failover to a replica | everything that was acknowledged | asynchronous replication: what the replica had not received is lost, and **runs again** |
+//! | restoring a backup, or point-in-time recovery | what the backup has; every later key is lost, and **runs again** | the same |
 //!
-//! Where money moves: `fsync = on`, `full_page_writes = on` and `synchronous_commit = on` (the
-//! defaults, and not switched off for the role or the database; [`migrate`](PostgresStore::migrate)
-//! warns when they are), and with replicas `synchronous_standby_names` naming at least one that a
-//! failover chooses. Never make the table `UNLOGGED`: a crash empties it.
+//! For payments: `fsync = on`, `full_page_writes = on` and `synchronous_commit = on`. These are the defaults; do not
+//! switch them off for the role or the database ([`migrate`](PostgresStore::migrate) warns if they are off). With
+//! replicas, `synchronous_standby_names` must name at least one standby that a failover promotes. Never make the table
+//! `UNLOGGED`: a crash empties it.
 //!
 #![doc = include_str!("guide.md")]
 
@@ -126,8 +122,8 @@ pub struct PostgresStore {
 impl PostgresStore {
     /// A store in the table `idempotency_records` of the pool's database.
     ///
-    /// The pool is the application's: it is used for `#[tx]`, and its connect options for the connections
-    /// that the store opens for itself ([pool sizing](self#connections)). Nothing is connected yet.
+    /// The pool is the application's. Only `#[tx]` uses it; the store opens its own connections with the pool's connect
+    /// options ([pool sizing](self#connections)). No connection is made yet.
     ///
     /// [`migrate`](Self::migrate) must have been called once for the table.
     #[must_use]
@@ -171,10 +167,10 @@ impl PostgresStore {
         Ok(store)
     }
 
-    /// Creates the table, its indexes, functions and triggers, unless they are there.
+    /// Creates the table, its indexes, functions and triggers, unless they exist.
     ///
-    /// Any number of processes may call it at once. It warns when the server is set to lose acknowledged commits, and when
-    /// the table is unlogged, lacks an index, or this user a right.
+    /// Any number of processes may call it at once. It logs a warning if the server's settings can lose acknowledged
+    /// commits, if the table is unlogged or lacks an index, or if this user lacks a right.
     ///
     /// # Errors
     ///
@@ -184,11 +180,11 @@ impl PostgresStore {
         self.records.migrate().await
     }
 
-    /// The statements that [`migrate`](Self::migrate) runs where there is no table: for a database administrator, or
-    /// a migration of `sqlx migrate` or another tool. `migrate` then finds the table and leaves it alone.
+    /// The statements that [`migrate`](Self::migrate) runs if there is no table: for a database administrator, or a
+    /// migration of `sqlx migrate` or another tool. `migrate` then finds the table and leaves it alone.
     ///
-    /// All is named with the schema of [`with_schema`](Self::with_schema), or `public` without one, and with the table
-    /// of [`with_table`](Self::with_table). Run them in one transaction.
+    /// They use the schema of [`with_schema`](Self::with_schema), or `public` without it, and the table of
+    /// [`with_table`](Self::with_table). Run them in one transaction.
     #[must_use]
     pub fn migrations(&self) -> String {
         schema::migrations(self.records.place())

@@ -151,7 +151,7 @@ impl ServerInfo<'_> {
             Some("master") => Some(Finding::good("the server is the primary")),
             Some(_) => Some(Finding::danger(
                 "the server is a replica",
-                "it takes no writes, and what it shows is late",
+                "it accepts no writes, and its data may be stale",
                 "connect to the primary",
             )),
             None => Some(unchecked("the role", "INFO replication")),
@@ -188,17 +188,17 @@ impl ServerInfo<'_> {
             (Some("1"), _) => Some(fsync(settings)),
             (Some(_), Some("")) => Some(Finding::danger(
                 "nothing is written to disk (`appendonly no`, no `save`)",
-                "a restart of the server forgets every key, and a retry runs the handler again",
+                "a restart of the server loses every record, and a retry runs the handler again",
                 FIX,
             )),
             (Some(_), Some(_)) => Some(Finding::warning(
                 "there are snapshots only (`appendonly no`)",
-                "a crash of the server forgets the keys since the last snapshot",
+                "a crash of the server loses the records since the last snapshot",
                 FIX,
             )),
             (Some(_), None) => Some(Finding::warning(
-                "there is no append-only file, and whether there are snapshots could not be checked, CONFIG is not allowed",
-                "a crash of the server forgets every key, or those since the last snapshot",
+                "there is no append-only file, and whether there are snapshots could not be checked: CONFIG is not allowed",
+                "a crash of the server loses every record, or those since the last snapshot",
                 FIX,
             )),
             (None, _) => Some(unchecked("persistence", "INFO persistence")),
@@ -215,8 +215,8 @@ impl ServerInfo<'_> {
         Some(match required {
             0 => Finding::note(
                 format!("{replicas} replicas, and `min-replicas-to-write` is 0"),
-                "a failover loses what the replica had not received, and a retry of that runs the handler again",
-                "set `min-replicas-to-write 1` and `min-replicas-max-lag 10`, which bound it and do not prevent it",
+                "a failover loses the records that the replica had not received, and a retry runs the handler again",
+                "set `min-replicas-to-write 1` and `min-replicas-max-lag 10`, which bound the loss and do not prevent it",
             ),
             _ => Finding::good(format!(
                 "{replicas} replicas, and writes need {required} of them"
@@ -231,23 +231,23 @@ fn fsync(settings: &Settings) -> Finding {
     match settings.appendfsync.as_deref() {
         Some("always" | "everysec") if pauses => Finding::warning(
             "`no-appendfsync-on-rewrite` is `yes`",
-            "a power cut forgets all keys since a snapshot or a rewrite of the append-only file began, if that is still going on",
+            "a power cut during a snapshot or a rewrite of the append-only file loses all records since that began",
             "set it to `no`",
         ),
         Some("always") => Finding::good("`appendonly yes`, `appendfsync always`"),
         Some("no") => Finding::warning(
             "`appendfsync` is `no`",
-            "a power cut forgets the keys of the last half minute or more",
+            "a power cut loses the records of the last half minute or more",
             FIX,
         ),
         Some(other) => Finding::note(
             format!("`appendonly yes`, `appendfsync {other}`"),
-            "a power cut forgets the keys of the last one or two seconds, and so does a crash of the server while its disk is slow",
+            "a power cut loses the records of the last one or two seconds, and so does a crash of the server while its disk is slow",
             FIX,
         ),
         None => Finding::note(
-            "`appendonly yes`; `appendfsync` could not be checked, CONFIG is not allowed",
-            "unless it is `always`, a power cut forgets the keys of the last one or two seconds",
+            "`appendonly yes`; `appendfsync` could not be checked: CONFIG is not allowed",
+            "unless it is `always`, a power cut loses the records of the last one or two seconds",
             FIX,
         ),
     }

@@ -2,15 +2,14 @@
 //!
 //! # What it guarantees
 //!
-//! Every rule of [`Store`], on Redis 5.0 or newer, Valkey, Redis Cluster, and servers that Sentinels watch.
-//! Each operation is one command or one Lua script on one key, which the server runs as one step and by its
-//! own clock. A claim is one round trip, and its reply is the replay when there is one; so is a completion,
-//! and the renewal of all leases of a process.
+//! Every rule of [`Store`], on Redis 5.0 or newer, Valkey, Redis Cluster, and servers that Sentinels watch. Each
+//! operation is one command or one Lua script on one key, which the server runs atomically and by its own clock. A
+//! claim is one round trip, and its reply has the stored response if there is one. A completion is one round trip, and
+//! so is the renewal of all leases of a process.
 //!
-//! From Redis 7 on a claim is the server's own `SET` with `NX` and `GET`, which costs it a fraction of
-//! what a script costs. Only a duplicate of a request that is still running then needs a second round
-//! trip, to a script that tells what is left of its lease. An older server is asked by that script at
-//! once.
+//! From Redis 7 on, a claim is the command `SET` with `NX` and `GET`, which is much cheaper for the server than a
+//! script. Only a duplicate of a running request then needs a second round trip, to a script that returns the rest of
+//! its lease. On an older server, that script makes the claim.
 //!
 //! ```no_run
 //! use idempotent_runtime::Idempotency;
@@ -20,9 +19,8 @@
 //! let store = RedisStore::connect("redis://127.0.0.1:6379").await?.with_prefix("payments:")?;
 //! let idempotency = Idempotency::new(store);
 //!
-//! // Or where Sentinels say, of which any that answers will do:
-//! let url = "redis+sentinel://app:password@10.0.0.1,10.0.0.2,10.0.0.3/payments/0";
-//! let store = RedisStore::connect(url).await?;
+//! // Or at the address that Sentinels report; one Sentinel that answers is enough: let url =
+//! "redis+sentinel://app:password@10.0.0.1,10.0.0.2,10.0.0.3/payments/0"; let store = RedisStore::connect(url).await?;
 //! # drop((idempotency, store));
 //! # Ok(())
 //! # }
@@ -45,21 +43,21 @@
 //!
 //! # What survives what
 //!
-//! A lost record is a key that runs again. Redis answers before its replicas have a write, and
-//! before its disk has it unless it is told otherwise:
+//! If a record is lost, its key runs again. Redis acknowledges a write before its replicas have it, and by default
+//! before its disk has it:
 //!
 //! | | `appendonly no` | `appendfsync everysec` | `appendfsync always` |
 //! | --- | --- | --- | --- |
 //! | crash of the application | survives | survives | survives |
 //! | crash of the Redis process | lost, or back to the last snapshot | survives, unless the disk is slow at that moment: then the last one or two seconds are lost | survives |
 //! | power cut | lost, or back to the last snapshot | the last one or two seconds are lost | survives |
-//! | failover to a replica | what the replica had not yet is lost | the same | the same |
+//! | failover to a replica | what the replica did not have yet is lost | the same | the same |
 //! | eviction (`maxmemory` with any policy but `noeviction`) | **lost at any time** | the same | the same |
 //!
-//! With `everysec` the server writes nothing to the file while an earlier `fsync` of it is not done, for up to two seconds, and
-//! answers all the same. What it has not written by then is in its own memory, and is gone with its process.
+//! With `everysec`, while an earlier `fsync` is not done, the server writes nothing to the file for up to two seconds,
+//! but still acknowledges writes. These are only in its memory, and are lost if its process crashes.
 //!
-//! Where money is at stake:
+//! For payments:
 //!
 //! ```text
 //! appendonly yes
@@ -70,12 +68,11 @@
 //! min-replicas-max-lag 10        # which bounds what a failover loses and does not prevent it
 //! ```
 //!
-//! and a server of its own, because a cache next to it wants the opposite. No setting makes a
-//! failover of Redis lossless; if that is too little, the record belongs into the database that
-//! holds the effect.
+//! and a dedicated server, because a cache needs the opposite settings. No setting makes a failover of Redis lossless;
+//! if that is not acceptable, keep the records in the database that holds the effect.
 //!
-//! [`RedisStore::check_configuration`] reads these settings from the server, and [`RedisStore::connect`] logs what
-//! it finds.
+//! [`RedisStore::check_configuration`] checks these settings of the server, and [`RedisStore::connect`] logs the
+//! findings.
 //!
 #![doc = include_str!("guide.md")]
 
@@ -149,10 +146,10 @@ pub struct RedisStore<C = ReconnectingConnection> {
 
 impl<C> RedisStore<C> {
     /// A store on a connection that reconnects by itself, or is shared: a `ClusterConnection`, a
-    /// [`ReconnectingConnection`], a `ConnectionManager`, a `MultiplexedConnection`. What becomes of it in
-    /// a fault is up to it: see the [module](self#when-the-server-is-gone-silent-or-refuses).
+    /// [`ReconnectingConnection`], a `ConnectionManager`, a `MultiplexedConnection`. The connection decides what
+    /// happens in a fault: see the [module](self#when-the-server-is-gone-silent-or-refuses).
     ///
-    /// It knows of no way to listen for [hints](Self::with_notifications), so waiters here poll.
+    /// It has no connection for [notifications](Self::with_notifications), so its waiters poll unless you add one.
     #[must_use]
     pub fn new(connection: C) -> Self {
         Self::on(Line::new(connection))
@@ -168,13 +165,13 @@ impl<C> RedisStore<C> {
         }
     }
 
-    /// Sets what the names of keys begin with, and that of the channel for hints. Applications that
-    /// share a server need different ones, unless they share their keys.
+    /// Sets the prefix of all keys and of the notification channel. Applications that share a server need different
+    /// prefixes, unless they share their keys.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidName`] unless it is 1 to 64 letters, digits, or `_`, `-`, `.`, `:`, `/`.
-    /// (No braces: they would put all records into one slot of a Cluster.)
+    /// [`ErrorKind::InvalidName`] unless the prefix is 1 to 64 letters, digits, or `_`, `-`, `.`, `:`, `/`. (No braces:
+    /// they would put all records into one slot of a Cluster.)
     pub fn with_prefix(mut self, prefix: &str) -> Result<Self, Error> {
         let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:/".contains(&byte);
         if !(1..=LONGEST_PREFIX).contains(&prefix.len()) || !prefix.bytes().all(is_good) {
@@ -191,7 +188,7 @@ impl<C> RedisStore<C> {
 
     /// Wakes the waiters of a running request when it ends, instead of letting them poll.
     ///
-    /// The first of them opens one pub/sub connection, which all share and which is kept and renewed
+    /// The first waiter opens one pub/sub connection, which all waiters share. It is kept, and reopened if it is lost,
     /// until the store is dropped.
     #[must_use]
     pub fn with_notifications(self, client: Client) -> Self {
@@ -205,7 +202,7 @@ impl<C> RedisStore<C> {
         self
     }
 
-    /// Publishes nothing and listens to nothing: all waiters poll, in other processes too.
+    /// Publishes no notifications and listens for none: all waiters poll, in other processes too.
     #[must_use]
     pub fn without_notifications(mut self) -> Self {
         self.hints = None;
@@ -215,32 +212,32 @@ impl<C> RedisStore<C> {
 }
 
 impl RedisStore {
-    /// The prefix of keys that is used unless [another](Self::with_prefix) is set.
+    /// The default [prefix](Self::with_prefix) of keys.
     pub const DEFAULT_PREFIX: &'static str = "idempotent:";
 
-    /// A store on a connection of its own: what `redis://[user:password@]host[:port][/database]`
-    /// names. `rediss://` is with TLS, `redis+unix:///path` a local socket, and
-    /// `redis+sentinel://[user:password@]host[:port][,host[:port]...]/service[/database]` the primary that
-    /// Sentinels name.
+    /// A store with its own connections to the server that the URL names:
+    /// `redis://[user:password@]host[:port][/database]`, `rediss://` with TLS, `redis+unix:///path` for a local socket,
+    /// and `redis+sentinel://[user:password@]host[:port][,host[:port]...]/service[/database]` for the primary that
+    /// Sentinels report.
     ///
-    /// It reconnects by itself, gives [hints](Self::with_notifications), and has logged what
-    /// [`check_configuration`](Self::check_configuration) found.
+    /// It reconnects by itself, uses [notifications](Self::with_notifications), and logs the findings of
+    /// [`check_configuration`](Self::check_configuration).
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::InvalidUrl`]: it is not such a URL.
-    /// * [`ErrorKind::FeatureDisabled`]: it wants TLS, and no feature of the `redis` crate that
-    ///   brings it is turned on.
-    /// * [`ErrorKind::Store`]: the server is not there, or refuses us; the source says why.
+    /// * [`ErrorKind::InvalidUrl`]: the text is not such a URL.
+    /// * [`ErrorKind::FeatureDisabled`]: the URL needs TLS, and no TLS feature of the `redis` crate is enabled.
+    /// * [`ErrorKind::Store`]: the server cannot be reached, or refuses the connection; the source says why.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         Self::from_servers(connect::servers(url)?).await
     }
 
-    /// The same with the client that the application has, and with its settings (but for the linger time of TCP).
+    /// Like [`connect`](RedisStore::connect), with the application's client and its settings (except the linger time of
+    /// TCP).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`]: the server is not there, or refuses us; the source says why.
+    /// [`ErrorKind::Store`]: the server cannot be reached, or refuses the connection; the source says why.
     pub async fn from_client(client: Client) -> Result<Self, Error> {
         Self::from_servers(Servers::One(Box::new(client))).await
     }

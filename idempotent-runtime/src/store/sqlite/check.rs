@@ -35,13 +35,13 @@ async fn of_database(
         "wal" => Finding::good("`journal_mode` is WAL"),
         "memory" => Finding::danger(
             "the database is in memory, or its journal is",
-            "its records are gone with the process",
+            "its records are lost with the process",
             "use a file",
         ),
         other => Finding::of(
             crate::store::Severity::Note,
             format!("`journal_mode` is {other}"),
-            "the store works in WAL mode alone, and changes this when it connects",
+            "the store works only in WAL mode, and sets it when it connects",
             "nothing, unless another program changes it back",
         ),
     });
@@ -77,7 +77,7 @@ async fn of_table(
         .await?;
     Ok(vec![
         Finding::good(format!(
-            "the table `{table}` is there, with a schema that this release reads"
+            "the table `{table}` exists, with a schema that this release reads"
         )),
         match indexes {
             2 => Finding::good("its indexes are there"),

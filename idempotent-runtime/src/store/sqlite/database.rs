@@ -62,7 +62,7 @@ pub(super) struct FileId {
 /// The file at the path is not the one that the store has used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LostFile {
-    #[error("the database file was deleted or moved away; it is used again once it is back")]
+    #[error("the database file was deleted or moved; the store uses it again once it is back")]
     Gone,
     #[error("the database file was replaced by another one while it was in use")]
     Replaced,

@@ -1,30 +1,29 @@
-//! SQLite: records in a file, for one machine.
+//! Records in a SQLite file, for one machine.
 //!
 //! # The problem
 //!
-//! A service on one machine wants to survive its own crash without a database server. A file can do
-//! that, but a record is worth something only once the disk has it, and waiting for the disk is so
-//! slow that a claim at a time makes a few hundred in a second.
+//! A service on one machine wants to survive its own crash without a database server. A file can do that, but a record
+//! counts only once it is on the disk, and waiting for the disk is slow: with one claim at a time, a few hundred per
+//! second.
 //!
 //! # What it guarantees
 //!
-//! Every rule of [`Store`], for all threads and processes of one machine that have the file open.
-//! **What was answered is on the disk**: the write-ahead log is flushed at every commit
-//! (`synchronous = FULL`), and no call is answered before. So that this costs little, one writer
-//! commits in groups: whatever comes in while a transaction is on its way to the disk makes up the
-//! next one, and its claims are one statement, as are its completions. A caller that is alone waits for
-//! no other, and a statement that fails, fails alone.
+//! Every rule of [`Store`], for all threads and processes of one machine that have the file open. **Every acknowledged
+//! write is on the disk**: the write-ahead log is flushed at every commit (`synchronous = FULL`), and no call returns
+//! before. To make this cheap, one writer commits in groups: all operations that arrive during one transaction form the
+//! next one, its claims in one statement, and its completions too. A single caller does not wait for others, and a
+//! failing statement does not fail the others.
 //!
-//! A replay writes nothing. It is read on connections apart, also during another write; when
-//! those are busy, what has come in meanwhile is read by one statement.
+//! A replay writes nothing. It is read on separate connections, even during a write; if those are busy, one statement
+//! reads all replays that have arrived meanwhile.
 //!
 //! ```no_run
 //! use idempotent_runtime::Idempotency;
 //! use idempotent_runtime::store::sqlite::SqliteStore;
 //!
 //! # async fn example(pool: sqlx::SqlitePool) -> Result<(), idempotent_runtime::Error> {
-//! // A file of its own, made if it is missing:
-//! let idempotency = Idempotency::connect("sqlite:/var/lib/shop/idempotency.db").await?;
+//! // A file of its own, created if it is missing: let idempotency =
+//! Idempotency::connect("sqlite:/var/lib/shop/idempotency.db").await?;
 //!
 //! // Or a table in the application's database:
 //! let store = SqliteStore::new(pool).with_table("payment_keys")?;
@@ -39,11 +38,11 @@
 //! | | answered operations |
 //! | --- | --- |
 //! | the process is killed, panics, or is out of memory | all of them |
-//! | the machine loses power | all, if the disk keeps what it says it has flushed |
-//! | the disk is lost, or a container's file system with the container | none: put the file on a volume, and that on a disk you trust |
-//! | a backup is restored | those after the backup are gone, and their keys are free: **they run again** |
-//! | the disk is full | all; new claims are refused and replays go on |
-//! | the file is deleted, moved or replaced under the service | none but those of the file that is put in its place |
+//! | the machine loses power | all, if the disk really flushes when told to |
+//! | the disk is lost, or a container's file system with the container | none: put the file on a volume on a reliable disk |
+//! | a backup is restored | those after the backup are lost, and their keys **run again** |
+//! | the disk is full | all; new claims are refused, and replays continue |
+//! | the file is deleted, moved or replaced under the service | only those in the file that replaces it |
 //!
 #![doc = include_str!("guide.md")]
 
@@ -118,12 +117,11 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// A store in the database of this pool.
     ///
-    /// It takes the pool's options and opens connections of its own with them: one that writes, up to
-    /// three that read, and one for handlers' transactions. It does not run the pool's `after_connect`. The file is put into WAL
-    /// mode and stays so; the pool's options must not ask for another `journal_mode`.
+    /// It opens its own connections with the pool's options: one that writes, up to three that read, and one for
+    /// handlers' transactions. It does not run the pool's `after_connect`. It sets the file to WAL mode permanently;
+    /// the pool's options must not ask for another `journal_mode`.
     ///
-    /// Nothing happens before the first call. The table has to be there: see
-    /// [`migrate`](Self::migrate).
+    /// Nothing happens before the first call. The table must exist: see [`migrate`](Self::migrate).
     #[must_use]
     #[expect(
         clippy::needless_pass_by_value,
@@ -138,8 +136,8 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidName`] unless the name is 1 to 48 letters, digits and underscores, the
-    /// first one no digit.
+    /// [`ErrorKind::InvalidName`] unless the name is 1 to 48 letters, digits and underscores, and does not begin with a
+    /// digit.
     pub fn with_table(self, name: &str) -> Result<Self, Error> {
         Ok(Self::with_options(self.options, TableName::new(name)?))
     }
@@ -147,22 +145,19 @@ impl SqliteStore {
     /// The store that a URL names, migrated: `sqlite:path`, `sqlite:///absolute/path` or
     /// `sqlite::memory:`.
     ///
-    /// A file that is missing is created, unless the URL's `mode` says otherwise; its directory is
-    /// not.
+    /// A missing file is created, unless the URL's `mode` says otherwise; a missing directory is not.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidUrl`], also when there is no path; [`ErrorKind::Store`] when the file cannot be
-    /// opened, cannot be in WAL mode, or has a table of that name that is not this crate's or another
-    /// release's.
+    /// [`ErrorKind::InvalidUrl`], also if there is no path; [`ErrorKind::Store`] if the file cannot be opened or cannot
+    /// be in WAL mode, or if its table of that name is not this crate's, or is another release's.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let store = Self::with_options(url::options_of(url)?, TableName::default());
         store.migrate().await?;
         Ok(store)
     }
 
-    /// Creates the table and its index where they are missing. Any number of processes may do so at
-    /// once.
+    /// Creates the table and its index if they are missing. Any number of processes may do so at once.
     ///
     /// # Errors
     ///
