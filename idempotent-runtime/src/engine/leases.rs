@@ -145,7 +145,7 @@ impl LeaseView {
         self.renewer.runtime()
     }
 
-    /// By a question of that time, which was not the renewing task's.
+    /// By a question of that time, which was not the renewing task's. A lease that was given up for lost is kept again.
     pub(super) fn renewed(&self, asked_at: Instant) {
         self.renewer.was_renewed(&self.token, asked_at);
     }

@@ -28,6 +28,8 @@ pub(super) struct Lease {
     pub(super) batch: usize,
     /// It is being claimed again: two such claims would each decide what the other one has decided already.
     pub(super) is_reclaimed: bool,
+    /// Another attempt has the record, or had it last: it is not renewed, unless its owner finds that the claim is its own again.
+    pub(super) is_given_up: bool,
 }
 
 /// The longest time between two renewals of one lease while none has succeeded, whether they fail or hang: a
@@ -56,6 +58,7 @@ impl Lease {
             claim,
             batch: BATCH,
             is_reclaimed: false,
+            is_given_up: false,
         }
     }
 
@@ -64,6 +67,13 @@ impl Lease {
         let now = Instant::now();
         self.missed_at = Some(now);
         self.valid_until = self.valid_until.min(now);
+    }
+
+    /// It is to be renewed at once, whatever the store has said before.
+    pub(super) fn take_up_again(&mut self) {
+        self.is_given_up = false;
+        self.renew_at = Instant::now();
+        self.slack = Duration::ZERO;
     }
 
     /// A question got no answer. The next one is never later for that: one that hangs fails when others are due.

@@ -85,8 +85,19 @@ impl Renewer {
     /// It was renewed, or claimed again, by another's question of that time. Whether there is such a lease.
     pub(super) fn was_renewed(&self, token: &Token, asked_at: Instant) -> bool {
         let mut part = self.table.part(token);
-        let lease = part.get_mut(token);
-        lease.map(|lease| lease.renewed(asked_at)).is_some()
+        let Some(lease) = part.get_mut(token) else {
+            return false;
+        };
+        let was_given_up = lease.is_given_up;
+        if was_given_up {
+            lease.take_up_again();
+        }
+        lease.renewed(asked_at);
+        drop(part);
+        if was_given_up {
+            self.wake.notify_one();
+        }
+        true
     }
 
     pub(super) fn runtime(&self) -> &Handle {
@@ -140,7 +151,7 @@ impl Renewer {
     /// after the other are renewed together. Only leases of the same order of length share one.
     fn due(&self, now: Instant) -> Vec<Vec<Renewal>> {
         let mut groups: BTreeMap<(u32, usize), Vec<Renewal>> = BTreeMap::new();
-        let is_due = |lease: &Lease, now| lease.renew_at <= now;
+        let is_due = |lease: &Lease, now| lease.renew_at <= now && !lease.is_given_up;
         let mut parts = self.table.parts();
         if !parts.any(|part| part.values().any(|lease| is_due(lease, now))) {
             return Vec::new();
@@ -224,6 +235,8 @@ impl Renewer {
             };
             lease.outstanding = lease.outstanding.saturating_sub(1);
             match result {
+                // What was given up since then is not asked for again.
+                Ok(Renewed::Lost) | Err(_) if lease.is_given_up => {}
                 Ok(Renewed::Renewed) => {
                     renewed += 1;
                     late += usize::from(lease.valid_until < asked_at);
@@ -288,15 +301,21 @@ impl Renewer {
                 lease.renew_at = Instant::now() + lease.claim.lease / 3;
                 lease.slack = Duration::ZERO;
             }
+            // A lost question of its own may take over yet.
+            Ok(Claim::Abandoned { .. }) if lease.claim.has_lost_take_over() => {
+                lease.missed();
+                lease.renew_at = Instant::now() + longest_gap(lease.claim.lease);
+                lease.slack = Duration::ZERO;
+            }
             // The completion's reply was lost, or another attempt was faster: its completion finds out which.
-            Ok(Claim::Completed(_)) => drop(part.remove(&token)),
+            Ok(Claim::Completed(_)) => lease.is_given_up = true,
             // Asked again after the next renewal.
             Err(_) => lease.failed(),
             Ok(_) => {
-                if let Some(lease) = part.remove(&token) {
-                    drop(part);
-                    lease.claim.tell_lost(self.calls.observers());
-                }
+                lease.is_given_up = true;
+                let claim = lease.claim.clone();
+                drop(part);
+                claim.tell_lost(self.calls.observers());
             }
         }
     }

@@ -69,7 +69,10 @@ impl Table {
         // What is inserted from here on wakes the task, where it is not found.
         let planned = self.next_look.swap(NEVER, Ordering::Relaxed);
         let earliest = self.parts();
-        let earliest = earliest.filter_map(|part| part.values().map(|lease| lease.renew_at).min());
+        let earliest = earliest.filter_map(|part| {
+            let kept = part.values().filter(|lease| !lease.is_given_up);
+            kept.map(|lease| lease.renew_at).min()
+        });
         let next = match earliest.min() {
             Some(earliest) => self.since_start(earliest),
             None if planned > self.since_start(now) => planned,
