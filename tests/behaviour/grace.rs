@@ -54,6 +54,16 @@ async fn recovered(State(probe): State<Probe>) -> String {
     probe.run_gated().await.to_string()
 }
 
+/// It takes longer than its lease after its step.
+#[idempotent(on_abandoned = "retry", lease = "30s")]
+async fn in_steps(attempt: Attempt, State(probe): State<Probe>) -> String {
+    let run = probe.run_gated().await;
+    let step = async { Ok::<_, String>(run) };
+    let charged = attempt.step("charge", step).await;
+    sleep(2 * LEASE).await;
+    charged.map_or_else(|error| error.to_string(), |run| run.to_string())
+}
+
 /// Two processes on one store.
 fn two(store: &FaultyStore) -> (Local, Local) {
     (
@@ -68,6 +78,7 @@ fn routes() -> Router<App> {
         .route("/short", post(short))
         .route("/releases", post(releases))
         .route("/recovered", post(recovered))
+        .route("/steps", post(in_steps))
 }
 
 /// Both see trouble, and the claim that comes when it is over is there before the next renewal.
@@ -311,4 +322,28 @@ async fn a_claim_that_is_regained_without_a_reply_is_renewed() {
     let again = other.post("/short", "key").await;
     assert_eq!((again.text(), again.is_replay()), ("1", true));
     assert_eq!(owner.probe.runs() + other.probe.runs(), 1);
+}
+
+/// The same, and the record of the later attempt is then removed: a step finds that the claim is its own again.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_a_step_regains_is_renewed() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let (owner, other) = two(&store);
+    let running = owner.spawn("/steps", "key");
+    owner.probe.started().await;
+    let record = store.claimed();
+    let out = Fault::Refused(StoreErrorKind::Unavailable);
+    store.script_times(1000, Operation::Renew, out);
+    sleep(LEASE + Duration::from_secs(1)).await;
+    take_over(&store, record).await;
+    store.unscript(Operation::Renew);
+    sleep(2 * LEASE).await;
+    assert!(store.remove(&record).await.unwrap());
+    owner.probe.open();
+    sleep(LEASE * 3 / 2).await;
+    other.probe.open();
+    let again = other.post("/steps", "key").await;
+    again.assert_problem(409, "in-flight");
+    assert_eq!(running.await.unwrap().text(), "1");
+    assert_eq!(other.probe.runs(), 0);
 }
