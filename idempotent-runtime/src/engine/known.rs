@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::Engine;
 use crate::key::RecordKey;
-use crate::record::progress::{FinishedSteps, begins_with};
+use crate::record::progress::{FinishedSteps, begins_with, claimed_alone};
 use crate::record::{Record, RecordState};
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -58,13 +58,19 @@ impl Known {
             return Self::default();
         };
         // An attempt under another secret has saved what it finished in the record that it knows.
-        let continued = sources
-            .iter()
-            .filter(|it| begins_with(it.progress, base.progress));
+        let continued = sources.iter().filter(|it| {
+            let is_same = it.steps.identity().is_none_or(|said| Some(said) == told);
+            is_same && begins_with(it.progress, base.progress)
+        });
         let fullest = longest(continued).unwrap_or(base);
+        let progress = match alone {
+            // Where nothing is stored yet, this is written as a whole.
+            Some(_) => claimed_alone(fullest.progress),
+            None => fullest.progress.clone(),
+        };
         Self {
             told,
-            progress: fullest.progress.clone(),
+            progress,
             steps: fullest.steps.clone(),
         }
     }

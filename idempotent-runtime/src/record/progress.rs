@@ -24,6 +24,7 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::cbor::{Malformed, Reader, Writer};
@@ -276,6 +277,14 @@ pub(crate) fn append(progress: &mut Vec<u8>, step: &[u8]) {
         progress.push(ALONE);
     }
     progress.extend_from_slice(step);
+}
+
+/// The same progress of a record that was claimed alone.
+pub(crate) fn claimed_alone(progress: &Bytes) -> Bytes {
+    match progress.split_first() {
+        Some((first, rest)) if *first != ALONE => [&[ALONE], rest].concat().into(),
+        _ => progress.clone(),
+    }
 }
 
 /// Whether one record's progress is the beginning of another's, but for the byte that says how each was claimed.

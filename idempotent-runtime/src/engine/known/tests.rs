@@ -41,6 +41,20 @@ fn known(records: [Option<&[Part]>; 2]) -> (Option<RecordKey>, Vec<String>) {
         })
     });
     let known = Known::of(sources.collect());
+    // What is written where nothing is stored yet is what is known.
+    let written = FinishedSteps::decode(&known.progress).unwrap();
+    let is_alone = records
+        .iter()
+        .flatten()
+        .any(|parts| !matches!(parts, [Beside, ..]));
+    if !known.progress.is_empty() {
+        assert_eq!(written.is_beside_others(), !is_alone);
+    }
+    assert!(
+        written
+            .identity()
+            .is_none_or(|said| Some(said) == known.told)
+    );
     let steps = known.steps.labels().map(str::to_owned).collect();
     (known.told, steps)
 }

@@ -79,7 +79,7 @@ impl Renewer {
     pub(super) fn is_valid(&self, token: &Token) -> bool {
         let part = self.table.part(token);
         let lease = part.get(token);
-        lease.is_some_and(|lease| Instant::now() < lease.valid_until)
+        lease.is_some_and(|lease| !lease.is_given_up && Instant::now() < lease.valid_until)
     }
 
     /// It was renewed, or claimed again, by another's question of that time. Whether there is such a lease.
