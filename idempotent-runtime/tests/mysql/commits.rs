@@ -14,7 +14,7 @@ use sqlx::MySqlConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::proxy::Proxy;
+use crate::proxy::{COMMIT, Proxy};
 use crate::support::{PATIENCE, Scratch, pool};
 
 #[derive(Clone)]
@@ -79,7 +79,7 @@ async fn commit_slower_than_the_time_out_is_in_flight_and_then_a_replay() {
     tokio::spawn(async move { axum::serve(listener, router).await });
 
     // It arrives when no caller waits for it any more.
-    proxy.delay("COMMIT", Duration::from_secs(5));
+    proxy.delay(COMMIT, Duration::from_secs(5));
     let first = send(address, "key").await;
     assert!(first.starts_with("HTTP/1.1 409"), "{first}");
     assert!(first.contains("in-flight"), "{first}");

@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection, MySqlPool};
 use tokio::time::timeout;
 
 use crate::own_server::OwnServer;
-use crate::proxy::Proxy;
+use crate::proxy::{COMMIT, Proxy};
 use crate::support::{PATIENCE, Scratch, TTL, answer, pool, request};
 
 /// Longer than any of these takes.
@@ -253,7 +253,7 @@ async fn a_commit_whose_reply_does_not_come_holds_nothing() {
     for _ in 0..2 {
         let request = transaction();
         let session = shop.open(&request).await;
-        proxy.keep_reply_to("COMMIT");
+        proxy.keep_reply_to(COMMIT);
         let committed = timeout(
             Duration::from_millis(200),
             session.commit(&answer(), COMMIT_LIMIT),

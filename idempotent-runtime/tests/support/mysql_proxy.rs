@@ -36,6 +36,9 @@ struct State {
     delay: Mutex<Option<(&'static str, Duration)>>,
 }
 
+/// The whole statement, from its command byte on: another can have the word in it.
+pub(crate) const COMMIT: &str = "\u{3}COMMIT";
+
 /// What was sent since the last time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sent {

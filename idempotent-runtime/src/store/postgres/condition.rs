@@ -23,7 +23,7 @@ pub(super) async fn condition(
         match secured {
             true => Finding::danger(
                 "row-level security of the table applies to this user",
-                "a record that a policy hides cannot be claimed and is not absent: requests are answered 503 while the server is at work on them for 10 s each",
+                "a record that a policy hides cannot be claimed and is not absent: requests with its key are answered 503",
                 "`ALTER TABLE ... DISABLE ROW LEVEL SECURITY`, or `ALTER ROLE ... BYPASSRLS` for this user",
             ),
             false => Finding::good("no row-level security applies to this user"),
