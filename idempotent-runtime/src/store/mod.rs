@@ -133,7 +133,8 @@ pub trait Store: Any + Debug + Send + Sync {
 
     /// Makes the caller the owner, or says what the record's state is, in one atomic step:
     ///
-    /// 1. no record, or an expired record: write it as running, [`Claim::Acquired`] with attempt 1;
+    /// 1. no record, or an expired record: write it as running, with the request's progress,
+    ///    [`Claim::Acquired`] with attempt 1;
     /// 2. another fingerprint: [`Claim::Mismatch`];
     /// 3. completed: [`Claim::Completed`];
     /// 4. running with this token: [`Claim::Acquired`] as before, nothing changed;
@@ -164,7 +165,7 @@ pub trait Store: Any + Debug + Send + Sync {
     /// the next attempt; its bytes are opaque to the store.
     ///
     /// `bytes` begin at `offset` of the whole progress. [`get`](Self::get) reads all of it. A take-over
-    /// keeps it; a completion and the first claim of an expired record drop it. **Progress only grows**,
+    /// keeps it; a completion drops it, and the first claim of an expired record replaces it. **Progress only grows**,
     /// and stored progress never changes: if the store has `offset` bytes or more, those of `bytes` that
     /// it does not have are appended (none, if an earlier call was late), and the result is
     /// [`Progress::Saved`]. If the store has fewer, the result is [`Progress::Behind`].
