@@ -44,10 +44,10 @@ impl Known {
         }
         let open = records.iter().filter(|(_, record)| is_open(record));
         let sources: Result<Vec<_>, _> = open.map(|it| Source::read(engine, it)).collect();
-        Ok(Self::of(sources?))
+        Ok(Self::of(&sources?))
     }
 
-    fn of(sources: Vec<Source<'_>>) -> Self {
+    fn of(sources: &[Source<'_>]) -> Self {
         let alone = sources.iter().find(|it| !it.steps.is_beside_others());
         let said = sources.iter().filter(|it| it.steps.identity().is_some());
         let told = match alone {

@@ -40,7 +40,7 @@ fn known(records: [Option<&[Part]>; 2]) -> (Option<RecordKey>, Vec<String>) {
             steps,
         })
     });
-    let known = Known::of(sources.collect());
+    let known = Known::of(&sources.collect::<Vec<_>>());
     // What is written where nothing is stored yet is what is known.
     let written = FinishedSteps::decode(&known.progress).unwrap();
     let is_alone = records
