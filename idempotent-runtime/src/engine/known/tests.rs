@@ -28,8 +28,10 @@ fn progress(parts: &[Part]) -> Bytes {
     bytes.into()
 }
 
-/// Of the records of the old secret and of the new one.
-fn known(records: [Option<&[Part]>; 2]) -> (Option<RecordKey>, Vec<String>) {
+/// Of the old secret and of the new one.
+type Records<'a> = [Option<&'a [Part]>; 2];
+
+fn known(records: Records<'_>) -> (Option<RecordKey>, Vec<String>) {
     let logs = records.map(|parts| parts.map(progress));
     let sources = [OLD, NEW].iter().zip(&logs).filter_map(|(key, log)| {
         let progress = log.as_ref()?;
@@ -61,7 +63,7 @@ fn known(records: [Option<&[Part]>; 2]) -> (Option<RecordKey>, Vec<String>) {
 
 #[test]
 fn a_record_that_was_claimed_alone_names_itself() {
-    let cases: [([Option<&[Part]>; 2], RecordKey); 8] = [
+    let cases: [(Records<'_>, RecordKey); 8] = [
         ([Some(&[]), None], OLD),
         ([None, Some(&[])], NEW),
         // The other one is of an attempt that has done nothing, whatever it says.
@@ -80,7 +82,7 @@ fn a_record_that_was_claimed_alone_names_itself() {
 
 #[test]
 fn records_that_were_claimed_together_say_what_was_told() {
-    let cases: [([Option<&[Part]>; 2], Option<RecordKey>); 7] = [
+    let cases: [(Records<'_>, Option<RecordKey>); 7] = [
         ([None, None], None),
         ([Some(&[Beside]), Some(&[Beside])], None),
         ([Some(&[Beside, Told(OLD)]), Some(&[Beside])], Some(OLD)),
@@ -103,7 +105,7 @@ fn records_that_were_claimed_together_say_what_was_told() {
 
 #[test]
 fn steps_are_those_of_the_fullest_record_that_goes_on_from_what_ran() {
-    let cases: [([Option<&[Part]>; 2], &[&str]); 6] = [
+    let cases: [(Records<'_>, &[&str]); 6] = [
         ([Some(&[Step("a")]), Some(&[Beside])], &["a"]),
         ([Some(&[Beside]), Some(&[Step("a")])], &["a"]),
         (
