@@ -9,6 +9,7 @@ pub(in crate::store) enum Found {
     /// A table of this crate. One of the first releases can have no version.
     Made(Option<u32>),
     /// A table of this release, in which one key can have two records.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     WithoutKey,
     /// A table that this crate has not made.
     Foreign,
@@ -34,6 +35,7 @@ pub(in crate::store) enum Unusable {
          this one would run again)"
     )]
     Unversioned(String, u32),
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     #[error(
         "the table `{0}` has no primary key on `record_key` alone, as after half of a restore: two requests with one \
          key would both run"
@@ -50,7 +52,9 @@ impl Unusable {
             Self::Newer(..) | Self::Older(..) | Self::Unversioned(..) => {
                 StoreErrorKind::OtherRelease
             }
-            Self::WithoutKey(_) | Self::Foreign(_) => StoreErrorKind::Refused,
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            Self::WithoutKey(_) => StoreErrorKind::Refused,
+            Self::Foreign(_) => StoreErrorKind::Refused,
         };
         StoreError::new(store, kind).with_source(self)
     }
@@ -58,6 +62,7 @@ impl Unusable {
     /// What an operator does about it.
     pub(in crate::store) fn fix(&self) -> &'static str {
         match self {
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
             Self::WithoutKey(_) => "`ALTER TABLE ... ADD PRIMARY KEY (record_key)`",
             Self::Newer(..) | Self::Older(..) | Self::Unversioned(..) | Self::Foreign(_) => {
                 "use the release that made it; with another table a retry of a key in this one would run again"
@@ -84,6 +89,7 @@ impl Found {
             Self::Made(Some(newer)) if *newer > reads => Unusable::Newer(table(), *newer, reads),
             Self::Made(Some(older)) => Unusable::Older(table(), *older, reads),
             Self::Made(None) => Unusable::Unversioned(table(), reads),
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
             Self::WithoutKey => Unusable::WithoutKey(table()),
             Self::Foreign => Unusable::Foreign(table()),
         })
