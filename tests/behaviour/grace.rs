@@ -347,3 +347,33 @@ async fn a_claim_that_a_step_regains_is_renewed() {
     assert_eq!(running.await.unwrap().text(), "1");
     assert_eq!(other.probe.runs(), 0);
 }
+
+/// The same where the question to take over has not even arrived when it is given up: until it has, the store says that the
+/// record is abandoned, and its owner may not stop to ask for it.
+#[tokio::test(start_paused = true)]
+async fn a_take_over_that_arrives_late_is_renewed() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let (owner, other) = two(&store);
+    let running = owner.spawn("/short", "key");
+    owner.probe.started().await;
+    let out = Fault::Refused(StoreErrorKind::Unavailable);
+    store.script_times(1000, Operation::Renew, out);
+    sleep(LEASE + Duration::from_secs(1)).await;
+    take_over(&store, store.claimed()).await;
+    store.unscript(Operation::Renew);
+    sleep(2 * LEASE).await;
+    store.script(Operation::Claim, Fault::Works);
+    store.script(Operation::Claim, Fault::Late);
+    store.script(Operation::Complete, Fault::Works);
+    store.script_times(1000, Operation::Complete, out);
+    owner.probe.open();
+    running.await.unwrap().assert_problem(409, "in-flight");
+    sleep(Duration::from_secs(10)).await;
+    // The question arrives.
+    store.proceed();
+    sleep(2 * LEASE).await;
+    other.probe.open();
+    let again = other.post("/short", "key").await;
+    again.assert_problem(409, "in-flight");
+    assert_eq!(owner.probe.runs() + other.probe.runs(), 1);
+}
