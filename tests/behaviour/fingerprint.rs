@@ -309,7 +309,7 @@ async fn a_named_host_is_compared_over_http_2_too() {
     let routes = Router::new().route("/", post(by_host));
     let server = serve(Router::new().nest("/nested", routes.clone()).merge(routes)).await;
     let client = || {
-        let hosts = ["a.example", "b.example"];
+        let hosts = ["a.example.com", "b.example.com"];
         let client = reqwest::Client::builder();
         let resolved = hosts
             .iter()
@@ -323,11 +323,11 @@ async fn a_named_host_is_compared_over_http_2_too() {
             let url = format!("http://{host}:{}{path}", server.address.port());
             reply(client.post(url).header("idempotency-key", path))
         };
-        let first = send(&http_2, "a.example").await;
-        let other = send(&http_2, "b.example").await;
+        let first = send(&http_2, "a.example.com").await;
+        let other = send(&http_2, "b.example.com").await;
         other.assert_problem(422, "key-reused");
         for client in [&http_1, &http_2] {
-            send(client, "a.example").await.assert_replay_of(&first);
+            send(client, "a.example.com").await.assert_replay_of(&first);
         }
     }
 }
