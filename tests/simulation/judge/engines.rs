@@ -1,6 +1,9 @@
 //! What the engines did, and what the store made of it.
 
+use idempotent_runtime::store::Claim;
+
 use super::*;
+use crate::link::Reply;
 
 impl Judge {
     pub fn called(
@@ -96,11 +99,15 @@ impl Judge {
         }
     }
 
-    /// A response is stored, or will never be.
-    pub fn call_succeeded(&mut self, operation: &Operation) {
-        if let Operation::Complete(owner, ..) = operation
-            && let Some(claimant) = self.claimants.get_mut(owner.token.as_bytes())
-        {
+    /// A response is stored, or will never be: what finds another answer in its record does not wait any more, unless it is
+    /// offered once more.
+    pub fn call_succeeded(&mut self, operation: &Operation, reply: &Reply) {
+        let owner = match (operation, reply) {
+            (Operation::Complete(owner, ..), _) => owner,
+            (Operation::Claim(claim), Reply::Claim(Ok(Claim::Completed(_)))) => &claim.owner,
+            _ => return,
+        };
+        if let Some(claimant) = self.claimants.get_mut(owner.token.as_bytes()) {
             claimant.pending_bytes = 0;
         }
     }

@@ -141,7 +141,7 @@ impl World {
             let is_lost = matches!(reply, Reply::Complete(Ok(Completion::Lost)));
             self.judge.call_failed(&call.operation, is_lost);
         } else {
-            self.judge.call_succeeded(&call.operation);
+            self.judge.call_succeeded(&call.operation, &reply);
         }
         if !call.is_given_up {
             // A process that is gone does not mind.
