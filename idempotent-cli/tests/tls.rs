@@ -8,12 +8,17 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+#[path = "../../xtask/src/free_port.rs"]
+mod free_port;
+
+use free_port::free_port;
 
 /// How long a server may take to start.
 const BOUND: Duration = Duration::from_secs(60);
@@ -48,11 +53,9 @@ impl Scene {
         let name = format!("idempotent-tls-{}-{}", programs[0], std::process::id());
         let folder = std::env::temp_dir().join(name);
         fs::create_dir_all(&folder).expect("a folder");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
         let scene = Self {
             folder,
-            port,
+            port: free_port(),
             server: None,
         };
         scene.certify();

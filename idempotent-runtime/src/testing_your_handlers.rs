@@ -111,11 +111,18 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! let store = FaultyStore::new(MemoryStore::new()); let app = Router::new() .route("/payments", post(create_payment))
-//! .with_state(testing::builder(store.clone()).build()); // The response is stored, but the service does not learn of
-//! it. store.lose_replies(Operation::Complete, 1); retry(&app, payment("8e03978e")).twice().assert_ran(1).await; //
-//! Without a store nothing runs: 503, until the store is back. store.refuse_everything(); let answers = retry(&app,
-//! payment("63b1c4a0")).assert_ran(0).await; assert_eq!(answers.responses()[0].status(), 503); store.recover();
+//! let store = FaultyStore::new(MemoryStore::new());
+//! let app = Router::new()
+//!     .route("/payments", post(create_payment))
+//!     .with_state(testing::builder(store.clone()).build());
+//! // The response is stored, but the service does not learn of it.
+//! store.lose_replies(Operation::Complete, 1);
+//! retry(&app, payment("8e03978e")).twice().assert_ran(1).await;
+//! // Without a store nothing runs: 503, until the store is back.
+//! store.refuse_everything();
+//! let answers = retry(&app, payment("63b1c4a0")).assert_ran(0).await;
+//! assert_eq!(answers.responses()[0].status(), 503);
+//! store.recover();
 //! retry(&app, payment("63b1c4a0")).twice().assert_ran(1).await;
 //! # }
 //! ```

@@ -25,6 +25,8 @@ mod commits;
 mod cost;
 #[path = "mysql/faults.rs"]
 mod faults;
+#[path = "../../xtask/src/free_port.rs"]
+mod free_port;
 #[path = "mysql/lanes.rs"]
 mod lanes;
 #[path = "mysql/locks.rs"]

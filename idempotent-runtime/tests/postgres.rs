@@ -28,6 +28,8 @@ mod commits;
 mod cost;
 #[path = "postgres/faults.rs"]
 mod faults;
+#[path = "../../xtask/src/free_port.rs"]
+mod free_port;
 #[path = "support/postgres_freezer.rs"]
 mod freezer;
 #[path = "postgres/group_faults.rs"]

@@ -33,6 +33,8 @@ mod damage;
 mod errors;
 #[path = "redis/failover.rs"]
 mod failover;
+#[path = "../../xtask/src/free_port.rs"]
+mod free_port;
 #[path = "redis/hints.rs"]
 mod hints;
 #[path = "support/insistent.rs"]

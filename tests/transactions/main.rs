@@ -1,6 +1,8 @@
 //! `#[tx]` on PostgreSQL, SQLite and MySQL: a handler's writes and its record are there together, or
 //! neither is. Each scenario is one function, and runs on every database through real HTTP.
 
+#[path = "../../xtask/src/free_port.rs"]
+mod free_port;
 #[path = "../../idempotent-runtime/tests/support/postgres_own_server.rs"]
 mod own_server;
 mod support;

@@ -10,6 +10,7 @@ mod bench;
 mod client_suite;
 mod clients;
 mod dependencies;
+mod free_port;
 mod guard;
 mod openapi;
 mod servers;

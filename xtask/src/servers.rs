@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::complain;
+use crate::free_port::free_port;
 use crate::guard::{self, Guarded, temporary_folder};
 
 /// How long a server may take to accept connections.
@@ -73,7 +74,7 @@ impl Kind {
             found_or_installed(program, program)?;
         }
         let folder = temporary_folder(self.program).map_err(|error| error.to_string())?;
-        let port = free_port().map_err(|error| error.to_string())?;
+        let port = free_port();
         let running = (self.start)(&folder, port).map_err(|error| error.to_string())?;
         let mut server = Server {
             url: running.url.clone(),
@@ -304,11 +305,6 @@ fn run(command: &mut Command) -> io::Result<()> {
         "{command:?} failed: {}",
         said.trim()
     )))
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 fn is_root() -> bool {

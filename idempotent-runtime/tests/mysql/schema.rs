@@ -4,6 +4,7 @@ use idempotent_runtime::ErrorKind;
 use idempotent_runtime::store::{self, Acquired, Claim, Store, StoreErrorKind};
 use sqlx::mysql::MySqlConnectOptions;
 
+use crate::free_port::free_port;
 use crate::sql::sql_store_tests;
 use crate::support::{Scratch, TTL, answer, chain, claimed, request, rival};
 
@@ -113,12 +114,8 @@ async fn connect_says_what_failed_and_not_the_password() {
     };
     let options = &scratch.options;
     let (port, database) = (options.get_port(), options.get_database().unwrap());
-    // A port that was free a moment ago.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let free = listener.local_addr().unwrap().port();
-    drop(listener);
     for (url, cause) in [
-        (url(options, "hunter2", free, database), "refused"),
+        (url(options, "hunter2", free_port(), database), "refused"),
         (url(options, "hunter2", port, database), "Access denied"),
     ] {
         let error = store::connect(&url).await.unwrap_err();

@@ -1,7 +1,6 @@
 //! Behind `PgBouncer`, where it is installed: in session mode all works, though it takes none of the store's
 //! settings.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use idempotent_runtime::store::{Claim, Completion, Severity, Store};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{Connection, PgConnection};
 
+use crate::free_port::free_port;
 use crate::support::{PATIENCE, Scratch, TTL, answer, claimed, pool, rival, skip};
 use crate::till::Till;
 
@@ -21,9 +21,7 @@ struct Bouncer {
 
 impl Bouncer {
     async fn start(scratch: &Scratch, mode: &str) -> Option<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
+        let port = free_port();
         let folder = std::env::temp_dir().join(&scratch.table);
         std::fs::create_dir(&folder).unwrap();
         let ini = folder.join("pgbouncer.ini");

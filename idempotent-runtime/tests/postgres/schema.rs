@@ -7,6 +7,7 @@ use idempotent_runtime::ErrorKind;
 use idempotent_runtime::store::postgres::PostgresStore;
 use idempotent_runtime::store::{ListFilter, Store, StoreErrorKind};
 
+use crate::free_port::free_port;
 use crate::own_server::OwnServer;
 use crate::sql::sql_store_tests;
 use crate::support::{PATIENCE, Scratch, backend, chain, claimed, pool, request, rival, server};
@@ -155,11 +156,7 @@ async fn connect_migrates_the_default_table() {
 
 #[tokio::test]
 async fn connect_says_what_failed_and_not_the_password() {
-    // A port that was free a moment ago.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
-    let url = format!("postgres://app:hunter2@127.0.0.1:{port}/payments");
+    let url = format!("postgres://app:hunter2@127.0.0.1:{}/payments", free_port());
     let error = PostgresStore::connect(&url).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store);
     let text = format!("{} {error:?}", chain(&error));

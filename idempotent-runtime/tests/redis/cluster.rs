@@ -8,8 +8,9 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 
 use super::kit::assert_conformant;
-use super::support::{Server, free_port, owner, response};
+use super::support::{Server, owner, response};
 use super::{LONG, another, complete, renewal, request};
+use crate::free_port::free_port;
 
 /// The slots of each server, the first and the last.
 const SLOTS: [[u16; 2]; 3] = [[0, 5460], [5461, 10922], [10923, 16383]];

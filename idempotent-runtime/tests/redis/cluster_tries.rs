@@ -12,8 +12,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use super::support::{Server, free_port, owner};
+use super::support::{Server, owner};
 use super::{LONG, another, request};
+use crate::free_port::free_port;
 
 /// In front of the only server, which names its address.
 #[derive(Clone, Default)]

@@ -8,6 +8,7 @@ use idempotent_runtime::store::{
 
 use super::support::{AS_USER, Server, owner, response, store_at, with_user};
 use super::{LONG, another, complete, release, renew, renewal, request, save};
+use crate::free_port::free_port;
 
 #[tokio::test]
 async fn server_over_its_memory_is_full_and_writes_nothing() {
@@ -149,10 +150,7 @@ async fn connect_says_what_failed_and_not_the_password() {
     password.arg("SET").arg("requirepass").arg("right");
     let mut connection = server.connection().await;
     password.exec_async(&mut connection).await.unwrap();
-    // A port that was free a moment ago.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let refused = format!("redis://:hunter2@{}", listener.local_addr().unwrap());
-    drop(listener);
+    let refused = format!("redis://:hunter2@127.0.0.1:{}", free_port());
     for (url, cause) in [
         (refused, "refused"),
         (

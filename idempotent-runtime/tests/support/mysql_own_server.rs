@@ -1,7 +1,6 @@
 //! A MariaDB server that no other test uses, from the programs that are installed.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
 use crate::claims::PATIENCE;
+use crate::free_port::free_port;
 use crate::servers::{skip, table};
 
 /// Stopped, and its files removed, when it is dropped.
@@ -41,9 +41,7 @@ impl OwnServer {
         init.arg(format!("--datadir={}", folder.join("data").display()));
         let output = init.output().unwrap();
         assert!(output.status.success(), "{output:?}");
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
+        let port = free_port();
         let mut server = Self {
             process: launch(&folder, port, settings),
             folder,

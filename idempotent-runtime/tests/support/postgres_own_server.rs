@@ -1,13 +1,12 @@
 //! A PostgreSQL server that no other test uses, from the programs that are installed.
 
-use std::ffi::OsStr;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use idempotent_runtime::Token;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
+use crate::free_port::free_port;
 use crate::support::skip;
 
 /// Stopped, and its files removed, when it is dropped.
@@ -27,30 +26,13 @@ impl OwnServer {
         };
         let random = u128::from_ne_bytes(*Token::random().unwrap().as_bytes());
         let data = std::env::temp_dir().join(format!("idempotent-postgres-{random:032x}"));
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
         let server = Self {
             programs,
             data,
-            port,
+            port: free_port(),
         };
-        let data = server.data.as_os_str();
-        run(
-            &server.programs,
-            "initdb",
-            [
-                OsStr::new("-A"),
-                "trust".as_ref(),
-                "-U".as_ref(),
-                "postgres".as_ref(),
-                "-N".as_ref(),
-                "-D".as_ref(),
-                data,
-            ],
-        );
+        let made = server.run("initdb", &["-A", "trust", "-U", "postgres", "-N"]);
+        assert!(made, "no data");
         server.start_again();
         Some(server)
     }
@@ -61,35 +43,44 @@ impl OwnServer {
         let quiet = format!(
             "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories='' -c autovacuum=off -c checkpoint_timeout=1d -c wal_level=minimal -c max_wal_senders=0"
         );
-        run(
-            &self.programs,
-            "pg_ctl",
-            [
-                OsStr::new("-w"),
-                "-D".as_ref(),
-                self.data.as_os_str(),
-                "-o".as_ref(),
-                quiet.as_ref(),
-                "start".as_ref(),
-            ],
-        );
+        let log = self.data.join("log");
+        let to_log = log.to_str().unwrap();
+        let patient = ["-w", "-t", "300", "-l", to_log, "-o", &quiet, "start"];
+        let started = self.run("pg_ctl", &patient);
+        assert!(started, "{:?}", std::fs::read_to_string(&log));
     }
 
     /// Ends all connections.
     #[allow(dead_code, reason = "not every test that starts a server")]
     pub(crate) fn stop(&self) {
-        run(
-            &self.programs,
-            "pg_ctl",
-            [
-                OsStr::new("-w"),
-                "-m".as_ref(),
-                "fast".as_ref(),
-                "-D".as_ref(),
-                self.data.as_os_str(),
-                "stop".as_ref(),
-            ],
-        );
+        let stopped = self.run("pg_ctl", &["-w", "-t", "300", "-m", "fast", "stop"]);
+        assert!(stopped, "it goes on");
+    }
+
+    /// Whether the program succeeded. The server refuses to run as root.
+    fn run(&self, program: &str, arguments: &[&str]) -> bool {
+        let program = self.programs.join(program);
+        let is_root = Command::new("id")
+            .arg("-u")
+            .output()
+            .is_ok_and(|id| id.stdout == b"0\n");
+        let mut command = if is_root {
+            let mut command = Command::new("runuser");
+            command.args(["-u", "postgres", "--"]).arg(&program);
+            command
+        } else {
+            Command::new(&program)
+        };
+        let status = command
+            .arg("-D")
+            .arg(&self.data)
+            .args(arguments)
+            .current_dir(std::env::temp_dir())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        status.is_ok_and(|status| status.success())
     }
 
     /// From when it reads its settings the next time.
@@ -111,18 +102,7 @@ impl OwnServer {
 
 impl Drop for OwnServer {
     fn drop(&mut self) {
-        let data = self.data.as_os_str();
-        run(
-            &self.programs,
-            "pg_ctl",
-            [
-                OsStr::new("-m"),
-                "immediate".as_ref(),
-                "-D".as_ref(),
-                data,
-                "stop".as_ref(),
-            ],
-        );
+        self.run("pg_ctl", &["-m", "immediate", "stop"]);
         drop(std::fs::remove_dir_all(&self.data));
     }
 }
@@ -132,32 +112,4 @@ fn programs() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
     let programs = versions.filter_map(|version| Some(version.ok()?.path().join("bin")));
     programs.filter(|bin| bin.join("initdb").exists()).max()
-}
-
-/// The server refuses to run as root.
-fn run<const N: usize>(programs: &Path, program: &str, arguments: [&OsStr; N]) {
-    let program = programs.join(program);
-    let is_root = Command::new("id")
-        .arg("-u")
-        .output()
-        .is_ok_and(|id| id.stdout == b"0\n");
-    let mut command = if is_root {
-        let mut command = Command::new("runuser");
-        command.args(["-u", "postgres", "--"]).arg(&program);
-        command
-    } else {
-        Command::new(&program)
-    };
-    let status = command
-        .args(arguments)
-        .current_dir(std::env::temp_dir())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    assert!(
-        status.is_ok_and(|status| status.success()),
-        "{}",
-        program.display()
-    );
 }

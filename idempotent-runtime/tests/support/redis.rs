@@ -1,12 +1,13 @@
 //! Redis servers for tests: the shared one, and servers of a test's own.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use idempotent_runtime::store::redis::RedisStore;
 use idempotent_runtime::{Fingerprint, Owner, RecordKey, StoredResponse, Token};
+
+use crate::free_port::free_port;
 
 /// Says why a test did nothing, unless nothing may be left out.
 fn skip<T>(why: &str) -> Option<T> {
@@ -185,18 +186,6 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
-
-/// One that was free a moment ago, as was the one that servers of a Cluster talk to each other on.
-pub(crate) fn free_port() -> u16 {
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
-        let other = port.checked_add(10_000);
-        if other.is_some_and(|other| TcpListener::bind(("127.0.0.1", other)).is_ok()) {
-            return port;
-        }
     }
 }
 

@@ -6,6 +6,8 @@ pub mod books;
 pub mod client;
 pub mod crashing;
 pub mod crashing_transactions;
+#[path = "../../../xtask/src/free_port.rs"]
+mod free_port;
 pub mod ledger;
 pub mod load;
 pub mod proxy;

@@ -60,7 +60,7 @@ impl Server {
         }
         let folder = workspace::folder(program);
         prepare(kind, &folder);
-        let port = workspace::free_port();
+        let port = super::free_port::free_port();
         let server = Self {
             kind,
             process: Mutex::new(launch(kind, &folder, port)),

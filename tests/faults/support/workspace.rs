@@ -2,7 +2,6 @@
 //! servers in it, however the run ends.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -65,12 +64,6 @@ pub fn forget(pid: u32) {
 
 fn pid_file(pid: u32) -> PathBuf {
     workspace().root.join("pids").join(pid.to_string())
-}
-
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
 }
 
 /// The program's path: on the path, or where Debian puts PostgreSQL's programs.

@@ -15,11 +15,12 @@
 //! use idempotent_runtime::store::mysql::MySqlStore;
 //!
 //! # async fn example(pool: sqlx::MySqlPool) -> Result<(), idempotent_runtime::Error> {
-//! // Creates the table if it is missing: let store =
-//! MySqlStore::connect("mysql://payments:secret@10.0.0.5/payments").await?;
+//! // Creates the table if it is missing:
+//! let store = MySqlStore::connect("mysql://payments:secret@10.0.0.5/payments").await?;
 //!
-//! // Or with the application's pool, which `#[tx]` uses: let store =
-//! MySqlStore::new(pool).with_table("payment_keys")?; store.migrate().await?;
+//! // Or with the application's pool, which `#[tx]` uses:
+//! let store = MySqlStore::new(pool).with_table("payment_keys")?;
+//! store.migrate().await?;
 //!
 //! let idempotency = Idempotency::new(store);
 //! # Ok(())

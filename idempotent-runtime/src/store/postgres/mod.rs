@@ -26,9 +26,12 @@
 //! // With a pool of its own:
 //! let store = PostgresStore::connect("postgres://app@db.internal/payments").await?;
 //!
-//! // Or with the application's pool, which `#[tx]` uses: let pool = PgPoolOptions::new()
-//! .connect("postgres://app@db.internal/payments") .await?; let store =
-//! PostgresStore::new(pool).with_table("payment_keys")?; store.migrate().await?;
+//! // Or with the application's pool, which `#[tx]` uses:
+//! let pool = PgPoolOptions::new()
+//!     .connect("postgres://app@db.internal/payments")
+//!     .await?;
+//! let store = PostgresStore::new(pool).with_table("payment_keys")?;
+//! store.migrate().await?;
 //!
 //! let idempotency = Idempotency::new(store);
 //! # drop(idempotency);

@@ -19,8 +19,9 @@
 //! let store = RedisStore::connect("redis://127.0.0.1:6379").await?.with_prefix("payments:")?;
 //! let idempotency = Idempotency::new(store);
 //!
-//! // Or at the address that Sentinels report; one Sentinel that answers is enough: let url =
-//! "redis+sentinel://app:password@10.0.0.1,10.0.0.2,10.0.0.3/payments/0"; let store = RedisStore::connect(url).await?;
+//! // Or at the address that Sentinels report; one Sentinel that answers is enough:
+//! let url = "redis+sentinel://app:password@10.0.0.1,10.0.0.2,10.0.0.3/payments/0";
+//! let store = RedisStore::connect(url).await?;
 //! # drop((idempotency, store));
 //! # Ok(())
 //! # }

@@ -22,8 +22,8 @@
 //! use idempotent_runtime::store::sqlite::SqliteStore;
 //!
 //! # async fn example(pool: sqlx::SqlitePool) -> Result<(), idempotent_runtime::Error> {
-//! // A file of its own, created if it is missing: let idempotency =
-//! Idempotency::connect("sqlite:/var/lib/shop/idempotency.db").await?;
+//! // A file of its own, created if it is missing:
+//! let idempotency = Idempotency::connect("sqlite:/var/lib/shop/idempotency.db").await?;
 //!
 //! // Or a table in the application's database:
 //! let store = SqliteStore::new(pool).with_table("payment_keys")?;

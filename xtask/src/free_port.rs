@@ -1,0 +1,16 @@
+//! Ports for servers that are told which one to listen on.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::TcpListener;
+
+/// A port on which nothing listens now, on 127.0.0.1. None of those that the system gives to
+/// connections (from 32,768 on by Linux' default): one of these could take it before the server
+/// has started, or while it is restarted. Nothing listens on the port 10,000 above it either, on
+/// which the nodes of a Redis Cluster talk to each other.
+pub(crate) fn free_port() -> u16 {
+    let random = RandomState::new();
+    let ports = (0_u32..).map(|nth| 10_000 + (random.hash_one(nth) % 12_000) as u16);
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let mut free = ports.filter(|port| is_free(*port) && is_free(port + 10_000));
+    free.next().expect("one of the ports is free")
+}
