@@ -10,7 +10,6 @@ use super::ClaimGuard;
 use super::claim_guard::{Answer, Interrupted};
 use super::pauses::Pauses;
 use crate::observer::{Event, Observers};
-use crate::prompt;
 use crate::record::StoredResponse;
 
 /// The longest pause between two tries to store a response.
@@ -111,7 +110,6 @@ impl ClaimGuard {
         // Without a runtime nothing can go on; the lease will tell.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             tasks.spawn_on(rest, &runtime);
-            prompt::displace(&runtime);
         }
     }
 

@@ -14,12 +14,12 @@ use std::time::Duration;
 use futures_util::future::{Either, Ready, ready};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::claim_terms::ClaimTerms;
 use super::given_up::{self, GivenUp, How};
 use super::leases::LeaseGuard;
 use super::steps::{Held, Unread};
+use super::tasks::TaskToken;
 use super::{Described, Detach, Engine, Refusal, Steps};
 use crate::observer::{Event, Outcome, StoreCall};
 use crate::record::{CompactResponse, Owner, StoredResponse};
@@ -48,7 +48,7 @@ pub(crate) struct ClaimGuard {
     )]
     aliases: Vec<Box<ClaimGuard>>,
     /// Keeps [`Engine::shutdown`] waiting.
-    _running: TaskTrackerToken,
+    _running: TaskToken,
 }
 
 /// How far the attempt is.
@@ -103,7 +103,7 @@ impl ClaimGuard {
         claim: ClaimTerms,
         Acquired { attempt, age }: Acquired,
         asked_at: Instant,
-        (runtime, running): (Handle, TaskTrackerToken),
+        (runtime, running): (Handle, TaskToken),
     ) -> Box<Self> {
         engine.0.held.fetch_add(1, Ordering::AcqRel);
         engine.observers().tell(|| Event::Claimed {

@@ -14,9 +14,9 @@ use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
-use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
 
+use super::tasks::Tasks;
 use crate::observer::{Event, Observers};
 use crate::prompt;
 
@@ -47,7 +47,7 @@ enum Progress {
 /// Moves work to a task.
 #[derive(Clone, Debug)]
 pub(crate) struct Mover {
-    tasks: TaskTracker,
+    tasks: Tasks,
     runtime: Option<Handle>,
     span: Span,
     /// What is moved counts as one of these.
@@ -98,7 +98,7 @@ impl Drop for Member {
 
 impl Mover {
     /// Moves to the runtime and the span that this is called in.
-    pub(crate) fn new(tasks: &TaskTracker) -> Self {
+    pub(crate) fn new(tasks: &Tasks) -> Self {
         let runtime = Handle::try_current().ok();
         Self {
             tasks: tasks.clone(),
@@ -140,7 +140,6 @@ impl Mover {
         };
         self.tasks
             .spawn_on(rest.instrument(self.span.clone()), &runtime);
-        prompt::displace(&runtime);
     }
 }
 
@@ -148,7 +147,7 @@ impl<F> Detach<Pin<Box<F>>>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    pub(crate) fn new(tasks: &TaskTracker, future: F) -> Self {
+    pub(crate) fn new(tasks: &Tasks, future: F) -> Self {
         Self::by(Mover::new(tasks), Box::pin(future))
     }
 }

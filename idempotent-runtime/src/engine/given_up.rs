@@ -286,7 +286,7 @@ async fn serve(serving: Serving) {
             }
             continue;
         };
-        if engine.is_closing() && engine.tasks().is_empty() {
+        if engine.is_closing() && engine.tasks().len() == 0 {
             return;
         }
         tokio::select! {

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 
 use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeySet, RecordKey};
@@ -44,10 +43,12 @@ mod secrets;
 mod steps;
 mod sweep;
 mod take_over;
+mod tasks;
 mod transaction;
 mod wait;
 
 use self::periodic::Periodic;
+use self::tasks::Tasks;
 
 pub(crate) use abandoned::{Crashed, DescribeAbandoned};
 pub(crate) use claim_guard::{Answer, ClaimGuard, Own};
@@ -80,7 +81,7 @@ struct Inner {
     sweeper: Periodic,
     lookout: Periodic,
     secrets: secrets::Secrets,
-    tasks: TaskTracker,
+    tasks: Tasks,
     held: AtomicUsize,
     pending: background::Pending,
     given_up: given_up::Queue,
@@ -179,7 +180,7 @@ impl Engine {
             calls,
             retention: settings.retention,
             idle_limit: settings.transaction_timeout + IDLE_MARGIN,
-            tasks: TaskTracker::new(),
+            tasks: Tasks::new(),
             held: AtomicUsize::new(0),
             pending: background::Pending::new(settings.max_pending_bytes),
             given_up: given_up::Queue::default(),
@@ -205,14 +206,13 @@ impl Engine {
         self.0.calls.backend().store()
     }
 
-    pub(crate) fn tasks(&self) -> &TaskTracker {
+    pub(crate) fn tasks(&self) -> &Tasks {
         &self.0.tasks
     }
 
     /// Stops claiming, waits for what runs, and says how many claims were left at the deadline.
     pub(crate) async fn shutdown(&self, deadline: Duration) -> usize {
         self.0.closing.store(true, Ordering::Release);
-        self.0.tasks.close();
         self.0.sweeper.stop();
         self.0.lookout.stop();
         self.0.secrets.stop();

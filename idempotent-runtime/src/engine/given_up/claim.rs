@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::engine::pauses::Pauses;
+use crate::engine::tasks::TaskToken;
 use crate::record::Owner;
 use crate::store::{Release, StoreError};
 
@@ -67,7 +67,7 @@ pub(in crate::engine) struct GivenUp {
     pub(super) first_look: Duration,
     pauses: Pauses,
     /// Keeps [`Engine::shutdown`] waiting until the store has replied once.
-    pub(super) unanswered: Option<TaskTrackerToken>,
+    pub(super) unanswered: Option<TaskToken>,
 }
 
 impl GivenUp {

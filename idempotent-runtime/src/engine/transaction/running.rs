@@ -2,8 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use tokio_util::task::task_tracker::TaskTrackerToken;
-
+use crate::engine::tasks::TaskToken;
 use crate::engine::{Described, Engine};
 use crate::key::RecordKey;
 use crate::observer::Event;
@@ -13,11 +12,11 @@ pub(super) struct Running {
     pub(super) engine: Engine,
     /// What it runs, as observers know it, once it has begun for a record.
     observed: Option<Described>,
-    _token: TaskTrackerToken,
+    _token: TaskToken,
 }
 
 impl Running {
-    pub(super) fn new(engine: &Engine, token: TaskTrackerToken) -> Self {
+    pub(super) fn new(engine: &Engine, token: TaskToken) -> Self {
         engine.0.held.fetch_add(1, Ordering::AcqRel);
         Self {
             engine: engine.clone(),
