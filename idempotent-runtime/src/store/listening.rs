@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::key::RecordKey;
 use crate::prompt;
@@ -57,15 +57,19 @@ pub(super) async fn keep_listening<F, E>(
 {
     let mut pause = FIRST_PAUSE;
     loop {
-        match listen_once().await {
-            // There was a connection.
-            Ok(()) => pause = FIRST_PAUSE,
-            Err(error) => tracing::debug!(
+        let begun = Instant::now();
+        let ended = listen_once().await;
+        // There was a connection: no attempt to make one takes so long.
+        if ended.is_ok() || begun.elapsed() > CONNECT_TIMEOUT * 2 {
+            pause = FIRST_PAUSE;
+        }
+        if let Err(error) = ended {
+            tracing::debug!(
                 store,
                 channel,
                 error = &error as &dyn Error,
                 "no notifications; waiters poll until there is a connection again"
-            ),
+            );
         }
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -88,7 +92,32 @@ pub(super) fn parse_key(hex: &[u8]) -> Option<RecordKey> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+
+    /// The pauses had grown to ten seconds while the server was down, and stayed there: waiters polled for so long after
+    /// each connection that ended with an error, however long it had lived.
+    #[tokio::test(start_paused = true)]
+    async fn connection_that_lived_is_made_again_soon() {
+        let begun = AtomicUsize::new(0);
+        let listen_once = || async {
+            // Refused until the pauses are long; then one that lives for a minute, then one that stays.
+            match begun.fetch_add(1, Ordering::Relaxed) {
+                0..10 => {}
+                10 => sleep(Duration::from_secs(60)).await,
+                _ => std::future::pending().await,
+            }
+            Err(std::io::Error::other("no connection"))
+        };
+        let started = Instant::now();
+        let refused = Duration::from_millis(100 + 200 + 400 + 800 + 1_600 + 3_200 + 6_400)
+            + LONGEST_PAUSE * 3;
+        let listening = keep_listening::<_, std::io::Error>("a store", "a channel", listen_once);
+        let soon = refused + Duration::from_secs(60) + FIRST_PAUSE * 2;
+        drop(tokio::time::timeout_at(started + soon, listening).await);
+        assert_eq!(begun.into_inner(), 12);
+    }
 
     #[test]
     fn only_64_hexadecimal_digits_are_a_key() {
