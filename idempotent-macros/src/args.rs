@@ -10,7 +10,7 @@ use crate::value::{Argument, Limits, Value, Words};
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
-const TEN_YEARS: u64 = 10 * 365 * 24 * HOUR;
+const TEN_YEARS: u64 = 10 * 366 * 24 * HOUR;
 
 const TTL_RULE: &str = "must be more than zero and at most ten years";
 const TTL: Limits = (1..=TEN_YEARS, TTL_RULE);

@@ -27,8 +27,9 @@ pub enum ErrorKind {
     /// The table or the file does not exist yet: see [`Target::open`](crate::store::Target::open).
     NotMigrated,
     /// A [`Locator`](crate::Locator) does not name a key: its key is not one that a client can send, or
-    /// its key or scope cannot be serialized.
-    InvalidIdentity,
+    /// its key or scope cannot be serialized. Also: a text is not that of a [`Seen`](crate::Seen) or of a
+    /// [`ListCursor`](crate::store::ListCursor).
+    InvalidLocator,
 }
 
 impl Error {

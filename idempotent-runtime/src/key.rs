@@ -201,13 +201,13 @@ impl std::str::FromStr for RecordKey {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidIdentity`] unless the text is 64 hexadecimal digits.
+    /// [`ErrorKind::InvalidLocator`] unless the text is 64 hexadecimal digits.
     fn from_str(hex: &str) -> Result<Self, Error> {
         let bytes = bytes_of_hex(hex).and_then(|bytes| bytes.try_into().ok());
         let message = "a record key is 64 hexadecimal digits";
         bytes
             .map(Self)
-            .ok_or_else(|| Error::new(ErrorKind::InvalidIdentity, message))
+            .ok_or_else(|| Error::new(ErrorKind::InvalidLocator, message))
     }
 }
 

@@ -157,7 +157,7 @@ impl Locator {
         let key = match &self.key {
             KeySource::Record(_) => {
                 let message = "a record key is a digest: the key that it was made of is not known";
-                return Err(Error::new(ErrorKind::InvalidIdentity, message));
+                return Err(Error::new(ErrorKind::InvalidLocator, message));
             }
             KeySource::Header(value) => {
                 Key::parse(value.as_bytes(), KeySyntax::Lenient).map_err(invalid_key)?
@@ -190,12 +190,12 @@ fn serialized<T: Serialize + ?Sized>(value: &T) -> Serialized {
 }
 
 fn invalid_key(cause: InvalidKey) -> Error {
-    Error::new(ErrorKind::InvalidIdentity, "the locator has an invalid key").with_source(cause)
+    Error::new(ErrorKind::InvalidLocator, "the locator has an invalid key").with_source(cause)
 }
 
 fn unserializable(cause: &Arc<serde_json::Error>) -> Error {
     let message = "the locator's scope or key cannot be serialized";
-    Error::new(ErrorKind::InvalidIdentity, message).with_source(Arc::clone(cause))
+    Error::new(ErrorKind::InvalidLocator, message).with_source(Arc::clone(cause))
 }
 
 /// Never shows scope and key: they are identities and secrets.
@@ -260,7 +260,7 @@ impl FromStr for Seen {
 
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidIdentity`] if the text is not that of a `Seen`.
+    /// [`ErrorKind::InvalidLocator`] if the text is not that of a `Seen`.
     fn from_str(text: &str) -> Result<Self, Error> {
         let read = || {
             let (text, others) = text.split_once('+').unwrap_or((text, "0"));
@@ -271,7 +271,7 @@ impl FromStr for Seen {
                 others: others.parse().ok()?,
             })
         };
-        read().ok_or_else(|| Error::new(ErrorKind::InvalidIdentity, "not an attempt that was seen"))
+        read().ok_or_else(|| Error::new(ErrorKind::InvalidLocator, "not an attempt that was seen"))
     }
 }
 

@@ -36,8 +36,6 @@ mod freezer;
 mod group_faults;
 #[path = "postgres/groups.rs"]
 mod groups;
-#[path = "postgres/hints.rs"]
-mod hints;
 #[path = "support/insistent.rs"]
 mod insistent;
 #[path = "postgres/interleavings.rs"]
@@ -50,6 +48,8 @@ mod losses;
 mod lost_replies;
 #[path = "postgres/marks.rs"]
 mod marks;
+#[path = "postgres/notifications.rs"]
+mod notifications;
 #[path = "support/postgres_own_server.rs"]
 mod own_server;
 #[path = "postgres/paths.rs"]

@@ -35,8 +35,6 @@ mod errors;
 mod failover;
 #[path = "../../xtask/src/free_port.rs"]
 mod free_port;
-#[path = "redis/hints.rs"]
-mod hints;
 #[path = "support/insistent.rs"]
 mod insistent;
 #[path = "redis/kit.rs"]
@@ -44,6 +42,8 @@ mod kit;
 #[allow(unreachable_pub, reason = "shared with tests of the workspace")]
 #[path = "../../tests/behaviour/support/logged.rs"]
 mod logged;
+#[path = "redis/notifications.rs"]
+mod notifications;
 #[path = "redis/proxies.rs"]
 mod proxies;
 #[path = "support/redis_proxy.rs"]

@@ -83,7 +83,7 @@ async fn records_are_listed_with_operation_and_label_and_resolved_by_record_key(
     let found = idempotency.inspect(&by_key).await.unwrap().unwrap();
     assert_eq!(found.record_key, record.key);
     let error = idempotency.resolve_with(&by_key, |_| async { Recovery::Retry });
-    assert_eq!(error.await.unwrap_err().kind(), ErrorKind::InvalidIdentity);
+    assert_eq!(error.await.unwrap_err().kind(), ErrorKind::InvalidLocator);
     let resolution = idempotency.resolve(&by_key, Recovery::Replay(paid())).await;
     assert!(matches!(resolution.unwrap(), Resolution::Resolved));
     let found = idempotency.inspect(&payment()).await.unwrap().unwrap();
@@ -140,7 +140,7 @@ fn a_record_key_is_read_from_all_of_its_digits() {
     ] {
         assert_eq!(
             wrong.parse::<RecordKey>().unwrap_err().kind(),
-            ErrorKind::InvalidIdentity,
+            ErrorKind::InvalidLocator,
             "{wrong}"
         );
     }

@@ -142,7 +142,7 @@ async fn a_waiter_is_refused_when_the_store_goes_away_and_the_owner_is_not() {
 
 /// On tokio's paused clock: what counts is how often the store is asked, not how fast it answers.
 #[tokio::test(start_paused = true)]
-async fn waiters_on_a_store_without_hints_look_together() {
+async fn waiters_on_a_store_without_notifications_look_together() {
     let store = FaultyStore::new(MemoryStore::new()).without_notifications();
     let local = Local::new(store.clone(), routes());
     let first = local.spawn("/patient", "key");

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::client::Answer;
 use crate::operator::Did;
-use crate::plan::Hints;
+use crate::plan::Notifications;
 
 pub const NAME: &str = "simulated";
 
@@ -175,19 +175,19 @@ struct Outbox {
 #[derive(Clone, Debug)]
 pub struct Link {
     outbox: Arc<Mutex<Outbox>>,
-    hints: Hints,
+    notifications: Notifications,
 }
 
 impl Link {
     /// `first_call` numbers the calls: they are numbered apart from every other process's.
-    pub fn new(first_call: u64, hints: Hints) -> Self {
+    pub fn new(first_call: u64, notifications: Notifications) -> Self {
         let outbox = Outbox {
             next_call: first_call,
             ..Outbox::default()
         };
         Self {
             outbox: Arc::new(Mutex::new(outbox)),
-            hints,
+            notifications,
         }
     }
 
@@ -358,16 +358,16 @@ impl Store for Link {
                 pending::<()>().await;
             }
         };
-        match self.hints {
-            Hints::None => return Subscription::none(),
-            Hints::Spurious => return Subscription::reliable(std::future::ready(())),
-            Hints::Lossy | Hints::Reliable => {}
+        match self.notifications {
+            Notifications::None => return Subscription::none(),
+            Notifications::Spurious => return Subscription::reliable(std::future::ready(())),
+            Notifications::Lossy | Notifications::Reliable => {}
         }
         self.emit(Emission::Subscribe(*key, changed));
-        if self.hints == Hints::Reliable {
+        if self.notifications == Notifications::Reliable {
             Subscription::reliable(resolved)
         } else {
-            Subscription::hint(resolved)
+            Subscription::best_effort(resolved)
         }
     }
 

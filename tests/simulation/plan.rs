@@ -31,7 +31,7 @@ pub struct Plan {
     pub retention: Millis,
     pub max_pending_bytes: usize,
     pub replay_cache: bool,
-    pub hints: Hints,
+    pub notifications: Notifications,
     pub secrets: Secrets,
     /// How long a recovery function takes, once it has looked what has happened.
     pub recovery_takes: Millis,
@@ -186,7 +186,7 @@ pub enum Mode {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hints {
+pub enum Notifications {
     None,
     Lossy,
     Reliable,
@@ -287,7 +287,12 @@ impl Plan {
             retention: rng.pick(&[30 * 86_400_000, 30 * 86_400_000, 60_000]),
             max_pending_bytes: rng.pick(&[64 << 20, 64 << 20, 3_000, 0]),
             replay_cache: rng.percent(50),
-            hints: rng.pick(&[Hints::None, Hints::Lossy, Hints::Reliable, Hints::Spurious]),
+            notifications: rng.pick(&[
+                Notifications::None,
+                Notifications::Lossy,
+                Notifications::Reliable,
+                Notifications::Spurious,
+            ]),
             secrets,
             recovery_takes,
             cancels: rng.percent(50),

@@ -48,7 +48,7 @@ impl Process {
             .build()
             .expect("a runtime");
         let first_call = (id.slot as u64) << 48 | u64::from(id.generation) << 32;
-        let link = Link::new(first_call, plan.hints);
+        let link = Link::new(first_call, plan.notifications);
         let (idempotency, router, start) = {
             let _entered = runtime.enter();
             let start = Instant::now();

@@ -8,9 +8,12 @@ use std::net::TcpListener;
 /// has started, or while it is restarted. Nothing listens on the port 10,000 above it either, on
 /// which the nodes of a Redis Cluster talk to each other.
 pub(crate) fn free_port() -> u16 {
-    let random = RandomState::new();
-    let ports = (0_u32..).map(|nth| 10_000 + (random.hash_one(nth) % 12_000) as u16);
     let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let mut free = ports.filter(|port| is_free(*port) && is_free(port + 10_000));
-    free.next().expect("one of the ports is free")
+    loop {
+        // Seeded at random: crates of randomness are not worth a port.
+        let port = 10_000 + (RandomState::new().hash_one(()) % 12_000) as u16;
+        if is_free(port) && is_free(port + 10_000) {
+            return port;
+        }
+    }
 }

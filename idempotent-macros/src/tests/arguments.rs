@@ -55,11 +55,11 @@ fn every_argument_is_documented() {
 #[test]
 fn values_have_limits() {
     let good = [
-        "ttl_hours = 87600",
+        "ttl_hours = 87840",
         "ttl_minutes = 1",
         "ttl_secs = 1_000",
         "ttl = \"1ms\"",
-        "ttl = \"3650d\"",
+        "ttl = \"3660d\"",
         "lease = \"10ms\"",
         "lease = \"24h\"",
         "ttl = \"5s\"",
@@ -78,7 +78,7 @@ fn values_have_limits() {
         assert_eq!(mistakes(args), 0, "{args}");
     }
     let bad = [
-        "ttl_hours = 87601",
+        "ttl_hours = 87841",
         "ttl_hours = 0",
         "ttl_hours = -1",
         "ttl_hours = 24u64",
@@ -101,13 +101,13 @@ fn values_have_limits() {
         "ttl_hours = 0",
         "ttl_minutes = 0",
         "ttl_secs = 0",
-        "ttl = \"3651d\"",
-        "ttl_hours = 87601",
-        "ttl_minutes = 5256001",
-        "ttl_secs = 315360001",
+        "ttl = \"3661d\"",
+        "ttl_hours = 87841",
+        "ttl_minutes = 5270401",
+        "ttl_secs = 316224001",
         "lease = \"0s\"",
-        "lease = \"3651d\"",
-        "in_flight = \"wait\", wait = \"3651d\"",
+        "lease = \"3661d\"",
+        "in_flight = \"wait\", wait = \"3661d\"",
         "in_flight = \"wait\", wait = \"0ms\"",
         "in_flight = \"wait\", wait = \"2h\"",
         "wait = \"1s\"",

@@ -82,7 +82,7 @@ fn none() -> Failure {
 
 fn failure(error: &Error) -> Failure {
     match error.kind() {
-        ErrorKind::InvalidIdentity => {
+        ErrorKind::InvalidLocator => {
             Failure::bad_request("The key is not one that a client can send.")
         }
         _ => Failure::of_store(error, ""),

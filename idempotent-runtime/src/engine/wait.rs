@@ -1,7 +1,7 @@
 //! Waiting for another attempt's answer.
 //!
 //! A store that tells reliably of changes wakes its waiters. For any other, one task a key and process
-//! looks at the record every now and then, helped by the store's hints, and wakes all waiters of
+//! looks at the record every now and then, helped by the store's notifications, and wakes all waiters of
 //! that key here. Waiters hold nothing but memory.
 
 use std::pin::Pin;
@@ -101,7 +101,7 @@ impl Watches {
         let mut pause = Duration::ZERO;
         let mut first_seen = None;
         // From look to look the same one, so that a store is asked for it once.
-        let mut hint = self.hint(&key);
+        let mut notification = self.notification(&key);
         while looking.0.strong_count() > 0 {
             match self.running_attempt(&key).await {
                 Ok(attempt)
@@ -111,9 +111,9 @@ impl Watches {
             }
             tokio::select! {
                 biased;
-                () = &mut hint => {
-                    hint = self.hint(&key);
-                    // A hint may resolve for no reason, again and again.
+                () = &mut notification => {
+                    notification = self.notification(&key);
+                    // A notification may resolve for no reason, again and again.
                     sleep(pause).await;
                     pause = (pause * 2).clamp(SHORTEST_WAIT, FIRST_POLL);
                 }
@@ -123,7 +123,7 @@ impl Watches {
         }
     }
 
-    fn hint(&self, key: &RecordKey) -> Change {
+    fn notification(&self, key: &RecordKey) -> Change {
         Box::pin(self.calls.store().subscribe(key).changed())
     }
 

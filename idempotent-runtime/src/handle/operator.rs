@@ -48,10 +48,10 @@ impl Idempotency {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`] when the store is unavailable or has a
+    /// [`ErrorKind::InvalidLocator`], or [`ErrorKind::Store`] when the store is unavailable or has a
     /// record that cannot be read.
-    pub async fn inspect(&self, identity: &Locator) -> Result<Option<Inspection>, Error> {
-        let found = self.records(&self.locate(identity)?).await?;
+    pub async fn inspect(&self, locator: &Locator) -> Result<Option<Inspection>, Error> {
+        let found = self.records(&self.locate(locator)?).await?;
         let known = Known::read(self.engine(), &found).map_err(unread);
         let mut found = found.into_iter();
         let Some((key, record)) = found.next() else {
@@ -162,16 +162,16 @@ impl Idempotency {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`]: the decision may have been carried out; look with
+    /// [`ErrorKind::InvalidLocator`], or [`ErrorKind::Store`]: the decision may have been carried out; look with
     /// [`inspect`](Self::inspect). If it was not, the key is abandoned as before, with a higher attempt number, after
     /// at most 30 s.
     pub async fn resolve(
         &self,
-        identity: &Locator,
+        locator: &Locator,
         recovery: Recovery,
     ) -> Result<Resolution, Error> {
-        let keys = self.locate(identity)?;
-        match self.abandoned(identity, &keys).await? {
+        let keys = self.locate(locator)?;
+        match self.abandoned(locator, &keys).await? {
             ControlFlow::Continue(found) => self.carry_out(found, recovery, None).await,
             ControlFlow::Break(otherwise) => Ok(otherwise),
         }
@@ -205,16 +205,16 @@ impl Idempotency {
     /// key, and if the finished steps of the attempt cannot be read. The function is not called then.
     pub async fn resolve_with<F, Fut>(
         &self,
-        identity: &Locator,
+        locator: &Locator,
         recover: F,
     ) -> Result<Resolution, Error>
     where
         F: FnOnce(Abandoned) -> Fut,
         Fut: Future<Output = Recovery>,
     {
-        let resolved = identity.resolve()?;
-        let keys = self.locate(identity)?;
-        let found = match self.abandoned(identity, &keys).await? {
+        let resolved = locator.resolve()?;
+        let keys = self.locate(locator)?;
+        let found = match self.abandoned(locator, &keys).await? {
             ControlFlow::Continue(found) => found,
             ControlFlow::Break(otherwise) => return Ok(otherwise),
         };
@@ -252,10 +252,10 @@ impl Idempotency {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`]: the record may have been removed.
-    pub async fn forget(&self, identity: &Locator) -> Result<bool, Error> {
+    /// [`ErrorKind::InvalidLocator`], or [`ErrorKind::Store`]: the record may have been removed.
+    pub async fn forget(&self, locator: &Locator) -> Result<bool, Error> {
         let mut is_removed = false;
-        for key in self.locate(identity)?.iter() {
+        for key in self.locate(locator)?.iter() {
             is_removed |= self.engine().forget(key).await.map_err(not_removed)?;
         }
         Ok(is_removed)
@@ -293,15 +293,15 @@ impl Idempotency {
         })
     }
 
-    pub(crate) fn locate(&self, identity: &Locator) -> Result<KeySet, Error> {
-        if let Some(key) = identity.record_key() {
+    pub(crate) fn locate(&self, locator: &Locator) -> Result<KeySet, Error> {
+        if let Some(key) = locator.record_key() {
             return Ok(KeySet::new(key, None));
         }
         let Resolved {
             operation,
             scope,
             key,
-        } = identity.resolve()?;
+        } = locator.resolve()?;
         Ok(self.record_keys().derive(operation, scope, &key))
     }
 }

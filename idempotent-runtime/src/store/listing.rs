@@ -233,10 +233,10 @@ impl FromStr for ListCursor {
 
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidIdentity`] if the text is not that of a cursor.
+    /// [`ErrorKind::InvalidLocator`] if the text is not that of a cursor.
     fn from_str(text: &str) -> Result<Self, Error> {
         let bytes = crate::key::bytes_of_hex(text).filter(|bytes| bytes.len() <= LONGEST_CURSOR);
-        let bytes = bytes.ok_or_else(|| Error::new(ErrorKind::InvalidIdentity, "not a cursor"))?;
+        let bytes = bytes.ok_or_else(|| Error::new(ErrorKind::InvalidLocator, "not a cursor"))?;
         Ok(Self(bytes.into()))
     }
 }

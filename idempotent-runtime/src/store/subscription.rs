@@ -24,7 +24,7 @@ impl Subscription {
 
     /// A notification that may be lost (a pub/sub message): the waiter polls too, but less often.
     #[must_use]
-    pub fn hint(changed: impl Future<Output = ()> + Send + 'static) -> Self {
+    pub fn best_effort(changed: impl Future<Output = ()> + Send + 'static) -> Self {
         Self {
             changed: Some(Box::pin(changed)),
             reliable: false,

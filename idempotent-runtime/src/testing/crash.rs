@@ -129,7 +129,7 @@ where
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidIdentity`], or [`ErrorKind::Store`] if the store fails or the key already has a record.
+/// [`ErrorKind::InvalidLocator`], or [`ErrorKind::Store`] if the store fails or the key already has a record.
 pub async fn leave_abandoned(idempotency: &Idempotency, locator: &Locator) -> Result<(), Error> {
     let operation = match locator.record_key() {
         Some(_) => "",

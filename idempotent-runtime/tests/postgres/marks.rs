@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::time::timeout;
 
 use crate::calls::{at_once, complete};
-use crate::hints::{abandoned, listened, must_wake, waiting};
+use crate::notifications::{abandoned, listened, must_wake, waiting};
 use crate::support::{PATIENCE, Scratch, TTL, answer, backend, claimed, pool, request, rival};
 
 /// As a process does for those who wait there; says whether the record is running.
@@ -119,7 +119,7 @@ async fn record_that_nobody_waits_for_is_not_marked_and_tells_nobody() {
     let woken = waiting(&scratch, &here, &waited_for).await;
 
     let completed = claimed(&there).await;
-    // Only who waits asks for a mark: whether there are hints at all is asked more often.
+    // Only who waits asks for a mark: whether there are notifications at all is asked more often.
     drop(here.subscribe(&completed.owner.key));
     let released = claimed(&there).await;
     let old = abandoned(&there).await;

@@ -6,7 +6,7 @@ use idempotent_runtime::store::{
     Acquired, Claim, ClaimRequest, Completion, ListFilter, Renewal, Renewed, Store as _,
 };
 
-use crate::hints::abandoned;
+use crate::notifications::abandoned;
 use crate::support::{Scratch, TTL, answer, claimed, pool, rival};
 
 /// Before PostgreSQL 15 each user may create in `public`. One such operator made every record expire at once, and each retry of

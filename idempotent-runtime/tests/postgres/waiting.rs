@@ -132,7 +132,7 @@ async fn until_marked(scratch: &Scratch) {
 
 /// By looking, the second one would not find out.
 #[tokio::test]
-async fn request_that_waits_in_another_process_is_woken_by_the_hint() {
+async fn request_that_waits_in_another_process_is_woken_by_the_notification() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };
@@ -209,8 +209,8 @@ async fn request_that_waits_is_answered_where_nobody_can_listen() {
     };
     let nowhere = PgConnectOptions::clone(&scratch.options).port(1);
     let looks = found_out_by_looking(&scratch, nowhere).await;
-    // Whether there are hints that can be relied on, and then for one: not with each look again.
-    assert_eq!(looks.asked_for_hints.load(Ordering::SeqCst), 2);
+    // Whether there are notifications that can be relied on, and then for one: not with each look again.
+    assert_eq!(looks.asked_for_notifications.load(Ordering::SeqCst), 2);
     assert_eq!(scratch.listeners().await.len(), 0);
     assert!(!is_marked(&scratch).await, "no process would hear of it");
     scratch.clean_up().await;

@@ -99,7 +99,7 @@ async fn user_without_permission_is_rejected() {
     }
 }
 
-/// Publishing is a hint: the completion that it tells of has happened.
+/// A notification may be lost: the completion that it tells of has happened.
 #[tokio::test]
 async fn user_who_may_not_publish_completes_all_the_same() {
     let documented = "+set +get +getrange +strlen +eval +evalsha +setrange +pttl +pexpire +del";
@@ -175,7 +175,7 @@ async fn connect_says_what_failed_and_not_the_password() {
 }
 
 #[tokio::test]
-async fn store_on_a_client_of_the_application_works_and_gives_hints() {
+async fn store_on_a_client_of_the_application_works_and_gives_notifications() {
     let Some(server) = Server::start(&[]).await else {
         return;
     };

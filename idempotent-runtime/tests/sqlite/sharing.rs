@@ -137,7 +137,7 @@ async fn short_lock_is_waited_for() {
     );
 }
 
-/// A waiter sees what this store writes; a hint that comes for no reason would not show here.
+/// A waiter sees what this store writes; a notification that comes for no reason would not show here.
 #[tokio::test]
 async fn waiters_are_woken_by_what_this_store_writes() {
     let directory = Directory::new();

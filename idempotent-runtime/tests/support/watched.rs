@@ -16,9 +16,9 @@ use idempotent_runtime::{Owner, Record, RecordKey, StoredResponse};
 #[derive(Debug, Default)]
 pub(crate) struct Looks {
     pub(crate) count: AtomicUsize,
-    /// How often the store was asked for hints.
-    pub(crate) asked_for_hints: AtomicUsize,
-    /// Whether a look sees what the one before it saw, until there is a hint.
+    /// How often the store was asked for notifications.
+    pub(crate) asked_for_notifications: AtomicUsize,
+    /// Whether a look sees what the one before it saw, until there is a notification.
     pub(crate) are_blind: AtomicBool,
     seen: Mutex<Option<Record>>,
 }
@@ -108,10 +108,12 @@ impl Store for Watched {
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {
-        self.looks.asked_for_hints.fetch_add(1, Ordering::SeqCst);
-        let (hint, looks) = (self.store.subscribe(key), Arc::clone(&self.looks));
-        Subscription::hint(async move {
-            hint.changed().await;
+        self.looks
+            .asked_for_notifications
+            .fetch_add(1, Ordering::SeqCst);
+        let (notification, looks) = (self.store.subscribe(key), Arc::clone(&self.looks));
+        Subscription::best_effort(async move {
+            notification.changed().await;
             looks.are_blind.store(false, Ordering::SeqCst);
         })
     }

@@ -208,7 +208,7 @@ async fn what_no_client_can_have_sent_names_no_key() {
             idempotency.forget(&identity).await.unwrap_err(),
         ];
         for error in errors {
-            assert_eq!(error.kind(), ErrorKind::InvalidIdentity, "{error:?}");
+            assert_eq!(error.kind(), ErrorKind::InvalidLocator, "{error:?}");
             assert!(std::error::Error::source(&error).is_some());
         }
     }

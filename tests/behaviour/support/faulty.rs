@@ -70,7 +70,7 @@ pub struct FaultyStore {
     refuses_bodies: bool,
     delay: Duration,
     locked: Arc<Mutex<Option<RecordKey>>>,
-    gives_hints: bool,
+    gives_notifications: bool,
     is_certain: bool,
 }
 
@@ -87,7 +87,7 @@ impl FaultyStore {
             refuses_bodies: false,
             delay: Duration::ZERO,
             locked: Arc::default(),
-            gives_hints: true,
+            gives_notifications: true,
             is_certain: false,
         }
     }
@@ -123,7 +123,7 @@ impl FaultyStore {
     /// Tells no waiter of a change: each has to look.
     pub fn without_notifications(self) -> Self {
         Self {
-            gives_hints: false,
+            gives_notifications: false,
             ..self
         }
     }
@@ -412,7 +412,7 @@ impl Store for FaultyStore {
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {
-        if self.gives_hints {
+        if self.gives_notifications {
             self.inner.subscribe(key)
         } else {
             Subscription::none()

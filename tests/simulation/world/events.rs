@@ -116,8 +116,8 @@ impl World {
     pub(super) fn notify(&mut self, operation: &Operation) {
         for key in operation.keys() {
             for changed in self.subscribers.remove(&key).unwrap_or_default() {
-                let is_lost =
-                    self.plan.hints == crate::plan::Hints::Lossy && self.network.percent(30);
+                let is_lost = self.plan.notifications == crate::plan::Notifications::Lossy
+                    && self.network.percent(30);
                 if !is_lost {
                     self.schedule(self.now + 1, Event::Notify(changed));
                 }

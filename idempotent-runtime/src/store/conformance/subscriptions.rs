@@ -1,6 +1,6 @@
 //! Subscriptions: a waiter for a notification that is never lost must get it.
 //!
-//! A store that gives none, or only a hint, is not judged: its waiters poll.
+//! A store that gives none, or one that may be lost, is not judged: its waiters poll.
 
 use std::time::Duration;
 

@@ -67,7 +67,7 @@ use self::connector::Connector;
 #[cfg(feature = "tokio-postgres")]
 use self::deadpool::DeadpoolTransactions;
 use self::error::NAME;
-use self::hints::PgHints;
+use self::notifications::PgNotifications;
 use self::records::Records;
 use self::schema::Place;
 use self::statements::{Statements, statement};
@@ -91,9 +91,9 @@ mod deadpool;
 mod error;
 mod grouped;
 mod groups;
-mod hints;
 mod lane;
 mod lanes;
+mod notifications;
 mod records;
 mod row;
 mod schema;
@@ -116,7 +116,7 @@ const MOST_CONNECTIONS: u32 = 10;
 pub struct PostgresStore {
     records: Arc<Records>,
     /// `None`: waiters here poll.
-    hints: Option<PgHints>,
+    notifications: Option<PgNotifications>,
     /// The pool that `#[tx]` uses instead of the store's.
     #[cfg(feature = "tokio-postgres")]
     deadpool: Option<deadpool_postgres::Pool>,
@@ -142,15 +142,18 @@ impl PostgresStore {
     fn of(records: Records) -> Self {
         Self {
             records: Arc::new(records),
-            hints: None,
+            notifications: None,
             #[cfg(feature = "tokio-postgres")]
             deadpool: None,
         }
     }
 
     fn with_notifications(self) -> Self {
-        let hints = Some(PgHints::new(Arc::clone(&self.records)));
-        Self { hints, ..self }
+        let notifications = Some(PgNotifications::new(Arc::clone(&self.records)));
+        Self {
+            notifications,
+            ..self
+        }
     }
 
     /// A store with a pool of its own for `#[tx]`, at most 10 connections, in the table
@@ -317,7 +320,7 @@ impl Store for PostgresStore {
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {
-        match &self.hints {
+        match &self.notifications {
             Some(listener) => listener.subscribe(key),
             None => Subscription::none(),
         }
@@ -359,7 +362,7 @@ impl fmt::Debug for PostgresStore {
             .field("table", self.records.table())
             .field("schema", &self.records.place().schema)
             .field("connections", &self.records.connections())
-            .field("hints", &self.hints)
+            .field("notifications", &self.notifications)
             .finish_non_exhaustive()
     }
 }

@@ -49,7 +49,7 @@ impl PostgresStore {
     #[must_use]
     pub fn without_notifications(self) -> Self {
         Self {
-            hints: None,
+            notifications: None,
             ..self
         }
     }
@@ -76,7 +76,7 @@ impl PostgresStore {
             deadpool: self.deadpool,
             ..Self::of(Records::new(connector, connections, place))
         };
-        match self.hints {
+        match self.notifications {
             Some(_) => store.with_notifications(),
             None => store,
         }

@@ -88,10 +88,10 @@ use bytes::Bytes;
 
 use self::claim::{ClaimCall, PlainSet};
 use self::error::NAME;
-use self::hints::RedisHints;
 use self::limit::Limit;
 use self::line::Line;
 use self::name::LONGEST_PREFIX;
+use self::notifications::RedisNotifications;
 use self::records::Records;
 use self::scripts::Script;
 use self::servers::Servers;
@@ -112,12 +112,12 @@ mod configuration;
 mod connect;
 mod debt;
 mod error;
-mod hints;
 mod limit;
 mod line;
 mod link;
 mod listing;
 mod name;
+mod notifications;
 mod pulse;
 mod reconnecting;
 mod records;
@@ -140,7 +140,7 @@ pub struct RedisStore<C = ReconnectingConnection> {
     records: Records<C>,
     channel: Arc<str>,
     /// `None`: waiters here poll.
-    hints: Option<Arc<RedisHints>>,
+    notifications: Option<Arc<RedisNotifications>>,
     plain: PlainSet,
     limit: Limit,
 }
@@ -160,7 +160,7 @@ impl<C> RedisStore<C> {
         Self {
             records: Records::new(line, RedisStore::DEFAULT_PREFIX),
             channel: channel(RedisStore::DEFAULT_PREFIX),
-            hints: None,
+            notifications: None,
             plain: PlainSet::default(),
             limit: Limit::default(),
         }
@@ -181,8 +181,8 @@ impl<C> RedisStore<C> {
         }
         self.records.prefix = prefix.into();
         self.channel = channel(prefix);
-        if let Some(hints) = &self.hints {
-            self.hints = Some(Arc::new(hints.on(Arc::clone(&self.channel))));
+        if let Some(notifications) = &self.notifications {
+            self.notifications = Some(Arc::new(notifications.on(Arc::clone(&self.channel))));
         }
         Ok(self)
     }
@@ -197,8 +197,8 @@ impl<C> RedisStore<C> {
     }
 
     fn hearing(mut self, servers: Servers) -> Self {
-        let hints = RedisHints::new(servers, Arc::clone(&self.channel));
-        self.hints = Some(Arc::new(hints));
+        let notifications = RedisNotifications::new(servers, Arc::clone(&self.channel));
+        self.notifications = Some(Arc::new(notifications));
         self.records.is_quiet = false;
         self
     }
@@ -206,7 +206,7 @@ impl<C> RedisStore<C> {
     /// Publishes no notifications and listens for none: all waiters poll, in other processes too.
     #[must_use]
     pub fn without_notifications(mut self) -> Self {
-        self.hints = None;
+        self.notifications = None;
         self.records.is_quiet = true;
         self
     }
@@ -361,10 +361,10 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {
-        match &self.hints {
-            Some(hints) => {
+        match &self.notifications {
+            Some(notifications) => {
                 let (name, line) = (self.records.name(key), self.records.line.clone());
-                hints.subscribe(key, name, line)
+                notifications.subscribe(key, name, line)
             }
             None => Subscription::none(),
         }
@@ -380,7 +380,7 @@ impl<C> fmt::Debug for RedisStore<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore")
             .field("prefix", &self.records.prefix)
-            .field("hints", &self.hints)
+            .field("notifications", &self.notifications)
             .finish_non_exhaustive()
     }
 }

@@ -359,7 +359,7 @@ impl Store for SqliteStore {
     }
 
     fn subscribe(&self, key: &RecordKey) -> Subscription {
-        Subscription::hint(self.records.shared.waiters.watch(*key))
+        Subscription::best_effort(self.records.shared.waiters.watch(*key))
     }
 
     fn transactor(&self) -> Option<Transactor> {

@@ -281,7 +281,7 @@ BEGIN
     WHERE r.record_key = the_key AND r.state = 1 AND r.expires_at > clock_timestamp();
     is_running := FOUND;
     IF is_running AND NOT is_marked THEN
-        -- A mark that a crash takes back is a hint that is lost: no caller need wait for the disk,
+        -- A mark that a crash takes back is a lost notification: no caller need wait for the disk,
         -- and least of all the one that completes the record meanwhile.
         PERFORM set_config('synchronous_commit', 'off', true);
         UPDATE {schema}."{table}" r

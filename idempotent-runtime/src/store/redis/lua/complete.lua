@@ -39,7 +39,7 @@ if has_room then
 else
   stored = redis.pcall('SET', KEYS[1], completed .. response, 'PX', ARGV[2])
 end
--- A hint: a server that forbids publishing must not fail what was written before.
+-- A notification may be lost: a server that forbids publishing must not fail what was written before.
 if state == 'w' and stored.ok and not ARGV[4] then
   redis.pcall('PUBLISH', string.sub(KEYS[1], 1, -65) .. 'done', string.sub(KEYS[1], -64))
 end

@@ -1,4 +1,4 @@
-//! Hints for those who wait.
+//! Notifications for those who wait.
 
 use std::time::Duration;
 
@@ -199,7 +199,7 @@ async fn listener_comes_back_after_the_server_and_goes_with_the_store() {
 }
 
 #[tokio::test]
-async fn store_without_hints_tells_nobody() {
+async fn store_without_notifications_tells_nobody() {
     let Some(server) = Server::start(&[]).await else {
         return;
     };

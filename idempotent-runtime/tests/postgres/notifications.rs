@@ -1,4 +1,4 @@
-//! Hints for those who wait.
+//! Notifications for those who wait.
 
 use std::time::{Duration, Instant};
 
@@ -182,7 +182,7 @@ async fn those_who_wait_hold_no_connection() {
 }
 
 #[tokio::test]
-async fn store_without_hints_marks_nothing_and_listens_to_nothing() {
+async fn store_without_notifications_marks_nothing_and_listens_to_nothing() {
     let Some(scratch) = Scratch::migrated().await else {
         return;
     };

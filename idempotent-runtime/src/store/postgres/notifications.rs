@@ -1,4 +1,4 @@
-//! Hints for waiters: one connection that listens, and marks on the records that are waited for,
+//! Notifications for waiters: one connection that listens, and marks on the records that are waited for,
 //! without which no change is announced.
 
 use std::fmt;
@@ -27,7 +27,7 @@ const MARK_TIMEOUT: Duration = Duration::from_secs(5);
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
 /// Listens to the table's channel from the first subscription on, until it is dropped.
-pub(super) struct PgHints {
+pub(super) struct PgNotifications {
     ear: Arc<Ear>,
     listening: Listening,
 }
@@ -45,7 +45,7 @@ struct Ear {
 #[derive(Default)]
 struct ToMark(Mutex<Option<UnboundedSender<RecordKey>>>);
 
-impl PgHints {
+impl PgNotifications {
     pub(super) fn new(records: Arc<Records>) -> Self {
         let ear = Ear {
             channel: format!("{}_done", records.table()),
@@ -67,7 +67,7 @@ impl PgHints {
             .ensure(&runtime, || listen(Arc::clone(&self.ear)));
         let changed = self.ear.waiters.watch(*key);
         let (to_mark, key) = (Arc::clone(&self.ear.to_mark), *key);
-        Subscription::hint(async move {
+        Subscription::best_effort(async move {
             // Not before a caller waits. What has changed by then is found out by the mark.
             to_mark.ask_for(key);
             changed.await;
@@ -75,9 +75,9 @@ impl PgHints {
     }
 }
 
-impl fmt::Debug for PgHints {
+impl fmt::Debug for PgNotifications {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PgHints")
+        f.debug_struct("PgNotifications")
             .field("channel", &self.ear.channel)
             .finish_non_exhaustive()
     }

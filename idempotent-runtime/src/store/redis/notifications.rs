@@ -1,4 +1,4 @@
-//! Hints for waiters: one pub/sub connection, whose messages wake them, and marks on the records that
+//! Notifications for waiters: one pub/sub connection, whose messages wake them, and marks on the records that
 //! are waited for, without which no change is announced.
 
 use std::fmt;
@@ -29,14 +29,14 @@ const QUIET: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Listens to a channel from the first subscription on, until it is dropped.
-pub(super) struct RedisHints {
+pub(super) struct RedisNotifications {
     servers: Servers,
     channel: Arc<str>,
     waiters: Arc<Waiters>,
     listening: Listening,
 }
 
-impl RedisHints {
+impl RedisNotifications {
     pub(super) fn new(servers: Servers, channel: Arc<str>) -> Self {
         Self {
             servers,
@@ -64,7 +64,7 @@ impl RedisHints {
             listen(servers, channel, Arc::clone(&self.waiters))
         });
         let changed = self.waiters.watch(*key);
-        Subscription::hint(async move {
+        Subscription::best_effort(async move {
             let mut changed = pin!(changed);
             // Not before a caller waits. What has changed by then is found out by the mark.
             tokio::select! {
@@ -95,9 +95,9 @@ where
 }
 
 /// Never the servers, whose URL may hold a password.
-impl fmt::Debug for RedisHints {
+impl fmt::Debug for RedisNotifications {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisHints")
+        f.debug_struct("RedisNotifications")
             .field("channel", &self.channel)
             .finish_non_exhaustive()
     }
