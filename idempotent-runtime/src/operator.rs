@@ -348,7 +348,9 @@ pub enum Resolution {
     /// carried out in at least one of them, and the others are resolved too, or a client's retry has found the decision
     /// and follows it.
     Resolved,
-    /// The decision was [`Recovery::Unknown`](crate::Recovery::Unknown): the key is abandoned as before.
+    /// The decision was [`Recovery::Unknown`](crate::Recovery::Unknown), or a recovery function's
+    /// [`Recovery::Retry`](crate::Recovery::Retry) about an attempt that has finished steps
+    /// ([`resolve_with`](crate::Idempotency::resolve_with)): the key is abandoned as before.
     Undecided,
     /// There is no record: the key is free.
     NotFound,

@@ -106,7 +106,9 @@ pub enum Recovery {
     Replay(StoredResponse),
     /// The effect did not take place, or only partly. From a recovery function: run the handler as the next attempt, in
     /// which finished steps return their stored results. From an operator
-    /// ([`Idempotency::resolve`](crate::Idempotency::resolve)): free the key **and discard its steps**.
+    /// ([`Idempotency::resolve`](crate::Idempotency::resolve)): free the key **and discard its steps**. From a recovery
+    /// function that an operator calls ([`Idempotency::resolve_with`](crate::Idempotency::resolve_with)): free the key,
+    /// unless it has finished steps.
     Retry,
     /// It is not known (yet): 409 `outcome-unknown`, and the record stays as it is.
     Unknown,

@@ -338,6 +338,23 @@ async fn an_operator_can_run_the_recovery_function() {
     assert!(matches!(outcome, Ok(Resolution::NotFound)), "{outcome:?}");
 }
 
+/// Written for `on_abandoned`, where the next attempt goes on after the charge: the key was freed, and charged again.
+#[tokio::test]
+async fn retry_of_a_recovery_function_discards_no_finished_steps() {
+    let (crashes, world) = cut_off().await;
+    let idempotency = crashes.builder().build();
+    let go_on = async |abandoned: Abandoned| match abandoned.step::<u64>("charge") {
+        Ok(Some(_charge)) => Recovery::Retry,
+        Ok(None) | Err(_) => Recovery::Unknown,
+    };
+    let outcome = idempotency.resolve_with(&payment(), go_on).await;
+    assert!(matches!(outcome, Ok(Resolution::Undecided)), "{outcome:?}");
+    let server = serve_on(crashes.store.clone(), routes(&world)).await;
+    let answer = reply(server.post("/pay", "key", "")).await;
+    assert_eq!(answer.text(), "paid by attempt 2");
+    assert_eq!(world.effects(), ["hold", "charge"]);
+}
+
 #[tokio::test]
 async fn forget_removes_whatever_there_is() {
     let (crashes, world) = cut_off().await;

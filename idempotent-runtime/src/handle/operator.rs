@@ -180,6 +180,10 @@ impl Idempotency {
     /// Like [`resolve`](Self::resolve), but a recovery function decides: that of `on_abandoned = path`, or any other.
     /// It is called only if the key is abandoned.
     ///
+    /// [`Recovery::Retry`] from a function never discards a finished step: if there is one, nothing changes
+    /// ([`Resolution::Undecided`]). The next request with the key continues after its finished steps if the operation
+    /// has `on_abandoned = "retry"` or a recovery function.
+    ///
     /// ```
     /// use idempotent_runtime::{Abandoned, Error, Idempotency, Locator, Recovery, Resolution};
     ///
@@ -223,6 +227,7 @@ impl Idempotency {
         };
         let records = || found.iter().map(|(_, record)| record);
         let known = Known::read(self.engine(), &found).map_err(unread)?;
+        let has_steps = !known.steps.is_empty();
         let recovery = recover(Abandoned {
             key: resolved.key,
             record: known.told.unwrap_or(*key),
@@ -233,8 +238,11 @@ impl Idempotency {
             steps: known.steps,
             extensions: self.extensions().clone(),
         });
-        let recovery = recovery.await;
-        self.carry_out(found, recovery, None).await
+        match recovery.await {
+            // The function counts on them: in the next attempt they return their results.
+            Recovery::Retry if has_steps => Ok(Resolution::Undecided),
+            recovery => self.carry_out(found, recovery, None).await,
+        }
     }
 
     /// Removes the record of a key, **whatever its state**, and returns whether there was one. Dangerous: the next
