@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use idempotent_runtime::store::StoreErrorKind;
+use idempotent_runtime::store::memory::MemoryStore;
 use idempotent_runtime::{ExecuteError, Execution, Idempotency, ManualClock, Policy};
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::support::{FaultyStore, Operation};
+use crate::support::{Fault, FaultyStore, Operation};
 
 static POLICY: Policy = Policy::new().ttl(Duration::from_secs(1));
 
@@ -44,5 +46,41 @@ fn another_runtime_looks_out_for_one_that_stands_still() {
     // A minute and a half after the runtime has stood still at the latest, and then each second.
     let looks = store.calls(Operation::List);
     assert!(looks > 100, "{looks}");
+    drop(standing);
+}
+
+/// A claim that it has to give up, because a call at startup was refused.
+#[test]
+fn another_runtime_gives_up_what_is_left_to_one_that_stands_still() {
+    let standing = runtime(false);
+    let store = FaultyStore::new(MemoryStore::new());
+    let idempotency = Idempotency::builder(store.clone())
+        .secret_check(false)
+        .build();
+    store.script_times(2, Operation::Claim, Fault::ReplyLost);
+    let unavailable = Fault::Refused(StoreErrorKind::Unavailable);
+    store.script(Operation::Release, unavailable);
+    standing.block_on(async {
+        let run = || async { Ok::<_, ExecuteError>(1) };
+        let executed = idempotency.execute(&POLICY, "job", (), "at startup", &1, run);
+        assert!(executed.await.is_err());
+        while store.calls(Operation::Release) == 0 {
+            tokio::task::yield_now().await;
+        }
+        // The call has ended, too.
+        tokio::task::yield_now().await;
+    });
+    runtime(true).block_on(async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        once(&idempotency, "another").await;
+        let released = async {
+            while store.calls(Operation::Release) == 1 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            once(&idempotency, "at startup").await;
+        };
+        let released = tokio::time::timeout(Duration::from_secs(60), released);
+        released.await.expect("it is given up");
+    });
     drop(standing);
 }
