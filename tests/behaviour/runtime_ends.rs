@@ -10,7 +10,7 @@ use axum::response::Response;
 use axum::routing::post;
 use futures_util::{StreamExt, stream};
 use idempotent_runtime::store::memory::MemoryStore;
-use idempotent_runtime::{ManualClock, idempotent};
+use idempotent_runtime::{ManualClock, Release, idempotent};
 use tokio::runtime::Runtime;
 
 use crate::support::{App, Fault, FaultyStore, Local, Operation, Probe};
@@ -28,8 +28,14 @@ async fn pay(State(probe): State<Probe>) -> String {
     probe.run_gated().await.to_string()
 }
 
+#[idempotent]
+async fn refuse(State(probe): State<Probe>) -> Release<String> {
+    Release(probe.run().to_string())
+}
+
 fn routes() -> Router<App> {
     Router::new()
+        .route("/refuse", post(refuse))
         .route("/open_stream", post(open_stream))
         .route("/pay", post(pay))
 }
@@ -240,6 +246,31 @@ fn claim_that_is_being_given_up_when_a_runtime_ends_is_given_up_by_a_shutdown() 
     assert_eq!(second.block_on(shutdown), 0);
     assert_eq!(scene.store.calls(Operation::Release), 2);
     assert_eq!(scene.local.idempotency.pending(), 0);
+}
+
+/// The handler has said that nothing happened. The key was abandoned with its lease.
+#[test]
+fn runtime_ends_while_a_claim_is_being_released() {
+    for fault in [Fault::Swallowed, Fault::Waits, Fault::ReplyWaits] {
+        let scene = scene();
+        let (store, local) = (&scene.store, &scene.local);
+        store.script(Operation::Release, fault);
+        let first = runtime(1);
+        first.block_on(async {
+            local.spawn("/refuse", "key");
+            while store.calls(Operation::Release) == 0 {
+                tokio::task::yield_now().await;
+            }
+        });
+        drop(first);
+        let second = runtime(1);
+        second.block_on(async {
+            assert_eq!(local.post("/refuse", "other").await.text(), "2");
+            let given_up = tokio::time::timeout(Duration::from_secs(60), local.pending(0));
+            given_up.await.expect("it is given up");
+            assert_eq!(local.post("/refuse", "key").await.text(), "3");
+        });
+    }
 }
 
 /// A request is refused whose claim has happened, and its runtime ends while that is given up.
