@@ -63,7 +63,7 @@
 //! | store | its own connections, at most | uses the application's pool | when all are in use |
 //! | --- | --- | --- | --- |
 //! | PostgreSQL | 13 for each runtime of a process: 10 for work, 2 for leases, 1 for notifications | for `#[tx]` only | a claim waits for twice the [store timeout](crate::IdempotencyBuilder::store_timeout) (2 s); then the request gets a 503, and nothing has happened |
-//! | MySQL | 12 for each process: 10 for work, 2 for leases | for `#[tx]` only | the same |
+//! | MySQL | 12 for each runtime of a process: 10 for work, 2 for leases | for `#[tx]` only | the same |
 //! | SQLite | 1 writer, a few readers | no | a claim waits for the writer |
 //! | Redis | 3 for each process: operations, renewals, notifications | no | connections are multiplexed: no call waits for one |
 //!

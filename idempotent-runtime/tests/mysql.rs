@@ -37,6 +37,8 @@ mod own_server;
 mod proxy;
 #[path = "mysql/refusals.rs"]
 mod refusals;
+#[path = "mysql/runtimes.rs"]
+mod runtimes;
 #[path = "mysql/schema.rs"]
 mod schema;
 #[path = "support/servers.rs"]

@@ -10,7 +10,7 @@ use axum::response::Response;
 use axum::routing::post;
 use futures_util::{StreamExt, stream};
 use idempotent_runtime::store::memory::MemoryStore;
-use idempotent_runtime::{ManualClock, idempotent};
+use idempotent_runtime::{ManualClock, Release, idempotent};
 use tokio::runtime::Runtime;
 
 use crate::support::{App, Fault, FaultyStore, Local, Operation, Probe};
@@ -28,8 +28,14 @@ async fn pay(State(probe): State<Probe>) -> String {
     probe.run_gated().await.to_string()
 }
 
+#[idempotent]
+async fn refuse(State(probe): State<Probe>) -> Release<String> {
+    Release(probe.run().to_string())
+}
+
 fn routes() -> Router<App> {
     Router::new()
+        .route("/refuse", post(refuse))
         .route("/open_stream", post(open_stream))
         .route("/pay", post(pay))
 }
@@ -164,11 +170,11 @@ fn runtime_ends_while_a_claim_is_on_its_way() {
         scene.store.waiting().await;
     });
     drop(first);
-    assert_eq!(scene.local.idempotency.pending(), 0);
     scene.local.probe.open();
     let second = runtime(1);
     let retry = second.block_on(scene.local.post("/pay", "key"));
     assert_eq!((retry.status, retry.text()), (200, "1"));
+    second.block_on(scene.local.pending(0));
 }
 
 /// The call that gives a claim up is on its way: the claim is not forgotten with the runtime.
@@ -201,5 +207,98 @@ fn claim_that_is_being_given_up_when_a_runtime_ends_is_given_up_by_the_next_one(
         pending.await.expect("both are given up");
         local.probe.open();
         assert_eq!(local.post("/pay", "key").await.text(), "1");
+    });
+}
+
+/// The store has claimed, and the runtime ends before that is known. Nothing has run, and the key was abandoned with its lease.
+#[test]
+fn runtime_ends_while_the_reply_to_a_claim_is_on_its_way() {
+    let scene = scene();
+    let (store, local) = (&scene.store, &scene.local);
+    store.script(Operation::Claim, Fault::ReplyWaits);
+    let first = runtime(1);
+    first.block_on(async {
+        local.spawn("/pay", "key");
+        store.waiting().await;
+    });
+    drop(first);
+    assert_given_up_by_the_next_request(&scene);
+}
+
+/// Nothing gave the claim up before the next runtime had one of its own to give up.
+#[test]
+fn claim_that_is_being_given_up_when_a_runtime_ends_is_given_up_at_the_next_request() {
+    let scene = scene();
+    let (store, local) = (&scene.store, &scene.local);
+    give_up_in_vain(&scene);
+    assert_eq!(store.calls(Operation::Release), 1);
+    assert_given_up_by_the_next_request(&scene);
+    assert_eq!(local.probe.runs(), 2);
+}
+
+/// It waited for that until its deadline.
+#[test]
+fn claim_that_is_being_given_up_when_a_runtime_ends_is_given_up_by_a_shutdown() {
+    let scene = scene();
+    give_up_in_vain(&scene);
+    let second = runtime(1);
+    let shutdown = scene.local.idempotency.shutdown(Duration::from_secs(60));
+    assert_eq!(second.block_on(shutdown), 0);
+    assert_eq!(scene.store.calls(Operation::Release), 2);
+    assert_eq!(scene.local.idempotency.pending(), 0);
+}
+
+/// The handler has said that nothing happened. The key was abandoned with its lease.
+#[test]
+fn runtime_ends_while_a_claim_is_being_released() {
+    for fault in [Fault::Swallowed, Fault::Waits, Fault::ReplyWaits] {
+        let scene = scene();
+        let (store, local) = (&scene.store, &scene.local);
+        store.script(Operation::Release, fault);
+        let first = runtime(1);
+        first.block_on(async {
+            local.spawn("/refuse", "key");
+            while store.calls(Operation::Release) == 0 {
+                tokio::task::yield_now().await;
+            }
+        });
+        drop(first);
+        let second = runtime(1);
+        second.block_on(async {
+            assert_eq!(local.post("/refuse", "other").await.text(), "2");
+            let given_up = tokio::time::timeout(Duration::from_secs(60), local.pending(0));
+            given_up.await.expect("it is given up");
+            assert_eq!(local.post("/refuse", "key").await.text(), "3");
+        });
+    }
+}
+
+/// A request is refused whose claim has happened, and its runtime ends while that is given up.
+fn give_up_in_vain(scene: &Scene) {
+    let (store, local) = (&scene.store, &scene.local);
+    store.script_times(2, Operation::Claim, Fault::ReplyLost);
+    store.script(Operation::Release, Fault::Swallowed);
+    let first = runtime(1);
+    first.block_on(async {
+        let refused = local.post("/pay", "key").await;
+        refused.assert_problem(503, "store-unavailable");
+        while store.calls(Operation::Release) == 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+    drop(first);
+}
+
+/// Of any key.
+fn assert_given_up_by_the_next_request(scene: &Scene) {
+    let local = &scene.local;
+    let second = runtime(1);
+    second.block_on(async {
+        local.probe.open();
+        assert_eq!(local.post("/pay", "other").await.text(), "1");
+        let given_up = tokio::time::timeout(Duration::from_secs(60), local.pending(0));
+        given_up.await.expect("it is given up");
+        local.probe.open();
+        assert_eq!(local.post("/pay", "key").await.text(), "2");
     });
 }

@@ -26,6 +26,7 @@ mod records;
 mod rotation;
 mod runaway;
 mod silence;
+mod standing;
 mod startup;
 mod status;
 mod unprotected;

@@ -317,8 +317,15 @@ impl Engine {
         claim: &ClaimTerms,
         take_over: Option<u32>,
     ) -> Result<Claim, StoreError> {
-        let (calls, asked_at) = (&self.0.calls, Instant::now());
-        let first = match claim.ask(calls, take_over).await {
+        let mut question = Question {
+            engine: self,
+            claim,
+            take_over,
+            asked_at: Instant::now(),
+            runtime: Handle::current(),
+            is_held: false,
+        };
+        let first = match question.ask().await {
             Err(error) if error.may_have_happened() || error.kind() == StoreErrorKind::Busy => {
                 error
             }
@@ -326,15 +333,7 @@ impl Engine {
         };
         tracing::debug!(record = %claim.owner.key, error = &first as &dyn std::error::Error,
             "claim failed; retrying with the same token");
-        let second = claim.ask(calls, take_over).await;
-        if claim.has_lost_question() && !matches!(second, Ok(Claim::Acquired { .. })) {
-            let how = match take_over {
-                None => How::Release,
-                Some(_) => How::Either,
-            };
-            let given_up = GivenUp::new(claim.owner, how).may_still_arrive(asked_at, claim.lease);
-            hand_over(self, given_up, &Handle::current());
-        }
+        let second = question.ask().await;
         // Another request has the record locked, and that is what the key is known by.
         second.map_err(|error| {
             let is_of_store = matches!(
@@ -347,6 +346,40 @@ impl Engine {
                 _ => error,
             }
         })
+    }
+}
+
+/// A claim that is being asked for. Where that ends without the claim, also because its runtime ends, a question that got no reply
+/// may arrive later.
+struct Question<'a> {
+    engine: &'a Engine,
+    claim: &'a ClaimTerms,
+    take_over: Option<u32>,
+    asked_at: Instant,
+    runtime: Handle,
+    is_held: bool,
+}
+
+impl Question<'_> {
+    async fn ask(&mut self) -> Result<Claim, StoreError> {
+        let claimed = self.claim.ask(&self.engine.0.calls, self.take_over).await;
+        self.is_held = matches!(claimed, Ok(Claim::Acquired { .. }));
+        claimed
+    }
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        if self.is_held || !self.claim.has_lost_question() {
+            return;
+        }
+        let how = match self.take_over {
+            None => How::Release,
+            Some(_) => How::Either,
+        };
+        let given_up = GivenUp::new(self.claim.owner, how);
+        let given_up = given_up.may_still_arrive(self.asked_at, self.claim.lease);
+        hand_over(self.engine, given_up, &self.runtime);
     }
 }
 

@@ -27,7 +27,7 @@ use crate::store::{Acquired, Claim, Completion, StoreError, StoreErrorKind};
 
 /// An acquired claim. Its lease is renewed for as long as this value lives.
 ///
-/// Dropped before [`begin`](Self::begin), it gives the claim up: this attempt has done nothing.
+/// Dropped before [`begin`](Self::begin), it gives the claim up: this attempt has done nothing. While it is given up, that goes on.
 /// Dropped after, it leaves the record alone, to be found abandoned, and says so: something may have happened.
 #[derive(Debug)]
 pub(crate) struct ClaimGuard {
@@ -57,6 +57,11 @@ enum Phase {
     NotBegun,
     /// Something may have happened.
     Begun,
+    /// The store is asked to end the claim, under which a handler has run or not.
+    GivingUp {
+        how: How,
+        has_run: bool,
+    },
     /// There is nothing more to do about its claim.
     Done,
 }
@@ -364,6 +369,14 @@ impl Drop for ClaimGuard {
             }
             Phase::Begun => self.tell_abandoned(),
             Phase::Done => {}
+            // Its runtime ends before the reply.
+            Phase::GivingUp { how, has_run } => {
+                self.lease.stop();
+                if has_run && how == How::Abandon {
+                    self.tell_abandoned();
+                }
+                self.hand_over_without_reply(how, has_run);
+            }
         }
     }
 }

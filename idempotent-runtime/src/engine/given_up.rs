@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -32,6 +33,10 @@ const BATCH: usize = 1000;
 /// that are given up in a short time share a call.
 const MANY: usize = 16;
 
+/// How late a look may be until the runtimes that serve the queue are taken to stand still. A round of calls takes less, as a rule;
+/// where it does not, another runtime serves the queue beside them, which does no harm.
+const SLACK: Duration = Duration::from_secs(10);
+
 /// Ends a claim that has had no effect, and says whether it was still this owner's.
 pub(super) async fn give_up(
     engine: &Engine,
@@ -52,6 +57,8 @@ pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     /// The runtimes that serve it.
     servers: Mutex<Vec<tokio::runtime::Id>>,
+    /// Whether there may be anything to serve. Set before that is seen, and cleared under the lock of what waits.
+    is_needed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +89,12 @@ impl Waiting {
         // A tree is about two thirds full.
         let each = size_of::<((Instant, u64), GivenUp)>() * 3 / 2;
         (self.due.len() + self.asked + 1) * each > MAX_BYTES
+    }
+
+    /// Whether a look at the first of them is late.
+    fn is_overdue(&self, now: Instant) -> bool {
+        let first = self.due.first_key_value();
+        first.is_some_and(|((at, _), _)| *at + SLACK <= now)
     }
 
     fn take_due(&mut self, now: Instant) -> Vec<GivenUp> {
@@ -124,11 +137,32 @@ pub(super) fn hand_over(engine: &Engine, mut given_up: GivenUp, runtime: &Handle
         } else {
             waiting.insert(now + first_look, given_up);
         }
+        engine.0.given_up.is_needed.store(true, Ordering::Release);
     }
     serve_given_up(
         engine,
         &Handle::try_current().unwrap_or_else(|_| runtime.clone()),
     );
+}
+
+/// Sees to it that what waits is served: the runtime that has served it may have ended, or stand still. Without a runtime it does
+/// nothing, and while nothing waits it costs next to nothing.
+pub(super) fn look_after(engine: &Engine, now: Instant) {
+    let queue = &engine.0.given_up;
+    if !queue.is_needed.load(Ordering::Acquire) {
+        return;
+    }
+    let Ok(runtime) = Handle::try_current() else {
+        return;
+    };
+    let is_served = {
+        let servers = lock(&queue.servers);
+        servers.contains(&runtime.id())
+            || !(servers.is_empty() || lock(&queue.waiting).is_overdue(now))
+    };
+    if !is_served {
+        serve_given_up(engine, &runtime);
+    }
 }
 
 fn serve_given_up(engine: &Engine, runtime: &Handle) {
@@ -279,7 +313,10 @@ async fn serve(serving: Serving) {
         let Some(next) = give_up_due(engine).await else {
             let queue = &engine.0.given_up;
             let mut servers = lock(&queue.servers);
-            if lock(&queue.waiting).due.is_empty() {
+            let waiting = lock(&queue.waiting);
+            if waiting.due.is_empty() {
+                // What is in the store calls of another runtime comes back when that ends.
+                queue.is_needed.store(waiting.asked > 0, Ordering::Release);
                 // Under the lock: a caller that adds something now finds no server, and starts one.
                 servers.retain(|id| *id != serving.1);
                 return;

@@ -5,8 +5,10 @@
 //! transaction. So waiters hold no connection, and one at most of a process polls.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
 
 use super::calls::lock;
 use crate::fingerprint::Fingerprint;
@@ -16,7 +18,14 @@ use crate::keyed::Entry;
 #[derive(Debug, Default)]
 pub(super) struct KeyQueue {
     turn: Arc<tokio::sync::Mutex<()>>,
-    running: Mutex<Option<Fingerprint>>,
+    running: Mutex<Option<Running>>,
+}
+
+/// The request that runs, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Running {
+    fingerprint: Fingerprint,
+    since: Instant,
 }
 
 /// First in the queue, or running.
@@ -26,15 +35,18 @@ pub(super) type Turn = OwnedMutexGuard<()>;
 #[derive(Debug)]
 pub(super) struct RunningHere {
     queue: Arc<Entry<KeyQueue>>,
+    running: Running,
     /// Missing when another waiter was first in the queue, and late to see that the other
     /// process is done.
     _turn: Option<Turn>,
 }
 
 impl KeyQueue {
-    /// The fingerprint of the request that runs here.
-    pub(super) fn running(&self) -> Option<Fingerprint> {
-        *lock(&self.running)
+    /// The fingerprint of the request that runs here. After `limit` only the database knows: it may have ended a transaction whose
+    /// runtime stands still.
+    pub(super) fn running(&self, limit: Duration) -> Option<Fingerprint> {
+        let running = (*lock(&self.running))?;
+        (running.since.elapsed() < limit).then_some(running.fingerprint)
     }
 
     /// The turn, if it is free.
@@ -54,13 +66,25 @@ impl RunningHere {
         turn: Option<Turn>,
         fingerprint: Fingerprint,
     ) -> Self {
-        *lock(&queue.running) = Some(fingerprint);
-        Self { queue, _turn: turn }
+        let running = Running {
+            fingerprint,
+            since: Instant::now(),
+        };
+        *lock(&queue.running) = Some(running);
+        Self {
+            queue,
+            running,
+            _turn: turn,
+        }
     }
 }
 
 impl Drop for RunningHere {
     fn drop(&mut self) {
-        *lock(&self.queue.running) = None;
+        let mut running = lock(&self.queue.running);
+        // Another one may run by now.
+        if *running == Some(self.running) {
+            *running = None;
+        }
     }
 }

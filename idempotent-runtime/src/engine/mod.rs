@@ -196,6 +196,7 @@ impl Engine {
         self.0.sweeper.run(&self.0.calls, now, sweep::sweep);
         self.0.secrets.check(&self.0.calls, now);
         self.0.lookout.run(&self.0.calls, now, lookout::look_out);
+        given_up::look_after(self, now);
     }
 
     pub(crate) fn observers(&self) -> &Observers {
@@ -216,6 +217,7 @@ impl Engine {
         self.0.sweeper.stop();
         self.0.lookout.stop();
         self.0.secrets.stop();
+        given_up::look_after(self, Instant::now());
         match tokio::time::timeout(deadline, self.0.tasks.wait()).await {
             Ok(()) => 0,
             Err(_) => self.0.held.load(Ordering::Acquire),

@@ -35,6 +35,8 @@ struct Waiting {
     deadline: Option<Instant>,
     poll: Duration,
     slowest: Duration,
+    /// After how long the database is asked although it is another one's turn: the runtime of that one may stand still.
+    limit: Duration,
 }
 
 impl Waiting {
@@ -44,8 +46,9 @@ impl Waiting {
             return false;
         };
         if self.turn.is_none() {
-            self.turn = timeout_at(deadline, self.queue.turn()).await.ok();
-            return self.turn.is_some();
+            let limit = deadline.min(Instant::now() + self.limit);
+            self.turn = timeout_at(limit, self.queue.turn()).await.ok();
+            return self.turn.is_some() || limit < deadline;
         }
         let next = Instant::now() + jittered(self.poll);
         self.poll = (self.poll * 2).min(self.slowest);
@@ -87,6 +90,7 @@ pub(crate) async fn enter_transaction<C>(
         },
         poll: FIRST_POLL.min(slowest_poll(intent.ttl)),
         slowest: slowest_poll(intent.ttl),
+        limit: engine.0.idle_limit,
     };
     loop {
         let lease_left = match try_begin(engine, begin, &request, &waiting).await? {
@@ -182,7 +186,7 @@ async fn try_begin<C>(
 ) -> Result<Claim<Begun<C>>, Refusal> {
     // One that runs here needs no look: its database is busy enough.
     if waiting.turn.is_none()
-        && let Some(fingerprint) = waiting.queue.running()
+        && let Some(fingerprint) = waiting.queue.running(waiting.limit)
     {
         return Ok(if fingerprint == request.fingerprint {
             Claim::InFlight {

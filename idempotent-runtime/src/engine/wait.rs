@@ -1,14 +1,14 @@
 //! Waiting for another attempt's answer.
 //!
-//! A store that tells reliably of changes wakes its waiters. For any other, one task a key and process
+//! A store that tells reliably of changes wakes its waiters. For any other, one task a key and runtime
 //! looks at the record every now and then, helped by the store's notifications, and wakes all waiters of
-//! that key here. Waiters hold nothing but memory.
+//! that key here. Waiters hold nothing but memory. One task for all runtimes would not do: its runtime may stand still.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{self, Handle};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -45,11 +45,12 @@ pub(super) struct Watches {
 #[derive(Debug, Default)]
 struct Watch {
     changed: Arc<Notify>,
-    is_looked_at: Mutex<bool>,
+    /// The runtimes that look at it: each that has a waiter.
+    looking: Mutex<Vec<runtime::Id>>,
 }
 
 /// The task that looks at a key. When it ends, also because its runtime does, it wakes the waiters.
-struct Looking(Weak<Entry<Watch>>);
+struct Looking(Weak<Entry<Watch>>, runtime::Id);
 
 impl Watches {
     pub(super) fn new(calls: Calls) -> Self {
@@ -81,15 +82,21 @@ impl Watches {
 
     /// A waiter joins a watch under its lock, so that it is told of all that happens to it afterwards.
     fn join(&self, key: &RecordKey, ttl: Duration, watch: &Arc<Entry<Watch>>) -> OwnedNotified {
-        let (changed, was_looked_at) = {
-            let mut is_looked_at = lock(&watch.is_looked_at);
+        let runtime = Handle::current();
+        let id = runtime.id();
+        let (changed, is_looked_at) = {
+            let mut looking = lock(&watch.looking);
             let changed = Arc::clone(&watch.changed).notified_owned();
-            (changed, std::mem::replace(&mut *is_looked_at, true))
+            let is_looked_at = looking.contains(&id);
+            if !is_looked_at {
+                looking.push(id);
+            }
+            (changed, is_looked_at)
         };
-        if !was_looked_at {
+        if !is_looked_at {
             // Not under the lock: a runtime that ends drops the task at once, and with it `Looking`.
-            let looking = self.clone().look(*key, ttl, Looking(Arc::downgrade(watch)));
-            prompt::spawn(&Handle::current(), looking);
+            let looking = Looking(Arc::downgrade(watch), id);
+            prompt::spawn(&runtime, self.clone().look(*key, ttl, looking));
         }
         changed
     }
@@ -138,7 +145,7 @@ impl Watches {
 impl Drop for Looking {
     fn drop(&mut self) {
         if let Some(watch) = self.0.upgrade() {
-            *lock(&watch.is_looked_at) = false;
+            lock(&watch.looking).retain(|id| *id != self.1);
             watch.changed.notify_waiters();
         }
     }
@@ -229,7 +236,7 @@ mod tests {
             let _entered = ended.enter();
             watches.join(&key, Duration::from_secs(1), &watch)
         };
-        assert!(!*lock(&watch.is_looked_at));
+        assert!(lock(&watch.looking).is_empty());
         let waiting = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();

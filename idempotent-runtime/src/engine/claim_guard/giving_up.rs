@@ -59,7 +59,13 @@ impl ClaimGuard {
     /// whose claim was lost.
     async fn try_give_up(&mut self, how: How) -> Option<Release> {
         // A marker of a take-over has not.
-        let has_run = self.phase == Phase::Begun;
+        let has_run = self.has_run();
+        self.phase = Phase::GivingUp { how, has_run };
+        for alias in &mut self.aliases {
+            let how = how.or(How::of_attempt(alias.attempt));
+            let has_run = alias.has_run();
+            alias.phase = Phase::GivingUp { how, has_run };
+        }
         // The steps go to the aliases too, which must be held for that.
         self.end(how).await;
         for mut alias in std::mem::take(&mut self.aliases) {
@@ -69,6 +75,7 @@ impl ClaimGuard {
             }
         }
         let given_up = given_up::give_up(&self.engine, self.owner(), how).await;
+        self.phase = Phase::Done;
         if has_run && how == How::Abandon && !matches!(given_up, Ok(Release::Lost)) {
             self.tell_abandoned();
         }
@@ -82,19 +89,32 @@ impl ClaimGuard {
             Err(error) => {
                 tracing::warn!(record = %self.owner().key, error = &error as &dyn std::error::Error,
                     "could not give up a claim; retrying in the background");
-                match how {
-                    // Its record may still be there: not one that a late question has made, in which nothing has run.
-                    How::Abandon if has_run => self.hand_over_as(how),
-                    _ => self.hand_over(how),
-                }
+                self.hand_over_without_reply(how, has_run);
                 None
             }
         }
     }
 
-    /// No renewal and no step from here on, and nothing more to do when this value is dropped.
+    /// An alias is told before it is asked for.
+    fn has_run(&self) -> bool {
+        match self.phase {
+            Phase::Begun => true,
+            Phase::GivingUp { has_run, .. } => has_run,
+            Phase::NotBegun | Phase::Done => false,
+        }
+    }
+
+    /// The store has not said whether the claim has ended.
+    pub(super) fn hand_over_without_reply(&self, how: How, has_run: bool) {
+        match how {
+            // Its record may still be there: not one that a late question has made, in which nothing has run.
+            How::Abandon if has_run => self.hand_over_as(how),
+            _ => self.hand_over(how),
+        }
+    }
+
+    /// No renewal and no step from here on.
     async fn end(&mut self, how: How) {
-        self.phase = Phase::Done;
         if let Some(steps) = &self.steps
             && how == How::Abandon
         {

@@ -254,28 +254,33 @@ macro_rules! on_lane {
     ($records:expr, $lane:ident, $operation:ident($($argument:expr),*)) => {
         on_lane!($records, $lane, None, $operation($($argument),*))
     };
-    ($records:expr, $lane:ident, $patience:expr, $operation:ident($($argument:expr),*)) => {{
-        let mut call = $records.lanes.$lane.call();
-        loop {
-            let mut connection = match call.connection().await {
-                Ok(connection) => connection,
-                Err(error) => break Err(error),
-            };
-            let limit = call.limit(&connection, $patience);
-            let asking = $records.$operation(&mut connection, $($argument),*);
-            let result = match limit {
-                None => Some(asking.await),
-                Some(limit) => tokio::time::timeout(limit, asking).await.ok(),
-            };
-            let Some(result) = result else {
-                call.is_silent(connection);
-                continue;
-            };
-            if let Some(result) = call.end(connection, result) {
-                break result;
+    ($records:expr, $lane:ident, $patience:expr, $operation:ident($($argument:expr),*)) => {
+        match $records.lanes() {
+            Err(error) => Err(error),
+            Ok(lanes) => {
+                let mut call = lanes.$lane.call();
+                loop {
+                    let mut connection = match call.connection().await {
+                        Ok(connection) => connection,
+                        Err(error) => break Err(error),
+                    };
+                    let limit = call.limit(&connection, $patience);
+                    let asking = $records.$operation(&mut connection, $($argument),*);
+                    let result = match limit {
+                        None => Some(asking.await),
+                        Some(limit) => tokio::time::timeout(limit, asking).await.ok(),
+                    };
+                    let Some(result) = result else {
+                        call.is_silent(connection);
+                        continue;
+                    };
+                    if let Some(result) = call.end(connection, result) {
+                        break result;
+                    }
+                }
             }
         }
-    }};
+    };
 }
 
 pub(super) use on_lane;

@@ -30,7 +30,7 @@
 //! # Connections
 //!
 //! The store has its own connections, independent of the application's pool. They are opened when needed, with the
-//! pool's options, and closed after 10 idle minutes, or after 30 minutes in any case. A process needs at most:
+//! pool's options, and closed after 10 idle minutes, or after 30 minutes in any case. Each runtime of a process needs at most:
 //!
 //! | | connections | when all are in use |
 //! | --- | --- | --- |
@@ -38,7 +38,7 @@
 //! | renewals of leases | 2 | only renewals wait |
 //! | transactions (`#[tx]`) | the pool's, one for each that runs | a request waits for the pool, and gets a 503 after the store timeout |
 //!
-//! So ten processes with pools of ten need 220 of the server's `max_connections` (151 by default) when all are busy.
+//! So ten processes with one runtime and a pool of ten each need 220 of the server's `max_connections` (151 by default) when all are busy.
 //! The store uses only the options of the pool: `after_connect` does not run on the store's connections, and closing
 //! the pool does not close them; they end with the store.
 //!
@@ -77,7 +77,7 @@ use sqlx::{MySqlConnection, MySqlPool};
 use self::batches::{BATCH, Ending};
 use self::error::{NAME, of_server};
 use self::lane::on_lane;
-use self::records::{CONNECTIONS, Lanes, Records};
+use self::records::Records;
 use self::transaction::MySqlTransactions;
 #[cfg(doc)]
 use super::StoreErrorKind;
@@ -123,8 +123,7 @@ impl MySqlStore {
     /// [above](self#connections).
     #[must_use]
     pub fn new(pool: MySqlPool) -> Self {
-        let lanes = Lanes::new(&pool, CONNECTIONS);
-        Self(Records::new(pool, lanes, TableName::default()))
+        Self(Records::new(pool))
     }
 
     /// The same store in another table.
@@ -134,15 +133,13 @@ impl MySqlStore {
     /// [`ErrorKind::InvalidName`] unless the name is 1 to 48 letters, digits and underscores and
     /// does not begin with a digit.
     pub fn with_table(self, name: &str) -> Result<Self, Error> {
-        let Records { pool, lanes, .. } = self.0;
-        Ok(Self(Records::new(pool, lanes, TableName::new(name)?)))
+        Ok(Self(self.0.with_table(TableName::new(name)?)))
     }
 
-    /// The most connections of the store's own, not counting two more for renewals. At least 1, by default 10.
+    /// The most connections of the store's own for each runtime, not counting two more for renewals. At least 1, by default 10.
     #[must_use]
     pub fn with_connections(self, connections: u32) -> Self {
-        let lanes = Lanes::new(&self.0.pool, connections);
-        Self(Records { lanes, ..self.0 })
+        Self(self.0.with_connections(connections))
     }
 
     /// Connects to the database that a URL names, and [migrates](Self::migrate) the table. It logs
@@ -173,10 +170,10 @@ impl MySqlStore {
     /// [`ErrorKind::Store`] if the server cannot be reached or refuses, if there is another table of that name, or if
     /// the table has the schema of another release.
     pub async fn migrate(&self) -> Result<(), Error> {
-        let connection = self.0.lanes.calls.fresh().await;
-        let connection = connection.map_err(|error| {
-            Error::new(ErrorKind::Store, "mysql store: no connection").with_source(error)
-        });
+        let no_connection =
+            |error| Error::new(ErrorKind::Store, "mysql store: no connection").with_source(error);
+        let lanes = self.0.lanes().map_err(no_connection)?;
+        let connection = lanes.calls.fresh().await.map_err(no_connection);
         // Never given back: closing it is what frees the lock, also when this is dropped half-way.
         schema::migrate(&mut *connection?, &self.0.table, &self.0.statements).await
     }
@@ -184,7 +181,8 @@ impl MySqlStore {
     /// What cannot be asked is no reason not to start: a user without the rights, or a proxy that hides them.
     async fn log_lossy_settings(&self) {
         let asked = async {
-            let mut connection = self.0.lanes.calls.fresh().await?;
+            let lanes = self.0.lanes()?;
+            let mut connection = lanes.calls.fresh().await?;
             let settings = server::settings(&mut connection).await;
             settings.map_err(|error| of_server(error).error)
         };

@@ -32,7 +32,8 @@ impl MySqlStore {
     ///
     /// [`StoreError`] when there is no connection, or the server cannot be asked.
     pub async fn check(&self) -> Result<Vec<Finding>, StoreError> {
-        let mut connection = self.0.lanes.calls.fresh().await?;
+        let lanes = self.0.lanes()?;
+        let mut connection = lanes.calls.fresh().await?;
         let findings = check::check(&mut connection, &self.0.table).await;
         findings.map_err(|error| of_server(error).error)
     }

@@ -12,13 +12,6 @@ use crate::store::{StoreError, StoreErrorKind};
 /// What the store is called in its errors.
 pub(super) const NAME: &str = "postgres";
 
-/// No runtime, no connection.
-pub(super) fn no_runtime() -> StoreError {
-    StoreError::new(NAME, StoreErrorKind::Unavailable)
-        .not_executed()
-        .with_source("called outside of a tokio runtime")
-}
-
 pub(super) fn store_error(error: sqlx::Error) -> StoreError {
     match code(&error).map(Cow::into_owned) {
         Some(code) => said(&code, error.into()),

@@ -5,6 +5,8 @@ mod connections;
 mod error;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod loan;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod per_runtime;
 mod schema;
 mod table;
 mod time;
@@ -21,6 +23,8 @@ pub(super) use error::kind;
 pub(super) use error::{corrupt, store_error};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(super) use loan::{Loan, RETURN_LIMIT};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(super) use per_runtime::PerRuntime;
 #[cfg(feature = "postgres")]
 pub(super) use schema::Unusable;
 pub(super) use schema::{Found, NotMigrated};
