@@ -18,12 +18,12 @@ use crate::keyed::Entry;
 #[derive(Debug, Default)]
 pub(super) struct KeyQueue {
     turn: Arc<tokio::sync::Mutex<()>>,
-    running: Mutex<Option<Running>>,
+    running: Mutex<Option<RunningRequest>>,
 }
 
 /// The request that runs, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Running {
+struct RunningRequest {
     fingerprint: Fingerprint,
     since: Instant,
 }
@@ -35,7 +35,7 @@ pub(super) type Turn = OwnedMutexGuard<()>;
 #[derive(Debug)]
 pub(super) struct RunningHere {
     queue: Arc<Entry<KeyQueue>>,
-    running: Running,
+    running: RunningRequest,
     /// Missing when another waiter was first in the queue, and late to see that the other
     /// process is done.
     _turn: Option<Turn>,
@@ -66,7 +66,7 @@ impl RunningHere {
         turn: Option<Turn>,
         fingerprint: Fingerprint,
     ) -> Self {
-        let running = Running {
+        let running = RunningRequest {
             fingerprint,
             since: Instant::now(),
         };
