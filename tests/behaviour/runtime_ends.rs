@@ -1,7 +1,7 @@
 //! A runtime that ends, at any moment: quietly, and no record says less than it did.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -17,10 +17,20 @@ use crate::support::{App, Fault, FaultyStore, Local, Operation, Probe};
 
 /// A stream that has no end.
 #[idempotent]
-async fn open_stream(State(probe): State<Probe>) -> Response {
+async fn open_stream(probe: State<Probe>) -> Response {
+    open_stream_of(&probe)
+}
+
+fn open_stream_of(probe: &Probe) -> Response {
     probe.run();
     let chunk = stream::once(async { Ok::<_, std::io::Error>(Bytes::from("begun")) });
     Response::new(Body::from_stream(chunk.chain(stream::pending())))
+}
+
+/// Renewed every third of a second.
+#[idempotent(lease = "1s")]
+async fn short_lease(probe: State<Probe>) -> Response {
+    open_stream_of(&probe)
 }
 
 #[idempotent]
@@ -37,6 +47,7 @@ fn routes() -> Router<App> {
     Router::new()
         .route("/refuse", post(refuse))
         .route("/open_stream", post(open_stream))
+        .route("/short_lease", post(short_lease))
         .route("/pay", post(pay))
 }
 
@@ -58,6 +69,19 @@ fn scene() -> Scene {
 }
 
 impl Scene {
+    /// Waits for a renewal from now on.
+    async fn renewed_again(&self) {
+        let renewed = || self.store.calls(Operation::Renew);
+        let (before, started) = (renewed(), Instant::now());
+        while renewed() == before {
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "it is not renewed"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// By now the lease of what was cut off has ended.
     fn assert_abandoned(&self, path: &'static str) {
         self.clock.advance(Duration::from_secs(30));
@@ -78,7 +102,11 @@ fn runtime(threads: usize) -> Runtime {
 
 /// The response, with its body read up to the first piece.
 async fn begun(local: &Local) -> Body {
-    let response = local.response("/open_stream", "key").await;
+    begun_at(local, "/open_stream").await
+}
+
+async fn begun_at(local: &Local, path: &'static str) -> Body {
+    let response = local.response(path, "key").await;
     let mut chunks = response.into_body().into_data_stream();
     assert_eq!(chunks.next().await.unwrap().unwrap(), "begun");
     Body::from_stream(chunks)
@@ -112,6 +140,35 @@ fn open_stream_is_dropped_after_its_runtime() {
     drop(first);
     drop(body);
     scene.assert_abandoned("/open_stream");
+}
+
+/// Its lease ended, and another process could run the request again while this attempt was alive.
+#[test]
+fn stream_that_is_read_on_another_runtime_is_renewed_there() {
+    let scene = scene();
+    let first = runtime(1);
+    let body = first.block_on(begun_at(&scene.local, "/short_lease"));
+    drop(first);
+    let second = runtime(2);
+    second.block_on(async {
+        let reading = tokio::spawn(body.into_data_stream().collect::<Vec<_>>());
+        scene.renewed_again().await;
+        reading.abort();
+    });
+}
+
+#[test]
+fn stream_that_is_not_read_when_its_runtime_ends_is_renewed_on_one_that_is_known() {
+    let scene = scene();
+    let (first, second) = (runtime(1), runtime(2));
+    let known = second.block_on(scene.local.post("/refuse", "other"));
+    assert_eq!(known.text(), "1");
+    let body = first.block_on(begun_at(&scene.local, "/short_lease"));
+    drop(first);
+    second.block_on(scene.renewed_again());
+    drop(body);
+    // And no longer than it is there: it was abandoned where its runtime was none.
+    scene.assert_abandoned("/short_lease");
 }
 
 #[test]

@@ -355,6 +355,13 @@ fn interrupted(error: Option<StoreError>, answer: Answer) -> Interrupted {
     Interrupted { error, answer }
 }
 
+impl ClaimGuard {
+    /// To be called where this is polled, which may be on another runtime than the one whose task renews the lease.
+    pub(crate) fn outlive_its_runtime(&self) {
+        self.engine.0.leases.adopt();
+    }
+}
+
 impl Drop for ClaimGuard {
     fn drop(&mut self) {
         self.engine.0.held.fetch_sub(1, Ordering::AcqRel);

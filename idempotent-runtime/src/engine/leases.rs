@@ -7,8 +7,10 @@
 //!
 //! The task lives on the runtime of the handlers whose leases it renews. An application has one
 //! runtime as a rule; where it has several (one a worker thread, one a test), each has its own task,
-//! because a runtime that stands still or is gone must not take the others' leases with it.
+//! because a runtime that stands still must not take the others' leases with it. What outlives its runtime, because it is
+//! polled on another one (a response's stream, as a rule), is renewed there.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Handle;
@@ -29,11 +31,18 @@ mod table;
 #[derive(Debug)]
 pub(super) struct Leases {
     calls: Calls,
-    renewers: Renewers,
+    renewers: Arc<Renewers>,
 }
 
-/// One for each runtime: as a rule there is one, and never are there many.
-type Renewers = Arc<Mutex<Vec<Arc<Renewer>>>>;
+#[derive(Debug, Default)]
+struct Renewers {
+    /// One for each runtime: as a rule there is one, and never are there many.
+    of_runtimes: Mutex<Vec<Arc<Renewer>>>,
+    /// Those that have leases and no runtime: theirs has ended, and no other one was known.
+    orphans: Mutex<Vec<Arc<Renewer>>>,
+    /// Changed under the lock of the orphans.
+    has_orphans: AtomicBool,
+}
 
 /// Keeps one lease for as long as it lives.
 #[derive(Debug)]
@@ -66,7 +75,7 @@ impl Leases {
     }
 
     fn renewer(&self, runtime: Handle) -> Arc<Renewer> {
-        let mut renewers = lock(&self.renewers);
+        let mut renewers = lock(&self.renewers.of_runtimes);
         let mut known = renewers.iter();
         if let Some(renewer) = known.find(|renewer| renewer.runtime().id() == runtime.id()) {
             return Arc::clone(renewer);
@@ -74,20 +83,48 @@ impl Leases {
         let renewer = Renewer::new(self.calls.clone(), runtime);
         let renewer = Arc::new(renewer);
         renewers.push(Arc::clone(&renewer));
-        let task = RunningTask {
-            renewer: Arc::clone(&renewer),
-            renewers: Arc::clone(&self.renewers),
-        };
         drop(renewers);
-        let renewing = async move { task.renewer.run().await };
-        prompt::spawn(renewer.runtime(), renewing);
+        serve(&self.renewers, Arc::clone(&renewer), renewer.runtime());
         renewer
     }
+
+    /// Serves here what no runtime serves. While there is nothing of that kind, it costs next to nothing.
+    pub(super) fn adopt(&self) {
+        if !self.renewers.has_orphans.load(Ordering::Acquire) {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let orphans = {
+            let mut orphans = lock(&self.renewers.orphans);
+            self.renewers.has_orphans.store(false, Ordering::Release);
+            std::mem::take(&mut *orphans)
+        };
+        for renewer in orphans {
+            serve(&self.renewers, renewer, &runtime);
+        }
+    }
+}
+
+/// Starts the task of a renewer, on its own runtime or in place of that. On one that has ended, it is dropped before this returns.
+fn serve(renewers: &Arc<Renewers>, renewer: Arc<Renewer>, runtime: &Handle) {
+    let renewer_runtime = renewer.runtime().id();
+    let mut task = RunningTask {
+        renewer,
+        renewers: Arc::clone(renewers),
+        may_move: renewer_runtime == runtime.id(),
+    };
+    let renewing = async move {
+        task.may_move = true;
+        task.renewer.run().await;
+    };
+    prompt::spawn(runtime, renewing);
 }
 
 impl Drop for Leases {
     fn drop(&mut self) {
-        for renewer in lock(&self.renewers).iter() {
+        for renewer in lock(&self.renewers.of_runtimes).iter() {
             renewer.close();
         }
     }
@@ -157,14 +194,33 @@ impl Drop for LeaseGuard {
     }
 }
 
-/// Forgets its runtime when it ends, which is when the runtime does.
+/// When it ends, its runtime does, as a rule. The leases that are left go to another runtime.
 struct RunningTask {
     renewer: Arc<Renewer>,
-    renewers: Renewers,
+    renewers: Arc<Renewers>,
+    /// Not from another runtime than its own on which it has not begun, and which may have ended as well: it would go on for ever.
+    may_move: bool,
 }
 
 impl Drop for RunningTask {
     fn drop(&mut self) {
-        lock(&self.renewers).retain(|renewer| !Arc::ptr_eq(renewer, &self.renewer));
+        let other = {
+            let mut renewers = lock(&self.renewers.of_runtimes);
+            renewers.retain(|renewer| !Arc::ptr_eq(renewer, &self.renewer));
+            renewers.first().map(|renewer| renewer.runtime().clone())
+        };
+        if !self.renewer.is_left_with_leases() {
+            return;
+        }
+        match other {
+            Some(runtime) if self.may_move => {
+                serve(&self.renewers, Arc::clone(&self.renewer), &runtime);
+            }
+            _ => {
+                let mut orphans = lock(&self.renewers.orphans);
+                orphans.push(Arc::clone(&self.renewer));
+                self.renewers.has_orphans.store(true, Ordering::Release);
+            }
+        }
     }
 }

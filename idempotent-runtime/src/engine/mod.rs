@@ -197,6 +197,7 @@ impl Engine {
         self.0.secrets.check(&self.0.calls, now);
         self.0.lookout.run(&self.0.calls, now, lookout::look_out);
         given_up::look_after(self, now);
+        self.0.leases.adopt();
     }
 
     pub(crate) fn observers(&self) -> &Observers {

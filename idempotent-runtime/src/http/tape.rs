@@ -129,6 +129,7 @@ impl Tape {
                 self.state = State::Passing;
             }
             State::Recording(recording) => {
+                recording.held.outlive_its_runtime();
                 let produced = ready!(Pin::new(&mut self.inner).poll_frame(cx));
                 match recording.record(&produced) {
                     Verdict::Pass => return Poll::Ready(Some(produced)),

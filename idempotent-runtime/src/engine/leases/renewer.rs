@@ -36,6 +36,8 @@ pub(super) struct Renewer {
     /// The table has an earlier renewal than the task knows of, or the application is done.
     wake: Notify,
     closed: AtomicBool,
+    /// Its own runtime has ended: no claim will come, and the task ends with the last lease.
+    is_left: AtomicBool,
 }
 
 /// A batch that was asked for.
@@ -62,6 +64,7 @@ impl Renewer {
             table: Table::new(),
             wake: Notify::new(),
             closed: AtomicBool::new(false),
+            is_left: AtomicBool::new(false),
         }
     }
 
@@ -104,12 +107,29 @@ impl Renewer {
         &self.runtime
     }
 
+    /// Said when its task has ended: whether it is to be served by another one. What was on its way got no reply.
+    pub(super) fn is_left_with_leases(&self) -> bool {
+        self.is_left.store(true, Ordering::Release);
+        let mut has_leases = false;
+        for mut part in self.table.parts() {
+            for lease in part.values_mut() {
+                lease.outstanding = 0;
+                lease.is_reclaimed = false;
+                has_leases = true;
+            }
+        }
+        has_leases && !self.closed.load(Ordering::Acquire)
+    }
+
     /// The task: renews until the application is done.
     pub(super) async fn run(&self) {
         let mut renewals = FuturesUnordered::new();
         let mut reclaims = FuturesUnordered::new();
         let mut last_success = None;
         while !self.closed.load(Ordering::Acquire) {
+            if self.is_left.load(Ordering::Acquire) && self.table.is_empty() {
+                return;
+            }
             let next = self.table.plan(Instant::now());
             let time = async {
                 match next {

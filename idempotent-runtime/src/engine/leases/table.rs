@@ -50,6 +50,10 @@ impl Table {
         self.part(token).remove(token)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.parts().all(|part| part.is_empty())
+    }
+
     /// The leases among which that of a token is.
     pub(super) fn part(&self, token: &Token) -> MutexGuard<'_, Part> {
         let ([_, _, _, _, byte, ..], [first, ..]) = (token.as_bytes(), &self.parts);
