@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode};
 use idempotent_runtime::store::transaction::sealed::Of;
-use idempotent_runtime::store::transaction::{Begin, Committed, Session, TransactionRequest};
+use idempotent_runtime::store::transaction::{Begin, Committed, Fate, Session, TransactionRequest};
 use idempotent_runtime::store::{Claim, Store, StoreErrorKind};
 use idempotent_runtime::{RecordKey, RecordState, StoredResponse};
 use sqlx::mysql::MySqlConnectOptions;
@@ -142,6 +142,44 @@ async fn a_handler_that_changes_its_session_has_a_record_and_its_connection_is_c
             .rows("SELECT CAST(IS_FREE_LOCK('handler') AS SIGNED)")
             .await;
         assert_eq!(sqlx::Row::get::<i64, _>(&free[0], 0), 1, "{change}");
+    }
+    scratch.clean_up().await;
+}
+
+/// They stayed locked for as long as the connection was idle in the pool, and no other session could write to them.
+#[tokio::test]
+async fn a_handler_that_leaves_tables_locked_locks_out_no_other_session() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    scratch
+        .execute("CREATE TABLE {database}.effects (id INT)")
+        .await;
+    let shop = Shop::new(&scratch, &scratch.options, 1);
+    let request = transaction();
+    for request in [None, Some(&request)] {
+        let before = shop.connection().await;
+        let begun = shop.begin.begin(request, IDLE_LIMIT).await.unwrap();
+        let Claim::Acquired(mut session) = begun else {
+            panic!("{request:?}");
+        };
+        run(&mut session, "LOCK TABLES effects READ").await;
+        match request {
+            None => {
+                let committed = session.commit(&answer(), COMMIT_LIMIT).await.unwrap();
+                assert_eq!(committed, Committed::Unknown);
+            }
+            // Its answer is not to be stored.
+            Some(_) => {
+                assert_eq!(session.fate().await, Fate::Ended);
+                session.abandon().await;
+            }
+        }
+        shop.settle().await;
+        let write = "SET lock_wait_timeout = 5; INSERT INTO {database}.effects VALUES (1);
+            SET lock_wait_timeout = DEFAULT";
+        scratch.execute(write).await;
+        assert_eq!(shop.connection().await, before, "it is reused");
     }
     scratch.clean_up().await;
 }
