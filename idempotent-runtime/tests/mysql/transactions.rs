@@ -333,6 +333,28 @@ async fn a_response_that_the_server_does_not_take_is_a_record_without_its_body()
     assert_eq!((recorded.status, &recorded.body), (201, &None));
 }
 
+/// As some versions do with a response over a tenth of their redo log. It was rolled back and run again, each time.
+#[tokio::test]
+async fn a_response_that_the_engine_does_not_take_is_a_record_without_its_body() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let refuse = "CREATE TRIGGER {database}.refuse BEFORE UPDATE ON {table} FOR EACH ROW
+        IF LENGTH(NEW.response) > 1000 THEN
+            SIGNAL SQLSTATE '42000' SET MYSQL_ERRNO = 1118;
+        END IF";
+    scratch.execute(refuse).await;
+    let shop = Shop::new(&scratch, &scratch.options, 1);
+    let request = transaction();
+    let session = shop.open(&request).await;
+    let large = StoredResponse::new(StatusCode::CREATED, HeaderMap::new(), vec![7; 2000]);
+    let committed = session.commit(&large, COMMIT_LIMIT).await.unwrap();
+    assert_eq!(committed, Committed::Stored);
+    let recorded = shop.recorded(&request.owner.key).await.unwrap();
+    assert_eq!((recorded.status, &recorded.body), (201, &None));
+    scratch.clean_up().await;
+}
+
 /// 503 for as long as the connections live that have said so, though the server has changed its mind.
 #[tokio::test]
 async fn read_only_connections_are_not_reused() {
