@@ -13,6 +13,7 @@ use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{AssertSqlSafe, MySqlConnection, MySqlPool};
 use tokio::time::timeout;
 
+use crate::faults::LOG_IS_IMPOSSIBLE;
 use crate::own_server::OwnServer;
 use crate::proxy::{COMMIT, Proxy};
 use crate::support::{PATIENCE, Scratch, TTL, answer, pool, request};
@@ -331,6 +332,23 @@ async fn a_response_that_the_server_does_not_take_is_a_record_without_its_body()
     assert_eq!(committed, Committed::Stored);
     let recorded = shop.recorded(&request.owner.key).await.unwrap();
     assert_eq!((recorded.status, &recorded.body), (201, &None));
+}
+
+/// It was answered that nothing had happened.
+#[tokio::test]
+async fn a_commit_of_a_server_that_ends_because_of_its_log_may_have_happened() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let proxy = Proxy::to(&scratch.options).await;
+    let shop = Shop::new(&scratch, &proxy.options(&scratch.options), 1);
+    let request = transaction();
+    let session = shop.open(&request).await;
+    proxy.fail_reply_to(COMMIT, LOG_IS_IMPOSSIBLE);
+    let error = session.commit(&answer(), COMMIT_LIMIT).await.unwrap_err();
+    assert_eq!(shop.recorded(&request.owner.key).await, Some(answer()));
+    assert!(error.may_have_happened(), "{error:?}");
+    scratch.clean_up().await;
 }
 
 /// As some versions do with a response over a tenth of their redo log. It was rolled back and run again, each time.
