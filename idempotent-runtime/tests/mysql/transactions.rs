@@ -156,6 +156,50 @@ async fn a_handler_that_changes_its_session_has_a_record_and_its_connection_is_c
     scratch.clean_up().await;
 }
 
+/// Of a server that takes back the whole transaction then.
+#[tokio::test]
+async fn what_follows_a_lock_wait_that_has_ended_the_transaction_is_not_committed() {
+    let settings = [
+        "--innodb-rollback-on-timeout",
+        "--innodb-lock-wait-timeout=1",
+    ];
+    let Some(server) = OwnServer::start(&settings).await else {
+        return;
+    };
+    let scratch = Scratch::on(&server.options()).await;
+    scratch.store(1).migrate().await.unwrap();
+    let create = "CREATE TABLE {database}.effects (id INT PRIMARY KEY) ENGINE = InnoDB; INSERT INTO {database}.effects VALUES (0)";
+    scratch.execute(create).await;
+    let shop = Shop::new(&scratch, &scratch.options, 1);
+    let holding = scratch
+        .hold("SELECT * FROM {database}.effects WHERE id = 0 FOR UPDATE")
+        .await;
+    for is_undone in [false, true] {
+        let request = transaction();
+        let mut session = shop.open(&request).await;
+        run(&mut session, "INSERT INTO effects VALUES (1)").await;
+        let waits = sqlx::raw_sql("UPDATE effects SET id = 2 WHERE id = 0");
+        assert!(waits.execute(session.connection()).await.is_err());
+        // The server lets it go on, in a transaction that the record is not in.
+        drop(
+            sqlx::raw_sql("INSERT INTO effects VALUES (3)")
+                .execute(session.connection())
+                .await,
+        );
+        if is_undone {
+            session.undo(COMMIT_LIMIT).await.unwrap();
+        }
+        let committed = session.commit(&answer(), COMMIT_LIMIT).await.unwrap();
+        assert_eq!(committed, Committed::Lost);
+        let effects = scratch.rows("SELECT id FROM {database}.effects").await;
+        assert_eq!(effects.len(), 1);
+        assert_eq!(shop.recorded(&request.owner.key).await, None);
+        shop.open(&request).await.roll_back().await;
+        shop.settle().await;
+    }
+    holding.rollback().await.unwrap();
+}
+
 /// They stayed locked for as long as the connection was idle in the pool, and no other session could write to them.
 #[tokio::test]
 async fn a_handler_that_leaves_tables_locked_locks_out_no_other_session() {
