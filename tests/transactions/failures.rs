@@ -148,6 +148,26 @@ async fn without_its_database_nothing_runs<C: Database>(scene: &Scene<C>) {
 }
 on_databases!(without_its_database_nothing_runs: PgConnection DeadpoolTransaction MySqlConnection);
 
+/// Where the log could be written and not flushed, what was committed is there when the server has been started again.
+async fn a_commit_at_which_the_server_panics_is_not_called_nothing<C: Database>(scene: &Scene<C>) {
+    // io_error, disk_full
+    for (key, code) in [("one", "58030"), ("two", "53100")] {
+        let (server, wire) = wired(scene, 2).await;
+        let running = server.spawn("/all", key, "pay; once gate a");
+        server.stage.reached("a").await;
+        wire.panic_at_commit(code);
+        server.stage.open("a");
+        let first = running.await.unwrap();
+        assert_eq!(scene.payments(key).await, 1);
+        first.assert_code(409, "in-flight");
+        wire.mend();
+        let again = server.settled("/all", key, "pay; once gate a").await;
+        assert!(again.is_replay(), "{again:?}");
+        assert_eq!((server.stage.runs(), scene.payments(key).await), (1, 1));
+    }
+}
+on_databases!(a_commit_at_which_the_server_panics_is_not_called_nothing: PgConnection DeadpoolTransaction);
+
 async fn a_connection_lost_under_the_handler_commits_nothing<C: Database>(scene: &Scene<C>) {
     let ends = [
         "pay; answer 201",

@@ -187,6 +187,21 @@ async fn a_session_that_was_changed_without_a_key_is_not_used_again<C: Database>
 }
 on_databases!(a_session_that_was_changed_without_a_key_is_not_used_again);
 
+async fn a_limit_of_a_session_ends_with_the_request_that_has_set_it<C: Database>(scene: &Scene<C>) {
+    let version = "SELECT current_setting('server_version_num')::bigint";
+    if scene.number(version).await < 140_000 {
+        return;
+    }
+    let server = scene.serve(scene.builder(1)).await;
+    let set = "sql SET idle_session_timeout = '1h'; pay";
+    server.post("/all", "one", set).await.assert_own(201);
+    let found = "sql INSERT INTO {accounts} VALUES (current_setting('idle_session_timeout'), 1)";
+    server.post("/all", "two", found).await.assert_own(201);
+    let left = "SELECT count(*) FROM {accounts} WHERE name = '1h'";
+    assert_eq!(scene.number(left).await, 0);
+}
+on_databases!(a_limit_of_a_session_ends_with_the_request_that_has_set_it: PgConnection DeadpoolTransaction);
+
 /// Within the transaction the one hides the other.
 #[tokio::test]
 async fn a_change_of_the_session_behind_one_of_the_transaction_is_found() {

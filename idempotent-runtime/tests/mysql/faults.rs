@@ -2,8 +2,12 @@
 
 use idempotent_runtime::store::{Claim, Completion, Store, StoreErrorKind};
 
+use crate::proxy::Proxy;
 use crate::sql::sql_store_tests;
 use crate::support::{PATIENCE, Scratch, TTL, answer, chain, claimed, request, rival};
+
+/// `ER_BINLOG_LOGGING_IMPOSSIBLE`.
+pub(crate) const LOG_IS_IMPOSSIBLE: u16 = 1598;
 
 sql_store_tests!(
     Scratch: record_that_cannot_be_read_is_corrupt_and_never_absent,
@@ -60,6 +64,25 @@ async fn claim_whose_connection_was_killed_may_have_happened_and_is_not_answered
     holding.rollback().await.unwrap();
     let claim = store.claim(&new).await.unwrap();
     assert!(matches!(claim, Claim::Acquired(_)), "{claim:?}");
+    scratch.clean_up().await;
+}
+
+/// MySQL says so and ends when it cannot write its binary log (`binlog_error_action = ABORT_SERVER`). What was in the log by then
+/// is there when it has been started again, so that a key was held for a request that never ran.
+#[tokio::test]
+async fn claim_of_a_server_that_ends_because_of_its_log_may_have_happened() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let proxy = Proxy::to(&scratch.options).await;
+    let store = scratch.store_on(&proxy.options(&scratch.options), 1);
+    let request = request();
+    proxy.fail_reply_to(request.operation, LOG_IS_IMPOSSIBLE);
+    let error = store.claim(&request).await.unwrap_err();
+    assert!(proxy.has_kept_a_reply(), "{error:?}");
+    let record = scratch.store(1).get(&request.owner.key).await.unwrap();
+    assert!(record.is_some());
+    assert!(error.may_have_happened(), "{error:?}");
     scratch.clean_up().await;
 }
 

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode};
 use idempotent_runtime::store::transaction::sealed::Of;
-use idempotent_runtime::store::transaction::{Begin, Committed, Session, TransactionRequest};
+use idempotent_runtime::store::transaction::{Begin, Committed, Fate, Session, TransactionRequest};
 use idempotent_runtime::store::{Claim, Store, StoreErrorKind};
 use idempotent_runtime::{RecordKey, RecordState, StoredResponse};
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{AssertSqlSafe, MySqlConnection, MySqlPool};
 use tokio::time::timeout;
 
+use crate::faults::LOG_IS_IMPOSSIBLE;
 use crate::own_server::OwnServer;
 use crate::proxy::{COMMIT, Proxy};
 use crate::support::{PATIENCE, Scratch, TTL, answer, pool, request};
@@ -123,6 +124,15 @@ async fn a_handler_that_changes_its_session_has_a_record_and_its_connection_is_c
         ("SET check_constraint_checks = 0", true),
         ("SET sql_big_selects = 0", true),
         ("SET max_statement_time = 30", false),
+        ("SET idle_transaction_timeout = 30", true),
+        ("SET net_write_timeout = 30", true),
+        ("SET system_versioning_asof = '2020-01-01 00:00:00'", true),
+        ("SET group_concat_max_len = 4", true),
+        ("SET div_precision_increment = 0", true),
+        ("SET auto_increment_increment = 2", true),
+        ("SET default_week_format = 3", true),
+        ("SET lc_time_names = 'de_DE'", true),
+        ("SET sql_auto_is_null = 1", true),
         ("DO GET_LOCK('handler', 0)", false),
         ("SET completion_type = 'CHAIN'", false),
         ("COMMIT; START TRANSACTION READ ONLY; COMMIT", false),
@@ -142,6 +152,88 @@ async fn a_handler_that_changes_its_session_has_a_record_and_its_connection_is_c
             .rows("SELECT CAST(IS_FREE_LOCK('handler') AS SIGNED)")
             .await;
         assert_eq!(sqlx::Row::get::<i64, _>(&free[0], 0), 1, "{change}");
+    }
+    scratch.clean_up().await;
+}
+
+/// Of a server that takes back the whole transaction then.
+#[tokio::test]
+async fn what_follows_a_lock_wait_that_has_ended_the_transaction_is_not_committed() {
+    let settings = [
+        "--innodb-rollback-on-timeout",
+        "--innodb-lock-wait-timeout=1",
+    ];
+    let Some(server) = OwnServer::start(&settings).await else {
+        return;
+    };
+    let scratch = Scratch::on(&server.options()).await;
+    scratch.store(1).migrate().await.unwrap();
+    let create = "CREATE TABLE {database}.effects (id INT PRIMARY KEY) ENGINE = InnoDB; INSERT INTO {database}.effects VALUES (0)";
+    scratch.execute(create).await;
+    let shop = Shop::new(&scratch, &scratch.options, 1);
+    let holding = scratch
+        .hold("SELECT * FROM {database}.effects WHERE id = 0 FOR UPDATE")
+        .await;
+    for is_undone in [false, true] {
+        let request = transaction();
+        let mut session = shop.open(&request).await;
+        run(&mut session, "INSERT INTO effects VALUES (1)").await;
+        let waits = sqlx::raw_sql("UPDATE effects SET id = 2 WHERE id = 0");
+        assert!(waits.execute(session.connection()).await.is_err());
+        // The server lets it go on, in a transaction that the record is not in.
+        drop(
+            sqlx::raw_sql("INSERT INTO effects VALUES (3)")
+                .execute(session.connection())
+                .await,
+        );
+        if is_undone {
+            session.undo(COMMIT_LIMIT).await.unwrap();
+        }
+        let committed = session.commit(&answer(), COMMIT_LIMIT).await.unwrap();
+        assert_eq!(committed, Committed::Lost);
+        let effects = scratch.rows("SELECT id FROM {database}.effects").await;
+        assert_eq!(effects.len(), 1);
+        assert_eq!(shop.recorded(&request.owner.key).await, None);
+        shop.open(&request).await.roll_back().await;
+        shop.settle().await;
+    }
+    holding.rollback().await.unwrap();
+}
+
+/// They stayed locked for as long as the connection was idle in the pool, and no other session could write to them.
+#[tokio::test]
+async fn a_handler_that_leaves_tables_locked_locks_out_no_other_session() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    scratch
+        .execute("CREATE TABLE {database}.effects (id INT)")
+        .await;
+    let shop = Shop::new(&scratch, &scratch.options, 1);
+    let request = transaction();
+    for request in [None, Some(&request)] {
+        let before = shop.connection().await;
+        let begun = shop.begin.begin(request, IDLE_LIMIT).await.unwrap();
+        let Claim::Acquired(mut session) = begun else {
+            panic!("{request:?}");
+        };
+        run(&mut session, "LOCK TABLES effects READ").await;
+        match request {
+            None => {
+                let committed = session.commit(&answer(), COMMIT_LIMIT).await.unwrap();
+                assert_eq!(committed, Committed::Unknown);
+            }
+            // Its answer is not to be stored.
+            Some(_) => {
+                assert_eq!(session.fate().await, Fate::Ended);
+                session.abandon().await;
+            }
+        }
+        shop.settle().await;
+        let write = "SET lock_wait_timeout = 5; INSERT INTO {database}.effects VALUES (1);
+            SET lock_wait_timeout = DEFAULT";
+        scratch.execute(write).await;
+        assert_eq!(shop.connection().await, before, "it is reused");
     }
     scratch.clean_up().await;
 }
@@ -293,6 +385,45 @@ async fn a_response_that_the_server_does_not_take_is_a_record_without_its_body()
     assert_eq!(committed, Committed::Stored);
     let recorded = shop.recorded(&request.owner.key).await.unwrap();
     assert_eq!((recorded.status, &recorded.body), (201, &None));
+}
+
+/// It was answered that nothing had happened.
+#[tokio::test]
+async fn a_commit_of_a_server_that_ends_because_of_its_log_may_have_happened() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let proxy = Proxy::to(&scratch.options).await;
+    let shop = Shop::new(&scratch, &proxy.options(&scratch.options), 1);
+    let request = transaction();
+    let session = shop.open(&request).await;
+    proxy.fail_reply_to(COMMIT, LOG_IS_IMPOSSIBLE);
+    let error = session.commit(&answer(), COMMIT_LIMIT).await.unwrap_err();
+    assert_eq!(shop.recorded(&request.owner.key).await, Some(answer()));
+    assert!(error.may_have_happened(), "{error:?}");
+    scratch.clean_up().await;
+}
+
+/// As some versions do with a response over a tenth of their redo log. It was rolled back and run again, each time.
+#[tokio::test]
+async fn a_response_that_the_engine_does_not_take_is_a_record_without_its_body() {
+    let Some(scratch) = Scratch::migrated().await else {
+        return;
+    };
+    let refuse = "CREATE TRIGGER {database}.refuse BEFORE UPDATE ON {table} FOR EACH ROW
+        IF LENGTH(NEW.response) > 1000 THEN
+            SIGNAL SQLSTATE '42000' SET MYSQL_ERRNO = 1118;
+        END IF";
+    scratch.execute(refuse).await;
+    let shop = Shop::new(&scratch, &scratch.options, 1);
+    let request = transaction();
+    let session = shop.open(&request).await;
+    let large = StoredResponse::new(StatusCode::CREATED, HeaderMap::new(), vec![7; 2000]);
+    let committed = session.commit(&large, COMMIT_LIMIT).await.unwrap();
+    assert_eq!(committed, Committed::Stored);
+    let recorded = shop.recorded(&request.owner.key).await.unwrap();
+    assert_eq!((recorded.status, &recorded.body), (201, &None));
+    scratch.clean_up().await;
 }
 
 /// 503 for as long as the connections live that have said so, though the server has changed its mind.

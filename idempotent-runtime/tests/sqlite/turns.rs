@@ -334,6 +334,12 @@ async fn settings_of_a_handler_end_with_it() {
             "PRAGMA reverse_unordered_selects = ON",
             "PRAGMA reverse_unordered_selects",
         ),
+        ("PRAGMA count_changes = ON", "PRAGMA count_changes"),
+        ("PRAGMA full_column_names = ON", "PRAGMA full_column_names"),
+        (
+            "PRAGMA short_column_names = OFF",
+            "PRAGMA short_column_names",
+        ),
     ] {
         let mut found = Vec::new();
         for statement in [setting, change, setting] {

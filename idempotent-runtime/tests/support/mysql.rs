@@ -122,11 +122,16 @@ impl Scratch {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    /// That of the only one there is.
+    /// That of the only one there is, once the server has noticed that others were closed.
     pub(crate) async fn connection(&self) -> u64 {
-        let connections = self.connections().await;
-        assert_eq!(connections.len(), 1, "{connections:?}");
-        connections[0]
+        let started = Instant::now();
+        loop {
+            match self.connections().await[..] {
+                [connection] => return connection,
+                ref others => assert!(started.elapsed() < PATIENCE, "{others:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Waits until a statement on this connection waits for a lock in another transaction than

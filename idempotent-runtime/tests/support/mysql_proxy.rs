@@ -1,4 +1,5 @@
-//! A network between a store and its server: it counts what goes by, can go silent, and can keep a reply.
+//! A network between a store and its server: it counts what goes by, can go silent, and can keep a reply or put an error in its
+//! place.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -29,11 +30,18 @@ struct State {
     executed: AtomicUsize,
     /// Those that were made before are silent in both directions from then on: neither FIN nor RST.
     frozen_before: watch::Sender<usize>,
-    /// The connection that sends this gets no reply from then on.
-    silence_after: Mutex<Option<&'static str>>,
-    has_been_silenced: AtomicBool,
+    /// The connection that sends this gets no reply from then on, or this error and is closed.
+    replace_after: Mutex<Option<(&'static str, Instead)>>,
+    has_been_replaced: AtomicBool,
     /// What contains this arrives so much later.
     delay: Mutex<Option<(&'static str, Duration)>>,
+}
+
+/// What a client gets instead of a reply.
+#[derive(Clone, Copy, Debug)]
+enum Instead {
+    Silence,
+    Error(u16),
 }
 
 /// The whole statement, from its command byte on: another can have the word in it.
@@ -88,8 +96,18 @@ impl Proxy {
 
     /// Keeps the reply to the next packet that contains this, and all that follow on its connection.
     pub(crate) fn keep_reply_to(&self, text: &'static str) {
-        self.state.has_been_silenced.store(false, Ordering::SeqCst);
-        *self.state.silence_after.lock().unwrap() = Some(text);
+        self.replace_reply_to(text, Instead::Silence);
+    }
+
+    /// Lets the server do what the next packet that contains this says, and answers with this error, as a server does that
+    /// ends with it.
+    pub(crate) fn fail_reply_to(&self, text: &'static str, number: u16) {
+        self.replace_reply_to(text, Instead::Error(number));
+    }
+
+    fn replace_reply_to(&self, text: &'static str, instead: Instead) {
+        self.state.has_been_replaced.store(false, Ordering::SeqCst);
+        *self.state.replace_after.lock().unwrap() = Some((text, instead));
     }
 
     /// Lets the next packet that contains this arrive so much later.
@@ -99,7 +117,7 @@ impl Proxy {
 
     /// Whether that packet has come.
     pub(crate) fn has_kept_a_reply(&self) -> bool {
-        self.state.has_been_silenced.load(Ordering::SeqCst)
+        self.state.has_been_replaced.load(Ordering::SeqCst)
     }
 
     /// What was sent since the last call.
@@ -114,8 +132,8 @@ impl Proxy {
 }
 
 impl State {
-    /// Whether the reply is to be kept.
-    fn see(&self, payload: &[u8]) -> bool {
+    /// What the reply is to be replaced by.
+    fn see(&self, payload: &[u8]) -> Option<Instead> {
         let counter = match payload.first() {
             Some(&QUERY) => Some(&self.queries),
             Some(&PREPARE) => Some(&self.prepared),
@@ -125,13 +143,10 @@ impl State {
         if let Some(counter) = counter {
             counter.fetch_add(1, Ordering::SeqCst);
         }
-        let mut silence_after = self.silence_after.lock().unwrap();
-        let is_meant = silence_after.is_some_and(|text| contains(payload, text));
-        if is_meant {
-            *silence_after = None;
-            self.has_been_silenced.store(true, Ordering::SeqCst);
-        }
-        is_meant
+        let mut replace_after = self.replace_after.lock().unwrap();
+        let (_, instead) = replace_after.take_if(|(text, _)| contains(payload, text))?;
+        self.has_been_replaced.store(true, Ordering::SeqCst);
+        Some(instead)
     }
 }
 
@@ -152,7 +167,7 @@ fn contains(payload: &[u8], text: &str) -> bool {
 async fn relay(client: TcpStream, server: TcpStream, state: Arc<State>, number: usize) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let (silence, silenced) = watch::channel(false);
+    let (replace, replaced) = watch::channel(None);
     let mut frozen = state.frozen_before.subscribe();
     let frozen = async move {
         let is_never = frozen.wait_for(|before| number < *before).await.is_err();
@@ -160,8 +175,8 @@ async fn relay(client: TcpStream, server: TcpStream, state: Arc<State>, number: 
             std::future::pending::<()>().await;
         }
     };
-    let forth = forth(from_client, to_server, &state, &silence);
-    let back = back(from_server, to_client, silenced);
+    let forth = forth(from_client, to_server, &state, &replace);
+    let back = back(from_server, to_client, replaced);
     tokio::pin!(forth, back);
     tokio::select! {
         biased;
@@ -177,7 +192,7 @@ async fn forth(
     mut client: OwnedReadHalf,
     mut server: OwnedWriteHalf,
     state: &State,
-    silence: &watch::Sender<bool>,
+    replace: &watch::Sender<Option<Instead>>,
 ) -> std::io::Result<()> {
     loop {
         let mut header = [0; 4];
@@ -187,8 +202,10 @@ async fn forth(
         let mut payload = vec![0; length];
         client.read_exact(&mut payload).await?;
         // The first packet of a command.
-        if sequence == 0 && state.see(&payload) {
-            silence.send_replace(true);
+        if sequence == 0
+            && let Some(instead) = state.see(&payload)
+        {
+            replace.send_replace(Some(instead));
         }
         if let Some(delay) = state.delay_of(&payload) {
             tokio::time::sleep(delay).await;
@@ -201,7 +218,7 @@ async fn forth(
 async fn back(
     mut server: OwnedReadHalf,
     mut client: OwnedWriteHalf,
-    silenced: watch::Receiver<bool>,
+    replaced: watch::Receiver<Option<Instead>>,
 ) -> std::io::Result<()> {
     let mut replied = vec![0; 16 * 1024];
     loop {
@@ -209,8 +226,19 @@ async fn back(
         if count == 0 {
             return Ok(());
         }
-        if !*silenced.borrow() {
-            client.write_all(&replied[..count]).await?;
+        let instead = *replaced.borrow();
+        match instead {
+            None => client.write_all(&replied[..count]).await?,
+            Some(Instead::Silence) => {}
+            Some(Instead::Error(number)) => return client.write_all(&error(number)).await,
         }
     }
+}
+
+/// An error as the reply to a command.
+fn error(number: u16) -> Vec<u8> {
+    let said = b"#HY000said by a server that ends";
+    let length = u8::try_from(3 + said.len()).unwrap();
+    let [low, high] = number.to_le_bytes();
+    [&[length, 0, 0, 1, 0xff, low, high], &said[..]].concat()
 }

@@ -24,6 +24,8 @@ struct Seen {
     /// Counts what was asked for: a connection that has not come so far then forgets it.
     turn: AtomicUsize,
     is_keeping: AtomicBool,
+    /// What a server of PostgreSQL says when it is done with a statement, and what a client is told instead.
+    to_replace: Mutex<Option<(&'static [u8], Vec<u8>)>>,
 }
 
 impl Wire {
@@ -32,16 +34,18 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let (is_cut, cut) = watch::channel(false);
+        let breaks = is_cut.clone();
         let seen = Arc::<Seen>::default();
         let counted = Arc::clone(&seen);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (counted, mut cut) = (Arc::clone(&counted), cut.clone());
+                let breaks = breaks.clone();
                 tokio::spawn(async move {
                     tokio::select! {
                         biased;
                         _ = cut.wait_for(|is_cut| *is_cut) => {}
-                        _ = relay(client, server, &counted) => {}
+                        _ = relay(client, server, &counted, &breaks) => {}
                     }
                 });
             }
@@ -61,6 +65,16 @@ impl Wire {
         self.seen.turn.fetch_add(1, Ordering::SeqCst);
         *self.seen.to_keep.lock().unwrap() = None;
         self.seen.is_keeping.swap(false, Ordering::SeqCst)
+    }
+
+    /// What a server of PostgreSQL does that cannot write its log: the next client that commits is told so, whatever has become of
+    /// that, and then there is no server until the wire is mended.
+    pub fn panic_at_commit(&self, code: &str) {
+        let said = format!("SPANIC\0VPANIC\0C{code}\0Mcould not write the log\0\0");
+        let length = u32::try_from(4 + said.len()).expect("a short message");
+        let panic = [b"E", &length.to_be_bytes()[..], said.as_bytes()].concat();
+        let committed = b"C\0\0\0\x0bCOMMIT\0";
+        *self.seen.to_replace.lock().unwrap() = Some((committed, panic));
     }
 
     /// Ends all connections, and takes no new ones until it is mended. Nothing that is sent after this comes through.
@@ -88,6 +102,16 @@ impl Wire {
 }
 
 impl Seen {
+    /// The reply with the error in it, if it is the one that is to be replaced.
+    fn replaced(&self, reply: &[u8]) -> Option<Vec<u8>> {
+        let mut to_replace = self.to_replace.lock().unwrap();
+        let (done, instead) = to_replace.as_ref()?;
+        let place = reply.windows(done.len()).position(|it| it == *done)?;
+        let replaced = [&reply[..place], instead].concat();
+        *to_replace = None;
+        Some(replaced)
+    }
+
     /// Whether the replies of this connection are kept from here on, to which this much is left.
     fn is_kept(&self, request: &[u8], left: &mut Option<(usize, usize)>) -> bool {
         let turn = self.turn.load(Ordering::SeqCst);
@@ -108,7 +132,12 @@ impl Seen {
     }
 }
 
-async fn relay(mut client: TcpStream, server: u16, seen: &Seen) -> Option<()> {
+async fn relay(
+    mut client: TcpStream,
+    server: u16,
+    seen: &Seen,
+    breaks: &watch::Sender<bool>,
+) -> Option<()> {
     let mut server = TcpStream::connect(("127.0.0.1", server)).await.ok()?;
     let (mut asked, mut replied) = ([0; 16 * 1024], [0; 16 * 1024]);
     let mut is_asking = false;
@@ -127,6 +156,11 @@ async fn relay(mut client: TcpStream, server: u16, seen: &Seen) -> Option<()> {
             read = server.read(&mut replied) => {
                 let reply = some(&replied, read)?;
                 is_asking = false;
+                if let Some(replaced) = seen.replaced(reply) {
+                    client.write_all(&replaced).await.ok()?;
+                    breaks.send_replace(true);
+                    return None;
+                }
                 if !is_kept {
                     client.write_all(reply).await.ok()?;
                 }

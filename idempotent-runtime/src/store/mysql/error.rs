@@ -32,8 +32,9 @@ const TOO_LARGE: [u16; 5] = [1118, 1153, 1162, 1301, 1406];
 /// `ER_STATEMENT_TIMEOUT` of MariaDB, `ER_QUERY_TIMEOUT` of MySQL.
 const STATEMENT_TIMEOUTS: [u16; 2] = [1969, 3024];
 /// The server failed or was interrupted in the middle, perhaps after the commit: `ER_ERROR_DURING_COMMIT`,
-/// `ER_QUERY_INTERRUPTED`, `ER_RUN_HOOK_ERROR`.
-const INTERRUPTED: [u16; 3] = [1180, 1317, 3100];
+/// `ER_QUERY_INTERRUPTED`, `ER_BINLOG_LOGGING_IMPOSSIBLE` (MySQL ends with it, and what its log has is there afterwards),
+/// `ER_RUN_HOOK_ERROR`.
+const INTERRUPTED: [u16; 4] = [1180, 1317, 1598, 3100];
 /// The connection has ended, or the server is about to: `ER_SERVER_SHUTDOWN`, `ER_NORMAL_SHUTDOWN`,
 /// `ER_SHUTDOWN_COMPLETE`, `ER_ABORTING_CONNECTION`, `ER_NET_READ_ERROR_FROM_PIPE` and the other four of
 /// the network, `ER_NEW_ABORTING_CONNECTION`, `ER_CONNECTION_KILLED`, `ER_CLIENT_INTERACTION_TIMEOUT`.

@@ -14,19 +14,25 @@ pub(super) const NAME: &str = "postgres";
 
 pub(super) fn store_error(error: sqlx::Error) -> StoreError {
     match code(&error).map(Cow::into_owned) {
-        Some(code) => said(&code, error.into()),
+        Some(code) => said(&code, ends_session(&error), error.into()),
         None => sql::store_error(NAME, error),
     }
 }
 
-/// What the server has said, with this SQLSTATE.
-pub(super) fn said(code: &str, error: Box<dyn Error + Send + Sync>) -> StoreError {
+/// What the server has said, with this SQLSTATE, and whether it ends the session with it.
+pub(super) fn said(
+    code: &str,
+    ends_session: bool,
+    error: Box<dyn Error + Send + Sync>,
+) -> StoreError {
     let failure = StoreError::new(NAME, kind_of(code));
-    // A server that ends a session in the middle of a statement may have committed it.
     let failure = match code {
         "57014" | "57P03" | "53300" => failure.not_executed(),
         // system_error, internal_error: what poolers say of a server that they have lost.
         "58000" | "XX000" => failure.maybe_executed(),
+        // A server that ends a session in the middle of a statement may have committed it, whatever the reason: one that
+        // panics because it cannot flush its log has written the commit there.
+        _ if ends_session => failure.maybe_executed(),
         _ => failure,
     };
     match code {
@@ -57,11 +63,15 @@ pub(super) fn is_of_connection(error: &sqlx::Error) -> bool {
     let Some(code) = code(error) else {
         return !matches!(error, sqlx::Error::Encode(_) | sqlx::Error::RowNotFound);
     };
-    let fatal = error
+    ends_session(error) || is_code_of_connection(&code)
+}
+
+/// Whether the server says that it ends the session.
+fn ends_session(error: &sqlx::Error) -> bool {
+    error
         .as_database_error()
         .and_then(<dyn DatabaseError>::try_downcast_ref::<PgDatabaseError>)
-        .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic));
-    fatal || is_code_of_connection(&code)
+        .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
 }
 
 /// Whether a SQLSTATE says the same.
@@ -175,8 +185,25 @@ mod tests {
             ("42501", false),
             ("57014", false),
         ] {
-            let error = said(code, "what it says".into());
+            let error = said(code, false, "what it says".into());
             assert_eq!(error.may_have_happened(), may_have_happened, "{code}");
         }
+    }
+
+    #[test]
+    fn what_ends_the_session_in_the_middle_may_have_happened() {
+        for (code, may_have_happened) in [
+            ("58030", true),
+            ("53100", true),
+            ("XX001", true),
+            ("57P01", true),
+            // Said before anything is asked for.
+            ("53300", false),
+            ("57P03", false),
+        ] {
+            let error = said(code, true, "what it says".into());
+            assert_eq!(error.may_have_happened(), may_have_happened, "{code}");
+        }
+        assert!(!said("53100", false, "no room for a row".into()).may_have_happened());
     }
 }

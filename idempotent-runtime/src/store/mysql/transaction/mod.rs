@@ -5,8 +5,9 @@
 //! No other session sees the running record. When the server rolls the transaction back, as it does with one of
 //! two that lock each other out, the record is gone, which is how that is noticed.
 //!
-//! `autocommit` is off meanwhile, and all other transactions of the session are read-only: what a handler writes after its
-//! transaction has ended, and has not noticed, would otherwise be committed without the record.
+//! `autocommit` is off meanwhile, and all other transactions of the session are read-only: what a handler writes after it has
+//! ended its transaction, and has not noticed, would otherwise be committed without the record. After a rollback by the
+//! server the session stays writable: there a handler that goes on must not commit by itself.
 //!
 //! The connection is the application's. A handler may leave its session changed: then it is closed and
 //! not given back. It is compared in the round trips that there are anyway, which costs less than a new

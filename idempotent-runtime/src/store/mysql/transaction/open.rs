@@ -145,21 +145,33 @@ impl Open {
         response: &StoredResponse,
     ) -> Result<bool, StoreError> {
         let most = self.before.max_packet_bytes;
-        let mut bytes = response.encode();
-        if let Err(error) = check_packet(bytes.len(), most) {
+        let without_body = |error: &StoreError| {
             // The handler must not run again for that.
-            tracing::error!(record = %request.owner.key, error = &error as &dyn std::error::Error,
+            tracing::error!(record = %request.owner.key, error = error as &dyn std::error::Error,
                 "a response is too large for the store; its record is stored without the body");
-            bytes = response.without_body().encode();
-            check_packet(bytes.len(), most)?;
+            let bytes = response.without_body().encode();
+            check_packet(bytes.len(), most).map(|()| bytes)
+        };
+        let mut bytes = response.encode();
+        let mut is_whole = response.body.is_some();
+        if let Err(error) = check_packet(bytes.len(), most) {
+            bytes = without_body(&error)?;
+            is_whole = false;
         }
-        let token = request.owner.token;
+        let (token, ttl, status) = (request.owner.token, request.ttl, response.status);
         for key in request.keys() {
             let owner = Owner { key, token };
-            if !self
-                .record_one(&owner, request.ttl, response.status, &bytes)
-                .await?
+            let mut recorded = self.record_one(&owner, ttl, status, &bytes).await;
+            if let Err(error) = &recorded
+                && is_whole
+                && error.kind() == StoreErrorKind::TooLarge
             {
+                // The engine can take less than a packet has.
+                bytes = without_body(error)?;
+                is_whole = false;
+                recorded = self.record_one(&owner, ttl, status, &bytes).await;
+            }
+            if !recorded? {
                 return Ok(false);
             }
         }

@@ -11,7 +11,7 @@ use crate::store::{StoreError, StoreErrorKind};
 
 pub(super) fn store_error(error: Error) -> StoreError {
     match error.code().map(|code| code.code().to_owned()) {
-        Some(code) => said(&code, error.into()),
+        Some(code) => said(&code, !is_refusal(&error), error.into()),
         None => StoreError::new(NAME, StoreErrorKind::Unavailable).with_source(error),
     }
 }

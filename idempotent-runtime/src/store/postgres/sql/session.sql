@@ -12,4 +12,7 @@ ARRAY[pg_catalog.current_setting('session_authorization'), pg_catalog.current_se
         ELSE pg_catalog.current_setting('idle_in_transaction_session_timeout') END,
     pg_catalog.current_setting('synchronous_commit'), pg_catalog.current_setting('timezone'), pg_catalog.current_setting('datestyle'),
     pg_catalog.current_setting('intervalstyle'), pg_catalog.current_setting('client_encoding'), pg_catalog.current_setting('bytea_output'),
-    pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('application_name')]
+    pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('application_name'),
+    -- Since versions 14 and 17.
+    coalesce(pg_catalog.current_setting('idle_session_timeout', true), ''),
+    coalesce(pg_catalog.current_setting('transaction_timeout', true), '')]

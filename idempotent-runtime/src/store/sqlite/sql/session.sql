@@ -14,4 +14,7 @@ SELECT (SELECT group_concat(name) FROM pragma_database_list WHERE name <> 'temp'
     || ' ' || (SELECT trusted_schema FROM pragma_trusted_schema)
     || ' ' || (SELECT legacy_alter_table FROM pragma_legacy_alter_table)
     || ' ' || (SELECT reverse_unordered_selects FROM pragma_reverse_unordered_selects)
+    || ' ' || (SELECT count_changes FROM pragma_count_changes)
+    || ' ' || (SELECT full_column_names FROM pragma_full_column_names)
+    || ' ' || (SELECT short_column_names FROM pragma_short_column_names)
     || ' ' || ('a' LIKE 'A') -- PRAGMA case_sensitive_like, which cannot be asked
