@@ -1,7 +1,6 @@
 //! The MySQL store on a real server.
 
 #![expect(
-    clippy::expect_used,
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
