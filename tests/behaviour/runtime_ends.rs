@@ -166,8 +166,8 @@ fn stream_that_is_not_read_when_its_runtime_ends_is_renewed_on_one_that_is_known
     let body = first.block_on(begun_at(&scene.local, "/short_lease"));
     drop(first);
     second.block_on(scene.renewed_again());
+    // Nothing renews it when it is gone.
     drop(body);
-    // And no longer than it is there: it was abandoned where its runtime was none.
     scene.assert_abandoned("/short_lease");
 }
 
