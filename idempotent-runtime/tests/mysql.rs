@@ -27,6 +27,8 @@ mod cost;
 mod faults;
 #[path = "../../xtask/src/free_port.rs"]
 mod free_port;
+#[path = "mysql/handler_sessions.rs"]
+mod handler_sessions;
 #[path = "mysql/lanes.rs"]
 mod lanes;
 #[path = "mysql/locks.rs"]

@@ -172,6 +172,21 @@ fn stream_that_is_not_read_when_its_runtime_ends_is_renewed_on_one_that_is_known
 }
 
 #[test]
+fn stream_that_is_not_read_when_its_runtime_ends_is_renewed_from_the_next_request_on() {
+    let scene = scene();
+    let first = runtime(1);
+    let body = first.block_on(begun_at(&scene.local, "/short_lease"));
+    drop(first);
+    let second = runtime(2);
+    second.block_on(async {
+        let next = scene.local.post("/refuse", "other").await;
+        assert_eq!(next.text(), "2");
+        scene.renewed_again().await;
+    });
+    drop(body);
+}
+
+#[test]
 fn runtime_ends_while_a_stream_is_read_on_in_the_background() {
     let scene = scene();
     let first = runtime(1);

@@ -202,6 +202,11 @@ impl ClaimGuard {
         }
     }
 
+    /// To be called where this is polled, which may be on another runtime than the one whose task renews the lease.
+    pub(crate) fn outlive_its_runtime(&self) {
+        self.engine.0.leases.adopt();
+    }
+
     /// From here on something may have happened.
     pub(crate) fn begin(&mut self) {
         self.phase = Phase::Begun;
@@ -353,13 +358,6 @@ impl ClaimGuard {
 
 fn interrupted(error: Option<StoreError>, answer: Answer) -> Interrupted {
     Interrupted { error, answer }
-}
-
-impl ClaimGuard {
-    /// To be called where this is polled, which may be on another runtime than the one whose task renews the lease.
-    pub(crate) fn outlive_its_runtime(&self) {
-        self.engine.0.leases.adopt();
-    }
 }
 
 impl Drop for ClaimGuard {
